@@ -1,0 +1,1 @@
+"""Training and evaluation configs, one short file a run."""

@@ -1,0 +1,52 @@
+"""Errors a user can act on: each names the field, the value received and what is accepted."""
+
+from typing import Any
+
+
+class PriorJaxError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Programs in `launch` and `data_prep` print it as one line and exit with code 2.
+    """
+
+    def __init__(self, field: str, *, received: Any, accepted: str):
+        """Builds the one-line message `field: received ...; accepted: ...`.
+
+        Args:
+          field: dotted name of what is wrong, e.g. `config.data.path` or a file's path.
+          received: the value as given.
+          accepted: in words, what would have been accepted.
+        """
+        self.field = field
+        self.received = received
+        self.accepted = accepted
+        super().__init__(f"{field}: received {received!r}; accepted: {accepted}")
+
+    def __reduce__(self):
+        """Keeps the error picklable, so that worker processes can raise it."""
+        rebuild = _rebuild, (type(self), self.field, self.received, self.accepted)
+        return rebuild
+
+
+def _rebuild(kind, field, received, accepted):
+    return kind(field, received=received, accepted=accepted)
+
+
+class ConfigError(PriorJaxError):
+    """A config value that is unknown, missing or outside what is accepted."""
+
+
+class DataError(PriorJaxError):
+    """Input data, raw or prepared, that cannot be used as it is."""
+
+
+class CheckpointError(PriorJaxError):
+    """A checkpoint that is absent, damaged or of another model."""
+
+
+class WeightsError(PriorJaxError):
+    """Imported weights whose names or shapes do not fit the model."""
+
+
+class NonFiniteLossError(PriorJaxError):
+    """A training step whose loss is NaN or infinite."""

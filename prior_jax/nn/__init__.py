@@ -1,0 +1,1 @@
+"""Modules: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""What is trained: modules and loss terms put together."""

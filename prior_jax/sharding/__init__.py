@@ -1,0 +1,1 @@
+"""Meshes, placement rules and process start-up."""

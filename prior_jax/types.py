@@ -1,0 +1,73 @@
+"""The containers that data flows through: records -> Batch -> features -> loss terms."""
+
+from collections.abc import Mapping
+
+import flax.struct
+import jax
+
+
+@flax.struct.dataclass
+class Batch:
+    """One global batch of image-report pairs, padded to fixed shapes.
+
+    Attributes:
+      image: float32[B, H, W, C], normalised by the data set's mean and standard deviation.
+      tokens: int32[B, L], token ids, the tokenizer's pad id behind the report's end.
+      token_mask: bool[B, L], True on real tokens, [CLS] and [SEP] included.
+      sentence_index: int32[B, L], which sentence owns the token, counted from 0; -1 on
+        [CLS], [SEP] and padding.
+      sentence_mask: bool[B, S], True where sentence s of the report exists.
+      labels: int8[B, C], 1 positive, 0 negative, -1 uncertain, -2 not mentioned.
+      weight: float32[B], 1 for a real pair, 0 for a row that only fills the batch.
+      record: int32[B], the record's index in its split; -1 for a filling row.
+    """
+
+    image: jax.Array
+    tokens: jax.Array
+    token_mask: jax.Array
+    sentence_index: jax.Array
+    sentence_mask: jax.Array
+    labels: jax.Array
+    weight: jax.Array
+    record: jax.Array
+
+
+@flax.struct.dataclass
+class ImageFeatures:
+    """What an image encoder gives.
+
+    Attributes:
+      local: [B, P, D], one row a patch, row-major over the feature grid.
+      global_: [B, D], the image as one vector, not normalised.
+    """
+
+    local: jax.Array
+    global_: jax.Array
+
+
+@flax.struct.dataclass
+class ReportFeatures:
+    """What a report encoder gives.
+
+    Attributes:
+      sentences: [B, S, D], one row a sentence; rows where `sentence_mask` is False are 0.
+      sentence_mask: bool[B, S].
+      global_: [B, D], the report as one vector, not normalised.
+    """
+
+    sentences: jax.Array
+    sentence_mask: jax.Array
+    global_: jax.Array
+
+
+@flax.struct.dataclass
+class LossTerms:
+    """Named, unweighted loss terms of one batch, and what is logged beside them.
+
+    Attributes:
+      terms: name -> float32[]; the weighted sum of these is minimised.
+      metrics: name -> float32[]; logged, never differentiated.
+    """
+
+    terms: Mapping[str, jax.Array]
+    metrics: Mapping[str, jax.Array]

@@ -1,0 +1,29 @@
+"""Options and device set-up shared by every test."""
+
+import os
+import pathlib
+
+# Simulated devices deadlock when their queues outrun the cores; more threads cure it.
+os.environ.setdefault("NPROC", "16")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--golden",
+        type=pathlib.Path,
+        default=pathlib.Path(__file__).parent / "golden" / "data",
+        help="directory with prior/, gloria/ or both, of numbers recorded from the authors' code",
+    )
+
+
+@pytest.fixture(scope="session")
+def golden_dir(request) -> pathlib.Path:
+    return request.config.getoption("--golden")
