@@ -1,0 +1,363 @@
+"""What a prepared set is on disk: the features of a record, and its `manifest.json`.
+
+A prepared set is one TFDS directory (ArrayRecord shards, `dataset_info.json`, `features.json`;
+read without TensorFlow) with `manifest.json` in it. One record is one study. The programs of
+`data_prep` write it, the pipeline reads it, and both use the names given here.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from prior_jax.errors import DataError
+
+DATASET_NAME = "prior_set"
+DATASET_VERSION = "1.0.0"
+MANIFEST_FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+REJECTED_NAME = "rejected.jsonl"
+SPLITS = ("train", "validate", "test")
+
+# Values of `labels`; CheXpert's blank is "not mentioned".
+LABEL_POSITIVE = 1
+LABEL_NEGATIVE = 0
+LABEL_UNCERTAIN = -1
+LABEL_NOT_MENTIONED = -2
+LABEL_VALUES = (LABEL_POSITIVE, LABEL_NEGATIVE, LABEL_UNCERTAIN, LABEL_NOT_MENTIONED)
+
+# Values of `sentence_sections`: where a sentence comes from.
+SECTION_IMPRESSION = 0
+SECTION_FINDINGS = 1
+SECTION_LABELS = 2
+
+# Values of `text_source`.
+TEXT_REPORT = "report"
+TEXT_LABELS = "labels"
+TEXT_NONE = "none"
+TEXT_SOURCES = (TEXT_REPORT, TEXT_LABELS, TEXT_NONE)
+
+
+def features() -> Any:
+    """Returns the `tfds.features.FeaturesDict` of one study.
+
+    Images are sequences of *text*, which TFDS stores as plain bytes: its own Image feature needs
+    TensorFlow as soon as an image is one of a sequence.
+    """
+    import tensorflow_datasets as tfds  # ~0.5 s, and only readers and writers of shards need it
+
+    text = tfds.features.Text
+    return tfds.features.FeaturesDict(
+        {
+            "study_id": text(),
+            "subject_id": text(),
+            "images": tfds.features.Sequence(text()),
+            "image_ids": tfds.features.Sequence(text()),
+            "views": tfds.features.Sequence(text()),
+            "impression": text(),
+            "findings": text(),
+            "sentences": tfds.features.Sequence(text()),
+            "sentence_sections": tfds.features.Tensor(shape=(None,), dtype=np.int8),
+            "labels": tfds.features.Tensor(shape=(None,), dtype=np.int8),
+            "text_source": text(),
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """One study.
+
+    Attributes:
+      study_id: unique in the set.
+      subject_id: the patient; a patient is in one split only.
+      images: JPEG or PNG files as bytes, at least one, already resized to the chosen short side.
+      image_ids: parallel to `images`.
+      views: parallel to `images`; "PA", "AP", or "" where unknown.
+      impression: raw text of the section, "" where the report has none.
+      findings: raw text of the section, "" where the report has none.
+      sentences: in report order, impression before findings (as the release,
+        codes/prior/data/pretrain/mimiccxr.py).
+      sentence_sections: parallel to `sentences`: SECTION_IMPRESSION, _FINDINGS or _LABELS.
+      labels: one of LABEL_VALUES for each of the manifest's `label_names`.
+      text_source: one of TEXT_SOURCES.
+    """
+
+    study_id: str
+    subject_id: str
+    images: tuple[bytes, ...]
+    image_ids: tuple[str, ...]
+    views: tuple[str, ...]
+    impression: str
+    findings: str
+    sentences: tuple[str, ...]
+    sentence_sections: tuple[int, ...]
+    labels: tuple[int, ...]
+    text_source: str
+
+    def __post_init__(self):
+        """Raises DataError, naming the study, where fields do not fit together."""
+        where = f"record {self.study_id!r}"
+        if not self.images:
+            raise DataError(f"{where}.images", received=0, accepted="at least one image")
+        for name in ("image_ids", "views"):
+            if len(getattr(self, name)) != len(self.images):
+                raise DataError(
+                    f"{where}.{name}",
+                    received=len(getattr(self, name)),
+                    accepted=f"one entry for each of {len(self.images)} images",
+                )
+        if len(self.sentence_sections) != len(self.sentences):
+            raise DataError(
+                f"{where}.sentence_sections",
+                received=len(self.sentence_sections),
+                accepted=f"one entry for each of {len(self.sentences)} sentences",
+            )
+        for value in self.labels:
+            if value not in LABEL_VALUES:
+                raise DataError(f"{where}.labels", received=value, accepted=f"{LABEL_VALUES}")
+        if self.text_source not in TEXT_SOURCES:
+            raise DataError(
+                f"{where}.text_source", received=self.text_source, accepted=f"{TEXT_SOURCES}"
+            )
+
+    def to_example(self) -> dict[str, Any]:
+        """Returns the record as the dict that `features()` serialises."""
+        example: dict[str, Any] = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        for name in ("images", "image_ids", "views", "sentences"):
+            example[name] = list(example[name])
+        for name in ("labels", "sentence_sections"):
+            example[name] = np.asarray(example[name], np.int8)
+        return example
+
+    @classmethod
+    def from_example(cls, example: Mapping[str, Any]) -> "Record":
+        """Builds the record from what a TFDS data source returns (text is bytes there)."""
+
+        def text(value: bytes | str) -> str:
+            return value.decode("utf-8") if isinstance(value, bytes) else value
+
+        def texts(values: Sequence[bytes | str]) -> tuple[str, ...]:
+            return tuple(text(value) for value in values)
+
+        return cls(
+            study_id=text(example["study_id"]),
+            subject_id=text(example["subject_id"]),
+            images=tuple(example["images"]),
+            image_ids=texts(example["image_ids"]),
+            views=texts(example["views"]),
+            impression=text(example["impression"]),
+            findings=text(example["findings"]),
+            sentences=texts(example["sentences"]),
+            sentence_sections=tuple(int(value) for value in example["sentence_sections"]),
+            labels=tuple(int(value) for value in example["labels"]),
+            text_source=text(example["text_source"]),
+        )
+
+
+def shard_name(split: str, *, shard: int, shards: int) -> str:
+    """Returns the file name TFDS gives shard number `shard` of a split."""
+    return f"{DATASET_NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
+
+
+def serialize(record: Record, *, spec: Any) -> bytes:
+    """Returns the bytes of one ArrayRecord entry.
+
+    Args:
+      record: the study.
+      spec: what `features()` returned; building it anew for each record is slow.
+    """
+    return spec.serialize_example(spec.encode_example(record.to_example()))
+
+
+def write_dataset_info(
+    directory: str | os.PathLike[str],
+    *,
+    shard_lengths: Mapping[str, Sequence[int]],
+    shard_bytes: Mapping[str, int],
+) -> None:
+    """Writes `dataset_info.json` and `features.json` beside finished shards.
+
+    Args:
+      directory: where the shards lie, named by `shard_name`.
+      shard_lengths: split -> records in each of its shards; a split without records is left out,
+        because TFDS cannot read an empty one.
+      shard_bytes: split -> size of its records in bytes, for information.
+    """
+    import tensorflow_datasets as tfds
+
+    directory = os.fspath(directory)
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=DATASET_NAME,
+        version=tfds.core.Version(DATASET_VERSION),
+        data_dir=directory,
+        module_name=__name__,
+    )
+    template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    splits = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[int(length) for length in lengths],
+            num_bytes=int(shard_bytes[split]),
+            filename_template=tfds.core.ShardedFileTemplate(
+                dataset_name=DATASET_NAME,
+                data_dir=directory,
+                split=split,
+                filetype_suffix="array_record",
+                template=template,
+            ),
+        )
+        for split, lengths in shard_lengths.items()
+        if sum(lengths) > 0
+    ]
+    info = tfds.core.DatasetInfo(builder=identity, features=features())
+    info.set_file_format("array_record")
+    info.set_splits(tfds.core.splits.SplitDict(splits))
+    info.write_to_directory(directory)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitCounts:
+    """How much one split holds."""
+
+    studies: int
+    images: int
+    subjects: int
+    sentences: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageStatistics:
+    """Facts on the stored images.
+
+    Attributes:
+      short_side: pixels.
+      mean: of the training images' pixels on a scale of 0 to 1.
+      std: likewise, > 0.
+    """
+
+    short_side: int
+    mean: float
+    std: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a prepared set holds and what it was made from.
+
+    Attributes:
+      format: MANIFEST_FORMAT.
+      program: what wrote it, e.g. "data_prep.mimic_cxr".
+      settings: the program's flags.
+      versions: package -> version.
+      label_names: the order of a record's `labels`.
+      splits: split -> counts; an empty split has zeros or is absent.
+      rejected: reason -> number of things left out; each is listed in `rejected.jsonl`.
+      inputs: table -> sha256.
+      shards: file name -> sha256.
+      image: short side and pixel statistics.
+      text_sources: text source -> studies.
+    """
+
+    format: int
+    program: str
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    label_names: tuple[str, ...]
+    splits: Mapping[str, SplitCounts]
+    rejected: Mapping[str, int]
+    inputs: Mapping[str, str]
+    shards: Mapping[str, str]
+    image: ImageStatistics
+    text_sources: Mapping[str, int]
+
+
+def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
+    """Writes `manifest.json` into the directory, whole or not at all."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(pathlib.Path(directory) / MANIFEST_NAME, text.encode("utf-8"))
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file so that a reader, or a crash, never meets half of it."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
+    """Reads and checks the `manifest.json` of a prepared set.
+
+    Args:
+      directory: the prepared set.
+
+    Raises:
+      DataError: if the file is absent, is not JSON, is of another format, or a field is missing,
+        unknown or of the wrong type; the error names file and field.
+    """
+    path = pathlib.Path(directory) / MANIFEST_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(
+            str(path), received="no such file", accepted="a prepared set (see data_prep)"
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(str(path), received=str(error), accepted="a JSON object") from error
+    if not isinstance(content, dict):
+        raise DataError(str(path), received=type(content).__name__, accepted="a JSON object")
+    if content.get("format") != MANIFEST_FORMAT:
+        raise DataError(
+            f"{path}: format", received=content.get("format"), accepted=f"{MANIFEST_FORMAT}"
+        )
+    fields = _checked(content, Manifest, path=path, prefix="")
+    fields["label_names"] = tuple(fields["label_names"])
+    fields["image"] = ImageStatistics(
+        **_checked(fields["image"], ImageStatistics, path=path, prefix="image.")
+    )
+    if not (math.isfinite(fields["image"].mean) and 0 < fields["image"].std < math.inf):
+        raise DataError(
+            f"{path}: image", received=fields["image"], accepted="a finite mean and a std above 0"
+        )
+    fields["splits"] = {
+        split: SplitCounts(**_checked(counts, SplitCounts, path=path, prefix=f"splits.{split}."))
+        for split, counts in fields["splits"].items()
+    }
+    return Manifest(**fields)
+
+
+_JSON_TYPES = {int: (int,), float: (int, float), str: (str,), tuple: (list,), Mapping: (dict,)}
+
+
+def _checked(content: Any, kind: type, *, path: pathlib.Path, prefix: str) -> dict[str, Any]:
+    """Returns `content` if it has exactly the fields of the dataclass `kind`, rightly typed."""
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: {prefix.rstrip('.')}", received=content, accepted="a JSON object")
+    names = {field.name: field.type for field in dataclasses.fields(kind)}
+    for name in content.keys() - names.keys():
+        raise DataError(f"{path}: {prefix}{name}", received="unknown field", accepted=f"{[*names]}")
+    for name, annotation in names.items():
+        if name not in content:
+            raise DataError(f"{path}: {prefix}{name}", received="missing", accepted=f"{annotation}")
+        base = getattr(annotation, "__origin__", annotation)
+        expected = (dict,) if dataclasses.is_dataclass(base) else _JSON_TYPES.get(base, (dict,))
+        value = content[name]
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise DataError(f"{path}: {prefix}{name}", received=value, accepted=f"{annotation}")
+    return dict(content)
