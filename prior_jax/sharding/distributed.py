@@ -1,0 +1,180 @@
+"""Start-up of several processes, and the check that they were started alike."""
+
+import dataclasses
+import hashlib
+import pathlib
+import time
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from prior_jax.errors import ConfigError
+
+MODES = ("off", "auto", "explicit")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    """How the processes of one run find each other.
+
+    Attributes:
+      mode: "off" for one process; "auto" to detect the cluster (Slurm, TPU pod, GKE, Open MPI)
+        as `jax.distributed.initialize` does; "explicit" to take the fields below.
+      coordinator: host:port of process 0; explicit only.
+      processes: how many there are; explicit only.
+      process: index of this one, from 0; explicit only.
+      timeout_seconds: how long to wait for the others.
+    """
+
+    mode: str
+    coordinator: str | None
+    processes: int | None
+    process: int | None
+    timeout_seconds: int
+
+    def __post_init__(self):
+        """Refuses half an address."""
+        if self.mode not in MODES:
+            raise ConfigError("distributed.mode", received=self.mode, accepted=f"one of {MODES}")
+        given = {"coordinator": self.coordinator, "processes": self.processes}
+        given["process"] = self.process
+        for name, value in given.items():
+            if (value is not None) != (self.mode == "explicit"):
+                wanted = "a value" if self.mode == "explicit" else "None"
+                raise ConfigError(
+                    f"distributed.{name}",
+                    received=value,
+                    accepted=f"{wanted} with mode {self.mode!r}",
+                )
+        if self.mode == "explicit" and not 0 <= int(self.process or 0) < int(self.processes or 0):
+            raise ConfigError(
+                "distributed.process", received=self.process, accepted=f"0..{self.processes} - 1"
+            )
+
+
+def start(config: DistributedConfig) -> None:
+    """Joins this process to the run; call it before anything touches a device.
+
+    Args:
+      config: who the others are.
+
+    Raises:
+      ConfigError: if no cluster is detected, or the coordinator does not answer in time.
+    """
+    if config.mode == "off":
+        return
+    try:
+        jax.distributed.initialize(
+            coordinator_address=config.coordinator,
+            num_processes=config.processes,
+            process_id=config.process,
+            initialization_timeout=config.timeout_seconds,
+        )
+    except (RuntimeError, ValueError) as error:
+        # jax raises ValueError where no cluster is found, RuntimeError (of XLA) on a timeout.
+        raise ConfigError(
+            "distributed",
+            received=f"{config.mode}: {str(error).splitlines()[0]}",
+            accepted="a cluster that can be detected, or coordinator, processes and process",
+        ) from error
+
+
+def stop() -> None:
+    """Leaves the run in good order; without it the other processes report a lost peer."""
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+
+
+def is_primary() -> bool:
+    """True in the one process that writes logs and files."""
+    return jax.process_index() == 0
+
+
+def agree(flag: bool) -> bool:
+    """True if the flag is True in every process.
+
+    Every process has to call it at the same point.
+
+    Args:
+      flag: this process's.
+
+    Returns:
+      The same answer in all processes.
+    """
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.all(multihost_utils.process_allgather(np.array([flag], np.int32))))
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has come to the point of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def code_fingerprint(package: pathlib.Path | None = None) -> str:
+    """sha256 over the names and contents of the package's Python files.
+
+    Args:
+      package: the folder; by default that of `prior_jax`.
+
+    Returns:
+      64 hexadecimal digits.
+    """
+    root = pathlib.Path(__file__).parent.parent if package is None else package
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def check_agreement(values: Mapping[str, str], *, clock_tolerance_seconds: float) -> None:
+    """Refuses a run whose processes were started with different settings.
+
+    Every process has to call it, right after `start`. Processes that differ would otherwise
+    train on different batches, or wait for each other's collectives for ever.
+
+    Args:
+      values: name -> text that must be the same everywhere, e.g. the config as JSON, the code's
+        fingerprint, the seed. The names must be the same in every process.
+      clock_tolerance_seconds: how far the clocks may be apart; logs of clocks that disagree
+        cannot be read together.
+
+    Raises:
+      ConfigError: naming the value and the processes that differ from process 0.
+    """
+    if jax.process_count() == 1:
+        return
+    names = sorted(values)
+    digests = [hashlib.sha256(values[name].encode()).digest() for name in names]
+    # The names go first, so that a missing one is told apart before shapes could disagree.
+    together = hashlib.sha256("\0".join(names).encode()).digest()
+    _compare("names", together, text=", ".join(names))
+    for name, digest in zip(names, digests, strict=True):
+        _compare(name, digest, text=values[name])
+    now = time.time()
+    parts = np.array([int(now // 1e6), int(now % 1e6), int(now % 1 * 1e6)], np.int32)
+    clocks = np.asarray(multihost_utils.process_allgather(parts)).astype(np.float64)
+    clocks = clocks @ np.array([1e6, 1.0, 1e-6])
+    spread = float(clocks.max() - clocks.min())
+    if spread > clock_tolerance_seconds:
+        raise ConfigError(
+            "distributed.clock",
+            received=f"clocks {spread:.1f} s apart (process {int(clocks.argmin())} is behind)",
+            accepted=f"at most {clock_tolerance_seconds} s",
+        )
+
+
+def _compare(name: str, digest: bytes, *, text: str) -> None:
+    """Raises in every process if any of them hashes this value differently."""
+    rows = np.asarray(multihost_utils.process_allgather(np.frombuffer(digest, np.uint8)))
+    differ = [i for i in range(len(rows)) if not np.array_equal(rows[i], rows[0])]
+    if differ:
+        shown = text if len(text) <= 200 else f"{text[:200]}..."
+        raise ConfigError(
+            f"distributed.{name}",
+            received=f"processes {differ} differ from process 0 (here: {shown})",
+            accepted="the same value in every process",
+        )

@@ -1,0 +1,135 @@
+"""From the devices at hand to a mesh with named axes."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from prior_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """The named axes that the devices are laid out on.
+
+    Attributes:
+      axes: axis name -> size, slowest axis first; one size may be -1 and takes the devices that
+        the others leave. `{"data": -1}` is plain data parallelism on any number of devices.
+      data_axes: the axes over which the rows of a batch are split, in this order.
+    """
+
+    axes: Mapping[str, int]
+    data_axes: tuple[str, ...]
+
+    def __post_init__(self):
+        """Refuses sizes and names that no set of devices could satisfy."""
+        object.__setattr__(self, "axes", dict(self.axes))
+        object.__setattr__(self, "data_axes", tuple(self.data_axes))
+        if not self.axes:
+            raise ConfigError("config.mesh.axes", received={}, accepted="at least one axis")
+        for name, size in self.axes.items():
+            if size != -1 and size < 1:
+                raise ConfigError(
+                    f"config.mesh.axes.{name}", received=size, accepted="a positive size, or -1"
+                )
+        if list(self.axes.values()).count(-1) > 1:
+            raise ConfigError(
+                "config.mesh.axes", received=dict(self.axes), accepted="at most one axis of size -1"
+            )
+        unknown = [name for name in self.data_axes if name not in self.axes]
+        if unknown or len(set(self.data_axes)) != len(self.data_axes):
+            raise ConfigError(
+                "config.mesh.data_axes",
+                received=self.data_axes,
+                accepted=f"distinct names among {tuple(self.axes)}",
+            )
+
+
+def make_mesh(config: MeshConfig, *, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Lays the devices out on the configured axes.
+
+    The axes are of type Auto: the compiler chooses the collectives, so that a loss over the
+    global batch is written as if on one device (with JAX's default, Explicit, the product of a
+    batch-sharded matrix with another's transpose is refused).
+
+    Args:
+      config: names and sizes of the axes.
+      devices: those to use; by default all devices of all processes.
+
+    Returns:
+      A mesh that holds every one of the devices.
+
+    Raises:
+      ConfigError: if the sizes do not multiply to the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = dict(config.axes)
+    known = math.prod(size for size in sizes.values() if size != -1)
+    free = [name for name, size in sizes.items() if size == -1]
+    if len(devices) % known or (not free and known != len(devices)):
+        raise ConfigError(
+            "config.mesh.axes",
+            received=dict(config.axes),
+            accepted=f"sizes whose product is the {len(devices)} devices of this run "
+            "(one size may be -1 and takes what the others leave)",
+        )
+    for name in free:
+        sizes[name] = len(devices) // known
+    return jax.make_mesh(
+        tuple(sizes.values()),
+        tuple(sizes),
+        devices=devices,
+        axis_types=(AxisType.Auto,) * len(sizes),
+    )
+
+
+def batch_sharding(mesh: Mesh, data_axes: Sequence[str]) -> NamedSharding:
+    """How every array of a batch lies: its leading axis split over the data axes.
+
+    Args:
+      mesh: from `make_mesh`.
+      data_axes: names of axes of the mesh; none means that every device holds the whole batch.
+
+    Returns:
+      A sharding that fits arrays of any rank >= 1.
+    """
+    return NamedSharding(mesh, PartitionSpec(tuple(data_axes)) if data_axes else PartitionSpec())
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding that keeps a whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch_size(batch_size: int, *, mesh: Mesh, data_axes: Sequence[str]) -> None:
+    """Refuses a global batch that the data axes cannot share out evenly.
+
+    Args:
+      batch_size: rows of the global batch.
+      mesh: from `make_mesh`.
+      data_axes: names of axes of the mesh.
+
+    Raises:
+      ConfigError: if the rows do not divide evenly.
+    """
+    shards = int(np.prod([mesh.shape[name] for name in data_axes], dtype=np.int64))
+    if batch_size < 1 or batch_size % shards:
+        raise ConfigError(
+            "config.data.batch_size",
+            received=batch_size,
+            accepted=f"a positive multiple of {shards}, the product of mesh axes "
+            f"{tuple(data_axes)}",
+        )
+
+
+def is_simulated(mesh: Mesh) -> bool:
+    """True if the mesh holds several CPU devices of one process.
+
+    Those share the machine's cores, and several steps in flight at once can leave their
+    collectives waiting for each other for ever, so callers block after each step.
+    """
+    local = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+    return mesh.size > 1 and local[0].platform == "cpu"

@@ -1,0 +1,154 @@
+"""Which part of each array lies on which device: tables from parameter paths to specs."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from prior_jax.errors import ConfigError
+
+Axis = str | tuple[str, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One line of the table.
+
+    Attributes:
+      pattern: regular expression for the whole path, whose parts are joined by "/".
+      spec: for each leading dimension the mesh axis (or axes) that it is split over, or None;
+        dimensions beyond the spec's length are not split.
+    """
+
+    pattern: str
+    spec: tuple[Axis, ...]
+
+    def __post_init__(self):
+        """Refuses patterns that do not compile."""
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ConfigError(
+                "config.mesh.rules",
+                received=self.pattern,
+                accepted=f"a regular expression: {error}",
+            ) from error
+
+
+REPLICATED = (Rule(".*", ()),)
+"""Every array whole on every device: plain data parallelism."""
+
+
+def spec_for(
+    path: str, shape: Sequence[int], *, rules: Sequence[Rule], mesh: Mesh
+) -> PartitionSpec:
+    """The spec of one array: that of the first rule that matches its path.
+
+    Args:
+      path: the parameter's path, parts joined by "/".
+      shape: its global shape.
+      rules: tried in order.
+      mesh: whose axes the specs name.
+
+    Returns:
+      The spec, at most as long as the shape.
+
+    Raises:
+      ConfigError: if no rule matches, or the one that does names an unknown axis, has more
+        entries than the array dimensions, or splits a dimension unevenly.
+    """
+    rule = next((rule for rule in rules if re.fullmatch(rule.pattern, path)), None)
+    if rule is None:
+        raise ConfigError(
+            "config.mesh.rules",
+            received=f"no rule for {path} {tuple(shape)}",
+            accepted=f"a pattern that matches it; the patterns are {[r.pattern for r in rules]}",
+        )
+    where = f"config.mesh.rules[{rule.pattern!r}]"
+    if len(rule.spec) > len(shape):
+        raise ConfigError(
+            where,
+            received=f"{len(rule.spec)} axes {rule.spec} for {path} {tuple(shape)}",
+            accepted=f"at most {len(shape)} axes",
+        )
+    for dimension, axis in zip(shape, rule.spec, strict=False):
+        names = () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
+        unknown = [name for name in names if name not in mesh.shape]
+        if unknown:
+            raise ConfigError(
+                where, received=f"axis {unknown[0]!r}", accepted=f"axes {tuple(mesh.shape)}"
+            )
+        size = math.prod(mesh.shape[name] for name in names)
+        if dimension % size:
+            raise ConfigError(
+                where,
+                received=f"{path} {tuple(shape)}: {dimension} over axis {axis!r} of size {size}",
+                accepted="a dimension divisible by the axis size",
+            )
+    return PartitionSpec(*rule.spec)
+
+
+def shardings_for(
+    arrays: Mapping[str, Any], *, rules: Sequence[Rule], mesh: Mesh
+) -> dict[str, NamedSharding]:
+    """The sharding of each array of a flat dictionary.
+
+    Args:
+      arrays: path -> anything with a `shape` (arrays, or shapes alone).
+      rules: tried in order, the first match wins.
+      mesh: where the arrays are to lie.
+
+    Returns:
+      path -> sharding.
+
+    Raises:
+      ConfigError: see `spec_for`.
+    """
+    return {
+        path: NamedSharding(mesh, spec_for(path, array.shape, rules=rules, mesh=mesh))
+        for path, array in arrays.items()
+    }
+
+
+def optimizer_shardings(
+    optimizer_state: Any,
+    *,
+    shapes: Mapping[str, tuple[int, ...]],
+    parameters: Mapping[str, NamedSharding],
+    mesh: Mesh,
+) -> Any:
+    """Places each optimizer array like the parameter that it follows.
+
+    Args:
+      optimizer_state: any tree whose arrays that follow a parameter sit in dictionaries keyed
+        by the parameter's path (as optax keeps moments of a flat dictionary).
+      shapes: parameter path -> global shape.
+      parameters: parameter path -> sharding.
+      mesh: where arrays that follow no parameter (counts) are replicated.
+
+    Returns:
+      A tree of the same structure with a sharding at each leaf.
+
+    Raises:
+      ConfigError: if an array follows a parameter but has another shape, so that neither place
+        would be right.
+    """
+
+    def place(path, leaf):
+        names = [part.key for part in path if isinstance(part, jax.tree_util.DictKey)]
+        name = next((name for name in reversed(names) if name in parameters), None)
+        if name is None:
+            return NamedSharding(mesh, PartitionSpec())
+        if tuple(leaf.shape) != tuple(shapes[name]):
+            raise ConfigError(
+                "config.optimizer",
+                received=f"state of shape {tuple(leaf.shape)} for parameter {name}",
+                accepted=f"state of the parameter's shape {tuple(shapes[name])}",
+            )
+        return parameters[name]
+
+    return jax.tree_util.tree_map_with_path(place, optimizer_state)
