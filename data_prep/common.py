@@ -1,0 +1,181 @@
+"""What every preparing program shares: flags, the way it ends, workers, hashes."""
+
+import concurrent.futures
+import dataclasses
+import errno
+import hashlib
+import importlib.metadata
+import multiprocessing
+import multiprocessing.connection
+import os
+import pathlib
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from absl import app, flags
+
+from prior_jax.errors import ConfigError, DataError, PriorJaxError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+EXIT_FAILED_CHECK = 1
+EXIT_USER_ERROR = 2
+
+_REPORTED_VERSIONS = ("array-record", "numpy", "pillow", "pysbd", "tensorflow-datasets")
+
+
+def setting(help_text: str, **kwargs: Any) -> Any:
+    """Returns a dataclass field that `define_flags` turns into a flag with this help text."""
+    return dataclasses.field(metadata={"help": help_text}, **kwargs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a program runs; none of these changes what it writes."""
+
+    out: str = setting("Directory of the prepared set; made if absent.")
+    workers: int = setting(
+        "Parallel processes. What is written does not depend on it.", default=os.cpu_count() or 1
+    )
+    overwrite: bool = setting(
+        "Start anew where `out` holds a set made with other settings or inputs.", default=False
+    )
+
+    def __post_init__(self):
+        """Refuses less than one worker."""
+        if self.workers < 1:
+            raise ConfigError("--workers", received=self.workers, accepted="at least 1")
+
+
+def define_flags(*kinds: type) -> None:
+    """Defines one flag for each field of the given dataclasses.
+
+    Called by a program when it is run, not when it is imported: several programs may then live in
+    one process.
+    """
+    define = {
+        str: flags.DEFINE_string,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        bool: flags.DEFINE_boolean,
+        tuple[str, ...]: flags.DEFINE_list,
+    }
+    for field in (field for kind in kinds for field in dataclasses.fields(kind)):
+        required = field.default is dataclasses.MISSING
+        default = None if required else field.default
+        if isinstance(default, tuple):
+            default = list(default)
+        # The program's own name as module, so that --help shows the flag.
+        define[field.type](
+            field.name,
+            default,
+            field.metadata["help"],
+            module_name=sys.argv[0],
+            required=required,
+        )
+
+
+def from_flags(kind: type[T]) -> T:
+    """Returns the dataclass filled from the flags `define_flags` made of it."""
+    values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(kind)}
+    return kind(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+    )
+
+
+def run(main: Callable[[], int | None], *kinds: type) -> None:
+    """Runs a program: flags, then `main`, then its exit code.
+
+    A PriorJaxError, and a full or read-only disk, become one line on stderr and exit code 2.
+
+    Args:
+      main: returns an exit code, or None for 0.
+      *kinds: dataclasses whose fields are the program's flags.
+    """
+    define_flags(*kinds)
+
+    def guarded(argv: list[str]) -> int | None:
+        if len(argv) > 1:
+            return fail(f"unexpected argument {argv[1]!r}; settings are flags, see --help")
+        try:
+            return main()
+        except PriorJaxError as error:
+            return fail(str(error))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                raise
+            return fail(f"{error.filename or 'disk'}: {error.strerror}")
+
+    app.run(guarded)
+
+
+def fail(message: str) -> int:
+    """Prints one line on stderr and returns the exit code of a user's error."""
+    print(" ".join(message.split()), file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def sha256_of(path: pathlib.Path) -> str:
+    """Returns the sha256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def required_file(path: pathlib.Path, *, flag: str) -> pathlib.Path:
+    """Returns the path, or raises DataError naming the flag where there is no such file."""
+    if not path.is_file():
+        raise DataError(flag, received=str(path), accepted="an existing file")
+    return path
+
+
+def versions() -> Mapping[str, str]:
+    """Returns the versions that what is written depends on."""
+    return {name: importlib.metadata.version(name) for name in _REPORTED_VERSIONS}
+
+
+def parallel(
+    function: Callable[[T], R], items: Iterable[T], *, workers: int
+) -> Iterator[tuple[T, R]]:
+    """Yields (item, function(item)) as they are done, in any order.
+
+    Args:
+      function: picklable; a module's function or a dataclass with `__call__`.
+      items: picklable.
+      workers: with 1, or one item, everything runs in this process, in order.
+    """
+    items = list(items)
+    if workers == 1 or len(items) <= 1:
+        for item in items:
+            yield item, function(item)
+        return
+    # Spawned, not forked: a fork copies the locks of threads that JAX and TFDS may run.
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(items)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_end_with_parent,
+    )
+    try:
+        futures = {pool.submit(function, item): item for item in items}
+        for future in concurrent.futures.as_completed(futures):
+            yield futures.pop(future), future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Makes a worker end when its parent is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,90 @@
+"""Names of splits, splits drawn by patient, and patients that stand in two of them."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from prior_jax.data.schema import SPLITS
+from prior_jax.errors import ConfigError
+
+_ALIASES = {
+    "train": "train",
+    "training": "train",
+    "validate": "validate",
+    "validation": "validate",
+    "valid": "validate",
+    "val": "validate",
+    "dev": "validate",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def split_code(name: str) -> int | None:
+    """Returns the index in SPLITS of a split by any usual name ("val", "Valid"), or None."""
+    known = _ALIASES.get(name.strip().lower())
+    return None if known is None else SPLITS.index(known)
+
+
+def checked_fractions(values: Sequence[str], *, flag: str) -> tuple[float, ...]:
+    """Returns the shares of train, validate and test, which must sum to 1.
+
+    Raises:
+      ConfigError: naming the flag.
+    """
+    try:
+        shares = tuple(float(value) for value in values)
+    except ValueError:
+        shares = ()
+    if len(shares) != len(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ConfigError(
+            flag, received=",".join(values), accepted=f"shares of {SPLITS} that sum to 1"
+        )
+    return shares
+
+
+def drawn_split(subject: str, *, fractions: Sequence[float], seed: int) -> int:
+    """Returns the split of a patient: a hash of the id, so the same in every run and any order.
+
+    Args:
+      subject: the patient; all studies of one patient get one split.
+      fractions: share of each of SPLITS.
+      seed: gives another draw.
+    """
+    digest = hashlib.sha256(f"{seed}/{subject}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    for code, fraction in enumerate(fractions):
+        place -= fraction
+        if place < 0:
+            return code
+    return len(fractions) - 1
+
+
+def subjects_in_two_splits(subjects: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Returns, for each row, whether its patient also stands in another split.
+
+    Args:
+      subjects: [N], any dtype that sorts.
+      codes: int[N], the rows' splits.
+
+    Returns:
+      bool[N].
+    """
+    if not len(subjects):
+        return np.zeros(0, bool)
+    _, owner = np.unique(subjects, return_inverse=True)
+    low = np.full(owner.max() + 1, np.iinfo(np.int64).max)
+    high = np.full(owner.max() + 1, -1, np.int64)
+    np.minimum.at(low, owner, codes.astype(np.int64))
+    np.maximum.at(high, owner, codes.astype(np.int64))
+    return (low != high)[owner]
+
+
+def leaking_subjects(splits: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Returns the patients that stand in more than one split: patient -> splits."""
+    seen: dict[str, list[str]] = {}
+    for split, subjects in splits.items():
+        for subject in set(subjects):
+            seen.setdefault(subject, []).append(split)
+    return {subject: names for subject, names in sorted(seen.items()) if len(names) > 1}
