@@ -1,0 +1,92 @@
+"""Losses between the patches of an image and the sentences of its report."""
+
+import jax
+import jax.numpy as jnp
+
+from prior_jax.losses.contrastive import paired_cross_entropy
+from prior_jax.losses.normalize import cosine, unit, weighted_mean
+
+
+def local_image(
+    patches: jax.Array,
+    context: jax.Array,
+    *,
+    predicted_patches: jax.Array,
+    predicted_context: jax.Array,
+    weight: jax.Array,
+) -> jax.Array:
+    """Negative cosine between each patch and what it sees of the report, no negatives.
+
+    Args:
+      patches: [B, P, D], a target: no gradient flows into it.
+      context: [B, P, D], what each patch gathered from the sentences; a target as well.
+      predicted_patches: [B, P, D], the predictor applied to `patches`.
+      predicted_context: [B, P, D], the predictor applied to `context`.
+      weight: float32[B], 1 for a real pair, 0 for padding.
+
+    Returns:
+      float32[], in [-1, 1], mean over patches and real pairs of the two halves.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together.
+
+    Source: SimSiam, arXiv:2011.10566, equation 2; PRIOR, arXiv:2307.12577, section 3.2; release,
+      codes/prior/models/prior.py, `simsiam_loss_func` (quirk 21).
+    """
+    shapes = {x.shape for x in (patches, context, predicted_patches, predicted_context)}
+    if len(shapes) != 1 or patches.ndim != 3 or weight.shape != patches.shape[:1]:
+        raise ValueError(
+            f"patches {patches.shape}, context {context.shape}, predicted_patches "
+            f"{predicted_patches.shape}, predicted_context {predicted_context.shape} and weight "
+            f"{weight.shape}: accepted [B, P, D] four times and [B]"
+        )
+    from_patches = cosine(predicted_patches, jax.lax.stop_gradient(context))
+    from_context = cosine(predicted_context, jax.lax.stop_gradient(patches))
+    return weighted_mean(-jnp.mean(from_patches + from_context, axis=1) / 2, weight)
+
+
+def local_text(
+    sentences: jax.Array,
+    context: jax.Array,
+    *,
+    scale: jax.Array,
+    mask: jax.Array,
+    weight: jax.Array,
+    normalize: bool = True,
+) -> jax.Array:
+    """Matches each sentence with what it sees of its image; negatives come from its own report.
+
+    Args:
+      sentences: [B, S, D].
+      context: [B, S, D], what each sentence gathered from the patches.
+      scale: float32[], inverse temperature, > 0.
+      mask: bool[B, S], True on real sentences.
+      weight: float32[B], 1 for a real pair, 0 for padding.
+      normalize: whether both are scaled to unit norm first, as PRIOR does.
+
+    Returns:
+      float32[], nats: the mean over a report's sentences and both directions, then over real
+      pairs. A report of one sentence has no negative: it adds 0 and counts in the mean.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together.
+
+    Source: PRIOR, arXiv:2307.12577, section 3.2; release, codes/prior/models/prior.py,
+      `text_local_loss_fn` (quirk 21).
+    """
+    if sentences.shape != context.shape or sentences.ndim != 3:
+        raise ValueError(
+            f"sentences {sentences.shape} and context {context.shape}: accepted [B, S, D] twice"
+        )
+    if mask.shape != sentences.shape[:2] or weight.shape != mask.shape[:1]:
+        raise ValueError(
+            f"mask {mask.shape} and weight {weight.shape}: accepted {sentences.shape[:2]} and "
+            f"{sentences.shape[:1]}"
+        )
+    if normalize:
+        sentences, context = unit(sentences), unit(context)
+    logits = scale * jnp.einsum(
+        "bsd,btd->bst", sentences, context, preferred_element_type=jnp.float32
+    )
+    per_report = jax.vmap(paired_cross_entropy)(logits, mask, mask.astype(jnp.float32))
+    return weighted_mean(per_report, weight)

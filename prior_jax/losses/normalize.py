@@ -1,0 +1,43 @@
+"""Norms, cosines and means that stay finite on zero vectors and empty masks."""
+
+import jax
+import jax.numpy as jnp
+
+
+def unit(x: jax.Array, *, eps: float = 1e-12) -> jax.Array:
+    """Scales the last axis to unit L2 norm.
+
+    Args:
+      x: [..., D], any float dtype.
+      eps: norms up to this count as zero.
+
+    Returns:
+      float32[..., D]; a zero vector gives a zero vector and a zero gradient, where
+      `torch.nn.functional.normalize` has a gradient of 1 / eps.
+    """
+    x = x.astype(jnp.float32)
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    present = square > eps * eps
+    inverse = jax.lax.rsqrt(jnp.where(present, square, jnp.float32(1)))
+    return x * jnp.where(present, inverse, jnp.float32(0))
+
+
+def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Cosine of the last axes: float32[...]; 0, with zero gradient, at zero vectors.
+
+    Source: torch.nn.functional.cosine_similarity, eps 1e-8.
+    """
+    return jnp.sum(unit(a, eps=1e-8) * unit(b, eps=1e-8), axis=-1)
+
+
+def weighted_mean(value: jax.Array, weight: jax.Array) -> jax.Array:
+    """Mean of `value` with weights of the same shape: float32[], 0 if all weights are 0.
+
+    Values where the weight is 0 may be anything, even NaN: they touch neither value nor gradient.
+    """
+    if value.shape != weight.shape:
+        raise ValueError(f"value {value.shape} and weight {weight.shape}: accepted equal shapes")
+    weight = weight.astype(jnp.float32)
+    kept = jnp.where(weight > 0, value.astype(jnp.float32), jnp.float32(0))
+    total = jnp.sum(weight)
+    return jnp.sum(kept * weight) / jnp.where(total > 0, total, jnp.float32(1))

@@ -1,0 +1,136 @@
+"""Pools word vectors into sentence vectors, and moves absent sentences to the end."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.nn.heads import linear
+
+
+def sentence_membership(sentence_index: jax.Array, *, num_sentences: int) -> jax.Array:
+    """Which token belongs to which sentence.
+
+    Args:
+      sentence_index: int32[B, L], -1 or 0..num_sentences-1; other values belong nowhere.
+      num_sentences: S.
+
+    Returns:
+      bool[B, L, S].
+    """
+    slots = jnp.arange(num_sentences, dtype=sentence_index.dtype)
+    return sentence_index[:, :, None] == slots[None, None, :]
+
+
+def mean_sentences(
+    tokens: jax.Array, sentence_index: jax.Array, *, num_sentences: int
+) -> tuple[jax.Array, jax.Array]:
+    """The mean vector of each sentence's tokens, as one matrix product a report.
+
+    Args:
+      tokens: [B, L, D].
+      sentence_index: int32[B, L], the sentence that owns the token; -1 for none.
+      num_sentences: S.
+
+    Returns:
+      sentences [B, S, D] in the dtype of `tokens`, 0 where the sentence owns no token, and the
+      mask bool[B, S] of sentences that own one.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together.
+
+    Source: release, codes/prior/modules/gather.py ('avg'). Differs: an absent sentence is masked
+      rather than skipped (quirk 23; `compact_sentences` skips it).
+    """
+    _check(tokens, sentence_index)
+    member = sentence_membership(sentence_index, num_sentences=num_sentences)
+    count = jnp.sum(member, axis=1, dtype=jnp.float32)
+    share = member.astype(jnp.float32) / jnp.maximum(count, 1.0)[:, None, :]
+    return _weighted_sums(share, tokens), count > 0
+
+
+def compact_sentences(sentences: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Moves the present sentences to the front, keeping their order.
+
+    Args:
+      sentences: [B, S, D].
+      mask: bool[B, S], True where the sentence exists.
+
+    Returns:
+      Both, reordered along S; absent rows, now last, are 0.
+
+    Source: release, codes/prior/modules/gather.py: an index without token is skipped, so the
+      numbers of later sentences shift (quirk 23). Needed before cutting to a fixed number.
+    """
+    order = jnp.argsort(jnp.logical_not(mask), axis=1, stable=True)
+    mask = jnp.take_along_axis(mask, order, axis=1)
+    sentences = jnp.take_along_axis(sentences, order[:, :, None], axis=1)
+    return jnp.where(mask[:, :, None], sentences, jnp.zeros((), sentences.dtype)), mask
+
+
+def fit_sentences(
+    sentences: jax.Array, mask: jax.Array, *, num_sentences: int
+) -> tuple[jax.Array, jax.Array]:
+    """Cuts or zero-pads compacted sentences to a fixed number.
+
+    Args:
+      sentences: [B, S, D], present sentences first.
+      mask: bool[B, S].
+      num_sentences: Q.
+
+    Returns:
+      [B, Q, D] and bool[B, Q].
+
+    Source: release, codes/prior/models/prior.py, `trancated_sentence_stack` and
+      `padding_sentence_stacks`.
+    """
+    missing = max(0, num_sentences - sentences.shape[1])
+    sentences = jnp.pad(sentences[:, :num_sentences], ((0, 0), (0, missing), (0, 0)))
+    return sentences, jnp.pad(mask[:, :num_sentences], ((0, 0), (0, missing)))
+
+
+class SentenceAttention(nnx.Module):
+    """Weighs a sentence's tokens by their summed dot products with all its tokens.
+
+    Source: release, codes/prior/modules/gather.py, `AttentionPool` ('attention', not the default;
+    unscaled energies, quirk 45). Linear in the tokens here: the sum over keys is taken first.
+    """
+
+    def __init__(self, embed_dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        """Builds the query and key maps.
+
+        Args:
+          embed_dim: D; queries and keys have D // 8 features.
+          dtype: compute dtype; parameters are float32.
+          rngs: the `params` stream initialises.
+        """
+        self.query = linear(embed_dim, embed_dim // 8, dtype=dtype, rngs=rngs)
+        self.key = linear(embed_dim, embed_dim // 8, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, tokens: jax.Array, sentence_index: jax.Array, *, num_sentences: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Pools as `mean_sentences` does, with learned weights; same shapes and errors."""
+        _check(tokens, sentence_index)
+        member = sentence_membership(sentence_index, num_sentences=num_sentences)
+        keys = _weighted_sums(member.astype(jnp.float32), self.key(tokens))
+        energy = jnp.einsum(
+            "bld,bsd->bls", self.query(tokens), keys, preferred_element_type=jnp.float32
+        )
+        lowest = jnp.finfo(jnp.float32).min
+        share = jax.nn.softmax(jnp.where(member, energy, lowest), axis=1)
+        share = jnp.where(member, share, jnp.float32(0))
+        return _weighted_sums(share, tokens), jnp.any(member, axis=1)
+
+
+def _weighted_sums(weight: jax.Array, tokens: jax.Array) -> jax.Array:
+    return jnp.einsum(
+        "bls,bld->bsd", weight.astype(tokens.dtype), tokens, preferred_element_type=jnp.float32
+    ).astype(tokens.dtype)
+
+
+def _check(tokens: jax.Array, sentence_index: jax.Array) -> None:
+    if tokens.ndim != 3 or sentence_index.shape != tokens.shape[:2]:
+        raise ValueError(
+            f"tokens {tokens.shape} and sentence_index {sentence_index.shape}: "
+            "accepted [B, L, D] and [B, L]"
+        )
