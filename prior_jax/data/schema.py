@@ -193,12 +193,14 @@ def write_dataset_info(
       shard_bytes: split -> size of its records in bytes, for information.
     """
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import dataset_info
+    from tensorflow_datasets.core import splits as splits_lib
 
-    directory = os.fspath(directory)
-    identity = tfds.core.dataset_info.DatasetIdentity(
+    directory = pathlib.Path(directory)
+    identity = dataset_info.DatasetIdentity(
         name=DATASET_NAME,
         version=tfds.core.Version(DATASET_VERSION),
-        data_dir=directory,
+        data_dir=os.fspath(directory),
         module_name=__name__,
     )
     template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -220,7 +222,7 @@ def write_dataset_info(
     ]
     info = tfds.core.DatasetInfo(builder=identity, features=features())
     info.set_file_format("array_record")
-    info.set_splits(tfds.core.splits.SplitDict(splits))
+    info.set_splits(splits_lib.SplitDict(splits))
     info.write_to_directory(directory)
 
 

@@ -1,0 +1,181 @@
+"""Which records make up the global batch of a step: a pure function of (seed, step).
+
+Index arithmetic only. A process asks for any step and loads the rows that are its own, so the
+global batches do not depend on the number of processes, workers or devices, and resuming at a
+step costs nothing.
+"""
+
+import collections
+import dataclasses
+import threading
+
+import numpy as np
+
+from prior_jax.errors import ConfigError
+
+FILLER = -1  # the record of a row that only fills the batch
+_EPOCHS_KEPT = 2  # prefetching threads straddle the border of two epochs
+# First words of the seeds: order of an epoch, and chances of a record, never share a stream.
+_ORDER_STREAM, _RECORD_STREAM = 0, 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedBatch:
+    """One global batch.
+
+    Attributes:
+      records: int64[B], index in the split; FILLER where the row only fills the batch.
+      length: L, the tokens that every report of the batch is padded to.
+      epoch: passes over the data before this one.
+    """
+
+    records: np.ndarray
+    length: int
+    epoch: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Epoch:
+    records: np.ndarray  # int64[steps, B]
+    lengths: np.ndarray  # int64[steps]
+
+
+class BatchPlan:
+    """Random access to the batches of an endless run over one split."""
+
+    def __init__(
+        self,
+        *,
+        token_counts: np.ndarray,
+        candidates: np.ndarray,
+        batch_size: int,
+        seed: int,
+        buckets: tuple[int, ...],
+        window: int,
+        shuffle: bool,
+        drop_last: bool,
+    ):
+        """Checks and keeps the arguments.
+
+        Args:
+          token_counts: int32[N], tokens of each record's report, specials included.
+          candidates: int64[M], the records to use, e.g. those that have text; ascending.
+          batch_size: B, rows of the global batch.
+          seed: 0 to 2**32 - 1; another seed gives another order.
+          buckets: accepted padded lengths, ascending; the last holds the longest report.
+          window: W batches are taken together, sorted by length and cut into batches, whose
+            order is drawn again; 1 leaves every batch as drawn.
+          shuffle: whether the order is drawn for each epoch; otherwise ascending.
+          drop_last: whether records that fill no whole batch wait for another epoch (each epoch
+            leaves out others); otherwise the last batch is filled up with FILLER.
+
+        Raises:
+          ConfigError: if a value is outside what is accepted, or no batch can be made.
+        """
+        self._counts = np.asarray(token_counts, np.int64)
+        self._candidates = np.asarray(candidates, np.int64)
+        self.batch_size = batch_size
+        self._seed = seed
+        self._buckets = np.asarray(buckets, np.int64)
+        self._window = window
+        self._shuffle = shuffle
+        self._drop_last = drop_last
+        self._check()
+        count = len(self._candidates)
+        self.steps_per_epoch = count // batch_size if drop_last else -(-count // batch_size)
+        self._epochs: collections.OrderedDict[int, _Epoch] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def _check(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError("config.data.batch_size", received=self.batch_size, accepted=">= 1")
+        if not 0 <= self._seed < 2**32:  # one word of a SeedSequence
+            raise ConfigError("config.data.seed", received=self._seed, accepted="0 to 2**32 - 1")
+        if self._window < 1:
+            raise ConfigError("config.data.bucket_window", received=self._window, accepted=">= 1")
+        least = self.batch_size if self._drop_last else 1
+        if len(self._candidates) < least:
+            raise ConfigError(
+                "config.data.batch_size",
+                received=self.batch_size,
+                accepted=f"at most the {len(self._candidates)} usable records of the split"
+                if len(self._candidates)
+                else "a split with usable records; this one has none",
+            )
+        longest = int(self._counts[self._candidates].max())
+        ascending = len(self._buckets) > 0 and bool((np.diff(self._buckets) > 0).all())
+        if not ascending or self._buckets[-1] < longest:
+            raise ConfigError(
+                "config.data.buckets",
+                received=tuple(self._buckets.tolist()),
+                accepted=f"ascending lengths, the last at least {longest}",
+            )
+
+    def __getstate__(self):
+        """Leaves out what a worker process computes again."""
+        return {**self.__dict__, "_epochs": None, "_lock": None}
+
+    def __setstate__(self, state):
+        """Starts with empty caches."""
+        self.__dict__.update(state, _epochs=collections.OrderedDict(), _lock=threading.Lock())
+
+    def batch(self, step: int) -> PlannedBatch:
+        """Returns the global batch of a step, counted from 0 over all epochs."""
+        number, position = divmod(step, self.steps_per_epoch)
+        epoch = self._epoch(number)
+        return PlannedBatch(
+            records=epoch.records[position], length=int(epoch.lengths[position]), epoch=number
+        )
+
+    def _epoch(self, number: int) -> _Epoch:
+        with self._lock:
+            if number not in self._epochs:
+                self._epochs[number] = self._make_epoch(number)
+                while len(self._epochs) > _EPOCHS_KEPT:
+                    self._epochs.popitem(last=False)
+            self._epochs.move_to_end(number)
+            return self._epochs[number]
+
+    def _make_epoch(self, number: int) -> _Epoch:
+        rng = np.random.default_rng((_ORDER_STREAM, self._seed, number))
+        order = rng.permutation(self._candidates) if self._shuffle else self._candidates
+        total = self.steps_per_epoch * self.batch_size
+        filling = np.full(max(0, total - len(order)), FILLER, np.int64)
+        batches = np.concatenate([order[:total], filling]).reshape(-1, self.batch_size)
+        if self._window > 1:
+            for start in range(0, len(batches), self._window):
+                part = batches[start : start + self._window]  # a view: written in place
+                part[:] = self._sorted_window(part, rng)
+        counts = np.where(batches == FILLER, 0, self._counts[batches])
+        lengths = self._buckets[np.searchsorted(self._buckets, counts.max(axis=1))]
+        return _Epoch(records=batches, lengths=lengths)
+
+    def _sorted_window(self, batches: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        records = batches.reshape(-1)
+        counts = np.where(records == FILLER, 0, self._counts[records])
+        by_length = records[np.argsort(counts, kind="stable")].reshape(batches.shape)
+        return rng.permutation(by_length, axis=0)
+
+
+def rows_of_process(batch_size: int, *, process_index: int, process_count: int) -> slice:
+    """Returns the rows of the global batch that one process loads: equal, consecutive parts.
+
+    Raises:
+      ConfigError: if the batch does not divide evenly.
+    """
+    if batch_size % process_count:
+        raise ConfigError(
+            "config.data.batch_size",
+            received=batch_size,
+            accepted=f"a multiple of the {process_count} processes",
+        )
+    rows = batch_size // process_count
+    return slice(process_index * rows, (process_index + 1) * rows)
+
+
+def record_rng(*, seed: int, epoch: int, record: int) -> np.random.Generator:
+    """Returns the random numbers of one record in one epoch.
+
+    They depend on nothing else: not on the row, the process, the worker or the batch size.
+    """
+    return np.random.default_rng((_RECORD_STREAM, seed, epoch, record))

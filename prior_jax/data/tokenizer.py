@@ -1,0 +1,339 @@
+"""Text to token ids: sentencepiece or WordPiece behind one small interface.
+
+Both give ids without special tokens and the characters each token covers; `text.py` puts [CLS],
+[SEP] and padding around them.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import threading
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from prior_jax.errors import ConfigError, DataError
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDPIECE_PREFIX = "##"
+WORDPIECE_MAX_CHARACTERS = 100  # BERT's; a longer word becomes one [UNK]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Which tokenizer reads the reports.
+
+    Attributes:
+      kind: "sentencepiece" (a model of `data_prep.train_tokenizer`) or "wordpiece" (BERT).
+      path: the sentencepiece model, or a `vocab.txt` or `tokenizer.json`.
+      lower_case: lower-case the text first. The release does, on the cased vocabulary of
+        Bio_ClinicalBERT, because its repository has no tokenizer_config: True for its weights.
+    """
+
+    kind: Literal["sentencepiece", "wordpiece"]
+    path: str
+    lower_case: bool
+
+    def __post_init__(self):
+        """Raises ConfigError for an unknown kind or an empty path."""
+        if self.kind not in TOKENIZERS:
+            raise ConfigError(
+                "config.data.tokenizer.kind", received=self.kind, accepted=f"{[*TOKENIZERS]}"
+            )
+        if not self.path:
+            raise ConfigError(
+                "config.data.tokenizer.path", received=self.path, accepted="path of a file"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """The tokens of one text, without special tokens.
+
+    Attributes:
+      ids: int32[n].
+      spans: int32[n, 2], first character of the text that the token covers, and one past the
+        last; surrounding blanks excluded, so a token made of a blank alone covers nothing.
+    """
+
+    ids: np.ndarray
+    spans: np.ndarray
+
+
+class Tokenizer(Protocol):
+    """What the pipeline, prompts and checkpoints need of a tokenizer.
+
+    Attributes:
+      name: kind and file name, for reports.
+      fingerprint: sha256 of everything that decides on the ids; kept in checkpoints.
+      vocab_size: ids are 0 .. vocab_size - 1.
+      pad_id: id of [PAD].
+      unk_id: id of [UNK].
+      cls_id: id of [CLS].
+      sep_id: id of [SEP].
+      mask_id: id of [MASK].
+    """
+
+    name: str
+    fingerprint: str
+    vocab_size: int
+    pad_id: int
+    unk_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+
+    def encode(self, text: str) -> Encoding:
+        """Returns ids and spans of one text."""
+        ...
+
+    def encode_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Returns int32[n] for each text; faster than `encode`."""
+        ...
+
+    def token(self, token_id: int) -> str:
+        """Returns the written form of a token, for reports."""
+        ...
+
+
+def open_tokenizer(config: TokenizerConfig) -> Tokenizer:
+    """Reads a tokenizer from disk.
+
+    Raises:
+      DataError: naming the file, and the field in it, if it is absent, damaged or lacks one of
+        SPECIAL_TOKENS.
+    """
+    return TOKENIZERS[config.kind](pathlib.Path(config.path), lower_case=config.lower_case)
+
+
+class _LazyEngine:
+    """Holds a tokenizer's file as bytes and builds the library's object on first use.
+
+    Worker processes get the bytes by pickling, so every worker reads what the parent read even
+    if the file has changed since.
+    """
+
+    def __init__(self, path: pathlib.Path, *, kind: str, lower_case: bool):
+        """Reads the file and takes the fingerprint."""
+        self.name = f"{kind}:{path.name}"
+        self._path = str(path)
+        self._lower_case = lower_case
+        self._content = _read(path)
+        digest = hashlib.sha256(f"{kind} lower_case={lower_case}\n".encode())
+        digest.update(self._content)
+        self.fingerprint = digest.hexdigest()
+        self._engine: Any = None
+        self._lock = threading.Lock()
+
+    def __getstate__(self):
+        return {**self.__dict__, "_engine": None, "_lock": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def _get_engine(self) -> Any:
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._build()
+            return self._engine
+
+    def _build(self) -> Any:
+        raise NotImplementedError
+
+    def _set_specials(self, ids: dict[str, int]) -> None:
+        for name, token in zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL_TOKENS, strict=True):
+            if token not in ids:
+                raise DataError(
+                    f"{self._path}: {token}", received="missing", accepted=f"{SPECIAL_TOKENS}"
+                )
+            setattr(self, f"{name}_id", ids[token])
+
+
+class SentencePieceTokenizer(_LazyEngine):
+    """A sentencepiece model whose ids 0 .. 4 are SPECIAL_TOKENS."""
+
+    pad_id: int
+    unk_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+
+    def __init__(self, path: pathlib.Path, *, lower_case: bool):
+        """Reads the model; DataError if it is none or its first five pieces are others."""
+        super().__init__(path, kind="sentencepiece", lower_case=lower_case)
+        engine = self._get_engine()
+        self.vocab_size = int(engine.get_piece_size())
+        count = min(self.vocab_size, len(SPECIAL_TOKENS))
+        pieces = tuple(engine.id_to_piece(i) for i in range(count))
+        if pieces != SPECIAL_TOKENS:
+            raise DataError(
+                f"{path}: ids 0 to {len(SPECIAL_TOKENS) - 1}",
+                received=pieces,
+                accepted=f"{SPECIAL_TOKENS}, as data_prep.train_tokenizer makes them",
+            )
+        self._set_specials({piece: i for i, piece in enumerate(pieces)})
+
+    def _build(self) -> Any:
+        import sentencepiece
+
+        try:
+            return sentencepiece.SentencePieceProcessor(model_proto=self._content)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise DataError(
+                self._path, received=str(error), accepted="a sentencepiece model"
+            ) from error
+
+    def encode(self, text: str) -> Encoding:
+        """Returns ids and spans of one text."""
+        text = self._prepared(text)
+        pieces = self._get_engine().encode(text, out_type="proto").pieces
+        character = _byte_to_character(text)
+        spans = np.zeros((len(pieces), 2), np.int32)
+        for row, piece in enumerate(pieces):
+            spans[row] = _without_blanks(text, character[piece.begin], character[piece.end])
+        return Encoding(ids=np.array([piece.id for piece in pieces], np.int32), spans=spans)
+
+    def encode_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Returns int32[n] for each text."""
+        engine = self._get_engine()
+        return [np.array(engine.encode(self._prepared(t), out_type=int), np.int32) for t in texts]
+
+    def token(self, token_id: int) -> str:
+        """Returns the piece."""
+        return self._get_engine().id_to_piece(int(token_id))
+
+    def _prepared(self, text: str) -> str:
+        return _lower(text) if self._lower_case else text
+
+
+class WordPieceTokenizer(_LazyEngine):
+    """BERT's tokenizer: clean, split on blanks and punctuation, longest match first."""
+
+    pad_id: int
+    unk_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+
+    def __init__(self, path: pathlib.Path, *, lower_case: bool):
+        """Reads `vocab.txt` or `tokenizer.json`; only the vocabulary of the latter is used."""
+        super().__init__(path, kind="wordpiece", lower_case=lower_case)
+        if path.suffix == ".json":
+            self._vocabulary = _vocabulary_of_json(path, self._content)
+        else:
+            self._vocabulary = _vocabulary_of_lines(path, self._content)
+        self._set_specials(self._vocabulary)
+        # Not the number of words: a word written twice leaves its first id without an owner.
+        self.vocab_size = max(self._vocabulary.values()) + 1
+        self._words = {index: word for word, index in self._vocabulary.items()}
+
+    def _build(self) -> Any:
+        import tokenizers
+
+        engine = tokenizers.Tokenizer(
+            tokenizers.models.WordPiece(
+                vocab=self._vocabulary,
+                unk_token="[UNK]",
+                max_input_chars_per_word=WORDPIECE_MAX_CHARACTERS,
+                continuing_subword_prefix=WORDPIECE_PREFIX,
+            )
+        )
+        # strip_accents=None ties it to lower-casing, as in BERT.
+        engine.normalizer = tokenizers.normalizers.BertNormalizer(  # pyright: ignore[reportAttributeAccessIssue]
+            clean_text=True,
+            handle_chinese_chars=True,
+            strip_accents=None,
+            lowercase=self._lower_case,
+        )
+        engine.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
+        return engine
+
+    def encode(self, text: str) -> Encoding:
+        """Returns ids and spans of one text."""
+        encoded = self._get_engine().encode(text, add_special_tokens=False)
+        spans = np.array(encoded.offsets, np.int32).reshape(-1, 2)
+        return Encoding(ids=np.array(encoded.ids, np.int32), spans=spans)
+
+    def encode_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Returns int32[n] for each text."""
+        engine = self._get_engine()
+        return [np.array(engine.encode(t, add_special_tokens=False).ids, np.int32) for t in texts]
+
+    def token(self, token_id: int) -> str:
+        """Returns the word or word piece."""
+        return self._words.get(int(token_id), "[UNK]")
+
+
+TOKENIZERS: dict[str, Any] = {
+    "sentencepiece": SentencePieceTokenizer,
+    "wordpiece": WordPieceTokenizer,
+}
+
+
+def _read(path: pathlib.Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            str(path), received=error.strerror, accepted="a readable tokenizer file"
+        ) from error
+    if not content:
+        raise DataError(str(path), received="an empty file", accepted="a tokenizer file")
+    return content
+
+
+def _vocabulary_of_lines(path: pathlib.Path, content: bytes) -> dict[str, int]:
+    """Reads `vocab.txt`: the line number is the id; of a word written twice the last counts."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(str(path), received=str(error), accepted="UTF-8 text") from error
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return {line.rstrip("\r"): index for index, line in enumerate(lines)}
+
+
+def _vocabulary_of_json(path: pathlib.Path, content: bytes) -> dict[str, int]:
+    """Reads `model.vocab` of a `tokenizer.json`, which must be a WordPiece model."""
+    try:
+        model = json.loads(content).get("model", {})
+    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+        raise DataError(str(path), received=str(error), accepted="a JSON object") from error
+    wanted = {"type": "WordPiece", "continuing_subword_prefix": WORDPIECE_PREFIX}
+    for field, value in wanted.items():
+        if model.get(field) != value:
+            raise DataError(f"{path}: model.{field}", received=model.get(field), accepted=value)
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, dict) or not all(isinstance(i, int) for i in vocabulary.values()):
+        raise DataError(
+            f"{path}: model.vocab", received=type(vocabulary).__name__, accepted="word -> id"
+        )
+    return vocabulary
+
+
+def _lower(text: str) -> str:
+    """Lower-cases without changing the number of characters, so that spans stay true."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+
+
+def _byte_to_character(text: str) -> Sequence[int]:
+    """Maps a byte offset of the UTF-8 form to the character it falls in."""
+    if text.isascii():
+        return range(len(text) + 1)
+    widths = [len(c.encode("utf-8")) for c in text]
+    return [*np.repeat(np.arange(len(text)), widths).tolist(), len(text)]
+
+
+def _without_blanks(text: str, begin: int, end: int) -> tuple[int, int]:
+    """Trims blanks from both ends of a span."""
+    while begin < end and text[begin].isspace():
+        begin += 1
+    while end > begin and text[end - 1].isspace():
+        end -= 1
+    return begin, end
