@@ -127,6 +127,10 @@ class BatchPlan:
             records=epoch.records[position], length=int(epoch.lengths[position]), epoch=number
         )
 
+    def has_text(self, record: int) -> bool:
+        """Whether the record's report has any token."""
+        return bool(self._counts[record] > 0)
+
     def _epoch(self, number: int) -> _Epoch:
         with self._lock:
             if number not in self._epochs:

@@ -196,7 +196,7 @@ def write_dataset_info(
     from tensorflow_datasets.core import dataset_info
     from tensorflow_datasets.core import splits as splits_lib
 
-    directory = pathlib.Path(directory)
+    directory = tfds.core.Path(directory)
     identity = dataset_info.DatasetIdentity(
         name=DATASET_NAME,
         version=tfds.core.Version(DATASET_VERSION),

@@ -106,14 +106,15 @@ def cut_to(text: EncodedText, length: int) -> EncodedText:
     )
 
 
-def count_tokens(sentences: Sequence[str], *, tokenizer: Tokenizer, max_tokens: int) -> int:
-    """Counts the tokens of a report in mode "paper", specials included, in any sentence order.
+def count_tokens(sentences: Sequence[str], *, tokenizer: Tokenizer) -> int:
+    """Counts the tokens of a report in mode "paper", specials included, nothing truncated.
 
     Returns:
-      0 if no sentence has a token, else 3 .. max_tokens; dropping sentences can only shorten.
+      0 if no sentence has a token, else >= 3. The order of sentences does not matter, and
+      dropping some can only shorten: no row of this report is longer.
     """
     total = sum(len(ids) for ids in tokenizer.encode_ids(sentences))
-    return min(total + SPECIALS, max_tokens) if total else 0
+    return total + SPECIALS if total else 0
 
 
 def encode_prompts(

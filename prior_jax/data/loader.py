@@ -1,0 +1,173 @@
+"""One row of a batch, from its position in the run; runs in threads and worker processes.
+
+Nothing here touches JAX: a worker process must not claim a device.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from prior_jax.data import image as image_lib
+from prior_jax.data import plan as plan_lib
+from prior_jax.data import text as text_lib
+from prior_jax.data.reader import RecordReader
+from prior_jax.data.schema import LABEL_NOT_MENTIONED, Record
+from prior_jax.data.tokenizer import Tokenizer
+from prior_jax.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """How a record becomes a row.
+
+    Attributes:
+      size: pixels of either side.
+      mean: float32[C].
+      std: float32[C].
+      augment: random changes of the image; None leaves the study's first image as it is.
+      shuffle_sentences: whether sentences come in random order (release); else as reported.
+      text_mode: "paper" or "release", see text.py.
+      max_tokens: longest report.
+      max_sentences: S.
+      seed: of the records' chances.
+    """
+
+    size: int
+    mean: np.ndarray
+    std: np.ndarray
+    augment: image_lib.AugmentConfig | None
+    shuffle_sentences: bool
+    text_mode: Literal["paper", "release"]
+    max_tokens: int
+    max_sentences: int
+    seed: int
+
+
+class RowLoader:
+    """Position -> row, where position = step x rows of this process + row."""
+
+    def __init__(
+        self,
+        *,
+        reader: RecordReader,
+        tokenizer: Tokenizer,
+        plan: plan_lib.BatchPlan,
+        rows: slice,
+        options: RowOptions,
+    ):
+        """Keeps the arguments.
+
+        Args:
+          reader: the split.
+          tokenizer: of the reports.
+          plan: the global batches.
+          rows: this process's part of a global batch.
+          options: how a record becomes a row.
+        """
+        self._reader = reader
+        self._tokenizer = tokenizer
+        self._plan = plan
+        self._rows = rows
+        self._options = options
+
+    def __call__(self, position: int) -> dict[str, np.ndarray]:
+        """Returns one row: the fields of a `Batch` without their leading axis.
+
+        Raises:
+          DataError: naming record and shard, for a damaged record or image.
+        """
+        step, row = divmod(position, self._rows.stop - self._rows.start)
+        batch = self._plan.batch(step)
+        record = int(batch.records[self._rows.start + row])
+        if record == plan_lib.FILLER:
+            return self._filling_row(batch.length)
+        return self._row(record, epoch=batch.epoch, length=batch.length)
+
+    def _row(self, index: int, *, epoch: int, length: int) -> dict[str, np.ndarray]:
+        options = self._options
+        record = self._reader.read(index)
+        name = f"study {record.study_id!r}, {self._reader.where(index)}"
+        rng = plan_lib.record_rng(seed=options.seed, epoch=epoch, record=index)
+        image = self._image(record, rng=rng, name=name)
+        if self._plan.has_text(index):
+            text = self._text(record, rng=rng, name=name, length=length)
+        else:
+            text = self._no_text(length)
+        classes = len(self._reader.manifest.label_names)
+        if len(record.labels) != classes:
+            raise DataError(
+                f"{name}: labels", received=len(record.labels), accepted=f"{classes} labels"
+            )
+        return _row_of(
+            image, text, labels=np.array(record.labels, np.int8), weight=1.0, record=index
+        )
+
+    def _image(self, record: Record, *, rng: np.random.Generator, name: str) -> np.ndarray:
+        options = self._options
+        augment = options.augment
+        # One image of the study is drawn for each epoch (release, mimiccxr.py, `_get_image`).
+        chosen = 0 if augment is None else int(rng.integers(len(record.images)))
+        image = image_lib.decode(
+            record.images[chosen],
+            channels=len(options.mean),
+            size=options.size,
+            name=f"{name}: image {record.image_ids[chosen]!r}",
+        )
+        image = image_lib.resize(image, size=options.size)
+        if augment is not None:
+            image = image_lib.augment(image, config=augment, rng=rng)
+        return image_lib.normalise(image, mean=options.mean, std=options.std)
+
+    def _text(
+        self, record: Record, *, rng: np.random.Generator, name: str, length: int
+    ) -> text_lib.EncodedText:
+        options = self._options
+        sentences = list(record.sentences)
+        if options.shuffle_sentences:
+            sentences = text_lib.shuffled(sentences, rng=rng)
+        encoded = text_lib.encode_report(
+            sentences,
+            tokenizer=self._tokenizer,
+            mode=options.text_mode,
+            max_tokens=options.max_tokens,
+            max_sentences=options.max_sentences,
+            name=name,
+        )
+        return text_lib.cut_to(encoded, length)
+
+    def _no_text(self, length: int) -> text_lib.EncodedText:
+        return text_lib.empty_report(
+            tokenizer=self._tokenizer, length=length, max_sentences=self._options.max_sentences
+        )
+
+    def _filling_row(self, length: int) -> dict[str, np.ndarray]:
+        size, channels = self._options.size, len(self._options.mean)
+        classes = len(self._reader.manifest.label_names)
+        return _row_of(
+            np.zeros((size, size, channels), np.float32),
+            self._no_text(length),
+            labels=np.full(classes, LABEL_NOT_MENTIONED, np.int8),
+            weight=0.0,
+            record=plan_lib.FILLER,
+        )
+
+
+def _row_of(
+    image: np.ndarray,
+    text: text_lib.EncodedText,
+    *,
+    labels: np.ndarray,
+    weight: float,
+    record: int,
+) -> dict[str, np.ndarray]:
+    return {
+        "image": image,
+        "tokens": text.tokens,
+        "token_mask": text.token_mask,
+        "sentence_index": text.sentence_index,
+        "sentence_mask": text.sentence_mask,
+        "labels": labels,
+        "weight": np.array(weight, np.float32),
+        "record": np.array(record, np.int32),
+    }

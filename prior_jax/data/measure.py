@@ -1,0 +1,127 @@
+"""How long each report is in tokens: measured once for a prepared set and tokenizer, then kept."""
+
+import dataclasses
+import hashlib
+import io
+import os
+import pathlib
+import zipfile
+
+import grain
+import numpy as np
+
+from prior_jax.data import workers as workers_lib
+from prior_jax.data.reader import RecordReader
+from prior_jax.data.schema import TEXT_SOURCES, write_atomically
+from prior_jax.data.text import count_tokens
+from prior_jax.data.tokenizer import Tokenizer
+from prior_jax.errors import DataError
+
+_FORMAT = 1
+_CHUNK = 256  # records; what is in memory at a time is a few chunks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurements:
+    """Facts on the reports of one split.
+
+    Attributes:
+      tokens: int32[N], with [CLS] and [SEP], not truncated; 0 where no sentence has a token.
+      source: int8[N], position in schema.TEXT_SOURCES.
+    """
+
+    tokens: np.ndarray
+    source: np.ndarray
+
+
+def measure(
+    reader: RecordReader,
+    *,
+    tokenizer: Tokenizer,
+    cache_dir: str | os.PathLike[str],
+    workers: int,
+    threads: int,
+) -> Measurements:
+    """Measures every report of a split, or reads what an earlier call kept.
+
+    Args:
+      reader: the split.
+      tokenizer: counts the tokens.
+      cache_dir: made if absent; the file's name is a hash of the shards and the tokenizer.
+      workers: processes that read; 0 for none.
+      threads: threads that read in each process.
+
+    Raises:
+      DataError: for a damaged record, or a damaged file in the cache.
+    """
+    path = pathlib.Path(cache_dir) / f"token_counts-{_key(reader, tokenizer)[:32]}.npz"
+    if path.is_file():
+        return _load(path, count=len(reader))
+    measured = _measure_all(reader, tokenizer=tokenizer, workers=workers, threads=threads)
+    buffer = io.BytesIO()
+    np.savez(buffer, tokens=measured.tokens, source=measured.source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+    return measured
+
+
+def _key(reader: RecordReader, tokenizer: Tokenizer) -> str:
+    digest = hashlib.sha256(f"{_FORMAT} {tokenizer.fingerprint} {reader.split}\n".encode())
+    for shard in reader.shards:
+        if shard not in reader.manifest.shards:
+            raise DataError(
+                f"{reader.directory / shard}",
+                received="no entry in manifest.json",
+                accepted="shards that the manifest lists with their sha256",
+            )
+        digest.update(f"{shard} {reader.manifest.shards[shard]}\n".encode())
+    return digest.hexdigest()
+
+
+def _load(path: pathlib.Path, *, count: int) -> Measurements:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            measured = Measurements(tokens=arrays["tokens"], source=arrays["source"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(
+            str(path), received=str(error), accepted="a whole file; delete it to measure again"
+        ) from error
+    if measured.tokens.shape != (count,) or measured.source.shape != (count,):
+        raise DataError(
+            str(path), received=measured.tokens.shape, accepted=f"{count} records; delete it"
+        )
+    return measured
+
+
+def _measure_all(
+    reader: RecordReader, *, tokenizer: Tokenizer, workers: int, threads: int
+) -> Measurements:
+    chunks = -(-len(reader) // _CHUNK)
+    # Starting a process costs seconds: not for what one can read meanwhile.
+    workers = workers if chunks > 8 * workers else 0
+    dataset = grain.MapDataset.range(chunks).map(_MeasureChunk(reader, tokenizer))
+    iterator = workers_lib.start(dataset, workers=workers, threads=threads, prefetch=threads)
+    try:
+        parts = list(iterator)
+    finally:
+        iterator.close()
+    table = np.concatenate(parts)
+    return Measurements(tokens=table[:, 0].astype(np.int32), source=table[:, 1].astype(np.int8))
+
+
+class _MeasureChunk:
+    """Chunk number -> int32[n, 2], token counts and sources; goes to worker processes."""
+
+    def __init__(self, reader: RecordReader, tokenizer: Tokenizer):
+        self._reader = reader
+        self._tokenizer = tokenizer
+
+    def __call__(self, chunk: int) -> np.ndarray:
+        start = chunk * _CHUNK
+        stop = min(start + _CHUNK, len(self._reader))
+        table = np.zeros((stop - start, 2), np.int32)
+        for row, index in enumerate(range(start, stop)):
+            record = self._reader.read(index)
+            table[row, 0] = count_tokens(record.sentences, tokenizer=self._tokenizer)
+            table[row, 1] = TEXT_SOURCES.index(record.text_source)
+        return table

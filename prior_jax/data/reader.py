@@ -1,0 +1,116 @@
+"""Random access to the records of a prepared split; safe across threads and processes."""
+
+import bisect
+import itertools
+import os
+import pathlib
+import threading
+from typing import Any
+
+from prior_jax.data.schema import DATASET_NAME, Record, load_manifest
+from prior_jax.errors import DataError
+
+
+class RecordReader:
+    """Reads records by index; opens files on first use, in each process anew."""
+
+    def __init__(self, directory: str | os.PathLike[str], split: str):
+        """Looks the split up in the prepared set.
+
+        Args:
+          directory: the prepared set.
+          split: "train", "validate" or "test".
+
+        Raises:
+          DataError: if the directory is no prepared set, or has no such split, or a shard that
+            the set lists is not there.
+        """
+        self.directory = pathlib.Path(directory)
+        self.split = split
+        self.manifest = load_manifest(self.directory)
+        builder = self._builder()
+        if split not in builder.info.splits:
+            raise DataError(
+                f"{self.directory}: split",
+                received=split,
+                accepted=f"a split with records: {sorted(builder.info.splits)}",
+            )
+        info = builder.info.splits[split]
+        self.shards = tuple(sorted(os.path.basename(path) for path in info.filenames))
+        self._ends = tuple(itertools.accumulate(info.shard_lengths))
+        self._length = int(info.num_examples)
+        for shard in self.shards:
+            if not (self.directory / shard).is_file():
+                raise DataError(
+                    str(self.directory / shard), received="no such file", accepted="a shard"
+                )
+        self._source: Any = None
+        self._lock = threading.Lock()
+
+    def __getstate__(self):
+        """Leaves the open files behind."""
+        return {**self.__dict__, "_source": None, "_lock": None}
+
+    def __setstate__(self, state):
+        """Opens files again when needed."""
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def _builder(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        try:
+            return tfds.builder_from_directory(self.directory)
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise DataError(
+                str(self.directory), received=str(error), accepted="a prepared set (see data_prep)"
+            ) from error
+
+    def _open(self) -> Any:
+        if self._source is None:
+            with self._lock:
+                if self._source is None:
+                    self._source = self._builder().as_data_source(self.split)
+        return self._source
+
+    def __len__(self) -> int:
+        """Returns the number of records of the split."""
+        return self._length
+
+    def shard_of(self, index: int) -> str:
+        """Returns the file name of the shard that holds record `index`."""
+        return self.shards[bisect.bisect_right(self._ends, index)]
+
+    def where(self, index: int) -> str:
+        """Returns words for errors: split, index and shard of a record."""
+        return f"{self.split} record {index} in {self.directory / self.shard_of(index)}"
+
+    def read(self, index: int) -> Record:
+        """Reads one record.
+
+        Args:
+          index: 0 .. len - 1.
+
+        Raises:
+          DataError: naming the record's index and shard, if its bytes are damaged.
+        """
+        if not 0 <= index < self._length:
+            raise DataError(
+                f"{self.directory}: {self.split} record",
+                received=index,
+                accepted=f"0 to {self._length - 1}",
+            )
+        source = self._open()
+        try:
+            return Record.from_example(source[index])
+        except DataError as error:
+            raise DataError(
+                f"{self.where(index)}: {error.field}",
+                received=error.received,
+                accepted=error.accepted,
+            ) from error
+        except Exception as error:  # array_record, protobuf and TFDS share no base class
+            raise DataError(
+                self.where(index),
+                received=f"{type(error).__name__}: {error}",
+                accepted=f"a whole record of {DATASET_NAME}",
+            ) from error
