@@ -1,0 +1,270 @@
+"""Runs a model over a data set: features on the host, similarities block by block."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.experimental import multihost_utils
+
+from prior_jax.errors import DataError
+from prior_jax.types import Batch, ImageFeatures, ReportFeatures
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportTokens:
+    """Tokenised reports or prompts, on the host.
+
+    Attributes:
+      tokens: int32[N, L].
+      token_mask: bool[N, L].
+      sentence_index: int32[N, L], -1 where no sentence owns the token.
+      sentence_mask: bool[N, S].
+    """
+
+    tokens: np.ndarray
+    token_mask: np.ndarray
+    sentence_index: np.ndarray
+    sentence_mask: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Studies:
+    """Features of N studies, on the host, without the rows that only filled a batch.
+
+    Attributes:
+      images: float32, rows are studies.
+      reports: float32, padded to the longest report; None if not asked for.
+      labels: int8[N, C].
+      record: int32[N], the record's index in its split.
+    """
+
+    images: ImageFeatures
+    reports: ReportFeatures | None
+    labels: np.ndarray
+    record: np.ndarray
+
+
+class Encoder:
+    """An objective's encoders and similarity, compiled once for every model of one structure."""
+
+    def __init__(self, objective: Any, model: nnx.Module, *, place: Callable[[Any], Any]):
+        """Compiles lazily: nothing runs until the first batch.
+
+        Args:
+          objective: an `objectives.base.Objective`.
+          model: what its `init` gave, trained or not.
+          place: puts a tree of host arrays, the same on every process, on the devices (for one
+            device `jax.device_put`; sharded over the batch on a mesh).
+        """
+        self._graph, state = nnx.split(model)
+        self._state = nnx.as_pure(state)
+        self._place = place
+        graph = self._graph
+
+        def revive(state):
+            return nnx.merge(graph, state, copy=True)
+
+        def images(state, image):
+            return _to_float32(objective.encode_image(revive(state), image))
+
+        def reports(state, *tokens):
+            return _to_float32(objective.encode_report(revive(state), *tokens))
+
+        def similarity(state, images, reports):
+            return objective.similarity(revive(state), images, reports).astype(jnp.float32)
+
+        self._images, self._reports = jax.jit(images), jax.jit(reports)
+        self._similarity = jax.jit(similarity)
+
+    def with_model(self, model: nnx.Module) -> "Encoder":
+        """The same compiled functions with other weights, e.g. those of the untrained model.
+
+        Args:
+          model: of the same structure.
+
+        Returns:
+          A new encoder; this one is unchanged.
+
+        Raises:
+          ValueError: if the structure differs.
+        """
+        graph, state = nnx.split(model)
+        if graph != self._graph:
+            raise ValueError("the model's structure differs from the one compiled for")
+        other = object.__new__(Encoder)
+        other.__dict__.update(self.__dict__)
+        other._state = nnx.as_pure(state)
+        return other
+
+    def studies(self, batches: Iterable[Batch], *, reports: bool) -> Studies:
+        """Encodes a split once.
+
+        Args:
+          batches: one pass over the split, arrays as `jax.jit` takes them (sharded or on the
+            host); rows of weight 0 are dropped.
+          reports: whether to encode the reports beside the images.
+
+        Returns:
+          Features in the order of the batches.
+
+        Raises:
+          DataError: if no batch holds a real row, or a feature is not finite.
+        """
+        kept = [self._encode(batch, reports=reports) for batch in batches]
+        kept = [part for part in kept if part.record.size]
+        if not kept:
+            raise DataError("batches", received="no record", accepted="at least one real record")
+        return Studies(
+            images=_join([part.images for part in kept]),
+            reports=_join(_same_sentences([part.reports for part in kept])) if reports else None,
+            labels=np.concatenate([part.labels for part in kept]),
+            record=np.concatenate([part.record for part in kept]),
+        )
+
+    def prompts(self, tokens: ReportTokens, *, block: int) -> ReportFeatures:
+        """Encodes tokenised sentences.
+
+        Args:
+          tokens: N of them.
+          block: rows encoded at once; the last block is filled up with copies of its last row.
+
+        Returns:
+          float32 features on the host, N rows.
+
+        Raises:
+          DataError: if a feature is not finite.
+        """
+        fields = (tokens.tokens, tokens.token_mask, tokens.sentence_index, tokens.sentence_mask)
+        parts = []
+        for rows, part in _blocks(fields, block):
+            features = to_host(self._reports(self._state, *self._place(part)))
+            parts.append(jax.tree.map(lambda x, rows=rows: x[:rows], features))
+        return _finite(_join(parts), "prompts")
+
+    def similarity_blocks(
+        self, images: ImageFeatures, reports: ReportFeatures, *, block: int
+    ) -> Iterator[tuple[int, int, jax.Array]]:
+        """Compares every image with every report, a block of pairs at a time.
+
+        Args:
+          images: on the host, N rows.
+          reports: on the host, M rows.
+          block: rows and columns of a block; the memory in use is that of one block.
+
+        Yields:
+          (first image, first report, float32[block, block]); the last blocks are filled up with
+          copies, which the caller must cut off or mask.
+        """
+        columns = [(start, part) for start, (_, part) in _numbered(reports, block)]
+        for row, (_, image_part) in _numbered(images, block):
+            placed = self._place(image_part)
+            for column, report_part in columns:
+                yield row, column, self._similarity(self._state, placed, report_part)
+
+    def similarity(
+        self, images: ImageFeatures, reports: ReportFeatures, *, block: int
+    ) -> np.ndarray:
+        """The whole similarity matrix, for few reports or few images.
+
+        Args:
+          images: on the host, N rows.
+          reports: on the host, M rows.
+          block: rows and columns computed at once.
+
+        Returns:
+          float32[N, M] on the host, higher = closer.
+        """
+        found = np.empty((len(images.global_), len(reports.global_)), np.float32)
+        for row, column, scores in self.similarity_blocks(images, reports, block=block):
+            target = found[row : row + block, column : column + block]
+            target[:] = to_host(scores)[: target.shape[0], : target.shape[1]]
+        return found
+
+    def _encode(self, batch, *, reports):
+        weight, labels, record = to_host((batch.weight, batch.labels, batch.record))
+        real = weight > 0
+        image_features = to_host(self._images(self._state, batch.image))
+        report_features = None
+        if reports:
+            report_features = to_host(
+                self._reports(
+                    self._state,
+                    batch.tokens,
+                    batch.token_mask,
+                    batch.sentence_index,
+                    batch.sentence_mask,
+                )
+            )
+        features = jax.tree.map(lambda x: x[real], (image_features, report_features))
+        _finite(features, f"records {record[real].tolist()}")
+        return Studies(
+            images=features[0], reports=features[1], labels=labels[real], record=record[real]
+        )
+
+
+def _to_float32(features):
+    def convert(x):
+        return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(convert, features)
+
+
+def to_host(tree: Any) -> Any:
+    """Brings device arrays, also those spread over processes, to every host.
+
+    Args:
+      tree: of arrays.
+
+    Returns:
+      The same tree of numpy arrays.
+    """
+
+    def fetch(x):
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+        return np.asarray(x)
+
+    return jax.tree.map(fetch, tree)
+
+
+def _finite(features, where):
+    for leaf in jax.tree.leaves(features):
+        if leaf.dtype != bool and not np.isfinite(leaf).all():
+            raise DataError(where, received="features with NaN or inf", accepted="finite features")
+    return features
+
+
+def _same_sentences(parts):
+    """Pads every part to the largest S, so that they can be joined."""
+    longest = max(part.sentence_mask.shape[1] for part in parts)
+
+    def pad(x):
+        return np.pad(x, [(0, 0), (0, longest - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
+
+    return [
+        part.replace(sentences=pad(part.sentences), sentence_mask=pad(part.sentence_mask))
+        for part in parts
+    ]
+
+
+def _join(parts):
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _blocks(tree, block):
+    """Cuts the leading axis into blocks of one size: (real rows, block filled with copies)."""
+    count = len(jax.tree.leaves(tree)[0])
+    if block < 1:
+        raise ValueError(f"block must be >= 1, got {block}")
+    for start in range(0, count, block):
+        taken = np.minimum(np.arange(start, start + block), count - 1)
+        yield min(block, count - start), jax.tree.map(lambda x, taken=taken: x[taken], tree)
+
+
+def _numbered(tree, block):
+    for index, part in enumerate(_blocks(tree, block)):
+        yield index * block, part

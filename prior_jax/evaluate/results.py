@@ -1,0 +1,132 @@
+"""The files and the console table that an evaluation leaves behind."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.errors import DataError
+from prior_jax.evaluate.bootstrap import Interval
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskResult:
+    """What one model reaches on one task.
+
+    Attributes:
+      metrics: name -> value with its interval; NaN where the metric does not exist.
+      settings: how it was measured: counts, policies, chance levels, and under `undefined` the
+        reason of each metric that does not exist. JSON types only.
+    """
+
+    metrics: Mapping[str, Interval]
+    settings: Mapping[str, Any]
+
+
+def write_results(
+    workdir: os.PathLike[str] | str,
+    *,
+    task: str,
+    trained: TaskResult,
+    untrained: TaskResult,
+    settings: Mapping[str, Any],
+) -> pathlib.Path:
+    """Writes `workdir/eval/<task>.json`; an older file is replaced in one move.
+
+    Args:
+      workdir: of the run.
+      task: the file's name without ending; letters, digits, "_" and "-".
+      trained: of the run's model.
+      untrained: of the same model before its first step, on the same records.
+      settings: what the caller adds to the trained result's own settings (checkpoint step,
+        data set, split); its keys win.
+
+    Returns:
+      The file's path.
+
+    Raises:
+      DataError: if the task's name is no file name, or the settings are no JSON.
+    """
+    if not task or not task.replace("_", "").replace("-", "").isalnum():
+        raise DataError("task", received=task, accepted="letters, digits, '_' and '-'")
+    content = {
+        "task": task,
+        "metrics": {name: value.to_json() for name, value in trained.metrics.items()},
+        "untrained": {name: value.to_json() for name, value in untrained.metrics.items()},
+        "settings": {**trained.settings, **settings},
+    }
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"settings of {task}", received=str(error), accepted="finite JSON values"
+        ) from error
+    path = pathlib.Path(workdir) / "eval" / f"{task}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def read_results(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
+    """Reads every `workdir/eval/*.json`, sorted by task.
+
+    Args:
+      workdir: of the run; a missing `eval` folder gives an empty list.
+
+    Returns:
+      The files' contents, as `write_results` wrote them.
+
+    Raises:
+      DataError: if a file is not of that form; names it.
+    """
+    found = []
+    for path in sorted((pathlib.Path(workdir) / "eval").glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(str(path), received=str(error), accepted="a JSON file") from error
+        wanted = {"task", "metrics", "untrained", "settings"}
+        if not isinstance(content, dict) or wanted - content.keys():
+            raise DataError(
+                str(path),
+                received=sorted(content) if isinstance(content, dict) else type(content).__name__,
+                accepted=f"an object with {', '.join(sorted(wanted))}",
+            )
+        found.append(content)
+    return found
+
+
+def format_table(trained: TaskResult, untrained: TaskResult) -> str:
+    """Lays the trained figures beside the untrained ones, for the console.
+
+    Args:
+      trained: of the run's model.
+      untrained: of the same model before its first step.
+
+    Returns:
+      Lines of text without a final line break: a header, a line a metric, and a line for each
+      metric that does not exist, with its reason.
+    """
+    names = list(trained.metrics)
+    width = max([len("metric"), *map(len, names)])
+    lines = [f"{'metric':<{width}}  {'trained':>21}  {'untrained':>21}"]
+    missing = Interval(value=math.nan, low=math.nan, high=math.nan)
+    for name in names:
+        cells = (trained.metrics[name], untrained.metrics.get(name, missing))
+        lines.append(f"{name:<{width}}  " + "  ".join(f"{_cell(cell):>21}" for cell in cells))
+    reasons = trained.settings.get("undefined", {})
+    lines += [f"{name} does not exist: {reason}" for name, reason in reasons.items()]
+    return "\n".join(lines)
+
+
+def _cell(metric: Interval) -> str:
+    if math.isnan(metric.value):
+        return "-"
+    if math.isnan(metric.low):
+        return f"{metric.value:.3f}"
+    return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"

@@ -1,0 +1,285 @@
+"""Zero-shot classification: the class whose sentences are closest to the image.
+
+A class's score is the pooled similarity of the image to its affirming prompts, less, if the
+prompt table holds denials, that to its denying prompts.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import bootstrap, labels, metrics, prompts
+from prior_jax.evaluate.embed import Encoder, ReportTokens
+from prior_jax.evaluate.results import TaskResult
+from prior_jax.types import Batch
+
+Mode = Literal["multi_label", "multi_class"]
+Pool = Literal["mean", "max"]
+Normalise = Literal["none", "softmax"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZeroShotConfig:
+    """What is asked and how it is counted.
+
+    Attributes:
+      mode: "multi_label" counts every record that the policy knows towards a class's AUROC,
+        accuracy, F1 and kappa only on records with exactly one positive class; "multi_class"
+        counts those records alone in every metric (the 5x200 protocol of GLoRIA, ICCV 2021,
+        sec. 4.1, given a split so drawn).
+      pool: several sentences of a class: "mean", or "max" as GLoRIA and the release's global
+        score.
+      normalise: "softmax" replaces a record's scores by their softmax over the classes, as the
+        release does; the predicted class stays, the AUROC can change.
+      policy: what uncertain and unmentioned findings count as.
+      block: images and sentences compared at once.
+    """
+
+    mode: Mode
+    pool: Pool
+    normalise: Normalise
+    policy: labels.LabelPolicy
+    block: int
+
+    def __post_init__(self):
+        """Refuses choices that do not exist."""
+        for field, choices in (("mode", Mode), ("pool", Pool), ("normalise", Normalise)):
+            received = getattr(self, field)
+            if received not in get_args(choices):
+                raise ConfigError(
+                    f"config.zero_shot.{field}",
+                    received=received,
+                    accepted=" | ".join(get_args(choices)),
+                )
+        if self.block < 1:
+            raise ConfigError(
+                "config.zero_shot.block", received=self.block, accepted="an integer >= 1"
+            )
+
+
+def evaluate_zero_shot(
+    encoder: Encoder,
+    batches: Iterable[Batch],
+    *,
+    table: prompts.PromptTable,
+    tokens: ReportTokens,
+    label_names: Sequence[str],
+    patients: Sequence[str] | np.ndarray,
+    config: ZeroShotConfig,
+    resampling: bootstrap.BootstrapConfig,
+) -> TaskResult:
+    """Encodes a split, scores every class and counts.
+
+    Args:
+      encoder: of the model to be measured.
+      batches: one pass over the split.
+      table: the prompts, from `prompts.prompt_table`.
+      tokens: `table.texts`, tokenised in their order.
+      label_names: the data set's, in the order of `Batch.labels`.
+      patients: [records of the split], whom each record belongs to; the bootstrap's unit.
+      config: how to count.
+      resampling: the intervals.
+
+    Returns:
+      `macro_auroc`, `auroc_<class>`, `accuracy`, `macro_f1`, `kappa`,
+      `macro_average_precision`, `average_precision_<class>`.
+
+    Raises:
+      ConfigError: if a class is not a label of the data set.
+      DataError: if a similarity is not finite, or the prompts and their tokens do not match.
+    """
+    if len(tokens.tokens) != len(table.texts):
+        raise DataError(
+            "tokens", received=len(tokens.tokens), accepted=f"{len(table.texts)} tokenised prompts"
+        )
+    studies = encoder.studies(batches, reports=False)
+    similarity = encoder.similarity(
+        studies.images, encoder.prompts(tokens, block=config.block), block=config.block
+    )
+    chosen = labels.select_columns(
+        studies.labels,
+        label_names=label_names,
+        classes=table.classes,
+        field="config.zero_shot.classes",
+    )
+    found = measure(
+        class_scores(similarity, table=table, config=config),
+        chosen,
+        classes=table.classes,
+        groups=np.asarray(patients)[studies.record],
+        config=config,
+        resampling=resampling,
+    )
+    asked = {
+        name: {
+            "affirm": [t for t, o, a in _rows(table) if o == index and a],
+            "deny": [t for t, o, a in _rows(table) if o == index and not a],
+        }
+        for index, name in enumerate(table.classes)
+    }
+    return dataclasses.replace(found, settings={**found.settings, "prompts": asked})
+
+
+def _rows(table):
+    return zip(table.texts, table.owner, table.affirms, strict=True)
+
+
+def class_scores(
+    similarity: np.ndarray, *, table: prompts.PromptTable, config: ZeroShotConfig
+) -> np.ndarray:
+    """Pools the similarities to a class's sentences into one score.
+
+    Args:
+      similarity: float[N, P], to each sentence of the table.
+      table: the sentences.
+      config: `pool` and `normalise`.
+
+    Returns:
+      float32[N, C], higher = more likely.
+
+    Raises:
+      DataError: if a similarity is not finite.
+    """
+    if not np.isfinite(similarity).all():
+        raise DataError("similarity", received="NaN or inf", accepted="finite similarities")
+    pool = {"mean": np.mean, "max": np.max}[config.pool]
+    columns = []
+    for index in range(len(table.classes)):
+        affirming = similarity[:, (table.owner == index) & table.affirms]
+        denying = similarity[:, (table.owner == index) & ~table.affirms]
+        score = pool(affirming, axis=1)
+        columns.append(score - pool(denying, axis=1) if denying.shape[1] else score)
+    scores = np.stack(columns, axis=1).astype(np.float32)
+    if config.normalise == "softmax":
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+    return scores
+
+
+def measure(
+    scores: np.ndarray,
+    label_columns: np.ndarray,
+    *,
+    classes: Sequence[str],
+    groups: np.ndarray,
+    config: ZeroShotConfig,
+    resampling: bootstrap.BootstrapConfig,
+) -> TaskResult:
+    """Counts, given a score for every record and class.
+
+    Args:
+      scores: float[N, C].
+      label_columns: int8[N, C], the same classes.
+      classes: their names.
+      groups: [N], the patient of each record.
+      config: `mode` and `policy`.
+      resampling: the intervals.
+
+    Returns:
+      The metrics `evaluate_zero_shot` names. One that does not exist is NaN, its reason stands
+      in `settings["undefined"]`; a class without AUROC is left out of the macro averages, and
+      `settings["classes_left_out_of_macro"]` counts them.
+    """
+    truth = labels.apply_policy(label_columns, policy=config.policy)
+    # A record with exactly one positive class answers for every class, mentioned or not.
+    counted = (
+        np.broadcast_to(truth.single[:, None], truth.known.shape)
+        if config.mode == "multi_class"
+        else truth.known
+    )
+    single = np.flatnonzero(truth.single)
+    right = truth.positive[single].argmax(axis=1)
+    given = scores[single].argmax(axis=1)
+
+    def statistics(weights):
+        found = _ranking(scores, truth.positive, counted, classes=classes, weights=weights)
+        matrix = metrics.confusion(right, given, classes=len(classes), weights=weights[:, single])
+        found["accuracy"] = metrics.accuracy(matrix)
+        found["macro_f1"] = metrics.macro_f1(matrix)
+        found["kappa"] = metrics.cohen_kappa(matrix)
+        order = ["macro_auroc", "accuracy", "macro_f1", "kappa", "macro_average_precision"]
+        return {name: found[name] for name in [*order, *(n for n in found if n not in order)]}
+
+    found = bootstrap.intervals(statistics, groups=groups, config=resampling)
+    undefined = _reasons(truth.positive, counted, classes=classes, single=single.size)
+    undefined |= {
+        name: "chance agreement is complete: every record and prediction is of one class"
+        for name, metric in found.items()
+        if np.isnan(metric.value) and name not in undefined
+    }
+    return TaskResult(
+        metrics=found,
+        settings=_settings(truth, counted, classes=classes, groups=groups, config=config)
+        | {
+            "undefined": undefined,
+            "classes_left_out_of_macro": sum(name.startswith("auroc_") for name in undefined),
+            "bootstrap": dataclasses.asdict(resampling),
+        },
+    )
+
+
+def _ranking(scores, positive, counted, *, classes, weights) -> dict[str, np.ndarray]:
+    """AUROC and average precision of every class and their means."""
+    found = {}
+    for name, metric in (("auroc", metrics.auroc), ("average_precision", _average_precision)):
+        each = {
+            f"{name}_{prompts.slug(label)}": metric(
+                scores[counted[:, index], index],
+                positive[counted[:, index], index],
+                weights=weights[:, counted[:, index]],
+            )
+            for index, label in enumerate(classes)
+        }
+        found[f"macro_{name}"] = metrics.mean_of_defined(np.stack(list(each.values()), axis=-1))
+        found |= each
+    return found
+
+
+def _average_precision(scores, positive, *, weights):
+    """Only where the AUROC exists too, so that both macro averages are over the same classes."""
+    found = metrics.average_precision(scores, positive, weights=weights)
+    negatives = weights[:, ~positive].sum(axis=1)
+    return np.where(negatives > 0, found, np.nan)
+
+
+def _reasons(positive, counted, *, classes, single) -> dict[str, str]:
+    """Why a metric does not exist, by its name."""
+    found = {}
+    for index, label in enumerate(classes):
+        rows = positive[counted[:, index], index]
+        if rows.all() or not rows.any():
+            lacking = "no negative" if rows.any() else "no positive" if rows.size else "no record"
+            for name in ("auroc", "average_precision"):
+                found[f"{name}_{prompts.slug(label)}"] = f"{lacking} of {label} is counted"
+    if len(found) == 2 * len(classes):
+        for name in ("macro_auroc", "macro_average_precision"):
+            found[name] = "no class has both positives and negatives"
+    if not single:
+        for name in ("accuracy", "macro_f1", "kappa"):
+            found[name] = "no record has exactly one positive class"
+    return found
+
+
+def _settings(truth, counted, *, classes, groups, config) -> dict[str, Any]:
+    names = [prompts.slug(name) for name in classes]
+    positives = (truth.positive & counted).sum(axis=0)
+    counts = np.bincount(truth.positive[truth.single].argmax(axis=1), minlength=len(classes))
+    return {
+        **{k: v for k, v in dataclasses.asdict(config).items() if k != "block"},
+        "classes": list(classes),
+        "records": len(truth.single),
+        "patients": len(np.unique(groups)),
+        "records_with_one_positive_class": int(truth.single.sum()),
+        "positives": dict(zip(names, positives.tolist(), strict=True)),
+        "counted": dict(zip(names, counted.sum(axis=0).tolist(), strict=True)),
+        "chance": {
+            "macro_auroc": 0.5,
+            "accuracy": 1.0 / len(classes),
+            "kappa": 0.0,
+            **{f"auroc_{name}": 0.5 for name in names},
+        },
+        "largest_class_share": float(counts.max() / counts.sum()) if counts.sum() else None,
+    }
