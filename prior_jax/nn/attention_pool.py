@@ -1,0 +1,181 @@
+"""Attention pooling: the mean of a set of tokens attends to itself and to the set."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.nn.layers import torch_linear
+from prior_jax.nn.transformer import attend, mask_bias
+
+
+class _AttentionPool(nnx.Module):
+    """What pooling over patches and over sentences share."""
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        out_features: int,
+        heads: int,
+        positions: int | None,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        if features % heads:
+            raise ValueError(f"features {features} must be a multiple of heads {heads}")
+        if positions is None:
+            self.position_embedding = None
+        else:
+            noise = jax.random.normal(rngs.params(), (positions + 1, features), jnp.float32)
+            self.position_embedding = nnx.Param(noise / features**0.5)
+        self.key = torch_linear(features, features, dtype=dtype, rngs=rngs)
+        self.query = torch_linear(features, features, dtype=dtype, rngs=rngs)
+        self.value = torch_linear(features, features, dtype=dtype, rngs=rngs)
+        self.output = torch_linear(features, out_features, dtype=dtype, rngs=rngs)
+        self.heads = heads
+        self.positions = positions
+
+    def _pool(self, tokens: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """Pools [B, N, D] to [B, out]; mask bool[B, N], None for all True."""
+        bias = None
+        if mask is None:
+            mean = jnp.mean(tokens, axis=1, keepdims=True, dtype=jnp.float32)
+        else:
+            # Zeroing keeps whatever the padding holds, NaN included, out of every product.
+            tokens = jnp.where(mask[..., None], tokens, jnp.zeros_like(tokens))
+            count = jnp.sum(mask, axis=1, keepdims=True, dtype=jnp.float32)
+            total = jnp.sum(tokens, axis=1, keepdims=True, dtype=jnp.float32)
+            mean = total / jnp.maximum(count, 1)[..., None]
+            bias = mask_bias(jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True))
+        tokens = jnp.concatenate([mean.astype(tokens.dtype), tokens], axis=1)
+        if self.position_embedding is not None:
+            count = tokens.shape[1]
+            if count > self.position_embedding.shape[0]:
+                raise ValueError(
+                    f"pool has positions for {self.positions} tokens, the input has {count - 1}"
+                )
+            tokens = tokens + self.position_embedding[:count].astype(tokens.dtype)[None]
+        # Only the mean's output is used, so it alone asks.
+        pooled = attend(
+            self.query(tokens[:, :1]),
+            self.key(tokens),
+            self.value(tokens),
+            heads=self.heads,
+            bias=bias,
+        )
+        return self.output(pooled)[:, 0]
+
+
+class AttentionPool2d(_AttentionPool):
+    """Attention pooling of a feature map with learned positions.
+
+    Source: CLIP, arXiv:2103.00020, sec. 2.4; release, codes/prior/encoders/image/resnet.py,
+    AttentionPool2d (8 heads, output as wide as the input).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        out_features: int,
+        heads: int,
+        grid: tuple[int, int],
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the projections and `position_embedding` float32[1 + h * w, features].
+
+        Args:
+          features: channels of the map.
+          out_features: size of the output; the release's is `features`.
+          heads: attention heads, a divisor of `features`; the release's 8.
+          grid: (h, w) of the map; 7 x 7 for ResNet-50 at 224 pixels.
+          dtype: compute dtype; parameters are float32.
+          rngs: source of the initial parameters.
+
+        Raises:
+          ValueError: if heads do not divide features.
+        """
+        super().__init__(
+            features,
+            out_features=out_features,
+            heads=heads,
+            positions=grid[0] * grid[1],
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.grid = grid
+
+    def __call__(self, feature_map: jax.Array) -> jax.Array:
+        """Pools.
+
+        Args:
+          feature_map: [B, h, w, features], (h, w) the grid.
+
+        Returns:
+          dtype[B, out_features].
+
+        Raises:
+          ValueError: while tracing, if the map has another grid.
+        """
+        batch, height, width, features = feature_map.shape
+        if (height, width) != self.grid:
+            raise ValueError(f"pool of a {self.grid} grid received a {height, width} map")
+        return self._pool(feature_map.reshape(batch, height * width, features), None)
+
+
+class SentenceAttentionPool(_AttentionPool):
+    """Attention pooling of a report's sentences, padding left out.
+
+    Source: release, codes/prior/modules/sentence_pool.py (8 heads, no positions, so the order
+    of sentences does not matter). Differs: a mask in place of one call per report.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        out_features: int,
+        heads: int,
+        positions: int | None,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the projections.
+
+        Args:
+          features: size of a sentence embedding.
+          out_features: size of the output; the release's is `features`.
+          heads: attention heads, a divisor of `features`; the release's 8.
+          positions: most sentences of a report, to learn an embedding of their order; None, as
+            released, learns none.
+          dtype: compute dtype; parameters are float32.
+          rngs: source of the initial parameters.
+
+        Raises:
+          ValueError: if heads do not divide features.
+        """
+        super().__init__(
+            features,
+            out_features=out_features,
+            heads=heads,
+            positions=positions,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, sentences: jax.Array, sentence_mask: jax.Array) -> jax.Array:
+        """Pools.
+
+        Args:
+          sentences: [B, S, features].
+          sentence_mask: bool[B, S], True on real sentences. The others change neither the
+            output nor any gradient. A report of none pools a zero vector: finite.
+
+        Returns:
+          dtype[B, out_features].
+
+        Raises:
+          ValueError: while tracing, if there are more sentences than positions.
+        """
+        return self._pool(sentences, sentence_mask)

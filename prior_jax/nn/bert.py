@@ -1,0 +1,142 @@
+"""The BERT text encoder."""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.nn.dropout import dropout, fold, training_key
+from prior_jax.nn.layers import LayerNorm, bert_linear, bert_normal
+from prior_jax.nn.transformer import (
+    LAYER_NORM_EPSILON,
+    StackConfig,
+    check_length,
+    create_layers,
+    mask_bias,
+    run_layers,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertConfig(StackConfig):
+    """Sizes of a BERT encoder; see StackConfig for the layers.
+
+    Attributes:
+      vocab_size: rows of the word embedding; Bio_ClinicalBERT 28996.
+      max_positions: longest report, in tokens; BERT 512.
+      token_types: rows of the token-type embedding, of which only the first is used; BERT 2.
+      pad_token: id whose embedding receives no gradient; BERT 0.
+    """
+
+    vocab_size: int
+    max_positions: int
+    token_types: int
+    pad_token: int
+
+    def __post_init__(self):
+        """Refuses sizes that do not fit together."""
+        super().__post_init__()
+        for name in ("vocab_size", "max_positions", "token_types"):
+            self.check(name, getattr(self, name), getattr(self, name) >= 1, "a positive integer")
+        self.check(
+            "pad_token", self.pad_token, 0 <= self.pad_token < self.vocab_size,
+            f"a token id below vocab_size {self.vocab_size}",
+        )  # fmt: skip
+
+
+@flax.struct.dataclass
+class BertOutput:
+    """What the encoder gives.
+
+    Attributes:
+      last_hidden_state: [B, L, D].
+      pooled: [B, D], tanh of a projection of the first token.
+      hidden_states: [layers + 1, B, L, D], the embeddings and every layer's output, or None
+        if they were not asked for.
+    """
+
+    last_hidden_state: jax.Array
+    pooled: jax.Array
+    hidden_states: jax.Array | None
+
+
+class Bert(nnx.Module):
+    """BERT, arXiv:1810.04805, as transformers 4.17.0 computes it.
+
+    Exact GELU, post-norm, LayerNorm epsilon 1e-12, token type 0 everywhere. The release's text
+    encoder is this with Bio_ClinicalBERT's weights (codes/prior/encoders/language/bert.py).
+    """
+
+    def __init__(self, config: BertConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
+        """Creates the embeddings, the stacked layers and the pooler.
+
+        Args:
+          config: sizes, dropout, how to run the layers.
+          dtype: compute dtype; parameters, softmax and LayerNorm are float32.
+          rngs: source of the initial parameters.
+        """
+        size = config.hidden_size
+
+        def embedding(rows):
+            return nnx.Param(bert_normal(rngs.params(), (rows, size), jnp.float32))
+
+        self.word_embedding = embedding(config.vocab_size)
+        self.position_embedding = embedding(config.max_positions)
+        self.token_type_embedding = embedding(config.token_types)
+        self.embedding_norm = LayerNorm(size, epsilon=LAYER_NORM_EPSILON, dtype=dtype)
+        self.layers = create_layers(config, cross=False, dtype=dtype, rngs=rngs)
+        self.pooler = bert_linear(size, size, dtype=dtype, rngs=rngs)
+        self.config = config
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        *,
+        train: bool,
+        key: jax.Array | None = None,
+        hidden_states: bool = False,
+    ) -> BertOutput:
+        """Encodes reports.
+
+        Args:
+          tokens: int32[B, L], token ids; L at most max_positions. An id outside the vocabulary
+            gives NaN.
+          token_mask: bool[B, L], True on real tokens; the others are attended by none.
+          train: whether to drop.
+          key: dropout key; needed in training unless the rate is 0.
+          hidden_states: whether to return every layer's output.
+
+        Returns:
+          BertOutput in the compute dtype. Rows behind the mask hold numbers of no meaning.
+
+        Raises:
+          ValueError: while tracing, if the report is too long or the key is missing.
+        """
+        config = self.config
+        key = training_key(key, train=train, rate=config.dropout, module="Bert")
+        x = self._embed(tokens)
+        x = dropout(x, rate=config.dropout, key=fold(key, 0))
+        last, hidden = run_layers(
+            self.layers,
+            x,
+            config=config,
+            bias=mask_bias(token_mask),
+            key=fold(key, 1),
+            keep_hidden=hidden_states,
+        )
+        if hidden is not None:
+            hidden = jnp.concatenate([x[None], hidden])
+        pooled = jnp.tanh(self.pooler(last[:, 0]))
+        return BertOutput(last_hidden_state=last, pooled=pooled, hidden_states=hidden)
+
+    def _embed(self, tokens: jax.Array) -> jax.Array:
+        length = check_length(tokens.shape[1], self.config.max_positions, module="Bert")
+        # Gather first, cast later: casting the table would touch every word of the vocabulary.
+        words = jnp.take(self.word_embedding[...], tokens, axis=0)
+        is_pad = (tokens == self.config.pad_token)[..., None]
+        words = jnp.where(is_pad, jax.lax.stop_gradient(words), words)
+        places = self.position_embedding[:length] + self.token_type_embedding[:1]
+        return self.embedding_norm(words + places[None])

@@ -1,0 +1,171 @@
+"""The decoder that redraws the image from its own masked features and those the report picked."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.errors import ConfigError
+from prior_jax.nn.dropout import dropout, training_key
+from prior_jax.nn.layers import (
+    BatchNorm,
+    Conv,
+    torch_uniform,
+    upsample_nearest_double,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageDecoderConfig:
+    """Sizes of the image decoder.
+
+    Attributes:
+      features: channels of each of the two input maps; release 768.
+      grid: side of the input maps, in patches; release 7.
+      image_size: side of the reconstruction, in pixels: grid times a power of two; release 224.
+      channels: channels of the reconstruction; release 1.
+      dropout: share of the image map's channels masked in training; release 0.5.
+    """
+
+    features: int
+    grid: int
+    image_size: int
+    channels: int
+    dropout: float
+
+    def __post_init__(self):
+        """Refuses sizes that doubling cannot reach."""
+        for name in ("features", "grid", "channels"):
+            if getattr(self, name) < 1:
+                raise _config_error(name, getattr(self, name), "a positive integer")
+        ratio = self.image_size // self.grid
+        if ratio < 2 or ratio * self.grid != self.image_size or ratio & (ratio - 1):
+            accepted = f"the grid {self.grid} times 2, 4, 8, ..."
+            raise _config_error("image_size", self.image_size, accepted)
+        if 2 * self.features < ratio:
+            accepted = f"at least {ratio // 2}, to be halved by {self.blocks} blocks"
+            raise _config_error("features", self.features, accepted)
+        if not 0 <= self.dropout < 1:
+            raise _config_error("dropout", self.dropout, "a rate in [0, 1)")
+
+    @property
+    def blocks(self) -> int:
+        """Number of doublings from the grid to the image; release 5."""
+        return (self.image_size // self.grid).bit_length() - 1
+
+
+def _config_error(field: str, received: object, accepted: str) -> ConfigError:
+    return ConfigError(f"config.model.image_decoder.{field}", received=received, accepted=accepted)
+
+
+class DecoderBlock(nnx.Module):
+    """Doubles the map, then two 3x3 convolutions with batch norm and ReLU."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the convolutions, initialised as torch's Conv2d."""
+
+        def conv(inputs):
+            return Conv(
+                inputs,
+                out_features,
+                kernel_size=3,
+                use_bias=False,
+                kernel_init=torch_uniform,
+                dtype=dtype,
+                rngs=rngs,
+            )
+
+        self.conv1 = conv(in_features)
+        self.norm1 = BatchNorm(out_features, dtype=dtype)
+        self.conv2 = conv(out_features)
+        self.norm2 = BatchNorm(out_features, dtype=dtype)
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[B, h, w, in] to [B, 2 h, 2 w, out]."""
+        x = upsample_nearest_double(x)
+        x = jax.nn.relu(self.norm1(self.conv1(x), train=train))
+        return jax.nn.relu(self.norm2(self.conv2(x), train=train))
+
+
+class ImageDecoder(nnx.Module):
+    """Reconstructs the image from 2 * features channels, halved by every doubling of the map.
+
+    Source: PRIOR, arXiv:2307.12577, sec. 3.4; release, codes/prior/decoders/image.py. Differs:
+    the number of blocks follows the image's size instead of being five.
+    """
+
+    def __init__(self, config: ImageDecoderConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
+        """Creates the blocks and the output convolution.
+
+        Args:
+          config: sizes.
+          dtype: compute dtype; parameters and batch statistics are float32.
+          rngs: source of the initial parameters.
+        """
+        blocks = {}
+        features = 2 * config.features
+        for index in range(config.blocks):
+            blocks[f"block{index}"] = DecoderBlock(features, features // 2, dtype=dtype, rngs=rngs)
+            features //= 2
+        self.blocks = nnx.Dict(blocks)
+        self.output = Conv(
+            features,
+            config.channels,
+            kernel_size=3,
+            use_bias=True,
+            kernel_init=torch_uniform,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.config = config
+        self.dtype = dtype
+
+    def __call__(
+        self,
+        image_map: jax.Array,
+        text_map: jax.Array,
+        *,
+        train: bool,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Reconstructs.
+
+        Args:
+          image_map: [B, grid, grid, features], the image's own features; whole channels of it
+            are masked in training, so that the report must help.
+          text_map: [B, grid, grid, features], what the patches gathered from the report.
+          train: whether to mask, and batch norm to use and gather the batch's statistics.
+          key: masking key; needed in training unless the rate is 0.
+
+        Returns:
+          float32[B, image_size, image_size, channels], in the normalised scale of the images.
+
+        Raises:
+          ValueError: while tracing, if the maps do not fit or the key is missing.
+        """
+        config = self.config
+        expected = (config.grid, config.grid, config.features)
+        if image_map.shape[1:] != expected or text_map.shape != image_map.shape:
+            raise ValueError(
+                f"ImageDecoder takes two maps [B, {', '.join(map(str, expected))}], "
+                f"got {image_map.shape} and {text_map.shape}"
+            )
+        key = training_key(key, train=train, rate=config.dropout, module="ImageDecoder")
+        image_map = dropout(
+            image_map,
+            rate=config.dropout,
+            key=key,
+            shape=(image_map.shape[0], 1, 1, config.features),
+        )
+        x = jnp.concatenate([image_map.astype(self.dtype), text_map.astype(self.dtype)], axis=-1)
+        for index in range(config.blocks):
+            x = self.blocks[f"block{index}"](x, train=train)
+        return self.output(x).astype(jnp.float32)

@@ -1,0 +1,306 @@
+"""Small layers shared by the encoders and decoders: what torch and flax do differently, once."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+# torch's default for Linear and Conv2d: uniform with bound 1 / sqrt(fan_in).
+torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+# torchvision's ResNet: He et al., arXiv:1502.01852, counted over the outputs.
+kaiming_normal_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+# BERT, arXiv:1810.04805, appendix A.2: normal with standard deviation 0.02.
+bert_normal = nnx.initializers.normal(0.02)
+
+
+def torch_uniform_bias(fan_in: int) -> nnx.Initializer:
+    """The bias initialiser that torch defaults to: uniform in +-1 / sqrt(fan_in).
+
+    Args:
+      fan_in: number of inputs that each output of the layer sums.
+
+    Returns:
+      An initialiser `(key, shape, dtype) -> array`.
+    """
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def torch_linear(
+    in_features: int, out_features: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """A linear layer initialised as `torch.nn.Linear` is.
+
+    Args:
+      in_features: size of the last axis of the input.
+      out_features: size of the last axis of the output.
+      dtype: compute dtype; parameters are float32.
+      rngs: source of the initial parameters.
+
+    Returns:
+      A module with `kernel` float32[in, out] and `bias` float32[out].
+    """
+    return nnx.Linear(
+        in_features,
+        out_features,
+        dtype=jnp.dtype(dtype),
+        param_dtype=jnp.float32,
+        kernel_init=torch_uniform,
+        bias_init=torch_uniform_bias(in_features),
+        rngs=rngs,
+    )
+
+
+def bert_linear(
+    in_features: int, out_features: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """A linear layer initialised as BERT's: normal weights of 0.02, zero bias.
+
+    Args:
+      in_features: size of the last axis of the input.
+      out_features: size of the last axis of the output.
+      dtype: compute dtype; parameters are float32.
+      rngs: source of the initial parameters.
+
+    Returns:
+      A module with `kernel` float32[in, out] and `bias` float32[out].
+    """
+    return nnx.Linear(
+        in_features,
+        out_features,
+        dtype=jnp.dtype(dtype),
+        param_dtype=jnp.float32,
+        kernel_init=bert_normal,
+        rngs=rngs,
+    )
+
+
+class Conv(nnx.Module):
+    """Square convolution on NHWC with torch's symmetric padding of kernel_size // 2.
+
+    A 1x1 kernel is computed as a matrix product on every stride-th pixel: the same numbers,
+    three times faster than XLA's convolution on a CPU, and no slower elsewhere.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        kernel_size: int,
+        stride: int = 1,
+        use_bias: bool,
+        kernel_init: nnx.Initializer,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates `kernel` float32[k, k, in, out] and, if asked, torch's uniform `bias`.
+
+        Args:
+          in_features: input channels.
+          out_features: output channels.
+          kernel_size: odd side of the kernel, in pixels.
+          stride: step in both directions, in pixels.
+          use_bias: whether to add a bias.
+          kernel_init: initialiser of the kernel.
+          dtype: compute dtype.
+          rngs: source of the initial parameters.
+        """
+        shape = (kernel_size, kernel_size, in_features, out_features)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
+        if use_bias:
+            bias_init = torch_uniform_bias(kernel_size * kernel_size * in_features)
+            self.bias = nnx.Param(bias_init(rngs.params(), (out_features,), jnp.float32))
+        else:
+            self.bias = None
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolves.
+
+        Args:
+          x: [B, H, W, in].
+
+        Returns:
+          dtype[B, ceil(H / stride), ceil(W / stride), out].
+        """
+        x = x.astype(self.dtype)
+        kernel = self.kernel[...].astype(self.dtype)
+        if self.kernel_size == 1:
+            x = x[:, :: self.stride, :: self.stride]
+            y = jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
+        else:
+            pad = self.kernel_size // 2
+            y = jax.lax.conv_general_dilated(
+                x,
+                kernel,
+                (self.stride, self.stride),
+                ((pad, pad), (pad, pad)),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+        if self.bias is not None:
+            y = y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
+        return y
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over [B, H, W] with torch's running statistics.
+
+    Statistics are float32 and, under jit with a sharded batch, those of the whole global batch.
+    The batch is normalised by its biased variance while the running variance gathers the
+    unbiased one, as torch does (flax gathers the biased one). Source: arXiv:1502.03167;
+    momentum 0.1 and epsilon 1e-5 are torch's defaults, kept by the release.
+    """
+
+    momentum = 0.1
+    epsilon = 1e-5
+
+    def __init__(self, features: int, *, dtype: jax.typing.DTypeLike):
+        """Creates `scale`, `bias` (parameters) and `mean`, `var` (batch statistics).
+
+        Args:
+          features: channels, the last axis of the input.
+          dtype: dtype of the output.
+        """
+        self.scale = nnx.Param(jnp.ones((features,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((features,), jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros((features,), jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones((features,), jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises, by the batch's statistics in training and the running ones otherwise.
+
+        Args:
+          x: [B, H, W, features].
+          train: whether to use, and gather, the statistics of this batch.
+
+        Returns:
+          dtype[B, H, W, features].
+
+        Raises:
+          ValueError: while tracing, in training with a single value per channel.
+        """
+        wide = x.astype(jnp.float32)
+        if train:
+            mean, var = self._gather(wide)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        gain = jax.lax.rsqrt(var + self.epsilon) * self.scale[...]
+        y = (wide - mean.reshape(1, 1, 1, -1)) * gain.reshape(1, 1, 1, -1)
+        return (y + self.bias[...].reshape(1, 1, 1, -1)).astype(self.dtype)
+
+    def _gather(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        count = x.size // x.shape[-1]
+        if count < 2:
+            raise ValueError(f"batch norm in training needs 2 values per channel, got {x.shape}")
+        # One pass over the data: moments about the running mean, which is near the batch's,
+        # lose nothing to cancellation. Exact for any centre.
+        centre = jax.lax.stop_gradient(self.mean[...])
+        centred = x - centre.reshape(1, 1, 1, -1)
+        shift = jnp.mean(centred, axis=(0, 1, 2))
+        var = jnp.maximum(jnp.mean(jnp.square(centred), axis=(0, 1, 2)) - jnp.square(shift), 0)
+        mean = centre + shift
+        unbiased = jax.lax.stop_gradient(var) * (count / (count - 1))
+        self.mean[...] = centre + self.momentum * jax.lax.stop_gradient(shift)
+        self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * unbiased
+        return mean, var
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation over the last axis, in float32. BERT's epsilon is 1e-12."""
+
+    def __init__(self, features: int, *, epsilon: float, dtype: jax.typing.DTypeLike):
+        """Creates `scale` and `bias`, float32[features].
+
+        Args:
+          features: size of the last axis.
+          epsilon: added to the variance.
+          dtype: dtype of the output.
+        """
+        self.scale = nnx.Param(jnp.ones((features,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((features,), jnp.float32))
+        self.epsilon = epsilon
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises.
+
+        Args:
+          x: [..., features].
+
+        Returns:
+          dtype[..., features].
+        """
+        x = x.astype(jnp.float32)
+        centred = x - jnp.mean(x, axis=-1, keepdims=True)
+        var = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        y = centred * jax.lax.rsqrt(var + self.epsilon) * self.scale[...].reshape(shape)
+        return (y + self.bias[...].reshape(shape)).astype(self.dtype)
+
+
+def max_pool_stem(x: jax.Array) -> jax.Array:
+    """The 3x3 maximum with stride 2 and padding 1 behind a ResNet's first convolution.
+
+    Args:
+      x: [B, H, W, C].
+
+    Returns:
+      [B, ceil(H / 2), ceil(W / 2), C], x's dtype.
+    """
+    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+def upsample_nearest_double(x: jax.Array) -> jax.Array:
+    """Repeats every pixel twice in both directions.
+
+    Args:
+      x: [B, H, W, C].
+
+    Returns:
+      [B, 2 H, 2 W, C], x's dtype.
+    """
+    batch, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
+    return x.reshape(batch, 2 * height, 2 * width, channels)
+
+
+def resize_align_corners(image: jax.Array, *, size: tuple[int, int]) -> jax.Array:
+    """Bilinear resize whose corner pixels stay at the corners.
+
+    `jax.image.resize` places pixels by their centres; torch's `align_corners=True`, which both
+    releases use, by their corners: output i lies at i * (in - 1) / (out - 1).
+
+    Args:
+      image: [B, H, W, C].
+      size: (height, width) of the output, in pixels.
+
+    Returns:
+      float32[B, height, width, C].
+    """
+    rows = _align_corners_matrix(image.shape[1], size[0])
+    columns = _align_corners_matrix(image.shape[2], size[1])
+    return jnp.einsum(
+        "yh,bhwc,xw->byxc",
+        rows,
+        image.astype(jnp.float32),
+        columns,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+
+
+def _align_corners_matrix(source: int, target: int) -> jax.Array:
+    """float32[target, source], two weights a row (one where the point falls on a pixel)."""
+    step = (source - 1) / (target - 1) if target > 1 else 0.0
+    position = jnp.arange(target, dtype=jnp.float32) * jnp.float32(step)
+    distance = jnp.abs(position[:, None] - jnp.arange(source, dtype=jnp.float32)[None, :])
+    return jnp.maximum(1 - distance, 0)

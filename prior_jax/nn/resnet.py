@@ -1,0 +1,281 @@
+"""ResNet image encoders of any depth and width."""
+
+import dataclasses
+from typing import Literal, get_args
+
+import jax
+from flax import nnx
+
+from prior_jax.errors import ConfigError
+from prior_jax.nn.attention_pool import AttentionPool2d
+from prior_jax.nn.layers import BatchNorm, Conv, kaiming_normal_fan_out, max_pool_stem
+
+Block = Literal["bottleneck", "basic"]
+Pool = Literal["attention", "mean"]
+
+# Width of a block's output over its inner width: He et al., arXiv:1512.03385, table 1.
+EXPANSION = {"bottleneck": 4, "basic": 1}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """Shape of a ResNet.
+
+    Attributes:
+      depths: blocks of each stage, 2 to 4 stages; ResNet-50 is (3, 4, 6, 3).
+      width: channels of the stem, doubled by each stage after the first; ResNet-50 64.
+      in_channels: channels of the image; the release's 1, ImageNet weights' 3.
+      block: "bottleneck" (ResNet-50 and deeper) or "basic" (ResNet-18, 34).
+      stem_pool: whether a 3x3 maximum halves the map behind the stem; torchvision True, False
+        keeps twice the resolution for small images.
+    """
+
+    depths: tuple[int, ...]
+    width: int
+    in_channels: int
+    block: Block
+    stem_pool: bool
+
+    def __post_init__(self):
+        """Refuses shapes that make no network."""
+        if not (2 <= len(self.depths) <= 4 and all(depth >= 1 for depth in self.depths)):
+            raise _config_error("depths", self.depths, "2 to 4 positive integers")
+        if self.width < 1:
+            raise _config_error("width", self.width, "a positive integer")
+        if self.in_channels not in (1, 3):
+            raise _config_error("in_channels", self.in_channels, "1 or 3")
+        if self.block not in get_args(Block):
+            raise _config_error("block", self.block, f"one of {get_args(Block)}")
+
+    @property
+    def features(self) -> int:
+        """Channels of the last map; ResNet-50 2048."""
+        return self.stage_features[-1]
+
+    @property
+    def stage_features(self) -> tuple[int, ...]:
+        """Channels of each stage's map."""
+        expansion = EXPANSION[self.block]
+        return tuple(self.width * 2**stage * expansion for stage in range(len(self.depths)))
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image per pixel of the last map; 32 with four stages and stem_pool."""
+        return (4 if self.stem_pool else 2) * 2 ** (len(self.depths) - 1)
+
+    def grid(self, image_size: int) -> int:
+        """Side of the last map for square images of `image_size` pixels; 7 for 224 and 32."""
+        return -(-image_size // self.stride)
+
+
+def _config_error(field: str, received: object, accepted: str) -> ConfigError:
+    return ConfigError(f"config.model.image.{field}", received=received, accepted=accepted)
+
+
+class ResidualBlock(nnx.Module):
+    """One residual block; the bottleneck has its stride in the 3x3 convolution (v1.5)."""
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        *,
+        block: Block,
+        stride: int,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the convolutions, and a projection for the shortcut where shapes change."""
+        out_features = width * EXPANSION[block]
+
+        def conv(inputs, outputs, size, stride):
+            return Conv(
+                inputs,
+                outputs,
+                kernel_size=size,
+                stride=stride,
+                use_bias=False,
+                kernel_init=kaiming_normal_fan_out,
+                dtype=dtype,
+                rngs=rngs,
+            )
+
+        if block == "bottleneck":
+            self.conv1 = conv(in_features, width, 1, 1)
+            self.conv2 = conv(width, width, 3, stride)
+            self.conv3 = conv(width, out_features, 1, 1)
+            self.norm3 = BatchNorm(out_features, dtype=dtype)
+        else:
+            self.conv1 = conv(in_features, width, 3, stride)
+            self.conv2 = conv(width, width, 3, 1)
+            self.conv3 = self.norm3 = None
+        self.norm1 = BatchNorm(width, dtype=dtype)
+        self.norm2 = BatchNorm(width, dtype=dtype)
+        if stride != 1 or in_features != out_features:
+            self.shortcut_conv = conv(in_features, out_features, 1, stride)
+            self.shortcut_norm = BatchNorm(out_features, dtype=dtype)
+        else:
+            self.shortcut_conv = self.shortcut_norm = None
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, in] to [B, ceil(H / stride), ceil(W / stride), out]."""
+        y = jax.nn.relu(self.norm1(self.conv1(x), train=train))
+        y = self.norm2(self.conv2(y), train=train)
+        if self.conv3 is not None and self.norm3 is not None:
+            y = self.norm3(self.conv3(jax.nn.relu(y)), train=train)
+        if self.shortcut_conv is not None and self.shortcut_norm is not None:
+            x = self.shortcut_norm(self.shortcut_conv(x), train=train)
+        return jax.nn.relu(y + x)
+
+
+class ResNet(nnx.Module):
+    """ResNet as torchvision 0.11 builds it, without its classifier.
+
+    Source: arXiv:1512.03385; the release wraps torchvision's resnet50
+    (codes/prior/encoders/image/resnet.py). Last normalisations are not zero-initialised, as
+    there.
+    """
+
+    def __init__(self, config: ResNetConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
+        """Creates the stem and the stages.
+
+        Args:
+          config: shape.
+          dtype: compute dtype; parameters and batch statistics are float32.
+          rngs: source of the initial parameters.
+        """
+        self.stem_conv = Conv(
+            config.in_channels,
+            config.width,
+            kernel_size=7,
+            stride=2,
+            use_bias=False,
+            kernel_init=kaiming_normal_fan_out,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.stem_norm = BatchNorm(config.width, dtype=dtype)
+        stages = {}
+        features = config.width
+        for stage, depth in enumerate(config.depths):
+            blocks = {}
+            for index in range(depth):
+                blocks[f"block{index}"] = ResidualBlock(
+                    features,
+                    config.width * 2**stage,
+                    block=config.block,
+                    stride=2 if stage > 0 and index == 0 else 1,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+                features = config.stage_features[stage]
+            stages[f"stage{stage + 1}"] = nnx.Dict(blocks)
+        self.stages = nnx.Dict(stages)
+        self.config = config
+        self.dtype = dtype
+
+    def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """Encodes images.
+
+        Args:
+          image: float32[B, H, W, in_channels], normalised.
+          train: whether batch norm uses, and gathers, the batch's statistics.
+
+        Returns:
+          The last map dtype[B, ceil(H / stride), ceil(W / stride), features], and all maps from
+          fine to coarse: the stem before its pooling, then each stage (the last one included).
+        """
+        x = jax.nn.relu(self.stem_norm(self.stem_conv(image.astype(self.dtype)), train=train))
+        maps = [x]
+        if self.config.stem_pool:
+            x = max_pool_stem(x)
+        for stage, depth in enumerate(self.config.depths):
+            blocks = self.stages[f"stage{stage + 1}"]
+            for index in range(depth):
+                x = blocks[f"block{index}"](x, train=train)
+            maps.append(x)
+        return x, tuple(maps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageEncoderConfig:
+    """A ResNet and how its last map becomes one vector.
+
+    Attributes:
+      resnet: shape of the ResNet.
+      pool: "attention" (release) or "mean".
+      pool_heads: heads of the attention pool, a divisor of the ResNet's features; release 8.
+      image_size: side of the square images, in pixels; release 224.
+    """
+
+    resnet: ResNetConfig
+    pool: Pool
+    pool_heads: int
+    image_size: int
+
+    def __post_init__(self):
+        """Refuses a pool that does not fit the ResNet."""
+        if self.pool not in get_args(Pool):
+            raise _config_error("pool", self.pool, f"one of {get_args(Pool)}")
+        if self.image_size < 1:
+            raise _config_error("image_size", self.image_size, "a positive number of pixels")
+        if self.pool_heads < 1 or self.resnet.features % self.pool_heads:
+            accepted = f"a divisor of the last map's {self.resnet.features} channels"
+            raise _config_error("pool_heads", self.pool_heads, accepted)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the last map."""
+        side = self.resnet.grid(self.image_size)
+        return side, side
+
+
+class ImageEncoder(nnx.Module):
+    """ResNet with a global pool: the release's image encoder without its local `view`.
+
+    Source: release, codes/prior/encoders/image/resnet.py, ResNet. Local features are
+    `patches.spatial_patches` (or `scrambled_patches`, the release's) of the returned map.
+    """
+
+    def __init__(self, config: ImageEncoderConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
+        """Creates the ResNet and the pool.
+
+        Args:
+          config: shape.
+          dtype: compute dtype; parameters and batch statistics are float32.
+          rngs: source of the initial parameters.
+        """
+        self.resnet = ResNet(config.resnet, dtype=dtype, rngs=rngs)
+        if config.pool == "mean":
+            self.pool = None
+        else:
+            self.pool = AttentionPool2d(
+                config.resnet.features,
+                out_features=config.resnet.features,
+                heads=config.pool_heads,
+                grid=config.grid,
+                dtype=dtype,
+                rngs=rngs,
+            )
+        self.config = config
+
+    def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Encodes images.
+
+        Args:
+          image: float32[B, image_size, image_size, in_channels], normalised.
+          train: whether batch norm uses, and gathers, the batch's statistics.
+
+        Returns:
+          The last map dtype[B, h, w, features], and the image as one vector
+          dtype[B, features].
+
+        Raises:
+          ValueError: while tracing, if the attention pool was made for another image size.
+        """
+        feature_map, _ = self.resnet(image, train=train)
+        if self.pool is None:
+            pooled = feature_map.mean(axis=(1, 2), dtype="float32").astype(feature_map.dtype)
+        else:
+            pooled = self.pool(feature_map)
+        return feature_map, pooled

@@ -1,0 +1,112 @@
+"""The decoder that turns learned queries into sentence prototypes by looking at the image."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.nn.dropout import dropout, fold, training_key
+from prior_jax.nn.layers import LayerNorm, bert_normal
+from prior_jax.nn.transformer import (
+    LAYER_NORM_EPSILON,
+    StackConfig,
+    causal_bias,
+    check_length,
+    create_layers,
+    run_layers,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SentenceDecoderConfig(StackConfig):
+    """Sizes of the sentence decoder; see StackConfig for the layers.
+
+    Attributes:
+      max_positions: rows of the position embedding, at least the number of queries; BERT 512.
+      token_types: rows of the token-type embedding, of which only the first is used; BERT 2.
+      causal: whether query j sees only queries up to j. The paper's decoder is
+        non-autoregressive (False); the release's is causal by accident, through BERT's
+        is_decoder (True).
+    """
+
+    SECTION: ClassVar[str] = "config.model.sentence_decoder"
+
+    max_positions: int
+    token_types: int
+    causal: bool
+
+    def __post_init__(self):
+        """Refuses sizes that do not fit together."""
+        super().__post_init__()
+        for name in ("max_positions", "token_types"):
+            self.check(name, getattr(self, name), getattr(self, name) >= 1, "a positive integer")
+
+
+class SentenceDecoder(nnx.Module):
+    """BERT layers with cross-attention from sentence queries to image patches.
+
+    Source: PRIOR, arXiv:2307.12577, sec. 3.4; release, codes/prior/decoders/sentence.py. The
+    release also carries a word embedding that nothing reads; it has no place here.
+    """
+
+    def __init__(
+        self, config: SentenceDecoderConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
+    ):
+        """Creates the embeddings and the stacked layers.
+
+        Args:
+          config: sizes, dropout, causality, how to run the layers.
+          dtype: compute dtype; parameters, softmax and LayerNorm are float32.
+          rngs: source of the initial parameters.
+        """
+        size = config.hidden_size
+
+        def embedding(rows):
+            return nnx.Param(bert_normal(rngs.params(), (rows, size), jnp.float32))
+
+        self.position_embedding = embedding(config.max_positions)
+        self.token_type_embedding = embedding(config.token_types)
+        self.embedding_norm = LayerNorm(size, epsilon=LAYER_NORM_EPSILON, dtype=dtype)
+        self.layers = create_layers(config, cross=True, dtype=dtype, rngs=rngs)
+        self.config = config
+        self.dtype = dtype
+
+    def __call__(
+        self,
+        queries: jax.Array,
+        patches: jax.Array,
+        *,
+        train: bool,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Decodes.
+
+        Args:
+          queries: [B, Q, D], Q at most max_positions.
+          patches: [B, P, D], the image's local features, all of them attended.
+          train: whether to drop.
+          key: dropout key; needed in training unless the rate is 0.
+
+        Returns:
+          dtype[B, Q, D], one row a predicted sentence.
+
+        Raises:
+          ValueError: while tracing, if there are too many queries or the key is missing.
+        """
+        config = self.config
+        key = training_key(key, train=train, rate=config.dropout, module="SentenceDecoder")
+        count = check_length(queries.shape[1], config.max_positions, module="SentenceDecoder")
+        places = self.position_embedding[:count] + self.token_type_embedding[:1]
+        x = self.embedding_norm(queries.astype(jnp.float32) + places[None])
+        x = dropout(x, rate=config.dropout, key=fold(key, 0))
+        last, _ = run_layers(
+            self.layers,
+            x,
+            config=config,
+            bias=causal_bias(count) if config.causal else None,
+            memory=patches.astype(self.dtype),
+            key=fold(key, 1),
+        )
+        return last
