@@ -1,11 +1,11 @@
 import jax
 import numpy as np
 import pytest
-from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from prior_jax.errors import DataError
 from prior_jax.evaluate.embed import Encoder, ReportTokens
+from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
 
 COUNT = 11
 

@@ -1,0 +1,192 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import bootstrap, labels, prompts, zero_shot
+from prior_jax.evaluate.embed import Encoder, ReportTokens
+from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
+
+CLASSES = ("Edema", "Pneumothorax", "Nodule")
+RESAMPLING = bootstrap.BootstrapConfig(resamples=100, confidence=0.95, seed=0)
+CONFIG = zero_shot.ZeroShotConfig(
+    mode="multi_label",
+    pool="mean",
+    normalise="none",
+    policy=labels.LabelPolicy(uncertain="ignore", unmentioned="negative"),
+    block=8,
+)
+
+
+def measure(scores, columns, *, classes=CLASSES, groups=None, **changes):
+    return zero_shot.measure(
+        np.asarray(scores, np.float32),
+        np.asarray(columns, np.int8),
+        classes=classes,
+        groups=np.arange(len(scores)) if groups is None else groups,
+        config=dataclasses.replace(CONFIG, **changes),
+        resampling=RESAMPLING,
+    )
+
+
+def tokens_for(vectors):
+    tokens = np.asarray(vectors, np.int32)
+    return ReportTokens(
+        tokens=tokens,
+        token_mask=np.ones(tokens.shape, bool),
+        sentence_index=np.zeros_like(tokens),
+        sentence_mask=np.ones((len(tokens), 1), bool),
+    )
+
+
+def run(scale=1.0, **changes):
+    """40 studies of one class each; a class's prompt points where its images point."""
+    random = np.random.default_rng(0)
+    classes = np.arange(40) % 3
+    vectors = np.eye(FEATURES)[classes] + 0.05 * random.normal(size=(40, FEATURES))
+    batches = make_batches(
+        vectors, np.ones((40, FEATURES), np.int32), np.eye(3, dtype=np.int8)[classes], batch_size=16
+    )
+    table = prompts.prompt_table("single", classes=CLASSES, negatives=False)
+    return zero_shot.evaluate_zero_shot(
+        Encoder(FakeObjective(), FakeModel(scale), place=jax.device_put),
+        batches,
+        table=table,
+        tokens=tokens_for(100 * np.eye(FEATURES)[:3]),
+        label_names=CLASSES,
+        patients=[f"p{i // 2}" for i in range(40)],
+        config=dataclasses.replace(CONFIG, **changes),
+        resampling=RESAMPLING,
+    )
+
+
+def test_a_model_that_knows_the_classes_is_right_and_the_opposite_one_wrong():
+    found = run().metrics
+    for name in ("macro_auroc", "accuracy", "macro_f1", "kappa", "macro_average_precision"):
+        assert found[name].value == pytest.approx(1.0)
+    assert run(scale=-1.0).metrics["macro_auroc"].value == pytest.approx(0.0)
+
+
+def test_the_settings_are_json_and_say_how_it_was_measured():
+    settings = json.loads(json.dumps(run().settings, allow_nan=False))
+    assert settings["patients"] == 20 and settings["records"] == 40
+    assert settings["positives"] == {"edema": 14, "pneumothorax": 13, "nodule": 13}
+    assert settings["prompts"]["Edema"] == {"affirm": ["There is pulmonary edema."], "deny": []}
+    assert settings["chance"]["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_a_class_without_positives_is_null_with_a_reason_and_not_in_the_mean():
+    columns = [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]]
+    found = measure([[3, 0, 9], [1, 2, 0], [0, 0, 1], [1, 3, 1]], columns)
+    assert np.isnan(found.metrics["auroc_nodule"].value)
+    assert found.settings["undefined"]["auroc_nodule"] == "no positive of Nodule is counted"
+    assert found.settings["classes_left_out_of_macro"] == 1
+    each = [found.metrics[f"auroc_{name}"].value for name in ("edema", "pneumothorax")]
+    # Edema: 3 and 0 against 1 and 1. Pneumothorax: 2 and 3 against 0 and 0.
+    assert each == [pytest.approx(0.5), pytest.approx(1.0)]
+    assert found.metrics["macro_auroc"].value == pytest.approx(0.75)
+
+
+def test_no_class_at_all_is_null_and_does_not_crash():
+    found = measure([[0, 1, 2], [2, 1, 0]], [[0, 0, 0], [-1, -1, -1]])
+    assert all(np.isnan(metric.value) for metric in found.metrics.values())
+    assert set(found.settings["undefined"]) == set(found.metrics)
+
+
+def test_uncertain_labels_count_as_the_policy_says():
+    scores = [[0.9, 0, 0], [0.1, 0, 0], [0.5, 0, 0], [0.3, 0, 0]]
+    columns = [[-1, 0, 0], [1, 0, 0], [0, 0, 0], [1, 1, 0]]
+    values = {
+        choice: measure(
+            scores, columns, policy=labels.LabelPolicy(uncertain=choice, unmentioned="negative")
+        )
+        .metrics["auroc_edema"]
+        .value
+        for choice in ("ignore", "negative", "positive")
+    }
+    assert values == {
+        "ignore": pytest.approx(0.0),
+        "negative": pytest.approx(0.0),
+        "positive": pytest.approx(1 / 3),
+    }
+
+
+def test_accuracy_counts_only_records_with_one_positive_class():
+    columns = [[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0], [0, -1, 1]]
+    scores = [[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]]
+    found = measure(scores, columns)
+    assert found.settings["records_with_one_positive_class"] == 2
+    assert found.metrics["accuracy"].value == pytest.approx(0.5)
+
+
+def test_multi_class_mode_leaves_the_other_records_out_of_the_auroc_too():
+    columns = [[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1]]
+    scores = [[1, 0, 0], [0, 1, 0], [-5, -5, 0], [0, 0, 1]]
+    assert measure(scores, columns).metrics["auroc_edema"].value == pytest.approx(0.5)
+    found = measure(scores, columns, mode="multi_class")
+    assert found.metrics["auroc_edema"].value == pytest.approx(1.0)
+    assert found.settings["counted"]["edema"] == 3
+
+
+def test_unmentioned_findings_are_negatives_of_a_single_class_record():
+    ignoring = labels.LabelPolicy(uncertain="ignore", unmentioned="ignore")
+    columns = [[1, -2, -2], [-2, 1, -2], [-2, -2, 1]]
+    found = measure(np.eye(3), columns, mode="multi_class", policy=ignoring)
+    assert found.metrics["macro_auroc"].value == pytest.approx(1.0)
+
+
+def test_denials_are_subtracted_and_phrasings_pooled():
+    table = prompts.PromptTable(
+        classes=("A", "B"),
+        texts=("a", "b1", "not a", "b2"),
+        owner=np.array([0, 1, 0, 1]),
+        affirms=np.array([True, True, False, True]),
+    )
+    similarity = np.array([[5.0, 1.0, 2.0, 4.0]])
+    mean, best = (
+        zero_shot.class_scores(similarity, table=table, config=dataclasses.replace(CONFIG, pool=p))
+        for p in ("mean", "max")
+    )
+    np.testing.assert_allclose(mean, [[3.0, 2.5]])
+    np.testing.assert_allclose(best, [[3.0, 4.0]])
+
+
+def test_softmax_keeps_the_answer_and_sums_to_one():
+    table = prompts.PromptTable(
+        classes=("A", "B"), texts=("a", "b"), owner=np.arange(2), affirms=np.ones(2, bool)
+    )
+    config = dataclasses.replace(CONFIG, normalise="softmax")
+    found = zero_shot.class_scores(np.array([[500.0, 501.0]]), table=table, config=config)
+    np.testing.assert_allclose(found, [[1 / (1 + np.e), np.e / (1 + np.e)]], rtol=1e-5)
+
+
+def test_a_similarity_that_is_not_finite_is_refused():
+    table = prompts.prompt_table("release", classes=("Edema",), negatives=False)
+    with pytest.raises(DataError, match="similarity"):
+        zero_shot.class_scores(np.array([[np.nan]]), table=table, config=CONFIG)
+
+
+def test_prompts_without_tokens_are_refused():
+    table = prompts.prompt_table("single", classes=CLASSES, negatives=True)
+    with pytest.raises(DataError, match="6 tokenised prompts"):
+        zero_shot.evaluate_zero_shot(
+            Encoder(FakeObjective(), FakeModel(), place=jax.device_put),
+            [],
+            table=table,
+            tokens=tokens_for(np.ones((3, FEATURES))),
+            label_names=CLASSES,
+            patients=[],
+            config=CONFIG,
+            resampling=RESAMPLING,
+        )
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"), [("mode", "x"), ("pool", "sum"), ("normalise", "z"), ("block", 0)]
+)
+def test_bad_settings_are_refused_by_name(field, bad):
+    with pytest.raises(ConfigError, match=rf"config\.zero_shot\.{field}"):
+        dataclasses.replace(CONFIG, **{field: bad})
