@@ -104,6 +104,35 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def process_shard(mesh: Mesh, data_axes: Sequence[str]) -> tuple[int, int]:
+    """Which part of each global batch this process has to load.
+
+    Args:
+      mesh: from `make_mesh`.
+      data_axes: names of axes of the mesh.
+
+    Returns:
+      index and count: with the global batch cut into `count` equal runs of rows, this process
+      loads run `index`. Processes that differ only in another axis load the same rows.
+
+    Raises:
+      ConfigError: if the rows of this process would not be one run of equal length.
+    """
+    sharding = batch_sharding(mesh, data_axes)
+    rows = int(np.prod([mesh.shape[name] for name in data_axes], dtype=np.int64))
+    mine: set[int] = set()
+    for (index,) in sharding.addressable_devices_indices_map((rows,)).values():
+        mine.update(range(*index.indices(rows)))
+    first, size = min(mine), len(mine)
+    if mine != set(range(first, first + size)) or rows % size or first % size:
+        raise ConfigError(
+            "config.mesh",
+            received=f"axes {dict(mesh.shape)}: this process holds batch rows {sorted(mine)}",
+            accepted="data axes first, so that each process holds one run of a batch's rows",
+        )
+    return first // size, rows // size
+
+
 def check_batch_size(batch_size: int, *, mesh: Mesh, data_axes: Sequence[str]) -> None:
     """Refuses a global batch that the data axes cannot share out evenly.
 

@@ -1,0 +1,323 @@
+"""Checkpoints of a run, and the only place that knows the library that writes them.
+
+Layout: `<workdir>/checkpoints/<steps done>/` holds three parts, committed together by one rename:
+`model` (parameters and the rest), `optimizer` (with step and key) and `host` (JSON: a table of
+every array with its shape, dtype and checksum, and what the run keeps on the host).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
+from orbax.checkpoint import v1 as ocp
+
+from prior_jax.errors import CheckpointError
+from prior_jax.sharding.distributed import agree, barrier, is_primary
+from prior_jax.train.checkpoint_table import (
+    CheckpointConfig,
+    array_table,
+    check_fits,
+    first_line,
+    flat_names,
+    is_out_of_space,
+    pack,
+    state_parts,
+    unpack,
+)
+from prior_jax.train.checksum import checksums
+from prior_jax.train.state import TrainState
+
+FORMAT = 1
+_MOST_CHECKPOINTS = 1024
+
+
+class _Damaged(Exception):
+    """A checkpoint that cannot be read as it was written."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: saves in the background, restores the newest sound one.
+
+    All processes have to call every method at the same point.
+    """
+
+    def __init__(self, directory: epath.PathLike, config: CheckpointConfig):
+        """Opens the folder and removes what interrupted saves and deletions left behind.
+
+        Args:
+          directory: created if absent; shared by all processes.
+          config: when to save and what to keep.
+
+        Raises:
+          CheckpointError: if the folder cannot be made.
+        """
+        self.directory = epath.Path(directory)
+        self.config = config
+        self._pending: tuple[int, Any] | None = None
+        if is_primary():
+            self._prepare()
+        barrier("checkpoints opened")
+        self._scores = {step: _score(self.directory / str(step)) for step in self.steps()}
+
+    def _prepare(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for child in list(self.directory.iterdir()):
+                if ".orbax-checkpoint-tmp" in child.name or child.name.endswith(".deleting"):
+                    logging.info("removing %s, left by an interrupted run", child)
+                    child.rmtree()
+        except OSError as error:
+            raise CheckpointError(
+                str(self.directory), received=str(error), accepted="a folder to write to"
+            ) from error
+
+    def steps(self) -> list[int]:
+        """Steps of the committed checkpoints, oldest first; the same list in every process."""
+        return list_steps(self.directory)
+
+    def best_score(self) -> float | None:
+        """The best score among the checkpoints that are kept, or None."""
+        best = None
+        for score in self._scores.values():
+            best = score if self.config.better(score, best) else best
+        return best
+
+    def save(self, state: TrainState, *, host: Mapping[str, Any], score: float | None) -> None:
+        """Starts to save; returns once the arrays are copied, and may be donated again.
+
+        Args:
+          state: the whole state; its step names the checkpoint.
+          host: JSON values to keep beside it.
+          score: of this step's evaluation, for keep-best.
+
+        Raises:
+          CheckpointError: if this save, or the one before, found no space or could not write.
+        """
+        self.wait()
+        step = int(state.step)
+        target = self.directory / str(step)
+        if target.exists():
+            return
+        written = state_parts(state)
+        table = array_table(written, sums=checksums(flat_names(written)))
+        document = {"format": FORMAT, "step": step, "score": score, "arrays": table}
+        document["host"] = dict(host)
+        try:
+            response = ocp.save_checkpointables_async(target, {**written, "host": pack(document)})
+        except Exception as error:  # the library passes on whatever its parts raise
+            raise _save_error(target, error) from error
+        self._pending = (step, response)
+        self._scores[step] = score
+
+    def wait(self) -> None:
+        """Waits for the save in progress, then deletes what need not be kept.
+
+        Raises:
+          CheckpointError: if the save failed.
+        """
+        if self._pending is None:
+            return
+        step, response = self._pending
+        self._pending = None
+        try:
+            response.result()
+        except Exception as error:  # the library passes on whatever its parts raise
+            raise _save_error(self.directory / str(step), error) from error
+        self._delete_old()
+
+    def _delete_old(self) -> None:
+        steps = self.steps()
+        keep = set(steps[-self.config.keep_last :])
+        scored = [s for s in steps if self.config.better(self._scores.get(s), None)]
+        sign = 1.0 if self.config.best_is == "lowest" else -1.0
+        scored.sort(key=lambda s: sign * float(self._scores[s] or 0.0))
+        keep.update(scored[: self.config.keep_best])
+        for step in steps:
+            if step in keep:
+                continue
+            self._scores.pop(step, None)
+            if is_primary():
+                # Renamed first: a half-deleted checkpoint must not look like a damaged one.
+                doomed = (self.directory / str(step)).rename(self.directory / f"{step}.deleting")
+                doomed.rmtree()
+
+    def restore_newest(
+        self, abstract: Callable[[int], TrainState], *, check: Callable[[Mapping[str, Any]], None]
+    ) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest checkpoint that is sound, or None if there never was one.
+
+        A damaged one is named in the log, set aside as `<step>.damaged`, and the one before it
+        is tried.
+
+        Args:
+          abstract: steps done -> shapes, dtypes and places to restore to.
+          check: is given the host values before any array is read; raises if the run differs.
+
+        Returns:
+          The state, on the mesh that `abstract` names, and the host values.
+
+        Raises:
+          CheckpointError: if the newest readable checkpoint is of another model, naming the
+            array and both shapes; or if there are checkpoints but none is sound.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            path = self.directory / str(step)
+            try:
+                document = _read_document(path)
+                check(document["host"])
+                state = _restore_state(path, document, abstract(step))
+            except _Damaged as error:
+                logging.error("checkpoint %s is damaged: %s; trying the one before", path, error)
+                self._set_aside(path)
+                continue
+            logging.info("restored %s", path)
+            return state, document["host"]
+        if steps:
+            raise CheckpointError(
+                str(self.directory),
+                received=f"damaged checkpoints at steps {steps}, now named <step>.damaged",
+                accepted="at least one sound checkpoint, or an empty folder to start anew",
+            )
+        return None
+
+    def _set_aside(self, path: epath.Path) -> None:
+        self._scores.pop(int(path.name), None)
+        if is_primary():
+            aside = path.parent / f"{path.name}.damaged"
+            if aside.exists():
+                aside.rmtree()
+            path.rename(aside)
+        barrier(f"set aside {path.name}")
+
+
+def list_steps(directory: epath.PathLike) -> list[int]:
+    """Steps of the committed checkpoints in a folder, oldest first, agreed by all processes."""
+    directory = epath.Path(directory)
+    found = []
+    if directory.exists():
+        found = sorted(int(c.name) for c in directory.iterdir() if c.name.isdigit())
+    if jax.process_count() > 1:
+        # File systems may show one process what another does not see yet: process 0 decides.
+        row = np.full(_MOST_CHECKPOINTS, -1, np.int32)
+        row[: len(found)] = found[-_MOST_CHECKPOINTS:]
+        found = [int(s) for s in multihost_utils.broadcast_one_to_all(row) if s >= 0]
+    return found
+
+
+def restore_model(
+    directory: epath.PathLike, *, params: Any, rest: Any, step: int | None
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], int]:
+    """The model alone, for evaluation or export; the optimizer is not read.
+
+    Args:
+      directory: the run's checkpoint folder; nothing in it is changed.
+      params: path -> `jax.ShapeDtypeStruct` with sharding.
+      rest: the same for the rest of the model's state.
+      step: which one, or None for the newest that is sound.
+
+    Returns:
+      params, rest and the step.
+
+    Raises:
+      CheckpointError: if there is no sound one, or it is of another model (naming the array).
+    """
+    steps = list_steps(directory)
+    if step is not None and step not in steps:
+        raise CheckpointError(
+            str(directory), received=f"step {step}", accepted=f"one of the steps saved: {steps}"
+        )
+    wanted = {"model": {"params": dict(params), "rest": dict(rest)}}
+    for candidate in [step] if step is not None else reversed(steps):
+        path = epath.Path(directory) / str(candidate)
+        try:
+            parts = _restore_parts(path, _read_document(path), wanted)
+        except _Damaged as error:
+            logging.error("checkpoint %s is damaged: %s", path, error)
+            continue
+        return parts["model"]["params"], parts["model"]["rest"], candidate
+    raise CheckpointError(
+        str(directory),
+        received=f"checkpoints at steps {steps}" if steps else "no checkpoint",
+        accepted="at least one sound checkpoint",
+    )
+
+
+def best_step(directory: epath.PathLike, *, best_is: str) -> int | None:
+    """Step of the best-scored checkpoint in a folder ("lowest" or "highest" score), or None."""
+    sign = 1.0 if best_is == "lowest" else -1.0
+    scores = {s: _score(epath.Path(directory) / str(s)) for s in list_steps(directory)}
+    scored = [(sign * score, s) for s, score in scores.items() if score is not None]
+    return min(scored)[1] if scored else None
+
+
+def _read_document(path: epath.Path) -> dict[str, Any]:
+    document, problem = None, ""
+    try:
+        document = unpack(ocp.load_checkpointables(path, {"host": None})["host"])
+    except Exception as error:  # damage can surface as any error of the libraries that read
+        problem = first_line(error)
+    if not agree(document is not None) or document is None:
+        raise _Damaged(problem or "another process cannot read it")
+    if document["format"] != FORMAT:
+        raise CheckpointError(
+            str(path), received=f"format {document['format']}", accepted=f"format {FORMAT}"
+        )
+    return document
+
+
+def _score(path: epath.Path) -> float | None:
+    """A checkpoint's score; a damaged one has none (and is dealt with when it is restored)."""
+    try:
+        return _read_document(path)["score"]
+    except _Damaged as error:
+        logging.error("checkpoint %s is damaged: %s", path, error)
+        return None
+
+
+def _restore_state(
+    path: epath.Path, document: Mapping[str, Any], abstract: TrainState
+) -> TrainState:
+    parts = _restore_parts(path, document, state_parts(abstract))
+    _, structure = jax.tree_util.tree_flatten_with_path(abstract.optimizer)
+    order = list(state_parts(abstract)["optimizer"]["arrays"])
+    arrays = parts["optimizer"]["arrays"]
+    return TrainState(
+        step=parts["optimizer"]["step"],
+        params=parts["model"]["params"],
+        rest=parts["model"]["rest"],
+        optimizer=jax.tree_util.tree_unflatten(structure, [arrays[name] for name in order]),
+        key=parts["optimizer"]["key"],
+    )
+
+
+def _restore_parts(
+    path: epath.Path, document: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Reads the wanted parts and proves them equal to what was saved."""
+    table = {n: row for n, row in document["arrays"].items() if n.split(":")[0] in wanted}
+    check_fits(path, table, wanted)
+    parts, problem = None, ""
+    try:
+        parts = ocp.load_checkpointables(path, dict(wanted))
+    except Exception as error:  # damage can surface as any error of the libraries that read
+        problem = first_line(error)
+    if not agree(parts is not None) or parts is None:
+        raise _Damaged(problem or "another process cannot read it")
+    sums = checksums(flat_names(parts))
+    changed = [name for name, row in table.items() if sums[name] != row[2]]
+    if changed:
+        raise _Damaged(f"checksum differs in {', '.join(changed[:5])}")
+    return parts
+
+
+def _save_error(path: epath.Path, error: BaseException) -> CheckpointError:
+    if is_out_of_space(error):
+        return CheckpointError(
+            str(path), received="no space left on device", accepted="a workdir with free space"
+        )
+    return CheckpointError(str(path), received=first_line(error), accepted="a folder to write to")

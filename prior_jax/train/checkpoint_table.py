@@ -1,0 +1,165 @@
+"""What a checkpoint says about itself: the table of its arrays, and why it does not fit."""
+
+import dataclasses
+import errno
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prior_jax.errors import CheckpointError, ConfigError
+from prior_jax.train.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When to save and what to keep.
+
+    Attributes:
+      every_steps: steps between saves; every stage's end, the last step, and a step whose
+        evaluation is the best so far are saved as well.
+      keep_last: how many of the newest to keep, at least 1; 2 or more leave one to fall back to.
+      keep_best: how many of the best to keep beside them.
+      best_metric: name in the evaluation's answer that decides, or None.
+      best_is: "lowest" or "highest".
+    """
+
+    every_steps: int
+    keep_last: int
+    keep_best: int
+    best_metric: str | None
+    best_is: str
+
+    def __post_init__(self):
+        """Refuses counts below their least and contradictions."""
+        least = {"every_steps": 1, "keep_last": 1, "keep_best": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ConfigError(
+                    f"config.checkpoint.{name}",
+                    received=getattr(self, name),
+                    accepted=f"at least {low}",
+                )
+        if self.best_is not in ("lowest", "highest"):
+            raise ConfigError(
+                "config.checkpoint.best_is", received=self.best_is, accepted="lowest or highest"
+            )
+        if self.keep_best and self.best_metric is None:
+            raise ConfigError(
+                "config.checkpoint.best_metric",
+                received=None,
+                accepted="a name of the evaluation's answer where keep_best > 0",
+            )
+
+    def better(self, new: float | None, old: float | None) -> bool:
+        """Whether `new` is a score, and a better one than `old`; a NaN never is."""
+        if new is None or math.isnan(new):
+            return False
+        return old is None or (new < old if self.best_is == "lowest" else new > old)
+
+
+def state_parts(state: TrainState) -> dict[str, Any]:
+    """What is written, as dictionaries of arrays keyed by path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state.optimizer)
+    optimizer = {jax.tree_util.keystr(path, simple=True, separator="."): v for path, v in leaves}
+    return {
+        "model": {"params": dict(state.params), "rest": dict(state.rest)},
+        "optimizer": {"arrays": optimizer, "step": state.step, "key": state.key},
+    }
+
+
+def flat_names(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of nested dictionaries, keyed by their keys joined with ":"."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(parts)
+    return {jax.tree_util.keystr(path, simple=True, separator=":"): v for path, v in leaves}
+
+
+def array_table(parts: Mapping[str, Any], *, sums: Mapping[str, str]) -> dict[str, list]:
+    """Name -> [shape, dtype, checksum]."""
+    return {
+        name: [list(leaf.shape), str(jnp.dtype(leaf.dtype)), sums[name]]
+        for name, leaf in flat_names(parts).items()
+    }
+
+
+def pack(document: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A JSON document as arrays to be stored, with a checksum of its own."""
+    text = json.dumps(document, sort_keys=True, allow_nan=False).encode()
+    return {
+        "json": np.frombuffer(text, np.uint8).copy(),
+        "crc32": np.array([zlib.crc32(text)], np.uint32),
+    }
+
+
+def unpack(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The document that `pack` stored.
+
+    Raises:
+      ValueError: if it is not what was stored.
+    """
+    text = np.asarray(stored["json"]).tobytes()
+    if zlib.crc32(text) != int(np.asarray(stored["crc32"])[0]):
+        raise ValueError("the host values' checksum differs")
+    return json.loads(text)
+
+
+def check_fits(path: Any, table: Mapping[str, list], wanted: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint of another model.
+
+    Args:
+      path: of the checkpoint, for the message.
+      table: name -> [shape, dtype, checksum], of the parts that are wanted.
+      wanted: parts of shapes to restore to.
+
+    Raises:
+      CheckpointError: naming up to five arrays that differ, with both shapes.
+    """
+    expected = {
+        name: [list(leaf.shape), str(jnp.dtype(leaf.dtype))]
+        for name, leaf in flat_names(wanted).items()
+    }
+    differ = sorted(n for n in expected.keys() | table if table.get(n, [])[:2] != expected.get(n))
+    if not differ:
+        return
+
+    def show(rows):
+        return ", ".join(
+            f"{n} {rows[n][1]}{rows[n][0]}" if n in rows else f"{n} absent" for n in differ[:5]
+        )
+
+    more = f" and {len(differ) - 5} more" if len(differ) > 5 else ""
+    raise CheckpointError(
+        str(path),
+        received=show(table) + more,
+        accepted=show(expected) + more + " (the model of this config)",
+    )
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says that the disk or quota is full.
+
+    Args:
+      error: of writing; libraries below turn the system's error into text, so that is read too.
+
+    Returns:
+      True if freeing space is the remedy.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(seen) or "Disk quota exceeded" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def first_line(error: BaseException) -> str:
+    """The error's kind and the beginning of its message, for a message of one line."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

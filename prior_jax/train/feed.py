@@ -1,0 +1,121 @@
+"""From the host's batches to arrays on the mesh, and how long that kept the loop waiting."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from prior_jax.errors import DataError
+from prior_jax.sharding.mesh import batch_sharding, check_batch_size, process_shard
+from prior_jax.types import Batch
+
+
+class TrainingData(Protocol):
+    """What training asks of the data."""
+
+    def train_batches(
+        self, *, start_step: int, process_index: int, process_count: int
+    ) -> Iterator[tuple[int, Batch]]:
+        """(step, batch of numpy arrays) from this step on: a pure function of seed and step.
+
+        The rows are run `process_index` of the `process_count` equal runs of the global batch.
+        """
+        ...
+
+    def record_id(self, index: int) -> str:
+        """The id of the record that `Batch.record` calls by this index."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Fed:
+    """One batch on the devices.
+
+    Attributes:
+      step: index of the step that it is for.
+      batch: global arrays.
+      records: int32[b], indices of this process's records, -1 for filling rows.
+    """
+
+    step: int
+    batch: Batch
+    records: np.ndarray
+
+
+class Feed:
+    """Iterates over the batches of steps start..stop-1, one step ahead of the loop."""
+
+    def __init__(
+        self, data: TrainingData, *, start: int, stop: int, mesh: Mesh, data_axes: Sequence[str]
+    ):
+        """Opens the data at a step.
+
+        Args:
+          data: see `TrainingData`.
+          start: index of the first step.
+          stop: one past the index of the last.
+          mesh: where the batches go.
+          data_axes: the axes that rows are split over.
+        """
+        index, self._shards = process_shard(mesh, data_axes)
+        self._iterator = data.train_batches(
+            start_step=start, process_index=index, process_count=self._shards
+        )
+        self._next, self._stop = start, stop
+        self._mesh, self._axes = mesh, tuple(data_axes)
+        self._sharding = batch_sharding(mesh, data_axes)
+        self._ready: Fed | None = None
+        self.waited_seconds = 0.0
+
+    def prefetch(self) -> None:
+        """Fetches the next batch, if there is one and it is not there yet."""
+        if self._ready is None and self._next < self._stop:
+            self._ready = self._load()
+
+    def take(self) -> Fed:
+        """The next batch.
+
+        Raises:
+          DataError: if the data ends early, or is at another step.
+          ConfigError: if the batch cannot be split over the data axes.
+        """
+        self.prefetch()
+        fed = self._ready
+        if fed is None:
+            raise ValueError(f"no batch after step {self._stop - 1} was asked for")
+        self._ready = None
+        return fed
+
+    def _load(self) -> Fed:
+        began = time.monotonic()
+        try:
+            step, local = next(self._iterator)
+        except StopIteration as error:
+            raise DataError(
+                "data",
+                received=f"an end at step {self._next}",
+                accepted=f"batches up to step {self._stop}",
+            ) from error
+        self.waited_seconds += time.monotonic() - began
+        if step != self._next:
+            raise DataError(
+                "data", received=f"a batch of step {step}", accepted=f"that of step {self._next}"
+            )
+        self._next += 1
+        records = np.asarray(local.record)
+        check_batch_size(len(records) * self._shards, mesh=self._mesh, data_axes=self._axes)
+        batch = jax.tree.map(self._place, local)
+        return Fed(step=step, batch=batch, records=records)
+
+    def _place(self, rows: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(self._sharding, np.asarray(rows))
+
+    def close(self) -> None:
+        """Stops the iterator's workers, where it has any."""
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()

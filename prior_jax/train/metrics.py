@@ -1,0 +1,271 @@
+"""Where a run's numbers go: metrics.jsonl, TensorBoard, Weights & Biases, and the terminal."""
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TextIO
+
+from absl import logging
+
+from prior_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """What is logged, and where.
+
+    Attributes:
+      every_steps: steps between lines of metrics.jsonl; the last step of a stage and evaluated
+        steps have a line as well.
+      tensorboard: whether to write event files to `<workdir>/tensorboard`.
+      wandb_project: Weights & Biases project, or None.
+      progress: whether to show progress on stderr.
+    """
+
+    every_steps: int
+    tensorboard: bool
+    wandb_project: str | None
+    progress: bool
+
+    def __post_init__(self):
+        """Refuses intervals below 1."""
+        if self.every_steps < 1:
+            raise ConfigError(
+                "config.log.every_steps", received=self.every_steps, accepted="at least 1"
+            )
+
+
+class Writer(Protocol):
+    """One destination of records."""
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Takes one logged step."""
+        ...
+
+    def flush(self) -> None:
+        """Makes everything written so far survive a crash."""
+        ...
+
+    def close(self) -> None:
+        """Ends the destination's life."""
+        ...
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one JSON object a logged step, each step once, in order."""
+
+    def __init__(self, path: pathlib.Path, *, done: int):
+        """Opens the file to go on after step `done`, dropping what a later life will log again.
+
+        Args:
+          path: created if absent.
+          done: steps that the restored checkpoint has; lines of later steps, and a last line
+            that was cut off, are removed.
+        """
+        self.path = path
+        kept = []
+        if path.exists():
+            kept = [line for line in path.read_bytes().splitlines(True) if _step_of(line) <= done]
+            aside = path.with_name(path.name + ".tmp")
+            with aside.open("wb") as file:
+                file.writelines(kept)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Appends one line with a single write, so that a kill leaves at most its beginning.
+
+        NaN and infinity, which JSON lacks, become null.
+        """
+        safe = {key: _finite_or_none(value) for key, value in record.items()}
+        self._file.write(json.dumps(safe, allow_nan=False).encode() + b"\n")
+
+    def flush(self) -> None:
+        """Puts the lines on disk, so that no checkpoint is ever ahead of them."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a whole line; infinity for one that was cut off."""
+    if not line.endswith(b"\n"):
+        return math.inf
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class TensorBoard:
+    """Event files; those of steps that will be logged again are hidden."""
+
+    def __init__(self, directory: pathlib.Path, *, done: int):
+        """Opens a new event file that replaces earlier ones' steps after `done`."""
+        module = importlib.import_module("tensorboardX")
+        self._writer = module.SummaryWriter(str(directory), purge_step=done + 1)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Writes every number of the record but the step."""
+        for name, value in record.items():
+            if name != "step" and isinstance(value, int | float):
+                self._writer.add_scalar(name, value, record["step"])
+
+    def flush(self) -> None:
+        """Hands the events to the operating system."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+
+
+class Wandb:
+    """Weights & Biases; a resumed run goes on under the same id."""
+
+    def __init__(self, project: str, *, workdir: pathlib.Path):
+        """Starts or resumes the run that belongs to this workdir.
+
+        Raises:
+          ConfigError: if wandb is not installed.
+        """
+        if importlib.util.find_spec("wandb") is None:
+            raise ConfigError(
+                "config.log.wandb_project",
+                received=project,
+                accepted="None, or a project where wandb is installed "
+                "(pip install 'prior_jax[wandb]')",
+            )
+        identity = hashlib.sha256(str(workdir.resolve()).encode()).hexdigest()[:16]
+        module = importlib.import_module("wandb")
+        self._run = module.init(project=project, id=identity, resume="allow", dir=str(workdir))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Logs the record at its step."""
+        self._run.log(dict(record), step=record["step"])
+
+    def flush(self) -> None:
+        """Nothing to do: its own process uploads."""
+
+    def close(self) -> None:
+        """Finishes the upload."""
+        self._run.finish()
+
+
+class Progress:
+    """A live line on a terminal, plain lines elsewhere."""
+
+    def __init__(self, *, total: int, done: int, stream: TextIO | None = None):
+        """Starts the clock.
+
+        Args:
+          total: steps of the whole run.
+          done: steps done before this life of the run.
+          stream: where to write; stderr by default.
+        """
+        self._total, self._stream = total, sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._last_step, self._last_time = done, time.monotonic()
+        self._seconds_per_step: float | None = None
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Shows step, stage, loss, speed, input wait and the time left."""
+        now = time.monotonic()
+        steps = max(record["step"] - self._last_step, 1)
+        latest = (now - self._last_time) / steps
+        before = self._seconds_per_step
+        self._seconds_per_step = latest if before is None else 0.7 * before + 0.3 * latest
+        self._last_step, self._last_time = record["step"], now
+        left = self._seconds_per_step * (self._total - record["step"])
+        line = (
+            f"step {record['step']}/{self._total} {record['stage']} | "
+            f"loss {record['total_loss']:.4f} | {record['pairs_per_second']:.1f} pairs/s | "
+            f"input wait {100 * record['input_wait']:.0f} % | ETA {_clock(left)}"
+        )
+        self._stream.write(f"\r\x1b[K{line}" if self._live else line + "\n")
+        self._stream.flush()
+
+    def flush(self) -> None:
+        """Nothing to do: each line is flushed."""
+
+    def close(self) -> None:
+        """Leaves the last live line standing."""
+        if self._live:
+            self._stream.write("\n")
+            self._stream.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class Writers:
+    """All destinations of one run as one; holds none in processes other than the first."""
+
+    def __init__(self, writers: Sequence[Writer]):
+        """Takes the destinations, which it will close."""
+        self._writers = tuple(writers)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Hands one logged step to each."""
+        for writer in self._writers:
+            writer.write(record)
+
+    def flush(self) -> None:
+        """Makes everything written so far survive a crash."""
+        for writer in self._writers:
+            writer.flush()
+
+    def close(self) -> None:
+        """Closes each."""
+        for writer in self._writers:
+            writer.close()
+
+
+def open_writers(
+    config: LogConfig, *, workdir: pathlib.Path, total: int, done: int, primary: bool
+) -> Writers:
+    """The destinations that the config asks for.
+
+    Args:
+      config: what to log, and where.
+      workdir: of the run.
+      total: steps of the whole run.
+      done: steps that the restored checkpoint has.
+      primary: whether this process is the one that writes.
+
+    Returns:
+      The writers; none if this process does not write.
+
+    Raises:
+      ConfigError: if Weights & Biases is asked for and not installed.
+    """
+    if not primary:
+        return Writers([])
+    writers: list[Writer] = [MetricsFile(workdir / "metrics.jsonl", done=done)]
+    if config.tensorboard:
+        writers.append(TensorBoard(workdir / "tensorboard", done=done))
+    if config.wandb_project is not None:
+        writers.append(Wandb(config.wandb_project, workdir=workdir))
+    if config.progress:
+        writers.append(Progress(total=total, done=done))
+    logging.info("logging to %s", workdir / "metrics.jsonl")
+    return Writers(writers)

@@ -1,0 +1,134 @@
+"""AdamW with torch's arithmetic, applied only to what a stage trains."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from prior_jax.errors import ConfigError
+from prior_jax.train.stages import PAST_END, Stage
+
+DECAY_MASKS = ("all", "matrices")
+_VECTORS = ("bias", "scale")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """What all stages share.
+
+    Attributes:
+      beta1: decay of the first moment; the release has torch's 0.9.
+      beta2: decay of the second moment; the release has torch's 0.999.
+      epsilon: added to the root of the second moment; the release has torch's 1e-8.
+      decay_mask: "all" decays every trained parameter, biases, norms and temperatures included
+        (release, configs/experiments/pre_train/train_prior.yaml; quirk 16); "matrices" decays
+        those of two or more dimensions that are not called bias or scale.
+      clip_norm: largest global gradient norm, or None not to clip (release: None).
+      past_end: see `stages.learning_rate`; "rise" is the release, "hold" the paper's schedule.
+    """
+
+    beta1: float
+    beta2: float
+    epsilon: float
+    decay_mask: str
+    clip_norm: float | None
+    past_end: str
+
+    def __post_init__(self):
+        """Refuses values that Adam has no meaning for."""
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"config.optimizer.{name}", received=getattr(self, name), accepted="0 <= x < 1"
+                )
+        if not self.epsilon > 0:
+            raise ConfigError("config.optimizer.epsilon", received=self.epsilon, accepted="> 0")
+        if self.decay_mask not in DECAY_MASKS:
+            raise ConfigError(
+                "config.optimizer.decay_mask",
+                received=self.decay_mask,
+                accepted=f"one of {DECAY_MASKS}",
+            )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ConfigError(
+                "config.optimizer.clip_norm", received=self.clip_norm, accepted="> 0, or None"
+            )
+        if self.past_end not in PAST_END:
+            raise ConfigError(
+                "config.optimizer.past_end", received=self.past_end, accepted=f"one of {PAST_END}"
+            )
+
+
+def decays(path: str, *, ndim: int, decay_mask: str) -> bool:
+    """Whether weight decay shrinks this parameter.
+
+    Args:
+      path: the parameter's path, parts joined by "/".
+      ndim: its number of dimensions (biases of stacked layers have two, hence the names).
+      decay_mask: see `OptimizerConfig`.
+
+    Returns:
+      True if it is decayed.
+    """
+    if decay_mask == "all":
+        return True
+    return ndim >= 2 and path.rsplit("/", 1)[-1] not in _VECTORS
+
+
+def make_optimizer(config: OptimizerConfig, stage: Stage) -> optax.GradientTransformation:
+    """The stage's AdamW, without the learning rate: see `apply_updates`.
+
+    Its updates are Adam's direction plus weight decay times the parameter, so that
+    p - lr * update equals torch's p (1 - lr wd) - lr m / (sqrt(v) + eps).
+
+    Args:
+      config: moments, decay and clipping.
+      stage: gives the weight decay.
+
+    Returns:
+      A transformation over flat dictionaries of the parameters that the stage trains.
+    """
+
+    def mask(parameters):
+        return {
+            path: decays(path, ndim=value.ndim, decay_mask=config.decay_mask)
+            for path, value in parameters.items()
+        }
+
+    parts = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
+    parts.append(optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.epsilon))
+    parts.append(optax.add_decayed_weights(stage.weight_decay, mask=mask))
+    return optax.chain(*parts)
+
+
+def apply_updates(
+    transformation: optax.GradientTransformation,
+    *,
+    gradients: Mapping[str, jax.Array],
+    state: Any,
+    parameters: Mapping[str, jax.Array],
+    learning_rate: jax.Array,
+) -> tuple[dict[str, jax.Array], Any]:
+    """One optimizer step.
+
+    Args:
+      transformation: from `make_optimizer`.
+      gradients: path -> gradient, of the trained parameters.
+      state: the transformation's.
+      parameters: path -> float32 parameter, the same paths.
+      learning_rate: float32[].
+
+    Returns:
+      The new parameters and the new state.
+    """
+    updates, state = transformation.update(dict(gradients), state, dict(parameters))
+    new = {path: value - learning_rate * updates[path] for path, value in parameters.items()}
+    return new, state
+
+
+def adam_step_count(optimizer_state: Any) -> jax.Array:
+    """int32[], the updates made since the stage began (what Adam's bias correction counts)."""
+    return jnp.asarray(optax.tree_utils.tree_get(optimizer_state, "count"), jnp.int32)

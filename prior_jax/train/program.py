@@ -1,0 +1,137 @@
+"""What each stage of a run trains, how its state lies, and its compiled step."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from prior_jax.errors import ConfigError
+from prior_jax.sharding.mesh import batch_sharding, replicated
+from prior_jax.sharding.rules import Rule
+from prior_jax.train.optimizer import OptimizerConfig, make_optimizer
+from prior_jax.train.stages import Schedule, Stage
+from prior_jax.train.state import (
+    TrainState,
+    abstract_state,
+    define_model,
+    fresh_optimizer,
+    initial_state,
+    shardings_of,
+    trainable_names,
+)
+from prior_jax.train.step import TrainObjective, make_train_step
+
+
+class Program:
+    """Objective, schedule, optimizer and mesh put together; builds each part when first asked."""
+
+    def __init__(
+        self,
+        *,
+        objective: TrainObjective,
+        stages: Sequence[Stage],
+        optimizer: OptimizerConfig,
+        mesh: Mesh,
+        rules: Sequence[Rule],
+        data_axes: Sequence[str],
+    ):
+        """Traces the model; no array is made and nothing is compiled.
+
+        Args:
+          objective: what is trained.
+          stages: in order.
+          optimizer: what the stages share.
+          mesh: the devices.
+          rules: where each array lies.
+          data_axes: the axes that a batch's rows are split over.
+
+        Raises:
+          ConfigError: for a stage that the objective does not know, one that trains nothing,
+            or rules that do not place every array.
+        """
+        self.objective, self.optimizer, self.mesh = objective, optimizer, mesh
+        self.rules, self.data_axes = tuple(rules), tuple(data_axes)
+        self.schedule = Schedule(stages)
+        for stage in self.schedule.stages:
+            if stage.name not in objective.stages:
+                raise ConfigError(
+                    "config.stages",
+                    received=stage.name,
+                    accepted=f"stages of the objective: {tuple(objective.stages)}",
+                )
+        self.model = define_model(objective.init)
+        self.batch_sharding = batch_sharding(mesh, data_axes)
+        # Bound to the instance, so that programs do not outlive their owners in a global cache.
+        self.names = functools.cache(self._names)
+        self.abstract = functools.cache(self._abstract)
+        self.step = functools.cache(self._step)
+        self._fresh = functools.cache(self._make_fresh)
+        for stage in self.schedule.stages:
+            self.abstract(stage)
+
+    def _names(self, stage: Stage) -> tuple[str, ...]:
+        """Paths of the parameters that the stage trains."""
+        found = trainable_names(self.model, lambda path: self.objective.trainable(stage.name, path))
+        if not found:
+            raise ConfigError(
+                "config.stages", received=stage.name, accepted="a stage that trains a parameter"
+            )
+        return found
+
+    def _abstract(self, stage: Stage) -> TrainState:
+        """Shapes, dtypes and places of the state in the stage."""
+        return abstract_state(
+            self.model,
+            names=self.names(stage),
+            transformation=make_optimizer(self.optimizer, stage),
+            rules=self.rules,
+            mesh=self.mesh,
+        )
+
+    def abstract_after(self, done: int) -> TrainState:
+        """Shapes, dtypes and places of the state after this many steps of the run."""
+        return self.abstract(self.schedule.at(max(done - 1, 0)))
+
+    def _step(self, stage: Stage) -> Any:
+        """The jitted step of the stage: (state, batch) -> (state, StepMetrics)."""
+        return make_train_step(
+            objective=self.objective,
+            model=self.model,
+            stage=stage,
+            stage_start=self.schedule.start(stage),
+            names=self.names(stage),
+            optimizer=self.optimizer,
+            abstract=self.abstract(stage),
+            batch_sharding=self.batch_sharding,
+            metrics_sharding=replicated(self.mesh),
+        )
+
+    def initial(self, *, seed: int, values: Mapping[str, np.ndarray] | None) -> TrainState:
+        """The state before the first step; see `state.initial_state`."""
+        stage = self.schedule.stages[0]
+        return initial_state(
+            self.objective.init,
+            model=self.model,
+            abstract=self.abstract(stage),
+            names=self.names(stage),
+            transformation=make_optimizer(self.optimizer, stage),
+            seed=seed,
+            values=values,
+        )
+
+    def _make_fresh(self, stage: Stage) -> Any:
+        return jax.jit(
+            functools.partial(
+                fresh_optimizer,
+                names=self.names(stage),
+                transformation=make_optimizer(self.optimizer, stage),
+            ),
+            out_shardings=shardings_of(self.abstract(stage).optimizer),
+        )
+
+    def begin(self, state: TrainState, stage: Stage) -> TrainState:
+        """The state with the fresh optimizer that every stage starts with (quirk 14)."""
+        return state.replace(optimizer=self._fresh(stage)(state.params))

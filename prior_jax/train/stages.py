@@ -1,0 +1,146 @@
+"""The schedule of a run: its stages, one after the other, and the learning rate in each."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from prior_jax.errors import ConfigError
+
+PAST_END = ("hold", "rise")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage: its name, its length and its learning rate.
+
+    Each stage starts with a fresh optimizer state and its own warm-up (release,
+    codes/prior/models/prior.py:580-593; PRIOR, arXiv:2307.12577, trains the same three stages).
+
+    Attributes:
+      name: as the objective knows it, e.g. "stage1".
+      steps: optimizer steps of this stage.
+      learning_rate: the peak.
+      learning_rate_start: that of the very first step.
+      learning_rate_end: that at the end of the cosine.
+      warmup_steps: steps of the linear rise; the peak is reached at step warmup_steps - 1 and
+        held at step warmup_steps. 0 starts at the peak.
+      schedule_steps: the length that the schedule is laid out for; None means `steps`. The
+        release plans floor(N / batch) steps an epoch and may take one more (quirk 15).
+      weight_decay: decoupled, scaled by the learning rate.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    learning_rate_start: float
+    learning_rate_end: float
+    warmup_steps: int
+    schedule_steps: int | None
+    weight_decay: float
+
+    def __post_init__(self):
+        """Refuses lengths and rates that make no schedule."""
+        for field in ("learning_rate", "learning_rate_start", "learning_rate_end", "weight_decay"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(self._field(field), received=value, accepted="a number >= 0")
+        if self.steps < 1:
+            raise ConfigError(self._field("steps"), received=self.steps, accepted="at least 1")
+        if not 0 <= self.warmup_steps < self.planned_steps:
+            raise ConfigError(
+                self._field("warmup_steps"),
+                received=self.warmup_steps,
+                accepted=f"0 up to one less than the {self.planned_steps} steps of the schedule",
+            )
+
+    def _field(self, name: str) -> str:
+        return f"config.stages.{self.name}.{name}"
+
+    @property
+    def planned_steps(self) -> int:
+        """The length that the schedule is laid out for."""
+        return self.steps if self.schedule_steps is None else self.schedule_steps
+
+
+class Schedule:
+    """Stages in order; answers which of them a step of the run belongs to."""
+
+    def __init__(self, stages: Sequence[Stage]):
+        """Takes the stages in the order in which they run.
+
+        Args:
+          stages: at least one, with distinct names.
+
+        Raises:
+          ConfigError: if there is none, or two share a name.
+        """
+        names = [stage.name for stage in stages]
+        if not stages or len(set(names)) != len(names):
+            raise ConfigError(
+                "config.stages", received=names, accepted="at least one stage, of distinct names"
+            )
+        self.stages = tuple(stages)
+        self.total_steps = sum(stage.steps for stage in stages)
+
+    def at(self, step: int) -> Stage:
+        """The stage of the step with this index (counted from 0 over the whole run)."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        raise ValueError(f"step {step} past the end of the last stage")
+
+    def start(self, stage: Stage) -> int:
+        """Index of the stage's first step."""
+        before = self.stages[: self.stages.index(stage)]
+        return sum(earlier.steps for earlier in before)
+
+    def ends_after(self, step: int) -> bool:
+        """True if the step with this index is its stage's last."""
+        stage = self.at(step)
+        return step + 1 == self.start(stage) + stage.steps
+
+
+def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.Array:
+    """Linear warm-up, then half a cosine down to the end value.
+
+    With W warm-up steps, T planned steps, rates s (start), b (peak), e (end) and step t:
+      t < W:  s + (b - s) t / (W - 1)          (t = 0 gives s, also where W = 1)
+      else:   e + (b - e) sin^2(pi/2 (T - t) / (T - W)).
+
+    Source: lightning-bolts 0.4.0, LinearWarmupCosineAnnealingLR, stepped once an optimizer step
+    (release, codes/prior/models/prior.py:580-593). Its (1 + cos) / 2 is written as a squared
+    sine here, which stays accurate in float32 near the end of the schedule.
+
+    Args:
+      stage: lengths and rates.
+      step: int32[], index of the step within the stage, from 0.
+      past_end: what follows step T: "rise" repeats the release, whose cosine climbs again
+        (quirk 15); "hold" stays at the end value.
+
+    Returns:
+      float32[], the learning rate of that step.
+
+    Raises:
+      ConfigError: if `past_end` is neither.
+    """
+    if past_end not in PAST_END:
+        raise ConfigError(
+            "config.optimizer.past_end", received=past_end, accepted=f"one of {PAST_END}"
+        )
+    warmup, planned = stage.warmup_steps, stage.planned_steps
+    t = jnp.asarray(step, jnp.int32)
+    remaining = (planned - t).astype(jnp.float32)
+    if past_end == "hold":
+        remaining = jnp.maximum(remaining, jnp.float32(0))
+    start, peak, end = (
+        jnp.float32(rate)
+        for rate in (stage.learning_rate_start, stage.learning_rate, stage.learning_rate_end)
+    )
+    rising = start + (peak - start) * (t.astype(jnp.float32) / jnp.float32(max(warmup - 1, 1)))
+    angle = jnp.float32(math.pi / 2) * remaining / jnp.float32(planned - warmup)
+    falling = end + (peak - end) * jnp.square(jnp.sin(angle))
+    return jnp.where(t < warmup, rising, falling)

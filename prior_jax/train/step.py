@@ -1,0 +1,158 @@
+"""One optimizer step, compiled once for each stage and each shape of batch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import NamedSharding
+
+from prior_jax.objectives.base import weighted_sum
+from prior_jax.train.optimizer import OptimizerConfig, apply_updates, make_optimizer
+from prior_jax.train.stages import Stage, learning_rate
+from prior_jax.train.state import ModelDefinition, TrainState, shardings_of
+from prior_jax.types import Batch, LossTerms
+
+
+class TrainObjective(Protocol):
+    """What training asks of an objective (a part of `objectives.base.Objective`)."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages that it knows."""
+        ...
+
+    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+        """Builds the model."""
+        ...
+
+    def loss_terms(
+        self,
+        model: Any,
+        batch: Batch,
+        *,
+        stage: str,
+        step: jax.Array,
+        key: jax.Array,
+        train: bool = True,
+    ) -> LossTerms:
+        """Named, unweighted terms of one batch."""
+        ...
+
+    def weights(self, stage: str) -> Mapping[str, float]:
+        """Term name -> weight."""
+        ...
+
+    def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
+        """Whether the parameter gets a gradient in the stage."""
+        ...
+
+
+@flax.struct.dataclass
+class StepMetrics:
+    """What one step reports; every array is float32[] unless said otherwise, on all devices.
+
+    Attributes:
+      terms: name -> unweighted loss term.
+      metrics: name -> what the objective reports beside them.
+      total: the weighted sum that was minimised.
+      gradient_norm: L2 norm over all trained parameters, before clipping.
+      learning_rate: of this step.
+      pairs: real image-report pairs of the global batch.
+      finite: bool[], True if the total and the gradient norm are finite; if it is False, the
+        parameters that this step gave are not to be used.
+    """
+
+    terms: Mapping[str, jax.Array]
+    metrics: Mapping[str, jax.Array]
+    total: jax.Array
+    gradient_norm: jax.Array
+    learning_rate: jax.Array
+    pairs: jax.Array
+    finite: jax.Array
+
+
+def make_train_step(
+    *,
+    objective: TrainObjective,
+    model: ModelDefinition,
+    stage: Stage,
+    stage_start: int,
+    names: Sequence[str],
+    optimizer: OptimizerConfig,
+    abstract: TrainState,
+    batch_sharding: NamedSharding,
+    metrics_sharding: NamedSharding,
+) -> Any:
+    """The jitted step of one stage.
+
+    Its first argument is donated: the caller must not use the old state again. It compiles anew
+    for each shape of batch (padded report length).
+
+    Args:
+      objective: gives terms, weights and what is trained.
+      model: from `define_model(objective.init)`.
+      stage: lengths, rates and weight decay.
+      stage_start: index of the stage's first step.
+      names: of the parameters that the stage trains.
+      optimizer: what the stages share.
+      abstract: from `abstract_state`, of this stage.
+      batch_sharding: how every array of the batch lies.
+      metrics_sharding: how the metrics lie (replicated).
+
+    Returns:
+      A jitted function (state, batch) -> (state, StepMetrics).
+    """
+    transformation = make_optimizer(optimizer, stage)
+    trained = tuple(names)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        rate = learning_rate(stage, state.step - stage_start, past_end=optimizer.past_end)
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        active = {name: state.params[name] for name in trained}
+        frozen = {name: v for name, v in state.params.items() if name not in active}
+
+        def loss(active):
+            module = model.merge({**active, **frozen}, state.rest)
+            terms = objective.loss_terms(
+                module, batch, stage=stage.name, step=state.step, key=key, train=True
+            )
+            total = weighted_sum(terms.terms, objective.weights(stage.name))
+            return total, (terms, model.split(module)[1])
+
+        (total, (terms, rest)), gradients = jax.value_and_grad(loss, has_aux=True)(active)
+        norm = optax.tree.norm(gradients)
+        active, optimizer_state = apply_updates(
+            transformation,
+            gradients=gradients,
+            state=state.optimizer,
+            parameters=active,
+            learning_rate=rate,
+        )
+        metrics = StepMetrics(
+            terms=dict(terms.terms),
+            metrics=dict(terms.metrics),
+            total=total,
+            gradient_norm=norm,
+            learning_rate=rate,
+            pairs=jnp.sum(batch.weight),
+            finite=jnp.isfinite(total) & jnp.isfinite(norm),
+        )
+        state = state.replace(
+            step=state.step + 1,
+            params={**frozen, **active},
+            rest=rest,
+            optimizer=optimizer_state,
+        )
+        return state, metrics
+
+    places = shardings_of(abstract)
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(places, batch_sharding),
+        out_shardings=(places, metrics_sharding),
+    )
