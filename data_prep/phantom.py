@@ -1,0 +1,289 @@
+"""Draws a phantom hospital: chest radiographs and reports in the layout of MIMIC-CXR-JPG 2.0.0.
+
+    python -m data_prep.phantom --out=DIR --studies=1000 --seed=0 --size=320 --workers=2
+
+The layout is that of the real data set, so the same preparer reads both; the truth (masks, boxes,
+sentences) lies beside it in `phantom/`. See docs/phantom.md. A run that was stopped goes on where
+it was when started again, and ends with the same bytes.
+"""
+
+import collections
+import concurrent.futures
+import csv
+import dataclasses
+import functools
+import gzip
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator
+
+from absl import app, flags, logging
+
+from data_prep import phantom_case, phantom_study
+from data_prep.phantom_reports import LABELS
+from prior_jax.errors import DataError, PriorJaxError
+
+_FLAGS = flags.FLAGS
+
+# Studies a part: what a stopped run may have to draw again, and what a worker takes at a time.
+PART_STUDIES = 32
+
+METADATA_COLUMNS = (
+    "dicom_id",
+    "subject_id",
+    "study_id",
+    "PerformedProcedureStepDescription",
+    "ViewPosition",
+    "Rows",
+    "Columns",
+    "StudyDate",
+    "StudyTime",
+    "ProcedureCodeSequence_CodeMeaning",
+    "ViewCodeSequence_CodeMeaning",
+    "PatientOrientationCodeSequence_CodeMeaning",
+)
+SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
+CHEXPERT_COLUMNS = ("subject_id", "study_id", *LABELS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides a phantom's bytes.
+
+    Attributes:
+      studies: number of studies, >= 1.
+      seed: of everything, >= 0.
+      size: pixels of the shorter side of an image, >= 32.
+      train: share of patients for training; with `validate` and `test` it adds up to 1.
+      validate: share of patients for validation.
+      test: share of patients for testing.
+      zip_reports: reports go into mimic-cxr-reports.zip instead of reports/.
+    """
+
+    studies: int
+    seed: int
+    size: int
+    train: float
+    validate: float
+    test: float
+    zip_reports: bool
+
+    def __post_init__(self):
+        """Refuses values no phantom can be drawn with."""
+        for name, least in (("studies", 1), ("seed", 0), ("size", 32)):
+            value = getattr(self, name)
+            if value < least:
+                raise DataError(name, received=value, accepted=f"a whole number >= {least}")
+        shares = (self.train, self.validate, self.test)
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise DataError(
+                "train, validate, test", received=shares, accepted="shares >= 0 that add up to 1"
+            )
+
+    @property
+    def shares(self) -> phantom_case.SplitShares:
+        """Shares of patients by split."""
+        return phantom_case.SplitShares(train=self.train, validate=self.validate, test=self.test)
+
+
+def draw_phantom(out: pathlib.Path, settings: Settings, *, workers: int) -> dict[str, int]:
+    """Draws a phantom into a directory, or goes on with one that was stopped.
+
+    Args:
+      out: directory, made if absent; if it holds a phantom, one of the same settings.
+      settings: what to draw.
+      workers: processes, >= 1; 1 draws in this one. The bytes do not depend on it.
+
+    Returns:
+      Numbers of studies, images and subjects, and images by split.
+
+    Raises:
+      DataError: `out` holds another phantom, or something else.
+    """
+    if workers < 1:
+        raise DataError("workers", received=workers, accepted="a whole number >= 1")
+    truth = out / "phantom"
+    if (truth / "manifest.json").exists():
+        manifest = json.loads((truth / "manifest.json").read_text())
+        _refuse_other(out, manifest["settings"], settings)
+        logging.info("%s is already complete", out)
+        _clean_up(out, settings)
+        return manifest["counts"]
+    _claim(out, settings)
+    parts = truth / "parts"
+    parts.mkdir(exist_ok=True)
+    names = [parts / f"{n:06d}.jsonl" for n in range(-(-settings.studies // PART_STUDIES))]
+    due = [(n, name) for n, name in enumerate(names) if not name.exists()]
+    draw = functools.partial(_draw_part, out=out, settings=settings)
+    for done, number in enumerate(_spread(draw, due, workers=workers), 1):
+        logging.log_every_n_seconds(
+            logging.INFO, "drew part %d (%d of %d due)", 10, number, done, len(due)
+        )
+    counts = _write_tables(out, names, settings)
+    _write_atomically(
+        truth / "manifest.json",
+        json.dumps({"settings": dataclasses.asdict(settings), "counts": counts}, indent=1).encode(),
+    )
+    _clean_up(out, settings)
+    return counts
+
+
+def _clean_up(out: pathlib.Path, settings: Settings) -> None:
+    """Removes what only an unfinished run needs; the manifest has to be there already."""
+    (out / "phantom" / "settings.json").unlink(missing_ok=True)
+    leftovers = [out / "phantom" / "parts", *([out / "reports"] if settings.zip_reports else [])]
+    for leftover in leftovers:
+        if leftover.exists():
+            shutil.rmtree(leftover)
+
+
+def _claim(out: pathlib.Path, settings: Settings) -> None:
+    """Marks `out` as being drawn with these settings; refuses what holds something else."""
+    mark = out / "phantom" / "settings.json"
+    if mark.exists():
+        _refuse_other(out, json.loads(mark.read_text()), settings)
+        return
+    if out.exists() and any(path.name != "phantom" for path in out.iterdir()):
+        raise DataError(
+            "out", received=str(out), accepted="an empty or absent directory, or a phantom's own"
+        )
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    _write_atomically(mark, json.dumps(dataclasses.asdict(settings)).encode())
+
+
+def _refuse_other(out: pathlib.Path, found: dict, settings: Settings) -> None:
+    if found != dataclasses.asdict(settings):
+        raise DataError(
+            f"settings of the phantom in {out}",
+            received=dataclasses.asdict(settings),
+            accepted=f"{found}, those it was begun with",
+        )
+
+
+def _draw_part(task: tuple[int, pathlib.Path], *, out: pathlib.Path, settings: Settings) -> int:
+    """Draws the studies of one part; its file appears once all of them are on disk."""
+    number, name = task
+    first = number * PART_STUDIES
+    lines = []
+    for study in range(first, min(first + PART_STUDIES, settings.studies)):
+        record = phantom_study.write_study(
+            out, seed=settings.seed, number=study, shares=settings.shares, size=settings.size
+        )
+        lines.append(json.dumps(record) + "\n")
+    _write_atomically(name, "".join(lines).encode())
+    return number
+
+
+def _spread(function, tasks: list, *, workers: int) -> Iterator:
+    """Results of `function` on each task, as they come; no more in flight than needed."""
+    if workers == 1:
+        yield from map(function, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting = iter(tasks)
+        flying = {pool.submit(function, task) for task in itertools.islice(waiting, 2 * workers)}
+        while flying:
+            done, flying = concurrent.futures.wait(
+                flying, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            for task in itertools.islice(waiting, len(done)):
+                flying.add(pool.submit(function, task))
+            yield from (future.result() for future in done)
+
+
+def _records(parts: list[pathlib.Path]) -> Iterator[dict]:
+    for part in parts:
+        with part.open() as lines:
+            yield from map(json.loads, lines)
+
+
+def _write_tables(out: pathlib.Path, parts, settings: Settings) -> dict[str, int]:
+    """Gathers the parts, one pass a table so that memory stays bounded."""
+    tables = (("metadata", METADATA_COLUMNS), ("split", SPLIT_COLUMNS))
+    for name, columns in tables:
+        rows = (image[name] for record in _records(parts) for image in record["images"])
+        _write_csv_gz(out / f"mimic-cxr-2.0.0-{name}.csv.gz", columns, rows)
+    labelled = (r["chexpert"] for r in _records(parts) if r["chexpert"])
+    _write_csv_gz(out / "mimic-cxr-2.0.0-chexpert.csv.gz", CHEXPERT_COLUMNS, labelled)
+    images = (image["truth"] for record in _records(parts) for image in record["images"])
+    _write_jsonl(out / "phantom" / "findings.jsonl", images)
+    _write_jsonl(out / "phantom" / "studies.jsonl", (r["truth"] for r in _records(parts)))
+    if settings.zip_reports:
+        _zip_reports(out, parts)
+    counts = collections.Counter()
+    subjects = set()
+    for record in _records(parts):
+        counts["studies"] += 1
+        counts["images"] += len(record["images"])
+        counts[f"{record['truth']['split']}_images"] += len(record["images"])
+        subjects.add(record["truth"]["subject_id"])
+    return {**counts, "subjects": len(subjects)}
+
+
+def _write_csv_gz(path: pathlib.Path, columns, rows: Iterable[dict]) -> None:
+    with path.open("wb") as raw:
+        # No name and no time in the header: equal tables are equal bytes.
+        with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+            with io.TextIOWrapper(packed, newline="") as text:
+                writer = csv.DictWriter(text, columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+
+
+def _write_jsonl(path: pathlib.Path, rows: Iterable[dict]) -> None:
+    with path.open("w") as text:
+        text.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _zip_reports(out: pathlib.Path, parts) -> None:
+    """Packs reports/files/... as members files/...."""
+    with zipfile.ZipFile(out / "mimic-cxr-reports.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for record in _records(parts):
+            member = zipfile.ZipInfo(record["truth"]["report"], (2020, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            packed.writestr(member, (out / "reports" / member.filename).read_bytes())
+
+
+def _write_atomically(path: pathlib.Path, content: bytes) -> None:
+    beside = path.with_name(path.name + f".{os.getpid()}.tmp")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("out", None, "Directory to draw into.", required=True)
+    flags.DEFINE_integer("studies", 1000, "Number of studies.")
+    flags.DEFINE_integer("seed", 0, "Seed of everything.")
+    flags.DEFINE_integer("size", 320, "Pixels of an image's shorter side.")
+    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that draw.")
+    flags.DEFINE_float("train", 0.75, "Share of patients for training.")
+    flags.DEFINE_float("validate", 0.1, "Share of patients for validation.")
+    flags.DEFINE_float("test", 0.15, "Share of patients for testing.")
+    flags.DEFINE_bool("zip_reports", False, "Pack the reports into mimic-cxr-reports.zip.")
+
+
+def main(argv: list[str]) -> None:
+    """Draws what the flags ask for; exits with 2 and one line when it cannot."""
+    try:
+        if len(argv) > 1:
+            raise DataError("arguments", received=argv[1:], accepted="flags only")
+        names = [field.name for field in dataclasses.fields(Settings)]
+        settings = Settings(**{name: _FLAGS[name].value for name in names})
+        counts = draw_phantom(pathlib.Path(_FLAGS.out), settings, workers=_FLAGS.workers)
+    except PriorJaxError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)

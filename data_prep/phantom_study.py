@@ -1,0 +1,177 @@
+"""Puts one phantom study on disk and says what the tables have to hold about it."""
+
+import io
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from data_prep import phantom_case, phantom_image, phantom_reports
+
+_VIEW_MEANINGS = {
+    "PA": "postero-anterior",
+    "AP": "antero-posterior",
+    "LATERAL": "lateral",
+    "LL": "left lateral",
+}
+JPEG_QUALITY = 92
+
+
+def write_study(
+    out: pathlib.Path,
+    *,
+    seed: int,
+    number: int,
+    shares: phantom_case.SplitShares,
+    size: int,
+) -> dict:
+    """Draws a study and writes its images, masks and report.
+
+    Args:
+      out: root of the data set.
+      seed: of the data set.
+      number: of the study.
+      shares: shares of patients by split.
+      size: pixels of an image's shorter side.
+
+    Returns:
+      {"images": [{"metadata": row, "split": row, "truth": line}], "chexpert": row or None,
+      "truth": line}: rows of the three tables, lines of findings.jsonl and studies.jsonl.
+    """
+    study = phantom_case.sample_study(seed, number, shares)
+    report = phantom_reports.write_report(seed, study)
+    subject = study.patient.subject_id
+    place = f"p{subject // 1_000_000}/p{subject}"
+    folder = f"{place}/s{study.study_id}"
+    (out / "files" / folder).mkdir(parents=True, exist_ok=True)
+    images = [
+        _write_image(out, folder, seed, study, index, size) for index in range(len(study.views))
+    ]
+    text = out / "reports" / "files" / place / f"s{study.study_id}.txt"
+    text.parent.mkdir(parents=True, exist_ok=True)
+    text.write_bytes(report.text.encode())
+    return {
+        "images": images,
+        "chexpert": _chexpert_row(study, report) if report.labels else None,
+        "truth": _study_truth(study, report, f"files/{place}/s{study.study_id}.txt"),
+    }
+
+
+def _write_image(out, folder, seed, study, index, size) -> dict:
+    exposure = phantom_image.expose(seed, study, index, size=size)
+    dicom_id, view = study.dicom_ids[index], study.views[index]
+    path = f"files/{folder}/{dicom_id}.jpg"
+    # Written in place: a part counts only when its own file is there, so a half-written image
+    # of a killed run is always drawn again.
+    packed = io.BytesIO()
+    Image.fromarray(exposure.pixels).save(packed, "JPEG", quality=JPEG_QUALITY)
+    (out / path).write_bytes(packed.getvalue())
+    mask = None
+    if exposure.regions is not None:
+        mask = f"phantom/masks/{folder}/{dicom_id}.png"
+        (out / mask).parent.mkdir(parents=True, exist_ok=True)
+        packed = io.BytesIO()
+        Image.fromarray(exposure.regions).save(packed, "PNG", compress_level=1)
+        (out / mask).write_bytes(packed.getvalue())
+    ids = {
+        "dicom_id": dicom_id,
+        "study_id": study.study_id,
+        "subject_id": study.patient.subject_id,
+    }
+    rows, columns = exposure.pixels.shape
+    return {
+        "metadata": _metadata_row(study, view, ids, rows, columns),
+        "split": {**ids, "split": study.patient.split},
+        "truth": {
+            **ids,
+            "view": view,
+            "path": path,
+            "mask": mask,
+            "rows": rows,
+            "columns": columns,
+            "px_per_mm": round(exposure.px_per_mm, 4),
+            "findings": [
+                _finding_truth(finding, bit, exposure)
+                for bit, finding in enumerate(study.findings)
+            ],
+        },
+    }  # fmt: skip
+
+
+def _metadata_row(study, view, ids, rows, columns) -> dict:
+    name = phantom_reports.procedure(study)
+    erect = "" if study.time.endswith("7") else "Recumbent" if view == "AP" else "Erect"
+    return {
+        **ids,
+        "PerformedProcedureStepDescription": name,
+        "ViewPosition": view,
+        "Rows": rows,
+        "Columns": columns,
+        "StudyDate": study.date,
+        "StudyTime": study.time,
+        "ProcedureCodeSequence_CodeMeaning": name,
+        "ViewCodeSequence_CodeMeaning": _VIEW_MEANINGS[view],
+        "PatientOrientationCodeSequence_CodeMeaning": erect,
+    }
+
+
+def _chexpert_row(study, report) -> dict:
+    values = {
+        label: f"{report.labels[label]:.1f}" if label in report.labels else ""
+        for label in phantom_reports.LABELS
+    }
+    return {"subject_id": study.patient.subject_id, "study_id": study.study_id, **values}
+
+
+def _finding_truth(finding: phantom_case.Finding, bit: int, exposure) -> dict:
+    line = {
+        "label": finding.kind,
+        "side": finding.side,
+        "zone": finding.zone,
+        "form": finding.form,
+        "size": finding.size,
+        "hedged": finding.hedged,
+    }
+    name = "ratio" if finding.kind == "Cardiomegaly" else "size_mm"
+    line[name] = round(finding.extent, 3)
+    if exposure.regions is not None:
+        mask = exposure.mask(bit)
+        line |= {"bit": bit, "box": box_of(mask), "area": int(np.count_nonzero(mask))}
+    return line
+
+
+def box_of(mask: np.ndarray) -> list[int] | None:
+    """Smallest box [x, y, width, height] in pixels around bool[H, W]; None if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+
+
+def _study_truth(study, report, path: str) -> dict:
+    return {
+        "study_id": study.study_id,
+        "subject_id": study.patient.subject_id,
+        "split": study.patient.split,
+        "report": path,
+        "layout": report.layout,
+        "labels": report.labels,
+        "devices": list(study.devices),
+        "sentences": [
+            {
+                "text": sentence.text,
+                "section": sentence.section,
+                "about": [{"label": label, "side": side} for label, side in sentence.about],
+                "labels": dict(sentence.labels),
+            }
+            for sentence in report.sentences
+        ],
+    }
+
+
+def read_regions(path: pathlib.Path) -> dict[int, np.ndarray]:
+    """Masks of a file under phantom/masks: {bit: bool[H, W]}; bit 7 is the lungs."""
+    with Image.open(path) as image:
+        regions = np.asarray(image)
+    return {bit: (regions >> bit) & 1 > 0 for bit in range(8)}
