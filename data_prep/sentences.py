@@ -12,6 +12,7 @@ make the context matter; most pieces are then one plain sentence that needs no p
 """
 
 import functools
+import itertools
 import re
 
 import pysbd
@@ -75,7 +76,7 @@ def _pieces(line: str) -> list[str]:
 
 def _cut(text: str, positions: list[int]) -> list[str]:
     bounds = [0, *positions, len(text)]
-    return [text[begin:end] for begin, end in zip(bounds, bounds[1:], strict=False) if end > begin]
+    return [text[begin:end] for begin, end in itertools.pairwise(bounds) if end > begin]
 
 
 def _safe_ends(text: str) -> list[int]:
@@ -132,7 +133,7 @@ def _joined(pieces: list[str]) -> list[str]:
 def _continues(before: str, after: str) -> bool:
     """Whether `after` goes on with the sentence that `before` begins."""
     start = after.lstrip()
-    end = before.rstrip()
+    end = before.strip()
     if not start or not end:
         return True
     if _ENUMERATOR.fullmatch(end) or not any(character.isalnum() for character in start):

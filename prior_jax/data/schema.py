@@ -169,13 +169,18 @@ def shard_name(split: str, *, shard: int, shards: int) -> str:
 
 
 def serialize(record: Record, *, spec: Any) -> bytes:
-    """Returns the bytes of one ArrayRecord entry.
+    """Returns the bytes of one ArrayRecord entry, the same for the same record always.
 
     Args:
       record: the study.
       spec: what `features()` returned; building it anew for each record is slow.
     """
-    return spec.serialize_example(spec.encode_example(record.to_example()))
+    import tensorflow_datasets as tfds
+
+    serializer = tfds.core.example_serializer.ExampleSerializer(spec.get_serialized_info())
+    example = serializer.get_tf_example(spec.encode_example(record.to_example()))
+    # The fields' order in a protocol buffer changes from process to process if left free.
+    return example.SerializeToString(deterministic=True)
 
 
 def write_dataset_info(

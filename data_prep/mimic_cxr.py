@@ -1,0 +1,387 @@
+"""MIMIC-CXR-JPG 2.0.0 or 2.1.0 and its reports -> a prepared set of studies.
+
+    python -m data_prep.mimic_cxr --images_dir=/data/mimic-cxr-jpg \
+        --reports=/data/mimic-cxr-reports.zip --out=/data/prepared/mimic
+
+A study keeps all its images of the chosen views, decoded strictly once, shrunk and stored as grey
+JPEG, and its report's findings and impression, in sentences. What is left out is counted by reason
+in manifest.json and listed in rejected.jsonl. Killed at any moment, the same command goes on where
+it stopped; what is written does not depend on --workers nor on interruptions.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from data_prep import common, mimic_tables, sections, sentences, writer
+from data_prep.images import ImageProblem, PixelSums, prepare_image
+from data_prep.reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
+from data_prep.writer import Job, Kept, Rejection
+from prior_jax.data import schema
+from prior_jax.errors import ConfigError, DataError
+
+PROGRAM = "data_prep.mimic_cxr"
+_SECTION_CODES = {
+    "impression": schema.SECTION_IMPRESSION,
+    "findings": schema.SECTION_FINDINGS,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Where the raw data lies."""
+
+    images_dir: str = common.setting(
+        "Root of MIMIC-CXR-JPG: the folder that holds files/p10 ... p19 and the .csv.gz tables."
+    )
+    reports: str = common.setting(
+        "mimic-cxr-reports.zip, or the folder of unpacked reports; by default looked for in "
+        "images_dir.",
+        default="",
+    )
+    metadata_table: str = common.setting(
+        "Metadata table, if not mimic-cxr-*-metadata.csv.gz in images_dir.", default=""
+    )
+    split_table: str = common.setting(
+        "Split table, if not mimic-cxr-*-split.csv.gz in images_dir.", default=""
+    )
+    labels_table: str = common.setting(
+        "Label table, if not mimic-cxr-*-{chexpert,negbio}.csv.gz in images_dir.", default=""
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is kept, and how; recorded in the manifest."""
+
+    views: tuple[str, ...] = common.setting("ViewPosition values to keep.", default=("PA", "AP"))
+    sections: tuple[str, ...] = common.setting(
+        "Report sections to keep; a study needs at least one of them.",
+        default=("findings", "impression"),
+    )
+    min_sentences: int = common.setting(
+        "Least number of sentences of a study (PRIOR's own choice is 4).", default=4
+    )
+    parser: str = common.setting(
+        "paper, or release for the authors' parser with its faults.", default="paper"
+    )
+    short_side: int = common.setting(
+        "Pixels of the stored images' shorter side. 256 leaves room to crop and turn an image "
+        "for 224, in 1/100 of the space of the originals.",
+        default=256,
+    )
+    jpeg_quality: int = common.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
+    labels: str = common.setting("chexpert, negbio or none.", default="chexpert")
+    report_encoding: str = common.setting(
+        "Encoding of the reports; one that does not decode is rejected.", default="utf-8"
+    )
+    studies_per_shard: int = common.setting("Studies in one shard, at most.", default=512)
+    scan_files: bool = common.setting(
+        "List image files that no table row names (reads every folder once).", default=True
+    )
+
+    def __post_init__(self):
+        """Refuses values no set can be made with."""
+        checks = {
+            "views": (bool(self.views), "at least one view"),
+            "sections": (
+                bool(self.sections) and set(self.sections) <= set(_SECTION_CODES),
+                f"some of {sorted(_SECTION_CODES)}",
+            ),
+            "min_sentences": (self.min_sentences >= 0, "0 or more"),
+            "parser": (self.parser in sections.MODES, " or ".join(sections.MODES)),
+            "short_side": (self.short_side >= 32, "32 or more"),
+            "jpeg_quality": (1 <= self.jpeg_quality <= 100, "1 to 100"),
+            "labels": (
+                self.labels in ("chexpert", "negbio", "none"),
+                "chexpert, negbio or none",
+            ),
+            "report_encoding": (_is_encoding(self.report_encoding), "a codec Python knows"),
+            "studies_per_shard": (self.studies_per_shard >= 1, "1 or more"),
+        }
+        for name, (valid, accepted) in checks.items():
+            if not valid:
+                raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        b"".decode(name)
+    except LookupError:
+        return False
+    return True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportSentences:
+    """The chosen text of a report.
+
+    Attributes:
+      text: raw text of both sections, "" where not chosen or not there.
+      sentences: impression first, as in the release.
+      codes: parallel to `sentences`, schema.SECTION_*.
+    """
+
+    text: sections.ReportText
+    sentences: tuple[str, ...]
+    codes: tuple[int, ...]
+
+
+class ReportRejected(Exception):
+    """A report whose study cannot be kept: `reason` is what it is counted under."""
+
+    def __init__(self, reason: str, detail: str):
+        """Keeps the reason and, in words, the detail."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def read_report(content: bytes, *, study: str, settings: Settings) -> ReportSentences:
+    """Turns the bytes of a report into its chosen sections and sentences.
+
+    Raises:
+      ReportRejected: report_not_decodable, empty_report, no_section or too_few_sentences.
+    """
+    try:
+        report = content.decode(settings.report_encoding)
+    except UnicodeDecodeError as error:
+        raise ReportRejected("report_not_decodable", str(error)) from error
+    report = report.removeprefix("\ufeff").replace("\r\n", "\n")
+    if not report.strip():
+        raise ReportRejected("empty_report", f"{len(content)} bytes")
+    # The release looks studies up with one "s" too many (quirk 37).
+    name = f"s{study}" if settings.parser == "release" else study
+    found = sections.split_into_sections(report, name, mode=settings.parser)
+    chosen = {
+        section: getattr(found, section) if found and section in settings.sections else ""
+        for section in _SECTION_CODES
+    }
+    if not any(text.strip() for text in chosen.values()):
+        raise ReportRejected("no_section", f"none of {','.join(settings.sections)}")
+    split = {section: sentences.split_sentences(text) for section, text in chosen.items()}
+    count = sum(len(part) for part in split.values())
+    if count < settings.min_sentences:
+        raise ReportRejected("too_few_sentences", f"{count}")
+    return ReportSentences(
+        text=sections.ReportText(**chosen),
+        sentences=tuple(sentence for part in split.values() for sentence in part),
+        codes=tuple(code for name, code in _SECTION_CODES.items() for _ in split[name]),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded_index(directory: pathlib.Path) -> mimic_tables.Index:
+    return mimic_tables.Index.load(directory)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Studies:
+    """Does a job in a worker: reads, checks and prepares the studies of one shard.
+
+    Attributes:
+      files: the folder `files` of the images.
+      reports: where reports come from.
+      index: directory of the saved index.
+      settings: the program's.
+    """
+
+    files: pathlib.Path
+    reports: Reports
+    index: pathlib.Path
+    settings: Settings
+
+    def __call__(self, job: Job) -> Iterator[Kept | Rejection]:
+        """Yields the records and rejections of a job."""
+        index = _loaded_index(self.index)
+        if job.split is None:
+            yield from self._scan(job.argument, index)
+            return
+        for place in range(job.begin, job.end):
+            yield from self._study(place, index)
+
+    def _study(self, place: int, index: mimic_tables.Index) -> Iterator[Kept | Rejection]:
+        subject, study = int(index.subjects[place]), int(index.studies[place])
+        name = f"s{study}"
+        try:
+            content = self.reports.read(subject=subject, study=study)
+            report = read_report(content, study=name, settings=self.settings)
+        except (ReportProblem, ReportRejected) as problem:
+            yield Rejection(id=name, reason=problem.reason, detail=problem.detail)
+            return
+        folder = self.files / f"p{str(subject)[:2]}" / f"p{subject}" / name
+        images, ids, views, pixels = [], [], [], PixelSums()
+        for row in range(int(index.starts[place]), int(index.starts[place + 1])):
+            dicom = index.dicoms[row].decode()
+            try:
+                prepared = self._image(folder / f"{dicom}.jpg")
+            except ImageProblem as problem:
+                yield Rejection(
+                    id=f"{name}/{dicom}", reason=problem.reason, detail=problem.detail
+                )
+                continue
+            images.append(prepared.encoded)
+            ids.append(dicom)
+            views.append(index.view_names[index.views[row]])
+            pixels += prepared.pixels
+        if not images:
+            yield Rejection(id=name, reason="no_usable_image", detail="each is listed")
+            return
+        yield Kept(
+            record=schema.Record(
+                study_id=name,
+                subject_id=f"p{subject}",
+                images=tuple(images),
+                image_ids=tuple(ids),
+                views=tuple(views),
+                impression=report.text.impression,
+                findings=report.text.findings,
+                sentences=report.sentences,
+                sentence_sections=report.codes,
+                labels=tuple(int(value) for value in index.labels[place]),
+                text_source=schema.TEXT_REPORT if report.sentences else schema.TEXT_NONE,
+            ),
+            pixels=pixels,
+        )
+
+    def _image(self, path: pathlib.Path):
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ImageProblem("missing_image", str(path.relative_to(self.files))) from error
+        except OSError as error:
+            raise ImageProblem("unreadable_image", str(error.strerror)) from error
+        return prepare_image(
+            content, short_side=self.settings.short_side, quality=self.settings.jpeg_quality
+        )
+
+    def _scan(self, folder: str, index: mimic_tables.Index) -> Iterator[Rejection]:
+        """Yields the image files of one folder p10 ... p19 that no metadata row names."""
+        for base, folders, names in os.walk(self.files / folder):
+            folders.sort()
+            for name in sorted(names):
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() not in (".jpg", ".jpeg"):
+                    continue
+                identity = np.bytes_(stem.encode("utf-8", "surrogateescape"))
+                place = int(np.searchsorted(index.known, identity))
+                if place == len(index.known) or index.known[place] != identity:
+                    path = os.path.relpath(os.path.join(base, name), self.files)
+                    yield Rejection(id=path, reason="file_without_row", detail="not in metadata")
+
+
+def prepare(paths: Paths, settings: Settings, options: common.RunOptions) -> schema.Manifest:
+    """Prepares the set, or goes on with it, or finds it complete.
+
+    Returns:
+      Its manifest.
+
+    Raises:
+      ConfigError: for settings, or an output directory, that cannot be used.
+      DataError: if tables, images or reports are not where they should be.
+    """
+    root = pathlib.Path(paths.images_dir)
+    files = root / "files"
+    if not files.is_dir():
+        raise DataError("--images_dir", received=str(root), accepted="a folder that holds files/")
+    tables = mimic_tables.find_tables(
+        root,
+        overrides={
+            "metadata": paths.metadata_table,
+            "split": paths.split_table,
+            "labels": paths.labels_table,
+        },
+        labels=settings.labels,
+    )
+    source = _report_source(paths)
+    used = [tables.metadata, tables.split, *([tables.labels] if tables.labels else [])]
+    if source.is_file():
+        used.append(source)
+    inputs = {path.name: common.sha256_of(path) for path in used}
+    with writer.opened(
+        options, program=PROGRAM, settings=dataclasses.asdict(settings), inputs=inputs
+    ) as target:
+        if target is None:
+            return schema.load_manifest(options.out)
+        return _write(
+            target, tables, source=source, files=files, settings=settings, workers=options.workers
+        )
+
+
+def _write(
+    target: writer.SetWriter,
+    tables: mimic_tables.Tables,
+    *,
+    source: pathlib.Path,
+    files: pathlib.Path,
+    settings: Settings,
+    workers: int,
+) -> schema.Manifest:
+    """Builds the index, does the jobs and finishes the set."""
+    counts: Counter[str] = Counter()
+    with open(target.plan_rejections, "w", encoding="utf-8") as lines:
+
+        def reject(rejection: Rejection) -> None:
+            counts[rejection.reason] += 1
+            lines.write(rejection.line())
+
+        index = mimic_tables.build_index(tables, views=settings.views, reject=reject)
+        directory = target.parts / "index"
+        index.save(directory)
+        reports: Reports = ReportFolder(root=source)
+        if source.is_file():
+            reports = ReportZip(path=source, index=directory / "reports.npy")
+            for study in index_zip(source, reports.index):
+                reject(Rejection(id=study, reason="duplicate_report", detail=source.name))
+    jobs = writer.shard_jobs(
+        index.codes, index.subjects, studies_per_shard=settings.studies_per_shard
+    )
+    label_names = index.label_names
+    del index  # workers map it from disk
+    if settings.scan_files:
+        folders = sorted(path.name for path in files.iterdir() if path.is_dir())
+        jobs += [
+            Job(name=f"scan-{name}", split=None, begin=0, end=0, argument=name) for name in folders
+        ]
+    process = Studies(files=files, reports=reports, index=directory, settings=settings)
+    parts = writer.run_jobs(target, jobs, process, workers=workers)
+    return writer.finish(
+        target,
+        jobs,
+        parts,
+        label_names=label_names,
+        short_side=settings.short_side,
+        plan_rejected=counts,
+    )
+
+
+def _report_source(paths: Paths) -> pathlib.Path:
+    """Returns the zip of reports, or the folder that holds p10 ... p19."""
+    given = pathlib.Path(paths.reports or paths.images_dir)
+    packed = given / "mimic-cxr-reports.zip"
+    if given.is_file():
+        return given
+    if packed.is_file():
+        return packed
+    for folder in (given / "files", given):
+        if folder.is_dir() and any(folder.glob("p1[0-9]")):
+            return folder
+    raise DataError(
+        "--reports", received=str(given), accepted="mimic-cxr-reports.zip or its unpacked folder"
+    )
+
+
+def main() -> None:
+    """Runs the program on its flags and prints what was kept and left out."""
+    options = common.from_flags(common.RunOptions)
+    manifest = prepare(common.from_flags(Paths), common.from_flags(Settings), options)
+    print(writer.summary(manifest, out=options.out))
+
+
+if __name__ == "__main__":
+    common.run(main, Paths, Settings, common.RunOptions)

@@ -1,0 +1,194 @@
+"""Reads MIMIC-CXR's reports from a folder or straight from the zip, in little memory."""
+
+import dataclasses
+import functools
+import pathlib
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from prior_jax.errors import DataError
+
+_MEMBER = re.compile(rb"(?:^|/)p\d+/s(\d{1,18})\.txt$")
+_END, _END64_LOCATOR, _END64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
+_CENTRAL, _LOCAL = b"PK\x01\x02", b"PK\x03\x04"
+_ENTRY = np.dtype(
+    [
+        ("study", np.int64),
+        ("offset", np.int64),
+        ("packed", np.int64),
+        ("size", np.int64),
+        ("crc", np.uint32),
+        ("method", np.uint16),
+    ]
+)
+# No report is longer; more is damage, and must not fill the memory.
+MAX_REPORT_BYTES = 1 << 20
+
+
+class ReportProblem(Exception):
+    """A report that cannot be read: `reason` is what it is counted under."""
+
+    def __init__(self, reason: str, detail: str):
+        """Keeps the reason and, in words, the detail."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Reports(Protocol):
+    """Where reports come from; picklable."""
+
+    def read(self, *, subject: int, study: int) -> bytes:
+        """Returns the bytes of a report, or raises ReportProblem."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportFolder:
+    """Reports unpacked: `p10/p10000032/s50414267.txt` under `root`."""
+
+    root: pathlib.Path
+
+    def read(self, *, subject: int, study: int) -> bytes:
+        """Returns the bytes of a report, or raises ReportProblem."""
+        name = f"p{str(subject)[:2]}/p{subject}/s{study}.txt"
+        try:
+            with open(self.root / name, "rb") as file:
+                content = file.read(MAX_REPORT_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ReportProblem("missing_report", name) from error
+        except OSError as error:
+            raise ReportProblem("unreadable_report", f"{name}: {error.strerror}") from error
+        if len(content) > MAX_REPORT_BYTES:
+            raise ReportProblem("unreadable_report", f"{name}: over {MAX_REPORT_BYTES} bytes")
+        return content
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportZip:
+    """Reports in `mimic-cxr-reports.zip`, found by an index of 38 bytes a report.
+
+    `zipfile` would hold about a kilobyte a report in every worker.
+
+    Attributes:
+      path: the zip.
+      index: the `.npy` that `index_zip` wrote, sorted by study.
+    """
+
+    path: pathlib.Path
+    index: pathlib.Path
+
+    def read(self, *, subject: int, study: int) -> bytes:
+        """Returns the bytes of a report, or raises ReportProblem."""
+        index = _opened_index(self.index)
+        place = int(np.searchsorted(index["study"], study))
+        if place == len(index) or index["study"][place] != study:
+            raise ReportProblem("missing_report", f"p{subject}/s{study}.txt is not in the zip")
+        entry = index[place]
+        try:
+            with open(self.path, "rb") as file:
+                content = _member(file, entry)
+        except (OSError, zlib.error, struct.error, ValueError) as error:
+            detail = f"p{subject}/s{study}.txt: {error}"
+            raise ReportProblem("corrupt_zip_member", detail) from error
+        return content
+
+
+@functools.lru_cache(maxsize=1)
+def _opened_index(path: pathlib.Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def _member(file, entry: np.void) -> bytes:
+    """Returns an entry's bytes, checked against its size and CRC."""
+    if entry["size"] > MAX_REPORT_BYTES:
+        raise ValueError(f"over {MAX_REPORT_BYTES} bytes")
+    file.seek(int(entry["offset"]))
+    header = file.read(30)
+    if header[:4] != _LOCAL:
+        raise ValueError("no local header where the directory points")
+    flags = struct.unpack_from("<H", header, 6)[0]
+    if flags & 1:
+        raise ValueError("encrypted")
+    name, extra = struct.unpack_from("<HH", header, 26)
+    file.seek(name + extra, 1)
+    packed = file.read(int(entry["packed"]))
+    if entry["method"] == 0:
+        content = packed
+    elif entry["method"] == 8:
+        content = zlib.decompressobj(-15).decompress(packed, MAX_REPORT_BYTES)
+    else:
+        raise ValueError(f"compression method {entry['method']}")
+    if len(content) != entry["size"] or zlib.crc32(content) != entry["crc"]:
+        raise ValueError("size or CRC differs from the directory's")
+    return content
+
+
+def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[str]:
+    """Writes the index of a zip's reports, sorted by study.
+
+    Args:
+      path: the zip.
+      index: the `.npy` to write.
+
+    Returns:
+      Names of studies that stand in the zip more than once; the first of each is used.
+
+    Raises:
+      DataError: if the file is not a zip or its directory is damaged.
+    """
+    try:
+        entries = np.fromiter(_entries(path), _ENTRY)
+    except (OSError, struct.error, ValueError) as error:
+        raise DataError(str(path), received=str(error), accepted="a zip of reports") from error
+    entries = entries[np.argsort(entries["study"], kind="stable")]
+    repeated = np.zeros(len(entries), bool)
+    repeated[1:] = entries["study"][1:] == entries["study"][:-1]
+    np.save(index, entries[~repeated])
+    return [f"s{study}" for study in entries["study"][repeated]]
+
+
+def _entries(path: pathlib.Path) -> Iterator[tuple[int, ...]]:
+    """Yields the central directory's reports, reading one entry at a time."""
+    with open(path, "rb") as file:
+        count, offset = _directory(file)
+        file.seek(offset)
+        for _ in range(count):
+            header = file.read(46)
+            if header[:4] != _CENTRAL:
+                raise ValueError("the zip's directory is damaged")
+            method, crc, packed, size = struct.unpack_from("<H4xLLL", header, 10)
+            name_length, extra_length, comment_length = struct.unpack_from("<HHH", header, 28)
+            place = struct.unpack_from("<L", header, 42)[0]
+            name = file.read(name_length)
+            file.seek(extra_length + comment_length, 1)
+            match = _MEMBER.search(name)
+            if match:
+                yield int(match[1]), place, packed, size, crc, method
+
+
+def _directory(file) -> tuple[int, int]:
+    """Returns (number of entries, offset) of the central directory, zip64 or not."""
+    size = file.seek(0, 2)
+    start = max(0, size - (1 << 16) - 22)
+    file.seek(start)
+    tail = file.read()
+    place = tail.rfind(_END)
+    if place < 0:
+        raise ValueError("no zip, or one that was cut off")
+    count, _, offset = struct.unpack_from("<HLL", tail, place + 10)
+    if count != 0xFFFF and offset != 0xFFFFFFFF:
+        return count, offset
+    locator = place - 20
+    if locator < 0 or tail[locator : locator + 4] != _END64_LOCATOR:
+        return count, offset
+    file.seek(struct.unpack_from("<Q", tail, locator + 8)[0])
+    end = file.read(56)
+    if end[:4] != _END64:
+        raise ValueError("the zip64 directory is damaged")
+    return struct.unpack_from("<Q", end, 32)[0], struct.unpack_from("<Q", end, 48)[0]
