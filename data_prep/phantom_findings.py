@@ -269,6 +269,8 @@ def paint(chest, study: phantom_case.Study, rng) -> tuple[Layers, list[np.ndarra
         columns, region = _PAINTERS[finding.kind](chest, layers, finding, rng)
         mask = np.zeros(shape, bool)
         mask[:, columns] = region
+        if finding.kind != "Cardiomegaly":
+            mask &= chest.aorta < 0.5
         masks.append(mask)
     return layers, masks
 

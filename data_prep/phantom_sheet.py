@@ -1,0 +1,91 @@
+"""Lays images of a phantom out on one sheet, a row a finding, to look at what was drawn.
+
+python -m data_prep.phantom_sheet --data=DIR --out=sheet.png --tile=192 --columns=8 --masks
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+from absl import app, flags
+from PIL import Image, ImageDraw
+
+from data_prep import phantom_case, phantom_study
+from prior_jax.errors import DataError, PriorJaxError
+
+_FLAGS = flags.FLAGS
+
+
+def draw_sheet(data: pathlib.Path, *, tile: int, columns: int, masks: bool) -> Image.Image:
+    """Draws a sheet: a row for each kind of finding, the last for chests without any.
+
+    Args:
+      data: a complete phantom.
+      tile: pixels of a tile's side.
+      columns: images a row.
+      masks: tint the row's finding.
+
+    Returns:
+      An RGB image.
+
+    Raises:
+      DataError: `data` holds no phantom.
+    """
+    index = data / "phantom" / "findings.jsonl"
+    if not index.exists():
+        raise DataError("data", received=str(data), accepted="a directory with a complete phantom")
+    rows: dict[str, list[dict]] = {kind: [] for kind in (*phantom_case.KINDS, "No Finding")}
+    with index.open() as lines:
+        for image in map(json.loads, lines):
+            kinds = {finding["label"] for finding in image["findings"]} or {"No Finding"}
+            if image["mask"] is not None:
+                for kind in kinds:
+                    if len(rows[kind]) < columns:
+                        rows[kind].append(image)
+    sheet = Image.new("RGB", (columns * tile, len(rows) * tile))
+    for row, (kind, images) in enumerate(rows.items()):
+        for column, image in enumerate(images):
+            place = (column * tile, row * tile)
+            sheet.paste(_tile(data, image, kind, tile=tile, masks=masks), place)
+    return sheet
+
+
+def _tile(data, image, kind, *, tile, masks) -> Image.Image:
+    pixels = np.asarray(Image.open(data / image["path"]).convert("RGB")).copy()
+    shown = [finding for finding in image["findings"] if finding["label"] == kind]
+    if masks and shown:
+        regions = phantom_study.read_regions(data / image["mask"])
+        region = np.any([regions[finding["bit"]] for finding in shown], axis=0)
+        pixels[region, 0] = np.minimum(pixels[region, 0].astype(int) + 70, 255)
+    drawn = Image.fromarray(pixels)
+    drawn.thumbnail((tile, tile))
+    words = " ".join(f"{f['size']} {f['side']} {f['zone']}" for f in shown)
+    ImageDraw.Draw(drawn).text((2, 1), f"{image['view']} {kind} {words}", fill=(255, 255, 0))
+    return drawn
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("data", None, "Directory of a complete phantom.", required=True)
+    flags.DEFINE_string("out", None, "PNG to write.", required=True)
+    flags.DEFINE_integer("tile", 192, "Pixels of a tile's side.", lower_bound=16)
+    flags.DEFINE_integer("columns", 8, "Images a row.", lower_bound=1)
+    flags.DEFINE_bool("masks", False, "Tint each row's finding.")
+
+
+def main(argv: list[str]) -> None:
+    """Writes the sheet; exits with 2 and one line when it cannot."""
+    del argv
+    try:
+        sheet = draw_sheet(
+            pathlib.Path(_FLAGS.data), tile=_FLAGS.tile, columns=_FLAGS.columns, masks=_FLAGS.masks
+        )
+    except PriorJaxError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    sheet.save(_FLAGS.out)
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)
