@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.nn.heads import linear
+from prior_jax.nn.layers import torch_linear
 
 
 @flax.struct.dataclass
@@ -33,20 +33,20 @@ class LocalCrossAttention(nnx.Module):
     has rate 0 in every use, so there is none here.
     """
 
-    def __init__(self, embed_dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, embed_dim: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
         """Builds six D x D maps.
 
         Args:
           embed_dim: D.
           dtype: compute dtype; parameters and the sigmoid are float32.
-          rngs: the `params` stream initialises.
+          rngs: source of the initial parameters.
         """
-        self.query1 = linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
-        self.key1 = linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
-        self.value1 = linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
-        self.query2 = linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
-        self.key2 = linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
-        self.value2 = linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+        self.query1 = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+        self.key1 = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+        self.value1 = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+        self.query2 = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+        self.key2 = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+        self.value2 = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -81,9 +81,7 @@ class LocalCrossAttention(nnx.Module):
             text_attention=text_attention,
         )
 
-    def attention(
-        self, patches: jax.Array, sentences: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def attention(self, patches: jax.Array, sentences: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Every patch against every sentence of other reports, without contexts.
 
         Args:

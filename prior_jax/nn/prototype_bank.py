@@ -41,7 +41,7 @@ class PrototypeBank(nnx.Module):
         embed_dim: int,
         *,
         axis: Axis | None,
-        dtype: jnp.dtype,
+        dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
     ):
         """Draws the bank from N(0, 1), as torch's `nn.Embedding`.
@@ -52,7 +52,7 @@ class PrototypeBank(nnx.Module):
           axis: mesh axis (or axes) over which K is split, None for no constraint. With one, every
             call must run under `jax.jit` and `jax.set_mesh`, axes of type Auto.
           dtype: compute dtype of the products; parameters, noise and softmax are float32.
-          rngs: the `params` stream initialises.
+          rngs: source of the initial parameters.
         """
         draw = jax.random.normal(rngs.params(), (num_prototypes, embed_dim), jnp.float32)
         self.embed = nnx.Param(draw)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.nn.heads import linear
+from prior_jax.nn.layers import torch_linear
 
 
 def sentence_membership(sentence_index: jax.Array, *, num_sentences: int) -> jax.Array:
@@ -95,16 +95,16 @@ class SentenceAttention(nnx.Module):
     unscaled energies, quirk 45). Linear in the tokens here: the sum over keys is taken first.
     """
 
-    def __init__(self, embed_dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, embed_dim: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
         """Builds the query and key maps.
 
         Args:
           embed_dim: D; queries and keys have D // 8 features.
           dtype: compute dtype; parameters are float32.
-          rngs: the `params` stream initialises.
+          rngs: source of the initial parameters.
         """
-        self.query = linear(embed_dim, embed_dim // 8, dtype=dtype, rngs=rngs)
-        self.key = linear(embed_dim, embed_dim // 8, dtype=dtype, rngs=rngs)
+        self.query = torch_linear(embed_dim, embed_dim // 8, dtype=dtype, rngs=rngs)
+        self.key = torch_linear(embed_dim, embed_dim // 8, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, tokens: jax.Array, sentence_index: jax.Array, *, num_sentences: int

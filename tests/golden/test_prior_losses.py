@@ -28,7 +28,7 @@ def predictor_of(params) -> Predictor:
     import flax.nnx as nnx
 
     predictor = Predictor(width, dtype=jnp.float32, rngs=nnx.Rngs(0))
-    names = {"hidden": "predictor.0", "out": "predictor.2"}
+    names = {"hidden": "predictor.0", "output": "predictor.2"}
     return linears_from(predictor, params, names)
 
 
@@ -40,7 +40,7 @@ def assert_linear_grads(grads, golden, names, *, prefix="grad/param/"):
         assert_close(grads[attribute]["bias"], golden[f"{prefix}{torch_name}.bias"], rtol=1e-3)
 
 
-PREDICTOR = {"hidden": "predictor.0", "out": "predictor.2"}
+PREDICTOR = {"hidden": "predictor.0", "output": "predictor.2"}
 ATTENTION = {
     name: f"local_cross_attention.{name}"
     for name in ("query1", "key1", "value1", "query2", "key2", "value2")
@@ -274,5 +274,3 @@ def test_padding(golden_dir):
     index, kept = fit_sentences(jnp.asarray(index), jnp.asarray(mask), num_sentences=queries)
     padded_index = np.where(np.asarray(kept), np.asarray(index)[..., 0], -1)
     np.testing.assert_array_equal(padded_index, golden["out/padded_embed_ind"])
-
-

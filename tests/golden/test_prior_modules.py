@@ -216,9 +216,7 @@ def test_bank_divergence(golden_dir):
             stop_target_gradient=False,
         )
 
-    value, (params, logits, x) = differentiate(
-        loss, bank, golden["in/kl/logits"], golden["in/x"]
-    )
+    value, (params, logits, x) = differentiate(loss, bank, golden["in/kl/logits"], golden["in/x"])
     assert_close(value, golden["out/kl/loss"], rtol=1e-4)
     assert_close(logits, golden["grad/kl/in/logits"], rtol=1e-3)
     assert_close(x, golden["grad/kl/in/x"], rtol=1e-3)

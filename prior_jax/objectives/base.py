@@ -1,0 +1,108 @@
+"""What training and evaluation ask of an objective, and the weighted sum of its terms."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
+
+
+class Objective(Protocol):
+    """A model, the losses it is trained with and the features it is judged by.
+
+    Models are handed over as `Any`: an objective takes only those its own `init` made.
+    """
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages it knows, in their usual order."""
+        ...
+
+    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+        """Builds the model with fresh parameters (float32)."""
+        ...
+
+    def loss_terms(
+        self,
+        model: Any,
+        batch: Batch,
+        *,
+        stage: str,
+        step: jax.Array,
+        key: jax.Array,
+        train: bool = True,
+    ) -> LossTerms:
+        """Named, unweighted terms of one global batch.
+
+        Args:
+          model: from `init`; batch statistics are updated in place when `train`.
+          batch: the whole global batch.
+          stage: one of `stages`.
+          step: int32[], optimizer steps done so far over all stages.
+          key: key of this step's noise and dropout.
+          train: False for validation.
+
+        Returns:
+          The stage's terms: exactly the names of `weights(stage)`.
+
+        Raises:
+          ConfigError: for an unknown stage.
+        """
+        ...
+
+    def weights(self, stage: str) -> Mapping[str, float]:
+        """Term name -> weight, for every term of the stage."""
+        ...
+
+    def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
+        """Whether the parameter at `path` receives a gradient in the stage.
+
+        The others get neither weight decay nor optimizer state.
+        """
+        ...
+
+    def encode_image(self, model: Any, image: jax.Array) -> ImageFeatures:
+        """Features of images float32[B, H, W, C], in inference mode."""
+        ...
+
+    def encode_report(
+        self,
+        model: Any,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        sentence_index: jax.Array,
+        sentence_mask: jax.Array,
+    ) -> ReportFeatures:
+        """Features of reports, in inference mode; arguments as the fields of `Batch`."""
+        ...
+
+    def similarity(self, model: Any, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
+        """float32[Bi, Br] of every image to every report; higher is closer."""
+        ...
+
+
+def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+    """The total that is minimised.
+
+    Args:
+      terms: name -> float32[].
+      weights: name -> weight, the same names.
+
+    Returns:
+      float32[], summed in the order of the names, so that it does not depend on theirs.
+
+    Raises:
+      ValueError: if the names differ.
+    """
+    if set(terms) != set(weights):
+        raise ValueError(
+            f"terms without weight: {sorted(set(terms) - set(weights))}; "
+            f"weights without term: {sorted(set(weights) - set(terms))}"
+        )
+    total = jnp.zeros((), jnp.float32)
+    for name in sorted(terms):
+        total = total + jnp.float32(weights[name]) * terms[name]
+    return total

@@ -1,0 +1,394 @@
+"""The PRIOR objective: three stages of alignment, prototypes and reconstruction."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.errors import ConfigError
+from prior_jax.losses import local_alignment, matching, reconstruction
+from prior_jax.losses.contrastive import paired_contrastive
+from prior_jax.losses.normalize import unit
+from prior_jax.nn.cross_attention import LocalContext
+from prior_jax.nn.layers import resize_align_corners
+from prior_jax.nn.prototype_bank import Axis, Lookup, bank_temperature, bank_usage
+from prior_jax.nn.sentence_gather import compact_sentences, fit_sentences
+from prior_jax.objectives import prior_inference
+from prior_jax.objectives.prior_config import STAGES, PriorConfig
+from prior_jax.objectives.prior_model import PriorModel
+from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
+
+# The parts that a stage does not use yet (quirk 13).
+_IDLE = {
+    "stage1": ("sentence_bank", "prototype_queries", "sentence_decoder", "image_decoder"),
+    "stage2": ("prototype_queries", "sentence_decoder", "image_decoder"),
+    "stage3": (),
+}
+
+
+@flax.struct.dataclass
+class Replay:
+    """Random and combinatorial choices made elsewhere, to repeat a computation exactly.
+
+    Attributes:
+      noise: float32[B, S, K], added to the logits of the sentences' lookup.
+      second_noise: float32[B, Q, K], to those of the predicted prototypes' (stage 3).
+      col_ind: int32[B, Q], the target of each query (stage 3).
+    """
+
+    noise: jax.Array | None = None
+    second_noise: jax.Array | None = None
+    col_ind: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class _Keys:
+    """Keys of one step's draws; each None if the step got no key."""
+
+    text: jax.Array | None
+    bank: jax.Array | None
+    sentence_decoder: jax.Array | None
+    second_bank: jax.Array | None
+    image_decoder: jax.Array | None
+
+
+@flax.struct.dataclass
+class _Pairs:
+    """The aligned features of a batch.
+
+    Attributes:
+      image: patches and global vectors.
+      sentences: [B, S, D], before the bank.
+      lookup: of the sentences, None in stage 1.
+      aligned: [B, S, D], what images are aligned with: prototypes, or in stage 1 sentences.
+      mask: bool[B, S].
+      context: of patches and `aligned`.
+      report: [B, D], the report as one vector.
+      weight: float32[B], 0 for filling rows and reports without a sentence.
+    """
+
+    image: ImageFeatures
+    sentences: jax.Array
+    lookup: Lookup | None
+    aligned: jax.Array
+    mask: jax.Array
+    context: LocalContext
+    report: jax.Array
+    weight: jax.Array
+
+    @property
+    def sentence_weight(self) -> jax.Array:
+        """float32[B, S]."""
+        return self.mask.astype(jnp.float32) * self.weight[:, None]
+
+
+class PriorObjective:
+    """PRIOR, arXiv:2307.12577, trained as the authors' release trains it.
+
+    Stage 1 aligns images with sentences, stage 2 with their prototypes, stage 3 also reconstructs
+    each modality from the other. Implements `objectives.base.Objective`.
+    """
+
+    stages = STAGES
+
+    def __init__(
+        self,
+        config: PriorConfig,
+        *,
+        bank_axis: Axis | None = None,
+        batch_axis: Axis | None = None,
+    ):
+        """Keeps the configuration.
+
+        Args:
+          config: the section `config.model`.
+          bank_axis: mesh axis (or axes) over which the bank is split, None for a whole bank.
+          batch_axis: mesh axis (or axes) over which batches are split; the matching then runs
+            where its rows are. None on one device. With either axis, everything must run under
+            `jax.jit` and `jax.set_mesh`.
+        """
+        self.config = config
+        self.bank_axis = bank_axis
+        self.batch_axis = batch_axis
+
+    def init(self, rngs: nnx.Rngs) -> PriorModel:
+        """Builds the model with fresh parameters."""
+        return PriorModel(self.config, bank_axis=self.bank_axis, rngs=rngs)
+
+    def weights(self, stage: str) -> dict[str, float]:
+        """Term name -> weight, from the configuration."""
+        return dict(self.config.weights[_known(stage)])
+
+    def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
+        """Whether the parameter at `path` receives a gradient in the stage (quirk 13)."""
+        path = tuple(str(part) for part in path)
+        return path[0] not in _IDLE[_known(stage)] and path[:2] != ("text_encoder", "pooler")
+
+    def temperature(self, step: jax.Array) -> jax.Array:
+        """Temperature of the bank after `step` optimizer steps: float32[]."""
+        bank = self.config.bank
+        step = jnp.maximum(step - bank.start_step, 0)
+        if self.config.choices.clip_temperature:
+            step = jnp.minimum(step, bank.steps)
+        return bank_temperature(
+            step, start=bank.temperature, schedule=bank.schedule, total_steps=bank.steps
+        )
+
+    def loss_terms(
+        self,
+        model: PriorModel,
+        batch: Batch,
+        *,
+        stage: str,
+        step: jax.Array,
+        key: jax.Array | None,
+        train: bool = True,
+        replay: Replay | None = None,
+    ) -> LossTerms:
+        """Named, unweighted terms of one global batch; see `objectives.base.Objective`.
+
+        Args:
+          model: from `init`; batch statistics are updated in place when `train`.
+          batch: the whole global batch. Rows of weight 0 and reports without a sentence count in
+            no term.
+          stage: "stage1", "stage2" or "stage3".
+          step: int32[], optimizer steps done so far over all stages.
+          key: of this step's noise and dropout; None only where nothing is drawn.
+          train: False for validation: no dropout, running batch statistics.
+          replay: choices to repeat instead of making them.
+
+        Returns:
+          The stage's terms, means over sentences of the global batch where they are over
+          sentences (quirk 20), and metrics: scales, bank temperature and usage.
+
+        Raises:
+          ConfigError: for an unknown stage.
+        """
+        _known(stage)
+        replay = replay or Replay()
+        keys = _split(key)
+        temperature = self.temperature(step)
+        pairs = self._align(
+            model, batch, stage=stage, temperature=temperature, keys=keys, train=train,
+            noise=replay.noise,
+        )  # fmt: skip
+        terms = _alignment_terms(model, pairs)
+        metrics = {"logit_scale": model.scale(), "local_logit_scale": model.local_scale()}
+        if pairs.lookup is not None:
+            terms["prototype"] = reconstruction.prototype_l1(
+                pairs.sentences, pairs.lookup.prototypes, weight=pairs.sentence_weight
+            )
+            metrics["bank_temperature"] = temperature
+            metrics["bank_perplexity"] = bank_usage(pairs.lookup, pairs.sentence_weight)
+        if stage == "stage3":
+            terms["image_reconstruction"] = _image_term(
+                model, pairs, batch, train=train, key=keys.image_decoder
+            )
+            terms |= self._report_terms(
+                model, pairs, temperature=temperature, keys=keys, train=train, replay=replay
+            )
+        metrics = {name: jax.lax.stop_gradient(value) for name, value in metrics.items()}
+        return LossTerms(terms=terms, metrics=metrics)
+
+    def _align(
+        self,
+        model: PriorModel,
+        batch: Batch,
+        *,
+        stage: str,
+        temperature: jax.Array,
+        keys: _Keys,
+        train: bool,
+        noise: jax.Array | None,
+    ) -> _Pairs:
+        image = model.encode_image(batch.image, train=train)
+        sentences, mask = model.encode_sentences(
+            batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,
+            train=train, key=keys.text,
+        )  # fmt: skip
+        if stage == "stage3":
+            sentences, mask = compact_sentences(sentences, mask)
+            sentences, mask = fit_sentences(sentences, mask, num_sentences=self.config.num_queries)
+        lookup, aligned = None, sentences
+        if stage != "stage1":
+            if noise is None:
+                noise = self._noise(model, keys.bank, mask, train=train)
+            lookup = model.sentence_bank(sentences, mask, temperature=temperature, noise=noise)
+            aligned = lookup.prototypes
+        return _Pairs(
+            image=image,
+            sentences=sentences,
+            lookup=lookup,
+            aligned=aligned,
+            mask=mask,
+            context=model.attend(image.local, aligned, mask),
+            report=model.global_text_attention(aligned, mask),
+            weight=jnp.where(jnp.any(mask, axis=1), batch.weight, jnp.float32(0)),
+        )
+
+    def _noise(
+        self, model: PriorModel, key: jax.Array | None, mask: jax.Array, *, train: bool
+    ) -> jax.Array | None:
+        if not (train or self.config.choices.noise_at_inference):
+            return None
+        if key is None:
+            raise ValueError("the bank's noise needs a key, got None")
+        return model.sentence_bank.gumbel(key, batch=mask.shape[0], rows=mask.shape[1])
+
+    def _report_terms(
+        self,
+        model: PriorModel,
+        pairs: _Pairs,
+        *,
+        temperature: jax.Array,
+        keys: _Keys,
+        train: bool,
+        replay: Replay,
+    ) -> dict[str, jax.Array]:
+        """Terms of the predicted sentence prototypes; sentences are compacted, Q of them."""
+        if pairs.lookup is None:
+            raise ValueError("predicting prototypes needs the sentences' lookup")
+        choices = self.config.choices
+        predicted = model.decode_sentences(
+            pairs.image.local, train=train, key=keys.sentence_decoder
+        )
+        col_ind = replay.col_ind
+        if col_ind is None:
+            col_ind = self.match(predicted, pairs.aligned, pairs.mask)
+        predicted = matching.arrange(predicted, col_ind, inverse=choices.inverse_permutation)
+        noise = replay.second_noise
+        if noise is None:
+            noise = self._noise(model, keys.second_bank, pairs.mask, train=train)
+        lookup = model.sentence_bank(predicted, pairs.mask, temperature=temperature, noise=noise)
+        report = model.global_text_attention(lookup.prototypes, pairs.mask)
+        return {
+            "sentence_prototype": reconstruction.matched_l1(
+                predicted, pairs.aligned, mask=pairs.mask, weight=pairs.weight,
+                ignore_padding=choices.ignore_padding,
+            ),
+            "prototype_kl": reconstruction.prototype_kl(
+                pairs.lookup.logits, lookup.logits, weight=pairs.sentence_weight,
+                stop_target_gradient=choices.stop_kl_target,
+            ),
+            "global_prototype": paired_contrastive(
+                unit(report), unit(pairs.report), scale=model.scale(), weight=pairs.weight
+            ),
+        }  # fmt: skip
+
+    def match(self, predicted: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
+        """The target of each predicted prototype: int32[B, Q], by least total L1 distance.
+
+        Args:
+          predicted: [B, Q, D].
+          targets: [B, Q, D], 0 where `mask` is False.
+          mask: bool[B, Q].
+
+        Returns:
+          col_ind. In the paper's mode absent targets cost nothing; in the release's they are
+          matched as zero vectors (quirk 4).
+        """
+        cost = matching.pairwise_cost(predicted, targets, metric="l1", normalize=False)
+        if self.config.choices.ignore_padding:
+            cost = matching.ignore_absent_targets(cost, mask)
+        return matching.assign(cost, axis=self.batch_axis)
+
+    def encode_image(self, model: PriorModel, image: jax.Array) -> ImageFeatures:
+        """Features of images float32[B, H, W, C], in inference mode."""
+        return model.encode_image(image, train=False)
+
+    def encode_report(
+        self,
+        model: PriorModel,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        sentence_index: jax.Array,
+        sentence_mask: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        noise: jax.Array | None = None,
+        prototypes: bool = True,
+    ) -> ReportFeatures:
+        """Features of reports, in inference mode; see `prior_inference.encode_report`."""
+        bank = self.config.bank
+        end = jnp.asarray(bank.start_step + bank.steps, jnp.int32)
+        return prior_inference.encode_report(
+            model, tokens, token_mask, sentence_index, sentence_mask,
+            temperature=self.temperature(end), key=key, noise=noise, prototypes=prototypes,
+        )  # fmt: skip
+
+    def similarity(
+        self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures
+    ) -> jax.Array:
+        """Global logit + half the local score: float32[Bi, Br]; see `prior_inference`."""
+        return prior_inference.similarity(model, images, reports)
+
+    def sentence_attention(
+        self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures
+    ) -> jax.Array:
+        """Where each sentence looks: float32[B, S, P]; see `prior_inference`."""
+        return prior_inference.sentence_attention(model, images, reports)
+
+    def reconstruct(
+        self, model: PriorModel, batch: Batch, *, key: jax.Array | None = None
+    ) -> jax.Array:
+        """The batch's images redrawn with their reports' help: float32[B, H, W, C].
+
+        In inference mode and the normalised scale of the images; `key` as in `encode_report`.
+        Means something for a model that went through stage 3.
+        """
+        reports = self.encode_report(
+            model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,
+            key=key,
+        )  # fmt: skip
+        return prior_inference.reconstruct(model, batch.image, reports)
+
+
+def _alignment_terms(model: PriorModel, pairs: _Pairs) -> dict[str, jax.Array]:
+    patches, context = pairs.image.local, pairs.context
+    return {
+        "global_alignment": paired_contrastive(
+            unit(pairs.image.global_), unit(pairs.report),
+            scale=model.scale(), weight=pairs.weight,
+        ),
+        "local_image": local_alignment.local_image(
+            patches, context.image,
+            predicted_patches=model.predictor(patches),
+            predicted_context=model.predictor(context.image),
+            weight=pairs.weight,
+        ),
+        "local_text": local_alignment.local_text(
+            pairs.aligned, context.text,
+            scale=model.local_scale(), mask=pairs.mask, weight=pairs.weight,
+        ),
+    }  # fmt: skip
+
+
+def _image_term(
+    model: PriorModel, pairs: _Pairs, batch: Batch, *, train: bool, key: jax.Array | None
+) -> jax.Array:
+    output = model.decode_image(pairs.image.local, pairs.context.image, train=train, key=key)
+    target = batch.image
+    if output.shape != target.shape:
+        target = resize_align_corners(target, size=(output.shape[1], output.shape[2]))
+    return reconstruction.image_l1(output, target, weight=pairs.weight)
+
+
+def _known(stage: str) -> str:
+    if stage not in STAGES:
+        raise ConfigError("config.stages.name", received=stage, accepted=f"one of {STAGES}")
+    return stage
+
+
+def _split(key: jax.Array | None) -> _Keys:
+    if key is None:
+        return _Keys(
+            text=None, bank=None, sentence_decoder=None, second_bank=None, image_decoder=None
+        )
+    text, bank, sentence_decoder, second_bank, image_decoder = jax.random.split(key, 5)
+    return _Keys(
+        text=text,
+        bank=bank,
+        sentence_decoder=sentence_decoder,
+        second_bank=second_bank,
+        image_decoder=image_decoder,
+    )

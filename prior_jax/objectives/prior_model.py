@@ -1,0 +1,203 @@
+"""PRIOR's model: every part of it, and what they compute together, without any loss."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.nn.attention_pool import SentenceAttentionPool
+from prior_jax.nn.bert import Bert
+from prior_jax.nn.cross_attention import LocalContext, LocalCrossAttention
+from prior_jax.nn.heads import Predictor, projection
+from prior_jax.nn.image_decoder import ImageDecoder
+from prior_jax.nn.patches import (
+    patches_to_map,
+    scrambled_map,
+    scrambled_patches,
+    spatial_patches,
+)
+from prior_jax.nn.prototype_bank import Axis, PrototypeBank
+from prior_jax.nn.resnet import ImageEncoder
+from prior_jax.nn.sentence_decoder import SentenceDecoder
+from prior_jax.nn.sentence_gather import SentenceAttention, mean_sentences
+from prior_jax.objectives.prior_config import PriorConfig
+from prior_jax.types import ImageFeatures
+
+# CLIP, arXiv:2103.00020, section 2.5: logits are scaled by at most 100.
+MAX_LOG_SCALE = math.log(100)
+
+
+class PriorModel(nnx.Module):
+    """Encoders, projections, bank and decoders of PRIOR.
+
+    Source: PRIOR, arXiv:2307.12577, section 3; release, codes/prior/models/prior.py, whose names
+    the attributes keep. The release's `global_text_projection`, which nothing reads, is left out.
+    """
+
+    def __init__(self, config: PriorConfig, *, bank_axis: Axis | None, rngs: nnx.Rngs):
+        """Creates every part.
+
+        Args:
+          config: sizes and choices.
+          bank_axis: mesh axis (or axes) over which the bank is split; see PrototypeBank.
+          rngs: source of the initial parameters.
+        """
+        dtype, size = jnp.dtype(config.dtype), config.embed_dim
+        self.image_encoder = ImageEncoder(config.image, dtype=dtype, rngs=rngs)
+        self.text_encoder = Bert(config.text, dtype=dtype, rngs=rngs)
+        features = config.image.resnet.features
+        self.global_image_projection = projection(features, size, dtype=dtype, rngs=rngs)
+        self.local_image_projection = projection(features, size, dtype=dtype, rngs=rngs)
+        width = config.text.hidden_size
+        self.local_text_projection = projection(width, size, dtype=dtype, rngs=rngs)
+        self.item_gather = None
+        if config.sentence_pool == "attention":
+            self.item_gather = SentenceAttention(size, dtype=dtype, rngs=rngs)
+        self.global_text_attention = SentenceAttentionPool(
+            size,
+            out_features=size,
+            heads=config.sentence_heads,
+            positions=None,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.predictor = Predictor(size, dtype=dtype, rngs=rngs)
+        self.local_cross_attention = LocalCrossAttention(size, dtype=dtype, rngs=rngs)
+        self.sentence_bank = PrototypeBank(
+            config.bank.num_prototypes, size, axis=bank_axis, dtype=dtype, rngs=rngs
+        )
+        queries = jax.random.normal(rngs.params(), (1, config.num_queries, size), jnp.float32)
+        self.prototype_queries = nnx.Param(queries)
+        self.sentence_decoder = SentenceDecoder(
+            config.sentence_decoder_config(), dtype=dtype, rngs=rngs
+        )
+        self.image_decoder = ImageDecoder(config.image_decoder_config(), dtype=dtype, rngs=rngs)
+        self.logit_scale = _log_scale(config.temperature)
+        self.local_logit_scale = _log_scale(config.local_temperature)
+        self.choices = config.choices
+        self.grid = config.image.grid
+
+    def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+        """Patches and one vector of each image.
+
+        Args:
+          image: float32[B, H, W, C], normalised.
+          train: whether batch norm uses, and gathers, the batch's statistics.
+
+        Returns:
+          Features [B, P, D] and [B, D] in the compute dtype.
+        """
+        feature_map, pooled = self.image_encoder(image, train=train)
+        spatial = self.choices.spatial_patches
+        patches = spatial_patches(feature_map) if spatial else scrambled_patches(feature_map)
+        return ImageFeatures(
+            local=self.local_image_projection(patches),
+            global_=self.global_image_projection(pooled),
+        )
+
+    def encode_sentences(
+        self,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        sentence_index: jax.Array,
+        sentence_mask: jax.Array,
+        *,
+        train: bool,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """One vector a sentence.
+
+        Args:
+          tokens: int32[B, L].
+          token_mask: bool[B, L].
+          sentence_index: int32[B, L], -1 or 0..S-1.
+          sentence_mask: bool[B, S].
+          train: whether to drop.
+          key: dropout key; needed in training unless the rate is 0.
+
+        Returns:
+          [B, S, D], 0 in absent rows, and bool[B, S]: the sentences of `sentence_mask` that own a
+          token.
+        """
+        words = self.text_encoder(tokens, token_mask, train=train, key=key).last_hidden_state
+        count = sentence_mask.shape[1]
+        if self.item_gather is None:
+            # The mean of projections is the projection of the mean: S rows instead of L.
+            means, present = mean_sentences(words, sentence_index, num_sentences=count)
+            sentences = self.local_text_projection(means)
+        else:
+            words = self.local_text_projection(words)
+            sentences, present = self.item_gather(words, sentence_index, num_sentences=count)
+        mask = present & sentence_mask
+        return jnp.where(mask[:, :, None], sentences, jnp.zeros((), sentences.dtype)), mask
+
+    def attend(self, patches: jax.Array, sentences: jax.Array, mask: jax.Array) -> LocalContext:
+        """Cross-attention that no padded sentence takes part in."""
+        return self.local_cross_attention(
+            patches, sentences, image_mask=mask[:, None, :], text_mask=mask[:, :, None]
+        )
+
+    def decode_image(
+        self, patches: jax.Array, context: jax.Array, *, train: bool, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Reconstructs images from their patches and what those gathered from the report.
+
+        Args:
+          patches: [B, P, D].
+          context: [B, P, D].
+          train: whether to mask channels of `patches`, and batch norm to use and gather the
+            batch's statistics.
+          key: masking key; needed in training unless the rate is 0.
+
+        Returns:
+          float32[B, h * stride, w * stride, C], in the normalised scale of the images.
+        """
+        to_map = patches_to_map if self.choices.spatial_patches else scrambled_map
+        image_map = to_map(patches, grid=self.grid)
+        text_map = to_map(context, grid=self.grid)
+        return self.image_decoder(image_map, text_map, train=train, key=key)
+
+    def decode_sentences(
+        self, patches: jax.Array, *, train: bool, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Predicts Q sentence prototypes of each image: [B, Q, D]."""
+        queries = self.prototype_queries[...]
+        queries = jnp.broadcast_to(queries, (patches.shape[0], *queries.shape[1:]))
+        return self.sentence_decoder(queries, patches, train=train, key=key)
+
+    def scale(self) -> jax.Array:
+        """Inverse temperature of the contrast of images and reports, float32[]."""
+        return self._exponential(self.logit_scale[...])
+
+    def local_scale(self) -> jax.Array:
+        """Inverse temperature of the contrast of sentences, float32[]."""
+        return self._exponential(self.local_logit_scale[...])
+
+    def _exponential(self, log_scale: jax.Array) -> jax.Array:
+        return jnp.exp(clamp_from_above(log_scale) if self.choices.clamp_scale else log_scale)
+
+
+def _log_scale(temperature: float) -> nnx.Param:
+    return nnx.Param(jnp.full((), -math.log(temperature), jnp.float32))
+
+
+@jax.custom_vjp
+def clamp_from_above(log_scale: jax.Array) -> jax.Array:
+    """min(log_scale, ln 100), whose gradient still pulls down at and above the limit.
+
+    A plain minimum has no gradient there, and a temperature of 0.01 starts exactly there: it
+    could never rise. Source: CLIP, arXiv:2103.00020, section 2.5.
+    """
+    return jnp.minimum(log_scale, jnp.float32(MAX_LOG_SCALE))
+
+
+def _clamp_forward(log_scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return clamp_from_above(log_scale), log_scale >= MAX_LOG_SCALE
+
+
+def _clamp_backward(at_limit: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(at_limit, jnp.maximum(gradient, 0), gradient),)
+
+
+clamp_from_above.defvjp(_clamp_forward, _clamp_backward)
