@@ -11,6 +11,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 
 from prior_jax.errors import DataError
+from prior_jax.objectives.base import Objective
 from prior_jax.types import Batch, ImageFeatures, ReportFeatures
 
 
@@ -51,11 +52,11 @@ class Studies:
 class Encoder:
     """An objective's encoders and similarity, compiled once for every model of one structure."""
 
-    def __init__(self, objective: Any, model: nnx.Module, *, place: Callable[[Any], Any]):
+    def __init__(self, objective: Objective, model: nnx.Module, *, place: Callable[[Any], Any]):
         """Compiles lazily: nothing runs until the first batch.
 
         Args:
-          objective: an `objectives.base.Objective`.
+          objective: whose model it is.
           model: what its `init` gave, trained or not.
           place: puts a tree of host arrays, the same on every process, on the devices (for one
             device `jax.device_put`; sharded over the batch on a mesh).

@@ -1,0 +1,70 @@
+"""The loss terms on held-out pairs, for the curves and for the choice of the best checkpoint."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prior_jax.errors import DataError
+from prior_jax.objectives.base import Objective, weighted_sum
+from prior_jax.types import Batch
+
+# A fixed key: an objective that draws at validation draws the same each time.
+_KEY = 0
+
+
+class Validation:
+    """Mean loss terms over one pass of held-out pairs, compiled once a stage and shape."""
+
+    def __init__(self, objective: Objective, merge: Callable[[Any, Any], Any]):
+        """Compiles lazily.
+
+        Args:
+          objective: gives the terms.
+          merge: (params, rest) -> model, e.g. `ModelDefinition.merge`.
+        """
+        self._objective = objective
+
+        def terms(params, rest, batch, step, *, stage):
+            found = objective.loss_terms(
+                merge(params, rest), batch, stage=stage, step=step, key=jax.random.key(_KEY),
+                train=False,
+            )  # fmt: skip
+            total = weighted_sum(found.terms, objective.weights(stage))
+            return {**found.terms, "total": total}, jnp.sum(batch.weight)
+
+        self._terms = jax.jit(terms, static_argnames="stage")
+
+    def __call__(
+        self, params: Any, rest: Any, batches: Iterable[Batch], *, stage: str, step: int
+    ) -> Mapping[str, float]:
+        """Averages every term over the pairs.
+
+        Args:
+          params: of the model, as `merge` takes them.
+          rest: of the model.
+          batches: one pass, on the devices; rows of weight 0 count nothing.
+          stage: whose terms.
+          step: optimizer steps done.
+
+        Returns:
+          `validation_<term>_loss` for every term and `validation_total_loss`: means over batches,
+          weighted by their pairs. A contrastive term depends on the batch size.
+
+        Raises:
+          DataError: if no batch holds a pair.
+        """
+        sums: dict[str, float] = {}
+        pairs = 0.0
+        for batch in batches:
+            terms, count = jax.device_get(
+                self._terms(params, rest, batch, np.int32(step), stage=stage)
+            )
+            pairs += float(count)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * float(count)
+        if not pairs:
+            raise DataError("validate split", received="no pair", accepted="at least one pair")
+        return {f"validation_{name}_loss": value / pairs for name, value in sums.items()}

@@ -1,0 +1,238 @@
+"""Charts as SVG inside `data:` addresses, each drawn for a light and for a dark page."""
+
+import base64
+import dataclasses
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Theme:
+    """Colours of one look. Line and accent are of Okabe and Ito's colour-blind safe set.
+
+    Attributes:
+      ink: text and axes.
+      faint: grid, the raw line under the smoothed one.
+      band: every other stage's background.
+      line: the main line.
+      accent: the second line.
+    """
+
+    ink: str
+    faint: str
+    band: str
+    line: str
+    accent: str
+
+
+LIGHT = Theme(ink="#3d4450", faint="#d5d9e0", band="#eef1f6", line="#0072b2", accent="#d55e00")
+DARK = Theme(ink="#b9c1cf", faint="#3a4150", band="#222835", line="#56b4e9", accent="#e69f00")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chart:
+    """One chart as the page shows it.
+
+    Attributes:
+      title: its heading.
+      light: `data:` address for a light page.
+      dark: the same for a dark page.
+      alt: what it shows, in words.
+    """
+
+    title: str
+    light: str
+    dark: str
+    alt: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stretch of steps trained in one stage.
+
+    Attributes:
+      name: of the stage.
+      first: its first logged step.
+      last: its last logged step.
+    """
+
+    name: str
+    first: float
+    last: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """Numbers over steps; a step without one is left out.
+
+    Attributes:
+      steps: float[N], increasing, N >= 1.
+      values: float[N], finite.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def line_chart(
+    title: str,
+    train: Series,
+    *,
+    held_out: Series | None,
+    stages: Sequence[Stage],
+    logarithmic: bool,
+) -> Chart:
+    """A line over all steps, the stages shaded behind it.
+
+    Args:
+      title: the heading.
+      train: logged while training; drawn faint, and smoothed in full colour, if dense.
+      held_out: of the validation split, drawn as marked points; None if there is none.
+      stages: in order; also steps of stages without this number are on the axis.
+      logarithmic: whether to take the logarithm of the value axis.
+
+    Returns:
+      The chart.
+    """
+
+    def draw(axes: Axes, theme: Theme):
+        _shade(axes, stages, theme)
+        _draw_train(axes, train, stages, theme)
+        if held_out is not None:
+            axes.plot(
+                held_out.steps, held_out.values, "o--", color=theme.accent, markersize=3.5, lw=1.0
+            )
+        if logarithmic:
+            axes.set_yscale("log")
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
+            # Beside the axis: the stages' names stand above it.
+            axes.yaxis.get_offset_text().set(color=theme.ink, fontsize=7, x=-0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlabel("step", color=theme.ink, fontsize=8)
+
+    values = train.values
+    alt = (
+        f"{title} over steps {train.steps[0]:g} to {train.steps[-1]:g}: first {values[0]:.4g}, "
+        f"last {values[-1]:.4g}, lowest {values.min():.4g}, highest {values.max():.4g}."
+    )
+    return _chart(title, alt, draw)
+
+
+def usage_chart(title: str, counts: np.ndarray) -> Chart:
+    """Share of each prototype's choices, most used first, and the even share as a line.
+
+    Args:
+      title: the heading.
+      counts: float[K], >= 0.
+
+    Returns:
+      The chart.
+    """
+    share = np.sort(np.asarray(counts, np.float64))[::-1]
+    share = 100.0 * share / max(share.sum(), 1e-12)
+    even = 100.0 / share.size
+
+    def draw(axes: Axes, theme: Theme):
+        rank = np.arange(share.size + 1) + 0.5
+        axes.stairs(share, rank, fill=True, color=theme.line, lw=0)
+        axes.axhline(even, color=theme.accent, lw=1.2, ls="--")
+        axes.set_xlim(0.5, share.size + 0.5)
+        axes.set_ylim(bottom=0.0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("prototypes, most used first", color=theme.ink, fontsize=8)
+        axes.set_ylabel("% of sentences", color=theme.ink, fontsize=8)
+
+    alt = (
+        f"{title}: the most used prototype has {share[0]:.1f} % of the sentences, "
+        f"{int((share > 0).sum())} of {share.size} are used; even use would be {even:.2f} %."
+    )
+    return _chart(title, alt, draw, width=7.2)
+
+
+def _shade(axes, stages, theme):
+    for number, stage in enumerate(stages):
+        if number % 2 == 0:
+            axes.axvspan(stage.first, stage.last, color=theme.band, lw=0, zorder=0)
+        axes.text(
+            (stage.first + stage.last) / 2,
+            1.02,
+            stage.name,
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            color=theme.ink,
+            alpha=0.85,
+        )
+    if stages:
+        axes.set_xlim(stages[0].first, max(stages[-1].last, stages[0].first + 1))
+
+
+def _draw_train(axes, train, stages, theme):
+    """A stage at a time: no line joins what different stages logged."""
+    spans = [(stage.first, stage.last) for stage in stages] or [(-np.inf, np.inf)]
+    for number, (first, last) in enumerate(spans):
+        after = train.steps >= first if number == 0 else train.steps > spans[number - 1][1]
+        inside = after & (train.steps <= last)
+        steps, values = _thin(train.steps[inside], train.values[inside])
+        if steps.size > 30:
+            axes.plot(steps, values, color=theme.line, lw=0.7, alpha=0.3)
+            axes.plot(steps, _smooth(values), color=theme.line, lw=1.6)
+        else:
+            marker = "o" if steps.size == 1 else None
+            axes.plot(steps, values, color=theme.line, lw=1.6, marker=marker, markersize=3)
+
+
+def _thin(steps, values, most=600):
+    """Means over neighbours, so that a long run stays a small picture."""
+    if steps.size <= most:
+        return steps, values
+    parts = np.array_split(np.arange(steps.size), most)
+    return (np.array([x[part].mean() for part in parts]) for x in (steps, values))
+
+
+def _smooth(values):
+    """Mean over a centred window of a twentieth of the line."""
+    half = max(1, values.size // 40)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    place = np.arange(values.size)
+    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, values.size)
+    return (sums[high] - sums[low]) / (high - low)
+
+
+def _chart(title, alt, draw: Callable[[Axes, Theme], None], *, width=4.4) -> Chart:
+    light, dark = (_svg(draw, theme, width) for theme in (LIGHT, DARK))
+    return Chart(title=title, light=light, dark=dark, alt=alt)
+
+
+def _svg(draw, theme, width) -> str:
+    # A fixed salt keeps the ids, and so the file, the same from run to run.
+    with matplotlib.rc_context({"svg.hashsalt": "prior_jax", "svg.fonttype": "path"}):
+        figure = Figure(figsize=(width, 2.3), layout="constrained")
+        canvas = FigureCanvasSVG(figure)
+        figure.patch.set_alpha(0.0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0.0)
+        axes.grid(axis="y", color=theme.faint, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(theme.faint)
+        axes.tick_params(which="both", colors=theme.ink, labelsize=8, length=0)
+        draw(axes, theme)
+        file = io.BytesIO()
+        canvas.print_svg(file, metadata={"Date": None, "Creator": None})
+    # The document type and the metadata only name addresses that nobody needs.
+    text = re.sub(
+        r"<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", file.getvalue().decode(), flags=re.S
+    )
+    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode("ascii")

@@ -1,0 +1,97 @@
+"""One self-contained HTML page of a run: no script, no font, no address outside itself."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import jinja2
+
+from prior_jax.evaluate import results
+from prior_jax.report import charts, curves, images, sheets, tables
+from prior_jax.report.examples import (
+    AttentionExample,
+    BankUsage,
+    ReconstructionExample,
+    RetrievalExample,
+    RunInfo,
+)
+from prior_jax.report.template import TEMPLATE
+
+_TRAIN = "python -m launch.train --config=CONFIG --workdir=WORKDIR"
+_EVALUATE = "python -m launch.evaluate --workdir=WORKDIR --task=configs/eval/{}.py"
+
+# The command that makes a section's input, for the sentence that stands in its place.
+_COMMANDS = {
+    "curves": _TRAIN,
+    "evaluation": _EVALUATE.format("zero_shot"),
+    "attention": _EVALUATE.format("zero_shot"),
+    "retrieval": _EVALUATE.format("retrieval"),
+    "reconstruction": _EVALUATE.format("zero_shot"),
+    "bank": _EVALUATE.format("zero_shot"),
+}
+
+
+def write_report(
+    workdir: os.PathLike[str] | str,
+    *,
+    run: RunInfo,
+    attention: Sequence[AttentionExample] = (),
+    retrieval: Sequence[RetrievalExample] = (),
+    reconstructions: Sequence[ReconstructionExample] = (),
+    bank: BankUsage | None = None,
+) -> pathlib.Path:
+    """Draws `workdir/report/index.html` from the run's files and the given examples.
+
+    What is missing (no metrics.jsonl, no eval/*.json, no examples) leaves its section out; a
+    sentence in its place names the command that makes it.
+
+    Args:
+      workdir: of the run; `metrics.jsonl` and `eval/*.json` are read from it.
+      run: name, settings, versions and counts.
+      attention: sentences over images.
+      retrieval: reports that images brought.
+      reconstructions: images and what the decoder drew.
+      bank: use of the prototypes; None for objectives without a bank.
+
+    Returns:
+      The page's path; an older page is replaced in one move.
+
+    Raises:
+      DataError: if a results file is damaged; names it.
+    """
+    workdir = pathlib.Path(workdir)
+    log = curves.read_log(workdir / "metrics.jsonl")
+    tasks = [tables.task_of(content) for content in results.read_results(workdir)]
+    text = (
+        _environment()
+        .from_string(TEMPLATE)
+        .render(
+            run=run,
+            settings=tables.flatten(run.settings),
+            count_names=list(dict.fromkeys(name for c in run.dataset.values() for name in c)),
+            log=log,
+            curves=curves.draw(log) if log.records else None,
+            tasks=tasks,
+            headlines=tables.headlines(tasks),
+            attention=[sheets.attention_row(example) for example in attention],
+            retrieval=[sheets.retrieval_sheet(example) for example in retrieval],
+            reconstructions=[sheets.reconstruction_row(example) for example in reconstructions],
+            bank=None if bank is None else sheets.bank_sheet(bank),
+            commands=_COMMANDS,
+            legend=images.legend(),
+            light=charts.LIGHT,
+            dark=charts.DARK,
+        )
+    )
+    path = workdir / "report" / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )

@@ -1,0 +1,115 @@
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from prior_jax.report import charts, curves
+
+
+def write(path, records, tail=""):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records) + tail)
+    return path
+
+
+def record(step, stage="stage1", **numbers):
+    return {"step": step, "stage": stage, "lr": 1e-4, **numbers}
+
+
+def titles(of):
+    return [chart.title for chart in of]
+
+
+def test_every_number_has_a_chart_with_the_total_first(tmp_path):
+    path = write(
+        tmp_path / "metrics.jsonl",
+        [
+            record(
+                s, local_image_loss=1.0, total_loss=2.0, gradient_norm=3.0, input_wait=0.1, odd=s
+            )
+            for s in range(5)
+        ],
+    )
+    drawn = curves.draw(curves.read_log(path))
+    assert titles(drawn.losses) == ["Total loss", "Local image loss"]
+    assert titles(drawn.others) == [
+        "Learning rate",
+        "Gradient norm",
+        "Share of time waiting for input",
+        "Odd",
+    ]
+
+
+def test_a_file_that_a_kill_cut_off_is_read_as_far_as_it_goes(tmp_path):
+    path = write(tmp_path / "metrics.jsonl", [record(1), record(2)], tail='{"step": 3, "sta')
+    log = curves.read_log(path)
+    assert [r["step"] for r in log.records] == [1, 2]
+    assert log.unreadable == 1
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '{"loss": 1}', '{"step": "x"}', '{"step": null}', "{"])
+def test_a_line_that_is_no_record_is_counted(tmp_path, line):
+    log = curves.read_log(write(tmp_path / "m", [record(1)], tail=line + "\n"))
+    assert len(log.records) == 1 and log.unreadable == 1
+
+
+def test_no_file_and_an_empty_file_are_an_empty_log(tmp_path):
+    (tmp_path / "empty").write_text("")
+    for name in ("absent", "empty"):
+        assert curves.read_log(tmp_path / name) == curves.Log(records=[], unreadable=0) or (
+            not curves.read_log(tmp_path / name).records
+        )
+
+
+def test_null_and_nan_are_left_out(tmp_path):
+    records = [record(1, a=None), record(2, a=5.0), record(3), record(4, a=7), record(5, a="x")]
+    path = write(tmp_path / "m", records, tail='{"step": 6, "stage": "stage1", "a": NaN}\n')
+    series = curves.series_of(curves.read_log(path).records, "a")
+    np.testing.assert_array_equal(series.steps, [2, 4])
+    np.testing.assert_array_equal(series.values, [5, 7])
+    assert curves.series_of([record(1, a=None)], "a") is None
+
+
+def test_a_number_that_is_never_finite_has_no_chart():
+    drawn = curves.draw(curves.Log(records=[record(1, bad_loss=None, good_loss=1.0)], unreadable=0))
+    assert titles(drawn.losses) == ["Good loss"]
+
+
+def test_stages_touch_and_keep_their_order():
+    names = ["stage1"] * 3 + ["stage2"] * 2 + ["stage3"]
+    records = [record(10 * i, stage) for i, stage in enumerate(names)]
+    found = [(s.name, s.first, s.last) for s in curves.stages_of(records)]
+    assert found == [("stage1", 0, 20), ("stage2", 20, 40), ("stage3", 40, 50)]
+
+
+def test_held_out_numbers_share_the_chart_of_the_training_ones():
+    records = [record(s, total_loss=1.0, validate_total_loss=2.0) for s in range(3)]
+    drawn = curves.draw(curves.Log(records=records, unreadable=0))
+    assert titles(drawn.losses) == ["Total loss"]
+
+
+def test_a_chart_says_in_words_what_it_shows_and_is_the_same_each_time():
+    series = charts.Series(steps=np.arange(1.0, 4.0), values=np.array([3.0, 1.0, 2.0]))
+    stages = [charts.Stage(name="stage1", first=1, last=3)]
+    first, second = (
+        charts.line_chart("Loss", series, held_out=None, stages=stages, logarithmic=False)
+        for _ in range(2)
+    )
+    assert first == second
+    assert "first 3, last 2, lowest 1, highest 3" in first.alt
+    svg = base64.b64decode(first.light.split(",")[1]).decode()
+    assert svg.startswith("<?xml") and "DOCTYPE" not in svg and "<metadata" not in svg
+
+
+def test_ten_thousand_steps_stay_a_small_picture():
+    steps = np.arange(10000.0)
+    series = charts.Series(steps=steps, values=np.random.default_rng(0).random(10000))
+    chart = charts.line_chart("Loss", series, held_out=None, stages=[], logarithmic=False)
+    assert len(chart.light) < 150_000
+
+
+def test_smoothing_keeps_a_constant_and_a_slope():
+    constant = charts._smooth(np.full(200, 3.0))
+    np.testing.assert_allclose(constant, 3.0)
+    slope = charts._smooth(np.arange(200.0))
+    np.testing.assert_allclose(slope[20:-20], np.arange(200.0)[20:-20])

@@ -1,0 +1,291 @@
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+from prior_jax.errors import DataError
+from prior_jax.evaluate import results
+from prior_jax.evaluate.bootstrap import Interval
+from prior_jax.report import page, sheets, tables
+from prior_jax.report.examples import (
+    AttentionExample,
+    BankUsage,
+    Prototype,
+    ReconstructionExample,
+    RetrievalExample,
+    RetrievedReport,
+    RunInfo,
+)
+
+EVIL = "<script>alert('x')</script> & \"quoted\" </style>"
+RUN = RunInfo(
+    name="phantom",
+    settings={"model": {"embed_dim": 8, "depths": (1, 2)}, "nothing": None},
+    versions={"jax": "0.10.2"},
+    dataset={"train": {"studies": 1200, "images": 1300}, "test": {"studies": 100}},
+)
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects addresses, texts and pictures without words; checks that tags close."""
+
+    VOID = frozenset(("meta", "img", "br", "source"))
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.unnamed, self.texts, self.open, self.tags = [], [], [], [], set()
+        self.ids = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        attributes = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.addresses += [attributes[n] for n in ("src", "href", "srcset") if n in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag == "img" and not attributes.get("alt"):
+            self.unnamed.append(attributes)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def image(size=16):
+    return np.random.default_rng(0).random((size, size)).astype(np.float32)
+
+
+def examples(text="There is a small effusion."):
+    return {
+        "attention": [
+            AttentionExample(
+                title=text,
+                image=image(),
+                attention=np.eye(2, 4),
+                grid=(2, 2),
+                sentences=(text, "No edema."),
+            )
+        ],
+        "retrieval": [
+            RetrievalExample(
+                title=text,
+                image=image(),
+                report=text,
+                classes=(text,),
+                retrieved=(
+                    RetrievedReport(text=text, score=0.9, match="pair"),
+                    RetrievedReport(text="Other.", score=0.1, match="none"),
+                ),
+            )
+        ],
+        "reconstructions": [
+            ReconstructionExample(title=text, image=image(), shown=None, reconstruction=image())
+        ],
+        "bank": BankUsage(
+            counts=np.array([4.0, 0.0, 4.0]), prototypes=(Prototype(index=2, sentences=(text,)),)
+        ),
+    }
+
+
+def write_run(workdir):
+    """A workdir with a metrics file and a results file, one metric of which is null."""
+    lines = [
+        {"step": s, "stage": f"stage{1 + s // 4}", "lr": 1e-4, "total_loss": 1.0 / s}
+        for s in range(1, 9)
+    ]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    trained = results.TaskResult(
+        metrics={
+            "macro_auroc": Interval(value=0.91, low=0.85, high=0.95),
+            "auroc_edema": Interval(value=np.nan, low=np.nan, high=np.nan),
+        },
+        settings={
+            "records": 12,
+            "chance": {"macro_auroc": 0.5},
+            "undefined": {"auroc_edema": f"no positive of {EVIL} is counted"},
+        },
+    )
+    untrained = results.TaskResult(
+        metrics={"macro_auroc": Interval(value=0.52, low=0.4, high=0.6)}, settings={}
+    )
+    results.write_results(
+        workdir, task="zero_shot", trained=trained, untrained=untrained, settings={}
+    )
+
+
+def test_the_whole_page_is_well_formed_and_carries_everything_in_itself(tmp_path):
+    write_run(tmp_path)
+    text = page.write_report(tmp_path, run=RUN, **examples()).read_text()
+    reader = Reader(text)
+    assert all(a.startswith(("data:image/", "#")) for a in reader.addresses)
+    assert sum(a.startswith("data:image/") for a in reader.addresses) >= 8
+    assert not re.search(r"https?:|url\(|@import", text)
+    assert not reader.tags & {"script", "link", "iframe", "object", "embed"}
+    assert reader.unnamed == []
+    assert {a[1:] for a in reader.addresses if a.startswith("#")} <= set(reader.ids)
+    assert "prefers-color-scheme" in text and 'name="viewport"' in text
+
+
+def test_the_figures_stand_beside_the_untrained_ones(tmp_path):
+    write_run(tmp_path)
+    shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
+    assert "Macro AUROC 0.910 [0.850, 0.950] 0.520 [0.400, 0.600] 0.500" in shown
+    assert "no positive of" in shown
+    assert "train 1,200 1,300 test 100 –" in shown
+    assert "model.embed_dim 8" in shown and "model.depths 1, 2" in shown and "jax 0.10.2" in shown
+
+
+def test_text_from_reports_settings_and_results_is_escaped(tmp_path):
+    write_run(tmp_path)
+    run = RunInfo(
+        name=EVIL, settings={EVIL: EVIL}, versions={EVIL: EVIL}, dataset={EVIL: {EVIL: 1}}
+    )
+    reader = Reader(page.write_report(tmp_path, run=run, **examples(EVIL)).read_text())
+    assert "script" not in reader.tags
+    assert reader.text.count(EVIL) >= 8
+
+
+def test_an_empty_workdir_names_the_command_of_every_section(tmp_path):
+    path = page.write_report(tmp_path, run=RUN)
+    assert path == tmp_path / "report" / "index.html"
+    shown = Reader(path.read_text()).text
+    assert shown.count("python -m launch.train --config=CONFIG --workdir=WORKDIR") == 1
+    assert shown.count("python -m launch.evaluate --workdir=WORKDIR") == 5
+    assert "configs/eval/retrieval.py" in shown
+
+
+def test_sections_with_input_name_no_command(tmp_path):
+    write_run(tmp_path)
+    shown = Reader(page.write_report(tmp_path, run=RUN, **examples()).read_text()).text
+    assert "python -m" not in shown
+
+
+def test_a_second_report_replaces_the_first(tmp_path):
+    page.write_report(tmp_path, run=RUN)
+    write_run(tmp_path)
+    page.write_report(tmp_path, run=RUN)
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+    assert "0.910" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_a_damaged_results_file_is_named(tmp_path):
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "zero_shot.json").write_text("{")
+    with pytest.raises(DataError, match=r"zero_shot\.json"):
+        page.write_report(tmp_path, run=RUN)
+
+
+def test_arrays_with_nan_or_of_one_value_are_drawn(tmp_path):
+    blank = np.zeros((8, 8), np.float32)
+    damaged = blank.copy()
+    damaged[2, 3] = np.nan
+    attention = AttentionExample(
+        title="a", image=damaged, attention=np.zeros((1, 4)), grid=(2, 2), sentences=("No edema.",)
+    )
+    reconstruction = ReconstructionExample(
+        title="b", image=blank, shown=damaged, reconstruction=damaged
+    )
+    bank = BankUsage(counts=np.zeros(3), prototypes=())
+    page.write_report(
+        tmp_path, run=RUN, attention=[attention], reconstructions=[reconstruction], bank=bank
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: AttentionExample(
+                title="a", image=image(), attention=np.zeros((1, 5)), grid=(2, 2), sentences=("x",)
+            ),
+            r"AttentionExample\.attention.*\(1, 4\)",
+        ),
+        (
+            lambda: ReconstructionExample(
+                title="a", image=image(), shown=None, reconstruction=image(8)
+            ),
+            r"ReconstructionExample\.reconstruction",
+        ),
+        (
+            lambda: RetrievalExample(
+                title="a", image=image()[..., None], report="", classes=(), retrieved=()
+            ),
+            r"RetrievalExample\.image",
+        ),
+        (
+            lambda: BankUsage(counts=np.ones(2), prototypes=(Prototype(index=2, sentences=()),)),
+            r"BankUsage\.prototypes",
+        ),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_shared_words_are_marked_and_the_text_is_kept():
+    text = "There is a Small left effusion, no edema."
+    pieces = sheets.shared_words(text, "small LEFT nodule. There is no mass.")
+    assert "".join(piece for piece, _ in pieces) == text
+    assert [piece for piece, shared in pieces if shared] == ["Small left"]
+
+
+def test_the_strongest_patch_is_named_by_row_and_column():
+    attention = np.zeros((1, 6))
+    attention[0, 4] = 1.0
+    example = AttentionExample(
+        title="a", image=image(), attention=attention, grid=(2, 3), sentences=("x",)
+    )
+    assert "row 2 of 2, column 2 of 3" in sheets.attention_row(example).pictures[1].alt
+
+
+def test_even_use_has_the_perplexity_of_all_prototypes():
+    summary = sheets.bank_sheet(BankUsage(counts=np.ones(16), prototypes=())).summary
+    assert "16 of 16" in summary and "perplexity of the choice is 16.0" in summary
+    one = sheets.bank_sheet(BankUsage(counts=np.eye(1, 16)[0], prototypes=())).summary
+    assert "1 of 16" in one and "perplexity of the choice is 1.0" in one
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("macro_f1", "Macro F1"),
+        ("precision_at_5", "Precision at 5"),
+        ("report_to_image_recall_at_10", "Recall at 10"),
+        ("auroc_pleural_effusion", "Pleural effusion"),
+        ("kappa", "Cohen's kappa"),
+        ("zero_shot", "Zero shot"),
+    ],
+)
+def test_names_become_words(name, words):
+    assert tables.words(name) == words
+
+
+def test_places_on_the_axis_are_in_range_and_make_room_for_a_negative_kappa():
+    content = {
+        "task": "t",
+        "metrics": {"kappa": {"value": -0.04, "low": -0.14, "high": 0.1}},
+        "untrained": {"kappa": {"value": 0.0, "low": None, "high": None}},
+        "settings": {},
+    }
+    table = tables.task_of(content).tables[0]
+    assert table.axis == ("-0.2", "1.0")
+    mark = table.rows[0].trained
+    assert 0 <= mark.low < mark.value < mark.high <= 100
+    assert table.rows[0].untrained.low is None
+    assert table.rows[0].untrained.value == pytest.approx(100 * 0.2 / 1.2, abs=0.01)
