@@ -124,7 +124,9 @@ def apply_updates(
     Returns:
       The new parameters and the new state.
     """
-    updates, state = transformation.update(dict(gradients), state, dict(parameters))
+    # optax mixes Python floats with integer counts, which strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = transformation.update(dict(gradients), state, dict(parameters))
     new = {path: value - learning_rate * updates[path] for path, value in parameters.items()}
     return new, state
 

@@ -1,5 +1,6 @@
 """What each stage of a run trains, how its state lies, and its compiled step."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -134,4 +135,4 @@ class Program:
 
     def begin(self, state: TrainState, stage: Stage) -> TrainState:
         """The state with the fresh optimizer that every stage starts with (quirk 14)."""
-        return state.replace(optimizer=self._fresh(stage)(state.params))
+        return dataclasses.replace(state, optimizer=self._fresh(stage)(state.params))

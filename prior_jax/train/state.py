@@ -18,7 +18,7 @@ from prior_jax.sharding.mesh import replicated
 from prior_jax.sharding.rules import Rule, optimizer_shardings, shardings_for
 
 Arrays = dict[str, jax.Array]
-Path = tuple[str | int, ...]
+Path = tuple[Any, ...]
 
 
 @flax.struct.dataclass
@@ -85,7 +85,7 @@ def _flatten(state: Any) -> Arrays:
     return {_name(path): value for path, value in nnx.to_flat_state(nnx.as_pure(state))}
 
 
-def _name(path: Sequence[str | int]) -> str:
+def _name(path: Sequence[Any]) -> str:
     return "/".join(str(part) for part in path)
 
 
@@ -239,7 +239,7 @@ def initial_state(
                 accepted=f"shape {part[name].shape}" if name in part else "a name of the model",
             )
         part[name] = _place(value, like=part[name])
-    return state.replace(params=params, rest=rest)
+    return dataclasses.replace(state, params=params, rest=rest)
 
 
 def _place(value: np.ndarray, *, like: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """One optimizer step, compiled once for each stage and each shape of batch."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -141,7 +142,8 @@ def make_train_step(
             pairs=jnp.sum(batch.weight),
             finite=jnp.isfinite(total) & jnp.isfinite(norm),
         )
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             step=state.step + 1,
             params={**frozen, **active},
             rest=rest,

@@ -1,0 +1,312 @@
+"""Checkpoints: what is kept, what is restored, and what is refused."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import logging
+
+from prior_jax.errors import CheckpointError, ConfigError
+from prior_jax.train import checkpoint as checkpoint_lib
+from prior_jax.train.checkpoint import Checkpoints, best_step, list_steps, restore_model
+from prior_jax.train.checksum import checksums
+from prior_jax.train.program import Program
+from tests.train import toy
+
+
+def program_of(*, devices=1, width=toy.WIDTH):
+    return Program(
+        objective=toy.ToyObjective(width=width),
+        stages=toy.STAGES,
+        optimizer=toy.OPTIMIZER,
+        mesh=toy.mesh_of(devices),
+        rules=toy.RULES,
+        data_axes=("data",),
+    )
+
+
+@pytest.fixture(scope="module")
+def program():
+    return program_of()
+
+
+@pytest.fixture(scope="module")
+def state(program):
+    return program.initial(seed=1, values=None)
+
+
+def at(state, step):
+    return toy.replace(state, step=jnp.int32(step))
+
+
+def save(directory, state, *steps, config=toy.CHECKPOINT, scores=None):
+    checkpoints = Checkpoints(directory, config)
+    for step in steps:
+        score = None if scores is None else scores[step]
+        checkpoints.save(at(state, step), host={"step": step, "note": "é"}, score=score)
+    checkpoints.wait()
+    return checkpoints
+
+
+def restore(directory, program, config=toy.CHECKPOINT):
+    checkpoints = Checkpoints(directory, config)
+    return checkpoints.restore_newest(program.abstract_after, check=lambda host: None)
+
+
+def same(one, two):
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        assert a.dtype == b.dtype
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def data_files(path):
+    """The files that hold array bytes, largest first."""
+    found = [file for file in pathlib.Path(path, "model").rglob("d/*") if file.is_file()]
+    return sorted(found, key=lambda file: -file.stat().st_size)
+
+
+def test_everything_comes_back_bit_for_bit(tmp_path, program, state):
+    save(tmp_path, state, 3)
+    restored, host = restore(tmp_path, program)
+    same(restored, at(state, 3))
+    assert host == {"step": 3, "note": "é"}
+
+
+def test_an_empty_folder_restores_nothing(tmp_path, program):
+    assert restore(tmp_path, program) is None
+
+
+def test_a_donated_state_is_saved_as_it_was(tmp_path, program, state):
+    """The save goes on in the background while the next step overwrites the arrays."""
+    # Large enough that the save cannot be over before the arrays are overwritten.
+    params = {"big": jnp.arange(1 << 22, dtype=jnp.float32)}
+    mine = toy.replace(at(state, 1), params={**state.params, **params})
+    want = np.asarray(params["big"]).copy()
+    checkpoints = Checkpoints(tmp_path, toy.CHECKPOINT)
+    checkpoints.save(mine, host={}, score=None)
+    overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
+    overwrite(mine.params["big"]).block_until_ready()
+    checkpoints.wait()
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), program.abstract(
+        toy.STAGES[0]))
+    del abstract
+    shapes = {
+        name: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=state.step.sharding)
+        for name, v in {**state.params, "big": want}.items()
+    }
+    rest = program.abstract(toy.STAGES[0]).rest
+    params, _, _ = restore_model(tmp_path, params=shapes, rest=rest, step=None)
+    np.testing.assert_array_equal(params["big"], want)
+
+
+def test_the_last_and_the_best_are_kept(tmp_path, state):
+    config = toy.replace(toy.CHECKPOINT, keep_last=2, keep_best=1, best_metric="auroc")
+    scores = {1: 0.3, 2: 0.1, 3: float("nan"), 4: 0.2, 5: 0.5}
+    safe = {step: None if np.isnan(score) else score for step, score in scores.items()}
+    save(tmp_path, state, 1, 2, 3, 4, 5, config=config, scores=safe)
+    assert list_steps(tmp_path) == [2, 4, 5]
+    assert best_step(tmp_path, best_is="lowest") == 2
+    assert best_step(tmp_path, best_is="highest") == 5
+    assert Checkpoints(tmp_path, config).best_score() == 0.1
+
+
+def test_a_flipped_byte_is_found_and_the_one_before_is_used(tmp_path, program, state, caplog):
+    rng = np.random.default_rng(0)
+    for trial in range(6):
+        folder = tmp_path / str(trial)
+        save(folder, state, 1, 2)
+        file = data_files(folder / "2")[0]
+        raw = bytearray(file.read_bytes())
+        raw[rng.integers(len(raw))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(raw)
+        with caplog.at_level("ERROR"):
+            restored, host = restore(folder, program)
+        same(restored, at(state, host["step"]))
+        if host["step"] == 1:
+            assert f"{folder / '2'} is damaged" in caplog.text
+            assert (folder / "2.damaged").exists()
+        caplog.clear()
+
+
+def test_changed_parameters_never_load_silently(tmp_path, program, state, monkeypatch):
+    """Whatever the storage lets through, the checksum does not."""
+    save(tmp_path, state, 1, 2)
+    real = checkpoint_lib.ocp.load_checkpointables
+
+    def flipping(path, wanted):
+        parts = real(path, wanted)
+        if pathlib.Path(path).name == "2" and "model" in parts:
+            params = parts["model"]["params"]
+            bits = jax.lax.bitcast_convert_type(params["bank"], jnp.uint32)
+            bits = bits.at[3, 5].set(bits[3, 5] ^ jnp.uint32(1))
+            params["bank"] = jax.lax.bitcast_convert_type(bits, jnp.float32)
+        return parts
+
+    monkeypatch.setattr(checkpoint_lib.ocp, "load_checkpointables", flipping)
+    _, host = restore(tmp_path, program)
+    assert host["step"] == 1
+    assert (tmp_path / "2.damaged").exists()
+
+
+@pytest.mark.parametrize("how", ["truncated", "emptied", "no host", "no model", "no metadata"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path, program, state, caplog, how
+):
+    save(tmp_path, state, 1, 2)
+    newest = tmp_path / "2"
+    if how == "truncated":
+        file = data_files(newest)[0]
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif how == "emptied":
+        for file in newest.rglob("*"):
+            if file.is_file():
+                file.write_bytes(b"")
+    else:
+        import shutil
+
+        name = {"no host": "host", "no model": "model"}.get(how)
+        if name:
+            shutil.rmtree(newest / name)
+        else:
+            (newest / "model" / "_METADATA").unlink()
+    with caplog.at_level("ERROR"):
+        restored, host = restore(tmp_path, program)
+    assert host["step"] == 1
+    same(restored, at(state, 1))
+    assert f"{newest} is damaged" in caplog.text
+
+
+def test_only_damaged_checkpoints_are_an_error_not_a_new_start(tmp_path, program, state):
+    save(tmp_path, state, 1)
+    for file in (tmp_path / "1").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged checkpoints at steps \\[1\\]"):
+        restore(tmp_path, program)
+
+
+def test_leftovers_of_a_kill_are_removed(tmp_path, program, state):
+    save(tmp_path, state, 1)
+    for name in ("2.orbax-checkpoint-tmp", "0.deleting"):
+        (tmp_path / name / "model").mkdir(parents=True)
+    restored, _ = restore(tmp_path, program)
+    same(restored, at(state, 1))
+    assert [p.name for p in tmp_path.iterdir()] == ["1"]
+
+
+def test_another_model_is_refused_by_name_and_shape(tmp_path, state):
+    save(tmp_path, state, 1)
+    with pytest.raises(CheckpointError) as error:
+        restore(tmp_path, program_of(width=4))
+    message = str(error.value)
+    assert "params:bank float32[16, 8]" in message
+    assert "params:bank float32[16, 4]" in message
+    assert "\n" not in message
+    assert list_steps(tmp_path) == [1]
+
+
+def test_evaluation_restores_the_model_alone(tmp_path, program, state):
+    save(tmp_path, state, 1, 2)
+    shapes = program.abstract(toy.STAGES[0])
+    # The optimizer's part may even be gone.
+    import shutil
+
+    shutil.rmtree(tmp_path / "2" / "optimizer")
+    params, rest, step = restore_model(tmp_path, params=shapes.params, rest=shapes.rest, step=None)
+    assert step == 2
+    same((params, rest), (state.params, state.rest))
+    assert restore_model(tmp_path, params=shapes.params, rest=shapes.rest, step=1)[2] == 1
+    with pytest.raises(CheckpointError, match="step 7.*\\[1, 2\\]"):
+        restore_model(tmp_path, params=shapes.params, rest=shapes.rest, step=7)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        restore_model(tmp_path / "none", params=shapes.params, rest=shapes.rest, step=None)
+
+
+@pytest.mark.multidevice
+def test_a_state_moves_between_one_and_eight_devices(tmp_path, program, state):
+    many = program_of(devices=8)
+    save(tmp_path / "a", state, 1)
+    spread, _ = restore(tmp_path / "a", many)
+    assert spread.params["bank"].addressable_shards[0].data.shape == (2, 8)
+    same(spread, at(state, 1))
+    save(tmp_path / "b", spread, 1)
+    back, _ = restore(tmp_path / "b", program)
+    same(back, at(state, 1))
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path, state, monkeypatch):
+    def full(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: [OS error: No space left on device]\nmore")
+
+    monkeypatch.setattr(checkpoint_lib.ocp, "save_checkpointables_async", full)
+    with pytest.raises(CheckpointError, match="no space left on device") as error:
+        save(tmp_path, state, 1)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_in_the_background_is_one_clear_line(tmp_path, state, monkeypatch):
+    class Failing:
+        def result(self):
+            try:
+                raise OSError(28, "No space left on device")
+            except OSError as error:
+                raise RuntimeError("background save failed") from error
+
+    monkeypatch.setattr(
+        checkpoint_lib.ocp, "save_checkpointables_async", lambda *a, **k: Failing()
+    )
+    with pytest.raises(CheckpointError, match="no space left on device"):
+        save(tmp_path, state, 1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"every_steps": 0}, {"keep_last": 0}, {"keep_best": -1}, {"best_is": "good"}]
+)
+def test_bad_settings_are_refused_by_name(changes):
+    with pytest.raises(ConfigError, match=rf"config\.checkpoint\.{next(iter(changes))}"):
+        toy.replace(toy.CHECKPOINT, **changes)
+
+
+def test_keeping_the_best_needs_a_metric():
+    with pytest.raises(ConfigError, match="best_metric"):
+        toy.replace(toy.CHECKPOINT, keep_best=1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8", "int8", "bool"])
+def test_a_checksum_sees_every_element_and_its_place(dtype):
+    rng = np.random.default_rng(0)
+    array = jnp.asarray(rng.integers(0, 2, (6, 5)), dtype)
+    found = checksums({"a": array})["a"]
+    assert len(found) == 16
+    assert checksums({"a": array})["a"] == found
+    for i in range(6):
+        changed = array.at[i, i % 5].set(jnp.asarray(1, dtype) - array[i, i % 5])
+        assert checksums({"a": changed})["a"] != found
+    rolled = jnp.roll(array, 1, axis=0)
+    assert not np.array_equal(rolled, array)
+    assert checksums({"a": rolled})["a"] != found
+    assert checksums({"a": array.T})["a"] != found
+
+
+def test_a_checksum_tells_zero_from_minus_zero():
+    zero, minus = jnp.zeros(3), -jnp.zeros(3)
+    assert checksums({"a": zero}) != checksums({"a": minus})
+
+
+@pytest.mark.multidevice
+def test_a_checksum_does_not_depend_on_the_sharding():
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    mesh = toy.mesh_of(8)
+    array = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
+    found = set()
+    for spec in (PartitionSpec(), PartitionSpec("data"), PartitionSpec(None, "data")):
+        found.add(checksums({"a": jax.device_put(array, NamedSharding(mesh, spec))})["a"])
+    found.add(checksums({"a": jnp.asarray(array)})["a"])
+    assert len(found) == 1
+
+
+logging.use_absl_handler()

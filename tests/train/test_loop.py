@@ -1,0 +1,264 @@
+"""The loop: resuming, logging, stopping."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from prior_jax.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
+from prior_jax.train.loop import Hooks
+from prior_jax.train.preemption import EXIT_CODE, Preempted
+from tests.train import toy
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, toy.run(workdir)
+
+
+class StopAt(toy.ToyData):
+    """Raises in place of the batch of one step, as if the machine had died there."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def batch(self, step):
+        if step == self.step:
+            raise KeyboardInterrupt
+        return super().batch(step)
+
+
+def test_every_step_is_logged_once_with_every_term(whole):
+    found = toy.lines(whole[0])
+    assert [line["step"] for line in found] == list(range(1, 13))
+    assert [line["stage"] for line in found] == ["first"] * 6 + ["second"] * 6
+    for line in found:
+        names = {"lr", "total_loss", "contrast_loss", "grad_norm", "spread"}
+        assert names | set(toy.TIMINGS) <= line.keys()
+        assert ("bank_loss" in line) == (line["stage"] == "second")
+        assert 0 <= line["input_wait"] <= 1
+        assert line["pairs_per_second"] > 0
+    total = found[-1]["contrast_loss"] + 0.5 * found[-1]["bank_loss"]
+    np.testing.assert_allclose(found[-1]["total_loss"], total, rtol=1e-6)
+
+
+def test_two_runs_are_the_same_bit_for_bit(whole, tmp_path):
+    again = toy.run(tmp_path)
+    assert toy.losses(tmp_path) == toy.losses(whole[0])
+    toy.assert_same_bits(toy.arrays(again), toy.arrays(whole[1]))
+
+
+def test_training_lowers_the_loss(tmp_path):
+    class SameBatch(toy.ToyData):
+        def batch(self, step):
+            return super().batch(1)
+
+    toy.run(tmp_path, data=SameBatch())
+    found = [line["contrast_loss"] for line in toy.lines(tmp_path)]
+    assert found[-1] < 0.98 * found[0]
+
+
+def test_frozen_parameters_are_neither_moved_nor_decayed(tmp_path):
+    seen = []
+    hooks = Hooks(stage_end=lambda snapshot: seen.append(toy.arrays(snapshot)))
+    stages = tuple(toy.stage(name, 3, weight_decay=0.5) for name in ("first", "second"))
+    drawn = {"head/kernel": np.full((8, 8), 0.5, np.float32)}
+    toy.run(tmp_path, stages=stages, hooks=hooks, initial_values=drawn)
+    first, second = seen
+    toy.assert_same_bits({"head/kernel": first["head/kernel"]}, drawn)
+    for name in ("head/kernel", "head/bias", "bank"):
+        assert not np.array_equal(first[name], second[name]), name
+
+
+@pytest.mark.parametrize("step", [1, 5, 6, 7, 11])
+def test_a_run_stopped_anywhere_ends_as_if_never_stopped(whole, tmp_path, step):
+    with pytest.raises(KeyboardInterrupt):
+        toy.run(tmp_path, data=StopAt(step))
+    data = toy.ToyData()
+    final = toy.run(tmp_path, data=data)
+    saved = [0, 4, 6, 8]  # every four steps, and the end of the stage
+    assert data.opened == [(max(s for s in saved if s < step), 0, 1)]
+    assert toy.losses(tmp_path) == toy.losses(whole[0])
+    toy.assert_same_bits(toy.arrays(final), toy.arrays(whole[1]))
+
+
+def test_a_finished_run_returns_its_model_again(whole):
+    before = (whole[0] / "metrics.jsonl").read_bytes()
+    data = toy.ToyData()
+    again = toy.run(whole[0], data=data)
+    assert data.opened == []
+    toy.assert_same_bits(toy.arrays(again), toy.arrays(whole[1]))
+    assert (whole[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_sparse_logging_keeps_stage_ends_and_the_same_losses(whole, tmp_path):
+    log = toy.replace(toy.LOG, every_steps=5)
+    toy.run(tmp_path, options=toy.options(log=log))
+    found = toy.losses(tmp_path)
+    assert [line["step"] for line in found] == [5, 6, 10, 12]
+    every = {line["step"]: line for line in toy.losses(whole[0])}
+    assert found == [every[line["step"]] for line in found]
+
+
+def test_sigterm_saves_and_the_rerun_goes_on(whole, tmp_path):
+    class Terminated(toy.ToyData):
+        def batch(self, step):
+            if step == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().batch(step)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted) as stopped:
+        toy.run(tmp_path, data=Terminated())
+    assert EXIT_CODE == 75
+    assert signal.getsignal(signal.SIGTERM) == before
+    data = toy.ToyData()
+    final = toy.run(tmp_path, data=data)
+    assert data.opened == [(stopped.value.step, 0, 1)]
+    assert toy.losses(tmp_path) == toy.losses(whole[0])
+    toy.assert_same_bits(toy.arrays(final), toy.arrays(whole[1]))
+
+
+@pytest.mark.parametrize("poisoned", [2, 4, 7])
+def test_a_non_finite_loss_stops_with_a_report_and_saves_nothing(tmp_path, poisoned):
+    with pytest.raises(NonFiniteLossError) as stopped:
+        toy.run(tmp_path, objective=toy.ToyObjective(poison_at=poisoned))
+    message = str(stopped.value)
+    assert f"step {poisoned + 1}" in message
+    assert "contrast_loss" in message
+    assert f"study-{poisoned * 16}" in message
+    report = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert report["step"] == poisoned + 1
+    assert report["values"]["contrast_loss"] == "nan"
+    assert report["records"] == [f"study-{poisoned * 16 + i}" for i in range(16)]
+    assert [line["step"] for line in toy.lines(tmp_path)] == list(range(1, poisoned + 1))
+    saved = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+    assert saved == [step for step in (4, 6) if step <= poisoned]
+
+
+def test_lines_after_the_checkpoint_and_a_cut_line_are_written_again(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        toy.run(tmp_path, data=StopAt(10))
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"step": 11, "stage": "sec')
+    toy.run(tmp_path)
+    assert toy.losses(tmp_path) == toy.losses(whole[0])
+
+
+def test_evaluation_joins_the_line_and_the_best_is_kept(tmp_path):
+    scores = {3: 5.0, 6: 1.0, 9: 4.0, 12: 3.0}
+    hooks = Hooks(evaluate=lambda snapshot: {"validation_loss": scores[snapshot.step]})
+    checkpoint = toy.replace(
+        toy.CHECKPOINT, keep_last=1, keep_best=1, best_metric="validation_loss"
+    )
+    log = toy.replace(toy.LOG, every_steps=100)
+    settings = toy.options(evaluate_every=3, checkpoint=checkpoint, log=log)
+    toy.run(tmp_path, options=settings, hooks=hooks)
+    found = {line["step"]: line["validation_loss"] for line in toy.lines(tmp_path)}
+    assert found == scores
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"6", "12"}
+
+
+def test_a_missing_best_metric_is_named(tmp_path):
+    checkpoint = toy.replace(toy.CHECKPOINT, best_metric="auroc")
+    hooks = Hooks(evaluate=lambda snapshot: {"validation_loss": 1.0})
+    with pytest.raises(ConfigError, match="best_metric"):
+        toy.run(
+            tmp_path, options=toy.options(evaluate_every=2, checkpoint=checkpoint), hooks=hooks
+        )
+
+
+def test_data_that_ends_early_is_refused(tmp_path):
+    class Short(toy.ToyData):
+        def train_batches(self, **where):
+            for step, batch in super().train_batches(**where):
+                if step == 3:
+                    return
+                yield step, batch
+
+    with pytest.raises(DataError, match="an end at step 3"):
+        toy.run(tmp_path, data=Short())
+
+
+def test_another_seed_identity_or_past_stage_is_refused_by_name(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        toy.run(tmp_path, data=StopAt(9), options=toy.options(identity={"batch_size": 16}))
+    same = dict(identity={"batch_size": 16})
+    with pytest.raises(CheckpointError, match=r"config\.seed: received 4"):
+        toy.run(tmp_path, options=toy.options(seed=4, **same))
+    with pytest.raises(CheckpointError, match="batch_size: received 32"):
+        toy.run(tmp_path, options=toy.options(identity={"batch_size": 32}))
+    changed = (toy.stage("first", 6, weight_decay=0.3), toy.STAGES[1])
+    with pytest.raises(CheckpointError, match=r"config\.stages\[0\]"):
+        toy.run(tmp_path, stages=changed, options=toy.options(**same))
+    with pytest.raises(CheckpointError, match=r"config\.stages: received .6 steps"):
+        toy.run(tmp_path, stages=toy.STAGES[:1], options=toy.options(**same))
+
+
+def test_a_finished_run_goes_on_with_a_stage_added(whole, tmp_path):
+    toy.run(tmp_path, stages=toy.STAGES[:1])
+    final = toy.run(tmp_path)
+    assert toy.losses(tmp_path) == toy.losses(whole[0])
+    toy.assert_same_bits(toy.arrays(final), toy.arrays(whole[1]))
+
+
+def test_an_unknown_stage_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="third"):
+        toy.run(tmp_path, stages=(toy.stage("third", 2, warmup_steps=0),))
+
+
+def test_initial_values_replace_drawn_ones_and_strange_names_are_refused(tmp_path):
+    seen = []
+    hooks = Hooks(stage_end=lambda snapshot: seen.append(toy.arrays(snapshot)))
+    ones = {"head/kernel": np.ones((8, 8), np.float32)}
+    only = toy.STAGES[:1]
+    toy.run(tmp_path / "a", stages=only, initial_values=ones, hooks=hooks)
+    assert np.all(seen[0]["head/kernel"] == 1)
+    from prior_jax.errors import WeightsError
+
+    with pytest.raises(WeightsError, match="head/kernal"):
+        toy.run(tmp_path / "b", initial_values={"head/kernal": ones["head/kernel"]})
+    with pytest.raises(WeightsError, match="head/bias"):
+        toy.run(tmp_path / "c", initial_values={"head/bias": ones["head/kernel"]})
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
+    from prior_jax.train import metrics
+
+    def full(self, record):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(metrics.MetricsFile, "write", full)
+    with pytest.raises(CheckpointError, match="no space left on device") as error:
+        toy.run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.multidevice
+def test_eight_devices_train_as_one_does(whole, tmp_path):
+    toy.run(tmp_path, devices=8)
+    for one, many in zip(toy.losses(whole[0]), toy.losses(tmp_path), strict=True):
+        for name, value in one.items():
+            if isinstance(value, float):
+                np.testing.assert_allclose(many[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+            else:
+                assert many[name] == value
+
+
+@pytest.mark.multidevice
+def test_a_run_moves_from_eight_devices_to_one_and_back(whole, tmp_path):
+    for devices, stop in ((8, 5), (1, 9)):
+        with pytest.raises(KeyboardInterrupt):
+            toy.run(tmp_path, devices=devices, data=StopAt(stop))
+    final = toy.run(tmp_path, devices=8)
+    assert len(final.params["bank"].sharding.device_set) == 8
+    assert final.params["bank"].addressable_shards[0].data.shape == (2, 8)
+    for name, value in toy.arrays(whole[1]).items():
+        np.testing.assert_allclose(toy.arrays(final)[name], value, rtol=1e-3, atol=1e-4)
+    steps = [line["step"] for line in toy.lines(tmp_path)]
+    assert steps == list(range(1, 13))

@@ -1,0 +1,121 @@
+"""Learning rates, the order of stages, weight decay and clipping."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prior_jax.errors import ConfigError
+from prior_jax.train.optimizer import adam_step_count, apply_updates, decays, make_optimizer
+from prior_jax.train.stages import Schedule, learning_rate
+from tests.train import toy
+
+
+def rates(stage, steps, past_end="hold"):
+    return [float(learning_rate(stage, t, past_end=past_end)) for t in range(steps)]
+
+
+def test_the_rate_rises_from_start_to_peak_twice_and_falls_to_the_end():
+    stage = toy.stage("first", 9, warmup_steps=3, learning_rate_end=2e-3)
+    found = rates(stage, 10)
+    np.testing.assert_allclose(found[:4], [1e-3, 5.5e-3, 1e-2, 1e-2], rtol=1e-6)
+    np.testing.assert_allclose(found[6], 6e-3, rtol=1e-6)
+    np.testing.assert_allclose(found[9], 2e-3, rtol=1e-6)
+    assert all(a > b for a, b in zip(found[3:], found[4:], strict=False))
+
+
+def test_past_the_end_it_holds_or_rises():
+    stage = toy.stage("first", 12, warmup_steps=2, schedule_steps=8)
+    assert rates(stage, 12)[8:] == [0.0] * 4
+    rising = rates(stage, 12, past_end="rise")
+    np.testing.assert_allclose(rising[9:12], rising[7:4:-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("warmup, first", [(0, 1e-2), (1, 1e-3)])
+def test_short_warm_ups(warmup, first):
+    found = rates(toy.stage("first", 5, warmup_steps=warmup), 2)
+    np.testing.assert_allclose(found[0], first, rtol=1e-6)
+    np.testing.assert_allclose(rates(toy.stage("first", 5, warmup_steps=1), 2)[1], 1e-2)
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        ({"steps": 0}, "steps"),
+        ({"warmup_steps": 6}, "warmup_steps"),
+        ({"warmup_steps": -1}, "warmup_steps"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"weight_decay": float("nan")}, "weight_decay"),
+    ],
+)
+def test_bad_stages_are_refused_by_name(changes, field):
+    with pytest.raises(ConfigError, match=rf"config\.stages\.first\.{field}"):
+        toy.replace(toy.STAGES[0], **changes)
+
+
+def test_steps_belong_to_their_stage():
+    schedule = Schedule(toy.STAGES)
+    assert [schedule.at(step).name for step in (0, 5, 6, 11)] == ["first"] * 2 + ["second"] * 2
+    assert schedule.start(toy.STAGES[1]) == 6
+    assert [step for step in range(12) if schedule.ends_after(step)] == [5, 11]
+    with pytest.raises(ValueError, match="past the end"):
+        schedule.at(12)
+    with pytest.raises(ConfigError, match="distinct"):
+        Schedule((toy.STAGES[0], toy.STAGES[0]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"beta1": 1.0},
+        {"beta2": -0.1},
+        {"epsilon": 0.0},
+        {"decay_mask": "some"},
+        {"clip_norm": 0.0},
+        {"past_end": "stop"},
+    ],
+)
+def test_bad_optimizer_settings_are_refused_by_name(changes):
+    with pytest.raises(ConfigError, match=rf"config\.optimizer\.{next(iter(changes))}"):
+        toy.replace(toy.OPTIMIZER, **changes)
+
+
+def test_decay_of_matrices_spares_biases_of_stacked_layers():
+    assert decays("bert/layers/bias", ndim=2, decay_mask="all")
+    assert not decays("bert/layers/bias", ndim=2, decay_mask="matrices")
+    assert not decays("norm/scale", ndim=1, decay_mask="matrices")
+    assert not decays("temperature", ndim=0, decay_mask="matrices")
+    assert decays("bert/layers/kernel", ndim=3, decay_mask="matrices")
+
+
+def step_of(config, gradient, stage=toy.STAGES[0]):
+    transformation = make_optimizer(config, stage)
+    parameters = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones((2,))}
+    gradients = {name: jnp.full_like(value, gradient) for name, value in parameters.items()}
+    return apply_updates(
+        transformation,
+        gradients=gradients,
+        state=transformation.init(parameters),
+        parameters=parameters,
+        learning_rate=jnp.float32(0.1),
+    )
+
+
+def test_without_gradient_only_decay_moves_a_parameter():
+    new, state = step_of(toy.OPTIMIZER, 0.0)
+    np.testing.assert_allclose(new["kernel"], 1 - 0.1 * 1e-2)
+    np.testing.assert_allclose(new["bias"], 1 - 0.1 * 1e-2)
+    assert int(adam_step_count(state)) == 1
+    new, _ = step_of(toy.replace(toy.OPTIMIZER, decay_mask="matrices"), 0.0)
+    np.testing.assert_allclose(new["bias"], 1.0)
+    np.testing.assert_allclose(new["kernel"], 1 - 0.1 * 1e-2)
+
+
+def test_clipping_bounds_the_global_norm():
+    from optax import tree_utils
+
+    _, free = step_of(toy.OPTIMIZER, 10.0)
+    _, clipped = step_of(toy.replace(toy.OPTIMIZER, clip_norm=1.0), 10.0)
+    _, small = step_of(toy.replace(toy.OPTIMIZER, clip_norm=100.0), 10.0)
+    moments = [tree_utils.tree_get(state, "mu") for state in (free, clipped, small)]
+    norms = [np.sqrt(sum(np.sum(np.square(v)) for v in m.values())) for m in moments]
+    np.testing.assert_allclose(norms, [0.1 * 10 * np.sqrt(6), 0.1, norms[0]], rtol=1e-5)
