@@ -80,7 +80,7 @@ def _key(reader: RecordReader, tokenizer: Tokenizer) -> str:
 
 def _load(path: pathlib.Path, *, count: int) -> Measurements:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             measured = Measurements(tokens=arrays["tokens"], source=arrays["source"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(

@@ -285,7 +285,9 @@ class BatchIterator(Iterator[tuple[int, Batch]]):
         Raises:
           DataError: naming record and shard, if a record of the batch is damaged.
         """
-        batch = Batch(**next(self._source))
+        # Worker processes hand over shared memory; a copy of it owes nothing to their life.
+        rows: dict[str, Any] = {name: np.array(value) for name, value in next(self._source).items()}
+        batch = Batch(**rows)
         step, self._step = self._step, self._step + 1
         return step, batch
 

@@ -175,9 +175,9 @@ def serialize(record: Record, *, spec: Any) -> bytes:
       record: the study.
       spec: what `features()` returned; building it anew for each record is slow.
     """
-    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import example_serializer
 
-    serializer = tfds.core.example_serializer.ExampleSerializer(spec.get_serialized_info())
+    serializer = example_serializer.ExampleSerializer(spec.get_serialized_info())
     example = serializer.get_tf_example(spec.encode_example(record.to_example()))
     # The fields' order in a protocol buffer changes from process to process if left free.
     return example.SerializeToString(deterministic=True)
