@@ -42,7 +42,7 @@ class Replay:
 
 
 @flax.struct.dataclass
-class _Keys:
+class StepKeys:
     """Keys of one step's draws; each None if the step got no key."""
 
     text: jax.Array | None
@@ -51,9 +51,15 @@ class _Keys:
     second_bank: jax.Array | None
     image_decoder: jax.Array | None
 
+    @classmethod
+    def of(cls, key: jax.Array | None) -> "StepKeys":
+        """Splits a step's key; None gives None for each."""
+        parts = (None,) * 5 if key is None else tuple(jax.random.split(key, 5))
+        return cls(*parts)
+
 
 @flax.struct.dataclass
-class _Pairs:
+class AlignedPairs:
     """The aligned features of a batch.
 
     Attributes:
@@ -166,7 +172,7 @@ class PriorObjective:
         """
         _known(stage)
         replay = replay or Replay()
-        keys = _split(key)
+        keys = StepKeys.of(key)
         temperature = self.temperature(step)
         pairs = self._align(
             model, batch, stage=stage, temperature=temperature, keys=keys, train=train,
@@ -184,7 +190,7 @@ class PriorObjective:
             terms["image_reconstruction"] = _image_term(
                 model, pairs, batch, train=train, key=keys.image_decoder
             )
-            terms |= self._report_terms(
+            terms |= self.report_terms(
                 model, pairs, temperature=temperature, keys=keys, train=train, replay=replay
             )
         metrics = {name: jax.lax.stop_gradient(value) for name, value in metrics.items()}
@@ -197,10 +203,10 @@ class PriorObjective:
         *,
         stage: str,
         temperature: jax.Array,
-        keys: _Keys,
+        keys: StepKeys,
         train: bool,
         noise: jax.Array | None,
-    ) -> _Pairs:
+    ) -> AlignedPairs:
         image = model.encode_image(batch.image, train=train)
         sentences, mask = model.encode_sentences(
             batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,
@@ -215,7 +221,7 @@ class PriorObjective:
                 noise = self._noise(model, keys.bank, mask, train=train)
             lookup = model.sentence_bank(sentences, mask, temperature=temperature, noise=noise)
             aligned = lookup.prototypes
-        return _Pairs(
+        return AlignedPairs(
             image=image,
             sentences=sentences,
             lookup=lookup,
@@ -235,13 +241,13 @@ class PriorObjective:
             raise ValueError("the bank's noise needs a key, got None")
         return model.sentence_bank.gumbel(key, batch=mask.shape[0], rows=mask.shape[1])
 
-    def _report_terms(
+    def report_terms(
         self,
         model: PriorModel,
-        pairs: _Pairs,
+        pairs: AlignedPairs,
         *,
         temperature: jax.Array,
-        keys: _Keys,
+        keys: StepKeys,
         train: bool,
         replay: Replay,
     ) -> dict[str, jax.Array]:
@@ -343,7 +349,7 @@ class PriorObjective:
         return prior_inference.reconstruct(model, batch.image, reports)
 
 
-def _alignment_terms(model: PriorModel, pairs: _Pairs) -> dict[str, jax.Array]:
+def _alignment_terms(model: PriorModel, pairs: AlignedPairs) -> dict[str, jax.Array]:
     patches, context = pairs.image.local, pairs.context
     return {
         "global_alignment": paired_contrastive(
@@ -364,7 +370,7 @@ def _alignment_terms(model: PriorModel, pairs: _Pairs) -> dict[str, jax.Array]:
 
 
 def _image_term(
-    model: PriorModel, pairs: _Pairs, batch: Batch, *, train: bool, key: jax.Array | None
+    model: PriorModel, pairs: AlignedPairs, batch: Batch, *, train: bool, key: jax.Array | None
 ) -> jax.Array:
     output = model.decode_image(pairs.image.local, pairs.context.image, train=train, key=key)
     target = batch.image
@@ -377,18 +383,3 @@ def _known(stage: str) -> str:
     if stage not in STAGES:
         raise ConfigError("config.stages.name", received=stage, accepted=f"one of {STAGES}")
     return stage
-
-
-def _split(key: jax.Array | None) -> _Keys:
-    if key is None:
-        return _Keys(
-            text=None, bank=None, sentence_decoder=None, second_bank=None, image_decoder=None
-        )
-    text, bank, sentence_decoder, second_bank, image_decoder = jax.random.split(key, 5)
-    return _Keys(
-        text=text,
-        bank=bank,
-        sentence_decoder=sentence_decoder,
-        second_bank=second_bank,
-        image_decoder=image_decoder,
-    )

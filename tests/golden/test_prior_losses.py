@@ -10,7 +10,6 @@ from prior_jax.losses.contrastive import paired_contrastive
 from prior_jax.losses.normalize import unit
 from prior_jax.nn.cross_attention import LocalCrossAttention
 from prior_jax.nn.heads import Predictor
-from prior_jax.nn.prototype_bank import PrototypeBank
 from prior_jax.nn.sentence_gather import fit_sentences
 from tests.golden.ragged import pad, unpad
 from tests.golden.reader import assert_close, load
