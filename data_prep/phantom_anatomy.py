@@ -7,6 +7,7 @@ functions of x or of y alone, so that a whole chest costs some forty passes over
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -157,6 +158,8 @@ def build_chest(study, pose: Pose, *, shape: tuple[int, int], rng) -> Chest:
     reach = np.clip(t / 0.78, 0, 1)
     outer = half * (0.5 + 0.5 * np.sqrt(1 - (1 - reach) ** 2.1))
     inner = half * (0.165 + 0.335 * np.exp(-t / 0.06) + 0.03 * np.cos(7.5 * t))
+    # From here on float32: a float64 border would make every pass over the image twice as dear.
+    outer, inner = outer.astype(np.float32), inner.astype(np.float32)
     dome = _domes(x, half=half, height=height, drop=patient.left_dome_drop, raised=pose.raised)
     distance = np.minimum(outer[:, None] - np.abs(x)[None], np.abs(x)[None] - inner[:, None])
     distance = np.minimum(distance, dome[None] - y[:, None])
@@ -176,11 +179,11 @@ def build_chest(study, pose: Pose, *, shape: tuple[int, int], rng) -> Chest:
         lung_height=height,
         shift=pose.shift,
         heart_width=heart_width,
-        outer=outer.astype(np.float32),
-        inner=inner.astype(np.float32),
+        outer=outer,
+        inner=inner,
         dome=dome,
-        distance=distance.astype(np.float32),
-        lung=np.clip(distance / np.float32(EDGE_MM), 0, 1).astype(np.float32),
+        distance=distance,
+        lung=np.clip(distance / np.float32(EDGE_MM), 0, 1),
         heart=heart,
         aorta=aorta,
     )
@@ -200,7 +203,7 @@ def _domes(x, *, half, height, drop, raised) -> np.ndarray:
 def _heart(x, y, *, width, floor, tilt) -> np.ndarray:
     """Tilted ellipse resting on the diaphragm, two thirds of it left of the midline."""
     short = 0.37 * width + 14
-    cos, sin = np.cos(tilt), np.sin(tilt)
+    cos, sin = math.cos(tilt), math.sin(tilt)
     # The tilted ellipse's half-extent along x is width / 2.
     long = np.sqrt(max((width / 2) ** 2 - (short * sin) ** 2, 1.0)) / cos
     dx = x - np.float32(0.14 * width)
@@ -244,7 +247,12 @@ def ribs(chest: Chest, rng) -> np.ndarray:
     away = np.abs(chest.x)[None] / np.float32(chest.half_width)
     spacing = chest.lung_height / 9.5
     start = rng.uniform(0, 1)
-    rise = 0.35 * chest.half_width * (away - 0.45) ** 2 * np.where(away > 0.45, 2.4, -0.4)
+    rise = (
+        0.35
+        * chest.half_width
+        * (away - 0.45) ** 2
+        * np.where(away > 0.45, np.float32(2.4), np.float32(-0.4))
+    )
     posterior = (chest.y[:, None] - rise) / np.float32(spacing) + np.float32(start + 8)
     anterior = (chest.y[:, None] + (away - 1) * np.float32(0.55 * chest.half_width)) / np.float32(
         spacing * 1.15

@@ -80,6 +80,20 @@ def test_a_finding_shows_inside_its_mask(normal, kind, size):
     assert change < -8 if kind == "Pneumothorax" else change > 18
 
 
+def test_mask_and_image_lie_on_top_of_each_other_however_the_patient_is_turned():
+    compared = 0
+    for number in range(60):
+        study = phantom_case.sample_study(SEED, number, SHARES)
+        if study.findings or study.views[0] != "PA":
+            continue
+        before = expose(study).pixels.astype(int)
+        exposure = expose(with_finding(study, "Lung Lesion", "right", "large"))
+        mask, changed = exposure.mask(0), abs(exposure.pixels.astype(int) - before) > 12
+        assert (mask & changed).sum() / (mask | changed).sum() > 0.82
+        compared += 1
+    assert compared > 3
+
+
 def test_doubtful_findings_are_fainter(normal):
     for kind in ("Consolidation", "Lung Lesion", "Pleural Effusion"):
         sure, doubtful = (
