@@ -257,7 +257,14 @@ def max_pool_stem(x: jax.Array) -> jax.Array:
     Returns:
       [B, ceil(H / 2), ceil(W / 2), C], x's dtype.
     """
-    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    return jax.lax.reduce_window(
+        x,
+        -jnp.inf,  # a constant, or JAX would not know a maximum and its gradient
+        jax.lax.max,
+        window_dimensions=(1, 3, 3, 1),
+        window_strides=(1, 2, 2, 1),
+        padding=((0, 0), (1, 1), (1, 1), (0, 0)),
+    )
 
 
 def upsample_nearest_double(x: jax.Array) -> jax.Array:
