@@ -228,4 +228,6 @@ def label_vector(
 
 def digest(text: str) -> bytes:
     """Returns 32 characters that stand for an id of any length in a compact array."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()
+    return (
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()
+    )

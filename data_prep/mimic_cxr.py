@@ -9,6 +9,7 @@ in manifest.json and listed in rejected.jsonl. Killed at any moment, the same co
 it stopped; what is written does not depend on --workers nor on interruptions.
 """
 
+import codecs
 import dataclasses
 import functools
 import os
@@ -111,7 +112,7 @@ class Settings:
 
 def _is_encoding(name: str) -> bool:
     try:
-        b"".decode(name)
+        codecs.lookup(name)
     except LookupError:
         return False
     return True
@@ -221,9 +222,7 @@ class Studies:
             try:
                 prepared = self._image(folder / f"{dicom}.jpg")
             except ImageProblem as problem:
-                yield Rejection(
-                    id=f"{name}/{dicom}", reason=problem.reason, detail=problem.detail
-                )
+                yield Rejection(id=f"{name}/{dicom}", reason=problem.reason, detail=problem.detail)
                 continue
             images.append(prepared.encoded)
             ids.append(dicom)

@@ -14,8 +14,8 @@ make the context matter; most pieces are then one plain sentence that needs no p
 import functools
 import itertools
 import re
-
-import pysbd
+import warnings
+from typing import Any
 
 _PARAGRAPH = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
 _ENUMERATED_LINE = re.compile(r"\r?\n(?=[ \t]*(?:\d{1,2}[.)]|[-*•])[ \t])")
@@ -90,8 +90,16 @@ def _safe_ends(text: str) -> list[int]:
     ]
 
 
+def _needs_pysbd(text: str) -> bool:
+    return _INNER_STOP.search(text.rstrip()) is not None
+
+
 @functools.lru_cache(maxsize=1)
-def _segmenter() -> pysbd.Segmenter:
+def _segmenter() -> Any:
+    with warnings.catch_warnings():
+        # Its source has escapes that python 3.12 warns of when it first compiles them.
+        warnings.simplefilter("ignore")
+        import pysbd
     return pysbd.Segmenter(language="en", clean=False)
 
 
@@ -102,7 +110,7 @@ def _segment(text: str) -> tuple[str, ...]:
     pysbd may lose or repeat characters of odd input, so only the number of characters in its
     pieces is used, and only if the pieces are the text; otherwise the text stays whole.
     """
-    if not _INNER_STOP.search(text.rstrip()):
+    if not _needs_pysbd(text):
         return (text,)
     # Capitalised stand-ins of the same length: a name, to pysbd, as it was before.
     masked = _DEIDENTIFIED.sub(lambda match: "N" + "a" * (len(match[0]) - 1), text)

@@ -42,9 +42,7 @@ class Settings:
     )
     lower_case: bool = common.setting("Fold case.", default=True)
     algorithm: str = common.setting("unigram or bpe.", default="unigram")
-    label_sentences: bool = common.setting(
-        "Read the sentences made from labels too.", default=True
-    )
+    label_sentences: bool = common.setting("Read the sentences made from labels too.", default=True)
     sentences: int = common.setting(
         "Sentences to read at most, drawn from all: what bounds the memory.", default=1_000_000
     )
@@ -131,7 +129,9 @@ def _training_sentences(
         except (ValueError, RuntimeError) as error:
             raise DataError(str(root / name), received=str(error), accepted="a shard") from error
         for place in range(reader.num_records()):
-            record = schema.Record.from_example(spec.deserialize_example_np(reader.read([place])[0]))
+            record = schema.Record.from_example(
+                spec.deserialize_example_np(reader.read([place])[0])
+            )
             if record.text_source == schema.TEXT_LABELS and not settings.label_sentences:
                 continue
             yield from record.sentences
@@ -188,7 +188,9 @@ def main() -> None:
     settings = common.from_flags(Settings)
     out = train(settings)
     description = json.loads(out.with_name(out.stem + SETTINGS_SUFFIX).read_text())
-    print(f"{out}: {description['vocab_size']} pieces from {description['sentences_read']} sentences")
+    print(
+        f"{out}: {description['vocab_size']} pieces from {description['sentences_read']} sentences"
+    )
 
 
 if __name__ == "__main__":

@@ -143,9 +143,7 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
         except (DataError, KeyError, ValueError, TypeError) as error:
             failures.append(f"{name}: record {number}: {type(error).__name__}: {error}")
             continue
-        counts.update(
-            studies=1, images=len(record.images), sentences=len(record.sentences)
-        )
+        counts.update(studies=1, images=len(record.images), sentences=len(record.sentences))
         counts[record.text_source] += 1
         subjects.add(record.subject_id)
         digest = hashlib.blake2b(record.study_id.encode(), digest_size=8).digest()

@@ -172,6 +172,8 @@ def opened(
         shutil.rmtree(writer.parts, ignore_errors=True)
         yield None
         return
+    if (writer.out / schema.MANIFEST_NAME).exists() and not options.overwrite:
+        raise _other_set(writer)
     writer.parts.mkdir(parents=True, exist_ok=True)
     with open(writer.parts / _LOCK, "w") as lock:
         try:
@@ -195,6 +197,14 @@ def _refuse_foreign_directory(out: pathlib.Path) -> None:
         raise ConfigError("--out", received=str(out), accepted="an empty or absent directory")
 
 
+def _other_set(writer: SetWriter) -> ConfigError:
+    return ConfigError(
+        "--out",
+        received=f"{writer.out}, which holds a set of other settings or inputs",
+        accepted="another directory, the same settings, or --overwrite",
+    )
+
+
 def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
     """Keeps the finished jobs of this very set; of another set, removes it if that is allowed."""
     state = writer.parts / "state.json"
@@ -202,11 +212,7 @@ def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
     old = json.loads(state.read_text())["digest"] if state.is_file() else None
     if old != digest and (old is not None or (writer.out / schema.MANIFEST_NAME).exists()):
         if not overwrite:
-            raise ConfigError(
-                "--out",
-                received=f"{writer.out}, which holds a set of other settings or inputs",
-                accepted="another directory, the same settings, or --overwrite",
-            )
+            raise _other_set(writer)
         _remove_set(writer.out)
     schema.write_atomically(state, json.dumps({"digest": digest}).encode())
     for stale in writer.parts.glob("*.tmp"):
@@ -434,9 +440,7 @@ def _manifest(
 ) -> schema.Manifest:
     every = [part for split in parts.values() for part in split]
     # A set without training studies is described by all it has.
-    pixels = sum(
-        (PixelSums(*part.pixels) for part in parts["train"] or every), start=PixelSums()
-    )
+    pixels = sum((PixelSums(*part.pixels) for part in parts["train"] or every), start=PixelSums())
     mean, std = pixels.mean_and_std()
     text_sources = collections.Counter()
     for part in every:
@@ -486,9 +490,7 @@ def shard_jobs(
             ends = behind - begin > studies_per_shard
         if ends:
             split = schema.SPLITS[int(codes[begin])]
-            jobs.append(
-                Job(name=f"{split}-{begin:07d}", split=split, begin=begin, end=position)
-            )
+            jobs.append(Job(name=f"{split}-{begin:07d}", split=split, begin=begin, end=position))
             begin = position
     return jobs
 

@@ -1,0 +1,351 @@
+"""MIMIC-CXR's preparer on a tiny hospital, whole and damaged, undisturbed and killed."""
+
+import collections
+import gzip
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tensorflow_datasets as tfds
+
+from data_prep import common, mimic_cxr, verify
+from prior_jax.data import schema
+from prior_jax.errors import ConfigError, DataError
+from tests.data_prep import hospital
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def prepare(root, out, *, workers=1, overwrite=False, reports="", **settings):
+    return mimic_cxr.prepare(
+        mimic_cxr.Paths(images_dir=str(root), reports=str(reports)),
+        mimic_cxr.Settings(**{"short_side": 64, "studies_per_shard": 8, **settings}),
+        common.RunOptions(out=str(out), workers=workers, overwrite=overwrite),
+    )
+
+
+def files_of(out):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(pathlib.Path(out).iterdir())
+    }
+
+
+def rejected_of(out):
+    lines = (pathlib.Path(out) / schema.REJECTED_NAME).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def edit_table(root, kind, change):
+    path = root / f"mimic-cxr-2.0.0-{kind}.csv.gz"
+    with gzip.open(path, "rt") as file:
+        lines = file.read().splitlines()
+    with gzip.open(path, "wt") as file:
+        file.write("\n".join(change(lines)) + "\n")
+
+
+def test_records_hold_what_the_hospital_holds(tmp_path):
+    drawn = hospital.draw(tmp_path / "raw", studies=24)
+    manifest = prepare(tmp_path / "raw", tmp_path / "out")
+    assert manifest.splits["train"] == schema.SplitCounts(
+        studies=20, images=20, subjects=10, sentences=100
+    )
+    assert manifest.rejected == {"wrong_view": 24}
+    assert manifest.label_names == ("Atelectasis", "Edema", "No Finding")
+    source = tfds.builder_from_directory(tmp_path / "out").as_data_source("train")
+    records = {r.study_id: r for r in map(schema.Record.from_example, source)}
+    assert len(records) == 20
+    for number in (1, 5):
+        subject, study = drawn[number]
+        record = records[f"s{study}"]
+        assert record.subject_id == f"p{subject}"
+        assert record.image_ids == (hospital.dicom(study, "PA"),)
+        assert record.views == ("PA",)
+        assert record.labels == ((1, -2, -1) if number % 5 else (-2, -2, -2))
+        assert record.sentence_sections == (0, 1, 1, 1, 1)
+        assert record.sentences[0] == "No acute disease."
+        assert record.sentences[1] == f"The lungs are clear number {number}."
+        assert record.sentences[4] == "There is a 3 cm. nodule in the left lung."
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"), sample=1.0)) == []
+
+
+def test_layouts_give_the_same_records(tmp_path):
+    """Reports in a folder or zipped, tables of 2.0.0 or 2.1.0."""
+    shards = []
+    for zipped, version in ((False, "2.0.0"), (True, "2.0.0"), (True, "2.1.0")):
+        root = tmp_path / f"{zipped}{version}"
+        hospital.draw(root, studies=12, zipped=zipped, version=version)
+        shards.append(prepare(root, tmp_path / f"out{zipped}{version}").shards)
+    assert shards[0] == shards[1] == shards[2]
+
+
+def test_bytes_do_not_depend_on_workers(tmp_path):
+    hospital.draw(tmp_path / "raw", studies=40)
+    prepare(tmp_path / "raw", tmp_path / "one")
+    prepare(tmp_path / "raw", tmp_path / "three", workers=3)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "three")
+
+
+def test_another_setting_needs_another_directory_or_overwrite(tmp_path):
+    hospital.draw(tmp_path / "raw", studies=12)
+    prepare(tmp_path / "raw", tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    prepare(tmp_path / "raw", tmp_path / "out")
+    assert files_of(tmp_path / "out") == before
+    with pytest.raises(ConfigError, match=r"--out.*other settings.*--overwrite"):
+        prepare(tmp_path / "raw", tmp_path / "out", min_sentences=5)
+    assert files_of(tmp_path / "out") == before
+    prepare(tmp_path / "raw", tmp_path / "out", min_sentences=5, overwrite=True)
+    prepare(tmp_path / "raw", tmp_path / "fresh", min_sentences=5)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").write_text("x")
+    with pytest.raises(ConfigError, match=r"--out.*foreign.*empty"):
+        prepare(tmp_path / "raw", tmp_path / "foreign", overwrite=True)
+
+
+def test_changed_tables_are_noticed(tmp_path):
+    hospital.draw(tmp_path / "raw", studies=12)
+    prepare(tmp_path / "raw", tmp_path / "out")
+    edit_table(tmp_path / "raw", "split", lambda lines: lines[:-2])
+    with pytest.raises(ConfigError, match="other settings or inputs"):
+        prepare(tmp_path / "raw", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"views": ("LATERAL",)}, (12, 60)),
+        ({"views": ("PA", "LATERAL")}, (24, 60)),
+        ({"sections": ("findings",)}, (12, 48)),
+        ({"sections": ("impression",), "min_sentences": 1}, (12, 12)),
+        ({"parser": "release"}, (12, 60)),
+    ],
+)
+def test_selection_flags(tmp_path, settings, kept):
+    hospital.draw(tmp_path / "raw", studies=12)
+    counts = prepare(tmp_path / "raw", tmp_path / "out", **settings).splits["train"]
+    assert (counts.images, counts.sentences) == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"min_sentences": -1}, "--min_sentences"),
+        ({"sections": ("findigs",)}, "--sections"),
+        ({"parser": "other"}, "--parser"),
+        ({"report_encoding": "utf-7777"}, "--report_encoding"),
+        ({"jpeg_quality": 0}, "--jpeg_quality"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(settings, name):
+    with pytest.raises(ConfigError, match=name):
+        mimic_cxr.Settings(**settings)
+
+
+def test_missing_and_damaged_tables_are_refused_by_name(tmp_path):
+    with pytest.raises(DataError, match="--images_dir"):
+        prepare(tmp_path, tmp_path / "out")
+    hospital.draw(tmp_path / "raw", studies=4)
+    path = tmp_path / "raw" / "mimic-cxr-2.0.0-metadata.csv.gz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="metadata"):
+        prepare(tmp_path / "raw", tmp_path / "out")
+    path.unlink()
+    with pytest.raises(DataError, match="metadata"):
+        prepare(tmp_path / "raw", tmp_path / "out")
+
+
+def damage(root, drawn):
+    """Does five of each of ten kinds of damage, each to a study of its own.
+
+    Returns:
+      Counter of the reasons they must be counted under.
+    """
+    victims = iter(drawn)
+    reasons = collections.Counter()
+    kinds = {
+        "truncated_image": lambda text, image: image.write_bytes(image.read_bytes()[:-150]),
+        "zero_byte_image": lambda text, image: image.write_bytes(b""),
+        "undecodable_image": lambda text, image: image.write_bytes(b"<html>not found</html>"),
+        "absurd_image_size": lambda text, image: image.write_bytes(
+            hospital.jpeg(0, size=(900, 40))
+        ),
+        "missing_image": lambda text, image: image.unlink(),
+        "missing_report": lambda text, image: text.unlink(),
+        "empty_report": lambda text, image: text.write_text(" \n"),
+        "report_not_decodable": lambda text, image: text.write_bytes(b"FINDINGS: 37\xb0C."),
+        "no_section": lambda text, image: text.write_text(" x\n INDICATION:  Cough.\n"),
+        "too_few_sentences": lambda text, image: text.write_text(" x\n FINDINGS:  Clear.\n"),
+    }
+    for reason, change in kinds.items():
+        for _ in range(5):
+            subject, study = next(victims)
+            change(*hospital.paths_of(root, subject, study))
+            reasons[reason] += 1
+            if reason.endswith("image") or reason == "absurd_image_size":
+                reasons["no_usable_image"] += 1
+    return reasons
+
+
+def test_fifty_damaged_inputs_of_ten_kinds_are_counted_and_stop_nothing(tmp_path):
+    root = tmp_path / "raw"
+    drawn = hospital.draw(root, studies=60)
+    reasons = damage(root, drawn[:50])
+    manifest = prepare(root, tmp_path / "out")
+    assert sum(counts.studies for counts in manifest.splits.values()) == 10
+    assert manifest.rejected == {**reasons, "wrong_view": 60}
+    listed = collections.Counter(line["reason"] for line in rejected_of(tmp_path / "out"))
+    assert listed == manifest.rejected
+    kept = {f"s{study}" for _, study in drawn[50:]}
+    assert not kept & {
+        line["id"].split("/")[0]
+        for line in rejected_of(tmp_path / "out")
+        if line["reason"] != "wrong_view"
+    }
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"), sample=1.0)) == []
+
+
+def test_damaged_rows_and_stray_files_are_counted(tmp_path):
+    root = tmp_path / "raw"
+    drawn = hospital.draw(root, studies=40, zipped=True)
+    names = [hospital.dicom(study, "PA") for _, study in drawn]
+    leaking = drawn[38][0]
+
+    def metadata(lines):
+        return [*lines, lines[1], "short,row", f"../../etc,{drawn[0][0]},{drawn[0][1]},PA,1,1"]
+
+    def split(lines):
+        kept = [line for line in lines if not line.startswith(names[3])]
+        kept = [line.replace("train", "holdout") if names[5] in line else line for line in kept]
+        return [
+            line.replace(line.rsplit(",", 1)[1], "train") if names[38] in line else line
+            for line in [*kept, "0-0,1,2,train"]
+        ]
+
+    edit_table(root, "metadata", metadata)
+    edit_table(root, "split", split)
+    edit_table(root, "chexpert", lambda lines: [*lines, lines[1], f"1,{drawn[0][1]},x,,"])
+    _, image = hospital.paths_of(root, *drawn[7])
+    (image.parent / "stray.jpg").write_bytes(hospital.jpeg(1))
+    archive = (root / "mimic-cxr-reports.zip").read_bytes()
+    marker = f"s{drawn[9][1]}.txt".encode()
+    place = archive.index(marker) + len(marker) + 9
+    (root / "mimic-cxr-reports.zip").write_bytes(
+        archive[:place] + bytes([archive[place] ^ 0xFF]) + archive[place + 1 :]
+    )
+    manifest = prepare(root, tmp_path / "out")
+    expected = {
+        "duplicate_row": 2,
+        "malformed_row": 3,
+        "row_without_split": 2,
+        "unknown_split": 1,
+        "split_row_without_metadata": 1,
+        "file_without_row": 1,
+        "corrupt_zip_member": 1,
+    }
+    assert {name: manifest.rejected.get(name, 0) for name in expected} == expected
+    assert manifest.rejected["patient_in_two_splits"] == sum(s == leaking for s, _ in drawn)
+    lines = rejected_of(tmp_path / "out")
+    assert collections.Counter(line["reason"] for line in lines) == manifest.rejected
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []
+
+
+def test_a_hospital_without_one_usable_study_says_why(tmp_path):
+    drawn = hospital.draw(tmp_path / "raw", studies=4)
+    for subject, study in drawn:
+        hospital.paths_of(tmp_path / "raw", subject, study)[0].write_text("")
+    with pytest.raises(DataError, match=r"every study was rejected.*'empty_report': 4"):
+        prepare(tmp_path / "raw", tmp_path / "out")
+
+
+def command(root, out, *flags):
+    return [
+        sys.executable,
+        *("-m", "data_prep.mimic_cxr", f"--images_dir={root}", f"--out={out}"),
+        *("--short_side=64", "--studies_per_shard=4", "--workers=2", *flags),
+    ]
+
+
+def test_killed_at_any_moment_the_next_run_ends_with_the_same_bytes(tmp_path):
+    hospital.draw(tmp_path / "raw", studies=160)
+    prepare(tmp_path / "raw", tmp_path / "whole", studies_per_shard=4)
+    killed = 0
+    for finished in (6, 28):
+        process = subprocess.Popen(
+            command(tmp_path / "raw", tmp_path / "out"),
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        parts = tmp_path / "out" / ".parts"
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(list(parts.glob("t*.array_record"))) >= finished:
+                break
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "out" / schema.MANIFEST_NAME).exists()
+    assert killed == 2
+    (parts / "train-0000000.array_record.1.tmp").write_bytes(b"half a shard")
+    assert len(list(parts.glob("train-*.json"))) >= 20  # work is kept, not done again
+    prepare(tmp_path / "raw", tmp_path / "out", studies_per_shard=4, workers=2)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "moment", ["_place_shards", "write_dataset_info", "save_manifest", "rmtree"]
+)
+def test_stopped_while_finishing_the_next_run_ends_with_the_same_bytes(
+    tmp_path, monkeypatch, moment
+):
+    hospital.draw(tmp_path / "raw", studies=24)
+    prepare(tmp_path / "raw", tmp_path / "whole")
+    from data_prep import writer
+
+    owner = {"_place_shards": writer, "rmtree": writer.shutil}.get(moment, writer.schema)
+    original = getattr(owner, moment)
+
+    def stopped(*args, **kwargs):
+        if moment in ("_place_shards", "save_manifest"):
+            original(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, moment, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tmp_path / "raw", tmp_path / "out")
+    prepare(tmp_path / "raw", tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_two_runs_at_once_are_refused(tmp_path):
+    import fcntl
+
+    hospital.draw(tmp_path / "raw", studies=4)
+    (tmp_path / "out" / ".parts").mkdir(parents=True)
+    with open(tmp_path / "out" / ".parts" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="no other process is writing"):
+            prepare(tmp_path / "raw", tmp_path / "out")
+
+
+def test_program_reports_a_user_error_in_one_line_and_helps(tmp_path):
+    done = subprocess.run(
+        command(tmp_path, tmp_path / "out"), cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("--images_dir: received")
+    done = subprocess.run(
+        [*command(tmp_path, tmp_path / "out"), "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    for name in ("images_dir", "reports", "min_sentences", "workers", "overwrite", "views"):
+        assert f"--{'[no]' if name == 'overwrite' else ''}{name}:" in done.stdout

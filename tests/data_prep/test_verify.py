@@ -1,0 +1,162 @@
+"""A sound set passes; each kind of damage is named."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from data_prep import common, manifest, verify
+from prior_jax.data import schema
+from prior_jax.errors import DataError
+from tests.data_prep import hospital
+from tests.data_prep.test_mimic_cxr import ROOT
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("set")
+    rows = []
+    for number in range(24):
+        (folder / f"{number}.jpg").write_bytes(hospital.jpeg(number))
+        split = ("train", "train", "valid", "test")[number // 2 % 4]
+        rows.append(
+            {
+                "id": f"i{number}",
+                "image": f"{number}.jpg",
+                "patient_id": f"p{number // 2}",
+                "split": split,
+                "text": "Clear. Normal.",
+                "labels": {"A": number % 2},
+            }
+        )
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    manifest.prepare(
+        manifest.Paths(manifest=str(folder / "rows.jsonl")),
+        manifest.Settings(studies_per_shard=4),
+        common.RunOptions(out=str(folder / "out"), workers=1),
+    )
+    return folder / "out"
+
+
+@pytest.fixture
+def prepared(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "set")
+
+
+def failures_of(path):
+    return verify.verify(verify.Settings(path=str(path), sample=1.0))
+
+
+def change_manifest(path, change):
+    content = json.loads((path / schema.MANIFEST_NAME).read_text())
+    change(content)
+    (path / schema.MANIFEST_NAME).write_text(json.dumps(content))
+
+
+def rewrite(path, change):
+    """Rewrites the first training shard, record by record, and its hash in the manifest."""
+    from array_record.python import array_record_module
+
+    name = schema.shard_name("train", shard=0, shards=3)
+    spec = schema.features()
+    reader = array_record_module.ArrayRecordReader(str(path / name))
+    records = [
+        schema.Record.from_example(spec.deserialize_example_np(r)) for r in reader.read_all()
+    ]
+    reader.close()
+    writer = array_record_module.ArrayRecordWriter(str(path / name), "group_size:1")
+    for number, record in enumerate(records):
+        writer.write(schema.serialize(change(number, record), spec=spec))
+    writer.close()
+    digest = common.sha256_of(path / name)
+    change_manifest(path, lambda content: content["shards"].update({name: digest}))
+
+
+def test_a_sound_set_passes(prepared):
+    assert failures_of(prepared) == []
+
+
+def test_a_leaking_patient_is_named(prepared):
+    rewrite(prepared, lambda n, record: dataclasses.replace(record, subject_id="p6"))
+    assert "patient p6 is in train and validate" in failures_of(prepared)
+
+
+def test_an_image_that_does_not_decode_is_named(prepared):
+    rewrite(
+        prepared,
+        lambda n, record: dataclasses.replace(
+            record, images=tuple(image[: len(image) // 2] for image in record.images)
+        ),
+    )
+    assert sum("does not decode" in line for line in failures_of(prepared)) == 4
+    assert verify.verify(verify.Settings(path=str(prepared), sample=0.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"study_id": "i0"}, "study ids stand in more than one record"),
+        ({"labels": ()}, "0 labels, the manifest names 1"),
+        ({"sentences": ("Clear.", " "), "sentence_sections": (1, 1)}, "an empty sentence"),
+        ({"sentences": (), "sentence_sections": ()}, "text source report, 0 sentences"),
+        ({"text_source": "none"}, "text source report: "),
+        ({"subject_id": ""}, "has no id"),
+    ],
+)
+def test_wrong_records_are_named(prepared, change, expected):
+    rewrite(prepared, lambda n, record: dataclasses.replace(record, **change))
+    assert any(expected in line for line in failures_of(prepared))
+
+
+def test_flipped_bytes_and_lost_shards_are_named(prepared):
+    name = schema.shard_name("train", shard=1, shards=3)
+    content = bytearray((prepared / name).read_bytes())
+    content[-100] ^= 1
+    (prepared / name).write_bytes(bytes(content))
+    assert f"{name}: its sha256 differs from the manifest's" in failures_of(prepared)
+    (prepared / name).write_bytes(bytes(content[: len(content) // 2]))
+    assert any(
+        line.startswith(f"{name}: not a whole ArrayRecord") for line in failures_of(prepared)
+    )
+    (prepared / name).unlink()
+    assert f"{name}: no such shard, though the manifest lists it" in failures_of(prepared)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda c: c["splits"]["train"].update(studies=99),
+            "train: 12 studies, 99 in the manifest",
+        ),
+        (lambda c: c["splits"]["test"].update(subjects=1), "test: 3 subjects, 1 in the manifest"),
+        (lambda c: c["splits"]["train"].update(sentences=1), "train: 24 sentences, 1 in"),
+        (lambda c: c["rejected"].update(zero_byte_image=3), "rejected: 0 of zero_byte_image"),
+        (lambda c: c["text_sources"].update(labels=3), "text source labels: 0 studies, 3"),
+    ],
+)
+def test_wrong_counts_are_named(prepared, change, expected):
+    change_manifest(prepared, change)
+    assert any(line.startswith(expected) for line in failures_of(prepared))
+
+
+def test_damaged_metadata_is_named(prepared):
+    (prepared / "stray.array_record-00000-of-00001").write_bytes(b"")
+    (prepared / "features.json").unlink()
+    found = failures_of(prepared)
+    assert "features.json: no such file" in found
+    assert "stray.array_record-00000-of-00001: a shard the manifest does not list" in found
+    (prepared / schema.MANIFEST_NAME).unlink()
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        failures_of(prepared)
+
+
+def test_program_exits_with_one_line_a_failure(prepared):
+    command = [sys.executable, "-m", "data_prep.verify", f"--path={prepared}"]
+    change_manifest(prepared, lambda content: content["splits"]["train"].update(studies=99))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "train: 12 studies, 99 in the manifest"

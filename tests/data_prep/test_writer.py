@@ -1,0 +1,55 @@
+"""Which studies go into which shard."""
+
+import itertools
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from data_prep import common, writer
+from prior_jax.data.schema import SPLITS
+from prior_jax.errors import ConfigError
+
+STUDIES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6)), max_size=60)
+
+
+@hypothesis.given(STUDIES, st.integers(1, 9))
+@hypothesis.settings(deadline=None, max_examples=200)
+def test_jobs_tile_the_studies_and_never_cut_a_patient(studies, most):
+    studies = sorted((code, code * 100 + subject) for code, subject in studies)
+    codes = np.array([code for code, _ in studies], np.int8)
+    subjects = np.array([subject for _, subject in studies], np.int64)
+    jobs = writer.shard_jobs(codes, subjects, studies_per_shard=most)
+    assert [j for job in jobs for j in range(job.begin, job.end)] == list(range(len(studies)))
+    assert len({job.name for job in jobs}) == len(jobs)
+    for job in jobs:
+        assert {SPLITS[codes[place]] for place in range(job.begin, job.end)} == {job.split}
+        inside = {subjects[place] for place in range(job.begin, job.end)}
+        assert job.end - job.begin <= most or len(inside) == 1
+    for left, right in itertools.pairwise(jobs):
+        assert left.split != right.split or subjects[left.end - 1] != subjects[right.begin]
+
+
+def test_full_shards_are_not_left_half_empty():
+    jobs = writer.shard_jobs(np.zeros(100, np.int8), np.arange(100), studies_per_shard=30)
+    assert [job.end - job.begin for job in jobs] == [30, 30, 30, 10]
+
+
+def test_no_worker_is_refused_by_name():
+    with pytest.raises(ConfigError, match="--workers"):
+        common.RunOptions(out="x", workers=0)
+
+
+def _square(number):
+    if number == 7:
+        raise ConfigError("field", received=7, accepted="another")
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_parallel_gives_every_result_and_lets_errors_through(workers):
+    done = dict(common.parallel(_square, range(5), workers=workers))
+    assert done == {number: number * number for number in range(5)}
+    with pytest.raises(ConfigError, match="field: received 7"):
+        list(common.parallel(_square, [1, 7], workers=workers))
