@@ -91,7 +91,7 @@ def _tiles() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(20_230_712)
     grain = rng.standard_normal((1024, 1024), dtype=np.float32)
     clouds = np.zeros((1024, 1024), np.float32)
-    for cells, weight in ((24, 1.0), (56, 0.7), (120, 0.5), (256, 0.3)):
+    for cells, weight in ((48, 1.0), (112, 0.7), (240, 0.5), (512, 0.3)):
         coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
         fine = coarse.resize((1024, 1024), Image.Resampling.BICUBIC)
         clouds += np.float32(weight) * np.asarray(fine)
@@ -105,7 +105,8 @@ def grain(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 def clouds(rng: np.random.Generator, shape: tuple[int, int], *, px_per_mm: float) -> np.ndarray:
     """Smooth noise float32[shape] with lumps of some 10 to 40 mm whatever the resolution."""
-    rows, columns = (max(8, int(side / px_per_mm)) for side in shape)
+    # A cell of the tile is 2 mm: coarse enough that resizing enlarges, which is the cheaper way.
+    rows, columns = (max(8, int(side / px_per_mm / 2)) for side in shape)
     patch = _crop(rng, _tiles()[1], (min(rows, 1024), min(columns, 1024)))
     resized = Image.fromarray(patch).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(resized)
