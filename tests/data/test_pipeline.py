@@ -4,6 +4,8 @@ import dataclasses
 import io
 import itertools
 import multiprocessing
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -16,6 +18,7 @@ from prior_jax.data import pipeline
 from prior_jax.errors import ConfigError, DataError
 from tests import fixtures
 
+ROOT = pathlib.Path(__file__).parents[2]
 FIELDS = [
     "image",
     "tokens",
@@ -191,7 +194,7 @@ if __name__ == "__main__":
         capture_output=True,
         text=True,
         check=True,
-        env={"PYTHONPATH": ".", "JAX_PLATFORMS": "cpu", "PATH": ""},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.stdout.strip() == "2 (4, 64, 64, 3)"
     assert done.stderr == ""
@@ -202,7 +205,7 @@ def test_what_runs_in_workers_imports_no_model_library():
         "import sys, prior_jax.data.loader, prior_jax.data.measure;"
         "assert 'flax' not in sys.modules and 'prior_jax.types' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

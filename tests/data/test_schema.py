@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import pytest
 from prior_jax.data import reader, schema
 from prior_jax.errors import DataError
 from tests import fixtures
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_records_come_back_as_written(tmp_path):
@@ -38,7 +41,7 @@ def test_reading_needs_no_tensorflow(prepared):
         f"reader.RecordReader({str(prepared)!r}, 'train').read(0);"
         "assert 'tensorflow' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize(
