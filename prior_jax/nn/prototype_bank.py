@@ -122,6 +122,26 @@ class PrototypeBank(nnx.Module):
 
         return self._split(jax.vmap(report)(jnp.arange(batch, dtype=jnp.uint32)))
 
+    def usage(self, lookup: Lookup, weight: jax.Array) -> jax.Array:
+        """Perplexity of the prototypes that real sentences choose: how many are in even use.
+
+        Args:
+          lookup: of rows [B, S].
+          weight: float32[B, S], 1 on real sentences, 0 on padding.
+
+        Returns:
+          float32[], from 1 (one prototype takes all) to min(K, sentences); 1 without a sentence.
+          A constant for the gradient.
+        """
+        probability = jax.lax.stop_gradient(lookup.probability)
+        choice = jnp.argmax(probability, axis=-1)
+        slots = self._split(jnp.arange(probability.shape[-1], dtype=choice.dtype))
+        chosen = choice[..., None] == slots[None, None, :]
+        chosen = self._split(jnp.where(chosen, weight[..., None], jnp.float32(0)))
+        count = self._split(jnp.sum(chosen, axis=(0, 1)))
+        share = count / jnp.maximum(jnp.sum(weight), 1.0)
+        return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))
+
     def _split(self, x: jax.Array) -> jax.Array:
         """Constrains the last axis, K, to the bank's mesh axis; leaves the others free."""
         if self.axis is None:
@@ -162,22 +182,3 @@ def bank_temperature(
     if schedule == "exp":
         return start * jnp.float32(0.1) ** fraction
     raise ValueError(f"schedule {schedule!r}: accepted 'fixed', 'linear', 'exp'")
-
-
-def bank_usage(lookup: Lookup, weight: jax.Array) -> jax.Array:
-    """Perplexity of the prototypes chosen by real sentences: how many are in even use.
-
-    Args:
-      lookup: of rows [B, S].
-      weight: float32[B, S], 1 on real sentences, 0 on padding.
-
-    Returns:
-      float32[], from 1 (one prototype takes all) to min(K, sentences); 1 without a sentence.
-    """
-    probability = jax.lax.stop_gradient(lookup.probability)
-    choice = jnp.argmax(probability, axis=-1)
-    slots = jnp.arange(probability.shape[-1], dtype=choice.dtype)
-    chosen = (choice[..., None] == slots[None, None, :]).astype(jnp.float32)
-    count = jnp.sum(chosen * weight[..., None], axis=(0, 1))
-    share = count / jnp.maximum(jnp.sum(weight), 1.0)
-    return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))

@@ -1,7 +1,7 @@
 """What training and evaluation ask of an objective, and the weighted sum of its terms."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -106,3 +106,44 @@ def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -
     for name in sorted(terms):
         total = total + jnp.float32(weights[name]) * terms[name]
     return total
+
+
+@runtime_checkable
+class ShowsAttention(Protocol):
+    """An objective whose sentences look at places of the image."""
+
+    def sentence_attention(
+        self, model: Any, images: ImageFeatures, reports: ReportFeatures
+    ) -> jax.Array:
+        """float32[B, S, P] of row i's sentences over its patches, row-major over the grid."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """An objective that redraws images."""
+
+    def reconstruct(self, model: Any, batch: Batch) -> jax.Array:
+        """float32[B, H, W, C], in the normalised scale of `batch.image`."""
+        ...
+
+
+@runtime_checkable
+class HasPrototypes(Protocol):
+    """An objective whose sentences choose among prototypes."""
+
+    def prototype_choice(
+        self,
+        model: Any,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        sentence_index: jax.Array,
+        sentence_mask: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        """int32[B, S], each sentence's prototype, and float32[B, S], its share, 0 to 1."""
+        ...
+
+    @property
+    def num_prototypes(self) -> int:
+        """K."""
+        ...

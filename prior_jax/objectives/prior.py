@@ -11,7 +11,7 @@ from prior_jax.losses.contrastive import paired_contrastive
 from prior_jax.losses.normalize import unit
 from prior_jax.nn.cross_attention import LocalContext
 from prior_jax.nn.layers import resize_align_corners
-from prior_jax.nn.prototype_bank import Axis, Lookup, bank_temperature, bank_usage
+from prior_jax.nn.prototype_bank import Axis, Lookup, bank_temperature
 from prior_jax.nn.sentence_gather import compact_sentences, fit_sentences
 from prior_jax.objectives import prior_inference
 from prior_jax.objectives.prior_config import STAGES, PriorConfig
@@ -185,7 +185,9 @@ class PriorObjective:
                 pairs.sentences, pairs.lookup.prototypes, weight=pairs.sentence_weight
             )
             metrics["bank_temperature"] = temperature
-            metrics["bank_perplexity"] = bank_usage(pairs.lookup, pairs.sentence_weight)
+            metrics["bank_perplexity"] = model.sentence_bank.usage(
+                pairs.lookup, pairs.sentence_weight
+            )
         if stage == "stage3":
             terms["image_reconstruction"] = _image_term(
                 model, pairs, batch, train=train, key=keys.image_decoder
@@ -333,6 +335,27 @@ class PriorObjective:
     ) -> jax.Array:
         """Where each sentence looks: float32[B, S, P]; see `prior_inference`."""
         return prior_inference.sentence_attention(model, images, reports)
+
+    @property
+    def num_prototypes(self) -> int:
+        """Size of the bank."""
+        return self.config.bank.num_prototypes
+
+    def prototype_choice(
+        self,
+        model: PriorModel,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        sentence_index: jax.Array,
+        sentence_mask: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Which prototype each sentence looks up most; see `prior_inference`."""
+        bank = self.config.bank
+        end = jnp.asarray(bank.start_step + bank.steps, jnp.int32)
+        return prior_inference.prototype_choice(
+            model, tokens, token_mask, sentence_index, sentence_mask,
+            temperature=self.temperature(end),
+        )  # fmt: skip
 
     def reconstruct(
         self, model: PriorModel, batch: Batch, *, key: jax.Array | None = None

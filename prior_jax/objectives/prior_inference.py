@@ -202,3 +202,35 @@ def reconstruct(model: PriorModel, image: jax.Array, reports: ReportFeatures) ->
     patches = model.encode_image(image, train=False).local
     context = model.attend(patches, reports.sentences, reports.sentence_mask)
     return model.decode_image(patches, context.image, train=False)
+
+
+def prototype_choice(
+    model: PriorModel,
+    tokens: jax.Array,
+    token_mask: jax.Array,
+    sentence_index: jax.Array,
+    sentence_mask: jax.Array,
+    *,
+    temperature: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Which prototype each sentence looks up most, without noise.
+
+    Args:
+      model: the model.
+      tokens: int32[B, L].
+      token_mask: bool[B, L].
+      sentence_index: int32[B, L], -1 or 0..S-1.
+      sentence_mask: bool[B, S].
+      temperature: float32[], of the bank.
+
+    Returns:
+      int32[B, S], the prototype, -1 for absent sentences; and float32[B, S], its share of the
+      lookup, 0 for absent sentences.
+    """
+    sentences, mask = model.encode_sentences(
+        tokens, token_mask, sentence_index, sentence_mask, train=False
+    )
+    lookup = model.sentence_bank(sentences, mask, temperature=temperature)
+    choice = jnp.argmax(lookup.probability, axis=-1).astype(jnp.int32)
+    share = jnp.max(lookup.probability, axis=-1)
+    return jnp.where(mask, choice, jnp.int32(-1)), jnp.where(mask, share, jnp.float32(0))
