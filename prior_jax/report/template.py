@@ -285,7 +285,7 @@ similarity {{ found.score }}</span>
 </tbody></table></div>
 {% endif %}
 {% else %}
-{{ absent(commands.bank, "No use of prototypes was counted; only an objective with a bank has one.") }}
+{{ absent(commands.bank, "No use of prototypes was counted; only models with a bank have one.") }}
 {% endif %}
 </section>
 

@@ -155,6 +155,30 @@ def test_the_chance_levels_are_what_random_orders_reach():
     assert found.settings["chance"]["recall_at_2"] == pytest.approx(1 - 27 * 26 / (30 * 29))
 
 
+def test_the_order_of_the_batches_changes_nothing():
+    random = np.random.default_rng(7)
+    vectors = random.normal(size=(14, FEATURES)).astype(np.float32)
+    tokens = random.integers(1, 100, (14, FEATURES)).astype(np.int32)
+    batches = make_batches(vectors, tokens, random.integers(0, 2, (14, 2)), batch_size=4)
+    encoder = Encoder(FakeObjective(), FakeModel(), place=jax.device_put)
+    forward, backward = (
+        retrieval.evaluate_retrieval(
+            encoder,
+            encoder.studies(batches[order], reports=True),
+            texts=["same" if i < 4 else str(i) for i in range(14)],
+            label_names=["Edema", "Mass"],
+            patients=[f"p{i // 3}" for i in range(14)],
+            config=CONFIG,
+            resampling=RESAMPLING,
+        )
+        for order in (slice(None), slice(None, None, -1))
+    )
+    for name, metric in forward.metrics.items():
+        assert dataclasses.astuple(metric) == pytest.approx(
+            dataclasses.astuple(backward.metrics[name])
+        )
+
+
 def test_without_any_class_precision_is_null_with_a_reason_and_recall_counts():
     found = measure(top([[0, 1], [1, 0]]), positive=np.zeros((2, 0)), texts=["a", "b"])
     assert np.isnan(found.metrics["precision_at_1"].value)

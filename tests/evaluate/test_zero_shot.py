@@ -42,18 +42,18 @@ def tokens_for(vectors):
     )
 
 
-def run(scale=1.0, **changes):
+def run(scale=1.0, noise=0.05, order=slice(None), **changes):
     """40 studies of one class each; a class's prompt points where its images point."""
     random = np.random.default_rng(0)
     classes = np.arange(40) % 3
-    vectors = np.eye(FEATURES)[classes] + 0.05 * random.normal(size=(40, FEATURES))
+    vectors = np.eye(FEATURES)[classes] + noise * random.normal(size=(40, FEATURES))
     batches = make_batches(
         vectors, np.ones((40, FEATURES), np.int32), np.eye(3, dtype=np.int8)[classes], batch_size=16
     )
     table = prompts.prompt_table("single", classes=CLASSES, negatives=False)
     return zero_shot.evaluate_zero_shot(
         Encoder(FakeObjective(), FakeModel(scale), place=jax.device_put),
-        batches,
+        batches[order],
         table=table,
         tokens=tokens_for(100 * np.eye(FEATURES)[:3]),
         label_names=CLASSES,
@@ -68,6 +68,23 @@ def test_a_model_that_knows_the_classes_is_right_and_the_opposite_one_wrong():
     for name in ("macro_auroc", "accuracy", "macro_f1", "kappa", "macro_average_precision"):
         assert found[name].value == pytest.approx(1.0)
     assert run(scale=-1.0).metrics["macro_auroc"].value == pytest.approx(0.0)
+
+
+def test_the_order_of_the_batches_changes_nothing():
+    forward, backward = run(noise=1.0), run(noise=1.0, order=slice(None, None, -1))
+    assert forward.metrics["accuracy"].low < forward.metrics["accuracy"].value < 1
+    for name, metric in forward.metrics.items():
+        assert dataclasses.astuple(metric) == pytest.approx(
+            dataclasses.astuple(backward.metrics[name])
+        )
+
+
+def test_accuracy_resamples_the_patients_of_the_records_it_counts():
+    columns = [[1, 1, 0], [1, 1, 0], [1, 0, 0], [1, 0, 0]]
+    scores = [[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0]]
+    found = measure(scores, columns, groups=np.array([0, 1, 2, 2])).metrics["accuracy"]
+    # Both counted records are of one patient: they are drawn together or not at all.
+    assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)
 
 
 def test_the_settings_are_json_and_say_how_it_was_measured():

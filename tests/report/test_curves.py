@@ -47,6 +47,13 @@ def test_a_file_that_a_kill_cut_off_is_read_as_far_as_it_goes(tmp_path):
     assert log.unreadable == 1
 
 
+def test_of_two_lines_of_a_step_the_later_counts_and_steps_are_sorted(tmp_path):
+    path = write(tmp_path / "m", [record(2, a=1.0), record(1, a=5.0), record(2, a=3.0)])
+    series = curves.series_of(curves.read_log(path).records, "a")
+    np.testing.assert_array_equal(series.steps, [1, 2])
+    np.testing.assert_array_equal(series.values, [5, 3])
+
+
 @pytest.mark.parametrize("line", ["[]", "3", '{"loss": 1}', '{"step": "x"}', '{"step": null}', "{"])
 def test_a_line_that_is_no_record_is_counted(tmp_path, line):
     log = curves.read_log(write(tmp_path / "m", [record(1)], tail=line + "\n"))
@@ -56,9 +63,8 @@ def test_a_line_that_is_no_record_is_counted(tmp_path, line):
 def test_no_file_and_an_empty_file_are_an_empty_log(tmp_path):
     (tmp_path / "empty").write_text("")
     for name in ("absent", "empty"):
-        assert curves.read_log(tmp_path / name) == curves.Log(records=[], unreadable=0) or (
-            not curves.read_log(tmp_path / name).records
-        )
+        log = curves.read_log(tmp_path / name)
+        assert list(log.records) == [] and log.unreadable == 0
 
 
 def test_null_and_nan_are_left_out(tmp_path):
