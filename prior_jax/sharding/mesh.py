@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -48,7 +49,7 @@ class MeshConfig:
             )
 
 
-def make_mesh(config: MeshConfig, *, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Mesh:
     """Lays the devices out on the configured axes.
 
     The axes are of type Auto: the compiler chooses the collectives, so that a loss over the
@@ -121,7 +122,8 @@ def process_shard(mesh: Mesh, data_axes: Sequence[str]) -> tuple[int, int]:
     sharding = batch_sharding(mesh, data_axes)
     rows = int(np.prod([mesh.shape[name] for name in data_axes], dtype=np.int64))
     mine: set[int] = set()
-    for (index,) in sharding.addressable_devices_indices_map((rows,)).values():
+    places = sharding.addressable_devices_indices_map((rows,)).values()
+    for (index,) in cast(Iterable[tuple[slice]], places):
         mine.update(range(*index.indices(rows)))
     first, size = min(mine), len(mine)
     if mine != set(range(first, first + size)) or rows % size or first % size:

@@ -35,7 +35,7 @@ FORMAT = 1
 _MOST_CHECKPOINTS = 1024
 
 
-class _Damaged(Exception):
+class DamagedCheckpoint(Exception):
     """A checkpoint that cannot be read as it was written."""
 
 
@@ -168,10 +168,10 @@ class Checkpoints:
         for step in reversed(steps):
             path = self.directory / str(step)
             try:
-                document = _read_document(path)
+                document = read_document(path)
                 check(document["host"])
                 state = _restore_state(path, document, abstract(step))
-            except _Damaged as error:
+            except DamagedCheckpoint as error:
                 logging.error("checkpoint %s is damaged: %s; trying the one before", path, error)
                 self._set_aside(path)
                 continue
@@ -235,8 +235,8 @@ def restore_model(
     for candidate in [step] if step is not None else reversed(steps):
         path = epath.Path(directory) / str(candidate)
         try:
-            parts = _restore_parts(path, _read_document(path), wanted)
-        except _Damaged as error:
+            parts = _restore_parts(path, read_document(path), wanted)
+        except DamagedCheckpoint as error:
             logging.error("checkpoint %s is damaged: %s", path, error)
             continue
         return parts["model"]["params"], parts["model"]["rest"], candidate
@@ -255,14 +255,26 @@ def best_step(directory: epath.PathLike, *, best_is: str) -> int | None:
     return min(scored)[1] if scored else None
 
 
-def _read_document(path: epath.Path) -> dict[str, Any]:
+def read_document(path: epath.PathLike) -> dict[str, Any]:
+    """What a checkpoint says about itself; no array is read.
+
+    Args:
+      path: of one checkpoint.
+
+    Returns:
+      "step", "score", "host" (what the run kept) and "arrays": name -> [shape, dtype, checksum].
+
+    Raises:
+      DamagedCheckpoint: if it cannot be read as it was written.
+      CheckpointError: if another version of this package wrote it.
+    """
     document, problem = None, ""
     try:
-        document = unpack(ocp.load_checkpointables(path, {"host": None})["host"])
+        document = unpack(ocp.load_checkpointables(epath.Path(path), {"host": None})["host"])
     except Exception as error:  # damage can surface as any error of the libraries that read
         problem = first_line(error)
     if not agree(document is not None) or document is None:
-        raise _Damaged(problem or "another process cannot read it")
+        raise DamagedCheckpoint(problem or "another process cannot read it")
     if document["format"] != FORMAT:
         raise CheckpointError(
             str(path), received=f"format {document['format']}", accepted=f"format {FORMAT}"
@@ -273,8 +285,8 @@ def _read_document(path: epath.Path) -> dict[str, Any]:
 def _score(path: epath.Path) -> float | None:
     """A checkpoint's score; a damaged one has none (and is dealt with when it is restored)."""
     try:
-        return _read_document(path)["score"]
-    except _Damaged as error:
+        return read_document(path)["score"]
+    except DamagedCheckpoint as error:
         logging.error("checkpoint %s is damaged: %s", path, error)
         return None
 
@@ -307,11 +319,11 @@ def _restore_parts(
     except Exception as error:  # damage can surface as any error of the libraries that read
         problem = first_line(error)
     if not agree(parts is not None) or parts is None:
-        raise _Damaged(problem or "another process cannot read it")
+        raise DamagedCheckpoint(problem or "another process cannot read it")
     sums = checksums(flat_names(parts))
     changed = [name for name, row in table.items() if sums[name] != row[2]]
     if changed:
-        raise _Damaged(f"checksum differs in {', '.join(changed[:5])}")
+        raise DamagedCheckpoint(f"checksum differs in {', '.join(changed[:5])}")
     return parts
 
 

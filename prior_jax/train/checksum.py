@@ -42,7 +42,9 @@ def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
 
 def _mesh_of(array: jax.Array) -> Mesh | None:
     sharding = array.sharding
-    return sharding.mesh if isinstance(sharding, NamedSharding) else None
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+        return sharding.mesh
+    return None
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ from prior_jax.sharding.rules import Rule
 from prior_jax.train.checkpoint import Checkpoints
 from prior_jax.train.checkpoint_table import CheckpointConfig, is_out_of_space
 from prior_jax.train.feed import Feed, TrainingData
-from prior_jax.train.metrics import LogConfig, Writers, open_writers
+from prior_jax.train.metrics import LogConfig, Writers, check_installed, open_writers
 from prior_jax.train.optimizer import OptimizerConfig
 from prior_jax.train.preemption import Preempted, PreemptionGuard
 from prior_jax.train.program import Program
@@ -145,6 +145,7 @@ def train(
         `preemption.EXIT_CODE`.
     """
     folder = pathlib.Path(workdir)
+    check_installed(options.log)
     with _space_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         program = Program(

@@ -140,18 +140,7 @@ class Wandb:
     """Weights & Biases; a resumed run goes on under the same id."""
 
     def __init__(self, project: str, *, workdir: pathlib.Path):
-        """Starts or resumes the run that belongs to this workdir.
-
-        Raises:
-          ConfigError: if wandb is not installed.
-        """
-        if importlib.util.find_spec("wandb") is None:
-            raise ConfigError(
-                "config.log.wandb_project",
-                received=project,
-                accepted="None, or a project where wandb is installed "
-                "(pip install 'prior_jax[wandb]')",
-            )
+        """Starts or resumes the run that belongs to this workdir."""
         identity = hashlib.sha256(str(workdir.resolve()).encode()).hexdigest()[:16]
         module = importlib.import_module("wandb")
         self._run = module.init(project=project, id=identity, resume="allow", dir=str(workdir))
@@ -166,6 +155,20 @@ class Wandb:
     def close(self) -> None:
         """Finishes the upload."""
         self._run.finish()
+
+
+def check_installed(config: LogConfig) -> None:
+    """Refuses, before anything is opened, a destination that is not installed.
+
+    Raises:
+      ConfigError: if Weights & Biases is asked for and not installed.
+    """
+    if config.wandb_project is not None and importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            "config.log.wandb_project",
+            received=config.wandb_project,
+            accepted="None, or a project where wandb is installed (pip install 'prior_jax[wandb]')",
+        )
 
 
 class Progress:
@@ -258,6 +261,7 @@ def open_writers(
     Raises:
       ConfigError: if Weights & Biases is asked for and not installed.
     """
+    check_installed(config)
     if not primary:
         return Writers([])
     writers: list[Writer] = [MetricsFile(workdir / "metrics.jsonl", done=done)]

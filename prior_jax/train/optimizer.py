@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +126,8 @@ def apply_updates(
     """
     # optax mixes Python floats with integer counts, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
-        updates, state = transformation.update(dict(gradients), state, dict(parameters))
+        found, state = transformation.update(dict(gradients), state, dict(parameters))
+    updates = cast(Mapping[str, jax.Array], found)
     new = {path: value - learning_rate * updates[path] for path, value in parameters.items()}
     return new, state
 

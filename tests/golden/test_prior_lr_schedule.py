@@ -1,10 +1,13 @@
 """Learning rate, stage and Adam's count at every step, against the release's own trainer."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from prior_jax.nn.prototype_bank import bank_temperature
 from prior_jax.train.optimizer import OptimizerConfig, adam_step_count, make_optimizer
 from prior_jax.train.stages import Schedule, Stage, learning_rate
 
@@ -82,3 +85,22 @@ def test_the_count_of_adam_restarts_with_each_stage(golden_dir):
                     _, state = transformation.update(params, state, params)
                     counts.append(int(adam_step_count(state)))
         np.testing.assert_array_equal(counts, golden[f"out/{case}/adam_step_count"])
+
+
+def test_bank_temperature_at_every_step_that_uses_the_bank(golden_dir):
+    """The release counts from the planned end of stage 1, even where stage 1 ran longer."""
+    golden = load(golden_dir)
+    for case in cases(golden):
+        planned = int(golden[f"in/{case}/train_iters_per_epoch"])
+        epochs = golden[f"in/{case}/epochs"]
+        wanted, stage = golden[f"out/{case}/spb_temp"], golden[f"out/{case}/stage"]
+        np.testing.assert_array_equal(wanted[stage == 1], wanted[0])
+        steps = np.flatnonzero(stage > 1)
+        settings = {
+            "start": 0.9,
+            "schedule": str(golden[f"in/{case}/temp_decay"]),
+            "total_steps": int(epochs[1:].sum()) * planned,
+        }
+        temperature = jax.vmap(functools.partial(bank_temperature, **settings))
+        found = temperature(jnp.asarray(steps - int(epochs[0]) * planned, jnp.int32))
+        np.testing.assert_allclose(found, wanted[steps], rtol=1e-5, atol=1e-6, err_msg=case)

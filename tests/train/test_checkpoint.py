@@ -1,12 +1,13 @@
 """Checkpoints: what is kept, what is restored, and what is refused."""
 
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import logging
+from jax.sharding import NamedSharding, PartitionSpec
 
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.train import checkpoint as checkpoint_lib
@@ -90,9 +91,6 @@ def test_a_donated_state_is_saved_as_it_was(tmp_path, program, state):
     overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
     overwrite(mine.params["big"]).block_until_ready()
     checkpoints.wait()
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), program.abstract(
-        toy.STAGES[0]))
-    del abstract
     shapes = {
         name: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=state.step.sharding)
         for name, v in {**state.params, "big": want}.items()
@@ -151,6 +149,9 @@ def test_changed_parameters_never_load_silently(tmp_path, program, state, monkey
     assert (tmp_path / "2.damaged").exists()
 
 
+# The library leaves a coroutine of its own behind when a part cannot be read.
+@pytest.mark.filterwarnings("ignore:.*_background_load:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .*_background_load:RuntimeWarning")
 @pytest.mark.parametrize("how", ["truncated", "emptied", "no host", "no model", "no metadata"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     tmp_path, program, state, caplog, how
@@ -158,15 +159,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     save(tmp_path, state, 1, 2)
     newest = tmp_path / "2"
     if how == "truncated":
-        file = data_files(newest)[0]
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        for file in data_files(newest):
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     elif how == "emptied":
         for file in newest.rglob("*"):
             if file.is_file():
                 file.write_bytes(b"")
     else:
-        import shutil
-
         name = {"no host": "host", "no model": "model"}.get(how)
         if name:
             shutil.rmtree(newest / name)
@@ -184,7 +183,7 @@ def test_only_damaged_checkpoints_are_an_error_not_a_new_start(tmp_path, program
     for file in (tmp_path / "1").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="damaged checkpoints at steps \\[1\\]"):
+    with pytest.raises(CheckpointError, match=r"damaged checkpoints at steps \[1\]"):
         restore(tmp_path, program)
 
 
@@ -212,14 +211,12 @@ def test_evaluation_restores_the_model_alone(tmp_path, program, state):
     save(tmp_path, state, 1, 2)
     shapes = program.abstract(toy.STAGES[0])
     # The optimizer's part may even be gone.
-    import shutil
-
     shutil.rmtree(tmp_path / "2" / "optimizer")
     params, rest, step = restore_model(tmp_path, params=shapes.params, rest=shapes.rest, step=None)
     assert step == 2
     same((params, rest), (state.params, state.rest))
     assert restore_model(tmp_path, params=shapes.params, rest=shapes.rest, step=1)[2] == 1
-    with pytest.raises(CheckpointError, match="step 7.*\\[1, 2\\]"):
+    with pytest.raises(CheckpointError, match=r"step 7.*\[1, 2\]"):
         restore_model(tmp_path, params=shapes.params, rest=shapes.rest, step=7)
     with pytest.raises(CheckpointError, match="no checkpoint"):
         restore_model(tmp_path / "none", params=shapes.params, rest=shapes.rest, step=None)
@@ -255,9 +252,7 @@ def test_a_full_disk_in_the_background_is_one_clear_line(tmp_path, state, monkey
             except OSError as error:
                 raise RuntimeError("background save failed") from error
 
-    monkeypatch.setattr(
-        checkpoint_lib.ocp, "save_checkpointables_async", lambda *a, **k: Failing()
-    )
+    monkeypatch.setattr(checkpoint_lib.ocp, "save_checkpointables_async", lambda *a, **k: Failing())
     with pytest.raises(CheckpointError, match="no space left on device"):
         save(tmp_path, state, 1)
 
@@ -283,7 +278,8 @@ def test_a_checksum_sees_every_element_and_its_place(dtype):
     assert len(found) == 16
     assert checksums({"a": array})["a"] == found
     for i in range(6):
-        changed = array.at[i, i % 5].set(jnp.asarray(1, dtype) - array[i, i % 5])
+        flipped = jnp.asarray(1 - int(array[i, i % 5]), dtype)
+        changed = array.at[i, i % 5].set(flipped)
         assert checksums({"a": changed})["a"] != found
     rolled = jnp.roll(array, 1, axis=0)
     assert not np.array_equal(rolled, array)
@@ -298,8 +294,6 @@ def test_a_checksum_tells_zero_from_minus_zero():
 
 @pytest.mark.multidevice
 def test_a_checksum_does_not_depend_on_the_sharding():
-    from jax.sharding import NamedSharding, PartitionSpec
-
     mesh = toy.mesh_of(8)
     array = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
     found = set()
@@ -307,6 +301,3 @@ def test_a_checksum_does_not_depend_on_the_sharding():
         found.add(checksums({"a": jax.device_put(array, NamedSharding(mesh, spec))})["a"])
     found.add(checksums({"a": jnp.asarray(array)})["a"])
     assert len(found) == 1
-
-
-logging.use_absl_handler()

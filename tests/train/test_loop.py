@@ -7,7 +7,14 @@ import signal
 import numpy as np
 import pytest
 
-from prior_jax.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
+from prior_jax.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    NonFiniteLossError,
+    WeightsError,
+)
+from prior_jax.train import metrics
 from prior_jax.train.loop import Hooks
 from prior_jax.train.preemption import EXIT_CODE, Preempted
 from tests.train import toy
@@ -168,9 +175,7 @@ def test_a_missing_best_metric_is_named(tmp_path):
     checkpoint = toy.replace(toy.CHECKPOINT, best_metric="auroc")
     hooks = Hooks(evaluate=lambda snapshot: {"validation_loss": 1.0})
     with pytest.raises(ConfigError, match="best_metric"):
-        toy.run(
-            tmp_path, options=toy.options(evaluate_every=2, checkpoint=checkpoint), hooks=hooks
-        )
+        toy.run(tmp_path, options=toy.options(evaluate_every=2, checkpoint=checkpoint), hooks=hooks)
 
 
 def test_data_that_ends_early_is_refused(tmp_path):
@@ -219,8 +224,6 @@ def test_initial_values_replace_drawn_ones_and_strange_names_are_refused(tmp_pat
     only = toy.STAGES[:1]
     toy.run(tmp_path / "a", stages=only, initial_values=ones, hooks=hooks)
     assert np.all(seen[0]["head/kernel"] == 1)
-    from prior_jax.errors import WeightsError
-
     with pytest.raises(WeightsError, match="head/kernal"):
         toy.run(tmp_path / "b", initial_values={"head/kernal": ones["head/kernel"]})
     with pytest.raises(WeightsError, match="head/bias"):
@@ -228,8 +231,6 @@ def test_initial_values_replace_drawn_ones_and_strange_names_are_refused(tmp_pat
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
-    from prior_jax.train import metrics
-
     def full(self, record):
         raise OSError(28, "No space left on device")
 

@@ -1,5 +1,7 @@
 """Learning rates, the order of stages, weight decay and clipping."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ def test_the_rate_rises_from_start_to_peak_twice_and_falls_to_the_end():
     np.testing.assert_allclose(found[:4], [1e-3, 5.5e-3, 1e-2, 1e-2], rtol=1e-6)
     np.testing.assert_allclose(found[6], 6e-3, rtol=1e-6)
     np.testing.assert_allclose(found[9], 2e-3, rtol=1e-6)
-    assert all(a > b for a, b in zip(found[3:], found[4:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(found[3:]))
 
 
 def test_past_the_end_it_holds_or_rises():

@@ -1,0 +1,100 @@
+"""metrics.jsonl, the terminal, TensorBoard and W&B."""
+
+import importlib.util
+import io
+import json
+
+import pytest
+
+from prior_jax.errors import ConfigError
+from prior_jax.train import metrics
+from prior_jax.train.metrics import MetricsFile, Progress, TensorBoard, open_writers
+from tests.train import toy
+
+
+def record(step, **changes):
+    fields = {"step": step, "stage": "first", "total_loss": 1.5, "lr": 1e-3}
+    return fields | {"pairs_per_second": 12.0, "input_wait": 0.25} | changes
+
+
+def steps(path):
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_later_lines_and_cut_ones_are_dropped_on_opening(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsFile(path, done=0)
+    for step in range(1, 6):
+        first.write(record(step))
+    first.close()
+    whole = path.read_bytes()
+    for tail in (b"", b'{"step": 6, "sta', b'{"step": 2}', b"\x00\x00\n", b"[]\n"):
+        path.write_bytes(whole + tail)
+        again = MetricsFile(path, done=3)
+        assert steps(path) == [1, 2, 3]
+        again.write(record(4))
+        again.flush()
+        again.close()
+        assert steps(path) == [1, 2, 3, 4]
+
+
+def test_every_line_is_json_even_if_a_metric_is_not_finite(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl", done=0)
+    file.write(record(1, spread=float("nan"), other=float("inf")))
+    file.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    line = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert line["spread"] is None and line["other"] is None and line["total_loss"] == 1.5
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_shows_speed_wait_and_time_left():
+    for stream, start in ((Terminal(), "\r"), (io.StringIO(), "")):
+        progress = Progress(total=200, done=0, stream=stream)
+        progress.write(record(100))
+        progress.close()
+        text = stream.getvalue()
+        assert text.startswith(start + ("\x1b[K" if start else "") + "step 100/200 first")
+        assert "loss 1.5000 | 12.0 pairs/s | input wait 25 % | ETA 0:00" in text
+        assert text.count("\n") == 1
+
+
+def test_long_times_are_shown_in_hours():
+    assert metrics._clock(3 * 3600 + 62.4) == "3:01:02"
+    assert metrics._clock(59.6) == "1:00"
+
+
+def test_tensorboard_holds_the_numbers(tmp_path):
+    board = TensorBoard(tmp_path, done=0)
+    board.write(record(1))
+    board.flush()
+    board.close()
+    (file,) = tmp_path.iterdir()
+    raw = file.read_bytes()
+    assert b"total_loss" in raw and b"input_wait" in raw and b"first" not in raw
+
+
+def test_wandb_has_to_be_installed_where_asked_for(tmp_path, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        metrics.importlib.util, "find_spec", lambda name: None if name == "wandb" else real(name)
+    )
+    config = toy.replace(toy.LOG, wandb_project="chest")
+    with pytest.raises(ConfigError, match=r"config\.log\.wandb_project: received 'chest'"):
+        open_writers(config, workdir=tmp_path, total=1, done=0, primary=True)
+
+
+def test_only_the_first_process_writes(tmp_path):
+    writers = open_writers(toy.LOG, workdir=tmp_path, total=1, done=0, primary=False)
+    writers.write(record(1))
+    writers.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_intervals_below_one_are_refused():
+    with pytest.raises(ConfigError, match=r"config\.log\.every_steps"):
+        toy.replace(toy.LOG, every_steps=0)
