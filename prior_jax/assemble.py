@@ -1,118 +1,347 @@
 """From a config to objects: the only reader of a `ConfigDict`.
 
-A section of the config becomes a frozen dataclass field by field. A key that nobody reads, a
-missing key or a value of another type is a `ConfigError` that names it, at start-up.
+Sections become the dataclasses that the parts of the program define (`strict.build`): a key that
+nobody reads, a missing key or a value of another type is a `ConfigError` at start-up. What follows
+from other sections (image size, vocabulary, length of the stages in steps) is derived here and
+must not be given twice.
 """
 
 import dataclasses
-import types
-import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+import jax
+from jax.sharding import Mesh
+
+from prior_jax.data import pipeline
 from prior_jax.errors import ConfigError
+from prior_jax.objectives.base import Objective
+from prior_jax.objectives.prior import PriorObjective
+from prior_jax.objectives.prior_config import PriorConfig
+from prior_jax.sharding import mesh as mesh_lib
+from prior_jax.sharding.rules import REPLICATED, Rule
+from prior_jax.strict import build
+from prior_jax.train.checkpoint_table import CheckpointConfig
+from prior_jax.train.loop import TrainOptions
+from prior_jax.train.metrics import LogConfig
+from prior_jax.train.optimizer import OptimizerConfig
+from prior_jax.train.stages import Stage
 
-T = TypeVar("T")
+SECTIONS = (
+    "name",
+    "seed",
+    "objective",
+    "model",
+    "data",
+    "prepare",
+    "stage_unit",
+    "stages",
+    "optimizer",
+    "mesh",
+    "checkpoint",
+    "log",
+    "validate_every",
+    "after",
+)
 
 
-def build(kind: type[T], section: Mapping[str, Any], *, name: str) -> T:
-    """Maps a config section strictly onto a dataclass.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """A stage as a config gives it; `config.stage_unit` says what lengths count.
+
+    Attributes:
+      length: epochs or steps of the stage.
+      warmup: epochs or steps of the linear warm-up, part of the length.
+      learning_rate: the peak.
+      learning_rate_start: that of the first step.
+      learning_rate_end: that of the last.
+      weight_decay: decoupled.
+    """
+
+    length: float
+    warmup: float
+    learning_rate: float
+    learning_rate_start: float
+    learning_rate_end: float
+    weight_decay: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshSection:
+    """The section `config.mesh`.
+
+    Attributes:
+      axes: axis name -> size; one size may be -1 and takes the devices that the others leave.
+      data_axes: axes over which the rows of a batch are split.
+      bank_axis: axis over which the prototype bank is split, or None to keep it whole.
+      rules: (pattern of a parameter's path, axis or None for each leading dimension), tried in
+        order behind the bank's own rule; () keeps all other parameters whole.
+    """
+
+    axes: Mapping[str, int]
+    data_axes: tuple[str, ...]
+    bank_axis: str | None
+    rules: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhantomConfig:
+    """Radiographs and reports to draw where no data set is given.
+
+    Attributes:
+      studies: how many, over all splits.
+      seed: of the drawing.
+      size: pixels of an image's shorter side.
+      validate: share of the patients.
+      test: share of the patients.
+    """
+
+    studies: int
+    seed: int
+    size: int
+    validate: float
+    test: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """What the launcher makes where it is absent; the section `config.prepare`.
+
+    Attributes:
+      phantom: drawn and prepared under the workdir if `config.data.path` is None; None where a
+        prepared set must be given.
+      vocab_size: pieces of the sentencepiece model trained on the set's training reports if
+        `config.data.tokenizer.path` is None.
+    """
+
+    phantom: PhantomConfig | None
+    vocab_size: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where arrays lie.
+
+    Attributes:
+      mesh: the devices on named axes.
+      data_axes: axes over which the rows of a batch are split.
+      bank_axis: axis of the prototype bank, or None.
+      rules: of every array of the state.
+    """
+
+    mesh: Mesh
+    data_axes: tuple[str, ...]
+    bank_axis: str | None
+    rules: tuple[Rule, ...]
+
+
+def check_sections(config: Mapping[str, Any]) -> None:
+    """Refuses top-level keys that nobody reads, and missing ones, by name."""
+    given = set(config.keys())
+    for name in sorted(given - set(SECTIONS)):
+        raise ConfigError(f"config.{name}", received=config[name], accepted=", ".join(SECTIONS))
+    for name in SECTIONS:
+        if name not in given:
+            raise ConfigError(f"config.{name}", received="nothing", accepted="a value")
+    _choice(config, "objective", tuple(_OBJECTIVES))
+    _choice(config, "stage_unit", ("epochs", "steps"))
+
+
+def prepare_config(config: Mapping[str, Any]) -> PrepareConfig:
+    """The section `config.prepare`."""
+    return build(PrepareConfig, config["prepare"], name="config.prepare")
+
+
+def data_config(
+    config: Mapping[str, Any], *, path: str | None = None, tokenizer: str | None = None
+) -> pipeline.DataConfig:
+    """The section `config.data`, with what the launcher prepared.
 
     Args:
-      kind: a dataclass; its nested dataclass fields are built from nested sections.
-      section: `ConfigDict` or mapping with exactly the fields of `kind` that have no default,
-        and any of those that have one.
-      name: dotted name of the section, for errors, e.g. `config.model`.
-
-    Returns:
-      The dataclass, every value checked against its field's type.
-
-    Raises:
-      ConfigError: for an unknown key, a missing key or a value of another type.
+      config: the whole config.
+      path: of the prepared set, where `config.data.path` is None.
+      tokenizer: path of the tokenizer, where `config.data.tokenizer.path` is None.
     """
-    if not isinstance(section, Mapping) and not hasattr(section, "items"):
-        raise ConfigError(name, received=section, accepted=f"a section with {_names(kind)}")
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
-    values = dict(section.items())
-    for key in values:
-        if key not in fields:
-            raise ConfigError(f"{name}.{key}", received=values[key], accepted=_names(kind))
-    arguments = {}
-    for key, field in fields.items():
-        if key in values:
-            arguments[key] = _convert(hints[key], values[key], name=f"{name}.{key}")
-        elif _required(field):
-            raise ConfigError(f"{name}.{key}", received="nothing", accepted=_words(hints[key]))
-    return kind(**arguments)
+    section = _mapping(config["data"])
+    section["path"] = section.get("path") or path
+    section["tokenizer"] = _mapping(section["tokenizer"])
+    section["tokenizer"]["path"] = section["tokenizer"].get("path") or tokenizer
+    section = _derive(section, {"seed": config["seed"]}, name="config.data")
+    return build(pipeline.DataConfig, section, name="config.data")
 
 
-def _required(field: dataclasses.Field) -> bool:
-    absent = dataclasses.MISSING
-    return field.default is absent and field.default_factory is absent
-
-
-def _names(kind: type) -> str:
-    return "one of " + ", ".join(field.name for field in dataclasses.fields(kind))
-
-
-def _words(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-
-
-def _convert(hint: Any, value: Any, *, name: str) -> Any:
-    """Checks one value against a type hint; sections become dataclasses, lists tuples."""
-    if hasattr(value, "get_ref") and not hasattr(value, "items"):
-        value = value.get()
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), value, name=name)
-    if origin in (typing.Union, types.UnionType):
-        return _convert_union(arguments, value, hint, name=name)
-    if origin is typing.Literal:
-        if value in arguments:
-            return value
-        raise ConfigError(name, received=value, accepted=", ".join(map(repr, arguments)))
-    if origin is tuple:
-        return _convert_tuple(arguments, value, hint, name=name)
-    if origin is not None and issubclass(origin, Mapping):
-        if not hasattr(value, "items"):
-            raise ConfigError(name, received=value, accepted="a section")
-        return {k: _convert(arguments[1], v, name=f"{name}.{k}") for k, v in value.items()}
-    return _convert_plain(hint, value, name=name)
-
-
-def _convert_union(choices: tuple, value: Any, hint: Any, *, name: str) -> Any:
-    if value is None and type(None) in choices:
-        return None
-    rest = [choice for choice in choices if choice is not type(None)]
-    if len(rest) == 1:
-        return _convert(rest[0], value, name=name)
-    for choice in rest:
-        if isinstance(value, typing.get_origin(choice) or choice):
-            return _convert(choice, value, name=name)
-    raise ConfigError(name, received=value, accepted=_words(hint))
-
-
-def _convert_tuple(items: tuple, value: Any, hint: Any, *, name: str) -> tuple:
-    if not isinstance(value, list | tuple):
-        raise ConfigError(name, received=value, accepted=_words(hint))
-    if len(items) == 2 and items[1] is Ellipsis:
-        return tuple(
-            _convert(items[0], item, name=f"{name}[{index}]") for index, item in enumerate(value)
+def placement(
+    config: Mapping[str, Any], *, devices: Sequence[jax.Device] | None = None
+) -> Placement:
+    """The section `config.mesh` on the devices at hand."""
+    section = build(MeshSection, config["mesh"], name="config.mesh")
+    if section.bank_axis is not None and section.bank_axis not in section.axes:
+        raise ConfigError(
+            "config.mesh.bank_axis",
+            received=section.bank_axis,
+            accepted=f"one of {tuple(section.axes)}, or None",
         )
-    if len(items) != len(value):
-        raise ConfigError(name, received=tuple(value), accepted=f"{len(items)} values")
-    return tuple(
-        _convert(item_hint, item, name=f"{name}[{index}]")
-        for index, (item_hint, item) in enumerate(zip(items, value, strict=True))
+    axes = mesh_lib.MeshConfig(axes=section.axes, data_axes=section.data_axes)
+    rules = tuple(Rule(pattern, spec) for pattern, spec in section.rules) or REPLICATED
+    if section.bank_axis is not None:
+        rules = (Rule("sentence_bank/.*", (section.bank_axis,)), *rules)
+    return Placement(
+        mesh=mesh_lib.make_mesh(axes, devices=devices),
+        data_axes=section.data_axes,
+        bank_axis=section.bank_axis,
+        rules=rules,
     )
 
 
-def _convert_plain(hint: Any, value: Any, *, name: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    wrong_bool = isinstance(value, bool) and hint is not bool
-    if wrong_bool or not isinstance(value, hint):
-        raise ConfigError(name, received=value, accepted=_words(hint))
-    return value
+def stages(config: Mapping[str, Any], *, steps_per_epoch: int) -> tuple[Stage, ...]:
+    """The section `config.stages` in steps, in the order of the objective's stages.
+
+    Args:
+      config: the whole config.
+      steps_per_epoch: of the training split; used with `config.stage_unit` "epochs".
+
+    Raises:
+      ConfigError: for a stage that the objective does not have, or one without a step.
+    """
+    known = _OBJECTIVES[config["objective"]].stages
+    section = _mapping(config["stages"])
+    for name in section:
+        if name not in known:
+            raise ConfigError(f"config.stages.{name}", received=name, accepted=f"one of {known}")
+    unit = steps_per_epoch if config["stage_unit"] == "epochs" else 1
+    found = []
+    for name in (name for name in known if name in section):
+        where = f"config.stages.{name}"
+        stage = build(StageConfig, section[name], name=where)
+        steps = round(stage.length * unit)
+        if steps < 1:
+            accepted = f"at least one step ({unit} an epoch)"
+            raise ConfigError(f"{where}.length", received=stage.length, accepted=accepted)
+        found.append(
+            Stage(
+                name=name,
+                steps=steps,
+                learning_rate=stage.learning_rate,
+                learning_rate_start=stage.learning_rate_start,
+                learning_rate_end=stage.learning_rate_end,
+                warmup_steps=round(stage.warmup * unit),
+                schedule_steps=None,
+                weight_decay=stage.weight_decay,
+            )
+        )
+    return tuple(found)
+
+
+def objective(
+    config: Mapping[str, Any],
+    *,
+    vocab_size: int,
+    pad_token: int,
+    schedule: Sequence[Stage],
+    place: Placement,
+) -> Objective:
+    """The section `config.model` as the objective that `config.objective` names.
+
+    Args:
+      config: the whole config.
+      vocab_size: of the tokenizer.
+      pad_token: of the tokenizer.
+      schedule: the stages, in steps.
+      place: where the bank and the batch lie.
+    """
+    make = _OBJECTIVES[config["objective"]].make
+    return make(config, vocab_size, pad_token, schedule, place)
+
+
+def train_options(config: Mapping[str, Any], *, identity: Mapping[str, Any]) -> TrainOptions:
+    """Seed, logging and checkpoints; `identity` must be the same when the run is resumed."""
+    return TrainOptions(
+        seed=_plain(config, "seed", int),
+        evaluate_every=_plain(config, "validate_every", int | None),
+        log=build(LogConfig, config["log"], name="config.log"),
+        checkpoint=build(CheckpointConfig, config["checkpoint"], name="config.checkpoint"),
+        identity=identity,
+    )
+
+
+def optimizer(config: Mapping[str, Any]) -> OptimizerConfig:
+    """The section `config.optimizer`."""
+    return build(OptimizerConfig, config["optimizer"], name="config.optimizer")
+
+
+def after(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The evaluation configs to run once training has ended."""
+    tasks = _plain(config, "after", tuple[str, ...])
+    for index, task in enumerate(tasks):
+        if not pathlib.Path(task).is_file():
+            raise ConfigError(f"config.after[{index}]", received=task, accepted="an existing file")
+    return tasks
+
+
+def _prior(
+    config: Mapping[str, Any],
+    vocab_size: int,
+    pad_token: int,
+    schedule: Sequence[Stage],
+    place: Placement,
+) -> PriorObjective:
+    model, image = _mapping(config["model"]), config["data"]["image"]
+    encoder = _mapping(model["image"])
+    encoder["resnet"] = _derive(
+        encoder["resnet"], {"in_channels": image["channels"]}, name="config.model.image.resnet"
+    )
+    model["image"] = _derive(encoder, {"image_size": image["size"]}, name="config.model.image")
+    model["text"] = _derive(
+        model["text"],
+        {"vocab_size": vocab_size, "pad_token": pad_token},
+        name="config.model.text",
+    )
+    lengths = {stage.name: stage.steps for stage in schedule}
+    without_bank = lengths.pop("stage1", 0)
+    model["bank"] = _derive(
+        model["bank"],
+        {"start_step": without_bank, "steps": max(sum(lengths.values()), 1)},
+        name="config.model.bank",
+    )
+    sharded = place.mesh.size > 1
+    return PriorObjective(
+        build(PriorConfig, model, name="config.model"),
+        bank_axis=place.bank_axis,
+        batch_axis=place.data_axes if sharded and place.data_axes else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    stages: tuple[str, ...]
+    make: Callable[..., Objective]
+
+
+_OBJECTIVES: Mapping[Literal["prior"], _Kind] = {
+    "prior": _Kind(stages=PriorObjective.stages, make=_prior),
+}
+
+
+def _mapping(section: Any) -> dict[str, Any]:
+    return dict(section.items())
+
+
+def _derive(section: Any, values: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """Adds what follows from other sections; giving it as well is an error."""
+    section = _mapping(section)
+    for key, value in values.items():
+        if key in section:
+            accepted = f"nothing: it follows from the rest and is {value!r}"
+            raise ConfigError(f"{name}.{key}", received=section[key], accepted=accepted)
+    return section | dict(values)
+
+
+def _choice(config: Mapping[str, Any], name: str, accepted: tuple[str, ...]) -> None:
+    if config[name] not in accepted:
+        raise ConfigError(f"config.{name}", received=config[name], accepted=", ".join(accepted))
+
+
+def _plain(config: Mapping[str, Any], name: str, kind: Any) -> Any:
+    holder = dataclasses.make_dataclass("Holder", [(name, kind)])
+    return getattr(build(holder, {name: config[name]}, name="config"), name)

@@ -21,7 +21,8 @@ ALLOWED = {
     "interop": BASE | PARTS | {"objectives"},
     "evaluate": BASE | PARTS | {"objectives", "train", "interop"},
     "report": BASE | PARTS | {"objectives", "train", "interop", "evaluate"},
-    "assemble": BASE | PARTS | {"objectives", "train", "interop", "evaluate"},
+    "strict": {"errors"},
+    "assemble": BASE | PARTS | {"strict", "objectives", "train", "interop", "evaluate"},
 }
 # package -> the only places that may import it.
 FENCES = {

@@ -19,7 +19,7 @@ from prior_jax.data import text as text_lib
 from prior_jax.data import workers as workers_lib
 from prior_jax.data.loader import RowLoader, RowOptions
 from prior_jax.data.reader import RecordReader
-from prior_jax.data.schema import TEXT_SOURCES, Manifest
+from prior_jax.data.schema import TEXT_SOURCES, Manifest, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
 from prior_jax.errors import ConfigError
 from prior_jax.types import Batch
@@ -166,6 +166,10 @@ class Split:
     def steps_per_epoch(self) -> int:
         """Returns the training batches of one epoch; an unfilled last one is left out."""
         return self._train_plan().steps_per_epoch
+
+    def record(self, index: int) -> Record:
+        """Returns a whole record: texts, labels, encoded images."""
+        return self._reader.read(int(index))
 
     def record_id(self, index: int) -> str:
         """Returns the study id of a record, for reports; "" for a filling row."""

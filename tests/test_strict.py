@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 from ml_collections import ConfigDict
 
-from prior_jax.assemble import build
 from prior_jax.errors import ConfigError
+from prior_jax.strict import build
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

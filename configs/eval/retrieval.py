@@ -1,0 +1,25 @@
+"""Retrieval of reports by images and of images by reports within a split."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the task: precision at K by class, recall at K by pair."""
+    return ConfigDict(
+        dict(
+            task="retrieval",
+            split="test",
+            batch_size=64,
+            classes=(),  # () takes every label with enough positives
+            min_positives=3,
+            retrieval=dict(
+                ranks=(1, 5, 10),
+                subset="all",
+                match="any",
+                duplicates="hit",
+                policy=dict(uncertain="ignore", unmentioned="negative"),
+                block=128,
+            ),
+            bootstrap=dict(resamples=1000, confidence=0.95, seed=0),
+        )
+    )

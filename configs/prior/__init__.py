@@ -1,0 +1,1 @@
+"""PRIOR at full size."""

@@ -1,0 +1,151 @@
+"""What every PRIOR config starts from: the released setting, each value with its source.
+
+Sources: [yaml] release, configs/experiments/pre_train/train_prior.yaml; [prior.py], [spb.py],
+[sentence.py] release, codes/prior/...; [bert] the config of Bio_ClinicalBERT; [torch] defaults of
+torch 1.10. What follows from other values (image size of the encoder, vocabulary, steps of the
+bank's schedule) is derived by `prior_jax/assemble.py`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(fidelity: str = "paper") -> ConfigDict:
+    """Returns the released setting in one fidelity, for one device or many."""
+    release = fidelity == "release"
+    return ConfigDict(
+        dict(
+            name=f"prior_{fidelity}",
+            seed=114514,  # release, codes/scripts/pre_train.py
+            objective="prior",
+            model=model(fidelity),
+            data=data(release=release),
+            prepare=dict(phantom=None, vocab_size=8192),
+            stage_unit="epochs",
+            stages=dict(
+                stage1=stage(length=20, warmup=1, peak=1e-5, start=1e-7),  # [yaml]
+                stage2=stage(length=30, warmup=1, peak=1e-5, start=1e-7),  # [yaml]
+                stage3=stage(length=100, warmup=5, peak=5e-6, start=1e-8),  # [yaml]
+            ),
+            optimizer=dict(
+                beta1=0.9,  # [torch]
+                beta2=0.999,  # [torch]
+                epsilon=1e-8,  # [torch]
+                decay_mask="all" if release else "matrices",  # release: all (quirk 16)
+                clip_norm=None,  # release: none
+                past_end="rise" if release else "hold",  # quirk 15
+            ),
+            mesh=dict(axes=dict(data=-1), data_axes=("data",), bank_axis=None, rules=()),
+            checkpoint=dict(
+                every_steps=1000,
+                keep_last=2,
+                keep_best=1,
+                best_metric="validation_global_alignment_loss",
+                best_is="lowest",
+            ),
+            log=dict(every_steps=20, tensorboard=True, wandb_project=None, progress=True),
+            validate_every=2000,
+            after=(),
+        )
+    )
+
+
+def stage(*, length: float, warmup: float, peak: float, start: float) -> dict:
+    """One stage; the cosine ends at 0 and weight decay is 1e-6 [yaml]."""
+    return dict(
+        length=length,
+        warmup=warmup,
+        learning_rate=peak,
+        learning_rate_start=start,
+        learning_rate_end=0.0,
+        weight_decay=1e-6,
+    )
+
+
+def model(fidelity: str) -> dict:
+    """ResNet-50, BERT-base and PRIOR's heads."""
+    return dict(
+        fidelity=fidelity,
+        dtype="bfloat16",  # the release trains in fp16 [yaml]
+        image=dict(
+            resnet=dict(depths=(3, 4, 6, 3), width=64, block="bottleneck", stem_pool=True),
+            pool="attention",  # [yaml]
+            pool_heads=8,  # release, codes/prior/encoders/image/resnet.py
+        ),
+        text=dict(  # [bert]
+            hidden_size=768,
+            layers=12,
+            heads=12,
+            intermediate_size=3072,
+            dropout=0.1,
+            max_positions=512,
+            token_types=2,
+            scan_layers=True,
+            remat="none",
+        ),
+        embed_dim=768,  # [yaml]
+        sentence_pool="mean",  # [yaml], gahter_pool: avg
+        sentence_heads=8,  # release, codes/prior/modules/sentence_pool.py
+        temperature=0.01,  # [yaml]
+        local_temperature=0.01,  # [yaml]
+        num_queries=16,  # [yaml]
+        bank=dict(num_prototypes=512, temperature=0.9, schedule="fixed"),  # [yaml], [spb.py]
+        sentence_decoder=dict(  # [sentence.py], [bert]
+            layers=8,
+            heads=12,
+            intermediate_size=3072,
+            dropout=0.1,
+            max_positions=512,
+            token_types=2,
+            scan_layers=True,
+            remat="none",
+        ),
+        image_decoder=dict(dropout=0.5),  # [yaml], image_rec_drop_out_rate
+        weights=dict(  # [prior.py], quirk 10
+            stage1=dict(global_alignment=1.0, local_image=1.0, local_text=1.0),
+            stage2=dict(global_alignment=1.0, local_image=1.0, local_text=1.0, prototype=10.0),
+            stage3=dict(
+                global_alignment=10.0,
+                local_image=1.0,
+                local_text=1.0,
+                prototype=10.0,
+                image_reconstruction=1.0,
+                sentence_prototype=10.0,
+                prototype_kl=1.0,
+                global_prototype=1.0,
+            ),
+        ),
+    )
+
+
+def data(*, release: bool) -> dict:
+    """Images of 224 pixels, reports of 256 tokens, 6 x 98 pairs a batch [yaml]."""
+    return dict(
+        path=None,
+        image=dict(
+            size=224,  # release, configs/image_transformation.yaml
+            channels=1,  # release, configs/data/mimiccxr.yaml
+            # The release's own statistics, or those of the prepared set.
+            mean=(0.4755,) if release else None,
+            std=(0.3011,) if release else None,
+        ),
+        augment=dict(
+            rotation_degrees=5.0,  # release, configs/image_transformation.yaml
+            flip_probability=0.5 if release else 0.0,  # reports say left and right (quirk 32)
+        ),
+        tokenizer=dict(
+            kind="wordpiece" if release else "sentencepiece",
+            path=None,
+            lower_case=True,  # quirk 35
+        ),
+        text_mode="release" if release else "paper",
+        text_sources=("report",),
+        shuffle_sentences=True,  # release, codes/prior/data/pretrain/mimiccxr.py
+        max_tokens=256,  # [yaml]
+        max_sentences=32,
+        buckets=(256,) if release else (64, 96, 128, 192, 256),
+        bucket_window=1 if release else 8,
+        batch_size=588,  # [yaml]: 6 GPUs x 98
+        workers=8,
+        threads=4,
+        prefetch=2,
+    )

@@ -1,0 +1,128 @@
+"""How every program starts and ends: flags, processes, devices, exit codes."""
+
+import errno
+import logging
+import pathlib
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from prior_jax.errors import PriorJaxError
+from prior_jax.sharding import distributed
+from prior_jax.train.preemption import EXIT_CODE as EXIT_PREEMPTED
+from prior_jax.train.preemption import Preempted
+
+EXIT_USER_ERROR = 2
+START_TIMEOUT_SECONDS = 300
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+class OwnMessages(logging.Filter):
+    """Lets everything through from this project, and only warnings from the libraries."""
+
+    _ROOT = pathlib.Path(__file__).parent.parent
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
+        own = self._ROOT in pathlib.Path(record.pathname).parents
+        installed = "site-packages" in record.pathname and "prior_jax" not in record.pathname
+        return record.levelno >= logging.WARNING or (own and not installed)
+
+
+def define_config_flag(name: str, help_text: str, *, required: bool = True) -> None:
+    """Defines `--name=FILE` with overrides such as `--name.data.batch_size=64`."""
+    config_flags.DEFINE_config_file(name, None, help_text, lock_config=True)
+    if required:
+        flags.mark_flag_as_required(name)
+
+
+def define_device_flags() -> None:
+    """Defines the flags that say which devices and processes a run has."""
+    flags.DEFINE_enum(
+        "distributed",
+        "off",
+        distributed.MODES,
+        "off: one process; auto: detect the cluster (Slurm, TPU pod, GKE, Open MPI); explicit: "
+        "take --coordinator, --processes and --process.",
+    )
+    flags.DEFINE_string("coordinator", None, "host:port of process 0, with explicit.")
+    flags.DEFINE_integer("processes", None, "Number of processes, with explicit.")
+    flags.DEFINE_integer("process", None, "Index of this process, with explicit.")
+    flags.DEFINE_integer(
+        "cpu_devices", None, "Run on this many simulated CPU devices instead of what is there."
+    )
+
+
+def start_devices() -> None:
+    """Joins the other processes, before anything touches a device.
+
+    Raises:
+      ConfigError: if the flags do not fit together or the others cannot be found.
+    """
+    values = flags.FLAGS
+    if values.cpu_devices is not None:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", values.cpu_devices)
+    distributed.start(
+        distributed.DistributedConfig(
+            mode=values.distributed,
+            coordinator=values.coordinator,
+            processes=values.processes,
+            process=values.process,
+            timeout_seconds=START_TIMEOUT_SECONDS,
+        )
+    )
+
+
+def run(main: Callable[[], None], *define: Callable[[], None]) -> None:
+    """Runs a program and exits.
+
+    The exit code is 0 after success, 2 after an error that the user can mend (one line on
+    stderr), 75 after a stop on request with everything saved, 1 with a trace after a fault of
+    the program.
+
+    Args:
+      main: the program, without arguments.
+      *define: define its flags.
+    """
+    for step in define:
+        step()
+    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        sys.exit(_fail(f"{argv[0]}: {error}"))
+
+
+def _guarded(main: Callable[[], None], argv: list[str]) -> int:
+    if len(argv) > 1:
+        return _fail(f"unexpected argument {argv[1]!r}; settings are flags, see --help")
+    absl_logging.set_verbosity(absl_logging.INFO)
+    absl_logging.get_absl_handler().addFilter(OwnMessages())
+    try:
+        main()
+    except Preempted as stop:
+        print(f"{stop}; run the same command again to go on", file=sys.stderr)
+        return EXIT_PREEMPTED
+    except PriorJaxError as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        return _fail(f"{error.filename or 'disk'}: {error.strerror}")
+    finally:
+        distributed.stop()
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(" ".join(message.split()), file=sys.stderr)
+    return EXIT_USER_ERROR

@@ -1,0 +1,202 @@
+"""A run as its programs see it: config, data, devices and objective, put together once."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from launch import prepare
+from prior_jax import __version__, assemble
+from prior_jax.data import pipeline
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.objectives.base import Objective
+from prior_jax.sharding import distributed
+from prior_jax.sharding.mesh import batch_sharding, check_batch_size
+from prior_jax.train.stages import Stage
+from prior_jax.types import Batch
+
+CONFIG_NAME = "config.json"
+CLOCK_TOLERANCE_SECONDS = 60.0
+_VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tensorflow-datasets")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What training and evaluation share.
+
+    Attributes:
+      workdir: of the run.
+      config: as given, all sections.
+      data_config: the section `config.data`, paths filled in.
+      data: the training split.
+      schedule: the stages, in steps.
+      place: mesh, axes and rules.
+      objective: what is trained.
+    """
+
+    workdir: pathlib.Path
+    config: Any
+    data_config: pipeline.DataConfig
+    data: pipeline.Split
+    schedule: tuple[Stage, ...]
+    place: assemble.Placement
+    objective: Objective
+
+    def split(self, name: str) -> pipeline.Split:
+        """Another split of the same set."""
+        return pipeline.open_split(self.data_config, name, cache_dir=self.cache_dir)  # type: ignore[arg-type]
+
+    @property
+    def cache_dir(self) -> pathlib.Path:
+        """Where measurements of the data are kept."""
+        return self.workdir / "cache"
+
+    def put(self, tree: Any) -> Any:
+        """Host arrays, the same in every process, onto the devices; rows split if they divide."""
+        sharded = batch_sharding(self.place.mesh, self.place.data_axes)
+        whole = NamedSharding(self.place.mesh, PartitionSpec())
+        shards = int(np.prod([self.place.mesh.shape[axis] for axis in self.place.data_axes]))
+
+        def one(x):
+            x = np.asarray(x)
+            sharding = sharded if x.ndim and x.shape[0] % shards == 0 else whole
+            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+        return jax.tree.map(one, tree)
+
+    def eval_batches(
+        self, split: pipeline.Split, *, batch_size: int, require_text: bool
+    ) -> Iterator[Batch]:
+        """One pass over a split, on the devices."""
+        with split.eval_batches(batch_size=batch_size, require_text=require_text) as batches:
+            for _, batch in batches:
+                yield self.put(batch)
+
+
+def open_run(config: Any, workdir: pathlib.Path) -> Run:
+    """Makes what is absent, checks every section and puts the parts together.
+
+    Raises:
+      ConfigError: for settings that are unknown, missing or do not fit together or the devices.
+      DataError: for data that cannot be used.
+    """
+    assemble.check_sections(config)
+    place = assemble.placement(config)
+    _check_alike(config)
+    primary = distributed.is_primary()
+    data_config = prepare.data_config(config, workdir, make=primary)
+    distributed.barrier("data prepared")
+    check_batch_size(data_config.batch_size, mesh=place.mesh, data_axes=place.data_axes)
+    if not primary:
+        distributed.barrier("data measured")
+    cache = workdir / "cache"
+    data = pipeline.open_split(data_config, "train", cache_dir=cache)
+    if primary:
+        distributed.barrier("data measured")
+    if data.pairs < data_config.batch_size:
+        raise ConfigError(
+            "config.data.batch_size",
+            received=data_config.batch_size,
+            accepted=f"at most the {data.pairs} training pairs of {data_config.path}",
+        )
+    schedule = assemble.stages(config, steps_per_epoch=data.steps_per_epoch())
+    return Run(
+        workdir=workdir,
+        config=config,
+        data_config=data_config,
+        data=data,
+        schedule=schedule,
+        place=place,
+        objective=assemble.objective(
+            config,
+            vocab_size=data.tokenizer.vocab_size,
+            pad_token=data.tokenizer.pad_id,
+            schedule=schedule,
+            place=place,
+        ),
+    )
+
+
+def _check_alike(config: Any) -> None:
+    """Refuses processes that were started with another config, code or clock."""
+    if jax.process_count() == 1:
+        return
+    text = json.dumps(plain(config), sort_keys=True)
+    distributed.check_agreement(
+        {
+            "config": text,
+            "seed": str(config.seed),
+            "code": distributed.code_fingerprint(),
+            "version": __version__,
+        },
+        clock_tolerance_seconds=CLOCK_TOLERANCE_SECONDS,
+    )
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """What must be the same when a run is resumed: anything that changes its numbers."""
+    data = dataclasses.asdict(run.data_config)
+    for free in ("path", "workers", "threads", "prefetch"):
+        del data[free]
+    del data["tokenizer"]["path"]
+    shards = json.dumps(dict(run.data.manifest.shards), sort_keys=True)
+    return {
+        "config.objective": run.config.objective,
+        "config.model": plain(run.config.model),
+        "config.data": json.loads(json.dumps(data)),
+        "config.optimizer": plain(run.config.optimizer),
+        "data set": hashlib.sha256(shards.encode()).hexdigest(),
+        "tokenizer": run.data.tokenizer.fingerprint,
+    }
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config as JSON values."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def save_config(config: Any, workdir: pathlib.Path) -> None:
+    """Keeps the config in the workdir, for evaluation."""
+    if distributed.is_primary():
+        workdir.mkdir(parents=True, exist_ok=True)
+        target = workdir / CONFIG_NAME
+        aside = target.with_name(f".{CONFIG_NAME}.{os.getpid()}.tmp")
+        aside.write_text(json.dumps(plain(config), indent=2) + "\n")
+        os.replace(aside, target)
+
+
+def load_config(workdir: pathlib.Path) -> Any:
+    """The config that a run was started with.
+
+    Raises:
+      DataError: if the folder is not that of a run.
+    """
+    path = workdir / CONFIG_NAME
+    if not path.is_file():
+        raise DataError("--workdir", received=str(workdir), accepted="a folder of launch.train")
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise DataError(str(path), received=str(error), accepted="the config as JSON") from error
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of all that a run's numbers depend on."""
+    found = {name: importlib.metadata.version(name) for name in _VERSIONS}
+    device = jax.devices()[0]
+    return {
+        "prior_jax": __version__,
+        "python": platform.python_version(),
+        **found,
+        "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+    }

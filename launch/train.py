@@ -1,0 +1,76 @@
+"""Trains a run, or goes on with it; then evaluates it and writes its report.
+
+    python -m launch.train --config=configs/phantom.py --workdir=/tmp/prior_phantom
+
+Running the same command again resumes from the newest sound checkpoint.
+"""
+
+import pathlib
+
+import jax
+from absl import flags
+
+from launch import program
+from launch import run as run_lib
+from launch.evaluate import evaluate_run, load_task
+from prior_jax import assemble
+from prior_jax.evaluate.validation import Validation
+from prior_jax.train import loop
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Defines what the program is told."""
+    program.define_config_flag("config", "What to train, e.g. configs/phantom.py.")
+    flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
+    program.define_device_flags()
+
+
+def main() -> None:
+    """Trains, evaluates, reports."""
+    program.start_devices()
+    config, workdir = FLAGS.config, pathlib.Path(FLAGS.workdir)
+    assemble.check_sections(config)
+    tasks = [load_task(path) for path in assemble.after(config)]
+    run = run_lib.open_run(config, workdir)
+    run_lib.save_config(config, workdir)
+    train(run)
+    if tasks:
+        evaluate_run(run, tasks, step=None)
+
+
+def train(run: run_lib.Run) -> None:
+    """Trains through all stages that are left."""
+    hooks = loop.Hooks(evaluate=_validation(run)) if run.config.validate_every else None
+    loop.train(
+        objective=run.objective,
+        data=run.data,
+        stages=run.schedule,
+        optimizer=assemble.optimizer(run.config),
+        options=assemble.train_options(run.config, identity=run_lib.identity(run)),
+        mesh=run.place.mesh,
+        rules=run.place.rules,
+        data_axes=run.place.data_axes,
+        workdir=run.workdir,
+        hooks=hooks,
+    )
+
+
+def _validation(run: run_lib.Run):
+    split = run.split("validate")
+    known = {}
+
+    def evaluate(snapshot: loop.Snapshot):
+        validation = known.setdefault("one", Validation(run.objective, snapshot.model.merge))
+        batches = run.eval_batches(split, batch_size=run.data_config.batch_size, require_text=True)
+        with jax.set_mesh(run.place.mesh):
+            return validation(
+                snapshot.params, snapshot.rest, batches, stage=snapshot.stage, step=snapshot.step
+            )
+
+    return evaluate
+
+
+if __name__ == "__main__":
+    program.run(main, define_flags)

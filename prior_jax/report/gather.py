@@ -1,0 +1,260 @@
+"""Asks a trained model for what the page shows of it."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from prior_jax.evaluate.embed import Encoder, Studies, to_host
+from prior_jax.evaluate.retrieval import search
+from prior_jax.objectives.base import HasPrototypes, Objective, Reconstructs, ShowsAttention
+from prior_jax.report.examples import (
+    AttentionExample,
+    BankUsage,
+    Prototype,
+    ReconstructionExample,
+    RetrievalExample,
+    RetrievedReport,
+)
+from prior_jax.types import Batch
+
+LISTED_PROTOTYPES = 12
+SENTENCES_A_PROTOTYPE = 3
+POSITIVE = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyText:
+    """What is known of a record besides its arrays.
+
+    Attributes:
+      study_id: as the data set names it.
+      subject_id: the patient.
+      sentences: of the report, in the order in which the model reads them.
+    """
+
+    study_id: str
+    subject_id: str
+    sentences: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The report in one line."""
+        return " ".join(self.sentences)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples:
+    """All that the page shows of the model; empty where the objective has no such thing."""
+
+    attention: tuple[AttentionExample, ...]
+    retrieval: tuple[RetrievalExample, ...]
+    reconstructions: tuple[ReconstructionExample, ...]
+    bank: BankUsage | None
+
+
+def choose(labels: np.ndarray, *, count: int) -> list[int]:
+    """Rows that show different findings: for each class in turn the first row not yet taken.
+
+    Args:
+      labels: int8[N, C].
+      count: how many at most.
+
+    Returns:
+      Distinct row numbers, fewer than `count` only if there are fewer rows.
+    """
+    chosen: list[int] = []
+    waiting = [list(np.flatnonzero(column == POSITIVE)) for column in labels.T]
+    while len(chosen) < count and any(waiting):
+        for rows in waiting:
+            while rows and rows[0] in chosen:
+                rows.pop(0)
+            if rows and len(chosen) < count:
+                chosen.append(int(rows.pop(0)))
+    rest = (row for row in range(len(labels)) if row not in chosen)
+    return chosen + [row for row, _ in zip(rest, range(count - len(chosen)), strict=False)]
+
+
+def gather(
+    objective: Objective,
+    model: nnx.Module,
+    *,
+    encoder: Encoder,
+    studies: Studies,
+    batches: Callable[[], Iterable[Batch]],
+    texts: Sequence[StudyText],
+    label_names: Sequence[str],
+    count: int,
+    block: int,
+) -> Examples:
+    """Computes the examples of some studies and the bank's use over all.
+
+    Args:
+      objective: of the model.
+      model: trained.
+      encoder: of the model.
+      studies: of `encoder.studies(..., reports=True)`.
+      batches: starts one pass over the split with reports, on the devices.
+      texts: [records of the split].
+      label_names: in the order of `studies.labels`.
+      count: studies to show.
+      block: rows and columns of similarity computed at once.
+
+    Returns:
+      The examples.
+    """
+    rows = choose(studies.labels, count=count)
+    records = [int(studies.record[row]) for row in rows]
+    batch = pick(batches(), records)
+    pictures = np.asarray(to_host(batch.image), np.float32)[: len(rows)].mean(axis=-1)
+    shown = [texts[record] for record in records]
+    return Examples(
+        attention=_attention(objective, model, batch, pictures=pictures, shown=shown),
+        retrieval=_retrieval(
+            encoder, studies, rows=rows, pictures=pictures, texts=texts,
+            label_names=label_names, block=block,
+        ),
+        reconstructions=_reconstructions(objective, model, batch, pictures=pictures, shown=shown),
+        bank=_bank(objective, model, batches(), texts=texts),
+    )  # fmt: skip
+
+
+def pick(batches: Iterable[Batch], records: Sequence[int]) -> Batch:
+    """The rows of some records, in their order, as one batch on the host."""
+    rows: dict[int, Batch] = {}
+    for batch in batches:
+        host = to_host(batch)
+        for row, record in enumerate(host.record.tolist()):
+            if record in records:
+                rows[record] = jax.tree.map(lambda x, row=row: x[row], host)
+    longest = max(row.tokens.shape[0] for row in rows.values())
+    return jax.tree.map(
+        lambda *leaves: np.stack(leaves), *(_padded(rows[record], longest) for record in records)
+    )
+
+
+def _padded(row: Batch, length: int) -> Batch:
+    """One row with its tokens filled up to a length; no sentence owns the filling."""
+    missing = length - row.tokens.shape[0]
+    return row.replace(
+        tokens=np.pad(row.tokens, (0, missing)),
+        token_mask=np.pad(row.token_mask, (0, missing)),
+        sentence_index=np.pad(row.sentence_index, (0, missing), constant_values=-1),
+    )
+
+
+def _attention(objective, model, batch, *, pictures, shown) -> tuple[AttentionExample, ...]:
+    if not isinstance(objective, ShowsAttention):
+        return ()
+
+    def compute(batch):
+        images = objective.encode_image(model, batch.image)
+        reports = objective.encode_report(
+            model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
+        )
+        return objective.sentence_attention(model, images, reports)
+
+    attention = np.asarray(to_host(jax.jit(compute)(batch)), np.float32)
+    side = round(attention.shape[-1] ** 0.5)
+    mask = to_host(batch.sentence_mask)
+    found = []
+    for row, text in enumerate(shown):
+        owned = np.flatnonzero(mask[row])
+        owned = owned[owned < len(text.sentences)]
+        found.append(
+            AttentionExample(
+                title=f"study {text.study_id}",
+                image=pictures[row],
+                attention=attention[row, owned],
+                grid=(side, side),
+                sentences=tuple(text.sentences[index] for index in owned),
+            )
+        )
+    return tuple(found)
+
+
+def _reconstructions(objective, model, batch, *, pictures, shown):
+    if not isinstance(objective, Reconstructs):
+        return ()
+    redrawn = to_host(jax.jit(lambda batch: objective.reconstruct(model, batch))(batch))
+    redrawn = np.asarray(redrawn, np.float32).mean(axis=-1)
+    if redrawn.shape[1:] != pictures.shape[1:]:
+        redrawn = np.asarray(
+            jax.image.resize(redrawn, (len(redrawn), *pictures.shape[1:]), "linear")
+        )
+    return tuple(
+        ReconstructionExample(
+            title=f"study {text.study_id}", image=pictures[row], shown=None,
+            reconstruction=redrawn[row],
+        )
+        for row, text in enumerate(shown)
+    )  # fmt: skip
+
+
+def _retrieval(encoder, studies, *, rows, pictures, texts, label_names, block):
+    ranks = min(5, len(studies.record))
+    top = search(encoder, studies, ranks=ranks, block=block)
+    positive = studies.labels == POSITIVE
+    found = []
+    for picture, row in zip(pictures, rows, strict=True):
+        own = texts[int(studies.record[row])]
+        retrieved = []
+        for score, other in zip(top.score_of_image[row], top.report_of_image[row], strict=True):
+            text = texts[int(studies.record[other])].text
+            kind = "class" if (positive[other] & positive[row]).any() else "none"
+            kind = "pair" if other == row or text == own.text else kind
+            retrieved.append(RetrievedReport(text=text, score=float(score), match=kind))
+        found.append(
+            RetrievalExample(
+                title=f"study {own.study_id}",
+                image=picture,
+                report=own.text,
+                classes=tuple(n for n, p in zip(label_names, positive[row], strict=True) if p),
+                retrieved=tuple(retrieved),
+            )
+        )
+    return tuple(found)
+
+
+def _bank(objective: Any, model: Any, batches: Iterable[Batch], *, texts) -> BankUsage | None:
+    if not isinstance(objective, HasPrototypes):
+        return None
+
+    @jax.jit
+    def compute(batch):
+        return objective.prototype_choice(
+            model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
+        )
+
+    counts = np.zeros(objective.num_prototypes, np.float64)
+    best: dict[int, list[tuple[float, str]]] = {}
+    for batch in batches:
+        choice, share = to_host(compute(batch))
+        for row, record in enumerate(to_host(batch.record)):
+            if record < 0:
+                continue
+            sentences = texts[int(record)].sentences
+            for place, sentence in enumerate(sentences[: choice.shape[1]]):
+                index = int(choice[row, place])
+                if index < 0:
+                    continue
+                counts[index] += 1
+                best.setdefault(index, []).append((float(share[row, place]), sentence))
+    listed = [int(index) for index in np.argsort(-counts, kind="stable")[:LISTED_PROTOTYPES]]
+    return BankUsage(
+        counts=counts,
+        prototypes=tuple(
+            Prototype(index=index, sentences=_distinct(best[index]))
+            for index in listed
+            if counts[index]
+        ),
+    )
+
+
+def _distinct(found: list[tuple[float, str]]) -> tuple[str, ...]:
+    """The strongest different sentences."""
+    ordered = sorted(found, key=lambda pair: (-pair[0], pair[1]))
+    return tuple(dict.fromkeys(sentence for _, sentence in ordered))[:SENTENCES_A_PROTOTYPE]
