@@ -12,6 +12,7 @@ it stopped; what is written does not depend on --workers nor on interruptions.
 import codecs
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 from collections import Counter
@@ -42,7 +43,7 @@ class Paths:
     )
     reports: str = common.setting(
         "mimic-cxr-reports.zip, or the folder of unpacked reports; by default looked for in "
-        "images_dir.",
+        "images_dir and images_dir/reports.",
         default="",
     )
     metadata_table: str = common.setting(
@@ -362,17 +363,27 @@ def _write(
 def _report_source(paths: Paths) -> pathlib.Path:
     """Returns the zip of reports, or the folder that holds p10 ... p19."""
     given = pathlib.Path(paths.reports or paths.images_dir)
-    packed = given / "mimic-cxr-reports.zip"
     if given.is_file():
         return given
-    if packed.is_file():
-        return packed
-    for folder in (given / "files", given):
-        if folder.is_dir() and any(folder.glob("p1[0-9]")):
-            return folder
+    for folder in (given, given / "reports"):
+        packed = folder / "mimic-cxr-reports.zip"
+        if packed.is_file():
+            return packed
+        for candidate in (folder / "files", folder):
+            if _holds_reports(candidate):
+                return candidate
     raise DataError(
-        "--reports", received=str(given), accepted="mimic-cxr-reports.zip or its unpacked folder"
+        "--reports",
+        received=str(given),
+        accepted="mimic-cxr-reports.zip, or a folder with p10/p10000032/s50414267.txt and so on",
     )
+
+
+def _holds_reports(folder: pathlib.Path) -> bool:
+    """Whether one of the first patients has a report; to look at all would take minutes."""
+    groups = sorted(folder.glob("p1[0-9]"))
+    patients = [p for group in groups for p in itertools.islice(group.glob("p1*"), 100)]
+    return any(next(patient.glob("s*.txt"), None) for patient in patients)
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def draw(
     labels = ["subject_id,study_id,Atelectasis,Edema,No Finding"]
     reports, drawn = {}, []
     for number in range(studies):
-        subject = 10_000_000 + (number // 2) * 37_003 % 10_000_000
+        subject = 10_000_000 + (number // 2) * 7_370_003 % 9_999_991
         study = 50_000_000 + number
         folder = root / "files" / f"p{str(subject)[:2]}" / f"p{subject}" / f"s{study}"
         folder.mkdir(parents=True)
@@ -61,7 +61,7 @@ def draw(
             content = image(seed + number) if view == "PA" else jpeg(0)
             (folder / f"{dicom(study, view)}.jpg").write_bytes(content)
         if number % 5:
-            labels.append(f"{subject},{study},1.0,,-1.0")
+            labels.append(f"{subject},{study},1.0,{number % 2},-1.0")
         reports[f"files/{folder.parent.parent.name}/p{subject}/s{study}.txt"] = REPORT.format(
             number=number
         )

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 import tensorflow_datasets as tfds
@@ -58,16 +59,18 @@ def test_records_hold_what_the_hospital_holds(tmp_path):
     )
     assert manifest.rejected == {"wrong_view": 24}
     assert manifest.label_names == ("Atelectasis", "Edema", "No Finding")
-    source = tfds.builder_from_directory(tmp_path / "out").as_data_source("train")
+    builder = tfds.builder_from_directory(tmp_path / "out")
+    assert builder.info.splits["train"].num_bytes > 20 * 1000
+    source = builder.as_data_source("train")
     records = {r.study_id: r for r in map(schema.Record.from_example, source)}
     assert len(records) == 20
-    for number in (1, 5):
+    for number in (0, 1, 2, 3, 4, 5, 8, 13):
         subject, study = drawn[number]
         record = records[f"s{study}"]
         assert record.subject_id == f"p{subject}"
         assert record.image_ids == (hospital.dicom(study, "PA"),)
         assert record.views == ("PA",)
-        assert record.labels == ((1, -2, -1) if number % 5 else (-2, -2, -2))
+        assert record.labels == ((1, number % 2, -1) if number % 5 else (-2, -2, -2))
         assert record.sentence_sections == (0, 1, 1, 1, 1)
         assert record.sentences[0] == "No acute disease."
         assert record.sentences[1] == f"The lungs are clear number {number}."
@@ -83,6 +86,35 @@ def test_layouts_give_the_same_records(tmp_path):
         hospital.draw(root, studies=12, zipped=zipped, version=version)
         shards.append(prepare(root, tmp_path / f"out{zipped}{version}").shards)
     assert shards[0] == shards[1] == shards[2]
+
+
+def test_reports_are_found_or_asked_for(tmp_path):
+    hospital.draw(tmp_path / "raw", studies=4, zipped=True)
+    expected = prepare(tmp_path / "raw", tmp_path / "a").shards
+    (tmp_path / "raw" / "reports").mkdir()
+    archive = tmp_path / "raw" / "mimic-cxr-reports.zip"
+    archive = archive.rename(tmp_path / "raw" / "reports" / archive.name)
+    assert prepare(tmp_path / "raw", tmp_path / "b").shards == expected
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(archive.parent)
+    archive.unlink()
+    assert prepare(tmp_path / "raw", tmp_path / "c").shards == expected
+    (archive.parent / "files").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="--reports"):
+        prepare(tmp_path / "raw", tmp_path / "d")
+    got = prepare(tmp_path / "raw", tmp_path / "d", reports=tmp_path / "elsewhere")
+    assert got.shards == expected
+
+
+def test_special_studies_are_read_by_hand_but_not_in_release_mode():
+    content = (" x\n FINDINGS:  " + "Clear. " * 80).encode()
+    special = {"study": "s50525523"}  # its findings stand at characters 201 to 349
+    paper = mimic_cxr.read_report(content, settings=mimic_cxr.Settings(), **special)
+    assert len(paper.text.findings) == 349 - 201
+    release = mimic_cxr.read_report(
+        content, settings=mimic_cxr.Settings(parser="release"), **special
+    )
+    assert len(release.sentences) == 80
 
 
 def test_bytes_do_not_depend_on_workers(tmp_path):

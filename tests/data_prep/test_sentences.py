@@ -85,6 +85,22 @@ def test_cutting_before_pysbd_changes_nothing(text):
     assert fast == slow
 
 
+@pytest.mark.parametrize("pieces", [["Clear. Norm"], ["Clear.", "Clear.", "Normal."], []])
+def test_what_the_splitter_loses_or_repeats_is_not_lost(monkeypatch, pieces):
+    class Careless:
+        def processor(self, text):
+            return self
+
+        def process(self):
+            return pieces
+
+    monkeypatch.setattr(sentences, "_segmenter", Careless)
+    monkeypatch.setattr(sentences, "_safe_ends", lambda part: [])
+    sentences._segment.cache_clear()
+    assert split_sentences("Clear. Normal.") == ["Clear. Normal."]
+    sentences._segment.cache_clear()
+
+
 @pytest.mark.parametrize("text", ["The lungs are clear. No effusion.", "Seen on ___. ___ is out."])
 def test_splitting_a_sentence_again_gives_it_back(text):
     for sentence in split_sentences(text):
