@@ -1,0 +1,217 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from prior_jax.errors import ConfigError
+from prior_jax.objectives.base import weighted_sum
+from prior_jax.objectives.prior_config import FIDELITY, RELEASE_WEIGHTS, STAGES, TERMS
+from prior_jax.objectives.prior_model import MAX_LOG_SCALE, clamp_from_above
+from tests.objectives.tiny import tiny_batch, tiny_config, tiny_model
+
+STEP = jnp.full((), 15, jnp.int32)
+
+
+@functools.cache
+def made(**changes):
+    return tiny_model(tiny_config(**changes))
+
+
+def step_of(objective, graph, *, stage, train=True, with_gradient=True):
+    """A jitted (params, rest, batch, key) -> (total, terms, metrics), gradients."""
+
+    def loss(params, rest, batch, key):
+        model = nnx.merge(graph, params, rest, copy=True)
+        found = objective.loss_terms(model, batch, stage=stage, step=STEP, key=key, train=train)
+        total = weighted_sum(found.terms, objective.weights(stage))
+        return total, (dict(found.terms), dict(found.metrics))
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True) if with_gradient else loss)
+
+
+@functools.cache
+def ran(stage, **changes):
+    objective, (graph, params, rest) = made(**changes)
+    step = step_of(objective, graph, stage=stage)
+    return step(params, rest, tiny_batch(), jax.random.key(0))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_has_its_terms_and_their_weighted_sum(stage):
+    (total, (terms, metrics)), _ = ran(stage)
+    assert set(terms) == set(TERMS[stage]) == set(made()[0].weights(stage))
+    expected = sum(RELEASE_WEIGHTS[stage][name] * float(value) for name, value in terms.items())
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    assert all(np.isfinite(value) and value.dtype == jnp.float32 for value in terms.values())
+    assert ("bank_perplexity" in metrics) == (stage != "stage1")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_exactly_the_trainable_parameters_get_a_gradient(stage):
+    _, grads = ran(stage)
+    objective, _ = made()
+    for path, grad in jax.tree_util.tree_flatten_with_path(grads)[0]:
+        names = tuple(str(part.key) for part in path)
+        assert np.all(np.isfinite(grad)), names
+        if not objective.trainable(stage, names):
+            assert not np.any(grad), names
+        elif names[-2:] != ("key", "bias") and "position_embedding" not in names:
+            assert np.any(grad), names
+
+
+def test_padded_rows_tokens_and_sentences_change_neither_value_nor_gradient():
+    objective, (graph, params, rest) = made()
+    # Batch norm sees every row of a batch, real or not: compare with its running statistics.
+    step = step_of(objective, graph, stage="stage3", train=False)
+    key = jax.random.key(0)
+    (total, (terms, _)), grads = step(params, rest, tiny_batch(5), key)
+    padded = tiny_batch(5, tokens=30, sentences=7, fill=3)
+    (other, (other_terms, _)), other_grads = step(params, rest, padded, key)
+    for name, value in terms.items():
+        np.testing.assert_allclose(other_terms[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(other, total, rtol=1e-5)
+    for grad, other_grad in zip(jax.tree.leaves(grads), jax.tree.leaves(other_grads), strict=True):
+        np.testing.assert_allclose(other_grad, grad, atol=1e-4 * max(1, np.abs(grad).max()))
+
+
+def test_a_report_without_a_sentence_counts_in_no_term():
+    objective, (graph, params, rest) = made()
+    step = step_of(objective, graph, stage="stage3", train=False, with_gradient=False)
+    batch = tiny_batch(5, fill=1)
+    empty = batch.replace(
+        weight=jnp.ones((6,), jnp.float32),
+        sentence_mask=batch.sentence_mask.at[5].set(False),
+    )
+    key = jax.random.key(0)
+    total, _ = step(params, rest, batch, key)
+    np.testing.assert_allclose(step(params, rest, empty, key)[0], total, rtol=1e-5)
+
+
+def test_noise_is_drawn_in_training_and_in_paper_mode_nowhere_else():
+    for fidelity, still in (("paper", True), ("release", False)):
+        objective, (graph, params, rest) = made(fidelity=fidelity)
+        quiet = step_of(objective, graph, stage="stage2", train=False, with_gradient=False)
+        totals = [quiet(params, rest, tiny_batch(), jax.random.key(k))[0] for k in (0, 1)]
+        assert (float(totals[0]) == float(totals[1])) == still
+    (first, _), _ = ran("stage2")
+    objective, (graph, params, rest) = made()
+    noisy = step_of(objective, graph, stage="stage2")
+    (second, _), _ = noisy(params, rest, tiny_batch(), jax.random.key(1))
+    assert float(first) != float(second)
+
+
+def test_bfloat16_is_near_float32():
+    (_, (exact, _)), _ = ran("stage3")
+    (_, (near, _)), grads = ran("stage3", dtype="bfloat16")
+    for name, value in exact.items():
+        assert near[name].dtype == jnp.float32
+        np.testing.assert_allclose(near[name], value, rtol=0.1, atol=0.1, err_msg=name)
+    assert all(np.all(np.isfinite(grad)) for grad in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize("changes", [{"fidelity": "release"}, {"sentence_pool": "attention"}])
+def test_every_choice_runs_through_stage_3(changes):
+    (total, _), grads = ran("stage3", **changes)
+    assert np.isfinite(total)
+    assert all(np.all(np.isfinite(grad)) for grad in jax.tree.leaves(grads))
+
+
+@pytest.mark.multidevice
+def test_sharding_batch_and_bank_does_not_change_stage_3():
+    (total, (terms, metrics)), grads = ran("stage3")
+    objective, (graph, params, rest) = tiny_model(
+        tiny_config(), bank_axis="data", batch_axis="data"
+    )
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    split, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+    places = jax.tree.map(lambda _: whole, params)
+    places["sentence_bank"]["embed"] = split
+    arguments = (
+        jax.device_put(params, places),
+        jax.device_put(rest, whole),
+        jax.device_put(tiny_batch(), split),
+        jax.device_put(jax.random.key(0), whole),
+    )
+    with jax.set_mesh(mesh):
+        step = step_of(objective, graph, stage="stage3")
+        found = jax.block_until_ready(step(*arguments))
+    (other, (other_terms, other_metrics)), other_grads = found
+    np.testing.assert_allclose(other, total, rtol=1e-5)
+    for name, value in terms.items():
+        np.testing.assert_allclose(other_terms[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(other_metrics[name], value, rtol=1e-4, err_msg=name)
+    for grad, other_grad in zip(jax.tree.leaves(grads), jax.tree.leaves(other_grads), strict=True):
+        np.testing.assert_allclose(other_grad, grad, atol=1e-3 * max(0.1, np.abs(grad).max()))
+    assert other_grads["sentence_bank"]["embed"].addressable_shards[0].data.shape == (3, 16)
+
+
+def test_temperature_falls_from_the_first_step_with_the_bank():
+    objective, _ = made()
+    found = [float(objective.temperature(jnp.int32(step))) for step in (0, 10, 20, 30, 90)]
+    np.testing.assert_allclose(found, [0.9, 0.9, 0.495, 0.09, 0.09], rtol=1e-5)
+
+
+def test_clamped_scales_can_only_fall_at_the_limit():
+    limit = jnp.full((), MAX_LOG_SCALE, jnp.float32)
+    np.testing.assert_allclose(jnp.exp(clamp_from_above(limit + 3)), 100, rtol=1e-5)
+    assert float(jax.grad(lambda s: -clamp_from_above(s))(limit + 1)) == 0
+    assert float(jax.grad(clamp_from_above)(limit)) == 1
+    assert float(jax.grad(lambda s: -clamp_from_above(s))(limit - 1)) == -1
+
+
+def test_an_unknown_stage_is_refused_by_name():
+    objective, _ = made()
+    for call in (objective.weights, lambda s: objective.trainable(s, ("predictor",))):
+        with pytest.raises(ConfigError, match="stage4"):
+            call("stage4")
+
+
+def test_terms_and_weights_must_have_the_same_names():
+    one = jnp.ones((), jnp.float32)
+    assert float(weighted_sum({"a": one, "b": one}, {"a": 2.0, "b": 3.0})) == 5
+    with pytest.raises(ValueError, match="'b'"):
+        weighted_sum({"a": one, "b": one}, {"a": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("fidelity", "faithful"),
+        ("dtype", "float16"),
+        ("temperature", 0.0),
+        ("num_queries", 9),
+        ("sentence_heads", 3),
+        ("embed_dim", 0),
+        ("sentence_pool", "max"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(field, value):
+    with pytest.raises(ConfigError, match=rf"config\.model\.{field}"):
+        tiny_config(**{field: value})
+
+
+def test_wrong_weights_and_sections_are_refused_by_name():
+    with pytest.raises(ConfigError, match=r"config\.model\.weights\.stage"):
+        tiny_config(weights={"stage1": RELEASE_WEIGHTS["stage1"]})
+    missing = {**RELEASE_WEIGHTS, "stage2": {"global_alignment": 1.0}}
+    with pytest.raises(ConfigError, match=r"config\.model\.weights\.stage2"):
+        tiny_config(weights=missing)
+    config = tiny_config()
+    with pytest.raises(ConfigError, match=r"config\.model\.bank\.schedule"):
+        dataclasses.replace(config.bank, schedule="cosine")
+    with pytest.raises(ConfigError, match=r"config\.model\.sentence_decoder\.heads"):
+        decoder = dataclasses.replace(config.sentence_decoder, heads=3)
+        dataclasses.replace(config, sentence_decoder=decoder)
+
+
+def test_the_two_fidelities_differ_in_every_choice():
+    paper, release = FIDELITY["paper"], FIDELITY["release"]
+    for field in dataclasses.fields(paper):
+        assert getattr(paper, field.name) != getattr(release, field.name), field.name
