@@ -9,29 +9,19 @@ findings and impression; any other text is taken as findings. Rows with labels a
 for evaluation, and with --label_sentences get sentences made from the labels, marked as such.
 """
 
-import array
 import dataclasses
 import functools
-import json
 import pathlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_prep import common, sections, sentences, splits, writer
+from data_prep import common, finish, sections, sentences, splits, writer
 from data_prep.images import ImageProblem, PixelSums, prepare_image
 from data_prep.label_sentences import label_sentences
-from data_prep.manifest_rows import (
-    Columns,
-    Reject,
-    Row,
-    RowProblem,
-    digest,
-    label_vector,
-    parse_row,
-    raw_rows,
-)
+from data_prep.manifest_index import build_index, read_row
+from data_prep.manifest_rows import Columns, Row, RowProblem, label_vector
 from data_prep.writer import Job, Kept, Rejection
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
@@ -125,113 +115,6 @@ class Settings:
             label_columns=self.label_columns,
             kept=self.kept_columns,
         )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Index:
-    """Where the rows of each study are, studies sorted by split and patient.
-
-    Attributes:
-      offsets: int64[I], where each row begins in the file of parsed rows.
-      starts: int64[N + 1], first row of each study.
-      codes: int8[N], index into schema.SPLITS.
-      subjects: S32[N], digests of the patients.
-      label_names: in the set's order.
-      seen: source -> labels its rows use.
-    """
-
-    offsets: np.ndarray
-    starts: np.ndarray
-    codes: np.ndarray
-    subjects: np.ndarray
-    label_names: tuple[str, ...]
-    seen: Mapping[str, tuple[str, ...]]
-
-
-def build_index(path: pathlib.Path, settings: Settings, *, rows: pathlib.Path, reject: Reject):
-    """Parses every row once, writes it to `rows`, and groups rows into studies.
-
-    Args:
-      path: the manifest.
-      settings: the program's.
-      rows: where parsed rows are written, one JSON object a line.
-      reject: called for each row left out: malformed_row, row_without_image, unknown_split,
-        malformed_labels, duplicate_row, study_in_two_patients or patient_in_two_splits.
-
-    Returns:
-      The Index.
-    """
-    offsets, codes = array.array("q"), array.array("b")
-    ids, studies, subjects = bytearray(), bytearray(), bytearray()
-    seen: dict[str, set[str]] = {}
-    columns, fractions = settings.columns(), settings.fractions()
-    with open(rows, "wb") as file:
-        for line, raw in raw_rows(path, reject=reject):
-            try:
-                row = parse_row(raw, columns, fractions=fractions, seed=settings.split_seed)
-            except RowProblem as problem:
-                name = raw.get(settings.id_column) or f"{path.name}:{line}"
-                reject(Rejection(id=str(name), reason=problem.reason, detail=problem.detail))
-                continue
-            offsets.append(file.tell())
-            codes.append(row.split)
-            ids += digest(row.id)
-            studies += digest(row.study)
-            subjects += digest(row.patient)
-            seen.setdefault(row.source, set()).update(row.labels)
-            file.write(json.dumps(dataclasses.asdict(row)).encode() + b"\n")
-    if not offsets:
-        raise DataError("--manifest", received=f"{path}: not one row", accepted="rows of images")
-    names = sorted(set().union(*seen.values()))
-    return _grouped(
-        np.frombuffer(offsets, np.int64),
-        codes=np.frombuffer(codes, np.int8),
-        ids=np.frombuffer(bytes(ids), "S32"),
-        studies=np.frombuffer(bytes(studies), "S32"),
-        subjects=np.frombuffer(bytes(subjects), "S32"),
-        label_names=tuple(settings.label_columns) or tuple(names),
-        seen={source: tuple(sorted(labels)) for source, labels in sorted(seen.items())},
-        rows=rows,
-        reject=reject,
-    )
-
-
-def _grouped(offsets, *, codes, ids, studies, subjects, label_names, seen, rows, reject) -> Index:
-    """Rejects rows that contradict each other and sorts the others into studies."""
-    _, of_subject = np.unique(subjects, return_inverse=True)
-    first = np.zeros(len(ids), bool)
-    first[np.unique(ids, return_index=True)[1]] = True
-    mixed = splits.subjects_in_two_splits(studies, of_subject)
-    leaking = splits.subjects_in_two_splits(subjects, codes)
-    reasons = (
-        ("duplicate_row", ~first),
-        ("study_in_two_patients", first & mixed),
-        ("patient_in_two_splits", first & ~mixed & leaking),
-    )
-    for reason, chosen in reasons:
-        for place in np.flatnonzero(chosen):
-            row = read_row(rows, int(offsets[place]))
-            detail = f"patient {row.patient}, study {row.study}, {schema.SPLITS[row.split]}"
-            reject(Rejection(id=row.id, reason=reason, detail=detail))
-    keep = np.flatnonzero(first & ~mixed & ~leaking)
-    order = keep[np.lexsort((offsets[keep], studies[keep], subjects[keep], codes[keep]))]
-    ranked = studies[order]
-    begins = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(order) else order
-    return Index(
-        offsets=offsets[order],
-        starts=np.r_[begins, len(order)].astype(np.int64),
-        codes=codes[order[begins]],
-        subjects=subjects[order[begins]],
-        label_names=label_names,
-        seen=seen,
-    )
-
-
-def read_row(rows: pathlib.Path, offset: int) -> Row:
-    """Reads one parsed row."""
-    with open(rows, "rb") as file:
-        file.seek(offset)
-        return Row(**json.loads(file.readline()))
 
 
 @functools.lru_cache(maxsize=2)
@@ -409,7 +292,14 @@ def _write(
             counts[rejection.reason] += 1
             lines.write(rejection.line())
 
-        index = build_index(path, settings, rows=directory / "rows.jsonl", reject=reject)
+        index = build_index(
+            path,
+            columns=settings.columns(),
+            fractions=settings.fractions(),
+            seed=settings.split_seed,
+            rows=directory / "rows.jsonl",
+            reject=reject,
+        )
     np.save(directory / "starts.npy", index.starts)
     np.save(directory / "offsets.npy", index.offsets)
     jobs = writer.shard_jobs(
@@ -423,7 +313,7 @@ def _write(
         settings=settings,
     )
     parts = writer.run_jobs(target, jobs, process, workers=workers)
-    return writer.finish(
+    return finish.finish(
         target,
         jobs,
         parts,
@@ -437,7 +327,7 @@ def main() -> None:
     """Runs the program on its flags and prints what was kept and left out."""
     options = common.from_flags(common.RunOptions)
     manifest = prepare(common.from_flags(Paths), common.from_flags(Settings), options)
-    print(writer.summary(manifest, out=options.out))
+    print(finish.summary(manifest, out=options.out))
 
 
 if __name__ == "__main__":

@@ -109,7 +109,9 @@ def _json_rows(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
                 continue
             try:
                 row = json.loads(line.decode("utf-8-sig"))
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+                if b"\\u" in line:  # half a surrogate pair is JSON, but no text
+                    json.dumps(row, ensure_ascii=False).encode("utf-8")
+            except (UnicodeError, json.JSONDecodeError, RecursionError) as error:
                 row = str(error)
             yield number, row if isinstance(row, dict | str) else "not an object"
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import common, mimic_tables, sections, sentences, writer
+from data_prep import common, finish, mimic_tables, sections, sentences, writer
 from data_prep.images import ImageProblem, PixelSums, prepare_image
 from data_prep.reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
 from data_prep.writer import Job, Kept, Rejection
@@ -350,7 +350,7 @@ def _write(
         ]
     process = Studies(files=files, reports=reports, index=directory, settings=settings)
     parts = writer.run_jobs(target, jobs, process, workers=workers)
-    return writer.finish(
+    return finish.finish(
         target,
         jobs,
         parts,
@@ -390,7 +390,7 @@ def main() -> None:
     """Runs the program on its flags and prints what was kept and left out."""
     options = common.from_flags(common.RunOptions)
     manifest = prepare(common.from_flags(Paths), common.from_flags(Settings), options)
-    print(writer.summary(manifest, out=options.out))
+    print(finish.summary(manifest, out=options.out))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Reads MIMIC-CXR-JPG's tables into compact arrays on disk, one row an image or a study.
 
-The tables are streamed; an image costs about 200 bytes while they are joined. Workers map the arrays
-that are left, so that they share them.
+The tables are streamed; an image costs about 200 bytes while they are joined. Workers map the
+arrays that are left, so that they share them.
 """
 
 import array

@@ -18,7 +18,7 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from data_prep import common, splits, writer
+from data_prep import common, finish, splits, writer
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 
@@ -256,7 +256,7 @@ def main() -> int:
     if failures:
         return common.EXIT_FAILED_CHECK
     manifest = schema.load_manifest(settings.path)
-    print(f"sound: {len(manifest.shards)} shards. " + writer.summary(manifest, out=settings.path))
+    print(f"sound: {len(manifest.shards)} shards. " + finish.summary(manifest, out=settings.path))
     return 0
 
 

@@ -273,7 +273,8 @@ def run_jobs(
     return done
 
 
-def _shard_path(writer: SetWriter, job: Job) -> pathlib.Path:
+def shard_path(writer: SetWriter, job: Job) -> pathlib.Path:
+    """Returns where a job's shard lies until the set is finished."""
     return writer.parts / f"{job.name}.array_record"
 
 
@@ -282,7 +283,7 @@ def _finished(writer: SetWriter, job: Job) -> Part | None:
     if not path.is_file():
         return None
     part = Part(**json.loads(path.read_text(encoding="utf-8")))
-    shard = _shard_path(writer, job)
+    shard = shard_path(writer, job)
     # The shard may have been renamed already by a run killed while finishing.
     lost = part.size and shard.is_file() and shard.stat().st_size != part.size
     return None if lost else part
@@ -290,35 +291,22 @@ def _finished(writer: SetWriter, job: Job) -> Part | None:
 
 def _do_job(job: Job, *, writer: SetWriter, process: Process) -> Part:
     """Writes the shard, the rejections and, last, the counts of one job."""
-    shard = _shard_path(writer, job)
+    tally = _Tally()
+    shard = shard_path(writer, job)
     temporary = shard.with_name(f"{shard.name}.{os.getpid()}.tmp")
-    texts = {"rejected": [], "sources": []}
-    counts, rejected, text_sources = collections.Counter(), {}, collections.Counter()
-    subjects, pixels, records = set(), PixelSums(), None
     spec = schema.features()
+    records = None
     try:
         for outcome in process(job):
             if isinstance(outcome, Rejection):
-                texts["rejected"].append(outcome.line())
-                rejected[outcome.reason] = rejected.get(outcome.reason, 0) + 1
+                tally.reject(outcome)
                 continue
             if records is None:
                 # One record a chunk: training reads records in random order.
                 records = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
-            record = outcome.record
-            content = schema.serialize(record, spec=spec)
+            content = schema.serialize(outcome.record, spec=spec)
             records.write(content)
-            counts.update(
-                studies=1,
-                images=len(record.images),
-                sentences=len(record.sentences),
-                record_bytes=len(content),
-            )
-            subjects.add(record.subject_id)
-            text_sources[record.text_source] += 1
-            pixels += outcome.pixels
-            if outcome.source is not None:
-                texts["sources"].append(json.dumps(outcome.source, ensure_ascii=False) + "\n")
+            tally.keep(outcome, size=len(content))
     finally:
         if records is not None:
             records.close()
@@ -326,144 +314,55 @@ def _do_job(job: Job, *, writer: SetWriter, process: Process) -> Part:
     if records is not None:
         size, digest = temporary.stat().st_size, common.sha256_of(temporary)
         os.replace(temporary, shard)
-    for kind, lines in texts.items():
-        path = writer.parts / f"{job.name}.{kind}.jsonl"
-        schema.write_atomically(path, "".join(lines).encode())
-    part = Part(
-        size=size,
-        sha256=digest,
-        subjects=len(subjects),
-        rejected=rejected,
-        text_sources=dict(sorted(text_sources.items())),
-        pixels=dataclasses.astuple(pixels),
-        **counts,
-    )
-    schema.write_atomically(
-        writer.parts / f"{job.name}.json", json.dumps(dataclasses.asdict(part)).encode()
-    )
+    for kind in ("rejected", "sources"):
+        lines = "".join(getattr(tally, kind))
+        schema.write_atomically(writer.parts / f"{job.name}.{kind}.jsonl", lines.encode())
+    part = tally.part(size=size, sha256=digest)
+    content = json.dumps(dataclasses.asdict(part)).encode()
+    schema.write_atomically(writer.parts / f"{job.name}.json", content)
     return part
 
 
-def finish(
-    writer: SetWriter,
-    jobs: Sequence[Job],
-    parts: Mapping[str, Part],
-    *,
-    label_names: Sequence[str],
-    short_side: int,
-    plan_rejected: Mapping[str, int],
-) -> schema.Manifest:
-    """Puts the shards in place and writes the set's metadata and manifest.
+@dataclasses.dataclass
+class _Tally:
+    """Counts what a job keeps and leaves out."""
 
-    Killed at any moment, a later run takes up where it stopped.
+    rejected: list[str] = dataclasses.field(default_factory=list)
+    sources: list[str] = dataclasses.field(default_factory=list)
+    reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    text_sources: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    subjects: set[str] = dataclasses.field(default_factory=set)
+    pixels: PixelSums = dataclasses.field(default_factory=PixelSums)
 
-    Raises:
-      DataError: if not one record was kept; `rejected.jsonl` tells why.
-    """
-    rejected = collections.Counter(plan_rejected)
-    for part in parts.values():
-        rejected.update(part.rejected)
-    _concatenate(
-        writer.out / schema.REJECTED_NAME,
-        [
-            writer.plan_rejections,
-            *(writer.parts / f"{job.name}.rejected.jsonl" for job in jobs),
-        ],
-    )
-    kept = {
-        split: [job for job in jobs if job.split == split and parts[job.name].studies]
-        for split in schema.SPLITS
-    }
-    if not any(kept.values()):
-        raise DataError(
-            f"{writer.out}: every study was rejected",
-            received=dict(sorted(rejected.items())),
-            accepted=f"at least one study; {schema.REJECTED_NAME} lists each reason",
+    def reject(self, rejection: Rejection) -> None:
+        self.rejected.append(rejection.line())
+        self.reasons[rejection.reason] += 1
+
+    def keep(self, kept: Kept, *, size: int) -> None:
+        record = kept.record
+        self.counts.update(
+            studies=1,
+            images=len(record.images),
+            sentences=len(record.sentences),
+            record_bytes=size,
         )
-    sources = [writer.parts / f"{job.name}.sources.jsonl" for jobs in kept.values() for job in jobs]
-    if any(path.stat().st_size for path in sources):
-        _concatenate(writer.out / SOURCES_NAME, sources)
-    shards = _place_shards(writer, kept, parts)
-    schema.write_dataset_info(
-        writer.out,
-        shard_lengths={s: [parts[job.name].studies for job in kept[s]] for s in kept},
-        shard_bytes={s: sum(parts[job.name].record_bytes for job in kept[s]) for s in kept},
-    )
-    manifest = _manifest(
-        writer,
-        {split: [parts[job.name] for job in kept[split]] for split in kept},
-        label_names=label_names,
-        short_side=short_side,
-        rejected=dict(sorted(rejected.items())),
-        shards=shards,
-    )
-    schema.save_manifest(manifest, writer.out)
-    shutil.rmtree(writer.parts)
-    return manifest
+        self.subjects.add(record.subject_id)
+        self.text_sources[record.text_source] += 1
+        self.pixels += kept.pixels
+        if kept.source is not None:
+            self.sources.append(json.dumps(kept.source, ensure_ascii=False) + "\n")
 
-
-def _place_shards(
-    writer: SetWriter, kept: Mapping[str, Sequence[Job]], parts: Mapping[str, Part]
-) -> dict[str, str]:
-    """Renames finished shards to their TFDS names; returns name -> sha256."""
-    hashes = {}
-    for split, jobs in kept.items():
-        for index, job in enumerate(jobs):
-            name = schema.shard_name(split, shard=index, shards=len(jobs))
-            source = _shard_path(writer, job)
-            if source.is_file():
-                os.replace(source, writer.out / name)
-            elif not (writer.out / name).is_file():
-                raise DataError(str(source), received="no such file", accepted="a finished shard")
-            hashes[name] = parts[job.name].sha256
-    return hashes
-
-
-def _concatenate(target: pathlib.Path, sources: Sequence[pathlib.Path]) -> None:
-    """Writes the sources one behind the other, in pieces, whole or not at all."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    with open(temporary, "wb") as file:
-        for source in sources:
-            with open(source, "rb") as part:
-                shutil.copyfileobj(part, file)
-    os.replace(temporary, target)
-
-
-def _manifest(
-    writer: SetWriter,
-    parts: Mapping[str, Sequence[Part]],
-    *,
-    label_names: Sequence[str],
-    short_side: int,
-    rejected: Mapping[str, int],
-    shards: Mapping[str, str],
-) -> schema.Manifest:
-    every = [part for split in parts.values() for part in split]
-    # A set without training studies is described by all it has.
-    pixels = sum((PixelSums(*part.pixels) for part in parts["train"] or every), start=PixelSums())
-    mean, std = pixels.mean_and_std()
-    text_sources = collections.Counter()
-    for part in every:
-        text_sources.update(part.text_sources)
-    counted = ("studies", "images", "subjects", "sentences")
-    return schema.Manifest(
-        format=schema.MANIFEST_FORMAT,
-        program=writer.program,
-        settings=dict(writer.settings),
-        versions=dict(common.versions()),
-        label_names=tuple(label_names),
-        splits={
-            split: schema.SplitCounts(
-                **{name: sum(getattr(part, name) for part in parts[split]) for name in counted}
-            )
-            for split in parts
-        },
-        rejected=rejected,
-        inputs=dict(writer.inputs),
-        shards=dict(shards),
-        image=schema.ImageStatistics(short_side=short_side, mean=mean, std=std),
-        text_sources=dict(sorted(text_sources.items())),
-    )
+    def part(self, *, size: int, sha256: str) -> Part:
+        return Part(
+            size=size,
+            sha256=sha256,
+            subjects=len(self.subjects),
+            rejected=dict(self.reasons),
+            text_sources=dict(sorted(self.text_sources.items())),
+            pixels=dataclasses.astuple(self.pixels),
+            **self.counts,
+        )
 
 
 def shard_jobs(
@@ -493,16 +392,3 @@ def shard_jobs(
             jobs.append(Job(name=f"{split}-{begin:07d}", split=split, begin=begin, end=position))
             begin = position
     return jobs
-
-
-def summary(manifest: schema.Manifest, *, out: str) -> str:
-    """Returns, in a few lines, what a set holds and what was left out."""
-    lines = [f"{out}:"]
-    for split, counts in manifest.splits.items():
-        lines.append(
-            f"  {split:<9}{counts.studies:>8} studies{counts.images:>9} images"
-            f"{counts.subjects:>8} patients{counts.sentences:>10} sentences"
-        )
-    for reason, count in manifest.rejected.items():
-        lines.append(f"  rejected {count:>9}  {reason}")
-    return "\n".join(lines)

@@ -131,6 +131,7 @@ def test_every_kind_of_damage_is_counted(tmp_path):
         row("good"),
         "{not json",
         "[1]",
+        '{"image": "good.jpg", "text": "\\ud800"}',
         row("noimage", image=""),
         row("split", split="holdout"),
         row("labels", labels={"A": 7}),
@@ -152,7 +153,7 @@ def test_every_kind_of_damage_is_counted(tmp_path):
     summary = prepare(tmp_path, rows)
     assert summary.rejected == {
         "duplicate_row": 1,
-        "malformed_row": 2,
+        "malformed_row": 3,
         "row_without_image": 1,
         "unknown_split": 1,
         "malformed_labels": 2,

@@ -341,9 +341,9 @@ def test_stopped_while_finishing_the_next_run_ends_with_the_same_bytes(
 ):
     hospital.draw(tmp_path / "raw", studies=24)
     prepare(tmp_path / "raw", tmp_path / "whole")
-    from data_prep import writer
+    from data_prep import finish
 
-    owner = {"_place_shards": writer, "rmtree": writer.shutil}.get(moment, writer.schema)
+    owner = {"_place_shards": finish, "rmtree": finish.shutil}.get(moment, finish.schema)
     original = getattr(owner, moment)
 
     def stopped(*args, **kwargs):
