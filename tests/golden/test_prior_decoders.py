@@ -49,7 +49,7 @@ def sentence_decoder(golden, **changes):
         causal=golden.scalar("out/is_causal_in_transformers_4.17.0"),
     )
     config = dataclasses.replace(config, **changes)
-    model = SentenceDecoder(config, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: SentenceDecoder(config, dtype=jnp.float32, rngs=nnx.Rngs(0)))
     table = sentence_decoder_table(config)
     load_torch(model, params, table)
     return model, table
@@ -113,7 +113,7 @@ def image_decoder(golden):
         channels=params["output_head.0.weight"].shape[0],
         dropout=0.0,
     )
-    model = ImageDecoder(config, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: ImageDecoder(config, dtype=jnp.float32, rngs=nnx.Rngs(0)))
     table = image_decoder_table(config)
     load_torch(model, params, table)
     return model, table
