@@ -5,6 +5,7 @@ Layout: `<workdir>/checkpoints/<steps done>/` holds three parts, committed toget
 every array with its shape, dtype and checksum, and what the run keeps on the host).
 """
 
+import logging as std_logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,6 +36,11 @@ FORMAT = 1
 _MOST_CHECKPOINTS = 1024
 
 
+def _told_by_our_error(record: std_logging.LogRecord) -> bool:
+    """False for the traces that the library's threads log of an error which it raises as well."""
+    return "_SignalingThread.run() raised" not in record.getMessage()
+
+
 class DamagedCheckpoint(Exception):
     """A checkpoint that cannot be read as it was written."""
 
@@ -58,6 +64,7 @@ class Checkpoints:
         self.directory = epath.Path(directory)
         self.config = config
         self._pending: tuple[int, Any] | None = None
+        logging.get_absl_logger().addFilter(_told_by_our_error)
         if is_primary():
             self._prepare()
         barrier("checkpoints opened")

@@ -60,11 +60,18 @@ def test_two_runs_are_the_same_bit_for_bit(whole, tmp_path):
     toy.assert_same_bits(toy.arrays(again), toy.arrays(whole[1]))
 
 
-def test_training_lowers_the_loss(tmp_path):
-    class SameBatch(toy.ToyData):
-        def batch(self, step):
-            return super().batch(1)
+class SameBatch(toy.ToyData):
+    def batch(self, step):
+        return super().batch(1)
 
+
+def test_each_step_draws_its_own_noise(tmp_path):
+    still = toy.stage("first", 3, learning_rate=0.0, learning_rate_start=0.0)
+    toy.run(tmp_path, data=SameBatch(), stages=(still,))
+    assert len({line["total_loss"] for line in toy.lines(tmp_path)}) == 3
+
+
+def test_training_lowers_the_loss(tmp_path):
     toy.run(tmp_path, data=SameBatch())
     found = [line["contrast_loss"] for line in toy.lines(tmp_path)]
     assert found[-1] < 0.98 * found[0]
