@@ -1,6 +1,7 @@
 """What every preparing program shares: flags, the way it ends, workers, hashes."""
 
 import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import errno
 import hashlib
@@ -148,6 +149,9 @@ def parallel(
       function: picklable; a module's function or a dataclass with `__call__`.
       items: picklable.
       workers: with 1, or one item, everything runs in this process, in order.
+
+    Raises:
+      ConfigError: if a worker was killed.
     """
     items = list(items)
     if workers == 1 or len(items) <= 1:
@@ -164,6 +168,12 @@ def parallel(
         futures = {pool.submit(function, item): item for item in items}
         for future in concurrent.futures.as_completed(futures):
             yield futures.pop(future), future.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise ConfigError(
+            "--workers",
+            received=f"{workers}, of which one was killed, most likely for want of memory",
+            accepted="fewer; run again to go on",
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

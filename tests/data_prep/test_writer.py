@@ -1,6 +1,7 @@
 """Which studies go into which shard."""
 
 import itertools
+import os
 
 import hypothesis
 import numpy as np
@@ -39,6 +40,15 @@ def test_full_shards_are_not_left_half_empty():
 def test_no_worker_is_refused_by_name():
     with pytest.raises(ConfigError, match="--workers"):
         common.RunOptions(out="x", workers=0)
+
+
+def _die(number):
+    os._exit(9)
+
+
+def test_a_killed_worker_is_told_and_does_not_hang():
+    with pytest.raises(ConfigError, match=r"--workers.*killed.*run again"):
+        list(common.parallel(_die, [1, 2], workers=2))
 
 
 def _square(number):
