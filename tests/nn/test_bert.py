@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from prior_jax.errors import ConfigError
+from prior_jax.nn import bert, transformer
 from prior_jax.nn.bert import Bert
 from tests.nn import small
 
@@ -111,6 +112,21 @@ def test_dropout_follows_its_key_and_is_off_outside_training(reports):
     expected = small.evaluate(model, *reports, train=False).last_hidden_state
     np.testing.assert_array_equal(evaluated, expected)
     assert jnp.abs(run(KEY) - evaluated).max() > 0.1
+
+
+def test_every_layer_and_place_draws_with_a_key_of_its_own(reports, monkeypatch):
+    keys = []
+
+    def record(x, *, rate, key):
+        del rate
+        keys.append(tuple(jax.random.key_data(key).tolist()))
+        return x
+
+    monkeypatch.setattr(transformer, "dropout", record)
+    monkeypatch.setattr(bert, "dropout", record)
+    small.bert(scan_layers=False)(*reports, train=True, key=KEY)
+    assert len(keys) == 1 + 2 * 3
+    assert len(set(keys)) == len(keys)
 
 
 def test_training_without_a_key_is_refused_unless_nothing_drops(reports):
