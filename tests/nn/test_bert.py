@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -150,6 +151,20 @@ def test_layers_start_different_and_embeddings_as_small_as_berts():
     assert kernel.shape == (2, 16, 16)
     assert jnp.abs(kernel[0] - kernel[1]).max() > 0.01
     np.testing.assert_allclose(np.std(model.word_embedding[...]), 0.02, rtol=0.1)
+
+
+def test_the_activation_is_the_exact_gelu():
+    config = small.bert_config()
+    model = small.filled(
+        lambda: transformer.FeedForward(config, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    )
+    x = np.asarray(2 * jax.random.normal(KEY, (1, 5, 16)), np.float64)
+    inner = x @ np.asarray(model.inner.kernel[...]) + np.asarray(model.inner.bias[...])
+    active = inner * 0.5 * (1 + np.vectorize(math.erf)(inner / math.sqrt(2)))
+    y = x + active @ np.asarray(model.outer.kernel[...]) + np.asarray(model.outer.bias[...])
+    y = (y - y.mean(-1, keepdims=True)) / y.std(-1, keepdims=True)
+    expected = y * np.asarray(model.norm.scale[...]) + np.asarray(model.norm.bias[...])
+    np.testing.assert_allclose(model(jnp.asarray(x, jnp.float32), key=None), expected, atol=2e-6)
 
 
 def test_bert_base_has_its_known_number_of_parameters():
