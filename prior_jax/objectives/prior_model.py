@@ -51,9 +51,8 @@ class PriorModel(nnx.Module):
         self.local_image_projection = projection(features, size, dtype=dtype, rngs=rngs)
         width = config.text.hidden_size
         self.local_text_projection = projection(width, size, dtype=dtype, rngs=rngs)
-        self.item_gather = None
-        if config.sentence_pool == "attention":
-            self.item_gather = SentenceAttention(size, dtype=dtype, rngs=rngs)
+        weighs = config.sentence_pool == "attention"
+        self.item_gather = SentenceAttention(size, dtype=dtype, rngs=rngs) if weighs else None
         self.global_text_attention = SentenceAttentionPool(
             size,
             out_features=size,

@@ -74,13 +74,14 @@ def tiny_config(**changes) -> PriorConfig:
 
 def tiny_batch(rows=8, *, tokens=24, sentences=5, fill=0, seed=0) -> Batch:
     """Reports of 1 to 5 sentences of 4 tokens; `fill` rows of junk and weight 0 at the end."""
-    random = np.random.default_rng(seed)
     total = rows + fill
     count = np.resize([5, 1, 3, 2, 4], total)
     index = np.full((total, tokens), -1, np.int32)
     ids = np.zeros((total, tokens), np.int32)
-    image = random.normal(size=(total, SIDE, SIDE, 1))
+    image = np.zeros((total, SIDE, SIDE, 1))
     for row in range(total):
+        random = np.random.default_rng([seed, row])
+        image[row] = random.normal(size=(SIDE, SIDE, 1))
         words = 4 * count[row]
         index[row, 1 : 1 + words] = np.repeat(np.arange(count[row]), 4)
         ids[row, : words + 2] = random.integers(1, 30, size=22)[: words + 2]
