@@ -119,9 +119,12 @@ def test_bfloat16_is_near_float32():
     assert all(np.all(np.isfinite(grad)) for grad in jax.tree.leaves(grads))
 
 
-@pytest.mark.parametrize("changes", [{"fidelity": "release"}, {"sentence_pool": "attention"}])
-def test_every_choice_runs_through_stage_3(changes):
-    (total, _), grads = ran("stage3", **changes)
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [("stage3", {"fidelity": "release"}), ("stage1", {"sentence_pool": "attention"})],
+)
+def test_every_choice_runs(stage, changes):
+    (total, _), grads = ran(stage, **changes)
     assert np.isfinite(total)
     assert all(np.all(np.isfinite(grad)) for grad in jax.tree.leaves(grads))
 
@@ -151,8 +154,12 @@ def test_sharding_batch_and_bank_does_not_change_stage_3():
         np.testing.assert_allclose(other_terms[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     for name, value in metrics.items():
         np.testing.assert_allclose(other_metrics[name], value, rtol=1e-4, err_msg=name)
-    for grad, other_grad in zip(jax.tree.leaves(grads), jax.tree.leaves(other_grads), strict=True):
-        np.testing.assert_allclose(other_grad, grad, atol=1e-3 * max(0.1, np.abs(grad).max()))
+    for path, grad in jax.tree_util.tree_flatten_with_path(grads)[0]:
+        other_grad = functools.reduce(lambda tree, part: tree[part.key], path, other_grads)
+        # The L1 of the image has kinks: rounding flips the signs of a few pixels' gradients.
+        rtol = 2e-2 if path[0].key == "image_decoder" else 2e-3
+        error = np.linalg.norm(np.asarray(other_grad) - np.asarray(grad))
+        assert error <= rtol * max(0.01, float(np.linalg.norm(grad))), (path, error)
     assert other_grads["sentence_bank"]["embed"].addressable_shards[0].data.shape == (3, 16)
 
 
