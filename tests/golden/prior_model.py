@@ -89,7 +89,7 @@ def config_of(params, config, *, image_size: int) -> PriorConfig:
         num_queries=shape("prototype_queries")[1] if has_decoder else 16,
         bank=BankConfig(
             num_prototypes=shape("sentence_bank.embed.weight")[0],
-            temperature=0.9,
+            temperature=float(config["tau"]) if "tau" in config else 0.9,
             schedule="fixed",
             start_step=0,
             steps=1,
@@ -105,8 +105,17 @@ def config_of(params, config, *, image_size: int) -> PriorConfig:
             remat="none",
         ),
         image_decoder=ImageDecoderOptions(dropout=0.0),
-        weights=RELEASE_WEIGHTS,
+        weights=weights_with(scalar("lam", 10)),
     )
+
+
+def weights_with(lambda_proto: float) -> dict[str, dict[str, float]]:
+    """The released weights, with another lambda_proto (quirk 10)."""
+    scaled = ("prototype", "sentence_prototype")
+    return {
+        stage: {name: float(lambda_proto) if name in scaled else w for name, w in terms.items()}
+        for stage, terms in RELEASE_WEIGHTS.items()
+    }
 
 
 def model_of(params, config: PriorConfig):

@@ -16,7 +16,7 @@ from prior_jax.nn.sentence_gather import compact_sentences, fit_sentences
 from prior_jax.objectives.base import weighted_sum
 from prior_jax.objectives.prior import AlignedPairs, PriorObjective, Replay, StepKeys
 from prior_jax.types import ImageFeatures
-from tests.golden.prior_model import batch_of, config_of, model_of
+from tests.golden.prior_model import batch_of, config_of, model_of, weights_with
 from tests.golden.ragged import pad, unpad
 from tests.golden.reader import assert_close, assert_trees_close, is_key_bias, load, load_json
 
@@ -50,7 +50,6 @@ class Setup:
         self.objective, self.model = model_of(self.params, self.config)
         self.table = prior_table(self.config)
         self.batch = batch_of(self.golden)
-        assert settings.scalar("lam") == self.config.weights["stage3"]["prototype"]
         assert settings.scalar("nq") == self.config.num_queries
 
     def lengths(self, stage):
@@ -186,7 +185,7 @@ def test_features_and_matching(setup, golden_dir):
         sentences, mask = fit_sentences(
             *compact_sentences(sentences, mask), num_sentences=setup.config.num_queries
         )
-        temperature = jnp.full((), 0.9, jnp.float32)
+        temperature = setup.objective.temperature(jnp.zeros((), jnp.int32))
         targets = model.sentence_bank(
             sentences, mask, temperature=temperature, noise=replay.noise
         ).prototypes
@@ -217,7 +216,8 @@ def test_recon_report(setup, golden_dir):
     features, mask = pad(golden["in/features_rows"], lengths, queries)
     noise, second = (jnp.asarray(pad(golden[f"in/gumbel{i}"], lengths, queries)[0]) for i in (0, 1))
     replay = Replay(noise, second, jnp.asarray(golden["out/col_ind"], jnp.int32))
-    weights = {name: config.weights["stage3"][name] for name in REPORT_TERMS}
+    weights = weights_with(golden.scalar("in/lambda_proto"))["stage3"]
+    weights = {name: weights[name] for name in REPORT_TERMS}
     tau = jnp.asarray(golden["in/tau"])
     graph, state, rest = nnx.split(model, nnx.Param, ...)
 
