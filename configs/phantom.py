@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs import small
+from configs.prior import base
 
 
 def get_config() -> ConfigDict:
@@ -10,7 +11,23 @@ def get_config() -> ConfigDict:
     config = small.get_config()
     config.name = "phantom"
     config.prepare.phantom = ConfigDict(
-        dict(studies=2400, seed=0, size=128, validate=0.05, test=0.2)
+        dict(studies=4000, seed=0, size=128, validate=0.05, test=0.15)
     )
-    config.data.image.size = 80
+    config.prepare.vocab_size = 2000
+    config.data.update(dict(batch_size=32, max_tokens=96, buckets=(96,)))
+    config.data.image.size = 96
+    config.model.image.resnet.update(dict(depths=(1, 1, 1), width=32, stem_pool=True))
+    config.model.text.update(dict(hidden_size=64, layers=1, intermediate_size=128))
+    config.model.embed_dim = 64
+    config.model.sentence_decoder.update(dict(layers=1, intermediate_size=128))
+    config.stage_unit = "steps"
+    config.stages = ConfigDict(
+        dict(
+            stage1=base.stage(length=1200, warmup=50, peak=2e-3, start=1e-5),
+            stage2=base.stage(length=400, warmup=20, peak=1e-3, start=1e-5),
+            stage3=base.stage(length=250, warmup=20, peak=1e-3, start=1e-5),
+        )
+    )
+    config.checkpoint.every_steps = 200
+    config.validate_every = 200
     return config

@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
             batch_size=64,
             classes=(),  # () takes every label that has prompts and enough positives
             min_positives=3,
-            prompts=dict(set="ensemble", negatives=True),
+            prompts=dict(set="described", negatives=True),
             zero_shot=dict(
                 mode="multi_label",
                 pool="mean",

@@ -7,6 +7,7 @@ bank's schedule) is derived by `prior_jax/assemble.py`.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config(fidelity: str = "paper") -> ConfigDict:
@@ -31,10 +32,10 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 beta2=0.999,  # [torch]
                 epsilon=1e-8,  # [torch]
                 decay_mask="all" if release else "matrices",  # release: all (quirk 16)
-                clip_norm=None,  # release: none
+                clip_norm=placeholder(float),  # release: none
                 past_end="rise" if release else "hold",  # quirk 15
             ),
-            mesh=dict(axes=dict(data=-1), data_axes=("data",), bank_axis=None, rules=()),
+            mesh=dict(axes=dict(data=-1), data_axes=("data",), bank_axis=placeholder(str), rules=()),
             checkpoint=dict(
                 every_steps=1000,
                 keep_last=2,
@@ -42,7 +43,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 best_metric="validation_global_alignment_loss",
                 best_is="lowest",
             ),
-            log=dict(every_steps=20, tensorboard=True, wandb_project=None, progress=True),
+            log=dict(every_steps=20, tensorboard=True, wandb_project=placeholder(str), progress=True),
             validate_every=2000,
             after=(),
         )
@@ -120,13 +121,13 @@ def model(fidelity: str) -> dict:
 def data(*, release: bool) -> dict:
     """Images of 224 pixels, reports of 256 tokens, 6 x 98 pairs a batch [yaml]."""
     return dict(
-        path=None,
+        path=placeholder(str),
         image=dict(
             size=224,  # release, configs/image_transformation.yaml
             channels=1,  # release, configs/data/mimiccxr.yaml
             # The release's own statistics, or those of the prepared set.
-            mean=(0.4755,) if release else None,
-            std=(0.3011,) if release else None,
+            mean=(0.4755,) if release else placeholder(tuple),
+            std=(0.3011,) if release else placeholder(tuple),
         ),
         augment=dict(
             rotation_degrees=5.0,  # release, configs/image_transformation.yaml
@@ -134,7 +135,7 @@ def data(*, release: bool) -> dict:
         ),
         tokenizer=dict(
             kind="wordpiece" if release else "sentencepiece",
-            path=None,
+            path=placeholder(str),
             lower_case=True,  # quirk 35
         ),
         text_mode="release" if release else "paper",

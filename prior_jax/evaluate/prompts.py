@@ -1,10 +1,12 @@
 """Sentences that stand for a class, as data: what is asked of the text encoder zero-shot.
 
-A prompt is a report of one sentence. Three sets exist:
+A prompt is a report of one sentence. Four sets exist:
 
 * `release`: the one prompt a class of the authors' code, "<Class> is observed"; no negatives.
 * `single`: one sentence that affirms the finding, one that denies it.
 * `ensemble`: several phrasings of each, as reports word them; their scores are pooled.
+* `described`: affirmations that say how much and where, as reports do, after GLoRIA's grammar of
+  severity, subtype and location (ICCV 2021, sec. 4.1); denials as in `ensemble`.
 
 With negatives a class is scored by affirmation minus denial, which cancels what makes an image
 similar to any sentence about that anatomy.
@@ -57,6 +59,19 @@ class _Finding:
     bare: str
     positive: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+
+
+_SIDES = ("left", "right")
+_ZONES = tuple(
+    f"{side} {zone}" for side in _SIDES for zone in ("upper lung", "mid lung", "lower lung")
+)
+_EXTENT = ("small", "moderate", "large")
+_SEVERITY = ("mild", "moderate", "severe")
+
+# `described` holds templates with the slots {size} and {place}, filled with every pair.
 
 
 # The CheXpert labels (arXiv:1901.07031, table 1), then those that only ChestX-ray14
@@ -67,6 +82,15 @@ _FINDINGS = (
         a="atelectasis",
         bare="atelectasis",
         positive=("Bibasilar atelectasis.", "Linear opacity at the lung base, atelectasis."),
+        described=("{size} {place} atelectasis.", "There is {size} {place} atelectasis."),
+        sizes=("mild", "moderate"),
+        places=(
+            "left basilar",
+            "right basilar",
+            "bibasilar",
+            "left lower lobe",
+            "right lower lobe",
+        ),
     ),
     _Finding(
         name="Cardiomegaly",
@@ -74,6 +98,9 @@ _FINDINGS = (
         bare="cardiomegaly",
         positive=("The heart is enlarged.", "The cardiac silhouette is enlarged."),
         negative=("The heart size is normal.", "The cardiac silhouette is normal in size."),
+        described=("{size} cardiomegaly.", "There is {size} cardiomegaly."),
+        sizes=_SEVERITY,
+        places=("",),
     ),
     _Finding(
         name="Consolidation",
@@ -81,6 +108,12 @@ _FINDINGS = (
         bare="consolidation",
         positive=("Focal consolidation in the lung.", "There is an airspace consolidation."),
         negative=("No focal consolidation.", "The lungs are clear of consolidation."),
+        described=(
+            "{size} consolidation in the {place}.",
+            "There is a {size} consolidation in the {place}.",
+        ),
+        sizes=("small", "large"),
+        places=_ZONES,
     ),
     _Finding(
         name="Edema",
@@ -88,6 +121,9 @@ _FINDINGS = (
         bare="pulmonary edema",
         positive=("Interstitial pulmonary edema.", "Pulmonary vascular congestion and edema."),
         negative=("The pulmonary vasculature is normal.",),
+        described=("{size} pulmonary edema.", "There is {size} pulmonary edema."),
+        sizes=_SEVERITY,
+        places=("",),
     ),
     _Finding(
         name="Pleural Effusion",
@@ -95,12 +131,21 @@ _FINDINGS = (
         bare="pleural effusion",
         positive=("Blunting of the costophrenic angle, pleural effusion.",),
         negative=("The costophrenic angles are sharp.",),
+        described=(
+            "{size} {place} pleural effusion.",
+            "There is a {size} {place} pleural effusion.",
+        ),
+        sizes=_EXTENT,
+        places=_SIDES,
     ),
     _Finding(
         name="Pneumothorax",
         a="a pneumothorax",
         bare="pneumothorax",
         positive=("A pleural line is visible, pneumothorax.",),
+        described=("{size} {place} pneumothorax.", "There is a {size} {place} pneumothorax."),
+        sizes=_EXTENT,
+        places=_SIDES,
     ),
     _Finding(
         name="Lung Lesion",
@@ -108,6 +153,9 @@ _FINDINGS = (
         bare="lung lesion",
         positive=("There is a pulmonary nodule or mass.", "A nodular opacity in the lung."),
         negative=("No pulmonary nodule or mass.",),
+        described=("{size} nodule in the {place}.", "There is a {size} nodule in the {place}."),
+        sizes=("12 mm", "large"),
+        places=_ZONES,
     ),
     _Finding(
         name="Nodule",
@@ -115,6 +163,9 @@ _FINDINGS = (
         bare="pulmonary nodule",
         positive=("There is a nodule in the lung.", "A small round nodular opacity."),
         negative=("No suspicious pulmonary nodule.",),
+        described=("{size} nodule in the {place}.", "There is a {size} nodule in the {place}."),
+        sizes=("12 mm", "large"),
+        places=_ZONES,
     ),
     _Finding(name="Mass", a="a lung mass", bare="lung mass", positive=("A large round opacity.",)),
     _Finding(
@@ -123,6 +174,9 @@ _FINDINGS = (
         bare="lung opacity",
         positive=("An opacity projects over the lung.",),
         negative=("The lungs are clear.",),
+        described=("{size} opacity in the {place}.",),
+        sizes=("patchy", "linear"),
+        places=_ZONES,
     ),
     _Finding(
         name="Pneumonia",
@@ -151,6 +205,14 @@ _FINDINGS = (
         bare="support device",
         positive=("A tube or catheter is in place.",),
         negative=("No lines or tubes.",),
+        described=("{place}.",),
+        sizes=("",),
+        places=(
+            "An endotracheal tube is in place",
+            "A central venous catheter is in place",
+            "A pacemaker is in place",
+            "Sternotomy wires are in place",
+        ),
     ),
     _Finding(name="Infiltration", a="an infiltrate", bare="infiltrate"),
     _Finding(
@@ -222,7 +284,7 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
     """The sentences of a named set for the evaluated classes.
 
     Args:
-      set_name: "release", "single" or "ensemble".
+      set_name: "release", "single", "ensemble" or "described".
       classes: at least one; spelled in any way `canonical` takes.
       negatives: whether to give the denying sentences too.
 
@@ -301,6 +363,22 @@ def _ensemble(name: str) -> ClassPrompts:
     )
 
 
+def _described(name: str) -> ClassPrompts:
+    known = _ensemble(name)
+    for finding in _FINDINGS:
+        if canonical(finding.name) == canonical(name) and finding.described:
+            filled = [
+                " ".join(template.format(size=size, place=place).split())
+                for template in finding.described
+                for size in finding.sizes
+                for place in finding.places
+            ]
+            return ClassPrompts(
+                positive=tuple(_capital(text) for text in filled), negative=known.negative
+            )
+    return known
+
+
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
@@ -309,4 +387,5 @@ _SETS: dict[str, Callable[[str], ClassPrompts]] = {
     "release": _release,
     "single": _single,
     "ensemble": _ensemble,
+    "described": _described,
 }

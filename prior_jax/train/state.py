@@ -226,7 +226,10 @@ def initial_state(
             step=jnp.zeros((), jnp.int32), params=params, rest=rest, optimizer=optimizer, key=raw
         )
 
-    state = jax.jit(draw, out_shardings=shardings_of(abstract))(jax.random.fold_in(root, 0))
+    compiled = jax.jit(
+        draw, out_shardings=shardings_of(abstract), compiler_options=_compile_quickly(abstract)
+    )
+    state = compiled(jax.random.fold_in(root, 0))
     if not values:
         return state
     params, rest = dict(state.params), dict(state.rest)
@@ -240,6 +243,12 @@ def initial_state(
             )
         part[name] = _place(value, like=part[name])
     return dataclasses.replace(state, params=params, rest=rest)
+
+
+def _compile_quickly(abstract: TrainState) -> dict[str, int] | None:
+    """Options for a program that runs once: on a CPU optimising it costs more than it saves."""
+    (device, *_) = abstract.step.sharding.device_set
+    return {"xla_backend_optimization_level": 0} if device.platform == "cpu" else None
 
 
 def _place(value: np.ndarray, *, like: jax.Array) -> jax.Array:
