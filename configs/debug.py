@@ -23,5 +23,6 @@ def get_config() -> ConfigDict:
         stage.update(dict(length=8, warmup=2))
     config.checkpoint.every_steps = 4
     config.log.every_steps = 1
-    config.validate_every = 8
+    config.validate_every = 24
+    config.quick_compile = True
     return config

@@ -259,7 +259,10 @@ class Evaluation:
                     name=self.run.config.name,
                     settings=run_lib.plain(self.run.config),
                     versions=run_lib.versions(),
-                    dataset={name: dataclasses.asdict(counts) for name, counts in opened.manifest.splits.items()},
+                    dataset={
+                        name: dataclasses.asdict(counts)
+                        for name, counts in opened.manifest.splits.items()
+                    },
                 ),
                 attention=examples.attention,
                 retrieval=examples.retrieval,

@@ -63,7 +63,8 @@ def data_config(config: Any, workdir: pathlib.Path, *, make: bool) -> pipeline.D
 
 def _phantom_set(wanted: assemble.PhantomConfig, folder: pathlib.Path) -> None:
     """Draws the phantom and prepares it as MIMIC-CXR is prepared; goes on where it was stopped."""
-    workers = os.cpu_count() or 1
+    # A worker takes longer to start than to draw a few hundred studies.
+    workers = min(os.cpu_count() or 1, 1 + wanted.studies // 500)
     raw = folder / "raw"
     logging.info("drawing %d phantom studies in %s", wanted.studies, raw)
     settings = phantom.Settings(

@@ -91,6 +91,7 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
       DataError: for data that cannot be used.
     """
     assemble.check_sections(config)
+    _compile_to(workdir / "cache" / "compiled", quick=assemble.quick_compile(config))
     place = assemble.placement(config)
     _check_alike(config)
     primary = distributed.is_primary()
@@ -127,6 +128,13 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
     )
 
 
+def _compile_to(folder: pathlib.Path, *, quick: bool) -> None:
+    """Keeps compiled programs, so that a resumed run and an evaluation start at once."""
+    # By host: code compiled for one machine's processor need not run on another's.
+    jax.config.update("jax_compilation_cache_dir", str(folder / platform.node()))
+    jax.config.update("jax_disable_most_optimizations", quick)
+
+
 def _check_alike(config: Any) -> None:
     """Refuses processes that were started with another config, code or clock."""
     if jax.process_count() == 1:
@@ -155,6 +163,7 @@ def identity(run: Run) -> dict[str, Any]:
         "config.model": plain(run.config.model),
         "config.data": json.loads(json.dumps(data)),
         "config.optimizer": plain(run.config.optimizer),
+        "config.quick_compile": run.config.quick_compile,
         "data set": hashlib.sha256(shards.encode()).hexdigest(),
         "tokenizer": run.data.tokenizer.fingerprint,
     }

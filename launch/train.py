@@ -35,13 +35,14 @@ def main() -> None:
     tasks = [load_task(path) for path in assemble.after(config)]
     run = run_lib.open_run(config, workdir)
     run_lib.save_config(config, workdir)
-    train(run)
+    with jax.set_mesh(run.place.mesh):
+        train(run)
     if tasks:
         evaluate_run(run, tasks, step=None)
 
 
 def train(run: run_lib.Run) -> None:
-    """Trains through all stages that are left."""
+    """Trains through all stages that are left; the run's mesh must be the context's."""
     hooks = loop.Hooks(evaluate=_validation(run)) if run.config.validate_every else None
     loop.train(
         objective=run.objective,
@@ -64,10 +65,9 @@ def _validation(run: run_lib.Run):
     def evaluate(snapshot: loop.Snapshot):
         validation = known.setdefault("one", Validation(run.objective, snapshot.model.merge))
         batches = run.eval_batches(split, batch_size=run.data_config.batch_size, require_text=True)
-        with jax.set_mesh(run.place.mesh):
-            return validation(
-                snapshot.params, snapshot.rest, batches, stage=snapshot.stage, step=snapshot.step
-            )
+        return validation(
+            snapshot.params, snapshot.rest, batches, stage=snapshot.stage, step=snapshot.step
+        )
 
     return evaluate
 

@@ -35,6 +35,7 @@ SECTIONS = (
     "model",
     "data",
     "prepare",
+    "quick_compile",
     "stage_unit",
     "stages",
     "optimizer",
@@ -263,6 +264,11 @@ def train_options(config: Mapping[str, Any], *, identity: Mapping[str, Any]) -> 
         checkpoint=build(CheckpointConfig, config["checkpoint"], name="config.checkpoint"),
         identity=identity,
     )
+
+
+def quick_compile(config: Mapping[str, Any]) -> bool:
+    """Whether compiling is to be quick rather than what it gives; rounding may differ."""
+    return _plain(config, "quick_compile", bool)
 
 
 def optimizer(config: Mapping[str, Any]) -> OptimizerConfig:

@@ -21,6 +21,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
             model=model(fidelity),
             data=data(release=release),
             prepare=dict(phantom=None, vocab_size=8192),
+            quick_compile=False,  # True spares optimisation, for runs of a few steps
             stage_unit="epochs",
             stages=dict(
                 stage1=stage(length=20, warmup=1, peak=1e-5, start=1e-7),  # [yaml]
@@ -35,7 +36,9 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 clip_norm=placeholder(float),  # release: none
                 past_end="rise" if release else "hold",  # quirk 15
             ),
-            mesh=dict(axes=dict(data=-1), data_axes=("data",), bank_axis=placeholder(str), rules=()),
+            mesh=dict(
+                axes=dict(data=-1), data_axes=("data",), bank_axis=placeholder(str), rules=()
+            ),
             checkpoint=dict(
                 every_steps=1000,
                 keep_last=2,
@@ -43,7 +46,9 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 best_metric="validation_global_alignment_loss",
                 best_is="lowest",
             ),
-            log=dict(every_steps=20, tensorboard=True, wandb_project=placeholder(str), progress=True),
+            log=dict(
+                every_steps=20, tensorboard=True, wandb_project=placeholder(str), progress=True
+            ),
             validate_every=2000,
             after=(),
         )

@@ -365,6 +365,12 @@ def _ensemble(name: str) -> ClassPrompts:
 
 def _described(name: str) -> ClassPrompts:
     known = _ensemble(name)
+    if known is _NO_FINDING:
+        # Whatever is found denies that nothing is.
+        found = (_described(finding.name).positive for finding in _FINDINGS if finding.described)
+        return ClassPrompts(
+            positive=known.positive, negative=tuple(text for texts in found for text in texts)
+        )
     for finding in _FINDINGS:
         if canonical(finding.name) == canonical(name) and finding.described:
             filled = [

@@ -10,8 +10,8 @@ from flax import nnx
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 
 
-class Objective(Protocol):
-    """A model, the losses it is trained with and the features it is judged by.
+class TrainObjective(Protocol):
+    """What training asks of an objective: a model and the losses it is trained with.
 
     Models are handed over as `Any`: an objective takes only those its own `init` made.
     """
@@ -63,6 +63,10 @@ class Objective(Protocol):
         The others get neither weight decay nor optimizer state.
         """
         ...
+
+
+class Objective(TrainObjective, Protocol):
+    """What a trained model is judged by as well: features, and how well they fit."""
 
     def encode_image(self, model: Any, image: jax.Array) -> ImageFeatures:
         """Features of images float32[B, H, W, C], in inference mode."""

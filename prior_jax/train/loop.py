@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from prior_jax.errors import CheckpointError, ConfigError, NonFiniteLossError
+from prior_jax.objectives.base import TrainObjective
 from prior_jax.sharding.distributed import is_primary
 from prior_jax.sharding.mesh import is_simulated
 from prior_jax.sharding.rules import Rule
@@ -28,7 +29,7 @@ from prior_jax.train.preemption import Preempted, PreemptionGuard
 from prior_jax.train.program import Program
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import ModelDefinition, TrainState
-from prior_jax.train.step import StepMetrics, TrainObjective
+from prior_jax.train.step import StepMetrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from prior_jax.errors import ConfigError
+from prior_jax.objectives.base import TrainObjective
 from prior_jax.sharding.mesh import batch_sharding, replicated
 from prior_jax.sharding.rules import Rule
 from prior_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -23,7 +24,7 @@ from prior_jax.train.state import (
     shardings_of,
     trainable_names,
 )
-from prior_jax.train.step import TrainObjective, make_train_step
+from prior_jax.train.step import make_train_step
 
 
 class Program:

@@ -2,54 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax.sharding import NamedSharding
 
-from prior_jax.objectives.base import weighted_sum
+from prior_jax.objectives.base import TrainObjective, weighted_sum
 from prior_jax.train.optimizer import OptimizerConfig, apply_updates, make_optimizer
 from prior_jax.train.stages import Stage, learning_rate
 from prior_jax.train.state import ModelDefinition, TrainState, shardings_of
-from prior_jax.types import Batch, LossTerms
-
-
-class TrainObjective(Protocol):
-    """What training asks of an objective (a part of `objectives.base.Objective`)."""
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the stages that it knows."""
-        ...
-
-    def init(self, rngs: nnx.Rngs) -> nnx.Module:
-        """Builds the model."""
-        ...
-
-    def loss_terms(
-        self,
-        model: Any,
-        batch: Batch,
-        *,
-        stage: str,
-        step: jax.Array,
-        key: jax.Array,
-        train: bool = True,
-    ) -> LossTerms:
-        """Named, unweighted terms of one batch."""
-        ...
-
-    def weights(self, stage: str) -> Mapping[str, float]:
-        """Term name -> weight."""
-        ...
-
-    def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Whether the parameter gets a gradient in the stage."""
-        ...
+from prior_jax.types import Batch
 
 
 @flax.struct.dataclass
