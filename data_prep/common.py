@@ -25,6 +25,8 @@ R = TypeVar("R")
 EXIT_FAILED_CHECK = 1
 EXIT_USER_ERROR = 2
 
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+
 _REPORTED_VERSIONS = ("array-record", "numpy", "pillow", "pysbd", "tensorflow-datasets")
 
 
@@ -100,20 +102,29 @@ def run(main: Callable[[], int | None], *kinds: type) -> None:
       *kinds: dataclasses whose fields are the program's flags.
     """
     define_flags(*kinds)
+    app.run(lambda argv: guarded(main, argv))
 
-    def guarded(argv: list[str]) -> int | None:
-        if len(argv) > 1:
-            return fail(f"unexpected argument {argv[1]!r}; settings are flags, see --help")
-        try:
-            return main()
-        except PriorJaxError as error:
-            return fail(str(error))
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-                raise
-            return fail(f"{error.filename or 'disk'}: {error.strerror}")
 
-    app.run(guarded)
+def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
+    """Calls a program's `main` and turns errors that the user can mend into exit code 2.
+
+    Args:
+      main: returns an exit code, or None for 0.
+      argv: what the flags left over; anything but the program's name is refused.
+
+    Returns:
+      The exit code.
+    """
+    if len(argv) > 1:
+        return fail(f"unexpected argument {argv[1]!r}; settings are flags, see --help")
+    try:
+        return main()
+    except PriorJaxError as error:
+        return fail(str(error))
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        return fail(f"{error.filename or 'disk'}: {error.strerror}")
 
 
 def fail(message: str) -> int:

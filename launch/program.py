@@ -1,6 +1,5 @@
 """How every program starts and ends: flags, processes, devices, exit codes."""
 
-import errno
 import logging
 import pathlib
 import sys
@@ -11,15 +10,12 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from prior_jax.errors import PriorJaxError
+from data_prep import common
 from prior_jax.sharding import distributed
 from prior_jax.train.preemption import EXIT_CODE as EXIT_PREEMPTED
 from prior_jax.train.preemption import Preempted
 
-EXIT_USER_ERROR = 2
 START_TIMEOUT_SECONDS = 300
-
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class OwnMessages(logging.Filter):
@@ -99,30 +95,16 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(_fail(f"{argv[0]}: {error}"))
+        sys.exit(common.fail(f"{argv[0]}: {error}"))
 
 
-def _guarded(main: Callable[[], None], argv: list[str]) -> int:
-    if len(argv) > 1:
-        return _fail(f"unexpected argument {argv[1]!r}; settings are flags, see --help")
+def _guarded(main: Callable[[], None], argv: list[str]) -> int | None:
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.get_absl_handler().addFilter(OwnMessages())
     try:
-        main()
+        return common.guarded(main, argv)
     except Preempted as stop:
         print(f"{stop}; run the same command again to go on", file=sys.stderr)
         return EXIT_PREEMPTED
-    except PriorJaxError as error:
-        return _fail(str(error))
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        return _fail(f"{error.filename or 'disk'}: {error.strerror}")
     finally:
         distributed.stop()
-    return 0
-
-
-def _fail(message: str) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
-    return EXIT_USER_ERROR
