@@ -35,6 +35,8 @@ def define_config_flag(name: str, help_text: str, *, required: bool = True) -> N
     config_flags.DEFINE_config_file(name, None, help_text, lock_config=True)
     if required:
         flags.mark_flag_as_required(name)
+        # The library tells of a file that it cannot read only when a value is asked for.
+        flags.register_validator(name, lambda config: config is None or bool(config.keys()))
 
 
 def define_device_flags() -> None:
@@ -95,7 +97,24 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(common.fail(f"{argv[0]}: {error}"))
+        sys.exit(common.fail(f"{_meant(error, argv)}: {_words(error)}"))
+
+
+def _meant(error: Exception, argv: list[str]) -> str:
+    """The setting that an unknown key was given for, or the program's name."""
+    unknown = [argument.split("=")[0].lstrip("-") for argument in argv[1:]]
+    if isinstance(error, AttributeError | KeyError):
+        for name in unknown:
+            if f"'{name.rpartition('.')[2]}'" in str(error):
+                return name
+    return pathlib.Path(argv[0]).name
+
+
+def _words(error: BaseException) -> str:
+    """An error's text; that of a KeyError, also inside another error, is quoted once too often."""
+    if error.args and isinstance(error.args[0], BaseException):
+        return _words(error.args[0])
+    return str(error.args[0]) if isinstance(error, KeyError) else str(error)
 
 
 def _guarded(main: Callable[[], None], argv: list[str]) -> int | None:

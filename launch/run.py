@@ -27,6 +27,7 @@ from prior_jax.types import Batch
 
 CONFIG_NAME = "config.json"
 CLOCK_TOLERANCE_SECONDS = 60.0
+_MANY_STEPS = 2**20  # so many that no fraction of an epoch rounds to nothing
 _VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tensorflow-datasets")
 
 
@@ -93,11 +94,11 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
     assemble.check_sections(config)
     _compile_to(workdir / "cache" / "compiled", quick=assemble.quick_compile(config))
     place = assemble.placement(config)
+    check_without_data(config, place)
     _check_alike(config)
     primary = distributed.is_primary()
     data_config = prepare.data_config(config, workdir, make=primary)
     distributed.barrier("data prepared")
-    check_batch_size(data_config.batch_size, mesh=place.mesh, data_axes=place.data_axes)
     if not primary:
         distributed.barrier("data measured")
     cache = workdir / "cache"
@@ -125,6 +126,22 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
             schedule=schedule,
             place=place,
         ),
+    )
+
+
+def check_without_data(config: Any, place: assemble.Placement) -> None:
+    """Refuses what is wrong in itself before any data is drawn, prepared or measured."""
+    data = assemble.data_config(config, path="set", tokenizer="tokenizer")
+    check_batch_size(data.batch_size, mesh=place.mesh, data_axes=place.data_axes)
+    assemble.optimizer(config)
+    assemble.train_options(config, identity={})
+    wanted = assemble.prepare_config(config)
+    assemble.objective(
+        config,
+        vocab_size=wanted.vocab_size,
+        pad_token=0,
+        schedule=assemble.stages(config, steps_per_epoch=_MANY_STEPS),
+        place=place,
     )
 
 
@@ -174,10 +191,26 @@ def plain(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
+def make_workdir(workdir: pathlib.Path) -> None:
+    """Makes the folder of a run.
+
+    Raises:
+      ConfigError: if it is none that can be written to.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "cache").mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "--workdir",
+            received=str(workdir),
+            accepted=f"a folder to write to ({error.strerror}: {error.filename})",
+        ) from error
+
+
 def save_config(config: Any, workdir: pathlib.Path) -> None:
     """Keeps the config in the workdir, for evaluation."""
     if distributed.is_primary():
-        workdir.mkdir(parents=True, exist_ok=True)
         target = workdir / CONFIG_NAME
         aside = target.with_name(f".{CONFIG_NAME}.{os.getpid()}.tmp")
         aside.write_text(json.dumps(plain(config), indent=2) + "\n")

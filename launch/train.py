@@ -33,6 +33,7 @@ def main() -> None:
     config, workdir = FLAGS.config, pathlib.Path(FLAGS.workdir)
     assemble.check_sections(config)
     tasks = [load_task(path) for path in assemble.after(config)]
+    run_lib.make_workdir(workdir)
     run = run_lib.open_run(config, workdir)
     run_lib.save_config(config, workdir)
     with jax.set_mesh(run.place.mesh):
