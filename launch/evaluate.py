@@ -116,7 +116,10 @@ def task_of(section: Any) -> Task:
     name = section.get("task")
     if name not in _TASKS:
         raise ConfigError("task.task", received=name, accepted=", ".join(_TASKS))
-    return build(_TASKS[name], section, name="task")
+    task = build(_TASKS[name], section, name="task")
+    if task.split not in SPLITS:
+        raise ConfigError("task.split", received=task.split, accepted=", ".join(SPLITS))
+    return task
 
 
 class Evaluation:
@@ -154,8 +157,6 @@ class Evaluation:
     def split(self, name: str) -> tuple[pipeline.Split, list[StudyText], np.ndarray]:
         """A split, the text of each of its records, and int8[N, C] their labels."""
         if name not in self._splits:
-            if name not in SPLITS:
-                raise ConfigError("task.split", received=name, accepted=", ".join(SPLITS))
             split = self.run.split(name)
             texts, labels = [], []
             for index in range(len(split)):

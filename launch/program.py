@@ -102,10 +102,10 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _meant(error: Exception, argv: list[str]) -> str:
     """The setting that an unknown key was given for, or the program's name."""
-    unknown = [argument.split("=")[0].lstrip("-") for argument in argv[1:]]
     if isinstance(error, AttributeError | KeyError):
-        for name in unknown:
-            if f"'{name.rpartition('.')[2]}'" in str(error):
+        for argument in argv[1:]:
+            name = argument.split("=")[0].lstrip("-")
+            if any(f"'{part}'" in _words(error) for part in name.split(".")):
                 return name
     return pathlib.Path(argv[0]).name
 

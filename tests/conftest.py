@@ -22,6 +22,11 @@ def pytest_addoption(parser):
         default=pathlib.Path(__file__).parent / "golden" / "data",
         help="directory with prior/, gloria/ or both, of numbers recorded from the authors' code",
     )
+    parser.addoption(
+        "--regenerate-recipes",
+        action="store_true",
+        help="write tests/launch/recipes anew from the configs",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,194 @@
+"""What a user gets wrong is one line that names it, and exit code 2."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests import fixtures
+
+ROOT = pathlib.Path(__file__).parents[2]
+TRAIN, EVALUATE = "launch.train", "launch.evaluate"
+DEBUG, SMALL = "--config=configs/debug.py", "--config=configs/small.py"
+WORKDIR = "--workdir={tmp}/run"
+SET = ["--config.data.path={tmp}/set", "--config.data.tokenizer.path={tmp}/tokenizer.model"]
+RETRIEVAL = "--task=configs/eval/retrieval.py"
+
+# Name of the case -> program, arguments, pattern that the line matches.
+CASES = {
+    "unknown key": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.data.pth=x"],
+        r"config\.data\.pth: .*Did you mean \"path\"",
+    ),
+    "unknown section": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.dta.path=x"],
+        r"config\.dta\.path: .*Did you mean \"data\"",
+    ),
+    "wrong type": (TRAIN, [DEBUG, WORKDIR, "--config.seed=x"], r"config\.seed=x.*'x'"),
+    "not one of the choices": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.model.fidelity=faithful"],
+        r"config\.model\.fidelity.*faithful.*paper",
+    ),
+    "optimizer out of range": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.optimizer.beta1=2.0"],
+        r"config\.optimizer\.beta1: received 2\.0",
+    ),
+    "stage out of range": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.stages.stage2.warmup=99"],
+        r"config\.stages\.stage2\.warmup",
+    ),
+    "seed out of range": (TRAIN, [DEBUG, WORKDIR, "--config.seed=-1"], r"config\.seed.*-1"),
+    "unknown objective": (TRAIN, [DEBUG, WORKDIR, "--config.objective=clip"], "config.objective"),
+    "no data": (TRAIN, [SMALL, WORKDIR], r"config\.data\.path: received None"),
+    "data path that is not there": (
+        TRAIN,
+        [SMALL, WORKDIR, "--config.data.path={tmp}/nothing"],
+        r"\{tmp\}/nothing",
+    ),
+    "no vocabulary": (
+        TRAIN,
+        [
+            "--config=configs/prior/release.py",
+            WORKDIR,
+            "--config.data.path={tmp}/set",
+            "--config.data.batch_size=4",
+        ],
+        r"config\.data\.tokenizer\.path: received None",
+    ),
+    "tokenizer that is not there": (
+        TRAIN,
+        [SMALL, WORKDIR, SET[0], "--config.data.tokenizer.path={tmp}/nothing"],
+        r"\{tmp\}/nothing",
+    ),
+    "more rows than pairs": (
+        TRAIN,
+        [SMALL, WORKDIR, *SET, "--config.data.batch_size=4000"],
+        r"config\.data\.batch_size: received 4000; accepted: at most the 20 training pairs",
+    ),
+    "no such config": (TRAIN, ["--config=configs/none.py", WORKDIR], r"configs/none\.py"),
+    "no config": (TRAIN, [WORKDIR], "--config"),
+    "no workdir": (TRAIN, [DEBUG], "--workdir"),
+    "a file for a workdir": (TRAIN, [DEBUG, "--workdir={tmp}/file"], r"--workdir: .*\{tmp\}/file"),
+    "a folder in a file": (TRAIN, [DEBUG, "--workdir={tmp}/file/a"], r"--workdir: .*\{tmp\}/file"),
+    "an argument": (TRAIN, [DEBUG, WORKDIR, "now"], "unexpected argument 'now'"),
+    "mesh that does not divide": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--cpu_devices=2", "--config.mesh.axes.data=3"],
+        r"config\.mesh\.axes: received \{'data': 3\}.*2 devices",
+    ),
+    "batch that does not divide": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--cpu_devices=3"],
+        r"config\.data\.batch_size: received 16; accepted: a positive multiple of 3",
+    ),
+    "bank on an axis that is not there": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.mesh.bank_axis=bank"],
+        r"config\.mesh\.bank_axis: received 'bank'",
+    ),
+    "half an address": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--distributed=explicit"],
+        r"distributed\.coordinator",
+    ),
+    "a task that is not there": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.after=('configs/eval/none.py',)"],
+        r"config\.after\[0\].*configs/eval/none\.py",
+    ),
+    "a task of another kind": (
+        EVALUATE,
+        [WORKDIR, "--task=configs/debug.py"],
+        r"task\.task: received None; accepted: zero_shot, retrieval",
+    ),
+    "an unknown key of a task": (EVALUATE, [WORKDIR, RETRIEVAL, "--task.splt=x"], r"task\.splt"),
+    "a wrong value of a task": (
+        EVALUATE,
+        ["--workdir={tmp}/trained", RETRIEVAL, "--task.split=dev"],
+        r"task\.split: received 'dev'",
+    ),
+    "a folder without a run": (
+        EVALUATE,
+        ["--workdir={tmp}", RETRIEVAL],
+        r"--workdir: received '\{tmp\}'",
+    ),
+    "a run without a checkpoint": (
+        EVALUATE,
+        ["--workdir={tmp}/trained", RETRIEVAL],
+        r"\{tmp\}/trained/checkpoints: received 'no checkpoint'",
+    ),
+}
+
+
+def small_run(folder, prepared, tokenizer):
+    """The folder of a run that has only just begun."""
+    from configs import small
+
+    config = small.get_config()
+    config.data.path, config.data.tokenizer.path = str(prepared), str(tokenizer)
+    config.data.batch_size = 4
+    folder.mkdir()
+    (folder / "config.json").write_text(config.to_json())
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp("errors")
+    prepared = fixtures.write_prepared(tmp / "set", studies=20, validate=4, test=4)
+    tokenizer = fixtures.train_sentencepiece(tmp / "tokenizer.model")
+    (tmp / "file").write_text("")
+    small_run(tmp / "trained", prepared, tokenizer)
+    cases = [
+        {"program": program, "argv": [argument.replace("{tmp}", str(tmp)) for argument in argv]}
+        for program, argv, _ in CASES.values()
+    ]
+    (tmp / "cases.json").write_text(json.dumps(cases))
+    command = [sys.executable, "-m", "tests.launch.forks", tmp / "cases.json", tmp / "found.json"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    found = json.loads((tmp / "found.json").read_text())
+    for result in found:
+        result["err"] = result["err"].replace(str(tmp), "{tmp}")
+    return dict(zip(CASES, found, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_is_one_line_and_exit_code_2(results, case):
+    result = results[case]
+    assert result["code"] == 2, result["err"]
+    assert "Traceback" not in result["err"]
+    # Progress of the data's preparation may stand before it.
+    said = [line for line in result["err"].splitlines() if not re.match(r"[IW]\d{4} ", line)]
+    assert len(said) == 1, result["err"]
+    assert re.search(CASES[case][2], said[0]), said[0]
+
+
+@pytest.mark.parametrize("case", ["unknown key", "optimizer out of range", "a file for a workdir"])
+def test_nothing_is_begun_before_settings_are_checked(results, case):
+    assert re.match(r"[IW]\d{4} ", results[case]["err"]) is None, results[case]["err"]
+
+
+def start(*command):
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_program_itself_ends_with_one_line_and_2(tmp_path):
+    found = start(TRAIN, DEBUG, f"--workdir={tmp_path}", "--config.optimizer.beta1=2.0")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == "config.optimizer.beta1: received 2.0; accepted: 0 <= x < 1\n"
+
+
+def test_help_tells_what_there_is_to_set():
+    found = start(EVALUATE, "--help")
+    assert found.stderr == ""
+    for name in ("--workdir", "--task", "--cpu_devices", "--coordinator", "--step"):
+        assert name in found.stdout

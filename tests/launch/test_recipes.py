@@ -1,0 +1,196 @@
+"""Every config builds what it says, for all its stages, and says nothing that nobody reads."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+from configs import debug, phantom, small
+from configs.eval import retrieval, zero_shot
+from configs.prior import paper, release
+from launch import run as run_lib
+from launch.evaluate import task_of
+from prior_jax import assemble
+from prior_jax.errors import ConfigError
+from prior_jax.objectives.base import weighted_sum
+from prior_jax.train.program import Program
+from prior_jax.types import Batch
+
+RECIPES = pathlib.Path(__file__).parent / "recipes"
+CONFIGS = {
+    "debug": debug.get_config,
+    "phantom": phantom.get_config,
+    "small": small.get_config,
+    "prior_paper": paper.get_config,
+    "prior_release": release.get_config,
+}
+TASKS = {"zero_shot": zero_shot.get_config, "retrieval": retrieval.get_config}
+LABELS = 14
+STEPS_PER_EPOCH = 300  # of a set that is not there
+WORDS = 28996  # pieces of the tokenizer that is not there
+
+
+def flat(config, name=""):
+    """Dotted name -> value."""
+    if not isinstance(config, dict):
+        return {name: config}
+    parts = [flat(value, f"{name}.{key}" if name else key) for key, value in config.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def program_of(config, *, vocab_size):
+    place = assemble.placement(config, devices=jax.devices()[:1])
+    schedule = assemble.stages(config, steps_per_epoch=STEPS_PER_EPOCH)
+    objective = assemble.objective(
+        config, vocab_size=vocab_size, pad_token=0, schedule=schedule, place=place
+    )
+    return Program(
+        objective=objective,
+        stages=schedule,
+        optimizer=assemble.optimizer(config),
+        mesh=place.mesh,
+        rules=place.rules,
+        data_axes=place.data_axes,
+    )
+
+
+def batch_of(data):
+    rows, length, sentences = data.batch_size, data.buckets[-1], data.max_sentences
+    array = jax.ShapeDtypeStruct
+    return Batch(
+        image=array((rows, data.image.size, data.image.size, data.image.channels), jnp.float32),
+        tokens=array((rows, length), jnp.int32),
+        token_mask=array((rows, length), jnp.bool_),
+        sentence_index=array((rows, length), jnp.int32),
+        sentence_mask=array((rows, sentences), jnp.bool_),
+        labels=array((rows, LABELS), jnp.int8),
+        weight=array((rows,), jnp.float32),
+        record=array((rows,), jnp.int32),
+    )
+
+
+def traced_terms(program, stage, batch):
+    """Names of the terms and metrics of a stage, found by tracing loss and gradient."""
+    state, names = program.abstract(stage), program.names(stage)
+    frozen = {name: v for name, v in state.params.items() if name not in names}
+
+    def loss(active, frozen, rest, batch):
+        found = program.objective.loss_terms(
+            program.model.merge({**active, **frozen}, rest), batch,
+            stage=stage.name, step=jnp.int32(0), key=jax.random.key(0), train=True,
+        )  # fmt: skip
+        return weighted_sum(found.terms, program.objective.weights(stage.name)), found
+
+    active = {name: state.params[name] for name in names}
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    (total, found), _ = jax.eval_shape(gradient, active, frozen, state.rest, batch)
+    assert (total.shape, total.dtype) == ((), jnp.float32)
+    return {"terms": sorted(found.terms), "metrics": sorted(found.metrics)}
+
+
+def recipe_of(config):
+    settings = assemble.data_config(config, path="set", tokenizer="tokenizer")
+    program = program_of(config, vocab_size=WORDS)
+    params = program.abstract(program.schedule.stages[0]).params
+    stages = {}
+    for stage in program.schedule.stages:
+        stages[stage.name] = {
+            **dataclasses.asdict(stage),
+            **traced_terms(program, stage, batch_of(settings)),
+            "trained_parameters": sum(params[name].size for name in program.names(stage)),
+        }
+    return {
+        "config": flat(run_lib.plain(config)),
+        "stages": stages,
+        "parameters": {name: list(value.shape) for name, value in sorted(params.items())},
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_recipe_is_the_recorded_one(name, request):
+    found = json.loads(json.dumps(recipe_of(CONFIGS[name]())))
+    path = RECIPES / f"{name}.json"
+    if request.config.getoption("--regenerate-recipes"):
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    recorded = json.loads(path.read_text())
+    for part in ("config", "stages", "parameters"):
+        assert found[part] == recorded[part], f"{part}: if meant, pytest --regenerate-recipes"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_accepted_before_there_is_data(name):
+    config = CONFIGS[name]()
+    assemble.check_sections(config)
+    place = assemble.placement(config, devices=jax.devices()[:1])
+    run_lib.check_without_data(config, place)
+    for path in assemble.after(config):
+        assert pathlib.Path(path).stem in TASKS
+
+
+def sections(config, name="config"):
+    """Dotted names of all sections."""
+    found = [name]
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            found += sections(value, f"{name}.{key}")
+    return found
+
+
+def without_data(config):
+    assemble.check_sections(config)
+    place = assemble.placement(config, devices=jax.devices()[:1])
+    run_lib.check_without_data(config, place)
+
+
+# Names of axes are free; a stray one changes the mesh, which then does not fit.
+FREE = {"config.mesh.axes"}
+
+
+@pytest.mark.parametrize("section", sorted(set(sections(debug.get_config())) - FREE))
+def test_a_stray_key_is_refused_by_name(section):
+    config = debug.get_config()
+    part = config
+    for key in section.split(".")[1:]:
+        part = part[key]
+    with part.unlocked():
+        part.stray = 1
+    with pytest.raises(ConfigError, match=rf"{section}\.stray|{section}.*stray"):
+        without_data(config)
+
+
+# The launcher fills in paths that are not given.
+FILLED = {"data.path", "data.tokenizer.path", "mesh.axes.data"}
+
+
+@pytest.mark.parametrize("name", sorted(set(flat(run_lib.plain(debug.get_config()))) - FILLED))
+def test_a_missing_value_is_refused_by_name(name):
+    config = debug.get_config()
+    *above, last = name.split(".")
+    part = config
+    for key in above:
+        part = part[key]
+    with part.unlocked():
+        del part[last]
+    with pytest.raises(ConfigError, match=last):
+        without_data(config)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_are_read_strictly(name):
+    config = TASKS[name]()
+    assert task_of(config).task == name
+    for section in sections(config, "task"):
+        wrong = TASKS[name]()
+        part = wrong
+        for key in section.split(".")[1:]:
+            part = part[key]
+        with part.unlocked():
+            part.stray = 1
+        if section.startswith("task.retrieval"):
+            continue  # built when the classes are known
+        with pytest.raises(ConfigError, match=rf"{section}\.stray"):
+            task_of(wrong)
