@@ -305,6 +305,7 @@ def define_flags() -> None:
     program.define_config_flag("task", "What to measure, e.g. configs/eval/zero_shot.py.")
     flags.DEFINE_integer("step", None, "Checkpoint to evaluate; by default the newest sound one.")
     program.define_device_flags()
+    flags.adopt_module_key_flags(program)  # so that --help shows them
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ def define_flags() -> None:
     program.define_config_flag("config", "What to train, e.g. configs/phantom.py.")
     flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
     program.define_device_flags()
+    flags.adopt_module_key_flags(program)  # so that --help shows them
 
 
 def main() -> None:
