@@ -1,0 +1,11 @@
+"""The debug job, run once for all tests of this folder."""
+
+import pytest
+
+from tests.end_to_end import runs
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> runs.Finished:
+    workdir = tmp_path_factory.mktemp("debug") / "run"
+    return runs.Finished(workdir, runs.go(workdir))

@@ -1,0 +1,133 @@
+"""Runs of the debug job in processes of their own, on data that is drawn once."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+from prior_jax.train.checkpoint import list_steps, read_document
+
+ROOT = pathlib.Path(__file__).parents[2]
+TIMINGS = ("pairs_per_second", "input_wait")
+STEPS, STAGE_STEPS = 24, 8
+"""Of the debug job, over its three stages and in each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """The debug job, run as the README says: its data and compiled programs serve other runs."""
+
+    workdir: pathlib.Path
+    output: str
+
+    @property
+    def data(self):
+        """Flags of a run on this data that ends with its training."""
+        return (
+            f"--config.data.path={self.workdir / 'data' / 'set'}",
+            f"--config.data.tokenizer.path={self.workdir / 'tokenizer' / 'tokenizer.model'}",
+            "--config.after=()",
+        )
+
+
+def start(workdir, *options, program="launch.train"):
+    """Starts a program; without options for data, the debug job draws its own."""
+    environment = os.environ | {"NPROC": "16", "JAX_PLATFORMS": "cpu"}
+    config = () if program != "launch.train" else ("--config=configs/debug.py",)
+    return subprocess.Popen(
+        [sys.executable, "-m", program, *config, f"--workdir={workdir}", *options],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process, timeout=400):
+    """Exit code and all that was printed."""
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return process.returncode, output
+
+
+def go(workdir, *options, code=0):
+    found, output = finish(start(workdir, *options))
+    assert found == code, output
+    return output
+
+
+def folder(path, finished):
+    """A new workdir that shares what others have compiled and measured."""
+    path.mkdir()
+    (path / "cache").symlink_to(finished.workdir / "cache")
+    return path
+
+
+def together(workdir, *options):
+    """Two processes of one run, by one flag more each."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = ("--distributed=explicit", f"--coordinator=127.0.0.1:{port}", "--processes=2")
+    return [start(workdir, *options, *shared, f"--process={index}") for index in (0, 1)]
+
+
+def lines(workdir):
+    text = (pathlib.Path(workdir) / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def numbers(workdir):
+    """The lines without what depends on the clock."""
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines(workdir)]
+
+
+def final_bits(workdir):
+    """Every bit of the final state, as the shape, dtype and checksum of each array."""
+    checkpoints = pathlib.Path(workdir) / "checkpoints"
+    last = list_steps(checkpoints)[-1]
+    arrays = read_document(checkpoints / str(last))["arrays"]
+    assert last == STEPS and len(arrays) > 100
+    return arrays
+
+
+def wait_for(process, condition, timeout=300):
+    """Waits until something is true or the process has ended; says whether it is true."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline and process.poll() is None:
+        if condition():
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def logged(workdir):
+    """How many lines there are."""
+    path = pathlib.Path(workdir) / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def saving(workdir):
+    """Whether a checkpoint is being written, or was when the run was killed."""
+    checkpoints = pathlib.Path(workdir) / "checkpoints"
+    found = checkpoints.iterdir() if checkpoints.exists() else ()
+    return any(".orbax-checkpoint-tmp" in child.name for child in found)
+
+
+def worst_difference(one, other, *, atol=1e-6):
+    """Largest relative difference of any loss, where it is more than `atol`; and its name."""
+    worst = (0.0, "")
+    for line, second in zip(numbers(one), numbers(other), strict=True):
+        assert (line["step"], line["stage"]) == (second["step"], second["stage"])
+        assert line.keys() == second.keys()
+        for name in (name for name in line if name.endswith("_loss")):
+            error = max(abs(line[name] - second[name]) - atol, 0.0)
+            worst = max(worst, (error / max(abs(line[name]), 1e-12), f"{name}, {line['step']}"))
+    return worst
