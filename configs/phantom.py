@@ -7,7 +7,7 @@ from configs.prior import base
 
 
 def get_config() -> ConfigDict:
-    """Returns the small PRIOR on 2,400 generated studies."""
+    """Returns a PRIOR of 0.6 million parameters and 4,000 generated studies."""
     config = small.get_config()
     config.name = "phantom"
     config.prepare.phantom = ConfigDict(
@@ -17,16 +17,19 @@ def get_config() -> ConfigDict:
     config.data.update(dict(batch_size=32, max_tokens=96, buckets=(96,)))
     config.data.image.size = 96
     config.model.image.resnet.update(dict(depths=(1, 1, 1), width=32, stem_pool=True))
+    config.model.image.pool = "mean"
     config.model.text.update(dict(hidden_size=64, layers=1, intermediate_size=128))
-    config.model.embed_dim = 96
+    config.model.embed_dim = 64
     config.model.bank.num_prototypes = 256
     config.model.sentence_decoder.update(dict(layers=1, intermediate_size=128))
+    # Short runs want a short memory of squared gradients.
+    config.optimizer.beta2 = 0.98
     config.stage_unit = "steps"
     config.stages = ConfigDict(
         dict(
-            stage1=base.stage(length=1000, warmup=50, peak=2e-3, start=1e-5),
+            stage1=base.stage(length=1200, warmup=50, peak=3e-3, start=1e-5),
             stage2=base.stage(length=400, warmup=20, peak=1e-3, start=1e-5),
-            stage3=base.stage(length=150, warmup=20, peak=1e-3, start=1e-5),
+            stage3=base.stage(length=200, warmup=20, peak=1e-3, start=1e-5),
         )
     )
     config.checkpoint.every_steps = 200

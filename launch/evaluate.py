@@ -59,6 +59,7 @@ class ZeroShotTask:
       split: which split.
       batch_size: images encoded at once.
       classes: labels to answer for; () for every one with prompts and enough positives.
+      exclude: labels that () leaves out.
       min_positives: positives that a class chosen by () has at least.
       prompts: the sentences.
       zero_shot: how to count; its classes and policy.
@@ -69,6 +70,7 @@ class ZeroShotTask:
     split: str
     batch_size: int
     classes: tuple[str, ...]
+    exclude: tuple[str, ...]
     min_positives: int
     prompts: PromptConfig
     zero_shot: zero_shot.ZeroShotConfig
@@ -84,6 +86,7 @@ class RetrievalTask:
       split: which split.
       batch_size: pairs encoded at once.
       classes: labels that precision looks at; () for every one with enough positives.
+      exclude: labels that () leaves out.
       min_positives: positives that a class chosen by () has at least.
       retrieval: what counts as a hit, but for its classes.
       bootstrap: the intervals.
@@ -93,6 +96,7 @@ class RetrievalTask:
     split: str
     batch_size: int
     classes: tuple[str, ...]
+    exclude: tuple[str, ...]
     min_positives: int
     retrieval: Mapping[str, Any]
     bootstrap: bootstrap.BootstrapConfig
@@ -195,9 +199,7 @@ class Evaluation:
     def _zero_shot(self, task: ZeroShotTask, encoder: Encoder, *, split, texts, labels):
         known = {prompts.canonical(name) for name in prompts.known_classes()}
         askable = [name for name in split.label_names if prompts.canonical(name) in known]
-        classes = task.classes or _frequent(
-            askable, names=split.label_names, labels=labels, least=task.min_positives
-        )
+        classes = task.classes or _frequent(askable, task, names=split.label_names, labels=labels)
         table = prompts.prompt_table(
             task.prompts.set, classes=classes, negatives=task.prompts.negatives
         )
@@ -221,7 +223,7 @@ class Evaluation:
 
     def _retrieval(self, task: RetrievalTask, encoder: Encoder, *, split, texts, labels):
         classes = task.classes or _frequent(
-            split.label_names, names=split.label_names, labels=labels, least=task.min_positives
+            split.label_names, task, names=split.label_names, labels=labels
         )
         section = {**task.retrieval, "classes": tuple(classes)}
         batches = self.run.eval_batches(split, batch_size=task.batch_size, require_text=True)
@@ -284,17 +286,22 @@ def evaluate_run(run: run_lib.Run, tasks: Sequence[Task], *, step: int | None) -
 
 
 def _frequent(
-    classes: Sequence[str], *, names: Sequence[str], labels: np.ndarray, least: int
+    candidates: Sequence[str], task: Task, *, names: Sequence[str], labels: np.ndarray
 ) -> tuple[str, ...]:
-    """The classes with at least so many positives and negatives among the records."""
-    positives = (labels == 1).sum(axis=0)
-    counts = dict(zip(names, positives.tolist(), strict=True))
-    found = tuple(name for name in classes if least <= counts[name] <= len(labels) - least)
+    """The candidates that are not excluded and have enough positives and negatives."""
+    positives = dict(zip(names, (labels == 1).sum(axis=0).tolist(), strict=True))
+    excluded = {prompts.canonical(name) for name in task.exclude}
+    least, most = task.min_positives, len(labels) - task.min_positives
+    found = tuple(
+        name
+        for name in candidates
+        if prompts.canonical(name) not in excluded and least <= positives[name] <= most
+    )
     if not found:
         raise ConfigError(
             "task.classes",
             received=(),
-            accepted=f"names of labels; none of {tuple(classes)} has {least} positives",
+            accepted=f"names of labels; none of {tuple(candidates)} has {least} positives",
         )
     return found
 
