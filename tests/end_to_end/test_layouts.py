@@ -63,7 +63,9 @@ def test_batches_are_the_same_on_every_number_of_processes(data, processes):
     for index in range(processes):
         with split.train_batches(process_index=index, process_count=processes) as iterator:
             parts.append([next(iterator)[1] for _ in range(runs.STEPS)])
-    joined = [jax.tree.map(lambda *rows: np.concatenate(rows), *step) for step in zip(*parts)]
+    joined = [
+        jax.tree.map(lambda *rows: np.concatenate(rows), *step) for step in zip(*parts, strict=True)
+    ]
     assert_same_batches(one, joined)
 
 
