@@ -18,6 +18,8 @@ def get_config() -> ConfigDict:
     config.model.embed_dim = 32
     config.model.sentence_decoder.update(dict(layers=1, intermediate_size=64))
     config.model.bank.num_prototypes = 16
+    for layers in (config.model.text, config.model.sentence_decoder):
+        layers.scan_layers = False  # a loop over one layer would only take time to compile
     config.stage_unit = "steps"
     for stage in config.stages.values():
         stage.update(dict(length=8, warmup=2))
