@@ -1,4 +1,4 @@
-"""The main job in under a minute: everything runs, nothing is learnt."""
+"""The main job in about a minute: everything runs, nothing is learnt."""
 
 from ml_collections import ConfigDict
 

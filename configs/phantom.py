@@ -7,7 +7,7 @@ from configs.prior import base
 
 
 def get_config() -> ConfigDict:
-    """Returns a PRIOR of 0.6 million parameters and 4,000 generated studies."""
+    """Returns a PRIOR narrow enough for two cores, on 4,000 generated studies."""
     config = small.get_config()
     config.name = "phantom"
     config.prepare.phantom = ConfigDict(

@@ -4,6 +4,7 @@ Both give ids without special tokens and the characters each token covers; `text
 [SEP] and padding around them.
 """
 
+import abc
 import dataclasses
 import hashlib
 import json
@@ -108,7 +109,7 @@ def open_tokenizer(config: TokenizerConfig) -> Tokenizer:
     return TOKENIZERS[config.kind](pathlib.Path(config.path), lower_case=config.lower_case)
 
 
-class _LazyEngine:
+class _LazyEngine(abc.ABC):
     """Holds a tokenizer's file as bytes and builds the library's object on first use.
 
     Worker processes get the bytes by pickling, so every worker reads what the parent read even
@@ -139,8 +140,9 @@ class _LazyEngine:
                 self._engine = self._build()
             return self._engine
 
+    @abc.abstractmethod
     def _build(self) -> Any:
-        raise NotImplementedError
+        """The library's object, from the file's bytes."""
 
     def _set_specials(self, ids: dict[str, int]) -> None:
         for name, token in zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL_TOKENS, strict=True):
