@@ -48,17 +48,20 @@ class Interval:
       value: on the records as they are; NaN where the metric does not exist.
       low: lower end of the interval; NaN where no resample has the metric.
       high: upper end.
+      draws: float64[resamples], the metric of each resample, NaN where it does not exist; None
+        where they were not kept. Those of two models on the same records and seed are paired.
     """
 
     value: float
     low: float
     high: float
+    draws: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, float | None]:
         """Returns `{"value", "low", "high"}`, NaN as None."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
         return {
-            name: None if math.isnan(number) else float(number)
-            for name, number in dataclasses.asdict(self).items()
+            name: None if math.isnan(number) else float(number) for name, number in numbers.items()
         }
 
 
@@ -110,11 +113,22 @@ def intervals(
     parts = [
         statistics(weights[start : start + _CHUNK]) for start in range(0, len(weights), _CHUNK)
     ]
-    edge = 50.0 * (1.0 - config.confidence)
     found = {}
     for name, value in plain.items():
-        draws = np.concatenate([part[name] for part in parts])
-        draws = draws[~np.isnan(draws)]
-        low, high = np.percentile(draws, [edge, 100.0 - edge]) if draws.size else (np.nan, np.nan)
-        found[name] = Interval(value=float(value[0]), low=float(low), high=float(high))
+        draws = np.concatenate([part[name] for part in parts]).astype(np.float64)
+        found[name] = from_draws(float(value[0]), draws, confidence=config.confidence)
     return found
+
+
+def from_draws(value: float, draws: np.ndarray, *, confidence: float) -> Interval:
+    """The percentile interval of a metric's resamples.
+
+    Args:
+      value: on the records as they are.
+      draws: float64[resamples]; NaN are left out of the percentiles.
+      confidence: share that the interval should cover, 0 to 1 exclusive.
+    """
+    edge = 50.0 * (1.0 - confidence)
+    defined = draws[~np.isnan(draws)]
+    low, high = np.percentile(defined, [edge, 100.0 - edge]) if defined.size else (np.nan, np.nan)
+    return Interval(value=value, low=float(low), high=float(high), draws=draws)

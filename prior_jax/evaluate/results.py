@@ -1,15 +1,22 @@
 """The files and the console table that an evaluation leaves behind."""
 
 import dataclasses
+import io
 import json
 import math
 import os
 import pathlib
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError
 from prior_jax.evaluate.bootstrap import Interval
+
+DRAWS_SUFFIX = ".draws.npz"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +42,8 @@ def write_results(
     settings: Mapping[str, Any],
 ) -> pathlib.Path:
     """Writes `workdir/eval/<task>.json`; an older file is replaced in one move.
+
+    The trained model's bootstrap draws, where kept, go to `<task>.draws.npz` beside it.
 
     Args:
       workdir: of the run.
@@ -66,10 +75,35 @@ def write_results(
         ) from error
     path = pathlib.Path(workdir) / "eval" / f"{task}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    draws = {name: m.draws for name, m in trained.metrics.items() if m.draws is not None}
+    if draws:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **draws)
+        # Before the results: whoever finds those finds their draws.
+        write_atomically(path.with_suffix(DRAWS_SUFFIX), buffer.getvalue())
+    write_atomically(path, (text + "\n").encode("utf-8"))
     return path
+
+
+def read_draws(workdir: os.PathLike[str] | str, *, task: str) -> dict[str, np.ndarray]:
+    """Reads the bootstrap draws that `write_results` kept.
+
+    Args:
+      workdir: of the run.
+      task: as given to `write_results`.
+
+    Returns:
+      Metric -> float64[resamples], NaN where a resample lacks the metric.
+
+    Raises:
+      DataError: if the file is absent or damaged; names it.
+    """
+    path = pathlib.Path(workdir) / "eval" / f"{task}{DRAWS_SUFFIX}"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(str(path), received=str(error), accepted="draws of a task") from error
 
 
 def read_results(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:

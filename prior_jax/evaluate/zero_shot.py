@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate import bootstrap, labels, metrics, prompts
+from prior_jax.evaluate import bootstrap, labels, metrics, prompts, ranking
 from prior_jax.evaluate.embed import Encoder, ReportTokens
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.types import Batch
@@ -195,7 +195,7 @@ def measure(
     given = scores[single].argmax(axis=1)
 
     def statistics(weights):
-        found = _ranking(scores, truth.positive, counted, classes=classes, weights=weights)
+        found = ranking.ranking(scores, truth.positive, counted, classes=classes, weights=weights)
         matrix = metrics.confusion(right, given, classes=len(classes), weights=weights[:, single])
         found["accuracy"] = metrics.accuracy(matrix)
         found["macro_f1"] = metrics.macro_f1(matrix)
@@ -204,7 +204,10 @@ def measure(
         return {name: found[name] for name in [*order, *(n for n in found if n not in order)]}
 
     found = bootstrap.intervals(statistics, groups=groups, config=resampling)
-    undefined = _reasons(truth.positive, counted, classes=classes, single=single.size)
+    undefined = ranking.reasons(truth.positive, counted, classes=classes)
+    if not single.size:
+        lacking = "no record has exactly one positive class"
+        undefined |= dict.fromkeys(("accuracy", "macro_f1", "kappa"), lacking)
     undefined |= {
         name: "chance agreement is complete: every record and prediction is of one class"
         for name, metric in found.items()
@@ -219,48 +222,6 @@ def measure(
             "bootstrap": dataclasses.asdict(resampling),
         },
     )
-
-
-def _ranking(scores, positive, counted, *, classes, weights) -> dict[str, np.ndarray]:
-    """AUROC and average precision of every class and their means."""
-    found = {}
-    for name, metric in (("auroc", metrics.auroc), ("average_precision", _average_precision)):
-        each = {
-            f"{name}_{prompts.slug(label)}": metric(
-                scores[counted[:, index], index],
-                positive[counted[:, index], index],
-                weights=weights[:, counted[:, index]],
-            )
-            for index, label in enumerate(classes)
-        }
-        found[f"macro_{name}"] = metrics.mean_of_defined(np.stack(list(each.values()), axis=-1))
-        found |= each
-    return found
-
-
-def _average_precision(scores, positive, *, weights):
-    """Only where the AUROC exists too, so that both macro averages are over the same classes."""
-    found = metrics.average_precision(scores, positive, weights=weights)
-    negatives = weights[:, ~positive].sum(axis=1)
-    return np.where(negatives > 0, found, np.nan)
-
-
-def _reasons(positive, counted, *, classes, single) -> dict[str, str]:
-    """Why a metric does not exist, by its name."""
-    found = {}
-    for index, label in enumerate(classes):
-        rows = positive[counted[:, index], index]
-        if rows.all() or not rows.any():
-            lacking = "no negative" if rows.any() else "no positive" if rows.size else "no record"
-            for name in ("auroc", "average_precision"):
-                found[f"{name}_{prompts.slug(label)}"] = f"{lacking} of {label} is counted"
-    if len(found) == 2 * len(classes):
-        for name in ("macro_auroc", "macro_average_precision"):
-            found[name] = "no class has both positives and negatives"
-    if not single:
-        for name in ("accuracy", "macro_f1", "kappa"):
-            found[name] = "no record has exactly one positive class"
-    return found
 
 
 def _settings(truth, counted, *, classes, groups, config) -> dict[str, Any]:
