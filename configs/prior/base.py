@@ -32,6 +32,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 beta1=0.9,  # [torch]
                 beta2=0.999,  # [torch]
                 epsilon=1e-8,  # [torch]
+                decay="decoupled",  # release, codes/prior/models/prior.py: AdamW
                 decay_mask="all" if release else "matrices",  # release: all (quirk 16)
                 clip_norm=placeholder(float),  # release: none
                 past_end="rise" if release else "hold",  # quirk 15
@@ -49,7 +50,8 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
             log=dict(
                 every_steps=20, tensorboard=True, wandb_project=placeholder(str), progress=True
             ),
-            validate_every=2000,
+            validate_every=2000,  # 0 for never
+            early_stopping=None,
             after=(),
         )
     )
@@ -60,6 +62,8 @@ def stage(*, length: float, warmup: float, peak: float, start: float) -> dict:
     return dict(
         length=length,
         warmup=warmup,
+        schedule="cosine",
+        plateau=None,
         learning_rate=peak,
         learning_rate_start=start,
         learning_rate_end=0.0,
@@ -143,6 +147,7 @@ def data(*, release: bool) -> dict:
             path=placeholder(str),
             lower_case=True,  # quirk 35
         ),
+        caption="report",
         text_mode="release" if release else "paper",
         text_sources=("report",),
         shuffle_sentences=True,  # release, codes/prior/data/pretrain/mimiccxr.py

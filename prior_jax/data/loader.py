@@ -27,6 +27,7 @@ class RowOptions:
       std: float32[C].
       augment: random changes of the image; None leaves the study's first image as it is.
       shuffle_sentences: whether sentences come in random order (release); else as reported.
+      caption: "report" for all sentences, "sentence" for one drawn from them.
       text_mode: "paper" or "release", see text.py.
       max_tokens: longest report.
       max_sentences: S.
@@ -38,6 +39,7 @@ class RowOptions:
     std: np.ndarray
     augment: image_lib.AugmentConfig | None
     shuffle_sentences: bool
+    caption: Literal["report", "sentence"]
     text_mode: Literal["paper", "release"]
     max_tokens: int
     max_sentences: int
@@ -124,6 +126,8 @@ class RowLoader:
     ) -> text_lib.EncodedText:
         options = self._options
         sentences = list(record.sentences)
+        if options.caption == "sentence":
+            sentences = text_lib.drawn_sentence(sentences, tokenizer=self._tokenizer, rng=rng)
         if options.shuffle_sentences:
             sentences = text_lib.shuffled(sentences, rng=rng)
         encoded = text_lib.encode_report(

@@ -17,7 +17,7 @@ from prior_jax.data.text import count_tokens
 from prior_jax.data.tokenizer import Tokenizer
 from prior_jax.errors import DataError
 
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 256  # records; what is in memory at a time is a few chunks
 
 
@@ -27,10 +27,12 @@ class Measurements:
 
     Attributes:
       tokens: int32[N], with [CLS] and [SEP], not truncated; 0 where no sentence has a token.
+      sentence: int32[N], likewise of the report's longest sentence alone.
       source: int8[N], position in schema.TEXT_SOURCES.
     """
 
     tokens: np.ndarray
+    sentence: np.ndarray
     source: np.ndarray
 
 
@@ -59,7 +61,7 @@ def measure(
         return _load(path, count=len(reader))
     measured = _measure_all(reader, tokenizer=tokenizer, workers=workers, threads=threads)
     buffer = io.BytesIO()
-    np.savez(buffer, tokens=measured.tokens, source=measured.source)
+    np.savez(buffer, **vars(measured))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
     return measured
@@ -81,15 +83,15 @@ def _key(reader: RecordReader, tokenizer: Tokenizer) -> str:
 def _load(path: pathlib.Path, *, count: int) -> Measurements:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            measured = Measurements(tokens=arrays["tokens"], source=arrays["source"])
+            names = [field.name for field in dataclasses.fields(Measurements)]
+            measured = Measurements(**{name: arrays[name] for name in names})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             str(path), received=str(error), accepted="a whole file; delete it to measure again"
         ) from error
-    if measured.tokens.shape != (count,) or measured.source.shape != (count,):
-        raise DataError(
-            str(path), received=measured.tokens.shape, accepted=f"{count} records; delete it"
-        )
+    shapes = {array.shape for array in vars(measured).values()}
+    if shapes != {(count,)}:
+        raise DataError(str(path), received=shapes, accepted=f"{count} records; delete it")
     return measured
 
 
@@ -106,11 +108,13 @@ def _measure_all(
     finally:
         iterator.close()
     table = np.concatenate(parts)
-    return Measurements(tokens=table[:, 0].astype(np.int32), source=table[:, 1].astype(np.int8))
+    return Measurements(
+        tokens=table[:, 0], sentence=table[:, 1], source=table[:, 2].astype(np.int8)
+    )
 
 
 class _MeasureChunk:
-    """Chunk number -> int32[n, 2], token counts and sources; goes to worker processes."""
+    """Chunk number -> int32[n, 3], the fields of `Measurements`; goes to worker processes."""
 
     def __init__(self, reader: RecordReader, tokenizer: Tokenizer):
         self._reader = reader
@@ -119,9 +123,10 @@ class _MeasureChunk:
     def __call__(self, chunk: int) -> np.ndarray:
         start = chunk * _CHUNK
         stop = min(start + _CHUNK, len(self._reader))
-        table = np.zeros((stop - start, 2), np.int32)
+        table = np.zeros((stop - start, 3), np.int32)
         for row, index in enumerate(range(start, stop)):
             record = self._reader.read(index)
-            table[row, 0] = count_tokens(record.sentences, tokenizer=self._tokenizer)
-            table[row, 1] = TEXT_SOURCES.index(record.text_source)
+            counts = count_tokens(record.sentences, tokenizer=self._tokenizer)
+            source = TEXT_SOURCES.index(record.text_source)
+            table[row] = counts.report, counts.sentence, source
         return table

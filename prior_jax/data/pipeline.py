@@ -36,11 +36,13 @@ class DataConfig:
       image: what the image encoder sees.
       augment: random changes of training images.
       tokenizer: of the reports.
+      caption: what training reads of a report: "report" for all of it, "sentence" for one
+        sentence, drawn again in each epoch (GLoRIA's release). Evaluation reads all of it.
       text_mode: "paper" or "release", see text.py.
       text_sources: records used for training and retrieval, by where their text is from:
         "report", "labels" or both.
       shuffle_sentences: whether training reads a report's sentences in random order (release,
-        mimiccxr.py).
+        mimiccxr.py); False with caption "sentence".
       max_tokens: longest report, [CLS] and [SEP] included (release: 256).
       max_sentences: S of every batch; the rest of a report is left out.
       buckets: accepted padded lengths, ascending, the last = max_tokens. Each costs one
@@ -59,6 +61,7 @@ class DataConfig:
     image: image_lib.ImageConfig
     augment: image_lib.AugmentConfig
     tokenizer: TokenizerConfig
+    caption: Literal["report", "sentence"]
     text_mode: Literal["paper", "release"]
     text_sources: tuple[str, ...]
     shuffle_sentences: bool
@@ -86,6 +89,10 @@ class DataConfig:
                 raise _refused(name, getattr(self, name), f">= {bound}")
         if self.text_mode not in text_lib.MODES:
             raise _refused("text_mode", self.text_mode, f"{text_lib.MODES}")
+        if self.caption not in text_lib.CAPTIONS:
+            raise _refused("caption", self.caption, f"{text_lib.CAPTIONS}")
+        if self.caption == "sentence" and self.shuffle_sentences:
+            raise _refused("shuffle_sentences", True, "False with caption 'sentence'")
         usable = TEXT_SOURCES[:2]
         if not self.text_sources or not set(self.text_sources) <= set(usable):
             raise _refused("text_sources", self.text_sources, f"one or both of {usable}")
@@ -150,6 +157,9 @@ class Split:
         self.label_names = self.manifest.label_names
         # In mode "release" lengths only tell who has text: everything is padded to max_tokens.
         self._counts = np.minimum(measured.tokens, config.max_tokens)
+        # What training reads of a report, at most: a batch is padded to no more than this.
+        read = measured.tokens if config.caption == "report" else measured.sentence
+        self._train_counts = np.minimum(read, config.max_tokens)
         wanted = [TEXT_SOURCES.index(source) for source in config.text_sources]
         usable = (measured.tokens > 0) & np.isin(measured.source, wanted)
         self._with_text = np.flatnonzero(usable)
@@ -223,7 +233,12 @@ class Split:
         """
         candidates = self._with_text if require_text else np.arange(len(self))
         plan = self._plan(
-            candidates, batch_size=batch_size, window=1, shuffle=False, drop_last=False
+            candidates,
+            token_counts=self._counts,
+            batch_size=batch_size,
+            window=1,
+            shuffle=False,
+            drop_last=False,
         )
         rows = plan_lib.rows_of_process(
             batch_size, process_index=process_index, process_count=process_count
@@ -233,6 +248,7 @@ class Split:
     def _train_plan(self) -> plan_lib.BatchPlan:
         return self._plan(
             self._with_text,
+            token_counts=self._train_counts,
             batch_size=self._config.batch_size,
             window=self._config.bucket_window,
             shuffle=True,
@@ -241,7 +257,6 @@ class Split:
 
     def _plan(self, candidates: np.ndarray, **options: Any) -> plan_lib.BatchPlan:
         return plan_lib.BatchPlan(
-            token_counts=self._counts,
             candidates=candidates,
             seed=self._config.seed,
             buckets=self._config.buckets,
@@ -259,6 +274,7 @@ class Split:
             std=std,
             augment=config.augment if train else None,
             shuffle_sentences=train and config.shuffle_sentences,
+            caption=config.caption if train else "report",
             text_mode=config.text_mode,
             max_tokens=config.max_tokens,
             max_sentences=config.max_sentences,

@@ -23,6 +23,7 @@ from prior_jax.data.tokenizer import Tokenizer
 from prior_jax.errors import DataError
 
 MODES = ("paper", "release")
+CAPTIONS = ("report", "sentence")
 SPECIALS = 2  # [CLS] and [SEP]
 
 
@@ -44,12 +45,37 @@ class EncodedText:
     sentence_mask: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenCounts:
+    """Lengths in tokens, specials included; 0 where no sentence has a token, else >= 3.
+
+    Attributes:
+      report: of all sentences together.
+      sentence: of the longest one alone.
+    """
+
+    report: int
+    sentence: int
+
+
 def shuffled(sentences: Sequence[str], *, rng: np.random.Generator) -> list[str]:
     """Returns the sentences in random order, each once.
 
     Source: release, codes/prior/transoforms/language.py (SentenceShuffle).
     """
     return [sentences[int(i)] for i in rng.permutation(len(sentences))]
+
+
+def drawn_sentence(
+    sentences: Sequence[str], *, tokenizer: Tokenizer, rng: np.random.Generator
+) -> list[str]:
+    """Returns one sentence, drawn evenly from those that have a token; none if none has.
+
+    Source: GLoRIA's release, gloria/datasets/pretraining_dataset.py (get_caption, full_report
+      false). Differs: its workers draw from copies of one generator, so they repeat each other.
+    """
+    order = shuffled(sentences, rng=rng)
+    return next(([text] for text in order if len(tokenizer.encode_ids([text])[0])), [])
 
 
 def encode_report(
@@ -106,15 +132,16 @@ def cut_to(text: EncodedText, length: int) -> EncodedText:
     )
 
 
-def count_tokens(sentences: Sequence[str], *, tokenizer: Tokenizer) -> int:
-    """Counts the tokens of a report in mode "paper", specials included, nothing truncated.
+def count_tokens(sentences: Sequence[str], *, tokenizer: Tokenizer) -> TokenCounts:
+    """Counts the tokens of a report in mode "paper", nothing truncated.
 
-    Returns:
-      0 if no sentence has a token, else >= 3. The order of sentences does not matter, and
-      dropping some can only shorten: no row of this report is longer.
+    The order of sentences does not matter, and dropping some can only shorten: no row of this
+    report is longer.
     """
-    total = sum(len(ids) for ids in tokenizer.encode_ids(sentences))
-    return total + SPECIALS if total else 0
+    lengths = [len(ids) for ids in tokenizer.encode_ids(sentences)]
+    if not any(lengths):
+        return TokenCounts(report=0, sentence=0)
+    return TokenCounts(report=sum(lengths) + SPECIALS, sentence=max(lengths) + SPECIALS)
 
 
 def encode_prompts(

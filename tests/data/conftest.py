@@ -55,6 +55,7 @@ def make_config(prepared, vocabulary):
             tokenizer=tokenizer_lib.TokenizerConfig(
                 kind="wordpiece", path=str(vocabulary), lower_case=True
             ),
+            caption="report",
             text_mode="paper",
             text_sources=("report",),
             shuffle_sentences=True,

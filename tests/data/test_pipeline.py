@@ -177,9 +177,9 @@ def main():
         augment=image.AugmentConfig(rotation_degrees=0.0, flip_probability=0.0),
         tokenizer=tokenizer.TokenizerConfig(
             kind="wordpiece", path={str(vocabulary)!r}, lower_case=True),
-        text_mode="release", text_sources=("report",), shuffle_sentences=True, max_tokens=64,
-        max_sentences=4, buckets=(64,), bucket_window=1, batch_size=4, seed=0, workers=2,
-        threads=1, prefetch=2)
+        caption="report", text_mode="release", text_sources=("report",),
+        shuffle_sentences=True, max_tokens=64, max_sentences=4, buckets=(64,), bucket_window=1,
+        batch_size=4, seed=0, workers=2, threads=1, prefetch=2)
     split = pipeline.open_split(config, "train", cache_dir={str(tmp_path)!r})
     with split.train_batches() as batches:
         kept = [next(batches) for _ in range(3)]
@@ -278,6 +278,33 @@ def test_buckets_follow_the_reports(make_config, cache_dir):
     assert cost((32, 64, 96, 128, 160, 256), 6) < 0.8 * bucketed
 
 
+def test_a_caption_of_one_sentence_is_one_of_the_report_and_another_each_epoch(
+    make_config, cache_dir
+):
+    config = make_config(caption="sentence", shuffle_sentences=False, buckets=(16, 32, 64, 96))
+    split = pipeline.open_split(config, "train", cache_dir=cache_dir)
+    steps = 3 * split.steps_per_epoch()
+    run = take(split, steps)
+    read = {}
+    for _, batch in run:
+        assert (batch.sentence_mask.sum(axis=1) == 1).all() and batch.sentence_mask[:, 0].all()
+        longest = 0
+        for row, index in enumerate(batch.record):
+            words = batch.tokens[row][batch.sentence_index[row] == 0].tolist()
+            record = fixtures.draw_record(int(index))
+            whole = [ids.tolist() for ids in split.tokenizer.encode_ids(record.sentences)]
+            read.setdefault(int(index), []).append(whole.index(words))
+            longest = max(longest, 2 + max(map(len, whole)))
+        # The bucket of the longest sentence, not of the longest report.
+        assert batch.tokens.shape[1] == min(b for b in config.buckets if b >= longest)
+    many = {i: n for i, n in read.items() if len(fixtures.draw_record(i).sentences) > 2}
+    assert sum(len(set(numbers)) > 1 for numbers in many.values()) > len(many) / 2
+    assert_same(take(split, steps - 8, start_step=8), run[8:])
+    with split.eval_batches(batch_size=4, require_text=True) as batches:
+        _, first = next(batches)
+    assert first.sentence_mask.sum() > 4  # evaluation reads whole reports
+
+
 def test_reports_are_measured_once_for_a_set_and_tokenizer(
     make_config, tmp_path, sentencepiece_model, monkeypatch
 ):
@@ -315,6 +342,8 @@ def test_both_tokenizers_and_modes_run(make_config, cache_dir, sentencepiece_mod
         ({"workers": -1}, "workers"),
         ({"prefetch": 0}, "prefetch"),
         ({"text_mode": "fast"}, "text_mode"),
+        ({"caption": "word"}, "caption"),
+        ({"caption": "sentence"}, "shuffle_sentences"),
         ({"text_sources": ("none",)}, "text_sources"),
         ({"text_sources": ()}, "text_sources"),
         ({"buckets": (32, 64)}, "buckets"),

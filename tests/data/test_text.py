@@ -56,13 +56,32 @@ def test_every_token_is_owned_by_its_sentence(wordpiece, sentencepiece, sentence
 @settings(max_examples=40, deadline=None)
 @given(sentences=st.lists(SENTENCE, min_size=1, max_size=6), seed=st.integers(0, 9))
 def test_the_counted_length_holds_for_every_order(wordpiece, sentences, seed):
-    counted = text_lib.count_tokens(sentences, tokenizer=wordpiece)
+    counted = text_lib.count_tokens(sentences, tokenizer=wordpiece).report
     order = text_lib.shuffled(sentences, rng=np.random.default_rng(seed))
     assert sorted(order) == sorted(sentences)
-    assert text_lib.count_tokens(order, tokenizer=wordpiece) == counted
+    assert text_lib.count_tokens(order, tokenizer=wordpiece).report == counted
     if counted:
         encoded = encode(order, wordpiece, max_tokens=counted, max_sentences=6)
         assert encoded.token_mask.all()
+
+
+def test_the_longest_sentence_is_counted_apart(wordpiece):
+    sentences = ["...", "Heart is normal.", "Lungs are clear without effusion."]
+    apart = [text_lib.count_tokens([s], tokenizer=wordpiece).report for s in sentences]
+    counts = text_lib.count_tokens(sentences, tokenizer=wordpiece)
+    assert counts.sentence == max(apart) < counts.report
+    assert text_lib.count_tokens([" ", ""], tokenizer=wordpiece) == text_lib.TokenCounts(
+        report=0, sentence=0
+    )
+
+
+def test_every_sentence_with_a_token_is_drawn_equally_often(wordpiece):
+    sentences = ["Heart is normal.", " ", "No effusion.", "", "New edema."]
+    rng = np.random.default_rng(3)
+    drawn = [text_lib.drawn_sentence(sentences, tokenizer=wordpiece, rng=rng) for _ in range(600)]
+    for spoken in ("Heart is normal.", "No effusion.", "New edema."):
+        assert abs(drawn.count([spoken]) - 200) < 50
+    assert text_lib.drawn_sentence([" ", ""], tokenizer=wordpiece, rng=rng) == []
 
 
 def test_owners_are_where_the_spans_say(wordpiece, sentencepiece):
