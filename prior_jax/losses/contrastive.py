@@ -1,16 +1,37 @@
 """Contrastive losses between whole images and whole reports."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
-from prior_jax.losses.normalize import weighted_mean
+from prior_jax.losses.normalize import cosine_of_products, weighted_mean
 
 # Stands for a negative that is not there; finite, so that no gradient is NaN.
-_ABSENT = -1e30
+ABSENT = -1e30
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Directions:
+    """A contrastive loss in both directions, each float32[], nats per real pair.
+
+    Attributes:
+      image_to_text: each image among all reports.
+      text_to_image: each report among all images.
+    """
+
+    image_to_text: jax.Array
+    text_to_image: jax.Array
 
 
 def paired_contrastive(
-    image: jax.Array, text: jax.Array, *, scale: jax.Array, weight: jax.Array
+    image: jax.Array,
+    text: jax.Array,
+    *,
+    scale: jax.Array,
+    weight: jax.Array,
+    image_share: float = 0.5,
 ) -> jax.Array:
     """Symmetric cross-entropy over every image-report pair of the global batch.
 
@@ -19,6 +40,8 @@ def paired_contrastive(
       text: float32[B, D], unit L2 norm over D; row i belongs to image i.
       scale: float32[], inverse temperature, dimensionless, > 0.
       weight: float32[B], 1 for a real pair, 0 for padding.
+      image_share: share of the direction in which an image chooses among reports; the rest is
+        that of reports choosing among images. CLIP 1/2, ConVIRT 3/4.
 
     Returns:
       float32[], nats per real pair, averaged over the two directions; 0 without a real pair.
@@ -26,17 +49,44 @@ def paired_contrastive(
     Raises:
       ValueError: while tracing, if the shapes do not fit together.
 
-    Source: CLIP, arXiv:2103.00020, figure 3; release, codes/prior/models/prior.py,
-      `global_alignment_loss`. Differs: padded rows neither count as anchors nor as negatives, and
-      the batch is one global array, so no rank offset of labels exists (quirks 18 and 19).
+    Source: CLIP, arXiv:2103.00020, figure 3; ConVIRT, arXiv:2010.00747, section 2.2; release,
+      codes/prior/models/prior.py, `global_alignment_loss`. Differs: padded rows neither count as
+      anchors nor as negatives, and the batch is one global array, so no rank offset of labels
+      exists (quirks 18 and 19).
     """
-    if image.ndim != 2 or image.shape != text.shape or weight.shape != image.shape[:1]:
-        raise ValueError(
-            f"image {image.shape}, text {text.shape} and weight {weight.shape}: "
-            "accepted [B, D], [B, D] and [B]"
-        )
+    _check_pairs(image, text, weight)
     logits = scale * jnp.einsum("id,jd->ij", image, text, preferred_element_type=jnp.float32)
-    return paired_cross_entropy(logits, weight > 0, weight)
+    found = directed_cross_entropy(logits, weight > 0, weight)
+    return image_share * found.image_to_text + (1 - image_share) * found.text_to_image
+
+
+def cosine_contrastive(
+    image: jax.Array, text: jax.Array, *, scale: jax.Array, weight: jax.Array
+) -> Directions:
+    """Cross-entropy of the cosines of every image-report pair, each direction by itself.
+
+    Args:
+      image: [B, D], of any norm.
+      text: [B, D], of any norm; row i belongs to image i.
+      scale: float32[], multiplies the cosines, > 0; 10 in GLoRIA (temp3).
+      weight: float32[B], 1 for a real pair, 0 for padding.
+
+    Returns:
+      float32[] twice: the release's loss0 and loss1; 0 without a real pair.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together.
+
+    Source: GLoRIA, ICCV 2021, the global contrastive loss; release, gloria/loss/gloria_loss.py,
+      `global_loss`. Differs: padded pairs are neither anchors nor negatives.
+    """
+    _check_pairs(image, text, weight)
+    square_image, square_text = (
+        jnp.sum(jnp.square(x.astype(jnp.float32)), axis=1) for x in (image, text)
+    )
+    dots = jnp.einsum("id,jd->ij", image, text, preferred_element_type=jnp.float32)
+    cosines = cosine_of_products(dots, square_image[:, None], square_text[None, :])
+    return directed_cross_entropy(scale * cosines, weight > 0, weight)
 
 
 def paired_cross_entropy(logits: jax.Array, mask: jax.Array, weight: jax.Array) -> jax.Array:
@@ -50,8 +100,39 @@ def paired_cross_entropy(logits: jax.Array, mask: jax.Array, weight: jax.Array) 
     Returns:
       float32[], nats, averaged over rows and the two directions; 0 if no row has weight.
     """
-    row = jnp.where(mask[None, :], logits, jnp.float32(_ABSENT))
-    column = jnp.where(mask[:, None], logits, jnp.float32(_ABSENT))
+    rows, columns = _cross_entropies(logits, mask)
+    return weighted_mean((rows + columns) / 2, weight)
+
+
+def directed_cross_entropy(logits: jax.Array, mask: jax.Array, weight: jax.Array) -> Directions:
+    """The two halves of `paired_cross_entropy`, whose mean it is.
+
+    Args:
+      logits: float32[N, N], images by reports.
+      mask: bool[N], True on rows (and columns) that exist.
+      weight: float32[N], weight of each row in the mean; 0 where `mask` is False.
+
+    Returns:
+      float32[] twice, nats; 0 if no row has weight.
+    """
+    rows, columns = _cross_entropies(logits, mask)
+    return Directions(
+        image_to_text=weighted_mean(rows, weight), text_to_image=weighted_mean(columns, weight)
+    )
+
+
+def _cross_entropies(logits: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of each row and of each column against the diagonal: float32[N] twice."""
+    row = jnp.where(mask[None, :], logits, jnp.float32(ABSENT))
+    column = jnp.where(mask[:, None], logits, jnp.float32(ABSENT))
     rows = jax.nn.logsumexp(row, axis=1) - jnp.diagonal(row)
     columns = jax.nn.logsumexp(column, axis=0) - jnp.diagonal(column)
-    return weighted_mean((rows + columns) / 2, weight)
+    return rows, columns
+
+
+def _check_pairs(image: jax.Array, text: jax.Array, weight: jax.Array) -> None:
+    if image.ndim != 2 or image.shape != text.shape or weight.shape != image.shape[:1]:
+        raise ValueError(
+            f"image {image.shape}, text {text.shape} and weight {weight.shape}: "
+            "accepted [B, D], [B, D] and [B]"
+        )

@@ -30,6 +30,34 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum(unit(a, eps=1e-8) * unit(b, eps=1e-8), axis=-1)
 
 
+def cosine_of_products(
+    dot: jax.Array, square_a: jax.Array, square_b: jax.Array, *, eps: float = 1e-8
+) -> jax.Array:
+    """Cosines of vectors known by their products alone.
+
+    Args:
+      dot: float32[...], products of each a with its b.
+      square_a: float32[...], squared norms of a; below 0 by rounding counts as 0.
+      square_b: float32[...], squared norms of b.
+      eps: least product of the two norms that is divided by.
+
+    Returns:
+      float32[...], 0 where a or b is zero. The gradient of a zero vector is the other one / eps:
+      finite, and as large as torch's.
+
+    Source: GLoRIA's release, gloria/loss/gloria_loss.py, `cosine_similarity` (quirk 5).
+    """
+    norms = _root(square_a) * _root(square_b)
+    return dot / jnp.maximum(norms, jnp.float32(eps))
+
+
+def _root(square: jax.Array) -> jax.Array:
+    """Square root with gradient 0 where it is 0, instead of infinity."""
+    positive = square > 0
+    root = jnp.sqrt(jnp.where(positive, square, jnp.float32(1)))
+    return jnp.where(positive, root, jnp.float32(0))
+
+
 def weighted_mean(value: jax.Array, weight: jax.Array) -> jax.Array:
     """Mean of `value` with weights of the same shape: float32[], 0 if all weights are 0.
 

@@ -1,0 +1,275 @@
+"""Losses between the words of a report and the regions of an image."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from prior_jax.losses.contrastive import Directions, directed_cross_entropy
+from prior_jax.losses.normalize import cosine_of_products
+
+AGGREGATES = ("sum", "mean", "max")
+"""How the similarities of a caption's words become that of the caption."""
+
+# Stands for the score of a word or region that is not there; finite, so that no gradient is NaN.
+_ABSENT = -1e30
+
+
+def word_region_contrast(
+    words: jax.Array,
+    regions: jax.Array,
+    *,
+    word_mask: jax.Array,
+    weight: jax.Array,
+    region_mask: jax.Array | None = None,
+    temp1: float = 4.0,
+    temp2: float = 5.0,
+    temp3: float = 10.0,
+    softmax_over_words: bool,
+    aggregate: str,
+    chunk: int | None = None,
+) -> Directions:
+    """Cross-entropy of every image against every caption of the global batch, by their parts.
+
+    Args:
+      words: [B, W, D], row i belongs to image i; their norm matters to the attention.
+      regions: [B, P, D].
+      word_mask: bool[B, W], True on real words.
+      weight: float32[B], 1 for a real pair, 0 for padding.
+      region_mask: bool[B, P], True on real regions; None: all are.
+      temp1: multiplies the scores of the softmax over regions.
+      temp2: multiplies the cosines of words.
+      temp3: multiplies the similarities of captions.
+      softmax_over_words: see `word_region_attention`.
+      aggregate: see `word_region_similarity`.
+      chunk: see `word_region_similarity`.
+
+    Returns:
+      float32[] twice, nats per real pair: images among captions (the release's loss0), captions
+      among images (loss1). A pair without a word or without a region counts as padding.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together, or for another aggregate or a
+        chunk below 1.
+
+    Source: GLoRIA, ICCV 2021, the local contrastive loss; release, gloria/loss/gloria_loss.py,
+      `local_loss`. Differs: padded pairs are neither anchors nor negatives, and the batch is the
+      global one.
+    """
+    if words.ndim != 3 or regions.shape[:1] != words.shape[:1] or weight.shape != words.shape[:1]:
+        raise ValueError(
+            f"words {words.shape}, regions {regions.shape} and weight {weight.shape}: "
+            "accepted [B, W, D], [B, P, D] and [B]"
+        )
+    similarity = word_region_similarity(
+        words,
+        regions,
+        word_mask=word_mask,
+        region_mask=region_mask,
+        temp1=temp1,
+        temp2=temp2,
+        softmax_over_words=softmax_over_words,
+        aggregate=aggregate,
+        chunk=chunk,
+    )
+    present = (weight > 0) & jnp.any(word_mask, axis=1)
+    if region_mask is not None:
+        present &= jnp.any(region_mask, axis=1)
+    weight = jnp.where(present, weight, jnp.float32(0))
+    return directed_cross_entropy(jnp.float32(temp3) * similarity, present, weight)
+
+
+def word_region_similarity(
+    words: jax.Array,
+    regions: jax.Array,
+    *,
+    word_mask: jax.Array,
+    region_mask: jax.Array | None = None,
+    temp1: float = 4.0,
+    temp2: float = 5.0,
+    softmax_over_words: bool,
+    aggregate: str,
+    chunk: int | None = None,
+) -> jax.Array:
+    """Similarity of every image with every caption, by their parts.
+
+    Each word is compared with what it attends to in the image: log(mean(exp(temp2 * cosine))).
+
+    Args:
+      words: [N, W, D].
+      regions: [M, P, D].
+      word_mask: bool[N, W], True on real words.
+      region_mask: bool[M, P], True on real regions; None: all are.
+      temp1: multiplies the scores of the softmax over regions.
+      temp2: multiplies the cosines of words.
+      softmax_over_words: see `word_region_attention`.
+      aggregate: over a caption's words: "sum" grows with their number (the release's training,
+        quirk 4), "mean" does not, "max" takes the best word (its zero-shot, quirk 22).
+      chunk: captions compared at once; memory grows with chunk x M x W x P. None: all of them.
+        The value does not depend on it; where the gradient is taken and N is larger, each chunk
+        is computed again.
+
+    Returns:
+      float32[M, N], images by captions; in [-temp2, temp2] for "mean" and "max". Finite, but
+      without meaning, for a caption without a word or an image without a region.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together, or for another aggregate or a
+        chunk below 1.
+
+    Source: release, gloria/loss/gloria_loss.py, `local_loss`, and gloria/models/gloria_model.py,
+      `get_local_similarities`. Differs: masked rather than sliced, and the attended context is
+      never formed: its products follow from the attention, the scores and the regions' Gram matrix.
+    """
+    _check(words, regions, word_mask=word_mask, region_mask=region_mask)
+    if aggregate not in AGGREGATES:
+        raise ValueError(f"aggregate {aggregate!r}: accepted {', '.join(map(repr, AGGREGATES))}")
+    captions = words.shape[0]
+    chunk = captions if chunk is None else chunk
+    if chunk < 1:
+        raise ValueError(f"chunk {chunk}: accepted 1 or more captions, or None for all")
+    gram = jnp.einsum(
+        "bpd,bqd->bpq",
+        regions,
+        regions,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    compare = functools.partial(
+        _compare_caption,
+        regions=regions,
+        region_mask=region_mask,
+        gram=gram,
+        temp1=temp1,
+        temp2=temp2,
+        softmax_over_words=softmax_over_words,
+        aggregate=aggregate,
+    )
+    if chunk >= captions:
+        return jax.vmap(compare)(words, word_mask).T
+    # Without the checkpoint, the loop's gradient would keep the attention of all chunks.
+    compare = jax.checkpoint(compare, prevent_cse=False)
+    rows = jax.lax.map(lambda caption: compare(*caption), (words, word_mask), batch_size=chunk)
+    return rows.T
+
+
+def word_region_attention(
+    words: jax.Array,
+    regions: jax.Array,
+    *,
+    word_mask: jax.Array,
+    region_mask: jax.Array | None = None,
+    temp1: float = 4.0,
+    softmax_over_words: bool,
+) -> jax.Array:
+    """Where each word of a caption looks in its own image.
+
+    Args:
+      words: [B, W, D], row i belongs to image i.
+      regions: [B, P, D].
+      word_mask: bool[B, W], True on real words.
+      region_mask: bool[B, P], True on real regions; None: all are.
+      temp1: multiplies the scores of the softmax over regions.
+      softmax_over_words: whether the dot products first pass a softmax over the words of each
+        region, as in the release (quirk 1): the words then compete for a region, and the scores
+        lie in [0, 1]. False: the dot products themselves are the scores, as in the paper.
+
+    Returns:
+      float32[B, W, P]: rows of real words sum to 1 over the real regions; 0 at padding.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together.
+
+    Source: GLoRIA, ICCV 2021, the attention-weighted image representation; release,
+      gloria/loss/gloria_loss.py, `attention_fn`.
+    """
+    _check(words, regions, word_mask=word_mask, region_mask=region_mask)
+    if words.shape[0] != regions.shape[0]:
+        raise ValueError(f"words {words.shape} and regions {regions.shape}: accepted as many rows")
+    dots = jnp.einsum("bwd,bpd->bwp", words, regions, preferred_element_type=jnp.float32)
+    return _attention(
+        dots,
+        word_mask=word_mask,
+        region_mask=region_mask,
+        temp1=temp1,
+        softmax_over_words=softmax_over_words,
+    )
+
+
+def _compare_caption(
+    words: jax.Array,
+    word_mask: jax.Array,
+    *,
+    regions: jax.Array,
+    region_mask: jax.Array | None,
+    gram: jax.Array,
+    temp1: float,
+    temp2: float,
+    softmax_over_words: bool,
+    aggregate: str,
+) -> jax.Array:
+    """Similarity of one caption, words [W, D], with every image: float32[M]."""
+    dots = jnp.einsum("wd,bpd->bwp", words, regions, preferred_element_type=jnp.float32)
+    attention = _attention(
+        dots,
+        word_mask=word_mask[None, :],
+        region_mask=region_mask,
+        temp1=temp1,
+        softmax_over_words=softmax_over_words,
+    )
+    # With context = attention @ regions: words . context, and |context|^2.
+    word_context = jnp.sum(attention * dots, axis=-1)
+    # Entries of the Gram matrix cancel in the sum: this product bears no reduced precision.
+    pulled = jnp.einsum("bwp,bpq->bwq", attention, gram, precision=jax.lax.Precision.HIGHEST)
+    context_square = jnp.sum(pulled * attention, axis=-1)
+    word_square = jnp.sum(jnp.square(words.astype(jnp.float32)), axis=-1)
+    cosines = cosine_of_products(word_context, word_square[None, :], context_square)
+    return _aggregate(jnp.float32(temp2) * cosines, word_mask[None, :], aggregate=aggregate)
+
+
+def _attention(
+    dots: jax.Array,
+    *,
+    word_mask: jax.Array,
+    region_mask: jax.Array | None,
+    temp1: float,
+    softmax_over_words: bool,
+) -> jax.Array:
+    """Attention over regions from the dot products [B, W, P] and bool[B or 1, W], bool[B, P]."""
+    real = word_mask[:, :, None]
+    if region_mask is not None:
+        real = real & region_mask[:, None, :]
+    scores = dots
+    if softmax_over_words:
+        scores = jax.nn.softmax(jnp.where(real, scores, jnp.float32(_ABSENT)), axis=1)
+    scores = jnp.where(real, jnp.float32(temp1) * scores, jnp.float32(_ABSENT))
+    return jnp.where(real, jax.nn.softmax(scores, axis=2), jnp.float32(0))
+
+
+def _aggregate(values: jax.Array, mask: jax.Array, *, aggregate: str) -> jax.Array:
+    """log(sum, mean or max of exp(values)) over the words that `mask` [1, W] has: float32[B]."""
+    values = jnp.where(mask, values, jnp.float32(_ABSENT))
+    if aggregate == "max":
+        return jnp.max(values, axis=-1)
+    total = jax.nn.logsumexp(values, axis=-1)
+    if aggregate == "sum":
+        return total
+    count = jnp.sum(mask.astype(jnp.float32), axis=-1)
+    return total - jnp.log(jnp.maximum(count, jnp.float32(1)))
+
+
+def _check(
+    words: jax.Array,
+    regions: jax.Array,
+    *,
+    word_mask: jax.Array,
+    region_mask: jax.Array | None,
+) -> None:
+    if words.ndim != 3 or regions.ndim != 3 or words.shape[2] != regions.shape[2]:
+        raise ValueError(
+            f"words {words.shape} and regions {regions.shape}: accepted [N, W, D] and [M, P, D]"
+        )
+    if word_mask.shape != words.shape[:2]:
+        raise ValueError(f"word_mask {word_mask.shape}: accepted {words.shape[:2]}")
+    if region_mask is not None and region_mask.shape != regions.shape[:2]:
+        raise ValueError(f"region_mask {region_mask.shape}: accepted {regions.shape[:2]}")

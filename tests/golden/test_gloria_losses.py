@@ -1,0 +1,150 @@
+"""The losses of GLoRIA against numbers recorded from the authors' code."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prior_jax.losses.contrastive import cosine_contrastive
+from prior_jax.losses.normalize import cosine_of_products
+from prior_jax.losses.word_region import (
+    word_region_attention,
+    word_region_contrast,
+    word_region_similarity,
+)
+from tests.golden.reader import assert_close, load
+
+pytestmark = pytest.mark.golden
+
+TOTALS = {
+    "loss0": lambda loss: loss.image_to_text,
+    "loss1": lambda loss: loss.text_to_image,
+    "sum": lambda loss: loss.image_to_text + loss.text_to_image,
+}
+
+
+def rows(x):
+    """[B, D, ...] of the release, flattened to [B, positions, D]."""
+    return np.moveaxis(x.reshape(*x.shape[:2], -1), 1, 2)
+
+
+def ones(count):
+    return jnp.ones((count,), jnp.float32)
+
+
+def test_attention_fn(golden_dir):
+    golden = load(golden_dir, "gloria", "attention_fn")
+    for case in golden.cases("in/"):
+        given = golden.prefix(f"in/{case}/")
+        words, regions = map(rows, (given["query"], given["context"]))
+        mask = np.ones(words.shape[:2], bool)
+        cotangents = rows(given["cot_weighted"]), given["cot_attn"].reshape(*mask.shape, -1)
+
+        def attend(words, regions, mask=mask, temp1=float(given["temp1"])):
+            attention = word_region_attention(
+                words, regions, word_mask=mask, temp1=temp1, softmax_over_words=True
+            )
+            return jnp.einsum("bwp,bpd->bwd", attention, regions), attention
+
+        @jax.jit
+        def run(words, regions, cotangents, attend=attend):
+            outputs, pull = jax.vjp(attend, words, regions)
+            return outputs, pull(cotangents)
+
+        (weighted, attention), grads = run(words, regions, cotangents)
+        assert_close(weighted, rows(golden[f"out/{case}/weighted_context"]), rtol=1e-4, name=case)
+        expected = golden[f"out/{case}/attn"]
+        assert_close(attention.reshape(expected.shape), expected, rtol=1e-4, name=case)
+        for name, grad in zip(("query", "context"), grads, strict=True):
+            expected = rows(golden[f"grad/{case}/{name}"])
+            assert_close(grad, expected, rtol=1e-3, name=f"{case} {name}")
+
+
+def test_cosine_similarity(golden_dir):
+    golden = load(golden_dir, "gloria", "cosine_similarity")
+    for case in golden.cases("in/"):
+        given = golden.prefix(f"in/{case}/")
+        axis = given.scalar("dim")
+
+        def cosine(x1, x2, axis=axis):
+            dot, square1, square2 = (jnp.sum(x, axis) for x in (x1 * x2, x1 * x1, x2 * x2))
+            # The release squeezes a single row.
+            return jnp.squeeze(cosine_of_products(dot, square1, square2))
+
+        value, pull = jax.vjp(cosine, *map(jnp.asarray, (given["x1"], given["x2"])))
+        assert_close(value, golden[f"out/{case}/sim"], rtol=1e-4, name=case)
+        for name, grad in zip(("x1", "x2"), pull(jnp.asarray(given["cot"])), strict=True):
+            expected = golden[f"grad/{case}/{name}"]
+            # Vector by vector: next to the 1e8 of a zero vector, any other is small.
+            mine, theirs = (np.moveaxis(np.asarray(x), axis, -1) for x in (grad, expected))
+            for index in np.ndindex(theirs.shape[:-1]):
+                assert_close(mine[index], theirs[index], rtol=1e-3, name=f"{case} {name} {index}")
+
+
+def test_global_loss(golden_dir):
+    golden = load(golden_dir, "gloria", "global_loss")
+    for case in golden.cases("in/"):
+        given = golden.prefix(f"in/{case}/")
+        arrays = [jnp.asarray(given[name]) for name in ("cnn_code", "rnn_code")]
+
+        @jax.jit
+        def run(image, text, scale=given["temp3"]):
+            def loss(image, text):
+                found = cosine_contrastive(image, text, scale=scale, weight=ones(len(image)))
+                return {name: total(found) for name, total in TOTALS.items()}
+
+            return loss(image, text), jax.jacrev(loss, argnums=(0, 1))(image, text)
+
+        values, grads = run(*arrays)
+        for name in ("loss0", "loss1"):
+            assert_close(values[name], golden[f"out/{case}/{name}"], rtol=1e-4, name=case)
+        for name, pair in grads.items():
+            for key, grad in zip(("cnn_code", "rnn_code"), pair, strict=True):
+                expected = golden[f"grad/{case}/{name}/{key}"]
+                assert_close(grad, expected, rtol=1e-3, name=f"{case} {name} {key}")
+
+
+def test_local_loss(golden_dir):
+    golden = load(golden_dir, "gloria", "local_loss")
+    for case in golden.cases("in/"):
+        for aggregate in golden.cases(f"in/{case}/"):
+            check_local_loss(golden, case, aggregate)
+
+
+def check_local_loss(golden, case, aggregate):
+    given = golden.prefix(f"in/{case}/{aggregate}/")
+    expected = golden.prefix(f"out/{case}/{aggregate}/")
+    words, regions = map(rows, (given["words_emb"], given["img_features"]))
+    lengths = given["cap_lens"]
+    mask = np.arange(words.shape[1])[None, :] < lengths[:, None]
+    temp1, temp2, temp3 = map(float, given["temps"])
+    attending = {"word_mask": jnp.asarray(mask), "temp1": temp1, "softmax_over_words": True}
+    comparing = {**attending, "temp2": temp2, "aggregate": aggregate}
+
+    @jax.jit
+    def run(words, regions):
+        def loss(words, regions):
+            found = word_region_contrast(
+                words, regions, weight=ones(len(words)), temp3=temp3, **comparing
+            )
+            return TOTALS["sum"](found), found
+
+        similarity = word_region_similarity(words, regions, **comparing)
+        attention = word_region_attention(words, regions, **attending)
+        (_, found), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(words, regions)
+        return found, grads, similarity, attention
+
+    found, grads, similarity, attention = run(words, regions)
+    name = f"{case} {aggregate}"
+    for key in ("loss0", "loss1"):
+        assert_close(TOTALS[key](found), expected[key], rtol=1e-4, name=f"{name} {key}")
+    assert_close(similarity, expected["similarities_before_temp3"], rtol=1e-4, name=name)
+    for index, length in enumerate(lengths):
+        maps = expected[f"att_map{index}"][0]
+        mine = attention[index, :length].reshape(maps.shape)
+        assert_close(mine, maps, rtol=1e-4, name=f"{name} map {index}")
+        assert not np.any(attention[index, length:])
+    for key, grad in zip(("words_emb", "img_features"), grads, strict=True):
+        theirs = rows(golden[f"grad/{case}/{aggregate}/{key}"])
+        assert_close(grad, theirs, rtol=1e-3, name=f"{name} {key}")
+    assert not np.any(np.asarray(grads[0])[~mask])
