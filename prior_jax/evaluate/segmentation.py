@@ -1,0 +1,62 @@
+"""How well predicted masks cover the true ones, in numpy."""
+
+import numpy as np
+
+from prior_jax.evaluate.metrics import mean_of_defined
+
+
+def mask_dice(probability: np.ndarray, truth: np.ndarray, *, threshold: float = 0.5) -> np.ndarray:
+    """Dice coefficient of each image; without a true mask 1 for an empty prediction, else 0.
+
+    Args:
+      probability: float[N, ...], of each pixel's mask, in [0, 1].
+      truth: [N, ...], in [0, 1]; above 0.5 is inside (masks are soft where they were shrunk).
+      threshold: probabilities above it are inside.
+
+    Returns:
+      float64[N], 0 to 1.
+
+    Raises:
+      ValueError: if the shapes differ or a probability is not a number.
+
+    Source: GLoRIA's release, gloria/lightning/segmentation_model.py, `get_dice`; the rule for
+      empty masks is that of the SIIM-ACR pneumothorax challenge.
+    """
+    probability, truth = np.asarray(probability), np.asarray(truth)
+    if probability.shape != truth.shape or probability.ndim < 2:
+        raise ValueError(
+            f"probability {probability.shape} and truth {truth.shape}: accepted [N, ...] twice"
+        )
+    if np.isnan(probability).any():
+        raise ValueError(f"{int(np.isnan(probability).sum())} probabilities are not numbers")
+    axes = tuple(range(1, truth.ndim))
+    predicted, inside = probability > threshold, truth > 0.5
+    both = np.sum(predicted & inside, axis=axes, dtype=np.float64)
+    either = np.sum(predicted, axis=axes, dtype=np.float64) + np.sum(inside, axis=axes)
+    return np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
+
+
+def mean_dice(values: np.ndarray, *, release_batch: int | None = None) -> float:
+    """Mean of `mask_dice` over images.
+
+    Args:
+      values: float[N].
+      release_batch: None weighs every image alike. The release averages over the images of each
+        batch and then over batches, so that those of a smaller last batch count more (quirk 64);
+        this is the size of its batches.
+
+    Returns:
+      0 to 1; NaN without an image.
+
+    Raises:
+      ValueError: if `values` is not a list of numbers or the batch is not positive.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or (release_batch is not None and release_batch < 1):
+        raise ValueError(
+            f"values {values.shape}, release_batch {release_batch}: accepted [N], 1 or more"
+        )
+    if release_batch is not None:
+        starts = range(0, len(values), release_batch)
+        values = np.asarray([values[start : start + release_batch].mean() for start in starts])
+    return float(mean_of_defined(values))
