@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from launch import prepare
 from prior_jax import __version__, assemble
-from prior_jax.data import pipeline
+from prior_jax.data import pipeline, tokenizer
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.objectives.base import Objective
 from prior_jax.sharding import distributed
@@ -121,8 +121,7 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
         place=place,
         objective=assemble.objective(
             config,
-            vocab_size=data.tokenizer.vocab_size,
-            pad_token=data.tokenizer.pad_id,
+            vocabulary=tokenizer.vocabulary(data.tokenizer),
             schedule=schedule,
             place=place,
         ),
@@ -138,8 +137,7 @@ def check_without_data(config: Any, place: assemble.Placement) -> None:
     wanted = assemble.prepare_config(config)
     assemble.objective(
         config,
-        vocab_size=wanted.vocab_size,
-        pad_token=0,
+        vocabulary=tokenizer.unknown_vocabulary(wanted.vocab_size),
         schedule=assemble.stages(config, steps_per_epoch=_MANY_STEPS),
         place=place,
     )

@@ -8,25 +8,25 @@ must not be given twice.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
+from prior_jax.assemble_objectives import KINDS, Placement, derive, mapping
 from prior_jax.data import pipeline
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import Objective
-from prior_jax.objectives.prior import PriorObjective
-from prior_jax.objectives.prior_config import PriorConfig
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.sharding.rules import REPLICATED, Rule
 from prior_jax.strict import build
 from prior_jax.train.checkpoint_table import CheckpointConfig
-from prior_jax.train.loop import TrainOptions
 from prior_jax.train.metrics import LogConfig
 from prior_jax.train.optimizer import OptimizerConfig
-from prior_jax.train.stages import Stage
+from prior_jax.train.options import TrainOptions
+from prior_jax.train.patience import EarlyStoppingConfig
+from prior_jax.train.stages import PlateauConfig, Stage
+from prior_jax.types import Vocabulary
 
 SECTIONS = (
     "name",
@@ -43,6 +43,7 @@ SECTIONS = (
     "checkpoint",
     "log",
     "validate_every",
+    "early_stopping",
     "after",
 )
 
@@ -54,14 +55,18 @@ class StageConfig:
     Attributes:
       length: epochs or steps of the stage.
       warmup: epochs or steps of the linear warm-up, part of the length.
+      schedule: "cosine", "constant" or "plateau".
+      plateau: when "plateau" lowers the rate, or None; the other schedules do not read it.
       learning_rate: the peak.
       learning_rate_start: that of the first step.
-      learning_rate_end: that of the last.
-      weight_decay: decoupled.
+      learning_rate_end: that of the last, with "cosine".
+      weight_decay: see `OptimizerConfig.decay`.
     """
 
     length: float
     warmup: float
+    schedule: str
+    plateau: PlateauConfig | None
     learning_rate: float
     learning_rate_start: float
     learning_rate_end: float
@@ -120,23 +125,6 @@ class PrepareConfig:
     vocab_size: int
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where arrays lie.
-
-    Attributes:
-      mesh: the devices on named axes.
-      data_axes: axes over which the rows of a batch are split.
-      bank_axis: axis of the prototype bank, or None.
-      rules: of every array of the state.
-    """
-
-    mesh: Mesh
-    data_axes: tuple[str, ...]
-    bank_axis: str | None
-    rules: tuple[Rule, ...]
-
-
 def check_sections(config: Mapping[str, Any]) -> None:
     """Refuses top-level keys that nobody reads, and missing ones, by name."""
     given = set(config.keys())
@@ -145,7 +133,7 @@ def check_sections(config: Mapping[str, Any]) -> None:
     for name in SECTIONS:
         if name not in given:
             raise ConfigError(f"config.{name}", received="nothing", accepted="a value")
-    _choice(config, "objective", tuple(_OBJECTIVES))
+    _choice(config, "objective", tuple(KINDS))
     _choice(config, "stage_unit", ("epochs", "steps"))
 
 
@@ -164,11 +152,11 @@ def data_config(
       path: of the prepared set, where `config.data.path` is None.
       tokenizer: path of the tokenizer, where `config.data.tokenizer.path` is None.
     """
-    section = _mapping(config["data"])
+    section = mapping(config["data"])
     section["path"] = section.get("path") or path
-    section["tokenizer"] = _mapping(section["tokenizer"])
+    section["tokenizer"] = mapping(section["tokenizer"])
     section["tokenizer"]["path"] = section["tokenizer"].get("path") or tokenizer
-    section = _derive(section, {"seed": config["seed"]}, name="config.data")
+    section = derive(section, {"seed": config["seed"]}, name="config.data")
     return build(pipeline.DataConfig, section, name="config.data")
 
 
@@ -205,8 +193,8 @@ def stages(config: Mapping[str, Any], *, steps_per_epoch: int) -> tuple[Stage, .
     Raises:
       ConfigError: for a stage that the objective does not have, or one without a step.
     """
-    known = _OBJECTIVES[config["objective"]].stages
-    section = _mapping(config["stages"])
+    known = KINDS[config["objective"]].stages
+    section = mapping(config["stages"])
     for name in section:
         if name not in known:
             raise ConfigError(f"config.stages.{name}", received=name, accepted=f"one of {known}")
@@ -223,6 +211,8 @@ def stages(config: Mapping[str, Any], *, steps_per_epoch: int) -> tuple[Stage, .
             Stage(
                 name=name,
                 steps=steps,
+                schedule=stage.schedule,
+                plateau=stage.plateau,
                 learning_rate=stage.learning_rate,
                 learning_rate_start=stage.learning_rate_start,
                 learning_rate_end=stage.learning_rate_end,
@@ -237,8 +227,7 @@ def stages(config: Mapping[str, Any], *, steps_per_epoch: int) -> tuple[Stage, .
 def objective(
     config: Mapping[str, Any],
     *,
-    vocab_size: int,
-    pad_token: int,
+    vocabulary: Vocabulary,
     schedule: Sequence[Stage],
     place: Placement,
 ) -> Objective:
@@ -246,20 +235,19 @@ def objective(
 
     Args:
       config: the whole config.
-      vocab_size: of the tokenizer.
-      pad_token: of the tokenizer.
+      vocabulary: of the tokenizer.
       schedule: the stages, in steps.
       place: where the bank and the batch lie.
     """
-    make = _OBJECTIVES[config["objective"]].make
-    return make(config, vocab_size, pad_token, schedule, place)
+    return KINDS[config["objective"]].make(config, vocabulary, schedule, place)
 
 
 def train_options(config: Mapping[str, Any], *, identity: Mapping[str, Any]) -> TrainOptions:
-    """Seed, logging and checkpoints; `identity` must be the same when the run is resumed."""
+    """How the run is run; `identity` must be the same when it is resumed."""
     return TrainOptions(
         seed=_plain(config, "seed", int),
-        evaluate_every=_plain(config, "validate_every", int | None),
+        validate_every=_plain(config, "validate_every", int),
+        early_stopping=_plain(config, "early_stopping", EarlyStoppingConfig | None),
         log=build(LogConfig, config["log"], name="config.log"),
         checkpoint=build(CheckpointConfig, config["checkpoint"], name="config.checkpoint"),
         identity=identity,
@@ -283,64 +271,6 @@ def after(config: Mapping[str, Any]) -> tuple[str, ...]:
         if not pathlib.Path(task).is_file():
             raise ConfigError(f"config.after[{index}]", received=task, accepted="an existing file")
     return tasks
-
-
-def _prior(
-    config: Mapping[str, Any],
-    vocab_size: int,
-    pad_token: int,
-    schedule: Sequence[Stage],
-    place: Placement,
-) -> PriorObjective:
-    model, image = _mapping(config["model"]), config["data"]["image"]
-    encoder = _mapping(model["image"])
-    encoder["resnet"] = _derive(
-        encoder["resnet"], {"in_channels": image["channels"]}, name="config.model.image.resnet"
-    )
-    model["image"] = _derive(encoder, {"image_size": image["size"]}, name="config.model.image")
-    model["text"] = _derive(
-        model["text"],
-        {"vocab_size": vocab_size, "pad_token": pad_token},
-        name="config.model.text",
-    )
-    lengths = {stage.name: stage.steps for stage in schedule}
-    without_bank = lengths.pop("stage1", 0)
-    model["bank"] = _derive(
-        model["bank"],
-        {"start_step": without_bank, "steps": max(sum(lengths.values()), 1)},
-        name="config.model.bank",
-    )
-    sharded = place.mesh.size > 1
-    return PriorObjective(
-        build(PriorConfig, model, name="config.model"),
-        bank_axis=place.bank_axis,
-        batch_axis=place.data_axes if sharded and place.data_axes else None,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    stages: tuple[str, ...]
-    make: Callable[..., Objective]
-
-
-_OBJECTIVES: Mapping[Literal["prior"], _Kind] = {
-    "prior": _Kind(stages=PriorObjective.stages, make=_prior),
-}
-
-
-def _mapping(section: Any) -> dict[str, Any]:
-    return dict(section.items())
-
-
-def _derive(section: Any, values: Mapping[str, Any], *, name: str) -> dict[str, Any]:
-    """Adds what follows from other sections; giving it as well is an error."""
-    section = _mapping(section)
-    for key, value in values.items():
-        if key in section:
-            accepted = f"nothing: it follows from the rest and is {value!r}"
-            raise ConfigError(f"{name}.{key}", received=section[key], accepted=accepted)
-    return section | dict(values)
 
 
 def _choice(config: Mapping[str, Any], name: str, accepted: tuple[str, ...]) -> None:

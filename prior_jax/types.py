@@ -1,9 +1,33 @@
 """The containers that data flows through: records -> Batch -> features -> loss terms."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import flax.struct
 import jax
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Vocabulary:
+    """What a model needs to know of a tokenizer.
+
+    Attributes:
+      size: V; ids are 0 .. V - 1.
+      pad: id of [PAD].
+      cls: id of [CLS].
+      sep: id of [SEP].
+      starts_word: bool[V], the token begins a word (WordPiece: without "##"; sentencepiece: with
+        its blank); special tokens do.
+      bracketed: bool[V], the token is written with a "[" first: the special tokens.
+    """
+
+    size: int
+    pad: int
+    cls: int
+    sep: int
+    starts_word: np.ndarray
+    bracketed: np.ndarray
 
 
 @flax.struct.dataclass
@@ -39,10 +63,12 @@ class ImageFeatures:
     Attributes:
       local: [B, P, D], one row a patch, row-major over the feature grid.
       global_: [B, D], the image as one vector, not normalised.
+      pooled: [B, F], the encoder's own vector, before any projection: what a linear probe sees.
     """
 
     local: jax.Array
     global_: jax.Array
+    pooled: jax.Array
 
 
 @flax.struct.dataclass
@@ -50,13 +76,14 @@ class ReportFeatures:
     """What a report encoder gives.
 
     Attributes:
-      sentences: [B, S, D], one row a sentence; rows where `sentence_mask` is False are 0.
-      sentence_mask: bool[B, S].
+      local: [B, T, D], one row a sentence or a word, as the objective has it; rows where
+        `local_mask` is False are 0.
+      local_mask: bool[B, T].
       global_: [B, D], the report as one vector, not normalised.
     """
 
-    sentences: jax.Array
-    sentence_mask: jax.Array
+    local: jax.Array
+    local_mask: jax.Array
     global_: jax.Array
 
 

@@ -19,7 +19,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--golden",
         type=pathlib.Path,
-        default=pathlib.Path(__file__).parent / "golden" / "data",
+        default=None,
         help="directory with prior/, gloria/ or both, of numbers recorded from the authors' code",
     )
     parser.addoption(
@@ -31,4 +31,5 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="session")
 def golden_dir(request) -> pathlib.Path:
-    return request.config.getoption("--golden")
+    carried = pathlib.Path(__file__).parent / "golden" / "data"
+    return request.config.getoption("--golden") or carried

@@ -16,8 +16,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from prior_jax.errors import ConfigError, DataError
+from prior_jax.types import Vocabulary
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_BLANK = "\u2581"  # how sentencepiece writes the blank before a word
 WORDPIECE_PREFIX = "##"
 WORDPIECE_MAX_CHARACTERS = 100  # BERT's; a longer word becomes one [UNK]
 
@@ -98,6 +100,10 @@ class Tokenizer(Protocol):
         """Returns the written form of a token, for reports."""
         ...
 
+    def starts_word(self, token_id: int) -> bool:
+        """Whether a token begins a word rather than going on with one."""
+        ...
+
 
 def open_tokenizer(config: TokenizerConfig) -> Tokenizer:
     """Reads a tokenizer from disk.
@@ -107,6 +113,32 @@ def open_tokenizer(config: TokenizerConfig) -> Tokenizer:
         SPECIAL_TOKENS.
     """
     return TOKENIZERS[config.kind](pathlib.Path(config.path), lower_case=config.lower_case)
+
+
+def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    """What a model needs to know of a tokenizer."""
+    ids = range(tokenizer.vocab_size)
+    return Vocabulary(
+        size=tokenizer.vocab_size,
+        pad=tokenizer.pad_id,
+        cls=tokenizer.cls_id,
+        sep=tokenizer.sep_id,
+        starts_word=np.array([tokenizer.starts_word(i) for i in ids], bool),
+        bracketed=np.array([tokenizer.token(i).startswith("[") for i in ids], bool),
+    )
+
+
+def unknown_vocabulary(size: int) -> Vocabulary:
+    """Stands for that of a tokenizer which is still to be trained: each token is a word."""
+    special = np.arange(size) < len(SPECIAL_TOKENS)
+    return Vocabulary(
+        size=size,
+        pad=SPECIAL_TOKENS.index("[PAD]"),
+        cls=SPECIAL_TOKENS.index("[CLS]"),
+        sep=SPECIAL_TOKENS.index("[SEP]"),
+        starts_word=np.ones(size, bool),
+        bracketed=special,
+    )
 
 
 class _LazyEngine(abc.ABC):
@@ -206,6 +238,10 @@ class SentencePieceTokenizer(_LazyEngine):
         """Returns the piece."""
         return self._get_engine().id_to_piece(int(token_id))
 
+    def starts_word(self, token_id: int) -> bool:
+        """Whether the piece is a special token or has its blank."""
+        return token_id < len(SPECIAL_TOKENS) or self.token(token_id).startswith(_BLANK)
+
     def _prepared(self, text: str) -> str:
         return _lower(text) if self._lower_case else text
 
@@ -266,6 +302,10 @@ class WordPieceTokenizer(_LazyEngine):
     def token(self, token_id: int) -> str:
         """Returns the word or word piece."""
         return self._words.get(int(token_id), "[UNK]")
+
+    def starts_word(self, token_id: int) -> bool:
+        """Whether the piece lacks the prefix of those that go on with a word."""
+        return not self.token(token_id).startswith(WORDPIECE_PREFIX)
 
 
 TOKENIZERS: dict[str, Any] = {

@@ -10,8 +10,8 @@ import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
 
-from prior_jax.errors import DataError
-from prior_jax.objectives.base import Objective
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.objectives.base import Objective, ShowsAttention
 from prior_jax.types import Batch, ImageFeatures, ReportFeatures
 
 
@@ -49,6 +49,21 @@ class Studies:
     record: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """What a linear probe sees of N studies, on the host.
+
+    Attributes:
+      features: float32[N, F], `ImageFeatures.pooled`.
+      labels: int8[N, C].
+      record: int32[N], the record's index in its split.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    record: np.ndarray
+
+
 class Encoder:
     """An objective's encoders and similarity, compiled once for every model of one structure."""
 
@@ -78,8 +93,17 @@ class Encoder:
         def similarity(state, images, reports):
             return objective.similarity(revive(state), images, reports).astype(jnp.float32)
 
+        def attention(state, images, reports):
+            if not isinstance(objective, ShowsAttention):
+                raise ConfigError(
+                    "config.objective",
+                    received=type(objective).__name__,
+                    accepted="an objective whose text looks at places of the image",
+                )
+            return objective.text_attention(revive(state), images, reports).astype(jnp.float32)
+
         self._images, self._reports = jax.jit(images), jax.jit(reports)
-        self._similarity = jax.jit(similarity)
+        self._similarity, self._attention = jax.jit(similarity), jax.jit(attention)
 
     def with_model(self, model: nnx.Module) -> "Encoder":
         """The same compiled functions with other weights, e.g. those of the untrained model.
@@ -121,10 +145,56 @@ class Encoder:
             raise DataError("batches", received="no record", accepted="at least one real record")
         return Studies(
             images=_join([part.images for part in kept]),
-            reports=_join(_same_sentences([part.reports for part in kept])) if reports else None,
+            reports=_join(_same_length([part.reports for part in kept])) if reports else None,
             labels=np.concatenate([part.labels for part in kept]),
             record=np.concatenate([part.record for part in kept]),
         )
+
+    def pooled(self, batches: Iterable[Batch]) -> Pooled:
+        """Encodes the images of a split, keeping one vector of each.
+
+        Args:
+          batches: as `studies` takes them.
+
+        Returns:
+          Features in the order of the batches.
+
+        Raises:
+          DataError: as `studies` does.
+        """
+        kept = [
+            Pooled(features=part.images.pooled, labels=part.labels, record=part.record)
+            for part in (self._encode(batch, reports=False) for batch in batches)
+        ]
+        if not any(part.record.size for part in kept):
+            raise DataError("batches", received="no record", accepted="at least one real record")
+        return Pooled(
+            features=np.concatenate([part.features for part in kept]),
+            labels=np.concatenate([part.labels for part in kept]),
+            record=np.concatenate([part.record for part in kept]),
+        )
+
+    def attention(
+        self, images: ImageFeatures, reports: ReportFeatures, *, block: int
+    ) -> np.ndarray:
+        """Where the text of each report looks in the image of the same row.
+
+        Args:
+          images: on the host, N rows.
+          reports: on the host, N rows.
+          block: rows computed at once.
+
+        Returns:
+          float32[N, T, P] on the host, see `ShowsAttention.text_attention`.
+
+        Raises:
+          ConfigError: if the objective shows no attention.
+          DataError: if an entry is not finite.
+        """
+        parts = []
+        for rows, pair in _blocks((images, reports), block):
+            parts.append(to_host(self._attention(self._state, *self._place(pair)))[:rows])
+        return _finite(np.concatenate(parts), "attention")
 
     def prompts(self, tokens: ReportTokens, *, block: int) -> ReportFeatures:
         """Encodes tokenised sentences.
@@ -239,17 +309,14 @@ def _finite(features, where):
     return features
 
 
-def _same_sentences(parts):
-    """Pads every part to the largest S, so that they can be joined."""
-    longest = max(part.sentence_mask.shape[1] for part in parts)
+def _same_length(parts):
+    """Pads every part to the longest, so that they can be joined."""
+    longest = max(part.local_mask.shape[1] for part in parts)
 
     def pad(x):
         return np.pad(x, [(0, 0), (0, longest - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
 
-    return [
-        part.replace(sentences=pad(part.sentences), sentence_mask=pad(part.sentence_mask))
-        for part in parts
-    ]
+    return [part.replace(local=pad(part.local), local_mask=pad(part.local_mask)) for part in parts]
 
 
 def _join(parts):

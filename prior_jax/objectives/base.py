@@ -1,13 +1,15 @@
 """What training and evaluation ask of an objective, and the weighted sum of its terms."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
+
+TextUnit = Literal["sentence", "word"]
 
 
 class TrainObjective(Protocol):
@@ -114,12 +116,17 @@ def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -
 
 @runtime_checkable
 class ShowsAttention(Protocol):
-    """An objective whose sentences look at places of the image."""
+    """An objective whose sentences or words look at places of the image."""
 
-    def sentence_attention(
+    @property
+    def text_unit(self) -> TextUnit:
+        """What a row of a report's local features is."""
+        ...
+
+    def text_attention(
         self, model: Any, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """float32[B, S, P] of row i's sentences over its patches, row-major over the grid."""
+        """float32[B, T, P] of row i's sentences or words over its patches, row-major."""
         ...
 
 

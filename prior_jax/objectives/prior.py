@@ -14,6 +14,7 @@ from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.prototype_bank import Axis, Lookup, bank_temperature
 from prior_jax.nn.sentence_gather import compact_sentences, fit_sentences
 from prior_jax.objectives import prior_inference
+from prior_jax.objectives.base import TextUnit
 from prior_jax.objectives.prior_config import STAGES, PriorConfig
 from prior_jax.objectives.prior_model import PriorModel
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
@@ -330,11 +331,16 @@ class PriorObjective:
         """Global logit + half the local score: float32[Bi, Br]; see `prior_inference`."""
         return prior_inference.similarity(model, images, reports)
 
-    def sentence_attention(
+    @property
+    def text_unit(self) -> TextUnit:
+        """Reports are aligned by the sentence."""
+        return "sentence"
+
+    def text_attention(
         self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
         """Where each sentence looks: float32[B, S, P]; see `prior_inference`."""
-        return prior_inference.sentence_attention(model, images, reports)
+        return prior_inference.text_attention(model, images, reports)
 
     @property
     def num_prototypes(self) -> int:

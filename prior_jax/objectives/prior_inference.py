@@ -55,8 +55,8 @@ def encode_report(
         lookup = model.sentence_bank(sentences, mask, temperature=temperature, noise=noise)
         sentences = lookup.prototypes
     return ReportFeatures(
-        sentences=sentences,
-        sentence_mask=mask,
+        local=sentences,
+        local_mask=mask,
         global_=model.global_text_attention(sentences, mask),
     )
 
@@ -100,7 +100,7 @@ def pair_scores(model: PriorModel, images: ImageFeatures, reports: ReportFeature
     def one_image(patches: jax.Array) -> jax.Array:
         return jax.lax.map(
             lambda report: one_pair(patches, *report),
-            (reports.sentences, reports.sentence_mask),
+            (reports.local, reports.local_mask),
             batch_size=_BLOCK,
         )
 
@@ -171,9 +171,7 @@ def prompt_sentence_index(token_mask: jax.Array, *, separator_in_prompt: bool) -
     return jnp.where(inside, jnp.int32(0), jnp.int32(-1))
 
 
-def sentence_attention(
-    model: PriorModel, images: ImageFeatures, reports: ReportFeatures
-) -> jax.Array:
+def text_attention(model: PriorModel, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
     """Where in its image each sentence looks.
 
     Args:
@@ -185,7 +183,7 @@ def sentence_attention(
       float32[B, S, P], in [0, 1], 0 for absent sentences; P row-major over the feature grid in
       the paper's mode, without spatial meaning in the release's (quirk 1).
     """
-    return model.attend(images.local, reports.sentences, reports.sentence_mask).text_attention
+    return model.attend(images.local, reports.local, reports.local_mask).text_attention
 
 
 def reconstruct(model: PriorModel, image: jax.Array, reports: ReportFeatures) -> jax.Array:
@@ -200,7 +198,7 @@ def reconstruct(model: PriorModel, image: jax.Array, reports: ReportFeatures) ->
       float32[B, h * stride, w * stride, C], in the normalised scale of the images.
     """
     patches = model.encode_image(image, train=False).local
-    context = model.attend(patches, reports.sentences, reports.sentence_mask)
+    context = model.attend(patches, reports.local, reports.local_mask)
     return model.decode_image(patches, context.image, train=False)
 
 

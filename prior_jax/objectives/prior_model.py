@@ -93,6 +93,7 @@ class PriorModel(nnx.Module):
         return ImageFeatures(
             local=self.local_image_projection(patches),
             global_=self.global_image_projection(pooled),
+            pooled=pooled,
         )
 
     def encode_sentences(

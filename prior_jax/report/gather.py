@@ -155,7 +155,7 @@ def _attention(objective, model, batch, *, pictures, shown) -> tuple[AttentionEx
         reports = objective.encode_report(
             model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
         )
-        return objective.sentence_attention(model, images, reports)
+        return objective.text_attention(model, images, reports)
 
     attention = np.asarray(to_host(jax.jit(compute)(batch)), np.float32)
     side = round(attention.shape[-1] ** 0.5)

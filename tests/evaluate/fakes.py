@@ -25,13 +25,14 @@ class FakeObjective:
     def encode_image(self, model, image):
         self.traced.append(("image", image.shape))
         local = image.reshape(image.shape[0], -1, FEATURES)
-        return ImageFeatures(local=local, global_=local[:, 0] * model.scale[...])
+        vector = local[:, 0] * model.scale[...]
+        return ImageFeatures(local=local, global_=vector, pooled=vector)
 
     def encode_report(self, model, tokens, token_mask, sentence_index, sentence_mask):
         self.traced.append(("report", tokens.shape))
         vector = tokens[:, :FEATURES].astype(jnp.float32) / jnp.float32(100)
         sentences = jnp.where(sentence_mask[..., None], vector[:, None], jnp.float32(0))
-        return ReportFeatures(sentences=sentences, sentence_mask=sentence_mask, global_=vector)
+        return ReportFeatures(local=sentences, local_mask=sentence_mask, global_=vector)
 
     def similarity(self, model, images, reports):
         return images.global_ @ reports.global_.T

@@ -41,11 +41,11 @@ def test_the_batch_size_does_not_matter(data):
 def test_batches_of_several_lengths_are_padded_to_the_most_sentences(data):
     batches = make_batches(*data, batch_size=4, lengths=(8, 16), sentences=(2, 5))
     studies = encoder().studies(batches, reports=True)
-    assert studies.reports.sentences.shape == (COUNT, 5, FEATURES)
+    assert studies.reports.local.shape == (COUNT, 5, FEATURES)
     np.testing.assert_array_equal(
-        studies.reports.sentence_mask.sum(axis=1), [2] * 4 + [5] * 4 + [2] * 3
+        studies.reports.local_mask.sum(axis=1), [2] * 4 + [5] * 4 + [2] * 3
     )
-    assert not studies.reports.sentences[~studies.reports.sentence_mask].any()
+    assert not studies.reports.local[~studies.reports.local_mask].any()
 
 
 @pytest.mark.parametrize("block", [1, 3, 11, 64])

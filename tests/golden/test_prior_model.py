@@ -226,7 +226,7 @@ def test_recon_report(setup, golden_dir):
         see = jnp.asarray(mask)
         lookup = model.sentence_bank(features, see, temperature=tau, noise=noise)
         pairs = AlignedPairs(
-            image=ImageFeatures(local=image, global_=report),
+            image=ImageFeatures(local=image, global_=report, pooled=report),
             sentences=features,
             lookup=lookup,
             aligned=lookup.prototypes,

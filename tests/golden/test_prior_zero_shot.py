@@ -74,7 +74,7 @@ def test_features(setup):
     assert_close(setup.images.local, golden["out/local_image_embed"], rtol=1e-4)
     assert_close(setup.images.global_, golden["out/global_image_embed"], rtol=1e-4)
     local = golden["out/local_prompt"]
-    assert_close(jnp.reshape(setup.reports.sentences, local.shape), local, rtol=1e-4)
+    assert_close(jnp.reshape(setup.reports.local, local.shape), local, rtol=1e-4)
     assert_close(setup.reports.global_, golden["out/global_prompt"], rtol=1e-4)
 
 

@@ -13,8 +13,9 @@ from configs import debug, phantom, small
 from configs.eval import retrieval, zero_shot
 from configs.prior import paper, release
 from launch import run as run_lib
-from launch.evaluate import task_of
+from launch.tasks import task_of
 from prior_jax import assemble
+from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import weighted_sum
 from prior_jax.train.program import Program
@@ -46,7 +47,7 @@ def program_of(config, *, vocab_size):
     place = assemble.placement(config, devices=jax.devices()[:1])
     schedule = assemble.stages(config, steps_per_epoch=STEPS_PER_EPOCH)
     objective = assemble.objective(
-        config, vocab_size=vocab_size, pad_token=0, schedule=schedule, place=place
+        config, vocabulary=unknown_vocabulary(vocab_size), schedule=schedule, place=place
     )
     return Program(
         objective=objective,

@@ -66,8 +66,8 @@ def test_blocks_do_not_change_similarity(monkeypatch):
 def test_padded_sentences_do_not_change_similarity():
     objective, model, images, reports = features()
     grown = reports.replace(
-        sentences=jnp.pad(reports.sentences, ((0, 0), (0, 3), (0, 0)), constant_values=5.0),
-        sentence_mask=jnp.pad(reports.sentence_mask, ((0, 0), (0, 3))),
+        local=jnp.pad(reports.local, ((0, 0), (0, 3), (0, 0)), constant_values=5.0),
+        local_mask=jnp.pad(reports.local_mask, ((0, 0), (0, 3))),
     )
     np.testing.assert_allclose(
         objective.similarity(model, images, grown),
@@ -79,8 +79,8 @@ def test_padded_sentences_do_not_change_similarity():
 def test_similarity_is_the_global_logit_and_half_the_mean_attention():
     objective, model, images, reports = features()
     cosine = unit(images.global_) @ unit(reports.global_).T
-    context = model.attend(images.local, reports.sentences, reports.sentence_mask)
-    mask = np.asarray(reports.sentence_mask)
+    context = model.attend(images.local, reports.local, reports.local_mask)
+    mask = np.asarray(reports.local_mask)
     diagonal = []
     for row in range(5):
         patches = np.asarray(context.image_attention)[row][:, mask[row]]
@@ -122,9 +122,9 @@ def test_a_prompts_sentence_is_its_words_and_in_the_release_its_separator(separa
 
 def test_attention_maps_cover_the_grid_and_leave_absent_sentences_out():
     objective, model, images, reports = features()
-    maps = np.asarray(objective.sentence_attention(model, images, reports))
-    assert maps.shape == (5, reports.sentences.shape[1], model.grid[0] * model.grid[1])
-    mask = np.asarray(reports.sentence_mask)
+    maps = np.asarray(objective.text_attention(model, images, reports))
+    assert maps.shape == (5, reports.local.shape[1], model.grid[0] * model.grid[1])
+    mask = np.asarray(reports.local_mask)
     assert not np.any(maps[~mask])
     assert np.all((maps[mask] > 0) & (maps[mask] < 1))
 
