@@ -1,0 +1,202 @@
+"""GLoRIA's class prompts: a grammar of severity, subtype and location, and draws from it.
+
+A form is a row of slots; it stands for every way of filling them. `RELEASED` is the authors'
+table, fact by fact: its misspellings, blanks, the effusion whose sides and sizes are one slot and
+stand before "bilateral", and the subtype that occurs twice decide what is drawn and how it is
+tokenised. `GRAMMAR` puts it right: words are spelled as reports spell them and stand in the slot
+they belong to, a subtype that says where it is takes no other place, nothing occurs twice.
+
+Source: GLoRIA, ICCV 2021, sec. 4.1; release, gloria/constants.py (CHEXPERT_CLASS_PROMPTS) and
+gloria/gloria.py (generate_chexpert_class_prompts).
+"""
+
+import itertools
+import random
+from collections.abc import Iterable, Mapping
+
+Form = tuple[tuple[str, ...], ...]
+
+COUNT = 5  # release: n of generate_chexpert_class_prompts
+SEED = 6  # release: set while the package is imported
+
+_ANY = ("",)
+_ATELECTASIS_PLACES = (
+    "at the mid lung zone",
+    "at the upper lung zone",
+    "at the right lung zone",
+    "at the left lung zone",
+    "at the lung bases",
+    "at the right lung base",
+    "at the left lung base",
+    "at the bilateral lung bases",
+    "at the left lower lobe",
+    "at the right lower lobe",
+)
+_CARDIOMEGALY = (
+    "cardiac silhouette size is upper limits of normal",
+    "cardiomegaly which is unchanged",
+    "mildly prominent cardiac silhouette",
+    "portable view of the chest demonstrates stable cardiomegaly",
+    "portable view of the chest demonstrates mild cardiomegaly",
+    "persistent severe cardiomegaly",
+    "heart size is borderline enlarged",
+    "cardiomegaly unchanged",
+    "heart size is at the upper limits of normal",
+    "redemonstration of cardiomegaly",
+    "ap erect chest radiograph demonstrates the heart size is the upper limits of normal",
+    "cardiac silhouette size is mildly enlarged",
+    "mildly enlarged cardiac silhouette, likely left ventricular enlargement. other chambers are "
+    "less prominent",
+    "heart size remains at mildly enlarged",
+    "persistent cardiomegaly with prominent upper lobe vessels",
+)
+
+RELEASED: Mapping[str, Form] = {
+    "Atelectasis": (
+        ("", "mild", "minimal"),
+        (
+            "subsegmental atelectasis",
+            "linear atelectasis",
+            "trace atelectasis",
+            "bibasilar atelectasis",
+            "retrocardiac atelectasis",
+            "bandlike atelectasis",
+            "residual atelectasis",
+        ),
+        _ATELECTASIS_PLACES,
+    ),
+    "Cardiomegaly": (_ANY, _CARDIOMEGALY, _ANY),
+    "Consolidation": (
+        ("", "increased", "improved", "apperance of"),
+        (
+            "bilateral consolidation",
+            "reticular consolidation",
+            "retrocardiac consolidation",
+            "patchy consolidation",
+            "airspace consolidation",
+            "partial consolidation",
+        ),
+        (
+            "at the lower lung zone",
+            "at the upper lung zone",
+            "at the left lower lobe",
+            "at the right lower lobe",
+            "at the left upper lobe",
+            "at the right uppper lobe",
+            "at the right lung base",
+            "at the left lung base",
+        ),
+    ),
+    "Edema": (
+        ("", "mild", "improvement in", "presistent", "moderate", "decreased"),
+        ("pulmonary edema", "trace interstitial edema", "pulmonary interstitial edema"),
+        _ANY,
+    ),
+    "Pleural Effusion": (
+        ("", "small", "stable", "large", "decreased", "increased"),
+        ("left", "right", "tiny"),
+        (
+            "bilateral pleural effusion",
+            "subpulmonic pleural effusion",
+            "bilateral pleural effusion",
+        ),
+    ),
+}
+
+GRAMMAR: Mapping[str, tuple[Form, ...]] = {
+    "Atelectasis": (
+        (
+            ("", "mild", "minimal", "trace"),
+            ("subsegmental", "linear", "bandlike", "residual"),
+            ("atelectasis",),
+            _ATELECTASIS_PLACES,
+        ),
+        (("", "mild", "minimal", "trace"), ("bibasilar", "retrocardiac"), ("atelectasis",)),
+    ),
+    "Cardiomegaly": ((_CARDIOMEGALY,),),
+    "Consolidation": (
+        (
+            ("", "increased", "improved", "appearance of"),
+            ("reticular", "patchy", "airspace", "partial"),
+            ("consolidation",),
+            (
+                "at the lower lung zone",
+                "at the upper lung zone",
+                "at the left lower lobe",
+                "at the right lower lobe",
+                "at the left upper lobe",
+                "at the right upper lobe",
+                "at the right lung base",
+                "at the left lung base",
+            ),
+        ),
+        (
+            ("", "increased", "improved", "appearance of"),
+            ("bilateral", "retrocardiac"),
+            ("consolidation",),
+        ),
+    ),
+    "Edema": (
+        (
+            ("", "trace", "mild", "improvement in", "persistent", "moderate", "decreased"),
+            ("pulmonary edema", "interstitial edema", "pulmonary interstitial edema"),
+        ),
+    ),
+    "Pleural Effusion": (
+        (
+            ("", "tiny", "small", "stable", "large", "decreased", "increased"),
+            ("left", "right", "bilateral"),
+            ("pleural effusion", "subpulmonic pleural effusion"),
+        ),
+    ),
+}
+
+
+def sentences(name: str) -> tuple[str, ...]:
+    """Returns every sentence that `GRAMMAR` has for a class, capitalised, with a full stop."""
+    filled = [" ".join(w for w in words if w) for form in GRAMMAR[name] for words in _fill(form)]
+    return tuple(f"{text[0].upper()}{text[1:]}." for text in filled)
+
+
+def drawn(*, count: int = COUNT, seed: int = SEED) -> dict[str, tuple[str, ...]]:
+    """Draws from the sentences of each class, none twice.
+
+    Args:
+      count: sentences a class.
+      seed: gives another draw; a class's sentences do not depend on the other classes.
+
+    Returns:
+      class -> `count` sentences.
+
+    Raises:
+      ValueError: if a class has fewer sentences than `count`.
+    """
+    return {
+        name: tuple(random.Random(f"{seed}/{name}").sample(sentences(name), count))
+        for name in GRAMMAR
+    }
+
+
+def drawn_as_released(*, count: int = COUNT, seed: int = SEED) -> dict[str, tuple[str, ...]]:
+    """Draws as the release does: one stream of Python's random numbers through all classes.
+
+    Args:
+      count: prompts a class.
+      seed: of the stream; the release seeds the interpreter's own.
+
+    Returns:
+      class -> `count` prompts, blanks at their ends included; one can occur twice.
+
+    Raises:
+      ValueError: if a class has fewer prompts than `count`.
+    """
+    stream = random.Random(seed)
+    return {
+        name: tuple(stream.sample([" ".join(words) for words in _fill(form)], count))
+        for name, form in RELEASED.items()
+    }
+
+
+def _fill(form: Form) -> Iterable[tuple[str, ...]]:
+    """Every way of filling a form, the last slot varying fastest."""
+    return itertools.product(*form)
