@@ -61,15 +61,24 @@ class Feed:
           mesh: where the batches go.
           data_axes: the axes that rows are split over.
         """
-        index, self._shards = process_shard(mesh, data_axes)
-        self._iterator = data.train_batches(
-            start_step=start, process_index=index, process_count=self._shards
-        )
-        self._next, self._stop = start, stop
+        self._data, self._stop = data, stop
+        self._index, self._shards = process_shard(mesh, data_axes)
         self._mesh, self._axes = mesh, tuple(data_axes)
         self._sharding = batch_sharding(mesh, data_axes)
-        self._ready: Fed | None = None
         self.waited_seconds = 0.0
+        self._open(start)
+
+    def _open(self, start: int) -> None:
+        self._iterator = self._data.train_batches(
+            start_step=start, process_index=self._index, process_count=self._shards
+        )
+        self._next = start
+        self._ready: Fed | None = None
+
+    def skip_to(self, step: int) -> None:
+        """Opens the data again at a later step."""
+        self.close()
+        self._open(step)
 
     def prefetch(self) -> None:
         """Fetches the next batch, if there is one and it is not there yet."""

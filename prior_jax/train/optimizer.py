@@ -1,4 +1,4 @@
-"""AdamW with torch's arithmetic, applied only to what a stage trains."""
+"""Adam and AdamW with torch's arithmetic, applied only to what a stage trains."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ import optax
 from prior_jax.errors import ConfigError
 from prior_jax.train.stages import PAST_END, Stage
 
+DECAYS = ("decoupled", "coupled")
 DECAY_MASKS = ("all", "matrices")
 _VECTORS = ("bias", "scale")
 
@@ -23,6 +24,11 @@ class OptimizerConfig:
       beta1: decay of the first moment; the release has torch's 0.9.
       beta2: decay of the second moment; the release has torch's 0.999.
       epsilon: added to the root of the second moment; the release has torch's 1e-8.
+      decay: "decoupled" shrinks a parameter by the rate times the weight decay (torch's AdamW;
+        PRIOR); "coupled" adds the weight decay times the parameter to its clipped gradient,
+        before the moments (the L2 penalty of torch's Adam; GLoRIA: betas 0.5 and 0.999, 1e-6 on
+        everything, clip_norm 0.25: release, gloria/builder.py and
+        configs/chexpert_pretrain_config.yaml; quirk 52).
       decay_mask: "all" decays every trained parameter, biases, norms and temperatures included
         (release, configs/experiments/pre_train/train_prior.yaml; quirk 16); "matrices" decays
         those of two or more dimensions that are not called bias or scale.
@@ -33,6 +39,7 @@ class OptimizerConfig:
     beta1: float
     beta2: float
     epsilon: float
+    decay: str
     decay_mask: str
     clip_norm: float | None
     past_end: str
@@ -46,19 +53,17 @@ class OptimizerConfig:
                 )
         if not self.epsilon > 0:
             raise ConfigError("config.optimizer.epsilon", received=self.epsilon, accepted="> 0")
-        if self.decay_mask not in DECAY_MASKS:
-            raise ConfigError(
-                "config.optimizer.decay_mask",
-                received=self.decay_mask,
-                accepted=f"one of {DECAY_MASKS}",
-            )
+        choices = {"decay": DECAYS, "decay_mask": DECAY_MASKS, "past_end": PAST_END}
+        for name, accepted in choices.items():
+            if getattr(self, name) not in accepted:
+                raise ConfigError(
+                    f"config.optimizer.{name}",
+                    received=getattr(self, name),
+                    accepted=f"one of {accepted}",
+                )
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigError(
                 "config.optimizer.clip_norm", received=self.clip_norm, accepted="> 0, or None"
-            )
-        if self.past_end not in PAST_END:
-            raise ConfigError(
-                "config.optimizer.past_end", received=self.past_end, accepted=f"one of {PAST_END}"
             )
 
 
@@ -79,10 +84,11 @@ def decays(path: str, *, ndim: int, decay_mask: str) -> bool:
 
 
 def make_optimizer(config: OptimizerConfig, stage: Stage) -> optax.GradientTransformation:
-    """The stage's AdamW, without the learning rate: see `apply_updates`.
+    """The stage's Adam or AdamW, without the learning rate: see `apply_updates`.
 
-    Its updates are Adam's direction plus weight decay times the parameter, so that
-    p - lr * update equals torch's p (1 - lr wd) - lr m / (sqrt(v) + eps).
+    Its updates are Adam's direction, so that p - lr * update equals torch's
+    p - lr m / (sqrt(v) + eps), where m and v are the moments of the clipped gradient. Decoupled
+    decay adds weight decay times the parameter to the direction, coupled decay to the gradient.
 
     Args:
       config: moments, decay and clipping.
@@ -99,8 +105,9 @@ def make_optimizer(config: OptimizerConfig, stage: Stage) -> optax.GradientTrans
         }
 
     parts = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
-    parts.append(optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.epsilon))
-    parts.append(optax.add_decayed_weights(stage.weight_decay, mask=mask))
+    moments = optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.epsilon)
+    decay = optax.add_decayed_weights(stage.weight_decay, mask=mask)
+    parts += [decay, moments] if config.decay == "coupled" else [moments, decay]
     return optax.chain(*parts)
 
 

@@ -98,7 +98,7 @@ class Program:
         return self.abstract(self.schedule.at(max(done - 1, 0)))
 
     def _step(self, stage: Stage) -> Any:
-        """The jitted step of the stage: (state, batch) -> (state, StepMetrics)."""
+        """The jitted step of the stage: (state, batch, factor) -> (state, StepMetrics)."""
         return make_train_step(
             objective=self.objective,
             model=self.model,
@@ -135,5 +135,14 @@ class Program:
         )
 
     def begin(self, state: TrainState, stage: Stage) -> TrainState:
-        """The state with the fresh optimizer that every stage starts with (quirk 14)."""
-        return dataclasses.replace(state, optimizer=self._fresh(stage)(state.params))
+        """The state before the stage's first step, with a fresh optimizer (quirk 14)."""
+        return dataclasses.replace(
+            state,
+            # Differs from the state's own where the stage before was ended early.
+            step=self.scalar(np.int32(self.schedule.start(stage))),
+            optimizer=self._fresh(stage)(state.params),
+        )
+
+    def scalar(self, value: np.int32 | np.float32) -> jax.Array:
+        """A number of the host, the same in every process, on all devices."""
+        return jax.make_array_from_callback((), replicated(self.mesh), lambda _: np.asarray(value))

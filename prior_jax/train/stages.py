@@ -10,6 +10,56 @@ import jax.numpy as jnp
 from prior_jax.errors import ConfigError
 
 PAST_END = ("hold", "rise")
+SCHEDULES = ("cosine", "constant", "plateau")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlateauConfig:
+    """When the learning rate of a stage falls; the section `config.stages.<name>.plateau`.
+
+    torch's ReduceLROnPlateau with mode "min", a relative threshold and no cool-down, stepped
+    after every validation.
+
+    Attributes:
+      metric: name in the evaluation's answer, the lower the better, e.g. "validation_total_loss".
+      factor: what the rate is multiplied by; GLoRIA has 0.5 (release, gloria/builder.py).
+      patience: validations without improvement that are borne: the one after lowers the rate and
+        counts anew; GLoRIA has 5.
+      threshold: a value improves the best b if it is below b (1 - threshold); torch's default
+        is 1e-4.
+      min_learning_rate: the rate's peak never falls below; torch's default is 0.
+    """
+
+    metric: str
+    factor: float
+    patience: int
+    threshold: float
+    min_learning_rate: float
+
+    def check(self, field: str) -> None:
+        """Refuses values by which the rate would rise, or never fall.
+
+        Args:
+          field: dotted name of the section, for the error.
+
+        Raises:
+          ConfigError: naming the value.
+        """
+        bounds = {
+            "factor": (0 < self.factor < 1, "0 < x < 1"),
+            "patience": (self.patience >= 0, ">= 0"),
+            "threshold": (0 <= self.threshold < 1, "0 <= x < 1"),
+            "min_learning_rate": (self.min_learning_rate >= 0, ">= 0"),
+        }
+        for name, (holds, accepted) in bounds.items():
+            if not holds:
+                raise ConfigError(
+                    f"{field}.{name}", received=getattr(self, name), accepted=accepted
+                )
+
+    def improves(self, value: float, best: float) -> bool:
+        """Whether `value` is lower than `best` by enough."""
+        return value < best * (1.0 - self.threshold)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,18 +72,26 @@ class Stage:
     Attributes:
       name: as the objective knows it, e.g. "stage1".
       steps: optimizer steps of this stage.
+      schedule: what follows the warm-up: "cosine" falls to the end value; "constant" stays at
+        the peak; "plateau" does so until validations stop improving, and is then lowered.
+        GLoRIA's release asks for a plateau, but its trainer never steps it, so that its rate is
+        constant (quirk 53); its "warmup" scheduler is a constant rate of a hundredth of the
+        nominal one, reached in four epochs from a thousandth (quirk 54).
+      plateau: when "plateau" lowers the rate; the other schedules do not read it.
       learning_rate: the peak.
       learning_rate_start: that of the very first step.
-      learning_rate_end: that at the end of the cosine.
+      learning_rate_end: that at the end of the cosine; the other schedules do not read it.
       warmup_steps: steps of the linear rise; the peak is reached at step warmup_steps - 1 and
         held at step warmup_steps. 0 starts at the peak.
       schedule_steps: the length that the schedule is laid out for; None means `steps`. The
         release plans floor(N / batch) steps an epoch and may take one more (quirk 15).
-      weight_decay: decoupled, scaled by the learning rate.
+      weight_decay: see `OptimizerConfig.decay`.
     """
 
     name: str
     steps: int
+    schedule: str
+    plateau: PlateauConfig | None
     learning_rate: float
     learning_rate_start: float
     learning_rate_end: float
@@ -47,6 +105,7 @@ class Stage:
             value = getattr(self, field)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(self._field(field), received=value, accepted="a number >= 0")
+        self._check_schedule()
         if self.steps < 1:
             raise ConfigError(self._field("steps"), received=self.steps, accepted="at least 1")
         if not 0 <= self.warmup_steps < self.planned_steps:
@@ -56,8 +115,30 @@ class Stage:
                 accepted=f"0 up to one less than the {self.planned_steps} steps of the schedule",
             )
 
+    def _check_schedule(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(
+                self._field("schedule"), received=self.schedule, accepted=f"one of {SCHEDULES}"
+            )
+        if self.schedule != "plateau":
+            return
+        if self.plateau is None:
+            raise ConfigError(
+                self._field("plateau"), received=None, accepted="a section, with this schedule"
+            )
+        self.plateau.check(self._field("plateau"))
+        if self.learning_rate == 0:
+            raise ConfigError(
+                self._field("learning_rate"), received=0.0, accepted="> 0, with this schedule"
+            )
+
     def _field(self, name: str) -> str:
         return f"config.stages.{self.name}.{name}"
+
+    @property
+    def watched(self) -> PlateauConfig | None:
+        """What lowers the rate, or None where nothing does."""
+        return self.plateau if self.schedule == "plateau" else None
 
     @property
     def planned_steps(self) -> int:
@@ -98,18 +179,22 @@ class Schedule:
         before = self.stages[: self.stages.index(stage)]
         return sum(earlier.steps for earlier in before)
 
+    def end(self, stage: Stage) -> int:
+        """One past the index of the stage's last step."""
+        return self.start(stage) + stage.steps
+
     def ends_after(self, step: int) -> bool:
         """True if the step with this index is its stage's last."""
-        stage = self.at(step)
-        return step + 1 == self.start(stage) + stage.steps
+        return step + 1 == self.end(self.at(step))
 
 
 def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.Array:
-    """Linear warm-up, then half a cosine down to the end value.
+    """Linear warm-up, then half a cosine down to the end value, or the peak.
 
     With W warm-up steps, T planned steps, rates s (start), b (peak), e (end) and step t:
       t < W:  s + (b - s) t / (W - 1)          (t = 0 gives s, also where W = 1)
-      else:   e + (b - e) sin^2(pi/2 (T - t) / (T - W)).
+      else:   e + (b - e) sin^2(pi/2 (T - t) / (T - W)) with the schedule "cosine",
+              b with "constant" and "plateau" (whose lowering is `patience.Patience.factor`).
 
     Source: lightning-bolts 0.4.0, LinearWarmupCosineAnnealingLR, stepped once an optimizer step
     (release, codes/prior/models/prior.py:580-593). Its (1 + cos) / 2 is written as a squared
@@ -141,6 +226,8 @@ def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.
         for rate in (stage.learning_rate_start, stage.learning_rate, stage.learning_rate_end)
     )
     rising = start + (peak - start) * (t.astype(jnp.float32) / jnp.float32(max(warmup - 1, 1)))
+    if stage.schedule != "cosine":
+        return jnp.where(t < warmup, rising, peak)
     angle = jnp.float32(math.pi / 2) * remaining / jnp.float32(planned - warmup)
     falling = end + (peak - end) * jnp.square(jnp.sin(angle))
     return jnp.where(t < warmup, rising, falling)

@@ -70,13 +70,14 @@ def make_train_step(
       metrics_sharding: how the metrics lie (replicated).
 
     Returns:
-      A jitted function (state, batch) -> (state, StepMetrics).
+      A jitted function (state, batch, factor) -> (state, StepMetrics); factor is float32[], what
+      the schedule's learning rate is multiplied by, lying as the metrics do.
     """
     transformation = make_optimizer(optimizer, stage)
     trained = tuple(names)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        rate = learning_rate(stage, state.step - stage_start, past_end=optimizer.past_end)
+    def step(state: TrainState, batch: Batch, factor: jax.Array) -> tuple[TrainState, StepMetrics]:
+        rate = learning_rate(stage, state.step - stage_start, past_end=optimizer.past_end) * factor
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         active = {name: state.params[name] for name in trained}
         frozen = {name: v for name, v in state.params.items() if name not in active}
@@ -120,6 +121,6 @@ def make_train_step(
     return jax.jit(
         step,
         donate_argnums=0,
-        in_shardings=(places, batch_sharding),
+        in_shardings=(places, batch_sharding, metrics_sharding),
         out_shardings=(places, metrics_sharding),
     )

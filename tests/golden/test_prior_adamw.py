@@ -11,7 +11,13 @@ from prior_jax.train.state import fresh_optimizer
 pytestmark = pytest.mark.golden
 
 CONFIG = OptimizerConfig(
-    beta1=0.9, beta2=0.999, epsilon=1e-8, decay_mask="all", clip_norm=None, past_end="rise"
+    beta1=0.9,
+    beta2=0.999,
+    epsilon=1e-8,
+    decay="decoupled",
+    decay_mask="all",
+    clip_norm=None,
+    past_end="rise",
 )
 
 
@@ -23,6 +29,8 @@ def test_three_updates_and_an_untrained_parameter(golden_dir, case):
     stage = Stage(
         name="stage1",
         steps=3,
+        schedule="cosine",
+        plateau=None,
         learning_rate=float(rate),
         learning_rate_start=float(rate),
         learning_rate_end=float(rate),

@@ -14,7 +14,13 @@ from prior_jax.train.stages import Schedule, Stage, learning_rate
 pytestmark = pytest.mark.golden
 
 CONFIG = OptimizerConfig(
-    beta1=0.9, beta2=0.999, epsilon=1e-8, decay_mask="all", clip_norm=None, past_end="rise"
+    beta1=0.9,
+    beta2=0.999,
+    epsilon=1e-8,
+    decay="decoupled",
+    decay_mask="all",
+    clip_norm=None,
+    past_end="rise",
 )
 
 
@@ -36,6 +42,8 @@ def stages_of(golden, case):
         Stage(
             name=f"stage{i + 1}",
             steps=int(epochs) * actual,
+            schedule="cosine",
+            plateau=None,
             learning_rate=float(field["lr"][i]),
             learning_rate_start=float(field["lr_start"][i]),
             learning_rate_end=float(field["lr_end"][i]),

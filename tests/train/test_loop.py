@@ -15,7 +15,7 @@ from prior_jax.errors import (
     WeightsError,
 )
 from prior_jax.train import metrics
-from prior_jax.train.loop import Hooks
+from prior_jax.train.options import Hooks
 from prior_jax.train.preemption import EXIT_CODE, Preempted
 from tests.train import toy
 
@@ -25,19 +25,6 @@ def whole(tmp_path_factory):
     """An uninterrupted run."""
     workdir = tmp_path_factory.mktemp("whole")
     return workdir, toy.run(workdir)
-
-
-class StopAt(toy.ToyData):
-    """Raises in place of the batch of one step, as if the machine had died there."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def batch(self, step):
-        if step == self.step:
-            raise KeyboardInterrupt
-        return super().batch(step)
 
 
 def test_every_step_is_logged_once_with_every_term(whole):
@@ -92,7 +79,7 @@ def test_frozen_parameters_are_neither_moved_nor_decayed(tmp_path):
 @pytest.mark.parametrize("step", [1, 5, 6, 7, 11])
 def test_a_run_stopped_anywhere_ends_as_if_never_stopped(whole, tmp_path, step):
     with pytest.raises(KeyboardInterrupt):
-        toy.run(tmp_path, data=StopAt(step))
+        toy.run(tmp_path, data=toy.StopAt(step))
     data = toy.ToyData()
     final = toy.run(tmp_path, data=data)
     saved = [0, 4, 6, 8]  # every four steps, and the end of the stage
@@ -157,7 +144,7 @@ def test_a_non_finite_loss_stops_with_a_report_and_saves_nothing(tmp_path, poiso
 
 def test_lines_after_the_checkpoint_and_a_cut_line_are_written_again(whole, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        toy.run(tmp_path, data=StopAt(10))
+        toy.run(tmp_path, data=toy.StopAt(10))
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + b'{"step": 11, "stage": "sec')
     toy.run(tmp_path)
@@ -171,7 +158,7 @@ def test_evaluation_joins_the_line_and_the_best_is_kept(tmp_path):
         toy.CHECKPOINT, keep_last=1, keep_best=1, best_metric="validation_loss"
     )
     log = toy.replace(toy.LOG, every_steps=100)
-    settings = toy.options(evaluate_every=3, checkpoint=checkpoint, log=log)
+    settings = toy.options(validate_every=3, checkpoint=checkpoint, log=log)
     toy.run(tmp_path, options=settings, hooks=hooks)
     found = {line["step"]: line["validation_loss"] for line in toy.lines(tmp_path)}
     assert found == scores
@@ -182,7 +169,7 @@ def test_a_missing_best_metric_is_named(tmp_path):
     checkpoint = toy.replace(toy.CHECKPOINT, best_metric="auroc")
     hooks = Hooks(evaluate=lambda snapshot: {"validation_loss": 1.0})
     with pytest.raises(ConfigError, match="best_metric"):
-        toy.run(tmp_path, options=toy.options(evaluate_every=2, checkpoint=checkpoint), hooks=hooks)
+        toy.run(tmp_path, options=toy.options(validate_every=2, checkpoint=checkpoint), hooks=hooks)
 
 
 def test_data_that_ends_early_is_refused(tmp_path):
@@ -199,7 +186,7 @@ def test_data_that_ends_early_is_refused(tmp_path):
 
 def test_another_seed_identity_or_past_stage_is_refused_by_name(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        toy.run(tmp_path, data=StopAt(9), options=toy.options(identity={"batch_size": 16}))
+        toy.run(tmp_path, data=toy.StopAt(9), options=toy.options(identity={"batch_size": 16}))
     same = dict(identity={"batch_size": 16})
     with pytest.raises(CheckpointError, match=r"config\.seed: received 4"):
         toy.run(tmp_path, options=toy.options(seed=4, **same))
@@ -262,7 +249,7 @@ def test_eight_devices_train_as_one_does(whole, tmp_path):
 def test_a_run_moves_from_eight_devices_to_one_and_back(whole, tmp_path):
     for devices, stop in ((8, 5), (1, 9)):
         with pytest.raises(KeyboardInterrupt):
-            toy.run(tmp_path, devices=devices, data=StopAt(stop))
+            toy.run(tmp_path, devices=devices, data=toy.StopAt(stop))
     final = toy.run(tmp_path, devices=8)
     assert len(final.params["bank"].sharding.device_set) == 8
     assert final.params["bank"].addressable_shards[0].data.shape == (2, 8)

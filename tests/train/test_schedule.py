@@ -8,8 +8,12 @@ import pytest
 
 from prior_jax.errors import ConfigError
 from prior_jax.train.optimizer import adam_step_count, apply_updates, decays, make_optimizer
-from prior_jax.train.stages import Schedule, learning_rate
+from prior_jax.train.stages import PlateauConfig, Schedule, learning_rate
 from tests.train import toy
+
+PLATEAU = PlateauConfig(
+    metric="loss", factor=0.5, patience=0, threshold=1e-4, min_learning_rate=0.0
+)
 
 
 def rates(stage, steps, past_end="hold"):
@@ -32,6 +36,12 @@ def test_past_the_end_it_holds_or_rises():
     np.testing.assert_allclose(rising[9:12], rising[7:4:-1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_other_schedules_stay_at_the_peak(schedule):
+    stage = toy.stage("first", 8, warmup_steps=3, schedule=schedule, plateau=PLATEAU)
+    np.testing.assert_allclose(rates(stage, 12), [1e-3, 5.5e-3, *[1e-2] * 10], rtol=1e-6)
+
+
 @pytest.mark.parametrize("warmup, first", [(0, 1e-2), (1, 1e-3)])
 def test_short_warm_ups(warmup, first):
     found = rates(toy.stage("first", 5, warmup_steps=warmup), 2)
@@ -47,6 +57,9 @@ def test_short_warm_ups(warmup, first):
         ({"warmup_steps": -1}, "warmup_steps"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"weight_decay": float("nan")}, "weight_decay"),
+        ({"schedule": "linear"}, "schedule"),
+        ({"schedule": "plateau"}, "plateau"),
+        ({"schedule": "plateau", "plateau": PLATEAU, "learning_rate": 0.0}, "learning_rate"),
     ],
 )
 def test_bad_stages_are_refused_by_name(changes, field):
@@ -58,6 +71,7 @@ def test_steps_belong_to_their_stage():
     schedule = Schedule(toy.STAGES)
     assert [schedule.at(step).name for step in (0, 5, 6, 11)] == ["first"] * 2 + ["second"] * 2
     assert schedule.start(toy.STAGES[1]) == 6
+    assert [schedule.end(stage) for stage in schedule.stages] == [6, 12]
     assert [step for step in range(12) if schedule.ends_after(step)] == [5, 11]
     with pytest.raises(ValueError, match="past the end"):
         schedule.at(12)
@@ -71,6 +85,7 @@ def test_steps_belong_to_their_stage():
         {"beta1": 1.0},
         {"beta2": -0.1},
         {"epsilon": 0.0},
+        {"decay": "none"},
         {"decay_mask": "some"},
         {"clip_norm": 0.0},
         {"past_end": "stop"},
@@ -121,3 +136,50 @@ def test_clipping_bounds_the_global_norm():
     moments = [tree_utils.tree_get(state, "mu") for state in (free, clipped, small)]
     norms = [np.sqrt(sum(np.sum(np.square(v)) for v in m.values())) for m in moments]
     np.testing.assert_allclose(norms, [0.1 * 10 * np.sqrt(6), 0.1, norms[0]], rtol=1e-5)
+
+
+def torch_adam(parameter, gradients, *, config, rate, decay):
+    """torch.optim.Adam(weight_decay=decay) behind clip_grad_norm_, in float64."""
+    p, m, v = np.asarray(parameter, np.float64), 0.0, 0.0
+    for t, gradient in enumerate(gradients, start=1):
+        norm = np.linalg.norm(gradient)
+        g = gradient * min(1.0, config.clip_norm / (norm + 1e-6)) + decay * p
+        m = config.beta1 * m + (1 - config.beta1) * g
+        v = config.beta2 * v + (1 - config.beta2) * g * g
+        root = np.sqrt(v) / np.sqrt(1 - config.beta2**t) + config.epsilon
+        p = p - rate / (1 - config.beta1**t) * m / root
+    return p
+
+
+@pytest.mark.parametrize("clip_norm", [0.25, 100.0])
+def test_coupled_decay_is_an_l2_penalty_behind_the_clipping(clip_norm):
+    # GLoRIA's setting, but for a decay large enough to show.
+    config = toy.replace(
+        toy.OPTIMIZER, beta1=0.5, decay="coupled", decay_mask="all", clip_norm=clip_norm
+    )
+    stage = toy.stage("first", 4, weight_decay=0.3)
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(4, 3, 4))
+    transformation = make_optimizer(config, stage)
+    parameters = {"w": jnp.asarray(start, jnp.float32)}
+    state = transformation.init(parameters)
+    for gradient in gradients:
+        parameters, state = apply_updates(
+            transformation,
+            gradients={"w": jnp.asarray(gradient, jnp.float32)},
+            state=state,
+            parameters=parameters,
+            learning_rate=jnp.float32(0.05),
+        )
+    wanted = torch_adam(start, gradients, config=config, rate=0.05, decay=0.3)
+    np.testing.assert_allclose(parameters["w"], wanted, rtol=1e-4, atol=1e-5)
+    free = torch_adam(start, gradients, config=config, rate=0.05, decay=0.0)
+    assert np.abs(wanted - free).max() > 1e-2
+
+
+def test_coupled_decay_goes_through_the_moments_and_obeys_the_mask():
+    config = toy.replace(toy.OPTIMIZER, decay="coupled", decay_mask="matrices")
+    new, _ = step_of(config, 0.0)
+    # Adam's first step has the size of the rate, however small the penalty.
+    np.testing.assert_allclose(new["kernel"], 1 - 0.1, rtol=1e-5)
+    np.testing.assert_allclose(new["bias"], 1.0)

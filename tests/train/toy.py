@@ -12,9 +12,10 @@ from flax import nnx
 from prior_jax.sharding.mesh import MeshConfig, make_mesh
 from prior_jax.sharding.rules import Rule
 from prior_jax.train.checkpoint_table import CheckpointConfig
-from prior_jax.train.loop import Hooks, TrainOptions, train
+from prior_jax.train.loop import train
 from prior_jax.train.metrics import LogConfig
 from prior_jax.train.optimizer import OptimizerConfig
+from prior_jax.train.options import Hooks, TrainOptions
 from prior_jax.train.stages import Stage
 from prior_jax.types import Batch, LossTerms
 
@@ -99,8 +100,27 @@ class ToyData:
         return f"study-{index}"
 
 
+class StopAt(ToyData):
+    """Raises in place of the batch of one step, as if the machine had died there."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def batch(self, step):
+        if step == self.step:
+            raise KeyboardInterrupt
+        return super().batch(step)
+
+
 OPTIMIZER = OptimizerConfig(
-    beta1=0.9, beta2=0.999, epsilon=1e-8, decay_mask="all", clip_norm=None, past_end="hold"
+    beta1=0.9,
+    beta2=0.999,
+    epsilon=1e-8,
+    decay="decoupled",
+    decay_mask="all",
+    clip_norm=None,
+    past_end="hold",
 )
 RULES = (Rule("bank", ("data",)), Rule(".*", ()))
 LOG = LogConfig(every_steps=1, tensorboard=False, wandb_project=None, progress=False)
@@ -113,7 +133,8 @@ def stage(name, steps, **changes):
     fields = dict(
         learning_rate=1e-2, learning_rate_start=1e-3, learning_rate_end=0.0, warmup_steps=2
     )
-    fields |= dict(schedule_steps=None, weight_decay=1e-2) | changes
+    fields |= dict(schedule="cosine", plateau=None, schedule_steps=None, weight_decay=1e-2)
+    fields |= changes
     return Stage(name=name, steps=steps, **fields)
 
 
@@ -121,7 +142,8 @@ STAGES = (stage("first", 6), stage("second", 6))
 
 
 def options(**changes):
-    fields = dict(seed=3, evaluate_every=None, log=LOG, checkpoint=CHECKPOINT, identity={})
+    fields = dict(seed=3, validate_every=0, early_stopping=None, identity={})
+    fields |= dict(log=LOG, checkpoint=CHECKPOINT)
     return TrainOptions(**(fields | changes))
 
 

@@ -1,0 +1,63 @@
+"""What a checkpoint keeps on the host, and whether a run may go on from it."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.errors import CheckpointError
+from prior_jax.train.options import TrainOptions
+from prior_jax.train.stages import Schedule
+
+
+def settings_of(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
+    """The settings that decide a run's numbers, as JSON values for its checkpoints."""
+    stopping = options.early_stopping
+    return {
+        "seed": options.seed,
+        "identity": json.loads(json.dumps(dict(options.identity))),
+        "early_stopping": None if stopping is None else dataclasses.asdict(stopping),
+        "validate_every": options.validate_every,
+        "stages": [dataclasses.asdict(stage) for stage in schedule.stages],
+    }
+
+
+def check_same(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], *, schedule: Schedule, workdir: Any
+) -> None:
+    """Refuses a checkpoint that this run could not have written.
+
+    Args:
+      ours: from `settings_of`.
+      theirs: what the checkpoint keeps: the same, and "step".
+      schedule: of this run.
+      workdir: for the message.
+
+    Raises:
+      CheckpointError: naming the setting that differs, with both values.
+    """
+    step = theirs["step"]
+    if step > schedule.total_steps:
+        raise CheckpointError(
+            "config.stages",
+            received=f"{schedule.total_steps} steps in all",
+            accepted=f"at least the {step} steps of the checkpoint in {workdir}",
+        )
+    # Stages that are still to come may change; what has been run may not.
+    begun = schedule.stages.index(schedule.at(max(step - 1, 0))) + 1
+    names = ["seed", "early_stopping"]
+    # Validations change the numbers only where something waits for them.
+    if ours["early_stopping"] or any(stage.watched for stage in schedule.stages[:begun]):
+        names.append("validate_every")
+    pairs = {f"config.{name}": (ours[name], theirs.get(name)) for name in names}
+    for name in sorted(ours["identity"].keys() | theirs["identity"].keys()):
+        pairs[name] = ours["identity"].get(name), theirs["identity"].get(name)
+    for i in range(begun):
+        pairs[f"config.stages[{i}]"] = ours["stages"][i], theirs["stages"][i]
+    for name, (now, then) in pairs.items():
+        if now != then:
+            raise CheckpointError(
+                name,
+                received=now,
+                accepted=f"{then}, as in the checkpoint in {workdir}, or a new workdir",
+            )

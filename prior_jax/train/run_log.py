@@ -1,0 +1,134 @@
+"""From a step's metrics to its line in the log: reading, rates, and the report of a NaN."""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from prior_jax.errors import NonFiniteLossError
+from prior_jax.sharding.distributed import is_primary
+from prior_jax.train.feed import Feed, TrainingData
+from prior_jax.train.metrics import Writers
+from prior_jax.train.stages import Stage
+from prior_jax.train.step import StepMetrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """A step that was started and whose metrics are still to be read.
+
+    Attributes:
+      done: steps done with it.
+      stage: that it belongs to.
+      metrics: on the devices, perhaps still being computed.
+      records: int32[b], indices of this process's records, -1 for filling rows.
+    """
+
+    done: int
+    stage: Stage
+    metrics: StepMetrics
+    records: np.ndarray
+
+
+class RunLog:
+    """Pairs, time and input wait since the last logged step, and the lines themselves."""
+
+    def __init__(self, writers: Writers, *, feed: Feed, data: TrainingData, workdir: pathlib.Path):
+        """Starts the clock.
+
+        Args:
+          writers: take the lines; the caller closes them.
+          feed: knows how long the loop has waited for its data.
+          data: knows the records' ids.
+          workdir: where nonfinite.json is written.
+        """
+        self._writers, self._feed, self._data, self._workdir = writers, feed, data, workdir
+        self.restart()
+
+    def restart(self) -> None:
+        """Counts pairs and time anew."""
+        self._pairs, self._began = 0.0, time.monotonic()
+        self._waited = self._feed.waited_seconds
+
+    def read(self, pending: Pending) -> StepMetrics:
+        """The step's metrics on the host.
+
+        Raises:
+          NonFiniteLossError: if its loss or gradient is not finite, once nonfinite.json says so.
+        """
+        metrics: StepMetrics = jax.device_get(pending.metrics)
+        if not metrics.finite:
+            self._stop_nonfinite(pending, metrics)
+        self._pairs += float(metrics.pairs)
+        return metrics
+
+    def rates(self) -> dict[str, float]:
+        """Speed and input wait since the last restart."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        waited = self._feed.waited_seconds - self._waited
+        return {
+            "pairs_per_second": self._pairs / seconds,
+            "input_wait": min(waited / seconds, 1.0),
+        }
+
+    def write(
+        self,
+        pending: Pending,
+        metrics: StepMetrics,
+        *,
+        rates: Mapping[str, float],
+        evaluation: Mapping[str, float],
+    ) -> None:
+        """Writes the step's line."""
+        self._writers.write(_record(pending, metrics, rates=rates, evaluation=evaluation))
+
+    def _stop_nonfinite(self, pending: Pending, metrics: StepMetrics) -> None:
+        """Writes nonfinite.json and stops; the step's state has not been saved."""
+        records = pending.records
+        if jax.process_count() > 1:
+            records = multihost_utils.process_allgather(records)
+        indices = sorted({int(index) for index in np.ravel(records) if index >= 0})
+        ids = [self._data.record_id(index) for index in indices]
+        values = {f"{name}_loss": float(value) for name, value in metrics.terms.items()}
+        values["total_loss"] = float(metrics.total)
+        values["grad_norm"] = float(metrics.gradient_norm)
+        report = {"step": pending.done, "stage": pending.stage.name}
+        report["values"] = {n: v if np.isfinite(v) else str(v) for n, v in values.items()}
+        report["records"] = ids
+        path = self._workdir / "nonfinite.json"
+        if is_primary():
+            path.write_text(json.dumps(report, indent=2) + "\n")
+        bad = {name: value for name, value in values.items() if not np.isfinite(value)}
+        raise NonFiniteLossError(
+            f"step {pending.done} ({pending.stage.name})",
+            received=bad,
+            accepted=f"finite losses and gradients; records {', '.join(ids[:4])}"
+            f"{', ...' if len(ids) > 4 else ''} (all in {path})",
+        )
+
+
+def _record(
+    pending: Pending,
+    metrics: StepMetrics,
+    *,
+    rates: Mapping[str, float],
+    evaluation: Mapping[str, float],
+) -> dict[str, Any]:
+    """The step's line in metrics.jsonl."""
+    record: dict[str, Any] = {"step": pending.done, "stage": pending.stage.name}
+    record["lr"] = float(metrics.learning_rate)
+    record["total_loss"] = float(metrics.total)
+    record["grad_norm"] = float(metrics.gradient_norm)
+    record |= rates
+    extra = {f"{name}_loss": float(value) for name, value in sorted(metrics.terms.items())}
+    extra |= {name: float(value) for name, value in sorted(metrics.metrics.items())}
+    taken = (record.keys() & (extra.keys() | evaluation.keys())) | (extra.keys() & evaluation)
+    if taken:
+        raise ValueError(f"two numbers of step {pending.done} are called {sorted(taken)}")
+    return record | extra | dict(evaluation)

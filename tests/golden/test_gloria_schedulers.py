@@ -1,0 +1,63 @@
+"""Learning rates of GLoRIA's schedulers, against torch's own.
+
+The release's trainer never steps the scheduler that it is given (quirk 53), and all of its configs
+ask for the plateau: of its "warmup" scheduler the rise and the constant part are built
+(quirk 54), its fall from epoch 22 on and its "step" scheduler are not.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prior_jax.train.patience import Patience
+from prior_jax.train.stages import PlateauConfig, Stage, learning_rate
+from tests.golden.reader import load
+
+pytestmark = pytest.mark.golden
+
+
+@pytest.fixture(scope="module")
+def golden(golden_dir):
+    return load(golden_dir, "gloria", "metrics_schedulers").prefix("out/scheduler/")
+
+
+def stage_of(**changes):
+    fields = dict(name="train", steps=1, schedule="constant", plateau=None, learning_rate=1.0)
+    fields |= dict(learning_rate_start=1.0, learning_rate_end=0.0, warmup_steps=0)
+    return Stage(**(fields | dict(schedule_steps=None, weight_decay=1e-6) | changes))
+
+
+def rates(stage, count):
+    rate = functools.partial(learning_rate, stage, past_end="rise")
+    return np.asarray(jax.vmap(rate)(jnp.arange(count, dtype=jnp.int32)))
+
+
+def test_the_cosine_falls_and_climbs_again(golden):
+    wanted = golden["cos_lr_base1"]
+    # CosineAnnealingLR(T_max=10): release, gloria/builder.py.
+    found = rates(stage_of(schedule="cosine", steps=len(wanted), schedule_steps=10), len(wanted))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_the_warm_up_is_a_rise_to_a_constant_hundredth(golden):
+    wanted = golden["warmup_multiplier_epoch0_59"][:22]
+    stage = stage_of(
+        steps=len(wanted), learning_rate=0.01, learning_rate_start=0.001, warmup_steps=4
+    )
+    np.testing.assert_allclose(rates(stage, len(wanted)), wanted, rtol=1e-5)
+
+
+def test_the_plateau_lowers_the_rate_where_torch_does(golden_dir, golden):
+    metric = load(golden_dir, "gloria", "metrics_schedulers")["in/scheduler/plateau_metric"]
+    # ReduceLROnPlateau(factor=0.5, patience=5): release, gloria/builder.py.
+    plateau = PlateauConfig(
+        metric="loss", factor=0.5, patience=5, threshold=1e-4, min_learning_rate=0.0
+    )
+    stage, patience, found = stage_of(schedule="plateau", plateau=plateau), Patience(), []
+    for value in metric:
+        patience = patience.after({"loss": float(value)}, stage=stage, stopping=None)
+        found.append(patience.factor)
+    np.testing.assert_allclose(found, golden["plateau_lr_base1_if_it_were_stepped"], rtol=1e-6)
