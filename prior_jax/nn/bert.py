@@ -12,6 +12,7 @@ from prior_jax.nn.layers import LayerNorm, bert_linear, bert_normal
 from prior_jax.nn.transformer import (
     LAYER_NORM_EPSILON,
     StackConfig,
+    attention_weights,
     check_length,
     create_layers,
     mask_bias,
@@ -131,6 +132,30 @@ class Bert(nnx.Module):
             hidden = jnp.concatenate([x[None], hidden])
         pooled = jnp.tanh(self.pooler(last[:, 0]))
         return BertOutput(last_hidden_state=last, pooled=pooled, hidden_states=hidden)
+
+    def first_token_attention(self, output: BertOutput, token_mask: jax.Array) -> jax.Array:
+        """How much the last layer takes of each token for the first one, without dropout.
+
+        Args:
+          output: of the same tokens, with hidden states.
+          token_mask: bool[B, L], True on real tokens.
+
+        Returns:
+          float32[B, L], the mean over heads; sums to 1, 0 on padding.
+
+        Raises:
+          ValueError: if the hidden states were not kept.
+        """
+        if output.hidden_states is None:
+            raise ValueError("first_token_attention needs hidden_states, got None")
+        graph, state = nnx.split(self.layers.self_attention)
+        last = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[-1], nnx.as_pure(state)))
+        hidden = output.hidden_states[-2]
+        weights = attention_weights(
+            last.query(hidden[:, :1]), last.key(hidden), heads=last.heads,
+            bias=mask_bias(token_mask),
+        )  # fmt: skip
+        return jnp.mean(weights, axis=1)[:, 0]
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         length = check_length(tokens.shape[1], self.config.max_positions, module="Bert")

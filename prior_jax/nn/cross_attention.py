@@ -1,4 +1,4 @@
-"""Sigmoid attention between an image's patches and a report's sentences, both ways at once."""
+"""Attention between an image's patches and a report's sentences, both ways at once."""
 
 import flax.struct
 import jax
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.nn.layers import torch_linear
+from prior_jax.nn.transformer import MASKED
 
 
 @flax.struct.dataclass
@@ -14,9 +15,9 @@ class LocalContext:
 
     Attributes:
       image: [B, P, D], for each patch the sum of sentence values it attends to.
-      image_attention: float32[B, P, S], in [0, 1], not normalised over S.
+      image_attention: float32[B, P, S], in [0, 1]; sigmoids do not sum to 1 over S.
       text: [B, S, D], for each sentence the sum of patch values it attends to.
-      text_attention: float32[B, S, P], in [0, 1], not normalised over P.
+      text_attention: float32[B, S, P], in [0, 1]; sigmoids do not sum to 1 over P.
     """
 
     image: jax.Array
@@ -94,6 +95,60 @@ class LocalCrossAttention(nnx.Module):
         return (
             _attention(self.query1(patches), self.key2(sentences), None),
             _attention(self.query2(sentences), self.key1(patches), None),
+        )
+
+
+class SharedCrossAttention(nnx.Module):
+    """Softmax attention whose three maps patches and sentences share.
+
+    Source: LoVT, arXiv:2112.02889, section 3.3; its release, src/models/components/attention.py,
+    symmetric. Differs: the output is not batch-normalised, as padded sentences would count in its
+    statistics.
+    """
+
+    def __init__(self, embed_dim: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
+        """Builds three D x D maps.
+
+        Args:
+          embed_dim: D.
+          dtype: compute dtype; parameters and the softmax are float32.
+          rngs: source of the initial parameters.
+        """
+        self.key = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+        self.value = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+        self.output = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, patches: jax.Array, sentences: jax.Array, sentence_mask: jax.Array
+    ) -> LocalContext:
+        """Attends both ways.
+
+        Args:
+          patches: [B, P, D].
+          sentences: [B, S, D].
+          sentence_mask: bool[B, S], True on real sentences. The others are attended by none, and
+            attend to none.
+
+        Returns:
+          The contexts, whose attention sums to 1 (0 if there is no sentence).
+
+        Raises:
+          ValueError: while tracing, if the shapes do not fit together.
+        """
+        _check(patches, sentences)
+        keys = self.key(patches), self.key(sentences)
+        score = jnp.einsum("bpd,bsd->bps", *keys, preferred_element_type=jnp.float32)
+        score = score * keys[0].shape[-1] ** -0.5
+        seen = sentence_mask[:, None, :]
+        image_attention = jax.nn.softmax(jnp.where(seen, score, jnp.float32(MASKED)), axis=2)
+        image_attention = jnp.where(seen, image_attention, jnp.float32(0))
+        text_attention = jax.nn.softmax(jnp.swapaxes(score, 1, 2), axis=2)
+        text_attention = jnp.where(sentence_mask[:, :, None], text_attention, jnp.float32(0))
+        return LocalContext(
+            image=self.output(_context(image_attention, self.value(sentences))),
+            image_attention=image_attention,
+            text=self.output(_context(text_attention, self.value(patches))),
+            text_attention=text_attention,
         )
 
 

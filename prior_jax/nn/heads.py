@@ -55,3 +55,43 @@ class Predictor(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [..., D] to dtype[..., D]."""
         return self.output(jax.nn.relu(self.hidden(x)))
+
+
+class ProjectionHead(nnx.Module):
+    """From an encoder's vector to the space that images and reports share.
+
+    Source: linear in CLIP, arXiv:2103.00020, section 2.3; linear, ReLU, linear in ConVIRT,
+    arXiv:2010.00747, section 2.3. Differs from LoVT's and MGCA's: no batch normalisation, whose
+    statistics would see padded words and sentences.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        hidden_features: int | None,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates one linear map or two.
+
+        Args:
+          in_features: size of the last axis of the input.
+          out_features: size of the last axis of the output.
+          hidden_features: inner size; None for a linear head.
+          dtype: compute dtype; parameters are float32.
+          rngs: source of the initial parameters.
+        """
+        if hidden_features is None:
+            self.hidden = None
+        else:
+            self.hidden = torch_linear(in_features, hidden_features, dtype=dtype, rngs=rngs)
+            in_features = hidden_features
+        self.output = projection(in_features, out_features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., in] to dtype[..., out]."""
+        if self.hidden is not None:
+            x = jax.nn.relu(self.hidden(x))
+        return self.output(x)

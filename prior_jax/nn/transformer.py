@@ -114,17 +114,38 @@ def attend(
 
     Source: arXiv:1706.03762, sec. 3.2.
     """
-    query, key, value = (
-        x.reshape(*x.shape[:2], heads, x.shape[2] // heads) for x in (query, key, value)
-    )
+    weights = attention_weights(query, key, heads=heads, bias=bias)
+    value = _split_heads(value, heads)
+    weights = dropout(weights, rate=dropout_rate, key=dropout_key).astype(value.dtype)
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    return mixed.reshape(*mixed.shape[:2], -1)
+
+
+def attention_weights(
+    query: jax.Array, key: jax.Array, *, heads: int, bias: jax.Array | None
+) -> jax.Array:
+    """The weights of `attend`, before dropout.
+
+    Args:
+      query: [B, Q, D].
+      key: [B, K, D].
+      heads: divisor of D.
+      bias: float32, broadcastable to [B, heads, Q, K], added to the logits.
+
+    Returns:
+      float32[B, heads, Q, K]; rows sum to 1.
+    """
+    query, key = _split_heads(query, heads), _split_heads(key, heads)
     scale = query.shape[-1] ** -0.5
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32) * scale
     if bias is not None:
         logits = logits + bias
-    weights = jax.nn.softmax(logits, axis=-1)
-    weights = dropout(weights, rate=dropout_rate, key=dropout_key).astype(value.dtype)
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-    return mixed.reshape(*mixed.shape[:2], -1)
+    return jax.nn.softmax(logits, axis=-1)
+
+
+def _split_heads(x: jax.Array, heads: int) -> jax.Array:
+    """[B, N, D] to [B, N, heads, D / heads]."""
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads)
 
 
 def check_length(length: int, limit: int, *, module: str) -> int:

@@ -195,3 +195,23 @@ def test_sizes_that_do_not_fit_are_refused_by_name(field, value):
 def test_a_report_beyond_the_positions_is_refused(reports):
     with pytest.raises(ValueError, match="Bert has 5 positions, the input has 7"):
         small.bert(max_positions=5)(*reports, train=False)
+
+
+def test_what_the_first_token_takes_is_the_last_layers_attention(reports):
+    tokens, mask = reports
+    model = small.bert()
+    found = small.evaluate(model, tokens, mask, train=False, hidden_states=True)
+    taken = np.asarray(model.first_token_attention(found, mask))
+    np.testing.assert_allclose(taken.sum(axis=1), 1, rtol=1e-5)
+    assert not np.any(taken[~np.asarray(mask)])
+    hidden, last = np.asarray(found.hidden_states[-2]), model.layers.self_attention
+    query, key = (
+        (hidden @ np.asarray(part.kernel[-1]) + np.asarray(part.bias[-1])).reshape(3, 7, 4, 4)
+        for part in (last.query, last.key)
+    )
+    score = np.einsum("bhd,bkhd->bhk", query[:, 0], key) / 2
+    weights = np.exp(score) * np.asarray(mask)[:, None, :]
+    weights = (weights / weights.sum(2, keepdims=True)).mean(axis=1)
+    np.testing.assert_allclose(taken, weights, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="hidden_states"):
+        model.first_token_attention(dataclasses.replace(found, hidden_states=None), mask)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.nn.cross_attention import LocalCrossAttention
+from prior_jax.nn.cross_attention import LocalCrossAttention, SharedCrossAttention
 
 
 def attention(dtype=jnp.float32):
@@ -95,3 +95,43 @@ def test_mismatched_shapes_are_refused_by_name():
     patches, sentences, _ = features()
     with pytest.raises(ValueError, match=r"sentences \(1, 4, 8\)"):
         attention()(patches, sentences[:1])
+
+
+def shared():
+    return SharedCrossAttention(8, dtype=jnp.float32, rngs=nnx.Rngs(0))
+
+
+def test_shared_attention_is_a_softmax_of_one_score_both_ways():
+    module = shared()
+    patches, sentences, mask = features()
+    context = module(patches, sentences, mask)
+    score = np.asarray(jnp.einsum("bpd,bsd->bps", module.key(patches), module.key(sentences)))
+    weights = np.exp(score / 8**0.5) * np.asarray(mask)[:, None, :]
+    image = weights / weights.sum(2, keepdims=True)
+    text = np.swapaxes(np.exp(score / 8**0.5), 1, 2)
+    text = text / text.sum(2, keepdims=True) * np.asarray(mask)[:, :, None]
+    np.testing.assert_allclose(context.image_attention, image, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(context.text_attention, text, rtol=1e-4, atol=1e-7)
+    mixed = module.output(jnp.asarray(text) @ module.value(patches))
+    np.testing.assert_allclose(context.text, mixed, rtol=1e-4, atol=1e-5)
+    mixed = module.output(jnp.asarray(image) @ module.value(sentences))
+    np.testing.assert_allclose(context.image, mixed, rtol=1e-4, atol=1e-5)
+
+
+def test_padded_sentences_do_not_touch_shared_attention():
+    module = shared()
+    patches, sentences, mask = features()
+
+    def total(patches, sentences, mask):
+        context = module(patches, sentences, mask)
+        text = jnp.where(mask[..., None], jnp.sin(context.text), jnp.float32(0))
+        return jnp.sum(jnp.sin(context.image)) + jnp.sum(text)
+
+    both = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
+    value, grads = both(patches, sentences, mask)
+    longer = jnp.pad(sentences, ((0, 0), (0, 3), (0, 0)), constant_values=9.0)
+    other, other_grads = both(patches, longer, jnp.pad(mask, ((0, 0), (0, 3))))
+    np.testing.assert_allclose(other, value, rtol=1e-5)
+    np.testing.assert_allclose(other_grads[0], grads[0], atol=1e-5)
+    np.testing.assert_allclose(other_grads[1][:, :4], grads[1], atol=1e-5)
+    assert not np.any(other_grads[1][:, 4:])

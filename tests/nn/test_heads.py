@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from prior_jax.nn.heads import Predictor, projection
+from prior_jax.nn.heads import Predictor, ProjectionHead, projection
 
 
 def test_projection_is_drawn_as_the_release_draws_it():
@@ -27,3 +27,13 @@ def test_compute_dtype_leaves_parameters_alone():
     predictor = Predictor(8, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     assert predictor(jnp.ones((1, 8))).dtype == jnp.bfloat16
     assert predictor.hidden.kernel[...].dtype == jnp.float32
+
+
+def test_a_head_is_linear_or_linear_relu_linear():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 8), jnp.float32)
+    flat = ProjectionHead(8, 5, hidden_features=None, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(flat(x), flat.output(x))
+    deep = ProjectionHead(8, 5, hidden_features=7, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    hidden = np.maximum(np.asarray(deep.hidden(x)), 0)
+    assert hidden.shape == (2, 3, 7)
+    np.testing.assert_allclose(deep(x), deep.output(jnp.asarray(hidden)), rtol=1e-5)

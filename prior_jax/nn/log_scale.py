@@ -1,0 +1,36 @@
+"""Learned inverse temperatures: kept as logarithms, held below a limit."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+# CLIP, arXiv:2103.00020, section 2.5: logits are scaled by at most 100.
+MAX_LOG_SCALE = math.log(100)
+
+
+def log_scale(temperature: float) -> nnx.Param:
+    """The parameter whose exponential is 1 / temperature: float32[]."""
+    return nnx.Param(jnp.full((), -math.log(temperature), jnp.float32))
+
+
+@jax.custom_vjp
+def clamp_from_above(log_scale: jax.Array) -> jax.Array:
+    """min(log_scale, ln 100), whose gradient still pulls down at and above the limit.
+
+    A plain minimum has no gradient there, and a temperature of 0.01 starts exactly there: it
+    could never rise. Source: CLIP, arXiv:2103.00020, section 2.5.
+    """
+    return jnp.minimum(log_scale, jnp.float32(MAX_LOG_SCALE))
+
+
+def _clamp_forward(log_scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return clamp_from_above(log_scale), log_scale >= MAX_LOG_SCALE
+
+
+def _clamp_backward(at_limit: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(at_limit, jnp.maximum(gradient, 0), gradient),)
+
+
+clamp_from_above.defvjp(_clamp_forward, _clamp_backward)
