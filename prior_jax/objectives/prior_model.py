@@ -1,7 +1,5 @@
 """PRIOR's model: every part of it, and what they compute together, without any loss."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,6 +9,7 @@ from prior_jax.nn.bert import Bert
 from prior_jax.nn.cross_attention import LocalContext, LocalCrossAttention
 from prior_jax.nn.heads import Predictor, projection
 from prior_jax.nn.image_decoder import ImageDecoder
+from prior_jax.nn.log_scale import clamp_from_above, log_scale
 from prior_jax.nn.patches import (
     patches_to_map,
     scrambled_map,
@@ -23,9 +22,6 @@ from prior_jax.nn.sentence_decoder import SentenceDecoder
 from prior_jax.nn.sentence_gather import SentenceAttention, mean_sentences
 from prior_jax.objectives.prior_config import PriorConfig
 from prior_jax.types import ImageFeatures
-
-# CLIP, arXiv:2103.00020, section 2.5: logits are scaled by at most 100.
-MAX_LOG_SCALE = math.log(100)
 
 
 class PriorModel(nnx.Module):
@@ -72,8 +68,8 @@ class PriorModel(nnx.Module):
             config.sentence_decoder_config(), dtype=dtype, rngs=rngs
         )
         self.image_decoder = ImageDecoder(config.image_decoder_config(), dtype=dtype, rngs=rngs)
-        self.logit_scale = _log_scale(config.temperature)
-        self.local_logit_scale = _log_scale(config.local_temperature)
+        self.logit_scale = log_scale(config.temperature)
+        self.local_logit_scale = log_scale(config.local_temperature)
         self.choices = config.choices
         self.grid = config.image.grid
 
@@ -174,30 +170,5 @@ class PriorModel(nnx.Module):
         """Inverse temperature of the contrast of sentences, float32[]."""
         return self._exponential(self.local_logit_scale[...])
 
-    def _exponential(self, log_scale: jax.Array) -> jax.Array:
-        return jnp.exp(clamp_from_above(log_scale) if self.choices.clamp_scale else log_scale)
-
-
-def _log_scale(temperature: float) -> nnx.Param:
-    return nnx.Param(jnp.full((), -math.log(temperature), jnp.float32))
-
-
-@jax.custom_vjp
-def clamp_from_above(log_scale: jax.Array) -> jax.Array:
-    """min(log_scale, ln 100), whose gradient still pulls down at and above the limit.
-
-    A plain minimum has no gradient there, and a temperature of 0.01 starts exactly there: it
-    could never rise. Source: CLIP, arXiv:2103.00020, section 2.5.
-    """
-    return jnp.minimum(log_scale, jnp.float32(MAX_LOG_SCALE))
-
-
-def _clamp_forward(log_scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return clamp_from_above(log_scale), log_scale >= MAX_LOG_SCALE
-
-
-def _clamp_backward(at_limit: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    return (jnp.where(at_limit, jnp.maximum(gradient, 0), gradient),)
-
-
-clamp_from_above.defvjp(_clamp_forward, _clamp_backward)
+    def _exponential(self, scale: jax.Array) -> jax.Array:
+        return jnp.exp(clamp_from_above(scale) if self.choices.clamp_scale else scale)

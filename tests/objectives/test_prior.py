@@ -12,7 +12,6 @@ from jax.sharding import PartitionSpec as P
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import weighted_sum
 from prior_jax.objectives.prior_config import FIDELITY, RELEASE_WEIGHTS, STAGES, TERMS
-from prior_jax.objectives.prior_model import MAX_LOG_SCALE, clamp_from_above
 from tests.objectives.tiny import tiny_batch, tiny_config, tiny_model
 
 STEP = jnp.full((), 15, jnp.int32)
@@ -167,14 +166,6 @@ def test_temperature_falls_from_the_first_step_with_the_bank():
     objective, _ = made()
     found = [float(objective.temperature(jnp.int32(step))) for step in (0, 10, 20, 30, 90)]
     np.testing.assert_allclose(found, [0.9, 0.9, 0.495, 0.09, 0.09], rtol=1e-5)
-
-
-def test_clamped_scales_can_only_fall_at_the_limit():
-    limit = jnp.full((), MAX_LOG_SCALE, jnp.float32)
-    np.testing.assert_allclose(jnp.exp(clamp_from_above(limit + 3)), 100, rtol=1e-5)
-    assert float(jax.grad(lambda s: -clamp_from_above(s))(limit + 1)) == 0
-    assert float(jax.grad(clamp_from_above)(limit)) == 1
-    assert float(jax.grad(lambda s: -clamp_from_above(s))(limit - 1)) == -1
 
 
 def test_an_unknown_stage_is_refused_by_name():
