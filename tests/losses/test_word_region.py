@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from launch.bench_word_region import temporary_bytes
 from prior_jax.losses.word_region import (
     word_region_attention,
     word_region_contrast,
@@ -300,3 +301,9 @@ def test_sharding_the_batch_changes_nothing_and_gathers_words_alone(chunk):
     gathered = re.findall(r"f32\[([\d,]+)\]\S* all-gather\(", compiled.as_text())
     assert gathered
     assert not any(str(REGIONS) in shape.split(",")[1:] for shape in gathered)
+
+
+def test_memory_grows_with_the_batch_and_not_with_its_square():
+    sizes = {"words": 16, "regions": 32, "features": 8, "aggregate": "sum"}
+    small, large = (temporary_bytes(batch, chunk=2, **sizes) for batch in (32, 64))
+    assert 1.5 < large / small < 2.5
