@@ -72,6 +72,7 @@ class Settings:
         default=("source", "licence", "license", "citation", "doi"),
     )
     min_sentences: int = common.setting("Least number of sentences of a text.", default=1)
+    splitter: str = common.setting(sentences.SPLITTER_HELP, default="pysbd")
     split_fractions: tuple[str, ...] = common.setting(
         "Shares of train, validate and test, for rows without a split.",
         default=("0.8", "0.1", "0.1"),
@@ -87,6 +88,7 @@ class Settings:
         """Refuses values no set can be made with."""
         checks = {
             "min_sentences": (self.min_sentences >= 0, "0 or more"),
+            "splitter": (self.splitter in sentences.SPLITTERS, " or ".join(sentences.SPLITTERS)),
             "short_side": (self.short_side >= 32, "32 or more"),
             "jpeg_quality": (1 <= self.jpeg_quality <= 100, "1 to 100"),
             "studies_per_shard": (self.studies_per_shard >= 1, "1 or more"),
@@ -223,9 +225,10 @@ class Studies:
         found = sections.split_into_sections(text, "", mode="paper")
         if found is None:
             found = sections.ReportText(impression="", findings=text)
+        splitter = sentences.SPLITTERS[self.settings.splitter]
         split = {
-            schema.SECTION_IMPRESSION: sentences.split_sentences(found.impression),
-            schema.SECTION_FINDINGS: sentences.split_sentences(found.findings),
+            schema.SECTION_IMPRESSION: splitter(found.impression),
+            schema.SECTION_FINDINGS: splitter(found.findings),
         }
         count = sum(len(part) for part in split.values())
         if count < self.settings.min_sentences:

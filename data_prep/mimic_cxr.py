@@ -72,6 +72,7 @@ class Settings:
     parser: str = common.setting(
         "paper, or release for the authors' parser with its faults.", default="paper"
     )
+    splitter: str = common.setting(sentences.SPLITTER_HELP, default="pysbd")
     short_side: int = common.setting(
         "Pixels of the stored images' shorter side. 256 leaves room to crop and turn an image "
         "for 224, in 1/100 of the space of the originals.",
@@ -97,6 +98,7 @@ class Settings:
             ),
             "min_sentences": (self.min_sentences >= 0, "0 or more"),
             "parser": (self.parser in sections.MODES, " or ".join(sections.MODES)),
+            "splitter": (self.splitter in sentences.SPLITTERS, " or ".join(sentences.SPLITTERS)),
             "short_side": (self.short_side >= 32, "32 or more"),
             "jpeg_quality": (1 <= self.jpeg_quality <= 100, "1 to 100"),
             "labels": (
@@ -166,7 +168,8 @@ def read_report(content: bytes, *, study: str, settings: Settings) -> ReportSent
     }
     if not any(text.strip() for text in chosen.values()):
         raise ReportRejected("no_section", f"none of {','.join(settings.sections)}")
-    split = {section: sentences.split_sentences(text) for section, text in chosen.items()}
+    splitter = sentences.SPLITTERS[settings.splitter]
+    split = {section: splitter(text) for section, text in chosen.items()}
     count = sum(len(part) for part in split.values())
     if count < settings.min_sentences:
         raise ReportRejected("too_few_sentences", f"{count}")

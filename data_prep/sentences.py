@@ -15,7 +15,10 @@ import functools
 import itertools
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
+
+from prior_jax.data import gloria_text
 
 _PARAGRAPH = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
 _ENUMERATED_LINE = re.compile(r"\r?\n(?=[ \t]*(?:\d{1,2}[.)]|[-*•])[ \t])")
@@ -44,6 +47,7 @@ _BROKEN_DECIMAL = re.compile(r"\w .*\b\d{1,2}\.$", re.DOTALL), re.compile(r"\d{1
 _DEIDENTIFIED = re.compile(r"_{3,}|X{3,}")
 
 CACHE_SIZE = 65_536
+GLORIA_WORDS = 97  # GLoRIA's release, word_num in its configs: what its text encoder reads
 
 
 def split_sentences(text: str) -> list[str]:
@@ -154,3 +158,18 @@ def _continues(before: str, after: str) -> bool:
         return False
     name = word[1].lower()
     return name in _TITLES or (name in _MEASURES and not start[0].isupper())
+
+
+# How the text of a section becomes sentences, by name; both of GLoRIA's give bare words.
+SPLITTERS: dict[str, Callable[[str], list[str]]] = {
+    "pysbd": split_sentences,
+    "gloria_paper": functools.partial(
+        gloria_text.split_report, mode="paper", max_words=GLORIA_WORDS
+    ),
+    # The release's limit is 5, by mistake, and only ends a report that meets it exactly.
+    "gloria_release": functools.partial(gloria_text.split_report, mode="release", max_words=5),
+}
+SPLITTER_HELP = (
+    "How sections become sentences: pysbd, or gloria_paper or gloria_release for GLoRIA's bare "
+    "lower-case words, put right or as its code makes them."
+)

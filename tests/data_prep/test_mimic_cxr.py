@@ -117,6 +117,19 @@ def test_special_studies_are_read_by_hand_but_not_in_release_mode():
     assert len(release.sentences) == 80
 
 
+def test_sentences_can_be_glorias_words():
+    content = b"FINDINGS:  Normal.\n A 3.5 cm nodule. No change.\n"
+    expected = {
+        "pysbd": ("Normal.", "A 3.5 cm nodule.", "No change."),
+        "gloria_paper": ("normal", "a 3.5 cm nodule", "no change"),
+        "gloria_release": ("5 cm nodule", "no change"),
+    }
+    for splitter, sentences in expected.items():
+        settings = mimic_cxr.Settings(splitter=splitter, min_sentences=1)
+        found = mimic_cxr.read_report(content, study="1", settings=settings)
+        assert found.sentences == sentences
+
+
 def test_bytes_do_not_depend_on_workers(tmp_path):
     hospital.draw(tmp_path / "raw", studies=40)
     prepare(tmp_path / "raw", tmp_path / "one")
@@ -172,6 +185,7 @@ def test_selection_flags(tmp_path, settings, kept):
         ({"min_sentences": -1}, "--min_sentences"),
         ({"sections": ("findigs",)}, "--sections"),
         ({"parser": "other"}, "--parser"),
+        ({"splitter": "other"}, "--splitter"),
         ({"report_encoding": "utf-7777"}, "--report_encoding"),
         ({"jpeg_quality": 0}, "--jpeg_quality"),
     ],
