@@ -13,6 +13,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiling is most of what the tests cost, and none of them looks at speed.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_addoption(parser):

@@ -145,5 +145,5 @@ def test_sentences_can_be_kept_as_stage_1_aligns_them():
     arguments = batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
     kept = objective.encode_report(model, *arguments, prototypes=False)
     sentences, _ = model.encode_sentences(*arguments, train=False)
-    np.testing.assert_allclose(kept.sentences, sentences)
+    np.testing.assert_allclose(kept.local, sentences)
     assert isinstance(objective.encode_image(model, batch.image), ImageFeatures)
