@@ -12,10 +12,11 @@ from absl import flags
 
 from launch import program
 from launch import run as run_lib
-from launch.evaluate import evaluate_run, load_task
+from launch.evaluate import evaluate_run
+from launch.tasks import load_task
 from prior_jax import assemble
 from prior_jax.evaluate.validation import Validation
-from prior_jax.train import loop
+from prior_jax.train import loop, options
 
 FLAGS = flags.FLAGS
 
@@ -45,7 +46,7 @@ def main() -> None:
 
 def train(run: run_lib.Run) -> None:
     """Trains through all stages that are left; the run's mesh must be the context's."""
-    hooks = loop.Hooks(evaluate=_validation(run)) if run.config.validate_every else None
+    hooks = options.Hooks(evaluate=_validation(run)) if run.config.validate_every else None
     loop.train(
         objective=run.objective,
         data=run.data,
@@ -64,7 +65,7 @@ def _validation(run: run_lib.Run):
     split = run.split("validate")
     known = {}
 
-    def evaluate(snapshot: loop.Snapshot):
+    def evaluate(snapshot: options.Snapshot):
         validation = known.setdefault("one", Validation(run.objective, snapshot.model.merge))
         batches = run.eval_batches(split, batch_size=run.data_config.batch_size, require_text=True)
         return validation(

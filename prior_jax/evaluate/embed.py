@@ -163,7 +163,7 @@ class Encoder:
           DataError: as `studies` does.
         """
         kept = [
-            Pooled(features=part.images.pooled, labels=part.labels, record=part.record)
+            Pooled(features=np.asarray(part.images.pooled), labels=part.labels, record=part.record)
             for part in (self._encode(batch, reports=False) for batch in batches)
         ]
         if not any(part.record.size for part in kept):

@@ -127,6 +127,7 @@ FINDINGS = (
         name="Lung Lesion",
         a="a lung lesion",
         bare="lung lesion",
+        words=("nodule", "mass"),
         positive=("There is a pulmonary nodule or mass.", "A nodular opacity in the lung."),
         negative=("No pulmonary nodule or mass.",),
         described=("{size} nodule in the {place}.", "There is a {size} nodule in the {place}."),

@@ -1,0 +1,22 @@
+"""Grounding: does the attention of a finding's word, or sentence, fall on the finding?"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """Returns the task: the pointing game on the masks of a phantom."""
+    return ConfigDict(
+        dict(
+            task="grounding",
+            split="test",
+            batch_size=64,
+            classes=(),  # () takes every label with prompts and enough masks
+            exclude=(),
+            min_positives=3,
+            # The same text for every image: it names no side and no place.
+            prompts=dict(set="ensemble", negatives=False),
+            masks=placeholder(str),  # None: where the launcher drew the phantom, DIR/data/raw
+            bootstrap=dict(resamples=1000, confidence=0.95, seed=0),
+        )
+    )

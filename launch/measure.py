@@ -1,0 +1,255 @@
+"""Runs a task on one model: opens what it needs, and hands it to `prior_jax.evaluate`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from launch import run as run_lib
+from launch.phantom_masks import PhantomMasks
+from launch.tasks import GroundingTask, ProbeTask, RetrievalTask, Task, ZeroShotTask
+from prior_jax.data import pipeline, text
+from prior_jax.errors import ConfigError
+from prior_jax.evaluate import finding_words, grounding, probe, prompts, retrieval, zero_shot
+from prior_jax.evaluate.embed import Encoder, Pooled, ReportTokens
+from prior_jax.evaluate.results import TaskResult
+from prior_jax.objectives.base import ShowsAttention
+from prior_jax.report.gather import StudyText
+from prior_jax.strict import build
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A split and what is known of its records besides their arrays.
+
+    Attributes:
+      split: to make batches of.
+      texts: [N], reports and ids.
+      image_ids: [N], of the image that evaluation sees, a record's first.
+      labels: int8[N, C].
+    """
+
+    split: pipeline.Split
+    texts: Sequence[StudyText]
+    image_ids: Sequence[str]
+    labels: np.ndarray
+
+    @property
+    def patients(self) -> np.ndarray:
+        """str[N]."""
+        return np.asarray([text.subject_id for text in self.texts])
+
+
+def open_split(run: run_lib.Run, name: str) -> Opened:
+    """Reads a split's texts and labels."""
+    split = run.split(name)
+    texts, image_ids, labels = [], [], []
+    for index in range(len(split)):
+        record = split.record(index)
+        texts.append(
+            StudyText(
+                study_id=record.study_id,
+                subject_id=record.subject_id,
+                sentences=record.sentences,
+            )
+        )
+        image_ids.append(record.image_ids[0])
+        labels.append(record.labels)
+    return Opened(split=split, texts=texts, image_ids=image_ids, labels=np.asarray(labels, np.int8))
+
+
+def measure(
+    task: Task, encoder: Encoder, *, run: run_lib.Run, opened: Callable[[str], Opened]
+) -> TaskResult:
+    """Measures one model.
+
+    Args:
+      task: what.
+      encoder: of the model.
+      run: that it belongs to.
+      opened: name of a split -> the split; called again, it should not read again.
+    """
+    return _MEASURES[type(task)](task, encoder, run, opened)
+
+
+def _zero_shot(task: ZeroShotTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+    data = opened(task.split)
+    classes = _classes(task, data, candidates=_askable(data))
+    table = prompts.prompt_table(
+        task.prompts.set, classes=classes, negatives=task.prompts.negatives
+    )
+    return zero_shot.evaluate_zero_shot(
+        encoder,
+        _images(run, data, task),
+        table=table,
+        tokens=_tokens(run, data, table.texts),
+        label_names=data.split.label_names,
+        patients=data.patients,
+        config=task.zero_shot,
+        resampling=task.bootstrap,
+    )
+
+
+def _retrieval(task: RetrievalTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+    data = opened(task.split)
+    section = {**task.retrieval, "classes": _classes(task, data, data.split.label_names)}
+    batches = run.eval_batches(data.split, batch_size=task.batch_size, require_text=True)
+    return retrieval.evaluate_retrieval(
+        encoder,
+        encoder.studies(batches, reports=True),
+        texts=[text.text for text in data.texts],
+        label_names=data.split.label_names,
+        patients=data.patients,
+        config=build(retrieval.RetrievalConfig, section, name="task.retrieval"),
+        resampling=task.bootstrap,
+    )
+
+
+def _probe(task: ProbeTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+    probe.check_installed()
+    parts: dict[str, tuple[Pooled, np.ndarray]] = {}
+    for name in ("train", "validate", task.split):
+        data = opened(name)
+        features = encoder.pooled(_images(run, data, task))
+        parts[name] = features, data.patients[features.record]
+    data = opened(task.split)
+    return probe.evaluate_probe(
+        train=parts["train"][0],
+        validate=parts["validate"][0],
+        test=parts[task.split][0],
+        train_patients=parts["train"][1],
+        test_patients=parts[task.split][1],
+        label_names=data.split.label_names,
+        classes=_classes(task, data, data.split.label_names),
+        config=task.probe,
+        resampling=task.bootstrap,
+    )
+
+
+def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+    objective = run.objective
+    if not isinstance(objective, ShowsAttention):
+        raise ConfigError(
+            "task.task",
+            received=task.task,
+            accepted=f"a task for {run.config.objective!r}, whose text looks at no places",
+        )
+    drawn = run.workdir / "data" / "raw"
+    folder = drawn if task.masks is None else pathlib.Path(task.masks)
+    source = PhantomMasks(folder, field="--task.masks")
+    data, size = opened(task.split), run.data_config.image.size
+    masks = _masks_by_class(source, data, size=size)
+    classes = task.classes or tuple(
+        name
+        for name in _askable(data)
+        if not _excluded(name, task) and len(masks.get(name, ())) >= max(task.min_positives, 1)
+    )
+    absent = [name for name in classes if name not in masks]
+    if absent or not classes:
+        raise ConfigError("task.classes", received=absent, accepted=", ".join(masks) or "no class")
+    return grounding.evaluate_grounding(
+        encoder,
+        _images(run, data, task),
+        asked=_asked(task, classes, run=run, data=data, unit=objective.text_unit),
+        located=grounding.Located(
+            masks=masks, lungs=source.lung_centres(opened("train").image_ids, size=size)
+        ),
+        patients=data.patients,
+        block=task.batch_size,
+        resampling=task.bootstrap,
+    )
+
+
+_MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
+    ZeroShotTask: _zero_shot,
+    RetrievalTask: _retrieval,
+    ProbeTask: _probe,
+    GroundingTask: _grounding,
+}
+
+
+def _masks_by_class(source: PhantomMasks, data: Opened, *, size: int):
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for record, image_id in enumerate(data.image_ids):
+        for label, mask in source.findings(image_id, size=size).items():
+            found.setdefault(label, {})[record] = mask
+    return found
+
+
+def _asked(task: GroundingTask, classes, *, run: run_lib.Run, data: Opened, unit: str):
+    """The prompts that name their finding, and the rows that stand for it."""
+    table = prompts.prompt_table(
+        task.prompts.set, classes=classes, negatives=task.prompts.negatives
+    )
+    texts, owner, rows = [], [], []
+    for prompt, index, affirms in zip(table.texts, table.owner, table.affirms, strict=True):
+        words = prompts.finding_words(classes[index])
+        if affirms and finding_words.mentions(prompt, words):
+            texts.append(prompt)
+            owner.append(int(index))
+            rows.append(
+                finding_words.rows_of_words(prompt, words, tokenizer=data.split.tokenizer)
+                if unit == "word"
+                else (0,)
+            )
+    unnamed = [name for index, name in enumerate(classes) if index not in owner]
+    if unnamed:
+        raise ConfigError(
+            "task.prompts.set",
+            received=task.prompts.set,
+            accepted=f"a set whose prompts name {', '.join(unnamed)} by a word",
+        )
+    return grounding.Asked(
+        classes=tuple(classes),
+        texts=tuple(texts),
+        tokens=_tokens(run, data, texts),
+        owner=np.asarray(owner, np.int32),
+        rows=tuple(rows),
+    )
+
+
+def _images(run: run_lib.Run, data: Opened, task: Task):
+    return run.eval_batches(data.split, batch_size=task.batch_size, require_text=False)
+
+
+def _tokens(run: run_lib.Run, data: Opened, texts: Sequence[str]) -> ReportTokens:
+    tokens = text.encode_prompts(
+        texts,
+        tokenizer=data.split.tokenizer,
+        max_tokens=run.data_config.max_tokens,
+        max_sentences=run.data_config.max_sentences,
+    )
+    return ReportTokens(**dataclasses.asdict(tokens))
+
+
+def _askable(data: Opened) -> tuple[str, ...]:
+    """The labels that prompts speak of."""
+    known = {prompts.canonical(name) for name in prompts.known_classes()}
+    return tuple(name for name in data.split.label_names if prompts.canonical(name) in known)
+
+
+def _excluded(name: str, task: Task) -> bool:
+    return prompts.canonical(name) in {prompts.canonical(other) for other in task.exclude}
+
+
+def _classes(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
+    """The task's classes, or the candidates with enough positives and negatives."""
+    if task.classes:
+        return task.classes
+    names, labels = data.split.label_names, data.labels
+    positives: dict[str, Any] = dict(zip(names, (labels == 1).sum(axis=0).tolist(), strict=True))
+    least, most = task.min_positives, len(labels) - task.min_positives
+    found = tuple(
+        name
+        for name in candidates
+        if not _excluded(name, task) and least <= positives[name] <= most
+    )
+    if not found:
+        raise ConfigError(
+            "task.classes",
+            received=(),
+            accepted=f"names of labels; none of {tuple(candidates)} has {least} positives",
+        )
+    return found

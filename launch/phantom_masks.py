@@ -1,0 +1,121 @@
+"""Reads where a drawn phantom's findings are, as the model sees its images."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from PIL import Image
+
+from data_prep import phantom_study
+from prior_jax.data import image as image_lib
+from prior_jax.errors import DataError
+
+LUNGS = 7
+"""The bit of the lungs, docs/phantom.md."""
+SIDES = ("right", "left")
+_HALF = 128  # of 255: a pixel belongs to a region that covers at least half of it
+
+
+class PhantomMasks:
+    """The masks beside the images of `data_prep.phantom`."""
+
+    def __init__(self, folder: pathlib.Path, *, field: str):
+        """Reads the list of findings.
+
+        Args:
+          folder: where the phantom was drawn.
+          field: of the config that names the folder, for errors.
+
+        Raises:
+          DataError: if no phantom was drawn there.
+        """
+        self._folder = folder
+        path = folder / "phantom" / "findings.jsonl"
+        if not path.is_file():
+            raise DataError(
+                field,
+                received=str(folder),
+                accepted="the folder of a phantom that data_prep.phantom drew, with "
+                "phantom/findings.jsonl and phantom/masks",
+            )
+        with path.open() as lines:
+            self._images = {line["dicom_id"]: line for line in map(json.loads, lines)}
+
+    def findings(self, image_id: str, *, size: int) -> Mapping[str, np.ndarray]:
+        """The findings of an image.
+
+        Args:
+          image_id: its dicom_id.
+          size: pixels of either side of the model's image.
+
+        Returns:
+          Label -> bool[size, size], the union of its findings; a label without a pixel is left
+          out.
+
+        Raises:
+          DataError: if the phantom has no such image, or no mask of it.
+        """
+        line = self._line(image_id)
+        regions = self._regions(line)
+        found: dict[str, np.ndarray] = {}
+        for finding in line["findings"]:
+            drawn = regions[finding["bit"]] | found.get(finding["label"], False)
+            found[finding["label"]] = drawn
+        small = {label: _resized(mask, size=size) for label, mask in found.items()}
+        return {label: mask for label, mask in small.items() if mask.any()}
+
+    def lung_centres(
+        self, image_ids: Iterable[str], *, size: int
+    ) -> dict[str, tuple[float, float]]:
+        """The usual centre of either lung.
+
+        Args:
+          image_ids: of the images to average over.
+          size: pixels of either side of the model's image.
+
+        Returns:
+          "right" and "left", the patient's, -> (row, column) as shares of height and width: the
+          mean over the images of the centroid of the lung pixels on that side of the centroid of
+          both lungs. In a frontal image the patient's right is on the left.
+
+        Raises:
+          DataError: if the phantom lacks an image, or shows no lungs in any.
+        """
+        found = []
+        for image_id in image_ids:
+            lungs = _resized(self._regions(self._line(image_id))[LUNGS], size=size)
+            rows, columns = (np.nonzero(lungs)[axis] + 0.5 for axis in (0, 1))
+            right = columns < columns.mean() if rows.size else np.zeros(0, bool)
+            if right.any() and not right.all():
+                sides = (right, ~right)
+                found.append([(rows[side].mean(), columns[side].mean()) for side in sides])
+        if not found:
+            raise DataError(str(self._folder), received="no lungs", accepted="masks of the lungs")
+        means = np.mean(found, axis=0) / size
+        return {side: (float(y), float(x)) for side, (y, x) in zip(SIDES, means, strict=True)}
+
+    def _line(self, image_id: str) -> Mapping:
+        if image_id not in self._images:
+            raise DataError(
+                str(self._folder),
+                received=f"no image {image_id!r}",
+                accepted="the phantom that the prepared set was made from",
+            )
+        return self._images[image_id]
+
+    def _regions(self, line: Mapping) -> Mapping[int, np.ndarray]:
+        path = self._folder / (line["mask"] or "phantom/masks")
+        if not path.is_file():
+            raise DataError(
+                str(path),
+                received=f"no mask of image {line['dicom_id']!r}, a {line['view']} view",
+                accepted="a frontal image and its mask",
+            )
+        return phantom_study.read_regions(path)
+
+
+def _resized(mask: np.ndarray, *, size: int) -> np.ndarray:
+    """bool[size, size]: resized as `prior_jax.data.image` resizes the image."""
+    pixels = Image.fromarray(mask.astype(np.uint8) * np.uint8(image_lib.PIXEL_MAXIMUM))
+    return np.asarray(image_lib.resize(pixels, size=size)) >= _HALF

@@ -1,0 +1,145 @@
+"""What can be measured of a run: the files of configs/eval as dataclasses."""
+
+import dataclasses
+import runpy
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.data.schema import SPLITS
+from prior_jax.errors import ConfigError
+from prior_jax.evaluate import bootstrap, probe, zero_shot
+from prior_jax.strict import build
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+    """Which sentences stand for a class.
+
+    Attributes:
+      set: "release", "single", "ensemble" or "described".
+      negatives: whether a class's score is affirmation minus denial.
+    """
+
+    set: str
+    negatives: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What every config of configs/eval has.
+
+    Attributes:
+      task: its kind.
+      split: which split is measured.
+      batch_size: images encoded at once.
+      classes: labels to answer for; () for every one that fits and is frequent enough.
+      exclude: labels that () leaves out.
+      min_positives: positives that a class chosen by () has at least.
+      bootstrap: the intervals.
+    """
+
+    task: str
+    split: str
+    batch_size: int
+    classes: tuple[str, ...]
+    exclude: tuple[str, ...]
+    min_positives: int
+    bootstrap: bootstrap.BootstrapConfig
+
+    @property
+    def result(self) -> str:
+        """Name of the file of results, without its ending."""
+        return self.task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZeroShotTask(Task):
+    """Task "zero_shot".
+
+    Attributes:
+      prompts: the sentences.
+      zero_shot: how to count; its classes and policy.
+    """
+
+    prompts: PromptConfig
+    zero_shot: zero_shot.ZeroShotConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetrievalTask(Task):
+    """Task "retrieval".
+
+    Attributes:
+      retrieval: what counts as a hit, but for its classes.
+    """
+
+    retrieval: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbeTask(Task):
+    """Task "probe"; learns on "train" and chooses on "validate" whatever `split` is.
+
+    Attributes:
+      probe: how the probe is trained.
+    """
+
+    probe: probe.ProbeConfig
+
+    @property
+    def result(self) -> str:
+        """Each fraction of the training patients has a file of its own."""
+        if self.probe.fraction == 1:
+            return self.task
+        percent = f"{100 * self.probe.fraction:g}".replace(".", "_")
+        return f"{self.task}_{percent}_percent"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroundingTask(Task):
+    """Task "grounding".
+
+    Attributes:
+      prompts: the sentences; of these, those that hold a word that names the finding.
+      masks: folder that `data_prep.phantom` drew the set's images into; None for the one that
+        the launcher drew under the workdir.
+    """
+
+    prompts: PromptConfig
+    masks: str | None
+
+
+TASKS: Mapping[str, type[Task]] = {
+    "zero_shot": ZeroShotTask,
+    "retrieval": RetrievalTask,
+    "probe": ProbeTask,
+    "grounding": GroundingTask,
+}
+
+
+def load_task(path: str) -> Task:
+    """Reads a file of configs/eval.
+
+    Raises:
+      ConfigError: if it is not one.
+    """
+    return task_of(runpy.run_path(path)["get_config"]())
+
+
+def task_of(section: Any) -> Task:
+    """Checks a task's settings.
+
+    Raises:
+      ConfigError: for an unknown task, or settings that it does not take.
+    """
+    name = section.get("task")
+    if name not in TASKS:
+        raise ConfigError("task.task", received=name, accepted=", ".join(TASKS))
+    task = build(TASKS[name], section, name="task")
+    if task.split not in SPLITS:
+        raise ConfigError("task.split", received=task.split, accepted=", ".join(SPLITS))
+    if isinstance(task, ProbeTask) and task.split != "test":
+        raise ConfigError(
+            "task.split", received=task.split, accepted="test: the probe learns on the others"
+        )
+    return task

@@ -1,0 +1,292 @@
+"""Grounding: whether the attention of a finding's prompt falls on the finding.
+
+The pointing game (Zhang et al., arXiv:1608.00507, sec. 4.1): a map hits if its maximum lies in the
+finding's mask. Beside it stand points that look at no image: the better of the two lungs' usual
+centres, the point midway between them, and a random pixel.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from prior_jax.errors import DataError
+from prior_jax.evaluate import bootstrap, metrics, prompts
+from prior_jax.evaluate.embed import Encoder, ReportTokens
+from prior_jax.evaluate.results import TaskResult
+from prior_jax.types import Batch
+
+# Attention this close to the maximum, relative to it, shares it: float32 rounding is 1e-7.
+_TIE = 1e-6
+_SIDES = ("right", "left")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The prompts whose attention is looked at.
+
+    Attributes:
+      classes: C findings.
+      texts: Q sentences.
+      tokens: of the sentences.
+      owner: int32[Q], the finding each sentence speaks of, 0..C-1; each has at least one.
+      rows: Q times the rows of a sentence's local features that stand for the finding; at least
+        one each. Their maps are averaged, then those of a finding's sentences.
+    """
+
+    classes: tuple[str, ...]
+    texts: tuple[str, ...]
+    tokens: ReportTokens
+    owner: np.ndarray
+    rows: tuple[tuple[int, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Located:
+    """Where the findings are, in the square images that the model sees.
+
+    Attributes:
+      masks: finding -> record of the split -> bool[H, W], not empty; only where it is present.
+      lungs: "left" and "right" (the patient's) -> the lung's usual centre (row, column), as
+        shares of the image's height and width.
+    """
+
+    masks: Mapping[str, Mapping[int, np.ndarray]]
+    lungs: Mapping[str, tuple[float, float]]
+
+
+def evaluate_grounding(
+    encoder: Encoder,
+    batches: Iterable[Batch],
+    *,
+    asked: Asked,
+    located: Located,
+    patients: Sequence[str] | np.ndarray,
+    block: int,
+    resampling: bootstrap.BootstrapConfig,
+) -> TaskResult:
+    """Plays the pointing game on every record that has the finding.
+
+    Args:
+      encoder: of the model to be measured; its objective must show attention.
+      batches: one pass over the split.
+      asked: the prompts.
+      located: the truth.
+      patients: [records of the split], whom each record belongs to; the bootstrap's unit.
+      block: images whose attention is computed at once.
+      resampling: the intervals.
+
+    Returns:
+      For each finding `pointing_<class>`, share of the records whose maximum lies in the mask;
+      `lung_centre_<class>`, the same of the better of the two lungs' usual centres, chosen in
+      hindsight, which favours it; `gain_<class>`, the first less the second; `middle_<class>`,
+      of the point midway between the two centres; `random_<class>`, of a uniformly random pixel;
+      `attention_ratio_<class>`, attention in the mask over what would be there if it were spread
+      evenly; `cnr_<class>`, see `contrast_to_noise`. `macro_<...>` are the means over findings.
+
+    Raises:
+      ConfigError: if the objective shows no attention.
+      DataError: if attention is not finite, or does not lie on a square grid.
+    """
+    studies = encoder.studies(batches, reports=False)
+    reports = encoder.prompts(asked.tokens, block=block)
+    for text, mask, rows in zip(asked.texts, reports.local_mask, asked.rows, strict=True):
+        real = np.flatnonzero(mask).tolist()
+        if not rows or not set(rows) <= set(real):
+            raise DataError(f"rows of {text!r}", received=rows, accepted=f"some of {real}")
+    place = {int(record): row for row, record in enumerate(studies.record)}
+    tables: dict[str, np.ndarray] = {
+        name: np.full((len(place), len(asked.classes)), np.nan) for name in _COLUMNS
+    }
+    sides = {}
+    for column, label in enumerate(asked.classes):
+        masks = {place[r]: mask for r, mask in located.masks[label].items() if r in place}
+        if not masks:
+            continue
+        seen = np.asarray(sorted(masks))
+        images = jax.tree.map(lambda x, seen=seen: x[seen], studies.images)
+        mean = np.mean(
+            [
+                _attention(encoder, images, reports, row, asked.rows[row], block=block)
+                for row in np.flatnonzero(asked.owner == column).tolist()
+            ],
+            axis=0,
+        )
+        truth = [masks[row] for row in seen.tolist()]
+        found, sides[label] = _compare(mean, truth, lungs=located.lungs)
+        for name, values in found.items():
+            tables[name][seen, column] = values
+    return _count(
+        tables, asked, sides, groups=np.asarray(patients)[studies.record], resampling=resampling
+    )
+
+
+def upsample(attention: np.ndarray, *, shape: tuple[int, int]) -> np.ndarray:
+    """Spreads a grid of cells over the pixels, bilinear between the cells' centres.
+
+    Args:
+      attention: float[P], P = h * h, row-major.
+      shape: (H, W) in pixels.
+
+    Returns:
+      float64[H, W]; beyond the outermost centres the nearest cell's value.
+
+    Raises:
+      DataError: if P is no square.
+    """
+    side = round(len(attention) ** 0.5)
+    if side * side != len(attention):
+        raise DataError(
+            "attention", received=f"{len(attention)} cells", accepted="a square number of cells"
+        )
+    rows, columns = (_between(size, side) for size in shape)
+    return rows @ np.asarray(attention, np.float64).reshape(side, side) @ columns.T
+
+
+def pointing_hit(attention: np.ndarray, mask: np.ndarray) -> float:
+    """Whether the maximum lies in the mask.
+
+    Args:
+      attention: float[H, W], finite.
+      mask: bool[H, W].
+
+    Returns:
+      1.0 or 0.0; where several pixels share the maximum, the share of them in the mask: a map
+      that is the same everywhere scores as a random pixel does.
+    """
+    greatest = attention.max()
+    return float(mask[attention >= greatest - _TIE * abs(greatest)].mean())
+
+
+def attention_ratio(attention: np.ndarray, mask: np.ndarray) -> float:
+    """Share of the attention in the mask, over the mask's share of the image; 1 is chance.
+
+    Args:
+      attention: float[H, W], >= 0.
+      mask: bool[H, W], not empty.
+
+    Returns:
+      The ratio; NaN if there is no attention at all.
+    """
+    total = attention.sum()
+    return float(attention[mask].sum() / total / mask.mean()) if total > 0 else float("nan")
+
+
+def contrast_to_noise(attention: np.ndarray, mask: np.ndarray) -> float:
+    """Difference of the means inside and outside, in units of their common spread.
+
+    Args:
+      attention: float[H, W].
+      mask: bool[H, W], neither empty nor full.
+
+    Returns:
+      (mean inside - mean outside) / sqrt(variance inside + variance outside); 0 if nothing
+      varies.
+
+    Source: CNR of BioViL, arXiv:2204.09817, sec. 4.3. Differs: keeps the sign, so that looking
+      away from the finding does not count in favour.
+    """
+    inside, outside = attention[mask], attention[~mask]
+    spread = np.sqrt(inside.var() + outside.var())
+    # Rounding in the upsampling is no spread.
+    flat = spread <= _TIE * np.abs(attention).max()
+    return 0.0 if flat else float((inside.mean() - outside.mean()) / spread)
+
+
+_COLUMNS = (
+    "pointing",
+    "gain",
+    "lung_centre",
+    "middle",
+    "random",
+    "attention_ratio",
+    "cnr",
+)
+
+
+def _attention(encoder, images, reports, row: int, rows, *, block) -> np.ndarray:
+    """float64[M, P]: the mean map of one sentence's rows in each of M images."""
+    count = len(images.global_)
+    repeated = jax.tree.map(lambda x: np.repeat(x[row : row + 1], count, axis=0), reports)
+    attention = encoder.attention(images, repeated, block=block)
+    return attention[:, list(rows)].astype(np.float64).mean(axis=1)
+
+
+def _compare(
+    attention: np.ndarray, masks: Sequence[np.ndarray], *, lungs: Mapping[str, tuple[float, float]]
+) -> tuple[dict[str, np.ndarray], str]:
+    """Each column's value in each image, and the side of the better lung centre."""
+    found: dict[str, Any] = {name: np.full(len(masks), np.nan) for name in _COLUMNS}
+    points = dict(lungs)
+    points["middle"] = tuple(np.mean([lungs[side] for side in _SIDES], axis=0))
+    hits = {name: np.array([_at(mask, point) for mask in masks]) for name, point in points.items()}
+    side = max(_SIDES, key=lambda side: hits[side].mean())
+    for index, mask in enumerate(masks):
+        spread = upsample(attention[index], shape=mask.shape)
+        found["pointing"][index] = pointing_hit(spread, mask)
+        found["attention_ratio"][index] = attention_ratio(spread, mask)
+        found["cnr"][index] = contrast_to_noise(spread, mask)
+        found["random"][index] = mask.mean()
+    found["lung_centre"], found["middle"] = hits[side], hits["middle"]
+    found["gain"] = found["pointing"] - found["lung_centre"]
+    return found, side
+
+
+def _at(mask: np.ndarray, point: Sequence[float]) -> float:
+    """Whether a point, given in shares of height and width, lies in the mask."""
+    row, column = (min(int(p * n), n - 1) for p, n in zip(point, mask.shape, strict=True))
+    return float(mask[row, column])
+
+
+def _between(size: int, cells: int) -> np.ndarray:
+    """float64[size, cells], the weight of each cell at each pixel, half-pixel centres."""
+    centres = (np.arange(size) + 0.5) * cells / size - 0.5
+    return np.stack([np.interp(centres, np.arange(cells), row) for row in np.eye(cells)], axis=1)
+
+
+def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
+    names = [prompts.slug(label) for label in asked.classes]
+    # Patients without any of the findings say nothing and are not drawn.
+    counted = ~np.isnan(tables["pointing"]).all(axis=1)
+    if not counted.any():
+        raise DataError(
+            "masks", received="no record with one of the findings", accepted="at least one"
+        )
+    groups = groups[counted]
+    tables = {name: table[counted] for name, table in tables.items()}
+
+    def statistics(weights):
+        found = {}
+        for column, table in tables.items():
+            each = {
+                f"{column}_{name}": metrics.weighted_mean(table[:, index], weights=weights)
+                for index, name in enumerate(names)
+            }
+            stacked = np.stack(list(each.values()), axis=-1)
+            found |= {f"macro_{column}": metrics.mean_of_defined(stacked), **each}
+        return found
+
+    found = bootstrap.intervals(statistics, groups=groups, config=resampling)
+    present = (~np.isnan(tables["pointing"])).sum(axis=0).tolist()
+    return TaskResult(
+        metrics=found,
+        settings={
+            "classes": list(asked.classes),
+            "records": len(groups),
+            "patients": len(np.unique(groups)),
+            "positives": dict(zip(names, present, strict=True)),
+            "prompts": {
+                label: [t for t, o in zip(asked.texts, asked.owner, strict=True) if o == index]
+                for index, label in enumerate(asked.classes)
+            },
+            "better_lung": {prompts.slug(label): side for label, side in sides.items()},
+            "undefined": {
+                name: "no record has the finding, or no attention"
+                for name, metric in found.items()
+                if np.isnan(metric.value)
+            },
+            "bootstrap": dataclasses.asdict(resampling),
+        },
+    )

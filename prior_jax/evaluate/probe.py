@@ -1,0 +1,271 @@
+"""Linear probe: what a logistic regression reads off the frozen image encoder.
+
+One regression a finding on `ImageFeatures.pooled`, standardised on the training records. The
+strength of its penalty is chosen once for all findings, on the validation records.
+"""
+
+import dataclasses
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import bootstrap, labels, prompts, ranking
+from prior_jax.evaluate.embed import Pooled
+from prior_jax.evaluate.results import TaskResult
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """How the probe is trained.
+
+    Attributes:
+      fraction: share of the training patients it learns from, 0 excluded to 1; 1 %, 10 % and
+        all in ConVIRT, arXiv:2010.00747, sec. 4.1. A smaller fraction's patients are among a
+        larger one's.
+      seed: of the choice of patients.
+      penalties: values of C to choose from, > 0: the inverse of the weight of the squared norm,
+        beside the sum of the losses over the records.
+      max_iterations: of each regression, >= 1.
+      policy: what uncertain and unmentioned findings count as, in every split.
+    """
+
+    fraction: float
+    seed: int
+    penalties: tuple[float, ...]
+    max_iterations: int
+    policy: labels.LabelPolicy
+
+    def __post_init__(self):
+        """Refuses values that train nothing."""
+        checks = {
+            "fraction": (0.0 < self.fraction <= 1.0, "a number above 0, at most 1"),
+            "penalties": (
+                bool(self.penalties) and min(self.penalties, default=0.0) > 0,
+                "at least one number, all > 0",
+            ),
+            "max_iterations": (self.max_iterations >= 1, "an integer >= 1"),
+        }
+        for field, (valid, accepted) in checks.items():
+            if not valid:
+                received = getattr(self, field)
+                raise ConfigError(f"config.probe.{field}", received=received, accepted=accepted)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A split as the probe sees it: float32[N, F], and the truth [N, C]."""
+
+    features: np.ndarray
+    truth: labels.Truth
+
+
+def evaluate_probe(
+    *,
+    train: Pooled,
+    validate: Pooled,
+    test: Pooled,
+    train_patients: np.ndarray,
+    test_patients: np.ndarray,
+    label_names: Sequence[str],
+    classes: Sequence[str],
+    config: ProbeConfig,
+    resampling: bootstrap.BootstrapConfig,
+) -> TaskResult:
+    """Trains on one split, chooses the penalty on another and measures on a third.
+
+    Args:
+      train: features of one encoder, as those of the other splits.
+      validate: chooses the penalty, by the macro AUROC; of equal ones the strongest.
+      test: measured on.
+      train_patients: [N], whom each row of `train` belongs to.
+      test_patients: likewise of `test`; the bootstrap's unit.
+      label_names: the data set's, in the order of the labels.
+      classes: the findings asked for.
+      config: how the probe is trained.
+      resampling: the intervals. They are those of one trained probe; that another choice of
+        training patients would give another probe is not in them.
+
+    Returns:
+      `macro_auroc`, `auroc_<class>`, `macro_average_precision`, `average_precision_<class>`. A
+      class that the chosen training records hold only one kind of is NaN, with its reason in
+      `settings["undefined"]`.
+
+    Raises:
+      ConfigError: if a class is not a label of the data set.
+      DataError: if a split has no record.
+    """
+    kept = choose_patients(train_patients, fraction=config.fraction, seed=config.seed)
+    mean, std = _standard(train.features[kept])
+    parts = {}
+    for name, split, rows in (
+        ("train", train, kept),
+        ("validate", validate, slice(None)),
+        ("test", test, slice(None)),
+    ):
+        parts[name] = _part(
+            split, rows, mean, std, label_names=label_names, classes=classes, config=config
+        )
+    learnable = [_learnable(parts["train"].truth, index) for index in range(len(classes))]
+    fits = {
+        penalty: _fit(parts["train"], learnable, penalty=penalty, config=config)
+        for penalty in sorted(config.penalties)
+    }
+    chosen, validation = _choose(fits, parts["validate"], classes=classes)
+    found = _measure(fits[chosen], parts["test"], classes, np.asarray(test_patients), resampling)
+    unlearnt = {
+        f"{name}_{prompts.slug(label)}": f"the training records hold {label} or its absence only"
+        for label, learnt in zip(classes, learnable, strict=True)
+        if not learnt
+        for name in ranking.METRICS
+    }
+    settings: dict[str, Any] = {
+        **dataclasses.asdict(config),
+        "chosen_penalty": chosen,
+        "validation_macro_auroc": {f"{c:g}": _json(score) for c, score in validation.items()},
+        "not_converged": sum(fits[chosen].unfinished),
+        "features": int(train.features.shape[1]),
+        "train_records": len(kept),
+        "train_patients": len(np.unique(np.asarray(train_patients)[kept])),
+        "train_positives": _positives(parts["train"].truth, classes),
+        "undefined": {**found.settings["undefined"], **unlearnt},
+    }
+    return dataclasses.replace(found, settings={**found.settings, **settings})
+
+
+def check_installed() -> None:
+    """Refuses to go on where scikit-learn is missing.
+
+    Raises:
+      ConfigError: naming the extra that brings it.
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise ConfigError(
+            "task.task",
+            received="probe, without scikit-learn",
+            accepted="an installation with its extra: pip install 'prior_jax[probe]'",
+        )
+
+
+def choose_patients(patients: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
+    """Rows of a share of the patients, whole patients at a time.
+
+    Args:
+      patients: str[N] or int[N].
+      fraction: of the distinct patients, rounded up.
+      seed: the same seed gives a smaller fraction a part of a larger one's patients.
+
+    Returns:
+      int64[M], ascending.
+    """
+    names, member = np.unique(np.asarray(patients), return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    # Less a hair, so that 0.1 of 10 patients, 1.0000000000000002 in other words, is one.
+    count = int(np.ceil(fraction * len(names) - 1e-9))
+    return np.flatnonzero(np.isin(member.reshape(-1), order[:count]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """A linear score a class: float64[F, C], float64[C], and whether each stopped too early."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    unfinished: tuple[bool, ...]
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        return features.astype(np.float64) @ self.weights + self.bias
+
+
+def _fit(part: _Part, learnable: Sequence[bool], *, penalty: float, config: ProbeConfig) -> _Fit:
+    """One regression a class; a class that cannot be learnt gets the score 0."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    features, classes = part.features.shape[1], len(learnable)
+    weights, bias = np.zeros((features, classes)), np.zeros(classes)
+    unfinished = []
+    for index in np.flatnonzero(learnable):
+        rows = part.truth.known[:, index]
+        model = LogisticRegression(C=penalty, max_iter=config.max_iterations)
+        with warnings.catch_warnings():
+            # Told in the settings as `not_converged`.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(part.features[rows].astype(np.float64), part.truth.positive[rows, index])
+        weights[:, index], bias[index] = model.coef_[0], model.intercept_[0]
+        unfinished.append(bool(np.max(model.n_iter_) >= config.max_iterations))
+    return _Fit(weights=weights, bias=bias, unfinished=tuple(unfinished))
+
+
+def _choose(fits, part: _Part, *, classes) -> tuple[float, dict[float, float]]:
+    """The penalty of the best macro AUROC, and that of each; the strongest if none has one."""
+    once = np.ones((1, len(part.features)), np.float32)
+    found: dict[float, float] = {}
+    for penalty, fit in fits.items():
+        scores = ranking.ranking(
+            fit.scores(part.features),
+            part.truth.positive,
+            part.truth.known,
+            classes=classes,
+            weights=once,
+        )
+        found[penalty] = float(scores["macro_auroc"][0])
+    # `max` keeps the first of equal ones, which is the smallest C.
+    return max(found, key=lambda penalty: np.nan_to_num(found[penalty], nan=-1.0)), found
+
+
+def _measure(fit: _Fit, part: _Part, classes, groups, resampling) -> TaskResult:
+    scores, truth = fit.scores(part.features), part.truth
+    known = truth.known & fit.weights.any(axis=0)
+
+    def statistics(weights):
+        return ranking.ranking(scores, truth.positive, known, classes=classes, weights=weights)
+
+    return TaskResult(
+        metrics=bootstrap.intervals(statistics, groups=groups, config=resampling),
+        settings={
+            "classes": list(classes),
+            "records": len(scores),
+            "patients": len(np.unique(groups)),
+            "positives": _positives(truth, classes),
+            "chance": {"macro_auroc": 0.5}
+            | {f"auroc_{prompts.slug(label)}": 0.5 for label in classes},
+            "undefined": ranking.reasons(truth.positive, known, classes=classes),
+            "bootstrap": dataclasses.asdict(resampling),
+        },
+    )
+
+
+def _part(split: Pooled, rows, mean, std, *, label_names, classes, config: ProbeConfig) -> _Part:
+    columns = labels.select_columns(
+        split.labels, label_names=label_names, classes=classes, field="task.classes"
+    )
+    return _Part(
+        features=(split.features[rows] - mean) / std,
+        truth=labels.apply_policy(columns[rows], policy=config.policy),
+    )
+
+
+def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation, float32[F]; a feature that never changes divides by 1."""
+    if not len(features):
+        raise DataError("train split", received="no record", accepted="at least one record")
+    std = features.std(axis=0)
+    return features.mean(axis=0), np.where(std > 0, std, np.float32(1))
+
+
+def _learnable(truth: labels.Truth, index: int) -> bool:
+    positive = truth.positive[truth.known[:, index], index]
+    return bool(positive.any() and not positive.all())
+
+
+def _positives(truth: labels.Truth, classes) -> dict[str, int]:
+    counts = (truth.positive & truth.known).sum(axis=0).tolist()
+    return {prompts.slug(name): count for name, count in zip(classes, counts, strict=True)}
+
+
+def _json(number: float) -> Any:
+    return None if np.isnan(number) else number
