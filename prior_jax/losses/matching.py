@@ -7,6 +7,9 @@ from jax.sharding import PartitionSpec
 
 from prior_jax.losses.normalize import unit
 
+TIE_BREAK = 1e-5
+"""A share of the costs' scale that is ten times what rounding moves them by: see `break_ties`."""
+
 # Replaces a cost that is not finite: the solver hangs or errs silently on NaN and infinity.
 _WORST = 1e9
 
@@ -63,6 +66,36 @@ def ignore_absent_targets(cost: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask[:, None, :], cost, jnp.float32(0))
 
 
+def break_ties(cost: jax.Array, *, share: float = TIE_BREAK) -> jax.Array:
+    """Makes the choice between equally good assignments that nearest to the identity.
+
+    Adds u (q - t)^2 / 2 to the cost of prediction q standing for target t, where u is `share` of
+    the largest cost of the report. Where all assignments are tied, one that displaces k
+    predictions then costs at least k u / 2 more than the identity, while errors of e in every
+    cost tell the two apart by at most 2 k e: costs known to within u / 4 always give the same
+    assignment, on any layout of devices. Where some are tied (sentences that are alike), the one
+    that keeps the order is ahead in the same way. With 16 queries the total cost of what is
+    chosen exceeds the least by at most 680 u, 4e-4 of 16 times the largest cost.
+
+    What remains: tied assignments equally far from the identity, and true differences that the
+    added ones cancel to within rounding. There rounding still chooses.
+
+    Args:
+      cost: float32[B, Q, Q].
+      share: of the scale, much larger than the costs' relative errors and much smaller than 1.
+
+    Returns:
+      float32[B, Q, Q].
+
+    Source: ours; the release leaves the choice to scipy's solver.
+    """
+    size = jnp.where(jnp.isfinite(cost), jnp.abs(cost), jnp.float32(0))
+    unit_cost = jnp.float32(share) * jnp.max(size, axis=(1, 2), keepdims=True)
+    place = jnp.arange(cost.shape[-1], dtype=jnp.float32)
+    away = jnp.square(place[:, None] - place[None, :]) / jnp.float32(2)
+    return cost + unit_cost * away[None]
+
+
 def assign(cost: jax.Array, *, axis: str | tuple[str, ...] | None = None) -> jax.Array:
     """The assignment of least total cost, for each report.
 
@@ -72,7 +105,8 @@ def assign(cost: jax.Array, *, axis: str | tuple[str, ...] | None = None) -> jax
         multiple of it, under `jax.set_mesh`). None: all are solved together.
 
     Returns:
-      int32[B, Q]: col_ind, the target of each prediction. Among equally good assignments, any.
+      int32[B, Q]: col_ind, the target of each prediction. Among equally good assignments, any:
+      rounding chooses (see `break_ties`).
 
     Source: optax.assignment.hungarian_algorithm; the release calls scipy's
       `linear_sum_assignment` on the host for each report.

@@ -299,6 +299,8 @@ class PriorObjective:
         cost = matching.pairwise_cost(predicted, targets, metric="l1", normalize=False)
         if self.config.choices.ignore_padding:
             cost = matching.ignore_absent_targets(cost, mask)
+        if self.config.choices.break_ties:
+            cost = matching.break_ties(cost)
         return matching.assign(cost, axis=self.batch_axis)
 
     def encode_image(self, model: PriorModel, image: jax.Array) -> ImageFeatures:

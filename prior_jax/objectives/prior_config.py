@@ -70,6 +70,8 @@ class Fidelity:
       inverse_permutation: the Hungarian permutation is applied in the right direction (quirk 3).
       ignore_padding: matching and its L1 see real sentences only; False keeps the zero-padded
         targets, to which the release pulls the queries left over (quirk 4).
+      break_ties: among equally good assignments of queries to sentences, the one nearest the
+        order of the sentences is taken; False leaves the choice to the solver, and so to rounding.
       stop_kl_target: the target of the KL term gets no gradient (quirk 7).
       clamp_scale: inverse temperatures are clamped at 100 (quirk 17).
       noise_at_inference: Gumbel noise is added outside training too (quirk 8).
@@ -86,6 +88,7 @@ class Fidelity:
     causal_decoder: bool
     inverse_permutation: bool
     ignore_padding: bool
+    break_ties: bool
     stop_kl_target: bool
     clamp_scale: bool
     noise_at_inference: bool
@@ -102,6 +105,7 @@ FIDELITY: Mapping[str, Fidelity] = types.MappingProxyType(
             causal_decoder=False,
             inverse_permutation=True,
             ignore_padding=True,
+            break_ties=True,
             stop_kl_target=True,
             clamp_scale=True,
             noise_at_inference=False,
@@ -115,6 +119,7 @@ FIDELITY: Mapping[str, Fidelity] = types.MappingProxyType(
             causal_decoder=True,
             inverse_permutation=False,
             ignore_padding=False,
+            break_ties=False,
             stop_kl_target=False,
             clamp_scale=False,
             noise_at_inference=True,

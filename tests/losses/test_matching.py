@@ -90,6 +90,63 @@ def test_zero_targets_pull_left_over_queries_to_zero_in_the_release():
     assert not np.any(np.asarray(ignored)[:, 4:])
 
 
+TIED = ("all", "columns", "columns_and_absent", "pairs")
+
+
+def tied(kind, *, size, seed):
+    """float32[1, Q, Q], costs of which many assignments are equally good."""
+    rng = np.random.default_rng(seed)
+    cost = np.full((size, size), 3.0)
+    if kind != "all":
+        cost = np.repeat(rng.uniform(2, 4, (size, 1)), size, axis=1)  # all sentences are alike
+    if kind == "columns_and_absent":
+        cost[:, size // 2 :] = 0
+    if kind == "pairs":
+        cost = np.repeat(rng.uniform(2, 4, (size, size // 2)), 2, axis=1)
+    return cost[None].astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", TIED)
+def test_rounding_does_not_choose_between_tied_assignments(kind):
+    solve = jax.jit(lambda cost: matching.assign(matching.break_ties(cost)))
+    without = jax.jit(matching.assign)
+    rng, moved = np.random.default_rng(1), 0
+    for seed in range(20):
+        cost = tied(kind, size=16, seed=seed)
+        noise = rng.uniform(-1e-6, 1e-6, (20, 16, 16)).astype(np.float32)
+        noisy = cost * (1 + noise)
+        found = np.asarray(solve(noisy))
+        np.testing.assert_array_equal(found, np.broadcast_to(found[:1], found.shape))
+        moved += np.any(np.asarray(without(noisy)) != np.asarray(without(cost)), axis=1).sum()
+    assert moved > 100  # what the noise does where ties are not broken
+
+
+def test_a_tie_goes_to_the_order_of_the_targets():
+    cost = jnp.asarray(tied("all", size=7, seed=0))
+    np.testing.assert_array_equal(matching.assign(matching.break_ties(cost))[0], np.arange(7))
+    nothing = matching.break_ties(jnp.zeros((1, 4, 4), jnp.float32))
+    np.testing.assert_array_equal(nothing, 0)
+
+
+def test_breaking_ties_costs_no_more_than_it_says():
+    cost = np.random.default_rng(0).uniform(1, 2, (50, 16, 16)).astype(np.float32)
+    found = np.asarray(matching.assign(matching.break_ties(jnp.asarray(cost))))
+    same = 0
+    for matrix, columns in zip(cost.astype(np.float64), found, strict=True):
+        best = matrix[linear_sum_assignment(matrix)].sum()
+        total = matrix[np.arange(16), columns].sum()
+        assert total - best <= 680 * matching.TIE_BREAK * matrix.max()
+        same += total == best
+    assert same >= 40
+
+
+def test_breaking_ties_leaves_what_is_not_finite_to_the_assignment():
+    cost = jnp.ones((1, 4, 4), jnp.float32).at[0, 0, 0].set(jnp.nan).at[0, 3, 3].set(jnp.inf)
+    columns = np.asarray(matching.assign(matching.break_ties(cost)))[0]
+    assert sorted(columns) == [0, 1, 2, 3]
+    assert columns[0] != 0 and columns[3] != 3
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_costs_that_are_not_finite_end_in_a_permutation(bad):
     cost = jnp.ones((2, 4, 4), jnp.float32).at[0].set(bad).at[1, 2, 3].set(bad)
