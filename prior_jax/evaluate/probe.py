@@ -195,7 +195,7 @@ def _fit(part: _Part, learnable: Sequence[bool], *, penalty: float, config: Prob
             # Told in the settings as `not_converged`.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(part.features[rows].astype(np.float64), part.truth.positive[rows, index])
-        weights[:, index], bias[index] = model.coef_[0], model.intercept_[0]
+        weights[:, index], bias[index] = model.coef_[0], np.ravel(model.intercept_)[0]
         unfinished.append(bool(np.max(model.n_iter_) >= config.max_iterations))
     return _Fit(weights=weights, bias=bias, unfinished=tuple(unfinished))
 

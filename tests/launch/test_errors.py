@@ -46,7 +46,7 @@ CASES = {
         r"config\.stages\.stage2\.warmup",
     ),
     "seed out of range": (TRAIN, [DEBUG, WORKDIR, "--config.seed=-1"], r"config\.seed.*-1"),
-    "unknown objective": (TRAIN, [DEBUG, WORKDIR, "--config.objective=clip"], "config.objective"),
+    "unknown objective": (TRAIN, [DEBUG, WORKDIR, "--config.objective=clop"], "config.objective"),
     "no data": (TRAIN, [SMALL, WORKDIR], r"config\.data\.path: received None"),
     "data path that is not there": (
         TRAIN,
