@@ -1,0 +1,111 @@
+"""Sums word pieces into words, inside jit, from token ids."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prior_jax.nn.sentence_gather import sentence_membership
+from prior_jax.types import Vocabulary
+
+
+@flax.struct.dataclass
+class WordPlaces:
+    """Which word every token belongs to; words are counted from [CLS], which is word 0.
+
+    Attributes:
+      index: int32[B, L], the word of each token; -1 behind [SEP], which is a word of its own.
+      real: bool[B, L], True for word w if it is neither [CLS], [SEP] nor padding.
+      unbracketed: int32[B], words that are not written with a "[" first: the real ones without
+        [UNK] (and without [MASK]).
+    """
+
+    index: jax.Array
+    real: jax.Array
+    unbracketed: jax.Array
+
+
+def find_words(
+    tokens: jax.Array, token_mask: jax.Array, *, vocabulary: Vocabulary, pieces: bool = False
+) -> WordPlaces:
+    """Finds the words of tokenised texts.
+
+    A word begins at every token that starts one; the first token begins word 0 in any case. Text
+    ends at its first [SEP] or, where it was cut off, with its last real token.
+
+    Args:
+      tokens: int32[B, L].
+      token_mask: bool[B, L], True on real tokens.
+      vocabulary: which tokens begin a word.
+      pieces: whether every token is a word of its own.
+
+    Returns:
+      The places of at most L words.
+
+    Raises:
+      ValueError: while tracing, if the shapes differ.
+
+    Source: release, gloria/models/text_model.py, `aggregate_tokens`; gloria/models/gloria_model.py,
+      `_calc_local_loss`, for the count (quirk 3).
+    """
+    if tokens.ndim != 2 or tokens.shape != token_mask.shape:
+        raise ValueError(
+            f"tokens {tokens.shape} and token_mask {token_mask.shape}: accepted [B, L] twice"
+        )
+    starts = np.ones(vocabulary.size, bool) if pieces else vocabulary.starts_word
+    begins = jnp.asarray(starts)[tokens].at[:, 0].set(True)
+    ends = (tokens == vocabulary.sep).astype(jnp.int32)
+    inside = token_mask & (jnp.cumsum(ends, axis=1) - ends == 0)
+    index = jnp.where(inside, jnp.cumsum(begins.astype(jnp.int32), axis=1) - 1, jnp.int32(-1))
+    special = (tokens == vocabulary.cls) | (tokens == vocabulary.sep) | (tokens == vocabulary.pad)
+    member = sentence_membership(index, num_sentences=tokens.shape[1])
+    opens = begins & inside & ~jnp.asarray(vocabulary.bracketed)[tokens]
+    return WordPlaces(
+        index=index,
+        real=jnp.any(member & ~special[:, :, None], axis=1),
+        unbracketed=jnp.sum(opens, axis=1, dtype=jnp.int32),
+    )
+
+
+def sum_pieces(pieces: jax.Array, places: WordPlaces) -> jax.Array:
+    """The sum of each word's pieces, as one matrix product a text.
+
+    Args:
+      pieces: [B, L, D], one row a token.
+      places: of the same tokens.
+
+    Returns:
+      [B, L, D] in the dtype of `pieces`, row w the sum over word w; 0 where no word is. [CLS]
+      and [SEP] keep their rows.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together.
+
+    Source: release, gloria/models/text_model.py, `aggregate_tokens`: a sum, so that words of many
+      pieces are long vectors (quirk 7).
+    """
+    if pieces.ndim != 3 or places.index.shape != pieces.shape[:2]:
+        raise ValueError(
+            f"pieces {pieces.shape} and places of {places.index.shape}: accepted [B, L, D] and "
+            "[B, L]"
+        )
+    member = sentence_membership(places.index, num_sentences=pieces.shape[1])
+    return jnp.einsum(
+        "blw,bld->bwd",
+        member.astype(pieces.dtype),
+        pieces,
+        preferred_element_type=jnp.float32,
+        precision=jax.lax.Precision.HIGHEST,
+    ).astype(pieces.dtype)
+
+
+def leading_words(count: jax.Array, *, length: int, first: int) -> jax.Array:
+    """Words first .. first + count - 1 of `length`: bool[B, length].
+
+    Args:
+      count: int32[B].
+      length: L.
+      first: 0 to begin with [CLS], 1 behind it.
+    """
+    word = jnp.arange(length, dtype=jnp.int32)[None, :]
+    return (word >= first) & (word < first + count[:, None])

@@ -1,0 +1,258 @@
+"""What a trained GLoRIA is asked: report features, scores, zero-shot, retrieval, attention."""
+
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prior_jax.errors import DataError
+from prior_jax.losses.normalize import unit
+from prior_jax.losses.word_region import word_region_attention, word_region_similarity
+from prior_jax.nn.word_aggregate import WordPlaces, leading_words
+from prior_jax.objectives.gloria_config import GloriaConfig, SimilarityKind
+from prior_jax.objectives.gloria_model import GloriaModel
+from prior_jax.types import ImageFeatures, ReportFeatures
+
+# release, gloria/models/gloria_model.py, `get_local_similarities`: whatever the model's own
+# temperatures are (quirk 22).
+_RELEASE_ATTENTION_SCALE = 4.0
+_RELEASE_WORD_SCALE = 5.0
+
+
+def encode_report(
+    model: GloriaModel,
+    tokens: jax.Array,
+    token_mask: jax.Array,
+    *,
+    places: WordPlaces,
+    word_mask: jax.Array | None = None,
+) -> ReportFeatures:
+    """Words and the report as one vector, in inference mode.
+
+    Args:
+      model: the model.
+      tokens: int32[B, L].
+      token_mask: bool[B, L].
+      places: of the words among the tokens.
+      word_mask: bool[B, L], the words that are compared: `prompt_words` or `retrieval_words`
+        repeat what the release does with raw text. By default the real words in the paper's
+        mode; in the release's as many behind [CLS] as there are words without a bracket, which
+        is what it meant to count (quirk 18).
+
+    Returns:
+      Features in the compute dtype; row w is word w, [CLS] being word 0.
+    """
+    captions = model.encode_text(tokens, token_mask, places, train=False)
+    if word_mask is None:
+        length = tokens.shape[1]
+        counted = leading_words(places.unbracketed, length=length, first=1)
+        word_mask = places.real if model.choices.score_words else counted
+    words = jnp.where(word_mask[:, :, None], captions.words, jnp.zeros((), captions.words.dtype))
+    return ReportFeatures(local=words, local_mask=word_mask, global_=captions.report)
+
+
+def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
+    """The words that the release's zero-shot compares: as many as the prompt has characters.
+
+    They begin behind [CLS] and go on through [SEP] into the padding, whose zero vectors make
+    every local score at least 0 (quirks 18, 19 and 21).
+
+    Args:
+      prompts: B raw prompts, blanks at their ends included.
+      length: L of their tokens.
+
+    Returns:
+      bool[B, L].
+
+    Raises:
+      DataError: for a prompt of more than L - 1 characters, where the release stops with an
+        error of its reshaping or, where sizes happen to fit, goes on with wrong numbers
+        (quirk 20).
+
+    Source: release, gloria/models/gloria_model.py, `process_text` and `get_local_similarities`.
+    """
+    counts = [sum(character != "[" for character in prompt) for prompt in prompts]
+    for prompt, count in zip(prompts, counts, strict=True):
+        if count > length - 1:
+            raise DataError(
+                f"prompt {prompt!r}",
+                received=f"{count} characters",
+                accepted=f"at most {length - 1} in the release's mode, one a position behind [CLS]",
+            )
+    word = np.arange(length)[None, :]
+    return (word >= 1) & (word <= np.asarray(counts, np.int32)[:, None])
+
+
+def retrieval_words(places: WordPlaces) -> jax.Array:
+    """The words that the release's retrieval compares: bool[B, L].
+
+    [CLS] is taken away twice, so that the first word is lost and [SEP] stays (quirk 30).
+    Source: release, gloria/models/retrival_model.py.
+    """
+    return leading_words(places.unbracketed, length=places.real.shape[1], first=2)
+
+
+@flax.struct.dataclass
+class PairScores:
+    """How well images and reports fit; higher is closer.
+
+    Attributes:
+      global_: float32[Bi, Br], cosine of the global vectors.
+      local: float32[Bi, Br], of words and the regions they look at.
+    """
+
+    global_: jax.Array
+    local: jax.Array
+
+
+def pair_scores(
+    images: ImageFeatures, reports: ReportFeatures, *, config: GloriaConfig
+) -> PairScores:
+    """Scores every image against every report.
+
+    Args:
+      images: features of Bi images.
+      reports: features of Br reports.
+      config: scales and choices.
+
+    Returns:
+      The scores. In the paper's mode the local one is Z of its equation 6 with a mean over the
+      words, in [-1, 1] as the global one is; in the release's it is 5 times the best word's
+      cosine, so that it outweighs the global one in their mean (quirk 22).
+
+    Source: GLoRIA, ICCV 2021, section 3.3; release, gloria/models/gloria_model.py,
+      `get_global_similarities` and `get_local_similarities`.
+    """
+    as_trained = config.choices.score_as_trained
+    word_scale = config.word_scale if as_trained else _RELEASE_WORD_SCALE
+    local = word_region_similarity(
+        reports.local,
+        images.local,
+        word_mask=reports.local_mask,
+        temp1=config.attention_scale if as_trained else _RELEASE_ATTENTION_SCALE,
+        temp2=word_scale,
+        softmax_over_words=not config.choices.single_softmax,
+        aggregate="mean" if as_trained else "max",
+        chunk=config.caption_chunk,
+    )
+    return PairScores(
+        global_=_cosines(images, reports),
+        local=local / jnp.float32(word_scale) if as_trained else local,
+    )
+
+
+def similarity(
+    images: ImageFeatures,
+    reports: ReportFeatures,
+    *,
+    config: GloriaConfig,
+    kind: SimilarityKind = "both",
+) -> jax.Array:
+    """One number a pair: the global score, the local one, or their mean.
+
+    Returns:
+      float32[Bi, Br]; higher is closer. The local score of a report without a word counts as 0.
+
+    Source: release, gloria/gloria.py, `get_similarities`.
+    """
+    scores = pair_scores(images, reports, config=config)
+    empty = ~jnp.any(reports.local_mask, axis=1)
+    local = jnp.where(empty[None, :], jnp.float32(0), scores.local)
+    both = (local + scores.global_) / 2
+    return {"both": both, "local": local, "global": scores.global_}[kind]
+
+
+def zero_shot_scores(
+    similarities: jax.Array, prompt_class: jax.Array, *, num_classes: int
+) -> jax.Array:
+    """The release's zero-shot answer: the best prompt of a class, standardised over the images.
+
+    Args:
+      similarities: float32[Bi, Br] of images and prompts.
+      prompt_class: int32[Br], the class of each prompt; every class has one.
+      num_classes: C.
+
+    Returns:
+      float32[Bi, C]. With one image the similarities themselves; otherwise a class's scores have
+      mean 0 and standard deviation 1 over the images, so that an image's scores depend on the
+      others (quirk 24). A class whose scores are all equal gives 0, where the release has NaN.
+
+    Source: release, gloria/gloria.py, `zero_shot_classification` (quirk 23: "average" is a
+      maximum there).
+    """
+    classes = jnp.arange(num_classes, dtype=prompt_class.dtype)
+    owns = prompt_class[None, :] == classes[:, None]
+    best = jnp.max(jnp.where(owns[None], similarities[:, None, :], -jnp.inf), axis=-1)
+    return best if best.shape[0] == 1 else _standardise(best, axis=0)
+
+
+def retrieval_scores(
+    images: ImageFeatures, reports: ReportFeatures, *, config: GloriaConfig
+) -> PairScores:
+    """The two scores of the release's retrieval, whose local one grows with the report.
+
+    Args:
+      images: features of Bi images.
+      reports: features of Br reports, with `retrieval_words`.
+      config: scales and choices.
+
+    Source: release, gloria/models/retrival_model.py, `_compute_local_similarity` (quirk 31).
+    """
+    local = word_region_similarity(
+        reports.local,
+        images.local,
+        word_mask=reports.local_mask,
+        temp1=config.attention_scale,
+        temp2=config.word_scale,
+        softmax_over_words=not config.choices.single_softmax,
+        aggregate="mean" if config.choices.word_mean else "sum",
+        chunk=config.caption_chunk,
+    )
+    scaled = jnp.float32(config.contrast_scale) * local
+    return PairScores(global_=_cosines(images, reports), local=scaled)
+
+
+def standardised_sum(scores: PairScores) -> jax.Array:
+    """The release's mix of two scores: the mean of both, each standardised over the reports.
+
+    Returns:
+      float32[Bi, Br]; a score that is the same for all reports counts as 0.
+
+    Source: release, gloria/models/retrival_model.py, `retrieve` (quirk 31).
+    """
+    return (_standardise(scores.local, axis=1) + _standardise(scores.global_, axis=1)) / 2
+
+
+def text_attention(
+    images: ImageFeatures, reports: ReportFeatures, *, config: GloriaConfig
+) -> jax.Array:
+    """Where in its image each word looks.
+
+    Args:
+      images: features of B images.
+      reports: features of their B reports.
+      config: scales and choices.
+
+    Returns:
+      float32[B, W, P]: rows of real words sum to 1 over the regions, row-major; others are 0.
+    """
+    return word_region_attention(
+        reports.local,
+        images.local,
+        word_mask=reports.local_mask,
+        temp1=config.attention_scale,
+        softmax_over_words=not config.choices.single_softmax,
+    )
+
+
+def _cosines(images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
+    return jnp.einsum("id,jd->ij", unit(images.global_), unit(reports.global_))
+
+
+def _standardise(x: jax.Array, *, axis: int) -> jax.Array:
+    """To mean 0 and population standard deviation 1; 0 where nothing varies."""
+    centred = x - jnp.mean(x, axis=axis, keepdims=True)
+    deviation = jnp.sqrt(jnp.mean(jnp.square(centred), axis=axis, keepdims=True))
+    return centred / jnp.where(deviation > 0, deviation, jnp.float32(1))

@@ -1,0 +1,120 @@
+"""GLoRIA's model: both encoders, and which words of a caption count, without any loss."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.losses.normalize import unit
+from prior_jax.nn.bert import Bert
+from prior_jax.nn.region_encoder import RegionEncoder
+from prior_jax.nn.word_aggregate import WordPlaces, leading_words, sum_pieces
+from prior_jax.objectives.gloria_config import Fidelity, GloriaConfig
+from prior_jax.types import ImageFeatures
+
+
+@flax.struct.dataclass
+class CaptionFeatures:
+    """What the text encoder gives.
+
+    Attributes:
+      words: [B, W, D], one row a word, [CLS] first and [SEP] behind the last; W = L.
+      report: [B, D], the caption as one vector.
+    """
+
+    words: jax.Array
+    report: jax.Array
+
+
+class GloriaModel(nnx.Module):
+    """The two encoders of GLoRIA.
+
+    Source: GLoRIA, ICCV 2021, section 3; release, gloria/models/gloria_model.py. BERT's pooler
+    is kept, though nothing reads it, because the released weights have one (quirk 11).
+    """
+
+    def __init__(self, config: GloriaConfig, *, rngs: nnx.Rngs):
+        """Creates both encoders.
+
+        Args:
+          config: sizes and choices.
+          rngs: source of the initial parameters.
+        """
+        dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.dtype]
+        self.image_encoder = RegionEncoder(
+            config.image, config.text.hidden_size, dtype=dtype, rngs=rngs
+        )
+        self.text_encoder = Bert(config.text, dtype=dtype, rngs=rngs)
+        self.last_layers = config.last_layers
+        self.layer_pool = config.layer_pool
+        self.whole_words = config.whole_words
+        self.unit_text = config.unit_text
+        self.choices = config.choices
+
+    def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+        """Regions and one vector of each image.
+
+        Args:
+          image: float32[B, H, W, C], normalised.
+          train: whether batch norm uses, and gathers, the batch's statistics. The release scores
+            images so, because nothing calls `eval()` on a loaded model (quirk 25).
+
+        Returns:
+          Features [B, P, D] and [B, D] in the compute dtype.
+        """
+        found = self.image_encoder(image, train=train)
+        return ImageFeatures(local=found.regions, global_=found.global_, pooled=found.pooled)
+
+    def encode_text(
+        self,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        places: WordPlaces,
+        *,
+        train: bool,
+        key: jax.Array | None = None,
+    ) -> CaptionFeatures:
+        """Words, and the caption as one vector.
+
+        Args:
+          tokens: int32[B, L].
+          token_mask: bool[B, L].
+          places: of the words among the tokens.
+          train: whether to drop.
+          key: dropout key; needed in training unless the rate is 0.
+
+        Returns:
+          Features in the compute dtype. Layers are pooled before pieces are summed: both are
+          linear, and so a layer's words need not be kept.
+
+        Source: release, gloria/models/text_model.py, `forward`.
+        """
+        found = self.text_encoder(tokens, token_mask, train=train, key=key, hidden_states=True)
+        pool = {"sum": jnp.sum, "mean": jnp.mean}[self.layer_pool]
+        last = jnp.asarray(found.hidden_states)[-self.last_layers :]
+        pieces = pool(last, axis=0, dtype=jnp.float32).astype(last.dtype)
+        words = sum_pieces(pieces, places) if self.whole_words else pieces
+        report = _mean(words, places.real if self.choices.report_from_words else None)
+        if self.unit_text:
+            words, report = (unit(x).astype(words.dtype) for x in (words, report))
+        return CaptionFeatures(words=words, report=report)
+
+
+def matched_words(places: WordPlaces, choices: Fidelity) -> jax.Array:
+    """The words that the training loss matches with regions: bool[B, L].
+
+    Real words, or in the release [CLS] and as many behind it as there are words without a
+    bracket (quirks 2 and 3).
+    """
+    if choices.words_only:
+        return places.real
+    return leading_words(places.unbracketed + 1, length=places.real.shape[1], first=0)
+
+
+def _mean(words: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Mean over the words of `mask`, or over all positions: [B, D], 0 without a word."""
+    if mask is None:
+        return jnp.mean(words, axis=1, dtype=jnp.float32).astype(words.dtype)
+    kept = jnp.where(mask[:, :, None], words.astype(jnp.float32), jnp.float32(0))
+    count = jnp.sum(mask, axis=1, dtype=jnp.float32)[:, None]
+    return (jnp.sum(kept, axis=1) / jnp.maximum(count, jnp.float32(1))).astype(words.dtype)
