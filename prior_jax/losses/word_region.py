@@ -22,9 +22,9 @@ def word_region_contrast(
     word_mask: jax.Array,
     weight: jax.Array,
     region_mask: jax.Array | None = None,
-    temp1: float = 4.0,
-    temp2: float = 5.0,
-    temp3: float = 10.0,
+    temp1: float | jax.Array = 4.0,
+    temp2: float | jax.Array = 5.0,
+    temp3: float | jax.Array = 10.0,
     softmax_over_words: bool,
     aggregate: str,
     chunk: int | None = None,
@@ -76,7 +76,7 @@ def word_region_contrast(
     if region_mask is not None:
         present &= jnp.any(region_mask, axis=1)
     weight = jnp.where(present, weight, jnp.float32(0))
-    return directed_cross_entropy(jnp.float32(temp3) * similarity, present, weight)
+    return directed_cross_entropy(jnp.asarray(temp3, jnp.float32) * similarity, present, weight)
 
 
 def word_region_similarity(
@@ -85,8 +85,8 @@ def word_region_similarity(
     *,
     word_mask: jax.Array,
     region_mask: jax.Array | None = None,
-    temp1: float = 4.0,
-    temp2: float = 5.0,
+    temp1: float | jax.Array = 4.0,
+    temp2: float | jax.Array = 5.0,
     softmax_over_words: bool,
     aggregate: str,
     chunk: int | None = None,
@@ -159,7 +159,7 @@ def word_region_attention(
     *,
     word_mask: jax.Array,
     region_mask: jax.Array | None = None,
-    temp1: float = 4.0,
+    temp1: float | jax.Array = 4.0,
     softmax_over_words: bool,
 ) -> jax.Array:
     """Where each word of a caption looks in its own image.
@@ -203,8 +203,8 @@ def _compare_caption(
     regions: jax.Array,
     region_mask: jax.Array | None,
     gram: jax.Array,
-    temp1: float,
-    temp2: float,
+    temp1: float | jax.Array,
+    temp2: float | jax.Array,
     softmax_over_words: bool,
     aggregate: str,
 ) -> jax.Array:
@@ -224,7 +224,9 @@ def _compare_caption(
     context_square = jnp.sum(pulled * attention, axis=-1)
     word_square = jnp.sum(jnp.square(words.astype(jnp.float32)), axis=-1)
     cosines = cosine_of_products(word_context, word_square[None, :], context_square)
-    return _aggregate(jnp.float32(temp2) * cosines, word_mask[None, :], aggregate=aggregate)
+    return _aggregate(
+        jnp.asarray(temp2, jnp.float32) * cosines, word_mask[None, :], aggregate=aggregate
+    )
 
 
 def _attention(
@@ -232,7 +234,7 @@ def _attention(
     *,
     word_mask: jax.Array,
     region_mask: jax.Array | None,
-    temp1: float,
+    temp1: float | jax.Array,
     softmax_over_words: bool,
 ) -> jax.Array:
     """Attention over regions from the dot products [B, W, P] and bool[B or 1, W], bool[B, P]."""
@@ -242,7 +244,7 @@ def _attention(
     scores = dots
     if softmax_over_words:
         scores = jax.nn.softmax(jnp.where(real, scores, jnp.float32(_ABSENT)), axis=1)
-    scores = jnp.where(real, jnp.float32(temp1) * scores, jnp.float32(_ABSENT))
+    scores = jnp.where(real, jnp.asarray(temp1, jnp.float32) * scores, jnp.float32(_ABSENT))
     return jnp.where(real, jax.nn.softmax(scores, axis=2), jnp.float32(0))
 
 

@@ -1,5 +1,7 @@
 """The losses of GLoRIA against numbers recorded from the authors' code."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,47 +106,67 @@ def test_global_loss(golden_dir):
                 assert_close(grad, expected, rtol=1e-3, name=f"{case} {name} {key}")
 
 
+def enlarge(x, shape):
+    """Zeros behind every axis, up to `shape`."""
+    return np.pad(x, [(0, more - size) for size, more in zip(x.shape, shape, strict=True)])
+
+
+@functools.partial(jax.jit, static_argnames="aggregate")
+def run_local_loss(words, regions, word_mask, region_mask, weight, temps, *, aggregate):
+    masks = {"word_mask": word_mask, "region_mask": region_mask, "temp1": temps[0]}
+    attending = {**masks, "softmax_over_words": True}
+    comparing = {**attending, "temp2": temps[1], "aggregate": aggregate}
+
+    def loss(words, regions):
+        found = word_region_contrast(words, regions, weight=weight, temp3=temps[2], **comparing)
+        return TOTALS["sum"](found), found
+
+    similarity = word_region_similarity(words, regions, **comparing)
+    attention = word_region_attention(words, regions, **attending)
+    (_, found), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(words, regions)
+    return found, grads, similarity, attention
+
+
 def test_local_loss(golden_dir):
+    """All cases padded to one size in every axis, so that two programs serve them all."""
     golden = load(golden_dir, "gloria", "local_loss")
-    for case in golden.cases("in/"):
-        for aggregate in golden.cases(f"in/{case}/"):
-            check_local_loss(golden, case, aggregate)
+    given = [
+        (case, aggregate, golden.prefix(f"in/{case}/{aggregate}/"))
+        for case in golden.cases("in/")
+        for aggregate in golden.cases(f"in/{case}/")
+    ]
+    largest = [
+        np.max([rows(arrays[name]).shape for *_, arrays in given], axis=0)
+        for name in ("words_emb", "img_features")
+    ]
+    for case, aggregate, arrays in given:
+        check_local_loss(golden, case, aggregate, arrays, largest)
 
 
-def check_local_loss(golden, case, aggregate):
-    given = golden.prefix(f"in/{case}/{aggregate}/")
+def check_local_loss(golden, case, aggregate, given, largest):
     expected = golden.prefix(f"out/{case}/{aggregate}/")
-    words, regions = map(rows, (given["words_emb"], given["img_features"]))
-    lengths = given["cap_lens"]
-    mask = np.arange(words.shape[1])[None, :] < lengths[:, None]
-    temp1, temp2, temp3 = map(float, given["temps"])
-    attending = {"word_mask": jnp.asarray(mask), "temp1": temp1, "softmax_over_words": True}
-    comparing = {**attending, "temp2": temp2, "aggregate": aggregate}
-
-    @jax.jit
-    def run(words, regions):
-        def loss(words, regions):
-            found = word_region_contrast(
-                words, regions, weight=ones(len(words)), temp3=temp3, **comparing
-            )
-            return TOTALS["sum"](found), found
-
-        similarity = word_region_similarity(words, regions, **comparing)
-        attention = word_region_attention(words, regions, **attending)
-        (_, found), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(words, regions)
-        return found, grads, similarity, attention
-
-    found, grads, similarity, attention = run(words, regions)
+    parts = [rows(given[name]) for name in ("words_emb", "img_features")]
+    lengths, batch = given["cap_lens"], len(parts[0])
+    word_mask = np.arange(parts[0].shape[1])[None, :] < lengths[:, None]
+    masks = word_mask, np.ones(parts[1].shape[:2], bool)
+    found, grads, similarity, attention = run_local_loss(
+        *(enlarge(part, shape) for part, shape in zip(parts, largest, strict=True)),
+        *(enlarge(mask, shape[:2]) for mask, shape in zip(masks, largest, strict=True)),
+        enlarge(np.ones(batch, np.float32), largest[0][:1]),
+        given["temps"],
+        aggregate=aggregate,
+    )
     name = f"{case} {aggregate}"
     for key in ("loss0", "loss1"):
         assert_close(TOTALS[key](found), expected[key], rtol=1e-4, name=f"{name} {key}")
-    assert_close(similarity, expected["similarities_before_temp3"], rtol=1e-4, name=name)
+    theirs = expected["similarities_before_temp3"]
+    assert_close(similarity[:batch, :batch], theirs, rtol=1e-4, name=name)
     for index, length in enumerate(lengths):
         maps = expected[f"att_map{index}"][0]
-        mine = attention[index, :length].reshape(maps.shape)
+        mine = attention[index, :length, : parts[1].shape[1]].reshape(maps.shape)
         assert_close(mine, maps, rtol=1e-4, name=f"{name} map {index}")
         assert not np.any(attention[index, length:])
     for key, grad in zip(("words_emb", "img_features"), grads, strict=True):
-        theirs = rows(golden[f"grad/{case}/{aggregate}/{key}"])
+        theirs = enlarge(rows(golden[f"grad/{case}/{aggregate}/{key}"]), grad.shape)
         assert_close(grad, theirs, rtol=1e-3, name=f"{name} {key}")
-    assert not np.any(np.asarray(grads[0])[~mask])
+    assert not np.any(np.asarray(grads[0])[:batch, : word_mask.shape[1]][~word_mask])
