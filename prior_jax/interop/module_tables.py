@@ -3,6 +3,8 @@
 Compose them with `Table.under`; see `prior_jax.interop.torch_names`.
 """
 
+from collections.abc import Sequence
+
 from prior_jax.interop.torch_names import (
     Path,
     Table,
@@ -21,13 +23,25 @@ from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.nn.sentence_decoder import SentenceDecoderConfig
 
 
-def resnet_table(config: ResNetConfig) -> Table:
+def resnet_table(
+    config: ResNetConfig,
+    *,
+    conv: str = "conv1",
+    norm: str = "bn1",
+    stages: Sequence[str] = ("layer1", "layer2", "layer3", "layer4"),
+) -> Table:
     """ResNet of torchvision (`conv1`, `bn1`, `layer1.0.conv1`, ...) to `nn.resnet.ResNet`.
 
     The ImageNet classifier `fc`, which the release carries along for 3 channels, is ignored.
+
+    Args:
+      config: shape of the ResNet.
+      conv: name of the stem's convolution, where it is not torchvision's.
+      norm: name of the stem's batch norm.
+      stages: names of the stages, at least as many as there are.
     """
-    table = conv_table("conv1", ("stem_conv",), bias=False)
-    table += batch_norm_table("bn1", ("stem_norm",))
+    table = conv_table(conv, ("stem_conv",), bias=False)
+    table += batch_norm_table(norm, ("stem_norm",))
     convolutions = 3 if config.block == "bottleneck" else 2
     features = config.width
     for stage, depth in enumerate(config.depths):
@@ -35,7 +49,7 @@ def resnet_table(config: ResNetConfig) -> Table:
             changes = stage > 0 or features != config.stage_features[stage]
             block = _residual_table(convolutions, shortcut=index == 0 and changes)
             path = ("stages", f"stage{stage + 1}", f"block{index}")
-            table += block.under(f"layer{stage + 1}.{index}.", path)
+            table += block.under(f"{stages[stage]}.{index}.", path)
         features = config.stage_features[stage]
     return table + ignore(r"fc\.(weight|bias)")
 
@@ -119,7 +133,13 @@ def _attention_table(torch: str, path: Path) -> Table:
 def image_decoder_table(config: ImageDecoderConfig) -> Table:
     """The release's ImageDecoder to `nn.image_decoder.ImageDecoder`."""
     table = conv_table("output_head.0", ("output",), bias=True)
-    for block in range(config.blocks):
+    return table + decoder_blocks_table(config.blocks)
+
+
+def decoder_blocks_table(count: int) -> Table:
+    """Blocks named as segmentation_models_pytorch does to as many `nn.decoder_block`s."""
+    table = Table(entries=())
+    for block in range(count):
         for i in (1, 2):
             torch, path = f"blocks.{block}.conv{i}", ("blocks", f"block{block}")
             table += conv_table(f"{torch}.0", (*path, f"conv{i}"), bias=False)

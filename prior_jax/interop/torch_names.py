@@ -30,12 +30,12 @@ from flax import nnx
 
 from prior_jax.errors import WeightsError
 
-Layout = Literal["same", "linear", "conv"]
+Layout = Literal["same", "linear", "conv", "conv_transpose"]
 Path = tuple[str, ...]
 
-# torch axes -> ours, and back: [out, in] <-> [in, out], OIHW <-> HWIO.
-_TO_NNX = {"linear": (1, 0), "conv": (2, 3, 1, 0)}
-_TO_TORCH = {"linear": (1, 0), "conv": (3, 2, 0, 1)}
+# torch axes -> ours, and back: [out, in] <-> [in, out], OIHW <-> HWIO, IOHW <-> HWIO.
+_TO_NNX = {"linear": (1, 0), "conv": (2, 3, 1, 0), "conv_transpose": (2, 3, 0, 1)}
+_TO_TORCH = {"linear": (1, 0), "conv": (3, 2, 0, 1), "conv_transpose": (2, 3, 0, 1)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,8 @@ class Entry:
     Attributes:
       torch: its name in the state dict.
       path: the leaf's path.
-      layout: "same", "linear" ([out, in] to [in, out]) or "conv" (OIHW to HWIO).
+      layout: "same", "linear" ([out, in] to [in, out]), "conv" (OIHW to HWIO) or
+        "conv_transpose" (IOHW to HWIO).
       index: position on the leaf's leading axis if it stacks several tensors; None if not.
     """
 
@@ -143,6 +144,16 @@ def conv_table(torch: str, path: Path, *, bias: bool) -> Table:
     if bias:
         entries.append(Entry(torch=f"{torch}.bias", path=(*path, "bias")))
     return Table(entries=tuple(entries))
+
+
+def conv_transpose_table(torch: str, path: Path) -> Table:
+    """torch.nn.ConvTranspose2d `<torch>.weight`, `.bias` to a module with `kernel`, `bias`."""
+    return Table(
+        entries=(
+            Entry(torch=f"{torch}.weight", path=(*path, "kernel"), layout="conv_transpose"),
+            Entry(torch=f"{torch}.bias", path=(*path, "bias")),
+        )
+    )
 
 
 def layer_norm_table(torch: str, path: Path) -> Table:

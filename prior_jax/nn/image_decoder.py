@@ -7,13 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.errors import ConfigError
+from prior_jax.nn.decoder_block import DecoderBlock
 from prior_jax.nn.dropout import dropout, training_key
-from prior_jax.nn.layers import (
-    BatchNorm,
-    Conv,
-    torch_uniform,
-    upsample_nearest_double,
-)
+from prior_jax.nn.layers import Conv, torch_uniform
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,42 +53,6 @@ class ImageDecoderConfig:
 
 def _config_error(field: str, received: object, accepted: str) -> ConfigError:
     return ConfigError(f"config.model.image_decoder.{field}", received=received, accepted=accepted)
-
-
-class DecoderBlock(nnx.Module):
-    """Doubles the map, then two 3x3 convolutions with batch norm and ReLU."""
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        dtype: jax.typing.DTypeLike,
-        rngs: nnx.Rngs,
-    ):
-        """Creates the convolutions, initialised as torch's Conv2d."""
-
-        def conv(inputs):
-            return Conv(
-                inputs,
-                out_features,
-                kernel_size=3,
-                use_bias=False,
-                kernel_init=torch_uniform,
-                dtype=dtype,
-                rngs=rngs,
-            )
-
-        self.conv1 = conv(in_features)
-        self.norm1 = BatchNorm(out_features, dtype=dtype)
-        self.conv2 = conv(out_features)
-        self.norm2 = BatchNorm(out_features, dtype=dtype)
-
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, h, w, in] to [B, 2 h, 2 w, out]."""
-        x = upsample_nearest_double(x)
-        x = jax.nn.relu(self.norm1(self.conv1(x), train=train))
-        return jax.nn.relu(self.norm2(self.conv2(x), train=train))
 
 
 class ImageDecoder(nnx.Module):

@@ -1,0 +1,133 @@
+"""The block of convolutional decoders: double the map, join a finer one, convolve twice."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.nn.layers import (
+    BatchNorm,
+    Conv,
+    torch_uniform,
+    torch_uniform_bias,
+    upsample_nearest_double,
+)
+
+
+class ConvPair(nnx.Module):
+    """Two 3x3 convolutions, each with batch norm and ReLU."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        use_bias: bool = False,
+        kernel_init: nnx.Initializer = torch_uniform,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the convolutions.
+
+        Args:
+          in_features: channels of the input.
+          out_features: channels of the output.
+          use_bias: whether the convolutions have a bias, which batch norm then takes out again.
+          kernel_init: initialiser of the kernels.
+          dtype: compute dtype; parameters and batch statistics are float32.
+          rngs: source of the initial parameters.
+        """
+
+        def conv(inputs):
+            return Conv(
+                inputs,
+                out_features,
+                kernel_size=3,
+                use_bias=use_bias,
+                kernel_init=kernel_init,
+                dtype=dtype,
+                rngs=rngs,
+            )
+
+        self.conv1 = conv(in_features)
+        self.norm1 = BatchNorm(out_features, dtype=dtype)
+        self.conv2 = conv(out_features)
+        self.norm2 = BatchNorm(out_features, dtype=dtype)
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[B, h, w, in] to [B, h, w, out]."""
+        x = jax.nn.relu(self.norm1(self.conv1(x), train=train))
+        return jax.nn.relu(self.norm2(self.conv2(x), train=train))
+
+
+class DoublingConv(nnx.Module):
+    """Every pixel becomes 2x2 pixels by learned weights: a transposed convolution of stride 2."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates `kernel` float32[2, 2, in, out] and `bias`, as torch's ConvTranspose2d does."""
+        init = torch_uniform_bias(4 * out_features)  # torch counts the wrong side's fan
+        shape = (2, 2, in_features, out_features)
+        self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(init(rngs.params(), (out_features,), jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, in] to dtype[B, 2 h, 2 w, out]."""
+        kernel = self.kernel[...].astype(self.dtype)
+        y = jnp.einsum("bhwc,yxco->bhywxo", x.astype(self.dtype), kernel)
+        batch, height, _, width, _, features = y.shape
+        y = y.reshape(batch, 2 * height, 2 * width, features)
+        return y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
+
+
+class DecoderBlock(ConvPair):
+    """Doubles the map, joins the encoder's map of that size, then convolves twice."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        skip_features: int = 0,
+        learned: bool = False,
+        kernel_init: nnx.Initializer = torch_uniform,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the convolutions.
+
+        Args:
+          in_features: channels of the coarse map.
+          out_features: channels of the output.
+          skip_features: channels of the finer map to join; 0 for none.
+          learned: whether doubling is a transposed convolution to `out_features`, and all
+            convolutions have a bias; otherwise pixels are repeated.
+          kernel_init: initialiser of the 3x3 kernels.
+          dtype: compute dtype; parameters and batch statistics are float32.
+          rngs: source of the initial parameters.
+        """
+        super().__init__(
+            (out_features if learned else in_features) + skip_features,
+            out_features,
+            use_bias=learned,
+            kernel_init=kernel_init,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        if learned:
+            self.upsample = DoublingConv(in_features, out_features, dtype=dtype, rngs=rngs)
+        else:
+            self.upsample = None
+
+    def __call__(self, x: jax.Array, skip: jax.Array | None = None, *, train: bool) -> jax.Array:
+        """[B, h, w, in] and, if made for one, [B, 2 h, 2 w, skip] to [B, 2 h, 2 w, out]."""
+        x = upsample_nearest_double(x) if self.upsample is None else self.upsample(x)
+        if skip is not None:
+            x = jnp.concatenate([x, skip.astype(x.dtype)], axis=-1)
+        return super().__call__(x, train=train)
