@@ -31,9 +31,9 @@ def soft_dice(
       and returns the coefficient (quirk 61).
     """
     logits, target, weight = _rows(logits, target, weight)
-    probability = jax.nn.sigmoid(logits)
-    both = jnp.sum(probability * target * weight)
-    either = jnp.sum((probability + target) * weight)
+    probability = jax.nn.sigmoid(logits) * weight
+    both = jnp.sum(probability * target)
+    either = jnp.sum(probability + target)
     return (2 * both + smooth) / (either + smooth)
 
 

@@ -85,6 +85,13 @@ def test_focal_without_gamma_is_cross_entropy(masks):
     assert focal(logits, target, weight=weight) < plain
 
 
+def test_focal_forgives_what_is_nearly_right():
+    logits = jnp.log(jnp.array([[3.0]], jnp.float32))  # probability 3/4
+    for target, wrong in ((1.0, 0.25), (0.0, 0.75)):
+        value = focal(logits, jnp.full((1, 1), target, jnp.float32), weight=jnp.ones(1))
+        np.testing.assert_allclose(value, -np.log(1 - wrong) * wrong**2, rtol=1e-6)
+
+
 def test_mixed_is_the_weighted_sum_of_its_parts(masks):
     logits, target, weight = masks
     expected = 3 * focal(logits, target, weight=weight, gamma=1.5)
