@@ -77,7 +77,9 @@ def model(fidelity: str) -> dict:
         fidelity=fidelity,
         dtype="bfloat16",  # the release trains in fp16 [yaml]
         image=dict(
-            resnet=dict(depths=(3, 4, 6, 3), width=64, block="bottleneck", stem_pool=True),
+            resnet=dict(
+                depths=(3, 4, 6, 3), width=64, block="bottleneck", stem_pool=True, remat="none"
+            ),
             pool="attention",  # [yaml]
             pool_heads=8,  # release, codes/prior/encoders/image/resnet.py
         ),

@@ -12,6 +12,7 @@ from prior_jax.nn.layers import BatchNorm, Conv, kaiming_normal_fan_out, max_poo
 
 Block = Literal["bottleneck", "basic"]
 Pool = Literal["attention", "mean"]
+Remat = Literal["none", "block"]
 
 # Width of a block's output over its inner width: He et al., arXiv:1512.03385, table 1.
 EXPANSION = {"bottleneck": 4, "basic": 1}
@@ -28,6 +29,7 @@ class ResNetConfig:
       block: "bottleneck" (ResNet-50 and deeper) or "basic" (ResNet-18, 34).
       stem_pool: whether a 3x3 maximum halves the map behind the stem; torchvision True, False
         keeps twice the resolution for small images.
+      remat: "block" keeps only each block's input for the backward pass; "none" keeps all.
     """
 
     depths: tuple[int, ...]
@@ -35,6 +37,7 @@ class ResNetConfig:
     in_channels: int
     block: Block
     stem_pool: bool
+    remat: Remat = "none"
 
     def __post_init__(self):
         """Refuses shapes that make no network."""
@@ -46,6 +49,8 @@ class ResNetConfig:
             raise _config_error("in_channels", self.in_channels, "1 or 3")
         if self.block not in get_args(Block):
             raise _config_error("block", self.block, f"one of {get_args(Block)}")
+        if self.remat not in get_args(Remat):
+            raise _config_error("remat", self.remat, f"one of {get_args(Remat)}")
 
     @property
     def features(self) -> int:
@@ -192,9 +197,15 @@ class ResNet(nnx.Module):
         for stage, depth in enumerate(self.config.depths):
             blocks = self.stages[f"stage{stage + 1}"]
             for index in range(depth):
-                x = blocks[f"block{index}"](x, train=train)
+                x = self._run(blocks[f"block{index}"], x, train=train)
             maps.append(x)
         return x, tuple(maps)
+
+    def _run(self, block: ResidualBlock, x: jax.Array, *, train: bool) -> jax.Array:
+        def run(block, x):
+            return block(x, train=train)
+
+        return (nnx.remat(run) if self.config.remat == "block" else run)(block, x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,19 @@ def test_sharding_the_batch_changes_neither_value_nor_statistics(images):
     jax.tree.map(check, alone, together)
 
 
+def test_recomputing_blocks_changes_neither_value_nor_gradient_nor_statistics(images):
+    """Statistics gather this batch once, though each block runs twice."""
+    models = [small.image_encoder(pool="mean", remat=remat) for remat in ("none", "block")]
+
+    def check(a, b):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1e-3, float(jnp.abs(a).max())))
+
+    jax.tree.map(check, *(train_pass(model, images) for model in models))
+    programs = (str(jax.make_jaxpr(lambda x, m=m: train_pass(m, x))(images)) for m in models)
+    kept, recomputed = (program.count("conv_general_dilated[") for program in programs)
+    assert recomputed > kept
+
+
 @pytest.mark.parametrize("pool", ["attention", "mean"])
 def test_bfloat16_is_close_to_float32(images, pool):
     full, half = (
@@ -160,7 +173,14 @@ def test_patches_are_places_unless_scrambled():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("depths", (3,)), ("depths", (1, 0)), ("width", 0), ("in_channels", 2), ("block", "wide")],
+    [
+        ("depths", (3,)),
+        ("depths", (1, 0)),
+        ("width", 0),
+        ("in_channels", 2),
+        ("block", "wide"),
+        ("remat", "layer"),
+    ],
 )
 def test_shapes_that_make_no_network_are_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=rf"config\.model\.image\.{field}: received"):
