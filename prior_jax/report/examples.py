@@ -26,30 +26,30 @@ class RunInfo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionExample:
-    """Where each sentence of a report looks in its image.
+    """Where sentences or words of a report look in its image.
 
     Attributes:
       title: e.g. the study's id.
       image: float[H, W], any range; shown between its 0.5th and 99.5th percentile.
-      attention: float[S, P], >= 0, of each sentence to each patch, row-major over `grid`.
+      attention: float[T, P], >= 0, of each text to each patch, row-major over `grid`.
       grid: (rows, columns) of patches; their product is P.
-      sentences: S texts.
+      texts: T sentences or words.
     """
 
     title: str
     image: np.ndarray
     attention: np.ndarray
     grid: tuple[int, int]
-    sentences: tuple[str, ...]
+    texts: tuple[str, ...]
 
     def __post_init__(self):
         """Refuses arrays that do not fit together."""
         _check_image("AttentionExample.image", self.image)
-        wanted = (len(self.sentences), self.grid[0] * self.grid[1])
+        wanted = (len(self.texts), self.grid[0] * self.grid[1])
         if np.shape(self.attention) != wanted:
             raise ValueError(
                 f"AttentionExample.attention: got shape {np.shape(self.attention)}, "
-                f"expected {wanted} from its sentences and grid {self.grid}"
+                f"expected {wanted} from its texts and grid {self.grid}"
             )
 
 

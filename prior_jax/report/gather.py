@@ -8,9 +8,11 @@ import jax
 import numpy as np
 from flax import nnx
 
+from prior_jax.data.tokenizer import Tokenizer
 from prior_jax.evaluate.embed import Encoder, Studies, to_host
 from prior_jax.evaluate.retrieval import search
-from prior_jax.objectives.base import HasPrototypes, Objective, Reconstructs, ShowsAttention
+from prior_jax.objectives.base import HasPrototypes, Objective, Reconstructs
+from prior_jax.report.attention import attention_examples
 from prior_jax.report.examples import (
     AttentionExample,
     BankUsage,
@@ -87,6 +89,7 @@ def gather(
     batches: Callable[[], Iterable[Batch]],
     texts: Sequence[StudyText],
     label_names: Sequence[str],
+    tokenizer: Tokenizer,
     count: int,
     block: int,
 ) -> Examples:
@@ -100,6 +103,7 @@ def gather(
       batches: starts one pass over the split with reports, on the devices.
       texts: [records of the split].
       label_names: in the order of `studies.labels`.
+      tokenizer: of the batches.
       count: studies to show.
       block: rows and columns of similarity computed at once.
 
@@ -112,7 +116,12 @@ def gather(
     pictures = np.asarray(to_host(batch.image), np.float32)[: len(rows)].mean(axis=-1)
     shown = [texts[record] for record in records]
     return Examples(
-        attention=_attention(objective, model, batch, pictures=pictures, shown=shown),
+        attention=attention_examples(
+            objective, model, batch, pictures=pictures,
+            titles=[f"study {text.study_id}" for text in shown],
+            sentences=[text.sentences for text in shown],
+            tokenizer=tokenizer,
+        ),
         retrieval=_retrieval(
             encoder, studies, rows=rows, pictures=pictures, texts=texts,
             label_names=label_names, block=block,
@@ -144,36 +153,6 @@ def _padded(row: Batch, length: int) -> Batch:
         token_mask=np.pad(row.token_mask, (0, missing)),
         sentence_index=np.pad(row.sentence_index, (0, missing), constant_values=-1),
     )
-
-
-def _attention(objective, model, batch, *, pictures, shown) -> tuple[AttentionExample, ...]:
-    if not isinstance(objective, ShowsAttention):
-        return ()
-
-    def compute(batch):
-        images = objective.encode_image(model, batch.image)
-        reports = objective.encode_report(
-            model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
-        )
-        return objective.text_attention(model, images, reports)
-
-    attention = np.asarray(to_host(jax.jit(compute)(batch)), np.float32)
-    side = round(attention.shape[-1] ** 0.5)
-    mask = to_host(batch.sentence_mask)
-    found = []
-    for row, text in enumerate(shown):
-        owned = np.flatnonzero(mask[row])
-        owned = owned[owned < len(text.sentences)]
-        found.append(
-            AttentionExample(
-                title=f"study {text.study_id}",
-                image=pictures[row],
-                attention=attention[row, owned],
-                grid=(side, side),
-                sentences=tuple(text.sentences[index] for index in owned),
-            )
-        )
-    return tuple(found)
 
 
 def _reconstructions(objective, model, batch, *, pictures, shown):

@@ -48,7 +48,7 @@ def write_report(
     Args:
       workdir: of the run; `metrics.jsonl` and `eval/*.json` are read from it.
       run: name, settings, versions and counts.
-      attention: sentences over images.
+      attention: sentences or words over images.
       retrieval: reports that images brought.
       reconstructions: images and what the decoder drew.
       bank: use of the prototypes; None for objectives without a bank.

@@ -104,7 +104,7 @@ class BankSheet:
 
 
 def attention_row(example: AttentionExample) -> PictureRow:
-    """The image, then once for each sentence with the sentence's attention over it."""
+    """The image, then once for each text with its attention over it."""
     picture = images.grey(example.image, limits=images.window(example.image))
     pictures = [
         Picture(
@@ -114,17 +114,17 @@ def attention_row(example: AttentionExample) -> PictureRow:
             note="",
         )
     ]
-    for sentence, weights in zip(example.sentences, example.attention, strict=True):
+    for text, weights in zip(example.texts, example.attention, strict=True):
         heat = np.asarray(weights, np.float64).reshape(example.grid)
         top = np.unravel_index(np.argmax(np.nan_to_num(heat, nan=-np.inf)), heat.shape)
         pictures.append(
             Picture(
                 uri=images.data_uri(images.overlay(picture, heat)),
                 alt=(
-                    f"Attention of the sentence “{sentence}” over {example.title}: strongest in "
+                    f"Attention of “{text}” over {example.title}: strongest in "
                     f"row {top[0] + 1} of {heat.shape[0]}, column {top[1] + 1} of {heat.shape[1]}"
                 ),
-                caption=sentence,
+                caption=text,
                 note=f"weights {heat.min():.3g} to {heat.max():.3g}",
             )
         )

@@ -232,10 +232,10 @@ chance</span></p>
 {% else %}{{ absent(commands.evaluation, "The model has not been evaluated.") }}{% endif %}
 </section>
 
-<section id="attention"><h2>Where sentences look</h2>
+<section id="attention"><h2>Where the text looks</h2>
 {% if attention %}
-<p class="lead">The attention of each sentence of a report over the patches of its image, stretched
-to the sentence's own range.</p>
+<p class="lead">The attention of the sentences of a report, or of its telling words, over the
+patches of its image, stretched to the range of each.</p>
 <div class="scale" role="img" aria-label="Colour scale, dark blue is least, yellow is most"></div>
 <div class="ends soft"><span>least</span><span>most</span></div>
 {% for row in attention %}{{ picture_row(row, "") }}{% endfor %}
