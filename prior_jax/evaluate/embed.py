@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.objectives.base import Objective, ShowsAttention
+from prior_jax.objectives.base import ComparesParts, Objective, ShowsAttention, SimilarityKind
 from prior_jax.types import Batch, ImageFeatures, ReportFeatures
 
 
@@ -90,8 +90,9 @@ class Encoder:
         def reports(state, *tokens):
             return _to_float32(objective.encode_report(revive(state), *tokens))
 
-        def similarity(state, images, reports):
-            return objective.similarity(revive(state), images, reports).astype(jnp.float32)
+        def similarity(state, images, reports, *, kind):
+            found = _compare(objective, revive(state), images, reports, kind=kind)
+            return found.astype(jnp.float32)
 
         def attention(state, images, reports):
             if not isinstance(objective, ShowsAttention):
@@ -103,7 +104,8 @@ class Encoder:
             return objective.text_attention(revive(state), images, reports).astype(jnp.float32)
 
         self._images, self._reports = jax.jit(images), jax.jit(reports)
-        self._similarity, self._attention = jax.jit(similarity), jax.jit(attention)
+        self._similarity = jax.jit(similarity, static_argnames="kind")
+        self._attention = jax.jit(attention)
 
     def with_model(self, model: nnx.Module) -> "Encoder":
         """The same compiled functions with other weights, e.g. those of the untrained model.
@@ -191,10 +193,23 @@ class Encoder:
           ConfigError: if the objective shows no attention.
           DataError: if an entry is not finite.
         """
-        parts = []
-        for rows, pair in _blocks((images, reports), block):
-            parts.append(to_host(self._attention(self._state, *self._place(pair)))[:rows])
-        return _finite(np.concatenate(parts), "attention")
+        found = self._in_blocks(self._attention, (images, reports), block)
+        return _finite(found, "attention")
+
+    def images(self, image: np.ndarray, *, block: int) -> ImageFeatures:
+        """Encodes images.
+
+        Args:
+          image: float32[N, H, W, C], normalised.
+          block: as `prompts` takes it.
+
+        Returns:
+          float32 features on the host, N rows.
+
+        Raises:
+          DataError: if a feature is not finite.
+        """
+        return _finite(self._in_blocks(self._images, (image,), block), "images")
 
     def prompts(self, tokens: ReportTokens, *, block: int) -> ReportFeatures:
         """Encodes tokenised sentences.
@@ -210,14 +225,15 @@ class Encoder:
           DataError: if a feature is not finite.
         """
         fields = (tokens.tokens, tokens.token_mask, tokens.sentence_index, tokens.sentence_mask)
-        parts = []
-        for rows, part in _blocks(fields, block):
-            features = to_host(self._reports(self._state, *self._place(part)))
-            parts.append(jax.tree.map(lambda x, rows=rows: x[:rows], features))
-        return _finite(_join(parts), "prompts")
+        return _finite(self._in_blocks(self._reports, fields, block), "prompts")
 
     def similarity_blocks(
-        self, images: ImageFeatures, reports: ReportFeatures, *, block: int
+        self,
+        images: ImageFeatures,
+        reports: ReportFeatures,
+        *,
+        block: int,
+        kind: SimilarityKind = "both",
     ) -> Iterator[tuple[int, int, jax.Array]]:
         """Compares every image with every report, a block of pairs at a time.
 
@@ -225,19 +241,28 @@ class Encoder:
           images: on the host, N rows.
           reports: on the host, M rows.
           block: rows and columns of a block; the memory in use is that of one block.
+          kind: "both" for the objective's similarity, "global" or "local" for a part of it.
 
         Yields:
           (first image, first report, float32[block, block]); the last blocks are filled up with
           copies, which the caller must cut off or mask.
+
+        Raises:
+          ConfigError: for another kind, or a part that the objective's similarity does not have.
         """
         columns = [(start, part) for start, (_, part) in _numbered(reports, block)]
         for row, (_, image_part) in _numbered(images, block):
             placed = self._place(image_part)
             for column, report_part in columns:
-                yield row, column, self._similarity(self._state, placed, report_part)
+                yield row, column, self._similarity(self._state, placed, report_part, kind=kind)
 
     def similarity(
-        self, images: ImageFeatures, reports: ReportFeatures, *, block: int
+        self,
+        images: ImageFeatures,
+        reports: ReportFeatures,
+        *,
+        block: int,
+        kind: SimilarityKind = "both",
     ) -> np.ndarray:
         """The whole similarity matrix, for few reports or few images.
 
@@ -245,15 +270,24 @@ class Encoder:
           images: on the host, N rows.
           reports: on the host, M rows.
           block: rows and columns computed at once.
+          kind: as `similarity_blocks` takes it.
 
         Returns:
           float32[N, M] on the host, higher = closer.
         """
         found = np.empty((len(images.global_), len(reports.global_)), np.float32)
-        for row, column, scores in self.similarity_blocks(images, reports, block=block):
+        for row, column, scores in self.similarity_blocks(images, reports, block=block, kind=kind):
             target = found[row : row + block, column : column + block]
             target[:] = to_host(scores)[: target.shape[0], : target.shape[1]]
         return found
+
+    def _in_blocks(self, compute, tree, block):
+        """Computes rows a block at a time and joins them on the host."""
+        parts = []
+        for rows, part in _blocks(tree, block):
+            features = to_host(compute(self._state, *self._place(part)))
+            parts.append(jax.tree.map(lambda x, rows=rows: x[:rows], features))
+        return _join(parts)
 
     def _encode(self, batch, *, reports):
         weight, labels, record = to_host((batch.weight, batch.labels, batch.record))
@@ -275,6 +309,23 @@ class Encoder:
         return Studies(
             images=features[0], reports=features[1], labels=labels[real], record=record[real]
         )
+
+
+def _compare(objective, model, images, reports, *, kind: SimilarityKind) -> jax.Array:
+    """A similarity or a part of it: float32[Bi, Br]; one that has no parts is of wholes."""
+    if kind not in get_args(SimilarityKind):
+        raise ConfigError("kind", received=kind, accepted=" | ".join(get_args(SimilarityKind)))
+    parts = isinstance(objective, ComparesParts)
+    if kind == "local" and not parts:
+        raise ConfigError(
+            "kind",
+            received=kind,
+            accepted=f"both | global: {type(objective).__name__} compares whole images and reports",
+        )
+    if kind == "both" or not parts:
+        return objective.similarity(model, images, reports)
+    whole, local = objective.similarity_parts(model, images, reports)
+    return whole if kind == "global" else local
 
 
 def _to_float32(features):

@@ -18,7 +18,7 @@ from prior_jax.types import Batch
 
 Mode = Literal["multi_label", "multi_class"]
 Pool = Literal["mean", "max"]
-Normalise = Literal["none", "softmax"]
+Normalise = Literal["none", "softmax", "z-score"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,9 @@ class ZeroShotConfig:
       pool: several sentences of a class: "mean", or "max" as GLoRIA and the release's global
         score.
       normalise: "softmax" replaces a record's scores by their softmax over the classes, as the
-        release does; the predicted class stays, the AUROC can change.
+        release does; the predicted class stays, the AUROC can change. "z-score" brings a class's
+        scores over the records to mean 0 and deviation 1, as GLoRIA's release does; its AUROC
+        stays, the predicted class can change.
       policy: what uncertain and unmentioned findings count as.
       block: images and sentences compared at once.
     """
@@ -106,7 +108,7 @@ def evaluate_zero_shot(
         field="config.zero_shot.classes",
     )
     found = measure(
-        class_scores(similarity, table=table, config=config),
+        class_scores(similarity, table=table, pool=config.pool, normalise=config.normalise),
         chosen,
         classes=table.classes,
         groups=np.asarray(patients)[studies.record],
@@ -128,14 +130,16 @@ def _rows(table):
 
 
 def class_scores(
-    similarity: np.ndarray, *, table: prompts.PromptTable, config: ZeroShotConfig
+    similarity: np.ndarray, *, table: prompts.PromptTable, pool: Pool, normalise: Normalise
 ) -> np.ndarray:
     """Pools the similarities to a class's sentences into one score.
 
     Args:
       similarity: float[N, P], to each sentence of the table.
       table: the sentences.
-      config: `pool` and `normalise`.
+      pool: as `ZeroShotConfig` has it.
+      normalise: likewise; a single record, or a class whose scores are all equal, has no
+        deviation: the record keeps its scores, the class gets 0.
 
     Returns:
       float32[N, C], higher = more likely.
@@ -145,18 +149,38 @@ def class_scores(
     """
     if not np.isfinite(similarity).all():
         raise DataError("similarity", received="NaN or inf", accepted="finite similarities")
-    pool = {"mean": np.mean, "max": np.max}[config.pool]
+    pooled = {"mean": np.mean, "max": np.max}[pool]
     columns = []
     for index in range(len(table.classes)):
         affirming = similarity[:, (table.owner == index) & table.affirms]
         denying = similarity[:, (table.owner == index) & ~table.affirms]
-        score = pool(affirming, axis=1)
-        columns.append(score - pool(denying, axis=1) if denying.shape[1] else score)
+        score = pooled(affirming, axis=1)
+        columns.append(score - pooled(denying, axis=1) if denying.shape[1] else score)
     scores = np.stack(columns, axis=1).astype(np.float32)
-    if config.normalise == "softmax":
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores /= scores.sum(axis=1, keepdims=True)
-    return scores
+    return normalised(scores, how=normalise, axis=0 if normalise == "z-score" else 1)
+
+
+def normalised(scores: np.ndarray, *, how: Normalise, axis: int) -> np.ndarray:
+    """Makes the scores along an axis comparable with those beside them.
+
+    Args:
+      scores: float32[N, M].
+      how: "softmax"; "z-score" to mean 0 and population standard deviation 1; "none" for as is.
+      axis: 0 or 1.
+
+    Returns:
+      float32[N, M]; with "z-score" 0 where all scores are equal, and unchanged where there is one.
+    """
+    if how == "softmax":
+        scores = np.exp(scores - scores.max(axis=axis, keepdims=True))
+        return scores / scores.sum(axis=axis, keepdims=True)
+    if how == "none" or scores.shape[axis] == 1:
+        return scores
+    centred = scores - scores.mean(axis=axis, keepdims=True)
+    # Asked of the scores themselves: rounding gives equal ones a deviation.
+    varies = scores.max(axis=axis, keepdims=True) > scores.min(axis=axis, keepdims=True)
+    deviation = np.where(varies, scores.std(axis=axis, keepdims=True), np.float32(1))
+    return np.where(varies, centred / deviation, np.float32(0))
 
 
 def measure(

@@ -10,6 +10,7 @@ from flax import nnx
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 
 TextUnit = Literal["sentence", "word"]
+SimilarityKind = Literal["both", "local", "global"]
 
 
 class TrainObjective(Protocol):
@@ -112,6 +113,17 @@ def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -
     for name in sorted(terms):
         total = total + jnp.float32(weights[name]) * terms[name]
     return total
+
+
+@runtime_checkable
+class ComparesParts(Protocol):
+    """An objective whose similarity is put together of two: that of wholes and that of parts."""
+
+    def similarity_parts(
+        self, model: Any, images: ImageFeatures, reports: ReportFeatures
+    ) -> tuple[jax.Array, jax.Array]:
+        """The global and the local score, float32[Bi, Br] each; higher is closer."""
+        ...
 
 
 @runtime_checkable

@@ -163,6 +163,16 @@ class GloriaObjective:
         del model
         return gloria_inference.similarity(images, reports, config=self.config)
 
+    def similarity_parts(
+        self, model: GloriaModel, images: ImageFeatures, reports: ReportFeatures
+    ) -> tuple[jax.Array, jax.Array]:
+        """The global and the local score: float32[Bi, Br] each; see `gloria_inference`."""
+        del model
+        return (
+            gloria_inference.similarity(images, reports, config=self.config, kind="global"),
+            gloria_inference.similarity(images, reports, config=self.config, kind="local"),
+        )
+
     @property
     def text_unit(self) -> TextUnit:
         """Reports are aligned by the word; row w of the features is word w, [CLS] being 0."""

@@ -12,7 +12,6 @@ from prior_jax.nn.region_encoder import RegionEncoderConfig
 FidelityName = Literal["paper", "release"]
 ComputeDtype = Literal["float32", "bfloat16"]
 Pool = Literal["sum", "mean"]
-SimilarityKind = Literal["both", "local", "global"]
 
 STAGES = ("pretrain",)
 

@@ -11,7 +11,8 @@ from prior_jax.errors import DataError
 from prior_jax.losses.normalize import unit
 from prior_jax.losses.word_region import word_region_attention, word_region_similarity
 from prior_jax.nn.word_aggregate import WordPlaces, leading_words
-from prior_jax.objectives.gloria_config import GloriaConfig, SimilarityKind
+from prior_jax.objectives.base import SimilarityKind
+from prior_jax.objectives.gloria_config import GloriaConfig
 from prior_jax.objectives.gloria_model import GloriaModel
 from prior_jax.types import ImageFeatures, ReportFeatures
 

@@ -333,6 +333,13 @@ class PriorObjective:
         """Global logit + half the local score: float32[Bi, Br]; see `prior_inference`."""
         return prior_inference.similarity(model, images, reports)
 
+    def similarity_parts(
+        self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures
+    ) -> tuple[jax.Array, jax.Array]:
+        """The global logit and the local score: float32[Bi, Br] each; see `prior_inference`."""
+        scores = prior_inference.pair_scores(model, images, reports)
+        return scores.global_, scores.local
+
     @property
     def text_unit(self) -> TextUnit:
         """Reports are aligned by the sentence."""

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from prior_jax.errors import DataError
+from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate.embed import Encoder, ReportTokens
 from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
 
@@ -90,6 +90,49 @@ def test_prompts_keep_their_order(data):
         sentence_mask=np.ones((COUNT, 1), bool),
     )
     np.testing.assert_allclose(encoder().prompts(tokens, block=4).global_, data[1] / 100, rtol=1e-6)
+
+
+def test_images_are_encoded_in_blocks_of_any_size(data):
+    image = data[0].reshape(COUNT, 1, 1, FEATURES)
+    for block in (4, 16):
+        np.testing.assert_array_equal(encoder().images(image, block=block).global_, data[0])
+
+
+class OfParts(FakeObjective):
+    """Compares wholes as the fake does, and parts by their sum."""
+
+    def similarity_parts(self, model, images, reports):
+        parts = images.local.sum(axis=(1, 2))[:, None] + reports.local.sum(axis=(1, 2))[None, :]
+        return FakeObjective.similarity(self, model, images, reports), parts
+
+    def similarity(self, model, images, reports):
+        whole, parts = self.similarity_parts(model, images, reports)
+        return whole + parts
+
+
+def test_a_similarity_of_two_parts_is_given_by_the_part(data):
+    under_test = Encoder(OfParts(), FakeModel(), place=jax.device_put)
+    studies = under_test.studies(make_batches(*data, batch_size=4), reports=True)
+    both, whole, local = (
+        under_test.similarity(studies.images, studies.reports, block=4, kind=kind)
+        for kind in ("both", "global", "local")
+    )
+    np.testing.assert_allclose(whole, data[0] @ (data[1] / 100).T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(both, whole + local, rtol=1e-5, atol=1e-6)
+    assert np.abs(local).max() > 0
+
+
+def test_a_similarity_of_wholes_has_no_local_part(data):
+    under_test = encoder()
+    studies = under_test.studies(make_batches(*data, batch_size=4), reports=True)
+    both, whole = (
+        under_test.similarity(studies.images, studies.reports, block=4, kind=kind)
+        for kind in ("both", "global")
+    )
+    np.testing.assert_array_equal(both, whole)
+    for kind in ("local", "words"):
+        with pytest.raises(ConfigError, match=f"kind: received '{kind}'"):
+            under_test.similarity(studies.images, studies.reports, block=4, kind=kind)
 
 
 def test_features_that_are_not_finite_name_their_records(data):

@@ -162,7 +162,7 @@ def test_denials_are_subtracted_and_phrasings_pooled():
     )
     similarity = np.array([[5.0, 1.0, 2.0, 4.0]])
     mean, best = (
-        zero_shot.class_scores(similarity, table=table, config=dataclasses.replace(CONFIG, pool=p))
+        zero_shot.class_scores(similarity, table=table, pool=p, normalise="none")
         for p in ("mean", "max")
     )
     np.testing.assert_allclose(mean, [[3.0, 2.5]])
@@ -173,15 +173,32 @@ def test_softmax_keeps_the_answer_and_sums_to_one():
     table = prompts.PromptTable(
         classes=("A", "B"), texts=("a", "b"), owner=np.arange(2), affirms=np.ones(2, bool)
     )
-    config = dataclasses.replace(CONFIG, normalise="softmax")
-    found = zero_shot.class_scores(np.array([[500.0, 501.0]]), table=table, config=config)
+    found = zero_shot.class_scores(
+        np.array([[500.0, 501.0]]), table=table, pool="mean", normalise="softmax"
+    )
     np.testing.assert_allclose(found, [[1 / (1 + np.e), np.e / (1 + np.e)]], rtol=1e-5)
+
+
+def test_z_scores_compare_the_records_of_a_class_and_leave_a_single_one_alone():
+    table = prompts.PromptTable(
+        classes=("A", "B"), texts=("a", "b"), owner=np.arange(2), affirms=np.ones(2, bool)
+    )
+
+    def scores(similarity):
+        return zero_shot.class_scores(
+            np.array(similarity), table=table, pool="mean", normalise="z-score"
+        )
+
+    root = np.sqrt(1.5)
+    found = scores([[1.0, 0.1], [2.0, 0.1], [3.0, 0.1]])
+    np.testing.assert_allclose(found, [[-root, 0], [0, 0], [root, 0]], rtol=1e-6)
+    np.testing.assert_allclose(scores([[1.0, 0.1]]), [[1.0, 0.1]], rtol=1e-6)
 
 
 def test_a_similarity_that_is_not_finite_is_refused():
     table = prompts.prompt_table("release", classes=("Edema",), negatives=False)
     with pytest.raises(DataError, match="similarity"):
-        zero_shot.class_scores(np.array([[np.nan]]), table=table, config=CONFIG)
+        zero_shot.class_scores(np.array([[np.nan]]), table=table, pool="mean", normalise="none")
 
 
 def test_prompts_without_tokens_are_refused():
