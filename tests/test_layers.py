@@ -34,6 +34,7 @@ FENCES = {
     "tensorflow_datasets": ("prior_jax/data", "data_prep"),
     "array_record": ("prior_jax/data", "data_prep"),
     "sentencepiece": ("prior_jax/data", "data_prep"),
+    "pydicom": ("prior_jax/data", "data_prep"),
     "ml_collections": ("configs", "launch", "prior_jax/assemble.py"),
     "matplotlib": ("prior_jax/report",),
     "torch": ("prior_jax/interop",),

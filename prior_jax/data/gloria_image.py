@@ -1,0 +1,104 @@
+"""Images as GLoRIA's encoder sees them: whole, shrunk by area, padded to a square, cropped.
+
+Unlike PRIOR's (image.py) they keep their aspect ratio, and are normalised to -1 to 1.
+
+Source: GLoRIA's release, gloria/datasets/image_dataset.py and pretraining_dataset.py
+(_resize_img, three copies), gloria/models/gloria_model.py (process_img).
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from prior_jax.data import resample
+from prior_jax.errors import ConfigError, DataError
+
+SIZE = 256  # release, configs: imsize
+CROP = 224  # release, configs: random_crop.crop_size
+CHANNELS = 3
+_MIDDLE = 0.5  # mean and std of norm "half"
+_WHITE = 255
+
+
+def fit(pixels: np.ndarray, *, size: int) -> np.ndarray:
+    """Resizes the longer side to `size` by area and pads the shorter one with zeros.
+
+    Args:
+      pixels: uint8[H, W] or float32[H, W].
+      size: of either side of the result.
+
+    Returns:
+      [size, size], same dtype; of an odd padding the larger part is right or below.
+
+    Raises:
+      DataError: for another dtype or rank, or an image so narrow that nothing is left of it.
+    """
+    height, width = pixels.shape if pixels.ndim == 2 else (0, 0)
+    scale = size / float(max(height, width, 1))
+    # The release cuts the fraction of a pixel off (quirk 40).
+    shape = (size, int(width * scale)) if height >= width else (int(height * scale), size)
+    resized = resample.area(pixels, height=shape[0], width=shape[1])
+    margins = [(size - side) // 2 for side in shape]
+    padding = [(m, size - side - m) for m, side in zip(margins, shape, strict=True)]
+    return np.pad(resized, padding)
+
+
+def encoder_input(pixels: np.ndarray, *, size: int = SIZE, crop: int = CROP) -> np.ndarray:
+    """Prepares one image for inference.
+
+    Args:
+      pixels: uint8[H, W], gray.
+      size: side that it is fitted to.
+      crop: side of the middle that is kept.
+
+    Returns:
+      float32[crop, crop, 3], -1 to 1, three equal channels.
+
+    Raises:
+      DataError: as `fit`.
+      ConfigError: if the crop is larger than the image.
+    """
+    if not 1 <= crop <= size:
+        raise ConfigError("crop", received=crop, accepted=f"1 to {size}")
+    first = round((size - crop) / 2)
+    middle = fit(pixels, size=size)[first : first + crop, first : first + crop]
+    return _normalised(middle)
+
+
+def segmentation_sample(
+    pixels: np.ndarray, mask: np.ndarray, *, size: int, mode: Literal["paper", "release"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Prepares an image and its mask for segmentation.
+
+    Mode "release" (PneumothoraxImageDataset; quirk 45) stretches the image, fits the mask, and
+    leaves the mask soft where shrinking by area made it so. Mode "paper" fits both and keeps the
+    mask binary.
+
+    Args:
+      pixels: uint8[H, W], gray.
+      mask: bool[H, W] or float32[H, W] of 0 and 1.
+      size: of either side of the results.
+      mode: "paper" or "release".
+
+    Returns:
+      float32[size, size, 3], -1 to 1, and float32[size, size], 0 to 1.
+
+    Raises:
+      DataError: if the two differ in shape, or as `fit`.
+      ConfigError: if the mode is another.
+    """
+    if mode not in ("paper", "release"):
+        raise ConfigError("mode", received=mode, accepted="paper or release")
+    if mask.shape != pixels.shape:
+        raise DataError("mask", received=mask.shape, accepted=f"{pixels.shape}, as the image")
+    soft = fit(mask.astype(np.float32), size=size)
+    if mode == "release":
+        return _normalised(resample.linear(pixels, height=size, width=size)), soft
+    return _normalised(fit(pixels, size=size)), (soft >= _MIDDLE).astype(np.float32)
+
+
+def _normalised(pixels: np.ndarray) -> np.ndarray:
+    scaled = (pixels.astype(np.float32) / np.float32(_WHITE) - np.float32(_MIDDLE)) / np.float32(
+        _MIDDLE
+    )
+    return np.repeat(scaled[:, :, None], CHANNELS, axis=2)
