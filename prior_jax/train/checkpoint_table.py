@@ -25,7 +25,9 @@ class CheckpointConfig:
         evaluation is the best so far are saved as well.
       keep_last: how many of the newest to keep, at least 1; 2 or more leave one to fall back to.
       keep_best: how many of the best to keep beside them.
-      best_metric: name in the evaluation's answer that decides, or None.
+      best_metric: name in the evaluation's answer that decides, or None. All stages compete: a
+        number that means another thing in each, as a total of other terms does, is for runs of
+        one stage.
       best_is: "lowest" or "highest".
     """
 

@@ -186,6 +186,7 @@ class Progress:
         self._live = self._stream.isatty()
         self._last_step, self._last_time = done, time.monotonic()
         self._seconds_per_step: float | None = None
+        self._stage: str | None = None
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Shows step, stage, loss, speed, input wait and the time left."""
@@ -193,8 +194,12 @@ class Progress:
         steps = max(record["step"] - self._last_step, 1)
         latest = (now - self._last_time) / steps
         before = self._seconds_per_step
-        self._seconds_per_step = latest if before is None else 0.7 * before + 0.3 * latest
+        if before is None:
+            self._seconds_per_step = latest
+        elif record["stage"] == self._stage:  # others compiled first, or skipped steps
+            self._seconds_per_step = 0.7 * before + 0.3 * latest
         self._last_step, self._last_time = record["step"], now
+        self._stage = record["stage"]
         left = self._seconds_per_step * (self._total - record["step"])
         line = (
             f"step {record['step']}/{self._total} {record['stage']} | "

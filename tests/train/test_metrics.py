@@ -63,6 +63,17 @@ def test_progress_shows_speed_wait_and_time_left():
         assert text.count("\n") == 1
 
 
+def test_steps_that_a_stage_skips_take_no_time(monkeypatch):
+    seconds = iter([0.0, 100.0, 101.0, 201.0])
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: next(seconds))
+    progress = Progress(total=200, done=0, stream=io.StringIO())
+    for step, stage in ((50, "first"), (100, "second"), (150, "second")):
+        progress.write(record(step, stage=stage))
+    # 2 s a step, then 50 steps in 1 s that were not done, then 2 s a step.
+    lines = progress._stream.getvalue().splitlines()
+    assert [line.rsplit("ETA ")[1] for line in lines] == ["5:00", "3:20", "1:40"]
+
+
 def test_long_times_are_shown_in_hours():
     assert metrics._clock(3 * 3600 + 62.4) == "3:01:02"
     assert metrics._clock(59.6) == "1:00"
