@@ -8,8 +8,16 @@ from jax.sharding import Mesh
 
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import Objective
+from prior_jax.objectives.clip import ClipConfig, ClipObjective
+from prior_jax.objectives.convirt import ConvirtConfig, ConvirtObjective
+from prior_jax.objectives.gloria import GloriaObjective
+from prior_jax.objectives.gloria_config import GloriaConfig
+from prior_jax.objectives.lovt import LovtConfig, LovtObjective
+from prior_jax.objectives.mgca import MgcaConfig, MgcaObjective
 from prior_jax.objectives.prior import PriorObjective
 from prior_jax.objectives.prior_config import PriorConfig
+from prior_jax.objectives.siglip import SiglipConfig, SiglipObjective
+from prior_jax.objectives.two_tower import OneStageObjective, TowersConfig
 from prior_jax.sharding.rules import Rule
 from prior_jax.strict import build
 from prior_jax.train.stages import Stage
@@ -48,12 +56,8 @@ def derive(section: Any, values: Mapping[str, Any], *, name: str) -> dict[str, A
     return section | dict(values)
 
 
-def _prior(
-    config: Mapping[str, Any],
-    vocabulary: Vocabulary,
-    schedule: Sequence[Stage],
-    place: Placement,
-) -> PriorObjective:
+def _with_encoders(config: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """The section `config.model` with what its encoders take from data and tokenizer."""
     model, image = mapping(config["model"]), config["data"]["image"]
     encoder = mapping(model["image"])
     encoder["resnet"] = derive(
@@ -65,6 +69,16 @@ def _prior(
         {"vocab_size": vocabulary.size, "pad_token": vocabulary.pad},
         name="config.model.text",
     )
+    return model
+
+
+def _prior(
+    config: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    schedule: Sequence[Stage],
+    place: Placement,
+) -> PriorObjective:
+    model = _with_encoders(config, vocabulary)
     lengths = {stage.name: stage.steps for stage in schedule}
     without_bank = lengths.pop("stage1", 0)
     model["bank"] = derive(
@@ -78,6 +92,33 @@ def _prior(
         bank_axis=place.bank_axis,
         batch_axis=place.data_axes if sharded and place.data_axes else None,
     )
+
+
+def _gloria(
+    config: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    schedule: Sequence[Stage],
+    place: Placement,
+) -> GloriaObjective:
+    del schedule, place
+    section = _with_encoders(config, vocabulary)
+    return GloriaObjective(build(GloriaConfig, section, name="config.model"), vocabulary=vocabulary)
+
+
+def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) -> "Kind":
+    """The row of an objective of one stage that needs no more than its section."""
+
+    def make(
+        config: Mapping[str, Any],
+        vocabulary: Vocabulary,
+        schedule: Sequence[Stage],
+        place: Placement,
+    ) -> OneStageObjective:
+        del schedule, place
+        section = _with_encoders(config, vocabulary)
+        return objective(build(settings, section, name="config.model"), vocabulary=vocabulary)
+
+    return Kind(stages=objective.stages, make=make)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,4 +136,10 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "prior": Kind(stages=PriorObjective.stages, make=_prior),
+    "gloria": Kind(stages=GloriaObjective.stages, make=_gloria),
+    "convirt": _baseline(ConvirtObjective, ConvirtConfig),
+    "clip": _baseline(ClipObjective, ClipConfig),
+    "siglip": _baseline(SiglipObjective, SiglipConfig),
+    "lovt": _baseline(LovtObjective, LovtConfig),
+    "mgca": _baseline(MgcaObjective, MgcaConfig),
 }

@@ -41,6 +41,15 @@ def test_the_loss_is_the_mean_of_both_directions():
     np.testing.assert_allclose(loss, (rows.mean() + columns.mean()) / 2, rtol=1e-5)
 
 
+def test_each_direction_counts_by_its_share():
+    image, text = towers()
+    logits = np.asarray(SCALE * image @ text.T, np.float64)
+    rows = (np.log(np.exp(logits).sum(1)) - np.diag(logits)).mean()
+    columns = (np.log(np.exp(logits).sum(0)) - np.diag(logits)).mean()
+    loss = paired_contrastive(image, text, scale=SCALE, weight=ones(6), image_share=0.75)
+    np.testing.assert_allclose(loss, 0.75 * rows + 0.25 * columns, rtol=1e-5)
+
+
 def test_swapping_the_towers_does_not_change_the_loss():
     image, text = towers()
     there = paired_contrastive(image, text, scale=SCALE, weight=ones(6))

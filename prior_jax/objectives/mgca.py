@@ -1,0 +1,238 @@
+"""The MGCA-style objective: contrast of pairs, of words and patches, and of their prototypes."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.losses.contrastive import paired_contrastive
+from prior_jax.losses.normalize import unit
+from prior_jax.losses.prototype_assignment import swapped_assignment
+from prior_jax.losses.sentence_region import local_contrast
+from prior_jax.losses.token_wise import token_attention, token_context
+from prior_jax.nn.patches import spatial_patches
+from prior_jax.nn.token_pool import TokenPool, pool_tokens
+from prior_jax.nn.word_aggregate import find_words, sum_pieces
+from prior_jax.objectives.base import TextUnit
+from prior_jax.objectives.two_tower import GLOBAL_TERM, OneStageObjective, Towers, TwoTowerConfig
+from prior_jax.types import Batch, ImageFeatures, ReportFeatures, Vocabulary
+
+TERMS = (GLOBAL_TERM, "token_image", "token_text", "prototype")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MgcaConfig(TwoTowerConfig):
+    """MGCA, the section `config.model`.
+
+    Attributes:
+      temperature: of the contrast of whole pairs, fixed; release 0.07.
+      local_temperature: of attention and contrast of tokens, fixed; release 0.1.
+      num_prototypes: K; paper 500.
+      prototype_temperature: of the prediction of a prototype; release 0.2.
+      sinkhorn_epsilon: entropy of the assignment to prototypes; release 0.05.
+      sinkhorn_iterations: of that assignment; release 3.
+      weights: term -> weight; the release's, which sums both directions of the contrast of pairs,
+        are 2, 0.7, 0.7 and 0.5.
+    """
+
+    temperature: float
+    local_temperature: float
+    num_prototypes: int
+    prototype_temperature: float
+    sinkhorn_epsilon: float
+    sinkhorn_iterations: int
+    weights: Mapping[str, float]
+
+    def __post_init__(self):
+        """Refuses values that do not fit together."""
+        super().__post_init__()
+        self.check_positive(
+            "temperature", "local_temperature", "prototype_temperature", "sinkhorn_epsilon"
+        )
+        for name in ("num_prototypes", "sinkhorn_iterations"):
+            self.check(name, getattr(self, name) >= 1, "a positive integer")
+        self.check_weights(self.weights, TERMS)
+
+
+@flax.struct.dataclass
+class WordFeatures:
+    """A batch of reports by the word.
+
+    Attributes:
+      report: features; row w is word w, counted from [CLS], which is word 0 and no real word.
+      share: float32[B, L], how much [CLS] takes of each word in BERT's last layer.
+    """
+
+    report: ReportFeatures
+    share: jax.Array
+
+
+class MgcaModel(Towers):
+    """Towers, heads for patches and words, and prototypes."""
+
+    def __init__(self, config: MgcaConfig, *, rngs: nnx.Rngs):
+        """Creates every part; arguments as `Towers`."""
+        super().__init__(config, rngs=rngs)
+        self.local_image_head = self.head(config, config.image.resnet.features, rngs=rngs)
+        self.local_text_head = self.head(config, config.text.hidden_size, rngs=rngs)
+        shape = (config.num_prototypes, config.embed_dim)
+        self.prototypes = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32))
+        self.text_pool: TokenPool = config.text_pool
+
+    def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+        """Patches and one vector of each image.
+
+        Args:
+          image: float32[B, H, W, C], normalised.
+          train: whether batch norm uses, and gathers, the batch's statistics.
+
+        Returns:
+          Features in the compute dtype.
+        """
+        feature_map, pooled = self.image_encoder(image, train=train)
+        return ImageFeatures(
+            local=self.local_image_head(spatial_patches(feature_map)),
+            global_=self.image_head(pooled),
+            pooled=pooled,
+        )
+
+    def encode_words(
+        self,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        *,
+        vocabulary: Vocabulary,
+        train: bool,
+        key: jax.Array | None = None,
+    ) -> WordFeatures:
+        """Words, sums of their pieces, and one vector of each report.
+
+        Args:
+          tokens: int32[B, L].
+          token_mask: bool[B, L].
+          vocabulary: which tokens begin a word.
+          train: whether to drop.
+          key: dropout key; needed in training unless the rate is 0.
+
+        Returns:
+          Features in the compute dtype, L rows a report.
+
+        Source: release, mgca/models/backbones/encoder.py.
+        """
+        found = self.text_encoder(tokens, token_mask, train=train, key=key, hidden_states=True)
+        hidden = found.last_hidden_state
+        places = find_words(tokens, token_mask, vocabulary=vocabulary)
+        taken = self.text_encoder.first_token_attention(found, token_mask)
+        words = self.local_text_head(sum_pieces(hidden, places))
+        report = ReportFeatures(
+            local=jnp.where(places.real[..., None], words, jnp.zeros((), words.dtype)),
+            local_mask=places.real,
+            global_=self.text_head(pool_tokens(hidden, token_mask, pool=self.text_pool)),
+        )
+        return WordFeatures(report=report, share=sum_pieces(taken[..., None], places)[..., 0])
+
+
+class MgcaObjective(OneStageObjective):
+    """MGCA, arXiv:2210.06044, section 3, with a ResNet, as the authors' release trains it.
+
+    Differs: patches are those of the last map, not of the one before at 299 pixels; the weights of
+    words are not cut at their 10th and 90th percentile; heads are not batch-normalised; prototypes
+    learn from the first step.
+    """
+
+    config: MgcaConfig
+
+    def init(self, rngs: nnx.Rngs) -> MgcaModel:
+        """Builds the model with fresh parameters."""
+        return MgcaModel(self.config, rngs=rngs)
+
+    def weights(self, stage: str) -> dict[str, float]:
+        """Term name -> weight, from the configuration."""
+        return super().weights(stage) | dict(self.config.weights)
+
+    def scale(self, model: MgcaModel) -> jax.Array:
+        """Inverse temperature of whole pairs, a constant: float32[]."""
+        del model
+        return jnp.float32(1 / self.config.temperature)
+
+    def terms(
+        self,
+        model: MgcaModel,
+        batch: Batch,
+        *,
+        weight: jax.Array,
+        train: bool,
+        key: jax.Array | None,
+    ) -> dict[str, jax.Array]:
+        """Alignment of instances, of tokens and of prototypes (sections 3.2, 3.3 and 3.4)."""
+        config = self.config
+        images = model.encode_image(batch.image, train=train)
+        found = model.encode_words(
+            batch.tokens, batch.token_mask, vocabulary=self.vocabulary, train=train, key=key
+        )
+        weight = jnp.where(jnp.any(found.report.local_mask, axis=1), weight, jnp.float32(0))
+        image, text = unit(images.global_), unit(found.report.global_)
+        prototypes = unit(model.prototypes[...])
+        return {
+            GLOBAL_TERM: paired_contrastive(image, text, scale=self.scale(model), weight=weight),
+            **self.token_terms(images, found, weight=weight),
+            "prototype": swapped_assignment(
+                image @ prototypes.T, text @ prototypes.T, weight=weight,
+                temperature=config.prototype_temperature, epsilon=config.sinkhorn_epsilon,
+                iterations=config.sinkhorn_iterations,
+            ),
+        }  # fmt: skip
+
+    def token_terms(
+        self, images: ImageFeatures, found: WordFeatures, *, weight: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Patches against what they see of the words, and words against what they see of patches.
+
+        Words count by their share, a constant for the gradient; patches count alike, as the
+        release has it for a ResNet, which has no [CLS].
+        """
+        scale = jnp.float32(1 / self.config.local_temperature)
+        patches, words, real = images.local, found.report.local, found.report.local_mask
+        every = jnp.ones(patches.shape[:2], bool)
+        return {
+            "token_image": local_contrast(
+                patches, token_context(patches, words, key_mask=real, scale=scale),
+                scale=scale, mask=every, row_weight=every.astype(jnp.float32), weight=weight,
+            ),
+            "token_text": local_contrast(
+                words, token_context(words, patches, key_mask=every, scale=scale),
+                scale=scale, mask=real, row_weight=jax.lax.stop_gradient(found.share),
+                weight=weight,
+            ),
+        }  # fmt: skip
+
+    def encode_report(
+        self,
+        model: MgcaModel,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        sentence_index: jax.Array,
+        sentence_mask: jax.Array,
+    ) -> ReportFeatures:
+        """Features of reports, in inference mode; sentences play no part."""
+        del sentence_index, sentence_mask
+        found = model.encode_words(tokens, token_mask, vocabulary=self.vocabulary, train=False)
+        return found.report
+
+    @property
+    def text_unit(self) -> TextUnit:
+        """Reports are aligned by the word; row w of the features is word w, [CLS] being 0."""
+        return "word"
+
+    def text_attention(
+        self, model: MgcaModel, images: ImageFeatures, reports: ReportFeatures
+    ) -> jax.Array:
+        """Where each word looks: float32[B, L, P]; rows of real words sum to 1, others are 0."""
+        del model
+        scale = jnp.float32(1 / self.config.local_temperature)
+        every = jnp.ones(images.local.shape[:2], bool)
+        attention = token_attention(reports.local, images.local, key_mask=every, scale=scale)
+        return jnp.where(reports.local_mask[..., None], attention, jnp.float32(0))

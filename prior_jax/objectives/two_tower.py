@@ -1,0 +1,312 @@
+"""What the baselines share: two encoders with a head each, one stage, similarity by cosine."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.errors import ConfigError
+from prior_jax.losses.normalize import unit
+from prior_jax.nn.bert import Bert, BertConfig
+from prior_jax.nn.heads import ProjectionHead
+from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
+from prior_jax.nn.token_pool import TokenPool, pool_tokens
+from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures, Vocabulary
+
+STAGES = ("pretrain",)
+GLOBAL_TERM = "global_alignment"
+
+ComputeDtype = Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TowersConfig:
+    """The part of the section `config.model` that every baseline has.
+
+    Attributes:
+      dtype: of the computation; parameters, losses, softmax and normalisation stay float32.
+      image: the image encoder.
+      text: the text encoder.
+      hidden_dim: inner size of the heads, None for linear ones.
+      embed_dim: D, size of every vector that is compared.
+    """
+
+    dtype: ComputeDtype
+    image: ImageEncoderConfig
+    text: BertConfig
+    hidden_dim: int | None
+    embed_dim: int
+
+    def __post_init__(self):
+        """Refuses values that no model has."""
+        dtypes = get_args(ComputeDtype)
+        self.check("dtype", self.dtype in dtypes, f"one of {dtypes}")
+        self.check("embed_dim", self.embed_dim >= 1, "a positive integer")
+        wide = self.hidden_dim is None or self.hidden_dim >= 1
+        self.check("hidden_dim", wide, "a positive integer, or None")
+
+    def check(self, field: str, good: bool, accepted: str) -> None:
+        """Raises a ConfigError that names the field, unless `good`."""
+        if not good:
+            received = getattr(self, field)
+            raise ConfigError(f"config.model.{field}", received=received, accepted=accepted)
+
+    def check_positive(self, *fields: str) -> None:
+        """Refuses each field that is not above 0."""
+        for field in fields:
+            self.check(field, getattr(self, field) > 0, "a positive number")
+
+    def check_weights(self, weights: Mapping[str, float], terms: tuple[str, ...]) -> None:
+        """Refuses weights that are not exactly those of the terms."""
+        if set(weights) != set(terms):
+            raise ConfigError(
+                "config.model.weights", received=sorted(weights), accepted=f"the terms {terms}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwoTowerConfig(TowersConfig):
+    """A baseline whose report is pooled over its tokens.
+
+    Attributes:
+      text_pool: "first" takes [CLS], "mean" and "max" all real tokens.
+    """
+
+    text_pool: TokenPool
+
+    def __post_init__(self):
+        """Refuses a pool that does not exist."""
+        super().__post_init__()
+        pools = get_args(TokenPool)
+        self.check("text_pool", self.text_pool in pools, f"one of {pools}")
+
+
+class Towers(nnx.Module):
+    """Two encoders, and a head on each for whole images and whole reports."""
+
+    def __init__(self, config: TowersConfig, *, rngs: nnx.Rngs):
+        """Creates the encoders and heads.
+
+        Args:
+          config: sizes.
+          rngs: source of the initial parameters.
+        """
+        self.dtype = jnp.dtype(config.dtype)
+        self.image_encoder = ImageEncoder(config.image, dtype=self.dtype, rngs=rngs)
+        self.text_encoder = Bert(config.text, dtype=self.dtype, rngs=rngs)
+        self.image_head = self.head(config, config.image.resnet.features, rngs=rngs)
+        self.text_head = self.head(config, config.text.hidden_size, rngs=rngs)
+
+    def head(self, config: TowersConfig, features: int, *, rngs: nnx.Rngs) -> ProjectionHead:
+        """A new head on vectors of an encoder."""
+        return ProjectionHead(
+            features,
+            config.embed_dim,
+            hidden_features=config.hidden_dim,
+            dtype=self.dtype,
+            rngs=rngs,
+        )
+
+
+class TwoTowerModel(Towers):
+    """One vector an image, one vector a report, nothing local."""
+
+    def __init__(self, config: TwoTowerConfig, *, rngs: nnx.Rngs):
+        """Creates the towers; arguments as `Towers`."""
+        super().__init__(config, rngs=rngs)
+        self.text_pool: TokenPool = config.text_pool
+
+    def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+        """One vector of each image.
+
+        Args:
+          image: float32[B, H, W, C], normalised.
+          train: whether batch norm uses, and gathers, the batch's statistics.
+
+        Returns:
+          Features in the compute dtype, without a patch: P = 0.
+        """
+        _, pooled = self.image_encoder(image, train=train)
+        vector = self.image_head(pooled)
+        return ImageFeatures(local=_nothing(vector), global_=vector, pooled=pooled)
+
+    def encode_report(
+        self,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        *,
+        train: bool,
+        key: jax.Array | None = None,
+    ) -> ReportFeatures:
+        """One vector of each report.
+
+        Args:
+          tokens: int32[B, L].
+          token_mask: bool[B, L].
+          train: whether to drop.
+          key: dropout key; needed in training unless the rate is 0.
+
+        Returns:
+          Features in the compute dtype, without a row: T = 0.
+        """
+        hidden = self.text_encoder(tokens, token_mask, train=train, key=key).last_hidden_state
+        vector = self.text_head(pool_tokens(hidden, token_mask, pool=self.text_pool))
+        return ReportFeatures(
+            local=_nothing(vector),
+            local_mask=jnp.zeros((vector.shape[0], 0), bool),
+            global_=vector,
+        )
+
+
+def _nothing(vector: jax.Array) -> jax.Array:
+    """[B, 0, D] for [B, D]."""
+    return vector[:, None, :][:, :0]
+
+
+class OneStageObjective(abc.ABC):
+    """An objective of one stage whose similarity is a scaled cosine.
+
+    Subclasses build the model, encode, and give the terms. Implements
+    `objectives.base.Objective`.
+    """
+
+    stages = STAGES
+
+    def __init__(self, config: Any, *, vocabulary: Vocabulary):
+        """Keeps the configuration.
+
+        Args:
+          config: the section `config.model`.
+          vocabulary: of the tokenizer.
+        """
+        self.config = config
+        self.vocabulary = vocabulary
+
+    @abc.abstractmethod
+    def init(self, rngs: nnx.Rngs) -> Any:
+        """Builds the model with fresh parameters."""
+
+    @abc.abstractmethod
+    def terms(
+        self, model: Any, batch: Batch, *, weight: jax.Array, train: bool, key: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        """The terms of one global batch; `weight` is 0 for pairs that count in none."""
+
+    @abc.abstractmethod
+    def scale(self, model: Any) -> jax.Array:
+        """Inverse temperature of the contrast of images and reports: float32[]."""
+
+    @abc.abstractmethod
+    def encode_report(
+        self,
+        model: Any,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        sentence_index: jax.Array,
+        sentence_mask: jax.Array,
+    ) -> ReportFeatures:
+        """Features of reports, in inference mode; arguments as the fields of `Batch`."""
+
+    def metrics(self, model: Any) -> dict[str, jax.Array]:
+        """What is logged beside the terms: the scale, which some models learn."""
+        return {"logit_scale": self.scale(model)}
+
+    def weights(self, stage: str) -> dict[str, float]:
+        """Term name -> weight: the one term counts once, unless the configuration has weights."""
+        _known(stage)
+        return {GLOBAL_TERM: 1.0}
+
+    def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
+        """Whether the parameter at `path` receives a gradient: all but BERT's pooler."""
+        _known(stage)
+        return tuple(str(part) for part in path[:2]) != ("text_encoder", "pooler")
+
+    def loss_terms(
+        self,
+        model: Any,
+        batch: Batch,
+        *,
+        stage: str,
+        step: jax.Array,
+        key: jax.Array | None,
+        train: bool = True,
+    ) -> LossTerms:
+        """Named, unweighted terms of one global batch; see `objectives.base.Objective`.
+
+        Args:
+          model: from `init`; batch statistics are updated in place when `train`.
+          batch: the whole global batch. Rows of weight 0 and reports without a sentence count in
+            no term.
+          stage: "pretrain".
+          step: not used: nothing changes with it.
+          key: of this step's dropout; None only where nothing is dropped.
+          train: False for validation: no dropout, running batch statistics.
+
+        Returns:
+          The terms, and `metrics`.
+
+        Raises:
+          ConfigError: for an unknown stage.
+        """
+        del step
+        _known(stage)
+        some = jnp.any(batch.sentence_mask, axis=1)
+        weight = jnp.where(some, batch.weight, jnp.float32(0))
+        terms = self.terms(model, batch, weight=weight, train=train, key=key)
+        metrics = {n: jax.lax.stop_gradient(value) for n, value in self.metrics(model).items()}
+        return LossTerms(terms=terms, metrics=metrics)
+
+    def encode_image(self, model: Any, image: jax.Array) -> ImageFeatures:
+        """Features of images float32[B, H, W, C], in inference mode."""
+        return model.encode_image(image, train=False)
+
+    def similarity(self, model: Any, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
+        """Scaled cosine of the global vectors: float32[Bi, Br]; higher is closer."""
+        cosine = jnp.einsum("id,jd->ij", unit(images.global_), unit(reports.global_))
+        return self.scale(model) * cosine
+
+
+class TwoTowerObjective(OneStageObjective):
+    """Contrast of whole images with whole reports: a `TwoTowerModel` and one term."""
+
+    @abc.abstractmethod
+    def contrast(
+        self, model: Any, image: jax.Array, text: jax.Array, *, weight: jax.Array
+    ) -> jax.Array:
+        """The loss of unit vectors float32[B, D] twice: float32[]."""
+
+    def terms(
+        self,
+        model: TwoTowerModel,
+        batch: Batch,
+        *,
+        weight: jax.Array,
+        train: bool,
+        key: jax.Array | None,
+    ) -> dict[str, jax.Array]:
+        """The one term of the global batch."""
+        images = model.encode_image(batch.image, train=train)
+        reports = model.encode_report(batch.tokens, batch.token_mask, train=train, key=key)
+        vectors = unit(images.global_), unit(reports.global_)
+        return {GLOBAL_TERM: self.contrast(model, *vectors, weight=weight)}
+
+    def encode_report(
+        self,
+        model: TwoTowerModel,
+        tokens: jax.Array,
+        token_mask: jax.Array,
+        sentence_index: jax.Array,
+        sentence_mask: jax.Array,
+    ) -> ReportFeatures:
+        """Features of reports, in inference mode; sentences play no part."""
+        del sentence_index, sentence_mask
+        return model.encode_report(tokens, token_mask, train=False)
+
+
+def _known(stage: str) -> None:
+    if stage not in STAGES:
+        raise ConfigError("config.stages.name", received=stage, accepted=f"one of {STAGES}")
