@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_prep import common, finish, sections, sentences, splits, writer
+from data_prep import common, finish, sections, splits, writer
 from data_prep.images import ImageProblem, PixelSums, prepare_image
 from data_prep.label_sentences import label_sentences
 from data_prep.manifest_index import build_index, read_row
 from data_prep.manifest_rows import Columns, Row, RowProblem, label_vector
 from data_prep.writer import Job, Kept, Rejection
-from prior_jax.data import schema
+from prior_jax.data import schema, sentences
 from prior_jax.errors import ConfigError, DataError
 
 PROGRAM = "data_prep.manifest"

@@ -20,11 +20,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import common, finish, mimic_tables, sections, sentences, writer
+from data_prep import common, finish, mimic_tables, sections, writer
 from data_prep.images import ImageProblem, PixelSums, prepare_image
 from data_prep.reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
 from data_prep.writer import Job, Kept, Rejection
-from prior_jax.data import schema
+from prior_jax.data import schema, sentences
 from prior_jax.errors import ConfigError, DataError
 
 PROGRAM = "data_prep.mimic_cxr"

@@ -29,13 +29,13 @@ def data_config(config: Any, workdir: pathlib.Path, *, make: bool) -> pipeline.D
       DataError: if a part of it is there, but damaged or made with other settings.
     """
     wanted = assemble.prepare_config(config)
-    path = config.data.path
+    path, (made_set, made_tokenizer) = config.data.path, assemble.made_in(workdir)
     if path is None:
         if wanted.phantom is None:
             raise ConfigError(
                 "config.data.path", received=None, accepted="--config.data.path=DIR, a prepared set"
             )
-        path = str(workdir / "data" / "set")
+        path = made_set
         if make:
             _phantom_set(wanted.phantom, workdir / "data")
     tokenizer = config.data.tokenizer.path
@@ -46,7 +46,7 @@ def data_config(config: Any, workdir: pathlib.Path, *, make: bool) -> pipeline.D
                 received=None,
                 accepted="--config.data.tokenizer.path=FILE, a vocab.txt or tokenizer.json",
             )
-        tokenizer = str(workdir / "tokenizer" / "tokenizer.model")
+        tokenizer = made_tokenizer
         if make and not pathlib.Path(tokenizer).exists():
             logging.info("training a tokenizer on the training reports of %s", path)
             train_tokenizer.train(

@@ -160,6 +160,11 @@ def data_config(
     return build(pipeline.DataConfig, section, name="config.data")
 
 
+def made_in(workdir: pathlib.Path) -> tuple[str, str]:
+    """Paths of the prepared set and of the tokenizer that a run makes where none is given."""
+    return str(workdir / "data" / "set"), str(workdir / "tokenizer" / "tokenizer.model")
+
+
 def placement(
     config: Mapping[str, Any], *, devices: Sequence[jax.Device] | None = None
 ) -> Placement:

@@ -128,6 +128,22 @@ def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     )
 
 
+def words_of(tokens: np.ndarray, *, tokenizer: Tokenizer) -> list[str]:
+    """The words of a tokenised text, [CLS] being word 0, as `nn.word_aggregate` counts them.
+
+    Args:
+      tokens: int32[L], without padding.
+      tokenizer: of the tokens.
+    """
+    words: list[str] = []
+    for token in tokens.tolist():
+        piece = tokenizer.token(token)
+        if tokenizer.starts_word(token) or not words:
+            words.append("")
+        words[-1] += piece.removeprefix(WORDPIECE_PREFIX).removeprefix(_BLANK)
+    return words
+
+
 def unknown_vocabulary(size: int) -> Vocabulary:
     """Stands for that of a tokenizer which is still to be trained: each token is a word."""
     special = np.arange(size) < len(SPECIAL_TOKENS)

@@ -233,6 +233,7 @@ class Encoder:
         reports: ReportFeatures,
         *,
         block: int,
+        columns: int | None = None,
         kind: SimilarityKind = "both",
     ) -> Iterator[tuple[int, int, jax.Array]]:
         """Compares every image with every report, a block of pairs at a time.
@@ -241,19 +242,21 @@ class Encoder:
           images: on the host, N rows.
           reports: on the host, M rows.
           block: rows and columns of a block; the memory in use is that of one block.
+          columns: the columns, if they are not as many.
           kind: "both" for the objective's similarity, "global" or "local" for a part of it.
 
         Yields:
-          (first image, first report, float32[block, block]); the last blocks are filled up with
+          (first image, first report, float32[block, columns]); the last blocks are filled up with
           copies, which the caller must cut off or mask.
 
         Raises:
           ConfigError: for another kind, or a part that the objective's similarity does not have.
         """
-        columns = [(start, part) for start, (_, part) in _numbered(reports, block)]
+        across = block if columns is None else columns
+        report_parts = [(start, part) for start, (_, part) in _numbered(reports, across)]
         for row, (_, image_part) in _numbered(images, block):
             placed = self._place(image_part)
-            for column, report_part in columns:
+            for column, report_part in report_parts:
                 yield row, column, self._similarity(self._state, placed, report_part, kind=kind)
 
     def similarity(
@@ -262,6 +265,7 @@ class Encoder:
         reports: ReportFeatures,
         *,
         block: int,
+        columns: int | None = None,
         kind: SimilarityKind = "both",
     ) -> np.ndarray:
         """The whole similarity matrix, for few reports or few images.
@@ -270,14 +274,16 @@ class Encoder:
           images: on the host, N rows.
           reports: on the host, M rows.
           block: rows and columns computed at once.
+          columns: the columns, if they are not as many.
           kind: as `similarity_blocks` takes it.
 
         Returns:
           float32[N, M] on the host, higher = closer.
         """
         found = np.empty((len(images.global_), len(reports.global_)), np.float32)
-        for row, column, scores in self.similarity_blocks(images, reports, block=block, kind=kind):
-            target = found[row : row + block, column : column + block]
+        blocks = self.similarity_blocks(images, reports, block=block, columns=columns, kind=kind)
+        for row, column, scores in blocks:
+            target = found[row : row + scores.shape[0], column : column + scores.shape[1]]
             target[:] = to_host(scores)[: target.shape[0], : target.shape[1]]
         return found
 

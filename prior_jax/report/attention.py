@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from prior_jax.data.tokenizer import Tokenizer
+from prior_jax.data.tokenizer import Tokenizer, words_of
 from prior_jax.evaluate import prompts
 from prior_jax.evaluate.embed import to_host
 from prior_jax.objectives.base import ShowsAttention
@@ -72,27 +72,11 @@ def attention_examples(
     return tuple(found)
 
 
-def words_of(tokens: np.ndarray, *, tokenizer: Tokenizer) -> list[str]:
-    """The words of a tokenised text, [CLS] being word 0, as `nn.word_aggregate` counts them.
-
-    Args:
-      tokens: int32[L], without padding.
-      tokenizer: of the tokens.
-    """
-    words: list[str] = []
-    for token in tokens.tolist():
-        piece = tokenizer.token(token)
-        if tokenizer.starts_word(token) or not words:
-            words.append("")
-        words[-1] += piece.removeprefix("##").removeprefix("\u2581")
-    return words
-
-
 def telling(words: Sequence[str], *, count: int) -> dict[int, str]:
     """The words that name findings, else the longest, in the order of the text.
 
     Args:
-      words: of `words_of`.
+      words: of `tokenizer.words_of`.
       count: how many at most.
 
     Returns:

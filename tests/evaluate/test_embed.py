@@ -54,6 +54,8 @@ def test_the_similarity_does_not_depend_on_the_block(data, block):
     studies = under_test.studies(make_batches(*data, batch_size=4), reports=True)
     found = under_test.similarity(studies.images, studies.reports, block=block)
     np.testing.assert_allclose(found, 2 * data[0] @ (data[1] / 100).T, rtol=1e-5, atol=1e-6)
+    again = under_test.similarity(studies.images, studies.reports, block=block, columns=4)
+    np.testing.assert_allclose(again, found, rtol=1e-5, atol=1e-6)
 
 
 def test_other_weights_use_the_compiled_functions_again(data):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from prior_jax.report.attention import telling, words_of
+from prior_jax.data.tokenizer import words_of
+from prior_jax.report.attention import telling
 
 
 class Pieces:

@@ -4,8 +4,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from data_prep import sentences
-from data_prep.sentences import split_sentences
+from prior_jax.data import sentences
+from prior_jax.data.sentences import split_sentences
 
 
 @pytest.mark.parametrize(
