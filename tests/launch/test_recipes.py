@@ -1,6 +1,7 @@
 """Every config builds what it says, for all its stages, and says nothing that nobody reads."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -10,6 +11,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import debug, phantom, small
+from configs.baselines import clip, convirt, lovt, mgca, siglip
+from configs.baselines import phantom as baseline
+from configs.baselines.objectives import OBJECTIVES
 from configs.eval import retrieval, zero_shot
 from configs.prior import paper, release
 from launch import run as run_lib
@@ -28,7 +32,14 @@ CONFIGS = {
     "small": small.get_config,
     "prior_paper": paper.get_config,
     "prior_release": release.get_config,
+    "clip": clip.get_config,
+    "convirt": convirt.get_config,
+    "lovt": lovt.get_config,
+    "mgca": mgca.get_config,
+    "siglip": siglip.get_config,
 }
+# These follow from two others: their recipes are not recorded.
+DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for name in OBJECTIVES}
 TASKS = {"zero_shot": zero_shot.get_config, "retrieval": retrieval.get_config}
 LABELS = 14
 STEPS_PER_EPOCH = 300  # of a set that is not there
@@ -122,14 +133,28 @@ def test_the_recipe_is_the_recorded_one(name, request):
         assert found[part] == recorded[part], f"{part}: if meant, pytest --regenerate-recipes"
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", CONFIGS | DERIVED)
 def test_every_config_is_accepted_before_there_is_data(name):
-    config = CONFIGS[name]()
+    config = (CONFIGS | DERIVED)[name]()
     assemble.check_sections(config)
     place = assemble.placement(config, devices=jax.devices()[:1])
     run_lib.check_without_data(config, place)
     for path in assemble.after(config):
         assert pathlib.Path(path).stem in TASKS
+
+
+def test_baselines_share_data_towers_and_steps_with_the_main_job():
+    main = phantom.get_config()
+    for name in OBJECTIVES:
+        config = baseline.get_config(name)
+        assert config.data.to_dict() == main.data.to_dict()
+        assert config.optimizer.to_dict() == main.optimizer.to_dict()
+        for part in ("image", "text", "embed_dim", "dtype"):
+            assert flat({"x": config.model[part]}) == flat({"x": main.model[part]}), part
+        steps = sum(stage.length for stage in main.stages.values())
+        assert config.stages.pretrain.length == steps
+    with pytest.raises(ValueError, match="'prior'"):
+        baseline.get_config("prior")
 
 
 def sections(config, name="config"):

@@ -1,0 +1,1 @@
+"""The objectives that PRIOR and GLoRIA are compared with."""
