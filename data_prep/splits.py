@@ -1,12 +1,15 @@
 """Names of splits, splits drawn by patient, and patients that stand in two of them."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError
+
+HELD_OUT = 0.3  # GLoRIA's release: for validation and test together
 
 _ALIASES = {
     "train": "train",
@@ -59,6 +62,34 @@ def drawn_split(subject: str, *, fractions: Sequence[float], seed: int) -> int:
         if place < 0:
             return code
     return len(fractions) - 1
+
+
+def shuffled_splits(groups: Sequence[str], *, held_out: float, seed: int) -> dict[str, np.ndarray]:
+    """Shuffles and cuts as scikit-learn's `train_test_split` does, then halves what is held out.
+
+    Args:
+      groups: [N], what stays together, e.g. the image of each row; as many draws as groups.
+      held_out: share of the groups that is not trained on.
+      seed: of both shuffles.
+
+    Returns:
+      Split -> int64 rows: groups in the order drawn, the rows of each in their own.
+
+    Source: GLoRIA's release, gloria/datasets/preprocess_datasets.py (random_state 0; the first
+      half of the second cut is the test split).
+    """
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    rows = list(members.values())
+    order = np.random.RandomState(seed).permutation(len(rows))
+    held, train = np.split(order, [math.ceil(held_out * len(rows))])
+    halves = np.random.RandomState(seed).permutation(len(held))
+    validate, test = np.split(held[halves], [math.ceil(len(held) / 2)])
+    return {
+        name: np.array([row for group in chosen for row in rows[group]], np.int64)
+        for name, chosen in zip(SPLITS, (train, validate, test), strict=True)
+    }
 
 
 def subjects_in_two_splits(subjects: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -1,0 +1,109 @@
+"""The SIIM-ACR pneumothorax table: masks, splits and samples.
+
+Source: the competition's train-rle.csv; GLoRIA's release,
+gloria/datasets/preprocess_datasets.py (preprocess_pneumothorax_data) and image_dataset.py
+(PneumothoraxImageDataset).
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from data_prep.rle import NO_MASK
+from data_prep.splits import HELD_OUT, shuffled_splits
+from prior_jax.errors import DataError
+
+IMAGE_SIZE = 1024  # pixels of either side of every image
+
+Draws = np.random.Generator | np.random.RandomState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """One row: an image has one for each of its masks, or one that says it has none.
+
+    Attributes:
+      image_id: also the name of its file.
+      rle: the mask, see rle.py; "-1" for none.
+    """
+
+    image_id: str
+    rle: str
+
+    @property
+    def target(self) -> int:
+        """1 with a pneumothorax, else 0."""
+        return int(self.rle != NO_MASK)
+
+
+def annotations(rows: Iterable[Mapping[str, str]]) -> list[Annotation]:
+    """Reads the rows of either stage: the first has a blank before its column and its "-1".
+
+    The release looks for the blank, so that with the second stage's table every image has a
+    pneumothorax and "-1" is then read as a mask (quirk 46).
+
+    Raises:
+      DataError: for a row without one of the two columns or without an image.
+    """
+    found = []
+    for row in rows:
+        cells = {name.strip(): value.strip() for name, value in row.items()}
+        image_id, rle = cells.get("ImageId"), cells.get("EncodedPixels")
+        if not image_id or not rle:
+            raise DataError("row", received=row, accepted="ImageId and EncodedPixels")
+        found.append(Annotation(image_id=image_id, rle=rle))
+    return found
+
+
+def drawn_splits(
+    found: Sequence[Annotation], *, mode: Literal["paper", "release"]
+) -> dict[str, np.ndarray]:
+    """Draws 70 %, 15 % and 15 %.
+
+    Args:
+      found: all rows, in the table's order.
+      mode: "paper" draws images; "release" draws rows, so that an image with several masks can
+        stand in several splits, with a part of its masks in each (quirk 47).
+
+    Returns:
+      Split -> int64 positions in `found`, in the order drawn.
+    """
+    by_image = [annotation.image_id for annotation in found]
+    by_row = [str(position) for position in range(len(found))]
+    return shuffled_splits(by_row if mode == "release" else by_image, held_out=HELD_OUT, seed=0)
+
+
+def balanced_images(found: Sequence[Annotation], *, rng: Draws) -> list[str]:
+    """Chooses the images of a split to train segmentation on: as many without a mask as with.
+
+    Args:
+      found: the rows of the split.
+      rng: draws the images without a mask; the release uses a global `numpy.random.RandomState`.
+
+    Returns:
+      Image ids, those with masks first, each once.
+
+    Raises:
+      DataError: if fewer images are without a mask than with one.
+    """
+    positive = _unique(a.image_id for a in found if a.target)
+    negative = _unique(a.image_id for a in found if not a.target)
+    if len(negative) < len(positive):
+        raise DataError(
+            "images without a mask", received=len(negative), accepted=f"{len(positive)} or more"
+        )
+    chosen = set(rng.choice(negative, size=len(positive), replace=False).tolist())
+    return positive + [image_id for image_id in negative if image_id in chosen]
+
+
+def part_of_images(images: Sequence[str], *, fraction: float, rng: Draws) -> list[str]:
+    """Draws a fraction of some images, rounded down, and keeps their order."""
+    size = int(len(images) * fraction)
+    chosen = set(rng.choice(list(images), size=size, replace=False).tolist())
+    return [image_id for image_id in images if image_id in chosen]
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
