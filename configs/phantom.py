@@ -16,8 +16,6 @@ def get_config() -> ConfigDict:
     config.prepare.vocab_size = 2000
     config.data.update(dict(batch_size=32, max_tokens=96, buckets=(96,)))
     config.data.image.size = 96
-    config.model.image.resnet.update(dict(depths=(1, 1, 1), width=32, stem_pool=True))
-    config.model.image.pool = "mean"
     config.model.text.update(dict(hidden_size=64, layers=1, intermediate_size=128))
     config.model.embed_dim = 64
     config.model.bank.num_prototypes = 256
@@ -27,8 +25,8 @@ def get_config() -> ConfigDict:
     config.stage_unit = "steps"
     config.stages = ConfigDict(
         dict(
-            stage1=base.stage(length=1200, warmup=50, peak=3e-3, start=1e-5),
-            stage2=base.stage(length=400, warmup=20, peak=1e-3, start=1e-5),
+            stage1=base.stage(length=1000, warmup=50, peak=3e-3, start=1e-5),
+            stage2=base.stage(length=300, warmup=20, peak=1e-3, start=1e-5),
             stage3=base.stage(length=200, warmup=20, peak=1e-3, start=1e-5),
         )
     )

@@ -13,8 +13,9 @@ def get_config() -> ConfigDict:
     model = config.model
     model.dtype = "float32"
     model.image.resnet = ConfigDict(
-        dict(depths=(1, 1, 1, 1), width=24, block="basic", stem_pool=False)
+        dict(depths=(1, 1, 1), width=32, block="basic", stem_pool=True, remat="none")
     )
+    model.image.pool = "mean"
     model.text.update(
         dict(hidden_size=96, layers=2, heads=4, intermediate_size=192, max_positions=128)
     )
