@@ -106,6 +106,7 @@ class Evaluation:
             batches=batches,
             texts=opened.texts,
             label_names=opened.split.label_names,
+            tokenizer=opened.split.tokenizer,
             count=EXAMPLES,
             block=batch_size,
         )
@@ -144,6 +145,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Folder of a run of launch.train.", required=True)
     program.define_config_flag("task", "What to measure, e.g. configs/eval/zero_shot.py.")
     flags.DEFINE_integer("step", None, "Checkpoint to evaluate; by default the newest sound one.")
+    program.define_cache_flag()
     program.define_device_flags()
     flags.adopt_module_key_flags(program)  # so that --help shows them
 
@@ -152,7 +154,8 @@ def main() -> None:
     """Evaluates and writes the report."""
     program.start_devices()
     task, workdir = task_of(FLAGS.task), pathlib.Path(FLAGS.workdir)
-    run = run_lib.open_run(run_lib.load_config(workdir), workdir)
+    config = run_lib.load_config(workdir)
+    run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)
     evaluate_run(run, [task], step=FLAGS.step)
 
 

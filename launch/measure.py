@@ -152,7 +152,7 @@ def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) 
     return grounding.evaluate_grounding(
         encoder,
         _images(run, data, task),
-        asked=_asked(task, classes, run=run, data=data, unit=objective.text_unit),
+        asked=asked(task, classes, run=run, data=data, unit=objective.text_unit),
         located=grounding.Located(
             masks=masks, lungs=source.lung_centres(opened("train").image_ids, size=size)
         ),
@@ -178,8 +178,21 @@ def _masks_by_class(source: PhantomMasks, data: Opened, *, size: int):
     return found
 
 
-def _asked(task: GroundingTask, classes, *, run: run_lib.Run, data: Opened, unit: str):
-    """The prompts that name their finding, and the rows that stand for it."""
+def asked(
+    task: GroundingTask, classes: Sequence[str], *, run: run_lib.Run, data: Opened, unit: str
+) -> grounding.Asked:
+    """The prompts that name their finding by a word, and the rows that stand for it.
+
+    Args:
+      task: names the set of prompts.
+      classes: the findings.
+      run: whose limits of tokens and sentences hold.
+      data: whose tokenizer reads the prompts.
+      unit: "word" or "sentence", of the objective.
+
+    Raises:
+      ConfigError: if no prompt of a finding names it.
+    """
     table = prompts.prompt_table(
         task.prompts.set, classes=classes, negatives=task.prompts.negatives
     )

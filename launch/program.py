@@ -39,6 +39,16 @@ def define_config_flag(name: str, help_text: str, *, required: bool = True) -> N
         flags.register_validator(name, lambda config: config is None or bool(config.keys()))
 
 
+def define_cache_flag() -> None:
+    """Defines the flag that lets runs share what is costly to make and the same for all."""
+    flags.DEFINE_string(
+        "cache_dir",
+        None,
+        "Folder for compiled programs and measurements of the data; runs may share one. By "
+        "default cache/ in the workdir.",
+    )
+
+
 def define_device_flags() -> None:
     """Defines the flags that say which devices and processes a run has."""
     flags.DEFINE_enum(
@@ -77,7 +87,7 @@ def start_devices() -> None:
     )
 
 
-def run(main: Callable[[], None], *define: Callable[[], None]) -> None:
+def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
     """Runs a program and exits.
 
     The exit code is 0 after success, 2 after an error that the user can mend (one line on
@@ -85,7 +95,7 @@ def run(main: Callable[[], None], *define: Callable[[], None]) -> None:
     the program.
 
     Args:
-      main: the program, without arguments.
+      main: the program, without arguments; gives an exit code, or None for 0.
       *define: define its flags.
     """
     for step in define:
@@ -117,7 +127,7 @@ def _words(error: BaseException) -> str:
     return str(error.args[0]) if isinstance(error, KeyError) else str(error)
 
 
-def _guarded(main: Callable[[], None], argv: list[str]) -> int | None:
+def _guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.get_absl_handler().addFilter(OwnMessages())
     try:

@@ -37,6 +37,7 @@ class Run:
 
     Attributes:
       workdir: of the run.
+      cache_dir: keeps measurements of the data and compiled programs; runs may share one.
       config: as given, all sections.
       data_config: the section `config.data`, paths filled in.
       data: the training split.
@@ -46,6 +47,7 @@ class Run:
     """
 
     workdir: pathlib.Path
+    cache_dir: pathlib.Path
     config: Any
     data_config: pipeline.DataConfig
     data: pipeline.Split
@@ -56,11 +58,6 @@ class Run:
     def split(self, name: str) -> pipeline.Split:
         """Another split of the same set."""
         return pipeline.open_split(self.data_config, name, cache_dir=self.cache_dir)  # type: ignore[arg-type]
-
-    @property
-    def cache_dir(self) -> pathlib.Path:
-        """Where measurements of the data are kept."""
-        return self.workdir / "cache"
 
     def put(self, tree: Any) -> Any:
         """Host arrays, the same in every process, onto the devices; rows split if they divide."""
@@ -84,15 +81,23 @@ class Run:
                 yield self.put(batch)
 
 
-def open_run(config: Any, workdir: pathlib.Path) -> Run:
+def open_run(
+    config: Any, workdir: pathlib.Path, *, cache_dir: str | os.PathLike[str] | None = None
+) -> Run:
     """Makes what is absent, checks every section and puts the parts together.
+
+    Args:
+      config: all sections.
+      workdir: of the run.
+      cache_dir: see `Run`; None for `cache` in the workdir.
 
     Raises:
       ConfigError: for settings that are unknown, missing or do not fit together or the devices.
       DataError: for data that cannot be used.
     """
     assemble.check_sections(config)
-    _compile_to(workdir / "cache" / "compiled", quick=assemble.quick_compile(config))
+    cache = workdir / "cache" if cache_dir is None else pathlib.Path(cache_dir)
+    _compile_to(cache / "compiled", quick=assemble.quick_compile(config))
     place = assemble.placement(config)
     check_without_data(config, place)
     _check_alike(config)
@@ -101,7 +106,6 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
     distributed.barrier("data prepared")
     if not primary:
         distributed.barrier("data measured")
-    cache = workdir / "cache"
     data = pipeline.open_split(data_config, "train", cache_dir=cache)
     if primary:
         distributed.barrier("data measured")
@@ -114,6 +118,7 @@ def open_run(config: Any, workdir: pathlib.Path) -> Run:
     schedule = assemble.stages(config, steps_per_epoch=data.steps_per_epoch())
     return Run(
         workdir=workdir,
+        cache_dir=cache,
         config=config,
         data_config=data_config,
         data=data,

@@ -25,6 +25,7 @@ def define_flags() -> None:
     """Defines what the program is told."""
     program.define_config_flag("config", "What to train, e.g. configs/phantom.py.")
     flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
+    program.define_cache_flag()
     program.define_device_flags()
     flags.adopt_module_key_flags(program)  # so that --help shows them
 
@@ -36,7 +37,7 @@ def main() -> None:
     assemble.check_sections(config)
     tasks = [load_task(path) for path in assemble.after(config)]
     run_lib.make_workdir(workdir)
-    run = run_lib.open_run(config, workdir)
+    run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)
     run_lib.save_config(config, workdir)
     with jax.set_mesh(run.place.mesh):
         train(run)

@@ -1,0 +1,149 @@
+"""Compares trained runs: means over seeds, and differences by seed and by patient."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from prior_jax.evaluate import bootstrap
+from prior_jax.evaluate.bootstrap import Interval
+
+Verdict = Literal["higher", "leans higher", "not told apart", "leans lower", "lower"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A difference of two means over the same seeds.
+
+    Attributes:
+      seeds: the mean of the differences by seed, with its t interval.
+      p: two-sided, of the paired t test; NaN with fewer than two seeds.
+      patients: the same mean, with its percentile interval over resampled patients; None where
+        the two were not measured on the same records.
+    """
+
+    seeds: Interval
+    p: float
+    patients: Interval | None
+
+
+def mean_over_seeds(values: Sequence[float], *, confidence: float) -> Interval:
+    """The mean with its t interval.
+
+    Args:
+      values: one a seed, finite.
+      confidence: share that the interval should cover, 0 to 1 exclusive.
+
+    Returns:
+      The mean; NaN without a value. The interval's ends are NaN with fewer than two: nothing is
+      then known of the spread over seeds.
+
+    Source: Student, Biometrika 6 (1908) 1: mean +- t(n - 1) * s / sqrt(n).
+    """
+    sample = np.asarray(values, np.float64)
+    count = len(sample)
+    mean = float(sample.mean()) if count else math.nan
+    if count < 2:
+        return Interval(value=mean, low=math.nan, high=math.nan)
+    reach = float(stats.t.ppf((1 + confidence) / 2, count - 1))
+    reach *= float(sample.std(ddof=1)) / math.sqrt(count)
+    return Interval(value=mean, low=mean - reach, high=mean + reach)
+
+
+def paired_p(differences: Sequence[float]) -> float:
+    """Two-sided p of the paired t test that the mean difference is 0.
+
+    Args:
+      differences: one a seed, finite.
+
+    Returns:
+      NaN with fewer than two; 1 if all are 0, and 0 if all are another number.
+    """
+    sample = np.asarray(differences, np.float64)
+    if len(sample) < 2:
+        return math.nan
+    spread = float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    if spread == 0:
+        return float(sample[0] == 0)
+    return float(2 * stats.t.sf(abs(sample.mean()) / spread, len(sample) - 1))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Adjusts p values for their number, step down.
+
+    Args:
+      ps: of a family of tests; NaN are no tests.
+
+    Returns:
+      Adjusted values in the same order, at most 1, NaN where they were.
+
+    Source: Holm, Scand. J. Statist. 6 (1979) 65.
+    """
+    tests = [index for index, p in enumerate(ps) if not math.isnan(p)]
+    adjusted, greatest = [math.nan] * len(ps), 0.0
+    for rank, index in enumerate(sorted(tests, key=lambda index: ps[index])):
+        greatest = max(greatest, min(1.0, (len(tests) - rank) * ps[index]))
+        adjusted[index] = greatest
+    return adjusted
+
+
+def difference(
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    our_draws: Sequence[np.ndarray] | None,
+    their_draws: Sequence[np.ndarray] | None,
+    confidence: float,
+) -> Difference:
+    """Compares two rows of values, paired by seed.
+
+    Args:
+      ours: one a seed, finite.
+      theirs: of the same seeds, in the same order.
+      our_draws: a seed's bootstrap draws float64[R], made from the same patients and resampling
+        seed as `their_draws`; None without.
+      their_draws: likewise.
+      confidence: of both intervals.
+
+    Returns:
+      Ours less theirs. The patients' interval holds the seeds fixed, and the seeds' interval the
+      patients.
+
+    Raises:
+      ValueError: if the numbers of seeds or draws differ.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} and {len(theirs)} seeds: accepted as many of each")
+    steps = [a - b for a, b in zip(ours, theirs, strict=True)]
+    patients = None
+    if our_draws and their_draws:
+        mean = np.mean(np.subtract(our_draws, their_draws), axis=0)
+        patients = bootstrap.from_draws(float(np.mean(steps)), mean, confidence=confidence)
+    return Difference(
+        seeds=mean_over_seeds(steps, confidence=confidence), p=paired_p(steps), patients=patients
+    )
+
+
+def verdict(found: Difference, *, adjusted_p: float, confidence: float) -> Verdict:
+    """What may be said of a difference, in one word.
+
+    Args:
+      found: the difference.
+      adjusted_p: its p, adjusted for the number of comparisons.
+      confidence: 1 less the level of the tests.
+
+    Returns:
+      "higher" or "lower" if both the seeds (adjusted p below 1 - confidence) and the patients
+      (interval without 0) say so; "leans" if one of the two does and the other does not disagree.
+    """
+    sign = math.copysign(1.0, found.seeds.value)
+    by_seeds = adjusted_p < 1 - confidence  # False for NaN
+    by_patients = found.patients is not None and (found.patients.low > 0 or found.patients.high < 0)
+    if not (by_seeds or by_patients):
+        return "not told apart"
+    if by_seeds and by_patients:
+        return "higher" if sign > 0 else "lower"
+    return "leans higher" if sign > 0 else "leans lower"

@@ -1,0 +1,93 @@
+"""The files of configs/eval, and the classes and rows that a task asks for."""
+
+import pathlib
+import types
+
+import numpy as np
+import pytest
+
+from configs.eval import grounding, probe
+from launch import measure
+from launch.tasks import TASKS, load_task, task_of
+from prior_jax.errors import ConfigError
+
+FILES = sorted(pathlib.Path("configs/eval").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_is_a_task_of_its_name(path):
+    task = load_task(str(path))
+    assert task.task == task.result == path.stem and type(task) is TASKS[path.stem]
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [(probe, "stray"), (probe, "probe.stray"), (grounding, "stray"), (grounding, "prompts.stray")],
+)
+def test_a_key_that_nobody_reads_is_refused_by_name(make, key):
+    config = make.get_config()
+    with config.unlocked():
+        config.update_from_flattened_dict({key: 1})
+    with pytest.raises(ConfigError, match=rf"task\.{key}"):
+        task_of(config)
+
+
+def test_each_fraction_has_a_file_of_its_own():
+    config = probe.get_config()
+    names = []
+    for config.probe.fraction in (1.0, 0.1, 0.01, 0.005):
+        names.append(task_of(config).result)
+    assert names == ["probe", "probe_10_percent", "probe_1_percent", "probe_0_5_percent"]
+
+
+def test_a_probe_measured_where_it_learns_is_refused():
+    config = probe.get_config()
+    config.split = "validate"
+    with pytest.raises(ConfigError, match=r"task\.split.*test"):
+        task_of(config)
+
+
+class Words:
+    """A tokenizer that knows words only."""
+
+    cls_id, sep_id, pad_id = 1, 2, 0
+
+    def encode(self, text):
+        starts = [0, *(i + 1 for i, letter in enumerate(text) if letter == " ")]
+        ends = [*(start - 1 for start in starts[1:]), len(text)]
+        spans = np.array(list(zip(starts, ends, strict=True)), np.int32)
+        return types.SimpleNamespace(ids=np.full(len(starts), 5, np.int32), spans=spans)
+
+    def encode_ids(self, texts):
+        return [self.encode(text).ids for text in texts]
+
+    def starts_word(self, token_id):
+        return True
+
+
+def asked(unit, **prompts):
+    config = grounding.get_config()
+    config.prompts.update(prompts)
+    split = types.SimpleNamespace(tokenizer=Words())
+    opened = measure.Opened(split=split, texts=(), image_ids=(), labels=np.zeros((0, 2)))
+    run = types.SimpleNamespace(data_config=types.SimpleNamespace(max_tokens=32, max_sentences=4))
+    classes = ("Pleural Effusion", "Lung Lesion")
+    return measure.asked(task_of(config), classes, run=run, data=opened, unit=unit)
+
+
+def test_grounding_asks_the_prompts_that_name_the_finding_and_its_words():
+    found = asked("word")
+    effusions = [t for t, o in zip(found.texts, found.owner, strict=True) if o == 0]
+    assert len(effusions) > 2 and all("effusion" in text.lower() for text in effusions)
+    words = dict(zip(found.texts, found.rows, strict=True))
+    # [CLS] is word 0.
+    assert words["There is a pleural effusion."] == (5,)
+    assert words["There is a pulmonary nodule or mass."] == (5, 7)
+    assert not any(text.startswith("No") for text in found.texts)
+    assert found.tokens.tokens.shape[0] == len(found.texts)
+    assert set(asked("sentence").rows) == {(0,)}
+
+
+def test_a_set_that_names_no_finding_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"task\.prompts\.set.*Lung Lesion"):
+        asked("word", set="single")
