@@ -216,10 +216,10 @@ def initial_state(
     Raises:
       WeightsError: if `values` names an array that the model lacks, or of another shape.
     """
-    root = jax.random.key(seed)
 
-    def draw(key):
-        params, rest = model.split(init(nnx.Rngs(key)))
+    def draw(root):
+        # The seed is an argument, so that runs that differ in it share one compiled program.
+        params, rest = model.split(init(nnx.Rngs(jax.random.fold_in(root, 0))))
         optimizer = fresh_optimizer(params, names=names, transformation=transformation)
         raw = jax.random.key_data(jax.random.fold_in(root, 1))
         return TrainState(
@@ -229,7 +229,7 @@ def initial_state(
     compiled = jax.jit(
         draw, out_shardings=shardings_of(abstract), compiler_options=_compile_quickly(abstract)
     )
-    state = compiled(jax.random.fold_in(root, 0))
+    state = compiled(jax.random.key(seed))
     if not values:
         return state
     params, rest = dict(state.params), dict(state.rest)
