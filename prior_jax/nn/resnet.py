@@ -37,7 +37,7 @@ class ResNetConfig:
     in_channels: int
     block: Block
     stem_pool: bool
-    remat: Remat = "none"
+    remat: Remat
 
     def __post_init__(self):
         """Refuses shapes that make no network."""

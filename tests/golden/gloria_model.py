@@ -89,7 +89,7 @@ def config_of(params, *, heads: int, image_size: int) -> GloriaConfig:
     depths = (count(params, rf"img_encoder\.model\.layer{stage}\.(\d+)") for stage in (1, 2, 3, 4))
     resnet = ResNetConfig(
         depths=tuple(depths), width=stem[0], in_channels=stem[1], block="bottleneck",
-        stem_pool=True,
+        stem_pool=True, remat="none",
     )  # fmt: skip
     return GloriaConfig(
         fidelity="release",

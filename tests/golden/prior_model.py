@@ -63,6 +63,7 @@ def config_of(params, config, *, image_size: int) -> PriorConfig:
                 in_channels=shape("image_encoder.encoder.conv1.weight")[1],
                 block="bottleneck",
                 stem_pool=True,
+                remat="none",
             ),
             pool="attention",
             pool_heads=scalar("img_heads", 8),

@@ -59,6 +59,7 @@ def unet(params, form):
             in_channels=params[f"{names['stem']}.weight"].shape[1],
             block="bottleneck",
             stem_pool=True,
+            remat="none",
         ),
         channels=tuple(
             features(names["block"].format(i)) for i in range(count(params, names["blocks"]))

@@ -183,6 +183,7 @@ def image_encoder(golden):
             in_channels=golden["in/image"].shape[1],
             block="bottleneck",
             stem_pool=True,
+            remat="none",
         ),
         pool="attention",
         pool_heads=8,

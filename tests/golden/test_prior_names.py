@@ -23,7 +23,7 @@ from tests.golden import reader
 pytestmark = pytest.mark.golden
 
 RESNET50 = ResNetConfig(
-    depths=(3, 4, 6, 3), width=64, in_channels=1, block="bottleneck", stem_pool=True
+    depths=(3, 4, 6, 3), width=64, in_channels=1, block="bottleneck", stem_pool=True, remat="none"
 )
 IMAGE = ImageEncoderConfig(resnet=RESNET50, pool="attention", pool_heads=8, image_size=224)
 BERT_BASE = {

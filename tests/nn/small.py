@@ -45,7 +45,7 @@ def sentence_decoder(dtype=jnp.float32, **changes):
 
 def resnet_config(**changes):
     sizes = {"depths": (1, 1), "width": 4, "in_channels": 1, "block": "bottleneck"}
-    return ResNetConfig(**{**sizes, "stem_pool": True, **changes})
+    return ResNetConfig(**{**sizes, "stem_pool": True, "remat": "none", **changes})
 
 
 def image_encoder(dtype=jnp.float32, pool="attention", image_size=32, **changes):

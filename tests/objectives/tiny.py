@@ -28,7 +28,7 @@ def tiny_config(**changes) -> PriorConfig:
         dtype="float32",
         image=ImageEncoderConfig(
             resnet=ResNetConfig(
-                depths=(1, 1), width=4, in_channels=1, block="basic", stem_pool=True
+                depths=(1, 1), width=4, in_channels=1, block="basic", stem_pool=True, remat="none"
             ),
             pool="attention",
             pool_heads=2,
