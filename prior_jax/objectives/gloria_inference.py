@@ -1,4 +1,4 @@
-"""What a trained GLoRIA is asked: report features, scores, zero-shot, retrieval, attention."""
+"""What a trained GLoRIA is asked: report features, similarities, attention."""
 
 from collections.abc import Sequence
 
@@ -165,30 +165,6 @@ def similarity(
     return {"both": both, "local": local, "global": scores.global_}[kind]
 
 
-def zero_shot_scores(
-    similarities: jax.Array, prompt_class: jax.Array, *, num_classes: int
-) -> jax.Array:
-    """The release's zero-shot answer: the best prompt of a class, standardised over the images.
-
-    Args:
-      similarities: float32[Bi, Br] of images and prompts.
-      prompt_class: int32[Br], the class of each prompt; every class has one.
-      num_classes: C.
-
-    Returns:
-      float32[Bi, C]. With one image the similarities themselves; otherwise a class's scores have
-      mean 0 and standard deviation 1 over the images, so that an image's scores depend on the
-      others (quirk 24). A class whose scores are all equal gives 0, where the release has NaN.
-
-    Source: release, gloria/gloria.py, `zero_shot_classification` (quirk 23: "average" is a
-      maximum there).
-    """
-    classes = jnp.arange(num_classes, dtype=prompt_class.dtype)
-    owns = prompt_class[None, :] == classes[:, None]
-    best = jnp.max(jnp.where(owns[None], similarities[:, None, :], -jnp.inf), axis=-1)
-    return best if best.shape[0] == 1 else _standardise(best, axis=0)
-
-
 def retrieval_scores(
     images: ImageFeatures, reports: ReportFeatures, *, config: GloriaConfig
 ) -> PairScores:
@@ -199,7 +175,12 @@ def retrieval_scores(
       reports: features of Br reports, with `retrieval_words`.
       config: scales and choices.
 
-    Source: release, gloria/models/retrival_model.py, `_compute_local_similarity` (quirk 31).
+    Returns:
+      Both scores; the release ranks reports by the mean of the two, each standardised over the
+      reports (`evaluate.zero_shot.normalised`).
+
+    Source: release, gloria/models/retrival_model.py, `_compute_local_similarity` and `retrieve`
+      (quirk 31).
     """
     local = word_region_similarity(
         reports.local,
@@ -213,17 +194,6 @@ def retrieval_scores(
     )
     scaled = jnp.float32(config.contrast_scale) * local
     return PairScores(global_=_cosines(images, reports), local=scaled)
-
-
-def standardised_sum(scores: PairScores) -> jax.Array:
-    """The release's mix of two scores: the mean of both, each standardised over the reports.
-
-    Returns:
-      float32[Bi, Br]; a score that is the same for all reports counts as 0.
-
-    Source: release, gloria/models/retrival_model.py, `retrieve` (quirk 31).
-    """
-    return (_standardise(scores.local, axis=1) + _standardise(scores.global_, axis=1)) / 2
 
 
 def text_attention(
@@ -250,10 +220,3 @@ def text_attention(
 
 def _cosines(images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
     return jnp.einsum("id,jd->ij", unit(images.global_), unit(reports.global_))
-
-
-def _standardise(x: jax.Array, *, axis: int) -> jax.Array:
-    """To mean 0 and population standard deviation 1; 0 where nothing varies."""
-    centred = x - jnp.mean(x, axis=axis, keepdims=True)
-    deviation = jnp.sqrt(jnp.mean(jnp.square(centred), axis=axis, keepdims=True))
-    return centred / jnp.where(deviation > 0, deviation, jnp.float32(1))

@@ -15,6 +15,9 @@ from configs.baselines import clip, convirt, lovt, mgca, siglip
 from configs.baselines import phantom as baseline
 from configs.baselines.objectives import OBJECTIVES
 from configs.eval import retrieval, zero_shot
+from configs.gloria import paper as gloria_paper
+from configs.gloria import phantom as gloria_phantom
+from configs.gloria import release as gloria_release
 from configs.prior import paper, release
 from launch import run as run_lib
 from launch.tasks import task_of
@@ -32,6 +35,9 @@ CONFIGS = {
     "small": small.get_config,
     "prior_paper": paper.get_config,
     "prior_release": release.get_config,
+    "gloria_paper": gloria_paper.get_config,
+    "gloria_release": gloria_release.get_config,
+    "gloria_phantom": gloria_phantom.get_config,
     "clip": clip.get_config,
     "convirt": convirt.get_config,
     "lovt": lovt.get_config,

@@ -1,0 +1,10 @@
+"""GLoRIA at full size as the paper describes it. Give the data: --config.data.path=DIR."""
+
+from ml_collections import ConfigDict
+
+from configs.gloria import base
+
+
+def get_config() -> ConfigDict:
+    """Returns the full-size config with every fault of the release mended."""
+    return base.get_config("paper")

@@ -1,0 +1,35 @@
+"""GLoRIA on the phantom, with the main job's data, towers and number of steps.
+
+python -m launch.train --config=configs/gloria/phantom.py --workdir=/tmp/gloria
+"""
+
+from ml_collections import ConfigDict
+
+from configs import phantom
+from configs.gloria import base
+from configs.prior.base import stage
+
+
+def get_config() -> ConfigDict:
+    """Returns a GLoRIA at the size of `configs/phantom.py`."""
+    config = phantom.get_config()
+    config.name = "phantom_gloria"
+    config.objective = "gloria"
+    towers = config.model
+    model = ConfigDict(base.model("paper"))
+    model.dtype = towers.dtype
+    model.image.resnet = towers.image.resnet
+    # One stage more than PRIOR's: regions are taken from the next to last, 6 x 6 of them.
+    model.image.resnet.depths = (1, 1, 1, 1)
+    model.image.upsample = None
+    model.text = towers.text
+    model.last_layers = 1
+    # Dot products of fresh words and regions are several units: times the released 4, a softmax
+    # over regions would be a choice of one, without a gradient for the others.
+    model.attention_scale = 0.25
+    model.caption_chunk = config.data.batch_size
+    config.model = model
+    config.checkpoint.best_metric = "validation_total_loss"
+    steps = sum(part.length for part in config.stages.values())
+    config.stages = ConfigDict(dict(pretrain=stage(length=steps, warmup=50, peak=3e-3, start=1e-5)))
+    return config
