@@ -1,35 +1,24 @@
 """Small maps on top of the encoders, with the initialisation of the release."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.nn.layers import torch_linear, torch_uniform_bias
+from prior_jax.nn.layers import linear, torch_linear, torch_uniform_bias
 
 
 def projection(
     in_features: int, out_features: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """A linear map whose weights are drawn from normal(0, in_features ** -0.5).
-
-    Args:
-      in_features: size of the last axis of the input.
-      out_features: size of the last axis of the output.
-      dtype: compute dtype; parameters are float32.
-      rngs: source of the initial parameters.
-
-    Returns:
-      A module with `kernel` float32[in, out] and `bias` float32[out], torch's uniform.
+    """`layers.linear` with weights drawn from normal(0, in_features ** -0.5), torch's uniform bias.
 
     Source: release, codes/prior/models/prior.py, `inititalize_parameters`.
     """
-    return nnx.Linear(
+    return linear(
         in_features,
         out_features,
-        dtype=jnp.dtype(dtype),
-        param_dtype=jnp.float32,
         kernel_init=nnx.initializers.normal(in_features**-0.5),
         bias_init=torch_uniform_bias(in_features),
+        dtype=dtype,
         rngs=rngs,
     )
 

@@ -32,14 +32,22 @@ def torch_uniform_bias(fan_in: int) -> nnx.Initializer:
     return init
 
 
-def torch_linear(
-    in_features: int, out_features: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
+def linear(
+    in_features: int,
+    out_features: int,
+    *,
+    kernel_init: nnx.Initializer,
+    bias_init: nnx.Initializer,
+    dtype: jax.typing.DTypeLike,
+    rngs: nnx.Rngs,
 ) -> nnx.Linear:
-    """A linear layer initialised as `torch.nn.Linear` is.
+    """A linear layer with the initialisation of one's choice.
 
     Args:
       in_features: size of the last axis of the input.
       out_features: size of the last axis of the output.
+      kernel_init: of the weights.
+      bias_init: of the bias.
       dtype: compute dtype; parameters are float32.
       rngs: source of the initial parameters.
 
@@ -51,33 +59,29 @@ def torch_linear(
         out_features,
         dtype=jnp.dtype(dtype),
         param_dtype=jnp.float32,
-        kernel_init=torch_uniform,
-        bias_init=torch_uniform_bias(in_features),
+        kernel_init=kernel_init,
+        bias_init=bias_init,
         rngs=rngs,
+    )
+
+
+def torch_linear(
+    in_features: int, out_features: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """`linear`, initialised as `torch.nn.Linear` is."""
+    bias = torch_uniform_bias(in_features)
+    return linear(
+        in_features, out_features, kernel_init=torch_uniform, bias_init=bias, dtype=dtype, rngs=rngs
     )
 
 
 def bert_linear(
     in_features: int, out_features: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """A linear layer initialised as BERT's: normal weights of 0.02, zero bias.
-
-    Args:
-      in_features: size of the last axis of the input.
-      out_features: size of the last axis of the output.
-      dtype: compute dtype; parameters are float32.
-      rngs: source of the initial parameters.
-
-    Returns:
-      A module with `kernel` float32[in, out] and `bias` float32[out].
-    """
-    return nnx.Linear(
-        in_features,
-        out_features,
-        dtype=jnp.dtype(dtype),
-        param_dtype=jnp.float32,
-        kernel_init=bert_normal,
-        rngs=rngs,
+    """`linear`, initialised as BERT's: normal weights of 0.02, zero bias."""
+    bias = nnx.initializers.zeros
+    return linear(
+        in_features, out_features, kernel_init=bert_normal, bias_init=bias, dtype=dtype, rngs=rngs
     )
 
 
