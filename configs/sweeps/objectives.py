@@ -1,0 +1,59 @@
+"""Every objective on one phantom, with the same towers, budget and seeds."""
+
+from ml_collections import ConfigDict
+
+STEPS = 300
+
+# The recipe of the release (configs/prior/base.py) but for tokenizer and pixel statistics, which
+# are the set's own for all.
+RELEASE = (
+    ("model.fidelity", "release"),
+    ("data.text_mode", "release"),
+    ("data.augment.flip_probability", 0.5),
+    ("data.bucket_window", 1),
+    ("optimizer.decay_mask", "all"),
+    ("optimizer.past_end", "rise"),
+)
+
+
+def get_config() -> ConfigDict:
+    """Returns 8 objectives x 3 seeds of 300 steps of 32 pairs."""
+    phantom, baselines = "configs/phantom.py", "configs/baselines/phantom.py"
+    return ConfigDict(
+        dict(
+            name="objectives",
+            data=dict(config=phantom, overrides=()),
+            arms=(
+                dict(name="prior_paper", config=phantom, overrides=()),
+                dict(name="prior_release", config=phantom, overrides=RELEASE),
+                dict(name="gloria", config="configs/gloria/phantom.py", overrides=()),
+                *(
+                    dict(name=name, config=f"{baselines}:{name}", overrides=())
+                    for name in ("convirt", "clip", "siglip", "lovt", "mgca")
+                ),
+            ),
+            space=None,
+            seeds=(0, 1, 2),
+            # PRIOR's three stages share it.
+            budget=dict(steps=STEPS, batch_size=32),
+            shared=(
+                ("validate_every", STEPS),
+                ("checkpoint.every_steps", STEPS // 2),
+                ("log.progress", False),
+                ("log.tensorboard", False),
+            ),
+            tasks=(
+                "configs/eval/zero_shot.py",
+                "configs/eval/retrieval.py",
+                "configs/eval/probe.py",
+            ),
+            metrics=(
+                "zero_shot.macro_auroc",
+                "retrieval.precision_at_5",
+                "retrieval.recall_at_10",
+                "probe.macro_auroc",
+            ),
+            reference="prior_paper",
+            confidence=0.95,
+        )
+    )

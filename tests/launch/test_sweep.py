@@ -1,0 +1,341 @@
+"""A sweep's trials, its table, and what becomes of trials that fail or are stopped."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from configs.sweeps import objectives
+from launch import sweep, sweep_table
+from launch.sweep_config import Choice, Space, flat, sweep_of, variants
+from launch.sweep_queue import Outcome
+from prior_jax.errors import ConfigError
+from prior_jax.evaluate.bootstrap import Interval
+from prior_jax.evaluate.results import TaskResult, write_results
+
+ROOT = pathlib.Path(__file__).parents[2]
+DATA = (("data.path", "/data/set"), ("data.tokenizer.path", "/data/tokenizer.model"))
+
+
+def settings(**changes) -> ConfigDict:
+    """Two arms of the debug job, three seeds."""
+    config = objectives.get_config()
+    debug = "configs/debug.py"
+    config.data = ConfigDict(dict(config=debug, overrides=()))
+    config.arms = (
+        dict(name="plain", config=debug, overrides=()),
+        dict(name="quick", config=debug, overrides=(("optimizer.beta2", 0.9),)),
+    )
+    config.budget = ConfigDict(dict(steps=10, batch_size=16))
+    config.shared = (("validate_every", 10),)
+    config.reference = "plain"
+    for name, value in changes.items():
+        with config.unlocked():
+            config[name] = value
+    return config
+
+
+def test_the_sweep_of_objectives_gives_all_the_same_budget():
+    found = variants(sweep_of(objectives.get_config()))
+    assert len({variant.name for variant in found}) == 8
+    for variant in found:
+        config = variant.resolved
+        lengths = [v for k, v in config.items() if k.startswith("stages.") and "length" in k]
+        assert sum(lengths) == objectives.STEPS and config["stage_unit"] == "steps"
+        assert config["data.batch_size"] == 32
+        assert config["after"] == ["configs/eval/" + n for n in
+                                   ("zero_shot.py", "retrieval.py", "probe.py")]  # fmt: skip
+    assert found[1].resolved["model.fidelity"] == "release"
+    encoders = {
+        json.dumps({k: v for k, v in variant.resolved.items() if k.startswith("model.text.")})
+        for variant in found
+    }
+    assert len(encoders) == 1
+
+
+def test_stages_share_the_budget_in_proportion():
+    found = variants(sweep_of(settings()))[0].resolved
+    lengths = [found[f"stages.stage{n}.length"] for n in (1, 2, 3)]
+    assert sum(lengths) == 10 and max(lengths) - min(lengths) == 1
+    assert found["stages.stage1.warmup"] < lengths[0]
+    without = variants(sweep_of(settings(budget=None)))[0].resolved
+    assert [without[f"stages.stage{n}.length"] for n in (1, 2, 3)] == [8, 8, 8]
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections' own
+def test_the_command_line_makes_the_config_that_was_checked(monkeypatch):
+    checked = sweep_of(settings())
+    found = variants(checked)
+    job = sweep.jobs_of(checked, found, pathlib.Path("/w"), data=DATA)[3]
+    assert job.name == "quick, seed 1"
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_string("cache_dir", None, "", flag_values=values)
+    monkeypatch.setattr(sys, "argv", ["launch.train", *job.command[3:]])
+    values(sys.argv)
+    expected = dict(found[1].resolved) | {"seed": 1} | dict(DATA)
+    assert flat(values.config) == expected
+    assert (values.workdir, values.cache_dir) == ("/w/trials/quick/seed_1", "/w/cache")
+
+
+def test_the_first_seed_of_all_comes_before_the_second_of_any():
+    checked = sweep_of(settings())
+    jobs = sweep.jobs_of(checked, variants(checked), pathlib.Path("/w"), data=DATA)
+    assert [job.name for job in jobs][:3] == ["plain, seed 0", "quick, seed 0", "plain, seed 1"]
+    assert len({job.folder for job in jobs}) == len(jobs) == 6
+
+
+def test_a_grid_is_every_combination_and_a_random_space_is_drawn_once_for_all():
+    grid = dict(
+        sampler="grid",
+        choices=(
+            dict(key="optimizer.beta1", values=(0.8, 0.9)),
+            dict(key="data.augment.rotation_degrees", values=(0.0, 5.0, 9.0)),
+        ),
+        count=None,
+        seed=None,
+    )
+    found = variants(sweep_of(settings(space=ConfigDict(grid))))
+    assert [variant.name for variant in found][::6] == ["plain_0", "quick_0"]
+    assert len({variant.point for variant in found}) == 6 and len(found) == 12
+    assert found[5].resolved["data.augment.rotation_degrees"] == 9.0
+    choices = (
+        Choice(key="optimizer.beta1", low=0.5, high=0.9),
+        Choice(key="optimizer.epsilon", low=1e-9, high=1e-3, log=True),
+        Choice(key="data.shuffle_sentences", values=(True, False)),
+    )
+    space = Space(sampler="random", choices=choices, count=200, seed=1)
+    points = np.array([[float(value) for _, value in point] for point in space.points()])
+    assert space.points() == space.points()
+    assert 0.5 < points[:, 0].min() < 0.55 and 0.85 < points[:, 0].max() < 0.9
+    assert np.median(points[:, 1]) == pytest.approx(1e-6, rel=1.0)
+    assert 0.3 < points[:, 2].mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (dict(reference="none"), r"sweep\.reference"),
+        (dict(seeds=(1, 1)), r"sweep\.seeds"),
+        (dict(metrics=("grounding.macro_pointing",)), r"sweep\.metrics.*grounding"),
+        (dict(tasks=("configs/eval/none.py",)), r"sweep\.tasks\[0\]"),
+        (dict(confidence=1.5), r"sweep\.confidence"),
+        (dict(budget=dict(steps=2, batch_size=16)), r"sweep\.budget\.steps"),
+        (dict(shared=(("optimizer.beta3", 1.0),)), r"sweep\.arms\.plain\.overrides\.optimizer"),
+        (dict(shared=(("optimizer.beta2", "x"),)), r"sweep\.arms\.plain\.overrides\.optimizer"),
+        (dict(arms=(dict(name="a/b", config="x", overrides=()),)), r"sweep\.arms\.name"),
+        (dict(space=dict(sampler="grid", choices=(), count=None, seed=None)), "choices"),
+        (dict(space=dict(sampler="grid", choices=(dict(key="seed", low=0.0, high=1.0),),
+                         count=None, seed=None)), r"sweep\.space\.sampler"),
+        (dict(space=dict(sampler="random", choices=(dict(key="seed", values=(1,)),),
+                         count=None, seed=0)), r"sweep\.space\.count"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_refused_by_name(changes, named):
+    with pytest.raises(ConfigError, match=named):
+        variants(sweep_of(settings(**changes)))
+
+
+def changed_debug(folder, line):
+    """A file with the debug config and one more line."""
+    path = folder / "changed_debug.py"
+    path.write_text(
+        "from configs import debug\n\n\ndef get_config():\n"
+        f"    config = debug.get_config()\n    {line}\n    return config\n"
+    )
+    return str(path)
+
+
+def test_a_stage_that_may_end_early_has_no_budget(tmp_path):
+    stopping = dict(metric="validation_total_loss", patience=1, mode="min", min_delta=0.0)
+    changed = changed_debug(tmp_path, f"config.early_stopping = {stopping}")
+    arm = dict(name="plain", config=changed, overrides=())
+    with pytest.raises(ConfigError, match=r"sweep\.arms\.plain\.early_stopping"):
+        variants(sweep_of(settings(arms=(arm,))))
+
+
+def test_a_folder_belongs_to_one_sweep(tmp_path):
+    def claim(**changes):
+        section = settings(**changes)
+        checked = sweep_of(section)
+        sweep.claim(tmp_path, checked, variants(checked), settings=section)
+
+    plain = settings().arms[0]
+    for prototypes in (16, 16):
+        changed = changed_debug(tmp_path, f"config.model.bank.num_prototypes = {prototypes}")
+        arms = (plain, dict(name="other", config=changed, overrides=()))
+        claim(arms=arms)
+    with pytest.raises(ConfigError, match=r"sweep\.seeds: received \[0, 1\].*\[0, 1, 2\]"):
+        claim(arms=arms, seeds=(0, 1))
+    # The same settings, but of a config whose file has changed.
+    changed_debug(tmp_path, "config.model.bank.num_prototypes = 8")
+    with pytest.raises(ConfigError, match=r"other: config\.model\.bank\.num_prototypes: rec.* 8"):
+        claim(arms=arms)
+
+
+SHIFT = {"plain": 0.0, "quick": 0.1}
+NOISE = (0.02, 0.0, -0.02)
+
+
+def leave(folder, *, arm, seed, patients=50, missing=False):
+    """What a trial would leave: its AUROC is 0.6, the arm's shift, and the seed's noise."""
+    luck = np.random.default_rng(seed).normal(size=200) * 0.05
+    value = 0.6 + SHIFT[arm] + NOISE[seed] + 0.001 * seed * (arm == "quick")
+    metric = Interval(value=value, low=0.0, high=1.0, draws=value + luck)
+    missed = Interval(value=math.nan, low=math.nan, high=math.nan, draws=np.full(200, math.nan))
+    result = TaskResult(
+        metrics={"macro_auroc": missed if missing else metric},
+        settings={"records": 60, "patients": patients, "classes": ["Edema"]},
+    )
+    before = TaskResult(
+        metrics={"macro_auroc": Interval(value=0.5, low=0.0, high=1.0)}, settings={}
+    )
+    write_results(folder, task="zero_shot", trained=result, untrained=before, settings={})
+
+
+def table(tmp_path, *, seeds=(0, 1, 2), **options):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    folders = {}
+    for arm in SHIFT:
+        for seed in seeds:
+            folders[arm, seed] = tmp_path / arm / str(seed)
+            leave(folders[arm, seed], arm=arm, seed=seed, **options.get(arm, {}))
+    found = variants(checked)
+    rows = sweep_table.collect(checked, found, folders)
+    return checked, found, {row.variant: row for row in rows}
+
+
+def test_the_table_says_what_the_numbers_say(tmp_path):
+    _, _, rows = table(tmp_path)
+    plain, quick = rows["plain"], rows["quick"]
+    assert plain.mean.value == pytest.approx(0.6) and plain.untrained == 0.5
+    # s = 0.02, t(0.975; 2) = 4.30265.
+    assert plain.mean.high - 0.6 == pytest.approx(4.30265 * 0.02 / 3**0.5, rel=1e-5)
+    assert plain.difference is None and plain.verdict == ""
+    steps = [0.1, 0.101, 0.102]
+    assert quick.difference.seeds.value == pytest.approx(np.mean(steps))
+    reach = 4.30265 * np.std(steps, ddof=1) / 3**0.5
+    assert quick.difference.seeds.high - np.mean(steps) == pytest.approx(reach, rel=1e-5)
+    # The luck of the patients is the same for both and cancels.
+    low, high = quick.difference.patients.low, quick.difference.patients.high
+    assert (low, high) == pytest.approx((np.mean(steps), np.mean(steps)))
+    assert quick.verdict == "higher"
+
+
+def test_other_patients_are_not_compared(tmp_path):
+    _, _, rows = table(tmp_path, quick=dict(patients=49))
+    assert rows["quick"].difference.patients is None
+    assert rows["quick"].verdict == "leans higher"
+
+
+def test_one_seed_has_no_interval_and_a_metric_that_is_missing_no_value(tmp_path):
+    _, _, rows = table(tmp_path / "one", seeds=(1,))
+    assert math.isnan(rows["plain"].mean.low) and math.isnan(rows["quick"].adjusted_p)
+    assert rows["quick"].verdict == "leans higher"
+    _, _, rows = table(tmp_path / "none", quick=dict(missing=True))
+    assert rows["quick"].values == () and rows["quick"].difference is None
+
+
+def test_the_files_hold_the_same_table_and_name_what_failed(tmp_path):
+    checked, found, rows = table(tmp_path / "trials")
+    outcomes = [
+        Outcome(name="plain, seed 0", status="done", message=""),
+        Outcome(name="quick, seed 2", status="failed", message="exit code 2: too bad"),
+    ]
+    path = sweep_table.write(
+        tmp_path, sweep=checked, found=found, rows=[*rows.values()], outcomes=outcomes
+    )
+    text = path.read_text()
+    assert "| plain | 3 | 0.600 [0.550, 0.650] |" in text
+    assert "0.500 to 0.500" in text and "2 degrees of freedom" in text
+    assert "- quick, seed 2: failed exit code 2: too bad" in text and "plain, seed 0" not in text
+    content = json.loads((tmp_path / "table.json").read_text())
+    assert content["rows"][1]["values"] == pytest.approx([0.72, 0.701, 0.682])
+    assert content["rows"][0]["difference"] is None
+    lines = (tmp_path / "table.csv").read_text().splitlines()
+    assert len(lines) == 3 and lines[0].startswith("variant,metric,seeds,values,mean,mean_low")
+
+
+def test_finishing_tells_of_failures_by_name_and_exit_code(tmp_path, capsys):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    found = variants(checked)
+    jobs = sweep.jobs_of(checked, found, tmp_path, data=())
+    outcomes = []
+    for job, seed in zip(jobs, (0, 0, 1, 1, 2, 2), strict=True):
+        arm = job.name.split(",")[0]
+        leave(job.folder, arm=arm, seed=seed)
+        outcomes.append(Outcome(name=job.name, status="done", message=""))
+    assert sweep.finish(tmp_path, checked, found, jobs, outcomes=outcomes) == 0
+    outcomes[5] = dataclasses.replace(outcomes[5], status="failed", message="exit code 1: bang")
+    assert sweep.finish(tmp_path, checked, found, jobs, outcomes=outcomes) == 1
+    told = capsys.readouterr()
+    assert told.err == "quick, seed 2: exit code 1: bang\n"
+    assert "| quick | 2 |" in told.out
+
+
+def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path):
+    command = [sys.executable, "-m", "launch.sweep", "--config=configs/sweeps/objectives.py"]
+    command += [f"--workdir={tmp_path / 'run'}", "--dry_run", "--config.seeds=(7,)"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    assert len(lines) == 8 and all("-m launch.train --config=configs/" in line for line in lines)
+    assert all("--config.seed=7" in line for line in lines)
+    assert not (tmp_path / "run").exists()
+
+
+TWO_SEEDS = """
+from ml_collections import ConfigDict
+from configs.sweeps import objectives
+
+
+def get_config():
+    config = objectives.get_config()
+    debug = "configs/debug.py"
+    config.data = ConfigDict(dict(config=debug, overrides=()))
+    config.arms = (dict(name="plain", config=debug, overrides=()),)
+    config.reference = "plain"
+    config.seeds = (0, 1)
+    config.budget = ConfigDict(dict(steps=6, batch_size=16))
+    config.shared = (("validate_every", 6), ("log.progress", False))
+    return config
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_stopped_goes_on_and_compiles_once_for_all_seeds(tmp_path):
+    path = tmp_path / "two_seeds.py"
+    path.write_text(TWO_SEEDS)
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "launch.sweep", f"--config={path}", f"--workdir={workdir}"]
+    metrics = workdir / "trials" / "plain" / "seed_0" / "metrics.jsonl"
+    process = subprocess.Popen(command, cwd=ROOT)
+    while not metrics.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 75
+    done = workdir / "trials" / "plain" / "seed_0" / "trial.json"
+    assert not done.exists()
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert found.returncode == 0, found.stderr
+    rows = json.loads((workdir / "table.json").read_text())["rows"]
+    assert [row["seeds"] for row in rows] == [[0, 1]] * 4
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    # Three stages, each compiled once; the parameters' drawing too.
+    names = [entry.name.split("-")[0] for entry in workdir.glob("cache/compiled/*/*-cache")]
+    assert names.count("jit_step") == 3 and names.count("jit_draw") == 1
+    shared = subprocess.run([*command, "--config.seeds=(0,)"], cwd=ROOT, capture_output=True,
+                            text=True, timeout=120)  # fmt: skip
+    assert shared.returncode == 2 and "sweep.seeds: received [0]" in shared.stderr
