@@ -25,6 +25,13 @@ def pytest_addoption(parser):
         help="directory with prior/, gloria/ or both, of numbers recorded from the authors' code",
     )
     parser.addoption(
+        "--workdir",
+        type=pathlib.Path,
+        default=None,
+        help="folder of a finished run of configs/phantom.py to try the README's example on; by "
+        "default the debug job is run",
+    )
+    parser.addoption(
         "--regenerate-recipes",
         action="store_true",
         help="write tests/launch/recipes anew from the configs",

@@ -26,6 +26,9 @@ ALLOWED = {
     "assemble": BASE
     | PARTS
     | {"strict", "objectives", "train", "interop", "evaluate", "assemble_objectives"},
+    "interface": BASE
+    | PARTS
+    | {"strict", "objectives", "train", "evaluate", "assemble", "assemble_objectives"},
 }
 # package -> the only places that may import it.
 FENCES = {

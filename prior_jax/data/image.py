@@ -174,3 +174,16 @@ def statistics(config: ImageConfig, *, mean: float, std: float) -> tuple[np.ndar
     chosen_mean = np.full(shape, mean) if config.mean is None else np.array(config.mean)
     chosen_std = np.full(shape, std) if config.std is None else np.array(config.std)
     return chosen_mean.astype(np.float32), chosen_std.astype(np.float32)
+
+
+def with_statistics(config: ImageConfig, *, mean: float, std: float) -> ImageConfig:
+    """The same settings with numbers to normalise by: the config's, or else the prepared set's.
+
+    Arguments as `statistics`.
+    """
+    chosen = statistics(config, mean=mean, std=std)
+    return dataclasses.replace(
+        config,
+        mean=tuple(float(value) for value in chosen[0]),
+        std=tuple(float(value) for value in chosen[1]),
+    )

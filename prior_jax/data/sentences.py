@@ -122,7 +122,7 @@ def _segment(text: str) -> tuple[str, ...]:
     counts = [len(_SPACE.sub("", piece)) for piece in pieces]
     if _SPACE.sub("", "".join(pieces)) != _SPACE.sub("", masked):
         return (text,)
-    positions = []
+    positions, begin = [], -1
     characters = iter(match.start() for match in re.finditer(r"\S", text))
     for count in counts[:-1]:
         for _ in range(count):

@@ -1,5 +1,7 @@
 """The debug job, run once for all tests of this folder."""
 
+import pathlib
+
 import pytest
 
 from tests.end_to_end import runs
@@ -9,3 +11,10 @@ from tests.end_to_end import runs
 def finished(tmp_path_factory) -> runs.Finished:
     workdir = tmp_path_factory.mktemp("debug") / "run"
     return runs.Finished(workdir, runs.go(workdir))
+
+
+@pytest.fixture(scope="session")
+def trained(request) -> pathlib.Path:
+    """Folder of a trained run: that of --workdir, or the debug job's."""
+    given = request.config.getoption("--workdir")
+    return given or request.getfixturevalue("finished").workdir

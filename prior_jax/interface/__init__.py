@@ -1,0 +1,17 @@
+"""What users of a trained model call; `import prior_jax` gives the same names when asked."""
+
+from prior_jax.interface.inputs import ProcessedImages, TextSettings
+from prior_jax.interface.model import Attention, Model
+from prior_jax.interface.prompts import generate_class_prompts
+from prior_jax.interface.retriever import Retriever
+from prior_jax.interface.trained import load
+
+__all__ = [
+    "Attention",
+    "Model",
+    "ProcessedImages",
+    "Retriever",
+    "TextSettings",
+    "generate_class_prompts",
+    "load",
+]

@@ -1,0 +1,190 @@
+"""Finds the reports that fit an image, or the images that fit a report, in a corpus."""
+
+import io
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast, get_args
+
+import numpy as np
+
+from prior_jax.data.schema import write_atomically
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import zero_shot
+from prior_jax.interface.frames import frame
+from prior_jax.interface.model import Images, Model, Texts, names_of
+from prior_jax.objectives.base import ComparesParts, SimilarityKind
+from prior_jax.types import ImageFeatures, ReportFeatures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMAT = 1
+_FEATURES = {"images": ImageFeatures, "reports": ReportFeatures}
+
+
+class Retriever:
+    """A corpus of images or of reports, encoded once, and asked from the other side.
+
+    Attributes:
+      model: that encoded the corpus.
+      ids: what results are called.
+      features: of the corpus, float32 on the host.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        images: Images | None = None,
+        reports: Texts | None = None,
+        ids: Sequence[str | int] | None = None,
+    ):
+        """Encodes the corpus.
+
+        Args:
+          model: encodes it and its queries.
+          images: the corpus, in any form that `Model` takes, if it is of images.
+          reports: likewise, if it is of reports.
+          ids: of the corpus, in order; None for the names of images, and numbers.
+
+        Raises:
+          ConfigError: unless there are either images or reports.
+          DataError: if they cannot be read, or the ids are not as many.
+        """
+        self.model = model
+        self.features: ImageFeatures | ReportFeatures
+        if images is not None and reports is None:
+            ready = model.ready(images)
+            self.features, names = model.encode_images(ready), names_of(ready)
+        elif reports is not None and images is None:
+            self.features = model.encode_text(reports)
+            names = list(range(len(self.features.global_)))
+        else:
+            raise ConfigError(
+                "images, reports",
+                received="neither" if images is None else "both",
+                accepted="a corpus of images or one of reports",
+            )
+        self.ids = names if ids is None else list(ids)
+        if len(self.ids) != len(self.features.global_):
+            raise DataError(
+                "ids", received=len(self.ids), accepted=f"{len(self.features.global_)} of them"
+            )
+
+    def search(
+        self,
+        queries: Images | Texts,
+        k: int = 5,
+        *,
+        kind: SimilarityKind = "both",
+        normalise: zero_shot.Normalise = "none",
+    ) -> "pd.DataFrame":
+        """The best of the corpus for each query.
+
+        Args:
+          queries: images where the corpus is of reports, reports where it is of images; one or
+            several, in any form that `Model` takes.
+          k: results a query.
+          kind: see `Model.similarity`.
+          normalise: "softmax" or "z-score" of a query's scores over the corpus. A z-score of
+            kind "both" is the mean of the two parts', where the objective has two, so that
+            neither outweighs the other: as GLoRIA's release mixes them (quirk 31).
+
+        Returns:
+          Columns "query" (name of an image, number of a report), "rank" (from 1), "id" and
+          "score"; k rows a query, best first, equal scores in the order of the corpus.
+
+        Raises:
+          ConfigError: for a choice that does not exist, or more results than the corpus holds.
+          DataError: if a query cannot be read, or a score is not finite.
+        """
+        if not 1 <= k <= len(self.ids):
+            raise ConfigError("k", received=k, accepted=f"1 to {len(self.ids)}")
+        if normalise not in get_args(zero_shot.Normalise):
+            choices = " | ".join(get_args(zero_shot.Normalise))
+            raise ConfigError("normalise", received=normalise, accepted=choices)
+        if isinstance(self.features, ReportFeatures):
+            ready = self.model.ready(cast(Images, queries))
+            names, encoded = names_of(ready), self.model.encode_images(ready)
+            scores = self._scores(encoded, self.features, kind=kind, how=normalise, axis=1)
+        else:
+            reports = self.model.encode_text(cast(Texts, queries))
+            names = list(range(len(reports.global_)))
+            scores = self._scores(self.features, reports, kind=kind, how=normalise, axis=0).T
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return frame(
+            {
+                "query": [name for name in names for _ in range(k)],
+                "rank": np.tile(np.arange(1, k + 1), len(names)),
+                "id": [self.ids[row] for row in order.reshape(-1)],
+                "score": np.take_along_axis(scores, order, axis=1).reshape(-1),
+            }
+        )
+
+    def _scores(
+        self,
+        images: ImageFeatures,
+        reports: ReportFeatures,
+        *,
+        kind: SimilarityKind,
+        how: zero_shot.Normalise,
+        axis: int,
+    ) -> np.ndarray:
+        """float32[images, reports], normalised over the corpus, which lies along `axis`."""
+        parts: tuple[SimilarityKind, ...] = (kind,)
+        if kind == "both" and how == "z-score" and isinstance(self.model.objective, ComparesParts):
+            parts = ("global", "local")
+        found = []
+        for part in parts:
+            scores = self.model.similarity(images, reports, kind=part)
+            if not np.isfinite(scores).all():
+                raise DataError("similarity", received="NaN or inf", accepted="finite similarities")
+            found.append(zero_shot.normalised(scores, how=how, axis=axis))
+        return np.mean(found, axis=0)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the encoded corpus as one .npz file, whole or not at all."""
+        about = {
+            "format": _FORMAT,
+            "side": next(s for s, kind in _FEATURES.items() if isinstance(self.features, kind)),
+            "model": self.model.fingerprint,
+            "ids": self.ids,
+        }
+        arrays = {"about": np.array(json.dumps(about))}
+        for name, value in vars(self.features).items():
+            arrays[name] = np.asarray(value)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        write_atomically(pathlib.Path(path), buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: Model) -> "Retriever":
+        """Reads what `save` wrote; nothing is encoded again.
+
+        Args:
+          path: the file.
+          model: the one that encoded the corpus.
+
+        Raises:
+          DataError: if the file is absent or damaged, or another model encoded it.
+        """
+        try:
+            with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as file:
+                about = json.loads(str(file["about"]))
+                arrays = {name: file[name] for name in file.files if name != "about"}
+            found, side = (about["format"], about["model"]), about["side"]
+            features = _FEATURES[side](**arrays)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(
+                str(path),
+                received=f"{type(error).__name__}: {error}",
+                accepted="a file of Retriever.save",
+            ) from error
+        if found != (_FORMAT, model.fingerprint):
+            raise DataError(
+                str(path), received=found, accepted=f"an index of this model, {model.fingerprint}"
+            )
+        return cls(model, **{side: features}, ids=about["ids"])

@@ -1,0 +1,135 @@
+"""Opens what `launch.train` left in its folder."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from prior_jax import assemble
+from prior_jax.assemble_objectives import Placement
+from prior_jax.data import image as image_lib
+from prior_jax.data import pipeline
+from prior_jax.data.schema import load_manifest
+from prior_jax.data.sentences import SPLITTERS
+from prior_jax.data.tokenizer import open_tokenizer, vocabulary
+from prior_jax.errors import CheckpointError, DataError
+from prior_jax.interface.inputs import TextSettings
+from prior_jax.interface.model import Model
+from prior_jax.sharding import mesh as mesh_lib
+from prior_jax.sharding.rules import REPLICATED
+from prior_jax.strict import build
+from prior_jax.train import checkpoint
+from prior_jax.train.stages import Stage
+from prior_jax.train.state import define_model
+
+CONFIG_NAME = "config.json"
+_FIRST_SPLITTER = "pysbd"  # of sets prepared before there was a choice
+
+
+def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
+    """Loads a trained run onto one device, whatever devices it was trained on.
+
+    Args:
+      workdir: folder of a run of `launch.train`. The prepared set that its config names is needed
+        too, if only for its manifest: images are normalised and reports split as it says.
+      step: which checkpoint; None for the newest that is sound.
+
+    Returns:
+      The model.
+
+    Raises:
+      DataError: if the folder is not that of a run, or its set or tokenizer cannot be read.
+      ConfigError: if the run's config is not one of this version.
+      CheckpointError: if there is no sound checkpoint of that step, or it was trained with another
+        tokenizer.
+    """
+    folder = pathlib.Path(workdir)
+    config = _read_config(folder)
+    assemble.check_sections(config)
+    made_set, made_tokenizer = assemble.made_in(folder)
+    data = assemble.data_config(config, path=made_set, tokenizer=made_tokenizer)
+    tokenizer, place = open_tokenizer(data.tokenizer), _one_device()
+
+    def objective(schedule: Sequence[Stage]):
+        return assemble.objective(
+            config, vocabulary=vocabulary(tokenizer), schedule=schedule, place=place
+        )
+
+    # Shapes do not depend on how long the stages were; what the bank's temperature ended at does,
+    # and the checkpoint knows it without the training data at hand.
+    definition = define_model(objective(assemble.stages(config, steps_per_epoch=2**20)).init)
+    whole = mesh_lib.replicated(place.mesh)
+    params, rest, found = checkpoint.restore_model(
+        folder / "checkpoints",
+        params=_placed(definition.params, whole),
+        rest=_placed(definition.rest, whole),
+        step=step,
+    )
+    kept = checkpoint.read_document(folder / "checkpoints" / str(found))["host"]
+    trained_with = kept["identity"]["tokenizer"]
+    if tokenizer.fingerprint != trained_with:
+        raise CheckpointError(
+            data.tokenizer.path, received=tokenizer.fingerprint, accepted=f"{trained_with} (sha256)"
+        )
+    schedule = [build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]]
+    return Model(
+        objective(schedule),
+        definition.merge(params, rest),
+        tokenizer=tokenizer,
+        **_settings(data),
+    )
+
+
+def _read_config(folder: pathlib.Path) -> dict[str, Any]:
+    path = folder / CONFIG_NAME
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise DataError(
+            str(path), received=error.strerror, accepted="the config of a run of launch.train"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise DataError(str(path), received=str(error), accepted="the config as JSON") from error
+
+
+def _one_device() -> Placement:
+    axes = mesh_lib.MeshConfig(axes={"data": 1}, data_axes=("data",))
+    return Placement(
+        mesh=mesh_lib.make_mesh(axes, devices=jax.local_devices()[:1]),
+        data_axes=axes.data_axes,
+        bank_axis=None,
+        rules=REPLICATED,
+    )
+
+
+def _placed(shapes: Mapping[str, jax.ShapeDtypeStruct], sharding: Any) -> dict[str, Any]:
+    return {
+        name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+        for name, shape in shapes.items()
+    }
+
+
+def _settings(data: pipeline.DataConfig) -> dict[str, Any]:
+    """How images and texts are read: as the prepared set and the config say."""
+    manifest = load_manifest(data.path)
+    splitter = manifest.settings.get("splitter", _FIRST_SPLITTER)
+    if splitter not in SPLITTERS:
+        raise DataError(
+            f"{data.path}: manifest.settings.splitter",
+            received=splitter,
+            accepted=" | ".join(SPLITTERS),
+        )
+    return {
+        "image": image_lib.with_statistics(
+            data.image, mean=manifest.image.mean, std=manifest.image.std
+        ),
+        "text": TextSettings(
+            split=SPLITTERS[splitter],
+            mode=data.text_mode,
+            max_tokens=data.max_tokens,
+            max_sentences=data.max_sentences,
+        ),
+    }

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate.zero_shot import normalised
+from prior_jax.interface import Model, Retriever
+from tests.interface.conftest import IMAGE, TEXT
+
+REPORTS = [
+    "The heart is normal in size.",
+    "Small left effusion seen.",
+    "Lungs are clear. No effusion.",
+    "Right tube above carina.",
+    "Stable opacity.",
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(whole):
+    return Retriever(whole, reports=REPORTS, ids=["a", "b", "c", "d", "e"])
+
+
+def test_the_best_reports_of_each_image_come_first(whole, corpus, paths):
+    found = corpus.search(paths, k=3)
+    assert found.columns.tolist() == ["query", "rank", "id", "score"]
+    assert found["query"].tolist() == [str(path) for path in paths for _ in range(3)]
+    assert found["rank"].tolist() == [1, 2, 3] * len(paths)
+    scores = whole.similarity(paths, REPORTS)
+    for row, path in enumerate(paths):
+        part = found[found["query"] == str(path)]
+        best = np.argsort(-scores[row])[:3]
+        assert part["id"].tolist() == ["abcde"[i] for i in best]
+        np.testing.assert_allclose(part["score"], scores[row, best], rtol=1e-6)
+
+
+def test_images_are_found_by_text(whole, paths):
+    found = Retriever(whole, images=paths).search(REPORTS[1], k=4)
+    scores = whole.similarity(paths, REPORTS[1])[:, 0]
+    assert found["id"].tolist() == [str(paths[i]) for i in np.argsort(-scores)]
+    assert found["query"].tolist() == [0] * 4
+
+
+def test_normalising_is_over_the_corpus_and_keeps_the_order(whole, corpus, paths):
+    plain = corpus.search(paths, k=5)
+    for how in ("softmax", "z-score"):
+        found = corpus.search(paths, k=5, normalise=how)
+        assert found["id"].tolist() == plain["id"].tolist()
+        total = found.groupby("query", sort=False)["score"].sum()
+        np.testing.assert_allclose(total, {"softmax": 1, "z-score": 0}[how], atol=1e-4)
+    images = Retriever(whole, images=paths).search(REPORTS[:2], k=4, normalise="softmax")
+    np.testing.assert_allclose(images.groupby("query")["score"].sum(), 1, rtol=1e-5)
+
+
+def test_z_scores_of_two_parts_are_averaged(gloria, paths):
+    found = Retriever(gloria, images=paths).search(REPORTS[:2], k=4, normalise="z-score")
+    parts = [
+        normalised(gloria.similarity(paths, REPORTS[:2], kind=kind).T, how="z-score", axis=1)
+        for kind in ("global", "local")
+    ]
+    expected = np.sort(np.mean(parts, axis=0), axis=1)[:, ::-1].reshape(-1)
+    np.testing.assert_allclose(found["score"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_an_index_is_kept_and_read_again(whole, corpus, paths, tmp_path):
+    for index, queries in ((corpus, paths), (Retriever(whole, images=paths), REPORTS)):
+        index.save(tmp_path / "index.npz")
+        again = Retriever.load(tmp_path / "index.npz", whole)
+        assert again.search(queries, k=2).equals(index.search(queries, k=2))
+
+
+def test_another_model_s_index_is_refused(whole, corpus, tokenizer, tmp_path):
+    corpus.save(tmp_path / "index.npz")
+    other = Model(
+        whole.objective, type(whole._module)(2.0), tokenizer=tokenizer, image=IMAGE, text=TEXT
+    )
+    with pytest.raises(DataError, match=r"index\.npz: .*an index of this model"):
+        Retriever.load(tmp_path / "index.npz", other)
+
+
+def test_a_damaged_index_is_refused(whole, corpus, tmp_path):
+    path = tmp_path / "index.npz"
+    with pytest.raises(DataError, match=r"index\.npz: .*No such file"):
+        Retriever.load(path, whole)
+    corpus.save(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"index\.npz: .*a file of Retriever.save"):
+        Retriever.load(path, whole)
+
+
+def test_bad_choices_are_refused_by_name(whole, corpus, paths):
+    with pytest.raises(ConfigError, match="images, reports: received 'neither'"):
+        Retriever(whole)
+    with pytest.raises(ConfigError, match="images, reports: received 'both'"):
+        Retriever(whole, images=paths, reports=REPORTS)
+    with pytest.raises(DataError, match="ids: received 1; accepted: 5 of them"):
+        Retriever(whole, reports=REPORTS, ids=["a"])
+    for k in (0, 6):
+        with pytest.raises(ConfigError, match=f"k: received {k}; accepted: 1 to 5"):
+            corpus.search(paths, k)
+    with pytest.raises(ConfigError, match="normalise: received 'norm'"):
+        corpus.search(paths, normalise="norm")
+    with pytest.raises(ConfigError, match="kind: received 'word'"):
+        corpus.search(paths, kind="word")
