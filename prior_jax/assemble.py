@@ -26,7 +26,7 @@ from prior_jax.train.optimizer import OptimizerConfig
 from prior_jax.train.options import TrainOptions
 from prior_jax.train.patience import EarlyStoppingConfig
 from prior_jax.train.stages import PlateauConfig, Stage
-from prior_jax.types import Vocabulary
+from prior_jax.vocabulary import Vocabulary
 
 SECTIONS = (
     "name",

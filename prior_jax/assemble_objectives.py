@@ -21,7 +21,7 @@ from prior_jax.objectives.two_tower import OneStageObjective, TowersConfig
 from prior_jax.sharding.rules import Rule
 from prior_jax.strict import build
 from prior_jax.train.stages import Stage
-from prior_jax.types import Vocabulary
+from prior_jax.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 # layer -> what it may import of prior_jax, itself always included.
-BASE = {"types", "errors"}
+BASE = {"types", "errors", "vocabulary"}
 PARTS = {"nn", "losses", "sharding", "data"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
+    "vocabulary": set(),
     **{part: BASE for part in PARTS},
     "objectives": BASE | PARTS,
     "train": BASE | PARTS | {"objectives"},

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.types import Vocabulary
+from prior_jax.vocabulary import Vocabulary
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BLANK = "\u2581"  # how sentencepiece writes the blank before a word

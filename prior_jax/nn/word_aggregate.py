@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.nn.sentence_gather import sentence_membership
-from prior_jax.types import Vocabulary
+from prior_jax.vocabulary import Vocabulary
 
 
 @flax.struct.dataclass

@@ -12,7 +12,8 @@ from prior_jax.objectives import gloria_inference
 from prior_jax.objectives.base import TextUnit
 from prior_jax.objectives.gloria_config import STAGES, GloriaConfig
 from prior_jax.objectives.gloria_model import CaptionFeatures, GloriaModel, matched_words
-from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures, Vocabulary
+from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
+from prior_jax.vocabulary import Vocabulary
 
 
 class GloriaObjective:

@@ -18,7 +18,8 @@ from prior_jax.nn.token_pool import TokenPool, pool_tokens
 from prior_jax.nn.word_aggregate import find_words, sum_pieces
 from prior_jax.objectives.base import TextUnit
 from prior_jax.objectives.two_tower import GLOBAL_TERM, OneStageObjective, Towers, TwoTowerConfig
-from prior_jax.types import Batch, ImageFeatures, ReportFeatures, Vocabulary
+from prior_jax.types import Batch, ImageFeatures, ReportFeatures
+from prior_jax.vocabulary import Vocabulary
 
 TERMS = (GLOBAL_TERM, "token_image", "token_text", "prototype")
 

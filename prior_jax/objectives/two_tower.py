@@ -15,7 +15,8 @@ from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.heads import ProjectionHead
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
 from prior_jax.nn.token_pool import TokenPool, pool_tokens
-from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures, Vocabulary
+from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
+from prior_jax.vocabulary import Vocabulary
 
 STAGES = ("pretrain",)
 GLOBAL_TERM = "global_alignment"

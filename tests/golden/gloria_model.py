@@ -17,7 +17,8 @@ from prior_jax.nn.region_encoder import RegionEncoderConfig
 from prior_jax.nn.resnet import ResNetConfig
 from prior_jax.objectives.gloria import GloriaObjective
 from prior_jax.objectives.gloria_config import RELEASE_WEIGHTS, GloriaConfig
-from prior_jax.types import Batch, Vocabulary
+from prior_jax.types import Batch
+from prior_jax.vocabulary import Vocabulary
 from tests.golden.prior_model import count
 from tests.golden.reader import load, load_json
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from prior_jax.nn.word_aggregate import find_words, leading_words, sum_pieces
-from prior_jax.types import Vocabulary
+from prior_jax.vocabulary import Vocabulary
 
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "lung", "clear", "##ly", "##er")
 VOCABULARY = Vocabulary(

@@ -19,7 +19,7 @@ from prior_jax.objectives.convirt import ConvirtConfig, ConvirtObjective
 from prior_jax.objectives.lovt import LovtConfig, LovtObjective
 from prior_jax.objectives.mgca import MgcaConfig, MgcaObjective
 from prior_jax.objectives.siglip import SiglipConfig, SiglipObjective
-from prior_jax.types import Vocabulary
+from prior_jax.vocabulary import Vocabulary
 from tests.nn.small import filled
 from tests.objectives.tiny import SIDE, tiny_batch, tiny_config
 

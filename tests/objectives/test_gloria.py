@@ -15,7 +15,7 @@ from prior_jax.objectives import gloria_inference
 from prior_jax.objectives.base import ShowsAttention, weighted_sum
 from prior_jax.objectives.gloria import GloriaObjective
 from prior_jax.objectives.gloria_config import FIDELITY, RELEASE_WEIGHTS, TERMS, GloriaConfig
-from prior_jax.types import Vocabulary
+from prior_jax.vocabulary import Vocabulary
 from tests.nn.small import filled
 from tests.objectives import tiny
 
