@@ -1,4 +1,4 @@
-"""What a model knows of a tokenizer. Worker processes read it: no model library is imported here."""
+"""What a model knows of a tokenizer; workers read it, so that no model library is imported here."""
 
 import dataclasses
 
