@@ -1,15 +1,15 @@
 """Where the sentences or words of reports look in their images, ready to be drawn."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from prior_jax.data.tokenizer import Tokenizer, words_of
 from prior_jax.evaluate import prompts
 from prior_jax.evaluate.embed import to_host
-from prior_jax.objectives.base import ShowsAttention
+from prior_jax.objectives.base import Objective, ShowsAttention
 from prior_jax.report.examples import AttentionExample
 from prior_jax.types import Batch
 
@@ -17,8 +17,8 @@ WORDS_SHOWN = 6
 
 
 def attention_examples(
-    objective: Any,
-    model: Any,
+    objective: Objective,
+    model: nnx.Module,
     batch: Batch,
     *,
     pictures: np.ndarray,
@@ -56,7 +56,7 @@ def attention_examples(
     host, found = to_host(batch), []
     for row, title in enumerate(titles):
         if objective.text_unit == "sentence":
-            texts = {int(i): sentences[row][i] for i in np.flatnonzero(host.sentence_mask[row])}
+            texts = {i: sentences[row][i] for i in np.flatnonzero(host.sentence_mask[row]).tolist()}
         else:
             words = words_of(host.tokens[row][host.token_mask[row]], tokenizer=tokenizer)
             texts = telling(words, count=WORDS_SHOWN)
