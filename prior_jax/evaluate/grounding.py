@@ -281,6 +281,11 @@ def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
                 label: [t for t, o in zip(asked.texts, asked.owner, strict=True) if o == index]
                 for index, label in enumerate(asked.classes)
             },
+            "chance": {
+                name.replace("random", "pointing"): metric.value
+                for name, metric in found.items()
+                if "random" in name and not np.isnan(metric.value)
+            },
             "better_lung": {prompts.slug(label): side for label, side in sides.items()},
             "undefined": {
                 name: "no record has the finding, or no attention"

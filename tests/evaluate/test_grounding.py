@@ -106,7 +106,9 @@ def test_the_baselines_look_at_no_image():
     assert found["middle_edema"] == 0
     assert found["random_edema"] == found["macro_random"] == 0.25
     assert found["macro_gain"] == pytest.approx(0.5)
-    assert run().settings["better_lung"]["edema"] == "right"
+    settings = run().settings
+    assert settings["better_lung"]["edema"] == "right"
+    assert settings["chance"]["pointing_edema"] == settings["chance"]["macro_pointing"] == 0.25
 
 
 def test_each_image_is_judged_by_its_own_map():
