@@ -18,14 +18,13 @@ from ml_collections import ConfigDict
 from launch import prepare
 from prior_jax import __version__, assemble
 from prior_jax.data import pipeline, tokenizer
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import Objective
 from prior_jax.sharding import distributed
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
 from prior_jax.train.stages import Stage
 from prior_jax.types import Batch
 
-CONFIG_NAME = "config.json"
 CLOCK_TOLERANCE_SECONDS = 60.0
 _MANY_STEPS = 2**20  # so many that no fraction of an epoch rounds to nothing
 _VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tensorflow-datasets")
@@ -214,8 +213,8 @@ def make_workdir(workdir: pathlib.Path) -> None:
 def save_config(config: Any, workdir: pathlib.Path) -> None:
     """Keeps the config in the workdir, for evaluation."""
     if distributed.is_primary():
-        target = workdir / CONFIG_NAME
-        aside = target.with_name(f".{CONFIG_NAME}.{os.getpid()}.tmp")
+        target = workdir / assemble.CONFIG_NAME
+        aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         aside.write_text(json.dumps(plain(config), indent=2) + "\n")
         os.replace(aside, target)
 
@@ -226,13 +225,7 @@ def load_config(workdir: pathlib.Path) -> Any:
     Raises:
       DataError: if the folder is not that of a run.
     """
-    path = workdir / CONFIG_NAME
-    if not path.is_file():
-        raise DataError("--workdir", received=str(workdir), accepted="a folder of launch.train")
-    try:
-        return ConfigDict(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
-        raise DataError(str(path), received=str(error), accepted="the config as JSON") from error
+    return ConfigDict(assemble.read_config(workdir))
 
 
 def versions() -> Mapping[str, str]:

@@ -7,6 +7,7 @@ must not be given twice.
 """
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import jax
 
 from prior_jax.assemble_objectives import KINDS, Placement, derive, mapping
 from prior_jax.data import pipeline
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError
 from prior_jax.objectives.base import Objective
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.sharding.rules import REPLICATED, Rule
@@ -28,6 +29,7 @@ from prior_jax.train.patience import EarlyStoppingConfig
 from prior_jax.train.stages import PlateauConfig, Stage
 from prior_jax.vocabulary import Vocabulary
 
+CONFIG_NAME = "config.json"
 SECTIONS = (
     "name",
     "seed",
@@ -123,6 +125,23 @@ class PrepareConfig:
 
     phantom: PhantomConfig | None
     vocab_size: int
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """The config that a run was started with, as its folder keeps it.
+
+    Raises:
+      DataError: if the folder is not that of a run.
+    """
+    path = workdir / CONFIG_NAME
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise DataError(
+            str(path), received=error.strerror, accepted="a file in the workdir of launch.train"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise DataError(str(path), received=str(error), accepted="the config as JSON") from error
 
 
 def check_sections(config: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Opens what `launch.train` left in its folder."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,6 @@ from prior_jax.train import checkpoint
 from prior_jax.train.stages import Stage
 from prior_jax.train.state import define_model
 
-CONFIG_NAME = "config.json"
 _FIRST_SPLITTER = "pysbd"  # of sets prepared before there was a choice
 
 
@@ -47,7 +45,7 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
         tokenizer.
     """
     folder = pathlib.Path(workdir)
-    config = _read_config(folder)
+    config = assemble.read_config(folder)
     assemble.check_sections(config)
     made_set, made_tokenizer = assemble.made_in(folder)
     data = assemble.data_config(config, path=made_set, tokenizer=made_tokenizer)
@@ -81,18 +79,6 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
         tokenizer=tokenizer,
         **_settings(data),
     )
-
-
-def _read_config(folder: pathlib.Path) -> dict[str, Any]:
-    path = folder / CONFIG_NAME
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise DataError(
-            str(path), received=error.strerror, accepted="the config of a run of launch.train"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise DataError(str(path), received=str(error), accepted="the config as JSON") from error
 
 
 def _one_device() -> Placement:

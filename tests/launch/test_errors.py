@@ -118,7 +118,7 @@ CASES = {
     "a folder without a run": (
         EVALUATE,
         ["--workdir={tmp}", RETRIEVAL],
-        r"--workdir: received '\{tmp\}'",
+        r"\{tmp\}/config\.json: received 'No such file or directory'; accepted: .*workdir",
     ),
     "a run without a checkpoint": (
         EVALUATE,
