@@ -100,4 +100,4 @@ def test_sharding_the_batch_does_not_change_the_loss():
     place = NamedSharding(mesh, P("data"))
     actual = jax.block_until_ready(both(*jax.device_put((image, text, weight), place)))
     for mine, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6)
