@@ -39,9 +39,9 @@ def test_an_unknown_word_is_real_but_not_counted():
 
 
 def test_text_ends_at_its_first_separator_or_with_its_mask():
-    twice, cut, empty, nothing = places_of(
-        "[CLS] lung [SEP] clear [SEP]", "[CLS] lung clear ##ly", "[CLS] [SEP]", ""
-    ).real
+    places = places_of("[CLS] lung [SEP] clear [SEP]", "[CLS] lung clear ##ly", "[CLS] [SEP]", "")
+    assert places.unbracketed.tolist() == [1, 2, 0, 0]
+    twice, cut, empty, nothing = places.real
     assert np.flatnonzero(twice).tolist() == [1]
     assert np.flatnonzero(cut).tolist() == [1, 2]
     assert not np.any(empty)

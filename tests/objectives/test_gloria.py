@@ -225,6 +225,23 @@ def test_a_caption_said_twice_scores_higher_in_the_releases_mode_only(fidelity, 
         np.testing.assert_allclose(both, once, rtol=1e-4)
 
 
+def test_the_papers_local_similarity_is_that_of_training_without_its_scales():
+    objective, images, reports, _, _ = features()
+    trained = compiled_with(gloria_inference.retrieval_scores, objective)(images, reports).local
+    found = compiled_with(gloria_inference.pair_scores, objective)(images, reports).local
+    scales = objective.config.contrast_scale * objective.config.word_scale
+    np.testing.assert_allclose(found, trained / scales, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("fidelity", "same"), [("paper", True), ("release", False)])
+def test_a_report_is_the_mean_of_its_words_in_the_papers_mode(fidelity, same):
+    _, _, reports, _, _ = features(fidelity)
+    # Of these reports both modes compare the real words, without [CLS] and [SEP].
+    count = np.asarray(reports.local_mask).sum(axis=1, keepdims=True)
+    mean = np.asarray(reports.local).sum(axis=1) / count
+    assert np.allclose(reports.global_, mean, atol=1e-4) == same
+
+
 def test_kinds_of_similarity_are_the_global_the_local_and_their_mean():
     objective, images, reports, whole, _ = features("release")
     whole_score, parts = jax.jit(lambda *f: objective.similarity_parts(None, *f))(images, reports)
