@@ -239,7 +239,7 @@ def markdown(
         shown = " | ".join(_interval(row.mean) for row in cells)
         lines.append(f"| {label} | {' to '.join(map(str, counts))} | {shown} |")
     lines.append(f"| *untrained* | | {' | '.join(_untrained(sweep, rows))} |")
-    lines += ["", f"Means over seeds; brackets: {percent} t interval over seeds.", ""]
+    lines += ["", f"Means over seeds; brackets: {percent} t interval over seeds."]
     lines += _differences(sweep, rows, percent)
     troubles = [outcome for outcome in outcomes if outcome.status != "done"]
     if troubles:
@@ -254,6 +254,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row], percent: str) -> list[str]:
         return []
     seeds = min(len(row.seeds) for row, _ in compared)
     lines = [
+        "",
         f"## Differences to {sweep.reference}",
         "",
         "| metric | | difference over seeds | p, adjusted | over patients | |",
@@ -271,7 +272,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row], percent: str) -> list[str]:
         "",
         f"Over seeds: paired t test and its {percent} interval, the pairs being runs of one seed; "
         "p adjusted after Holm for the variants compared within a metric. With "
-        f"{seeds} seeds the test has {max(seeds - 1, 0)} degrees of freedom and finds large "
+        f"{seeds} seeds (degrees of freedom: {max(seeds - 1, 0)}) the test finds large "
         'differences only: "not told apart" is not "equal".',
         f"Over patients: {percent} percentile bootstrap of the difference of the means over "
         "seeds, the same resampled patients for both; not adjusted, and blind to what another "
@@ -286,7 +287,8 @@ def _untrained(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
     for metric in sweep.metrics:
         known = [row.untrained for row in rows if row.metric == metric]
         known = [value for value in known if not math.isnan(value)]
-        cells.append(f"{min(known):.3f} to {max(known):.3f}" if known else "-")
+        ends = dict.fromkeys(f"{end(known):.3f}" for end in (min, max) if known)
+        cells.append(" to ".join(ends) or "-")
     return cells
 
 

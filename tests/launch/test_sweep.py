@@ -257,7 +257,7 @@ def test_the_files_hold_the_same_table_and_name_what_failed(tmp_path):
     )
     text = path.read_text()
     assert "| plain | 3 | 0.600 [0.550, 0.650] |" in text
-    assert "0.500 to 0.500" in text and "2 degrees of freedom" in text
+    assert "| *untrained* | | 0.500 |" in text and "degrees of freedom: 2" in text
     assert "- quick, seed 2: failed exit code 2: too bad" in text and "plain, seed 0" not in text
     content = json.loads((tmp_path / "table.json").read_text())
     assert content["rows"][1]["values"] == pytest.approx([0.72, 0.701, 0.682])
