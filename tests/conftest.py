@@ -42,3 +42,10 @@ def pytest_addoption(parser):
 def golden_dir(request) -> pathlib.Path:
     carried = pathlib.Path(__file__).parent / "golden" / "data"
     return request.config.getoption("--golden") or carried
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """Programs of one file are of no use to the next, and gigabytes of them slow everything."""
+    yield
+    jax.clear_caches()

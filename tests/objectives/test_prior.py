@@ -109,6 +109,7 @@ def test_noise_is_drawn_in_training_and_in_paper_mode_nowhere_else():
     assert float(first) != float(second)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32():
     (_, (exact, _)), _ = ran("stage3")
     (_, (near, _)), grads = ran("stage3", dtype="bfloat16")
@@ -118,6 +119,7 @@ def test_bfloat16_is_near_float32():
     assert all(np.all(np.isfinite(grad)) for grad in jax.tree.leaves(grads))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "changes"),
     [("stage3", {"fidelity": "release"}), ("stage1", {"sentence_pool": "attention"})],
