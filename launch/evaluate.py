@@ -61,8 +61,8 @@ class Evaluation:
             run.workdir / "checkpoints", params=wanted.params, rest=wanted.rest, step=step
         )
         fresh = builder.initial(seed=run.config.seed, values=None)
-        self.model = builder.model.merge(params, rest)
-        self.encoder = Encoder(run.objective, self.model, place=run.put)
+        trained = builder.model.merge(params, rest)
+        self.encoder = Encoder(run.objective, trained, place=run.put)
         self.untrained = self.encoder.with_model(builder.model.merge(fresh.params, fresh.rest))
         self._splits: dict[str, Opened] = {}
 
@@ -100,7 +100,6 @@ class Evaluation:
 
         examples = gather(
             self.run.objective,
-            self.model,
             encoder=self.encoder,
             studies=self.encoder.studies(batches(), reports=True),
             batches=batches,

@@ -13,7 +13,8 @@ from launch.tasks import GroundingTask, ProbeTask, RetrievalTask, Task, ZeroShot
 from prior_jax.data import pipeline, text
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import finding_words, grounding, probe, prompts, retrieval, zero_shot
-from prior_jax.evaluate.embed import Encoder, Pooled, ReportTokens
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import Pooled, ReportTokens
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import ShowsAttention
 from prior_jax.report.gather import StudyText

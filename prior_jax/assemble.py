@@ -12,8 +12,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-
 from prior_jax.assemble_objectives import KINDS, Placement, derive, mapping
 from prior_jax.data import pipeline
 from prior_jax.errors import ConfigError, DataError
@@ -184,9 +182,7 @@ def made_in(workdir: pathlib.Path) -> tuple[str, str]:
     return str(workdir / "data" / "set"), str(workdir / "tokenizer" / "tokenizer.model")
 
 
-def placement(
-    config: Mapping[str, Any], *, devices: Sequence[jax.Device] | None = None
-) -> Placement:
+def placement(config: Mapping[str, Any], *, devices: Sequence[Any] | None = None) -> Placement:
     """The section `config.mesh` on the devices at hand."""
     section = build(MeshSection, config["mesh"], name="config.mesh")
     if section.bank_axis is not None and section.bank_axis not in section.axes:

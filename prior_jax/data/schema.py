@@ -5,6 +5,7 @@ read without TensorFlow) with `manifest.json` in it. One record is one study. Th
 `data_prep` write it, the pipeline reads it, and both use the names given here.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -296,16 +297,15 @@ def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
     """Writes a file so that a reader, or a crash, never meets half of it."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
+    with contextlib.ExitStack() as unless_replaced:
+        unless_replaced.callback(os.unlink, temporary)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        unless_replaced.pop_all()
 
 
 def load_manifest(directory: str | os.PathLike[str]) -> Manifest:

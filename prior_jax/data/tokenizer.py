@@ -180,7 +180,7 @@ class _LazyEngine(abc.ABC):
         return {**self.__dict__, "_engine": None, "_lock": None}
 
     def __setstate__(self, state):
-        self.__dict__.update(state, _lock=threading.Lock())
+        vars(self).update(state, _lock=threading.Lock())
 
     def _get_engine(self) -> Any:
         with self._lock:

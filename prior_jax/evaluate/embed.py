@@ -1,6 +1,6 @@
 """Runs a model over a data set: features on the host, similarities block by block."""
 
-import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
@@ -8,60 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 
 from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate.features import (
+    Pooled,
+    ReportTokens,
+    Studies,
+    blocks,
+    finite,
+    join,
+    numbered,
+    same_length,
+    to_host,
+)
 from prior_jax.objectives.base import ComparesParts, Objective, ShowsAttention, SimilarityKind
 from prior_jax.types import Batch, ImageFeatures, ReportFeatures
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportTokens:
-    """Tokenised reports or prompts, on the host.
-
-    Attributes:
-      tokens: int32[N, L].
-      token_mask: bool[N, L].
-      sentence_index: int32[N, L], -1 where no sentence owns the token.
-      sentence_mask: bool[N, S].
-    """
-
-    tokens: np.ndarray
-    token_mask: np.ndarray
-    sentence_index: np.ndarray
-    sentence_mask: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Studies:
-    """Features of N studies, on the host, without the rows that only filled a batch.
-
-    Attributes:
-      images: float32, rows are studies.
-      reports: float32, padded to the longest report; None if not asked for.
-      labels: int8[N, C].
-      record: int32[N], the record's index in its split.
-    """
-
-    images: ImageFeatures
-    reports: ReportFeatures | None
-    labels: np.ndarray
-    record: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pooled:
-    """What a linear probe sees of N studies, on the host.
-
-    Attributes:
-      features: float32[N, F], `ImageFeatures.pooled`.
-      labels: int8[N, C].
-      record: int32[N], the record's index in its split.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    record: np.ndarray
 
 
 class Encoder:
@@ -127,6 +88,22 @@ class Encoder:
         other._state = nnx.as_pure(state)
         return other
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the model and of arrays, as one of the arrays alone.
+
+        Args:
+          function: e.g. a method of the objective, called with the model first.
+
+        Returns:
+          The compiled function. The model's arrays are its arguments, not constants of the
+          program, so that a program once compiled serves every model of the structure.
+        """
+
+        def run(state, *arguments):
+            return function(nnx.merge(self._graph, state, copy=True), *arguments)
+
+        return functools.partial(jax.jit(run), self._state)
+
     def studies(self, batches: Iterable[Batch], *, reports: bool) -> Studies:
         """Encodes a split once.
 
@@ -145,9 +122,10 @@ class Encoder:
         kept = [part for part in kept if part.record.size]
         if not kept:
             raise DataError("batches", received="no record", accepted="at least one real record")
+        found = [part.reports for part in kept if part.reports is not None]
         return Studies(
-            images=_join([part.images for part in kept]),
-            reports=_join(_same_length([part.reports for part in kept])) if reports else None,
+            images=join([part.images for part in kept]),
+            reports=join(same_length(found)) if reports else None,
             labels=np.concatenate([part.labels for part in kept]),
             record=np.concatenate([part.record for part in kept]),
         )
@@ -194,7 +172,7 @@ class Encoder:
           DataError: if an entry is not finite.
         """
         found = self._in_blocks(self._attention, (images, reports), block)
-        return _finite(found, "attention")
+        return finite(found, "attention")
 
     def images(self, image: np.ndarray, *, block: int) -> ImageFeatures:
         """Encodes images.
@@ -209,7 +187,7 @@ class Encoder:
         Raises:
           DataError: if a feature is not finite.
         """
-        return _finite(self._in_blocks(self._images, (image,), block), "images")
+        return finite(self._in_blocks(self._images, (image,), block), "images")
 
     def prompts(self, tokens: ReportTokens, *, block: int) -> ReportFeatures:
         """Encodes tokenised sentences.
@@ -225,7 +203,7 @@ class Encoder:
           DataError: if a feature is not finite.
         """
         fields = (tokens.tokens, tokens.token_mask, tokens.sentence_index, tokens.sentence_mask)
-        return _finite(self._in_blocks(self._reports, fields, block), "prompts")
+        return finite(self._in_blocks(self._reports, fields, block), "prompts")
 
     def similarity_blocks(
         self,
@@ -253,8 +231,8 @@ class Encoder:
           ConfigError: for another kind, or a part that the objective's similarity does not have.
         """
         across = block if columns is None else columns
-        report_parts = [(start, part) for start, (_, part) in _numbered(reports, across)]
-        for row, (_, image_part) in _numbered(images, block):
+        report_parts = [(start, part) for start, (_, part) in numbered(reports, across)]
+        for row, (_, image_part) in numbered(images, block):
             placed = self._place(image_part)
             for column, report_part in report_parts:
                 yield row, column, self._similarity(self._state, placed, report_part, kind=kind)
@@ -281,8 +259,10 @@ class Encoder:
           float32[N, M] on the host, higher = closer.
         """
         found = np.empty((len(images.global_), len(reports.global_)), np.float32)
-        blocks = self.similarity_blocks(images, reports, block=block, columns=columns, kind=kind)
-        for row, column, scores in blocks:
+        found_blocks = self.similarity_blocks(
+            images, reports, block=block, columns=columns, kind=kind
+        )
+        for row, column, scores in found_blocks:
             target = found[row : row + scores.shape[0], column : column + scores.shape[1]]
             target[:] = to_host(scores)[: target.shape[0], : target.shape[1]]
         return found
@@ -290,10 +270,10 @@ class Encoder:
     def _in_blocks(self, compute, tree, block):
         """Computes rows a block at a time and joins them on the host."""
         parts = []
-        for rows, part in _blocks(tree, block):
+        for rows, part in blocks(tree, block):
             features = to_host(compute(self._state, *self._place(part)))
             parts.append(jax.tree.map(lambda x, rows=rows: x[:rows], features))
-        return _join(parts)
+        return join(parts)
 
     def _encode(self, batch, *, reports):
         weight, labels, record = to_host((batch.weight, batch.labels, batch.record))
@@ -311,7 +291,7 @@ class Encoder:
                 )
             )
         features = jax.tree.map(lambda x: x[real], (image_features, report_features))
-        _finite(features, f"records {record[real].tolist()}")
+        finite(features, f"records {record[real].tolist()}")
         return Studies(
             images=features[0], reports=features[1], labels=labels[real], record=record[real]
         )
@@ -339,57 +319,3 @@ def _to_float32(features):
         return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     return jax.tree.map(convert, features)
-
-
-def to_host(tree: Any) -> Any:
-    """Brings device arrays, also those spread over processes, to every host.
-
-    Args:
-      tree: of arrays.
-
-    Returns:
-      The same tree of numpy arrays.
-    """
-
-    def fetch(x):
-        if isinstance(x, jax.Array) and not x.is_fully_addressable:
-            return np.asarray(multihost_utils.process_allgather(x, tiled=True))
-        return np.asarray(x)
-
-    return jax.tree.map(fetch, tree)
-
-
-def _finite(features, where):
-    for leaf in jax.tree.leaves(features):
-        if leaf.dtype != bool and not np.isfinite(leaf).all():
-            raise DataError(where, received="features with NaN or inf", accepted="finite features")
-    return features
-
-
-def _same_length(parts):
-    """Pads every part to the longest, so that they can be joined."""
-    longest = max(part.local_mask.shape[1] for part in parts)
-
-    def pad(x):
-        return np.pad(x, [(0, 0), (0, longest - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
-
-    return [part.replace(local=pad(part.local), local_mask=pad(part.local_mask)) for part in parts]
-
-
-def _join(parts):
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-
-def _blocks(tree, block):
-    """Cuts the leading axis into blocks of one size: (real rows, block filled with copies)."""
-    count = len(jax.tree.leaves(tree)[0])
-    if block < 1:
-        raise ValueError(f"block must be >= 1, got {block}")
-    for start in range(0, count, block):
-        taken = np.minimum(np.arange(start, start + block), count - 1)
-        yield min(block, count - start), jax.tree.map(lambda x, taken=taken: x[taken], tree)
-
-
-def _numbered(tree, block):
-    for index, part in enumerate(_blocks(tree, block)):
-        yield index * block, part

@@ -14,7 +14,8 @@ import numpy as np
 
 from prior_jax.errors import DataError
 from prior_jax.evaluate import bootstrap, metrics, prompts
-from prior_jax.evaluate.embed import Encoder, ReportTokens
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import ReportTokens
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.types import Batch
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import bootstrap, labels, prompts, ranking
-from prior_jax.evaluate.embed import Pooled
+from prior_jax.evaluate.features import Pooled
 from prior_jax.evaluate.results import TaskResult
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import bootstrap, labels, metrics
-from prior_jax.evaluate.embed import Encoder, Studies, to_host
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import Studies, to_host
 from prior_jax.evaluate.results import TaskResult
 
 Subset = Literal["all", "single_positive"]

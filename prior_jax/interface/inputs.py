@@ -14,7 +14,7 @@ from prior_jax.data import image as image_lib
 from prior_jax.data import text as text_lib
 from prior_jax.data.tokenizer import Tokenizer
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate.embed import ReportTokens
+from prior_jax.evaluate.features import ReportTokens
 
 ImageSource = str | os.PathLike[str] | np.ndarray
 

@@ -14,7 +14,8 @@ from prior_jax.data.image import ImageConfig
 from prior_jax.data.tokenizer import Tokenizer, words_of
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import zero_shot
-from prior_jax.evaluate.embed import Encoder, ReportTokens
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import ReportTokens
 from prior_jax.evaluate.prompts import PromptTable
 from prior_jax.interface import inputs
 from prior_jax.interface.frames import frame

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from flax import nnx
 
 from prior_jax.data.tokenizer import Tokenizer, words_of
 from prior_jax.evaluate import prompts
-from prior_jax.evaluate.embed import to_host
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import Studies
 from prior_jax.objectives.base import Objective, ShowsAttention
 from prior_jax.report.examples import AttentionExample
 from prior_jax.types import Batch
@@ -18,9 +18,11 @@ WORDS_SHOWN = 6
 
 def attention_examples(
     objective: Objective,
-    model: nnx.Module,
+    encoder: Encoder,
+    studies: Studies,
     batch: Batch,
     *,
+    rows: Sequence[int],
     pictures: np.ndarray,
     titles: Sequence[str],
     sentences: Sequence[Sequence[str]],
@@ -30,8 +32,10 @@ def attention_examples(
 
     Args:
       objective: of the model; one whose text looks at no places gives no example.
-      model: trained.
-      batch: the studies, a row each.
+      encoder: of the trained model.
+      studies: features of a split, reports included.
+      batch: the N studies to show, a row each, on the host.
+      rows: [N], their rows in `studies`.
       pictures: float[N, H, W], the images.
       titles: [N].
       sentences: [N], each report's, in the order of `batch.sentence_index`.
@@ -43,22 +47,19 @@ def attention_examples(
     """
     if not isinstance(objective, ShowsAttention):
         return ()
-
-    def compute(batch):
-        images = objective.encode_image(model, batch.image)
-        reports = objective.encode_report(
-            model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
-        )
-        return objective.text_attention(model, images, reports)
-
-    attention = np.asarray(to_host(jax.jit(compute)(batch)), np.float32)
+    chosen = jax.tree.map(lambda x: x[list(rows)], (studies.images, studies.reports))
+    attention = encoder.attention(*chosen, block=len(rows))
     side = round(attention.shape[-1] ** 0.5)
-    host, found = to_host(batch), []
+    found = []
     for row, title in enumerate(titles):
         if objective.text_unit == "sentence":
-            texts = {i: sentences[row][i] for i in np.flatnonzero(host.sentence_mask[row]).tolist()}
+            texts = {
+                i: sentences[row][i] for i in np.flatnonzero(batch.sentence_mask[row]).tolist()
+            }
         else:
-            words = words_of(host.tokens[row][host.token_mask[row]], tokenizer=tokenizer)
+            words = words_of(
+                np.asarray(batch.tokens[row])[batch.token_mask[row]], tokenizer=tokenizer
+            )
             texts = telling(words, count=WORDS_SHOWN)
         found.append(
             AttentionExample(

@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from prior_jax.data.tokenizer import Tokenizer
-from prior_jax.evaluate.embed import Encoder, Studies, to_host
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import Studies, to_host
 from prior_jax.evaluate.retrieval import search
 from prior_jax.objectives.base import HasPrototypes, Objective, Reconstructs
 from prior_jax.report.attention import attention_examples
@@ -82,7 +82,6 @@ def choose(labels: np.ndarray, *, count: int) -> list[int]:
 
 def gather(
     objective: Objective,
-    model: nnx.Module,
     *,
     encoder: Encoder,
     studies: Studies,
@@ -97,8 +96,7 @@ def gather(
 
     Args:
       objective: of the model.
-      model: trained.
-      encoder: of the model.
+      encoder: of the trained model.
       studies: of `encoder.studies(..., reports=True)`.
       batches: starts one pass over the split with reports, on the devices.
       texts: [records of the split].
@@ -117,7 +115,7 @@ def gather(
     shown = [texts[record] for record in records]
     return Examples(
         attention=attention_examples(
-            objective, model, batch, pictures=pictures,
+            objective, encoder, studies, batch, rows=rows, pictures=pictures,
             titles=[f"study {text.study_id}" for text in shown],
             sentences=[text.sentences for text in shown],
             tokenizer=tokenizer,
@@ -126,8 +124,8 @@ def gather(
             encoder, studies, rows=rows, pictures=pictures, texts=texts,
             label_names=label_names, block=block,
         ),
-        reconstructions=_reconstructions(objective, model, batch, pictures=pictures, shown=shown),
-        bank=_bank(objective, model, batches(), texts=texts),
+        reconstructions=_reconstructions(objective, encoder, batch, pictures=pictures, shown=shown),
+        bank=_bank(objective, encoder, batches(), texts=texts),
     )  # fmt: skip
 
 
@@ -148,17 +146,18 @@ def pick(batches: Iterable[Batch], records: Sequence[int]) -> Batch:
 def _padded(row: Batch, length: int) -> Batch:
     """One row with its tokens filled up to a length; no sentence owns the filling."""
     missing = length - row.tokens.shape[0]
-    return row.replace(
+    return dataclasses.replace(
+        row,
         tokens=np.pad(row.tokens, (0, missing)),
         token_mask=np.pad(row.token_mask, (0, missing)),
         sentence_index=np.pad(row.sentence_index, (0, missing), constant_values=-1),
     )
 
 
-def _reconstructions(objective, model, batch, *, pictures, shown):
+def _reconstructions(objective, encoder, batch, *, pictures, shown):
     if not isinstance(objective, Reconstructs):
         return ()
-    redrawn = to_host(jax.jit(lambda batch: objective.reconstruct(model, batch))(batch))
+    redrawn = to_host(encoder.compiled(objective.reconstruct)(batch))
     redrawn = np.asarray(redrawn, np.float32).mean(axis=-1)
     if redrawn.shape[1:] != pictures.shape[1:]:
         redrawn = np.asarray(
@@ -198,20 +197,17 @@ def _retrieval(encoder, studies, *, rows, pictures, texts, label_names, block):
     return tuple(found)
 
 
-def _bank(objective: Any, model: Any, batches: Iterable[Batch], *, texts) -> BankUsage | None:
+def _bank(objective: Any, encoder: Encoder, batches: Iterable[Batch], *, texts) -> BankUsage | None:
     if not isinstance(objective, HasPrototypes):
         return None
 
-    @jax.jit
-    def compute(batch):
-        return objective.prototype_choice(
-            model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
-        )
-
+    compute = encoder.compiled(objective.prototype_choice)
     counts = np.zeros(objective.num_prototypes, np.float64)
     best: dict[int, list[tuple[float, str]]] = {}
     for batch in batches:
-        choice, share = to_host(compute(batch))
+        choice, share = to_host(
+            compute(batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask)
+        )
         for row, record in enumerate(to_host(batch.record)):
             if record < 0:
                 continue

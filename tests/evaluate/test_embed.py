@@ -4,7 +4,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate.embed import Encoder, ReportTokens
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import ReportTokens
 from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
 
 COUNT = 11

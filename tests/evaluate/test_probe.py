@@ -7,7 +7,8 @@ import pytest
 
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import bootstrap, labels, probe
-from prior_jax.evaluate.embed import Encoder, Pooled
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import Pooled
 from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
 
 NAMES = ("Edema", "Pneumothorax", "Fracture")

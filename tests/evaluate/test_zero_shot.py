@@ -7,7 +7,8 @@ import pytest
 
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import bootstrap, labels, prompts, zero_shot
-from prior_jax.evaluate.embed import Encoder, ReportTokens
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import ReportTokens
 from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
 
 CLASSES = ("Edema", "Pneumothorax", "Nodule")

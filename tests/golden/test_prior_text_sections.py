@@ -1,19 +1,16 @@
 """Report parsing against what the authors' parser returned."""
 
-import json
-
 import pytest
 
 from data_prep import sections
+from tests.golden import reader
 
 pytestmark = pytest.mark.golden
 
 
 @pytest.fixture(scope="module")
 def recorded(golden_dir):
-    if not (golden_dir / "prior").is_dir():
-        pytest.skip(f"{golden_dir} has no prior/")
-    return json.loads((golden_dir / "prior" / "text_sections.json").read_text(encoding="utf-8"))
+    return reader.load_json(golden_dir, "prior", "text_sections")
 
 
 def test_sections_names_and_starts_equal_the_release(recorded):

@@ -12,7 +12,8 @@ from prior_jax.data.image import AugmentConfig, ImageConfig
 from prior_jax.data.tokenizer import TokenizerConfig
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import zero_shot
-from prior_jax.evaluate.embed import Encoder, ReportTokens
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import ReportTokens
 from prior_jax.evaluate.prompts import prompt_table
 from prior_jax.interface import Model
 from prior_jax.objectives.gloria_inference import pair_scores as gloria_scores

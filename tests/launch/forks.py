@@ -34,7 +34,7 @@ def _main(name: str, argv: list[str]) -> int:
         program.run(module.main, module.define_flags)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
+    except Exception:
         import traceback
 
         traceback.print_exc()

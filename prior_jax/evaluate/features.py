@@ -1,0 +1,121 @@
+"""Features on the host: containers, and how rows are cut into blocks and joined again."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from prior_jax.errors import DataError
+from prior_jax.types import ImageFeatures, ReportFeatures
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportTokens:
+    """Tokenised reports or prompts, on the host.
+
+    Attributes:
+      tokens: int32[N, L].
+      token_mask: bool[N, L].
+      sentence_index: int32[N, L], -1 where no sentence owns the token.
+      sentence_mask: bool[N, S].
+    """
+
+    tokens: np.ndarray
+    token_mask: np.ndarray
+    sentence_index: np.ndarray
+    sentence_mask: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Studies:
+    """Features of N studies, on the host, without the rows that only filled a batch.
+
+    Attributes:
+      images: float32, rows are studies.
+      reports: float32, padded to the longest report; None if not asked for.
+      labels: int8[N, C].
+      record: int32[N], the record's index in its split.
+    """
+
+    images: ImageFeatures
+    reports: ReportFeatures | None
+    labels: np.ndarray
+    record: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """What a linear probe sees of N studies, on the host.
+
+    Attributes:
+      features: float32[N, F], `ImageFeatures.pooled`.
+      labels: int8[N, C].
+      record: int32[N], the record's index in its split.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    record: np.ndarray
+
+
+def to_host(tree: Any) -> Any:
+    """Brings device arrays, also those spread over processes, to every host.
+
+    Args:
+      tree: of arrays.
+
+    Returns:
+      The same tree of numpy arrays.
+    """
+
+    def fetch(x):
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+        return np.asarray(x)
+
+    return jax.tree.map(fetch, tree)
+
+
+def finite(features: Any, where: str) -> Any:
+    """The features; a DataError that names `where` if one is NaN or infinite."""
+    for leaf in jax.tree.leaves(features):
+        if leaf.dtype != bool and not np.isfinite(leaf).all():
+            raise DataError(where, received="features with NaN or inf", accepted="finite features")
+    return features
+
+
+def same_length(parts: Sequence[ReportFeatures]) -> list[ReportFeatures]:
+    """Pads every part to the longest, so that they can be joined."""
+    longest = max(part.local_mask.shape[1] for part in parts)
+
+    def pad(x):
+        return np.pad(x, [(0, 0), (0, longest - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
+
+    return [
+        dataclasses.replace(part, local=pad(part.local), local_mask=pad(part.local_mask))
+        for part in parts
+    ]
+
+
+def join(parts: Sequence[Any]) -> Any:
+    """Rows of several trees, one after the other."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def blocks(tree: Any, block: int) -> Iterator[tuple[int, Any]]:
+    """Cuts the leading axis into blocks of one size: (real rows, block filled with copies)."""
+    count = len(jax.tree.leaves(tree)[0])
+    if block < 1:
+        raise ValueError(f"block must be >= 1, got {block}")
+    for start in range(0, count, block):
+        taken = np.minimum(np.arange(start, start + block), count - 1)
+        yield min(block, count - start), jax.tree.map(lambda x, taken=taken: x[taken], tree)
+
+
+def numbered(tree: Any, block: int) -> Iterator[tuple[int, tuple[int, Any]]]:
+    """The blocks, each with the number of its first row."""
+    for index, part in enumerate(blocks(tree, block)):
+        yield index * block, part
