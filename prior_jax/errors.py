@@ -50,3 +50,9 @@ class WeightsError(PriorJaxError):
 
 class NonFiniteLossError(PriorJaxError):
     """A training step whose loss is NaN or infinite."""
+
+
+def first_line(error: BaseException) -> str:
+    """The error's kind and the beginning of its message, for a message of one line."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"

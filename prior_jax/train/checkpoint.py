@@ -16,13 +16,12 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from prior_jax.errors import CheckpointError
+from prior_jax.errors import CheckpointError, first_line
 from prior_jax.sharding.distributed import agree, barrier, is_primary
 from prior_jax.train.checkpoint_table import (
     CheckpointConfig,
     array_table,
     check_fits,
-    first_line,
     flat_names,
     is_out_of_space,
     pack,

@@ -159,9 +159,3 @@ def is_out_of_space(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
-
-
-def first_line(error: BaseException) -> str:
-    """The error's kind and the beginning of its message, for a message of one line."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
