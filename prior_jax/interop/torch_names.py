@@ -212,34 +212,48 @@ def to_nnx(state_dict: Mapping[str, Any], table: Table, abstract: Any) -> Any:
         without the batch statistics.
 
     Returns:
-      A tree of `abstract`'s structure and dtypes, of numpy arrays.
+      A tree of `abstract`'s structure and dtypes, of numpy arrays; where nothing had to be stacked
+      or converted they are views of the state dict's.
 
     Raises:
       WeightsError: listing every missing, extra and misshaped name.
     """
+    problems = find_problems(state_dict, table, abstract)
+    if problems:
+        raise WeightsError(
+            "state_dict", received=problems, accepted="exactly the model's names and shapes"
+        )
     leaves, treedef = _flatten(abstract)
-    by_path: dict[Path, list[Entry]] = collections.defaultdict(list)
-    for entry in table.entries:
-        by_path[entry.path].append(entry)
-    _check(state_dict, table, leaves, by_path)
+    by_path = _by_path(table)
     filled = []
     for path, leaf in leaves.items():
         entries = sorted(by_path[path], key=lambda entry: entry.index or 0)
         arrays = [entry.to_nnx(np.asarray(state_dict[entry.torch])) for entry in entries]
         array = arrays[0] if entries[0].index is None else np.stack(arrays)
-        filled.append(array.astype(leaf.dtype))
+        filled.append(array.astype(leaf.dtype, copy=False))
     return jax.tree.unflatten(treedef, filled)
 
 
-def _check(
-    state_dict: Mapping[str, Any],
-    table: Table,
-    leaves: Mapping[Path, Any],
-    by_path: Mapping[Path, list[Entry]],
-) -> None:
+def find_problems(
+    state_dict: Mapping[str, Any], table: Table, abstract: Any
+) -> dict[str, list[str]]:
+    """What keeps a state dict from filling a tree.
+
+    Args:
+      state_dict: as `to_nnx` takes it.
+      table: the mapping.
+      abstract: as `to_nnx` takes it.
+
+    Returns:
+      "missing", "extra" and "misshaped" -> names, with words for those that need them; kinds
+      without a name are left out, so nothing is wrong if it is empty.
+    """
+    leaves, _ = _flatten(abstract)
+    by_path = _by_path(table)
     known = {entry.torch for entry in table.entries}
     missing = sorted(known - set(state_dict))
     extra = sorted(name for name in set(state_dict) - known if not table.ignores(name))
+    extra.extend(f"{_dotted(path)} (in the model)" for path in leaves if path not in by_path)
     misshaped = []
     for path, entries in by_path.items():
         leaf = leaves.get(path)
@@ -250,20 +264,20 @@ def _check(
         if stack is not None and leaf.shape[:1] != (stack,):
             misshaped.append(f"{_dotted(path)}: {stack} layers, the model has {leaf.shape[:1]}")
             continue
-        for entry in entries:
-            if entry.torch not in state_dict:
-                continue
+        for entry in (entry for entry in entries if entry.torch in state_dict):
             found = tuple(np.shape(state_dict[entry.torch]))
             wanted = entry.torch_shape(tuple(leaf.shape))
             if found != wanted:
                 misshaped.append(f"{entry.torch}: {found}, the model needs {wanted}")
-    extra.extend(f"{_dotted(path)} (in the model)" for path in leaves if path not in by_path)
     problems = {"missing": missing, "extra": extra, "misshaped": misshaped}
-    problems = {kind: names for kind, names in problems.items() if names}
-    if problems:
-        raise WeightsError(
-            "state_dict", received=problems, accepted="exactly the model's names and shapes"
-        )
+    return {kind: names for kind, names in problems.items() if names}
+
+
+def _by_path(table: Table) -> dict[Path, list[Entry]]:
+    by_path: dict[Path, list[Entry]] = collections.defaultdict(list)
+    for entry in table.entries:
+        by_path[entry.path].append(entry)
+    return by_path
 
 
 def to_torch(tree: Any, table: Table, *, partial: bool = False) -> dict[str, np.ndarray]:
@@ -313,7 +327,8 @@ def load_torch(model: nnx.Module, state_dict: Mapping[str, Any], table: Table) -
     """
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     filled = to_nnx(state_dict, table, nnx.as_pure(state))
-    nnx.update(model, jax.tree.map(jax.numpy.asarray, filled))
+    # Copies: the caller's arrays must not become the model's.
+    nnx.update(model, jax.tree.map(jax.numpy.array, filled))
 
 
 def dump_torch(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
