@@ -1,0 +1,105 @@
+"""The two encoders of a trained model as plain functions of arrays, ready to be written down."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import export
+
+from prior_jax.objectives.base import Objective
+
+BATCH = "b"
+"""Name of the one dimension that is left open: images or reports of a batch, at least 1."""
+
+IMAGE_OUTPUTS = ("local", "global_", "pooled")
+"""Outputs of the tower "image": the fields of `types.ImageFeatures`, floats as float32."""
+
+TEXT_OUTPUTS = ("local", "local_mask", "global_")
+"""Outputs of the tower "text": the fields of `types.ReportFeatures`, floats as float32."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tower:
+    """An encoder with its projections, in inference mode, weights included.
+
+    Attributes:
+      function: takes one array an input, in their order, and gives a dictionary of the outputs.
+      inputs: name -> shape and dtype; the leading dimension of each is the batch, `BATCH`.
+      outputs: names of the outputs; the leading dimension of each is the batch.
+    """
+
+    function: Callable[..., dict[str, jax.Array]]
+    inputs: Mapping[str, jax.ShapeDtypeStruct]
+    outputs: tuple[str, ...]
+
+
+def towers(
+    objective: Objective,
+    model: nnx.Module,
+    *,
+    image_shape: Sequence[int],
+    max_tokens: int,
+    max_sentences: int,
+) -> dict[str, Tower]:
+    """Both towers of a model.
+
+    Args:
+      objective: the model's, without mesh axes: as `prior_jax.load` and `assemble` on one device
+        make it.
+      model: with its weights.
+      image_shape: (H, W, C) of an image.
+      max_tokens: L.
+      max_sentences: S.
+
+    Returns:
+      "image" takes `image` float32[b, H, W, C], normalised. "text" takes `tokens` int32[b, L],
+      `token_mask` bool[b, L], `sentence_index` int32[b, L] and `sentence_mask` bool[b, S], as the
+      fields of `types.Batch`. A release's noise at inference is drawn from its own seed and the
+      report's place in the batch (quirk 8 of PRIOR), as `encode_report` does without a key.
+
+    Raises:
+      ValueError: for a size that is not positive.
+    """
+    sizes = {"image_shape": tuple(image_shape), "max_tokens": (max_tokens,)}
+    sizes["max_sentences"] = (max_sentences,)
+    for name, size in sizes.items():
+        if min(size, default=0) < 1 or len(size) != (3 if name == "image_shape" else 1):
+            raise ValueError(f"{name} {size}: accepted positive integers, (H, W, C) of an image")
+    graph, state = nnx.split(model)
+    state = nnx.as_pure(state)
+
+    def open_batch(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch, *shape), dtype)
+
+    def image_tower(image: jax.Array) -> dict[str, jax.Array]:
+        whole = nnx.merge(graph, state, copy=True)
+        return _fields(objective.encode_image(whole, image), IMAGE_OUTPUTS)
+
+    def text_tower(*reports: jax.Array) -> dict[str, jax.Array]:
+        whole = nnx.merge(graph, state, copy=True)
+        return _fields(objective.encode_report(whole, *reports), TEXT_OUTPUTS)
+
+    (batch,) = export.symbolic_shape(BATCH)
+    image = {"image": open_batch(sizes["image_shape"], jnp.float32)}
+    text = {
+        "tokens": open_batch((max_tokens,), jnp.int32),
+        "token_mask": open_batch((max_tokens,), jnp.bool_),
+        "sentence_index": open_batch((max_tokens,), jnp.int32),
+        "sentence_mask": open_batch((max_sentences,), jnp.bool_),
+    }
+    return {
+        "image": Tower(function=image_tower, inputs=image, outputs=IMAGE_OUTPUTS),
+        "text": Tower(function=text_tower, inputs=text, outputs=TEXT_OUTPUTS),
+    }
+
+
+def _fields(features: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
+    """Named fields; floats of any width as float32, which every runtime reads."""
+    found = {name: getattr(features, name) for name in names}
+    return {
+        name: value.astype(jnp.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value
+        for name, value in found.items()
+    }
