@@ -3,7 +3,7 @@
 Sources: [yaml] release, configs/chexpert_pretrain_config.yaml; [builder.py], [vision_model.py]
 release, gloria/...; [bert] the config of Bio_ClinicalBERT. Mesh, logging and the rest of the run
 are those of `configs/prior/base.py`. The release starts from ImageNet's ResNet-50 and
-Bio_ClinicalBERT; a run starts from none.
+Bio_ClinicalBERT; a run starts from none unless `config.init` names them.
 """
 
 from ml_collections import ConfigDict
@@ -77,6 +77,7 @@ def model(fidelity: str) -> dict:
         layer_pool="sum",  # [yaml]
         whole_words=True,  # [yaml], agg_tokens
         unit_text=False,  # [yaml], norm
+        unit_regions=False,  # [vision_model.py]
         attention_scale=4.0,  # [yaml], temp1
         word_scale=5.0,  # [yaml], temp2
         contrast_scale=10.0,  # [yaml], temp3

@@ -94,6 +94,8 @@ class GloriaConfig:
       layer_pool: how; release "sum".
       whole_words: whether pieces are summed into words; release True.
       unit_text: whether words and reports are scaled to unit norm; release False.
+      unit_regions: whether regions are scaled to unit norm; release False. With `unit_text`,
+        attention is one of cosines: no region draws every word by its length alone.
       attention_scale: inverse temperature of a word's attention over regions; release 4 (temp1).
       word_scale: that of the words in a caption's score; release 5 (temp2).
       contrast_scale: that of the contrasts; release 10 (temp3).
@@ -109,6 +111,7 @@ class GloriaConfig:
     layer_pool: Pool
     whole_words: bool
     unit_text: bool
+    unit_regions: bool
     attention_scale: float
     word_scale: float
     contrast_scale: float

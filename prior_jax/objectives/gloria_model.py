@@ -48,7 +48,7 @@ class GloriaModel(nnx.Module):
         self.last_layers = config.last_layers
         self.layer_pool = config.layer_pool
         self.whole_words = config.whole_words
-        self.unit_text = config.unit_text
+        self.unit_text, self.unit_regions = config.unit_text, config.unit_regions
         self.choices = config.choices
 
     def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
@@ -63,7 +63,10 @@ class GloriaModel(nnx.Module):
           Features [B, P, D] and [B, D] in the compute dtype.
         """
         found = self.image_encoder(image, train=train)
-        return ImageFeatures(local=found.regions, global_=found.global_, pooled=found.pooled)
+        regions = found.regions
+        if self.unit_regions:
+            regions = unit(regions).astype(regions.dtype)
+        return ImageFeatures(local=regions, global_=found.global_, pooled=found.pooled)
 
     def encode_text(
         self,

@@ -101,6 +101,7 @@ def config_of(params, *, heads: int, image_size: int) -> GloriaConfig:
         layer_pool="sum",
         whole_words=True,
         unit_text=False,
+        unit_regions=False,
         attention_scale=4.0,
         word_scale=5.0,
         contrast_scale=10.0,

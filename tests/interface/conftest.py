@@ -67,6 +67,7 @@ def gloria(tokenizer):
         layer_pool="sum",
         whole_words=True,
         unit_text=False,
+        unit_regions=False,
         attention_scale=4.0,
         word_scale=5.0,
         contrast_scale=10.0,
