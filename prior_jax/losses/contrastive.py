@@ -54,7 +54,7 @@ def paired_contrastive(
       anchors nor as negatives, and the batch is one global array, so no rank offset of labels
       exists (quirks 18 and 19).
     """
-    _check_pairs(image, text, weight)
+    check_pairs(image, text, weight)
     logits = scale * jnp.einsum("id,jd->ij", image, text, preferred_element_type=jnp.float32)
     found = directed_cross_entropy(logits, weight > 0, weight)
     return image_share * found.image_to_text + (1 - image_share) * found.text_to_image
@@ -80,7 +80,7 @@ def cosine_contrastive(
     Source: GLoRIA, ICCV 2021, the global contrastive loss; release, gloria/loss/gloria_loss.py,
       `global_loss`. Differs: padded pairs are neither anchors nor negatives.
     """
-    _check_pairs(image, text, weight)
+    check_pairs(image, text, weight)
     square_image, square_text = (
         jnp.sum(jnp.square(x.astype(jnp.float32)), axis=1) for x in (image, text)
     )
@@ -130,7 +130,8 @@ def _cross_entropies(logits: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax
     return rows, columns
 
 
-def _check_pairs(image: jax.Array, text: jax.Array, weight: jax.Array) -> None:
+def check_pairs(image: jax.Array, text: jax.Array, weight: jax.Array) -> None:
+    """Raises a ValueError that names the shapes unless they are [B, D], [B, D] and [B]."""
     if image.ndim != 2 or image.shape != text.shape or weight.shape != image.shape[:1]:
         raise ValueError(
             f"image {image.shape}, text {text.shape} and weight {weight.shape}: "

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from prior_jax.losses.contrastive import check_pairs
+
 
 def paired_sigmoid(
     image: jax.Array, text: jax.Array, *, scale: jax.Array, bias: jax.Array, weight: jax.Array
@@ -24,13 +26,9 @@ def paired_sigmoid(
       ValueError: while tracing, if the shapes do not fit together.
 
     Source: SigLIP, arXiv:2303.15343, section 3.2, equation 2 and algorithm 1. Differs: padded rows
-      are in no pair, and the batch is one global array, so nothing is passed around in chunks.
+      are in no pair, and the batch is one global array; `ring_pairs` passes it around in chunks.
     """
-    if image.ndim != 2 or image.shape != text.shape or weight.shape != image.shape[:1]:
-        raise ValueError(
-            f"image {image.shape}, text {text.shape} and weight {weight.shape}: "
-            "accepted [B, D], [B, D] and [B]"
-        )
+    check_pairs(image, text, weight)
     logits = jnp.einsum("id,jd->ij", image, text, preferred_element_type=jnp.float32)
     logits = scale * logits + bias
     matches = jnp.eye(logits.shape[0], dtype=bool)

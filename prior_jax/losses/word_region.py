@@ -56,11 +56,14 @@ def word_region_contrast(
       `local_loss`. Differs: padded pairs are neither anchors nor negatives, and the batch is the
       global one.
     """
-    if words.ndim != 3 or regions.shape[:1] != words.shape[:1] or weight.shape != words.shape[:1]:
-        raise ValueError(
-            f"words {words.shape}, regions {regions.shape} and weight {weight.shape}: "
-            "accepted [B, W, D], [B, P, D] and [B]"
-        )
+    check_contrast(
+        words,
+        regions,
+        word_mask=word_mask,
+        region_mask=region_mask,
+        weight=weight,
+        aggregate=aggregate,
+    )
     similarity = word_region_similarity(
         words,
         regions,
@@ -72,11 +75,18 @@ def word_region_contrast(
         aggregate=aggregate,
         chunk=chunk,
     )
+    weight = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
+    return directed_cross_entropy(jnp.asarray(temp3, jnp.float32) * similarity, weight > 0, weight)
+
+
+def real_pairs(
+    weight: jax.Array, *, word_mask: jax.Array, region_mask: jax.Array | None
+) -> jax.Array:
+    """The weight float32[B] of pairs that have a word and a region, 0 for the others."""
     present = (weight > 0) & jnp.any(word_mask, axis=1)
     if region_mask is not None:
         present &= jnp.any(region_mask, axis=1)
-    weight = jnp.where(present, weight, jnp.float32(0))
-    return directed_cross_entropy(jnp.asarray(temp3, jnp.float32) * similarity, present, weight)
+    return jnp.where(present, weight, jnp.float32(0))
 
 
 def word_region_similarity(
@@ -122,24 +132,16 @@ def word_region_similarity(
       never formed: its products follow from the attention, the scores and the regions' Gram matrix.
     """
     _check(words, regions, word_mask=word_mask, region_mask=region_mask)
-    if aggregate not in AGGREGATES:
-        raise ValueError(f"aggregate {aggregate!r}: accepted {', '.join(map(repr, AGGREGATES))}")
+    _check_aggregate(aggregate)
     captions = words.shape[0]
     chunk = captions if chunk is None else chunk
     if chunk < 1:
         raise ValueError(f"chunk {chunk}: accepted 1 or more captions, or None for all")
-    gram = jnp.einsum(
-        "bpd,bqd->bpq",
-        regions,
-        regions,
-        precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    )
     compare = functools.partial(
-        _compare_caption,
+        compare_caption,
         regions=regions,
         region_mask=region_mask,
-        gram=gram,
+        gram=gram_of(regions),
         temp1=temp1,
         temp2=temp2,
         softmax_over_words=softmax_over_words,
@@ -196,7 +198,18 @@ def word_region_attention(
     )
 
 
-def _compare_caption(
+def gram_of(regions: jax.Array) -> jax.Array:
+    """Products of an image's regions [B, P, D] with each other: float32[B, P, P]."""
+    return jnp.einsum(
+        "bpd,bqd->bpq",
+        regions,
+        regions,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+
+
+def compare_caption(
     words: jax.Array,
     word_mask: jax.Array,
     *,
@@ -208,7 +221,22 @@ def _compare_caption(
     softmax_over_words: bool,
     aggregate: str,
 ) -> jax.Array:
-    """Similarity of one caption, words [W, D], with every image: float32[M]."""
+    """Similarity of one caption with every image: one column of `word_region_similarity`.
+
+    Args:
+      words: [W, D].
+      word_mask: bool[W].
+      regions: [M, P, D].
+      region_mask: bool[M, P], or None.
+      gram: float32[M, P, P], from `gram_of(regions)`.
+      temp1: see `word_region_similarity`, as all that follows.
+      temp2: see there.
+      softmax_over_words: see there.
+      aggregate: see there.
+
+    Returns:
+      float32[M].
+    """
     dots = jnp.einsum("wd,bpd->bwp", words, regions, preferred_element_type=jnp.float32)
     attention = _attention(
         dots,
@@ -258,6 +286,30 @@ def _aggregate(values: jax.Array, mask: jax.Array, *, aggregate: str) -> jax.Arr
         return total
     count = jnp.sum(mask.astype(jnp.float32), axis=-1)
     return total - jnp.log(jnp.maximum(count, jnp.float32(1)))
+
+
+def check_contrast(
+    words: jax.Array,
+    regions: jax.Array,
+    *,
+    word_mask: jax.Array,
+    region_mask: jax.Array | None,
+    weight: jax.Array,
+    aggregate: str,
+) -> None:
+    """Raises a ValueError that names what does not fit `word_region_contrast`."""
+    if words.ndim != 3 or regions.shape[:1] != words.shape[:1] or weight.shape != words.shape[:1]:
+        raise ValueError(
+            f"words {words.shape}, regions {regions.shape} and weight {weight.shape}: "
+            "accepted [B, W, D], [B, P, D] and [B]"
+        )
+    _check(words, regions, word_mask=word_mask, region_mask=region_mask)
+    _check_aggregate(aggregate)
+
+
+def _check_aggregate(aggregate: str) -> None:
+    if aggregate not in AGGREGATES:
+        raise ValueError(f"aggregate {aggregate!r}: accepted {', '.join(map(repr, AGGREGATES))}")
 
 
 def _check(

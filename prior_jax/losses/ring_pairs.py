@@ -1,0 +1,216 @@
+"""The losses of `contrastive`, `sigmoid` and `word_region` without a [B, B] array.
+
+Value and gradient are those of the plain forms, up to rounding; see `ring` for the derivation.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from prior_jax.losses.contrastive import Directions, check_pairs
+from prior_jax.losses.normalize import cosine_of_products, weighted_mean
+from prior_jax.losses.ring import Side, ring_cross_entropies, ring_row_sums
+from prior_jax.losses.ring_walk import Plan
+from prior_jax.losses.word_region import check_contrast, compare_caption, gram_of, real_pairs
+
+
+def ring_paired_contrastive(
+    image: jax.Array,
+    text: jax.Array,
+    *,
+    scale: jax.Array,
+    weight: jax.Array,
+    image_share: float = 0.5,
+    plan: Plan,
+) -> jax.Array:
+    """`contrastive.paired_contrastive`, block by block; arguments as there.
+
+    Args:
+      image: float32[B, D], unit L2 norm over D.
+      text: float32[B, D], unit L2 norm over D; row i belongs to image i.
+      scale: float32[], inverse temperature, > 0.
+      weight: float32[B], 1 for a real pair, 0 for padding.
+      image_share: share of the direction in which an image chooses among reports.
+      plan: size of the blocks, and the ring.
+
+    Returns:
+      float32[], nats per real pair; 0 without one.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together, or the plan not the mesh.
+    """
+    check_pairs(image, text, weight)
+    found = _directions(_scaled_dots, jnp.asarray(scale, jnp.float32), image, text, weight, plan)
+    return image_share * found.image_to_text + (1 - image_share) * found.text_to_image
+
+
+def ring_cosine_contrastive(
+    image: jax.Array, text: jax.Array, *, scale: jax.Array, weight: jax.Array, plan: Plan
+) -> Directions:
+    """`contrastive.cosine_contrastive`, block by block; arguments as there.
+
+    Args:
+      image: [B, D], of any norm.
+      text: [B, D], of any norm; row i belongs to image i.
+      scale: float32[], multiplies the cosines, > 0.
+      weight: float32[B], 1 for a real pair, 0 for padding.
+      plan: size of the blocks, and the ring.
+
+    Returns:
+      float32[] twice, nats per real pair; 0 without one.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together, or the plan not the mesh.
+    """
+    check_pairs(image, text, weight)
+    return _directions(_scaled_cosines, jnp.asarray(scale, jnp.float32), image, text, weight, plan)
+
+
+def ring_paired_sigmoid(
+    image: jax.Array,
+    text: jax.Array,
+    *,
+    scale: jax.Array,
+    bias: jax.Array,
+    weight: jax.Array,
+    plan: Plan,
+) -> jax.Array:
+    """`sigmoid.paired_sigmoid`, block by block; arguments as there.
+
+    Args:
+      image: float32[B, D], unit L2 norm over D.
+      text: float32[B, D], unit L2 norm over D; row i belongs to image i.
+      scale: float32[], inverse temperature, > 0.
+      bias: float32[], added to every logit.
+      weight: float32[B], 1 for a real pair, 0 for padding.
+      plan: size of the blocks, and the ring.
+
+    Returns:
+      float32[], nats per real image, the sum over its B reports; 0 without a real pair.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together, or the plan not the mesh.
+
+    Source: SigLIP, arXiv:2303.15343, section 3.3, which passes the texts around likewise.
+    """
+    check_pairs(image, text, weight)
+    parameters = jnp.asarray(scale, jnp.float32), jnp.asarray(bias, jnp.float32)
+    found = ring_row_sums(
+        _signed_logs, parameters, image, (text, weight), mask=weight > 0, plan=plan
+    )
+    return -weighted_mean(found, weight)
+
+
+def ring_word_region_contrast(
+    words: jax.Array,
+    regions: jax.Array,
+    *,
+    word_mask: jax.Array,
+    weight: jax.Array,
+    region_mask: jax.Array | None = None,
+    temp1: float | jax.Array = 4.0,
+    temp2: float | jax.Array = 5.0,
+    temp3: float | jax.Array = 10.0,
+    softmax_over_words: bool,
+    aggregate: str,
+    plan: Plan,
+) -> Directions:
+    """`word_region.word_region_contrast`, block by block.
+
+    The captions travel, being smaller than the regions (GLoRIA: 97 words against 361 regions and
+    their Gram matrix), which stay with their images. A block compares `plan.columns` captions, the
+    plain form's `chunk`, with `plan.rows` images; memory grows with rows x columns x W x P.
+
+    Args:
+      words: [B, W, D], row i belongs to image i.
+      regions: [B, P, D].
+      word_mask: bool[B, W], True on real words.
+      weight: float32[B], 1 for a real pair, 0 for padding.
+      region_mask: bool[B, P], True on real regions; None: all are.
+      temp1: multiplies the scores of the softmax over regions.
+      temp2: multiplies the cosines of words.
+      temp3: multiplies the similarities of captions.
+      softmax_over_words: see `word_region.word_region_attention`.
+      aggregate: see `word_region.word_region_similarity`.
+      plan: size of the blocks, and the ring.
+
+    Returns:
+      float32[] twice, nats per real pair. A pair without a word or a region counts as padding.
+
+    Raises:
+      ValueError: while tracing, if the shapes do not fit together, or the plan not the mesh, or
+        for another aggregate.
+    """
+    check_contrast(
+        words,
+        regions,
+        word_mask=word_mask,
+        region_mask=region_mask,
+        weight=weight,
+        aggregate=aggregate,
+    )
+    weight = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
+    rows, columns = ring_cross_entropies(
+        functools.partial(_word_region, softmax_over_words=softmax_over_words, aggregate=aggregate),
+        tuple(jnp.asarray(value, jnp.float32) for value in (temp1, temp2, temp3)),
+        (regions, gram_of(regions)),
+        words,
+        image_facts=region_mask,
+        text_facts=word_mask,
+        mask=weight > 0,
+        plan=plan,
+    )
+    return Directions(
+        image_to_text=weighted_mean(rows, weight), text_to_image=weighted_mean(columns, weight)
+    )
+
+
+def _directions(scores, scale, image, text, weight, plan) -> Directions:
+    rows, columns = ring_cross_entropies(scores, scale, image, text, mask=weight > 0, plan=plan)
+    return Directions(
+        image_to_text=weighted_mean(rows, weight), text_to_image=weighted_mean(columns, weight)
+    )
+
+
+def _dots(image: jax.Array, text: jax.Array) -> jax.Array:
+    return jnp.einsum("id,jd->ij", image, text, preferred_element_type=jnp.float32)
+
+
+def _scaled_dots(scale: jax.Array, image: Side, text: Side) -> jax.Array:
+    return scale * _dots(image.features, text.features)
+
+
+def _scaled_cosines(scale: jax.Array, image: Side, text: Side) -> jax.Array:
+    square_image, square_text = (
+        jnp.sum(jnp.square(side.features.astype(jnp.float32)), axis=1) for side in (image, text)
+    )
+    dots = _dots(image.features, text.features)
+    return scale * cosine_of_products(dots, square_image[:, None], square_text[None, :])
+
+
+def _signed_logs(parameters, image: Side, text: Side) -> jax.Array:
+    """Of each pair: the text's weight times the log of the right answer's probability."""
+    scale, bias = parameters
+    vectors, weight = text.features
+    logits = scale * _dots(image.features, vectors) + bias
+    matches = image.place[:, None] == text.place[None, :]
+    return weight[None, :] * jax.nn.log_sigmoid(jnp.where(matches, logits, -logits))
+
+
+def _word_region(
+    temperatures, image: Side, text: Side, *, softmax_over_words: bool, aggregate: str
+) -> jax.Array:
+    temp1, temp2, temp3 = temperatures
+    regions, gram = image.features
+    compare = functools.partial(
+        compare_caption,
+        regions=regions,
+        region_mask=image.facts,
+        gram=gram,
+        temp1=temp1,
+        temp2=temp2,
+        softmax_over_words=softmax_over_words,
+        aggregate=aggregate,
+    )
+    return temp3 * jax.vmap(compare)(text.features, text.facts).T

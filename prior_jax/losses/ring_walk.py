@@ -1,0 +1,144 @@
+"""Round the ring: every image of the global batch meets every text, a block at a time.
+
+Each device keeps its images and passes its texts to the next device: after n hops every image has
+met every text, and the texts are home again. With one device the ring is a loop over blocks.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+Axis = str | tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How the pairs are gone through.
+
+    Attributes:
+      axis: mesh axis (or axes) over which the batch is split; everything must then run under
+        `jax.jit` and `jax.set_mesh`. None: one device has it all.
+      rows: most images of a block.
+      columns: most texts of a block.
+    """
+
+    axis: Axis | None
+    rows: int
+    columns: int
+
+    def __post_init__(self):
+        """Refuses blocks without a pair."""
+        for name in ("rows", "columns"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: accepted 1 or more of a block")
+
+    @property
+    def devices(self) -> int:
+        """Length of the ring."""
+        if self.axis is None:
+            return 1
+        names = (self.axis,) if isinstance(self.axis, str) else self.axis
+        sizes = jax.sharding.get_abstract_mesh().shape
+        if any(name not in sizes for name in names):
+            raise ValueError(
+                f"axis {self.axis!r}: accepted axes of the mesh of jax.set_mesh, {tuple(sizes)}"
+            )
+        return math.prod(sizes[name] for name in names)
+
+
+def fill(x: jax.Array, missing: int) -> jax.Array:
+    """Adds this many rows of zeros."""
+    return jnp.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)]) if missing else x
+
+
+def walk(visit, start, plan: Plan, parameters, images, texts):
+    """Lets every image meet every text, each in its turn.
+
+    Args:
+      visit: (parameters, r images, c texts, (rows, columns, total)) -> that triple with this
+        block: what the images, the texts and all together have gathered.
+      start: (parameters, images, texts) -> the triple before the first block.
+      plan: size of the blocks, and the ring.
+      parameters: tree of arrays, the same on all devices.
+      images: tree of arrays [B, ...].
+      texts: tree of arrays [B, ...].
+
+    Returns:
+      What images [B, ...] and texts [B, ...] gathered, and the total over all devices.
+    """
+
+    def on_device(parameters, images, texts):
+        image_count, text_count = (jax.tree.leaves(side)[0].shape[0] for side in (images, texts))
+        images, texts = _cut(images, plan.rows), _cut(texts, plan.columns)
+        rows, columns, total = start(parameters, images, texts)
+
+        def hop(_, carry):
+            rows, columns, total, texts = carry
+            rows, columns, total = _meet(visit, parameters, images, texts, (rows, columns, total))
+            columns, texts = _pass_on((columns, texts), plan)
+            return rows, columns, total, texts
+
+        carry = rows, columns, total, texts
+        rows, columns, total, _ = jax.lax.fori_loop(0, plan.devices, hop, carry)
+        if plan.axis is not None:
+            total = jax.tree.map(lambda x: jax.lax.psum(x, plan.axis), total)
+        return _joined(rows, image_count), _joined(columns, text_count), total
+
+    if plan.axis is None:
+        return on_device(parameters, images, texts)
+    split, whole = PartitionSpec(plan.axis), PartitionSpec()
+    return jax.shard_map(
+        on_device,
+        in_specs=(whole, split, split),
+        out_specs=(split, split, whole),
+        check_vma=False,
+    )(parameters, images, texts)
+
+
+def _meet(visit, parameters, images, texts, kept):
+    """All blocks of the images and texts that one device has: trees of [blocks, size, ...]."""
+
+    def with_texts(carry, text):
+        rows, total = carry
+        text, columns = text
+
+        def with_images(carry, image):
+            columns, total = carry
+            image, rows = image
+            rows, columns, total = visit(parameters, image, text, (rows, columns, total))
+            return (columns, total), rows
+
+        (columns, total), rows = jax.lax.scan(with_images, (columns, total), (images, rows))
+        return (rows, total), columns
+
+    rows, columns, total = kept
+    (rows, total), columns = jax.lax.scan(with_texts, (rows, total), (texts, columns))
+    return rows, columns, total
+
+
+def _pass_on(tree, plan: Plan):
+    """Gives the tree to the next device of the ring."""
+    devices = plan.devices
+    if devices == 1:
+        return tree
+    ring = [(device, (device + 1) % devices) for device in range(devices)]
+    return jax.tree.map(lambda x: jax.lax.ppermute(x, plan.axis, ring), tree)
+
+
+def _cut(tree, size: int):
+    """[b, ...] -> [blocks, at most `size`, ...], blocks as equal as can be, the rest filled."""
+
+    def cut(x):
+        blocks = max(1, -(-x.shape[0] // size))
+        each = -(-x.shape[0] // blocks)
+        return fill(x, blocks * each - x.shape[0]).reshape(blocks, each, *x.shape[1:])
+
+    return jax.tree.map(cut, tree)
+
+
+def _joined(tree, count: int):
+    """The inverse of `_cut`."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], tree)
