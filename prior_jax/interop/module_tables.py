@@ -22,13 +22,16 @@ from prior_jax.nn.image_decoder import ImageDecoderConfig
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.nn.sentence_decoder import SentenceDecoderConfig
 
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+"""What torchvision calls the stages of a ResNet."""
+
 
 def resnet_table(
     config: ResNetConfig,
     *,
     conv: str = "conv1",
     norm: str = "bn1",
-    stages: Sequence[str] = ("layer1", "layer2", "layer3", "layer4"),
+    stages: Sequence[str] = STAGES,
 ) -> Table:
     """ResNet of torchvision (`conv1`, `bn1`, `layer1.0.conv1`, ...) to `nn.resnet.ResNet`.
 

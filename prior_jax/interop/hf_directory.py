@@ -1,0 +1,145 @@
+"""What a Hugging Face directory says of its BERT: sizes from config.json, and its tokenizer."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.data.tokenizer import TokenizerConfig, open_tokenizer
+from prior_jax.errors import WeightsError, first_line
+
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
+"""What may hold the vocabulary; the first that is there is taken."""
+
+_CONFIG, _TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
+
+# Field of config.json -> the value that `nn.bert` computes with; absent means that value
+# (transformers, BertConfig).
+_FIXED = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+}
+# Ours -> theirs.
+_SIZES = {
+    "hidden_size": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+    "token_types": "type_vocab_size",
+    "vocab_size": "vocab_size",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertDirectory:
+    """What is known without looking at the weights.
+
+    Attributes:
+      sizes: fields of `nn.bert.BertConfig`.
+      tokenizer: the file of the vocabulary.
+      lower_case: whether text is lower-cased before it is looked up.
+    """
+
+    sizes: Mapping[str, Any]
+    tokenizer: pathlib.Path
+    lower_case: bool
+
+
+def read_bert_directory(path: str | os.PathLike[str]) -> BertDirectory:
+    """Reads config.json and finds the tokenizer.
+
+    Whether the tokenizer lower-cases is what tokenizer_config.json says; without that, what
+    tokenizer.json says; without either, True, as transformers takes it even for a cased vocabulary
+    (so it reads Bio_ClinicalBERT).
+
+    Args:
+      path: a directory with config.json and vocab.txt or tokenizer.json.
+
+    Raises:
+      WeightsError: naming file and field, if one is absent, damaged, or speaks of a model that
+        `nn.bert` does not compute.
+    """
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        accepted = f"a directory with {_CONFIG}, weights and {' or '.join(TOKENIZER_FILES)}"
+        raise WeightsError(str(folder), received="no directory", accepted=accepted)
+    config = _read_json(folder / _CONFIG)
+    for field, wanted in _FIXED.items():
+        if config.get(field, wanted) != wanted:
+            raise WeightsError(
+                f"{folder / _CONFIG}: {field}", received=config[field], accepted=repr(wanted)
+            )
+    sizes: dict[str, Any] = {}
+    for ours, theirs in _SIZES.items():
+        size = config.get(theirs)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise WeightsError(
+                f"{folder / _CONFIG}: {theirs}", received=size, accepted="a positive integer"
+            )
+        sizes[ours] = size
+    dropout = config.get("hidden_dropout_prob", 0.1)
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float):
+        raise WeightsError(
+            f"{folder / _CONFIG}: hidden_dropout_prob", received=dropout, accepted="a rate"
+        )
+    sizes["dropout"] = float(dropout)
+    return BertDirectory(
+        sizes=sizes, tokenizer=_tokenizer_file(folder), lower_case=_lower_case(folder)
+    )
+
+
+def check_tokenizer(file: pathlib.Path, *, lower_case: bool, vocab_size: int) -> None:
+    """Refuses a tokenizer whose ids do not fit the word embedding.
+
+    Args:
+      file: a vocab.txt or tokenizer.json.
+      lower_case: whether it lower-cases.
+      vocab_size: rows of the word embedding.
+
+    Raises:
+      DataError: if it is no WordPiece tokenizer of BERT's.
+      WeightsError: if it has another number of ids than the embedding has rows.
+    """
+    config = TokenizerConfig(kind="wordpiece", path=str(file), lower_case=lower_case)
+    found = open_tokenizer(config).vocab_size
+    if found != vocab_size:
+        accepted = f"{vocab_size} entries, as the word embedding has rows"
+        raise WeightsError(str(file), received=f"{found} entries", accepted=accepted)
+
+
+def _tokenizer_file(folder: pathlib.Path) -> pathlib.Path:
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(
+        str(folder), received="no tokenizer", accepted=f"one of {', '.join(TOKENIZER_FILES)}"
+    )
+
+
+def _lower_case(folder: pathlib.Path) -> bool:
+    said = None
+    if (folder / _TOKENIZER_CONFIG).is_file():
+        said = _read_json(folder / _TOKENIZER_CONFIG).get("do_lower_case")
+    if said is None and (folder / "tokenizer.json").is_file():
+        normalizer = _read_json(folder / "tokenizer.json").get("normalizer")
+        said = normalizer.get("lowercase") if isinstance(normalizer, dict) else None
+    return said is not False
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            str(path), received=first_line(error), accepted="a file of JSON"
+        ) from error
+    if not isinstance(content, dict):
+        raise WeightsError(str(path), received=type(content).__name__, accepted="a JSON object")
+    return content
