@@ -19,17 +19,18 @@ def get_config() -> ConfigDict:
     model = ConfigDict(base.model("paper"))
     model.dtype = towers.dtype
     model.image.resnet = towers.image.resnet
-    # One stage more than PRIOR's: regions are taken from the next to last, 6 x 6 of them.
-    model.image.resnet.depths = (1, 1, 1, 1)
+    # Three stages, so that regions, from the next to last, are 12 x 12 and see half the image;
+    # those of a fourth stage's 6 x 6 see all of it, and a word may look anywhere for its finding.
     model.image.upsample = None
     model.text = towers.text
     model.last_layers = 1
-    # Dot products of fresh words and regions are several units: times the released 4, a softmax
-    # over regions would be a choice of one, without a gradient for the others.
-    model.attention_scale = 0.25
+    # Fresh words and regions of free length agree on the longest region, a corner that shows
+    # nothing, and their softmax, a choice of one, leaves no gradient to the others.
+    model.unit_text = model.unit_regions = True
+    model.attention_scale = 10.0
     model.caption_chunk = 8  # what stays in a CPU's cache is quicker
     config.model = model
     config.checkpoint.best_metric = "validation_total_loss"
-    # A step costs twice one of PRIOR's first stage: 96 words look at 36 regions of 32 images.
-    config.stages = ConfigDict(dict(pretrain=stage(length=1000, warmup=50, peak=3e-3, start=1e-5)))
+    # A step costs twice one of PRIOR's first stage: 96 words look at 144 regions of 32 images.
+    config.stages = ConfigDict(dict(pretrain=stage(length=700, warmup=50, peak=3e-3, start=1e-5)))
     return config
