@@ -150,10 +150,11 @@ def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) 
     absent = [name for name in classes if name not in masks]
     if absent or not classes:
         raise ConfigError("task.classes", received=absent, accepted=", ".join(masks) or "no class")
+    about = {name: tuple(masks[name]) for name in classes}
     return grounding.evaluate_grounding(
         encoder,
         _images(run, data, task),
-        asked=asked(task, classes, run=run, data=data, unit=objective.text_unit),
+        asked=asked(task, about, run=run, data=data, unit=objective.text_unit),
         located=grounding.Located(
             masks=masks, lungs=source.lung_centres(opened("train").image_ids, size=size)
         ),
@@ -180,48 +181,79 @@ def _masks_by_class(source: PhantomMasks, data: Opened, *, size: int):
 
 
 def asked(
-    task: GroundingTask, classes: Sequence[str], *, run: run_lib.Run, data: Opened, unit: str
+    task: GroundingTask,
+    about: Mapping[str, Sequence[int]],
+    *,
+    run: run_lib.Run,
+    data: Opened,
+    unit: str,
 ) -> grounding.Asked:
-    """The prompts that name their finding by a word, and the rows that stand for it.
+    """The sentences that name their finding by a word, and the rows that stand for it.
 
     Args:
-      task: names the set of prompts.
-      classes: the findings.
+      task: says whose sentences.
+      about: finding -> the records that have it.
       run: whose limits of tokens and sentences hold.
-      data: whose tokenizer reads the prompts.
+      data: whose reports are read, by its tokenizer.
       unit: "word" or "sentence", of the objective.
 
     Raises:
-      ConfigError: if no prompt of a finding names it.
+      ConfigError: if no sentence names a finding.
     """
-    table = prompts.prompt_table(
-        task.prompts.set, classes=classes, negatives=task.prompts.negatives
-    )
-    texts, owner, rows = [], [], []
-    for prompt, index, affirms in zip(table.texts, table.owner, table.affirms, strict=True):
-        words = prompts.finding_words(classes[index])
-        if affirms and finding_words.mentions(prompt, words):
-            texts.append(prompt)
-            owner.append(int(index))
-            rows.append(
-                finding_words.rows_of_words(prompt, words, tokenizer=data.split.tokenizer)
-                if unit == "word"
-                else (0,)
-            )
-    unnamed = [name for index, name in enumerate(classes) if index not in owner]
+    source = _own_sentences if task.text == "report" else _prompts
+    found = [
+        (index, sentence, record, rows)
+        for index, name in enumerate(about)
+        for sentence, record in source(task, name, about[name], data)
+        if (rows := _rows(sentence, prompts.finding_words(name), run, data, unit))
+    ]
+    unnamed = [name for index, name in enumerate(about) if index not in {one[0] for one in found}]
     if unnamed:
+        where = "task.text" if task.text == "report" else "task.prompts.set"
         raise ConfigError(
-            "task.prompts.set",
-            received=task.prompts.set,
-            accepted=f"a set whose prompts name {', '.join(unnamed)} by a word",
+            where,
+            received=task.text if task.text == "report" else task.prompts.set,
+            accepted=f"sentences that name {', '.join(unnamed)} by a word",
         )
+    owner, texts, record, rows = zip(*found, strict=True)
     return grounding.Asked(
-        classes=tuple(classes),
-        texts=tuple(texts),
+        classes=tuple(about),
+        texts=texts,
         tokens=_tokens(run, data, texts),
         owner=np.asarray(owner, np.int32),
-        rows=tuple(rows),
+        rows=rows,
+        record=np.asarray(record, np.int32) if task.text == "report" else None,
     )
+
+
+def _own_sentences(task, name, records, data: Opened) -> list[tuple[str, int]]:
+    """Each record's sentences that name the finding."""
+    words = prompts.finding_words(name)
+    return [
+        (sentence, record)
+        for record in records
+        for sentence in data.texts[record].sentences
+        if finding_words.mentions(sentence, words)
+    ]
+
+
+def _prompts(task: GroundingTask, name, records, data) -> list[tuple[str, int]]:
+    """The affirming prompts that name the finding; of no record."""
+    table = prompts.prompt_table(
+        task.prompts.set, classes=(name,), negatives=task.prompts.negatives
+    )
+    words = prompts.finding_words(name)
+    affirming = (text for text, yes in zip(table.texts, table.affirms, strict=True) if yes)
+    return [(text, -1) for text in affirming if finding_words.mentions(text, words)]
+
+
+def _rows(sentence: str, words: Sequence[str], run: run_lib.Run, data: Opened, unit: str):
+    """Local features of a sentence that stand for the finding, of those that are not cut off."""
+    if unit == "sentence":
+        return (0,)
+    tokenizer = data.split.tokenizer
+    kept = len(tokenizer.encode(sentence).ids) <= run.data_config.max_tokens - text.SPECIALS
+    return finding_words.rows_of_words(sentence, words, tokenizer=tokenizer) if kept else ()
 
 
 def _images(run: run_lib.Run, data: Opened, task: Task):

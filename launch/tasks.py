@@ -3,7 +3,7 @@
 import dataclasses
 import runpy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError
@@ -100,11 +100,14 @@ class GroundingTask(Task):
     """Task "grounding".
 
     Attributes:
-      prompts: the sentences; of these, those that hold a word that names the finding.
+      text: whose sentences look: "report", each study's own, or "prompts", the same for every
+        image. Of either those that hold a word that names the finding.
+      prompts: the sentences with text "prompts".
       masks: folder that `data_prep.phantom` drew the set's images into; None for the one that
         the launcher drew under the workdir.
     """
 
+    text: Literal["report", "prompts"]
     prompts: PromptConfig
     masks: str | None
 

@@ -14,7 +14,9 @@ def get_config() -> ConfigDict:
             classes=(),  # () takes every label with prompts and enough masks
             exclude=(),
             min_positives=3,
-            # The same text for every image: it names no side and no place.
+            # "report": each study's own sentences, which say the side; "prompts": the same
+            # sentences for every image, which name no side and no place.
+            text="report",
             prompts=dict(set="ensemble", negatives=False),
             masks=placeholder(str),  # None: where the launcher drew the phantom, DIR/data/raw
             bootstrap=dict(resamples=1000, confidence=0.95, seed=0),

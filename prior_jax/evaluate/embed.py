@@ -56,17 +56,18 @@ class Encoder:
             return found.astype(jnp.float32)
 
         def attention(state, images, reports):
-            if not isinstance(objective, ShowsAttention):
-                raise ConfigError(
-                    "config.objective",
-                    received=type(objective).__name__,
-                    accepted="an objective whose text looks at places of the image",
-                )
-            return objective.text_attention(revive(state), images, reports).astype(jnp.float32)
+            looks = _looking(objective)
+            return looks.text_attention(revive(state), images, reports).astype(jnp.float32)
 
+        self._objective = objective
         self._images, self._reports = jax.jit(images), jax.jit(reports)
         self._similarity = jax.jit(similarity, static_argnames="kind")
         self._attention = jax.jit(attention)
+
+    @property
+    def patch_spacing(self) -> float:
+        """`ShowsAttention.patch_spacing`; a ConfigError if the objective shows no attention."""
+        return _looking(self._objective).patch_spacing
 
     def with_model(self, model: nnx.Module) -> "Encoder":
         """The same compiled functions with other weights, e.g. those of the untrained model.
@@ -295,6 +296,17 @@ class Encoder:
         return Studies(
             images=features[0], reports=features[1], labels=labels[real], record=record[real]
         )
+
+
+def _looking(objective: Objective) -> ShowsAttention:
+    """The objective, if it shows attention."""
+    if not isinstance(objective, ShowsAttention):
+        raise ConfigError(
+            "config.objective",
+            received=type(objective).__name__,
+            accepted="an objective whose text looks at places of the image",
+        )
+    return objective
 
 
 def _compare(objective, model, images, reports, *, kind: SimilarityKind) -> jax.Array:

@@ -14,6 +14,7 @@ import numpy as np
 
 from prior_jax.errors import DataError
 from prior_jax.evaluate import bootstrap, metrics, prompts
+from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens
 from prior_jax.evaluate.results import TaskResult
@@ -26,7 +27,7 @@ _SIDES = ("right", "left")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The prompts whose attention is looked at.
+    """The sentences whose attention is looked at.
 
     Attributes:
       classes: C findings.
@@ -35,6 +36,9 @@ class Asked:
       owner: int32[Q], the finding each sentence speaks of, 0..C-1; each has at least one.
       rows: Q times the rows of a sentence's local features that stand for the finding; at least
         one each. Their maps are averaged, then those of a finding's sentences.
+      record: int32[Q], the record that each sentence was written about, in whose image alone it
+        looks; None if every sentence looks in every image. A record without a sentence about a
+        finding is not counted for it.
     """
 
     classes: tuple[str, ...]
@@ -42,6 +46,7 @@ class Asked:
     tokens: ReportTokens
     owner: np.ndarray
     rows: tuple[tuple[int, ...], ...]
+    record: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,46 +109,21 @@ def evaluate_grounding(
     sides = {}
     for column, label in enumerate(asked.classes):
         masks = {place[r]: mask for r, mask in located.masks[label].items() if r in place}
-        if not masks:
+        images, sentences = _pairs(asked, column, place=place, rows=sorted(masks))
+        if not len(images):
             continue
-        seen = np.asarray(sorted(masks))
-        images = jax.tree.map(lambda x, seen=seen: x[seen], studies.images)
-        mean = np.mean(
-            [
-                _attention(encoder, images, reports, row, asked.rows[row], block=block)
-                for row in np.flatnonzero(asked.owner == column).tolist()
-            ],
-            axis=0,
-        )
+        maps = _attention(encoder, studies.images, reports, images, sentences, asked, block=block)
+        seen = np.unique(images)
+        mean = np.stack([maps[images == row].mean(axis=0) for row in seen])
         truth = [masks[row] for row in seen.tolist()]
-        found, sides[label] = _compare(mean, truth, lungs=located.lungs)
+        found, sides[label] = _compare(
+            mean, truth, lungs=located.lungs, spacing=encoder.patch_spacing
+        )
         for name, values in found.items():
             tables[name][seen, column] = values
     return _count(
         tables, asked, sides, groups=np.asarray(patients)[studies.record], resampling=resampling
     )
-
-
-def upsample(attention: np.ndarray, *, shape: tuple[int, int]) -> np.ndarray:
-    """Spreads a grid of cells over the pixels, bilinear between the cells' centres.
-
-    Args:
-      attention: float[P], P = h * h, row-major.
-      shape: (H, W) in pixels.
-
-    Returns:
-      float64[H, W]; beyond the outermost centres the nearest cell's value.
-
-    Raises:
-      DataError: if P is no square.
-    """
-    side = round(len(attention) ** 0.5)
-    if side * side != len(attention):
-        raise DataError(
-            "attention", received=f"{len(attention)} cells", accepted="a square number of cells"
-        )
-    rows, columns = (_between(size, side) for size in shape)
-    return rows @ np.asarray(attention, np.float64).reshape(side, side) @ columns.T
 
 
 def pointing_hit(attention: np.ndarray, mask: np.ndarray) -> float:
@@ -207,16 +187,37 @@ _COLUMNS = (
 )
 
 
-def _attention(encoder, images, reports, row: int, rows, *, block) -> np.ndarray:
-    """float64[M, P]: the mean map of one sentence's rows in each of M images."""
-    count = len(images.global_)
-    repeated = jax.tree.map(lambda x: np.repeat(x[row : row + 1], count, axis=0), reports)
-    attention = encoder.attention(images, repeated, block=block)
-    return attention[:, list(rows)].astype(np.float64).mean(axis=1)
+def _pairs(
+    asked: Asked, column: int, *, place: Mapping[int, int], rows: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which image rows are paired with which of a finding's sentences: int[K] twice."""
+    about = np.flatnonzero(asked.owner == column)
+    if asked.record is None:
+        return np.repeat(np.asarray(rows, np.int64), len(about)), np.tile(about, len(rows))
+    written = {int(q): place.get(int(asked.record[q])) for q in about}
+    kept = [(row, q) for q, row in written.items() if row is not None and row in set(rows)]
+    images, sentences = np.asarray(sorted(kept), np.int64).reshape(-1, 2).T
+    return images, sentences
+
+
+def _attention(encoder, images, reports, rows, sentences, asked: Asked, *, block) -> np.ndarray:
+    """float64[K, P]: each sentence's map in the image it is paired with."""
+    paired = jax.tree.map(lambda x: x[rows], images), jax.tree.map(lambda x: x[sentences], reports)
+    attention = encoder.attention(*paired, block=block)
+    return np.stack(
+        [
+            one[list(asked.rows[q])].astype(np.float64).mean(axis=0)
+            for one, q in zip(attention, sentences, strict=True)
+        ]
+    )
 
 
 def _compare(
-    attention: np.ndarray, masks: Sequence[np.ndarray], *, lungs: Mapping[str, tuple[float, float]]
+    attention: np.ndarray,
+    masks: Sequence[np.ndarray],
+    *,
+    lungs: Mapping[str, tuple[float, float]],
+    spacing: float,
 ) -> tuple[dict[str, np.ndarray], str]:
     """Each column's value in each image, and the side of the better lung centre."""
     found: dict[str, Any] = {name: np.full(len(masks), np.nan) for name in _COLUMNS}
@@ -225,14 +226,24 @@ def _compare(
     hits = {name: np.array([_at(mask, point) for mask in masks]) for name, point in points.items()}
     side = max(_SIDES, key=lambda side: hits[side].mean())
     for index, mask in enumerate(masks):
-        spread = upsample(attention[index], shape=mask.shape)
-        found["pointing"][index] = pointing_hit(spread, mask)
-        found["attention_ratio"][index] = attention_ratio(spread, mask)
-        found["cnr"][index] = contrast_to_noise(spread, mask)
+        pixels = spread(_square(attention[index]), shape=mask.shape, spacing=spacing)
+        found["pointing"][index] = pointing_hit(pixels, mask)
+        found["attention_ratio"][index] = attention_ratio(pixels, mask)
+        found["cnr"][index] = contrast_to_noise(pixels, mask)
         found["random"][index] = mask.mean()
     found["lung_centre"], found["middle"] = hits[side], hits["middle"]
     found["gain"] = found["pointing"] - found["lung_centre"]
     return found, side
+
+
+def _square(attention: np.ndarray) -> np.ndarray:
+    """float[P], row-major, as float[h, h]."""
+    side = round(len(attention) ** 0.5)
+    if side * side != len(attention):
+        raise DataError(
+            "attention", received=f"{len(attention)} cells", accepted="a square number of cells"
+        )
+    return attention.reshape(side, side)
 
 
 def _at(mask: np.ndarray, point: Sequence[float]) -> float:
@@ -241,10 +252,15 @@ def _at(mask: np.ndarray, point: Sequence[float]) -> float:
     return float(mask[row, column])
 
 
-def _between(size: int, cells: int) -> np.ndarray:
-    """float64[size, cells], the weight of each cell at each pixel, half-pixel centres."""
-    centres = (np.arange(size) + 0.5) * cells / size - 0.5
-    return np.stack([np.interp(centres, np.arange(cells), row) for row in np.eye(cells)], axis=1)
+def _sentences(asked: Asked) -> dict[str, Any]:
+    """The prompts of each finding; of sentences from reports, only how many."""
+    about = {
+        label: [t for t, o in zip(asked.texts, asked.owner, strict=True) if o == index]
+        for index, label in enumerate(asked.classes)
+    }
+    if asked.record is None:
+        return about
+    return {label: f"{len(texts)} of the studies' own" for label, texts in about.items()}
 
 
 def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
@@ -278,10 +294,7 @@ def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
             "records": len(groups),
             "patients": len(np.unique(groups)),
             "positives": dict(zip(names, present, strict=True)),
-            "prompts": {
-                label: [t for t, o in zip(asked.texts, asked.owner, strict=True) if o == index]
-                for index, label in enumerate(asked.classes)
-            },
+            "sentences": _sentences(asked),
             "chance": {
                 name.replace("random", "pointing"): metric.value
                 for name, metric in found.items()

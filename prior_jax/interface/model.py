@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from prior_jax.interface import inputs
 from prior_jax.interface.frames import frame
 from prior_jax.interface.inputs import ImageSource, ProcessedImages, TextSettings
 from prior_jax.interface.prompts import ClassPrompts, as_table
-from prior_jax.objectives.base import Objective, SimilarityKind, TextUnit
+from prior_jax.objectives.base import Objective, ShowsAttention, SimilarityKind, TextUnit
 from prior_jax.types import ImageFeatures, ReportFeatures
 
 if TYPE_CHECKING:
@@ -41,11 +41,14 @@ class Attention:
       unit: what a row stands for, "word" or "sentence".
       texts: T words or sentences, in order.
       weights: float32[T, h, w], of each over the regions of the image.
+      spacing: pixels of the processed image from one region's centre to the next; the first is
+        centred on the first pixel.
     """
 
     unit: TextUnit
     texts: tuple[str, ...]
     weights: np.ndarray
+    spacing: float
 
 
 class Model:
@@ -60,6 +63,7 @@ class Model:
       image: size, channels and normalisation of its images.
       text: how raw text becomes tokens.
       encoder: the compiled encoders and similarity.
+      module: the parameters and batch statistics, for those who write them down.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class Model:
             raise ConfigError("block", received=block, accepted="an integer >= 1")
         self.objective, self.tokenizer, self.image, self.text = objective, tokenizer, image, text
         self.encoder = Encoder(objective, module, place=jax.device_put)
-        self._module, self._block = module, block
+        self.module, self._block = module, block
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -98,7 +102,7 @@ class Model:
         digest = hashlib.sha256(f"{self.tokenizer.fingerprint} {self.image}".encode())
         settings = (self.text.mode, self.text.max_tokens, self.text.max_sentences)
         digest.update(f"{type(self.objective).__name__} {settings}".encode())
-        for path, value in nnx.to_flat_state(nnx.as_pure(nnx.split(self._module)[1])):
+        for path, value in nnx.to_flat_state(nnx.as_pure(nnx.split(self.module)[1])):
             digest.update(f"{path}".encode())
             digest.update(np.asarray(value).tobytes())
         return digest.hexdigest()
@@ -270,7 +274,8 @@ class Model:
             raise DataError("image and text", received=received, accepted="one of each")
         maps = self.encoder.attention(images, reports, block=1)[0]
         rows = np.flatnonzero(reports.local_mask[0])
-        unit: TextUnit = self.objective.text_unit  # type: ignore[attr-defined]
+        shows = cast(ShowsAttention, self.objective)
+        unit = shows.text_unit
         if unit == "word":
             texts = words_of(tokens.tokens[0][tokens.token_mask[0]], tokenizer=self.tokenizer)
         else:
@@ -280,6 +285,7 @@ class Model:
             unit=unit,
             texts=tuple(texts[row] for row in rows),
             weights=maps[rows].reshape(len(rows), side, side),
+            spacing=shows.patch_spacing,
         )
 
     def _sentences(self, text: str) -> list[str]:

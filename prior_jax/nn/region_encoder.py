@@ -43,6 +43,17 @@ class RegionEncoderConfig:
         return side, side
 
     @property
+    def spacing(self) -> float:
+        """Pixels of the image between the centres of regions; the first is centred on pixel 0.
+
+        11.97 for 224 pixels enlarged to 299, whose corners are aligned.
+        """
+        stride = self.resnet.stride // 2
+        if self.upsample is None:
+            return float(stride)
+        return stride * (self.image_size - 1) / max(self.upsample - 1, 1)
+
+    @property
     def region_features(self) -> int:
         """Channels of a region before its projection; ResNet-50 1024."""
         return self.resnet.stage_features[-2]

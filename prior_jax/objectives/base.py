@@ -135,6 +135,15 @@ class ShowsAttention(Protocol):
         """What a row of a report's local features is."""
         ...
 
+    @property
+    def patch_spacing(self) -> float:
+        """Pixels of the image from the centre of what one patch sees to that of the next.
+
+        The first patch is centred on the first pixel: with torch's padding an output at place i
+        of a convolution of stride s is centred on place i * s of its input.
+        """
+        ...
+
     def text_attention(
         self, model: Any, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.errors import ConfigError
-from prior_jax.losses.contrastive import cosine_contrastive
-from prior_jax.losses.word_region import word_region_contrast
 from prior_jax.nn.word_aggregate import WordPlaces, find_words
 from prior_jax.objectives import gloria_inference
+from prior_jax.objectives.all_pairs import PLAIN, AllPairs
 from prior_jax.objectives.base import TextUnit
 from prior_jax.objectives.gloria_config import STAGES, GloriaConfig
 from prior_jax.objectives.gloria_model import CaptionFeatures, GloriaModel, matched_words
@@ -24,15 +23,19 @@ class GloriaObjective:
 
     stages = STAGES
 
-    def __init__(self, config: GloriaConfig, *, vocabulary: Vocabulary):
+    def __init__(
+        self, config: GloriaConfig, *, vocabulary: Vocabulary, all_pairs: AllPairs = PLAIN
+    ):
         """Keeps the configuration.
 
         Args:
           config: the section `config.model`.
           vocabulary: of the tokenizer, to find words among tokens.
+          all_pairs: how both contrasts are computed.
         """
         self.config = config
         self.vocabulary = vocabulary
+        self.all_pairs = all_pairs
 
     def init(self, rngs: nnx.Rngs) -> GloriaModel:
         """Builds the model with fresh parameters."""
@@ -111,10 +114,10 @@ class GloriaObjective:
         config, choices = self.config, self.config.choices
         mask = matched_words(places, choices)
         weight = jnp.where(jnp.any(mask, axis=1), weight, jnp.float32(0))
-        whole = cosine_contrastive(
+        whole = self.all_pairs.cosine_contrastive(
             images.global_, captions.report, scale=jnp.float32(config.contrast_scale), weight=weight
         )
-        parts = word_region_contrast(
+        parts = self.all_pairs.word_region_contrast(
             captions.words,
             images.local,
             word_mask=mask,
@@ -178,6 +181,11 @@ class GloriaObjective:
     def text_unit(self) -> TextUnit:
         """Reports are aligned by the word; row w of the features is word w, [CLS] being 0."""
         return "word"
+
+    @property
+    def patch_spacing(self) -> float:
+        """Pixels between the centres of neighbouring regions; see `RegionEncoderConfig`."""
+        return self.config.image.spacing
 
     def text_attention(
         self, model: GloriaModel, images: ImageFeatures, reports: ReportFeatures

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.errors import ConfigError
-from prior_jax.losses.contrastive import paired_contrastive
 from prior_jax.losses.normalize import unit
 from prior_jax.losses.sentence_region import local_contrast, spatial_positiveness
 from prior_jax.nn.cross_attention import LocalContext, SharedCrossAttention
@@ -187,7 +186,7 @@ class LovtObjective(OneStageObjective):
         context = model.attend(images, reports)
         scale = jnp.float32(1 / config.local_temperature)
         return {
-            GLOBAL_TERM: paired_contrastive(
+            GLOBAL_TERM: self.all_pairs.paired_contrastive(
                 unit(images.global_), unit(reports.global_), scale=self.scale(model),
                 weight=weight, image_share=config.image_share,
             ),
@@ -221,6 +220,11 @@ class LovtObjective(OneStageObjective):
     def text_unit(self) -> TextUnit:
         """Reports are aligned by the sentence."""
         return "sentence"
+
+    @property
+    def patch_spacing(self) -> float:
+        """Pixels between the centres of neighbouring patches: the encoder's stride."""
+        return float(self.config.image.resnet.stride)
 
     def text_attention(
         self, model: LovtModel, images: ImageFeatures, reports: ReportFeatures

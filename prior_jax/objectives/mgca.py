@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.losses.contrastive import paired_contrastive
 from prior_jax.losses.normalize import unit
 from prior_jax.losses.prototype_assignment import swapped_assignment
 from prior_jax.losses.sentence_region import local_contrast
@@ -178,7 +177,9 @@ class MgcaObjective(OneStageObjective):
         image, text = unit(images.global_), unit(found.report.global_)
         prototypes = unit(model.prototypes[...])
         return {
-            GLOBAL_TERM: paired_contrastive(image, text, scale=self.scale(model), weight=weight),
+            GLOBAL_TERM: self.all_pairs.paired_contrastive(
+                image, text, scale=self.scale(model), weight=weight
+            ),
             **self.token_terms(images, found, weight=weight),
             "prototype": swapped_assignment(
                 image @ prototypes.T, text @ prototypes.T, weight=weight,
@@ -227,6 +228,11 @@ class MgcaObjective(OneStageObjective):
     def text_unit(self) -> TextUnit:
         """Reports are aligned by the word; row w of the features is word w, [CLS] being 0."""
         return "word"
+
+    @property
+    def patch_spacing(self) -> float:
+        """Pixels between the centres of neighbouring patches: the encoder's stride."""
+        return float(self.config.image.resnet.stride)
 
     def text_attention(
         self, model: MgcaModel, images: ImageFeatures, reports: ReportFeatures

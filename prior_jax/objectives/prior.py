@@ -7,13 +7,13 @@ from flax import nnx
 
 from prior_jax.errors import ConfigError
 from prior_jax.losses import local_alignment, matching, reconstruction
-from prior_jax.losses.contrastive import paired_contrastive
 from prior_jax.losses.normalize import unit
 from prior_jax.nn.cross_attention import LocalContext
 from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.prototype_bank import Axis, Lookup, bank_temperature
 from prior_jax.nn.sentence_gather import compact_sentences, fit_sentences
 from prior_jax.objectives import prior_inference
+from prior_jax.objectives.all_pairs import PLAIN, AllPairs
 from prior_jax.objectives.base import TextUnit
 from prior_jax.objectives.prior_config import STAGES, PriorConfig
 from prior_jax.objectives.prior_model import PriorModel
@@ -104,6 +104,7 @@ class PriorObjective:
         *,
         bank_axis: Axis | None = None,
         batch_axis: Axis | None = None,
+        all_pairs: AllPairs = PLAIN,
     ):
         """Keeps the configuration.
 
@@ -113,8 +114,10 @@ class PriorObjective:
           batch_axis: mesh axis (or axes) over which batches are split; the matching then runs
             where its rows are. None on one device. With either axis, everything must run under
             `jax.jit` and `jax.set_mesh`.
+          all_pairs: how the contrasts of whole images and reports are computed.
         """
         self.config = config
+        self.all_pairs = all_pairs
         self.bank_axis = bank_axis
         self.batch_axis = batch_axis
 
@@ -179,7 +182,7 @@ class PriorObjective:
             model, batch, stage=stage, temperature=temperature, keys=keys, train=train,
             noise=replay.noise,
         )  # fmt: skip
-        terms = _alignment_terms(model, pairs)
+        terms = _alignment_terms(model, pairs, self.all_pairs)
         metrics = {"logit_scale": model.scale(), "local_logit_scale": model.local_scale()}
         if pairs.lookup is not None:
             terms["prototype"] = reconstruction.prototype_l1(
@@ -279,7 +282,7 @@ class PriorObjective:
                 pairs.lookup.logits, lookup.logits, weight=pairs.sentence_weight,
                 stop_target_gradient=choices.stop_kl_target,
             ),
-            "global_prototype": paired_contrastive(
+            "global_prototype": self.all_pairs.paired_contrastive(
                 unit(report), unit(pairs.report), scale=model.scale(), weight=pairs.weight
             ),
         }  # fmt: skip
@@ -345,6 +348,11 @@ class PriorObjective:
         """Reports are aligned by the sentence."""
         return "sentence"
 
+    @property
+    def patch_spacing(self) -> float:
+        """Pixels between the centres of neighbouring patches: the encoder's stride."""
+        return float(self.config.image.resnet.stride)
+
     def text_attention(
         self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
@@ -387,10 +395,12 @@ class PriorObjective:
         return prior_inference.reconstruct(model, batch.image, reports)
 
 
-def _alignment_terms(model: PriorModel, pairs: AlignedPairs) -> dict[str, jax.Array]:
+def _alignment_terms(
+    model: PriorModel, pairs: AlignedPairs, all_pairs: AllPairs
+) -> dict[str, jax.Array]:
     patches, context = pairs.image.local, pairs.context
     return {
-        "global_alignment": paired_contrastive(
+        "global_alignment": all_pairs.paired_contrastive(
             unit(pairs.image.global_), unit(pairs.report),
             scale=model.scale(), weight=pairs.weight,
         ),

@@ -67,6 +67,7 @@ def attention_examples(
                 image=pictures[row],
                 attention=attention[row, list(texts)],
                 grid=(side, side),
+                spacing=objective.patch_spacing,
                 texts=tuple(texts.values()),
             )
         )

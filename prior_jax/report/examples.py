@@ -33,6 +33,7 @@ class AttentionExample:
       image: float[H, W], any range; shown between its 0.5th and 99.5th percentile.
       attention: float[T, P], >= 0, of each text to each patch, row-major over `grid`.
       grid: (rows, columns) of patches; their product is P.
+      spacing: pixels from one patch's centre to the next, see `ShowsAttention.patch_spacing`.
       texts: T sentences or words.
     """
 
@@ -40,6 +41,7 @@ class AttentionExample:
     image: np.ndarray
     attention: np.ndarray
     grid: tuple[int, int]
+    spacing: float
     texts: tuple[str, ...]
 
     def __post_init__(self):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from prior_jax.evaluate.attention_map import spread
 from prior_jax.report import charts, images
 from prior_jax.report.examples import (
     AttentionExample,
@@ -116,10 +117,11 @@ def attention_row(example: AttentionExample) -> PictureRow:
     ]
     for text, weights in zip(example.texts, example.attention, strict=True):
         heat = np.asarray(weights, np.float64).reshape(example.grid)
+        drawn = spread(np.nan_to_num(heat, nan=0.0), shape=picture.shape, spacing=example.spacing)
         top = np.unravel_index(np.argmax(np.nan_to_num(heat, nan=-np.inf)), heat.shape)
         pictures.append(
             Picture(
-                uri=images.data_uri(images.overlay(picture, heat)),
+                uri=images.data_uri(images.overlay(picture, drawn)),
                 alt=(
                     f"Attention of “{text}” over {example.title}: strongest in "
                     f"row {top[0] + 1} of {heat.shape[0]}, column {top[1] + 1} of {heat.shape[1]}"

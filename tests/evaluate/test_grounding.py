@@ -7,6 +7,7 @@ import pytest
 
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import bootstrap, finding_words, grounding, prompts
+from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens
 from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
@@ -24,6 +25,7 @@ class Looks(FakeObjective):
     """
 
     text_unit = "word"
+    patch_spacing = SIZE / 2
 
     def encode_report(self, model, tokens, token_mask, sentence_index, sentence_mask):
         found = super().encode_report(model, tokens, token_mask, sentence_index, sentence_mask)
@@ -75,13 +77,14 @@ def run(*, vectors=None, masks=None, asked=None, objective=Looks, block=4):
     )
 
 
-def asking(tokens, *, rows, owner=(0, 1)):
+def asking(tokens, *, rows, owner=(0, 1), record=None):
     return grounding.Asked(
         classes=CLASSES,
         texts=tuple(f"prompt {index}" for index in range(len(tokens))),
         tokens=tokens_of(tokens),
         owner=np.asarray(owner, np.int32),
         rows=rows,
+        record=None if record is None else np.asarray(record, np.int32),
     )
 
 
@@ -93,7 +96,7 @@ def test_a_map_on_the_finding_hits_and_one_beside_it_misses():
     found = values(run())
     assert found["pointing_edema"] == found["pointing_lung_lesion"] == found["macro_pointing"] == 1
     # Word 0 of the first sentence looks elsewhere, and so does word 1 of the second.
-    missed = values(run(asked=asking([[2, 0, 1], [3, 1, 9]], rows=((0,), (1,)))))
+    missed = values(run(asked=asking([[3, 0, 1], [3, 0, 9]], rows=((0,), (1,)))))
     assert missed["pointing_edema"] == missed["pointing_lung_lesion"] == 0
     assert missed["attention_ratio_edema"] < 1 < found["attention_ratio_edema"]
     assert missed["cnr_edema"] < 0 < found["cnr_edema"]
@@ -136,6 +139,24 @@ def test_maps_of_several_sentences_and_words_are_averaged():
     assert values(run(asked=asked))["pointing_edema"] == 1
 
 
+def test_a_study_s_own_sentence_looks_in_its_image_alone():
+    # Record 0's sentence is right, record 1's wrong; 2 and 3 have none, 9 is not in the split.
+    asked = asking(
+        [[2, 0, 9], [2, 3, 9], [3, 9, 9], [0, 9, 9]],
+        rows=((1,), (1,), (0,), (0,)), owner=(0, 0, 1, 0), record=(0, 1, 5, 9),
+    )  # fmt: skip
+    found = run(asked=asked)
+    assert found.metrics["pointing_edema"].value == 0.5
+    assert found.metrics["pointing_lung_lesion"].value == 1
+    assert found.settings["positives"] == {"edema": 2, "lung_lesion": 1}
+    # Sentences about one image are averaged: two are right, one is wrong.
+    asked = asking(
+        [[0, 9], [0, 9], [3, 9], [3, 9]],
+        rows=((0,),) * 4, owner=(0, 0, 0, 1), record=(1, 1, 1, 4),
+    )  # fmt: skip
+    assert run(asked=asked).metrics["pointing_edema"].value == 1
+
+
 def test_only_records_with_the_finding_count():
     found = run().settings
     assert found["positives"] == {"edema": 4, "lung_lesion": 3}
@@ -159,23 +180,23 @@ def test_rows_that_are_no_text_are_refused_by_name():
         run(asked=asking([[2, 0, 1], [0, 3, 9]], rows=((), (1,))))
 
 
+def test_a_map_that_is_no_square_is_refused():
+    class Five(Looks):
+        def text_attention(self, model, images, reports):
+            found = super().text_attention(model, images, reports)
+            return jnp.concatenate([found, found[..., :1]], axis=-1)
+
+    with pytest.raises(DataError, match="5 cells"):
+        run(objective=Five)
+
+
 def test_an_objective_without_attention_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"config\.objective.*FakeObjective"):
         run(objective=FakeObjective, asked=asking([[2, 0], [0, 3]], rows=((0,), (0,))))
 
 
-def test_upsampling_keeps_the_centres_and_is_bilinear_between():
-    found = grounding.upsample(np.array([0.0, 1.0, 2.0, 3.0]), shape=(8, 4))
-    assert found.shape == (8, 4)
-    assert found[0, 0] == 0 and found[0, 3] == 1 and found[7, 0] == 2 and found[7, 3] == 3
-    assert found[2:6, 0] == pytest.approx([0.25, 0.75, 1.25, 1.75])
-    assert found[:, 1] == pytest.approx(0.75 * found[:, 0] + 0.25 * found[:, 3])
-    with pytest.raises(DataError, match="5 cells"):
-        grounding.upsample(np.zeros(5), shape=(8, 8))
-
-
 def test_a_map_that_is_the_same_everywhere_scores_as_chance():
-    flat = grounding.upsample(np.full(9, 0.3, np.float32), shape=(SIZE, SIZE))
+    flat = spread(np.full((3, 3), np.float32(0.3)), shape=(SIZE, SIZE), spacing=SIZE / 3)
     mask = corner(0, 0, side=3)
     assert grounding.pointing_hit(flat, mask) == pytest.approx(mask.mean())
     assert grounding.attention_ratio(flat, mask) == pytest.approx(1)

@@ -10,6 +10,7 @@ from configs.eval import grounding, probe
 from launch import measure
 from launch.tasks import TASKS, load_task, task_of
 from prior_jax.errors import ConfigError
+from prior_jax.report.gather import StudyText
 
 FILES = sorted(pathlib.Path("configs/eval").glob("[a-z]*.py"))
 
@@ -65,14 +66,23 @@ class Words:
         return True
 
 
-def asked(unit, **prompts):
+REPORTS = (
+    ("Small left effusion.", "The heart is large."),
+    ("There is a nodule.", "Another nodule or mass."),
+    ("No finding is named.",),
+)
+
+
+def asked(unit, *, text="prompts", about=None, **prompts):
     config = grounding.get_config()
+    config.text = text
     config.prompts.update(prompts)
     split = types.SimpleNamespace(tokenizer=Words())
-    opened = measure.Opened(split=split, texts=(), image_ids=(), labels=np.zeros((0, 2)))
+    texts = [StudyText(study_id="s", subject_id="p", sentences=report) for report in REPORTS]
+    opened = measure.Opened(split=split, texts=texts, image_ids=(), labels=np.zeros((0, 2)))
     run = types.SimpleNamespace(data_config=types.SimpleNamespace(max_tokens=32, max_sentences=4))
-    classes = ("Pleural Effusion", "Lung Lesion")
-    return measure.asked(task_of(config), classes, run=run, data=opened, unit=unit)
+    about = about or {"Pleural Effusion": (0, 2), "Lung Lesion": (1,)}
+    return measure.asked(task_of(config), about, run=run, data=opened, unit=unit)
 
 
 def test_grounding_asks_the_prompts_that_name_the_finding_and_its_words():
@@ -85,7 +95,18 @@ def test_grounding_asks_the_prompts_that_name_the_finding_and_its_words():
     assert words["There is a pulmonary nodule or mass."] == (5, 7)
     assert not any(text.startswith("No") for text in found.texts)
     assert found.tokens.tokens.shape[0] == len(found.texts)
+    assert found.record is None
     assert set(asked("sentence").rows) == {(0,)}
+
+
+def test_grounding_asks_each_study_s_own_sentences_that_name_the_finding():
+    found = asked("word", text="report")
+    assert found.texts == (REPORTS[0][0], *REPORTS[1])
+    assert found.owner.tolist() == [0, 1, 1] and found.record.tolist() == [0, 1, 1]
+    assert found.rows == ((3,), (4,), (2, 4))
+    assert asked("sentence", text="report").rows == ((0,), (0,), (0,))
+    with pytest.raises(ConfigError, match=r"task\.text.*Pleural Effusion"):
+        asked("word", text="report", about={"Pleural Effusion": (2,), "Lung Lesion": (1,)})
 
 
 def test_a_set_that_names_no_finding_is_refused_by_name():

@@ -9,8 +9,9 @@ from prior_jax.report import images
 
 
 def test_heat_lands_where_its_patch_is():
-    heat = np.zeros((2, 3))
-    heat[1, 0] = 5.0
+    heat = np.zeros((60, 90))
+    heat[30:, :30] = 5.0
+    heat[0:30, :30] = 1.0
     drawn = images.overlay(np.full((60, 90), 128, np.uint8), heat).astype(int)
     changed = np.abs(drawn - 128).sum(axis=2)
     assert changed[45, 15] > 100
@@ -19,7 +20,7 @@ def test_heat_lands_where_its_patch_is():
 
 def test_even_attention_leaves_the_image_alone():
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    drawn = images.overlay(grey, np.full((2, 2), 0.25))
+    drawn = images.overlay(grey, np.full((8, 8), 0.25))
     np.testing.assert_array_equal(drawn, np.repeat(grey[..., None], 3, axis=2))
 
 

@@ -78,6 +78,7 @@ def examples(text="There is a small effusion."):
                 image=image(),
                 attention=np.eye(2, 4),
                 grid=(2, 2),
+                spacing=8.0,
                 texts=(text, "No edema."),
             )
         ],
@@ -195,7 +196,12 @@ def test_arrays_with_nan_or_of_one_value_are_drawn(tmp_path):
     damaged = blank.copy()
     damaged[2, 3] = np.nan
     attention = AttentionExample(
-        title="a", image=damaged, attention=np.zeros((1, 4)), grid=(2, 2), texts=("No edema.",)
+        title="a",
+        image=damaged,
+        attention=np.zeros((1, 4)),
+        grid=(2, 2),
+        spacing=8.0,
+        texts=("No edema.",),
     )
     reconstruction = ReconstructionExample(
         title="b", image=blank, shown=damaged, reconstruction=damaged
@@ -211,7 +217,12 @@ def test_arrays_with_nan_or_of_one_value_are_drawn(tmp_path):
     [
         (
             lambda: AttentionExample(
-                title="a", image=image(), attention=np.zeros((1, 5)), grid=(2, 2), texts=("x",)
+                title="a",
+                image=image(),
+                attention=np.zeros((1, 5)),
+                grid=(2, 2),
+                spacing=8.0,
+                texts=("x",),
             ),
             r"AttentionExample\.attention.*\(1, 4\)",
         ),
@@ -249,7 +260,7 @@ def test_the_strongest_patch_is_named_by_row_and_column():
     attention = np.zeros((1, 6))
     attention[0, 4] = 1.0
     example = AttentionExample(
-        title="a", image=image(), attention=attention, grid=(2, 3), texts=("x",)
+        title="a", image=image(), attention=attention, grid=(2, 3), spacing=8.0, texts=("x",)
     )
     assert "row 2 of 2, column 2 of 3" in sheets.attention_row(example).pictures[1].alt
 
