@@ -20,8 +20,10 @@ from launch import run as run_lib
 from launch.measure import Opened, measure, open_split
 from launch.tasks import Task, task_of
 from prior_jax import assemble
+from prior_jax.errors import CheckpointError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.embed import Encoder
+from prior_jax.interop import initial
 from prior_jax.report.examples import RunInfo
 from prior_jax.report.gather import gather
 from prior_jax.report.page import write_report
@@ -35,7 +37,10 @@ EXAMPLES = 6
 
 
 class Evaluation:
-    """A run's trained and untrained model, and the texts of its splits, read once."""
+    """A run's trained and untrained model, and the texts of its splits, read once.
+
+    Untrained is the state before the first step: with `config.init`, the weights it starts from.
+    """
 
     def __init__(self, run: run_lib.Run, *, step: int | None):
         """Restores the model.
@@ -60,11 +65,23 @@ class Evaluation:
         params, rest, self.step = checkpoint.restore_model(
             run.workdir / "checkpoints", params=wanted.params, rest=wanted.rest, step=step
         )
-        fresh = builder.initial(seed=run.config.seed, values=None)
+        self._check_weights()
+        values = run_lib.initial_values(run, builder.model)
+        fresh = builder.initial(seed=run.config.seed, values=values)
         trained = builder.model.merge(params, rest)
         self.encoder = Encoder(run.objective, trained, place=run.put)
         self.untrained = self.encoder.with_model(builder.model.merge(fresh.params, fresh.rest))
         self._splits: dict[str, Opened] = {}
+
+    def _check_weights(self) -> None:
+        """Refuses other weights in `config.init` than those that the run started from."""
+        path = self.run.workdir / "checkpoints" / str(self.step)
+        kept = checkpoint.read_document(path)["host"]["identity"]
+        for name, now in initial.identity(assemble.init_config(self.run.config)).items():
+            if now != kept.get(name):
+                raise CheckpointError(
+                    name, received=now, accepted=f"{kept.get(name)}, as in {path}"
+                )
 
     def split(self, name: str) -> Opened:
         """A split, read once."""

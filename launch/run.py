@@ -19,10 +19,12 @@ from launch import prepare
 from prior_jax import __version__, assemble
 from prior_jax.data import pipeline, tokenizer
 from prior_jax.errors import ConfigError
+from prior_jax.interop import initial
 from prior_jax.objectives.base import Objective
 from prior_jax.sharding import distributed
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
 from prior_jax.train.stages import Stage
+from prior_jax.train.state import ModelDefinition
 from prior_jax.types import Batch
 
 CLOCK_TOLERANCE_SECONDS = 60.0
@@ -138,6 +140,7 @@ def check_without_data(config: Any, place: assemble.Placement) -> None:
     check_batch_size(data.batch_size, mesh=place.mesh, data_axes=place.data_axes)
     assemble.optimizer(config)
     assemble.train_options(config, identity={})
+    initial.identity(assemble.init_config(config))
     wanted = assemble.prepare_config(config)
     assemble.objective(
         config,
@@ -185,7 +188,18 @@ def identity(run: Run) -> dict[str, Any]:
         "config.quick_compile": run.config.quick_compile,
         "data set": hashlib.sha256(shards.encode()).hexdigest(),
         "tokenizer": run.data.tokenizer.fingerprint,
+        **initial.identity(assemble.init_config(run.config)),
     }
+
+
+def initial_values(run: Run, model: ModelDefinition) -> dict[str, np.ndarray]:
+    """The arrays that the run starts from in place of drawn ones; see `interop.initial`."""
+    return initial.initial_values(
+        assemble.init_config(run.config),
+        shapes={**model.params, **model.rest},
+        model=plain(run.config.model),
+        tokenizer=run.data.tokenizer.fingerprint,
+    )
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 Running the same command again resumes from the newest sound checkpoint.
 """
 
+import functools
 import pathlib
 
 import jax
@@ -59,6 +60,7 @@ def train(run: run_lib.Run) -> None:
         data_axes=run.place.data_axes,
         workdir=run.workdir,
         hooks=hooks,
+        initial_values=functools.partial(run_lib.initial_values, run),
     )
 
 

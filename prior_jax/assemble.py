@@ -15,6 +15,7 @@ from typing import Any
 from prior_jax.assemble_objectives import KINDS, Placement, derive, mapping
 from prior_jax.data import pipeline
 from prior_jax.errors import ConfigError, DataError
+from prior_jax.interop.initial import InitConfig
 from prior_jax.objectives.base import Objective
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.sharding.rules import REPLICATED, Rule
@@ -35,6 +36,7 @@ SECTIONS = (
     "model",
     "data",
     "prepare",
+    "init",
     "quick_compile",
     "stage_unit",
     "stages",
@@ -260,6 +262,11 @@ def objective(
       place: where the bank and the batch lie.
     """
     return KINDS[config["objective"]].make(config, vocabulary, schedule, place)
+
+
+def init_config(config: Mapping[str, Any]) -> InitConfig:
+    """The section `config.init`."""
+    return build(InitConfig, config["init"], name="config.init")
 
 
 def train_options(config: Mapping[str, Any], *, identity: Mapping[str, Any]) -> TrainOptions:

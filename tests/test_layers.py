@@ -19,7 +19,7 @@ ALLOWED = {
     **{part: BASE for part in PARTS},
     "objectives": BASE | PARTS,
     "train": BASE | PARTS | {"objectives"},
-    "interop": BASE | PARTS | {"objectives"},
+    "interop": BASE | PARTS | {"strict", "objectives"},
     "evaluate": BASE | PARTS | {"objectives", "train", "interop"},
     "report": BASE | PARTS | {"objectives", "train", "interop", "evaluate"},
     "strict": {"errors"},
@@ -29,7 +29,7 @@ ALLOWED = {
     | {"strict", "objectives", "train", "interop", "evaluate", "assemble_objectives"},
     "interface": BASE
     | PARTS
-    | {"strict", "objectives", "train", "evaluate", "assemble", "assemble_objectives"},
+    | {"strict", "objectives", "train", "interop", "evaluate", "assemble", "assemble_objectives"},
 }
 # package -> the only places that may import it.
 FENCES = {

@@ -21,6 +21,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
             model=model(fidelity),
             data=data(release=release),
             prepare=dict(phantom=None, vocab_size=8192),
+            init=dict(image=drawn(), text=drawn()),
             quick_compile=False,  # True spares optimisation, for runs of a few steps
             stage_unit="epochs",
             stages=dict(
@@ -55,6 +56,11 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
             after=(),
         )
     )
+
+
+def drawn() -> dict:
+    """An encoder that starts from no weights; give them as --config.init.image.path=DIR."""
+    return dict(path=placeholder(str), adapt=())
 
 
 def stage(*, length: float, warmup: float, peak: float, start: float) -> dict:

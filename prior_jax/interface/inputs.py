@@ -12,6 +12,7 @@ from PIL import Image
 from prior_jax.data import dicom
 from prior_jax.data import image as image_lib
 from prior_jax.data import text as text_lib
+from prior_jax.data.sentences import SPLITTERS
 from prior_jax.data.tokenizer import Tokenizer
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate.features import ReportTokens
@@ -52,6 +53,21 @@ class TextSettings:
     mode: Literal["paper", "release"]
     max_tokens: int
     max_sentences: int
+
+
+def sentence_splitter(name: str, *, field: str) -> Callable[[str], Sequence[str]]:
+    """What finds a report's sentences.
+
+    Args:
+      name: of `data.sentences.SPLITTERS`.
+      field: where the name was read, for the message.
+
+    Raises:
+      DataError: for a name that is unknown.
+    """
+    if name not in SPLITTERS:
+        raise DataError(field, received=name, accepted=" | ".join(SPLITTERS))
+    return SPLITTERS[name]
 
 
 def check_image_config(config: image_lib.ImageConfig) -> None:

@@ -1,4 +1,4 @@
-"""Opens what `launch.train` left in its folder."""
+"""Opens what `launch.train` left in its folder, or a folder of weights."""
 
 import os
 import pathlib
@@ -8,17 +8,17 @@ from typing import Any
 import jax
 
 from prior_jax import assemble
-from prior_jax.assemble_objectives import Placement
 from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data.schema import load_manifest
-from prior_jax.data.sentences import SPLITTERS
 from prior_jax.data.tokenizer import open_tokenizer, vocabulary
-from prior_jax.errors import CheckpointError, DataError
-from prior_jax.interface.inputs import TextSettings
+from prior_jax.errors import CheckpointError
+from prior_jax.interface.imported import open_weights
+from prior_jax.interface.inputs import TextSettings, sentence_splitter
 from prior_jax.interface.model import Model
+from prior_jax.interface.place import one_device
+from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.sharding import mesh as mesh_lib
-from prior_jax.sharding.rules import REPLICATED
 from prior_jax.strict import build
 from prior_jax.train import checkpoint
 from prior_jax.train.stages import Stage
@@ -28,28 +28,36 @@ _FIRST_SPLITTER = "pysbd"  # of sets prepared before there was a choice
 
 
 def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
-    """Loads a trained run onto one device, whatever devices it was trained on.
+    """Loads a trained run, or weights, onto one device, whatever devices it was trained on.
 
     Args:
       workdir: folder of a run of `launch.train`. The prepared set that its config names is needed
-        too, if only for its manifest: images are normalised and reports split as it says.
-      step: which checkpoint; None for the newest that is sound.
+        too, if only for its manifest: images are normalised and reports split as it says. Or a
+        folder of weights of a whole model, which has all that is needed: see `open_weights`.
+      step: which checkpoint; None for the newest that is sound, or for weights.
 
     Returns:
       The model.
 
     Raises:
       DataError: if the folder is not that of a run, or its set or tokenizer cannot be read.
-      ConfigError: if the run's config is not one of this version.
+      ConfigError: if the run's config, or that of the weights, is not one of this version.
       CheckpointError: if there is no sound checkpoint of that step, or it was trained with another
-        tokenizer.
+        tokenizer; or a step is asked of weights.
+      WeightsError: if weights cannot be used, saying what is missing.
     """
     folder = pathlib.Path(workdir)
+    if is_weights_folder(folder):
+        if step is not None:
+            raise CheckpointError(
+                str(folder), received=f"step {step}", accepted="None: weights have no steps"
+            )
+        return open_weights(folder)
     config = assemble.read_config(folder)
     assemble.check_sections(config)
     made_set, made_tokenizer = assemble.made_in(folder)
     data = assemble.data_config(config, path=made_set, tokenizer=made_tokenizer)
-    tokenizer, place = open_tokenizer(data.tokenizer), _one_device()
+    tokenizer, place = open_tokenizer(data.tokenizer), one_device()
 
     def objective(schedule: Sequence[Stage]):
         return assemble.objective(
@@ -81,16 +89,6 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     )
 
 
-def _one_device() -> Placement:
-    axes = mesh_lib.MeshConfig(axes={"data": 1}, data_axes=("data",))
-    return Placement(
-        mesh=mesh_lib.make_mesh(axes, devices=jax.local_devices()[:1]),
-        data_axes=axes.data_axes,
-        bank_axis=None,
-        rules=REPLICATED,
-    )
-
-
 def _placed(shapes: Mapping[str, jax.ShapeDtypeStruct], sharding: Any) -> dict[str, Any]:
     return {
         name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
@@ -101,19 +99,16 @@ def _placed(shapes: Mapping[str, jax.ShapeDtypeStruct], sharding: Any) -> dict[s
 def _settings(data: pipeline.DataConfig) -> dict[str, Any]:
     """How images and texts are read: as the prepared set and the config say."""
     manifest = load_manifest(data.path)
-    splitter = manifest.settings.get("splitter", _FIRST_SPLITTER)
-    if splitter not in SPLITTERS:
-        raise DataError(
-            f"{data.path}: manifest.settings.splitter",
-            received=splitter,
-            accepted=" | ".join(SPLITTERS),
-        )
+    splitter = sentence_splitter(
+        manifest.settings.get("splitter", _FIRST_SPLITTER),
+        field=f"{data.path}: manifest.settings.splitter",
+    )
     return {
         "image": image_lib.with_statistics(
             data.image, mean=manifest.image.mean, std=manifest.image.std
         ),
         "text": TextSettings(
-            split=SPLITTERS[splitter],
+            split=splitter,
             mode=data.text_mode,
             max_tokens=data.max_tokens,
             max_sentences=data.max_sentences,

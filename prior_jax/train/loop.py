@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +27,9 @@ from prior_jax.train.program import Program
 from prior_jax.train.resume import check_same, settings_of
 from prior_jax.train.run_log import Pending, RunLog
 from prior_jax.train.stages import Schedule, Stage
-from prior_jax.train.state import TrainState
+from prior_jax.train.state import ModelDefinition, TrainState
+
+InitialValues = Callable[[ModelDefinition], Mapping[str, np.ndarray]]
 
 
 def train(
@@ -42,7 +44,7 @@ def train(
     data_axes: Sequence[str],
     workdir: str | pathlib.Path,
     hooks: Hooks | None = None,
-    initial_values: Mapping[str, np.ndarray] | None = None,
+    initial_values: InitialValues | None = None,
 ) -> Snapshot:
     """Trains through all stages, from the newest sound checkpoint in `workdir` or from scratch.
 
@@ -62,8 +64,8 @@ def train(
       data_axes: the axes that a batch's rows are split over.
       workdir: holds metrics.jsonl, checkpoints/, tensorboard/ and nonfinite.json.
       hooks: evaluation and stage ends.
-      initial_values: path -> array, imported weights that replace drawn ones when the run
-        starts (not when it resumes).
+      initial_values: gives path -> array, imported weights that replace drawn ones; asked when
+        the run starts, not when it resumes.
 
     Returns:
       The final model.
@@ -96,7 +98,8 @@ def train(
         if restored is not None:
             state, host = restored
             return run.go(state, Patience.from_json(host["patience"]))
-        return run.go(program.initial(seed=options.seed, values=initial_values), Patience())
+        values = None if initial_values is None else initial_values(program.model)
+        return run.go(program.initial(seed=options.seed, values=values), Patience())
 
 
 class _Run:

@@ -69,7 +69,7 @@ def test_frozen_parameters_are_neither_moved_nor_decayed(tmp_path):
     hooks = Hooks(stage_end=lambda snapshot: seen.append(toy.arrays(snapshot)))
     stages = tuple(toy.stage(name, 3, weight_decay=0.5) for name in ("first", "second"))
     drawn = {"head/kernel": np.full((8, 8), 0.5, np.float32)}
-    toy.run(tmp_path, stages=stages, hooks=hooks, initial_values=drawn)
+    toy.run(tmp_path, stages=stages, hooks=hooks, initial_values=lambda _: drawn)
     first, second = seen
     toy.assert_same_bits({"head/kernel": first["head/kernel"]}, drawn)
     for name in ("head/kernel", "head/bias", "bank"):
@@ -216,12 +216,14 @@ def test_initial_values_replace_drawn_ones_and_strange_names_are_refused(tmp_pat
     hooks = Hooks(stage_end=lambda snapshot: seen.append(toy.arrays(snapshot)))
     ones = {"head/kernel": np.ones((8, 8), np.float32)}
     only = toy.STAGES[:1]
-    toy.run(tmp_path / "a", stages=only, initial_values=ones, hooks=hooks)
+    toy.run(tmp_path / "a", stages=only, initial_values=lambda _: ones, hooks=hooks)
     assert np.all(seen[0]["head/kernel"] == 1)
+    # A run that goes on does not ask for them again.
+    toy.run(tmp_path / "a", stages=only, initial_values=lambda _: pytest.fail("asked again"))
     with pytest.raises(WeightsError, match="head/kernal"):
-        toy.run(tmp_path / "b", initial_values={"head/kernal": ones["head/kernel"]})
+        toy.run(tmp_path / "b", initial_values=lambda _: {"head/kernal": ones["head/kernel"]})
     with pytest.raises(WeightsError, match="head/bias"):
-        toy.run(tmp_path / "c", initial_values={"head/bias": ones["head/kernel"]})
+        toy.run(tmp_path / "c", initial_values=lambda _: {"head/bias": ones["head/kernel"]})
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):

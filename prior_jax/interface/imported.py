@@ -1,0 +1,144 @@
+"""Opens a folder of weights: a model that was imported, or exported from a run."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, Literal
+
+import jax
+
+from prior_jax import assemble
+from prior_jax.assemble_objectives import KINDS
+from prior_jax.data.image import ImageConfig
+from prior_jax.data.tokenizer import Tokenizer, open_tokenizer, vocabulary
+from prior_jax.errors import WeightsError
+from prior_jax.interface.inputs import TextSettings, sentence_splitter
+from prior_jax.interface.model import Model
+from prior_jax.interface.place import one_device
+from prior_jax.interop.adaptations import check_fits
+from prior_jax.interop.weights_folder import (
+    DOCUMENT,
+    Document,
+    load_weights,
+    read_document,
+    tokenizer_file,
+)
+from prior_jax.interop.weights_input import tokenizer_config
+from prior_jax.sharding.mesh import replicated
+from prior_jax.strict import build
+from prior_jax.train.state import define_model
+
+_WORDS = "text_encoder/word_embedding"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Input:
+    """What `weights.json` must say under `data`, as `config.data` does.
+
+    Attributes:
+      image: size, channels, mean and std.
+      text_mode: see data/text.py.
+      max_tokens: longest report, [CLS] and [SEP] included.
+      max_sentences: the rest of a report is left out; 32 as in configs/prior/base.py, where
+        weights were trained without such a limit.
+      splitter: what finds a report's sentences, a name of `data.sentences.SPLITTERS`.
+    """
+
+    image: ImageConfig
+    text_mode: Literal["paper", "release"]
+    max_tokens: int
+    max_sentences: int = 32
+    splitter: str = "pysbd"
+
+
+def open_weights(folder: str | os.PathLike[str]) -> Model:
+    """Loads a whole model from a folder of weights onto one device.
+
+    Args:
+      folder: written by `launch.import_weights` (with a tokenizer) or `launch.export
+        --format=nnx`.
+
+    Returns:
+      The model.
+
+    Raises:
+      WeightsError: if the folder is damaged, holds an encoder alone or no tokenizer, or its
+        arrays are not those of its model.
+      ConfigError: if `weights.json` lacks a setting of the model or of its input, by name.
+    """
+    folder = pathlib.Path(folder)
+    document = read_document(folder)
+    if document.part != "model" or document.objective not in KINDS:
+        raise WeightsError(
+            f"{folder / DOCUMENT}: part, objective",
+            received=(document.part, document.objective),
+            accepted=f'part "model" of an objective {tuple(KINDS)}; an encoder alone is for '
+            "config.init",
+        )
+    tokenizer = _tokenizer(folder, document)
+    settings = _settings(folder, document)
+    config = {
+        "objective": document.objective,
+        "model": document.model,
+        "data": {"image": document.data["image"]},
+    }
+    place = one_device()
+    objective = assemble.objective(
+        config, vocabulary=vocabulary(tokenizer), schedule=(), place=place
+    )
+    definition = define_model(objective.init)
+    arrays = load_weights(folder).arrays
+    check_fits(arrays, {**definition.params, **definition.rest}, field=f"{folder}")
+
+    def placed(shapes):
+        return {
+            name: jax.device_put(
+                arrays[name].astype(shape.dtype, copy=False), replicated(place.mesh)
+            )
+            for name, shape in shapes.items()
+        }
+
+    module = definition.merge(placed(definition.params), placed(definition.rest))
+    return Model(objective, module, tokenizer=tokenizer, **settings)
+
+
+def _settings(folder: pathlib.Path, document: Document) -> dict[str, Any]:
+    """How images and texts are read: as the weights say."""
+    where = f"{folder / DOCUMENT}: data"
+    known = {field.name for field in dataclasses.fields(_Input)}
+    section = {key: value for key, value in document.data.items() if key in known}
+    read = build(_Input, section, name=where)
+    if read.image.mean is None:
+        raise WeightsError(
+            f"{where}.image.mean", received=None, accepted="a number a channel, and std"
+        )
+    return {
+        "image": read.image,
+        "text": TextSettings(
+            split=sentence_splitter(read.splitter, field=f"{where}.splitter"),
+            mode=read.text_mode,
+            max_tokens=read.max_tokens,
+            max_sentences=read.max_sentences,
+        ),
+    }
+
+
+def _tokenizer(folder: pathlib.Path, document: Document) -> Tokenizer:
+    """The tokenizer that lies beside, of as many tokens as there are word embeddings."""
+    config = tokenizer_config(folder)
+    if config is None:
+        raise WeightsError(
+            f"{folder / 'tokenizer'}",
+            received="no tokenizer",
+            accepted="the vocabulary that the model was trained with: import it again with "
+            "--tokenizer=FILE, for PRIOR and GLoRIA the vocab.txt of Bio_ClinicalBERT",
+        )
+    tokenizer = open_tokenizer(config)
+    shape = document.arrays[_WORDS][0] if _WORDS in document.arrays else None
+    if shape is not None and shape[0] != tokenizer.vocab_size:
+        raise WeightsError(
+            f"{tokenizer_file(folder)}",
+            received=f"{tokenizer.vocab_size} tokens",
+            accepted=f"the {shape[0]} that the weights have word embeddings for",
+        )
+    return tokenizer

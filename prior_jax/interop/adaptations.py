@@ -1,0 +1,265 @@
+"""Weights that do not quite fit an encoder, and each named way to make them fit.
+
+A run names what it wants done in `config.init.image.adapt` and `config.init.text.adapt`. Nothing
+is done unasked: what does not fit is an error that says which name would mend it, and a name that
+mends nothing is an error too.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from absl import logging
+
+from prior_jax.errors import ConfigError, WeightsError
+
+Encoder = Literal["image", "text"]
+
+_STEM = "resnet/stem_conv/kernel"
+_STAGES = "resnet/stages/"
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Weights on their way into an encoder; paths are relative to it.
+
+    Attributes:
+      arrays: path -> array of the weights.
+      shapes: path -> shape of a leaf that is to be filled; one without keeps its drawn value.
+      refused: path -> why an array must not be used although its shape may fit.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    shapes: Mapping[str, tuple[int, ...]]
+    refused: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptation:
+    """One way to make weights fit.
+
+    Attributes:
+      does: in words, for documents and messages.
+      apply: gives the fit back as it is where there is nothing to do.
+    """
+
+    does: str
+    apply: Callable[[Fit], Fit]
+
+
+def sum_rgb(fit: Fit) -> Fit:
+    """The first convolution summed over its 3 channels into 1.
+
+    On a gray image repeated in 3 channels, equally normalised, the sum of the kernels gives what
+    the 3 channels gave.
+    """
+    kernel = fit.arrays.get(_STEM)
+    if kernel is None or kernel.shape[2:3] != (3,):
+        return fit
+    return _with(fit, {_STEM: np.sum(kernel, axis=2, keepdims=True, dtype=kernel.dtype)})
+
+
+def repeat_gray(fit: Fit) -> Fit:
+    """The first convolution's 1 channel repeated in 3 and divided by 3; `sum_rgb` undoes it."""
+    kernel = fit.arrays.get(_STEM)
+    if kernel is None or kernel.shape[2:3] != (1,):
+        return fit
+    return _with(fit, {_STEM: np.repeat(kernel / np.asarray(3, kernel.dtype), 3, axis=2)})
+
+
+def first_stages(fit: Fit) -> Fit:
+    """Without the stages behind the model's last."""
+
+    def stages(names):
+        return {name.split("/")[2] for name in names if name.startswith(_STAGES)}
+
+    beyond = stages(fit.arrays) - stages(fit.shapes)
+    return _without(fit, *(f"{_STAGES}{stage}" for stage in beyond))
+
+
+def fewer_layers(fit: Fit) -> Fit:
+    """The first n layers, n those of the model."""
+    return _first_rows(fit, [name for name in fit.arrays if name.startswith("layers/")])
+
+
+def fewer_positions(fit: Fit) -> Fit:
+    """The first n position embeddings, n those of the model."""
+    return _first_rows(fit, ["position_embedding"])
+
+
+def _first_rows(fit: Fit, names: Sequence[str]) -> Fit:
+    """Arrays cut to as many rows as the model has, where they have more."""
+    shorter = {}
+    for name in names:
+        rows, array = fit.shapes.get(name, (0,))[0], fit.arrays.get(name)
+        if array is not None and 0 < rows < len(array):
+            shorter[name] = array[:rows]
+    return _with(fit, shorter)
+
+
+def _fresh(*parts: str) -> Callable[[Fit], Fit]:
+    """The model's own parts of these names keep their drawn values."""
+
+    def apply(fit: Fit) -> Fit:
+        own = [name for name in fit.shapes if _is_below(name, parts)]
+        if not own:
+            return fit
+        shapes = {name: shape for name, shape in fit.shapes.items() if name not in own}
+        return dataclasses.replace(_without(fit, *parts), shapes=shapes)
+
+    return apply
+
+
+def _dropped(*parts: str) -> Callable[[Fit], Fit]:
+    """Parts of these names are left out where the model has none."""
+
+    def apply(fit: Fit) -> Fit:
+        wanted = any(_is_below(name, parts) for name in fit.shapes)
+        return fit if wanted else _without(fit, *parts)
+
+    return apply
+
+
+def _with(fit: Fit, arrays: Mapping[str, np.ndarray]) -> Fit:
+    return dataclasses.replace(fit, arrays={**fit.arrays, **arrays})
+
+
+def _without(fit: Fit, *parts: str) -> Fit:
+    """The fit without the arrays of these names, or below them."""
+    arrays, refused = (
+        {name: value for name, value in table.items() if not _is_below(name, parts)}
+        for table in (fit.arrays, fit.refused)
+    )
+    return dataclasses.replace(fit, arrays=arrays, refused=refused)
+
+
+def _is_below(name: str, parts: Sequence[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}/") for part in parts)
+
+
+_EMBEDDERS = ("global_embedder", "local_embedder")
+
+ADAPTATIONS: Mapping[Encoder, Mapping[str, Adaptation]] = {
+    "image": {
+        "sum_rgb": Adaptation("first convolution summed over 3 channels into 1", sum_rgb),
+        "repeat_gray": Adaptation("first convolution of 1 channel spread over 3", repeat_gray),
+        "first_stages": Adaptation("stages behind the model's last left out", first_stages),
+        "new_pool": Adaptation("attention pool fresh", _fresh("pool")),
+        "drop_pool": Adaptation("attention pool left out", _dropped("pool")),
+        "new_embedders": Adaptation("GLoRIA's two embedders fresh", _fresh(*_EMBEDDERS)),
+        "drop_embedders": Adaptation("GLoRIA's two embedders left out", _dropped(*_EMBEDDERS)),
+    },
+    "text": {
+        "fewer_layers": Adaptation("layers behind the model's last left out", fewer_layers),
+        "fewer_positions": Adaptation(
+            "positions behind the model's last left out", fewer_positions
+        ),
+        "new_words": Adaptation(
+            "word embedding fresh, for another tokenizer", _fresh("word_embedding")
+        ),
+        "new_pooler": Adaptation("pooler fresh", _fresh("pooler")),
+    },
+}
+"""Encoder -> name -> what `config.init.<encoder>.adapt` may ask for."""
+
+
+def adapted(
+    fit: Fit, names: Sequence[str], *, encoder: Encoder, field: str
+) -> dict[str, np.ndarray]:
+    """Applies what is asked for, in order, and proves that the rest fits as it is.
+
+    Args:
+      fit: weights and the encoder's shapes.
+      names: of `ADAPTATIONS[encoder]`.
+      encoder: "image" or "text".
+      field: dotted name of the config's section, for messages.
+
+    Returns:
+      path -> array for every leaf that is not to keep its drawn value.
+
+    Raises:
+      ConfigError: for a name that is unknown or mends nothing.
+      WeightsError: listing what does not fit, and which names would mend it.
+    """
+    table = ADAPTATIONS[encoder]
+    check_names(names, encoder=encoder, field=field)
+    for name in names:
+        before, found = fit, table[name].apply(fit)
+        old, new = problems(before), problems(found)
+        if new == old or new.keys() - old.keys():
+            raise ConfigError(
+                f"{field}.adapt",
+                received=name,
+                accepted=f"the tuple without it: it mends nothing here ({table[name].does})",
+            )
+        _tell(before, found, name=name, field=field)
+        fit = found
+    left = problems(fit)
+    mend = [n for n in table if problems(table[n].apply(fit)).keys() < left.keys()]
+    hint = f"; {field}.adapt may add {', '.join(map(repr, mend))}" if mend else ""
+    _refuse(left, field=field, accepted=f"the arrays of config.model's {encoder} encoder{hint}")
+    return dict(fit.arrays)
+
+
+def check_fits(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any], *, field: str) -> None:
+    """Refuses weights that are not exactly a model's.
+
+    Args:
+      arrays: path -> array.
+      shapes: path -> anything with a shape, every leaf of the model.
+      field: where the arrays are from, for the message.
+
+    Raises:
+      WeightsError: naming the arrays that do not fit, with both shapes.
+    """
+    wanted = {name: tuple(leaf.shape) for name, leaf in shapes.items()}
+    left = problems(Fit(arrays=arrays, shapes=wanted, refused={}))
+    _refuse(left, field=field, accepted="exactly the arrays of the model")
+
+
+def _refuse(left: Mapping[str, str], *, field: str, accepted: str) -> None:
+    if left:
+        more = f" ({len(left) - _SHOWN} more do not fit)" if len(left) > _SHOWN else ""
+        raise WeightsError(
+            field, received=dict(list(left.items())[:_SHOWN]), accepted=f"{accepted}{more}"
+        )
+
+
+def check_names(names: Sequence[str], *, encoder: Encoder, field: str) -> None:
+    """Refuses adaptations that do not exist."""
+    for name in names:
+        if name not in ADAPTATIONS[encoder]:
+            accepted = ", ".join(ADAPTATIONS[encoder])
+            raise ConfigError(f"{field}.adapt", received=name, accepted=accepted)
+
+
+def problems(fit: Fit) -> dict[str, str]:
+    """Path -> why it does not fit, sorted; empty if all does."""
+    found = {}
+    for name in sorted(fit.shapes.keys() | fit.arrays.keys()):
+        shape = fit.shapes.get(name)
+        array = fit.arrays.get(name)
+        if array is None:
+            found[name] = f"not in the weights, the model has {shape}"
+        elif shape is None:
+            found[name] = f"not in the model, the weights have {array.shape}"
+        elif array.shape != shape:
+            found[name] = f"{array.shape} in the weights, {shape} in the model"
+        elif name in fit.refused:
+            found[name] = fit.refused[name]
+    return found
+
+
+def _tell(before: Fit, after: Fit, *, name: str, field: str) -> None:
+    """Logs what an adaptation did, with counts."""
+    shapes = {n: array.shape for n, array in before.arrays.items()}
+    now = {n: array.shape for n, array in after.arrays.items()}
+    changed = sorted(n for n in shapes.keys() | now if shapes.get(n) != now.get(n))
+    fresh = sorted(before.shapes.keys() - after.shapes.keys())
+    first = (changed or fresh)[0]
+    logging.info(
+        "%s: %s: %d arrays changed or left out, %d of the model fresh; the first is %s, %s -> %s",
+        field, name, len(changed), len(fresh), first, shapes.get(first), now.get(first),
+    )  # fmt: skip

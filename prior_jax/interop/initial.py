@@ -1,0 +1,182 @@
+"""Where a run's encoders start: the section `config.init`, and the arrays it stands for."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+from absl import logging
+
+from prior_jax.data.tokenizer import open_tokenizer
+from prior_jax.errors import ConfigError, WeightsError
+from prior_jax.interop.adaptations import Encoder, Fit, adapted, check_names
+from prior_jax.interop.weights_folder import Document, load_weights, read_document
+from prior_jax.interop.weights_input import tokenizer_config
+
+# Settings that no shape tells of, but the weights' numbers depend on.
+_UNSEEN: Mapping[Encoder, tuple[tuple[str, ...], ...]] = {
+    "image": (("resnet", "stem_pool"), ("pool_heads",)),
+    "text": (("heads",),),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderInit:
+    """Where one encoder starts.
+
+    Attributes:
+      path: a folder of weights, of this encoder or of a whole model (`launch.import_weights`
+        makes one of other files), or None to draw the encoder's parameters.
+      adapt: what to do so that they fit, in order; see `adaptations.ADAPTATIONS`.
+    """
+
+    path: str | None
+    adapt: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """The section `config.init`; everything else of the model is drawn.
+
+    Attributes:
+      image: of the image encoder; None, as a path of None, draws it.
+      text: of the text encoder, likewise.
+    """
+
+    image: EncoderInit | None
+    text: EncoderInit | None
+
+    def __post_init__(self):
+        """Refuses adaptations that do not exist, or of nothing."""
+        for encoder in get_args(Encoder):
+            given = getattr(self, encoder)
+            if given is None:
+                continue
+            field = f"config.init.{encoder}"
+            check_names(given.adapt, encoder=encoder, field=field)
+            if given.path is None and given.adapt:
+                raise ConfigError(
+                    f"{field}.adapt", received=given.adapt, accepted="() without a path"
+                )
+
+    def given(self) -> dict[Encoder, EncoderInit]:
+        """The encoders that start from weights."""
+        both: dict[Encoder, EncoderInit | None] = {"image": self.image, "text": self.text}
+        return {name: one for name, one in both.items() if one is not None and one.path is not None}
+
+
+def identity(config: InitConfig) -> dict[str, Any]:
+    """What must be the same when a run is resumed: which weights, and how they were adapted.
+
+    Reads no array.
+
+    Returns:
+      Field name -> JSON value, None for an encoder that is drawn.
+
+    Raises:
+      WeightsError: if a folder is absent, damaged, or lacks the encoder.
+    """
+    found: dict[str, Any] = {f"config.init.{name}": None for name in get_args(Encoder)}
+    for encoder, given in config.given().items():
+        document = _document(given, encoder)
+        found[f"config.init.{encoder}"] = {
+            "weights": document.fingerprint,
+            "adapt": list(given.adapt),
+        }
+    return found
+
+
+def initial_values(
+    config: InitConfig,
+    *,
+    shapes: Mapping[str, Any],
+    model: Mapping[str, Any],
+    tokenizer: str,
+) -> dict[str, np.ndarray]:
+    """The arrays that a run starts from in place of drawn ones.
+
+    Args:
+      config: the section.
+      shapes: path -> anything with a shape, every leaf of the model: batch statistics start from
+        the weights as well.
+      model: the section `config.model`.
+      tokenizer: fingerprint of the run's tokenizer.
+
+    Returns:
+      path -> array, relative to the whole model; empty if both encoders are drawn.
+
+    Raises:
+      WeightsError: if a folder is damaged, lacks the encoder or does not fit it.
+      ConfigError: if an adaptation mends nothing, or a setting differs from the weights' own
+        that no shape tells of.
+    """
+    values: dict[str, np.ndarray] = {}
+    for encoder, given in config.given().items():
+        field, prefix = f"config.init.{encoder}", f"{encoder}_encoder/"
+        document = _document(given, encoder)
+        weights = load_weights(str(given.path))
+        arrays = weights.arrays
+        if document.part == "model":
+            arrays = _below(arrays, prefix)
+        fit = Fit(
+            arrays=arrays,
+            shapes={name: tuple(x.shape) for name, x in _below(shapes, prefix).items()},
+            refused=_refused(str(given.path), tokenizer) if encoder == "text" else {},
+        )
+        found = adapted(fit, given.adapt, encoder=encoder, field=field)
+        _check_unseen(document, encoder, model=model[encoder], used=found)
+        logging.info("%s: %d arrays of %s", field, len(found), dict(document.origin))
+        values.update({f"{prefix}{name}": array for name, array in found.items()})
+    return values
+
+
+def _document(given: EncoderInit, encoder: Encoder) -> Document:
+    document = read_document(str(given.path))
+    if document.part not in (encoder, "model"):
+        raise WeightsError(
+            f"config.init.{encoder}.path",
+            received=f"{given.path}, weights of part {document.part!r}",
+            accepted=f'weights of part "{encoder}" or "model"',
+        )
+    return document
+
+
+def _below(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name[len(prefix) :]: x for name, x in table.items() if name.startswith(prefix)}
+
+
+def _refused(folder: str, tokenizer: str) -> dict[str, str]:
+    """Why the word embedding is of no use, if it belongs to other words."""
+    own = tokenizer_config(folder)
+    if own is None:
+        reason = "of words unknown: import the weights again with --tokenizer=FILE"
+    elif open_tokenizer(own).fingerprint != tokenizer:
+        reason = (
+            "of another tokenizer than config.data.tokenizer; the weights' is "
+            f"kind={own.kind}, path={own.path}, lower_case={own.lower_case}"
+        )
+    else:
+        return {}
+    return {"word_embedding": reason}
+
+
+def _check_unseen(
+    document: Document, encoder: Encoder, *, model: Mapping[str, Any], used: Mapping[str, Any]
+) -> None:
+    """Refuses settings that differ from the weights' own, where shapes do not tell."""
+    theirs = document.model[encoder] if document.part == "model" else document.model
+    for path in _UNSEEN[encoder]:
+        if path == ("pool_heads",) and not any(name.startswith("pool/") for name in used):
+            continue
+        wanted, ours = _at(theirs, path), _at(model, path)
+        if wanted is not None and ours != wanted:
+            name = ".".join(("config.model", encoder, *path))
+            raise ConfigError(name, received=ours, accepted=f"{wanted!r}, as the weights have it")
+
+
+def _at(section: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """The value at a path of nested sections, None if there is none."""
+    value: Any = section
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
