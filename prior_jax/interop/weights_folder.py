@@ -142,10 +142,10 @@ def save_weights(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside.mkdir()
-        ocp.save(str(aside / _ARRAYS), tree)
+        _write(aside / _ARRAYS, tree)
         if weights.kept:
             kept = {name: np.asarray(x) for name, x in weights.kept.items()}
-            ocp.save(str(aside / _KEPT), kept)
+            _write(aside / _KEPT, kept)
         if tokenizer is not None:
             (aside / _TOKENIZER).mkdir()
             shutil.copyfile(tokenizer, aside / _TOKENIZER / tokenizer.name)
@@ -270,6 +270,14 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(node, f"{prefix}{name}/")
         else:
             yield f"{prefix}{name}", node
+
+
+def _write(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
+    # Nobody changes the arrays before this returns, so orbax need not copy them all first.
+    context = ocp.Context()
+    context.memory.deepcopy_host_arrays = False
+    with context:
+        ocp.save(str(path), tree)
 
 
 def _read(path: pathlib.Path) -> Any:
