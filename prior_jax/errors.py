@@ -48,6 +48,10 @@ class WeightsError(PriorJaxError):
     """Imported weights whose names or shapes do not fit the model."""
 
 
+class ExportError(PriorJaxError):
+    """A model that the format asked for cannot hold or express."""
+
+
 class NonFiniteLossError(PriorJaxError):
     """A training step whose loss is NaN or infinite."""
 

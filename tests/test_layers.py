@@ -42,6 +42,7 @@ FENCES = {
     "ml_collections": ("configs", "launch", "prior_jax/assemble.py"),
     "matplotlib": ("prior_jax/report",),
     "torch": ("prior_jax/interop",),
+    "onnx": ("prior_jax/interop",),
 }
 NEVER_IN_PRIOR_JAX = {"launch", "configs", "data_prep", "tests"}
 # The train loop is handed its objective and its data.

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from jax import export
 
-from prior_jax.errors import WeightsError
+from prior_jax.errors import ExportError
 from prior_jax.interop.towers import Tower, towers
 from prior_jax.objectives.base import Objective
 
@@ -44,7 +44,7 @@ def export_towers(
 
     Raises:
       ValueError: for a size that is not positive.
-      WeightsError: for more weights than fit into one program.
+      ExportError: for more weights than fit into one program.
     """
     found = towers(
         objective,
@@ -61,7 +61,7 @@ def _write(tower: Tower, name: str, platforms: Sequence[str]) -> bytes:
     program = traced(*tower.inputs.values())
     size = len(program.mlir_module_serialized)
     if size > _MOST_WEIGHTS:
-        raise WeightsError(
+        raise ExportError(
             f"StableHLO of the {name} tower",
             received=f"{size} bytes",
             accepted=f"at most {_MOST_WEIGHTS}: one program holds its weights",

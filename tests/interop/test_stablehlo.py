@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from prior_jax.errors import WeightsError
+from prior_jax.errors import ExportError
 from prior_jax.interop import stablehlo
 from prior_jax.interop.stablehlo import export_towers
 from prior_jax.interop.towers import towers
@@ -100,5 +100,5 @@ def test_sizes_that_are_no_sizes_are_refused_by_name():
 
 def test_a_program_too_large_for_one_file_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(stablehlo, "_MOST_WEIGHTS", 1000)
-    with pytest.raises(WeightsError, match="image tower"):
+    with pytest.raises(ExportError, match="image tower"):
         export_towers(*tiny_towers.made("clip"), platforms=("cpu",), **tiny_towers.SIZES)

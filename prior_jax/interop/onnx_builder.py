@@ -1,0 +1,235 @@
+"""An ONNX graph while it is built: nodes, constants, and shapes with an open batch."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prior_jax.errors import ExportError
+
+OPSET = 18
+"""Version of the operators: the first with bitwise ones; onnxruntime 1.14 and newer."""
+
+_IR_VERSION = 8  # of the file format, the one of opset 18
+
+# A protobuf addresses 2 GiB; what is not weights needs a little.
+_MOST_WEIGHTS = 2**31 - 2**24
+
+# jax's dtype -> the graph's. There is no arithmetic on bfloat16 and uint32 in onnxruntime:
+# bfloat16 is computed in float32, and uint32 kept in int64, modulo 2**32.
+_CARRIED = {
+    np.dtype(jnp.bfloat16): np.dtype(np.float32),
+    np.dtype(np.uint32): np.dtype(np.int64),
+    **{np.dtype(kind): np.dtype(kind) for kind in (np.float32, np.bool_, np.int32, np.int64)},
+}
+
+# TensorProto's numbers of those.
+_ELEMENT_TYPES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tensor:
+    """A value that is known only when the graph runs.
+
+    Attributes:
+      name: in the graph.
+      shape: of integers and multiples of the batch.
+      dtype: jax's; see `carried` for the graph's.
+    """
+
+    name: str
+    shape: tuple[Any, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+
+Value = Tensor | np.ndarray | np.generic | jax.Array
+"""A tensor of the graph, or what is known already: an array, or random keys."""
+
+
+def carried(dtype: Any) -> np.dtype:
+    """The graph's dtype of values of jax's `dtype`; ExportError if there is none."""
+    found = None if jnp.issubdtype(dtype, jax.dtypes.extended) else _CARRIED.get(np.dtype(dtype))
+    if found is None:
+        accepted = ", ".join(sorted(kind.name for kind in _CARRIED))
+        raise ExportError("dtype in an ONNX graph", received=str(dtype), accepted=accepted)
+    return found
+
+
+def widened(dtype: Any) -> np.dtype:
+    """The dtype of what is known: float32 for bfloat16, which would round, otherwise the same."""
+    dtype = np.dtype(dtype)
+    return np.dtype(np.float32) if dtype == jnp.bfloat16 else dtype
+
+
+def element_type(dtype: Any) -> int:
+    """ONNX's number of the graph's dtype of values of jax's `dtype`."""
+    return _ELEMENT_TYPES[carried(dtype).name]
+
+
+def integers(*values: int) -> np.ndarray:
+    """int64[n], as ONNX takes axes, starts and sizes."""
+    return np.asarray(values, np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Node:
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: Mapping[str, Any]
+
+
+class Graph:
+    """Nodes in the order in which they run."""
+
+    def __init__(self, inputs: Mapping[str, jax.ShapeDtypeStruct]):
+        """Starts a graph.
+
+        Args:
+          inputs: name -> shape and dtype. Leading dimensions may be symbolic, and are then the
+            same everywhere: the batch.
+
+        Raises:
+          ExportError: for another symbolic dimension, or a dtype that ONNX lacks.
+        """
+        leading = [spec.shape[0] for spec in inputs.values() if spec.shape]
+        self.batch = next((size for size in leading if not isinstance(size, int)), None)
+        self.inputs: dict[str, Tensor] = {}
+        for name, spec in inputs.items():
+            if carried(spec.dtype) != spec.dtype:
+                accepted = "float32, int32, int64 or bool"
+                raise ExportError(f"dtype of {name}", received=str(spec.dtype), accepted=accepted)
+            for place, size in enumerate(spec.shape):
+                if not isinstance(size, int) and (place or size != self.batch):
+                    accepted = f"sizes, and {self.batch} as the first"
+                    raise ExportError(f"shape of {name}", received=spec.shape, accepted=accepted)
+            self.inputs[name] = Tensor(name, tuple(spec.shape), np.dtype(spec.dtype))
+        self._nodes: list[_Node] = []
+        self._constants: dict[str, np.ndarray] = {}
+        self._names: dict[tuple[Any, ...], str] = {}
+        self._sizes: dict[int, Tensor] = {}
+
+    def add(
+        self, op: str, *inputs: Value, shape: Sequence[Any], dtype: Any, **attributes: Any
+    ) -> Tensor:
+        """Appends a node of one output.
+
+        Args:
+          op: ONNX's name.
+          *inputs: known ones become constants of the graph.
+          shape: of the output.
+          dtype: of the output, jax's.
+          **attributes: of the node.
+        """
+        names = tuple(x.name if isinstance(x, Tensor) else self._constant(x) for x in inputs)
+        output = Tensor(f"{op}_{len(self._nodes)}", tuple(shape), np.dtype(dtype))
+        carried(output.dtype)
+        self._nodes.append(_Node(op, names, output.name, attributes))
+        return output
+
+    def multiple(self, size: Any) -> int:
+        """How many times the batch a symbolic dimension is; ExportError if it is no multiple."""
+        batch: Any = self.batch
+        times = size // batch
+        if not isinstance(times, int) or times * batch != size:
+            accepted = f"sizes, and multiples of the batch {batch}"
+            raise ExportError("dimension in an ONNX graph", received=str(size), accepted=accepted)
+        return times
+
+    def shape(self, sizes: Sequence[Any]) -> np.ndarray | Tensor:
+        """int64[n] of sizes, computed when the graph runs if one is a multiple of the batch."""
+        if all(isinstance(size, int) for size in sizes):
+            return integers(*sizes)
+        parts = [integers(size) if isinstance(size, int) else self._size(size) for size in sizes]
+        return self.add("Concat", *parts, shape=(len(parts),), dtype=np.int64, axis=0)
+
+    def _size(self, size: Any) -> Tensor:
+        """int64[1] of a multiple of the batch."""
+        times = self.multiple(size)
+        if times not in self._sizes:
+            first = next(x for x in self.inputs.values() if x.shape and x.shape[0] == self.batch)
+            one = {"shape": (1,), "dtype": np.int64}
+            batch = self.add("Shape", first, start=0, end=1, **one)
+            self._sizes[times] = self.add("Mul", batch, integers(times), **one)
+        return self._sizes[times]
+
+    def _constant(self, value: np.ndarray | np.generic | jax.Array) -> str:
+        array = np.asarray(value)
+        array = np.ascontiguousarray(array, carried(array.dtype)).reshape(array.shape)
+        digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).digest()
+        key = (array.dtype.name, array.shape, digest)
+        if key not in self._names:
+            self._names[key] = f"constant_{len(self._names)}"
+            self._constants[self._names[key]] = array
+        return self._names[key]
+
+    def model(self, outputs: Mapping[str, Value]) -> Any:
+        """Writes the graph down, without what no output needs.
+
+        Args:
+          outputs: name -> value.
+
+        Returns:
+          onnx.ModelProto, checked.
+
+        Raises:
+          ExportError: if onnx is not installed, or for 2 GiB of weights or more.
+        """
+        try:
+            import onnx
+        except ImportError as error:
+            accepted = "pip install prior_jax[export]"
+            raise ExportError("onnx", received="not installed", accepted=accepted) from error
+        ends = [self._output(name, value) for name, value in outputs.items()]
+        nodes = self._needed(ends)
+        used = {name for node in nodes for name in node.inputs}
+        constants = {name: array for name, array in self._constants.items() if name in used}
+        size = sum(array.nbytes for array in constants.values())
+        if size > _MOST_WEIGHTS:
+            accepted = f"at most {_MOST_WEIGHTS}: one ONNX file holds its weights"
+            raise ExportError("weights", received=f"{size} bytes", accepted=accepted)
+        helper = onnx.helper
+
+        def described(name: str, value: Value) -> Any:
+            sizes = [size if isinstance(size, int) else str(size) for size in value.shape]
+            return helper.make_tensor_value_info(name, element_type(value.dtype), sizes)
+
+        graph = helper.make_graph(
+            [
+                helper.make_node(
+                    node.op, node.inputs, [node.output], node.output, **node.attributes
+                )
+                for node in nodes
+            ],
+            "tower",
+            [described(name, tensor) for name, tensor in self.inputs.items()],
+            [described(name, value) for name, value in outputs.items()],
+            [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+        )
+        opset = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(
+            graph, opset_imports=opset, ir_version=_IR_VERSION, producer_name="prior_jax"
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def _output(self, name: str, value: Value) -> _Node:
+        source = value.name if isinstance(value, Tensor) else self._constant(value)
+        return _Node("Identity", (source,), name, {})
+
+    def _needed(self, ends: Sequence[_Node]) -> list[_Node]:
+        kept, needed = [], {name for node in ends for name in node.inputs}
+        for node in reversed(self._nodes):
+            if node.output in needed:
+                kept.append(node)
+                needed.update(node.inputs)
+        return [*reversed(kept), *ends]
