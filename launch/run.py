@@ -23,6 +23,7 @@ from prior_jax.interop import initial
 from prior_jax.objectives.base import Objective
 from prior_jax.sharding import distributed
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
+from prior_jax.train.accumulate import check_accumulation
 from prior_jax.train.stages import Stage
 from prior_jax.train.state import ModelDefinition
 from prior_jax.types import Batch
@@ -138,7 +139,11 @@ def check_without_data(config: Any, place: assemble.Placement) -> None:
     """Refuses what is wrong in itself before any data is drawn, prepared or measured."""
     data = assemble.data_config(config, path="set", tokenizer="tokenizer")
     check_batch_size(data.batch_size, mesh=place.mesh, data_axes=place.data_axes)
-    assemble.optimizer(config)
+    check_accumulation(
+        data.batch_size,
+        steps=assemble.optimizer(config).accumulate_steps,
+        sharding=batch_sharding(place.mesh, place.data_axes),
+    )
     assemble.train_options(config, identity={})
     initial.identity(assemble.init_config(config))
     wanted = assemble.prepare_config(config)

@@ -16,6 +16,7 @@ from prior_jax.assemble_objectives import KINDS, Placement, derive, mapping
 from prior_jax.data import pipeline
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.interop.initial import InitConfig
+from prior_jax.objectives.all_pairs import AllPairsConfig
 from prior_jax.objectives.base import Objective
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.sharding.rules import REPLICATED, Rule
@@ -85,12 +86,14 @@ class MeshSection:
       bank_axis: axis over which the prototype bank is split, or None to keep it whole.
       rules: (pattern of a parameter's path, axis or None for each leading dimension), tried in
         order behind the bank's own rule; () keeps all other parameters whole.
+      all_pairs: how the losses over all pairs of a batch are computed.
     """
 
     axes: Mapping[str, int]
     data_axes: tuple[str, ...]
     bank_axis: str | None
     rules: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...]
+    all_pairs: AllPairsConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,6 +205,7 @@ def placement(config: Mapping[str, Any], *, devices: Sequence[Any] | None = None
         data_axes=section.data_axes,
         bank_axis=section.bank_axis,
         rules=rules,
+        pairs=section.all_pairs,
     )
 
 

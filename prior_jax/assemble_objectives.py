@@ -7,6 +7,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from prior_jax.errors import ConfigError
+from prior_jax.objectives.all_pairs import GATHERED, AllPairs, AllPairsConfig
 from prior_jax.objectives.base import Objective
 from prior_jax.objectives.clip import ClipConfig, ClipObjective
 from prior_jax.objectives.convirt import ConvirtConfig, ConvirtObjective
@@ -33,12 +34,24 @@ class Placement:
       data_axes: axes over which the rows of a batch are split.
       bank_axis: axis of the prototype bank, or None.
       rules: of every array of the state.
+      pairs: how the losses over all pairs of a batch are computed.
     """
 
     mesh: Mesh
     data_axes: tuple[str, ...]
     bank_axis: str | None
     rules: tuple[Rule, ...]
+    pairs: AllPairsConfig = GATHERED
+
+    @property
+    def batch_axis(self) -> tuple[str, ...] | None:
+        """The axes over which a batch is really split, None where one device has it all."""
+        return self.data_axes if self.mesh.size > 1 and self.data_axes else None
+
+    @property
+    def all_pairs(self) -> AllPairs:
+        """The losses over all pairs on these devices."""
+        return AllPairs(config=self.pairs, axis=self.batch_axis)
 
 
 def mapping(section: Any) -> dict[str, Any]:
@@ -86,11 +99,11 @@ def _prior(
         {"start_step": without_bank, "steps": max(sum(lengths.values()), 1)},
         name="config.model.bank",
     )
-    sharded = place.mesh.size > 1
     return PriorObjective(
         build(PriorConfig, model, name="config.model"),
         bank_axis=place.bank_axis,
-        batch_axis=place.data_axes if sharded and place.data_axes else None,
+        batch_axis=place.batch_axis,
+        all_pairs=place.all_pairs,
     )
 
 
@@ -100,9 +113,13 @@ def _gloria(
     schedule: Sequence[Stage],
     place: Placement,
 ) -> GloriaObjective:
-    del schedule, place
+    del schedule
     section = _with_encoders(config, vocabulary)
-    return GloriaObjective(build(GloriaConfig, section, name="config.model"), vocabulary=vocabulary)
+    return GloriaObjective(
+        build(GloriaConfig, section, name="config.model"),
+        vocabulary=vocabulary,
+        all_pairs=place.all_pairs,
+    )
 
 
 def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) -> "Kind":
@@ -114,9 +131,13 @@ def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) 
         schedule: Sequence[Stage],
         place: Placement,
     ) -> OneStageObjective:
-        del schedule, place
+        del schedule
         section = _with_encoders(config, vocabulary)
-        return objective(build(settings, section, name="config.model"), vocabulary=vocabulary)
+        return objective(
+            build(settings, section, name="config.model"),
+            vocabulary=vocabulary,
+            all_pairs=place.all_pairs,
+        )
 
     return Kind(stages=objective.stages, make=make)
 

@@ -37,9 +37,14 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 decay_mask="all" if release else "matrices",  # release: all (quirk 16)
                 clip_norm=placeholder(float),  # release: none
                 past_end="rise" if release else "hold",  # quirk 15
+                accumulate_steps=1,  # release: none
             ),
             mesh=dict(
-                axes=dict(data=-1), data_axes=("data",), bank_axis=placeholder(str), rules=()
+                axes=dict(data=-1),
+                data_axes=("data",),
+                bank_axis=placeholder(str),
+                rules=(),
+                all_pairs=dict(form="gathered", chunk=1024),  # "ring" for large batches
             ),
             checkpoint=dict(
                 every_steps=1000,

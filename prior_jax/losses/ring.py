@@ -24,7 +24,7 @@ those of parameters are summed over the devices at the end.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,7 @@ class Side:
     mask: jax.Array
 
 
+Pair = tuple[jax.Array, jax.Array]
 Scores = Callable[[Any, Side, Side], jax.Array]
 """(parameters, r images, c texts) -> float32[r, c]; may hold no traced value of its own."""
 
@@ -103,7 +104,7 @@ def ring_cross_entropies(
       ValueError: while tracing, if the plan names an axis that no mesh of the context has.
     """
     sides = _sides(images, texts, image_facts, text_facts, mask=mask, plan=plan)
-    found = _reduced(_CROSS_ENTROPY, scores, plan, parameters, *sides)
+    found = cast(Pair, _reduced(_CROSS_ENTROPY, scores, plan, parameters, *sides))
     rows, columns = (side[: mask.shape[0]] for side in found)
     return rows, columns
 
@@ -134,7 +135,7 @@ def ring_row_sums(
       ValueError: while tracing, if the plan names an axis that no mesh of the context has.
     """
     sides = _sides(images, texts, None, None, mask=mask, plan=plan)
-    rows, _ = _reduced(_ROW_SUM, scores, plan, parameters, *sides)
+    rows, _ = cast(Pair, _reduced(_ROW_SUM, scores, plan, parameters, *sides))
     return rows[: mask.shape[0]]
 
 

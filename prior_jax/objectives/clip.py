@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.losses.contrastive import paired_contrastive
 from prior_jax.nn.log_scale import clamp_from_above, log_scale
 from prior_jax.objectives.two_tower import TwoTowerConfig, TwoTowerModel, TwoTowerObjective
 
@@ -57,4 +56,6 @@ class ClipObjective(TwoTowerObjective):
         self, model: ClipModel, image: jax.Array, text: jax.Array, *, weight: jax.Array
     ) -> jax.Array:
         """The mean of both directions of InfoNCE."""
-        return paired_contrastive(image, text, scale=self.scale(model), weight=weight)
+        return self.all_pairs.paired_contrastive(
+            image, text, scale=self.scale(model), weight=weight
+        )

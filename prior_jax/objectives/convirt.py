@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.losses.contrastive import paired_contrastive
 from prior_jax.objectives.two_tower import TwoTowerConfig, TwoTowerModel, TwoTowerObjective
 
 
@@ -53,6 +52,6 @@ class ConvirtObjective(TwoTowerObjective):
     ) -> jax.Array:
         """Both directions of InfoNCE, the image's with `image_share`."""
         share = self.config.image_share
-        return paired_contrastive(
+        return self.all_pairs.paired_contrastive(
             image, text, scale=self.scale(model), weight=weight, image_share=share
         )

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.losses.sigmoid import paired_sigmoid
 from prior_jax.nn.log_scale import log_scale
 from prior_jax.objectives.two_tower import TwoTowerConfig, TwoTowerModel, TwoTowerObjective
 from prior_jax.types import ImageFeatures, ReportFeatures
@@ -65,7 +64,9 @@ class SiglipObjective(TwoTowerObjective):
     ) -> jax.Array:
         """The sigmoid loss."""
         bias = model.logit_bias[...]
-        return paired_sigmoid(image, text, scale=self.scale(model), bias=bias, weight=weight)
+        return self.all_pairs.paired_sigmoid(
+            image, text, scale=self.scale(model), bias=bias, weight=weight
+        )
 
     def similarity(
         self, model: SiglipModel, images: ImageFeatures, reports: ReportFeatures

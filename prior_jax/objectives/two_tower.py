@@ -15,6 +15,7 @@ from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.heads import ProjectionHead
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
 from prior_jax.nn.token_pool import TokenPool, pool_tokens
+from prior_jax.objectives.all_pairs import PLAIN, AllPairs
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 from prior_jax.vocabulary import Vocabulary
 
@@ -177,15 +178,17 @@ class OneStageObjective(abc.ABC):
 
     stages = STAGES
 
-    def __init__(self, config: Any, *, vocabulary: Vocabulary):
+    def __init__(self, config: Any, *, vocabulary: Vocabulary, all_pairs: AllPairs = PLAIN):
         """Keeps the configuration.
 
         Args:
           config: the section `config.model`.
           vocabulary: of the tokenizer.
+          all_pairs: how the contrast of whole pairs is computed.
         """
         self.config = config
         self.vocabulary = vocabulary
+        self.all_pairs = all_pairs
 
     @abc.abstractmethod
     def init(self, rngs: nnx.Rngs) -> Any:

@@ -34,6 +34,8 @@ class OptimizerConfig:
         those of two or more dimensions that are not called bias or scale.
       clip_norm: largest global gradient norm, or None not to clip (release: None).
       past_end: see `stages.learning_rate`; "rise" is the release, "hold" the paper's schedule.
+      accumulate_steps: parts that a batch is gone through in, for one update; see
+        `accumulate.Accumulation`. 1: the whole batch at once, as the release.
     """
 
     beta1: float
@@ -43,6 +45,7 @@ class OptimizerConfig:
     decay_mask: str
     clip_norm: float | None
     past_end: str
+    accumulate_steps: int
 
     def __post_init__(self):
         """Refuses values that Adam has no meaning for."""
@@ -61,6 +64,12 @@ class OptimizerConfig:
                     received=getattr(self, name),
                     accepted=f"one of {accepted}",
                 )
+        if self.accumulate_steps < 1:
+            raise ConfigError(
+                "config.optimizer.accumulate_steps",
+                received=self.accumulate_steps,
+                accepted="a number of parts, 1 or more",
+            )
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigError(
                 "config.optimizer.clip_norm", received=self.clip_norm, accepted="> 0, or None"

@@ -11,6 +11,7 @@ import optax
 from jax.sharding import NamedSharding
 
 from prior_jax.objectives.base import TrainObjective, weighted_sum
+from prior_jax.train.accumulate import Accumulation
 from prior_jax.train.optimizer import OptimizerConfig, apply_updates, make_optimizer
 from prior_jax.train.stages import Stage, learning_rate
 from prior_jax.train.state import ModelDefinition, TrainState, shardings_of
@@ -21,11 +22,14 @@ from prior_jax.types import Batch
 class StepMetrics:
     """What one step reports; every array is float32[] unless said otherwise, on all devices.
 
+    With `OptimizerConfig.accumulate_steps`, terms, metrics and total are means over the parts of
+    the batch by their real pairs.
+
     Attributes:
       terms: name -> unweighted loss term.
       metrics: name -> what the objective reports beside them.
       total: the weighted sum that was minimised.
-      gradient_norm: L2 norm over all trained parameters, before clipping.
+      gradient_norm: L2 norm of the update's gradient over all trained parameters, before clipping.
       learning_rate: of this step.
       pairs: real image-report pairs of the global batch.
       finite: bool[], True if the total and the gradient norm are finite; if it is False, the
@@ -72,9 +76,19 @@ def make_train_step(
     Returns:
       A jitted function (state, batch, factor) -> (state, StepMetrics); factor is float32[], what
       the schedule's learning rate is multiplied by, lying as the metrics do.
+
+    Raises:
+      ConfigError: while it is traced, for a batch that does not divide into the parts of
+        `optimizer.accumulate_steps`.
     """
     transformation = make_optimizer(optimizer, stage)
     trained = tuple(names)
+    places = shardings_of(abstract)
+    accumulated = Accumulation(
+        steps=optimizer.accumulate_steps,
+        batch=batch_sharding,
+        gradients={name: places.params[name] for name in trained},
+    )
 
     def step(state: TrainState, batch: Batch, factor: jax.Array) -> tuple[TrainState, StepMetrics]:
         rate = learning_rate(stage, state.step - stage_start, past_end=optimizer.past_end) * factor
@@ -82,15 +96,22 @@ def make_train_step(
         active = {name: state.params[name] for name in trained}
         frozen = {name: v for name, v in state.params.items() if name not in active}
 
-        def loss(active):
-            module = model.merge({**active, **frozen}, state.rest)
+        def loss(active, rest, rows, key):
+            module = model.merge({**active, **frozen}, rest)
             terms = objective.loss_terms(
-                module, batch, stage=stage.name, step=state.step, key=key, train=True
+                module, rows, stage=stage.name, step=state.step, key=key, train=True
             )
             total = weighted_sum(terms.terms, objective.weights(stage.name))
             return total, (terms, model.split(module)[1])
 
-        (total, (terms, rest)), gradients = jax.value_and_grad(loss, has_aux=True)(active)
+        def part(active, rest, rows, key):
+            gradient = jax.value_and_grad(loss, has_aux=True)
+            (total, (terms, rest)), gradients = gradient(active, rest, rows, key)
+            return gradients, (total, terms), rest
+
+        gradients, (total, terms), rest = accumulated(
+            part, active, rest=state.rest, batch=batch, key=key
+        )
         norm = optax.tree.norm(gradients)
         active, optimizer_state = apply_updates(
             transformation,
@@ -117,7 +138,6 @@ def make_train_step(
         )
         return state, metrics
 
-    places = shardings_of(abstract)
     return jax.jit(
         step,
         donate_argnums=0,

@@ -233,6 +233,7 @@ def optimizer_of(golden):
         decay_mask="all",
         clip_norm=golden.scalar("in/gradient_clip_val"),
         past_end="hold",
+        accumulate_steps=1,
     )
     stage = Stage(
         name="pretrain",

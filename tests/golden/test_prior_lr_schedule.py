@@ -21,6 +21,7 @@ CONFIG = OptimizerConfig(
     decay_mask="all",
     clip_norm=None,
     past_end="rise",
+    accumulate_steps=1,
 )
 
 

@@ -121,6 +121,7 @@ OPTIMIZER = OptimizerConfig(
     decay_mask="all",
     clip_norm=None,
     past_end="hold",
+    accumulate_steps=1,
 )
 RULES = (Rule("bank", ("data",)), Rule(".*", ()))
 LOG = LogConfig(every_steps=1, tensorboard=False, wandb_project=None, progress=False)
