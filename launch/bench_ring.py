@@ -1,0 +1,139 @@
+"""Prints what the ring form of the losses over all pairs saves in memory, and what it takes.
+
+    NPROC=16 python -m launch.bench_ring
+    NPROC=16 python -m launch.bench_ring --batch=16384 --chunk=2048 --timed_batch=4096
+
+Both forms are compiled, value and gradient, for simulated CPU devices that split the batch, and
+the compiler's own account of one device's temporary memory is printed. A smaller batch is run in
+both forms, in turns. (NPROC gives simulated devices threads enough to wait for each other.)
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from launch import program
+from prior_jax.losses.normalize import unit
+from prior_jax.objectives.all_pairs import AllPairs, AllPairsConfig
+from prior_jax.sharding.mesh import MeshConfig, make_mesh
+
+FLAGS = flags.FLAGS
+FORMS = ("gathered", "ring")
+LOSSES = ("contrastive", "sigmoid")
+
+
+def define_flags() -> None:
+    """Sizes of the arrays, and how many devices there are to be."""
+    flags.DEFINE_multi_integer("batch", [8192, 32768], "pairs; may be given several times", 1)
+    flags.DEFINE_integer("timed_batch", 8192, "pairs of the batch that is run", 1)
+    flags.DEFINE_integer("features", 512, "width of an image's and of a report's vector", 1)
+    flags.DEFINE_integer("chunk", 1024, "images and texts of a block of the ring", 1)
+    flags.DEFINE_integer("devices", 8, "simulated CPU devices that split the batch", 1)
+    flags.DEFINE_integer("repeats", 3, "runs of each form, of which the fastest counts", 1)
+
+
+def mesh_of(devices: int) -> Mesh:
+    """The first devices, on one axis, "data"."""
+    config = MeshConfig(axes={"data": -1}, data_axes=("data",))
+    return make_mesh(config, devices=jax.devices()[:devices])
+
+
+def value_and_gradient(name: str, *, form: str, chunk: int, mesh: Mesh) -> Callable[..., Any]:
+    """A loss to compile: (image [B, D], text [B, D], scale, bias) -> value, gradients.
+
+    Args:
+      name: one of `LOSSES`.
+      form: one of `FORMS`.
+      chunk: images and texts of a block of the ring.
+      mesh: from `mesh_of`; must be the context's.
+    """
+    pairs = AllPairs(config=AllPairsConfig(form=form, chunk=chunk), axis="data")  # type: ignore[arg-type]
+
+    def loss(image, text, scale, bias):
+        arrays = {"scale": scale, "weight": jnp.ones(image.shape[:1], jnp.float32)}
+        if name == "contrastive":
+            return pairs.paired_contrastive(image, text, **arrays)
+        return pairs.paired_sigmoid(image, text, **arrays, bias=bias)
+
+    split, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
+    return jax.jit(
+        jax.value_and_grad(loss, argnums=(0, 1, 2, 3)),
+        in_shardings=(split, split, whole, whole),
+        out_shardings=(whole, (split, split, whole, whole)),
+    )
+
+
+def arguments(batch: int, *, features: int) -> tuple[jax.Array, ...]:
+    """Unit vectors of images, and of texts that are a little like them; scale and bias."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    image, noise = (jax.random.normal(key, (batch, features), jnp.float32) for key in keys)
+    return unit(image), unit(image + noise), jnp.float32(10), jnp.float32(-10)
+
+
+def temporary_bytes(
+    name: str, *, form: str, batch: int, features: int, chunk: int, mesh: Mesh
+) -> int:
+    """Temporary memory of the compiled value and gradient on one device, without arguments."""
+    shapes = jax.eval_shape(functools.partial(arguments, features=features, batch=batch))
+    with jax.set_mesh(mesh):
+        step = value_and_gradient(name, form=form, chunk=chunk, mesh=mesh)
+        compiled = step.lower(*shapes).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def _timed(name: str, *, mesh: Mesh) -> tuple[list[float], float]:
+    """Seconds of both forms, and their largest difference relative to an array's largest entry."""
+    given = arguments(FLAGS.timed_batch, features=FLAGS.features)
+    with jax.set_mesh(mesh):
+        steps = [
+            value_and_gradient(name, form=form, chunk=FLAGS.chunk, mesh=mesh) for form in FORMS
+        ]
+        found = [jax.device_get(step(*given)) for step in steps]
+        seconds = [np.inf, np.inf]
+        for _ in range(FLAGS.repeats):
+            for index, step in enumerate(steps):
+                start = time.perf_counter()
+                jax.block_until_ready(step(*given))
+                seconds[index] = min(seconds[index], time.perf_counter() - start)
+    differences = jax.tree.map(
+        lambda x, y: float(np.max(np.abs(x - y)) / max(np.max(np.abs(x)), 1e-12)), *found
+    )
+    return seconds, max(jax.tree.leaves(differences))
+
+
+def main() -> None:
+    """Compiles every loss in both forms for every batch, runs one, and prints Markdown tables."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", FLAGS.devices)
+    mesh = mesh_of(FLAGS.devices)
+    sizes = {"features": FLAGS.features, "chunk": FLAGS.chunk, "mesh": mesh}
+    print("| loss | B | gathered, MiB | ring, MiB | ratio |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in LOSSES:
+        for batch in sorted(FLAGS.batch):
+            gathered, ring = (
+                temporary_bytes(name, form=form, batch=batch, **sizes) for form in FORMS
+            )
+            cells = name, f"{batch:,}", f"{gathered / 2**20:,.0f}", f"{ring / 2**20:,.0f}"
+            print("| " + " | ".join(cells) + f" | {gathered / ring:.1f} |", flush=True)
+    print("\n| loss | B | gathered, s | ring, s | ring / gathered | largest difference |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in LOSSES:
+        (gathered, ring), difference = _timed(name, mesh=mesh)
+        times = f"{gathered:.2f} | {ring:.2f} | {ring / gathered:.2f}"
+        print(f"| {name} | {FLAGS.timed_batch:,} | {times} | {difference:.1e} |", flush=True)
+    print(
+        f"\n{FLAGS.devices} simulated devices, {FLAGS.features} features, blocks of {FLAGS.chunk}; "
+        f"float32; jax {jax.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    program.run(main, define_flags)
