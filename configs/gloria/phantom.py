@@ -32,5 +32,5 @@ def get_config() -> ConfigDict:
     config.model = model
     config.checkpoint.best_metric = "validation_total_loss"
     # A step costs twice one of PRIOR's first stage: 96 words look at 144 regions of 32 images.
-    config.stages = ConfigDict(dict(pretrain=stage(length=700, warmup=50, peak=3e-3, start=1e-5)))
+    config.stages = ConfigDict(dict(pretrain=stage(length=800, warmup=50, peak=3e-3, start=1e-5)))
     return config

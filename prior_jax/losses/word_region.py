@@ -129,7 +129,8 @@ def word_region_similarity(
 
     Source: release, gloria/loss/gloria_loss.py, `local_loss`, and gloria/models/gloria_model.py,
       `get_local_similarities`. Differs: masked rather than sliced, and the attended context is
-      never formed: its products follow from the attention, the scores and the regions' Gram matrix.
+      formed only where it is smaller than the attention, P > D: otherwise its products follow from
+      the attention, the scores and the regions' Gram matrix.
     """
     _check(words, regions, word_mask=word_mask, region_mask=region_mask)
     _check_aggregate(aggregate)
@@ -198,8 +199,13 @@ def word_region_attention(
     )
 
 
-def gram_of(regions: jax.Array) -> jax.Array:
-    """Products of an image's regions [B, P, D] with each other: float32[B, P, P]."""
+def gram_of(regions: jax.Array) -> jax.Array | None:
+    """Products of an image's regions [B, P, D] with each other: float32[B, P, P].
+
+    None where there are more regions than dimensions, and contexts themselves cost less.
+    """
+    if regions.shape[1] > regions.shape[2]:
+        return None
     return jnp.einsum(
         "bpd,bqd->bpq",
         regions,
@@ -215,7 +221,7 @@ def compare_caption(
     *,
     regions: jax.Array,
     region_mask: jax.Array | None,
-    gram: jax.Array,
+    gram: jax.Array | None,
     temp1: float | jax.Array,
     temp2: float | jax.Array,
     softmax_over_words: bool,
@@ -228,7 +234,7 @@ def compare_caption(
       word_mask: bool[W].
       regions: [M, P, D].
       region_mask: bool[M, P], or None.
-      gram: float32[M, P, P], from `gram_of(regions)`.
+      gram: float32[M, P, P] or None, from `gram_of(regions)`.
       temp1: see `word_region_similarity`, as all that follows.
       temp2: see there.
       softmax_over_words: see there.
@@ -247,9 +253,13 @@ def compare_caption(
     )
     # With context = attention @ regions: words . context, and |context|^2.
     word_context = jnp.sum(attention * dots, axis=-1)
-    # Entries of the Gram matrix cancel in the sum: this product bears no reduced precision.
-    pulled = jnp.einsum("bwp,bpq->bwq", attention, gram, precision=jax.lax.Precision.HIGHEST)
-    context_square = jnp.sum(pulled * attention, axis=-1)
+    if gram is None:
+        context = jnp.einsum("bwp,bpd->bwd", attention, regions, preferred_element_type=jnp.float32)
+        context_square = jnp.sum(jnp.square(context), axis=-1)
+    else:
+        # Entries of the Gram matrix cancel in the sum: this product bears no reduced precision.
+        pulled = jnp.einsum("bwp,bpq->bwq", attention, gram, precision=jax.lax.Precision.HIGHEST)
+        context_square = jnp.sum(pulled * attention, axis=-1)
     word_square = jnp.sum(jnp.square(words.astype(jnp.float32)), axis=-1)
     cosines = cosine_of_products(word_context, word_square[None, :], context_square)
     return _aggregate(

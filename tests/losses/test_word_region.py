@@ -211,6 +211,17 @@ def test_doubling_the_words_raises_sums_by_log_2_and_nothing_else(pairs):
         np.testing.assert_allclose(twice, compare(words, mask) + np.float32(rise), atol=1e-5)
 
 
+def test_dimensions_of_zeros_change_nothing_whichever_way_contexts_are_compared(pairs, whole):
+    words, regions, mask, weight = pairs
+    few = words[..., :4], regions[..., :4]
+    many = tuple(np.pad(x, ((0, 0), (0, 0), (0, FEATURES - 4))) for x in few)
+    assert few[1].shape[2] < REGIONS <= many[1].shape[2]
+    expected, gradients = whole(*many, mask, weight)
+    found, found_gradients = whole(*few, mask, weight)
+    assert_same(found, expected)
+    assert_same(found_gradients, tuple(x[..., :4] for x in gradients), rtol=1e-4)
+
+
 def test_zero_vectors_have_finite_gradients(pairs, whole):
     words, regions, mask, weight = pairs
     words, regions = words.copy(), regions.copy()
