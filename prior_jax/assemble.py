@@ -19,6 +19,7 @@ from prior_jax.interop.initial import InitConfig
 from prior_jax.objectives.all_pairs import AllPairsConfig
 from prior_jax.objectives.base import Objective
 from prior_jax.sharding import mesh as mesh_lib
+from prior_jax.sharding.fsdp import fsdp_rules
 from prior_jax.sharding.rules import REPLICATED, Rule
 from prior_jax.strict import build
 from prior_jax.train.checkpoint_table import CheckpointConfig
@@ -85,8 +86,10 @@ class MeshSection:
       data_axes: axes over which the rows of a batch are split.
       bank_axis: axis over which the prototype bank is split, or None to keep it whole.
       rules: (pattern of a parameter's path, axis or None for each leading dimension), tried in
-        order behind the bank's own rule; () keeps all other parameters whole.
+        order behind the bank's own rule; () leaves them to `fsdp_axis`.
       all_pairs: how the losses over all pairs of a batch are computed.
+      fsdp_axis: axis (or axes) over which large parameters and their moments are split by the
+        table of `sharding/fsdp.py`, behind `rules`; None keeps them whole.
     """
 
     axes: Mapping[str, int]
@@ -94,6 +97,7 @@ class MeshSection:
     bank_axis: str | None
     rules: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...]
     all_pairs: AllPairsConfig
+    fsdp_axis: str | tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,7 +201,10 @@ def placement(config: Mapping[str, Any], *, devices: Sequence[Any] | None = None
             accepted=f"one of {tuple(section.axes)}, or None",
         )
     axes = mesh_lib.MeshConfig(axes=section.axes, data_axes=section.data_axes)
-    rules = tuple(Rule(pattern, spec) for pattern, spec in section.rules) or REPLICATED
+    rules = tuple(Rule(pattern, spec) for pattern, spec in section.rules)
+    if section.fsdp_axis is not None:
+        rules += fsdp_rules(section.fsdp_axis)
+    rules = rules or REPLICATED
     if section.bank_axis is not None:
         rules = (Rule("sentence_bank/.*", (section.bank_axis,)), *rules)
     return Placement(

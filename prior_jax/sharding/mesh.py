@@ -7,9 +7,14 @@ from typing import Any, cast
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from prior_jax.errors import ConfigError
+
+SLICE_AXIS = "dcn"
+"""Name of the axis that runs over slices: groups of devices with a fast network of their own,
+joined by the data centre's. Elsewhere it is an axis like any other."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +23,8 @@ class MeshConfig:
 
     Attributes:
       axes: axis name -> size, slowest axis first; one size may be -1 and takes the devices that
-        the others leave. `{"data": -1}` is plain data parallelism on any number of devices.
+        the others leave. `{"data": -1}` is plain data parallelism on any number of devices. On
+        devices of several slices the axis `SLICE_AXIS` has their number.
       data_axes: the axes over which the rows of a batch are split, in this order.
     """
 
@@ -79,11 +85,26 @@ def make_mesh(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Me
         )
     for name in free:
         sizes[name] = len(devices) // known
-    return jax.make_mesh(
-        tuple(sizes.values()),
-        tuple(sizes),
+    kinds = (AxisType.Auto,) * len(sizes)
+    slices = {getattr(device, "slice_index", 0) for device in devices}
+    # Hosts of GPUs count as slices too, but any order of them makes a mesh.
+    if len(slices) > 1 and (SLICE_AXIS in sizes or devices[0].platform == "tpu"):
+        return Mesh(_across_slices(devices, sizes, slices=len(slices)), tuple(sizes), kinds)
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), devices=devices, axis_types=kinds)
+
+
+def _across_slices(devices: list[Any], sizes: Mapping[str, int], *, slices: int) -> np.ndarray:
+    """Devices of several slices: only the axis "dcn" crosses the network between them."""
+    if sizes.get(SLICE_AXIS) != slices:
+        raise ConfigError(
+            "config.mesh.axes",
+            received=dict(sizes),
+            accepted=f"an axis {SLICE_AXIS!r} of size {slices}: the devices lie in {slices} slices",
+        )
+    return mesh_utils.create_hybrid_device_mesh(
+        tuple(1 if name == SLICE_AXIS else size for name, size in sizes.items()),
+        tuple(size if name == SLICE_AXIS else 1 for name, size in sizes.items()),
         devices=devices,
-        axis_types=(AxisType.Auto,) * len(sizes),
     )
 
 

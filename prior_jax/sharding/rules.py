@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
+from types import EllipsisType
 from typing import Any
 
 import jax
@@ -21,11 +22,18 @@ class Rule:
     Attributes:
       pattern: regular expression for the whole path, whose parts are joined by "/".
       spec: for each leading dimension the mesh axis (or axes) that it is split over, or None;
-        dimensions beyond the spec's length are not split.
+        dimensions beyond the spec's length are not split. A leading `...` stands for as many
+        dimensions as the rest leaves: `(..., "fsdp")` splits the last one.
+      at_least: elements of the smallest array that the rule is for; smaller ones go on to the
+        next rule.
+      gathered: whether a step first puts the whole array on every device, once, and gives each
+        device its part of the gradient; False leaves what is moved, and when, to the compiler.
     """
 
     pattern: str
-    spec: tuple[Axis, ...]
+    spec: tuple[Axis | EllipsisType, ...]
+    at_least: int = 0
+    gathered: bool = False
 
     def __post_init__(self):
         """Refuses patterns that do not compile."""
@@ -37,6 +45,16 @@ class Rule:
                 received=self.pattern,
                 accepted=f"a regular expression: {error}",
             ) from error
+
+    def matches(self, path: str, shape: Sequence[int]) -> bool:
+        """Whether the rule is for this array."""
+        return math.prod(shape) >= self.at_least and bool(re.fullmatch(self.pattern, path))
+
+    def axes(self, dimensions: int) -> tuple[Axis, ...]:
+        """The spec for an array of so many dimensions, without its `...`."""
+        named = tuple(axis for axis in self.spec if not isinstance(axis, EllipsisType))
+        left = len(self.spec) - len(named)
+        return (None,) * (left * max(dimensions - len(named), 0)) + named
 
 
 REPLICATED = (Rule(".*", ()),)
@@ -61,7 +79,7 @@ def spec_for(
       ConfigError: if no rule matches, or the one that does names an unknown axis, has more
         entries than the array dimensions, or splits a dimension unevenly.
     """
-    rule = next((rule for rule in rules if re.fullmatch(rule.pattern, path)), None)
+    rule = _rule_for(path, shape, rules)
     if rule is None:
         raise ConfigError(
             "config.mesh.rules",
@@ -69,13 +87,14 @@ def spec_for(
             accepted=f"a pattern that matches it; the patterns are {[r.pattern for r in rules]}",
         )
     where = f"config.mesh.rules[{rule.pattern!r}]"
-    if len(rule.spec) > len(shape):
+    spec = rule.axes(len(shape))
+    if len(spec) > len(shape):
         raise ConfigError(
             where,
-            received=f"{len(rule.spec)} axes {rule.spec} for {path} {tuple(shape)}",
+            received=f"{len(spec)} axes {spec} for {path} {tuple(shape)}",
             accepted=f"at most {len(shape)} axes",
         )
-    for dimension, axis in zip(shape, rule.spec, strict=False):
+    for dimension, axis in zip(shape, spec, strict=False):
         names = () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
         unknown = [name for name in names if name not in mesh.shape]
         if unknown:
@@ -89,7 +108,22 @@ def spec_for(
                 received=f"{path} {tuple(shape)}: {dimension} over axis {axis!r} of size {size}",
                 accepted="a dimension divisible by the axis size",
             )
-    return PartitionSpec(*rule.spec)
+    return PartitionSpec(*spec)
+
+
+def _rule_for(path: str, shape: Sequence[int], rules: Sequence[Rule]) -> Rule | None:
+    return next((rule for rule in rules if rule.matches(path, shape)), None)
+
+
+def gathered_names(arrays: Mapping[str, Any], *, rules: Sequence[Rule]) -> frozenset[str]:
+    """Paths of the arrays whose rule says `gathered`.
+
+    Args:
+      arrays: path -> anything with a `shape`.
+      rules: tried in order, the first match wins.
+    """
+    found = {path: _rule_for(path, array.shape, rules) for path, array in arrays.items()}
+    return frozenset(path for path, rule in found.items() if rule is not None and rule.gathered)
 
 
 def shardings_for(

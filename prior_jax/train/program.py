@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import TrainObjective
 from prior_jax.sharding.mesh import batch_sharding, replicated
-from prior_jax.sharding.rules import Rule
+from prior_jax.sharding.rules import Rule, gathered_names
 from prior_jax.train.optimizer import OptimizerConfig, make_optimizer
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import (
@@ -107,6 +107,7 @@ class Program:
             names=self.names(stage),
             optimizer=self.optimizer,
             abstract=self.abstract(stage),
+            gathered=gathered_names(self.model.params, rules=self.rules),
             batch_sharding=self.batch_sharding,
             metrics_sharding=replicated(self.mesh),
         )

@@ -1,7 +1,7 @@
 """One optimizer step, compiled once for each stage and each shape of batch."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -54,6 +54,7 @@ def make_train_step(
     names: Sequence[str],
     optimizer: OptimizerConfig,
     abstract: TrainState,
+    gathered: Collection[str],
     batch_sharding: NamedSharding,
     metrics_sharding: NamedSharding,
 ) -> Any:
@@ -70,6 +71,7 @@ def make_train_step(
       names: of the parameters that the stage trains.
       optimizer: what the stages share.
       abstract: from `abstract_state`, of this stage.
+      gathered: of the parameters that lie in parts on the devices and are used whole.
       batch_sharding: how every array of the batch lies.
       metrics_sharding: how the metrics lie (replicated).
 
@@ -90,6 +92,14 @@ def make_train_step(
         gradients={name: places.params[name] for name in trained},
     )
 
+    def whole(parameters):
+        # Once for the step: left to itself the compiler gathers weights at each use, or else
+        # moves activations, which are many times larger than these weights.
+        return {
+            name: jax.lax.with_sharding_constraint(v, metrics_sharding) if name in gathered else v
+            for name, v in parameters.items()
+        }
+
     def step(state: TrainState, batch: Batch, factor: jax.Array) -> tuple[TrainState, StepMetrics]:
         rate = learning_rate(stage, state.step - stage_start, past_end=optimizer.past_end) * factor
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
@@ -97,7 +107,7 @@ def make_train_step(
         frozen = {name: v for name, v in state.params.items() if name not in active}
 
         def loss(active, rest, rows, key):
-            module = model.merge({**active, **frozen}, rest)
+            module = model.merge({**active, **whole(frozen)}, rest)
             terms = objective.loss_terms(
                 module, rows, stage=stage.name, step=state.step, key=key, train=True
             )
@@ -110,8 +120,9 @@ def make_train_step(
             return gradients, (total, terms), rest
 
         gradients, (total, terms), rest = accumulated(
-            part, active, rest=state.rest, batch=batch, key=key
+            part, whole(active), rest=state.rest, batch=batch, key=key
         )
+        gradients = jax.lax.with_sharding_constraint(gradients, dict(accumulated.gradients))
         norm = optax.tree.norm(gradients)
         active, optimizer_state = apply_updates(
             transformation,

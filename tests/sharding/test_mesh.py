@@ -1,5 +1,7 @@
 """Meshes and placement rules."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -157,3 +159,35 @@ def test_a_bank_of_65536_rows_lies_in_eighths_and_its_gradient_too():
     gradient = jax.jit(jax.grad(loss), out_shardings=place)(bank, rows)
     assert {s.data.shape for s in gradient.addressable_shards} == {(8192, 4)}
     np.testing.assert_allclose(gradient, jax.grad(loss)(table, queries), rtol=1e-4, atol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """As much of a TPU as laying out a mesh looks at."""
+
+    id: int
+    slice_index: int
+    platform: str = "tpu"
+    device_kind: str = "unknown"
+    process_index: int = 0
+    core_on_chip: int = 0
+
+    @property
+    def coords(self) -> tuple[int, int, int]:
+        """Place in its slice of 2 x 2 chips."""
+        return self.id // 2 % 2, self.id // 4, 0
+
+
+def test_only_the_axis_dcn_crosses_slices():
+    chips = [Chip(id=i, slice_index=i % 2) for i in range(8)]
+    mesh = make_mesh(config(("dcn", "data"), data=-1, dcn=2), devices=chips)
+    assert dict(mesh.shape) == {"data": 4, "dcn": 2}
+    for index in range(2):
+        assert {chip.slice_index for chip in mesh.devices[:, index]} == {index}
+    with pytest.raises(ConfigError, match=r"config\.mesh\.axes.*'dcn' of size 2.*2 slices"):
+        make_mesh(config(data=-1), devices=chips)
+    with pytest.raises(ConfigError, match="'dcn' of size 2"):
+        make_mesh(config(("dcn", "data"), data=-1, dcn=4), devices=chips)
+    hosts = [dataclasses.replace(chip, platform="gpu") for chip in chips]
+    with pytest.raises(ConfigError, match="'dcn' of size 2"):
+        make_mesh(config(("dcn", "data"), data=-1, dcn=4), devices=hosts)
