@@ -1,0 +1,62 @@
+"""A file of weights mapped into memory, read-only."""
+
+import dataclasses
+import hashlib
+import mmap
+import os
+import pathlib
+import stat
+
+from prior_jax.errors import WeightsError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MappedFile:
+    """The bytes of a file; the operating system reads them when they are looked at.
+
+    Attributes:
+      path: of the file.
+      data: all its bytes. Arrays made of them keep the mapping alive, and the file must not be
+        overwritten in place as long as they are used (replacing it by a rename is fine).
+    """
+
+    path: pathlib.Path
+    data: memoryview
+
+    @property
+    def field(self) -> str:
+        """What errors name: the path."""
+        return str(self.path)
+
+    def sha256(self) -> str:
+        """Hexadecimal sha256 of the file; no copy of it is made."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def open_mapped(path: pathlib.Path) -> MappedFile:
+    """Maps a file.
+
+    Args:
+      path: an ordinary file, or a link to one.
+
+    Returns:
+      the mapped file, never empty.
+
+    Raises:
+      WeightsError: if it is absent, unreadable, empty or not an ordinary file.
+    """
+    accepted = "a readable, non-empty file of weights"
+    try:
+        # Looked at before opening: to open a pipe would wait for its other end.
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+            raise WeightsError(str(path), received=kind, accepted=accepted)
+        if status.st_size == 0:
+            raise WeightsError(str(path), received="an empty file", accepted=accepted)
+        with open(path, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise WeightsError(str(path), received=reason, accepted=accepted) from None
+    return MappedFile(path=path, data=memoryview(mapped))

@@ -1,0 +1,215 @@
+"""Tensors as torch's pickles describe them, and their arrays as views of the file.
+
+A checkpoint says of a tensor: which storage (a flat run of numbers), at which offset, with which
+sizes and strides. Everything it says is checked here with whole numbers of any length, before a
+byte of the storage is looked at, since all of it may be damaged or a lie.
+
+Source: torch/_utils.py `_rebuild_tensor*` and torch/serialization.py of PyTorch 2.13 for the
+meaning of the arguments.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from prior_jax.errors import WeightsError
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+# Storage class in torch -> its numbers. Anything else is refused by name.
+STORAGE_DTYPES = {
+    "DoubleStorage": np.dtype(np.float64),
+    "FloatStorage": np.dtype(np.float32),
+    "HalfStorage": np.dtype(np.float16),
+    "BFloat16Storage": BFLOAT16,
+    "LongStorage": np.dtype(np.int64),
+    "IntStorage": np.dtype(np.int32),
+    "ShortStorage": np.dtype(np.int16),
+    "CharStorage": np.dtype(np.int8),
+    "ByteStorage": np.dtype(np.uint8),
+    "BoolStorage": np.dtype(np.bool_),
+}
+# More than any file could hold.
+MAX_ELEMENTS = 2**48
+
+_MAX_RANK = 32
+# Tied and expanded tensors are larger as arrays than in the file, but not without end.
+_MAX_GROWTH = 4
+_SMALL = 2**24
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Storage:
+    """A flat run of numbers of a checkpoint.
+
+    Attributes:
+      key: its name within the checkpoint.
+      dtype: of the numbers.
+      count: how many numbers the checkpoint says it has.
+    """
+
+    key: str
+    dtype: np.dtype
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class TorchTensor:
+    """A tensor whose numbers have not been looked at yet; it lies within its storage.
+
+    Attributes:
+      storage: where its numbers are; several tensors may share one.
+      offset: of its first number, in elements.
+      shape: sizes.
+      strides: in elements, of the same length; 0 along expanded axes.
+    """
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the tensor has once it is copied out, expanded axes counted in full."""
+        return math.prod(self.shape) * self.storage.dtype.itemsize
+
+
+def rebuild_tensor(arguments: tuple, *, field: str) -> TorchTensor:
+    """`torch._utils._rebuild_tensor` and `_v2`: storage, offset, sizes, strides, and what follows.
+
+    Args:
+      arguments: as unpickled; `requires_grad`, hooks and metadata at the end are not used.
+      field: the file's name for errors.
+
+    Returns:
+      the tensor, known to lie within its storage.
+
+    Raises:
+      WeightsError: if the arguments are of other kinds, negative, absurd, or reach outside.
+    """
+    accepted = "tensors whose sizes and strides stay within their storage"
+    if len(arguments) < 4 or not isinstance(arguments[0], Storage):
+        raise WeightsError(
+            field, received="a tensor that is not made of a storage", accepted=accepted
+        )
+    storage, offset, shape, strides = arguments[:4]
+    if not (_are_counts(shape) and _are_counts(strides) and _are_counts((offset,))):
+        raise WeightsError(
+            field,
+            received=f"a tensor of storage {storage.key[:40]} with a size, stride or offset that "
+            "is negative or no whole number",
+            accepted=accepted,
+        )
+    said = f"{_brief(shape)}, strides {_brief(strides)}, offset {_brief((offset,))}"
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=False))
+    empty = 0 in shape
+    if (
+        len(shape) != len(strides)
+        or len(shape) > _MAX_RANK
+        or math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS
+        or offset > storage.count
+        or (not empty and last >= storage.count)
+    ):
+        raise WeightsError(
+            field,
+            received=f"a tensor of sizes {said} in storage {storage.key[:40]} of "
+            f"{storage.count} elements",
+            accepted=accepted,
+        )
+    return TorchTensor(storage=storage, offset=offset, shape=tuple(shape), strides=tuple(strides))
+
+
+def rebuild_parameter(arguments: tuple, *, field: str) -> Any:
+    """`torch._utils._rebuild_parameter` and `_with_state`: the tensor is the first argument."""
+    if not arguments or not isinstance(arguments[0], TorchTensor):
+        raise WeightsError(
+            field, received="a parameter that is not made of a tensor", accepted="tensors"
+        )
+    return arguments[0]
+
+
+def arrays_of(
+    tensors: Mapping[str, TorchTensor],
+    fetch: Callable[[Storage], memoryview],
+    *,
+    swap_bytes: bool,
+    file_size: int,
+    field: str,
+) -> dict[str, np.ndarray]:
+    """Tensors as read-only arrays that view the file.
+
+    Args:
+      tensors: name -> tensor.
+      fetch: gives a storage's bytes, of exactly the length that it says.
+      swap_bytes: whether the file has the other byte order than this machine; its storages are
+        then copied.
+      file_size: bytes; what the arrays may come to is measured by it.
+      field: the file's name for errors.
+
+    Returns:
+      name -> array of the tensor's dtype and shape, with its strides. Tensors that share a
+      storage share memory.
+
+    Raises:
+      WeightsError: if expanded or repeated tensors come to many times the file's size.
+    """
+    total, limit = 0, _MAX_GROWTH * file_size + _SMALL
+    for name, tensor in tensors.items():
+        total += tensor.nbytes
+        if total > limit:
+            raise WeightsError(
+                field,
+                received=f"{name[:200]!r} of shape {_brief(tensor.shape)}, by which the tensors "
+                f"come to {total} bytes in a file of {file_size}",
+                accepted=f"tensors of at most {limit} bytes in all",
+            )
+    bytes_of: dict[str, memoryview] = {}
+    arrays = {}
+    for name, tensor in tensors.items():
+        key = tensor.storage.key
+        if key not in bytes_of:
+            raw = fetch(tensor.storage)
+            bytes_of[key] = _swapped(raw, tensor.storage.dtype) if swap_bytes else raw
+        arrays[name] = _view(tensor, bytes_of[key])
+    return arrays
+
+
+def _view(tensor: TorchTensor, raw: memoryview) -> np.ndarray:
+    dtype = tensor.storage.dtype
+    if 0 in tensor.shape:
+        empty = np.empty(tensor.shape, dtype)
+        empty.setflags(write=False)
+        return empty
+    # The stride of an axis of one element means nothing and may be any number.
+    strides = (
+        stride * dtype.itemsize if size > 1 else dtype.itemsize
+        for size, stride in zip(tensor.shape, tensor.strides, strict=True)
+    )
+    return np.ndarray(
+        tensor.shape,
+        dtype=dtype,
+        buffer=raw,
+        offset=tensor.offset * dtype.itemsize,
+        strides=tuple(strides),
+    )
+
+
+def _swapped(raw: memoryview, dtype: np.dtype) -> memoryview:
+    words = np.frombuffer(raw, np.dtype(f"u{dtype.itemsize}")).byteswap()
+    return memoryview(words.tobytes())
+
+
+def _are_counts(values: Any) -> bool:
+    return isinstance(values, tuple | list) and all(
+        type(value) is int and value >= 0 for value in values
+    )
+
+
+def _brief(numbers: tuple[int, ...] | list[int]) -> str:
+    """At most 8 numbers, none of them spelt out beyond 20 digits."""
+    shown = [str(number) if number < 10**20 else "over 1e20" for number in numbers[:8]]
+    return f"({', '.join(shown)}{', ...' if len(numbers) > 8 else ''})"
