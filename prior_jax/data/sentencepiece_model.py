@@ -1,0 +1,76 @@
+"""What a sentencepiece model holds, for those who write it down for another library."""
+
+import dataclasses
+from typing import Any, Literal
+
+from prior_jax.errors import DataError
+
+Algorithm = Literal["unigram", "bpe"]
+
+_FOLDS = {"nmt_nfkc_cf": True, "nmt_nfkc": False}  # name of a normalisation -> folds case
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SentencePieceModel:
+    """A model of `data_prep.train_tokenizer`.
+
+    Attributes:
+      algorithm: how pieces are chosen.
+      pieces: the written form of ids 0, 1, ...
+      scores: of the pieces; log-probabilities with "unigram", minus the rank with "bpe".
+      folds: whether the normalisation folds case.
+      charsmap: the compiled normalisation: replaces characters by others, longest match first.
+    """
+
+    algorithm: Algorithm
+    pieces: tuple[str, ...]
+    scores: tuple[float, ...]
+    folds: bool
+    charsmap: bytes
+
+
+def read_sentencepiece(content: bytes, *, name: str) -> SentencePieceModel:
+    """Reads a model's bytes.
+
+    Args:
+      content: of the file.
+      name: of the file, for errors.
+
+    Raises:
+      DataError: if they are none, or the model was trained with what `data_prep.train_tokenizer`
+        never uses; names the field and the value.
+    """
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2
+
+    try:
+        # The generated module has no types.
+        model: Any = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
+    except DecodeError as error:
+        raise DataError(name, received=str(error), accepted="a sentencepiece model") from error
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    algorithms = {trainer.UNIGRAM: "unigram", trainer.BPE: "bpe"}
+    kinds = {piece.type for piece in model.pieces[5:]}
+    for field, received, accepted in (
+        ("model_type", algorithms.get(trainer.model_type), ("unigram", "bpe")),
+        ("byte_fallback", trainer.byte_fallback, (False,)),
+        ("treat_whitespace_as_suffix", trainer.treat_whitespace_as_suffix, (False,)),
+        ("normalization rule", normalizer.name, tuple(_FOLDS)),
+        ("add_dummy_prefix", normalizer.add_dummy_prefix, (True,)),
+        ("remove_extra_whitespaces", normalizer.remove_extra_whitespaces, (True,)),
+        ("escape_whitespaces", normalizer.escape_whitespaces, (True,)),
+        ("types of the pieces behind the special ones", kinds, ({1}, set())),  # NORMAL
+    ):
+        if received not in accepted:
+            raise DataError(
+                f"{name}: {field}",
+                received=received,
+                accepted=f"{' or '.join(map(str, accepted))}, to be written for another library",
+            )
+    return SentencePieceModel(
+        algorithm=algorithms[trainer.model_type],  # type: ignore[arg-type]
+        pieces=tuple(piece.piece for piece in model.pieces),
+        scores=tuple(piece.score for piece in model.pieces),
+        folds=_FOLDS[normalizer.name],
+        charsmap=normalizer.precompiled_charsmap,
+    )

@@ -1,0 +1,272 @@
+"""Our tokenizers as the files that Hugging Face's libraries read, with the same ids.
+
+The files are tried before they are handed out: every piece of the vocabulary and `ODD_TEXTS` are
+tokenised by both, and a tokenizer that differs on one of them is refused.
+"""
+
+import json
+import pathlib
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import tokenizers
+
+from prior_jax.data.sentencepiece_model import read_sentencepiece
+from prior_jax.data.tokenizer import (
+    SPECIAL_TOKENS,
+    WORDPIECE_MAX_CHARACTERS,
+    WORDPIECE_PREFIX,
+    Tokenizer,
+    TokenizerConfig,
+)
+from prior_jax.errors import WeightsError
+
+_BLANK = "\u2581"  # how sentencepiece writes the blank before a word
+# The normalisation deletes it; until then it keeps a letter and its mark apart.
+_GUARD = "\u0001"
+_PIECES_PER_TEXT = 40
+_ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+
+ODD_TEXTS = (
+    "",
+    " ",
+    "\u0001",
+    "  Two  blanks\tand a\r\nline.  ",
+    "[CLS] [SEP] [MASK] [UNK] [PAD]",
+    "___ y/o M s/p CABG, ETT 4.5cm above carina; T8-9.",
+    "CHEST (PA & LAT): 12/31/2099 -- ?pneumonia vs. atelectasis!!!",
+    "caf\u00e9 cafe\u0301 CAFE\u0301 X\u0301 \u2460\u0301 A\u0302\u0301",
+    "\u00bd \ufb01 \u00b2 \u2126 \u212b \u2160 \u00a8 \ufdfa",
+    "\u4e2d\u6587 \u304b\u3099 \uac00 \u1100\u1161 \uff76\uff9e",
+    "\u0130stanbul stra\u00dfe \u1e9e \u03a3\u0391\u03a3 \u13a0\uab70",
+    "\U0001f469\u200d\u2695\ufe0f no\u00adbreak \u200bzero\ufeff \u200f",
+    "a\u2581b \u3000wide\u00a0 \u0001 nul\u0000l \u0301mark first",
+    "a" * 60 + " " + "b" * 120,
+    "1000000 .......... ________ ----------",
+)
+"""What reports hardly hold, and what normalisations differ on."""
+
+
+def tokenizer_files(
+    tokenizer: Tokenizer, config: TokenizerConfig, *, max_length: int
+) -> dict[str, bytes]:
+    """The files with which `transformers.AutoTokenizer` gives our ids between [CLS] and [SEP].
+
+    Special tokens written out in a text are text, as they are to us.
+
+    Args:
+      tokenizer: as opened.
+      config: what it was opened with.
+      max_length: of the model, in tokens.
+
+    Returns:
+      File name -> content. WordPiece has `vocab.txt` besides, for older versions. Of a
+      sentencepiece model, the model itself: where two ways to cut a text are exactly as likely
+      (a run of one letter), it decides by the rounding of float32 sums, which only it repeats.
+
+    Raises:
+      WeightsError: naming the text, if the files would give other ids.
+      DataError: naming the field, if a sentencepiece model is of a kind that cannot be written.
+    """
+    engine = _ENGINES[config.kind](tokenizer, config)
+    engine.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", tokenizer.cls_id), ("[SEP]", tokenizer.sep_id)],
+    )
+    engine.add_special_tokens(list(SPECIAL_TOKENS))
+    content = engine.to_str(pretty=True)
+    check_same_ids(tokenizer, content, [*ODD_TEXTS, *_vocabulary_texts(tokenizer)])
+    special = dict(zip(_ROLES, SPECIAL_TOKENS, strict=True))
+    settings = {
+        **special,
+        "model_max_length": max_length,
+        "split_special_tokens": True,
+        "clean_up_tokenization_spaces": False,
+        **_SETTINGS[config.kind],
+    }
+    if config.kind == "wordpiece":
+        settings["do_lower_case"] = config.lower_case
+        extra = {"vocab.txt": _vocabulary_lines(tokenizer)}
+    else:
+        extra = {"tokenizer.model": _read(config)}
+    return {
+        "tokenizer.json": content.encode(),
+        "tokenizer_config.json": _json(settings),
+        "special_tokens_map.json": _json(special),
+        **extra,
+    }
+
+
+def check_same_ids(tokenizer: Tokenizer, content: str, texts: Sequence[str]) -> None:
+    """Refuses a `tokenizer.json` that gives other ids than ours.
+
+    Args:
+      tokenizer: ours.
+      content: of the `tokenizer.json`.
+      texts: to try.
+
+    Raises:
+      WeightsError: naming the first text that differs.
+    """
+    engine = tokenizers.Tokenizer.from_str(content)
+    engine.encode_special_tokens = True  # what "split_special_tokens" means
+    theirs = engine.encode_batch(list(texts), add_special_tokens=False)
+    for text, ours, encoded in zip(texts, tokenizer.encode_ids(texts), theirs, strict=True):
+        if ours.tolist() != encoded.ids:
+            raise WeightsError(
+                f"{tokenizer.name}: {text!a}",
+                received=f"ids {encoded.ids} from a tokenizer.json",
+                accepted=f"{ours.tolist()}, as the tokenizer itself gives",
+            )
+
+
+def _vocabulary_texts(tokenizer: Tokenizer) -> list[str]:
+    """Every piece of the vocabulary, some to a text."""
+    pieces = [tokenizer.token(index).replace(_BLANK, " ") for index in range(tokenizer.vocab_size)]
+    starts = range(0, len(pieces), _PIECES_PER_TEXT)
+    return ["".join(pieces[start : start + _PIECES_PER_TEXT]) for start in starts] + [
+        " ".join(pieces[start : start + _PIECES_PER_TEXT]) for start in starts
+    ]
+
+
+def _words(tokenizer: Tokenizer) -> dict[str, int]:
+    """Words and their ids. A vocabulary with repetitions has ids without a word."""
+    words = {tokenizer.token(index): index for index in range(tokenizer.vocab_size)}
+    return {**words, "[UNK]": tokenizer.unk_id}
+
+
+def _vocabulary_lines(tokenizer: Tokenizer) -> bytes:
+    """`vocab.txt`. Of a word written twice the last counts: an id without a word gets one of them.
+
+    Raises:
+      WeightsError: for a word with a line break.
+    """
+    words = _words(tokenizer)
+    by_id = {index: word for word, index in words.items()}
+    last = by_id[tokenizer.vocab_size - 1]
+    lines = [by_id.get(index, last) for index in range(tokenizer.vocab_size)]
+    broken = [line for line in lines if any(mark in line for mark in "\r\n")]
+    if broken:
+        raise WeightsError(
+            f"{tokenizer.name}: vocab.txt", received=broken, accepted="words without a line break"
+        )
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _word_piece(tokenizer: Tokenizer, config: TokenizerConfig) -> tokenizers.Tokenizer:
+    engine = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece(
+            vocab=_words(tokenizer),
+            unk_token="[UNK]",
+            max_input_chars_per_word=WORDPIECE_MAX_CHARACTERS,
+            continuing_subword_prefix=WORDPIECE_PREFIX,
+        )
+    )
+    engine.normalizer = tokenizers.normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=True,
+        strip_accents=None,
+        lowercase=config.lower_case,
+    )
+    engine.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    engine.decoder = tokenizers.decoders.WordPiece(prefix=WORDPIECE_PREFIX)
+    return engine
+
+
+def _sentence_piece(tokenizer: Tokenizer, config: TokenizerConfig) -> tokenizers.Tokenizer:
+    """Unigram or BPE over whole texts, blanks written as sentencepiece writes them.
+
+    `Precompiled` looks a letter and its marks up at once and drops the marks if it finds the
+    letter alone. So letters and marks are put together first, which is what the rule does with
+    them, and those that have no common form are kept apart by a character that it deletes. It
+    cannot delete the first one of a text: a blank comes before. Nothing lower-cases: a rule that
+    folds case does what `config.lower_case` does, and more.
+    """
+    model = read_sentencepiece(_read(config), name=config.path)
+    if config.lower_case and not model.folds:
+        raise WeightsError(
+            f"{tokenizer.name}: lower_case",
+            received=True,
+            accepted="False for a model of cased text: libraries differ on what is lower case",
+        )
+    normalizers, regex = tokenizers.normalizers, tokenizers.Regex
+    steps = [
+        normalizers.NFKC(),
+        normalizers.Prepend(" "),
+        normalizers.Replace(regex(r"(?<=[\s\S])(?=\p{M}|\p{Cf}|[\u1160-\u11ff])"), _GUARD),
+        normalizers.Precompiled(model.charsmap),
+        normalizers.Replace(regex(r"^ +| +$"), ""),
+        normalizers.Replace(regex(" +"), _BLANK),
+        normalizers.Prepend(_BLANK),
+    ]
+    pieces = list(zip(model.pieces, model.scores, strict=True))
+    if model.algorithm == "unigram":
+        engine = tokenizers.Tokenizer(
+            tokenizers.models.Unigram(pieces, SPECIAL_TOKENS.index("[UNK]"), byte_fallback=False)
+        )
+    else:
+        engine = tokenizers.Tokenizer(
+            tokenizers.models.BPE(
+                vocab={piece: index for index, (piece, _) in enumerate(pieces)},
+                merges=_merges(pieces[len(SPECIAL_TOKENS) :]),
+                unk_token="[UNK]",
+                fuse_unk=True,
+            )
+        )
+    engine.normalizer = normalizers.Sequence(steps)
+    if not model.folds:
+        engine.pre_tokenizer = _special_tokens_apart(model.pieces)
+    engine.decoder = tokenizers.decoders.Metaspace(replacement=_BLANK)
+    return engine
+
+
+def _special_tokens_apart(pieces: Collection[str]) -> Any:
+    """Cuts special tokens that are written out in a text: no text matches a control piece.
+
+    Cut where two unknown characters, which count as one, are not torn apart.
+    """
+    cuts = []
+    for token in SPECIAL_TOKENS:
+        known = [letter in pieces for letter in token]
+        places = [i for i in range(1, len(token)) if known[i - 1] or known[i]]
+        cuts += [rf"{re.escape(token[:i])}(?={re.escape(token[i:])})" for i in places[:1]]
+    return tokenizers.pre_tokenizers.Split(  # pyright: ignore[reportAttributeAccessIssue]
+        tokenizers.Regex("|".join(cuts) or r"(?!)"), behavior="merged_with_previous"
+    )
+
+
+def _merges(pieces: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
+    """Every way to put a piece together from two others, best piece first."""
+    scores = dict(pieces)
+    found = [
+        (-score, cut, piece[:cut], piece[cut:])
+        for piece, score in pieces
+        for cut in range(1, len(piece))
+        if piece[:cut] in scores and piece[cut:] in scores
+    ]
+    return [(left, right) for _, _, left, right in sorted(found)]
+
+
+def _read(config: TokenizerConfig) -> bytes:
+    return pathlib.Path(config.path).read_bytes()
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+_ENGINES: dict[str, Any] = {"wordpiece": _word_piece, "sentencepiece": _sentence_piece}
+_SETTINGS = {
+    # The class is rebuilt from the vocabulary by every version of transformers.
+    "wordpiece": {
+        "tokenizer_class": "BertTokenizer",
+        "tokenize_chinese_chars": True,
+        "strip_accents": None,
+    },
+    "sentencepiece": {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    },
+}
