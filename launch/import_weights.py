@@ -1,0 +1,93 @@
+"""Imports weights that others trained into a folder that runs start from.
+
+    python -m launch.import_weights --source=prior --checkpoint=prior_resnet50.pt --out=DIR
+    python -m launch.import_weights --source=prior --checkpoint=FULL.ckpt --tokenizer=vocab.txt ...
+    python -m launch.import_weights --source=hf_bert --checkpoint=Bio_ClinicalBERT/ --out=DIR
+
+Prints what became of every tensor. Nothing is written unless every one is accounted for.
+"""
+
+import dataclasses
+import pathlib
+import sys
+
+from absl import flags
+
+from launch import program
+from prior_jax.errors import WeightsError
+from prior_jax.interop import accounting
+from prior_jax.interop.source_plans import Unseen
+from prior_jax.interop.source_table import SOURCES
+from prior_jax.interop.sources import open_checkpoint
+from prior_jax.interop.weights_folder import save_weights
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Defines what the program is told."""
+    flags.DEFINE_enum("source", None, list(SOURCES), "Whose checkpoint it is.", required=True)
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "A .pt, .pth, .ckpt, .bin or .safetensors file; for hf_bert the model's directory.",
+        required=True,
+    )
+    flags.DEFINE_string("out", None, "Folder to write; must not exist.", required=True)
+    parts = sorted({part for source in SOURCES.values() for part in source.recipes})
+    flags.DEFINE_enum(
+        "part", None, parts, "What to import; by default all that the source has a place for."
+    )
+    flags.DEFINE_string(
+        "tokenizer", None, "A vocab.txt or tokenizer.json to put beside BERT's weights."
+    )
+    flags.DEFINE_integer("heads", None, "Attention heads of BERT; by default one for 64 features.")
+    flags.DEFINE_integer(
+        "decoder_heads",
+        None,
+        "Attention heads of PRIOR's sentence decoder; by default one for 64 features.",
+    )
+    flags.DEFINE_integer("pool_heads", None, "Heads of PRIOR's attention pool; by default 8.")
+    flags.DEFINE_integer(
+        "image_size", None, "Side of the images, in pixels; by default the source's."
+    )
+
+
+def main() -> None:
+    """Reads, accounts for every tensor, writes."""
+    out = pathlib.Path(FLAGS.out)
+    if out.exists():
+        raise WeightsError("--out", received=str(out), accepted="a folder that does not exist yet")
+    try:
+        imported = open_checkpoint(
+            FLAGS.source,
+            FLAGS.checkpoint,
+            part=FLAGS.part,
+            unseen=Unseen(
+                **{field.name: FLAGS[field.name].value for field in dataclasses.fields(Unseen)}
+            ),
+            tokenizer=None if FLAGS.tokenizer is None else pathlib.Path(FLAGS.tokenizer),
+        )
+    except WeightsError as error:
+        raise _listed(error) from error
+    print(accounting.render(imported.rows))
+    for note in imported.weights.origin["notes"]:
+        print(f"note: {note}")
+    print(f"licence: {imported.weights.origin['licence']}")
+    save_weights(out, imported.weights, imported.tokenizer)
+    print(f"part {imported.weights.part!r} written to {out}", flush=True)
+
+
+def _listed(error: WeightsError) -> WeightsError:
+    """Prints each wrong name on a line of its own and sums them up in the error's one line."""
+    if not isinstance(error.received, dict):
+        return error
+    for kind, names in error.received.items():
+        for name in names:
+            print(f"{kind}: {name}", file=sys.stderr)
+    counts = ", ".join(f"{len(names)} {kind}" for kind, names in error.received.items())
+    return WeightsError(error.field, received=counts, accepted=error.accepted)
+
+
+if __name__ == "__main__":
+    program.run(main, define_flags)
