@@ -35,8 +35,25 @@ def define_config_flag(name: str, help_text: str, *, required: bool = True) -> N
     config_flags.DEFINE_config_file(name, None, help_text, lock_config=True)
     if required:
         flags.mark_flag_as_required(name)
-        # The library tells of a file that it cannot read only when a value is asked for.
-        flags.register_validator(name, lambda config: config is None or bool(config.keys()))
+    # The library tells of a file that it cannot read only when a value is asked for.
+    flags.register_validator(name, lambda config: config is None or bool(config.keys()))
+
+
+def config_arguments(name: str) -> tuple[str, ...]:
+    """The arguments that give `--name` again as it was given, with its overrides."""
+    flag = flags.FLAGS[name]
+    overrides = config_flags.get_override_values(flag)
+    return (
+        f"--{name}={config_flags.get_config_filename(flag)}",
+        *(f"--{name}.{key}={value}" for key, value in overrides.items()),
+    )
+
+
+def define_cluster_flags() -> None:
+    """Defines the flags that say where to start a run, and under which name."""
+    define_config_flag("cluster", "Where, e.g. configs/clusters/slurm_gpu.py.", required=False)
+    flags.DEFINE_string("name", None, "Of the job; by default made of the workdir's name.")
+    flags.DEFINE_boolean("dry_run", False, "Print what would run and make nothing.")
 
 
 def define_cache_flag() -> None:

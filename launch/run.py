@@ -135,21 +135,34 @@ def open_run(
     )
 
 
+def check_settings(config: Any) -> None:
+    """Refuses what is wrong in itself, whatever the data and the devices.
+
+    Raises:
+      ConfigError: naming what is unknown, missing or does not fit.
+    """
+    assemble.check_sections(config)
+    assemble.data_config(config, path="set", tokenizer="tokenizer")
+    assemble.optimizer(config)
+    assemble.train_options(config, identity={})
+    assemble.prepare_config(config)
+    assemble.stages(config, steps_per_epoch=_MANY_STEPS)
+
+
 def check_without_data(config: Any, place: assemble.Placement) -> None:
     """Refuses what is wrong in itself before any data is drawn, prepared or measured."""
-    data = assemble.data_config(config, path="set", tokenizer="tokenizer")
-    check_batch_size(data.batch_size, mesh=place.mesh, data_axes=place.data_axes)
+    check_settings(config)
+    batch_size = assemble.data_config(config, path="set", tokenizer="tokenizer").batch_size
+    check_batch_size(batch_size, mesh=place.mesh, data_axes=place.data_axes)
     check_accumulation(
-        data.batch_size,
+        batch_size,
         steps=assemble.optimizer(config).accumulate_steps,
         sharding=batch_sharding(place.mesh, place.data_axes),
     )
-    assemble.train_options(config, identity={})
     initial.identity(assemble.init_config(config))
-    wanted = assemble.prepare_config(config)
     assemble.objective(
         config,
-        vocabulary=tokenizer.unknown_vocabulary(wanted.vocab_size),
+        vocabulary=tokenizer.unknown_vocabulary(assemble.prepare_config(config).vocab_size),
         schedule=assemble.stages(config, steps_per_epoch=_MANY_STEPS),
         place=place,
     )

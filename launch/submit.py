@@ -1,0 +1,102 @@
+r"""Starts a run on a cluster: Slurm, Cloud TPU slices, or Kubernetes with JobSet.
+
+    python -m launch.submit --cluster=configs/clusters/slurm_gpu.py --cluster.nodes=4 \
+        --config=configs/prior/paper.py --workdir=/shared/runs/prior
+
+`--dry_run` prints what would run and makes nothing. See docs/pods.md, "Launching".
+"""
+
+import pathlib
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from launch import program
+from launch import run as run_lib
+from launch.command import Command
+from launch.gke import job as gke
+from launch.slurm import job as slurm
+from launch.tasks import load_task
+from launch.tpu import job as tpu
+from launch.work import Work, default_name
+from prior_jax import assemble
+from prior_jax.errors import ConfigError
+from prior_jax.strict import build
+
+FLAGS = flags.FLAGS
+Cluster = slurm.Slurm | tpu.Tpu | gke.Gke
+KINDS: Mapping[str, type[Cluster]] = types.MappingProxyType(
+    {"slurm": slurm.Slurm, "tpu": tpu.Tpu, "gke": gke.Gke}
+)
+
+
+def define_flags() -> None:
+    """Defines what the program is told."""
+    program.define_config_flag("config", "What to train, e.g. configs/prior/paper.py.")
+    flags.DEFINE_string("workdir", None, "Folder of the run, seen by every process.", required=True)
+    program.define_cluster_flags()
+    flags.mark_flag_as_required("cluster")
+    flags.adopt_module_key_flags(program)  # so that --help shows them
+
+
+def main() -> int:
+    """Starts the run or shows how; returns the exit code."""
+    run_lib.check_settings(FLAGS.config)
+    for path in assemble.after(FLAGS.config):
+        load_task(path)
+    workdir = pathlib.Path(FLAGS.workdir)
+    work = Work(
+        name=FLAGS.name or default_name(workdir),
+        workdir=workdir,
+        module="launch.train",
+        arguments=(*program.config_arguments("config"), f"--workdir={workdir}"),
+    )
+    return start(cluster_of(FLAGS.cluster), work, dry_run=FLAGS.dry_run)
+
+
+def cluster_of(section: Any) -> Cluster:
+    """Checks a cluster's settings.
+
+    Raises:
+      ConfigError: naming what is unknown, missing or does not fit.
+    """
+    kind = section.get("kind")
+    if kind not in KINDS:
+        raise ConfigError("cluster.kind", received=kind, accepted=f"one of {list(KINDS)}")
+    return build(KINDS[kind], section, name="cluster")
+
+
+def start(cluster: Cluster, work: Work, *, dry_run: bool) -> int:
+    """Starts a run.
+
+    Args:
+      cluster: where.
+      work: what.
+      dry_run: only print what would run.
+
+    Returns:
+      The exit code: of the run itself for a TPU, which is watched to its end.
+    """
+    if isinstance(cluster, tpu.Tpu):
+        if dry_run:
+            print(tpu.describe(cluster, work))
+            return 0
+        return tpu.supervise(cluster, work)
+    make: Callable[..., list[Command]] = slurm.train if cluster.kind == "slurm" else gke.train
+    return run_all(make(cluster, work), dry_run=dry_run)
+
+
+def run_all(commands: Sequence[Command], *, dry_run: bool) -> int:
+    """Runs or prints commands one after the other; stops at one that fails with its code."""
+    for command in commands:
+        if dry_run:
+            print(command)
+        elif (code := command.run()) != 0:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    program.run(main, define_flags)
