@@ -292,6 +292,7 @@ def apply(config: Any, overrides: Overrides, *, where: str) -> Any:
     """Sets values in place, none of them new."""
     for key, value in overrides:
         try:
+            _check_readable(config, key)
             config.update_from_flattened_dict({key: value})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
@@ -300,6 +301,15 @@ def apply(config: Any, overrides: Overrides, *, where: str) -> Any:
                 accepted=f"a setting of the config ({' '.join(str(error).split())})",
             ) from error
     return config
+
+
+def _check_readable(config: Any, key: str) -> None:
+    """Refuses a key that no command line can set: the trials get their overrides by one."""
+    *way, last = key.split(".")
+    for name in way:
+        config = config[name]
+    if config.get_type(last) is type(None):
+        raise TypeError("it is None there and of no type, which a command line cannot change")
 
 
 def _budget(config: Any, budget: Budget, *, where: str) -> Overrides:

@@ -1,10 +1,12 @@
 """Runs programs in a local queue: each once, some at a time, and again where it was stopped."""
 
+import contextlib
 import dataclasses
 import fcntl
 import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import time
@@ -13,9 +15,12 @@ from typing import IO, Literal
 
 from absl import logging
 
+from launch.device_sets import DeviceSet
 from prior_jax.data.schema import write_atomically
+from prior_jax.train.preemption import EXIT_CODE as EXIT_PREEMPTED
 
 MARK_NAME = "trial.json"
+FAILURE_NAME = "failure.json"
 LOG_NAME = "log.txt"
 _POLL_SECONDS = 0.1
 _TAIL_BYTES = 4096
@@ -42,6 +47,15 @@ class Job:
         """Whether it has ended well, now or in an earlier queue."""
         return (self.folder / MARK_NAME).is_file()
 
+    @property
+    def standing(self) -> "Outcome":
+        """How it stands by what queues, here or on other machines, have left in its folder."""
+        failure = self.folder / FAILURE_NAME
+        if not self.done and failure.is_file():
+            message = json.loads(failure.read_text())["message"]
+            return Outcome(name=self.name, status="failed", message=message)
+        return Outcome(name=self.name, status="done" if self.done else "waiting", message="")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -49,8 +63,8 @@ class Outcome:
 
     Attributes:
       name: of the job.
-      status: "done"; "failed" with an exit code; "stopped" by a request to stop; "waiting" to
-        be started.
+      status: "done"; "failed" with an exit code; "stopped" by a request to stop, of the queue or
+        of the program alone; "waiting" to be started.
       message: the last line of what a failed one said, "" for the others.
     """
 
@@ -69,14 +83,16 @@ class _Running:
 class Queue:
     """Runs jobs; SIGTERM and SIGINT stop it in good order."""
 
-    def __init__(self, jobs: Sequence[Job], *, parallel: int):
+    def __init__(self, jobs: Sequence[Job], *, sets: Sequence[DeviceSet], locks: pathlib.Path):
         """Keeps the jobs.
 
         Args:
           jobs: in the order in which they start.
-          parallel: how many run at a time, >= 1.
+          sets: what a program has for itself; as many run at a time.
+          locks: folder of the sets' locks. A program holds those of its set for as long as it
+            lives, also where its queue is killed.
         """
-        self._jobs, self._parallel = tuple(jobs), parallel
+        self._jobs, self._sets, self._locks = tuple(jobs), tuple(sets), locks
         self._asked = False
 
     def run(self) -> list[Outcome]:
@@ -88,11 +104,8 @@ class Queue:
         Returns:
           How each job stands, in their order.
         """
-        found = {job.name: Outcome(name=job.name, status="done", message="") for job in self._jobs}
         waiting = [job for job in self._jobs if not job.done]
-        for job in waiting:
-            found[job.name] = Outcome(name=job.name, status="waiting", message="")
-        total, running = len(waiting), []
+        found, total, running = {}, len(waiting), []
         before = {
             number: signal.signal(number, self._handle)
             for number in (signal.SIGTERM, signal.SIGINT)
@@ -114,7 +127,7 @@ class Queue:
             _stop(running)
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return [found[job.name] for job in self._jobs]
+        return [found.get(job.name) or job.standing for job in self._jobs]
 
     @property
     def asked_to_stop(self) -> bool:
@@ -127,13 +140,16 @@ class Queue:
 
     def _fill(self, waiting: list[Job], running: list[_Running]) -> None:
         """Starts as many as there is room for; one that another queue left running waits."""
-        for job in list(waiting):
-            if len(running) >= self._parallel:
-                return
-            if (lock := hold(job.folder)) is not None:
-                waiting.remove(job)
-                with lock:
-                    running.append(_start(job, lock))
+        for devices in self._sets:
+            with contextlib.ExitStack() as stack:
+                locks = _hold_all([self._locks / name for name in devices.locks], stack)
+                if locks is None:
+                    continue
+                job = next((job for job in waiting if _take(job, locks, stack)), None)
+                if job is not None:
+                    waiting.remove(job)
+                    running.append(_start(job, devices, locks))
+        waiting[:] = [job for job in waiting if not job.done]
 
     def _ended(self, ended: _Running) -> Outcome:
         job, code = ended.job, ended.process.returncode
@@ -142,10 +158,12 @@ class Queue:
             mark = {"command": list(job.command), "seconds": seconds}
             write_atomically(job.folder / MARK_NAME, (json.dumps(mark) + "\n").encode())
             return Outcome(name=job.name, status="done", message="")
-        if self._asked:
+        if self._asked or code == EXIT_PREEMPTED:
             return Outcome(name=job.name, status="stopped", message="")
         said = last_line(job.folder / LOG_NAME) or "no output"
-        return Outcome(name=job.name, status="failed", message=f"exit code {code}: {said}")
+        failure = {"message": f"exit code {code}: {said}"}
+        write_atomically(job.folder / FAILURE_NAME, (json.dumps(failure) + "\n").encode())
+        return job.standing
 
 
 def last_line(path: pathlib.Path) -> str:
@@ -170,24 +188,46 @@ def hold(folder: pathlib.Path) -> IO | None:
     return lock
 
 
-def _start(job: Job, lock: IO) -> _Running:
-    """Starts a program that inherits the lock: it stays locked for as long as the program lives.
+def _hold_all(folders: Sequence[pathlib.Path], stack: contextlib.ExitStack) -> list[IO] | None:
+    """The locks of all folders, let go with the stack; None if another process has one."""
+    locks = []
+    for folder in folders:
+        if (lock := hold(folder)) is None:
+            return None
+        locks.append(stack.enter_context(lock))
+    return locks
+
+
+def _take(job: Job, locks: list[IO], stack: contextlib.ExitStack) -> bool:
+    """Adds a job's lock to those of its devices; False if it runs, or ended, elsewhere."""
+    held = _hold_all([job.folder], stack)
+    if held is None or job.done:
+        return False
+    locks += held
+    return True
+
+
+def _start(job: Job, devices: DeviceSet, locks: Sequence[IO]) -> _Running:
+    """Starts a program that inherits the locks: all stays locked for as long as it lives.
 
     A queue that is killed leaves its programs running; the next queue waits for them.
     """
+    (job.folder / FAILURE_NAME).unlink(missing_ok=True)
+    shown = " ".join(f"{name}={value}" for name, value in devices.environment.items())
     with (job.folder / LOG_NAME).open("ab") as log:
-        log.write(f"$ {' '.join(job.command)}\n".encode())
+        log.write(f"$ {shown}{' ' * bool(shown)}{shlex.join(job.command)}\n".encode())
         log.flush()
         process = subprocess.Popen(
             job.command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            pass_fds=(lock.fileno(),),
+            pass_fds=tuple(lock.fileno() for lock in locks),
             # Ctrl-C reaches the queue alone, which asks the programs to stop.
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(devices.environment),
         )
+    devices.bind(process.pid)
     logging.info("%s: started, output in %s", job.name, job.folder / LOG_NAME)
     return _Running(job=job, process=process, began=time.monotonic())
 

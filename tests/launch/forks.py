@@ -26,9 +26,10 @@ def run_case(program: str, argv: list[str]) -> dict:
 
 
 def _main(name: str, argv: list[str]) -> int:
-    from launch import evaluate, program, train
+    from launch import evaluate, program, submit, sweep, train
 
-    module = {"launch.train": train, "launch.evaluate": evaluate}[name]
+    modules = (evaluate, submit, sweep, train)
+    module = {module.__name__: module for module in modules}[name]
     sys.argv = [f"{name}.py", *argv]
     try:
         program.run(module.main, module.define_flags)
@@ -49,6 +50,8 @@ def main():
     import warnings
 
     import launch.evaluate
+    import launch.submit
+    import launch.sweep
     import launch.train  # noqa: F401
 
     warnings.simplefilter("ignore", RuntimeWarning)  # of JAX, that a fork may hang its threads

@@ -12,10 +12,13 @@ from tests import fixtures
 
 ROOT = pathlib.Path(__file__).parents[2]
 TRAIN, EVALUATE = "launch.train", "launch.evaluate"
+SUBMIT, SWEEP = "launch.submit", "launch.sweep"
 DEBUG, SMALL = "--config=configs/debug.py", "--config=configs/small.py"
 WORKDIR = "--workdir={tmp}/run"
 SET = ["--config.data.path={tmp}/set", "--config.data.tokenizer.path={tmp}/tokenizer.model"]
 RETRIEVAL = "--task=configs/eval/retrieval.py"
+OBJECTIVES = "--config=configs/sweeps/objectives.py"
+SLURM, TPU = "--cluster=configs/clusters/slurm_gpu.py", "--cluster=configs/clusters/tpu_v5e.py"
 
 # Name of the case -> program, arguments, pattern that the line matches.
 CASES = {
@@ -125,6 +128,40 @@ CASES = {
         ["--workdir={tmp}/trained", RETRIEVAL],
         r"\{tmp\}/trained/checkpoints: received 'no checkpoint'",
     ),
+    "no cluster": (SUBMIT, [DEBUG, WORKDIR], "--cluster"),
+    "an unknown key of a cluster": (SUBMIT, [SLURM, DEBUG, WORKDIR, "--cluster.node=2"], "node"),
+    "a cluster that lacks something": (
+        SUBMIT,
+        [TPU, DEBUG, WORKDIR, "--cluster.zone="],
+        r"cluster\.zone: received ''",
+    ),
+    "a run that no cluster would begin": (
+        SUBMIT,
+        [SLURM, DEBUG, WORKDIR, "--config.optimizer.beta1=2.0"],
+        r"config\.optimizer\.beta1: received 2\.0",
+    ),
+    "a sweep for another cluster": (
+        SWEEP,
+        [OBJECTIVES, WORKDIR, "--queue=slurm", TPU],
+        r"cluster\.kind: received 'tpu'",
+    ),
+    "no such cluster": (
+        SWEEP,
+        [OBJECTIVES, WORKDIR, "--queue=slurm", "--cluster=configs/none.py"],
+        r"configs/none\.py",
+    ),
+    "a sweep for no cluster": (SWEEP, [OBJECTIVES, WORKDIR, "--queue=slurm"], "--cluster"),
+    "device sets of another queue": (
+        SWEEP,
+        [OBJECTIVES, WORKDIR, "--queue=print", "--device_sets=gpu:0;1"],
+        r"--device_sets: received 'gpu:0;1'",
+    ),
+    "two numbers of trials at a time": (
+        SWEEP,
+        [OBJECTIVES, WORKDIR, "--parallel=2", "--device_sets=gpu:0"],
+        r"--device_sets: .*--parallel",
+    ),
+    "a trial of no sweep": (SWEEP, [OBJECTIVES, WORKDIR, "--trial=0"], r"\{tmp\}/run"),
 }
 
 
@@ -147,7 +184,12 @@ def results(tmp_path_factory):
     (tmp / "file").write_text("")
     small_run(tmp / "trained", prepared, tokenizer)
     cases = [
-        {"program": program, "argv": [argument.replace("{tmp}", str(tmp)) for argument in argv]}
+        {
+            "program": program,
+            "argv": [argument.replace("{tmp}", str(tmp)) for argument in argv]
+            # A mistake that is not found must not submit anything.
+            + ["--dry_run"] * (program in (SUBMIT, SWEEP) and "--trial=0" not in argv),
+        }
         for program, argv, _ in CASES.values()
     ]
     (tmp / "cases.json").write_text(json.dumps(cases))

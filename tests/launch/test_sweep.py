@@ -4,10 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
-import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -22,7 +19,6 @@ from prior_jax.errors import ConfigError
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.evaluate.results import TaskResult, write_results
 
-ROOT = pathlib.Path(__file__).parents[2]
 DATA = (("data.path", "/data/set"), ("data.tokenizer.path", "/data/tokenizer.model"))
 
 
@@ -132,6 +128,7 @@ def test_a_grid_is_every_combination_and_a_random_space_is_drawn_once_for_all():
         (dict(confidence=1.5), r"sweep\.confidence"),
         (dict(budget=dict(steps=2, batch_size=16)), r"sweep\.budget\.steps"),
         (dict(shared=(("optimizer.beta3", 1.0),)), r"sweep\.arms\.plain\.overrides\.optimizer"),
+        (dict(shared=(("early_stopping", 3),)), r"plain\.overrides\.early_stopping.*command line"),
         (dict(shared=(("optimizer.beta2", "x"),)), r"sweep\.arms\.plain\.overrides\.optimizer"),
         (dict(arms=(dict(name="a/b", config="x", overrides=()),)), r"sweep\.arms\.name"),
         (dict(space=dict(sampler="grid", choices=(), count=None, seed=None)), "choices"),
@@ -283,59 +280,16 @@ def test_finishing_tells_of_failures_by_name_and_exit_code(tmp_path, capsys):
     assert "| quick | 2 |" in told.out
 
 
-def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path):
-    command = [sys.executable, "-m", "launch.sweep", "--config=configs/sweeps/objectives.py"]
-    command += [f"--workdir={tmp_path / 'run'}", "--dry_run", "--config.seeds=(7,)"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert found.returncode == 0, found.stderr
-    lines = found.stdout.splitlines()
-    assert len(lines) == 8 and all("-m launch.train --config=configs/" in line for line in lines)
-    assert all("--config.seed=7" in line for line in lines)
-    assert not (tmp_path / "run").exists()
-
-
-TWO_SEEDS = """
-from ml_collections import ConfigDict
-from configs.sweeps import objectives
-
-
-def get_config():
-    config = objectives.get_config()
-    debug = "configs/debug.py"
-    config.data = ConfigDict(dict(config=debug, overrides=()))
-    config.arms = (dict(name="plain", config=debug, overrides=()),)
-    config.reference = "plain"
-    config.seeds = (0, 1)
-    config.budget = ConfigDict(dict(steps=6, batch_size=16))
-    config.shared = (("validate_every", 6), ("log.progress", False))
-    return config
-"""
-
-
-@pytest.mark.slow
-def test_a_sweep_that_is_stopped_goes_on_and_compiles_once_for_all_seeds(tmp_path):
-    path = tmp_path / "two_seeds.py"
-    path.write_text(TWO_SEEDS)
-    workdir = tmp_path / "run"
-    command = [sys.executable, "-m", "launch.sweep", f"--config={path}", f"--workdir={workdir}"]
-    metrics = workdir / "trials" / "plain" / "seed_0" / "metrics.jsonl"
-    process = subprocess.Popen(command, cwd=ROOT)
-    while not metrics.exists():
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 75
-    done = workdir / "trials" / "plain" / "seed_0" / "trial.json"
-    assert not done.exists()
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert found.returncode == 0, found.stderr
-    rows = json.loads((workdir / "table.json").read_text())["rows"]
-    assert [row["seeds"] for row in rows] == [[0, 1]] * 4
-    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
-    assert steps == [1, 2, 3, 4, 5, 6]
-    # Three stages, each compiled once; the parameters' drawing too.
-    names = [entry.name.split("-")[0] for entry in workdir.glob("cache/compiled/*/*-cache")]
-    assert names.count("jit_step") == 3 and names.count("jit_draw") == 1
-    shared = subprocess.run([*command, "--config.seeds=(0,)"], cwd=ROOT, capture_output=True,
-                            text=True, timeout=120)  # fmt: skip
-    assert shared.returncode == 2 and "sweep.seeds: received [0]" in shared.stderr
+def test_what_trials_left_elsewhere_is_collected(tmp_path):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    jobs = sweep.jobs_of(checked, variants(checked), tmp_path, data=())
+    leave(jobs[0].folder, arm="plain", seed=0)
+    (jobs[0].folder / "trial.json").write_text("{}")
+    jobs[1].folder.mkdir(parents=True)
+    (jobs[1].folder / "failure.json").write_text(json.dumps({"message": "exit code 1: bang"}))
+    standing = [job.standing for job in jobs]
+    assert [one.status for one in standing] == ["done", "failed", *["waiting"] * 4]
+    found = variants(checked)
+    assert sweep.finish(tmp_path, checked, found, jobs, outcomes=standing) == 1
+    text = (tmp_path / "table.md").read_text()
+    assert "- quick, seed 0: failed exit code 1: bang" in text and "seed 1: waiting" in text

@@ -1,5 +1,6 @@
 """Programs in a queue: each runs once, whatever is killed."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -10,7 +11,9 @@ import time
 
 import pytest
 
+from launch.device_sets import device_sets, places
 from launch.sweep_queue import Job, Queue, hold, last_line
+from prior_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -36,11 +39,13 @@ note("spans", f"{time.monotonic()}\\n")
 # Runs a queue as a program of its own, to be killed.
 QUEUE = """
 import json, pathlib, sys
+from launch.device_sets import places
 from launch.sweep_queue import Job, Queue
 listed = json.loads(sys.argv[1])
 jobs = [Job(name=n, folder=pathlib.Path(f), command=tuple(c)) for n, f, c in listed]
 print("ready", flush=True)
-print(json.dumps([one.status for one in Queue(jobs, parallel=int(sys.argv[2])).run()]))
+sets, locks = places(int(sys.argv[2])), pathlib.Path(sys.argv[3])
+print(json.dumps([one.status for one in Queue(jobs, sets=sets, locks=locks).run()]))
 """
 
 
@@ -50,8 +55,16 @@ def job(folder, name, *, steps):
     return Job(name=name, folder=place, command=command)
 
 
+def locks_of(jobs):
+    return jobs[0].folder.parent / "devices"
+
+
+def run(jobs, *, parallel=2):
+    return Queue(jobs, sets=places(parallel), locks=locks_of(jobs)).run()
+
+
 def statuses(jobs, *, parallel=2):
-    return [outcome.status for outcome in Queue(jobs, parallel=parallel).run()]
+    return [outcome.status for outcome in run(jobs, parallel=parallel)]
 
 
 def spans(*jobs):
@@ -73,7 +86,8 @@ def wait_for(condition):
 
 def start_queue(jobs, *, parallel):
     listed = [[one.name, str(one.folder), list(one.command)] for one in jobs]
-    command = [sys.executable, "-c", QUEUE, json.dumps(listed), str(parallel)]
+    arguments = [json.dumps(listed), str(parallel), str(locks_of(jobs))]
+    command = [sys.executable, "-c", QUEUE, *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
@@ -89,11 +103,13 @@ def test_every_job_runs_once_and_no_more_at_a_time_than_asked(tmp_path):
 
 def test_a_failure_is_told_by_its_last_line_and_stops_nobody(tmp_path):
     jobs = [job(tmp_path, "bad", steps=0), job(tmp_path, "good", steps=2)]
-    bad, good = Queue(jobs, parallel=1).run()
+    bad, good = run(jobs, parallel=1)
     assert (bad.status, bad.message) == ("failed", "exit code 1: the bang")
     assert good.status == "done"
+    # Known to whoever looks at the folder later.
+    assert (jobs[0].standing, jobs[1].standing) == (bad, good)
     again = [job(tmp_path, "bad", steps=2), jobs[1]]
-    assert statuses(again) == ["done", "done"]
+    assert statuses(again) == ["done", "done"] and again[0].standing.status == "done"
     assert count(jobs[1]) == 2
 
 
@@ -112,16 +128,55 @@ def test_a_queue_that_is_stopped_stops_its_programs_and_goes_on_later(tmp_path, 
     assert count(jobs[0]) == reached + 3
 
 
-def test_a_program_whose_queue_was_killed_is_never_run_twice_at_a_time(tmp_path):
-    one = job(tmp_path, "long", steps=50)
-    process = start_queue([one], parallel=1)
-    wait_for(lambda: count(one) > 2)
+def test_a_program_whose_queue_was_killed_is_never_run_twice_and_keeps_its_devices(tmp_path):
+    jobs = [job(tmp_path, "long", steps=50), job(tmp_path, "next", steps=2)]
+    process = start_queue(jobs, parallel=1)
+    wait_for(lambda: count(jobs[0]) > 2)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert hold(one.folder) is None
-    assert statuses([one]) == ["done"]
-    (_, end), (begin, _) = spans(one)
-    assert end <= begin and count(one) == 50
+    assert hold(jobs[0].folder) is None
+    assert statuses(jobs, parallel=1) == ["done", "done"] and count(jobs[0]) == 50
+    (_, end), *others = spans(*jobs)
+    assert len(others) == 2 and all(end <= begin for begin, _ in others)
+
+
+def test_a_program_that_was_stopped_alone_has_not_failed(tmp_path):
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    stopping = TRIAL.replace('note("spans"', f'exec("{code}")\nnote("spans"', 1)
+    place = tmp_path / "stopped"
+    one = Job(name="one", folder=place, command=(sys.executable, "-c", stopping, str(place), "3"))
+    assert statuses([one]) == ["stopped"] and one.standing.status == "waiting"
+
+
+def test_each_program_has_a_set_of_devices_for_itself(tmp_path):
+    code = TRIAL + 'import os\nnote("gpus", os.environ["CUDA_VISIBLE_DEVICES"])\n'
+    jobs = [
+        Job(name=name, folder=tmp_path / name, command=(sys.executable, "-c", code, folder, "5"))
+        for name in "abcd"
+        for folder in [str(tmp_path / name)]
+    ]
+    sets = device_sets("gpu:0;2,3")
+    assert {one.status for one in Queue(jobs, sets=sets, locks=locks_of(jobs)).run()} == {"done"}
+    used = {one.name: (one.folder / "gpus").read_text() for one in jobs}
+    assert {used["a"], used["b"]} == set(used.values()) == {"0", "2,3"}
+    for gpus in set(used.values()):
+        times = spans(*(one for one in jobs if used[one.name] == gpus))
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
+    assert "$ CUDA_VISIBLE_DEVICES=" in (jobs[0].folder / "log.txt").read_text()
+
+
+def test_a_program_is_kept_to_its_cores(tmp_path):
+    core = min(os.sched_getaffinity(0))
+    code = "import os, sys, time; time.sleep(0.1); sys.exit(len(os.sched_getaffinity(0)) - 1)"
+    one = Job(name="one", folder=tmp_path / "one", command=(sys.executable, "-c", code))
+    queue = Queue([one], sets=device_sets(f"cpu:{core}"), locks=tmp_path / "devices")
+    assert queue.run()[0].status == "done"
+
+
+@pytest.mark.parametrize("text", ["0;1", "gpu:", "gpu:0;0", "gpu:0;1,0-2", "tpu:0", "cpu:0;9999"])
+def test_other_device_sets_are_refused_by_name(text):
+    with pytest.raises(ConfigError, match="--device_sets"):
+        device_sets(text)
 
 
 def test_the_last_line_is_the_last_with_words(tmp_path):

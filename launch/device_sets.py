@@ -1,0 +1,83 @@
+"""What each of the programs of a local queue has for itself: GPUs, or cores."""
+
+import contextlib
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+
+from prior_jax.errors import ConfigError
+
+_PART = re.compile(r"(\d+)(?:-(\d+))?")
+_ACCEPTED = "kind:set;set;..., e.g. 'gpu:0;1;2,3' or 'cpu:0-3;4-7', no device twice"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceSet:
+    """Devices that one program at a time may use.
+
+    Attributes:
+      locks: names of what is locked while a program runs, one a device.
+      environment: variables that keep the program to its devices.
+      cores: that the program is kept to; empty for all.
+    """
+
+    locks: tuple[str, ...]
+    environment: Mapping[str, str]
+    cores: frozenset[int]
+
+    def bind(self, process: int) -> None:
+        """Keeps a program that has just been started, and its threads to come, to the cores."""
+        if self.cores:
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                os.sched_setaffinity(process, self.cores)
+
+
+def places(count: int) -> tuple[DeviceSet, ...]:
+    """Room for so many programs that share all devices."""
+    return tuple(
+        DeviceSet(locks=(f"place_{index}",), environment={}, cores=frozenset())
+        for index in range(count)
+    )
+
+
+def device_sets(text: str) -> tuple[DeviceSet, ...]:
+    """Reads the flag --device_sets.
+
+    Args:
+      text: kind and sets, e.g. "gpu:0;1;2,3" for three sets of GPUs, or "cpu:0-3;4-7".
+
+    Raises:
+      ConfigError: if that is not what it is, a device is in two sets, or a core is none of this
+        machine's.
+    """
+    kind, _, listed = text.partition(":")
+    sets = [_numbers(part) for part in listed.split(";")]
+    numbers = [number for one in sets for number in one]
+    if kind not in ("gpu", "cpu") or not all(sets) or len(set(numbers)) != len(numbers):
+        raise ConfigError("--device_sets", received=text, accepted=_ACCEPTED)
+    if kind == "cpu":
+        there = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        if not there.issuperset(numbers):
+            accepted = f"cores of this machine: {sorted(there) or 'it cannot keep programs to any'}"
+            raise ConfigError("--device_sets", received=text, accepted=accepted)
+    return tuple(
+        DeviceSet(
+            locks=tuple(f"{kind}_{number}" for number in one),
+            environment={"CUDA_VISIBLE_DEVICES": ",".join(map(str, one))} if kind == "gpu" else {},
+            cores=frozenset(one) if kind == "cpu" else frozenset(),
+        )
+        for one in sets
+    )
+
+
+def _numbers(part: str) -> list[int]:
+    """Turns "0,2-4" into [0, 2, 3, 4]; [] for anything else."""
+    found = []
+    for piece in part.split(","):
+        match = _PART.fullmatch(piece.strip())
+        if match is None:
+            return []
+        first, last = int(match[1]), int(match[2] or match[1])
+        found += range(first, last + 1)
+    return found
