@@ -12,11 +12,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.multidevice]
 
 @pytest.fixture(autouse=True)
 def optimised():
-    """As a run compiles: what the compiler fuses is not held."""
-    before = jax.config.jax_disable_most_optimizations
+    """As a run compiles, not as tests do: what the compiler fuses is not held."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def scores_of(image, text, scale):
