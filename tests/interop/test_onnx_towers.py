@@ -65,7 +65,7 @@ def prior(fidelity):
         embed_dim=768,
         sentence_heads=8,
         bank=BankConfig(
-            num_prototypes=512, temperature=0.9, schedule="linear", start_step=10, steps=20
+            num_prototypes=512, temperature=0.9, schedule="fixed", start_step=10, steps=20
         ),
     )
     return PriorObjective(config), {"image_shape": (224, 224, 1), "max_tokens": 256}
@@ -89,7 +89,7 @@ def full_size(name):
 
     def calm(path, leaf):
         # Running statistics of no data leave each block's sum twice as large as its input.
-        last = path[-2].key in ("norm3",) and path[-1].key == "scale"
+        last = [part.key for part in path[-2:]] == ["norm3", "scale"]
         return 0.2 * leaf if last else leaf
 
     state = jax.tree_util.tree_map_with_path(calm, nnx.as_pure(state))
@@ -121,7 +121,7 @@ def full_size_inputs(sizes):
 
 
 def assert_agrees(model, inputs, expected):
-    """In onnxruntime at every batch, within 1e-4 of each output's largest value or of 1."""
+    """In onnxruntime at every batch, within 1e-4 of each output's largest value."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model.SerializeToString())
@@ -170,7 +170,7 @@ def test_full_size_agrees(name):
     for tower, graph in export_towers(objective, model, **sizes).items():
         function = jax.jit(found[tower].function)
         expected = jax.tree.map(np.asarray, function(*inputs[tower].values()))
-        assert 0.1 < np.abs(expected["global_"]).max() < 100
+        assert 0.01 < np.abs(expected["global_"]).max() < 100
         assert_agrees(graph, inputs[tower], expected)
 
 
