@@ -1,0 +1,293 @@
+"""Writes trained or imported weights in the formats of other programs, each with a model card.
+
+    python -m launch.export --workdir=RUN --out=DIR
+    python -m launch.export --workdir=RUN --out=DIR --format=hf_bert --step=1000
+    python -m launch.export --workdir=WEIGHTS --out=DIR --format=release
+
+With one format, DIR is its folder; with several, or all, each has a folder of its name in DIR.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from launch import program
+from launch.export_source import Source, open_source
+from prior_jax.errors import ConfigError, WeightsError, first_line
+from prior_jax.interop import onnx_graph, stablehlo
+from prior_jax.interop.export_image import image_files
+from prior_jax.interop.export_parts import Exported, safetensors_bytes, sha256
+from prior_jax.interop.export_text import text_files
+from prior_jax.interop.model_card import TRAINING_CONFIG, model_card
+from prior_jax.interop.sources import release_state_dict
+from prior_jax.interop.weights_folder import Part, save_weights
+
+FLAGS = flags.FLAGS
+ALL = "all"
+_CARD = "README.md"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+    """One way to write weights.
+
+    Attributes:
+      write: gives the files; may itself write into the folder, which is absent.
+      parts: parts of weights that can be written so.
+      imported: whether only weights that came from elsewhere can.
+    """
+
+    write: Callable[[Source, pathlib.Path], Exported]
+    parts: tuple[Part, ...]
+    imported: bool = False
+
+    def fits(self, source: Source) -> bool:
+        """Whether a source can be written so."""
+        known = "layout" in source.weights.origin or not self.imported
+        return known and source.weights.part in self.parts
+
+
+def _image(source: Source, folder: pathlib.Path) -> Exported:
+    del folder
+    return image_files(source.weights)
+
+
+def _text(source: Source, folder: pathlib.Path) -> Exported:
+    del folder
+    return text_files(source.weights, source.tokenizer, source.tokenizer_config)
+
+
+def _stablehlo(source: Source, folder: pathlib.Path) -> Exported:
+    del folder
+    found = stablehlo.export_towers(source.model.objective, source.model.module, **_sizes(source))
+    return Exported(
+        files={f"{name}.stablehlo": content for name, content in found.items()},
+        example=_STABLEHLO_EXAMPLE.format(shape=(2, *_sizes(source)["image_shape"])),
+        notes=(
+            "Each tower is one program with its weights, for cpu, cuda and tpu and any batch; "
+            f"jax alone runs it. {_INPUTS}",
+        ),
+    )
+
+
+def _onnx(source: Source, folder: pathlib.Path) -> Exported:
+    del folder
+    found = onnx_graph.export_towers(source.model.objective, source.model.module, **_sizes(source))
+    return Exported(
+        files={f"{name}.onnx": graph.SerializeToString() for name, graph in found.items()},
+        example=_ONNX_EXAMPLE.format(shape=(2, *_sizes(source)["image_shape"])),
+        notes=(f"Each tower is one graph with its weights, for any batch. {_INPUTS}",),
+    )
+
+
+def _sizes(source: Source) -> dict[str, Any]:
+    image, text = source.model.image, source.model.text
+    return {
+        "image_shape": (image.size, image.size, image.channels),
+        "max_tokens": text.max_tokens,
+        "max_sentences": text.max_sentences,
+    }
+
+
+def _nnx(source: Source, folder: pathlib.Path) -> Exported:
+    config = source.tokenizer_config
+    save_weights(folder, source.weights, None if config is None else pathlib.Path(config.path))
+    whole = source.weights.part == "model" and source.tokenizer is not None
+    return Exported(
+        files={},
+        example=_MODEL_EXAMPLE if whole else _ARRAYS_EXAMPLE,
+        notes=(
+            "`arrays/` is an orbax checkpoint of nested dictionaries, the paths of the NNX "
+            "module's parameters and batch statistics; `weights.json` says what they are.",
+        ),
+    )
+
+
+def _release(source: Source, folder: pathlib.Path) -> Exported:
+    del folder
+    tensors = release_state_dict(source.weights)
+    return Exported(
+        files={"model.safetensors": safetensors_bytes(tensors)},
+        example=_RELEASE_EXAMPLE,
+        notes=(
+            f"The state dict as `{source.weights.origin['source']}` spells it: every tensor that "
+            "was imported or kept, bit for bit.",
+        ),
+    )
+
+
+FORMATS: Mapping[str, Format] = {
+    "image_safetensors": Format(write=_image, parts=("image", "model")),
+    "hf_bert": Format(write=_text, parts=("text", "model")),
+    "stablehlo": Format(write=_stablehlo, parts=("model",)),
+    "onnx": Format(write=_onnx, parts=("model",)),
+    "nnx": Format(write=_nnx, parts=("image", "text", "model")),
+    "release": Format(write=_release, parts=("image", "text", "model"), imported=True),
+}
+"""What `--format` takes."""
+
+
+def export(
+    workdir: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    formats: Sequence[str] = (ALL,),
+    step: int | None = None,
+) -> tuple[str, ...]:
+    """Writes a folder whole or not at all: it is built aside and renamed.
+
+    Args:
+      workdir: of a run of `launch.train`, or a folder of weights.
+      out: absent.
+      formats: names of FORMATS, or ("all",) for all that fit.
+      step: of the run's checkpoint; None for the newest.
+
+    Returns:
+      The names of the formats that were written.
+
+    Raises:
+      ConfigError: for an unknown format, or if `out` is there already or cannot be made.
+      DataError: if `workdir` is neither a run nor weights.
+      CheckpointError: if the run has no sound checkpoint of that step.
+      WeightsError: if the weights do not fit a format that was asked for by name.
+      ExportError: if an optional package is not installed, or a model cannot be written so.
+    """
+    target = pathlib.Path(os.path.abspath(out))
+    _check(formats, target)
+    source = open_source(workdir, step=step)
+    chosen = tuple(n for n, f in FORMATS.items() if f.fits(source)) if ALL in formats else formats
+    for name in chosen:
+        _check_fits(name, source)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for name in chosen:
+            single = len(chosen) == 1 and ALL not in formats
+            _write(name, source, aside if single else aside / name)
+        aside.rename(target)
+    except OSError as error:
+        raise ConfigError(
+            "--out", received=f"{target} ({first_line(error)})", accepted="a folder to write to"
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return tuple(chosen)
+
+
+def _check(formats: Sequence[str], target: pathlib.Path) -> None:
+    for name in formats:
+        if name not in (ALL, *FORMATS):
+            raise ConfigError("--format", received=name, accepted=f"{ALL}, {', '.join(FORMATS)}")
+    if not formats:
+        raise ConfigError("--format", received="nothing", accepted=f"{ALL}, {', '.join(FORMATS)}")
+    if target.exists():
+        raise ConfigError("--out", received=str(target), accepted="a folder that is not there yet")
+
+
+def _check_fits(name: str, source: Source) -> None:
+    wanted, weights = FORMATS[name], source.weights
+    if not wanted.fits(source):
+        origin = " that came from launch.import_weights" if wanted.imported else ""
+        raise WeightsError(
+            f"--format={name}",
+            received=f"{source.path}: part {weights.part!r} from {weights.origin.get('source')!r}",
+            accepted=f"weights of part {' or '.join(map(repr, wanted.parts))}{origin}",
+        )
+
+
+def _write(name: str, source: Source, folder: pathlib.Path) -> None:
+    """Writes one format and its card."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    exported = FORMATS[name].write(source, folder)
+    folder.mkdir(exist_ok=True)
+    for file, content in exported.files.items():
+        (folder / file).write_bytes(content)
+    if source.facts.config is not None:
+        text = json.dumps(source.facts.config, indent=2)
+        (folder / TRAINING_CONFIG).write_text(text + "\n")
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
+    card = model_card(
+        kind=name,
+        about=source.weights,
+        exported=exported,
+        facts=source.facts,
+        files={str(path.relative_to(folder)): sha256(path.read_bytes()) for path in written},
+    )
+    (folder / _CARD).write_text(card)
+
+
+_INPUTS = (
+    "Images are normalised as below, tokens are those of the tokenizer below; every input and "
+    "output is told in this project's docs/weights.md."
+)
+
+_STABLEHLO_EXAMPLE = """\
+import pathlib
+
+import numpy as np
+from jax import export
+
+towers = {{
+    name: export.deserialize(bytearray(pathlib.Path(f"{{name}}.stablehlo").read_bytes()))
+    for name in ("image", "text")
+}}
+features = towers["image"].call(np.zeros({shape}, np.float32))
+print({{name: value.shape for name, value in features.items()}})
+print(towers["text"].in_avals)"""
+
+_ONNX_EXAMPLE = """\
+import numpy as np
+import onnxruntime
+
+image = onnxruntime.InferenceSession("image.onnx")
+(features,) = image.run(["global_"], {{"image": np.zeros({shape}, np.float32)}})
+print(features.shape)
+text = onnxruntime.InferenceSession("text.onnx")
+print([(one.name, one.shape) for one in text.get_inputs()])"""
+
+_MODEL_EXAMPLE = """\
+import prior_jax
+
+model = prior_jax.load(".")
+reports = model.encode_text(["No pleural effusion.", "The heart is enlarged."])
+print(reports.global_.shape)"""
+
+_ARRAYS_EXAMPLE = """\
+from prior_jax.interop.weights_folder import load_weights
+
+weights = load_weights(".")
+for name, array in weights.arrays.items():
+    print(name, array.shape)"""
+
+_RELEASE_EXAMPLE = """\
+from safetensors.numpy import load_file
+
+state_dict = load_file("model.safetensors")
+print(len(state_dict), next(iter(state_dict)))"""
+
+
+def define_flags() -> None:
+    """Defines what the program is told."""
+    flags.DEFINE_string(
+        "workdir", None, "Folder of a run of launch.train, or of weights.", required=True
+    )
+    flags.DEFINE_string("out", None, "Folder to make.", required=True)
+    flags.DEFINE_list("format", [ALL], f"{ALL}, or some of: {', '.join(FORMATS)}.")
+    flags.DEFINE_integer("step", None, "Checkpoint of the run; by default the newest.")
+
+
+def main() -> None:
+    """Exports."""
+    for name in export(FLAGS.workdir, FLAGS.out, formats=FLAGS.format, step=FLAGS.step):
+        print(f"{name}: written")
+    print(f"{FLAGS.out}: see {_CARD}")
+
+
+if __name__ == "__main__":
+    program.run(main, define_flags)

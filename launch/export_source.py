@@ -1,0 +1,166 @@
+"""What can be exported: a run's checkpoint or a folder of weights, seen alike."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx, traverse_util
+
+import prior_jax
+from prior_jax import assemble
+from prior_jax.data.pipeline import DataConfig
+from prior_jax.data.schema import MANIFEST_NAME, load_manifest
+from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate.results import read_results
+from prior_jax.interface import Model
+from prior_jax.interop.export_parts import sha256
+from prior_jax.interop.model_card import DataFacts, Facts, licence_of_run
+from prior_jax.interop.weights_folder import Weights, is_weights_folder, load_weights
+from prior_jax.interop.weights_input import tokenizer_config
+from prior_jax.train.checkpoint import list_steps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Weights, and what is known of them.
+
+    Attributes:
+      path: of the run or the weights.
+      weights: the arrays, and what they are.
+      facts: for the card.
+      tokenizer: of the text encoder, or None.
+      tokenizer_config: what it was opened with, or None.
+    """
+
+    path: pathlib.Path
+    weights: Weights
+    facts: Facts
+    tokenizer: Tokenizer | None
+    tokenizer_config: TokenizerConfig | None
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The whole model, of a run or of weights of part "model"."""
+        step = None if is_weights_folder(self.path) else self.facts.step
+        return prior_jax.load(self.path, step=step)
+
+
+def open_source(workdir: str | os.PathLike[str], *, step: int | None) -> Source:
+    """Reads a run's checkpoint, or a folder of weights.
+
+    Args:
+      workdir: of the run, or the weights.
+      step: of the run's checkpoint; None for the newest. Weights have none.
+
+    Raises:
+      DataError: if the folder is neither, or the run's data or tokenizer cannot be read.
+      CheckpointError: if there is no sound checkpoint of that step.
+      WeightsError: if weights are damaged.
+    """
+    folder = pathlib.Path(workdir)
+    if is_weights_folder(folder):
+        return _weights(folder, step=step)
+    if not (folder / assemble.CONFIG_NAME).is_file():
+        raise DataError(
+            "--workdir",
+            received=str(folder),
+            accepted="the folder of a run of launch.train, or one that launch.import_weights or "
+            "launch.export --format=nnx wrote",
+        )
+    return _run(folder, step=step)
+
+
+def _weights(folder: pathlib.Path, *, step: int | None) -> Source:
+    if step is not None:
+        raise ConfigError("--step", received=step, accepted="no step: weights have none")
+    weights, config = load_weights(folder), tokenizer_config(folder)
+    tokenizer = None if config is None else open_tokenizer(config)
+    origin = weights.origin
+    return Source(
+        path=folder,
+        weights=weights,
+        facts=Facts(
+            name=str(origin.get("run") or origin.get("source") or folder.name),
+            step=origin.get("step"),
+            config=None,
+            data=None,
+            tokenizer=None if tokenizer is None else tokenizer.fingerprint,
+            results=(),
+        ),
+        tokenizer=tokenizer,
+        tokenizer_config=config,
+    )
+
+
+def _run(folder: pathlib.Path, *, step: int | None) -> Source:
+    if step is None:
+        # Named, so that the card tells it; a damaged one is refused rather than passed over.
+        step = max(list_steps(folder / "checkpoints"), default=None)
+    model = prior_jax.load(folder, step=step)
+    config = assemble.read_config(folder)
+    made_set, made_tokenizer = assemble.made_in(folder)
+    settings = assemble.data_config(config, path=made_set, tokenizer=made_tokenizer)
+    data = _data(settings.path, phantom=config["data"].get("path") is None)
+    return Source(
+        path=folder,
+        weights=Weights(
+            part="model",
+            objective=config["objective"],
+            model=config["model"],
+            data=_preprocessing(model, settings),
+            origin={
+                "source": "launch.train",
+                "run": config["name"],
+                "step": step,
+                "data": data.sha256,
+                "licence": licence_of_run(config, data),
+            },
+            arrays=_arrays(model),
+        ),
+        facts=Facts(
+            name=config["name"],
+            step=step,
+            config=config,
+            data=data,
+            tokenizer=model.tokenizer.fingerprint,
+            results=read_results(folder),
+        ),
+        tokenizer=model.tokenizer,
+        tokenizer_config=settings.tokenizer,
+    )
+
+
+def _preprocessing(model: Model, settings: DataConfig) -> dict[str, Any]:
+    """What `weights.json` says under `data`, so that `prior_jax.load` reads as the run did."""
+    splitter = load_manifest(settings.path).settings.get("splitter")
+    tokenizer = settings.tokenizer
+    return {
+        "image": dataclasses.asdict(model.image),
+        "text_mode": model.text.mode,
+        "max_tokens": model.text.max_tokens,
+        "max_sentences": model.text.max_sentences,
+        "tokenizer": {"kind": tokenizer.kind, "lower_case": tokenizer.lower_case},
+        **({} if splitter is None else {"splitter": splitter}),
+    }
+
+
+def _data(path: str, *, phantom: bool) -> DataFacts:
+    manifest = load_manifest(path)
+    return DataFacts(
+        path=path,
+        program=manifest.program,
+        sha256=sha256((pathlib.Path(path) / MANIFEST_NAME).read_bytes()),
+        splits={split: dataclasses.asdict(counts) for split, counts in manifest.splits.items()},
+        phantom=phantom,
+    )
+
+
+def _arrays(model: Model) -> dict[str, np.ndarray]:
+    state = nnx.as_pure(nnx.state(model.module, nnx.Any(nnx.Param, nnx.BatchStat)))
+    flat = traverse_util.flatten_dict(nnx.to_pure_dict(state), sep="/")
+    return {name: np.asarray(jax.device_get(value)) for name, value in flat.items()}
