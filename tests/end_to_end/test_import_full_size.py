@@ -108,6 +108,43 @@ def test_missing_extra_and_misshaped_are_three_named_errors(tmp_path, tensors):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_flags_that_cannot_be_are_one_line(tmp_path):
+    file, out = tmp_path / "vocab.txt", tmp_path / "weights"
+    file.write_text("no weights\n")
+    for flag, words in (
+        (f"--out={tmp_path}", "--out: received"),
+        (f"--out={out}", "accepted: a safetensors file"),
+        ("--source=clip", "--source=clip"),
+        ("--surce=prior", "surce"),
+    ):
+        flags = ("--source=prior", f"--checkpoint={file}", f"--out={out}", flag)
+        code, output, _, _ = launched(*flags)
+        assert code == 2, flag
+        assert words in output.splitlines()[-1], output
+        assert "Traceback" not in output
+    assert not out.exists()
+
+
+def test_every_key_of_gloria_has_its_place(golden_dir):
+    record = load_json(golden_dir, "gloria", "state_dict_keys_gloria_resnet50")
+    state_dict = {
+        name: np.broadcast_to(np.float32(0.5), shape) for name, (shape, _) in record["keys"].items()
+    }
+    imported = from_tensors("gloria", state_dict)
+    assert sum(row.count for row in imported.rows) == record["n"]
+    assert imported.weights.arrays.keys() & {"image_encoder/local_embedder/kernel"}
+    back = release_state_dict(imported.weights)
+    assert {name: array.shape for name, array in back.items()} == {
+        name: array.shape for name, array in state_dict.items()
+    }
+    sizes = [
+        array.size
+        for path, array in imported.weights.arrays.items()
+        if path.split("/")[-1] not in ("mean", "var")
+    ]
+    assert sum(sizes) == record["n_params"]
+
+
 def test_any_one_key_that_is_missing_or_misshaped_is_named(shapes):
     """A sample of all keys; views of one number stand for the weights."""
     floats = {name: shape for name, (shape, kind) in shapes.items() if kind == "torch.float32"}
