@@ -1,14 +1,21 @@
 """The whole model and batch that were recorded, read from the file's own shapes."""
 
+import pathlib
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from safetensors.numpy import save_file
 
+import prior_jax
+from prior_jax.data.tokenizer import SPECIAL_TOKENS
 from prior_jax.interop.prior_table import prior_table
+from prior_jax.interop.source_plans import Unseen
+from prior_jax.interop.sources import open_checkpoint
 from prior_jax.interop.torch_names import dump_torch, load_torch
+from prior_jax.interop.weights_folder import save_weights
 from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.objectives.prior import PriorObjective
@@ -128,6 +135,38 @@ def model_of(params, config: PriorConfig):
     table = prior_table(config)
     load_torch(model, {**dump_torch(model, table), **params}, table)
     return objective, model
+
+
+def imported(params, config: PriorConfig, folder: pathlib.Path):
+    """The same as it comes from a checkpoint: imported, saved as weights, loaded.
+
+    Args:
+      params: torch name -> array; parts not recorded are 0.
+      config: for what shapes do not tell.
+      folder: an empty one.
+    """
+    table = prior_table(config)
+    state_dict = {**dump_torch(model_of(params, config)[1], table), **params}
+    file, vocabulary = folder / "checkpoint.safetensors", folder / "vocab.txt"
+    save_file({name: np.asarray(array, order="C") for name, array in state_dict.items()}, file)
+    words = [f"word{number}" for number in range(config.text.vocab_size)]
+    words[: len(SPECIAL_TOKENS)] = SPECIAL_TOKENS
+    vocabulary.write_text("\n".join(words) + "\n")
+    found = open_checkpoint(
+        "prior",
+        file,
+        part="model",
+        unseen=Unseen(
+            heads=config.text.heads,
+            decoder_heads=config.sentence_decoder.heads,
+            pool_heads=config.image.pool_heads,
+            image_size=config.image.image_size,
+        ),
+        tokenizer=vocabulary,
+    )
+    save_weights(folder / "weights", found.weights, found.tokenizer)
+    loaded = prior_jax.load(folder / "weights")
+    return loaded.objective, loaded.module
 
 
 def batch_of(golden) -> Batch:

@@ -8,22 +8,25 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from prior_jax.interop.prior_table import prior_table
+from prior_jax.interop.torch_names import dump_torch
 from prior_jax.objectives import prior_inference
-from tests.golden.prior_model import config_of, model_of
+from tests.golden.prior_model import config_of, imported
 from tests.golden.reader import assert_close, load
 
 pytestmark = pytest.mark.golden
 
 
 class Setup:
-    """The recorded model, its encoded images and its encoded prompts."""
+    """The recorded model as it is imported, its encoded images and its encoded prompts."""
 
-    def __init__(self, golden_dir):
+    def __init__(self, golden_dir, folder):
         self.golden = golden = load(golden_dir, "prior", "zero_shot")
         params = golden.prefix("param/")
         size = golden["in/image"].shape[-1]
-        self.config = config_of(params, golden.prefix("in/config/"), image_size=size)
-        self.objective, self.model = model_of(params, self.config)
+        recorded = config_of(params, golden.prefix("in/config/"), image_size=size)
+        self.objective, self.model = imported(params, recorded, folder)
+        self.config = self.objective.config
         token_mask = jnp.asarray(golden["in/prompt_attention_mask"] > 0)
         self.tokens = (
             jnp.asarray(golden["in/prompt_input_ids"], jnp.int32),
@@ -65,8 +68,18 @@ class Setup:
 
 
 @pytest.fixture(scope="module")
-def setup(golden_dir):
-    return Setup(golden_dir)
+def setup(golden_dir, tmp_path_factory):
+    return Setup(golden_dir, tmp_path_factory.mktemp("imported"))
+
+
+def test_the_import_knows_what_was_recorded(setup):
+    assert setup.config.fidelity == "release"
+    params = setup.golden.prefix("param/")
+    table = prior_table(setup.config)
+    state_dict = dump_torch(setup.model, table)
+    for name, array in params.items():
+        if not table.ignores(name):
+            np.testing.assert_array_equal(state_dict[name], array, err_msg=name)
 
 
 def test_features(setup):
