@@ -277,12 +277,12 @@ def _write(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
     context = ocp.Context()
     context.memory.deepcopy_host_arrays = False
     with context:
-        ocp.save(str(path), tree)
+        ocp.save(str(path.resolve()), tree)
 
 
 def _read(path: pathlib.Path) -> Any:
     try:
-        return ocp.load(str(path))
+        return ocp.load(str(path.resolve()))
     except Exception as error:  # damage can surface as any error of the libraries that read
         raise WeightsError(
             str(path), received=first_line(error), accepted="a sound orbax checkpoint"
