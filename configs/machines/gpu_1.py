@@ -1,0 +1,18 @@
+"""One GPU; the figures are those of an H100."""
+
+from ml_collections import ConfigDict
+
+from configs.machines import base
+
+
+def get_config() -> ConfigDict:
+    """Returns the machine. On a GPU of less memory: --machine.remat.image=block and the like."""
+    return base.machine(
+        "gpu_1",
+        base.H100,
+        platform="gpu",
+        processes=1,
+        local_devices=1,
+        pairs_per_chip=128,
+        environment=base.GPU_ENVIRONMENT,
+    )

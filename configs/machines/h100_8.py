@@ -1,0 +1,18 @@
+"""One host of eight H100."""
+
+from ml_collections import ConfigDict
+
+from configs.machines import base
+
+
+def get_config() -> ConfigDict:
+    """Returns the machine; each GPU has room for all parameters."""
+    return base.machine(
+        "h100_8",
+        base.H100,
+        platform="gpu",
+        processes=1,
+        local_devices=8,
+        pairs_per_chip=128,
+        environment=base.GPU_ENVIRONMENT,
+    )

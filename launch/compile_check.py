@@ -1,0 +1,246 @@
+"""Compiles a training step for a machine that is not there, and says what it would cost.
+
+    python -m launch.compile_check --config=configs/prior/paper.py \
+        --machine=configs/machines/v5e_16.py
+    python -m launch.compile_check --config=configs/gloria/paper.py \
+        --machine=configs/machines/v5e_256.py --pairs_per_chip=128,64 --json=check.json
+
+No data is needed, and no TPU: libtpu compiles for any slice (pip install 'prior_jax[tpu]').
+--platform=cpu compiles for as many simulated devices instead, whose memory is only a hint.
+"""
+
+import json
+import pathlib
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags, logging
+
+from launch import hlo_cost, hlo_text, machines, program, roofline
+from launch.run import check_without_data
+from prior_jax import __version__, assemble
+from prior_jax.data import pipeline
+from prior_jax.data.tokenizer import unknown_vocabulary
+from prior_jax.errors import ConfigError
+from prior_jax.train.program import Program
+from prior_jax.types import Batch
+
+FLAGS = flags.FLAGS
+STEPS_PER_EPOCH = 1000
+"""Of the data set that is not there; the program does not depend on it but for its constants."""
+LABELS = 14
+"""Columns of a batch's labels, which no loss reads; CheXpert's."""
+
+
+def define_flags() -> None:
+    """Defines what the program is told."""
+    program.define_config_flag("config", "What to train, e.g. configs/prior/paper.py.")
+    machines.define_machine_flag(required=True)
+    flags.DEFINE_list(
+        "pairs_per_chip", None, "Batches to try, e.g. 256,128,64; by default the machine's advice."
+    )
+    flags.DEFINE_string("stage", None, "Which stage; by default the last.")
+    flags.DEFINE_integer("vocab_size", 28996, "Pieces of the tokenizer.", 1)
+    flags.DEFINE_integer("length", None, "Tokens of a report; by default the longest bucket.", 1)
+    flags.DEFINE_enum("platform", None, ["tpu", "cpu"], "By default the machine's.")
+    flags.DEFINE_enum(
+        "effort",
+        "quick",
+        ["quick", "full"],
+        "quick: XLA spends least on execution time and on fitting memory: minutes instead of "
+        "tens of them; memory within a few per cent, other collectives. full: as training does.",
+    )
+    flags.DEFINE_string("cache_dir", None, "Folder of compiled programs, to compile once.")
+    flags.DEFINE_string("json", None, "File to write what was found to.")
+    flags.DEFINE_string("keep_hlo", None, "Folder to keep the compiled programs' text in.")
+
+
+def main() -> int:
+    """Compiles each batch, prints what was found; 1 if none fits."""
+    machine = machines.from_flags()
+    if machine is None:
+        raise ConfigError("--machine", received=None, accepted="a file of configs/machines")
+    assemble.check_sections(FLAGS.config)
+    devices = _start(machine)
+    reports = []
+    for pairs in _batches(machine):
+        config = machines.merged(
+            FLAGS.config,
+            machine,
+            batch_size=pairs * len(devices),
+            given=machines.given("config"),
+        )
+        report = check(config, machine, devices, pairs=pairs)
+        print(roofline.table(report), flush=True)
+        reports.append(report)
+    print(roofline.verdict(reports))
+    if FLAGS.json is not None:
+        pathlib.Path(FLAGS.json).write_text(json.dumps(reports, indent=1) + "\n")
+    return 0 if any(report["fits"] for report in reports) else 1
+
+
+def _batches(machine: machines.MachineConfig) -> Iterator[int]:
+    given = FLAGS.pairs_per_chip or [str(machine.pairs_per_chip)]
+    for text in given:
+        if not text.strip().isdigit() or int(text) < 1:
+            raise ConfigError("--pairs_per_chip", received=text, accepted="positive integers")
+    return (int(text) for text in given)
+
+
+def _start(machine: machines.MachineConfig) -> Sequence[Any]:
+    """The devices to compile for; only a CPU is really touched."""
+    machine.set_environment()
+    jax.config.update("jax_platforms", "cpu")
+    kind = FLAGS.platform or ("cpu" if machine.platform == "cpu" else "tpu")
+    if kind == "cpu":
+        jax.config.update("jax_num_cpu_devices", machine.chips)
+    if FLAGS.effort == "quick":
+        jax.config.update("jax_exec_time_optimization_effort", -1.0)
+        jax.config.update("jax_memory_fitting_effort", -1.0)
+    if FLAGS.cache_dir is not None:
+        jax.config.update("jax_compilation_cache_dir", FLAGS.cache_dir)
+    return jax.devices() if kind == "cpu" else machines.absent_devices(machine)
+
+
+def check(
+    config: Any, machine: machines.MachineConfig, devices: Sequence[Any], *, pairs: int
+) -> dict[str, Any]:
+    """Compiles one batch.
+
+    Args:
+      config: with the machine's mesh and the batch size.
+      machine: what to compile for.
+      devices: as many.
+      pairs: of each chip.
+
+    Returns:
+      What was found, as JSON values; "fits" says whether a chip's memory holds it, and without
+      room to compile there is nothing more than "refused", the compiler's words.
+    """
+    place = assemble.placement(config, devices=devices)
+    check_without_data(config, place)
+    schedule = assemble.stages(config, steps_per_epoch=STEPS_PER_EPOCH)
+    builder = Program(
+        objective=assemble.objective(
+            config,
+            vocabulary=unknown_vocabulary(FLAGS.vocab_size),
+            schedule=schedule,
+            place=place,
+        ),
+        stages=schedule,
+        optimizer=assemble.optimizer(config),
+        mesh=place.mesh,
+        rules=place.rules,
+        data_axes=place.data_axes,
+    )
+    stage = _stage(builder, FLAGS.stage)
+    state = builder.abstract(stage)
+    data = assemble.data_config(config, path="set", tokenizer="tokenizer")
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=builder.batch_sharding),
+        abstract_batch(data, length=FLAGS.length or data.buckets[-1]),
+    )
+    report: dict[str, Any] = {
+        "config": config.name,
+        "stage": stage.name,
+        "machine": machine.name,
+        "chip": machine.chip.kind,
+        "chips": len(devices),
+        "compiled_for": devices[0].platform,
+        "mesh": {name: int(size) for name, size in place.mesh.shape.items()},
+        "pairs_per_chip": pairs,
+        "tokens": batch.tokens.shape[1],
+        "remat": {"image": machine.remat.image, "text": machine.remat.text},
+        "effort": FLAGS.effort,
+        "versions": versions(),
+    }
+    arguments = state, batch, jax.ShapeDtypeStruct((), jnp.float32)
+    with jax.set_mesh(place.mesh):
+        compiled, spent = _compile(builder.step(stage), arguments)
+    report |= spent
+    if isinstance(compiled, str):
+        return report | {"fits": False, "refused": compiled}
+    text = compiled.as_text()
+    if FLAGS.keep_hlo is not None:
+        name = f"{config.name}_{stage.name}_{machine.name}_{pairs}.hlo.txt"
+        (pathlib.Path(FLAGS.keep_hlo) / name).write_text(text)
+    parts = {
+        "parameters": state.params,
+        "optimizer": state.optimizer,
+        "batch statistics": state.rest,
+        "batch": batch,
+    }
+    hlo = hlo_text.read(text)
+    cost = hlo_cost.cost_of(hlo, devices=len(devices))
+    report |= roofline.summary(
+        machine,
+        memory=roofline.memory({k: roofline.bytes_on_chip(v) for k, v in parts.items()}, compiled),
+        cost=cost,
+        pairs=pairs * len(devices),
+    )
+    return report | {"loops_counted_once": list(hlo.unknown_loops)}
+
+
+def _stage(builder: Program, name: str | None) -> Any:
+    stages = {stage.name: stage for stage in builder.schedule.stages}
+    if name is not None and name not in stages:
+        raise ConfigError("--stage", received=name, accepted=f"one of {tuple(stages)}")
+    return stages[name] if name is not None else builder.schedule.stages[-1]
+
+
+def _compile(step: Any, arguments: tuple) -> tuple[Any, Mapping[str, float]]:
+    """The program, or the compiler's words if memory does not hold it; and seconds spent."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    lowered = step.lower(*arguments)
+    traced = time.process_time() - cpu
+    logging.info("traced in %.0f CPU-seconds; compiling", traced)
+    try:
+        found = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        found = next(line for line in str(error).splitlines() if "RESOURCE_EXHAUSTED" in line)
+    return found, {
+        "trace_cpu_seconds": round(traced, 1),
+        "compile_cpu_seconds": round(time.process_time() - cpu - traced, 1),
+        "wall_seconds": round(time.perf_counter() - wall, 1),
+    }
+
+
+def abstract_batch(data: pipeline.DataConfig, *, length: int) -> Batch:
+    """Shapes and dtypes of a batch.
+
+    Args:
+      data: the section `config.data`; gives rows, image and sentences.
+      length: tokens of a report.
+    """
+    rows, image = data.batch_size, data.image
+    array = jax.ShapeDtypeStruct
+    return Batch(
+        image=array((rows, image.size, image.size, image.channels), jnp.float32),
+        tokens=array((rows, length), jnp.int32),
+        token_mask=array((rows, length), jnp.bool_),
+        sentence_index=array((rows, length), jnp.int32),
+        sentence_mask=array((rows, data.max_sentences), jnp.bool_),
+        labels=array((rows, LABELS), jnp.int8),
+        weight=array((rows,), jnp.float32),
+        record=array((rows,), jnp.int32),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of what the program's cost depends on."""
+    found = {"prior_jax": __version__, "python": platform.python_version(), "jax": jax.__version__}
+    try:
+        import libtpu  # type: ignore[import-not-found]
+    except ImportError:
+        return found
+    return found | {"libtpu": libtpu.__version__}
+
+
+if __name__ == "__main__":
+    program.run(main, define_flags)
