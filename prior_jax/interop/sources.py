@@ -215,14 +215,20 @@ def _give_back(tensors: Mapping[str, np.ndarray]) -> None:
     """
     mappings = {}
     for tensor in tensors.values():
-        base: Any = tensor
-        while isinstance(base, np.ndarray):
-            base = base.base
-        base = base.obj if isinstance(base, memoryview) else base
-        mappings[id(base)] = base
+        owner = _owner(tensor)
+        mappings[id(owner)] = owner
     for mapping in mappings.values():
         if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _owner(view: Any) -> Any:
+    """What holds the memory that an array, or a view of a view, looks at."""
+    while True:
+        below = view.obj if isinstance(view, memoryview) else getattr(view, "base", None)
+        if below is None:
+            return view
+        view = below
 
 
 class _Rules:

@@ -28,6 +28,7 @@ from orbax.checkpoint import v1 as ocp
 
 from prior_jax.errors import WeightsError, first_line
 
+_IN_FLIGHT = 2**27
 FORMAT = 1
 DOCUMENT = "weights.json"
 _ARRAYS, _KEPT, _TOKENIZER = "arrays", "kept", "tokenizer"
@@ -276,6 +277,9 @@ def _write(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
     # Nobody changes the arrays before this returns, so orbax need not copy them all first.
     context = ocp.Context()
     context.memory.deepcopy_host_arrays = False
+    # Each array in flight is held a second time.
+    largest = max((array.nbytes for _, array in _flat(tree)), default=0)
+    context.memory.write_concurrent_bytes = max(2 * largest, _IN_FLIGHT)
     with context:
         ocp.save(str(path.resolve()), tree)
 
