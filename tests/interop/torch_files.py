@@ -166,7 +166,12 @@ def as_zip(records: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED) 
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, raw in records.items():
-            archive.writestr(name, raw)
+            info = zipfile.ZipInfo(name)
+            info.compress_type = compression
+            # As torch does: bytes begin at a multiple of 64.
+            padding = -(file.tell() + 30 + len(name.encode()) + 4) % 64
+            info.extra = struct.pack("<HH", 0x4246, padding) + b"Z" * padding
+            archive.writestr(info, raw)
     return file.getvalue()
 
 

@@ -1,0 +1,75 @@
+import dataclasses
+import importlib
+import math
+import os
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs.gloria import paper as gloria
+from configs.machines import base
+from configs.prior import paper as prior
+from launch import machines
+from prior_jax.errors import ConfigError
+from prior_jax.strict import build
+
+NAMES = sorted(
+    path.stem
+    for path in pathlib.Path(base.__file__).parent.glob("*.py")
+    if path.stem not in ("__init__", "base")
+)
+
+
+def machine(name):
+    section = importlib.import_module(f"configs.machines.{name}").get_config()
+    return build(machines.MachineConfig, section, name="machine")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_machine_s_axes_take_all_its_chips(name):
+    found = machine(name)
+    sizes = list(found.mesh.axes.values())
+    assert found.chips % math.prod(size for size in sizes if size != -1) == 0
+    assert -1 in sizes or math.prod(sizes) == found.chips
+    assert set(found.mesh.data_axes) <= set(found.mesh.axes)
+    assert found.chip.hbm_bytes > 1e9 and found.chip.peak_flops > 1e11
+
+
+@pytest.mark.parametrize("module", [prior, gloria])
+def test_a_config_takes_the_machine_s_mesh_and_what_is_computed_again(module):
+    found = machine("v5e_16")
+    config = module.get_config()
+    merged = machines.merged(config, found, batch_size=2048)
+    assert merged.data.batch_size == 2048
+    assert merged.mesh.axes.to_dict() == dict(found.mesh.axes)
+    assert merged.model.image.resnet.remat == found.remat.image
+    assert merged.model.text.remat == found.remat.text
+    assert config.data.batch_size != 2048 and config.model.text.remat == "none"
+
+
+def test_what_two_places_give_is_refused_by_name():
+    found, config = machine("v5e_16"), prior.get_config()
+    with pytest.raises(ConfigError, match=r"--config\.data\.batch_size.*--pairs_per_chip"):
+        machines.merged(config, found, batch_size=64, given=("data.batch_size",))
+    with pytest.raises(ConfigError, match=r"--config\.mesh\.axes\.data.*--machine"):
+        machines.merged(config, found, batch_size=64, given=("mesh.axes.data",))
+    config.mesh.axes = ConfigDict({"data": 4})
+    with pytest.raises(ConfigError, match=r"config\.mesh\.axes.*with --machine"):
+        machines.merged(config, found, batch_size=64)
+
+
+def test_a_stray_field_of_a_machine_is_refused_by_name():
+    section = importlib.import_module("configs.machines.v5e_16").get_config()
+    with section.unlocked():
+        section.stray = 1
+    with pytest.raises(ConfigError, match=r"machine\.stray"):
+        build(machines.MachineConfig, section, name="machine")
+
+
+def test_the_environment_fills_in_what_is_not_set(monkeypatch):
+    found = dataclasses.replace(machine("cpu"), environment={"HERE": "1", "ABSENT": "2"})
+    monkeypatch.setenv("HERE", "0")
+    monkeypatch.delenv("ABSENT", raising=False)
+    found.set_environment()
+    assert (os.environ.pop("ABSENT"), os.environ["HERE"]) == ("2", "0")
