@@ -67,7 +67,7 @@ def test_zero_shot_scores_are_those_of_the_evaluation(prior, tokenizer, evaluate
         max_tokens=TEXT.max_tokens,
         max_sentences=TEXT.max_sentences,
     )
-    encoder = Encoder(prior.objective, prior._module, place=jax.device_put)
+    encoder = Encoder(prior.objective, prior.module, place=jax.device_put)
     reports = encoder.prompts(ReportTokens(**vars(encoded)), block=4)
     images = encoder.studies(batches, reports=False).images
     expected = zero_shot.class_scores(
@@ -126,7 +126,7 @@ def test_kinds_are_the_parts_of_the_objective_s_score(prior, gloria, paths):
         assert both.shape == (4, 2) and both.dtype == np.float32
         np.testing.assert_allclose(both, join(whole, local), rtol=1e-4, atol=1e-5)
         if model is prior:
-            parts = functools.partial(prior_scores, prior._module)
+            parts = functools.partial(prior_scores, prior.module)
         else:
             parts = functools.partial(gloria_scores, config=gloria.objective.config)
         expected = jax.jit(parts)(images, reports)
@@ -143,12 +143,12 @@ def test_every_form_of_images_and_texts_gives_one_score(whole, paths):
 
 def test_the_block_changes_nothing(whole, tokenizer, paths):
     small = Model(
-        whole.objective, whole._module, tokenizer=tokenizer, image=IMAGE, text=TEXT, block=3
+        whole.objective, whole.module, tokenizer=tokenizer, image=IMAGE, text=TEXT, block=3
     )
     expected = whole.similarity(paths, REPORTS)
     np.testing.assert_allclose(small.similarity(paths, REPORTS), expected, rtol=1e-6)
     with pytest.raises(ConfigError, match="block: received 0"):
-        Model(whole.objective, whole._module, tokenizer=tokenizer, image=IMAGE, text=TEXT, block=0)
+        Model(whole.objective, whole.module, tokenizer=tokenizer, image=IMAGE, text=TEXT, block=0)
 
 
 def test_sentences_look_at_regions(prior, paths):
@@ -173,7 +173,7 @@ def test_attention_is_of_one_image_and_one_report(prior, whole, paths):
 
 def test_the_fingerprint_is_that_of_the_weights(whole, tokenizer):
     def made(scale, config=IMAGE):
-        module = type(whole._module)(scale)
+        module = type(whole.module)(scale)
         return Model(whole.objective, module, tokenizer=tokenizer, image=config, text=TEXT)
 
     assert made(1.0).fingerprint == whole.fingerprint

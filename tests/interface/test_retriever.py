@@ -71,7 +71,7 @@ def test_an_index_is_kept_and_read_again(whole, corpus, paths, tmp_path):
 def test_another_model_s_index_is_refused(whole, corpus, tokenizer, tmp_path):
     corpus.save(tmp_path / "index.npz")
     other = Model(
-        whole.objective, type(whole._module)(2.0), tokenizer=tokenizer, image=IMAGE, text=TEXT
+        whole.objective, type(whole.module)(2.0), tokenizer=tokenizer, image=IMAGE, text=TEXT
     )
     with pytest.raises(DataError, match=r"index\.npz: .*an index of this model"):
         Retriever.load(tmp_path / "index.npz", other)
