@@ -151,23 +151,25 @@ def ring_word_region_contrast(
         aggregate=aggregate,
     )
     weight = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
-    rows, columns = ring_cross_entropies(
+    return _directions(
         functools.partial(_word_region, softmax_over_words=softmax_over_words, aggregate=aggregate),
         tuple(jnp.asarray(value, jnp.float32) for value in (temp1, temp2, temp3)),
         (regions, gram_of(regions)),
         words,
+        weight,
+        plan,
         image_facts=region_mask,
         text_facts=word_mask,
-        mask=weight > 0,
-        plan=plan,
-    )
-    return Directions(
-        image_to_text=weighted_mean(rows, weight), text_to_image=weighted_mean(columns, weight)
     )
 
 
-def _directions(scores, scale, image, text, weight, plan) -> Directions:
-    rows, columns = ring_cross_entropies(scores, scale, image, text, mask=weight > 0, plan=plan)
+def _directions(
+    scores, parameters, images, texts, weight, plan, *, image_facts=None, text_facts=None
+) -> Directions:
+    rows, columns = ring_cross_entropies(
+        scores, parameters, images, texts,
+        image_facts=image_facts, text_facts=text_facts, mask=weight > 0, plan=plan,
+    )  # fmt: skip
     return Directions(
         image_to_text=weighted_mean(rows, weight), text_to_image=weighted_mean(columns, weight)
     )

@@ -35,7 +35,7 @@ def _main(name: str, argv: list[str]) -> int:
         program.run(module.main, module.define_flags)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception:
+    except Exception:  # what a process of its own would die of, with its trace and code 1
         import traceback
 
         traceback.print_exc()
