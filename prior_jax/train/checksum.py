@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from prior_jax.types import Batch
+
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
@@ -36,8 +38,26 @@ def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
     for name in sorted(arrays):
         sums = _summing(_mesh_of(arrays[name]))(arrays[name])
         # Read at once: collectives of simulated devices must not queue up.
-        found[name] = "".join(f"{int(word):08x}" for word in np.asarray(sums))
+        found[name] = as_text(np.asarray(sums))
     return found
+
+
+def batch_sums(batch: Batch) -> jax.Array:
+    """What tells one global batch from another, the same on any devices and processes; traced.
+
+    Args:
+      batch: global arrays.
+
+    Returns:
+      uint32[2].
+    """
+    sums = [_sums(array) for array in jax.tree.leaves(batch)]
+    return _sums(jnp.stack(sums))
+
+
+def as_text(sums: np.ndarray) -> str:
+    """Sums, uint32[2], as 16 hexadecimal digits."""
+    return "".join(f"{int(word):08x}" for word in sums)
 
 
 def _mesh_of(array: jax.Array) -> Mesh | None:

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from prior_jax.errors import NonFiniteLossError
 from prior_jax.sharding.distributed import is_primary
+from prior_jax.train.checksum import as_text
 from prior_jax.train.feed import Feed, TrainingData
 from prior_jax.train.metrics import Writers
 from prior_jax.train.stages import Stage
@@ -122,6 +123,7 @@ def _record(
 ) -> dict[str, Any]:
     """The step's line in metrics.jsonl."""
     record: dict[str, Any] = {"step": pending.done, "stage": pending.stage.name}
+    record["batch"] = as_text(metrics.batch)
     record["lr"] = float(metrics.learning_rate)
     record["total_loss"] = float(metrics.total)
     record["grad_norm"] = float(metrics.gradient_norm)

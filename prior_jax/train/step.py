@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 
 from prior_jax.objectives.base import TrainObjective, weighted_sum
 from prior_jax.train.accumulate import Accumulation
+from prior_jax.train.checksum import batch_sums
 from prior_jax.train.optimizer import OptimizerConfig, apply_updates, make_optimizer
 from prior_jax.train.stages import Stage, learning_rate
 from prior_jax.train.state import ModelDefinition, TrainState, shardings_of
@@ -32,6 +33,7 @@ class StepMetrics:
       gradient_norm: L2 norm of the update's gradient over all trained parameters, before clipping.
       learning_rate: of this step.
       pairs: real image-report pairs of the global batch.
+      batch: uint32[2], see `checksum.batch_sums`.
       finite: bool[], True if the total and the gradient norm are finite; if it is False, the
         parameters that this step gave are not to be used.
     """
@@ -42,6 +44,7 @@ class StepMetrics:
     gradient_norm: jax.Array
     learning_rate: jax.Array
     pairs: jax.Array
+    batch: jax.Array
     finite: jax.Array
 
 
@@ -138,6 +141,7 @@ def make_train_step(
             gradient_norm=norm,
             learning_rate=rate,
             pairs=jnp.sum(batch.weight),
+            batch=batch_sums(batch),
             finite=jnp.isfinite(total) & jnp.isfinite(norm),
         )
         state = dataclasses.replace(

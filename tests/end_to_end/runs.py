@@ -125,7 +125,8 @@ def worst_difference(one, other, *, atol=1e-6):
     """Largest relative difference of any loss, where it is more than `atol`; and its name."""
     worst = (0.0, "")
     for line, second in zip(numbers(one), numbers(other), strict=True):
-        assert (line["step"], line["stage"]) == (second["step"], second["stage"])
+        for name in ("step", "stage", "batch"):
+            assert line[name] == second[name], (name, line["step"])
         assert line.keys() == second.keys()
         for name in (name for name in line if name.endswith("_loss")):
             error = max(abs(line[name] - second[name]) - atol, 0.0)

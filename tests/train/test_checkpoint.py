@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.train import checkpoint as checkpoint_lib
 from prior_jax.train.checkpoint import Checkpoints, best_step, list_steps, restore_model
-from prior_jax.train.checksum import checksums
+from prior_jax.train.checksum import as_text, batch_sums, checksums
 from prior_jax.train.program import Program
 from tests.train import toy
 
@@ -297,6 +297,19 @@ def test_a_checksum_sees_every_element_and_its_place(dtype):
     assert not np.array_equal(rolled, array)
     assert checksums({"a": rolled})["a"] != found
     assert checksums({"a": array.T})["a"] != found
+
+
+def test_the_sums_of_a_batch_see_every_field_and_the_order_of_rows():
+    batch = jax.tree.map(jnp.asarray, toy.ToyData().batch(0))
+    swapped = jax.tree.map(lambda x: x[::-1], batch)
+    batches = [batch, swapped]
+    for name in ("image", "tokens", "labels", "weight", "record"):
+        batches.append(batch.replace(**{name: getattr(batch, name) + 1}))
+    for name in ("token_mask", "sentence_mask"):
+        batches.append(batch.replace(**{name: ~getattr(batch, name)}))
+    sums = jax.jit(batch_sums)
+    assert len({as_text(sums(one)) for one in batches}) == len(batches)
+    assert as_text(sums(toy.ToyData().batch(0))) == as_text(sums(batch))
 
 
 def test_a_checksum_tells_zero_from_minus_zero():

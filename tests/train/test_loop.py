@@ -32,11 +32,12 @@ def test_every_step_is_logged_once_with_every_term(whole):
     assert [line["step"] for line in found] == list(range(1, 13))
     assert [line["stage"] for line in found] == ["first"] * 6 + ["second"] * 6
     for line in found:
-        names = {"lr", "total_loss", "contrast_loss", "grad_norm", "spread"}
+        names = {"batch", "lr", "total_loss", "contrast_loss", "grad_norm", "spread"}
         assert names | set(toy.TIMINGS) <= line.keys()
         assert ("bank_loss" in line) == (line["stage"] == "second")
         assert 0 <= line["input_wait"] <= 1
         assert line["pairs_per_second"] > 0
+    assert len({line["batch"] for line in found}) == 12
     total = found[-1]["contrast_loss"] + 0.5 * found[-1]["bank_loss"]
     np.testing.assert_allclose(found[-1]["total_loss"], total, rtol=1e-6)
 

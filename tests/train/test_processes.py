@@ -118,7 +118,7 @@ def test_sigterm_exits_with_its_own_code_after_saving(whole, tmp_path, compilati
 
 def assert_close_losses(one, two):
     for line, other in zip(toy.losses(one), toy.losses(two), strict=True):
-        assert line["step"] == other["step"]
+        assert (line["step"], line["batch"]) == (other["step"], other["batch"])
         for name in ("total_loss", "contrast_loss", "grad_norm", "lr"):
             np.testing.assert_allclose(other[name], line[name], rtol=1e-4, err_msg=name)
 
