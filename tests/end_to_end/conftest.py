@@ -14,6 +14,14 @@ def finished(tmp_path_factory) -> runs.Finished:
 
 
 @pytest.fixture(scope="session")
+def single(finished, tmp_path_factory) -> pathlib.Path:
+    """The undisturbed run on one device that those on other layouts are compared with."""
+    workdir = runs.folder(tmp_path_factory.mktemp("single") / "run", finished)
+    runs.go(workdir, *finished.data, *runs.GENTLE)
+    return workdir
+
+
+@pytest.fixture(scope="session")
 def trained(request) -> pathlib.Path:
     """Folder of a trained run: that of --workdir, or the debug job's."""
     given = request.config.getoption("--workdir")

@@ -14,9 +14,6 @@ from prior_jax.train.feed import Feed
 from tests.end_to_end import runs
 
 RTOL = 1e-4
-# At the debug job's rates all sentences of a report soon look up the same prototype. Then every
-# assignment of predictions to them costs the same, and rounding chooses.
-GENTLE = tuple(f"--config.stages.stage{i}.learning_rate=3e-5" for i in (1, 2, 3))
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +66,6 @@ def test_batches_are_the_same_on_every_number_of_processes(data, processes):
     assert_same_batches(one, joined)
 
 
-@pytest.fixture(scope="module")
-def single(finished, tmp_path_factory):
-    """The run on one device that others are compared with."""
-    workdir = runs.folder(tmp_path_factory.mktemp("single") / "run", finished)
-    runs.go(workdir, *finished.data, *GENTLE)
-    return workdir
-
-
 def report(capsys, name, worst):
     with capsys.disabled():
         print(f"\n{name}: losses differ by at most {worst[0]:.1e} ({worst[1]})")
@@ -87,7 +76,7 @@ def report(capsys, name, worst):
 @pytest.mark.parametrize("devices", [2, 8])
 def test_devices_give_the_same_losses(finished, single, tmp_path, capsys, devices):
     workdir = runs.folder(tmp_path / "run", finished)
-    runs.go(workdir, *finished.data, *GENTLE, f"--cpu_devices={devices}")
+    runs.go(workdir, *finished.data, *runs.GENTLE, f"--cpu_devices={devices}")
     worst = runs.worst_difference(single, workdir)
     report(capsys, f"{devices} devices", worst)
     assert worst[0] < RTOL, worst
@@ -98,7 +87,7 @@ def test_devices_give_the_same_losses(finished, single, tmp_path, capsys, device
 def test_a_split_bank_gives_the_same_losses(finished, single, tmp_path, capsys):
     workdir = runs.folder(tmp_path / "run", finished)
     options = ("--cpu_devices=8", "--config.mesh.bank_axis=data")
-    runs.go(workdir, *finished.data, *GENTLE, *options)
+    runs.go(workdir, *finished.data, *runs.GENTLE, *options)
     worst = runs.worst_difference(single, workdir)
     report(capsys, "8 devices, split bank", worst)
     assert worst[0] < RTOL, worst
@@ -108,8 +97,7 @@ def test_a_split_bank_gives_the_same_losses(finished, single, tmp_path, capsys):
 @pytest.mark.multiprocess
 def test_two_processes_give_the_same_losses(finished, single, tmp_path, capsys):
     workdir = runs.folder(tmp_path / "run", finished)
-    processes = runs.together(workdir, *finished.data, *GENTLE)
-    results = [runs.finish(process) for process in processes]
+    results = runs.finish_all(runs.together(workdir, *finished.data, *runs.GENTLE))
     assert [code for code, _ in results] == [0, 0], results
     worst = runs.worst_difference(single, workdir)
     report(capsys, "2 processes", worst)
@@ -121,14 +109,14 @@ def test_two_processes_give_the_same_losses(finished, single, tmp_path, capsys):
 def test_a_run_moves_from_8_devices_to_1_and_back(finished, single, tmp_path, capsys):
     workdir = runs.folder(tmp_path / "run", finished)
     for devices, lines in ((8, 6), (1, 14)):
-        options = (*finished.data, *GENTLE, f"--cpu_devices={devices}")
+        options = (*finished.data, *runs.GENTLE, f"--cpu_devices={devices}")
         process = runs.start(workdir, *options)
         assert runs.wait_for(process, lambda lines=lines: runs.logged(workdir) >= lines)
         process.send_signal(signal.SIGTERM)
         code, output = runs.finish(process)
         assert code == 75, output
         assert runs.logged(workdir) < runs.STEPS
-    runs.go(workdir, *finished.data, *GENTLE, "--cpu_devices=8")
+    runs.go(workdir, *finished.data, *runs.GENTLE, "--cpu_devices=8")
     assert json.loads((workdir / "config.json").read_text())["name"] == "debug"
     worst = runs.worst_difference(single, workdir)
     report(capsys, "8 devices, then 1, then 8", worst)
