@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -17,6 +16,7 @@ from absl import logging
 
 from launch.device_sets import DeviceSet
 from prior_jax.data.schema import write_atomically
+from prior_jax.train.lock import take
 from prior_jax.train.preemption import EXIT_CODE as EXIT_PREEMPTED
 
 MARK_NAME = "trial.json"
@@ -179,13 +179,7 @@ def last_line(path: pathlib.Path) -> str:
 def hold(folder: pathlib.Path) -> IO | None:
     """Takes the lock of a folder until the file is closed; None if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
+    return take(folder / ".lock")
 
 
 def _hold_all(folders: Sequence[pathlib.Path], stack: contextlib.ExitStack) -> list[IO] | None:

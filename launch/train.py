@@ -17,7 +17,7 @@ from launch.evaluate import evaluate_run
 from launch.tasks import load_task
 from prior_jax import assemble
 from prior_jax.evaluate.validation import Validation
-from prior_jax.train import loop, options
+from prior_jax.train import lock, loop, options
 
 FLAGS = flags.FLAGS
 
@@ -38,12 +38,13 @@ def main() -> None:
     assemble.check_sections(config)
     tasks = [load_task(path) for path in assemble.after(config)]
     run_lib.make_workdir(workdir)
-    run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)
-    run_lib.save_config(config, workdir)
-    with jax.set_mesh(run.place.mesh):
-        train(run)
-    if tasks:
-        evaluate_run(run, tasks, step=None)
+    with lock.only_run(workdir):
+        run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)
+        run_lib.save_config(config, workdir)
+        with jax.set_mesh(run.place.mesh):
+            train(run)
+        if tasks:
+            evaluate_run(run, tasks, step=None)
 
 
 def train(run: run_lib.Run) -> None:

@@ -44,7 +44,7 @@ class Running(subprocess.Popen):
 
     def __init__(self, command):
         environment = os.environ | {"NPROC": "16", "JAX_PLATFORMS": "cpu"}
-        self.log = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed by `finish`
+        self.log = tempfile.NamedTemporaryFile()
         super().__init__(
             command, cwd=ROOT, env=environment, stdout=self.log, stderr=subprocess.STDOUT
         )
