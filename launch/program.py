@@ -1,8 +1,10 @@
 """How every program starts and ends: flags, processes, devices, exit codes."""
 
+import functools
 import logging
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable
 
 import jax
@@ -12,10 +14,12 @@ from ml_collections import config_flags
 
 from data_prep import common
 from prior_jax.sharding import distributed
+from prior_jax.sharding.peers import EXIT_LOST, LostProcess
 from prior_jax.train.preemption import EXIT_CODE as EXIT_PREEMPTED
 from prior_jax.train.preemption import Preempted
 
 START_TIMEOUT_SECONDS = 300
+_EXIT_FAULT = 1
 
 
 class OwnMessages(logging.Filter):
@@ -79,6 +83,11 @@ def define_device_flags() -> None:
     flags.DEFINE_integer("processes", None, "Number of processes, with explicit.")
     flags.DEFINE_integer("process", None, "Index of this process, with explicit.")
     flags.DEFINE_integer(
+        "heartbeat_seconds",
+        distributed.HEARTBEAT_SECONDS,
+        "A process that was silent for so long is lost, and ends the others.",
+    )
+    flags.DEFINE_integer(
         "cpu_devices", None, "Run on this many simulated CPU devices instead of what is there."
     )
 
@@ -100,6 +109,7 @@ def start_devices() -> None:
             processes=values.processes,
             process=values.process,
             timeout_seconds=START_TIMEOUT_SECONDS,
+            heartbeat_seconds=values.heartbeat_seconds,
         )
     )
 
@@ -108,8 +118,9 @@ def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
     """Runs a program and exits.
 
     The exit code is 0 after success, 2 after an error that the user can mend (one line on
-    stderr), 75 after a stop on request with everything saved, 1 with a trace after a fault of
-    the program.
+    stderr), 75 after a stop on request with everything saved, 76 after another process was lost
+    or ended with an error (one line that names it), 77 after the watchdog found a stage that
+    does not end, 1 with a trace after a fault of the program.
 
     Args:
       main: the program, without arguments; gives an exit code, or None for 0.
@@ -117,7 +128,7 @@ def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
     """
     for step in define:
         step()
-    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
+    app.run(lambda argv: guarded(main, argv), flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -144,13 +155,41 @@ def _words(error: BaseException) -> str:
     return str(error.args[0]) if isinstance(error, KeyError) else str(error)
 
 
-def _guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
+def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
+    """Runs a program's `main`, leaves the other processes, and returns the exit code.
+
+    One of several processes that fails ends here: waiting for the others could take for ever.
+
+    Args:
+      main: the program, without arguments; gives an exit code, or None for 0.
+      argv: what the flags left over; anything but the program's name is refused.
+    """
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.get_absl_handler().addFilter(OwnMessages())
     try:
-        return common.guarded(main, argv)
+        code = common.guarded(functools.partial(_reported, main), argv)
     except Preempted as stop:
         print(f"{stop}; run the same command again to go on", file=sys.stderr)
-        return EXIT_PREEMPTED
-    finally:
-        distributed.stop()
+        code = EXIT_PREEMPTED
+    except LostProcess as lost:
+        print(lost, file=sys.stderr)
+        code = EXIT_LOST
+    except BaseException:
+        if distributed.peers() is None:
+            distributed.stop()
+            raise
+        traceback.print_exc()
+        code = _EXIT_FAULT
+    distributed.stop(code or 0, orderly=not code or code == EXIT_PREEMPTED)
+    return code
+
+
+def _reported(main: Callable[[], int | None]) -> int | None:
+    """Runs `main` and tells the other processes of an error before it takes this one away."""
+    try:
+        return main()
+    except Preempted:
+        raise
+    except BaseException as error:
+        distributed.report(error)
+        raise

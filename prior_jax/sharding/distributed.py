@@ -2,15 +2,24 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
+import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
 from prior_jax.errors import ConfigError
+from prior_jax.sharding import signals, whereabouts
+from prior_jax.sharding.peers import Peers
+
+HEARTBEAT_SECONDS = 100
+"""JAX's own default."""
 
 MODES = ("off", "auto", "explicit")
 
@@ -26,6 +35,7 @@ class DistributedConfig:
       processes: how many there are; explicit only.
       process: index of this one, from 0; explicit only.
       timeout_seconds: how long to wait for the others.
+      heartbeat_seconds: a process that was silent for so long is lost, and ends the run.
     """
 
     mode: str
@@ -33,6 +43,7 @@ class DistributedConfig:
     processes: int | None
     process: int | None
     timeout_seconds: int
+    heartbeat_seconds: int = HEARTBEAT_SECONDS
 
     def __post_init__(self):
         """Refuses half an address."""
@@ -52,6 +63,18 @@ class DistributedConfig:
             raise ConfigError(
                 "distributed.process", received=self.process, accepted=f"0..{self.processes} - 1"
             )
+        if self.heartbeat_seconds < 1:
+            raise ConfigError(
+                "distributed.heartbeat_seconds", received=self.heartbeat_seconds, accepted=">= 1"
+            )
+
+
+_peers: Peers | None = None
+
+
+def peers() -> Peers | None:
+    """This process among the others; None where it is alone."""
+    return _peers
 
 
 def start(config: DistributedConfig) -> None:
@@ -71,6 +94,8 @@ def start(config: DistributedConfig) -> None:
             num_processes=config.processes,
             process_id=config.process,
             initialization_timeout=config.timeout_seconds,
+            # jaxlib ends the processes too, but without a name: it comes second.
+            heartbeat_timeout_seconds=2 * config.heartbeat_seconds + 10,
         )
     except (RuntimeError, ValueError) as error:
         # jax raises ValueError where no cluster is found, RuntimeError (of XLA) on a timeout.
@@ -79,12 +104,56 @@ def start(config: DistributedConfig) -> None:
             received=f"{config.mode}: {str(error).splitlines()[0]}",
             accepted="a cluster that can be detected, or coordinator, processes and process",
         ) from error
+    _join(config)
 
 
-def stop() -> None:
-    """Leaves the run in good order; without it the other processes report a lost peer."""
+def _join(config: DistributedConfig) -> None:
+    """Makes this process known to the others."""
+    global _peers
+    state: Any = jax_distributed.global_state  # jax has no public name for the store
+    if state.num_processes > 1:
+        signals.delay_aborts()
+        _peers = Peers(
+            state.client,
+            process=state.process_id,
+            processes=state.num_processes,
+            heartbeat_seconds=config.heartbeat_seconds,
+        )
+        _peers.start()
+
+
+def stop(code: int = 0, *, orderly: bool = True) -> None:
+    """Leaves the run, waiting for the others; after a fault it ends this process at once.
+
+    Args:
+      code: exit code, of which the second way makes use.
+      orderly: whether all processes end in the same way, so that they can wait for each other.
+    """
+    global _peers
+    if _peers is not None:
+        if not orderly:
+            _peers.depart()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # other ends wait for threads, which wait for what is lost
+        with whereabouts.stage(whereabouts.COLLECTIVE):
+            _peers.finish()
+        _peers = None
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
+
+
+def report(error: BaseException) -> None:
+    """Tells the other processes what this one ends with; they could only guess.
+
+    Args:
+      error: what the program is about to end with.
+
+    Raises:
+      LostProcess: if another process is behind it, naming that process.
+    """
+    if _peers is not None:
+        _peers.report(error)
 
 
 def is_primary() -> bool:
@@ -105,13 +174,15 @@ def agree(flag: bool) -> bool:
     """
     if jax.process_count() == 1:
         return flag
-    return bool(np.all(multihost_utils.process_allgather(np.array([flag], np.int32))))
+    with whereabouts.stage(whereabouts.COLLECTIVE):
+        return bool(np.all(multihost_utils.process_allgather(np.array([flag], np.int32))))
 
 
 def barrier(name: str) -> None:
     """Waits until every process has come to the point of this name."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+        with whereabouts.stage(whereabouts.COLLECTIVE):
+            multihost_utils.sync_global_devices(name)
 
 
 def code_fingerprint(package: pathlib.Path | None = None) -> str:

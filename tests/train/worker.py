@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+import time
 
 import jax
+
+from prior_jax.errors import DataError
 
 
 def main():
@@ -15,26 +18,27 @@ def main():
     parser.add_argument("--process", type=int)
     parser.add_argument("--config", default="same")
     parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--heartbeat", type=int, default=100)
+    parser.add_argument("--fail_at", type=int)
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", arguments.cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-    import time
-
-    from prior_jax.errors import PriorJaxError
+    from launch import program
     from prior_jax.sharding import distributed
-    from prior_jax.train.preemption import EXIT_CODE, Preempted
     from tests.train import toy
 
-    class Slow(toy.ToyData):
+    class Data(toy.ToyData):
         def batch(self, step):
             time.sleep(arguments.slow)
+            if step == arguments.fail_at:
+                raise DataError("record 7", received="a torn page", accepted="a radiograph")
             return super().batch(step)
 
-    many = arguments.coordinator is not None
-    try:
+    def run():
+        many = arguments.coordinator is not None
         distributed.start(
             distributed.DistributedConfig(
                 mode="explicit" if many else "off",
@@ -42,21 +46,15 @@ def main():
                 processes=arguments.processes,
                 process=arguments.process,
                 timeout_seconds=60,
+                heartbeat_seconds=arguments.heartbeat,
             )
         )
         values = {"config": arguments.config, "code": distributed.code_fingerprint()}
         distributed.check_agreement(values, clock_tolerance_seconds=30.0)
         print("started", flush=True)
-        toy.run(arguments.workdir, mesh=toy.mesh_of(jax.device_count()), data=Slow())
-    except PriorJaxError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except Preempted as stopped:
-        print(stopped, file=sys.stderr)
-        return EXIT_CODE
-    finally:
-        distributed.stop()
-    return 0
+        toy.run(arguments.workdir, mesh=toy.mesh_of(jax.device_count()), data=Data())
+
+    return program.guarded(run, sys.argv[:1])
 
 
 if __name__ == "__main__":
