@@ -9,6 +9,7 @@ Settings of a task are flags too: --task.split=validate --task.zero_shot.pool=ma
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -62,10 +63,11 @@ class Evaluation:
             data_axes=run.place.data_axes,
         )
         wanted = builder.abstract(run.schedule[0])
+        checkpoints = assemble.checkpoint_config(run.config).folder(run.workdir)
         params, rest, self.step = checkpoint.restore_model(
-            run.workdir / "checkpoints", params=wanted.params, rest=wanted.rest, step=step
+            checkpoints, params=wanted.params, rest=wanted.rest, step=step
         )
-        self._check_weights()
+        self._check_weights(checkpoints / str(self.step))
         values = run_lib.initial_values(run, builder.model)
         fresh = builder.initial(seed=run.config.seed, values=values)
         trained = builder.model.merge(params, rest)
@@ -73,9 +75,8 @@ class Evaluation:
         self.untrained = self.encoder.with_model(builder.model.merge(fresh.params, fresh.rest))
         self._splits: dict[str, Opened] = {}
 
-    def _check_weights(self) -> None:
+    def _check_weights(self, path: os.PathLike[str]) -> None:
         """Refuses other weights in `config.init` than those that the run started from."""
-        path = self.run.workdir / "checkpoints" / str(self.step)
         kept = checkpoint.read_document(path)["host"]["identity"]
         for name, now in initial.identity(assemble.init_config(self.run.config)).items():
             if now != kept.get(name):

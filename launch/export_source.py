@@ -98,11 +98,12 @@ def _weights(folder: pathlib.Path, *, step: int | None) -> Source:
 
 
 def _run(folder: pathlib.Path, *, step: int | None) -> Source:
+    config = assemble.read_config(folder)
+    assemble.check_sections(config)
     if step is None:
         # Named, so that the card tells it; a damaged one is refused rather than passed over.
-        step = max(list_steps(folder / "checkpoints"), default=None)
+        step = max(list_steps(assemble.checkpoint_config(config).folder(folder)), default=None)
     model = prior_jax.load(folder, step=step)
-    config = assemble.read_config(folder)
     made_set, made_tokenizer = assemble.made_in(folder)
     settings = assemble.data_config(config, path=made_set, tokenizer=made_tokenizer)
     data = _data(settings.path, phantom=config["data"].get("path") is None)

@@ -287,9 +287,14 @@ def train_options(config: Mapping[str, Any], *, identity: Mapping[str, Any]) -> 
         validate_every=_plain(config, "validate_every", int),
         early_stopping=_plain(config, "early_stopping", EarlyStoppingConfig | None),
         log=build(LogConfig, config["log"], name="config.log"),
-        checkpoint=build(CheckpointConfig, config["checkpoint"], name="config.checkpoint"),
+        checkpoint=checkpoint_config(config),
         identity=identity,
     )
+
+
+def checkpoint_config(config: Mapping[str, Any]) -> CheckpointConfig:
+    """The section `config.checkpoint`; its `folder` is where a run's checkpoints are found."""
+    return build(CheckpointConfig, config["checkpoint"], name="config.checkpoint")
 
 
 def quick_compile(config: Mapping[str, Any]) -> bool:

@@ -33,7 +33,11 @@ ALLOWED = {
 }
 # package -> the only places that may import it.
 FENCES = {
-    "orbax": ("prior_jax/train/checkpoint.py", "prior_jax/interop/weights_folder.py"),
+    "orbax": (
+        "prior_jax/train/checkpoint.py",
+        "prior_jax/train/checkpoint_s3.py",
+        "prior_jax/interop/weights_folder.py",
+    ),
     "grain": ("prior_jax/data", "data_prep"),
     "tensorflow_datasets": ("prior_jax/data", "data_prep"),
     "array_record": ("prior_jax/data", "data_prep"),

@@ -47,6 +47,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 all_pairs=dict(form="gathered", chunk=1024),  # "ring" for large batches
             ),
             checkpoint=dict(
+                directory=placeholder(str),  # checkpoints/ in the workdir; gs:// and s3:// too
                 every_steps=1000,
                 keep_last=2,
                 keep_best=1,

@@ -32,8 +32,9 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
 
     Args:
       workdir: folder of a run of `launch.train`. The prepared set that its config names is needed
-        too, if only for its manifest: images are normalised and reports split as it says. Or a
-        folder of weights of a whole model, which has all that is needed: see `open_weights`.
+        too, if only for its manifest: images are normalised and reports split as it says; and so
+        are its checkpoints, where its config says they are. Or a folder of weights of a whole
+        model, which has all that is needed: see `open_weights`.
       step: which checkpoint; None for the newest that is sound, or for weights.
 
     Returns:
@@ -68,13 +69,14 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     # and the checkpoint knows it without the training data at hand.
     definition = define_model(objective(assemble.stages(config, steps_per_epoch=2**20)).init)
     whole = mesh_lib.replicated(place.mesh)
+    checkpoints = assemble.checkpoint_config(config).folder(folder)
     params, rest, found = checkpoint.restore_model(
-        folder / "checkpoints",
+        checkpoints,
         params=_placed(definition.params, whole),
         rest=_placed(definition.rest, whole),
         step=step,
     )
-    kept = checkpoint.read_document(folder / "checkpoints" / str(found))["host"]
+    kept = checkpoint.read_document(checkpoints / str(found))["host"]
     trained_with = kept["identity"]["tokenizer"]
     if tokenizer.fingerprint != trained_with:
         raise CheckpointError(

@@ -1,8 +1,8 @@
 """Checkpoints of a run, and the only place that knows the library that writes them.
 
-Layout: `<workdir>/checkpoints/<steps done>/` holds three parts, committed together by one rename:
-`model` (parameters and the rest), `optimizer` (with step and key) and `host` (JSON: a table of
-every array with its shape, dtype and checksum, and what the run keeps on the host).
+Layout: `<steps done>/` in `CheckpointConfig.folder` holds three parts, `model` (parameters and the
+rest), `optimizer` (with step and key) and `host` (JSON: a table of every array with its shape,
+dtype and checksum, and what the run keeps on the host), and a marker that is written last.
 """
 
 import logging as std_logging
@@ -18,12 +18,12 @@ from orbax.checkpoint import v1 as ocp
 
 from prior_jax.errors import CheckpointError, first_line
 from prior_jax.sharding.distributed import agree, barrier, is_primary
+from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint_table import (
     CheckpointConfig,
     array_table,
     check_fits,
     flat_names,
-    is_out_of_space,
     pack,
     state_parts,
     unpack,
@@ -54,35 +54,23 @@ class Checkpoints:
         """Opens the folder and removes what interrupted saves and deletions left behind.
 
         Args:
-          directory: created if absent; shared by all processes.
+          directory: shared by all processes; a local one is created if absent, a bucket is not.
           config: when to save and what to keep.
 
         Raises:
-          CheckpointError: if the folder cannot be made.
+          CheckpointError: if it cannot be made, listed or written to.
         """
-        self.directory = epath.Path(directory)
+        self.directory = storage.open_path(directory)
         self.config = config
         self._pending: tuple[int, Any] | None = None
         logging.get_absl_logger().addFilter(_told_by_our_error)
         if is_primary():
-            self._prepare()
+            storage.prepare(self.directory)
         barrier("checkpoints opened")
         self._scores = {step: _score(self.directory / str(step)) for step in self.steps()}
 
-    def _prepare(self) -> None:
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            for child in list(self.directory.iterdir()):
-                if ".orbax-checkpoint-tmp" in child.name or child.name.endswith(".deleting"):
-                    logging.info("removing %s, left by an interrupted run", child)
-                    child.rmtree()
-        except OSError as error:
-            raise CheckpointError(
-                str(self.directory), received=str(error), accepted="a folder to write to"
-            ) from error
-
     def steps(self) -> list[int]:
-        """Steps of the committed checkpoints, oldest first; the same list in every process."""
+        """Steps of the whole checkpoints, oldest first; the same list in every process."""
         return list_steps(self.directory)
 
     def best_score(self) -> float | None:
@@ -106,18 +94,33 @@ class Checkpoints:
         self.wait()
         step = int(state.step)
         target = self.directory / str(step)
-        if target.exists():
+        if step in self.steps():
             return
+        self._make_way(target)
         written = state_parts(state)
         table = array_table(written, sums=checksums(flat_names(written)))
         document = {"format": FORMAT, "step": step, "score": score, "arrays": table}
         document["host"] = dict(host)
         try:
-            response = ocp.save_checkpointables_async(target, {**written, "host": pack(document)})
+            with _context():
+                response = ocp.save_checkpointables_async(
+                    target, {**written, "host": pack(document)}
+                )
         except Exception as error:  # the library passes on whatever its parts raise
-            raise _save_error(target, error) from error
+            raise storage.storage_error(target, error) from error
         self._pending = (step, response)
         self._scores[step] = score
+
+    def _make_way(self, target: epath.Path) -> None:
+        """Removes what is in the place of a checkpoint but cannot be used."""
+        if is_primary():
+            try:
+                if target.exists():
+                    logging.warning("replacing %s, which is damaged", target)
+                    storage.remove(target)
+            except Exception as error:  # the libraries of the storages have errors of their own
+                raise storage.storage_error(target, error) from error
+        barrier(f"room for {target.name}")
 
     def wait(self) -> None:
         """Waits for the save in progress, then deletes what need not be kept.
@@ -132,7 +135,7 @@ class Checkpoints:
         try:
             response.result()
         except Exception as error:  # the library passes on whatever its parts raise
-            raise _save_error(self.directory / str(step), error) from error
+            raise storage.storage_error(self.directory / str(step), error) from error
         self._delete_old()
 
     def _delete_old(self) -> None:
@@ -147,17 +150,18 @@ class Checkpoints:
                 continue
             self._scores.pop(step, None)
             if is_primary():
-                # Renamed first: a half-deleted checkpoint must not look like a damaged one.
-                doomed = (self.directory / str(step)).rename(self.directory / f"{step}.deleting")
-                doomed.rmtree()
+                doomed = self.directory / str(step)
+                try:
+                    storage.remove(doomed)
+                except Exception as error:  # the storages' libraries have errors of their own
+                    raise storage.storage_error(doomed, error) from error
 
     def restore_newest(
         self, abstract: Callable[[int], TrainState], *, check: Callable[[Mapping[str, Any]], None]
     ) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest checkpoint that is sound, or None if there never was one.
 
-        A damaged one is named in the log, set aside as `<step>.damaged`, and the one before it
-        is tried.
+        A damaged one is named in the log and marked, and the one before it is tried.
 
         Args:
           abstract: steps done -> shapes, dtypes and places to restore to.
@@ -168,9 +172,12 @@ class Checkpoints:
 
         Raises:
           CheckpointError: if the newest readable checkpoint is of another model, naming the
-            array and both shapes; or if there are checkpoints but none is sound.
+            array and both shapes; if there are checkpoints but none is sound; or if the storage
+            cannot be reached.
         """
-        steps = self.steps()
+        steps, damaged = _scan(self.directory)
+        for step in damaged:
+            logging.warning("passing over %s, marked as damaged", self.directory / str(step))
         for step in reversed(steps):
             path = self.directory / str(step)
             try:
@@ -179,40 +186,47 @@ class Checkpoints:
                 state = _restore_state(path, document, abstract(step))
             except DamagedCheckpoint as error:
                 logging.error("checkpoint %s is damaged: %s; trying the one before", path, error)
-                self._set_aside(path)
+                self._set_aside(path, reason=str(error))
+                damaged = sorted([*damaged, step])
                 continue
             logging.info("restored %s", path)
             return state, document["host"]
-        if steps:
+        if damaged:
             raise CheckpointError(
                 str(self.directory),
-                received=f"damaged checkpoints at steps {steps}, now named <step>.damaged",
+                received=f"only damaged checkpoints, at steps {damaged}",
                 accepted="at least one sound checkpoint, or an empty folder to start anew",
             )
         return None
 
-    def _set_aside(self, path: epath.Path) -> None:
+    def _set_aside(self, path: epath.Path, *, reason: str) -> None:
         self._scores.pop(int(path.name), None)
         if is_primary():
-            aside = path.parent / f"{path.name}.damaged"
-            if aside.exists():
-                aside.rmtree()
-            path.rename(aside)
+            storage.mark_damaged(path, reason)
         barrier(f"set aside {path.name}")
 
 
 def list_steps(directory: epath.PathLike) -> list[int]:
-    """Steps of the committed checkpoints in a folder, oldest first, agreed by all processes."""
-    directory = epath.Path(directory)
-    found = []
-    if directory.exists():
-        found = sorted(int(c.name) for c in directory.iterdir() if c.name.isdigit())
-    if jax.process_count() > 1:
-        # File systems may show one process what another does not see yet: process 0 decides.
-        row = np.full(_MOST_CHECKPOINTS, -1, np.int32)
-        row[: len(found)] = found[-_MOST_CHECKPOINTS:]
-        found = [int(s) for s in multihost_utils.broadcast_one_to_all(row) if s >= 0]
-    return found
+    """Steps of the whole checkpoints in a folder, oldest first, agreed by all processes.
+
+    Raises:
+      CheckpointError: if the folder cannot be listed.
+    """
+    return _scan(storage.open_path(directory))[0]
+
+
+def _scan(directory: epath.Path) -> tuple[list[int], list[int]]:
+    """Steps of the whole and of the damaged checkpoints, agreed by all processes."""
+    found = storage.scan(directory)
+    if jax.process_count() == 1:
+        return found
+    # File systems may show one process what another does not see yet: process 0 decides.
+    rows = np.full((2, _MOST_CHECKPOINTS), -1, np.int32)
+    for row, steps in zip(rows, found, strict=True):
+        row[: len(steps)] = steps[-_MOST_CHECKPOINTS:]
+    rows = multihost_utils.broadcast_one_to_all(rows)
+    whole, damaged = ([int(step) for step in row if step >= 0] for row in rows)
+    return whole, damaged
 
 
 def restore_model(
@@ -221,7 +235,7 @@ def restore_model(
     """The model alone, for evaluation or export; the optimizer is not read.
 
     Args:
-      directory: the run's checkpoint folder; nothing in it is changed.
+      directory: the run's checkpoints, of `CheckpointConfig.folder`; nothing is changed there.
       params: path -> `jax.ShapeDtypeStruct` with sharding.
       rest: the same for the rest of the model's state.
       step: which one, or None for the newest that is sound.
@@ -230,7 +244,8 @@ def restore_model(
       params, rest and the step.
 
     Raises:
-      CheckpointError: if there is no sound one, or it is of another model (naming the array).
+      CheckpointError: if there is no sound one, it is of another model (naming the array), or the
+        storage cannot be reached.
     """
     steps = list_steps(directory)
     if step is not None and step not in steps:
@@ -272,15 +287,11 @@ def read_document(path: epath.PathLike) -> dict[str, Any]:
 
     Raises:
       DamagedCheckpoint: if it cannot be read as it was written.
-      CheckpointError: if another version of this package wrote it.
+      CheckpointError: if another version of this package wrote it, or the storage cannot be
+        reached.
     """
-    document, problem = None, ""
-    try:
-        document = unpack(ocp.load_checkpointables(epath.Path(path), {"host": None})["host"])
-    except Exception as error:  # damage can surface as any error of the libraries that read
-        problem = first_line(error)
-    if not agree(document is not None) or document is None:
-        raise DamagedCheckpoint(problem or "another process cannot read it")
+    path = storage.open_path(path)
+    document = _read(path, {"host": None}, then=lambda parts: unpack(parts["host"]))
     if document["format"] != FORMAT:
         raise CheckpointError(
             str(path), received=f"format {document['format']}", accepted=f"format {FORMAT}"
@@ -319,13 +330,7 @@ def _restore_parts(
     """Reads the wanted parts and proves them equal to what was saved."""
     table = {n: row for n, row in document["arrays"].items() if n.split(":")[0] in wanted}
     check_fits(path, table, wanted)
-    parts, problem = None, ""
-    try:
-        parts = ocp.load_checkpointables(path, dict(wanted))
-    except Exception as error:  # damage can surface as any error of the libraries that read
-        problem = first_line(error)
-    if not agree(parts is not None) or parts is None:
-        raise DamagedCheckpoint(problem or "another process cannot read it")
+    parts = _read(path, wanted, then=lambda parts: parts)
     sums = checksums(flat_names(parts))
     changed = [name for name, row in table.items() if sums[name] != row[2]]
     if changed:
@@ -333,9 +338,35 @@ def _restore_parts(
     return parts
 
 
-def _save_error(path: epath.Path, error: BaseException) -> CheckpointError:
-    if is_out_of_space(error):
-        return CheckpointError(
-            str(path), received="no space left on device", accepted="a workdir with free space"
+def _read(path: epath.Path, wanted: Mapping[str, Any], *, then: Callable[[Any], Any]) -> Any:
+    """Reads parts; either all processes can, or the same kind of error is raised in all.
+
+    Raises:
+      DamagedCheckpoint: if what is stored cannot be read in some process.
+      CheckpointError: if some process cannot reach it: nothing may then be called damaged.
+    """
+    found, problem = None, None
+    try:
+        with _context():
+            found = then(ocp.load_checkpointables(path, dict(wanted)))
+    except Exception as error:  # damage can surface as any error of the libraries that read
+        problem = error
+    if agree(problem is None):
+        return found
+    unreachable = problem is not None and storage.is_out_of_reach(problem)
+    if agree(not unreachable):
+        raise DamagedCheckpoint(
+            first_line(problem) if problem else "another process cannot read it"
         )
-    return CheckpointError(str(path), received=first_line(error), accepted="a folder to write to")
+    if problem is not None and unreachable:
+        raise storage.storage_error(path, problem) from problem
+    raise CheckpointError(
+        str(path), received="no answer in another process", accepted="a storage that all can read"
+    )
+
+
+def _context() -> ocp.Context:
+    """Writes in place and marks the end: no storage but a local one can rename a folder at once."""
+    context = ocp.Context()
+    context.atomicity.mode = ocp.options.AtomicityMode.COMMIT_FILE
+    return context

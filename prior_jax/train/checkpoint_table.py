@@ -1,9 +1,9 @@
 """What a checkpoint says about itself: the table of its arrays, and why it does not fit."""
 
 import dataclasses
-import errno
 import json
 import math
+import os
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from prior_jax.errors import CheckpointError, ConfigError
+from prior_jax.train import checkpoint_storage
 from prior_jax.train.state import TrainState
 
 
@@ -29,6 +31,9 @@ class CheckpointConfig:
         number that means another thing in each, as a total of other terms does, is for runs of
         one stage.
       best_is: "lowest" or "highest".
+      directory: where the checkpoints lie, and nothing else: a path, gs://BUCKET/FOLDER or
+        s3://BUCKET/FOLDER, for this run alone; None for `checkpoints` in the workdir. Metrics,
+        config and reports are in the workdir in any case. No part of a run's identity.
     """
 
     every_steps: int
@@ -36,9 +41,10 @@ class CheckpointConfig:
     keep_best: int
     best_metric: str | None
     best_is: str
+    directory: str | None = None
 
     def __post_init__(self):
-        """Refuses counts below their least and contradictions."""
+        """Refuses counts below their least, contradictions and places of an unknown kind."""
         least = {"every_steps": 1, "keep_last": 1, "keep_best": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
@@ -57,6 +63,11 @@ class CheckpointConfig:
                 received=None,
                 accepted="a name of the evaluation's answer where keep_best > 0",
             )
+        checkpoint_storage.check_directory(self.directory)
+
+    def folder(self, workdir: str | os.PathLike[str]) -> epath.Path:
+        """Where the checkpoints of the run in `workdir` lie."""
+        return checkpoint_storage.folder_of(self.directory, workdir=workdir)
 
     def better(self, new: float | None, old: float | None) -> bool:
         """Whether `new` is a score, and a better one than `old`; a NaN never is."""
@@ -140,22 +151,3 @@ def check_fits(path: Any, table: Mapping[str, list], wanted: Mapping[str, Any]) 
         received=show(table) + more,
         accepted=show(expected) + more + " (the model of this config)",
     )
-
-
-def is_out_of_space(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says that the disk or quota is full.
-
-    Args:
-      error: of writing; libraries below turn the system's error into text, so that is read too.
-
-    Returns:
-      True if freeing space is the remedy.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(seen) or "Disk quota exceeded" in str(seen):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False

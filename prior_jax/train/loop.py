@@ -16,7 +16,7 @@ from prior_jax.sharding.distributed import is_primary
 from prior_jax.sharding.mesh import is_simulated
 from prior_jax.sharding.rules import Rule
 from prior_jax.train.checkpoint import Checkpoints
-from prior_jax.train.checkpoint_table import is_out_of_space
+from prior_jax.train.checkpoint_storage import is_out_of_space
 from prior_jax.train.feed import Feed, TrainingData
 from prior_jax.train.metrics import Writers, check_installed, open_writers
 from prior_jax.train.optimizer import OptimizerConfig
@@ -62,7 +62,8 @@ def train(
       mesh: the devices; may differ from that of an earlier part of the run.
       rules: where each array lies.
       data_axes: the axes that a batch's rows are split over.
-      workdir: holds metrics.jsonl, checkpoints/, tensorboard/ and nonfinite.json.
+      workdir: holds metrics.jsonl, tensorboard/, nonfinite.json and, unless the options name
+        another place, checkpoints/.
       hooks: evaluation and stage ends.
       initial_values: gives path -> array, imported weights that replace drawn ones; asked when
         the run starts, not when it resumes.
@@ -92,7 +93,7 @@ def train(
             rules=rules,
             data_axes=data_axes,
         )
-        checkpoints = Checkpoints(folder / "checkpoints", options.checkpoint)
+        checkpoints = Checkpoints(options.checkpoint.folder(folder), options.checkpoint)
         run = _Run(program, data, options, hooks or Hooks(), checkpoints, folder)
         restored = checkpoints.restore_newest(program.abstract_after, check=run.check_same)
         if restored is not None:

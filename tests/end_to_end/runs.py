@@ -150,7 +150,7 @@ def saving(workdir):
     """Whether a checkpoint is being written, or was when the run was killed."""
     checkpoints = pathlib.Path(workdir) / "checkpoints"
     found = checkpoints.iterdir() if checkpoints.exists() else ()
-    return any(".orbax-checkpoint-tmp" in child.name for child in found)
+    return any(c.name.isdigit() and not (c / "commit_success.txt").exists() for c in found)
 
 
 def worst_difference(one, other, *, atol=1e-6):

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.train import checkpoint as checkpoint_lib
+from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint import Checkpoints, best_step, list_steps, restore_model
 from prior_jax.train.checksum import as_text, batch_sums, checksums
 from prior_jax.train.program import Program
@@ -140,7 +141,7 @@ def test_a_flipped_byte_is_found_and_the_one_before_is_used(tmp_path, program, s
         same(restored, at(state, host["step"]))
         if host["step"] == 1:
             assert f"{folder / '2'} is damaged" in caplog.text
-            assert (folder / "2.damaged").exists()
+            assert (folder / "2" / storage.DAMAGED).read_text().strip()
         caplog.clear()
 
 
@@ -161,10 +162,12 @@ def test_changed_parameters_never_load_silently(tmp_path, program, state, monkey
     monkeypatch.setattr(checkpoint_lib.ocp, "load_checkpointables", flipping)
     _, host = restore(tmp_path, program)
     assert host["step"] == 1
-    assert (tmp_path / "2.damaged").exists()
+    assert "checksum differs in model:params:bank" in (tmp_path / "2" / "DAMAGED").read_text()
 
 
-@pytest.mark.parametrize("how", ["truncated", "emptied", "no host", "no model", "no metadata"])
+@pytest.mark.parametrize(
+    "how", ["truncated", "emptied", "no host", "no model", "no optimizer", "no metadata", "no data"]
+)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     tmp_path, program, state, caplog, how
 ):
@@ -177,12 +180,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         for file in newest.rglob("*"):
             if file.is_file():
                 file.write_bytes(b"")
+    elif how == "no metadata":
+        (newest / "model" / "_METADATA").unlink()
+    elif how == "no data":
+        data_files(newest)[0].unlink()
     else:
-        name = {"no host": "host", "no model": "model"}.get(how)
-        if name:
-            shutil.rmtree(newest / name)
-        else:
-            (newest / "model" / "_METADATA").unlink()
+        shutil.rmtree(newest / how.removeprefix("no "))
     with caplog.at_level("ERROR"):
         restored, host = restore(tmp_path, program)
     assert host["step"] == 1
@@ -195,17 +198,76 @@ def test_only_damaged_checkpoints_are_an_error_not_a_new_start(tmp_path, program
     for file in (tmp_path / "1").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"damaged checkpoints at steps \[1\]"):
+    for _ in range(2):  # not even when it is known
+        with pytest.raises(CheckpointError, match=r"only damaged checkpoints, at steps \[1\]"):
+            restore(tmp_path, program)
+
+
+def test_a_damaged_checkpoint_stays_until_its_step_is_saved_again(tmp_path, program, state, caplog):
+    save(tmp_path, state, 1, 2)
+    data_files(tmp_path / "2")[0].write_bytes(b"")
+    restore(tmp_path, program)
+    assert list_steps(tmp_path) == [1] and (tmp_path / "2").is_dir()
+    with caplog.at_level("WARNING"):
         restore(tmp_path, program)
-
-
-def test_leftovers_of_a_kill_are_removed(tmp_path, program, state):
-    save(tmp_path, state, 1)
-    for name in ("2.orbax-checkpoint-tmp", "0.deleting"):
-        (tmp_path / name / "model").mkdir(parents=True)
+    assert f"passing over {tmp_path / '2'}, marked as damaged" in caplog.text
+    save(tmp_path, state, 2)
+    assert list_steps(tmp_path) == [1, 2]
     restored, _ = restore(tmp_path, program)
+    same(restored, at(state, 2))
+
+
+def test_what_interrupted_saves_and_deletions_left_is_removed_by_name(
+    tmp_path, program, state, caplog
+):
+    save(tmp_path, state, 1, 2, 3)
+    # A save that was killed before its end, and a deletion after its beginning.
+    for step in ("2", "3"):
+        (tmp_path / step / storage.COMMITTED).unlink()
+    (tmp_path / "4").mkdir()  # not even begun
+    old = ["5.orbax-checkpoint-tmp", "0.deleting"]
+    for name in old:
+        (tmp_path / name / "model").mkdir(parents=True)
+    kept = ["1", "7", "notes"]
+    (tmp_path / "7").write_text("a file of the user's")
+    (tmp_path / "notes").mkdir()
+    assert list_steps(tmp_path) == [1]
+    with caplog.at_level("INFO"):
+        restored, _ = restore(tmp_path, program)
     same(restored, at(state, 1))
-    assert [p.name for p in tmp_path.iterdir()] == ["1"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == kept
+    for name in ["2", "3", "4", *old]:
+        assert f"removing {tmp_path / name}, left by" in caplog.text
+
+
+def test_a_deletion_that_is_interrupted_leaves_nothing_that_looks_whole(
+    tmp_path, state, monkeypatch
+):
+    save(tmp_path, state, 1, 2)
+
+    def killed(self, missing_ok=False):
+        raise KeyboardInterrupt
+
+    config = toy.replace(toy.CHECKPOINT, keep_last=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(checkpoint_lib.epath.Path(tmp_path)), "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, state, 3, config=config)
+    assert (tmp_path / "1" / "model").is_dir()
+    assert 1 not in list_steps(tmp_path) and 3 in list_steps(tmp_path)
+
+
+def test_storage_that_cannot_be_reached_is_not_damage(tmp_path, program, state, monkeypatch):
+    save(tmp_path, state, 1)
+
+    def refused(*args):
+        raise ValueError('PERMISSION_DENIED: Error reading "s3://b/1"\nmore')
+
+    monkeypatch.setattr(checkpoint_lib.ocp, "load_checkpointables", refused)
+    with pytest.raises(CheckpointError, match=r"no permission .*accepted: a place") as error:
+        restore(tmp_path, program)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "1" / storage.DAMAGED).exists()
 
 
 def test_another_model_is_refused_by_name_and_shape(tmp_path, state):
@@ -280,6 +342,68 @@ def test_bad_settings_are_refused_by_name(changes):
 def test_keeping_the_best_needs_a_metric():
     with pytest.raises(ConfigError, match="best_metric"):
         toy.replace(toy.CHECKPOINT, keep_best=1)
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [
+        "",
+        "memory://run",
+        "az://bucket/run",
+        "file:///run",
+        "gs://bucket",
+        "s3://bucket/",
+        "gs:/b/c",
+    ],
+)
+def test_a_place_of_an_unknown_kind_is_refused_by_name(directory):
+    with pytest.raises(ConfigError, match=r"config\.checkpoint\.directory.*gs://BUCKET/FOLDER"):
+        toy.replace(toy.CHECKPOINT, directory=directory)
+
+
+def test_checkpoints_lie_where_the_config_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for directory, folder in {
+        None: tmp_path / "runs" / "one" / "checkpoints",
+        "elsewhere": tmp_path / "elsewhere",
+        str(tmp_path / "else"): tmp_path / "else",
+        "gs://bucket/a/b": "gs://bucket/a/b",
+        "s3://bucket/a": "s3://bucket/a",
+    }.items():
+        found = toy.replace(toy.CHECKPOINT, directory=directory).folder("runs/one")
+        assert str(found) == str(folder)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
+    storage._open_scheme.cache_clear()
+    for scheme, extra in {"gs": "gcs", "s3": "s3"}.items():
+        with pytest.raises(CheckpointError, match=rf"no package .*prior_jax\[{extra}\]"):
+            list_steps(f"{scheme}://bucket/run")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "no space left on device"),
+        (OSError("An error occurred (XMinioStorageFull)"), "no space left on device"),
+        (FileNotFoundError("The specified bucket does not exist"), "no such bucket"),
+        (RuntimeError("Unable to locate credentials"), "no credentials"),
+        (PermissionError(13, "Forbidden"), "no permission"),
+        (OSError(30, "Read-only file system"), "no permission"),
+        (ConnectionRefusedError(111, "x"), "no answer"),
+        (ValueError("what is not known\nsecond line"), "an error (ValueError: what is not known)"),
+    ],
+)
+def test_an_error_of_a_storage_is_one_line_that_names_the_place(error, said):
+    try:
+        raise RuntimeError("in the background") from error
+    except RuntimeError as wrapped:
+        direct, behind = (storage.storage_error("s3://b/run/4", e) for e in (error, wrapped))
+    assert str(direct).startswith("s3://b/run/4: received") and said in str(direct)
+    assert "accepted: a" in str(direct) or "accepted: credentials" in str(direct)
+    assert "\n" not in str(direct)
+    assert behind.accepted == direct.accepted
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8", "int8", "bool"])

@@ -1,0 +1,69 @@
+"""Lets the checkpoint library put arrays on S3, and on storages that speak its protocol.
+
+orbax-checkpoint 0.12.8 writes arrays to local files and to gs:// only; what it writes them with,
+tensorstore, knows S3 as well (https://github.com/google/orbax/pull/2739 proposes to let it). The
+three functions of the library that tell gs:// from local files are replaced by ones that know
+s3:// too. Nothing is replaced in a version of the library that knows S3 by itself.
+"""
+
+import importlib.metadata
+import os
+from typing import Any
+
+from prior_jax.errors import CheckpointError
+
+_EXAMPLE = "s3://bucket/folder"
+
+
+def enable(path: str) -> None:
+    """Makes s3:// known to the library of this process; again changes nothing.
+
+    The endpoint is `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, as for Amazon's own tools.
+
+    Args:
+      path: that is to be opened, for the message.
+
+    Raises:
+      CheckpointError: if this version of the library is not made as is known here.
+    """
+    try:
+        from orbax.checkpoint._src.path import gcs_utils
+        from orbax.checkpoint._src.serialization import tensorstore_utils as library
+
+        if _driver(library) == "s3":
+            return
+        normalize, spec_of = library._normalize_path, gcs_utils.get_kvstore_for_gcs
+        is_bucket = library._use_gcs_driver
+        library._normalize_path = lambda given: normalize(given).replace("s3:/", "s3://")
+        library._use_gcs_driver = lambda given: given.startswith("s3://") or is_bucket(given)
+        gcs_utils.get_kvstore_for_gcs = lambda given: (
+            _spec(given) if given.startswith("s3://") else spec_of(given)
+        )
+        known = _driver(library) == "s3"
+    except (ImportError, AttributeError):
+        known = False
+    if not known:
+        version = importlib.metadata.version("orbax-checkpoint")
+        raise CheckpointError(
+            path, received=f"orbax-checkpoint {version}", accepted="0.12.8 for s3://"
+        )
+
+
+def _driver(library: Any) -> str | None:
+    """What the library would write arrays of an s3:// path with, or None if it refuses to."""
+    try:
+        return library.build_kvstore_tspec(_EXAMPLE, use_ocdbt=True)["base"]["driver"]
+    except ValueError:
+        return None
+
+
+def _spec(path: str) -> dict[str, str]:
+    """The description, for tensorstore, of a place on S3."""
+    bucket, _, folder = path.removeprefix("s3://").partition("/")
+    spec = {"driver": "s3", "bucket": bucket, "path": folder}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        # Without an endpoint of its own, the region is asked of the bucket.
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        spec |= {"endpoint": endpoint, "aws_region": region or "us-east-1"}
+    return spec
