@@ -1,9 +1,11 @@
 """ResNet image encoders of any depth and width."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.errors import ConfigError
@@ -29,7 +31,8 @@ class ResNetConfig:
       block: "bottleneck" (ResNet-50 and deeper) or "basic" (ResNet-18, 34).
       stem_pool: whether a 3x3 maximum halves the map behind the stem; torchvision True, False
         keeps twice the resolution for small images.
-      remat: "block" keeps only each block's input for the backward pass; "none" keeps all.
+      remat: "block" keeps only each block's input for the backward pass, and compiles blocks of
+        one shape once, as a loop over them; "none" keeps all.
     """
 
     depths: tuple[int, ...]
@@ -196,16 +199,37 @@ class ResNet(nnx.Module):
             x = max_pool_stem(x)
         for stage, depth in enumerate(self.config.depths):
             blocks = self.stages[f"stage{stage + 1}"]
-            for index in range(depth):
-                x = self._run(blocks[f"block{index}"], x, train=train)
+            stage_blocks = [blocks[f"block{index}"] for index in range(depth)]
+            if train and self.config.remat == "block":
+                x = _train_again(stage_blocks, x)
+            else:
+                for block in stage_blocks:
+                    x = block(x, train=train)
             maps.append(x)
         return x, tuple(maps)
 
-    def _run(self, block: ResidualBlock, x: jax.Array, *, train: bool) -> jax.Array:
-        def run(block, x):
-            return block(x, train=train)
 
-        return (nnx.remat(run) if self.config.remat == "block" else run)(block, x)
+def _train_again(blocks: Sequence[ResidualBlock], x: jax.Array) -> jax.Array:
+    """A stage in training whose blocks run again in the backward pass.
+
+    All blocks but the first have one shape: the loop over them is compiled as one block.
+    """
+    x = nnx.remat(lambda block, x: block(x, train=True))(blocks[0], x)
+    if len(blocks) == 1:
+        return x
+    parts = [nnx.split(block, nnx.Param, nnx.BatchStat) for block in blocks[1:]]
+    graphdef = parts[0][0]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *(nnx.as_pure(part[1:]) for part in parts))
+
+    def body(x, state):
+        block = nnx.merge(graphdef, *state)
+        x = block(x, train=True)
+        return x, nnx.as_pure(nnx.state(block, nnx.BatchStat))
+
+    x, found = jax.lax.scan(jax.checkpoint(body, prevent_cse=False), x, stacked)
+    for index, block in enumerate(blocks[1:]):
+        nnx.update(block, jax.tree.map(lambda leaf, i=index: leaf[i], found))
+    return x
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
