@@ -28,6 +28,7 @@ from prior_jax.train.optimizer import OptimizerConfig
 from prior_jax.train.options import TrainOptions
 from prior_jax.train.patience import EarlyStoppingConfig
 from prior_jax.train.stages import PlateauConfig, Stage
+from prior_jax.train.watchdog import WatchdogConfig
 from prior_jax.vocabulary import Vocabulary
 
 CONFIG_NAME = "config.json"
@@ -46,6 +47,7 @@ SECTIONS = (
     "mesh",
     "checkpoint",
     "log",
+    "watchdog",
     "validate_every",
     "early_stopping",
     "after",
@@ -288,6 +290,7 @@ def train_options(config: Mapping[str, Any], *, identity: Mapping[str, Any]) -> 
         early_stopping=_plain(config, "early_stopping", EarlyStoppingConfig | None),
         log=build(LogConfig, config["log"], name="config.log"),
         checkpoint=checkpoint_config(config),
+        watchdog=build(WatchdogConfig, config["watchdog"], name="config.watchdog"),
         identity=identity,
     )
 

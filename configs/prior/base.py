@@ -57,6 +57,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
             log=dict(
                 every_steps=20, tensorboard=True, wandb_project=placeholder(str), progress=True
             ),
+            watchdog=dict(warn_seconds=300.0, end_seconds=1800.0, compile_seconds=3600.0),
             validate_every=2000,  # 0 for never
             early_stopping=None,
             after=(),

@@ -76,6 +76,7 @@ class Card:
       step: of the run, or None before the first.
       seconds: how long it has been there.
       beat: counted up with each card.
+      notice: name of the signal that asked it to stop, or None.
     """
 
     process: int
@@ -85,6 +86,7 @@ class Card:
     step: int | None
     seconds: float
     beat: int
+    notice: str | None = None
 
     @property
     def name(self) -> str:
@@ -114,6 +116,21 @@ class Verdict:
     grace_seconds: float = 0.0
 
 
+def own_card(process: int, *, beat: int = 0, notice: str | None = None) -> Card:
+    """What this process says of itself now."""
+    place = whereabouts.place()
+    return Card(
+        process=process,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        stage=place.stage,
+        step=place.step,
+        seconds=round(time.monotonic() - place.since, 1),
+        beat=beat,
+        notice=notice,
+    )
+
+
 class Peers:
     """This process among the others; two threads keep its card and wait for the verdict."""
 
@@ -138,7 +155,7 @@ class Peers:
         self.process, self.processes = process, processes
         self.beat_seconds = min(_LONGEST_BEAT_SECONDS, heartbeat_seconds / 10)
         self._store, self._limit, self._exit = store, heartbeat_seconds, leave
-        self._host, self._beat = socket.gethostname(), 0
+        self._beat, self._notice = 0, None
         self._heard: dict[int, tuple[int, float]] = {}
         self._known: dict[int, Card] = {}
         self._judged = self._answered = time.monotonic()
@@ -155,18 +172,14 @@ class Peers:
         for thread in self._threads:
             thread.start()
 
-    def card(self) -> Card:
-        """This process's own."""
-        place = whereabouts.place()
-        return Card(
-            process=self.process,
-            host=self._host,
-            pid=os.getpid(),
-            stage=place.stage,
-            step=place.step,
-            seconds=round(time.monotonic() - place.since, 1),
-            beat=self._beat,
-        )
+    def own(self) -> Card:
+        """This process's own card."""
+        return own_card(self.process, beat=self._beat, notice=self._notice)
+
+    def asked_to_stop(self, notice: str) -> None:
+        """Writes on the card that a signal asked this process to stop."""
+        self._notice = notice
+        self._hand_in()
 
     def cards(self) -> dict[int, Card]:
         """The newest card of each process, by index.
@@ -203,7 +216,7 @@ class Peers:
         self.claim()
         if verdict is not None:
             raise LostProcess(verdict.cause) from error
-        card = self.card()
+        card = self.own()
         self.tell(
             Verdict(
                 code=EXIT_LOST,
@@ -260,8 +273,8 @@ class Peers:
         self._exit(verdict.code)
 
     def _hand_in(self) -> None:
-        self._beat += 1
-        text = json.dumps(dataclasses.asdict(self.card()))
+        self._beat += 1  # by one of two threads at a time; all that counts is that it changes
+        text = json.dumps(dataclasses.asdict(self.own()))
         self._store.key_value_set(f"{_CARDS}/{self.process}", text, True)
 
     def _carry(self) -> None:

@@ -4,19 +4,23 @@ import ctypes
 import signal
 from collections.abc import Callable
 
+_MOST_BYTES = 1024  # more than a `struct sigaction` has on any system
 _C = ctypes.CDLL(None)
 _C.signal.restype = ctypes.c_void_p
 _C.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
 
 
-def set_handler(number: int, handler: int | None) -> int | None:
-    """Sets the handler of a signal and returns the one before.
+def handler_of(number: int) -> int:
+    """Address of a signal's C function; 0 is the default action, 1 that it is ignored."""
+    # The handler is the first field of `struct sigaction`, whatever follows it.
+    before = ctypes.create_string_buffer(_MOST_BYTES)
+    _C.sigaction(number, None, before)
+    return ctypes.c_void_p.from_buffer(before).value or 0
 
-    Args:
-      number: of the signal.
-      handler: address of a C function, as this function returns it; None for the default.
-    """
-    return _C.signal(number, handler)
+
+def set_handler(number: int, handler: int) -> None:
+    """Sets a signal's C function, by its address as `handler_of` gives it."""
+    _C.signal(number, handler)
 
 
 def caller(handler: int) -> Callable[[int], None]:
@@ -32,4 +36,4 @@ def delay_aborts() -> None:
     is C's `sleep`, which is given the number of the signal (6) as its seconds, and may be called
     in a handler (POSIX). After that the process is aborted as ever.
     """
-    set_handler(signal.SIGABRT, ctypes.cast(_C.sleep, ctypes.c_void_p).value)
+    set_handler(signal.SIGABRT, ctypes.cast(_C.sleep, ctypes.c_void_p).value or 0)

@@ -3,9 +3,13 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 START = "start"
+LOOP = "loop"
 COMPILE = "compile"
 INPUT = "input"
 STEP = "step"
@@ -13,6 +17,7 @@ COLLECTIVE = "collective"
 SAVE = "save"
 RESTORE = "restore"
 EVALUATE = "evaluate"
+STAGE_END = "stage end"
 
 WAITING = (STEP, COLLECTIVE)
 """Stages that end only when every process has come to them."""
@@ -59,6 +64,12 @@ def leave(before: Place) -> None:
     _place = dataclasses.replace(before, since=time.monotonic())
 
 
+def reach(step: int) -> None:
+    """Says that the loop has come to a step, which the stages inside then have."""
+    global _place
+    _place = Place(LOOP, step, time.monotonic())
+
+
 @contextlib.contextmanager
 def stage(name: str, *, step: int | None = None) -> Iterator[None]:
     """The main thread is in a stage; only the main thread says so.
@@ -72,3 +83,15 @@ def stage(name: str, *, step: int | None = None) -> Iterator[None]:
         yield
     finally:
         leave(before)
+
+
+def each(name: str, items: Iterable[T]) -> Iterator[T]:
+    """The items; the main thread is in the stage while it waits for the next."""
+    iterator = iter(items)
+    while True:
+        with stage(name):
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item

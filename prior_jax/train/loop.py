@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.objectives.base import TrainObjective
-from prior_jax.sharding.distributed import is_primary
+from prior_jax.sharding import whereabouts
+from prior_jax.sharding.distributed import is_primary, peers
 from prior_jax.sharding.mesh import is_simulated
 from prior_jax.sharding.rules import Rule
 from prior_jax.train.checkpoint import Checkpoints
@@ -28,6 +29,7 @@ from prior_jax.train.resume import check_same, settings_of
 from prior_jax.train.run_log import Pending, RunLog
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import ModelDefinition, TrainState
+from prior_jax.train.watchdog import Watchdog
 
 InitialValues = Callable[[ModelDefinition], Mapping[str, np.ndarray]]
 
@@ -83,7 +85,8 @@ def train(
     """
     folder = pathlib.Path(workdir)
     check_installed(options.log)
-    with _space_errors(folder):
+    guard, watchdog = PreemptionGuard(), Watchdog(options.watchdog, peers=peers())
+    with _space_errors(folder), watchdog, guard:
         folder.mkdir(parents=True, exist_ok=True)
         program = Program(
             objective=objective,
@@ -94,7 +97,7 @@ def train(
             data_axes=data_axes,
         )
         checkpoints = Checkpoints(options.checkpoint.folder(folder), options.checkpoint)
-        run = _Run(program, data, options, hooks or Hooks(), checkpoints, folder)
+        run = _Run(program, data, options, hooks or Hooks(), checkpoints, folder, guard)
         restored = checkpoints.restore_newest(program.abstract_after, check=run.check_same)
         if restored is not None:
             state, host = restored
@@ -114,9 +117,11 @@ class _Run:
         hooks: Hooks,
         checkpoints: Checkpoints,
         workdir: pathlib.Path,
+        guard: PreemptionGuard,
     ):
         self._program, self._data, self._options = program, data, options
         self._hooks, self._checkpoints, self._workdir = hooks, checkpoints, workdir
+        self._guard = guard
         self._schedule: Schedule = program.schedule
         # Simulated devices can deadlock when the collectives of two steps are in flight.
         self._blocking = is_simulated(program.mesh)
@@ -158,7 +163,6 @@ class _Run:
                 primary=is_primary(),
             )
             stack.callback(self._writers.close)
-            guard = stack.enter_context(PreemptionGuard())
             if start < total:
                 feed = Feed(
                     self._data,
@@ -170,7 +174,7 @@ class _Run:
                 stack.callback(feed.close)
                 stack.callback(self._finish_save_quietly)
                 self._log = RunLog(self._writers, feed=feed, data=self._data, workdir=self._workdir)
-                state = self._steps(state, start=start, feed=feed, guard=guard)
+                state = self._steps(state, start=start, feed=feed)
                 self._checkpoints.wait()
         return self._snapshot(state, self._schedule.stages[-1])
 
@@ -181,25 +185,25 @@ class _Run:
         except CheckpointError as error:
             logging.error("the save in progress failed: %s", error)
 
-    def _steps(
-        self, state: TrainState, *, start: int, feed: Feed, guard: PreemptionGuard
-    ) -> TrainState:
+    def _steps(self, state: TrainState, *, start: int, feed: Feed) -> TrainState:
         total, pending, step, ran = self._schedule.total_steps, None, start, 0
         while step < total:
+            whereabouts.reach(step)
             stage = self._schedule.at(step)
             if step == self._schedule.start(stage):
                 state = self._begin(state, stage)
             fed, factor = feed.take(), self._program.scalar(np.float32(self._patience.factor))
-            state, metrics = self._program.step(stage)(state, fed.batch, factor)
-            feed.prefetch()
-            if self._blocking:
-                jax.block_until_ready(metrics)
+            with whereabouts.stage(whereabouts.STEP):
+                state, metrics = self._program.step(stage)(state, fed.batch, factor)
+                feed.prefetch()
+                if self._blocking:
+                    jax.block_until_ready(metrics)
             # The step before this one is read only now, so that the device is never idle.
             self._settle(pending)
             step, ran = step + 1, ran + 1
             pending = Pending(step, stage, metrics, fed.records)
             # Counted without the steps that an early end skips: no process may miss its turn.
-            stop = guard.requested(start + ran) and step < total
+            stop = self._guard.requested(start + ran) and step < total
             # The first step compiles, which would spoil the first rates.
             if stop or ran == 1 or self._is_boundary(step):
                 evaluation = self._settle(pending, snapshot=self._snapshot(state, stage))
@@ -208,6 +212,7 @@ class _Run:
                 self._log.restart()
             if stop:
                 self._checkpoints.wait()
+                self._guard.log_saved(step)
                 raise Preempted(step)
             if self._patience.ended:
                 step = self._skip(step, stage, feed=feed)
@@ -246,7 +251,8 @@ class _Run:
         metrics = self._log.read(pending)
         rates, evaluation = self._log.rates(), {}
         if snapshot is not None and self._hooks.evaluate and self._evaluates(pending.done):
-            found = self._hooks.evaluate(snapshot)
+            with whereabouts.stage(whereabouts.EVALUATE):
+                found = self._hooks.evaluate(snapshot)
             evaluation = {name: float(value) for name, value in found.items()}
         every = self._options.log.every_steps
         ends = self._schedule.ends_after(pending.done - 1)
@@ -274,7 +280,8 @@ class _Run:
             )
         ends = self._schedule.ends_after(done - 1) or self._patience.ended
         if ends and self._hooks.stage_end is not None:
-            self._hooks.stage_end(self._snapshot(state, stage))
+            with whereabouts.stage(whereabouts.STAGE_END):
+                self._hooks.stage_end(self._snapshot(state, stage))
         best = config.keep_best > 0 and config.better(score, self._checkpoints.best_score())
         if stop or ends or best or done % config.every_steps == 0:
             # On disk first, so that no checkpoint is ever ahead of the metrics.

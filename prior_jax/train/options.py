@@ -12,6 +12,7 @@ from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.metrics import LogConfig
 from prior_jax.train.patience import EarlyStoppingConfig
 from prior_jax.train.state import ModelDefinition
+from prior_jax.train.watchdog import WatchdogConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class TrainOptions:
       early_stopping: when a stage ends before its steps are done, or None for never.
       log: what is logged, and where.
       checkpoint: when to save and what to keep.
+      watchdog: how long a stage may last.
       identity: name -> JSON value, settings that must be the same when the run is resumed
         (stages, seed and early stopping are compared in any case), e.g. the model's and the
         data's.
@@ -35,6 +37,7 @@ class TrainOptions:
     early_stopping: EarlyStoppingConfig | None
     log: LogConfig
     checkpoint: CheckpointConfig
+    watchdog: WatchdogConfig
     identity: Mapping[str, Any]
 
     def __post_init__(self):

@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from prior_jax.errors import NonFiniteLossError
+from prior_jax.sharding import whereabouts
 from prior_jax.sharding.distributed import is_primary
 from prior_jax.train.checksum import as_text
 from prior_jax.train.feed import Feed, TrainingData
@@ -57,6 +58,7 @@ class RunLog:
         self._pairs, self._began = 0.0, time.monotonic()
         self._waited = self._feed.waited_seconds
 
+    @whereabouts.stage(whereabouts.STEP)
     def read(self, pending: Pending) -> StepMetrics:
         """The step's metrics on the host.
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.train.test_processes import finish, pair, wait_for_lines
+from tests.train.test_processes import finish, pair, start, wait_for_lines
 
 pytestmark = pytest.mark.multiprocess
 LONGEST = 60  # seconds from the fault to the last end
@@ -61,3 +61,50 @@ def test_a_frozen_process_is_named_by_the_other(victim, tmp_path, compilation_ca
     assert code == 76, errors
     assert_named(errors, victim, pid)
     assert seconds < 20
+
+
+@pytest.mark.slow
+def test_a_stalled_input_is_named_in_all_logs_and_ends_the_run(tmp_path, compilation_cache):
+    limits = ("--warn", "3", "--end", "6")
+    processes = pair(tmp_path, compilation_cache, *limits, second=("--stall_at", "5"))
+    results = [finish(process, timeout=LONGEST) for process in processes]
+    name = rf"process 1 \(host \S+, pid {processes[1].pid}\) is in input at step 5 for \d+ s"
+    for code, errors in results:
+        assert code == 77, errors
+        assert re.search(name + r"; process 0 waits in step at step \d", errors), errors
+        assert re.search(r"^no progress for 6 s \(config.watchdog.end_seconds\)", errors, re.M)
+        assert "thread MainThread:" in errors
+    assert "time.sleep(1000)" in results[1][1] and "in batch" in results[1][1]
+
+
+@pytest.mark.slow
+def test_a_save_that_hangs_is_named(tmp_path, compilation_cache):
+    limits = ("--warn", "3", "--end", "5")
+    processes = pair(tmp_path, compilation_cache, *limits, second=("--hang_save",))
+    for process in processes:
+        code, errors = finish(process, timeout=LONGEST)
+        assert code == 77, errors
+        assert re.search(r"process 1 \(.*\) is in save at step 3 for", errors), errors
+
+
+@pytest.mark.slow
+def test_sigterm_while_a_step_compiles_is_heeded_after_it(tmp_path, compilation_cache):
+    processes = pair(tmp_path, compilation_cache, "--slow_compile", "3", "--slow", "0.1")
+    assert "started\n" in iter(processes[1].stdout.readline, "")
+    time.sleep(2)
+    processes[1].send_signal(signal.SIGTERM)
+    results = [finish(process) for process in processes]
+    assert [code for code, _ in results] == [75, 75], results
+    assert re.search(r"saved step \d+ in .* s, .* s after the notice", results[1][1])
+    assert re.search(r"saved step \d+ in .* s; process 1 \(.*\) got SIGTERM", results[0][1])
+
+
+@pytest.mark.slow
+def test_sigterm_while_one_process_compiles_is_heeded(tmp_path, compilation_cache):
+    process = start(tmp_path, compilation_cache, "--slow_compile", "3")
+    assert "started\n" in iter(process.stdout.readline, "")
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    code, errors = finish(process)
+    assert code == 75, errors
+    assert re.search(r"saved step 1 in .* s, .* s after the notice", errors), errors

@@ -17,6 +17,7 @@ from prior_jax.train.metrics import LogConfig
 from prior_jax.train.optimizer import OptimizerConfig
 from prior_jax.train.options import Hooks, TrainOptions
 from prior_jax.train.stages import Stage
+from prior_jax.train.watchdog import WatchdogConfig
 from prior_jax.types import Batch, LossTerms
 
 WIDTH = 8
@@ -125,6 +126,7 @@ OPTIMIZER = OptimizerConfig(
 )
 RULES = (Rule("bank", ("data",)), Rule(".*", ()))
 LOG = LogConfig(every_steps=1, tensorboard=False, wandb_project=None, progress=False)
+WATCHDOG = WatchdogConfig(warn_seconds=300.0, end_seconds=None, compile_seconds=300.0)
 CHECKPOINT = CheckpointConfig(
     every_steps=4, keep_last=3, keep_best=0, best_metric=None, best_is="lowest"
 )
@@ -144,7 +146,7 @@ STAGES = (stage("first", 6), stage("second", 6))
 
 def options(**changes):
     fields = dict(seed=3, validate_every=0, early_stopping=None, identity={})
-    fields |= dict(log=LOG, checkpoint=CHECKPOINT)
+    fields |= dict(log=LOG, checkpoint=CHECKPOINT, watchdog=WATCHDOG)
     return TrainOptions(**(fields | changes))
 
 

@@ -20,6 +20,11 @@ def main():
     parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--heartbeat", type=int, default=100)
     parser.add_argument("--fail_at", type=int)
+    parser.add_argument("--stall_at", type=int)
+    parser.add_argument("--hang_save", action="store_true")
+    parser.add_argument("--slow_compile", type=float, default=0.0)
+    parser.add_argument("--warn", type=float, default=300.0)
+    parser.add_argument("--end", type=float)
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", arguments.cache)
@@ -28,6 +33,8 @@ def main():
 
     from launch import program
     from prior_jax.sharding import distributed
+    from prior_jax.train import checkpoint
+    from prior_jax.train.watchdog import WatchdogConfig
     from tests.train import toy
 
     class Data(toy.ToyData):
@@ -35,7 +42,20 @@ def main():
             time.sleep(arguments.slow)
             if step == arguments.fail_at:
                 raise DataError("record 7", received="a torn page", accepted="a radiograph")
+            if step == arguments.stall_at:
+                time.sleep(1000)
             return super().batch(step)
+
+    class Objective(toy.ToyObjective):
+        def loss_terms(self, model, batch, **keywords):
+            time.sleep(arguments.slow_compile)  # while it is traced
+            return super().loss_terms(model, batch, **keywords)
+
+    if arguments.hang_save:
+        checkpoint.checksums = lambda arrays: time.sleep(1000)
+    watchdog = WatchdogConfig(
+        warn_seconds=arguments.warn, end_seconds=arguments.end, compile_seconds=60.0
+    )
 
     def run():
         many = arguments.coordinator is not None
@@ -52,7 +72,13 @@ def main():
         values = {"config": arguments.config, "code": distributed.code_fingerprint()}
         distributed.check_agreement(values, clock_tolerance_seconds=30.0)
         print("started", flush=True)
-        toy.run(arguments.workdir, mesh=toy.mesh_of(jax.device_count()), data=Data())
+        toy.run(
+            arguments.workdir,
+            mesh=toy.mesh_of(jax.device_count()),
+            data=Data(),
+            objective=Objective(),
+            options=toy.options(watchdog=watchdog),
+        )
 
     return program.guarded(run, sys.argv[:1])
 
