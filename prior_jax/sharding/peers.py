@@ -282,9 +282,9 @@ class Peers:
         while not self._closed.is_set():
             try:
                 self._hand_in()
+                self._know_first()
                 lost = self._silent(self.cards()) if self.process == 0 else ()
                 verdict = self.tell(self._lost(lost)) if lost else self._await_verdict()
-                self._know_first()
             except JaxRuntimeError:
                 verdict = self._lost((0,))
             self._answered = time.monotonic()
