@@ -16,6 +16,7 @@ from typing import Any, Protocol, TextIO
 from absl import logging
 
 from prior_jax.errors import ConfigError
+from prior_jax.train.checkpoint_storage import is_out_of_space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -264,12 +265,21 @@ def open_writers(
       The writers; none if this process does not write.
 
     Raises:
-      ConfigError: if Weights & Biases is asked for and not installed.
+      ConfigError: if Weights & Biases is asked for and not installed, or metrics.jsonl cannot be
+        read and written.
     """
     check_installed(config)
     if not primary:
         return Writers([])
-    writers: list[Writer] = [MetricsFile(workdir / "metrics.jsonl", done=done)]
+    path = workdir / "metrics.jsonl"
+    try:
+        writers: list[Writer] = [MetricsFile(path, done=done)]
+    except OSError as error:
+        if is_out_of_space(error):
+            raise
+        raise ConfigError(
+            str(path), received=error.strerror, accepted="a file to write to"
+        ) from error
     if config.tensorboard:
         writers.append(TensorBoard(workdir / "tensorboard", done=done))
     if config.wandb_project is not None:

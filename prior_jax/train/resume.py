@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prior_jax.errors import CheckpointError
@@ -54,10 +54,28 @@ def check_same(
         pairs[name] = ours["identity"].get(name), theirs["identity"].get(name)
     for i in range(begun):
         pairs[f"config.stages[{i}]"] = ours["stages"][i], theirs["stages"][i]
-    for name, (now, then) in pairs.items():
-        if now != then:
+    for name, both in pairs.items():
+        for field, now, then in differences(name, *both):
             raise CheckpointError(
-                name,
+                field,
                 received=now,
-                accepted=f"{then}, as in the checkpoint in {workdir}, or a new workdir",
+                accepted=f"{then!r}, as in the checkpoint in {workdir}, or a new workdir",
             )
+
+
+def differences(name: str, now: Any, then: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The innermost values in which two trees of JSON differ.
+
+    Args:
+      name: dotted name of both.
+      now: one of them.
+      then: the other.
+
+    Yields:
+      Dotted name and both values; a key that only one of them has is None in the other.
+    """
+    if isinstance(now, Mapping) and isinstance(then, Mapping):
+        for key in sorted(now.keys() | then.keys()):
+            yield from differences(f"{name}.{key}", now.get(key), then.get(key))
+    elif now != then:
+        yield name, now, then

@@ -186,15 +186,18 @@ def test_data_that_ends_early_is_refused(tmp_path):
 
 
 def test_another_seed_identity_or_past_stage_is_refused_by_name(tmp_path):
+    same = dict(identity={"model": {"width": 8, "scale": {"learned": True}}})
     with pytest.raises(KeyboardInterrupt):
-        toy.run(tmp_path, data=toy.StopAt(9), options=toy.options(identity={"batch_size": 16}))
-    same = dict(identity={"batch_size": 16})
+        toy.run(tmp_path, data=toy.StopAt(9), options=toy.options(**same))
     with pytest.raises(CheckpointError, match=r"config\.seed: received 4"):
         toy.run(tmp_path, options=toy.options(seed=4, **same))
-    with pytest.raises(CheckpointError, match="batch_size: received 32"):
-        toy.run(tmp_path, options=toy.options(identity={"batch_size": 32}))
+    other = {"model": {"width": 8, "scale": {"learned": False}}}
+    with pytest.raises(
+        CheckpointError, match=r"model\.scale\.learned: received False; .*: True, as"
+    ):
+        toy.run(tmp_path, options=toy.options(identity=other))
     changed = (toy.stage("first", 6, weight_decay=0.3), toy.STAGES[1])
-    with pytest.raises(CheckpointError, match=r"config\.stages\[0\]"):
+    with pytest.raises(CheckpointError, match=r"config\.stages\[0\]\.weight_decay: received 0\.3"):
         toy.run(tmp_path, stages=changed, options=toy.options(**same))
     with pytest.raises(CheckpointError, match=r"config\.stages: received .6 steps"):
         toy.run(tmp_path, stages=toy.STAGES[:1], options=toy.options(**same))

@@ -99,6 +99,12 @@ def test_wandb_has_to_be_installed_where_asked_for(tmp_path, monkeypatch):
         open_writers(config, workdir=tmp_path, total=1, done=0, primary=True)
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl: received 'Is a directory'"):
+        open_writers(toy.LOG, workdir=tmp_path, total=1, done=0, primary=True)
+
+
 def test_only_the_first_process_writes(tmp_path):
     writers = open_writers(toy.LOG, workdir=tmp_path, total=1, done=0, primary=False)
     writers.write(record(1))
