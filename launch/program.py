@@ -18,7 +18,7 @@ from prior_jax.sharding.peers import EXIT_LOST, LostProcess
 from prior_jax.train.preemption import EXIT_CODE as EXIT_PREEMPTED
 from prior_jax.train.preemption import Preempted
 
-START_TIMEOUT_SECONDS = 300
+START_SECONDS = 300
 _EXIT_FAULT = 1
 
 
@@ -83,6 +83,9 @@ def define_device_flags() -> None:
     flags.DEFINE_integer("processes", None, "Number of processes, with explicit.")
     flags.DEFINE_integer("process", None, "Index of this process, with explicit.")
     flags.DEFINE_integer(
+        "start_seconds", START_SECONDS, "How long to wait for the other processes to start.", 1
+    )
+    flags.DEFINE_integer(
         "heartbeat_seconds",
         distributed.HEARTBEAT_SECONDS,
         "A process that was silent for so long is lost, and ends the others.",
@@ -108,7 +111,7 @@ def start_devices() -> None:
             coordinator=values.coordinator,
             processes=values.processes,
             process=values.process,
-            timeout_seconds=START_TIMEOUT_SECONDS,
+            timeout_seconds=values.start_seconds,
             heartbeat_seconds=values.heartbeat_seconds,
         )
     )

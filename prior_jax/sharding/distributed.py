@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
@@ -120,6 +121,7 @@ def _join(config: DistributedConfig) -> None:
             heartbeat_seconds=config.heartbeat_seconds,
         )
         _peers.start()
+        logging.info("%s has joined the %d of the run", _peers.card().name, state.num_processes)
 
 
 def stop(code: int = 0, *, orderly: bool = True) -> None:
