@@ -226,6 +226,10 @@ def jobs_of(
             folder = workdir / "trials" / variant.name / f"seed_{seed}"
             # Of a key that is given twice the last value counts.
             overrides = dict((*variant.overrides, ("seed", seed), *data))
+            directory = variant.resolved.get("checkpoint.directory")
+            if directory is not None:
+                # Of one run alone, and so a folder in it for each trial.
+                overrides["checkpoint.directory"] = f"{directory}/{variant.name}/seed_{seed}"
             jobs.append(
                 Job(
                     name=f"{variant.name}, seed {seed}",

@@ -198,7 +198,7 @@ class Checkpoints:
         if damaged:
             raise CheckpointError(
                 str(self.directory),
-                received=f"only damaged checkpoints, at steps {damaged}",
+                received=f"damaged checkpoints at steps {damaged}, and no sound one",
                 accepted="at least one sound checkpoint, or an empty folder to start anew",
             )
         return None

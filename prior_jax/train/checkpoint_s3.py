@@ -57,10 +57,13 @@ def _driver(library: Any) -> str | None:
         return None
 
 
-def _spec(path: str) -> dict[str, str]:
+def _spec(path: str) -> dict[str, Any]:
     """The description, for tensorstore, of a place on S3."""
     bucket, _, folder = path.removeprefix("s3://").partition("/")
-    spec = {"driver": "s3", "bucket": bucket, "path": folder}
+    spec: dict[str, Any] = {"driver": "s3", "bucket": bucket, "path": folder}
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        # They come first in any case; looking for the others complains of each file that is absent.
+        spec["aws_credentials"] = {"type": "environment"}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         # Without an endpoint of its own, the region is asked of the bucket.

@@ -41,7 +41,7 @@ _OUT_OF_REACH = (
     (
         ("NoSuchBucket", "bucket does not exist", "bucket was not found", "bucket not found"),
         "no such bucket",
-        "a bucket that exists; none is made",
+        "a bucket that is there",
     ),
     (
         ("Unable to locate credentials", "default credentials", "Anonymous caller", "aws-error"),
@@ -154,11 +154,14 @@ def prepare(folder: epath.Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         for child in _children(folder):
             if _is_left_over(child):
-                logging.info("removing %s, left by an interrupted save or deletion", child)
+                logging.info("removing %s, left by an interrupted run", child)
                 remove(child)
         # Found now rather than after the first hours; listing finds nothing where no bucket is.
         (folder / _PROBE).write_text("")
         (folder / _PROBE).unlink()
+    except FileNotFoundError as error:  # a local folder has just been made
+        received, accepted = f"no such bucket ({first_line(error)})", "a bucket that is there"
+        raise CheckpointError(str(folder), received=received, accepted=accepted) from error
     except Exception as error:  # the libraries of the storages have errors of their own
         raise storage_error(folder, error) from error
 

@@ -91,6 +91,15 @@ def test_the_first_seed_of_all_comes_before_the_second_of_any():
     assert len({job.folder for job in jobs}) == len(jobs) == 6
 
 
+def test_each_trial_has_a_folder_of_its_own_in_the_bucket_of_the_sweep():
+    shared = (("validate_every", 10), ("checkpoint.directory", "gs://bucket/sweep"))
+    checked = sweep_of(settings(shared=shared))
+    jobs = sweep.jobs_of(checked, variants(checked), pathlib.Path("/w"), data=DATA)
+    places = [a for job in jobs for a in job.command if "checkpoint.directory" in a]
+    assert places[1] == "--config.checkpoint.directory=gs://bucket/sweep/quick/seed_0"
+    assert len(set(places)) == len(jobs)
+
+
 def test_a_grid_is_every_combination_and_a_random_space_is_drawn_once_for_all():
     grid = dict(
         sampler="grid",

@@ -199,7 +199,7 @@ def test_only_damaged_checkpoints_are_an_error_not_a_new_start(tmp_path, program
         if file.is_file():
             file.write_bytes(b"")
     for _ in range(2):  # not even when it is known
-        with pytest.raises(CheckpointError, match=r"only damaged checkpoints, at steps \[1\]"):
+        with pytest.raises(CheckpointError, match=r"damaged checkpoints at steps \[1\]"):
             restore(tmp_path, program)
 
 
