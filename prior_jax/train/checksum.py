@@ -38,7 +38,7 @@ def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
     for name in sorted(arrays):
         sums = _summing(_mesh_of(arrays[name]))(arrays[name])
         # Read at once: collectives of simulated devices must not queue up.
-        found[name] = as_text(np.asarray(sums))
+        found[name] = as_text(sums)
     return found
 
 
@@ -55,9 +55,9 @@ def batch_sums(batch: Batch) -> jax.Array:
     return _sums(jnp.stack(sums))
 
 
-def as_text(sums: np.ndarray) -> str:
+def as_text(sums: jax.Array | np.ndarray) -> str:
     """Sums, uint32[2], as 16 hexadecimal digits."""
-    return "".join(f"{int(word):08x}" for word in sums)
+    return "".join(f"{int(word):08x}" for word in np.asarray(sums))
 
 
 def _mesh_of(array: jax.Array) -> Mesh | None:
