@@ -121,7 +121,7 @@ def _join(config: DistributedConfig) -> None:
             heartbeat_seconds=config.heartbeat_seconds,
         )
         _peers.start()
-        logging.info("%s has joined the %d of the run", _peers.card().name, state.num_processes)
+        logging.info("%s has joined the %d of the run", _peers.own().name, state.num_processes)
 
 
 def stop(code: int = 0, *, orderly: bool = True) -> None:
