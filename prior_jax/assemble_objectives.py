@@ -114,12 +114,15 @@ def _gloria(
     place: Placement,
 ) -> GloriaObjective:
     del schedule
-    section = _with_encoders(config, vocabulary)
-    return GloriaObjective(
-        build(GloriaConfig, section, name="config.model"),
-        vocabulary=vocabulary,
-        all_pairs=place.all_pairs,
-    )
+    model = build(GloriaConfig, _with_encoders(config, vocabulary), name="config.model")
+    rows = config["data"]["batch_size"] // config["optimizer"]["accumulate_steps"]
+    if model.local_group is not None and rows % model.local_group:
+        raise ConfigError(
+            "config.model.local_group",
+            received=model.local_group,
+            accepted=f"a divisor of {rows}, the pairs that a step sees at once",
+        )
+    return GloriaObjective(model, vocabulary=vocabulary, all_pairs=place.all_pairs)
 
 
 def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) -> "Kind":

@@ -82,6 +82,7 @@ def model(fidelity: str) -> dict:
         word_scale=5.0,  # [yaml], temp2
         contrast_scale=10.0,  # [yaml], temp3
         caption_chunk=16,
+        local_group=placeholder(int),  # the whole batch
         weights=dict(  # [yaml]
             global_image_to_text=1.0,
             global_text_to_image=1.0,

@@ -1,10 +1,13 @@
 """The GLoRIA objective: global contrast, and contrast of words with the regions they look at."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.errors import ConfigError
+from prior_jax.losses.word_region_groups import grouped_word_region_contrast
 from prior_jax.nn.word_aggregate import WordPlaces, find_words
 from prior_jax.objectives import gloria_inference
 from prior_jax.objectives.all_pairs import PLAIN, AllPairs
@@ -117,7 +120,10 @@ class GloriaObjective:
         whole = self.all_pairs.cosine_contrastive(
             images.global_, captions.report, scale=jnp.float32(config.contrast_scale), weight=weight
         )
-        parts = self.all_pairs.word_region_contrast(
+        contrast = self.all_pairs.word_region_contrast
+        if config.local_group is not None:
+            contrast = functools.partial(grouped_word_region_contrast, group=config.local_group)
+        parts = contrast(
             captions.words,
             images.local,
             word_mask=mask,

@@ -101,6 +101,9 @@ class GloriaConfig:
       contrast_scale: that of the contrasts; release 10 (temp3).
       caption_chunk: captions matched with all images at once; bounds the memory.
       weights: term -> weight; the release's are `RELEASE_WEIGHTS`.
+      local_group: pairs that words are contrasted with regions among, a divisor of the batch;
+        None for the whole batch, whose cost a pod cannot bear (`losses.word_region_groups`). The
+        released batch is 48 (configs/chexpert_pretrain_config.yaml).
     """
 
     fidelity: FidelityName
@@ -117,6 +120,7 @@ class GloriaConfig:
     contrast_scale: float
     caption_chunk: int
     weights: Mapping[str, float]
+    local_group: int | None = None
 
     def __post_init__(self):
         """Refuses values that do not fit together."""
@@ -131,6 +135,8 @@ class GloriaConfig:
         _check(self, "last_layers", 1 <= self.last_layers <= states, accepted)
         for name in ("attention_scale", "word_scale", "contrast_scale"):
             _check(self, name, getattr(self, name) > 0, "a positive number")
+        group = self.local_group is None or self.local_group >= 1
+        _check(self, "local_group", group, "a number of pairs, or None")
         _check(self, "caption_chunk", self.caption_chunk >= 1, "a positive integer")
         if set(self.weights) != set(TERMS):
             received = sorted(self.weights)

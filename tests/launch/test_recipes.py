@@ -17,6 +17,7 @@ from configs.baselines.objectives import OBJECTIVES
 from configs.eval import retrieval, zero_shot
 from configs.gloria import paper as gloria_paper
 from configs.gloria import phantom as gloria_phantom
+from configs.gloria import pod as gloria_pod
 from configs.gloria import release as gloria_release
 from configs.prior import paper, release
 from launch import run as run_lib
@@ -44,8 +45,9 @@ CONFIGS = {
     "mgca": mgca.get_config,
     "siglip": siglip.get_config,
 }
-# These follow from two others: their recipes are not recorded.
+# These follow from others: their recipes are not recorded.
 DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for name in OBJECTIVES}
+DERIVED["gloria_pod"] = gloria_pod.get_config
 TASKS = {"zero_shot": zero_shot.get_config, "retrieval": retrieval.get_config}
 LABELS = 14
 STEPS_PER_EPOCH = 300  # of a set that is not there

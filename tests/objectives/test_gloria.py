@@ -306,6 +306,7 @@ def test_an_unknown_stage_is_refused_by_name():
         ("word_scale", -1.0),
         ("contrast_scale", 0.0),
         ("caption_chunk", 0),
+        ("local_group", 0),
         ("weights", {"global_image_to_text": 1.0}),
     ],
 )
@@ -318,3 +319,11 @@ def test_the_two_fidelities_differ_in_every_choice():
     paper, release = FIDELITY["paper"], FIDELITY["release"]
     for field in dataclasses.fields(paper):
         assert getattr(paper, field.name) != getattr(release, field.name), field.name
+
+
+def test_groups_change_the_local_terms_alone():
+    (_, terms), _ = ran()
+    (_, grouped), _ = compiled(local_group=4)(batch_of(), jax.random.key(0))
+    for name in TERMS:
+        same = np.isclose(terms[name], grouped[name], rtol=1e-5)
+        assert same == name.startswith("global"), name
