@@ -34,6 +34,8 @@ STEPS_PER_EPOCH = 1000
 """Of the data set that is not there; the program does not depend on it but for its constants."""
 LABELS = 14
 """Columns of a batch's labels, which no loss reads; CheXpert's."""
+QUICK_TPU = {"xla_jf_convolution_performance_target": "0.1"}
+"""libtpu takes the first blocks of a product that are good enough, rather than try all."""
 
 
 def define_flags() -> None:
@@ -160,7 +162,10 @@ def check(
     }
     arguments = state, batch, jax.ShapeDtypeStruct((), jnp.float32)
     with jax.set_mesh(place.mesh):
-        compiled, spent = _compile(builder.step(stage), arguments)
+        quick = FLAGS.effort == "quick" and devices[0].platform == "tpu"
+        compiled, spent = _compile(
+            builder.step(stage), arguments, options=QUICK_TPU if quick else {}
+        )
     report |= spent
     if isinstance(compiled, str):
         return report | {"fits": False, "refused": compiled}
@@ -192,14 +197,16 @@ def _stage(builder: Program, name: str | None) -> Any:
     return stages[name] if name is not None else builder.schedule.stages[-1]
 
 
-def _compile(step: Any, arguments: tuple) -> tuple[Any, Mapping[str, float]]:
+def _compile(
+    step: Any, arguments: tuple, *, options: Mapping[str, str]
+) -> tuple[Any, Mapping[str, float]]:
     """The program, or the compiler's words if memory does not hold it; and seconds spent."""
     wall, cpu = time.perf_counter(), time.process_time()
     lowered = step.lower(*arguments)
     traced = time.process_time() - cpu
     logging.info("traced in %.0f CPU-seconds; compiling", traced)
     try:
-        found = lowered.compile()
+        found = lowered.compile(compiler_options=dict(options))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

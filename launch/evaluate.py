@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 
-from launch import program
+from launch import machines, program
 from launch import run as run_lib
 from launch.measure import Opened, measure, open_split
 from launch.tasks import Task, task_of
@@ -162,16 +162,21 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Folder of a run of launch.train.", required=True)
     program.define_config_flag("task", "What to measure, e.g. configs/eval/zero_shot.py.")
     flags.DEFINE_integer("step", None, "Checkpoint to evaluate; by default the newest sound one.")
+    machines.define_machine_flag(required=False)
     program.define_cache_flag()
     program.define_device_flags()
+    flags.adopt_module_key_flags(machines)
     flags.adopt_module_key_flags(program)  # so that --help shows them
 
 
 def main() -> None:
     """Evaluates and writes the report."""
+    machine = machines.start()
     program.start_devices()
+    machines.check_chips(machine, devices=jax.device_count())
     task, workdir = task_of(FLAGS.task), pathlib.Path(FLAGS.workdir)
-    config = run_lib.load_config(workdir)
+    kept = run_lib.load_config(workdir)
+    config = machines.merged(kept, machine, batch_size=None, replace=True)
     run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)
     evaluate_run(run, [task], step=FLAGS.step)
 

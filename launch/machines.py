@@ -1,6 +1,7 @@
 """The machine of a run: `--machine=configs/machines/v5e_256.py`, and what follows from it.
 
-A machine says how devices are laid out and what is computed again for want of memory.
+A machine says how devices are laid out and what is computed again for want of memory. It changes
+neither losses nor batches, so that a run may go on with another one.
 """
 
 import dataclasses
@@ -113,6 +114,14 @@ class MachineConfig:
             os.environ.setdefault(name, value)
 
 
+def define_flags() -> None:
+    """Defines `--machine` and `--pairs_per_chip` of a run."""
+    define_machine_flag(required=False)
+    flags.DEFINE_integer(
+        "pairs_per_chip", None, "Sets config.data.batch_size to this times the devices.", 1
+    )
+
+
 def define_machine_flag(*, required: bool) -> None:
     """Defines `--machine`."""
     program.define_config_flag(
@@ -135,12 +144,55 @@ def given(name: str) -> Collection[str]:
     return config_flags.get_override_values(FLAGS[name])
 
 
+def arguments() -> tuple[str, ...]:
+    """The arguments that give `--machine` and `--pairs_per_chip` again as they were given."""
+    found = () if FLAGS.machine is None else program.config_arguments("machine")
+    pairs = FLAGS.pairs_per_chip
+    return found if pairs is None else (*found, f"--pairs_per_chip={pairs}")
+
+
+def start() -> MachineConfig | None:
+    """The machine of `--machine`, its environment set; before the devices start."""
+    machine = from_flags()
+    if machine is not None:
+        machine.set_environment()
+    return machine
+
+
+def configure(config: ConfigDict, machine: MachineConfig | None, *, devices: int) -> ConfigDict:
+    """The config of `--config` with what `--machine` and `--pairs_per_chip` say.
+
+    Args:
+      config: of the run; left as it is.
+      machine: from `start`.
+      devices: that the run has, or will have.
+
+    Raises:
+      ConfigError: naming what two of the flags give, or the devices that are not there.
+    """
+    check_chips(machine, devices=devices)
+    pairs = FLAGS.pairs_per_chip
+    size = None if pairs is None else pairs * devices
+    return merged(config, machine, batch_size=size, given=given("config"))
+
+
+def check_chips(machine: MachineConfig | None, *, devices: int) -> None:
+    """Refuses a machine of another number of chips, by name."""
+    if machine is not None and machine.chips != devices:
+        raise ConfigError(
+            "--machine",
+            received=f"{machine.name} with {machine.chips} chips",
+            accepted=f"one with the {devices} devices of this run",
+        )
+
+
 def merged(
     config: ConfigDict,
     machine: MachineConfig | None,
     *,
     batch_size: int | None,
     given: Collection[str] = (),
+    replace: bool = False,
 ) -> ConfigDict:
     """A copy of the config with a machine's mesh and remat, and a batch size.
 
@@ -149,6 +201,7 @@ def merged(
       machine: None to leave mesh and remat as they are.
       batch_size: pairs of the global batch; None to leave it.
       given: dotted names of what the command line gives of the config.
+      replace: whether the config's own mesh may be replaced, as a run has kept it.
 
     Raises:
       ConfigError: naming what two places give.
@@ -161,7 +214,8 @@ def merged(
         if machine is not None:
             taken = (*(f"mesh.{name}" for name in (*_OPEN_MESH, "fsdp_axis")), *_REMAT)
             _refuse(given, taken, "--machine")
-            _refuse_own_mesh(config)
+            if not replace:
+                _refuse_own_mesh(config)
             config.mesh.update(dataclasses.asdict(machine.mesh) | {"rules": ()})
             config.mesh.axes = ConfigDict(dict(machine.mesh.axes))
             for path, part in _REMAT.items():

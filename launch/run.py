@@ -192,7 +192,10 @@ def _check_alike(config: Any) -> None:
 
 
 def identity(run: Run) -> dict[str, Any]:
-    """What must be the same when a run is resumed: anything that changes its numbers."""
+    """What must be the same when a run is resumed: anything that changes its numbers.
+
+    Not what is computed again for want of memory, so that a run may go on elsewhere.
+    """
     data = dataclasses.asdict(run.data_config)
     for free in ("path", "workers", "threads", "prefetch"):
         del data[free]
@@ -200,13 +203,22 @@ def identity(run: Run) -> dict[str, Any]:
     shards = json.dumps(dict(run.data.manifest.shards), sort_keys=True)
     return {
         "config.objective": run.config.objective,
-        "config.model": plain(run.config.model),
+        "config.model": _without(plain(run.config.model), "remat"),
         "config.data": json.loads(json.dumps(data)),
         "config.optimizer": plain(run.config.optimizer),
         "config.quick_compile": run.config.quick_compile,
         "data set": hashlib.sha256(shards.encode()).hexdigest(),
         "tokenizer": run.data.tokenizer.fingerprint,
         **initial.identity(assemble.init_config(run.config)),
+    }
+
+
+def _without(section: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section without the settings of one name, its own and those below it."""
+    return {
+        key: _without(value, name) if isinstance(value, dict) else value
+        for key, value in section.items()
+        if key != name
     }
 
 

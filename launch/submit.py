@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import program
+from launch import machines, program
 from launch import run as run_lib
 from launch.command import Command
 from launch.gke import job as gke
@@ -36,14 +36,18 @@ def define_flags() -> None:
     """Defines what the program is told."""
     program.define_config_flag("config", "What to train, e.g. configs/prior/paper.py.")
     flags.DEFINE_string("workdir", None, "Folder of the run, seen by every process.", required=True)
+    machines.define_flags()
     program.define_cluster_flags()
     flags.mark_flag_as_required("cluster")
+    flags.adopt_module_key_flags(machines)
     flags.adopt_module_key_flags(program)  # so that --help shows them
 
 
 def main() -> int:
     """Starts the run or shows how; returns the exit code."""
-    run_lib.check_settings(FLAGS.config)
+    machine = machines.from_flags()
+    devices = 1 if machine is None else machine.chips
+    run_lib.check_settings(machines.configure(FLAGS.config, machine, devices=devices))
     for path in assemble.after(FLAGS.config):
         load_task(path)
     workdir = pathlib.Path(FLAGS.workdir)
@@ -51,7 +55,11 @@ def main() -> int:
         name=FLAGS.name or default_name(workdir),
         workdir=workdir,
         module="launch.train",
-        arguments=(*program.config_arguments("config"), f"--workdir={workdir}"),
+        arguments=(
+            *program.config_arguments("config"),
+            *machines.arguments(),
+            f"--workdir={workdir}",
+        ),
     )
     return start(cluster_of(FLAGS.cluster), work, dry_run=FLAGS.dry_run)
 

@@ -11,7 +11,7 @@ import pathlib
 import jax
 from absl import flags
 
-from launch import program
+from launch import machines, program
 from launch import run as run_lib
 from launch.evaluate import evaluate_run
 from launch.tasks import load_task
@@ -26,15 +26,19 @@ def define_flags() -> None:
     """Defines what the program is told."""
     program.define_config_flag("config", "What to train, e.g. configs/phantom.py.")
     flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
+    machines.define_flags()
     program.define_cache_flag()
     program.define_device_flags()
+    flags.adopt_module_key_flags(machines)
     flags.adopt_module_key_flags(program)  # so that --help shows them
 
 
 def main() -> None:
     """Trains, evaluates, reports."""
+    machine = machines.start()
     program.start_devices()
-    config, workdir = FLAGS.config, pathlib.Path(FLAGS.workdir)
+    config = machines.configure(FLAGS.config, machine, devices=jax.device_count())
+    workdir = pathlib.Path(FLAGS.workdir)
     assemble.check_sections(config)
     tasks = [load_task(path) for path in assemble.after(config)]
     run_lib.make_workdir(workdir)

@@ -53,8 +53,17 @@ CPU = dict(  # nominal, of two cores of a server: no chip to be rented
     dcn_bandwidth=1e9,
 )
 
-# Convolutions nested in loops overflow the stacks that libtpu 0.0.42 gives its compiler.
-TPU_ENVIRONMENT = dict(LIBTPU_INIT_ARGS="--fibers_default_thread_stack_size=8388608")
+TPU_ENVIRONMENT = dict(
+    LIBTPU_INIT_ARGS=" ".join(
+        (
+            # Convolutions nested in loops overflow the stacks of the compiler of libtpu 0.0.42.
+            "--fibers_default_thread_stack_size=8388608",
+            # Gradients of split weights are summed whole: sums that travel while their product is
+            # computed in a part for each chip take longer to compile and double the memory traffic.
+            "--xla_jf_spmd_threshold_for_windowed_einsum_mib=1000000",
+        )
+    )
+)
 GPU_ENVIRONMENT = dict(
     XLA_FLAGS="--xla_gpu_enable_latency_hiding_scheduler=true",  # sums gradients meanwhile
     XLA_PYTHON_CLIENT_MEM_FRACTION="0.92",

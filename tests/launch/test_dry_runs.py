@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 OBJECTIVES = ["--config=configs/sweeps/objectives.py", "--config.seeds=(7,8)"]
 DEBUG = ["--config=configs/baselines/phantom.py:clip", "--config.seed=3", "--config.name=a 'b'"]
 CLUSTER = "--cluster=configs/clusters/{}.py"
+SLICE = ["--machine=configs/machines/v5e_16.py", "--machine.remat.image=none", "--pairs_per_chip=4"]
 CASES = {
     "local": ("launch.sweep", OBJECTIVES),
     "print": ("launch.sweep", [*OBJECTIVES, "--queue=print"]),
@@ -20,7 +21,7 @@ CASES = {
         [*OBJECTIVES, "--queue=slurm", CLUSTER.format("slurm_cpu"), "--parallel=3"],
     ),
     "slurm": ("launch.submit", [*DEBUG, CLUSTER.format("slurm_gpu"), "--cluster.nodes=4"]),
-    "tpu": ("launch.submit", [*DEBUG, CLUSTER.format("tpu_v5e"), "--name=other"]),
+    "tpu": ("launch.submit", [*DEBUG, CLUSTER.format("tpu_v5e"), *SLICE, "--name=other"]),
     "gke": ("launch.submit", [*DEBUG, CLUSTER.format("gke_h100"), "--cluster.mount={tmp}"]),
 }
 
@@ -86,6 +87,7 @@ def test_a_cluster_gets_the_config_as_it_was_given(printed, case):
         assert "--nodes=4" in text
         words = shlex.split(printed[case][-1])
     start = words.index("launch.train")
-    assert words[start + 1 : start + 5] == [*DEBUG, "--workdir=/my run"]
+    given = [*DEBUG, *SLICE] if case == "tpu" else DEBUG
+    assert words[start + 1 : start + len(given) + 2] == [*given, "--workdir=/my run"]
     name = "other" if case == "tpu" else "my-run"
     assert name in text

@@ -92,6 +92,26 @@ CASES = {
         [DEBUG, WORKDIR, "--cpu_devices=3"],
         r"config\.data\.batch_size: received 16; accepted: a positive multiple of 3",
     ),
+    "machine of other devices": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--cpu_devices=2", "--machine=configs/machines/v5e_16.py"],
+        r"--machine: received 'v5e_16 with 16 chips'; accepted: one with the 2 devices",
+    ),
+    "machine and mesh": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--machine=configs/machines/cpu.py", "--config.mesh.axes.data=1"],
+        r"--config\.mesh\.axes\.data: .*--machine says so",
+    ),
+    "batch given twice": (
+        SUBMIT,
+        [DEBUG, WORKDIR, SLURM, "--pairs_per_chip=4", "--config.data.batch_size=8", "--dry_run"],
+        r"--config\.data\.batch_size: .*--pairs_per_chip says so",
+    ),
+    "machine that evaluation lacks": (
+        EVALUATE,
+        [WORKDIR, RETRIEVAL, "--machine=configs/machines/cpu.py", "--machine.local_devices=3"],
+        r"--machine: received 'cpu with 3 chips'",
+    ),
     "bank on an axis that is not there": (
         TRAIN,
         [DEBUG, WORKDIR, "--config.mesh.bank_axis=bank"],

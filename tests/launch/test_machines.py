@@ -3,6 +3,7 @@ import importlib
 import math
 import os
 import pathlib
+import types
 
 import pytest
 from ml_collections import ConfigDict
@@ -11,6 +12,8 @@ from configs.gloria import paper as gloria
 from configs.machines import base
 from configs.prior import paper as prior
 from launch import machines
+from launch import run as run_lib
+from prior_jax import assemble
 from prior_jax.errors import ConfigError
 from prior_jax.strict import build
 
@@ -57,6 +60,35 @@ def test_what_two_places_give_is_refused_by_name():
     config.mesh.axes = ConfigDict({"data": 4})
     with pytest.raises(ConfigError, match=r"config\.mesh\.axes.*with --machine"):
         machines.merged(config, found, batch_size=64)
+
+
+def test_a_mesh_that_a_run_has_kept_is_replaced():
+    config = machines.merged(prior.get_config(), machine("v5e_16"), batch_size=2048)
+    there = machine("h100_8")
+    moved = machines.merged(config, there, batch_size=None, replace=True)
+    assert moved.mesh.axes.to_dict() == dict(there.mesh.axes)
+    assert moved.mesh.fsdp_axis is None and moved.data.batch_size == 2048
+    assert moved.model.text.remat == "none"
+
+
+def test_a_run_may_go_on_on_another_machine():
+    def identity(config):
+        tokenizer = types.SimpleNamespace(fingerprint="words")
+        manifest = types.SimpleNamespace(shards={})
+        return run_lib.identity(
+            types.SimpleNamespace(
+                config=config,
+                data_config=assemble.data_config(config, path="set", tokenizer="words"),
+                data=types.SimpleNamespace(manifest=manifest, tokenizer=tokenizer),
+            )
+        )
+
+    config = prior.get_config()
+    known = identity(config)
+    assert identity(machines.merged(config, machine("v5e_16"), batch_size=None)) == known
+    assert identity(machines.merged(config, machine("v5e_16"), batch_size=2048)) != known
+    config.model.text.dropout = 0.2
+    assert identity(config) != known
 
 
 def test_a_stray_field_of_a_machine_is_refused_by_name():
