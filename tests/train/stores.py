@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 
+ROOT = pathlib.Path(__file__).parents[2]
 BUCKET = "bucket"
 KINDS = ("s3", "gs")
 
@@ -55,7 +57,7 @@ def _described(kind, address):
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         return [*command, address.rsplit(":", 1)[1]], environment
-    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1"]
+    command = [sys.executable, "-m", "tests.train.gcs_server", address.rsplit(":", 1)[1], BUCKET]
     environment = {
         "STORAGE_EMULATOR_HOST": address,
         "TENSORSTORE_GCS_HTTP_URL": address,
@@ -64,8 +66,7 @@ def _described(kind, address):
         # Else gcsfs asks the real service of what kind each bucket is.
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
     }
-    port = address.rsplit(":", 1)[1]
-    return [*command, f"--port={port}", "--in-memory", f"--default-bucket={BUCKET}"], environment
+    return command, environment
 
 
 @contextlib.contextmanager
@@ -75,6 +76,7 @@ def serve(kind, **settings):
     command, environment = _described(kind, address)
     server = subprocess.Popen(
         command,
+        cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"AWS_DEFAULT_REGION": "us-east-1"} | settings,

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.train import checkpoint as checkpoint_lib
+from prior_jax.train import checkpoint_s3
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint import Checkpoints, best_step, list_steps, restore_model
 from prior_jax.train.checksum import as_text, batch_sums, checksums
@@ -380,6 +381,32 @@ def test_a_missing_package_names_the_extra(monkeypatch):
     for scheme, extra in {"gs": "gcs", "s3": "s3"}.items():
         with pytest.raises(CheckpointError, match=rf"no package .*prior_jax\[{extra}\]"):
             list_steps(f"{scheme}://bucket/run")
+
+
+def test_arrays_go_to_s3_and_elsewhere_as_before(monkeypatch):
+    from orbax.checkpoint._src.serialization import tensorstore_utils as library
+
+    others = ("/folder/4", "gs://bucket/folder/4")
+    before = [library.build_kvstore_tspec(path, use_ocdbt=True) for path in others]
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for _ in range(2):
+        checkpoint_s3.enable("s3://bucket/folder")
+        found = library.build_kvstore_tspec("s3://bucket/folder/4", use_ocdbt=True)["base"]
+        assert found == {"driver": "s3", "bucket": "bucket", "path": "folder/4"}
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    found = library.build_kvstore_tspec("s3://bucket/folder/4", use_ocdbt=True)["base"]
+    assert found["endpoint"] == "http://127.0.0.1:1" and found["aws_region"] == "us-east-1"
+    assert [library.build_kvstore_tspec(path, use_ocdbt=True) for path in others] == before
+
+
+def test_a_library_made_otherwise_is_refused_by_version(monkeypatch):
+    monkeypatch.setattr(checkpoint_s3, "_driver", lambda library: None)
+    from orbax.checkpoint._src.serialization import tensorstore_utils as library
+
+    monkeypatch.delattr(library, "_use_gcs_driver")
+    with pytest.raises(CheckpointError, match=r"s3://b/f: received 'orbax-checkpoint .*0\.12\.8"):
+        checkpoint_s3.enable("s3://b/f")
 
 
 @pytest.mark.parametrize(
