@@ -1,9 +1,11 @@
 """Start-up of several processes, and the check that they were started alike."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ from prior_jax.sharding.peers import Peers
 
 HEARTBEAT_SECONDS = 100
 """JAX's own default."""
+_CONNECT_SECONDS = 1.0
 
 MODES = ("off", "auto", "explicit")
 
@@ -119,9 +122,22 @@ def _join(config: DistributedConfig) -> None:
             process=state.process_id,
             processes=state.num_processes,
             heartbeat_seconds=config.heartbeat_seconds,
+            reachable=functools.partial(_takes_connections, state.coordinator_address),
         )
         _peers.start()
         logging.info("%s has joined the %d of the run", _peers.own().name, state.num_processes)
+
+
+def _takes_connections(address: str) -> bool:
+    """Whether somebody listens at host:port; True also where that cannot be found out."""
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True  # an overloaded machine or network; the heartbeat has the last word
+    return True
 
 
 def stop(code: int = 0, *, orderly: bool = True) -> None:

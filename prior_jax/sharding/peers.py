@@ -26,6 +26,7 @@ EXIT_LOST = 76
 _CARDS, _LEFT, _VERDICT, _END = (f"prior_jax/{name}" for name in ("card", "left", "verdict", "end"))
 _LONGEST_BEAT_SECONDS = 2.0
 _ROLL_CALL_BEATS = 5
+_LATE_BEATS = 1.5
 _GRACE_SECONDS = 5.0
 _LINGER_SECONDS = 10.0
 _DAY_MS = 24 * 3600 * 1000
@@ -141,6 +142,7 @@ class Peers:
         process: int,
         processes: int,
         heartbeat_seconds: float,
+        reachable: Callable[[], bool],
         leave: Callable[[int], Any] = os._exit,
     ):
         """Keeps what it is given; see `start`.
@@ -150,11 +152,13 @@ class Peers:
           process: index of this one.
           processes: how many there are.
           heartbeat_seconds: a process that was silent for so long is lost.
+          reachable: whether process 0 still takes connections; False ends this process.
           leave: ends this process with an exit code, at once.
         """
         self.process, self.processes = process, processes
         self.beat_seconds = min(_LONGEST_BEAT_SECONDS, heartbeat_seconds / 10)
         self._store, self._limit, self._exit = store, heartbeat_seconds, leave
+        self._reachable = reachable
         self._beat, self._notice = 0, None
         self._heard: dict[int, tuple[int, float]] = {}
         self._known: dict[int, Card] = {}
@@ -309,14 +313,20 @@ class Peers:
             raise
 
     def _watch_store(self) -> None:
-        """Ends this process when process 0 has not answered for too long."""
+        """Ends this process when process 0 has not answered for too long, or is gone.
+
+        jaxlib can hold a lock that every call of the store needs, from the moment it finds process
+        0 gone until it aborts: no call would come back to tell.
+        """
         before = time.monotonic()
-        while not self._closed.wait(self.beat_seconds):
+        while not self._closed.wait(self.beat_seconds / 4):
             now = time.monotonic()
             if now - before > self._limit / 2:
                 self._answered = now  # this process was stopped itself
             before = now
-            if now - self._answered > self._limit:
+            silence = now - self._answered
+            late = silence > _LATE_BEATS * self.beat_seconds
+            if silence > self._limit or (late and not self._reachable()):
                 self.end(self._lost((0,)))
                 return
 

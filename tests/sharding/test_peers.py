@@ -59,13 +59,14 @@ class Run:
     """Processes of which each is a `Peers` in this one."""
 
     def __init__(self, count):
-        self.store, self.codes = Store(), {}
+        self.store, self.codes, self.listens = Store(), {}, True
         self.all = [
             Peers(
                 self.store,
                 process=i,
                 processes=count,
                 heartbeat_seconds=HEARTBEAT,
+                reachable=lambda: self.listens,
                 leave=lambda code, i=i: self.codes.setdefault(i, code),
             )
             for i in range(count)
@@ -111,6 +112,17 @@ def test_process_0_is_named_when_the_store_is_gone(run, capfd):
     run.freeze(0)
     run.store.close()
     assert run.wait_for(1, 2) == [EXIT_LOST, EXIT_LOST]
+    assert "process 0 (host " in capfd.readouterr().err
+
+
+def test_process_0_is_named_when_no_call_of_the_store_comes_back(run, capfd):
+    time.sleep(HEARTBEAT / 5)
+    run.freeze(0)
+    with run.store.changed:  # as jaxlib keeps its lock while it aborts
+        run.listens = False
+        began = time.monotonic()
+        assert run.wait_for(1, 2) == [EXIT_LOST, EXIT_LOST]
+        assert time.monotonic() - began < HEARTBEAT
     assert "process 0 (host " in capfd.readouterr().err
 
 
