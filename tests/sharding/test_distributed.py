@@ -1,5 +1,7 @@
 """Process start-up, in one process; several are tested in train/test_processes.py."""
 
+import socket
+
 import pytest
 
 from prior_jax.errors import ConfigError
@@ -48,3 +50,11 @@ def test_the_fingerprint_follows_names_and_contents(tmp_path):
     (tmp_path / "a.py").rename(tmp_path / "b.py")
     assert len({first, second, distributed.code_fingerprint(tmp_path)}) == 3
     assert len(distributed.code_fingerprint()) == 64
+
+
+def test_a_port_that_nobody_listens_at_is_told_from_one_that_is_slow():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert distributed._takes_connections(address)
+    assert not distributed._takes_connections(address)
+    assert distributed._takes_connections("a.host.invalid:1")
