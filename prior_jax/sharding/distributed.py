@@ -7,6 +7,7 @@ import os
 import pathlib
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +20,12 @@ from jax.experimental import multihost_utils
 
 from prior_jax.errors import ConfigError
 from prior_jax.sharding import signals, whereabouts
-from prior_jax.sharding.peers import Peers
+from prior_jax.sharding.peers import Peers, say
 
 HEARTBEAT_SECONDS = 100
 """JAX's own default."""
 _CONNECT_SECONDS = 1.0
+_GIVE_UP_SECONDS = 60
 
 MODES = ("off", "auto", "explicit")
 
@@ -88,16 +90,22 @@ def start(config: DistributedConfig) -> None:
       config: who the others are.
 
     Raises:
-      ConfigError: if no cluster is detected, or the coordinator does not answer in time.
+      ConfigError: if no cluster is detected.
+
+    If the others have not come in time this process ends here, with the error's line and code 2:
+    jaxlib would abort it.
     """
     if config.mode == "off":
         return
+    patience = threading.Timer(config.timeout_seconds, _give_up, [config])
+    patience.daemon = True
+    patience.start()
     try:
         jax.distributed.initialize(
             coordinator_address=config.coordinator,
             num_processes=config.processes,
             process_id=config.process,
-            initialization_timeout=config.timeout_seconds,
+            initialization_timeout=config.timeout_seconds + _GIVE_UP_SECONDS,
             # jaxlib ends the processes too, but without a name: it comes second.
             heartbeat_timeout_seconds=2 * config.heartbeat_seconds + 10,
         )
@@ -108,7 +116,21 @@ def start(config: DistributedConfig) -> None:
             received=f"{config.mode}: {str(error).splitlines()[0]}",
             accepted="a cluster that can be detected, or coordinator, processes and process",
         ) from error
+    finally:
+        patience.cancel()
     _join(config)
+
+
+def _give_up(config: DistributedConfig) -> None:
+    """Ends this process, from a thread: the main thread is in jaxlib and waits for the others."""
+    which = f" of {config.processes}" if config.processes else ""
+    error = ConfigError(
+        "distributed",
+        received=f"{config.mode}: not all processes{which} within {config.timeout_seconds} s",
+        accepted="every process started; see --start_seconds and the others' logs",
+    )
+    say(str(error))
+    os._exit(2)
 
 
 def _join(config: DistributedConfig) -> None:
