@@ -20,7 +20,8 @@ from jax.experimental import multihost_utils
 
 from prior_jax.errors import ConfigError
 from prior_jax.sharding import signals, whereabouts
-from prior_jax.sharding.peers import Peers, say
+from prior_jax.sharding.cards import say
+from prior_jax.sharding.peers import Peers
 
 HEARTBEAT_SECONDS = 100
 """JAX's own default."""

@@ -9,16 +9,15 @@ which all wait for.
 import dataclasses
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from jax.errors import JaxRuntimeError
 
 from prior_jax.errors import first_line
-from prior_jax.sharding import whereabouts
+from prior_jax.sharding.cards import Card, Store, Verdict, own_card, read_verdict, say
 
 EXIT_LOST = 76
 """Exit status of a process that ended because another one did."""
@@ -45,91 +44,6 @@ _OF_OTHERS = (
 
 class LostProcess(Exception):
     """Another process of the run is gone; the message names it."""
-
-
-class Store(Protocol):
-    """What is used of `DistributedRuntimeClient`; every call may raise `JaxRuntimeError`."""
-
-    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
-        """Sets a value; an error if there is one that may not be overwritten."""
-
-    def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str:
-        """Waits for a value."""
-        ...
-
-    def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
-        """All values under a key."""
-        ...
-
-    def wait_at_barrier(self, barrier_id: str, timeout_in_ms: int) -> None:
-        """Waits for all processes."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Card:
-    """What a process says of itself.
-
-    Attributes:
-      process: its index.
-      host: name of its machine.
-      pid: of the process on that machine.
-      stage: where it is, see `whereabouts`.
-      step: of the run, or None before the first.
-      seconds: how long it has been there.
-      beat: counted up with each card.
-      notice: name of the signal that asked it to stop, or None.
-    """
-
-    process: int
-    host: str
-    pid: int
-    stage: str
-    step: int | None
-    seconds: float
-    beat: int
-    notice: str | None = None
-
-    @property
-    def name(self) -> str:
-        """How messages call it."""
-        return f"process {self.process} (host {self.host}, pid {self.pid})"
-
-    @property
-    def where(self) -> str:
-        """Stage and step in words."""
-        return str(whereabouts.Place(self.stage, self.step, 0.0))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What ended the run.
-
-    Attributes:
-      code: exit code of the processes that are not to blame.
-      cause: one line.
-      blamed: indices of those that are.
-      grace_seconds: how long the others may take to end by themselves, e.g. with the same error.
-    """
-
-    code: int
-    cause: str
-    blamed: tuple[int, ...]
-    grace_seconds: float = 0.0
-
-
-def own_card(process: int, *, beat: int = 0, notice: str | None = None) -> Card:
-    """What this process says of itself now."""
-    place = whereabouts.place()
-    return Card(
-        process=process,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        stage=place.stage,
-        step=place.step,
-        seconds=round(time.monotonic() - place.since, 1),
-        beat=beat,
-        notice=notice,
-    )
 
 
 class Peers:
@@ -203,7 +117,7 @@ class Peers:
         except JaxRuntimeError:
             # There is one already, or the store is gone and this one has to do.
             try:
-                return _read(self._store.blocking_key_value_get(_VERDICT, 1000))
+                return read_verdict(self._store.blocking_key_value_get(_VERDICT, 1000))
             except JaxRuntimeError:
                 return verdict
         return verdict
@@ -306,7 +220,7 @@ class Peers:
     def _await_verdict(self) -> Verdict | None:
         try:
             wait = round(self.beat_seconds * 1000)
-            return _read(self._store.blocking_key_value_get(_VERDICT, wait))
+            return read_verdict(self._store.blocking_key_value_get(_VERDICT, wait))
         except JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" in str(error):
                 return None
@@ -371,16 +285,6 @@ class Peers:
         except JaxRuntimeError:
             self._told.wait(self._limit)
         return self._verdict
-
-
-def say(line: str) -> None:
-    """Writes a line to stderr, whatever another thread is doing to it."""
-    os.write(2, f"{' '.join(line.split())}\n".encode())
-
-
-def _read(text: str) -> Verdict:
-    fields = json.loads(text)
-    return Verdict(**(fields | {"blamed": tuple(fields["blamed"])}))
 
 
 def _is_of_others(error: BaseException | None) -> bool:

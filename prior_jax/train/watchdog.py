@@ -15,7 +15,8 @@ from jax.errors import JaxRuntimeError
 
 from prior_jax.errors import ConfigError
 from prior_jax.sharding import whereabouts
-from prior_jax.sharding.peers import Card, Peers, Verdict, own_card, say
+from prior_jax.sharding.cards import Card, Verdict, own_card, say
+from prior_jax.sharding.peers import Peers
 
 EXIT_CODE = 77
 """Exit status of a run that the watchdog ended."""

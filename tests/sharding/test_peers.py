@@ -7,7 +7,8 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from prior_jax.sharding import peers as peers_lib
-from prior_jax.sharding.peers import EXIT_LOST, LostProcess, Peers, Verdict
+from prior_jax.sharding.cards import Verdict
+from prior_jax.sharding.peers import EXIT_LOST, LostProcess, Peers
 
 HEARTBEAT = 0.6
 

@@ -12,7 +12,7 @@ from absl import logging
 
 from prior_jax.errors import ConfigError
 from prior_jax.sharding import whereabouts
-from prior_jax.sharding.peers import own_card
+from prior_jax.sharding.cards import own_card
 from prior_jax.train.watchdog import EXIT_CODE, Watchdog, WatchdogConfig, describe, stacks
 
 CONFIG = WatchdogConfig(warn_seconds=10.0, end_seconds=20.0, compile_seconds=100.0)
