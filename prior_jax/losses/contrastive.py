@@ -125,8 +125,11 @@ def _cross_entropies(logits: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax
     """Of each row and of each column against the diagonal: float32[N] twice."""
     row = jnp.where(mask[None, :], logits, jnp.float32(ABSENT))
     column = jnp.where(mask[:, None], logits, jnp.float32(ABSENT))
-    rows = jax.nn.logsumexp(row, axis=1) - jnp.diagonal(row)
-    columns = jax.nn.logsumexp(column, axis=0) - jnp.diagonal(column)
+    # As a sum, which each device does for its rows; taking the entries would gather them.
+    own = jnp.sum(jnp.where(jnp.eye(mask.size, dtype=bool), logits, 0), axis=1)
+    own = jnp.where(mask, own, jnp.float32(ABSENT))
+    rows = jax.nn.logsumexp(row, axis=1) - own
+    columns = jax.nn.logsumexp(column, axis=0) - own
     return rows, columns
 
 

@@ -143,5 +143,14 @@ def arrange(predicted: jax.Array, col_ind: jax.Array, *, inverse: bool) -> jax.A
     """
     if col_ind.shape != predicted.shape[:2]:
         raise ValueError(f"col_ind {col_ind.shape}: accepted {predicted.shape[:2]}")
-    order = jnp.argsort(col_ind, axis=1) if inverse else col_ind
-    return jnp.take_along_axis(predicted, order[:, :, None], axis=1)
+    places = jnp.arange(predicted.shape[1], dtype=col_ind.dtype)
+    chosen = places[None, :, None] == col_ind[:, None, :]  # [b, j, k]: k's target is j
+    if not inverse:
+        chosen = chosen.swapaxes(1, 2)
+    # A product with ones and zeros, exact: gathers and scatters of rows cost TPUs more.
+    return jnp.einsum(
+        "bjk,bkd->bjd",
+        chosen.astype(predicted.dtype),
+        predicted,
+        precision=jax.lax.Precision.HIGHEST,
+    )

@@ -23,8 +23,11 @@ def dropout(
     threshold = round(rate * 65536)
     if key is None or threshold == 0:
         return x
-    bits = jax.random.bits(key, x.shape if shape is None else shape, jnp.uint16)
-    keep = bits >= jnp.uint16(threshold)
+    shape = x.shape if shape is None else shape
+    # Drawn without axes of one element, whose layouts cost a compiler much, and once: the draw is
+    # long arithmetic, which the compiler would else repeat within each user of the bits.
+    bits = jax.random.bits(key, tuple(size for size in shape if size > 1), jnp.uint16)
+    keep = jax.lax.optimization_barrier(bits).reshape(shape) >= jnp.uint16(threshold)
     scale = jnp.asarray(65536 / (65536 - threshold), x.dtype)
     return jnp.where(keep, x * scale, jnp.zeros_like(x))
 
