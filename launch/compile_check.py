@@ -156,6 +156,7 @@ def check(
         "mesh": {name: int(size) for name, size in place.mesh.shape.items()},
         "pairs_per_chip": pairs,
         "tokens": batch.tokens.shape[1],
+        "dtype": config.model.dtype,
         "remat": {"image": machine.remat.image, "text": machine.remat.text},
         "effort": FLAGS.effort,
         "versions": versions(),
@@ -226,7 +227,7 @@ def abstract_batch(data: pipeline.DataConfig, *, length: int) -> Batch:
       length: tokens of a report.
     """
     rows, image = data.batch_size, data.image
-    array = jax.ShapeDtypeStruct
+    array: Any = jax.ShapeDtypeStruct
     return Batch(
         image=array((rows, image.size, image.size, image.channels), jnp.float32),
         tokens=array((rows, length), jnp.int32),

@@ -159,7 +159,7 @@ def start() -> MachineConfig | None:
     return machine
 
 
-def configure(config: ConfigDict, machine: MachineConfig | None, *, devices: int) -> ConfigDict:
+def configure(config: Any, machine: MachineConfig | None, *, devices: int) -> Any:
     """The config of `--config` with what `--machine` and `--pairs_per_chip` say.
 
     Args:
@@ -187,13 +187,13 @@ def check_chips(machine: MachineConfig | None, *, devices: int) -> None:
 
 
 def merged(
-    config: ConfigDict,
+    config: Any,
     machine: MachineConfig | None,
     *,
     batch_size: int | None,
     given: Collection[str] = (),
     replace: bool = False,
-) -> ConfigDict:
+) -> Any:
     """A copy of the config with a machine's mesh and remat, and a batch size.
 
     Args:
@@ -231,7 +231,7 @@ def _refuse(given: Collection[str], taken: Sequence[str], flag: str) -> None:
             )
 
 
-def _refuse_own_mesh(config: ConfigDict) -> None:
+def _refuse_own_mesh(config: Any) -> None:
     for name, value in _OPEN_MESH.items():
         found = config.mesh[name]
         found = found.to_dict() if isinstance(found, ConfigDict) else found
@@ -241,7 +241,7 @@ def _refuse_own_mesh(config: ConfigDict) -> None:
             )
 
 
-def _set_where_it_is(section: ConfigDict, path: Sequence[str], value: str) -> None:
+def _set_where_it_is(section: Any, path: Sequence[str], value: str) -> None:
     for key in path[:-1]:
         if key not in section:
             return

@@ -88,7 +88,7 @@ def table(report: Mapping[str, Any]) -> str:
     head = (
         f"\n{report['config']} {report['stage']} on {report['machine']}: {report['chips']} x "
         f"{report['chip']} ({mesh}), {report['pairs_per_chip']} pairs a chip of "
-        f"{report['tokens']} tokens, remat {report['remat']['image']} and "
+        f"{report['tokens']} tokens, {report['dtype']}, remat {report['remat']['image']} and "
         f"{report['remat']['text']}, effort {report['effort']}; compiled for "
         f"{report['compiled_for']} in {report['compile_cpu_seconds']} CPU-seconds\n\n"
     )
@@ -107,6 +107,8 @@ def table(report: Mapping[str, Any]) -> str:
         )
         for c in report["collectives"]
     ]
+    sent = sum(c["sent"] for c in report["collectives"])
+    rows += [("all collectives", f"{_size(report['collective_bytes'])}, {_size(sent)} sent")]
     seconds = report["least_seconds"]
     rows += [(f"{name}, at least, ms", f"{1e3 * x:.1f}") for name, x in seconds.items()]
     rows += [("pairs/s of all chips, at most", f"{report['pairs_per_second']:,.0f}")]

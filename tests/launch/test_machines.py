@@ -99,6 +99,17 @@ def test_a_stray_field_of_a_machine_is_refused_by_name():
         build(machines.MachineConfig, section, name="machine")
 
 
+def test_without_libtpu_the_error_says_how_to_install_it(monkeypatch):
+    def absent(**_):
+        raise RuntimeError("JAX TPU support not installed")
+
+    monkeypatch.setattr(machines.topologies, "get_topology_desc", absent)
+    for name in ("TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigError, match=r"pip install 'prior_jax\[tpu\]'"):
+        machines.absent_devices(machine("v5e_16"))
+
+
 def test_the_environment_fills_in_what_is_not_set(monkeypatch):
     found = dataclasses.replace(machine("cpu"), environment={"HERE": "1", "ABSENT": "2"})
     monkeypatch.setenv("HERE", "0")
