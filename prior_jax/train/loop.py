@@ -202,8 +202,7 @@ class _Run:
             self._settle(pending)
             step, ran = step + 1, ran + 1
             pending = Pending(step, stage, metrics, fed.records)
-            # Counted without the steps that an early end skips: no process may miss its turn.
-            stop = self._guard.requested(start + ran) and step < total
+            stop = self._guard.requested(ran) and step < total
             # The first step compiles, which would spoil the first rates.
             if stop or ran == 1 or self._is_boundary(step):
                 evaluation = self._settle(pending, snapshot=self._snapshot(state, stage))

@@ -64,11 +64,12 @@ class PreemptionGuard:
         if self._peers is not None:
             signals.caller(self._service)(signal.SIGTERM)
 
-    def requested(self, step: int) -> bool:
+    def requested(self, turn: int) -> bool:
         """Whether to save and stop now.
 
         Args:
-          step: steps done so far; every process has to ask after every step.
+          turn: 1, 2, 3, ... since the processes started; every process has to ask after every
+            step. A request before the first turn stops all at turn 1, and at no other.
 
         Returns:
           The same answer in every process.
@@ -81,7 +82,7 @@ class PreemptionGuard:
                 self._peers.asked_to_stop(self._asked)
                 self._told = True
             with whereabouts.stage(whereabouts.COLLECTIVE):
-                stop = multihost_utils.reached_preemption_sync_point(step)
+                stop = multihost_utils.reached_preemption_sync_point(turn)
         if stop:
             self._stopping = time.monotonic()
         return stop

@@ -89,14 +89,16 @@ def test_a_save_that_hangs_is_named(tmp_path, compilation_cache):
 
 @pytest.mark.slow
 def test_sigterm_while_a_step_compiles_is_heeded_after_it(tmp_path, compilation_cache):
-    processes = pair(tmp_path, compilation_cache, "--slow_compile", "3", "--slow", "0.1")
-    assert "started\n" in iter(processes[1].stdout.readline, "")
-    time.sleep(2)
-    processes[1].send_signal(signal.SIGTERM)
-    results = [finish(process) for process in processes]
-    assert [code for code, _ in results] == [75, 75], results
-    assert re.search(r"saved step \d+ in .* s, .* s after the notice", results[1][1])
-    assert re.search(r"saved step \d+ in .* s; process 1 \(.*\) got SIGTERM", results[0][1])
+    for step in (1, 2):  # of a new run, and of the one that goes on from it
+        processes = pair(tmp_path, compilation_cache, "--slow_compile", "3", "--slow", "0.1")
+        assert "started\n" in iter(processes[1].stdout.readline, "")
+        time.sleep(2)
+        processes[1].send_signal(signal.SIGTERM)
+        results = [finish(process) for process in processes]
+        assert [code for code, _ in results] == [75, 75], results
+        saved = rf"saved step {step} in .* s"
+        assert re.search(rf"{saved}, .* s after the notice", results[1][1]), results
+        assert re.search(rf"{saved}; process 1 \(.*\) got SIGTERM", results[0][1]), results
 
 
 @pytest.mark.slow
