@@ -21,9 +21,10 @@ from prior_jax.data.loader import RowLoader, RowOptions
 from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import TEXT_SOURCES, Manifest, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError
 from prior_jax.types import Batch
 
+_KILLED = "terminated unexpectedly"  # what grain says of a worker process that was killed
 _ENDLESS = 2**40  # steps; an iterator has a length for grain only
 
 
@@ -303,10 +304,21 @@ class BatchIterator(Iterator[tuple[int, Batch]]):
         """Returns the next batch.
 
         Raises:
-          DataError: naming record and shard, if a record of the batch is damaged.
+          DataError: naming record and shard, if a record of the batch is damaged; or if a worker
+            process was killed.
         """
+        try:
+            row = next(self._source)
+        except RuntimeError as error:
+            if _KILLED not in str(error):
+                raise
+            raise DataError(
+                "config.data.workers",
+                received=f"a worker process that was killed while it read step {self._step}",
+                accepted="workers that live; fewer of them if memory was short. Run again to go on",
+            ) from error
         # Worker processes hand over shared memory; a copy of it owes nothing to their life.
-        rows: dict[str, Any] = {name: np.array(value) for name, value in next(self._source).items()}
+        rows: dict[str, Any] = {name: np.array(value) for name, value in row.items()}
         batch = Batch(**rows)
         step, self._step = self._step, self._step + 1
         return step, batch

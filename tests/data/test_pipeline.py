@@ -364,3 +364,15 @@ def test_a_batch_larger_than_the_split_is_refused(make_config, cache_dir):
 def test_a_set_that_is_not_there_is_one_clear_error(make_config, tmp_path):
     with pytest.raises(DataError, match=r"manifest\.json: received 'no such file'"):
         pipeline.open_split(make_config(path=str(tmp_path)), "train", cache_dir=tmp_path)
+
+
+def test_a_killed_worker_is_named(make_config, cache_dir):
+    config = make_config(workers=1, threads=1, prefetch=1)
+    split = pipeline.open_split(config, "train", cache_dir=cache_dir)
+    with split.train_batches() as batches:
+        next(batches)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        with pytest.raises(DataError, match=r"config\.data\.workers: received 'a worker process"):
+            for _ in range(10_000):
+                next(batches)
