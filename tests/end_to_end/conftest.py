@@ -1,6 +1,7 @@
 """The debug job, run once for all tests of this folder."""
 
 import pathlib
+import signal
 
 import pytest
 
@@ -26,3 +27,15 @@ def trained(request) -> pathlib.Path:
     """Folder of a trained run: that of --workdir, or the debug job's."""
     given = request.config.getoption("--workdir")
     return given or request.getfixturevalue("finished").workdir
+
+
+@pytest.fixture(scope="session")
+def interrupted(finished, tmp_path_factory) -> pathlib.Path:
+    """A run like `single` that was asked to stop in its second stage; faults are put in copies."""
+    workdir = runs.folder(tmp_path_factory.mktemp("interrupted") / "run", finished)
+    process = runs.start(workdir, *finished.data, *runs.GENTLE)
+    assert runs.wait_for(process, lambda: runs.logged(workdir) >= 10)
+    process.send_signal(signal.SIGTERM)
+    code, output = runs.finish(process)
+    assert code == 75, output
+    return workdir

@@ -12,6 +12,7 @@ import tempfile
 import time
 
 from prior_jax.train.checkpoint import list_steps, read_document
+from prior_jax.train.checkpoint_storage import COMMITTED
 
 ROOT = pathlib.Path(__file__).parents[2]
 TIMINGS = ("pairs_per_second", "input_wait")
@@ -55,9 +56,11 @@ class Running(subprocess.Popen):
 
 
 def start(workdir, *options, program="launch.train"):
-    """Starts a program; without options for data, the debug job draws its own."""
-    config = () if program != "launch.train" else ("--config=configs/debug.py",)
-    return Running([sys.executable, "-m", program, *config, f"--workdir={workdir}", *options])
+    """Starts a program, or one with arguments of its own; the debug job where it trains."""
+    module, *arguments = (program,) if isinstance(program, str) else program
+    if module != "launch.evaluate":
+        arguments.append("--config=configs/debug.py")
+    return Running([sys.executable, "-m", module, *arguments, f"--workdir={workdir}", *options])
 
 
 def finish(process, timeout=400):
@@ -95,14 +98,24 @@ def folder(path, finished):
     return path
 
 
-def together(workdir, *options, processes=2):
-    """The processes of one run, by one flag more each."""
+def together(workdir, *options, processes=2, last=(), program="launch.train"):
+    """The processes of one run, by one flag more each; the last one also has flags of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = ("--distributed=explicit", f"--coordinator=127.0.0.1:{port}")
     shared += (f"--processes={processes}",)
-    return [start(workdir, *options, *shared, f"--process={i}") for i in range(processes)]
+    return [
+        start(
+            workdir,
+            *options,
+            *(last if i == processes - 1 else ()),
+            *shared,
+            f"--process={i}",
+            program=program,
+        )
+        for i in range(processes)
+    ]
 
 
 def lines(workdir):
@@ -150,7 +163,18 @@ def saving(workdir):
     """Whether a checkpoint is being written, or was when the run was killed."""
     checkpoints = pathlib.Path(workdir) / "checkpoints"
     found = checkpoints.iterdir() if checkpoints.exists() else ()
-    return any(c.name.isdigit() and not (c / "commit_success.txt").exists() for c in found)
+    return any(path.is_dir() and not (path / COMMITTED).exists() for path in found)
+
+
+def workers(process):
+    """Process ids of the workers that a program's input pipeline has started."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            parent = path.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == process.pid and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return found
 
 
 def worst_difference(one, other, *, atol=1e-6):
