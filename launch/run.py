@@ -182,10 +182,10 @@ def _check_alike(config: Any) -> None:
     text = json.dumps(plain(config), sort_keys=True)
     distributed.check_agreement(
         {
-            "config": text,
-            "seed": str(config.seed),
-            "code": distributed.code_fingerprint(),
             "version": __version__,
+            "code": distributed.code_fingerprint(),
+            "seed": str(config.seed),
+            "config": text,
         },
         clock_tolerance_seconds=CLOCK_TOLERANCE_SECONDS,
     )

@@ -249,8 +249,9 @@ def check_agreement(values: Mapping[str, str], *, clock_tolerance_seconds: float
     train on different batches, or wait for each other's collectives for ever.
 
     Args:
-      values: name -> text that must be the same everywhere, e.g. the config as JSON, the code's
-        fingerprint, the seed. The names must be the same in every process.
+      values: name -> text that must be the same everywhere, e.g. the code's fingerprint, the seed,
+        the config as JSON. The names and their order must be the same in every process; the first
+        that differs is named.
       clock_tolerance_seconds: how far the clocks may be apart; logs of clocks that disagree
         cannot be read together.
 
@@ -259,7 +260,7 @@ def check_agreement(values: Mapping[str, str], *, clock_tolerance_seconds: float
     """
     if jax.process_count() == 1:
         return
-    names = sorted(values)
+    names = list(values)
     digests = [hashlib.sha256(values[name].encode()).digest() for name in names]
     # The names go first, so that a missing one is told apart before shapes could disagree.
     together = hashlib.sha256("\0".join(names).encode()).digest()
