@@ -41,7 +41,7 @@ class CheckpointConfig:
     keep_best: int
     best_metric: str | None
     best_is: str
-    directory: str | None = None
+    directory: str | None
 
     def __post_init__(self):
         """Refuses counts below their least, contradictions and places of an unknown kind."""

@@ -39,8 +39,8 @@ def test_every_step_is_logged_once_with_its_stages_terms(finished):
         terms = {f"{name}_loss" for name in TERMS[line["stage"]]}
         own = {name for name in line if not name.startswith("validation_")}
         assert {name for name in own if name.endswith("_loss")} == terms | {"total_loss"}
-        assert {"lr", "grad_norm", "pairs_per_second", "input_wait"} <= own
-        assert all(math.isfinite(line[name]) for name in line if name != "stage")
+        assert {"batch", "lr", "grad_norm", "pairs_per_second", "input_wait"} <= own
+        assert all(math.isfinite(line[name]) for name in line if name not in ("stage", "batch"))
         assert 0 <= line["input_wait"] <= 1 < line["pairs_per_second"] + 1
     banked = [line for line in lines if any("perplexity" in name for name in line)]
     assert [line["stage"] for line in banked] == ["stage2"] * 8 + ["stage3"] * 8

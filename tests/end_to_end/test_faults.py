@@ -20,7 +20,7 @@ from prior_jax.train.checkpoint_storage import COMMITTED
 from tests import fixtures
 from tests.end_to_end import runs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @dataclasses.dataclass(frozen=True)

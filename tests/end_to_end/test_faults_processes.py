@@ -10,10 +10,10 @@ import pytest
 from tests.end_to_end import runs
 from tests.end_to_end.test_faults import Place, flip, place  # noqa: F401 - a fixture
 
-pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
+pytestmark = [pytest.mark.slow, pytest.mark.multiprocess, pytest.mark.timeout(1800)]
 END_SECONDS = 180
-QUICK = ("--heartbeat_seconds=10", "--config.watchdog.warn_seconds=5")
-QUICK += ("--config.watchdog.end_seconds=15",)
+QUICK = ("--heartbeat_seconds=10",)
+WATCHED = ("--config.watchdog.warn_seconds=5", "--config.watchdog.end_seconds=15")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,8 @@ def test_both_end_by_name_and_the_run_goes_on(place, single, name):  # noqa: F81
     fault = FAULTS[name]
     steps = runs.saved_steps(place.workdir)
     wrapper = ("tests.end_to_end.faulty_train", fault.kind, str(fault.process))
-    processes = runs.together(place.workdir, *place.options, *QUICK, program=wrapper)
+    options = (*place.options, *QUICK, *(WATCHED if 77 in fault.codes else ()))
+    processes = runs.together(place.workdir, *options, program=wrapper)
     codes, logs = ended(place, processes, steps=steps)
     assert codes == fault.codes, logs
     for log, says in zip(logs, fault.says, strict=True):

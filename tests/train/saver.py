@@ -19,7 +19,9 @@ from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.state import TrainState
 from tests.train import toy
 
-KEEP = CheckpointConfig(every_steps=1, keep_last=2, keep_best=0, best_metric=None, best_is="lowest")
+KEEP = CheckpointConfig(
+    every_steps=1, keep_last=2, keep_best=0, best_metric=None, best_is="lowest", directory=None
+)
 ROWS = 64
 
 

@@ -128,7 +128,7 @@ RULES = (Rule("bank", ("data",)), Rule(".*", ()))
 LOG = LogConfig(every_steps=1, tensorboard=False, wandb_project=None, progress=False)
 WATCHDOG = WatchdogConfig(warn_seconds=300.0, end_seconds=None, compile_seconds=300.0)
 CHECKPOINT = CheckpointConfig(
-    every_steps=4, keep_last=3, keep_best=0, best_metric=None, best_is="lowest"
+    every_steps=4, keep_last=3, keep_best=0, best_metric=None, best_is="lowest", directory=None
 )
 
 
