@@ -1,5 +1,7 @@
 """Compiled steps are shared between this folder's tests, most of whose time is compilation."""
 
+import gc
+
 import jax
 import pytest
 
@@ -28,3 +30,9 @@ def shared_compilation(compilation_cache):
     for name, value in before.items():
         jax.config.update(name, value)
     cache.reset_cache()
+
+
+@pytest.fixture
+def collect_garbage():
+    yield
+    gc.collect()

@@ -1,6 +1,5 @@
 """Checkpoints: what is kept, what is restored, and what is refused."""
 
-import gc
 import pathlib
 import shutil
 
@@ -18,20 +17,9 @@ from prior_jax.train.checkpoint import Checkpoints, best_step, list_steps, resto
 from prior_jax.train.checksum import as_text, batch_sums, checksums
 from prior_jax.train.program import Program
 from tests.train import toy
+from tests.train.marks import ABANDONED_READS
 
-# When a part cannot be read, the library abandons its other reads: coroutines that nobody awaits
-# and callbacks to a closed event loop. They are found when garbage is collected, which has to
-# happen in the test that made them.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def collect_garbage():
-    yield
-    gc.collect()
+pytestmark = list(ABANDONED_READS)
 
 
 def program_of(*, devices=1, width=toy.WIDTH):

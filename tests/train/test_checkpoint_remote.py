@@ -1,6 +1,5 @@
 """Checkpoints in buckets: the same as in a folder, over the real protocols."""
 
-import gc
 import os
 import pathlib
 import re
@@ -19,6 +18,7 @@ from prior_jax.errors import CheckpointError
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint import best_step, list_steps, restore_model
 from tests.train import saver, stores, toy
+from tests.train.marks import ABANDONED_READS
 
 ROOT = pathlib.Path(__file__).parents[2]
 COLUMNS = 16
@@ -27,16 +27,8 @@ pytestmark = [
     # Of the stores' own clients.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
-    # See test_checkpoint.py.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning"),
+    *ABANDONED_READS,
 ]
-
-
-@pytest.fixture(autouse=True)
-def collect_garbage():
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="session", params=stores.KINDS)
