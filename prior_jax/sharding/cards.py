@@ -68,15 +68,15 @@ class Verdict:
     """What ended the run.
 
     Attributes:
-      code: exit code of the processes that are not to blame.
+      code: exit code of the processes that have no error of their own.
       cause: one line.
-      blamed: indices of those that are.
+      lost: indices of those that are gone, whom nobody waits for.
       grace_seconds: how long the others may take to end by themselves, e.g. with the same error.
     """
 
     code: int
     cause: str
-    blamed: tuple[int, ...]
+    lost: tuple[int, ...]
     grace_seconds: float = 0.0
 
 
@@ -98,7 +98,7 @@ def own_card(process: int, *, beat: int = 0, notice: str | None = None) -> Card:
 def read_verdict(text: str) -> Verdict:
     """A verdict from its JSON."""
     fields = json.loads(text)
-    return Verdict(**(fields | {"blamed": tuple(fields["blamed"])}))
+    return Verdict(**(fields | {"lost": tuple(fields["lost"])}))
 
 
 def say(line: str) -> None:

@@ -28,6 +28,7 @@ _ROLL_CALL_BEATS = 5
 _LATE_BEATS = 1.5
 _GRACE_SECONDS = 5.0
 _LINGER_SECONDS = 10.0
+_DEPART_SECONDS = 30.0
 _DAY_MS = 24 * 3600 * 1000
 _OF_OTHERS = (
     "Gloo",
@@ -139,7 +140,7 @@ class Peers:
             Verdict(
                 code=EXIT_LOST,
                 cause=f"{card.name} ended in {card.where}: {first_line(error)}",
-                blamed=(self.process,),
+                lost=(),
                 grace_seconds=_GRACE_SECONDS,
             )
         )
@@ -164,12 +165,12 @@ class Peers:
             thread.join()
 
     def depart(self) -> None:
-        """Process 0 stays until the others have gone, since the verdict goes with it."""
-        blamed = set() if self._verdict is None else set(self._verdict.blamed)
-        waits = set(range(1, self.processes)) - blamed
+        """Process 0 stays until the others have gone, who hang in jaxlib once it is gone."""
+        lost = set() if self._verdict is None else set(self._verdict.lost)
+        waits = set(range(1, self.processes)) - lost
         try:
             self._store.key_value_set(f"{_LEFT}/{self.process}", "", True)
-            end = time.monotonic() + _LINGER_SECONDS
+            end = time.monotonic() + _DEPART_SECONDS
             while self.process == 0 and waits and time.monotonic() < end:
                 time.sleep(self.beat_seconds / 10)
                 left = self._store.key_value_dir_get(_LEFT)
@@ -184,7 +185,7 @@ class Peers:
         time.sleep(verdict.grace_seconds)
         if self._claim.acquire(blocking=False):
             say(verdict.cause)
-            if 0 not in verdict.blamed:
+            if 0 not in verdict.lost:
                 self.depart()
         else:
             time.sleep(2 * _LINGER_SECONDS)  # the main thread is about to
@@ -270,7 +271,7 @@ class Peers:
             for i in lost
         ]
         again = "run the same command again to go on from the newest checkpoint"
-        return Verdict(code=EXIT_LOST, cause=f"{', '.join(named)}; {again}", blamed=lost)
+        return Verdict(code=EXIT_LOST, cause=f"{', '.join(named)}; {again}", lost=lost)
 
     def _blame(self, error: BaseException) -> Verdict | None:
         """Calls the roll after a collective that failed; None if all are there."""

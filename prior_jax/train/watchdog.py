@@ -151,7 +151,7 @@ class Watchdog:
             say(cause)
             self._leave(EXIT_CODE)
         else:
-            verdict = Verdict(code=EXIT_CODE, cause=cause, blamed=())
+            verdict = Verdict(code=EXIT_CODE, cause=cause, lost=())
             self._peers.end(self._peers.tell(verdict))
 
     def _hear(self, event: str, duration_secs: float, **kwargs: str | int) -> None:

@@ -54,6 +54,7 @@ class Store:
 def quick(monkeypatch):
     monkeypatch.setattr(peers_lib, "_GRACE_SECONDS", 0.1)
     monkeypatch.setattr(peers_lib, "_LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(peers_lib, "_DEPART_SECONDS", 2.0)
 
 
 class Run:
@@ -133,6 +134,15 @@ def test_the_error_of_one_is_what_the_others_end_with(run, capfd):
     assert "ended in " in (said := capfd.readouterr().err) and "ValueError: a torn page" in said
 
 
+def test_process_0_stays_until_the_one_with_the_error_has_left(run):
+    run.all[1].report(ValueError("a torn page"))
+    run.wait_for(2)
+    time.sleep(0.5)
+    assert 0 not in run.codes
+    run.all[1].depart()
+    assert run.wait_for(0) == [EXIT_LOST]
+
+
 def test_a_failed_collective_is_blamed_on_the_lost_process(run):
     run.freeze(2)
     error = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
@@ -154,7 +164,7 @@ def test_a_failed_collective_with_all_there_is_ones_own_fault(run):
 
 
 def test_the_first_verdict_counts(run):
-    first = Verdict(code=77, cause="first", blamed=(1,))
+    first = Verdict(code=77, cause="first", lost=(1,))
     assert run.all[0].tell(first) == first
-    assert run.all[1].tell(Verdict(code=76, cause="second", blamed=())) == first
+    assert run.all[1].tell(Verdict(code=76, cause="second", lost=())) == first
     assert run.wait_for(0, 1, 2) == [77, 77, 77]

@@ -144,5 +144,5 @@ def test_two_processes_stop_together_and_one_goes_on(whole, tmp_path, compilatio
 def test_processes_started_differently_refuse_to_train(tmp_path, compilation_cache):
     processes = pair(tmp_path, compilation_cache, second=("--config", "other"))
     for code, errors in (finish(process) for process in processes):
-        assert code == 2
+        assert code == 2, errors
         assert "distributed.config: received 'processes [1] differ from process 0" in errors
