@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -17,6 +16,7 @@ from prior_jax.objectives.gloria_config import RELEASE_WEIGHTS, GloriaConfig
 from prior_jax.objectives.prior import PriorObjective
 from tests import fixtures
 from tests.evaluate.fakes import FakeModel, FakeObjective
+from tests.nn.small import filled
 from tests.objectives import tiny
 
 IMAGE = ImageConfig(size=tiny.SIDE, channels=1, mean=(0.4,), std=(0.25,))
@@ -41,7 +41,7 @@ def paths(tmp_path_factory):
 
 
 def made(objective, tokenizer):
-    module = nnx.merge(*jax.jit(lambda: nnx.split(objective.init(nnx.Rngs(0))))())
+    module = filled(lambda: objective.init(nnx.Rngs(0)))
     return Model(objective, module, tokenizer=tokenizer, image=IMAGE, text=TEXT, block=4)
 
 

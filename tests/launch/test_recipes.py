@@ -94,20 +94,17 @@ def batch_of(data):
 
 
 def traced_terms(program, stage, batch):
-    """Names of the terms and metrics of a stage, found by tracing loss and gradient."""
-    state, names = program.abstract(stage), program.names(stage)
-    frozen = {name: v for name, v in state.params.items() if name not in names}
+    """Names of the terms and metrics of a stage, found by tracing its loss."""
+    state = program.abstract(stage)
 
-    def loss(active, frozen, rest, batch):
+    def loss(params, rest, batch):
         found = program.objective.loss_terms(
-            program.model.merge({**active, **frozen}, rest), batch,
+            program.model.merge(params, rest), batch,
             stage=stage.name, step=jnp.int32(0), key=jax.random.key(0), train=True,
         )  # fmt: skip
         return weighted_sum(found.terms, program.objective.weights(stage.name)), found
 
-    active = {name: state.params[name] for name in names}
-    gradient = jax.value_and_grad(loss, has_aux=True)
-    (total, found), _ = jax.eval_shape(gradient, active, frozen, state.rest, batch)
+    total, found = jax.eval_shape(loss, state.params, state.rest, batch)
     assert (total.shape, total.dtype) == ((), jnp.float32)
     return {"terms": sorted(found.terms), "metrics": sorted(found.metrics)}
 

@@ -19,14 +19,15 @@ def encoded(fidelity, rows=5):
     batch = tiny_batch(rows)
 
     @jax.jit
-    def encode(key):
+    def encode(params, rest, batch, key):
+        model = nnx.merge(graph, params, rest, copy=True)
         reports = objective.encode_report(
             model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,
             key=key,
         )  # fmt: skip
         return objective.encode_image(model, batch.image), reports
 
-    return objective, model, batch, encode
+    return objective, model, batch, functools.partial(encode, params, rest, batch)
 
 
 def features(fidelity="paper", key=None):

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -18,6 +17,7 @@ from prior_jax.objectives.prior_config import (
     SentenceDecoderOptions,
 )
 from prior_jax.types import Batch
+from tests.nn.small import filled
 
 SIDE = 32
 
@@ -100,11 +100,5 @@ def tiny_batch(rows=8, *, tokens=24, sentences=5, fill=0, seed=0) -> Batch:
 def tiny_model(config: PriorConfig, **options):
     """The objective and (graph, parameters, rest) of its model, as pure trees."""
     objective = PriorObjective(config, **options)
-
-    @jax.jit
-    def init():
-        _, params, rest = nnx.split(objective.init(nnx.Rngs(0)), nnx.Param, ...)
-        return nnx.as_pure(params), nnx.as_pure(rest)
-
-    shapes = nnx.eval_shape(lambda: objective.init(nnx.Rngs(0)))
-    return objective, (nnx.split(shapes, nnx.Param, ...)[0], *init())
+    graph, params, rest = nnx.split(filled(lambda: objective.init(nnx.Rngs(0))), nnx.Param, ...)
+    return objective, (graph, nnx.as_pure(params), nnx.as_pure(rest))
