@@ -14,7 +14,8 @@ from prior_jax.interop.torch_names import to_torch
 from prior_jax.losses import matching
 from prior_jax.nn.sentence_gather import compact_sentences, fit_sentences
 from prior_jax.objectives.base import weighted_sum
-from prior_jax.objectives.prior import AlignedPairs, PriorObjective, Replay, StepKeys
+from prior_jax.objectives.prior import PriorObjective
+from prior_jax.objectives.prior_terms import AlignedPairs, Replay, StepKeys
 from prior_jax.types import ImageFeatures
 from tests.golden.prior_model import batch_of, config_of, model_of, weights_with
 from tests.golden.ragged import pad, unpad

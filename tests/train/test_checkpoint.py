@@ -7,14 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.train import checkpoint as checkpoint_lib
-from prior_jax.train import checkpoint_s3
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint import Checkpoints, best_step, list_steps, restore_model
-from prior_jax.train.checksum import as_text, batch_sums, checksums
 from prior_jax.train.program import Program
 from tests.train import toy
 from tests.train.marks import ABANDONED_READS
@@ -331,137 +328,3 @@ def test_bad_settings_are_refused_by_name(changes):
 def test_keeping_the_best_needs_a_metric():
     with pytest.raises(ConfigError, match="best_metric"):
         toy.replace(toy.CHECKPOINT, keep_best=1)
-
-
-@pytest.mark.parametrize(
-    "directory",
-    [
-        "",
-        "memory://run",
-        "az://bucket/run",
-        "file:///run",
-        "gs://bucket",
-        "s3://bucket/",
-        "gs:/b/c",
-    ],
-)
-def test_a_place_of_an_unknown_kind_is_refused_by_name(directory):
-    with pytest.raises(ConfigError, match=r"config\.checkpoint\.directory.*gs://BUCKET/FOLDER"):
-        toy.replace(toy.CHECKPOINT, directory=directory)
-
-
-def test_checkpoints_lie_where_the_config_says(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for directory, folder in {
-        None: tmp_path / "runs" / "one" / "checkpoints",
-        "elsewhere": tmp_path / "elsewhere",
-        str(tmp_path / "else"): tmp_path / "else",
-        "gs://bucket/a/b": "gs://bucket/a/b",
-        "s3://bucket/a": "s3://bucket/a",
-    }.items():
-        found = toy.replace(toy.CHECKPOINT, directory=directory).folder("runs/one")
-        assert str(found) == str(folder)
-
-
-def test_a_missing_package_names_the_extra(monkeypatch):
-    monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
-    storage._open_scheme.cache_clear()
-    for scheme, extra in {"gs": "gcs", "s3": "s3"}.items():
-        with pytest.raises(CheckpointError, match=rf"no package .*prior_jax\[{extra}\]"):
-            list_steps(f"{scheme}://bucket/run")
-
-
-def test_arrays_go_to_s3_and_elsewhere_as_before(monkeypatch):
-    from orbax.checkpoint._src.serialization import tensorstore_utils as library
-
-    others = ("/folder/4", "gs://bucket/folder/4")
-    before = [library.build_kvstore_tspec(path, use_ocdbt=True) for path in others]
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID"):
-        monkeypatch.delenv(name, raising=False)
-    for _ in range(2):
-        checkpoint_s3.enable("s3://bucket/folder")
-        found = library.build_kvstore_tspec("s3://bucket/folder/4", use_ocdbt=True)["base"]
-        assert found == {"driver": "s3", "bucket": "bucket", "path": "folder/4"}
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    found = library.build_kvstore_tspec("s3://bucket/folder/4", use_ocdbt=True)["base"]
-    assert found["endpoint"] == "http://127.0.0.1:1" and found["aws_region"] == "us-east-1"
-    assert [library.build_kvstore_tspec(path, use_ocdbt=True) for path in others] == before
-
-
-def test_a_library_made_otherwise_is_refused_by_version(monkeypatch):
-    monkeypatch.setattr(checkpoint_s3, "_driver", lambda library: None)
-    from orbax.checkpoint._src.serialization import tensorstore_utils as library
-
-    monkeypatch.delattr(library, "_use_gcs_driver")
-    with pytest.raises(CheckpointError, match=r"s3://b/f: received 'orbax-checkpoint .*0\.12\.8"):
-        checkpoint_s3.enable("s3://b/f")
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (OSError(28, "No space left on device"), "no space left on device"),
-        (OSError("An error occurred (XMinioStorageFull)"), "no space left on device"),
-        (FileNotFoundError("The specified bucket does not exist"), "no such bucket"),
-        (RuntimeError("Unable to locate credentials"), "no credentials"),
-        (PermissionError(13, "Forbidden"), "no permission"),
-        (OSError(30, "Read-only file system"), "no permission"),
-        (ConnectionRefusedError(111, "x"), "no answer"),
-        (ValueError("what is not known\nsecond line"), "an error (ValueError: what is not known)"),
-    ],
-)
-def test_an_error_of_a_storage_is_one_line_that_names_the_place(error, said):
-    try:
-        raise RuntimeError("in the background") from error
-    except RuntimeError as wrapped:
-        direct, behind = (storage.storage_error("s3://b/run/4", e) for e in (error, wrapped))
-    assert str(direct).startswith("s3://b/run/4: received") and said in str(direct)
-    assert "accepted: a" in str(direct) or "accepted: credentials" in str(direct)
-    assert "\n" not in str(direct)
-    assert behind.accepted == direct.accepted
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8", "int8", "bool"])
-def test_a_checksum_sees_every_element_and_its_place(dtype):
-    rng = np.random.default_rng(0)
-    array = jnp.asarray(rng.integers(0, 2, (6, 5)), dtype)
-    found = checksums({"a": array})["a"]
-    assert len(found) == 16
-    assert checksums({"a": array})["a"] == found
-    for i in range(6):
-        flipped = jnp.asarray(1 - int(array[i, i % 5]), dtype)
-        changed = array.at[i, i % 5].set(flipped)
-        assert checksums({"a": changed})["a"] != found
-    rolled = jnp.roll(array, 1, axis=0)
-    assert not np.array_equal(rolled, array)
-    assert checksums({"a": rolled})["a"] != found
-    assert checksums({"a": array.T})["a"] != found
-
-
-def test_the_sums_of_a_batch_see_every_field_and_the_order_of_rows():
-    batch = jax.tree.map(jnp.asarray, toy.ToyData().batch(0))
-    swapped = jax.tree.map(lambda x: x[::-1], batch)
-    batches = [batch, swapped]
-    for name in ("image", "tokens", "labels", "weight", "record"):
-        batches.append(batch.replace(**{name: getattr(batch, name) + 1}))
-    for name in ("token_mask", "sentence_mask"):
-        batches.append(batch.replace(**{name: ~getattr(batch, name)}))
-    sums = jax.jit(batch_sums)
-    assert len({as_text(sums(one)) for one in batches}) == len(batches)
-    assert as_text(sums(toy.ToyData().batch(0))) == as_text(sums(batch))
-
-
-def test_a_checksum_tells_zero_from_minus_zero():
-    zero, minus = jnp.zeros(3), -jnp.zeros(3)
-    assert checksums({"a": zero}) != checksums({"a": minus})
-
-
-@pytest.mark.multidevice
-def test_a_checksum_does_not_depend_on_the_sharding():
-    mesh = toy.mesh_of(8)
-    array = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
-    found = set()
-    for spec in (PartitionSpec(), PartitionSpec("data"), PartitionSpec(None, "data")):
-        found.add(checksums({"a": jax.device_put(array, NamedSharding(mesh, spec))})["a"])
-    found.add(checksums({"a": jnp.asarray(array)})["a"])
-    assert len(found) == 1

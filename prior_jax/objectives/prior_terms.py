@@ -1,0 +1,119 @@
+"""What PRIOR aligns in a batch, and the terms that need nothing else."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from prior_jax.losses import local_alignment, reconstruction
+from prior_jax.losses.normalize import unit
+from prior_jax.nn.cross_attention import LocalContext
+from prior_jax.nn.layers import resize_align_corners
+from prior_jax.nn.prototype_bank import Lookup
+from prior_jax.objectives.all_pairs import AllPairs
+from prior_jax.objectives.prior_model import PriorModel
+from prior_jax.types import Batch, ImageFeatures
+
+
+@flax.struct.dataclass
+class Replay:
+    """Random and combinatorial choices made elsewhere, to repeat a computation exactly.
+
+    Attributes:
+      noise: float32[B, S, K], added to the logits of the sentences' lookup.
+      second_noise: float32[B, Q, K], to those of the predicted prototypes' (stage 3).
+      col_ind: int32[B, Q], the target of each query (stage 3).
+    """
+
+    noise: jax.Array | None = None
+    second_noise: jax.Array | None = None
+    col_ind: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class StepKeys:
+    """Keys of one step's draws; each None if the step got no key."""
+
+    text: jax.Array | None
+    bank: jax.Array | None
+    sentence_decoder: jax.Array | None
+    second_bank: jax.Array | None
+    image_decoder: jax.Array | None
+
+    @classmethod
+    def of(cls, key: jax.Array | None) -> "StepKeys":
+        """Splits a step's key; None gives None for each."""
+        parts = (None,) * 5 if key is None else tuple(jax.random.split(key, 5))
+        return cls(*parts)
+
+
+@flax.struct.dataclass
+class AlignedPairs:
+    """The aligned features of a batch.
+
+    Attributes:
+      image: patches and global vectors.
+      sentences: [B, S, D], before the bank.
+      lookup: of the sentences, None in stage 1.
+      aligned: [B, S, D], what images are aligned with: prototypes, or in stage 1 sentences.
+      mask: bool[B, S].
+      context: of patches and `aligned`.
+      report: [B, D], the report as one vector.
+      weight: float32[B], 0 for filling rows and reports without a sentence.
+    """
+
+    image: ImageFeatures
+    sentences: jax.Array
+    lookup: Lookup | None
+    aligned: jax.Array
+    mask: jax.Array
+    context: LocalContext
+    report: jax.Array
+    weight: jax.Array
+
+    @property
+    def sentence_weight(self) -> jax.Array:
+        """float32[B, S]."""
+        return self.mask.astype(jnp.float32) * self.weight[:, None]
+
+
+def alignment_terms(
+    model: PriorModel, pairs: AlignedPairs, all_pairs: AllPairs
+) -> dict[str, jax.Array]:
+    """The terms of all stages, PRIOR section 3.2: global and local alignment.
+
+    Args:
+      model: its predictor and scales.
+      pairs: the aligned features.
+      all_pairs: how the contrast of whole images and reports is computed.
+
+    Returns:
+      float32[] each: "global_alignment", "local_image", "local_text".
+    """
+    patches, context = pairs.image.local, pairs.context
+    return {
+        "global_alignment": all_pairs.paired_contrastive(
+            unit(pairs.image.global_), unit(pairs.report),
+            scale=model.scale(), weight=pairs.weight,
+        ),
+        "local_image": local_alignment.local_image(
+            patches, context.image,
+            predicted_patches=model.predictor(patches),
+            predicted_context=model.predictor(context.image),
+            weight=pairs.weight,
+        ),
+        "local_text": local_alignment.local_text(
+            pairs.aligned, context.text,
+            scale=model.local_scale(), mask=pairs.mask, weight=pairs.weight,
+        ),
+    }  # fmt: skip
+
+
+def image_term(
+    model: PriorModel, pairs: AlignedPairs, batch: Batch, *, train: bool, key: jax.Array | None
+) -> jax.Array:
+    """L1 of the images redrawn from patches and the text that they attend to: float32[]."""
+    output = model.decode_image(pairs.image.local, pairs.context.image, train=train, key=key)
+    target = batch.image
+    if output.shape != target.shape:
+        target = resize_align_corners(target, size=(output.shape[1], output.shape[2]))
+    return reconstruction.image_l1(output, target, weight=pairs.weight)
