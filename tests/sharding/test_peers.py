@@ -54,7 +54,7 @@ class Store:
 def quick(monkeypatch):
     monkeypatch.setattr(peers_lib, "_GRACE_SECONDS", 0.1)
     monkeypatch.setattr(peers_lib, "_LINGER_SECONDS", 0.2)
-    monkeypatch.setattr(peers_lib, "_DEPART_SECONDS", 2.0)
+    monkeypatch.setattr(peers_lib, "_DEPART_SECONDS", 0.2)
 
 
 class Run:
@@ -94,6 +94,8 @@ def run():
     for process in range(3):
         found.freeze(process)
     found.store.close()
+    for thread in (thread for one in found.all for thread in one._threads):
+        thread.join()  # what they say belongs to this test
 
 
 def test_a_silent_process_is_named_and_ends_the_others(run, capfd):
@@ -134,7 +136,8 @@ def test_the_error_of_one_is_what_the_others_end_with(run, capfd):
     assert "ended in " in (said := capfd.readouterr().err) and "ValueError: a torn page" in said
 
 
-def test_process_0_stays_until_the_one_with_the_error_has_left(run):
+def test_process_0_stays_until_the_one_with_the_error_has_left(run, monkeypatch):
+    monkeypatch.setattr(peers_lib, "_DEPART_SECONDS", 60.0)
     run.all[1].report(ValueError("a torn page"))
     run.wait_for(2)
     time.sleep(0.5)
@@ -148,6 +151,7 @@ def test_a_failed_collective_is_blamed_on_the_lost_process(run):
     error = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
     with pytest.raises(LostProcess, match=r"^process 2 \(host .* was lost"):
         run.all[1].report(error)
+    assert run.wait_for(0) == [EXIT_LOST]
 
 
 def test_an_error_behind_another_is_seen(run):
@@ -156,6 +160,7 @@ def test_an_error_behind_another_is_seen(run):
     error.__cause__ = ValueError("Gloo: Connection closed by peer")
     with pytest.raises(LostProcess):
         run.all[0].report(error)
+    assert run.wait_for(1) == [EXIT_LOST]
 
 
 def test_a_failed_collective_with_all_there_is_ones_own_fault(run):
