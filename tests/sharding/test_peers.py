@@ -1,4 +1,4 @@
-"""Peers on a store that is a dictionary, with heartbeats of a fraction of a second."""
+"""Peers on a store that is a dictionary, with heartbeats of a second and a half."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from prior_jax.sharding import peers as peers_lib
 from prior_jax.sharding.cards import Verdict
 from prior_jax.sharding.peers import EXIT_LOST, LostProcess, Peers
 
-HEARTBEAT = 0.6
+HEARTBEAT = 1.5
 
 
 class Store:
