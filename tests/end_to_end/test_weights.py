@@ -97,7 +97,7 @@ def test_other_weights_are_refused(finished, whole, tmp_path):
     tokenizer = finished.workdir / "tokenizer" / "tokenizer.model"
     save_weights(other, weights_of(finished, factor=1.5), tokenizer)
     output = runs.go(whole, *flags(finished, other), code=2)
-    assert "config.init.image: received" in output
+    assert "config.init.image.weights: received" in output
     config = whole / "config.json"
     before = config.read_text()
     try:
