@@ -27,8 +27,7 @@ _LONGEST_BEAT_SECONDS = 2.0
 _ROLL_CALL_BEATS = 5
 _LATE_BEATS = 1.5
 _GRACE_SECONDS = 5.0
-_LINGER_SECONDS = 10.0
-_DEPART_SECONDS = 30.0
+_LINGER_SECONDS = 30.0
 _DAY_MS = 24 * 3600 * 1000
 _OF_OTHERS = (
     "Gloo",
@@ -148,7 +147,7 @@ class Peers:
     def claim(self) -> None:
         """From here on the caller ends the process; never returns if another thread does."""
         if not self._claim.acquire(blocking=False):
-            time.sleep(_LINGER_SECONDS)
+            time.sleep(2 * _LINGER_SECONDS)  # the other may linger itself
             self._exit(EXIT_LOST)
 
     def finish(self) -> None:
@@ -170,7 +169,7 @@ class Peers:
         waits = set(range(1, self.processes)) - lost
         try:
             self._store.key_value_set(f"{_LEFT}/{self.process}", "", True)
-            end = time.monotonic() + _DEPART_SECONDS
+            end = time.monotonic() + _LINGER_SECONDS
             while self.process == 0 and waits and time.monotonic() < end:
                 time.sleep(self.beat_seconds / 10)
                 left = self._store.key_value_dir_get(_LEFT)

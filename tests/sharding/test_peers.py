@@ -54,7 +54,6 @@ class Store:
 def quick(monkeypatch):
     monkeypatch.setattr(peers_lib, "_GRACE_SECONDS", 0.1)
     monkeypatch.setattr(peers_lib, "_LINGER_SECONDS", 0.2)
-    monkeypatch.setattr(peers_lib, "_DEPART_SECONDS", 0.2)
 
 
 class Run:
@@ -137,7 +136,7 @@ def test_the_error_of_one_is_what_the_others_end_with(run, capfd):
 
 
 def test_process_0_stays_until_the_one_with_the_error_has_left(run, monkeypatch):
-    monkeypatch.setattr(peers_lib, "_DEPART_SECONDS", 60.0)
+    monkeypatch.setattr(peers_lib, "_LINGER_SECONDS", 3.0)
     run.all[1].report(ValueError("a torn page"))
     run.wait_for(2)
     time.sleep(0.5)
