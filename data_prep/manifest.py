@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_prep import common, finish, sections, splits, writer
-from data_prep.images import ImageProblem, PixelSums, prepare_image
-from data_prep.label_sentences import label_sentences
+from data_prep.kit import cli, finish, sections, splits, writer
+from data_prep.kit.images import ImageProblem, PixelSums, prepare_image
+from data_prep.kit.label_sentences import label_sentences
+from data_prep.kit.writer import Job, Kept, Rejection
 from data_prep.manifest_index import build_index, read_row
 from data_prep.manifest_rows import Columns, Row, RowProblem, label_vector
-from data_prep.writer import Job, Kept, Rejection
 from prior_jax.data import schema, sentences
 from prior_jax.errors import ConfigError, DataError
 
@@ -33,8 +33,8 @@ PROGRAM = "data_prep.manifest"
 class Paths:
     """Where the raw data lies."""
 
-    manifest: str = common.setting("The .jsonl or .csv file, a row an image.")
-    images_dir: str = common.setting(
+    manifest: str = cli.setting("The .jsonl or .csv file, a row an image.")
+    images_dir: str = cli.setting(
         "What image paths are relative to; by default the manifest's folder.", default=""
     )
 
@@ -43,46 +43,46 @@ class Paths:
 class Settings:
     """What is kept, and how; recorded in the manifest."""
 
-    label_sentences: bool = common.setting(
+    label_sentences: bool = cli.setting(
         "Give rows without text sentences made from their labels.", default=False
     )
-    image_column: str = common.setting("Path of the image.", default="image")
-    text_column: str = common.setting("Report or note.", default="text")
-    split_column: str = common.setting(
+    image_column: str = cli.setting("Path of the image.", default="image")
+    text_column: str = cli.setting("Report or note.", default="text")
+    split_column: str = cli.setting(
         "train, valid(ate), val, test; drawn by patient where a row has none.", default="split"
     )
-    patient_column: str = common.setting("Patient; by default the study.", default="patient_id")
-    study_column: str = common.setting("Study; by default each row is one.", default="study_id")
-    id_column: str = common.setting("Unique id; by default the image's path.", default="id")
-    view_column: str = common.setting("PA, AP and the like.", default="view")
-    source_column: str = common.setting("Data set a row comes from.", default="source")
-    labels_columns: tuple[str, ...] = common.setting(
+    patient_column: str = cli.setting("Patient; by default the study.", default="patient_id")
+    study_column: str = cli.setting("Study; by default each row is one.", default="study_id")
+    id_column: str = cli.setting("Unique id; by default the image's path.", default="id")
+    view_column: str = cli.setting("PA, AP and the like.", default="view")
+    source_column: str = cli.setting("Data set a row comes from.", default="source")
+    labels_columns: tuple[str, ...] = cli.setting(
         "Labels in one column; the first of these a row has.", default=("labels", "findings")
     )
-    label_columns: tuple[str, ...] = common.setting(
+    label_columns: tuple[str, ...] = cli.setting(
         "Labels in a column each, with 1, 0, -1 or blank; replaces --labels_columns.", default=()
     )
-    exhaustive_sources: tuple[str, ...] = common.setting(
+    exhaustive_sources: tuple[str, ...] = cli.setting(
         "Sources whose list of positive labels is complete, so that what it leaves out is "
         "negative; an empty name stands for rows without a source.",
         default=("", "NIH ChestX-ray14"),
     )
-    kept_columns: tuple[str, ...] = common.setting(
+    kept_columns: tuple[str, ...] = cli.setting(
         "Columns to keep for each study in sources.jsonl.",
         default=("source", "licence", "license", "citation", "doi"),
     )
-    min_sentences: int = common.setting("Least number of sentences of a text.", default=1)
-    splitter: str = common.setting(sentences.SPLITTER_HELP, default="pysbd")
-    split_fractions: tuple[str, ...] = common.setting(
+    min_sentences: int = cli.setting("Least number of sentences of a text.", default=1)
+    splitter: str = cli.setting(sentences.SPLITTER_HELP, default="pysbd")
+    split_fractions: tuple[str, ...] = cli.setting(
         "Shares of train, validate and test, for rows without a split.",
         default=("0.8", "0.1", "0.1"),
     )
-    split_seed: int = common.setting("Seed of that draw.", default=0)
-    short_side: int = common.setting(
+    split_seed: int = cli.setting("Seed of that draw.", default=0)
+    short_side: int = cli.setting(
         "Pixels of the stored images' shorter side; smaller images stay as they are.", default=256
     )
-    jpeg_quality: int = common.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
-    studies_per_shard: int = common.setting("Studies in one shard, at most.", default=512)
+    jpeg_quality: int = cli.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
+    studies_per_shard: int = cli.setting("Studies in one shard, at most.", default=512)
 
     def __post_init__(self):
         """Refuses values no set can be made with."""
@@ -254,7 +254,7 @@ class Studies:
         )
 
 
-def prepare(paths: Paths, settings: Settings, options: common.RunOptions) -> schema.Manifest:
+def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema.Manifest:
     """Prepares the set, or goes on with it, or finds it complete.
 
     Returns:
@@ -264,11 +264,11 @@ def prepare(paths: Paths, settings: Settings, options: common.RunOptions) -> sch
       ConfigError: for settings, or an output directory, that cannot be used.
       DataError: if the manifest is absent, of another kind or without rows.
     """
-    path = common.required_file(pathlib.Path(paths.manifest), flag="--manifest")
+    path = cli.required_file(pathlib.Path(paths.manifest), flag="--manifest")
     images = pathlib.Path(paths.images_dir or path.parent)
     if not images.is_dir():
         raise DataError("--images_dir", received=str(images), accepted="a folder")
-    inputs = {path.name: common.sha256_of(path)}
+    inputs = {path.name: cli.sha256_of(path)}
     with writer.opened(
         options, program=PROGRAM, settings=dataclasses.asdict(settings), inputs=inputs
     ) as target:
@@ -328,10 +328,10 @@ def _write(
 
 def main() -> None:
     """Runs the program on its flags and prints what was kept and left out."""
-    options = common.from_flags(common.RunOptions)
-    manifest = prepare(common.from_flags(Paths), common.from_flags(Settings), options)
+    options = cli.from_flags(cli.RunOptions)
+    manifest = prepare(cli.from_flags(Paths), cli.from_flags(Settings), options)
     print(finish.summary(manifest, out=options.out))
 
 
 if __name__ == "__main__":
-    common.run(main, Paths, Settings, common.RunOptions)
+    cli.run(main, Paths, Settings, cli.RunOptions)

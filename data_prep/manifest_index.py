@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep import splits
+from data_prep.kit import splits
+from data_prep.kit.writer import Rejection
 from data_prep.manifest_rows import Columns, Reject, Row, RowProblem, digest, parse_row, raw_rows
-from data_prep.writer import Rejection
 from prior_jax.data import schema
 from prior_jax.errors import DataError
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import splits
-from data_prep.writer import Rejection
+from data_prep.kit import splits
+from data_prep.kit.writer import Rejection
 from prior_jax.data.schema import LABEL_NEGATIVE, LABEL_NOT_MENTIONED, LABEL_POSITIVE, LABEL_VALUES
 from prior_jax.errors import DataError
 

@@ -20,10 +20,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import common, finish, mimic_tables, sections, writer
-from data_prep.images import ImageProblem, PixelSums, prepare_image
-from data_prep.reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
-from data_prep.writer import Job, Kept, Rejection
+from data_prep import mimic_tables
+from data_prep.kit import cli, finish, sections, writer
+from data_prep.kit.images import ImageProblem, PixelSums, prepare_image
+from data_prep.kit.writer import Job, Kept, Rejection
+from data_prep.mimic_reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
 from prior_jax.data import schema, sentences
 from prior_jax.errors import ConfigError, DataError
 
@@ -38,21 +39,21 @@ _SECTION_CODES = {
 class Paths:
     """Where the raw data lies."""
 
-    images_dir: str = common.setting(
+    images_dir: str = cli.setting(
         "Root of MIMIC-CXR-JPG: the folder that holds files/p10 ... p19 and the .csv.gz tables."
     )
-    reports: str = common.setting(
+    reports: str = cli.setting(
         "mimic-cxr-reports.zip, or the folder of unpacked reports; by default looked for in "
         "images_dir and images_dir/reports.",
         default="",
     )
-    metadata_table: str = common.setting(
+    metadata_table: str = cli.setting(
         "Metadata table, if not mimic-cxr-*-metadata.csv.gz in images_dir.", default=""
     )
-    split_table: str = common.setting(
+    split_table: str = cli.setting(
         "Split table, if not mimic-cxr-*-split.csv.gz in images_dir.", default=""
     )
-    labels_table: str = common.setting(
+    labels_table: str = cli.setting(
         "Label table, if not mimic-cxr-*-{chexpert,negbio}.csv.gz in images_dir.", default=""
     )
 
@@ -61,30 +62,30 @@ class Paths:
 class Settings:
     """What is kept, and how; recorded in the manifest."""
 
-    views: tuple[str, ...] = common.setting("ViewPosition values to keep.", default=("PA", "AP"))
-    sections: tuple[str, ...] = common.setting(
+    views: tuple[str, ...] = cli.setting("ViewPosition values to keep.", default=("PA", "AP"))
+    sections: tuple[str, ...] = cli.setting(
         "Report sections to keep; a study needs at least one of them.",
         default=("findings", "impression"),
     )
-    min_sentences: int = common.setting(
+    min_sentences: int = cli.setting(
         "Least number of sentences of a study (PRIOR's own choice is 4).", default=4
     )
-    parser: str = common.setting(
+    parser: str = cli.setting(
         "paper, or release for the authors' parser with its faults.", default="paper"
     )
-    splitter: str = common.setting(sentences.SPLITTER_HELP, default="pysbd")
-    short_side: int = common.setting(
+    splitter: str = cli.setting(sentences.SPLITTER_HELP, default="pysbd")
+    short_side: int = cli.setting(
         "Pixels of the stored images' shorter side. 256 leaves room to crop and turn an image "
         "for 224, in 1/100 of the space of the originals.",
         default=256,
     )
-    jpeg_quality: int = common.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
-    labels: str = common.setting("chexpert, negbio or none.", default="chexpert")
-    report_encoding: str = common.setting(
+    jpeg_quality: int = cli.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
+    labels: str = cli.setting("chexpert, negbio or none.", default="chexpert")
+    report_encoding: str = cli.setting(
         "Encoding of the reports; one that does not decode is rejected.", default="utf-8"
     )
-    studies_per_shard: int = common.setting("Studies in one shard, at most.", default=512)
-    scan_files: bool = common.setting(
+    studies_per_shard: int = cli.setting("Studies in one shard, at most.", default=512)
+    scan_files: bool = cli.setting(
         "List image files that no table row names (reads every folder once).", default=True
     )
 
@@ -278,7 +279,7 @@ class Studies:
                     yield Rejection(id=path, reason="file_without_row", detail="not in metadata")
 
 
-def prepare(paths: Paths, settings: Settings, options: common.RunOptions) -> schema.Manifest:
+def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema.Manifest:
     """Prepares the set, or goes on with it, or finds it complete.
 
     Returns:
@@ -305,7 +306,7 @@ def prepare(paths: Paths, settings: Settings, options: common.RunOptions) -> sch
     used = [tables.metadata, tables.split, *([tables.labels] if tables.labels else [])]
     if source.is_file():
         used.append(source)
-    inputs = {path.name: common.sha256_of(path) for path in used}
+    inputs = {path.name: cli.sha256_of(path) for path in used}
     with writer.opened(
         options, program=PROGRAM, settings=dataclasses.asdict(settings), inputs=inputs
     ) as target:
@@ -391,10 +392,10 @@ def _holds_reports(folder: pathlib.Path) -> bool:
 
 def main() -> None:
     """Runs the program on its flags and prints what was kept and left out."""
-    options = common.from_flags(common.RunOptions)
-    manifest = prepare(common.from_flags(Paths), common.from_flags(Settings), options)
+    options = cli.from_flags(cli.RunOptions)
+    manifest = prepare(cli.from_flags(Paths), cli.from_flags(Settings), options)
     print(finish.summary(manifest, out=options.out))
 
 
 if __name__ == "__main__":
-    common.run(main, Paths, Settings, common.RunOptions)
+    cli.run(main, Paths, Settings, cli.RunOptions)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_prep import splits
-from data_prep.writer import Rejection
+from data_prep.kit import splits
+from data_prep.kit.writer import Rejection
 from prior_jax.data.schema import (
     LABEL_NEGATIVE,
     LABEL_NOT_MENTIONED,

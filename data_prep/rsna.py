@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from data_prep.splits import HELD_OUT, shuffled_splits
+from data_prep.kit.splits import HELD_OUT, shuffled_splits
 from prior_jax.errors import DataError
 
 _SIDES = ("x", "y", "width", "height")

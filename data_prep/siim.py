@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from data_prep.rle import NO_MASK
-from data_prep.splits import HELD_OUT, shuffled_splits
+from data_prep.kit.rle import NO_MASK
+from data_prep.kit.splits import HELD_OUT, shuffled_splits
 from prior_jax.errors import DataError
 
 IMAGE_SIZE = 1024  # pixels of either side of every image

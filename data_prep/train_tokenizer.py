@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import tqdm
 
-from data_prep import common
+from data_prep.kit import cli
 from prior_jax.data import schema
 from prior_jax.data.tokenizer import SPECIAL_TOKENS
 from prior_jax.errors import ConfigError, DataError
@@ -31,22 +31,22 @@ _LONGEST_SENTENCE = 4192
 class Settings:
     """What decides the tokenizer's bytes."""
 
-    path: str = common.setting("Directory of the prepared set.")
-    out: str = common.setting(
+    path: str = cli.setting("Directory of the prepared set.")
+    out: str = cli.setting(
         "File of the model; by default tokenizer.model in the set's directory.", default=""
     )
-    vocab_size: int = common.setting(
+    vocab_size: int = cli.setting(
         "Pieces, special ones included. 8192 cover radiology's vocabulary: reports hold about "
         "1.3 pieces a word. A small set that supports fewer gives fewer.",
         default=8192,
     )
-    lower_case: bool = common.setting("Fold case.", default=True)
-    algorithm: str = common.setting("unigram or bpe.", default="unigram")
-    label_sentences: bool = common.setting("Read the sentences made from labels too.", default=True)
-    sentences: int = common.setting(
+    lower_case: bool = cli.setting("Fold case.", default=True)
+    algorithm: str = cli.setting("unigram or bpe.", default="unigram")
+    label_sentences: bool = cli.setting("Read the sentences made from labels too.", default=True)
+    sentences: int = cli.setting(
         "Sentences to read at most, drawn from all: what bounds the memory.", default=1_000_000
     )
-    seed: int = common.setting("Seed of that draw.", default=0)
+    seed: int = cli.setting("Seed of that draw.", default=0)
 
     def __post_init__(self):
         """Refuses values no tokenizer can be made with."""
@@ -185,7 +185,7 @@ def _pieces(content: bytes) -> int:
 
 def main() -> None:
     """Runs the program on its flags."""
-    settings = common.from_flags(Settings)
+    settings = cli.from_flags(Settings)
     out = train(settings)
     description = json.loads(out.with_name(out.stem + SETTINGS_SUFFIX).read_text())
     print(
@@ -194,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    common.run(main, Settings)
+    cli.run(main, Settings)

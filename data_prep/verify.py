@@ -18,7 +18,7 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from data_prep import common, finish, splits, writer
+from data_prep.kit import cli, finish, splits, writer
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 
@@ -31,12 +31,12 @@ _COUNTED = ("studies", "images", "subjects", "sentences")
 class Settings:
     """What is checked, and how thoroughly."""
 
-    path: str = common.setting("Directory of the prepared set.")
-    sample: float = common.setting(
+    path: str = cli.setting("Directory of the prepared set.")
+    sample: float = cli.setting(
         "Share of the studies whose images are decoded, 0 to 1; always the same ones.",
         default=0.02,
     )
-    workers: int = common.setting("Parallel processes.", default=1)
+    workers: int = cli.setting("Parallel processes.", default=1)
 
     def __post_init__(self):
         """Refuses a share that is none, and less than one worker."""
@@ -85,7 +85,7 @@ def verify(settings: Settings) -> list[str]:
         check_shard, root=root, labels=len(manifest.label_names), sample=settings.sample
     )
     with tqdm.tqdm(total=len(present), unit=" shards", desc="data_prep.verify") as bar:
-        for name, report in common.parallel(check, present, workers=settings.workers):
+        for name, report in cli.parallel(check, present, workers=settings.workers):
             reports[name] = report
             bar.update()
     for name in present:
@@ -152,7 +152,7 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
             counts["decoded"] += len(record.images)
             failures += [f"{name}: {text}" for text in _image_failures(record)]
     return ShardReport(
-        sha256=common.sha256_of(root / name),
+        sha256=cli.sha256_of(root / name),
         counts=counts,
         subjects=frozenset(subjects),
         studies=np.asarray(studies, np.uint64),
@@ -247,18 +247,18 @@ def _index_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterator[s
 
 def main() -> int:
     """Runs the program on its flags."""
-    settings = common.from_flags(Settings)
+    settings = cli.from_flags(Settings)
     failures = verify(settings)
     for line in failures[:MOST_FAILURES]:
         print(" ".join(line.split()))
     if len(failures) > MOST_FAILURES:
         print(f"and {len(failures) - MOST_FAILURES} more")
     if failures:
-        return common.EXIT_FAILED_CHECK
+        return cli.EXIT_FAILED_CHECK
     manifest = schema.load_manifest(settings.path)
     print(f"sound: {len(manifest.shards)} shards. " + finish.summary(manifest, out=settings.path))
     return 0
 
 
 if __name__ == "__main__":
-    common.run(main, Settings)
+    cli.run(main, Settings)

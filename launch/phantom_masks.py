@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from PIL import Image
 
-from data_prep import phantom_study
+from data_prep.phantom import studies
 from prior_jax.data import image as image_lib
 from prior_jax.errors import DataError
 
@@ -112,7 +112,7 @@ class PhantomMasks:
                 received=f"no mask of image {line['dicom_id']!r}, a {line['view']} view",
                 accepted="a frontal image and its mask",
             )
-        return phantom_study.read_regions(path)
+        return studies.read_regions(path)
 
 
 def _resized(mask: np.ndarray, *, size: int) -> np.ndarray:

@@ -6,7 +6,9 @@ from typing import Any
 
 from absl import logging
 
-from data_prep import common, mimic_cxr, phantom, train_tokenizer
+from data_prep import mimic_cxr, train_tokenizer
+from data_prep.kit import cli
+from data_prep.phantom import hospital
 from prior_jax import assemble
 from prior_jax.data import pipeline
 from prior_jax.errors import ConfigError
@@ -67,7 +69,7 @@ def _phantom_set(wanted: assemble.PhantomConfig, folder: pathlib.Path) -> None:
     workers = min(os.cpu_count() or 1, 1 + wanted.studies // 500)
     raw = folder / "raw"
     logging.info("drawing %d phantom studies in %s", wanted.studies, raw)
-    settings = phantom.Settings(
+    settings = hospital.Settings(
         studies=wanted.studies,
         seed=wanted.seed,
         size=wanted.size,
@@ -76,10 +78,10 @@ def _phantom_set(wanted: assemble.PhantomConfig, folder: pathlib.Path) -> None:
         test=wanted.test,
         zip_reports=False,
     )
-    phantom.draw_phantom(raw, settings, workers=workers)
+    hospital.draw_phantom(raw, settings, workers=workers)
     logging.info("preparing them in %s", folder / "set")
     mimic_cxr.prepare(
         mimic_cxr.Paths(images_dir=str(raw), reports=str(raw / "reports")),
         mimic_cxr.Settings(short_side=wanted.size),
-        common.RunOptions(out=str(folder / "set"), workers=workers),
+        cli.RunOptions(out=str(folder / "set"), workers=workers),
     )

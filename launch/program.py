@@ -12,7 +12,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from data_prep import common
+from data_prep.kit import cli
 from prior_jax.sharding import distributed
 from prior_jax.sharding.peers import EXIT_LOST, LostProcess
 from prior_jax.train.preemption import EXIT_CODE as EXIT_PREEMPTED
@@ -138,7 +138,7 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(common.fail(f"{_meant(error, argv)}: {_words(error)}"))
+        sys.exit(cli.fail(f"{_meant(error, argv)}: {_words(error)}"))
 
 
 def _meant(error: Exception, argv: list[str]) -> str:
@@ -170,7 +170,7 @@ def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.get_absl_handler().addFilter(OwnMessages())
     try:
-        code = common.guarded(functools.partial(_reported, main), argv)
+        code = cli.guarded(functools.partial(_reported, main), argv)
     except Preempted as stop:
         print(f"{stop}; run the same command again to go on", file=sys.stderr)
         code = EXIT_PREEMPTED

@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from data_prep import common
+from data_prep.kit import cli
 from launch import prepare, program, sweep_table
 from launch import run as run_lib
 from launch.command import Command
@@ -112,7 +112,7 @@ def run_trial(sweep: Sweep, found: Sequence[Variant], workdir: pathlib.Path, *, 
     with tempfile.TemporaryDirectory() as locks:  # what it may use, its own queue has said
         (outcome,) = Queue([jobs[index]], sets=places(1), locks=pathlib.Path(locks)).run()
     print(f"{outcome.name}: {outcome.status} {outcome.message}".rstrip(), file=sys.stderr)
-    return _exit_code(common.EXIT_FAILED_CHECK * (outcome.status == "failed"), [outcome])
+    return _exit_code(cli.EXIT_FAILED_CHECK * (outcome.status == "failed"), [outcome])
 
 
 def _exit_code(code: int, outcomes: Sequence[Outcome]) -> int:
@@ -270,7 +270,7 @@ def finish(
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         print(f"{outcome.name}: {outcome.message}", file=sys.stderr)
-    return common.EXIT_FAILED_CHECK if failed else 0
+    return cli.EXIT_FAILED_CHECK if failed else 0
 
 
 def _paths(sweep: Sweep, workdir: pathlib.Path, *, make: bool) -> Overrides:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import images
-from data_prep.images import ImageProblem, PixelSums, prepare_image
+from data_prep.kit import images
+from data_prep.kit.images import ImageProblem, PixelSums, prepare_image
 from tests.data_prep import hospital
 
 

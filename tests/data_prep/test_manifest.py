@@ -7,8 +7,9 @@ import json
 import pytest
 import tensorflow_datasets as tfds
 
-from data_prep import common, manifest, manifest_rows, verify
-from data_prep.label_sentences import label_sentences
+from data_prep import manifest, manifest_rows, verify
+from data_prep.kit import cli
+from data_prep.kit.label_sentences import label_sentences
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import hospital
@@ -34,7 +35,7 @@ def prepare(folder, rows, *, name="rows.jsonl", out="out", **settings):
     summary = manifest.prepare(
         manifest.Paths(manifest=str(path)),
         manifest.Settings(**{"short_side": 64, **settings}),
-        common.RunOptions(out=str(folder / out), workers=1),
+        cli.RunOptions(out=str(folder / out), workers=1),
     )
     assert verify.verify(verify.Settings(path=str(folder / out), sample=1.0)) == []
     return summary
@@ -186,7 +187,7 @@ def test_bad_arguments_are_refused_by_name(tmp_path):
         manifest.prepare(
             manifest.Paths(manifest=str(tmp_path / "absent.jsonl")),
             manifest.Settings(),
-            common.RunOptions(out=str(tmp_path / "out")),
+            cli.RunOptions(out=str(tmp_path / "out")),
         )
     with pytest.raises(DataError, match=r"--manifest.*rows\.txt"):
         prepare(tmp_path, [{"image": "a.jpg"}], name="rows.txt")

@@ -15,7 +15,8 @@ import zipfile
 import pytest
 import tensorflow_datasets as tfds
 
-from data_prep import common, mimic_cxr, verify
+from data_prep import mimic_cxr, verify
+from data_prep.kit import cli
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import hospital
@@ -27,7 +28,7 @@ def prepare(root, out, *, workers=1, overwrite=False, reports="", **settings):
     return mimic_cxr.prepare(
         mimic_cxr.Paths(images_dir=str(root), reports=str(reports)),
         mimic_cxr.Settings(**{"short_side": 64, "studies_per_shard": 8, **settings}),
-        common.RunOptions(out=str(out), workers=workers, overwrite=overwrite),
+        cli.RunOptions(out=str(out), workers=workers, overwrite=overwrite),
     )
 
 
@@ -355,7 +356,7 @@ def test_stopped_while_finishing_the_next_run_ends_with_the_same_bytes(
 ):
     hospital.draw(tmp_path / "raw", studies=24)
     prepare(tmp_path / "raw", tmp_path / "whole")
-    from data_prep import finish
+    from data_prep.kit import finish
 
     owner = {"_place_shards": finish, "rmtree": finish.shutil}.get(moment, finish.schema)
     original = getattr(owner, moment)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import phantom, phantom_sheet, phantom_study
+from data_prep.phantom import contact_sheet, hospital, studies
 from prior_jax.errors import DataError
 
 
@@ -21,7 +21,7 @@ def settings(**changes):
     values = dict(
         studies=70, seed=2, size=48, train=0.75, validate=0.1, test=0.15, zip_reports=False
     )
-    return phantom.Settings(**{**values, **changes})
+    return hospital.Settings(**{**values, **changes})
 
 
 def tree(root):
@@ -44,14 +44,14 @@ def lines(path):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     out = tmp_path_factory.mktemp("phantom") / "hospital"
-    counts = phantom.draw_phantom(out, settings(), workers=1)
+    counts = hospital.draw_phantom(out, settings(), workers=1)
     return out, counts
 
 
 def test_tables_images_and_reports_join(drawn):
     out, counts = drawn
     metadata, split = table(out, "metadata"), table(out, "split")
-    assert tuple(metadata[0]) == phantom.METADATA_COLUMNS
+    assert tuple(metadata[0]) == hospital.METADATA_COLUMNS
     assert [row["dicom_id"] for row in metadata] == [row["dicom_id"] for row in split]
     assert len({row["dicom_id"] for row in metadata}) == len(metadata) == counts["images"]
     for row in metadata:
@@ -78,14 +78,14 @@ def test_no_patient_is_in_two_splits(drawn):
 def test_chexpert_rows_are_those_of_the_texts(drawn):
     out, _ = drawn
     rows = {row["study_id"]: row for row in table(out, "chexpert")}
-    assert tuple(next(iter(rows.values()))) == phantom.CHEXPERT_COLUMNS
+    assert tuple(next(iter(rows.values()))) == hospital.CHEXPERT_COLUMNS
     for study in lines(out / "phantom" / "studies.jsonl"):
         row = rows.get(str(study["study_id"]))
         assert (row is None) == (study["layout"] == "headless")
         if row:
-            values = {key: float(row[key]) for key in phantom.LABELS if row[key]}
+            values = {key: float(row[key]) for key in hospital.LABELS if row[key]}
             assert values == study["labels"]
-            assert {row[key] for key in phantom.LABELS} <= {"1.0", "0.0", "-1.0", ""}
+            assert {row[key] for key in hospital.LABELS} <= {"1.0", "0.0", "-1.0", ""}
 
 
 def test_masks_and_boxes_are_those_of_the_findings(drawn):
@@ -95,7 +95,7 @@ def test_masks_and_boxes_are_those_of_the_findings(drawn):
         if image["view"] in ("LATERAL", "LL"):
             assert image["mask"] is None
             continue
-        regions = phantom_study.read_regions(out / image["mask"])
+        regions = studies.read_regions(out / image["mask"])
         assert regions[7].shape == (image["rows"], image["columns"])
         for finding in image["findings"]:
             mask = regions[finding["bit"]]
@@ -109,20 +109,20 @@ def test_masks_and_boxes_are_those_of_the_findings(drawn):
 
 def test_box_of_known_masks():
     mask = np.zeros((5, 7), bool)
-    assert phantom_study.box_of(mask) is None
+    assert studies.box_of(mask) is None
     mask[1:3, 2:6] = True
-    assert phantom_study.box_of(mask) == [2, 1, 4, 2]
+    assert studies.box_of(mask) == [2, 1, 4, 2]
 
 
 def test_workers_do_not_change_the_bytes(drawn, tmp_path):
     out, counts = drawn
-    assert phantom.draw_phantom(tmp_path / "two", settings(), workers=2) == counts
+    assert hospital.draw_phantom(tmp_path / "two", settings(), workers=2) == counts
     assert tree(tmp_path / "two") == tree(out)
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(drawn, tmp_path, monkeypatch):
     out, _ = drawn
-    write_study, written = phantom_study.write_study, []
+    write_study, written = studies.write_study, []
 
     def write_and_stop(root, **arguments):
         if len(written) == 45:
@@ -131,17 +131,17 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(drawn, tmp_path, monkeypatch):
         return write_study(root, **arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(phantom_study, "write_study", write_and_stop)
+        patch.setattr(studies, "write_study", write_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            phantom.draw_phantom(tmp_path, settings(), workers=1)
+            hospital.draw_phantom(tmp_path, settings(), workers=1)
     # A kill may also cut a file of the unfinished part short.
     victim = max((tmp_path / "files").rglob("*.jpg"), key=lambda path: path.stat().st_mtime_ns)
     victim.write_bytes(victim.read_bytes()[:100])
     again = []
     monkeypatch.setattr(
-        phantom_study, "write_study", lambda root, **a: again.append(a) or write_study(root, **a)
+        studies, "write_study", lambda root, **a: again.append(a) or write_study(root, **a)
     )
-    phantom.draw_phantom(tmp_path, settings(), workers=1)
+    hospital.draw_phantom(tmp_path, settings(), workers=1)
     assert [arguments["number"] for arguments in again] == list(range(32, 70))
     assert tree(tmp_path) == tree(out)
 
@@ -168,21 +168,21 @@ def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path):
 def test_a_complete_phantom_is_left_alone_and_another_refused(drawn):
     out, counts = drawn
     before = tree(out)
-    assert phantom.draw_phantom(out, settings(), workers=1) == counts
+    assert hospital.draw_phantom(out, settings(), workers=1) == counts
     with pytest.raises(DataError, match="settings of the phantom"):
-        phantom.draw_phantom(out, settings(seed=3), workers=1)
+        hospital.draw_phantom(out, settings(seed=3), workers=1)
     assert tree(out) == before
 
 
 def test_foreign_directories_are_refused(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="out: received"):
-        phantom.draw_phantom(tmp_path, settings(), workers=1)
+        hospital.draw_phantom(tmp_path, settings(), workers=1)
 
 
 def test_zipped_reports_are_those_of_the_folder(drawn, tmp_path):
     out, _ = drawn
-    phantom.draw_phantom(tmp_path, settings(zip_reports=True), workers=1)
+    hospital.draw_phantom(tmp_path, settings(zip_reports=True), workers=1)
     assert not (tmp_path / "reports").exists()
     with zipfile.ZipFile(tmp_path / "mimic-cxr-reports.zip") as packed:
         zipped = {name: packed.read(name) for name in packed.namelist()}
@@ -217,7 +217,7 @@ def test_the_program_exits_with_one_line_on_bad_input(tmp_path):
 def test_a_sheet_shows_every_kind(drawn, tmp_path):
     out, _ = drawn
     plain, tinted = (
-        np.asarray(phantom_sheet.draw_sheet(out, tile=48, columns=2, masks=masks)).astype(int)
+        np.asarray(contact_sheet.draw_sheet(out, tile=48, columns=2, masks=masks)).astype(int)
         for masks in (False, True)
     )
     assert plain.shape == (8 * 48, 2 * 48, 3)
@@ -226,4 +226,4 @@ def test_a_sheet_shows_every_kind(drawn, tmp_path):
     changed = (plain != tinted).any(axis=(1, 2))
     assert changed[: 7 * 48].any() and not changed[7 * 48 :].any()
     with pytest.raises(DataError, match="data"):
-        phantom_sheet.draw_sheet(tmp_path, tile=48, columns=2, masks=False)
+        contact_sheet.draw_sheet(tmp_path, tile=48, columns=2, masks=False)

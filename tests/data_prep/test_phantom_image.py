@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_prep import phantom_case, phantom_image
+from data_prep.phantom import cases, radiographs
 from prior_jax.errors import DataError
 
-SHARES = phantom_case.SplitShares(train=0.75, validate=0.1, test=0.15)
+SHARES = cases.SplitShares(train=0.75, validate=0.1, test=0.15)
 SEED = 5
 SIZE = 128
 FORMS = {"Atelectasis": "linear"}
@@ -25,14 +25,14 @@ PLACES = {
 @pytest.fixture(scope="module")
 def normal():
     numbers = range(500)
-    studies = (phantom_case.sample_study(SEED, number, SHARES) for number in numbers)
+    studies = (cases.sample_study(SEED, number, SHARES) for number in numbers)
     return next(s for s in studies if not s.findings and s.views[0] == "PA" and not s.devices)
 
 
 def with_finding(study, kind, side, size, *, hedged=False):
     zone, lateral, height = PLACES.get(kind, ("heart", 0.5, 0.8))
-    extent = float(np.mean(phantom_case.EXTENTS[kind][size]))
-    finding = phantom_case.Finding(
+    extent = float(np.mean(cases.EXTENTS[kind][size]))
+    finding = cases.Finding(
         kind=kind,
         side=side,
         zone=zone,
@@ -49,14 +49,14 @@ def with_finding(study, kind, side, size, *, hedged=False):
 
 
 def expose(study):
-    return phantom_image.expose(SEED, study, 0, size=SIZE)
+    return radiographs.expose(SEED, study, 0, size=SIZE)
 
 
-@pytest.mark.parametrize("kind", phantom_case.KINDS)
+@pytest.mark.parametrize("kind", cases.KINDS)
 def test_the_mask_grows_with_the_stated_size(normal, kind):
     side = "midline" if kind == "Cardiomegaly" else "right"
     areas = []
-    for size in phantom_case.SIZES:
+    for size in cases.SIZES:
         exposure = expose(with_finding(normal, kind, side, size))
         areas.append(exposure.mask(0).sum() / exposure.px_per_mm**2)
     assert 0 < areas[0] * 1.15 < areas[1] < areas[2] / 1.15
@@ -70,7 +70,7 @@ def test_the_patients_left_is_the_right_half_of_the_image(normal, kind, side):
     assert share > 0.95 if side == "left" else share < 0.05
 
 
-@pytest.mark.parametrize("size", phantom_case.SIZES)
+@pytest.mark.parametrize("size", cases.SIZES)
 @pytest.mark.parametrize("kind", sorted(PLACES))
 def test_a_finding_shows_inside_its_mask(normal, kind, size):
     before = expose(normal).pixels.astype(np.float32)
@@ -83,7 +83,7 @@ def test_a_finding_shows_inside_its_mask(normal, kind, size):
 def test_mask_and_image_lie_on_top_of_each_other_however_the_patient_is_turned():
     compared = 0
     for number in range(60):
-        study = phantom_case.sample_study(SEED, number, SHARES)
+        study = cases.sample_study(SEED, number, SHARES)
         if study.findings or study.views[0] != "PA":
             continue
         before = expose(study).pixels.astype(int)
@@ -105,7 +105,7 @@ def test_doubtful_findings_are_fainter(normal):
 
 
 def test_the_heart_has_the_stated_ratio(normal):
-    for size in phantom_case.SIZES:
+    for size in cases.SIZES:
         study = with_finding(normal, "Cardiomegaly", "midline", size)
         exposure = expose(study)
         columns = np.flatnonzero(exposure.mask(0).any(0))
@@ -116,15 +116,13 @@ def test_the_heart_has_the_stated_ratio(normal):
 def test_a_nodule_has_the_stated_diameter(normal):
     exposure = expose(with_finding(normal, "Lung Lesion", "right", "moderate"))
     diameter = 2 * np.sqrt(exposure.mask(0).sum() / np.pi) / exposure.px_per_mm
-    assert diameter == pytest.approx(
-        np.mean(phantom_case.EXTENTS["Lung Lesion"]["moderate"]), abs=3
-    )
+    assert diameter == pytest.approx(np.mean(cases.EXTENTS["Lung Lesion"]["moderate"]), abs=3)
 
 
 def test_both_images_of_a_study_show_the_same_findings(normal):
     study = with_finding(normal, "Consolidation", "left", "large")
     study = dataclasses.replace(study, views=("PA", "AP"), dicom_ids=("a", "b"))
-    first, second = (phantom_image.expose(SEED, study, i, size=SIZE) for i in (0, 1))
+    first, second = (radiographs.expose(SEED, study, i, size=SIZE) for i in (0, 1))
     assert first.pixels.shape != second.pixels.shape or (first.pixels != second.pixels).any()
     areas = [image.mask(0).sum() / image.px_per_mm**2 for image in (first, second)]
     assert areas[0] == pytest.approx(areas[1], rel=0.25)
@@ -133,14 +131,14 @@ def test_both_images_of_a_study_show_the_same_findings(normal):
 def test_every_sampled_finding_has_a_mask_on_its_side_at_any_size():
     checked = 0
     for number in range(120):
-        study = phantom_case.sample_study(SEED, number, SHARES)
+        study = cases.sample_study(SEED, number, SHARES)
         for index, view in enumerate(study.views):
-            if view in phantom_image.LATERAL_VIEWS:
+            if view in radiographs.LATERAL_VIEWS:
                 continue
-            exposure = phantom_image.expose(SEED, study, index, size=64)
+            exposure = radiographs.expose(SEED, study, index, size=64)
             assert exposure.pixels.dtype == np.uint8
             assert min(exposure.pixels.shape) == 64
-            assert exposure.mask(phantom_image.LUNGS).mean() > 0.12
+            assert exposure.mask(radiographs.LUNGS).mean() > 0.12
             for bit, finding in enumerate(study.findings):
                 columns = np.nonzero(exposure.mask(bit))[1]
                 assert len(columns), finding
@@ -153,9 +151,9 @@ def test_every_sampled_finding_has_a_mask_on_its_side_at_any_size():
 def test_brightness_alone_does_not_tell_ill_from_well():
     means = {True: [], False: []}
     for number in range(150):
-        study = phantom_case.sample_study(SEED, number, SHARES)
+        study = cases.sample_study(SEED, number, SHARES)
         if study.views[0] in ("PA", "AP"):
-            pixels = phantom_image.expose(SEED, study, 0, size=48).pixels
+            pixels = radiographs.expose(SEED, study, 0, size=48).pixels
             means[bool(study.findings)].append(pixels.mean())
     ill, well = (np.array(means[key]) for key in (True, False))
     auc = (ill[:, None] > well[None]).mean()

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import strategies as st
 from sklearn import model_selection
 
-from data_prep import chexpert, rle, rsna, siim, splits
+from data_prep import chexpert, rsna, siim
+from data_prep.kit import rle, splits
 from prior_jax.errors import DataError
 
 NAMES = ["No Finding", "Fracture", *chexpert.UNCERTAIN]

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from data_prep.reports import ReportFolder, ReportProblem, ReportZip, index_zip
+from data_prep.mimic_reports import ReportFolder, ReportProblem, ReportZip, index_zip
 from prior_jax.errors import DataError
 
 

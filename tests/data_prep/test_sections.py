@@ -4,7 +4,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from data_prep import section_tables, sections
+from data_prep.kit import section_tables, sections
 from prior_jax.errors import ConfigError
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_prep import splits
+from data_prep.kit import splits
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError
 

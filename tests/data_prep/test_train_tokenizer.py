@@ -3,7 +3,8 @@ import json
 import pytest
 import sentencepiece
 
-from data_prep import common, manifest, train_tokenizer
+from data_prep import manifest, train_tokenizer
+from data_prep.kit import cli
 from prior_jax.data.tokenizer import SPECIAL_TOKENS
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import hospital
@@ -32,7 +33,7 @@ def prepared(tmp_path_factory):
     manifest.prepare(
         manifest.Paths(manifest=str(folder / "rows.jsonl")),
         manifest.Settings(),
-        common.RunOptions(out=str(folder / "out"), workers=1),
+        cli.RunOptions(out=str(folder / "out"), workers=1),
     )
     return folder / "out"
 
@@ -56,7 +57,7 @@ def test_same_set_and_settings_give_the_same_bytes(prepared, tmp_path, algorithm
     second, _ = train(prepared, tmp_path / "b.model", vocab_size=60, algorithm=algorithm)
     assert first.read_bytes() == second.read_bytes()
     described = json.loads((tmp_path / "a.settings.json").read_text())
-    assert described["sha256"] == common.sha256_of(first)
+    assert described["sha256"] == cli.sha256_of(first)
     assert described["sentences_read"] == 100
 
 

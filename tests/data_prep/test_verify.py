@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from data_prep import common, manifest, verify
+from data_prep import manifest, verify
+from data_prep.kit import cli
 from prior_jax.data import schema
 from prior_jax.errors import DataError
 from tests.data_prep import hospital
@@ -36,7 +37,7 @@ def whole(tmp_path_factory):
     manifest.prepare(
         manifest.Paths(manifest=str(folder / "rows.jsonl")),
         manifest.Settings(studies_per_shard=4),
-        common.RunOptions(out=str(folder / "out"), workers=1),
+        cli.RunOptions(out=str(folder / "out"), workers=1),
     )
     return folder / "out"
 
@@ -71,7 +72,7 @@ def rewrite(path, change):
     for number, record in enumerate(records):
         writer.write(schema.serialize(change(number, record), spec=spec))
     writer.close()
-    digest = common.sha256_of(path / name)
+    digest = cli.sha256_of(path / name)
     change_manifest(path, lambda content: content["shards"].update({name: digest}))
 
 

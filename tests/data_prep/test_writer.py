@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from data_prep import common, writer
+from data_prep.kit import cli, writer
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError
 
@@ -39,7 +39,7 @@ def test_full_shards_are_not_left_half_empty():
 
 def test_no_worker_is_refused_by_name():
     with pytest.raises(ConfigError, match="--workers"):
-        common.RunOptions(out="x", workers=0)
+        cli.RunOptions(out="x", workers=0)
 
 
 def _die(number):
@@ -48,7 +48,7 @@ def _die(number):
 
 def test_a_killed_worker_is_told_and_does_not_hang():
     with pytest.raises(ConfigError, match=r"--workers.*killed.*run again"):
-        list(common.parallel(_die, [1, 2], workers=2))
+        list(cli.parallel(_die, [1, 2], workers=2))
 
 
 def _square(number):
@@ -59,7 +59,7 @@ def _square(number):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_parallel_gives_every_result_and_lets_errors_through(workers):
-    done = dict(common.parallel(_square, range(5), workers=workers))
+    done = dict(cli.parallel(_square, range(5), workers=workers))
     assert done == {number: number * number for number in range(5)}
     with pytest.raises(ConfigError, match="field: received 7"):
-        list(common.parallel(_square, [1, 7], workers=workers))
+        list(cli.parallel(_square, [1, 7], workers=workers))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep import chexpert, rsna, siim
-from data_prep.splits import SPLITS
+from data_prep.kit.splits import SPLITS
 from tests.golden.reader import load_json
 
 pytestmark = pytest.mark.golden

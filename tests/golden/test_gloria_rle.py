@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_prep import rle
+from data_prep.kit import rle
 from tests.golden.reader import load, load_json
 
 pytestmark = pytest.mark.golden

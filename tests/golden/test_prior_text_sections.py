@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep import sections
+from data_prep.kit import sections
 from tests.golden import reader
 
 pytestmark = pytest.mark.golden

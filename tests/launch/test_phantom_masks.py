@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import phantom
+from data_prep.phantom import hospital
 from launch.phantom_masks import PhantomMasks
 from prior_jax.data import image as image_lib
 from prior_jax.errors import DataError
@@ -17,10 +17,10 @@ SIZE = 48
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
-    settings = phantom.Settings(
+    settings = hospital.Settings(
         studies=12, seed=1, size=64, train=0.5, validate=0.0, test=0.5, zip_reports=False
     )
-    phantom.draw_phantom(folder, settings, workers=1)
+    hospital.draw_phantom(folder, settings, workers=1)
     lines = (folder / "phantom" / "findings.jsonl").read_text().splitlines()
     return folder, [json.loads(line) for line in lines]
 

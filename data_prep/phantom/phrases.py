@@ -1,6 +1,6 @@
 """The phantom's wording, as data: every sentence its reports can hold.
 
-A row is `Phrase(text, labels)`. Slots in braces are filled by `phantom_reports`: {side}, {zone},
+A row is `Phrase(text, labels)`. Slots in braces are filled by `report_text`: {side}, {zone},
 {size} (a word for the extent that suits the finding), {mm}, {cm}, {left} and {right} (size words of
 a pair). `labels` are CheXpert labels the sentence asserts besides its own finding. The sentences
 were written for this project.

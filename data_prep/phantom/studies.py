@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from data_prep import phantom_case, phantom_image, phantom_reports
+from data_prep.phantom import cases, radiographs, report_text
 
 _VIEW_MEANINGS = {
     "PA": "postero-anterior",
@@ -22,7 +22,7 @@ def write_study(
     *,
     seed: int,
     number: int,
-    shares: phantom_case.SplitShares,
+    shares: cases.SplitShares,
     size: int,
 ) -> dict:
     """Draws a study and writes its images, masks and report.
@@ -38,8 +38,8 @@ def write_study(
       {"images": [{"metadata": row, "split": row, "truth": line}], "chexpert": row or None,
       "truth": line}: rows of the three tables, lines of findings.jsonl and studies.jsonl.
     """
-    study = phantom_case.sample_study(seed, number, shares)
-    report = phantom_reports.write_report(seed, study)
+    study = cases.sample_study(seed, number, shares)
+    report = report_text.write_report(seed, study)
     subject = study.patient.subject_id
     place = f"p{subject // 1_000_000}/p{subject}"
     folder = f"{place}/s{study.study_id}"
@@ -58,7 +58,7 @@ def write_study(
 
 
 def _write_image(out, folder, seed, study, index, size) -> dict:
-    exposure = phantom_image.expose(seed, study, index, size=size)
+    exposure = radiographs.expose(seed, study, index, size=size)
     dicom_id, view = study.dicom_ids[index], study.views[index]
     path = f"files/{folder}/{dicom_id}.jpg"
     # Written in place: a part counts only when its own file is there, so a half-written image
@@ -99,7 +99,7 @@ def _write_image(out, folder, seed, study, index, size) -> dict:
 
 
 def _metadata_row(study, view, ids, rows, columns) -> dict:
-    name = phantom_reports.procedure(study)
+    name = report_text.procedure(study)
     erect = "" if study.time.endswith("7") else "Recumbent" if view == "AP" else "Erect"
     return {
         **ids,
@@ -118,12 +118,12 @@ def _metadata_row(study, view, ids, rows, columns) -> dict:
 def _chexpert_row(study, report) -> dict:
     values = {
         label: f"{report.labels[label]:.1f}" if label in report.labels else ""
-        for label in phantom_reports.LABELS
+        for label in report_text.LABELS
     }
     return {"subject_id": study.patient.subject_id, "study_id": study.study_id, **values}
 
 
-def _finding_truth(finding: phantom_case.Finding, bit: int, exposure) -> dict:
+def _finding_truth(finding: cases.Finding, bit: int, exposure) -> dict:
     line = {
         "label": finding.kind,
         "side": finding.side,

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data_prep import phantom_anatomy
+from data_prep.phantom import anatomy
 
 
 def _polyline(draw, chest, points, *, mm, fill):
@@ -53,7 +53,7 @@ def _leads(draw, chest):
 
 
 def _chest_tube(side):
-    sign = phantom_anatomy.sign_of(side)
+    sign = anatomy.sign_of(side)
 
     def draw_tube(draw, chest):
         half, height = chest.half_width, chest.lung_height
@@ -85,8 +85,8 @@ def overlay(chest, devices: tuple[str, ...], rng) -> np.ndarray:
     """Additive shadow of devices and side marker, float32[H, W] in 0..1.
 
     Args:
-      chest: geometry, a `phantom_anatomy.Chest`.
-      devices: names from `phantom_case.Study.devices`.
+      chest: geometry, a `anatomy.Chest`.
+      devices: names from `cases.Study.devices`.
       rng: random stream of the image; decides the marker.
     """
     layer = Image.new("L", (len(chest.x), len(chest.y)), 0)

@@ -4,8 +4,8 @@ import dataclasses
 import re
 import textwrap
 
-from data_prep import phantom_case, phantom_phrases
-from data_prep.phantom_phrases import Phrase
+from data_prep.phantom import cases, phrases
+from data_prep.phantom.phrases import Phrase
 
 LABELS = (
     "Atelectasis",
@@ -80,7 +80,7 @@ class Report:
     labels: dict[str, int]
 
 
-def write_report(seed: int, study: phantom_case.Study) -> Report:
+def write_report(seed: int, study: cases.Study) -> Report:
     """Writes the report of a study.
 
     Args:
@@ -91,8 +91,8 @@ def write_report(seed: int, study: phantom_case.Study) -> Report:
       The report, a pure function of the arguments. `labels` has an entry for each label the text
       asserts, and is empty for a layout without sections, which CheXpert's labeler does not read.
     """
-    rng = phantom_case.stream(seed, 5, study.number)
-    layout = phantom_case.pick(rng, _LAYOUTS)
+    rng = cases.stream(seed, 5, study.number)
+    layout = cases.pick(rng, _LAYOUTS)
     if layout in ("short", "headless") and study.findings and rng.random() < 0.5:
         layout = "both"
     sections = {
@@ -142,7 +142,7 @@ def _findings_section(rng, study, section) -> list[Sentence]:
     sentences = [sentence for i in order for sentence in groups[i]]
     if rng.random() < 0.12:
         first = sentences[0]
-        text = phantom_phrases.LEAD_INS[int(rng.integers(len(phantom_phrases.LEAD_INS)))]
+        text = phrases.LEAD_INS[int(rng.integers(len(phrases.LEAD_INS)))]
         sentences[0] = dataclasses.replace(
             first, text=text + first.text[0].lower() + first.text[1:]
         )
@@ -152,7 +152,7 @@ def _findings_section(rng, study, section) -> list[Sentence]:
 def _impression_section(rng, study, section, *, brief) -> list[Sentence]:
     stated = _statements(rng, study, section)
     if not stated:
-        clear = phantom_phrases.CLEAR_IMPRESSIONS
+        clear = phrases.CLEAR_IMPRESSIONS
         stated = [Sentence(text=clear[int(rng.integers(len(clear)))], section=section, about=(),
                            labels=())]  # fmt: skip
     elif not brief and len(stated) > 1 and rng.random() < 0.15:
@@ -160,24 +160,24 @@ def _impression_section(rng, study, section, *, brief) -> list[Sentence]:
     if rng.random() < 0.35:
         stated += _denials(rng, study, section, share=0.35)[:1]
     if not brief and rng.random() < 0.15:
-        remark = phantom_phrases.REMARKS[int(rng.integers(len(phantom_phrases.REMARKS)))]
+        remark = phrases.REMARKS[int(rng.integers(len(phrases.REMARKS)))]
         stated.append(Sentence(text=remark, section=section, about=(), labels=()))
     return stated[:3] if brief and not study.findings else stated
 
 
 def _statements(rng, study, section) -> list[Sentence]:
     """One sentence for each kind of finding in the chest, in random order."""
-    kinds = [kind for kind in phantom_case.KINDS if study.of(kind)]
+    kinds = [kind for kind in cases.KINDS if study.of(kind)]
     return [_statement(rng, study.of(kinds[i]), section) for i in rng.permutation(len(kinds))]
 
 
-def _statement(rng, findings: tuple[phantom_case.Finding, ...], section: str) -> Sentence:
+def _statement(rng, findings: tuple[cases.Finding, ...], section: str) -> Sentence:
     first = findings[0]
     hedged = first.hedged
     if hedged:
-        rows = phantom_phrases.HEDGED[first.kind]
+        rows = phrases.HEDGED[first.kind]
     else:
-        rows = phantom_phrases.POSITIVE[first.kind, _form(findings)]
+        rows = phrases.POSITIVE[first.kind, _form(findings)]
         rows = [row for row in rows if first.size[0] in row.sizes]
     # Radiologists are terser in the impression; the tables begin with their shortest rows.
     terse = section == "impression" and rng.random() < 0.6
@@ -230,14 +230,14 @@ def _fill(rng, row: Phrase, findings) -> str:
 
 
 def _word(rng, finding) -> str:
-    words = phantom_phrases.SIZE_WORDS[finding.kind][finding.size]
+    words = phrases.SIZE_WORDS[finding.kind][finding.size]
     return words[int(rng.integers(len(words)))]
 
 
 def _device_sentences(rng, study, section) -> list[Sentence]:
     sentences = []
     for device in study.devices:
-        rows = phantom_phrases.DEVICES.get(device)
+        rows = phrases.DEVICES.get(device)
         if rows and rng.random() < 0.9:
             text = rows[int(rng.integers(len(rows)))]
             sentences.append(
@@ -247,7 +247,7 @@ def _device_sentences(rng, study, section) -> list[Sentence]:
 
 
 def _absent(study) -> set[str]:
-    return {kind for kind in phantom_case.KINDS if not study.of(kind)}
+    return {kind for kind in cases.KINDS if not study.of(kind)}
 
 
 def _denials(rng, study, section, *, share) -> list[Sentence]:
@@ -255,8 +255,8 @@ def _denials(rng, study, section, *, share) -> list[Sentence]:
     absent = sorted(_absent(study))
     due = {kind for kind in absent if rng.random() < share * _DENIED[kind]}
     sentences = []
-    for i in rng.permutation(len(phantom_phrases.NEGATIVE)):
-        kinds, text = phantom_phrases.NEGATIVE[i]
+    for i in rng.permutation(len(phrases.NEGATIVE)):
+        kinds, text = phrases.NEGATIVE[i]
         if due.issuperset(kinds):
             due.difference_update(kinds)
             labels = tuple((kind, 0) for kind in kinds)
@@ -266,7 +266,7 @@ def _denials(rng, study, section, *, share) -> list[Sentence]:
 
 def _normals(rng, study, section, *, count) -> list[Sentence]:
     absent = _absent(study)
-    rows = [row for kinds, row in phantom_phrases.NORMAL if absent.issuperset(kinds)]
+    rows = [row for kinds, row in phrases.NORMAL if absent.issuperset(kinds)]
     chosen = rng.permutation(len(rows))[:count]
     return [
         Sentence(text=rows[i].text, section=section, about=(), labels=rows[i].labels)
@@ -277,7 +277,7 @@ def _normals(rng, study, section, *, count) -> list[Sentence]:
 def _with_typos(rng, sentence: Sentence) -> Sentence:
     text = sentence.text
     if rng.random() < 0.012:
-        for right, wrong in phantom_phrases.MISSPELLINGS.items():
+        for right, wrong in phrases.MISSPELLINGS.items():
             if right in text:
                 text = text.replace(right, wrong, 1)
                 break
@@ -295,8 +295,8 @@ def _opening(rng, study) -> list[tuple[str, str]]:
     patient = study.patient
     who = "woman" if patient.woman else "man"
     age = "___" if rng.random() < 0.8 else str(patient.age)
-    complaint = _one(rng, phantom_phrases.COMPLAINTS)
-    question = _one(rng, phantom_phrases.QUESTIONS)
+    complaint = _one(rng, phrases.COMPLAINTS)
+    question = _one(rng, phrases.QUESTIONS)
     blocks = [
         ("EXAMINATION", procedure(study)),
         ("INDICATION", f"{age} year old {who} with {complaint}  // {question}"),
@@ -304,11 +304,11 @@ def _opening(rng, study) -> list[tuple[str, str]]:
     if rng.random() < 0.4:
         blocks.append(("TECHNIQUE", "Chest radiograph."))
     if rng.random() < 0.85:
-        blocks.append(("COMPARISON", _one(rng, phantom_phrases.COMPARISONS)))
+        blocks.append(("COMPARISON", _one(rng, phrases.COMPARISONS)))
     return blocks
 
 
-def procedure(study: phantom_case.Study) -> str:
+def procedure(study: cases.Study) -> str:
     """Name of the procedure, after the views taken."""
     if len(study.views) == 2 and study.views[1] != "AP":
         return "CHEST (PA AND LAT)"
@@ -337,7 +337,7 @@ def _lay_out(rng, study, layout, sentences) -> str:
     blank = "\n \n" if rng.random() < 0.8 else "\n\n"
     paragraphs = [f"{'FINAL REPORT':>45}"]
     for name, body in blocks:
-        header = _one(rng, phantom_phrases.HEADERS[name])
+        header = _one(rng, phrases.HEADERS[name])
         paragraphs.append(_block(f"{header}:", body, width=int(rng.integers(74, 82))))
     if by_section["none"]:
         paragraphs.append(_wrap(by_section["none"], width=78))

@@ -22,8 +22,8 @@ from typing import Any
 import tqdm
 from array_record.python import array_record_module
 
-from data_prep import common
-from data_prep.images import PixelSums
+from data_prep.kit import cli
+from data_prep.kit.images import PixelSums
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 
@@ -149,7 +149,7 @@ def _digest(writer: SetWriter) -> str:
 
 @contextlib.contextmanager
 def opened(
-    options: common.RunOptions,
+    options: cli.RunOptions,
     *,
     program: str,
     settings: Mapping[str, Any],
@@ -267,7 +267,7 @@ def run_jobs(
     ready = total - sum(job.end - job.begin for job in todo)
     with tqdm.tqdm(total=total, initial=ready, unit=" studies", desc=writer.program) as bar:
         work = functools.partial(_do_job, writer=writer, process=process)
-        for job, part in common.parallel(work, todo, workers=workers):
+        for job, part in cli.parallel(work, todo, workers=workers):
             done[job.name] = part
             bar.update(job.end - job.begin)
     return done
@@ -312,7 +312,7 @@ def _do_job(job: Job, *, writer: SetWriter, process: Process) -> Part:
             records.close()
     size, digest = 0, ""
     if records is not None:
-        size, digest = temporary.stat().st_size, common.sha256_of(temporary)
+        size, digest = temporary.stat().st_size, cli.sha256_of(temporary)
         os.replace(temporary, shard)
     for kind in ("rejected", "sources"):
         lines = "".join(getattr(tally, kind))

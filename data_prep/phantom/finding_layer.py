@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data_prep import phantom_anatomy, phantom_case
+from data_prep.phantom import anatomy, cases
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -32,13 +32,13 @@ class Layers:
         view += opacity * (1 - view)
 
 
-def effects_on_pose(study: phantom_case.Study) -> tuple[dict[str, float], float]:
+def effects_on_pose(study: cases.Study) -> tuple[dict[str, float], float]:
     """Volume lost or gained: raised domes by side (mm) and the mediastinum's shift (mm)."""
     raised, shift = {"left": 0.0, "right": 0.0}, 0.0
     for finding in study.findings:
         if finding.side == "midline":
             continue
-        away = -phantom_anatomy.sign_of(finding.side)
+        away = -anatomy.sign_of(finding.side)
         large = finding.size == "large"
         if finding.kind == "Atelectasis":
             raised[finding.side] += {"small": 6.0, "moderate": 14.0, "large": 24.0}[finding.size]
@@ -67,7 +67,7 @@ def _paint_atelectasis(chest, layers, finding, rng):
         opacity = _collapsed_lobe(chest, finding, half)
     else:
         x, y = chest.place(finding)
-        sign = phantom_anatomy.sign_of(finding.side)
+        sign = anatomy.sign_of(finding.side)
         opacity = np.zeros_like(lung)
         width = {"small": 6.0, "moderate": 8.0, "large": 9.5}[finding.size]
         count = {"small": 1, "moderate": 2, "large": 3}[finding.size]
@@ -120,7 +120,7 @@ def _paint_consolidation(chest, layers, finding, rng):
         away, spread = texture.uniform(0.45, 0.75), texture.uniform(0.3, 0.5)
         px, py = dx - np.float32(away * np.cos(angle)), dy - np.float32(away * np.sin(angle))
         inside = np.maximum(inside, np.float32(spread) - np.hypot(px[None], py[:, None]))
-    noise = phantom_anatomy.clouds(texture, inside.shape, px_per_mm=chest.px_per_mm)
+    noise = anatomy.clouds(texture, inside.shape, px_per_mm=chest.px_per_mm)
     lung = chest.lung[:, half]
     patch = np.clip((inside + np.float32(0.1) * noise) * 2.6 + 0.3, 0, 1).astype(np.float32)
     strength = 0.62 if finding.hedged else texture.uniform(0.78, 0.95)
@@ -136,7 +136,7 @@ def _air_bronchogram(chest, finding, half, texture, centre, radius) -> np.ndarra
     layer = Image.new("L", (len(chest.x), len(chest.y)), 0)
     if finding.size != "small":
         draw = ImageDraw.Draw(layer)
-        sign = phantom_anatomy.sign_of(finding.side)
+        sign = anatomy.sign_of(finding.side)
         root = (centre[0] - sign * 0.8 * radius, centre[1] - 0.2 * radius)
         for angle in texture.uniform(-0.7, 0.9, 4):
             tip = (
@@ -150,11 +150,11 @@ def _air_bronchogram(chest, finding, half, texture, centre, radius) -> np.ndarra
 
 def _paint_edema(chest, layers, finding, rng):
     half = chest.half(finding.side)
-    sign = phantom_anatomy.sign_of(finding.side)
+    sign = anatomy.sign_of(finding.side)
     strength = {"small": 0.4, "moderate": 0.58, "large": 0.76}[finding.size]
     dx = (sign * chest.x[half] - np.float32(0.26 * chest.half_width)) / np.float32(finding.extent)
     dy = (chest.y - np.float32(0.47 * chest.lung_height)) / np.float32(1.25 * finding.extent)
-    noise = phantom_anatomy.clouds(rng, (len(dy), len(dx)), px_per_mm=chest.px_per_mm)
+    noise = anatomy.clouds(rng, (len(dy), len(dx)), px_per_mm=chest.px_per_mm)
     radius = (dx**2)[None] + (dy**2)[:, None]
     haze = np.exp(-radius) * (1 + np.float32(0.22) * noise)
     haze = np.clip(haze, 0, 1).astype(np.float32)
@@ -247,11 +247,11 @@ _PAINTERS = {
 }
 
 
-def paint(chest, study: phantom_case.Study, rng) -> tuple[Layers, list[np.ndarray]]:
+def paint(chest, study: cases.Study, rng) -> tuple[Layers, list[np.ndarray]]:
     """Paints every finding of a study.
 
     Args:
-      chest: geometry, a `phantom_anatomy.Chest`.
+      chest: geometry, a `anatomy.Chest`.
       study: the study.
       rng: random stream of the image.
 
@@ -275,7 +275,7 @@ def paint(chest, study: phantom_case.Study, rng) -> tuple[Layers, list[np.ndarra
     return layers, masks
 
 
-def haze_from_edema(study: phantom_case.Study) -> float:
+def haze_from_edema(study: cases.Study) -> float:
     """How full the vessels are: 0 without edema, up to 1."""
     return max(
         ({"small": 0.4, "moderate": 0.65, "large": 1.0}[f.size] for f in study.of("Edema")),

@@ -24,10 +24,10 @@ import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from data_prep import phantom_case, phantom_study
-from data_prep.phantom_reports import LABELS
+from data_prep.phantom import cases, studies
+from data_prep.phantom.report_text import LABELS
 from prior_jax.errors import DataError, PriorJaxError
 
 _FLAGS = flags.FLAGS
@@ -88,9 +88,9 @@ class Settings:
             )
 
     @property
-    def shares(self) -> phantom_case.SplitShares:
+    def shares(self) -> cases.SplitShares:
         """Shares of patients by split."""
-        return phantom_case.SplitShares(train=self.train, validate=self.validate, test=self.test)
+        return cases.SplitShares(train=self.train, validate=self.validate, test=self.test)
 
 
 def draw_phantom(out: pathlib.Path, settings: Settings, *, workers: int) -> dict[str, int]:
@@ -173,7 +173,7 @@ def _draw_part(task: tuple[int, pathlib.Path], *, out: pathlib.Path, settings: S
     first = number * PART_STUDIES
     lines = []
     for study in range(first, min(first + PART_STUDIES, settings.studies)):
-        record = phantom_study.write_study(
+        record = studies.write_study(
             out, seed=settings.seed, number=study, shares=settings.shares, size=settings.size
         )
         lines.append(json.dumps(record) + "\n")
@@ -258,7 +258,8 @@ def _write_atomically(path: pathlib.Path, content: bytes) -> None:
     beside.replace(path)
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+    """Defines the flags of the program; called when it is run, not when it is imported."""
     flags.DEFINE_string("out", None, "Directory to draw into.", required=True)
     flags.DEFINE_integer("studies", 1000, "Number of studies.")
     flags.DEFINE_integer("seed", 0, "Seed of everything.")
@@ -282,8 +283,3 @@ def main(argv: list[str]) -> None:
         print(error, file=sys.stderr)
         sys.exit(2)
     print(json.dumps(counts))
-
-
-if __name__ == "__main__":
-    _define_flags()
-    app.run(main)

@@ -6,9 +6,9 @@ import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
 
-from data_prep import common
-from data_prep.images import PixelSums
-from data_prep.writer import SOURCES_NAME, Job, Part, SetWriter, shard_path
+from data_prep.kit import cli
+from data_prep.kit.images import PixelSums
+from data_prep.kit.writer import SOURCES_NAME, Job, Part, SetWriter, shard_path
 from prior_jax.data import schema
 from prior_jax.errors import DataError
 
@@ -119,7 +119,7 @@ def _manifest(
         format=schema.MANIFEST_FORMAT,
         program=writer.program,
         settings=dict(writer.settings),
-        versions=dict(common.versions()),
+        versions=dict(cli.versions()),
         label_names=tuple(label_names),
         splits={
             split: schema.SplitCounts(

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from data_prep import phantom_anatomy, phantom_case, phantom_devices, phantom_findings
+from data_prep.phantom import anatomy, cases, device_layer, finding_layer
 from prior_jax.errors import DataError
 
 LUNGS = 7
@@ -36,7 +36,7 @@ class Exposure:
         return (self.regions >> index) & 1 > 0
 
 
-def expose(seed: int, study: phantom_case.Study, index: int, *, size: int) -> Exposure:
+def expose(seed: int, study: cases.Study, index: int, *, size: int) -> Exposure:
     """Draws image `index` of a study.
 
     Args:
@@ -48,7 +48,7 @@ def expose(seed: int, study: phantom_case.Study, index: int, *, size: int) -> Ex
     Returns:
       The image and its masks, a pure function of the arguments.
     """
-    rng = phantom_case.stream(seed, 4, study.number, index)
+    rng = cases.stream(seed, 4, study.number, index)
     aspect = float(rng.uniform(1.0, 1.2))
     shape = (round(size * aspect), size) if rng.random() < 0.6 else (size, round(size * aspect))
     if study.views[index] in LATERAL_VIEWS:
@@ -58,8 +58,8 @@ def expose(seed: int, study: phantom_case.Study, index: int, *, size: int) -> Ex
 
 
 def _frontal(study, shape, rng, *, bedside) -> Exposure:
-    raised, shift = phantom_findings.effects_on_pose(study)
-    pose = phantom_anatomy.Pose(
+    raised, shift = finding_layer.effects_on_pose(study)
+    pose = anatomy.Pose(
         magnification=1.06 if bedside else 1.0,
         inspiration=float(rng.uniform(0.86, 0.95) if bedside else rng.uniform(0.95, 1.03)),
         raised=raised,
@@ -67,8 +67,8 @@ def _frontal(study, shape, rng, *, bedside) -> Exposure:
         margin=float(rng.uniform(14, 40)),
         top=float(rng.uniform(24, 48)),
     )
-    chest = phantom_anatomy.build_chest(study, pose, shape=shape, rng=rng)
-    layers, masks = phantom_findings.paint(chest, study, rng)
+    chest = anatomy.build_chest(study, pose, shape=shape, rng=rng)
+    layers, masks = finding_layer.paint(chest, study, rng)
     density = _density(chest, layers, study, rng)
     frame = _Frame.random(rng, shape=shape, px_per_mm=chest.px_per_mm)
     pixels = frame.warp(_develop(density, rng), Image.Resampling.BILINEAR)
@@ -86,21 +86,21 @@ def _frontal(study, shape, rng, *, bedside) -> Exposure:
 def _density(chest, layers, study, rng) -> np.ndarray:
     """Attenuation float32[H, W], about 0 for air outside and 1 for the densest bone."""
     patient = study.patient
-    trunk = phantom_anatomy.body(chest, habitus=patient.habitus)
+    trunk = anatomy.body(chest, habitus=patient.habitus)
     air = chest.lung * (1 - np.float32(0.94) * np.maximum(chest.heart, chest.aorta))
     aerated = air * (1 - layers.opacity)
-    density = (phantom_anatomy.TISSUE - phantom_anatomy.AIR * aerated) * trunk
-    markings = phantom_anatomy.vessels(chest, rng, plethora=phantom_findings.haze_from_edema(study))
+    density = (anatomy.TISSUE - anatomy.AIR * aerated) * trunk
+    markings = anatomy.vessels(chest, rng, plethora=finding_layer.haze_from_edema(study))
     density += np.float32(0.2) * markings * layers.markings * aerated
     density += layers.extra * air
-    density += np.float32(0.075) * phantom_anatomy.ribs(chest, rng)
-    density += phantom_anatomy.spine_and_trachea(chest)
+    density += np.float32(0.075) * anatomy.ribs(chest, rng)
+    density += anatomy.spine_and_trachea(chest)
     density += _clavicles(chest, rng)
     if patient.woman:
         density += _breasts(chest, patient.habitus)
-    noise = phantom_anatomy.clouds(rng, density.shape, px_per_mm=chest.px_per_mm)
+    noise = anatomy.clouds(rng, density.shape, px_per_mm=chest.px_per_mm)
     density += np.float32(0.013) * noise * trunk
-    density += np.float32(0.3) * phantom_devices.overlay(chest, study.devices, rng)
+    density += np.float32(0.3) * device_layer.overlay(chest, study.devices, rng)
     return density
 
 
@@ -111,7 +111,7 @@ def _clavicles(chest, rng) -> np.ndarray:
     for sign in (-1, 1):
         inner = (sign * 16 + chest.shift * 0.5, level + 10)
         outer = (sign * 1.05 * chest.half_width, level - 14)
-        bone = phantom_findings.band(chest.x, chest.y[rows], start=inner, end=outer, width=10)
+        bone = finding_layer.band(chest.x, chest.y[rows], start=inner, end=outer, width=10)
         shadow[rows] += np.float32(0.085) * bone
     return shadow
 
@@ -127,7 +127,7 @@ def _develop(density, rng) -> np.ndarray:
     """Film curve, exposure, and grain: uint8[H, W]."""
     gain, offset = rng.uniform(0.88, 1.12), rng.uniform(-0.05, 0.05)
     gamma, noise = rng.uniform(0.8, 1.25), rng.uniform(0.008, 0.028)
-    grainy = density + np.float32(noise) * phantom_anatomy.grain(rng, density.shape)
+    grainy = density + np.float32(noise) * anatomy.grain(rng, density.shape)
     level = np.clip(grainy * np.float32(gain * 1020) + np.float32(offset * 1020), 0, 1023)
     curve = 250.0 * (np.arange(1024) / 1023) ** gamma
     return curve.astype(np.uint8).take(level.astype(np.int16))
@@ -182,6 +182,6 @@ def _lateral(study, shape, rng) -> tuple[np.ndarray, float]:
     trunk = np.clip((132 + 0.06 * y[:, None] - np.abs(x)[None]) / 14, 0, 1)
     discs = 0.1 + 0.04 * np.cos(y * (2 * np.pi / 24))
     spine = np.outer(discs, np.clip((17 - np.abs(x - 78)) / 4, 0, 1))
-    noise = phantom_anatomy.clouds(rng, shape, px_per_mm=px_per_mm)
+    noise = anatomy.clouds(rng, shape, px_per_mm=px_per_mm)
     density = (0.64 - 0.4 * lung + 0.02 * noise) * trunk + spine
     return _develop(density.astype(np.float32), rng), px_per_mm

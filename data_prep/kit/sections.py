@@ -20,7 +20,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from data_prep import section_tables as tables
+from data_prep.kit import section_tables as tables
 from prior_jax.errors import ConfigError
 
 MODES = ("paper", "release")

@@ -1,6 +1,6 @@
 """Lays images of a phantom out on one sheet, a row a finding, to look at what was drawn.
 
-python -m data_prep.phantom_sheet --data=DIR --out=sheet.png --tile=192 --columns=8 --masks
+python -m data_prep.phantom.contact_sheet --data=DIR --out=sheet.png --tile=192 --columns=8 --masks
 """
 
 import json
@@ -11,7 +11,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, ImageDraw
 
-from data_prep import phantom_case, phantom_study
+from data_prep.phantom import cases, studies
 from prior_jax.errors import DataError, PriorJaxError
 
 _FLAGS = flags.FLAGS
@@ -35,7 +35,7 @@ def draw_sheet(data: pathlib.Path, *, tile: int, columns: int, masks: bool) -> I
     index = data / "phantom" / "findings.jsonl"
     if not index.exists():
         raise DataError("data", received=str(data), accepted="a directory with a complete phantom")
-    rows: dict[str, list[dict]] = {kind: [] for kind in (*phantom_case.KINDS, "No Finding")}
+    rows: dict[str, list[dict]] = {kind: [] for kind in (*cases.KINDS, "No Finding")}
     with index.open() as lines:
         for image in map(json.loads, lines):
             kinds = {finding["label"] for finding in image["findings"]} or {"No Finding"}
@@ -55,7 +55,7 @@ def _tile(data, image, kind, *, tile, masks) -> Image.Image:
     pixels = np.asarray(Image.open(data / image["path"]).convert("RGB")).copy()
     shown = [finding for finding in image["findings"] if finding["label"] == kind]
     if masks and shown:
-        regions = phantom_study.read_regions(data / image["mask"])
+        regions = studies.read_regions(data / image["mask"])
         region = np.any([regions[finding["bit"]] for finding in shown], axis=0)
         pixels[region, 0] = np.minimum(pixels[region, 0].astype(int) + 70, 255)
     drawn = Image.fromarray(pixels)

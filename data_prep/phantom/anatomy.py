@@ -12,7 +12,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from data_prep import phantom_case
+from data_prep.phantom import cases
 
 TISSUE = np.float32(0.62)
 AIR = np.float32(0.43)
@@ -71,7 +71,7 @@ class Chest:
         """Index of the row at that height, inside the image."""
         return int(np.clip(np.searchsorted(self.y, y), 0, len(self.y) - 1))
 
-    def place(self, finding: phantom_case.Finding) -> tuple[float, float]:
+    def place(self, finding: cases.Finding) -> tuple[float, float]:
         """Centre of a finding inside its lung, (x, y) in millimetres."""
         sign = sign_of(finding.side)
         y = finding.height * self.lung_height
@@ -145,7 +145,7 @@ def build_chest(study, pose: Pose, *, shape: tuple[int, int], rng) -> Chest:
     """Lays out the lungs and the heart of one frontal exposure.
 
     Args:
-      study: a `phantom_case.Study`.
+      study: a `cases.Study`.
       pose: how this exposure sees the patient.
       shape: rows and columns of the image.
       rng: random stream of the image.

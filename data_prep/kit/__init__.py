@@ -1,0 +1,1 @@
+"""What preparers of data sets share: tables, reports, images, splits, and the writer of a set."""
