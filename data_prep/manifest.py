@@ -1,30 +1,40 @@
-"""A folder of images with a `.jsonl` or `.csv` manifest -> a prepared set of studies.
+"""A folder of images with a table of them -> a prepared set of studies.
 
     python -m data_prep.manifest --manifest=images/manifest.jsonl --out=/data/prepared/mine
 
-A row is an image, with a path, and whatever it has of text, split, patient, study, view and labels
-(a list of what is positive, a mapping to 1, 0, -1 or blank, "A|B", or a column each with
---label_columns). Rows of one study become one record. A text with report headers gives its
-findings and impression; any other text is taken as findings. Rows with labels and no text are kept
-for evaluation, and with --label_sentences get sentences made from the labels, marked as such.
+The table is a `.jsonl`, `.csv` or `.tsv`. A row is an image, with a path, and whatever it has of
+text, split, patient, study, view and labels (a list of what is positive, a mapping to 1, 0, -1 or
+blank, "A|B", or a column each with --label_columns). Rows of one study become one record. A text
+with report headers gives its findings and impression; any other text is taken as findings. Rows
+with labels and no text are kept for evaluation, and with --label_sentences get sentences made from
+the labels, marked as such. The program ends by saying which column it took for what, and what
+became of every row.
 """
 
 import dataclasses
-import functools
 import pathlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_prep.kit import cli, finish, sections, splits, writer
-from data_prep.kit.images import ImageProblem, PixelSums, prepare_image
+from data_prep.kit import cli, finish, preparer, sections, splits
 from data_prep.kit.label_sentences import label_sentences
-from data_prep.kit.writer import Job, Kept, Rejection
-from data_prep.manifest_index import build_index, read_row
-from data_prep.manifest_rows import Columns, Row, RowProblem, label_vector
+from data_prep.kit.outcomes import Kept, Rejection
+from data_prep.kit.plan import (
+    Plan,
+    PlannedImage,
+    PlannedStudies,
+    Planner,
+    Reject,
+    RowProblem,
+    TableUse,
+    rejecting,
+)
+from data_prep.kit.preparer import ImageFile, StoredImages
+from data_prep.kit.tables import Table
+from data_prep.manifest_rows import Columns, Row, RowReader, label_vector
 from prior_jax.data import schema, sentences
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import ConfigError
 
 PROGRAM = "data_prep.manifest"
 
@@ -33,7 +43,7 @@ PROGRAM = "data_prep.manifest"
 class Paths:
     """Where the raw data lies."""
 
-    manifest: str = cli.setting("The .jsonl or .csv file, a row an image.")
+    manifest: str = cli.setting("The .jsonl, .csv or .tsv file, a row an image.")
     images_dir: str = cli.setting(
         "What image paths are relative to; by default the manifest's folder.", default=""
     )
@@ -119,70 +129,64 @@ class Settings:
         )
 
 
-@functools.lru_cache(maxsize=2)
-def _mapped(path: pathlib.Path) -> np.ndarray:
-    return np.load(path, mmap_mode="r")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Studies:
-    """Does a job in a worker: prepares the studies of one shard.
+    """Makes the record of a study from its rows.
 
     Attributes:
-      directory: of the index.
-      images: what image paths are relative to.
-      label_names: the set's.
+      images: folder that image paths are relative to.
+      label_names: names of the set's labels, in its order.
       seen: source -> labels its rows use.
-      settings: the program's.
+      table: name of the manifest's file.
+      settings: settings of the program.
     """
 
-    directory: pathlib.Path
     images: pathlib.Path
     label_names: tuple[str, ...]
     seen: Mapping[str, tuple[str, ...]]
+    table: str
     settings: Settings
 
-    def __call__(self, job: Job) -> Iterator[Kept | Rejection]:
-        """Yields the records and rejections of a job."""
-        starts, offsets = (_mapped(self.directory / f"{n}.npy") for n in ("starts", "offsets"))
-        for study in range(job.begin, job.end):
-            places = range(int(starts[study]), int(starts[study + 1]))
-            rows = [read_row(self.directory / "rows.jsonl", int(offsets[p])) for p in places]
-            yield from self._study(rows)
-
-    def _study(self, rows: Sequence[Row]) -> Iterator[Kept | Rejection]:
-        name = rows[0].study
+    def __call__(self, planned: Sequence[PlannedImage]) -> Iterator[Kept | Rejection]:
+        """Yields the record, or why there is none."""
+        name, rows = planned[0].study, [Row(**image.data) for image in planned]
         try:
             labels = self._labels(rows)
-            text = self._text(rows, labels)
+            text = self._text(name, rows, labels)
         except RowProblem as problem:
-            yield Rejection(id=name, reason=problem.reason, detail=problem.detail)
+            yield Rejection(
+                id=name,
+                reason=problem.reason,
+                detail=problem.detail,
+                rows=len(rows),
+                table=self.table,
+            )
             return
-        images, kept, pixels = [], [], PixelSums()
-        for row in rows:
-            try:
-                prepared = self._image(row.image)
-            except ImageProblem as problem:
-                yield Rejection(id=row.id, reason=problem.reason, detail=problem.detail)
-                continue
-            images.append(prepared.encoded)
-            kept.append(row)
-            pixels += prepared.pixels
-        if not images:
-            if len(rows) > 1:
-                yield Rejection(id=name, reason="no_usable_image", detail="each is listed")
-            return
-        record = schema.Record(
-            study_id=name,
-            subject_id=rows[0].patient,
-            images=tuple(images),
-            image_ids=tuple(row.id for row in kept),
-            views=tuple(row.view for row in kept),
-            labels=tuple(int(value) for value in labels),
-            **text,
+        files = [
+            ImageFile(
+                id=image.id,
+                path=self.images / row.image,
+                name=row.image,
+                view=row.view,
+                reject_as=image.id,
+            )
+            for image, row in zip(planned, rows, strict=True)
+        ]
+        yield from preparer.study_outcome(
+            files,
+            stored=StoredImages(
+                short_side=self.settings.short_side,
+                quality=self.settings.jpeg_quality,
+                table=self.table,
+            ),
+            fields={
+                "study_id": name,
+                "subject_id": planned[0].patient,
+                "labels": tuple(int(value) for value in labels),
+                **text,
+            },
+            source={"study_id": name, **rows[0].kept} if rows[0].kept else None,
         )
-        source = {"study_id": name, **rows[0].kept} if rows[0].kept else None
-        yield Kept(record=record, pixels=pixels, source=source)
 
     def _labels(self, rows: Sequence[Row]) -> np.ndarray:
         """Returns int8[C], what the rows of a study say together."""
@@ -198,7 +202,7 @@ class Studies:
             merged[said] = values[said]
         return merged
 
-    def _text(self, rows: Sequence[Row], labels: np.ndarray) -> dict:
+    def _text(self, name: str, rows: Sequence[Row], labels: np.ndarray) -> dict:
         """Returns the record's text fields."""
         texts = {row.text for row in rows if row.text.strip()}
         if len(texts) > 1:
@@ -206,11 +210,11 @@ class Studies:
         if texts:
             return self._report_text(texts.pop())
         if not (labels != schema.LABEL_NOT_MENTIONED).any():
-            raise RowProblem("neither_text_nor_labels", rows[0].source)
+            raise RowProblem("neither_text_nor_labels", f"source {rows[0].source!r}")
         made: tuple[str, ...] = ()
         if self.settings.label_sentences:
             made = label_sentences(
-                rows[0].study, names=self.label_names, values=labels.tolist(), view=rows[0].view
+                name, names=self.label_names, values=labels.tolist(), view=rows[0].view
             )
         return {
             "impression": "",
@@ -241,95 +245,120 @@ class Studies:
             "text_source": schema.TEXT_REPORT if count else schema.TEXT_NONE,
         }
 
-    def _image(self, name: str):
-        path = self.images / name
-        try:
-            content = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise ImageProblem("missing_image", name) from error
-        except (OSError, ValueError) as error:
-            raise ImageProblem("unreadable_image", f"{name}: {error}") from error
-        return prepare_image(
-            content, short_side=self.settings.short_side, quality=self.settings.jpeg_quality
-        )
 
-
-def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema.Manifest:
+def prepare(
+    paths: Paths,
+    settings: Settings,
+    options: cli.RunOptions,
+    *,
+    given: frozenset[str] = frozenset(),
+) -> schema.Manifest:
     """Prepares the set, or goes on with it, or finds it complete.
 
+    Args:
+      paths: where the raw data lies.
+      settings: what is kept, and how.
+      options: how the program runs.
+      given: flags that the user has given, "--text_column" and the like: the columns they name have
+        to be in the table. A flag that differs from its default counts as given.
+
     Returns:
-      Its manifest.
+      The manifest of the set.
 
     Raises:
       ConfigError: for settings, or an output directory, that cannot be used.
-      DataError: if the manifest is absent, of another kind or without rows.
+      DataError: if the table is absent, cannot be read, or has no row that can be kept.
     """
     path = cli.required_file(pathlib.Path(paths.manifest), flag="--manifest")
-    images = pathlib.Path(paths.images_dir or path.parent)
-    if not images.is_dir():
-        raise DataError("--images_dir", received=str(images), accepted="a folder")
-    inputs = {path.name: cli.sha256_of(path)}
-    with writer.opened(
-        options, program=PROGRAM, settings=dataclasses.asdict(settings), inputs=inputs
-    ) as target:
-        if target is None:
-            return schema.load_manifest(options.out)
-        return _write(target, path, images=images, settings=settings, workers=options.workers)
+    images = preparer.folder(paths.images_dir or str(path.parent), flag="--images_dir")
+    differing = {
+        f"--{field.name}"
+        for field in dataclasses.fields(Settings)
+        if getattr(settings, field.name) != field.default
+    }
+
+    def make_plan(directory: pathlib.Path, reject: Reject) -> Plan:
+        return _plan(
+            path,
+            images=images,
+            settings=settings,
+            given=given | differing,
+            directory=directory,
+            reject=reject,
+        )
+
+    return preparer.prepare_set(
+        make_plan,
+        options,
+        program=PROGRAM,
+        settings=settings,
+        inputs={path.name: cli.sha256_of(path)},
+    )
 
 
-def _write(
-    target: writer.SetWriter,
+def _plan(
     path: pathlib.Path,
     *,
     images: pathlib.Path,
     settings: Settings,
-    workers: int,
-) -> schema.Manifest:
-    """Builds the index, does the jobs and finishes the set."""
-    counts: Counter[str] = Counter()
-    directory = target.parts / "index"
-    directory.mkdir(exist_ok=True)
-    with open(target.plan_rejections, "w", encoding="utf-8") as lines:
+    given: frozenset[str],
+    directory: pathlib.Path,
+    reject: Reject,
+) -> Plan:
+    """Reads every row once and groups the rows into studies."""
+    table = Table(path, flag="--manifest", key=settings.image_column)
+    reader = RowReader(
+        table,
+        settings.columns(),
+        given=given,
+        fractions=settings.fractions(),
+        seed=settings.split_seed,
+    )
+    if table.delimiter is not None:
+        reader.check_header()
+    planner = Planner(directory, reject=reject, table=table.name)
 
-        def reject(rejection: Rejection) -> None:
-            counts[rejection.reason] += 1
-            lines.write(rejection.line())
-
-        index = build_index(
-            path,
-            columns=settings.columns(),
-            fractions=settings.fractions(),
-            seed=settings.split_seed,
-            rows=directory / "rows.jsonl",
-            reject=reject,
+    def reject_row(line: int, reason: str, detail: str) -> None:
+        reject(
+            Rejection(
+                id=f"{table.name}:{line}", reason=reason, detail=detail, rows=1, table=table.name
+            )
         )
-    np.save(directory / "starts.npy", index.starts)
-    np.save(directory / "offsets.npy", index.offsets)
-    jobs = writer.shard_jobs(
-        index.codes, index.subjects, studies_per_shard=settings.studies_per_shard
-    )
-    process = Studies(
-        directory=directory,
-        images=images,
-        label_names=index.label_names,
-        seen=index.seen,
-        settings=settings,
-    )
-    parts = writer.run_jobs(target, jobs, process, workers=workers)
-    return finish.finish(
-        target,
-        jobs,
-        parts,
-        label_names=index.label_names,
+
+    for row in reader.with_roles(table.rows(reject=reject_row)):
+        with rejecting(reject, id=f"{table.name}:{row.line}", table=table.name):
+            planned, _ = reader.image(row)
+            planner.add(planned)
+    reader.finish()
+    names = settings.label_columns or tuple(sorted(set().union(*reader.seen.values())))
+    return Plan(
+        jobs=planner.finish(studies_per_shard=settings.studies_per_shard),
+        process=PlannedStudies(
+            directory=directory,
+            make_record=Studies(
+                images=images,
+                label_names=names,
+                seen={source: tuple(sorted(labels)) for source, labels in reader.seen.items()},
+                table=table.name,
+                settings=settings,
+            ),
+        ),
+        label_names=names,
+        tables=[TableUse(name=table.name, read=table.read)],
         short_side=settings.short_side,
-        plan_rejected=counts,
+        notes=reader.notes(),
     )
 
 
 def main() -> None:
     """Runs the program on its flags and prints what was kept and left out."""
     options = cli.from_flags(cli.RunOptions)
-    manifest = prepare(cli.from_flags(Paths), cli.from_flags(Settings), options)
+    manifest = prepare(
+        cli.from_flags(Paths),
+        cli.from_flags(Settings),
+        options,
+        given=cli.given_flags(Settings),
+    )
     print(finish.summary(manifest, out=options.out))
 
 

@@ -1,27 +1,30 @@
-"""Reads the rows of a custom manifest, `.jsonl` or `.csv`, into one shape."""
+"""Reads the rows of a custom manifest: which column is what, and what each row says."""
 
-import csv
 import dataclasses
-import hashlib
-import json
-import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_prep.kit import splits
-from data_prep.kit.writer import Rejection
-from prior_jax.data.schema import LABEL_NEGATIVE, LABEL_NOT_MENTIONED, LABEL_POSITIVE, LABEL_VALUES
+from data_prep.kit import splits, values
+from data_prep.kit.plan import PlannedImage, RowProblem
+from data_prep.kit.tables import IdColumn, Table, TableRow
+from prior_jax.data.schema import LABEL_NEGATIVE, LABEL_NOT_MENTIONED, LABEL_POSITIVE
 from prior_jax.errors import DataError
 
-Reject = Callable[[Rejection], None]
-_LIST_SEPARATORS = ("|", ";", ",")
+LIST_SEPARATORS = ("|", ";", ",")
+# So many rows decide whether a column that could hold labels holds prose.
+_SAMPLE = 1000
+_PROSE_SHARE = 0.1
+# A list of labels has few names and many rows; more names than this, and than rows, are no labels.
+_MOST_NAMES = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of the columns; `labels` are tried in order."""
+    """Names of the columns; those of `labels` are tried in order."""
 
     image: str
     text: str
@@ -35,31 +38,34 @@ class Columns:
     label_columns: tuple[str, ...]
     kept: tuple[str, ...]
 
+    def flags(self) -> dict[str, tuple[str, ...]]:
+        """Returns flag -> the columns that it names."""
+        names = ("image", "text", "split", "patient", "study", "id", "view", "source")
+        single = {f"--{name}_column": (getattr(self, name),) for name in names}
+        return {
+            **single,
+            "--labels_columns": self.labels,
+            "--label_columns": self.label_columns,
+            "--kept_columns": self.kept,
+        }
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
     """One image of a custom manifest.
 
     Attributes:
-      id: unique in the manifest; the image's path where no column gives one.
-      image: path as written.
+      image: path of the image, as written.
       text: report, "" where there is none.
-      split: index in schema.SPLITS.
-      patient: the study where no column gives one.
-      study: the row's id where no column gives one.
-      view: "" where not given.
-      source: "" where not given.
-      labels: name -> schema.LABEL_*, as far as the row says.
-      listed: whether labels came as a list of what is positive.
+      view: view, "" where not given.
+      source: data set the row comes from, "" where not given.
+      labels: label -> schema.LABEL_*, as far as the row says.
+      listed: whether the labels came as a list of what is positive.
       kept: licence, citation and the like.
     """
 
-    id: str
     image: str
     text: str
-    split: int
-    patient: str
-    study: str
     view: str
     source: str
     labels: Mapping[str, int]
@@ -67,146 +73,241 @@ class Row:
     kept: Mapping[str, Any]
 
 
-class RowProblem(Exception):
-    """A row that cannot be used: `reason` is what it is counted under."""
+class RowReader:
+    """Turns the rows of a table into planned images, and remembers which labels they name."""
 
-    def __init__(self, reason: str, detail: str):
-        """Keeps the reason and, in words, the detail."""
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+    def __init__(
+        self,
+        table: Table,
+        columns: Columns,
+        *,
+        given: frozenset[str],
+        fractions: Sequence[float],
+        seed: int,
+    ):
+        """Prepares to read.
 
+        Args:
+          table: the table.
+          columns: names of its columns.
+          given: flags that the user has given; a column that one of them names has to be there.
+          fractions: shares of train, validate and test for rows that name no split.
+          seed: seed of the draw of those splits, by patient.
+        """
+        self.table, self.columns = table, columns
+        self._given, self._fractions, self._seed = given, fractions, seed
+        self._ids = {
+            name: IdColumn(table, flag=f"--{name}_column", name=getattr(columns, name))
+            for name in ("id", "study", "patient")
+        }
+        self._used = {name for names in columns.flags().values() for name in names}
+        self._not_labels: tuple[str, ...] = ()
+        self.seen: dict[str, set[str]] = {}
+        self._split_texts: Counter[str] = Counter()
+        self._labelled = 0
 
-def raw_rows(path: pathlib.Path, *, reject: Reject) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yields (line number, row) of a `.jsonl` or `.csv` file, one at a time.
+    def check_header(self) -> None:
+        """Refuses columns that a flag names and that the table does not have.
 
-    Args:
-      path: the file.
-      reject: called for a line that is no row ("malformed_row").
-
-    Raises:
-      DataError: if the file is absent or of another kind.
-    """
-    readers = {".jsonl": _json_rows, ".ndjson": _json_rows, ".csv": _csv_rows}
-    if path.suffix not in readers:
-        raise DataError("--manifest", received=str(path), accepted=f"a file of {[*readers]}")
-    try:
-        for line, row in readers[path.suffix](path):
-            if isinstance(row, Mapping):
-                yield line, row
-            else:
-                reject(Rejection(id=f"{path.name}:{line}", reason="malformed_row", detail=str(row)))
-    except FileNotFoundError as error:
-        raise DataError("--manifest", received=str(path), accepted="an existing file") from error
-    except csv.Error as error:
-        raise DataError("--manifest", received=f"{path}: {error}", accepted="a table") from error
-
-
-def _json_rows(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
+        Raises:
+          DataError: naming the flag, the column, the columns found and the nearest name.
+        """
+        wanted = [("--image_column", self.columns.image)]
+        for flag, names in self.columns.flags().items():
+            if flag not in self._given or flag == "--image_column":
                 continue
-            try:
-                row = json.loads(line.decode("utf-8-sig"))
-                if b"\\u" in line:  # half a surrogate pair is JSON, but no text
-                    json.dumps(row, ensure_ascii=False).encode("utf-8")
-            except (UnicodeError, json.JSONDecodeError, RecursionError) as error:
-                row = str(error)
-            yield number, row if isinstance(row, dict | str) else "not an object"
-
-
-def _csv_rows(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            if None in row or None in row.values():
-                yield reader.line_num, "the number of cells differs from the header's"
-            elif any(value != _printable(value) for value in row.values()):
-                yield reader.line_num, "not UTF-8"
+            if flag == "--labels_columns":  # the first of them that is there
+                if not set(names) & set(self.table.names):
+                    wanted += [(flag, names[0])]
             else:
-                yield reader.line_num, row
+                wanted += [(flag, name) for name in names]
+        self.table.require(wanted)
+
+    def with_roles(self, rows: Iterable[TableRow]) -> Iterator[TableRow]:
+        """Yields the rows, after deciding from the first ones which columns hold labels.
+
+        Raises:
+          DataError: if a column that the user has named for labels holds prose.
+        """
+        rows = iter(rows)
+        first = list(itertools.islice(rows, _SAMPLE))
+        taken = self._text_columns()
+        refused = []
+        for name in self.columns.labels:
+            if name in taken:
+                refused.append(name)
+            elif self._is_prose(name, first):
+                if "--labels_columns" in self._given:
+                    raise DataError(
+                        "--labels_columns",
+                        received=f"{name!r}, whose cells in {self.table.path} are sentences",
+                        accepted="a column of label names; give prose as --text_column",
+                    )
+                refused.append(name)
+        self._not_labels = tuple(refused)
+        yield from itertools.chain(first, rows)
+
+    def image(self, row: TableRow) -> tuple[PlannedImage, Row]:
+        """Reads one row.
+
+        Raises:
+          RowProblem: row_without_image, unknown_split, malformed_labels or malformed_row.
+        """
+        try:
+            return self._image(row)
+        except values.CellProblem as problem:
+            raise RowProblem("malformed_row", problem.detail) from problem
+
+    def finish(self) -> None:
+        """Checks what can only be known when all rows have been read.
+
+        Raises:
+          DataError: for a column that a flag names and that no row has, ids that a spreadsheet has
+            rounded, or labels that are hardly names.
+        """
+        if self.table.read:
+            self.check_header()
+        for column in self._ids.values():
+            column.check()
+        names = len(self._split_texts)
+        if names > _MOST_NAMES and names >= self._labelled:
+            raise DataError(
+                "--labels_columns",
+                received=f"{names} different label names in {self._labelled} rows of "
+                f"{self.table.path}, such as {next(iter(self._split_texts))!r}",
+                accepted="a column of label names; give prose as --text_column",
+            )
+
+    def notes(self) -> list[str]:
+        """Returns sentences that say which column was taken for what, and which were not read."""
+        columns, there = self.columns, self.table.names
+        roles = {
+            "image": columns.image,
+            "text": columns.text,
+            "split": columns.split,
+            "patient": columns.patient,
+            "study": columns.study,
+            "id": columns.id,
+            "view": columns.view,
+            "source": columns.source,
+        }
+        labels = columns.label_columns or tuple(
+            name for name in columns.labels if name in there and name not in self._not_labels
+        )
+        taken = [f"{role} from {name!r}" for role, name in roles.items() if name in there]
+        taken.append(f"labels from {', '.join(map(repr, labels))}" if labels else "no labels")
+        notes = [f"{self.table.name}: read {', '.join(taken)}."]
+        for name in self._not_labels:
+            if name in there and name not in self._text_columns():
+                notes.append(
+                    f"{self.table.name}: {name!r} holds prose and was not read as labels; "
+                    f"--text_column={name} reads it as the report."
+                )
+        used = {*roles.values(), *labels, *columns.kept}
+        unread = [name for name in there if name not in used and name not in self._not_labels]
+        if unread:
+            notes.append(f"{self.table.name}: not read: {', '.join(map(repr, unread))}.")
+        if self.table.unnamed:
+            notes.append(
+                f"{self.table.name}: {self.table.unnamed} columns without a name not read."
+            )
+        return notes
+
+    def _text_columns(self) -> set[str]:
+        flags = self.columns.flags()
+        return {name for flag, names in flags.items() if "label" not in flag for name in names}
+
+    def _is_prose(self, name: str, rows: Sequence[TableRow]) -> bool:
+        cells = [row.cells.get(name) for row in rows]
+        texts = [cell for cell in cells if isinstance(cell, str) and not values.is_missing(cell)]
+        prose = sum(any(values.is_prose(part) for part in _parts(text)) for text in texts)
+        return prose > _PROSE_SHARE * len(texts)
+
+    def _image(self, row: TableRow) -> tuple[PlannedImage, Row]:
+        cells, columns = row.cells, self.columns
+
+        def text(name: str) -> str:
+            column = getattr(columns, name)
+            return values.text_of(cells.get(column), field=column)
+
+        image = text("image")
+        if not image:
+            raise RowProblem("row_without_image", f"column {columns.image!r} is blank")
+        identity = self._ids["id"].read(row) or image
+        study = self._ids["study"].read(row) or identity
+        patient = self._ids["patient"].read(row) or study
+        labels, listed = self._labels(cells)
+        found = Row(
+            image=image,
+            text=text("text"),
+            view=text("view"),
+            source=text("source"),
+            labels=labels,
+            listed=listed,
+            kept={
+                name: cells[name] for name in columns.kept if not values.is_missing(cells.get(name))
+            },
+        )
+        planned = PlannedImage(
+            id=identity,
+            study=study,
+            patient=patient,
+            split=self._split(text("split"), patient),
+            data=dataclasses.asdict(found),
+        )
+        self.seen.setdefault(found.source, set()).update(labels)
+        return planned, found
+
+    def _split(self, written: str, patient: str) -> int:
+        code = splits.split_code(written)
+        if code is not None:
+            return code
+        if written:
+            raise RowProblem("unknown_split", f"{written!r} is none of {splits.KNOWN_NAMES}")
+        name = values.comparable_id(patient)
+        return splits.drawn_split(name, fractions=self._fractions, seed=self._seed)
+
+    def _labels(self, cells: Mapping[str, Any]) -> tuple[dict[str, int], bool]:
+        """Returns (labels, whether they came as a list of positives)."""
+        columns = self.columns
+        try:
+            if columns.label_columns:
+                named = ((name, cells.get(name)) for name in columns.label_columns)
+                return {name: values.label_of(cell, field=name) for name, cell in named}, False
+            names = (name for name in columns.labels if name not in self._not_labels)
+            cell = next((cells[name] for name in names if name in cells), None)
+            if isinstance(cell, Mapping):
+                return _unique(
+                    (str(name).strip(), values.label_of(entry, field=str(name)))
+                    for name, entry in cell.items()
+                ), False
+        except values.CellProblem as problem:
+            raise RowProblem("malformed_labels", problem.detail) from problem
+        if values.is_missing(cell):
+            return {}, True
+        if isinstance(cell, str):
+            cell = _parts(cell)
+            self._split_texts.update(part for part in cell if part)
+            self._labelled += 1
+        if not isinstance(cell, list) or not all(isinstance(name, str) for name in cell):
+            raise RowProblem("malformed_labels", f"{cell!r} is no list of names"[:200])
+        named = [name.strip() for name in cell if not values.is_missing(name)]
+        return dict.fromkeys(named, LABEL_POSITIVE), True
 
 
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "ignore").decode("utf-8")
+def _parts(text: str) -> list[str]:
+    """Returns the names in a text such as "A|B"."""
+    mark = next((mark for mark in LIST_SEPARATORS if mark in text), LIST_SEPARATORS[0])
+    return [part.strip() for part in text.split(mark)]
 
 
-def parse_row(
-    row: Mapping[str, Any], columns: Columns, *, fractions: Sequence[float], seed: int
-) -> Row:
-    """Brings a row as written into one shape.
-
-    Args:
-      row: as written.
-      columns: names of its columns.
-      fractions: shares of the splits, for rows that name none; drawn by patient.
-      seed: of that draw.
-
-    Raises:
-      RowProblem: row_without_image, unknown_split or malformed_labels.
-    """
-    image = _text(row.get(columns.image))
-    if not image:
-        raise RowProblem("row_without_image", f"column {columns.image!r}")
-    identity = _text(row.get(columns.id)) or image
-    study = _text(row.get(columns.study)) or identity
-    patient = _text(row.get(columns.patient)) or study
-    written = _text(row.get(columns.split))
-    split = splits.split_code(written)
-    if split is None and written:
-        raise RowProblem("unknown_split", written)
-    if split is None:
-        split = splits.drawn_split(patient, fractions=fractions, seed=seed)
-    labels, listed = _labels(row, columns)
-    return Row(
-        id=identity,
-        image=image,
-        text=str(row.get(columns.text) or ""),
-        split=split,
-        patient=patient,
-        study=study,
-        view=_text(row.get(columns.view)),
-        source=_text(row.get(columns.source)),
-        labels=labels,
-        listed=listed,
-        kept={name: row[name] for name in columns.kept if row.get(name)},
-    )
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
-
-
-def _labels(row: Mapping[str, Any], columns: Columns) -> tuple[dict[str, int], bool]:
-    """Returns (labels, whether they came as a list of positives)."""
-    if columns.label_columns:
-        named = {name: row.get(name) for name in columns.label_columns}
-        return {name: _value(name, value) for name, value in named.items()}, False
-    value = next((row[name] for name in columns.labels if name in row), None)
-    if isinstance(value, Mapping):
-        return {str(name).strip(): _value(name, entry) for name, entry in value.items()}, False
-    if isinstance(value, str):
-        separator = next((mark for mark in _LIST_SEPARATORS if mark in value), _LIST_SEPARATORS[0])
-        value = value.split(separator)
-    if value is None:
-        value = []
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise RowProblem("malformed_labels", repr(value)[:200])
-    return {name.strip(): LABEL_POSITIVE for name in value if name.strip()}, True
-
-
-def _value(name: str, value: Any) -> int:
-    """Returns the schema's value of 1, 0, -1, blank, "1.0", true and the like."""
-    if value is None or value == "":
-        return LABEL_NOT_MENTIONED
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if number not in LABEL_VALUES:
-        raise RowProblem("malformed_labels", f"{name}: {value!r}, not of 1, 0, -1 or blank")
-    return int(number)
+def _unique(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, value in pairs:
+        if not name or found.get(name, value) != value:
+            raise RowProblem("malformed_labels", f"label {name!r} has no name or two values")
+        found[name] = value
+    return found
 
 
 def label_vector(
@@ -216,20 +317,13 @@ def label_vector(
 
     Args:
       row: the row.
-      names: the set's label names.
+      names: the C label names of the set.
       exhaustive: sources whose lists name everything that is positive: what such a list does not
         name, of the labels its source uses, is negative. Of other sources, and of an empty list,
         it is not mentioned.
       seen: source -> labels its rows use.
     """
-    values = dict(row.labels)
+    found = dict(row.labels)
     if row.listed and row.labels and row.source in exhaustive:
-        values = {name: LABEL_NEGATIVE for name in seen[row.source]} | values
-    return np.asarray([values.get(name, LABEL_NOT_MENTIONED) for name in names], np.int8)
-
-
-def digest(text: str) -> bytes:
-    """Returns 32 characters that stand for an id of any length in a compact array."""
-    return (
-        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()
-    )
+        found = dict.fromkeys(seen[row.source], LABEL_NEGATIVE) | found
+    return np.asarray([found.get(name, LABEL_NOT_MENTIONED) for name in names], np.int8)

@@ -15,15 +15,15 @@ import functools
 import itertools
 import os
 import pathlib
-from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
 from data_prep import mimic_tables
-from data_prep.kit import cli, finish, sections, writer
-from data_prep.kit.images import ImageProblem, PixelSums, prepare_image
-from data_prep.kit.writer import Job, Kept, Rejection
+from data_prep.kit import cli, finish, preparer, sections, writer
+from data_prep.kit.outcomes import Job, Kept, Rejection
+from data_prep.kit.plan import Plan, Reject
+from data_prep.kit.preparer import ImageFile, StoredImages
 from data_prep.mimic_reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
 from prior_jax.data import schema, sentences
 from prior_jax.errors import ConfigError, DataError
@@ -194,12 +194,14 @@ class Studies:
       files: the folder `files` of the images.
       reports: where reports come from.
       index: directory of the saved index.
-      settings: the program's.
+      stored: how images are stored.
+      settings: settings of the program.
     """
 
     files: pathlib.Path
     reports: Reports
     index: pathlib.Path
+    stored: StoredImages
     settings: Settings
 
     def __call__(self, job: Job) -> Iterator[Kept | Rejection]:
@@ -218,50 +220,41 @@ class Studies:
             content = self.reports.read(subject=subject, study=study)
             report = read_report(content, study=name, settings=self.settings)
         except (ReportProblem, ReportRejected) as problem:
-            yield Rejection(id=name, reason=problem.reason, detail=problem.detail)
+            yield Rejection(
+                id=name,
+                reason=problem.reason,
+                detail=problem.detail,
+                rows=int(index.starts[place + 1] - index.starts[place]),
+                table=self.stored.table,
+            )
             return
         folder = self.files / f"p{str(subject)[:2]}" / f"p{subject}" / name
-        images, ids, views, pixels = [], [], [], PixelSums()
+        files = []
         for row in range(int(index.starts[place]), int(index.starts[place + 1])):
             dicom = index.dicoms[row].decode()
-            try:
-                prepared = self._image(folder / f"{dicom}.jpg")
-            except ImageProblem as problem:
-                yield Rejection(id=f"{name}/{dicom}", reason=problem.reason, detail=problem.detail)
-                continue
-            images.append(prepared.encoded)
-            ids.append(dicom)
-            views.append(index.view_names[index.views[row]])
-            pixels += prepared.pixels
-        if not images:
-            yield Rejection(id=name, reason="no_usable_image", detail="each is listed")
-            return
-        yield Kept(
-            record=schema.Record(
-                study_id=name,
-                subject_id=f"p{subject}",
-                images=tuple(images),
-                image_ids=tuple(ids),
-                views=tuple(views),
-                impression=report.text.impression,
-                findings=report.text.findings,
-                sentences=report.sentences,
-                sentence_sections=report.codes,
-                labels=tuple(int(value) for value in index.labels[place]),
-                text_source=schema.TEXT_REPORT if report.sentences else schema.TEXT_NONE,
-            ),
-            pixels=pixels,
-        )
-
-    def _image(self, path: pathlib.Path):
-        try:
-            content = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ImageProblem("missing_image", str(path.relative_to(self.files))) from error
-        except OSError as error:
-            raise ImageProblem("unreadable_image", str(error.strerror)) from error
-        return prepare_image(
-            content, short_side=self.settings.short_side, quality=self.settings.jpeg_quality
+            path = folder / f"{dicom}.jpg"
+            files.append(
+                ImageFile(
+                    id=dicom,
+                    path=path,
+                    name=str(path.relative_to(self.files)),
+                    view=index.view_names[index.views[row]],
+                    reject_as=f"{name}/{dicom}",
+                )
+            )
+        yield from preparer.study_outcome(
+            files,
+            stored=self.stored,
+            fields={
+                "study_id": name,
+                "subject_id": f"p{subject}",
+                "impression": report.text.impression,
+                "findings": report.text.findings,
+                "sentences": report.sentences,
+                "sentence_sections": report.codes,
+                "labels": tuple(int(value) for value in index.labels[place]),
+                "text_source": schema.TEXT_REPORT if report.sentences else schema.TEXT_NONE,
+            },
         )
 
     def _scan(self, folder: str, index: mimic_tables.Index) -> Iterator[Rejection]:
@@ -306,61 +299,54 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema
     used = [tables.metadata, tables.split, *([tables.labels] if tables.labels else [])]
     if source.is_file():
         used.append(source)
-    inputs = {path.name: cli.sha256_of(path) for path in used}
-    with writer.opened(
-        options, program=PROGRAM, settings=dataclasses.asdict(settings), inputs=inputs
-    ) as target:
-        if target is None:
-            return schema.load_manifest(options.out)
-        return _write(
-            target, tables, source=source, files=files, settings=settings, workers=options.workers
-        )
+    return preparer.prepare_set(
+        functools.partial(_plan, tables, source, files, settings),
+        options,
+        program=PROGRAM,
+        settings=settings,
+        inputs={path.name: cli.sha256_of(path) for path in used},
+    )
 
 
-def _write(
-    target: writer.SetWriter,
+def _plan(
     tables: mimic_tables.Tables,
-    *,
     source: pathlib.Path,
     files: pathlib.Path,
     settings: Settings,
-    workers: int,
-) -> schema.Manifest:
-    """Builds the index, does the jobs and finishes the set."""
-    counts: Counter[str] = Counter()
-    with open(target.plan_rejections, "w", encoding="utf-8") as lines:
-
-        def reject(rejection: Rejection) -> None:
-            counts[rejection.reason] += 1
-            lines.write(rejection.line())
-
-        index = mimic_tables.build_index(tables, views=settings.views, reject=reject)
-        directory = target.parts / "index"
-        index.save(directory)
-        reports: Reports = ReportFolder(root=source)
-        if source.is_file():
-            reports = ReportZip(path=source, index=directory / "reports.npy")
-            for study in index_zip(source, reports.index):
-                reject(Rejection(id=study, reason="duplicate_report", detail=source.name))
+    directory: pathlib.Path,
+    reject: Reject,
+) -> Plan:
+    """Joins the tables, and looks up where the reports lie."""
+    index, uses = mimic_tables.build_index(
+        tables, views=[view.upper() for view in settings.views], reject=reject
+    )
+    index.save(directory)
+    reports: Reports = ReportFolder(root=source)
+    if source.is_file():
+        reports = ReportZip(path=source, index=directory / "reports.npy")
+        for study in index_zip(source, reports.index):
+            reject(Rejection(id=study, reason="duplicate_report", detail=source.name))
     jobs = writer.shard_jobs(
         index.codes, index.subjects, studies_per_shard=settings.studies_per_shard
     )
-    label_names = index.label_names
-    del index  # workers map it from disk
     if settings.scan_files:
         folders = sorted(path.name for path in files.iterdir() if path.is_dir())
         jobs += [
             Job(name=f"scan-{name}", split=None, begin=0, end=0, argument=name) for name in folders
         ]
-    process = Studies(files=files, reports=reports, index=directory, settings=settings)
-    parts = writer.run_jobs(target, jobs, process, workers=workers)
-    return finish.finish(
-        target,
-        jobs,
-        parts,
-        label_names=label_names,
+    stored = StoredImages(
         short_side=settings.short_side,
-        plan_rejected=counts,
+        quality=settings.jpeg_quality,
+        table=tables.metadata.name,
+    )
+    return Plan(
+        jobs=jobs,
+        process=Studies(
+            files=files, reports=reports, index=directory, stored=stored, settings=settings
+        ),
+        label_names=index.label_names,
+        tables=uses,
+        short_side=settings.short_side,
     )
 
 

@@ -5,38 +5,25 @@ arrays that are left, so that they share them.
 """
 
 import array
-import csv
 import dataclasses
-import gzip
-import io
 import pathlib
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from data_prep.kit import splits
-from data_prep.kit.writer import Rejection
-from prior_jax.data.schema import (
-    LABEL_NEGATIVE,
-    LABEL_NOT_MENTIONED,
-    LABEL_POSITIVE,
-    LABEL_UNCERTAIN,
-    SPLITS,
-)
+from data_prep.kit.outcomes import Rejection
+from data_prep.kit.plan import Reject, TableUse
+from data_prep.kit.tables import MALFORMED, IdColumn, RejectRow, Table, TableRow
+from data_prep.kit.values import CellProblem, label_of, text_of
+from prior_jax.data.schema import LABEL_NOT_MENTIONED
 from prior_jax.errors import DataError
-
-Reject = Callable[[Rejection], None]
 
 # A DICOM id has 44 characters.
 _ID_BYTES = 48
-_LABEL_CODES = {
-    "1": LABEL_POSITIVE,
-    "0": LABEL_NEGATIVE,
-    "-1": LABEL_UNCERTAIN,
-    "": LABEL_NOT_MENTIONED,
-}
 _NO_SPLIT = -1
+# Studies with a usable row in the label table, at least; in MIMIC-CXR 99 % have one.
+_LEAST_LABELLED = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,84 +81,52 @@ class Index:
         return cls(**values)
 
 
-def rows(path: pathlib.Path, *, columns: Sequence[str], reject: Reject) -> Iterator[list[str]]:
-    """Yields the named columns of a `.csv` or `.csv.gz`, a row at a time.
-
-    Args:
-      path: the table.
-      columns: names that the header must have; () for all, then the header comes first.
-      reject: called for each row that has too few cells ("malformed_row").
-
-    Raises:
-      DataError: if the file is damaged, empty or lacks a column.
-    """
-    try:
-        with open(path, "rb") as raw:
-            packed = raw.peek(2)[:2] == b"\x1f\x8b"
-            file = gzip.open(raw) if packed else raw
-            reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
-            header = next(reader, None)
-            if header is None:
-                raise DataError(str(path), received="an empty file", accepted="a table")
-            missing = [name for name in columns if name not in header]
-            if missing:
-                raise DataError(
-                    f"{path}: columns {missing}", received=header, accepted="a header with them"
-                )
-            if not columns:
-                yield header
-            wanted = [header.index(name) for name in columns or header]
-            for line in reader:
-                if not line:
-                    continue
-                if len(line) < len(header):
-                    reject(
-                        Rejection(
-                            id=f"{path.name}:{reader.line_num}",
-                            reason="malformed_row",
-                            detail=f"{len(line)} cells, {len(header)} columns",
-                        )
-                    )
-                    continue
-                yield [line[column] for column in wanted]
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        if isinstance(error, FileNotFoundError):
-            raise DataError(str(path), received="no such file", accepted="a table") from error
-        raise DataError(str(path), received=str(error), accepted="an undamaged table") from error
-
-
-def build_index(tables: Tables, *, views: Sequence[str], reject: Reject) -> Index:
+def build_index(
+    tables: Tables, *, views: Sequence[str], reject: Reject
+) -> tuple[Index, list[TableUse]]:
     """Joins the tables and chooses images, telling `reject` of each row left out.
 
     Args:
-      tables: where they are.
-      views: ViewPosition values to keep.
+      tables: paths of the tables.
+      views: ViewPosition values to keep, in upper case.
       reject: called with reason duplicate_row, malformed_row, row_without_split, unknown_split,
         split_row_without_metadata, wrong_view, study_in_two_patients, patient_in_two_splits or
         study_without_image.
+
+    Returns:
+      The chosen images, and how many rows of each table were read and used.
+
+    Raises:
+      DataError: if a table cannot be read, or if the label table is not that of these studies.
     """
-    dicoms, subjects, studies, view, view_names = _metadata(tables.metadata, reject=reject)
+    metadata = Table(tables.metadata, flag="--metadata_table", key="dicom_id")
+    dicoms, subjects, studies, view, view_names = _metadata(metadata, reject=reject)
     order = np.argsort(dicoms, kind="stable")
     dicoms, subjects, studies, view = (x[order] for x in (dicoms, subjects, studies, view))
     repeated = np.zeros(len(dicoms), bool)
     repeated[1:] = dicoms[1:] == dicoms[:-1]
-    _reject_images(reject, "duplicate_row", dicoms, studies, repeated, tables.metadata.name)
+    _reject_images(reject, "duplicate_row", dicoms, studies, repeated, table=metadata.name)
     dicoms, subjects, studies, view = (x[~repeated] for x in (dicoms, subjects, studies, view))
-    codes = _splits(tables.split, dicoms, reject=reject)
+    codes, split_use = _splits(tables.split, dicoms, reject=reject)
     unsplit = codes == _NO_SPLIT
-    _reject_images(reject, "row_without_split", dicoms, studies, unsplit, tables.split.name)
+    _reject_images(reject, "row_without_split", dicoms, studies, unsplit, table=metadata.name)
     wanted = np.isin(view, [i for i, name in enumerate(view_names) if name in views])
     other = ~unsplit & ~wanted
     for place in np.flatnonzero(other):
-        reject(_image(dicoms, studies, place, "wrong_view", view_names[view[place]] or "no view"))
+        shown = view_names[view[place]] or "no view"
+        reject(_image(dicoms, studies, place, "wrong_view", shown, table=metadata.name))
     _, of_study = np.unique(studies, return_inverse=True)
     mixed = splits.subjects_in_two_splits(of_study, subjects)
     keep = ~unsplit & wanted
-    _reject_images(reject, "study_in_two_patients", dicoms, studies, keep & mixed, "")
+    _reject_images(
+        reject, "study_in_two_patients", dicoms, studies, keep & mixed, table=metadata.name
+    )
     keep &= ~mixed
     leaking = np.zeros(len(keep), bool)
     leaking[~unsplit] = splits.subjects_in_two_splits(subjects[~unsplit], codes[~unsplit])
-    _reject_images(reject, "patient_in_two_splits", dicoms, studies, keep & leaking, "")
+    _reject_images(
+        reject, "patient_in_two_splits", dicoms, studies, keep & leaking, table=metadata.name
+    )
     keep &= ~leaking
     for study in np.setdiff1d(studies, studies[keep]):
         reject(Rejection(id=f"s{study}", reason="study_without_image", detail="of a chosen view"))
@@ -183,8 +138,8 @@ def build_index(tables: Tables, *, views: Sequence[str], reject: Reject) -> Inde
     studies = studies[order]
     first = np.flatnonzero(np.r_[True, studies[1:] != studies[:-1]]) if len(studies) else order
     chosen = order[first]
-    label_names, labels = _labels(tables.labels, studies[first], reject=reject)
-    return Index(
+    label_names, labels, label_uses = _labels(tables.labels, studies[first], reject=reject)
+    index = Index(
         dicoms=dicoms[order],
         views=view[order],
         starts=np.r_[first, len(order)].astype(np.int64),
@@ -196,36 +151,67 @@ def build_index(tables: Tables, *, views: Sequence[str], reject: Reject) -> Inde
         view_names=tuple(view_names),
         label_names=label_names,
     )
+    return index, [TableUse(name=metadata.name, read=metadata.read), split_use, *label_uses]
 
 
-def _image(dicoms, studies, place: int, reason: str, detail: str) -> Rejection:
+def _image(dicoms, studies, place: int, reason: str, detail: str, *, table: str) -> Rejection:
     name = f"s{studies[place]}/{dicoms[place].decode()}"
-    return Rejection(id=name, reason=reason, detail=detail)
+    return Rejection(id=name, reason=reason, detail=detail, rows=1, table=table)
 
 
-def _reject_images(reject: Reject, reason: str, dicoms, studies, chosen, detail: str) -> None:
+def _reject_images(reject: Reject, reason: str, dicoms, studies, chosen, *, table: str) -> None:
     for place in np.flatnonzero(chosen):
-        reject(_image(dicoms, studies, place, reason, detail))
+        reject(_image(dicoms, studies, place, reason, "", table=table))
 
 
-def _metadata(path: pathlib.Path, *, reject: Reject):
+def _rejecting(table: Table, reject: Reject) -> RejectRow:
+    """Returns what hands a row of a table, by its line, to `reject`."""
+
+    def reject_row(line: int, reason: str, detail: str) -> None:
+        name = f"{table.name}:{line}"
+        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=table.name))
+
+    return reject_row
+
+
+def _number(column: IdColumn, row: TableRow, *, prefix: str) -> int:
+    """Returns a subject's or study's number, written with its letter or without.
+
+    Raises:
+      CellProblem: if it is none.
+    """
+    written = column.read(row)
+    try:
+        return int(written.removeprefix(prefix))
+    except ValueError as error:
+        raise CellProblem(f"{column.name} is {written!r}, which is no number") from error
+
+
+def _metadata(table: Table, *, reject: Reject):
     """Returns (dicoms, subjects, studies, views, view names) of the metadata table."""
     dicoms, subjects, studies = bytearray(), array.array("q"), array.array("q")
     view, names = array.array("b"), {}
-    columns = ("dicom_id", "subject_id", "study_id", "ViewPosition")
-    for dicom, subject, study, position in rows(path, columns=columns, reject=reject):
+    flag, reject_row = table.flag, _rejecting(table, reject)
+    table.require((flag, name) for name in ("dicom_id", "subject_id", "study_id", "ViewPosition"))
+    subject_column = IdColumn(table, flag=flag, name="subject_id")
+    study_column = IdColumn(table, flag=flag, name="study_id")
+    for row in table.rows(reject=reject_row):
         try:
-            identity = _identity(dicom)
-            numbers = int(subject.removeprefix("p")), int(study.removeprefix("s"))
-        except ValueError as error:
-            reject(Rejection(id=dicom or path.name, reason="malformed_row", detail=str(error)))
+            identity = _identity(row.cells["dicom_id"])
+            subject = _number(subject_column, row, prefix="p")
+            study = _number(study_column, row, prefix="s")
+            position = text_of(row.cells["ViewPosition"], field="ViewPosition").upper()
+        except CellProblem as problem:
+            reject_row(row.line, MALFORMED, problem.detail)
             continue
         if position not in names and len(names) == 127:
             position = ""
         dicoms += identity
-        subjects.append(numbers[0])
-        studies.append(numbers[1])
+        subjects.append(subject)
+        studies.append(study)
         view.append(names.setdefault(position, len(names)))
+    subject_column.check()
+    study_column.check()
     return (
         np.frombuffer(bytes(dicoms), f"S{_ID_BYTES}"),
         np.frombuffer(subjects, np.int64) if subjects else np.zeros(0, np.int64),
@@ -236,68 +222,100 @@ def _metadata(path: pathlib.Path, *, reject: Reject):
 
 
 def _identity(dicom: str) -> bytes:
-    """Returns an image's id at fixed width; refuses one that could not be a file's name."""
-    content = dicom.strip().encode("ascii", "strict")
-    if not 0 < len(content) <= _ID_BYTES or b"/" in content or content.startswith(b"."):
-        raise ValueError(f"dicom_id {dicom!r}")
+    """Returns an image's id at fixed width.
+
+    Raises:
+      CellProblem: for an id that could not be the name of a file.
+    """
+    content = dicom.strip().encode("utf-8", "surrogateescape")
+    safe = content.isascii() and b"/" not in content and not content.startswith(b".")
+    if not (safe and 0 < len(content) <= _ID_BYTES):
+        raise CellProblem(f"dicom_id is {dicom!r}, which is no image's name")
     return content.ljust(_ID_BYTES, b"\0")
 
 
-def _splits(path: pathlib.Path, dicoms: np.ndarray, *, reject: Reject) -> np.ndarray:
+def _splits(
+    path: pathlib.Path, dicoms: np.ndarray, *, reject: Reject
+) -> tuple[np.ndarray, TableUse]:
     """Returns int8[I], the split of each of the sorted images, or _NO_SPLIT."""
     codes = np.full(len(dicoms), _NO_SPLIT, np.int8)
-    for dicom, name in rows(path, columns=("dicom_id", "split"), reject=reject):
+    table = Table(path, flag="--split_table", key="dicom_id")
+    table.require((table.flag, name) for name in ("dicom_id", "split"))
+    reject_row = _rejecting(table, reject)
+    for row in table.rows(reject=reject_row):
+        dicom, name = row.cells["dicom_id"], row.cells["split"]
         try:
             identity = np.bytes_(_identity(dicom).rstrip(b"\0"))
-        except ValueError as error:
-            reject(Rejection(id=dicom or path.name, reason="malformed_row", detail=str(error)))
+        except CellProblem as problem:
+            reject_row(row.line, MALFORMED, problem.detail)
             continue
         place = int(np.searchsorted(dicoms, identity))
         code = splits.split_code(name)
         if place == len(dicoms) or dicoms[place] != identity:
-            reject(Rejection(id=dicom, reason="split_row_without_metadata", detail=path.name))
+            reject_row(row.line, "split_row_without_metadata", dicom)
         elif code is None:
-            reject(Rejection(id=dicom, reason="unknown_split", detail=f"{name!r}, not of {SPLITS}"))
+            reject_row(row.line, "unknown_split", f"{name!r} is none of {splits.KNOWN_NAMES}")
         elif codes[place] != _NO_SPLIT:
-            reject(Rejection(id=dicom, reason="duplicate_row", detail=path.name))
+            reject_row(row.line, "duplicate_row", dicom)
         else:
             codes[place] = code
-    return codes
+    kept = int(np.sum(codes != _NO_SPLIT))
+    return codes, TableUse(name=table.name, read=table.read, kept=kept)
 
 
 def _labels(
     path: pathlib.Path | None, studies: np.ndarray, *, reject: Reject
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns label names and int8[N, C]; a study without a row has "not mentioned" throughout."""
+) -> tuple[tuple[str, ...], np.ndarray, list[TableUse]]:
+    """Returns label names, int8[N, C], and the rows used; what no row says is "not mentioned".
+
+    Raises:
+      DataError: if no row can be used, or most of the studies have none.
+    """
     if path is None:
-        return (), np.zeros((len(studies), 0), np.int8)
-    table = rows(path, columns=(), reject=reject)
-    header = next(table)
-    if not {"subject_id", "study_id"} <= set(header):
-        raise DataError(str(path), received=header, accepted="columns subject_id and study_id")
-    columns = [i for i, name in enumerate(header) if name not in ("subject_id", "study_id")]
+        return (), np.zeros((len(studies), 0), np.int8), []
+    table = Table(path, flag="--labels_table", key="study_id")
+    table.require((table.flag, name) for name in ("subject_id", "study_id"))
+    names = tuple(name for name in table.names if name not in ("subject_id", "study_id"))
+    column = IdColumn(table, flag=table.flag, name="study_id")
     order = np.argsort(studies)
     ranked = studies[order]
-    labels = np.full((len(studies), len(columns)), LABEL_NOT_MENTIONED, np.int8)
+    labels = np.full((len(studies), len(names)), LABEL_NOT_MENTIONED, np.int8)
     seen = np.zeros(len(studies), bool)
-    for line in table:
-        study = line[header.index("study_id")]
+    others, example = 0, ""
+    reject_row = _rejecting(table, reject)
+    for row in table.rows(reject=reject_row):
         try:
-            number = int(study.removeprefix("s"))
-            values = [_LABEL_CODES[line[column].strip().removesuffix(".0")] for column in columns]
-        except (ValueError, KeyError) as error:
-            detail = f"{path.name}: {error}"
-            reject(Rejection(id=f"s{study}", reason="malformed_row", detail=detail))
+            number = _number(column, row, prefix="s")
+            found = [label_of(row.cells[name], field=name) for name in names]
+        except CellProblem as problem:
+            reject_row(row.line, MALFORMED, problem.detail)
+            example = example or f"line {row.line}: {problem.detail}"
             continue
         place = int(np.searchsorted(ranked, number))
         if place == len(ranked) or ranked[place] != number:
-            continue  # a study of no chosen image, listed already
-        if seen[order[place]]:
-            reject(Rejection(id=f"s{study}", reason="duplicate_row", detail=path.name))
-            continue
-        seen[order[place]] = True
-        labels[order[place]] = values
-    return tuple(header[column] for column in columns), labels
+            others += 1
+            example = example or f"line {row.line}: study {number} has no image that was chosen"
+        elif seen[order[place]]:
+            reject_row(row.line, "duplicate_row", f"study {number}")
+        else:
+            seen[order[place]] = True
+            labels[order[place]] = found
+    column.check()
+    if len(studies) and seen.mean() < _LEAST_LABELLED:
+        raise DataError(
+            table.flag,
+            received=f"{path}, in which {int(seen.sum())} of {len(studies)} studies have a row "
+            f"that can be used ({example or 'the table ends early'})",
+            accepted="the label table of these studies, with 1, 0, -1 or blank in each column; "
+            "--labels=none prepares the set without labels",
+        )
+    use = TableUse(
+        name=table.name,
+        read=table.read,
+        kept=int(seen.sum()),
+        unused={"label_row_of_no_chosen_study": others} if others else {},
+    )
+    return names, labels, [use]
 
 
 def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str) -> Tables:

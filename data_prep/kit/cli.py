@@ -92,6 +92,12 @@ def from_flags(kind: type[T]) -> T:
     )
 
 
+def given_flags(*kinds: type) -> frozenset[str]:
+    """Returns the flags, with their dashes, that were given on the command line."""
+    names = (field.name for kind in kinds for field in dataclasses.fields(kind))
+    return frozenset(f"--{name}" for name in names if flags.FLAGS[name].present)
+
+
 def run(main: Callable[[], int | None], *kinds: type) -> None:
     """Runs a program: flags, then `main`, then its exit code.
 

@@ -8,30 +8,34 @@ from collections.abc import Mapping, Sequence
 
 from data_prep.kit import cli
 from data_prep.kit.images import PixelSums
-from data_prep.kit.writer import SOURCES_NAME, Job, Part, SetWriter, shard_path
+from data_prep.kit.outcomes import Job, Part, RejectionCounts
+from data_prep.kit.plan import Plan
+from data_prep.kit.writer import PARTS, PLAN_REJECTIONS, SOURCES_NAME, SetWriter, shard_path
 from prior_jax.data import schema
 from prior_jax.errors import DataError
 
 
 def finish(
-    writer: SetWriter,
-    jobs: Sequence[Job],
-    parts: Mapping[str, Part],
-    *,
-    label_names: Sequence[str],
-    short_side: int,
-    plan_rejected: Mapping[str, int],
+    writer: SetWriter, plan: Plan, parts: Mapping[str, Part], *, planned: RejectionCounts
 ) -> schema.Manifest:
     """Puts the shards in place and writes the set's metadata and manifest.
 
     Killed at any moment, a later run takes up where it stopped.
 
+    Args:
+      writer: the open set.
+      plan: what was to be written.
+      parts: job name -> what it left behind, for every job of the plan.
+      planned: what was rejected before any job ran.
+
     Raises:
-      DataError: if not one record was kept; `rejected.jsonl` tells why.
+      DataError: if not one record was kept; the message counts the reasons.
     """
-    rejected = collections.Counter(plan_rejected)
+    jobs = plan.jobs
+    rejections = RejectionCounts()
+    rejections.merge(planned.reasons, planned.rows)
     for part in parts.values():
-        rejected.update(part.rejected)
+        rejections.merge(part.rejected, part.rows)
     _concatenate(
         writer.out / schema.REJECTED_NAME,
         [
@@ -44,11 +48,8 @@ def finish(
         for split in schema.SPLITS
     }
     if not any(kept.values()):
-        raise DataError(
-            f"{writer.out}: every study was rejected",
-            received=dict(sorted(rejected.items())),
-            accepted=f"at least one study; {schema.REJECTED_NAME} lists each reason",
-        )
+        raise nothing_kept(rejections.reasons, inputs=writer.inputs, notes=plan.notes)
+    tables = _row_counts(plan, parts, rejections)
     sources = [writer.parts / f"{job.name}.sources.jsonl" for jobs in kept.values() for job in jobs]
     if any(path.stat().st_size for path in sources):
         _concatenate(writer.out / SOURCES_NAME, sources)
@@ -60,15 +61,57 @@ def finish(
     )
     manifest = _manifest(
         writer,
+        plan,
         {split: [parts[job.name] for job in kept[split]] for split in kept},
-        label_names=label_names,
-        short_side=short_side,
-        rejected=dict(sorted(rejected.items())),
+        rejected=dict(sorted(rejections.reasons.items())),
+        tables=tables,
         shards=shards,
     )
     schema.save_manifest(manifest, writer.out)
     shutil.rmtree(writer.parts)
     return manifest
+
+
+def nothing_kept(
+    reasons: Mapping[str, int], *, inputs: Mapping[str, str], notes: Sequence[str]
+) -> DataError:
+    """The error of a set without a study: it says which reason took how many."""
+    counted = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    return DataError(
+        f"{', '.join(inputs) or 'the data set'}: no study can be kept",
+        received=" ".join((f"rejected {counted}." if counted else "tables without a row.", *notes)),
+        accepted=f"at least one study; where a set was begun, its {schema.REJECTED_NAME} or "
+        f"{PARTS}/{PLAN_REJECTIONS} lists every rejection with its detail",
+    )
+
+
+def _row_counts(
+    plan: Plan, parts: Mapping[str, Part], rejections: RejectionCounts
+) -> dict[str, schema.RowCounts]:
+    """Returns what became of the rows of each table.
+
+    Raises:
+      RuntimeError: if rows were lost, which only a fault of the preparer can do.
+    """
+    in_records = sum(part.kept_rows for part in parts.values())
+    found = {}
+    for table in plan.tables:
+        rejected = collections.Counter(rejections.rows.get(table.name, {}))
+        rejected.update(table.unused)
+        kept = in_records if table.kept is None else table.kept
+        if table.read != kept + sum(rejected.values()):
+            raise RuntimeError(
+                f"{table.name}: {table.read} rows were read, {kept} kept and "
+                f"{sum(rejected.values())} rejected ({dict(rejected)}); this is a fault of the "
+                "preparer"
+            )
+        found[table.name] = schema.RowCounts(
+            read=table.read,
+            kept=kept,
+            rejected=dict(sorted(rejected.items())),
+            images=-1 if table.kept is not None else sum(part.images for part in parts.values()),
+        )
+    return found
 
 
 def _place_shards(
@@ -100,11 +143,11 @@ def _concatenate(target: pathlib.Path, sources: Sequence[pathlib.Path]) -> None:
 
 def _manifest(
     writer: SetWriter,
+    plan: Plan,
     parts: Mapping[str, Sequence[Part]],
     *,
-    label_names: Sequence[str],
-    short_side: int,
     rejected: Mapping[str, int],
+    tables: Mapping[str, schema.RowCounts],
     shards: Mapping[str, str],
 ) -> schema.Manifest:
     every = [part for split in parts.values() for part in split]
@@ -120,7 +163,7 @@ def _manifest(
         program=writer.program,
         settings=dict(writer.settings),
         versions=dict(cli.versions()),
-        label_names=tuple(label_names),
+        label_names=tuple(plan.label_names),
         splits={
             split: schema.SplitCounts(
                 **{name: sum(getattr(part, name) for part in parts[split]) for name in counted}
@@ -130,13 +173,30 @@ def _manifest(
         rejected=rejected,
         inputs=dict(writer.inputs),
         shards=dict(shards),
-        image=schema.ImageStatistics(short_side=short_side, mean=mean, std=std),
+        image=schema.ImageStatistics(short_side=plan.short_side, mean=mean, std=std),
         text_sources=dict(sorted(text_sources.items())),
+        tables=tables,
+        labels=_label_counts(plan.label_names, every),
+        notes=tuple(plan.notes),
     )
 
 
+def _label_counts(names: Sequence[str], parts: Sequence[Part]) -> dict[str, schema.LabelCounts]:
+    """Sums the labels of all parts; the numbers of a part are in the order of LABEL_VALUES."""
+    sums = [
+        [sum(column) for column in zip(*rows, strict=True)]
+        for rows in zip(*(part.labels for part in parts), strict=True)
+    ]
+    return {
+        name: schema.LabelCounts(
+            positive=counts[0], negative=counts[1], uncertain=counts[2], not_mentioned=counts[3]
+        )
+        for name, counts in zip(names, sums, strict=True)
+    }
+
+
 def summary(manifest: schema.Manifest, *, out: str) -> str:
-    """Returns, in a few lines, what a set holds and what was left out."""
+    """Returns, in some lines, what a set holds, what was left out, and how the tables were read."""
     lines = [f"{out}:"]
     for split, counts in manifest.splits.items():
         lines.append(
@@ -145,4 +205,16 @@ def summary(manifest: schema.Manifest, *, out: str) -> str:
         )
     for reason, count in manifest.rejected.items():
         lines.append(f"  rejected {count:>9}  {reason}")
+    for name, rows in manifest.tables.items():
+        left_out = "".join(f" + {count} {reason}" for reason, count in rows.rejected.items())
+        lines.append(f"  {name}: {rows.read} rows read = {rows.kept} kept{left_out}")
+    if manifest.labels:
+        width = max(map(len, manifest.labels))
+        lines.append(f"  {'label':<{width}} positive negative uncertain not mentioned")
+    for name, counts in manifest.labels.items():
+        lines.append(
+            f"  {name:<{width}} {counts.positive:>8} {counts.negative:>8} {counts.uncertain:>9} "
+            f"{counts.not_mentioned:>13}"
+        )
+    lines += [f"  {note}" for note in manifest.notes]
     return "\n".join(lines)

@@ -24,6 +24,10 @@ _ALIASES = {
 }
 
 
+KNOWN_NAMES = ", ".join(_ALIASES)
+"""The names by which splits are known."""
+
+
 def split_code(name: str) -> int | None:
     """Returns the index in SPLITS of a split by any usual name ("val", "Valid"), or None."""
     known = _ALIASES.get(name.strip().lower())

@@ -6,7 +6,6 @@ finished and is not done again. When all are there, the shards are renamed to wh
 the manifest is written last: a set with a manifest is complete.
 """
 
-import collections
 import contextlib
 import dataclasses
 import fcntl
@@ -16,103 +15,23 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tqdm
 from array_record.python import array_record_module
 
 from data_prep.kit import cli
-from data_prep.kit.images import PixelSums
+from data_prep.kit.outcomes import Job, Part, Process, Rejection, Tally
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 
 PARTS = ".parts"
+PLAN_REJECTIONS = "plan.rejected.jsonl"
 _LOCK = "lock"
 SOURCES_NAME = "sources.jsonl"
 # Changes whenever what a finished job holds changes its meaning.
-_PARTS_FORMAT = 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
-    """What one worker does at a time.
-
-    Attributes:
-      name: unique; file names are made of it.
-      split: the split of its records, or None if it writes none.
-      begin: first study of the job in the preparer's order.
-      end: behind its last study.
-      argument: whatever else the preparer needs.
-    """
-
-    name: str
-    split: str | None
-    begin: int
-    end: int
-    argument: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rejection:
-    """Something left out.
-
-    Attributes:
-      id: the study, image, row or file.
-      reason: what it is counted under; one of a preparer's documented reasons.
-      detail: in words.
-    """
-
-    id: str
-    reason: str
-    detail: str = ""
-
-    def line(self) -> str:
-        """Returns the line of `rejected.jsonl`."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False) + "\n"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Kept:
-    """A record to write.
-
-    Attributes:
-      record: the study.
-      pixels: sums over the pixels of its images.
-      source: licence, citation and the like, for `sources.jsonl`; None for no line there.
-    """
-
-    record: schema.Record
-    pixels: PixelSums
-    source: Mapping[str, Any] | None = None
-
-
-Process = Callable[[Job], Iterator[Kept | Rejection]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
-    """What a finished job left behind.
-
-    Attributes:
-      size: bytes of the shard file, 0 if no record was kept.
-      sha256: of the shard file, "" if there is none.
-      subjects: different patients; a patient's studies never lie in two jobs.
-      rejected: reason -> count.
-      text_sources: text source -> studies.
-      pixels: count, sum and sum of squares.
-    """
-
-    size: int = 0
-    sha256: str = ""
-    studies: int = 0
-    images: int = 0
-    subjects: int = 0
-    sentences: int = 0
-    record_bytes: int = 0
-    rejected: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    text_sources: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    pixels: Sequence[int] = (0, 0, 0)
+_PARTS_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,7 +58,7 @@ class SetWriter:
     @property
     def plan_rejections(self) -> pathlib.Path:
         """Rejections found before any job ran, written by the preparer."""
-        return self.parts / "plan.rejected.jsonl"
+        return self.parts / PLAN_REJECTIONS
 
 
 def _digest(writer: SetWriter) -> str:
@@ -291,7 +210,7 @@ def _finished(writer: SetWriter, job: Job) -> Part | None:
 
 def _do_job(job: Job, *, writer: SetWriter, process: Process) -> Part:
     """Writes the shard, the rejections and, last, the counts of one job."""
-    tally = _Tally()
+    tally = Tally()
     shard = shard_path(writer, job)
     temporary = shard.with_name(f"{shard.name}.{os.getpid()}.tmp")
     spec = schema.features()
@@ -321,48 +240,6 @@ def _do_job(job: Job, *, writer: SetWriter, process: Process) -> Part:
     content = json.dumps(dataclasses.asdict(part)).encode()
     schema.write_atomically(writer.parts / f"{job.name}.json", content)
     return part
-
-
-@dataclasses.dataclass
-class _Tally:
-    """Counts what a job keeps and leaves out."""
-
-    rejected: list[str] = dataclasses.field(default_factory=list)
-    sources: list[str] = dataclasses.field(default_factory=list)
-    reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    text_sources: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    subjects: set[str] = dataclasses.field(default_factory=set)
-    pixels: PixelSums = dataclasses.field(default_factory=PixelSums)
-
-    def reject(self, rejection: Rejection) -> None:
-        self.rejected.append(rejection.line())
-        self.reasons[rejection.reason] += 1
-
-    def keep(self, kept: Kept, *, size: int) -> None:
-        record = kept.record
-        self.counts.update(
-            studies=1,
-            images=len(record.images),
-            sentences=len(record.sentences),
-            record_bytes=size,
-        )
-        self.subjects.add(record.subject_id)
-        self.text_sources[record.text_source] += 1
-        self.pixels += kept.pixels
-        if kept.source is not None:
-            self.sources.append(json.dumps(kept.source, ensure_ascii=False) + "\n")
-
-    def part(self, *, size: int, sha256: str) -> Part:
-        return Part(
-            size=size,
-            sha256=sha256,
-            subjects=len(self.subjects),
-            rejected=dict(self.reasons),
-            text_sources=dict(sorted(self.text_sources.items())),
-            pixels=dataclasses.astuple(self.pixels),
-            **self.counts,
-        )
 
 
 def shard_jobs(

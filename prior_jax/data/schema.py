@@ -258,6 +258,33 @@ class ImageStatistics:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RowCounts:
+    """What became of the rows of one table: `read` is `kept` and all of `rejected` together.
+
+    Attributes:
+      read: rows of the table, the header not counted.
+      kept: rows that are in a record.
+      rejected: reason -> rows that are in none.
+      images: images in the records that the kept rows stand for, where rows are images; else -1.
+    """
+
+    read: int
+    kept: int
+    rejected: Mapping[str, int]
+    images: int = -1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelCounts:
+    """How many studies say what of one label."""
+
+    positive: int
+    negative: int
+    uncertain: int
+    not_mentioned: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a prepared set holds and what it was made from.
 
@@ -273,6 +300,9 @@ class Manifest:
       shards: file name -> sha256.
       image: short side and pixel statistics.
       text_sources: text source -> studies.
+      tables: table -> what became of its rows; empty for a set of an earlier version.
+      labels: label -> studies that say what of it, over all splits; likewise.
+      notes: sentences on how the tables were read, e.g. which column was taken for what.
     """
 
     format: int
@@ -286,6 +316,9 @@ class Manifest:
     shards: Mapping[str, str]
     image: ImageStatistics
     text_sources: Mapping[str, int]
+    tables: Mapping[str, RowCounts] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, LabelCounts] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
@@ -346,6 +379,12 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
         split: SplitCounts(**_checked(counts, SplitCounts, path=path, prefix=f"splits.{split}."))
         for split, counts in fields["splits"].items()
     }
+    for field, kind in (("tables", RowCounts), ("labels", LabelCounts)):
+        fields[field] = {
+            name: kind(**_checked(counts, kind, path=path, prefix=f"{field}.{name}."))
+            for name, counts in fields.get(field, {}).items()
+        }
+    fields["notes"] = tuple(fields.get("notes", ()))
     return Manifest(**fields)
 
 
@@ -356,11 +395,19 @@ def _checked(content: Any, kind: type, *, path: pathlib.Path, prefix: str) -> di
     """Returns `content` if it has exactly the fields of the dataclass `kind`, rightly typed."""
     if not isinstance(content, dict):
         raise DataError(f"{path}: {prefix.rstrip('.')}", received=content, accepted="a JSON object")
-    names = {field.name: field.type for field in dataclasses.fields(kind)}
+    fields = dataclasses.fields(kind)
+    names = {field.name: field.type for field in fields}
+    required = {
+        field.name
+        for field in fields
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
     for name in content.keys() - names.keys():
         raise DataError(f"{path}: {prefix}{name}", received="unknown field", accepted=f"{[*names]}")
     for name, annotation in names.items():
         if name not in content:
+            if name not in required:
+                continue
             raise DataError(f"{path}: {prefix}{name}", received="missing", accepted=f"{annotation}")
         base = getattr(annotation, "__origin__", annotation)
         expected = (dict,) if dataclasses.is_dataclass(base) else _JSON_TYPES.get(base, (dict,))

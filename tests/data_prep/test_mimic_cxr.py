@@ -309,7 +309,7 @@ def test_a_hospital_without_one_usable_study_says_why(tmp_path):
     drawn = hospital.draw(tmp_path / "raw", studies=4)
     for subject, study in drawn:
         hospital.paths_of(tmp_path / "raw", subject, study)[0].write_text("")
-    with pytest.raises(DataError, match=r"every study was rejected.*'empty_report': 4"):
+    with pytest.raises(DataError, match=r"no study can be kept.*4 empty_report"):
         prepare(tmp_path / "raw", tmp_path / "out")
 
 

@@ -1,0 +1,228 @@
+"""Groups the images of a data set into studies, in little memory for millions of images."""
+
+import array
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_prep.kit import splits, values
+from data_prep.kit.outcomes import Job, Kept, Process, Rejection
+from data_prep.kit.writer import shard_jobs
+from prior_jax.data import schema
+
+Reject = Callable[[Rejection], None]
+_ROWS = "rows.jsonl"
+
+
+class RowProblem(Exception):
+    """A row that cannot be used: `reason` is what it is counted under."""
+
+    def __init__(self, reason: str, detail: str):
+        """Keeps the reason and, in words, the detail."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@contextlib.contextmanager
+def rejecting(reject: Reject, *, id: str, table: str) -> Iterator[None]:
+    """Turns the problem of a row, raised within, into a rejection of that row."""
+    try:
+        yield
+    except RowProblem as problem:
+        reject(Rejection(id=id, reason=problem.reason, detail=problem.detail, rows=1, table=table))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedImage:
+    """An image that may become part of a record, before its file is opened.
+
+    Attributes:
+      id: id of the image, unique in the data set.
+      study: id of its study; images of one study become one record.
+      patient: id of its patient.
+      split: index into `schema.SPLITS`.
+      rows: rows of the table that stand for it, usually one.
+      data: what the preparer wants to have again when it makes the record; any JSON value.
+    """
+
+    id: str
+    study: str
+    patient: str
+    split: int
+    rows: int = 1
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+MakeRecord = Callable[[Sequence[PlannedImage]], Iterator[Kept | Rejection]]
+"""Takes the images of one study and yields its record, or why it has none; picklable."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableUse:
+    """A table that was read to the end.
+
+    Attributes:
+      name: name of its file.
+      read: rows read.
+      kept: rows that were used, or None where a row stands for an image: those rows are counted
+        when the records are written.
+      unused: reason -> rows that were left out without a line of their own in `rejected.jsonl`.
+    """
+
+    name: str
+    read: int
+    kept: int | None = None
+    unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be written.
+
+    Attributes:
+      jobs: one for each shard, and others that write no record.
+      process: does a job; picklable.
+      label_names: names of the labels, in the order of a record's `labels`.
+      tables: the tables that were read.
+      short_side: pixels of the stored images' shorter side.
+      notes: sentences for the user on how the tables were read.
+    """
+
+    jobs: Sequence[Job]
+    process: Process
+    label_names: Sequence[str]
+    tables: Sequence[TableUse]
+    short_side: int
+    notes: Sequence[str] = ()
+
+
+class Planner:
+    """Takes the images of a data set one by one, and sorts them into studies and shards.
+
+    What it keeps in memory is about 110 bytes an image; the images themselves wait on disk.
+    """
+
+    def __init__(self, directory: pathlib.Path, *, reject: Reject, table: str):
+        """Begins an empty plan.
+
+        Args:
+          directory: folder for the images that wait; workers read them there.
+          reject: called for every image that contradicts another: `duplicate_row` for an id that
+            stood before, `study_in_two_patients`, and `patient_in_two_splits`.
+          table: name of the table whose rows the images are.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.reject, self.table = directory, reject, table
+        self._file = open(directory / _ROWS, "wb")
+        self._offsets, self._codes = array.array("q"), array.array("b")
+        self._ids, self._studies, self._patients = bytearray(), bytearray(), bytearray()
+
+    def add(self, image: PlannedImage) -> None:
+        """Adds an image."""
+        self._offsets.append(self._file.tell())
+        self._codes.append(image.split)
+        self._ids += _digest(image.id)
+        self._studies += _digest(image.study)
+        self._patients += _digest(values.comparable_id(image.patient))
+        self._file.write(json.dumps(dataclasses.asdict(image)).encode() + b"\n")
+
+    def __len__(self) -> int:
+        """Number of images added."""
+        return len(self._offsets)
+
+    def finish(self, *, studies_per_shard: int) -> list[Job]:
+        """Rejects images that contradict each other, and cuts the studies into one job a shard.
+
+        Args:
+          studies_per_shard: studies in one shard, at most; a patient's studies stay together.
+        """
+        self._file.close()
+        offsets, codes = np.frombuffer(self._offsets, np.int64), np.frombuffer(self._codes, np.int8)
+        ids, studies, patients = (
+            np.frombuffer(bytes(content), "S32")
+            for content in (self._ids, self._studies, self._patients)
+        )
+        keep = self._consistent(offsets, codes=codes, ids=ids, studies=studies, patients=patients)
+        order = keep[np.lexsort((offsets[keep], studies[keep], patients[keep], codes[keep]))]
+        ranked = studies[order]
+        begins = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(order) else order
+        np.save(self.directory / "offsets.npy", offsets[order])
+        np.save(self.directory / "starts.npy", np.r_[begins, len(order)].astype(np.int64))
+        chosen = order[begins]
+        return shard_jobs(codes[chosen], patients[chosen], studies_per_shard=studies_per_shard)
+
+    def _consistent(self, offsets, *, codes, ids, studies, patients) -> np.ndarray:
+        """Returns the positions of the images that contradict no other."""
+        if not len(ids):
+            return np.zeros(0, np.int64)
+        _, of_patient = np.unique(patients, return_inverse=True)
+        first = np.zeros(len(ids), bool)
+        first[np.unique(ids, return_index=True)[1]] = True
+        mixed = splits.subjects_in_two_splits(studies, of_patient)
+        leaking = splits.subjects_in_two_splits(patients, codes)
+        reasons = (
+            ("duplicate_row", ~first),
+            ("study_in_two_patients", first & mixed),
+            ("patient_in_two_splits", first & ~mixed & leaking),
+        )
+        for reason, chosen in reasons:
+            for place in np.flatnonzero(chosen):
+                image = read_image(self.directory, int(offsets[place]))
+                detail = (
+                    f"patient {image.patient}, study {image.study}, {schema.SPLITS[image.split]}"
+                )
+                self.reject(
+                    Rejection(
+                        id=image.id, reason=reason, detail=detail, rows=image.rows, table=self.table
+                    )
+                )
+        return np.flatnonzero(first & ~mixed & ~leaking)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedStudies:
+    """Does a job in a worker: hands the images of each study to a function.
+
+    Attributes:
+      directory: folder of a finished plan.
+      make_record: makes the record of one study.
+    """
+
+    directory: pathlib.Path
+    make_record: MakeRecord
+
+    def __call__(self, job: Job) -> Iterator[Kept | Rejection]:
+        """Yields the records and rejections of a job."""
+        starts, offsets = (_mapped(self.directory / f"{n}.npy") for n in ("starts", "offsets"))
+        for study in range(job.begin, job.end):
+            places = range(int(starts[study]), int(starts[study + 1]))
+            yield from self.make_record(
+                [read_image(self.directory, int(offsets[place])) for place in places]
+            )
+
+
+def read_image(directory: pathlib.Path, offset: int) -> PlannedImage:
+    """Reads one image of a plan."""
+    with open(directory / _ROWS, "rb") as file:
+        file.seek(offset)
+        return PlannedImage(**json.loads(file.readline()))
+
+
+@functools.lru_cache(maxsize=2)
+def _mapped(path: pathlib.Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def _digest(text: str) -> bytes:
+    """Returns 32 characters that stand for an id of any length in a compact array."""
+    return (
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()
+    )

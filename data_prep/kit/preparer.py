@@ -1,0 +1,166 @@
+"""From a plan to a prepared set: what every preparer does once it knows its studies."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from data_prep.kit import cli, finish, writer
+from data_prep.kit.images import ImageProblem, PixelSums, PreparedImage, prepare_image
+from data_prep.kit.outcomes import Kept, Rejection, RejectionCounts
+from data_prep.kit.plan import Plan, Reject
+from prior_jax.data import schema
+from prior_jax.errors import DataError
+
+MakePlan = Callable[[pathlib.Path, Reject], Plan]
+"""Takes a folder for what workers will need, and where rejections go; returns the plan."""
+
+
+def prepare_set(
+    make_plan: MakePlan,
+    options: cli.RunOptions,
+    *,
+    program: str,
+    settings: Any,
+    inputs: Mapping[str, str],
+) -> schema.Manifest:
+    """Plans and writes a set, or goes on with it, or finds it complete.
+
+    Args:
+      make_plan: reads the tables; called once, before any image is opened.
+      options: where the set goes, and how many processes write it.
+      program: name of the preparer, e.g. "data_prep.manifest".
+      settings: dataclass of the flags that change what is written.
+      inputs: table -> sha256.
+
+    Returns:
+      The manifest of the set.
+
+    Raises:
+      ConfigError: for an output directory that cannot be used.
+      DataError: if not one study can be kept; the message counts the reasons.
+    """
+    with writer.opened(
+        options, program=program, settings=dataclasses.asdict(settings), inputs=inputs
+    ) as target:
+        if target is None:
+            return schema.load_manifest(options.out)
+        counts = RejectionCounts()
+        with open(target.plan_rejections, "w", encoding="utf-8") as lines:
+
+            def reject(rejection: Rejection) -> None:
+                counts.add(rejection)
+                lines.write(rejection.line())
+
+            plan = make_plan(target.parts / "index", reject)
+        if not any(job.split for job in plan.jobs):
+            raise finish.nothing_kept(counts.reasons, inputs=inputs, notes=plan.notes)
+        parts = writer.run_jobs(target, plan.jobs, plan.process, workers=options.workers)
+        return finish.finish(target, plan, parts, planned=counts)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredImages:
+    """How images are stored.
+
+    Attributes:
+      short_side: pixels of the shorter side; larger images are shrunk to it.
+      quality: quality of the JPEGs, 1 to 100.
+      table: name of the table whose rows the images are.
+    """
+
+    short_side: int
+    quality: int
+    table: str
+
+    def read(self, path: pathlib.Path, *, name: str) -> PreparedImage:
+        """Reads, checks and encodes an image.
+
+        Args:
+          path: its file.
+          name: how the message calls it.
+
+        Raises:
+          ImageProblem: missing_image, unreadable_image, or one of `images.prepare_image`.
+        """
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ImageProblem("missing_image", name) from error
+        except (OSError, ValueError) as error:
+            raise ImageProblem("unreadable_image", f"{name}: {error}") from error
+        return prepare_image(content, short_side=self.short_side, quality=self.quality)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """An image of a study.
+
+    Attributes:
+      id: id of the image in the record.
+      path: its file.
+      name: how messages call it.
+      view: "PA", "AP" and the like, "" where it is not known.
+      reject_as: id in `rejected.jsonl` if it cannot be used.
+      rows: rows of the table that stand for it.
+    """
+
+    id: str
+    path: pathlib.Path
+    name: str
+    view: str
+    reject_as: str
+    rows: int = 1
+
+
+def study_outcome(
+    files: Sequence[ImageFile],
+    *,
+    stored: StoredImages,
+    fields: Mapping[str, Any],
+    source: Mapping[str, Any] | None = None,
+) -> Iterator[Kept | Rejection]:
+    """Yields the record of a study, and a rejection for each image that cannot be used.
+
+    Args:
+      files: the study's images.
+      stored: how they are stored.
+      fields: the record's other fields: everything but `images`, `image_ids` and `views`.
+      source: licence, citation and the like, for `sources.jsonl`.
+    """
+    good: list[tuple[ImageFile, bytes]] = []
+    pixels = PixelSums()
+    for file in files:
+        try:
+            prepared = stored.read(file.path, name=file.name)
+        except ImageProblem as problem:
+            yield Rejection(
+                id=file.reject_as,
+                reason=problem.reason,
+                detail=problem.detail,
+                rows=file.rows,
+                table=stored.table,
+            )
+            continue
+        good.append((file, prepared.encoded))
+        pixels += prepared.pixels
+    if not good:
+        if len(files) > 1 or files[0].reject_as != fields["study_id"]:
+            detail = "each of its images is listed with its own reason"
+            yield Rejection(id=fields["study_id"], reason="no_usable_image", detail=detail)
+        return
+    record = schema.Record(
+        images=tuple(encoded for _, encoded in good),
+        image_ids=tuple(file.id for file, _ in good),
+        views=tuple(file.view for file, _ in good),
+        **fields,
+    )
+    yield Kept(record=record, pixels=pixels, source=source, rows=sum(file.rows for file, _ in good))
+
+
+def folder(path: str, *, flag: str) -> pathlib.Path:
+    """Returns the path of a folder, or raises a DataError that names the flag."""
+    found = pathlib.Path(path)
+    if not found.is_dir():
+        raise DataError(flag, received=str(found), accepted="an existing folder")
+    return found

@@ -1,0 +1,368 @@
+"""Reads the tables that data sets come with: `.csv`, `.tsv` and `.jsonl`, packed with gzip or not.
+
+One reader for every preparer. It streams; it counts every row it meets; a row that cannot be read
+as the header says is a counted rejection, and a table in which rows may have swallowed each other
+is an error.
+"""
+
+import collections
+import csv
+import dataclasses
+import difflib
+import gzip
+import io
+import json
+import pathlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any
+
+from data_prep.kit import values
+from prior_jax.errors import DataError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+_OTHER_DELIMITERS = (";", "\t", "|", ",")
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_GZIP_MARK = b"\x1f\x8b"
+# What pandas calls a column without a name.
+_UNNAMED = "Unnamed: "
+MALFORMED = "malformed_row"
+
+RejectRow = Callable[[int, str, str], None]
+"""Takes the line of a row that is left out, the reason and the detail."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableRow:
+    """A row as it is written.
+
+    Attributes:
+      line: number of the line it begins on, from 1.
+      cells: column -> cell: text in a `.csv` or `.tsv`, any JSON value in a `.jsonl`.
+    """
+
+    line: int
+    cells: dict[str, Any]
+
+
+class Table:
+    """A table that is read once, row by row.
+
+    Attributes:
+      path: the file.
+      read: rows met so far, those left out included.
+      names: columns met so far, in order; all of them from the start for a `.csv` or `.tsv`.
+      unnamed: how many columns have no name, as the index of a data frame; they are not read.
+      delimiter: what separates cells, None for a `.jsonl`.
+    """
+
+    def __init__(self, path: pathlib.Path, *, flag: str, key: str | None = None):
+        """Opens the table and reads its header.
+
+        Args:
+          path: a `.csv`, `.tsv`, `.jsonl` or `.ndjson`, also with `.gz` behind it; gzip is known by
+            its first bytes, whatever the name.
+          flag: the setting that names the table, for messages.
+          key: column that identifies a row, e.g. the path of its image. It tells rows that an
+            unclosed quotation mark has swallowed from the lines of a report.
+
+        Raises:
+          DataError: if the file is absent, damaged, empty, of another kind or not UTF-8, or if two
+            of its columns have one name.
+        """
+        self.path, self.flag, self.key = path, flag, key
+        self.read = 0
+        self.unnamed = 0
+        self.names: dict[str, None] = {}
+        self.delimiter: str | None = None
+        suffix = pathlib.Path(path.name.removesuffix(".gz")).suffix.lower()
+        if suffix not in (*DELIMITERS, *JSON_SUFFIXES):
+            kinds = ", ".join((*DELIMITERS, *JSON_SUFFIXES))
+            raise self._error(
+                f"a file named {path.name}", f"a table: {kinds}, or one with .gz behind it"
+            )
+        if not path.is_file():
+            raise self._error("no such file", "an existing table")
+        self._suffix = suffix
+        if suffix in DELIMITERS:
+            self._read_header()
+
+    @property
+    def name(self) -> str:
+        """Name of the file, by which its rows are counted."""
+        return self.path.name
+
+    def rows(self, *, reject: RejectRow) -> Iterator[TableRow]:
+        """Yields the rows, and hands those that cannot be read to `reject`.
+
+        Args:
+          reject: called for a row with too few or too many cells, that is not UTF-8, or that is no
+            JSON object, all as "malformed_row".
+
+        Raises:
+          DataError: if the file is damaged, or if a quotation mark is not closed, so that rows
+            stand within a cell; the message names the line where the mark opens.
+        """
+        try:
+            with _opened(self.path) as file:
+                if self._suffix in JSON_SUFFIXES:
+                    yield from self._json_rows(file, reject=reject)
+                else:
+                    yield from self._csv_rows(file, reject=reject)
+        except (OSError, EOFError, zlib.error) as error:
+            raise self._error(f"{self.path}: {error}", "an undamaged table") from error
+
+    def require(self, columns: Iterable[tuple[str, str]]) -> None:
+        """Checks that columns are there; for a `.jsonl`, call it when all rows have been read.
+
+        Args:
+          columns: (flag that names the column, its name) of each.
+
+        Raises:
+          DataError: naming the flag, the columns found and the nearest name.
+        """
+        for flag, name in columns:
+            if name not in self.names:
+                found = [column for column in self.names]
+                near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
+                near += [column for column in found if column.lower() == name.lower()]
+                hint = f"; did you mean {near[-1]!r}?" if near else ""
+                raise DataError(
+                    flag,
+                    received=name,
+                    accepted=f"a column of {self.path}, which has {found}{hint}",
+                )
+
+    def _error(self, received: Any, accepted: str) -> DataError:
+        return DataError(self.flag, received=received, accepted=accepted)
+
+    def _read_header(self) -> None:
+        delimiter = DELIMITERS[self._suffix]
+        try:
+            with _opened(self.path) as file:
+                if file.peek(2)[:2] in _WIDE_MARKS:
+                    raise self._error(f"{self.path}, a file in UTF-16", "the table saved as UTF-8")
+                text = _text(file)
+                lines = _Lines(text)
+                header = next(csv.reader(lines, delimiter=delimiter, strict=True), None)
+                if header is not None and len(header) == 1:
+                    # Spreadsheets of other countries separate cells by another mark.
+                    others = [mark for mark in _OTHER_DELIMITERS if mark in header[0]]
+                    delimiter = (*others, delimiter)[0]
+                    header = next(csv.reader(lines.kept, delimiter=delimiter, strict=True))
+        except (OSError, EOFError, zlib.error) as error:
+            raise self._error(f"{self.path}: {error}", "an undamaged table") from error
+        except csv.Error as error:
+            raise self._error(
+                f"{self.path}, line 1: {error}", "a header that can be read"
+            ) from error
+        if not header:
+            raise self._error(f"{self.path}, whose first line is empty", "a table with a header")
+        if _is_broken(header):
+            raise self._error(f"{self.path}, whose header is not UTF-8", "the table saved as UTF-8")
+        self.delimiter = delimiter
+        self._header = [_column(name) for name in header]
+        self.unnamed = self._header.count("")
+        named = [name for name in self._header if name]
+        repeated = [name for name, count in collections.Counter(named).items() if count > 1]
+        if repeated:
+            raise self._error(
+                f"{self.path}, in which more than one column is called {repeated}",
+                "a table whose columns have different names",
+            )
+        self.names = dict.fromkeys(named)
+
+    def _csv_rows(self, file: IO[bytes], *, reject: RejectRow) -> Iterator[TableRow]:
+        begin = 1
+        try:
+            with _text(file) as text:
+                lines = _Lines(text)
+                reader = csv.reader(lines, delimiter=self.delimiter or ",", strict=True)
+                next(reader)
+                while True:
+                    begin = lines.taken + 1
+                    lines.kept.clear()
+                    cells = next(reader, None)
+                    if cells is None:
+                        return
+                    if not cells:
+                        continue
+                    self.read += 1
+                    if len(lines.kept) > 1:
+                        self._refuse_swallowed(begin, cells, lines.kept)
+                    problem = self._problem(cells)
+                    if problem:
+                        reject(begin, MALFORMED, problem)
+                        continue
+                    named = zip(self._header, cells, strict=True)
+                    yield TableRow(begin, {name: cell for name, cell in named if name})
+        except csv.Error as error:
+            raise self._error(
+                f"{self.path}, where the row that begins on line {begin} cannot be read: {error}",
+                "rows whose quotation marks are closed; one within a cell is written twice",
+            ) from error
+
+    def _problem(self, cells: Sequence[str]) -> str:
+        """Returns what keeps a row from being read as the header says, "" if nothing does."""
+        if len(cells) != len(self._header):
+            return f"{len(cells)} cells for {len(self._header)} columns"
+        if _is_broken(cells):
+            return "a cell is not UTF-8"
+        if any("\0" in cell for cell in cells):
+            return "a cell holds a NUL character"
+        return ""
+
+    def _refuse_swallowed(self, begin: int, cells: Sequence[str], lines: Sequence[str]) -> None:
+        """Refuses a row of several lines whose inner lines are rows themselves."""
+        if self.key not in self._header or len(cells) != len(self._header):
+            place = 0
+        else:
+            place = self._header.index(self.key)
+        own = cells[place] if place < len(cells) else ""
+        for number, line in enumerate(lines[1:], begin + 1):
+            try:
+                inner = next(csv.reader([line], delimiter=self.delimiter or ","), [])
+            except csv.Error:
+                continue
+            if len(inner) == len(self._header) and _same_shape(inner[place], own):
+                raise self._error(
+                    f"{self.path}, where the quotation mark that opens in the row of line {begin} "
+                    f"runs on to line {begin + len(lines) - 1}, over line {number}, which is a row "
+                    "itself",
+                    "rows whose quotation marks are closed; one within a cell is written twice",
+                )
+
+    def _json_rows(self, file: IO[bytes], *, reject: RejectRow) -> Iterator[TableRow]:
+        for number, line in enumerate(file, 1):
+            if number == 1 and line[:2] in _WIDE_MARKS:
+                raise self._error(f"{self.path}, a file in UTF-16", "the table saved as UTF-8")
+            if not line.strip():
+                continue
+            self.read += 1
+            try:
+                row = _json_object(line)
+            except (ValueError, RecursionError) as error:
+                reject(number, MALFORMED, str(error)[:200])
+                continue
+            self.names.update(dict.fromkeys(row))
+            yield TableRow(number, row)
+
+
+class _Lines:
+    """Lines of a text, kept until they are cleared, so that a row knows what it was made of."""
+
+    def __init__(self, text: Iterable[str]):
+        self._text = iter(text)
+        self.kept: list[str] = []
+        self.taken = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._text)
+        self.taken += 1
+        self.kept.append(line)
+        return line
+
+
+def _opened(path: pathlib.Path) -> Any:
+    with open(path, "rb") as file:
+        packed = file.read(2) == _GZIP_MARK
+    return gzip.open(path) if packed else open(path, "rb")
+
+
+def _text(file: IO[bytes]) -> io.TextIOWrapper:
+    """Reads UTF-8 with or without its mark; bytes that are none become lone surrogates."""
+    return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _column(name: str) -> str:
+    """Returns a column's name without blanks and marks; "" for one that has none."""
+    name = name.replace("\ufeff", "").strip()
+    return "" if name.startswith(_UNNAMED) else name
+
+
+def _is_broken(cells: Iterable[str]) -> bool:
+    """Whether a cell holds bytes that are not UTF-8."""
+    return any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell)
+
+
+def _same_shape(one: str, other: str) -> bool:
+    """Whether two cells could be keys of one column: files of one kind, ids of one length."""
+    one, other = one.strip(), other.strip()
+    if not one or any(letter.isspace() for letter in one):
+        return False
+    suffixes = pathlib.PurePosixPath(one).suffix, pathlib.PurePosixPath(other).suffix
+    if any(suffixes):
+        return suffixes[0].lower() == suffixes[1].lower()
+    return len(one) == len(other) and one.isdigit() == other.isdigit()
+
+
+def _json_object(line: bytes) -> dict[str, Any]:
+    """Returns the object of a line; raises ValueError for anything else."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise ValueError(f"the key {name!r} stands twice in it")
+            found[name] = value
+        return found
+
+    row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=unique)
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    if b"\\u" in line:  # half a surrogate pair is JSON, but no text
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    return unique([(name.replace("\ufeff", "").strip(), value) for name, value in row.items()])
+
+
+class IdColumn:
+    """Ids of one column, watched for numbers whose digits a spreadsheet has rounded away.
+
+    1.00E+07 may have been 10000032 or 10000764. Where every id of a column is a number, one in
+    scientific notation is refused; where ids hold letters, "12e5" is an id like any other.
+    """
+
+    def __init__(self, table: Table, *, flag: str, name: str):
+        """Names the column.
+
+        Args:
+          table: the table it stands in.
+          flag: the flag that names the column, for the message.
+          name: the column.
+        """
+        self._table, self._flag, self.name = table, flag, name
+        self._rounded: tuple[int, str] | None = None
+        self._letters = False
+
+    def read(self, row: TableRow) -> str:
+        """Returns the id of a row, "" where it is missing.
+
+        Raises:
+          CellProblem: for a value that is no id.
+        """
+        found = values.id_of(row.cells.get(self.name), field=self.name)
+        if found and not found.isdigit():
+            if not values.SCIENTIFIC.fullmatch(found):
+                self._letters = True
+            elif self._rounded is None:
+                self._rounded = row.line, found
+        return found
+
+    def check(self) -> None:
+        """Refuses the column if its numbers were rounded; call it when all rows have been read.
+
+        Raises:
+          DataError: naming the first such id and its line.
+        """
+        if self._rounded is not None and not self._letters:
+            line, found = self._rounded
+            raise DataError(
+                self._flag,
+                received=f"{found!r} in column {self.name!r} of {self._table.path}, line {line}: "
+                "a spreadsheet has rounded ids to a few digits",
+                accepted="ids written out in full, in a column saved as text",
+            )

@@ -1,0 +1,139 @@
+"""What a cell of a table means: missing or not, a text, an id, a label.
+
+Every preparer reads its cells with these functions, so that a blank cell, a `null` and the NaN that
+a data frame writes are the same thing in every field of every format.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.data.schema import LABEL_NOT_MENTIONED, LABEL_VALUES
+
+# Words that programs write for a missing value, compared in lower case. Blank is missing as well.
+MISSING_WORDS = frozenset(
+    ("", "nan", "-nan", "nat", "none", "null", "<na>", "na", "n/a", "#n/a", "#na", "(null)", "\\n")
+)
+
+# A whole number that a data frame or a spreadsheet has written as a decimal number.
+_WHOLE_DECIMAL = re.compile(r"(\d+)\.0+")
+# Zero-width characters and byte-order marks, which no viewer shows.
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
+SCIENTIFIC = re.compile(r"\d+(?:\.\d+)?[eE][+-]?\d+")
+_TRUTH = {"true": 1, "false": 0}
+
+
+class CellProblem(Exception):
+    """A cell that holds what its field does not take: `detail` says what, in words."""
+
+    def __init__(self, detail: str):
+        """Keeps the detail."""
+        super().__init__(detail)
+        self.detail = detail
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for "nothing": None, NaN, NaT, blank, or a word for it in any case."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    return isinstance(value, str) and value.strip().lower() in MISSING_WORDS
+
+
+def text_of(value: Any, *, field: str) -> str:
+    """Returns a text without the blanks around it, "" where it is missing.
+
+    Args:
+      value: the cell; a text or a missing value.
+      field: name of the column, for the message.
+
+    Raises:
+      CellProblem: for a number, a list or any other value that is no text.
+    """
+    if is_missing(value):
+        return ""
+    if not isinstance(value, str):
+        raise CellProblem(f"column {field!r} holds {_kind(value)} where a text is taken")
+    return value.strip()
+
+
+def id_of(value: Any, *, field: str) -> str:
+    """Returns an id as text, "" where it is missing.
+
+    Blanks around it and invisible characters go. Whole numbers lose the ".0" that a data frame adds
+    to a column with gaps, so that 10000032, 10000032.0 and "10000032.0" are one id. Leading zeros
+    stay.
+
+    Args:
+      value: the cell; a text, a whole number or a missing value.
+      field: name of the column, for the message.
+
+    Raises:
+      CellProblem: for a fraction, a truth value, a list or any other value that is no id.
+    """
+    if is_missing(value):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise CellProblem(f"column {field!r} holds {_kind(value)} where an id is taken")
+    if isinstance(value, float):
+        if not value.is_integer() or abs(value) > 2**53:
+            raise CellProblem(f"column {field!r} holds {value!r}, which is not an exact id")
+        return str(int(value))
+    text = unicodedata.normalize("NFC", str(value)).translate(_INVISIBLE).strip()
+    whole = _WHOLE_DECIMAL.fullmatch(text)
+    return whole[1] if whole else text
+
+
+def comparable_id(text: str) -> str:
+    """Returns the form under which two spellings of one patient's id are equal.
+
+    Letters lose their case and their width ("P1" and "p1"), so that a patient written in two ways
+    is still found in two splits.
+    """
+    return unicodedata.normalize("NFKC", id_of(text, field="id")).casefold()
+
+
+def label_of(value: Any, *, field: str) -> int:
+    """Returns one of `schema.LABEL_VALUES`.
+
+    Args:
+      value: 1, 0, -1 for uncertain, as a number or as text ("1.0"), a truth value, or a missing
+        value for a label that is not mentioned.
+      field: name of the label, for the message.
+
+    Raises:
+      CellProblem: for any other value.
+    """
+    if is_missing(value):
+        return LABEL_NOT_MENTIONED
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _TRUTH:
+            return _TRUTH[word]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if number not in LABEL_VALUES:
+        raise CellProblem(
+            f"label {field!r} is {str(value)[:80]!r}, which is none of 1, 0, -1, True, False and "
+            "blank"
+        )
+    return int(number)
+
+
+def is_prose(text: str) -> bool:
+    """Whether a text reads like a sentence rather than like the name of a label."""
+    words = text.split()
+    return len(words) > 7 or (len(words) > 1 and text.rstrip()[-1:] in (".", "!", "?"))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, bool):
+        return "a truth value"
+    return f"the number {value!r}" if isinstance(value, int | float) else type(value).__name__

@@ -1,0 +1,197 @@
+"""The one reader of tables: headers, quotation marks, encodings, and what becomes of every row."""
+
+import csv
+import gzip
+import io
+import json
+
+import pandas
+import pytest
+
+from data_prep.kit.tables import IdColumn, Table
+from prior_jax.errors import DataError
+
+
+def read(folder, content, *, name="t.csv", key="image"):
+    """Returns (rows, rejections, table) of a table with this content."""
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    rejected = []
+    table = Table(path, flag="--manifest", key=key)
+    rows = list(table.rows(reject=lambda *row: rejected.append(row)))
+    assert table.read == len(rows) + len(rejected)
+    return [row.cells for row in rows], rejected, table
+
+
+@pytest.mark.parametrize(
+    "header", ["image,text", "\ufeffimage,text", " image , text\t", "image,text,", ",image,text",
+               "Unnamed: 0,image,text"],
+)  # fmt: skip
+def test_header_names_lose_blanks_marks_and_index_columns(tmp_path, header):
+    place = [name.strip("\ufeff \t") for name in header.split(",")].index("image")
+    cells = ["0"] * len(header.split(","))
+    cells[place : place + 2] = "a.png", "Clear."
+    rows, rejected, table = read(tmp_path, f"{header}\n{','.join(cells)}\n")
+    assert rows == [{"image": "a.png", "text": "Clear."}] and not rejected
+    assert table.unnamed == len(cells) - 2
+
+
+@pytest.mark.parametrize("lineterminator", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter, name", [(",", "t.csv"), ("\t", "t.tsv"), (";", "t.csv")])
+def test_what_pandas_and_csv_write_is_read_back(tmp_path, delimiter, name, lineterminator):
+    """Cells with every mark in them; pandas and the csv module stand beside the reader."""
+    rows = [
+        {"image": "a.png", "text": 'He said "ah".\nNo, "oh".'},
+        {"image": "b.png", "text": "Edema; mild, or\tnot | so."},
+        {"image": "ü.png", "text": "  "},
+        {"image": "c.png", "text": '"'},
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, ["image", "text"], delimiter=delimiter, lineterminator=lineterminator
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    found, rejected, _ = read(tmp_path, text.getvalue(), name=name)
+    assert found == rows and not rejected
+    frame = pandas.DataFrame(rows)
+    content = frame.to_csv(index=False, sep=delimiter, lineterminator=lineterminator)
+    assert read(tmp_path, content, name=name)[0] == rows
+    assert read(tmp_path, gzip.compress(content.encode()), name=f"{name}.gz")[0] == rows
+
+
+def test_an_index_that_pandas_wrote_is_not_a_column(tmp_path):
+    frame = pandas.DataFrame({"image": ["a.png"], "text": ["Clear."]})
+    rows, _, table = read(tmp_path, frame.to_csv())
+    assert rows == [{"image": "a.png", "text": "Clear."}] and table.unnamed == 1
+
+
+BEGIN = "image,text,patient,split\na.png,Clear.,p1,train\n"
+SWALLOWED = {
+    "to the end": 'b.png,"Heart,p2,train\nc.png,Edema,p3,test\n',
+    "to the next quoted word": 'b.png,"Heart,p2,train\nc.png,He said "ah".,p3,test\n',
+    "to the next opening": 'b.png,"Heart,p2,train\nc.png,"Edema, mild.",p3,test\n',
+    "to a cell's end": 'b.png,"Heart,p2,train\nc.png,Clear.,p3,train\nd.png,Wet",p4,test\n',
+    "over an empty quoted cell": 'b.png,"Heart,p2,train\nc.png,"",p3,test\nd.png,x,p4,test\n',
+    "in the last cell": 'b.png,Heart,p2,"train\nc.png,Edema,p3,test\n',
+    "in the first cell": '"b.png,Heart,p2,train\nc.png,Edema,p3,test\n',
+    "to a first cell's end": 'b.png,Heart,p2,"train\nc.png,Edema,p3,test\nd.png",x,p4,test\n',
+}
+
+
+@pytest.mark.parametrize("kind", SWALLOWED)
+def test_rows_that_a_quotation_mark_swallows_are_an_error_with_its_line(tmp_path, kind):
+    with pytest.raises(DataError, match=r"line 3\b"):
+        read(tmp_path, BEGIN + SWALLOWED[kind])
+
+
+def test_reports_of_many_lines_are_no_swallowed_rows(tmp_path):
+    """Inner lines with as many commas as the header, in prose, are prose."""
+    text = "FINDINGS: Lungs clear, heart normal, no edema, no mass.\n\nA, b, c, d\nx, y.png, z, w\n"
+    rows = [{"image": f"{n}.png", "text": text, "patient": "p", "split": "train"} for n in range(3)]
+    found, rejected, _ = read(tmp_path, pandas.DataFrame(rows).to_csv(index=False))
+    assert found == rows and not rejected
+
+
+BROKEN_ROWS = {
+    "too few cells": b"b.png",
+    "too many cells": b"b.png,x,y",
+    "not UTF-8": b"b.png,37\xb0",
+    "a NUL": b"b.png,x\0y",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_ROWS)
+def test_a_row_that_cannot_be_read_is_counted_with_its_line(tmp_path, kind):
+    content = b"image,text\na.png,Clear.\n\n" + BROKEN_ROWS[kind] + b"\nc.png,Clear.\n"
+    rows, rejected, _ = read(tmp_path, content)
+    assert [row["image"] for row in rows] == ["a.png", "c.png"]
+    assert [row[:2] for row in rejected] == [(4, "malformed_row")]
+
+
+BROKEN_LINES = {
+    "no JSON": "{not json",
+    "a list": "[1]",
+    "half a pair": '{"image": "\\ud800"}',
+    "a key twice": '{"image": "a.png", "image": "b.png"}',
+    "a key twice but for blanks": '{"image": "a.png", "image ": "b.png"}',
+    "cut off": '{"image": "a.p',
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_LINES)
+def test_a_line_that_is_no_object_is_counted(tmp_path, kind):
+    content = f'\ufeff{{" image": "a.png"}}\n{BROKEN_LINES[kind]}\n'
+    rows, rejected, _ = read(tmp_path, content, name="t.jsonl")
+    assert rows == [{"image": "a.png"}]
+    assert [row[:2] for row in rejected] == [(2, "malformed_row")]
+
+
+WHOLE_FILES = {
+    "no file": (None, "no such file"),
+    "empty": (b"", "empty"),
+    "UTF-16": ("image,text\na,b\n".encode("utf-16"), "UTF-16"),
+    "a header in latin-1": (b"image,gr\xf6\xdfe\n", "not UTF-8"),
+    "two columns of one name": (b"image,text,image\n", "'image'"),
+    "two columns that differ in blanks": (b"image,text, text\n", "'text'"),
+    "half a gzip": (gzip.compress(b"image,text\n" * 999)[:60], "ended before|undamaged"),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE_FILES)
+def test_a_table_that_is_none_is_refused_by_name(tmp_path, kind):
+    content, match = WHOLE_FILES[kind]
+    if content is None:
+        with pytest.raises(DataError, match=match):
+            Table(tmp_path / "absent.csv", flag="--manifest")
+        return
+    with pytest.raises(DataError, match=match):
+        read(tmp_path, content)
+
+
+def test_tables_of_other_kinds_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"--manifest.*rows\.xlsx.*\.csv, \.tsv, \.jsonl"):
+        read(tmp_path, b"x", name="rows.xlsx")
+
+
+def test_a_column_that_is_not_there_is_refused_with_the_nearest_name(tmp_path):
+    table = read(tmp_path, "image,report_text\na,b\n")[2]
+    table.require([("--image_column", "image")])
+    with pytest.raises(DataError, match=r"--text_column.*'report_txt'.*did you mean 'report_text'"):
+        table.require([("--text_column", "report_txt")])
+    with pytest.raises(DataError, match="did you mean 'image'"):
+        table.require([("--image_column", "Image")])
+
+
+IDS = {
+    "digits stay": (["10000032", "007"], ["10000032", "007"]),
+    "decimals of a data frame": (["10000032.0", " 7.00 "], ["10000032", "7"]),
+    "numbers of a .jsonl": ([10000032, 7.0], ["10000032", "7"]),
+    "missing in any form": ([None, float("nan"), "NaN", " ", "null", "NaT"], [""] * 6),
+    "hexadecimal": (["12e5", "ab3f"], ["12e5", "ab3f"]),
+    "invisible marks": (["p1\u200b", "\ufeffp2"], ["p1", "p2"]),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_are_text(tmp_path, kind):
+    written, expected = IDS[kind]
+    content = "".join(json.dumps({"id": value}) + "\n" for value in written)
+    path = tmp_path / "t.jsonl"
+    path.write_text(content)
+    table = Table(path, flag="--manifest")
+    column = IdColumn(table, flag="--id_column", name="id")
+    assert [column.read(row) for row in table.rows(reject=print)] == expected
+    column.check()
+
+
+@pytest.mark.parametrize("written", ["1e7", "1E+07", "1.00E+07", "5.12e+07"])
+def test_ids_that_a_spreadsheet_rounded_are_refused(tmp_path, written):
+    path = tmp_path / "t.csv"
+    path.write_text(f"id\n10000032\n{written}\n")
+    table = Table(path, flag="--manifest")
+    column = IdColumn(table, flag="--id_column", name="id")
+    for row in table.rows(reject=print):
+        column.read(row)
+    with pytest.raises(DataError, match=r"--id_column.*line 3"):
+        column.check()
