@@ -3,26 +3,11 @@
 import dataclasses
 import io
 import math
-import struct
-import warnings
 
-import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
-# Sides outside this range are no radiograph; beyond it a decode could eat the memory.
-MIN_SIDE = 32
-MAX_SIDE = 16_384
-MAX_ASPECT = 8.0
-
-
-class ImageProblem(Exception):
-    """An image that cannot be used: `reason` is what it is counted under."""
-
-    def __init__(self, reason: str, detail: str):
-        """Keeps the reason and, in words, the detail."""
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+from prior_jax.data import decode
+from prior_jax.data.decode import ImageProblem as ImageProblem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,73 +47,25 @@ class PreparedImage:
     pixels: PixelSums
 
 
-def prepare_image(content: bytes, *, short_side: int, quality: int) -> PreparedImage:
-    """Decodes an image to grey, shrinks it and encodes it as JPEG.
+def prepare_image(
+    content: bytes, *, short_side: int, quality: int, name: str = ""
+) -> PreparedImage:
+    """Decodes an image to grey, upright, shrinks it and encodes it as JPEG.
 
     Args:
-      content: a JPEG, PNG or other file Pillow reads.
+      content: a JPEG, PNG, TIFF, DICOM or other file that `prior_jax.data.decode` reads.
       short_side: pixels; a larger image is shrunk to it, its aspect ratio kept. A smaller one
         stays as it is: enlarging adds bytes and no information.
-      quality: of the JPEG, 1 to 100.
+      quality: quality of the JPEG, 1 to 100.
+      name: name of the file; DICOM without its preamble is known by it.
 
     Raises:
-      ImageProblem: zero_byte_image, truncated_image, undecodable_image or absurd_image_size.
+      ImageProblem: see `prior_jax.data.decode.decoded`.
     """
-    if not content:
-        raise ImageProblem("zero_byte_image", "the file is empty")
-    # Another library may have switched this on; the release itself does, and so trains on images
-    # whose lower half is grey (codes/prior/data/pretrain/mimiccxr.py).
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = _decoded(content, short_side=short_side)
-    except ImageProblem:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageProblem("absurd_image_size", str(error)) from error
-    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
-        # Pillow's readers let all of these escape on damaged files.
-        kind = "truncated_image" if "truncated" in str(error).lower() else "undecodable_image"
-        raise ImageProblem(kind, _described(error)) from error
-    except (struct.error, ArithmeticError, MemoryError, RuntimeError) as error:
-        raise ImageProblem("undecodable_image", _described(error)) from error
+    # libjpeg shrinks while decoding, four times faster; twice the target keeps the following
+    # antialiased resize exact enough. Every byte is still read.
+    image = decode.decoded(content, mode="L", name=name, short_side=2 * short_side)
     return _encoded(image, short_side=short_side, quality=quality)
-
-
-def _described(error: BaseException) -> str:
-    text = str(error).split("<_io.BytesIO")[0].strip()
-    return f"{type(error).__name__}: {text}"
-
-
-def _decoded(content: bytes, *, short_side: int) -> Image.Image:
-    """Returns the image in mode "L", at least twice `short_side` if it was that large."""
-    with Image.open(io.BytesIO(content)) as image:
-        low, high = sorted(image.size)
-        if low < MIN_SIDE or high > MAX_SIDE or high > MAX_ASPECT * low:
-            raise ImageProblem("absurd_image_size", f"{image.width}x{image.height} pixels")
-        # libjpeg shrinks while decoding, four times faster; twice the target keeps the
-        # following antialiased resize exact enough. Every byte is still read.
-        image.draft("L", (2 * short_side, 2 * short_side))
-        image.load()
-        if image.mode.startswith(("I", "F")):
-            return _windowed(np.asarray(image))
-        if image.mode in ("LA", "RGBA", "PA"):
-            image = image.convert("RGB") if image.mode == "RGBA" else image
-        return image.convert("L")
-
-
-def _windowed(pixels: np.ndarray) -> Image.Image:
-    """Stretches the range in use of an image of more than 8 bits over 0..255.
-
-    Dividing by 65535 would turn a 12-bit image black.
-    """
-    pixels = pixels.astype(np.float64)
-    low, high = float(pixels.min()), float(pixels.max())
-    if not math.isfinite(low) or not math.isfinite(high):
-        raise ImageProblem("undecodable_image", "pixels that are not finite")
-    scaled = (pixels - low) * (255.0 / max(high - low, 1.0))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
 def _encoded(image: Image.Image, *, short_side: int, quality: int) -> PreparedImage:

@@ -89,7 +89,9 @@ class StoredImages:
             raise ImageProblem("missing_image", name) from error
         except (OSError, ValueError) as error:
             raise ImageProblem("unreadable_image", f"{name}: {error}") from error
-        return prepare_image(content, short_side=self.short_side, quality=self.quality)
+        return prepare_image(
+            content, short_side=self.short_side, quality=self.quality, name=path.name
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

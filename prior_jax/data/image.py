@@ -1,16 +1,17 @@
 """Encoded radiographs -> normalised arrays, with the augmentation of pre-training."""
 
 import dataclasses
-import io
 import math
+from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from prior_jax.data.decode import ImageProblem, Mode, decoded
 from prior_jax.errors import ConfigError, DataError
 
 PIXEL_MAXIMUM = 255.0
-MODES = {1: "L", 3: "RGB"}
+MODES: Mapping[int, Mode] = {1: "L", 3: "RGB"}
 # JPEG decoding in the DCT domain may shrink an image, but never below this multiple of the size
 # asked for, so that the antialiased resize still decides on the pixels.
 DRAFT_MARGIN = 2
@@ -90,32 +91,28 @@ class AugmentConfig:
 
 
 def decode(content: bytes, *, channels: int, size: int, name: str) -> Image.Image:
-    """Decodes one JPEG or PNG completely.
+    """Decodes one image completely, upright; see `prior_jax.data.decode.decoded`.
 
     Args:
-      content: the file.
+      content: the file: JPEG, PNG, TIFF, DICOM and the like.
       channels: 1 or 3.
-      size: side that it will be resized to, pixels; a far larger JPEG is decoded at a fraction.
-      name: of the image, for errors.
+      size: side in pixels that it will be resized to; a far larger JPEG is decoded at a fraction.
+      name: name of the image, for errors.
 
     Returns:
-      an 8-bit image of mode "L" or "RGB".
+      An 8-bit image of mode "L" or "RGB".
 
     Raises:
-      DataError: naming the image, if it is truncated, damaged, or not 8-bit gray or RGB.
+      DataError: naming the image, if it is truncated, damaged or of a kind that is not read.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.mode not in MODES.values():
-                raise DataError(
-                    name, received=f"mode {image.mode}", accepted="8-bit gray or RGB images"
-                )
-            image.draft(None, (DRAFT_MARGIN * size, DRAFT_MARGIN * size))
-            return image.convert(MODES[channels])
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        return decoded(
+            content, mode=MODES[channels], name=name, short_side=DRAFT_MARGIN * size, any_size=True
+        )
+    except ImageProblem as problem:
         raise DataError(
-            name, received=f"{type(error).__name__}: {error}", accepted="a whole JPEG or PNG"
-        ) from error
+            name, received=f"{problem.reason}: {problem.detail}", accepted="a whole image"
+        ) from problem
 
 
 def resize(image: Image.Image, *, size: int) -> Image.Image:

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from prior_jax.data import dicom
 from prior_jax.data import image as image_lib
 from prior_jax.data import text as text_lib
 from prior_jax.data.sentences import SPLITTERS
@@ -19,8 +18,6 @@ from prior_jax.evaluate.features import ReportTokens
 
 ImageSource = str | os.PathLike[str] | np.ndarray
 
-_DICOM_MARK = slice(128, 132)  # DICOM PS3.10, 7.1: "DICM" behind the preamble
-_DICOM_ENDINGS = (".dcm", ".dicom")
 _ARRAYS = "uint8[H, W], uint8[H, W, 1] or uint8[H, W, 3], or floats from 0 to 1 so shaped"
 _LENGTH_STEP = 32  # lengths of reports are rounded up to it: each one costs a compilation
 
@@ -90,8 +87,8 @@ def process_images(
     """Reads, resizes and normalises images as evaluation does.
 
     Args:
-      images: one or several; see `listed`. Files are JPEG, PNG or DICOM, told apart by what they
-        hold. Of a DICOM file its window is shown, bone white.
+      images: one or several; see `listed`. Files are of every kind that preparation takes, JPEG,
+        PNG, TIFF, DICOM and others, and are read in the same way.
       config: size, channels, mean and std.
 
     Returns:
@@ -144,7 +141,7 @@ def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str)
     """Reads one image.
 
     Args:
-      source: path of a JPEG, PNG or DICOM file, or an array.
+      source: path of an image file, see `prior_jax.data.decode.decoded`, or an array.
       config: size and channels.
       name: of an image that has no path, for errors.
 
@@ -166,8 +163,6 @@ def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str)
         raise DataError(
             str(path), received=error.strerror, accepted="a readable image file"
         ) from error
-    if content[_DICOM_MARK] == b"DICM" or path.suffix.lower() in _DICOM_ENDINGS:
-        return Image.fromarray(dicom.eight_bit(dicom.read(content, name=str(path)))).convert(mode)
     return image_lib.decode(content, channels=config.channels, size=config.size, name=str(path))
 
 

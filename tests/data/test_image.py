@@ -44,8 +44,8 @@ def test_a_truncated_image_is_refused_by_name(kind):
         decode(content[: len(content) // 2])
 
 
-def test_what_is_no_8_bit_image_is_refused_by_name():
-    for content in (b"", b"report", encoded(gray().astype(np.uint16) * 200)):
+def test_what_is_no_image_is_refused_by_name():
+    for content in (b"", b"report"):
         with pytest.raises(DataError, match="image 'x'"):
             decode(content)
 

@@ -4,9 +4,8 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from data_prep.kit import images
 from data_prep.kit.images import ImageProblem, PixelSums, prepare_image
 from tests.data_prep import hospital
 
@@ -92,6 +91,6 @@ def test_damaged_images_are_refused_by_reason(content, reason):
 
 
 def test_truncation_is_found_even_if_another_library_allows_it(monkeypatch):
-    monkeypatch.setattr(images.ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(ImageProblem):
         prepare_image(WHOLE[: len(WHOLE) // 2], short_side=64, quality=95)

@@ -1,0 +1,158 @@
+"""An image file of any kind -> 8-bit grey or colour, upright: the one decoder of the project.
+
+Preparation, training and the Python interface all read files here, so that a file that one of them
+takes the others take too, with the same pixels.
+"""
+
+import io
+import math
+import struct
+import warnings
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from prior_jax.data import dicom
+
+Mode = Literal["L", "RGB"]
+
+# Sides outside this range are no radiograph; beyond it a decode could eat the memory.
+MIN_SIDE = 32
+MAX_SIDE = 16_384
+MAX_ASPECT = 8.0
+
+_ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4 A
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Cameras append previews to the picture and call the file MPO.
+_ONE_PICTURE = ("MPO",)
+_COLOUR = ("RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "P", "PA")
+_GREY = ("1", "L", "LA", "La")
+
+
+class ImageProblem(Exception):
+    """An image that cannot be used: `reason` is what it is counted under."""
+
+    def __init__(self, reason: str, detail: str):
+        """Keeps the reason and, in words, the detail."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def decoded(
+    content: bytes, *, mode: Mode, name: str, short_side: int | None = None, any_size: bool = False
+) -> Image.Image:
+    """Decodes an image completely, upright, to 8 bits a channel.
+
+    What EXIF says of its orientation is applied; damaged EXIF is as none. More than 8 bits, and
+    floats, are stretched from their least to their largest value: a division by 65,535 would turn
+    12 bits black. Transparency is not looked at: a pixel counts with the grey or colour that is
+    stored. DICOM is shown as `dicom.shown` says.
+
+    Args:
+      content: a JPEG, PNG, TIFF, DICOM or other file that Pillow or pydicom reads.
+      mode: "L" for grey, "RGB" for colour; a grey image becomes three equal channels.
+      name: name of the file; DICOM without its preamble is known by it.
+      short_side: pixels; a JPEG whose sides are several times longer is decoded at a half, a
+        quarter or an eighth, never below this, by averaging in its frequencies. None for all
+        pixels.
+      any_size: whether sides that no radiograph has are taken as well.
+
+    Returns:
+      The image.
+
+    Raises:
+      ImageProblem: zero_byte_image, truncated_image, undecodable_image, absurd_image_size,
+        several_frames, colour_dicom or dicom_without_decoder.
+    """
+    if not content:
+        raise ImageProblem("zero_byte_image", "the file is empty")
+    # Another library may have switched this on; the release itself does, and so trains on images
+    # whose lower half is grey (codes/prior/data/pretrain/mimiccxr.py).
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if dicom.is_dicom(content, name=name):
+                image = Image.fromarray(dicom.grey(content, name=name))
+                _check_size(image, any_size=any_size)
+                return image.convert(mode)
+            return _opened(content, mode=mode, short_side=short_side, any_size=any_size)
+    except ImageProblem:
+        raise
+    except dicom.DicomProblem as problem:
+        raise ImageProblem(problem.reason, problem.detail) from problem
+    except Image.DecompressionBombError as error:
+        raise ImageProblem("absurd_image_size", str(error)) from error
+    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
+        # Pillow's readers let all of these escape on damaged files.
+        kind = "truncated_image" if "truncated" in str(error).lower() else "undecodable_image"
+        raise ImageProblem(kind, _described(error)) from error
+    except (struct.error, ArithmeticError, MemoryError, RuntimeError, AttributeError) as error:
+        raise ImageProblem("undecodable_image", _described(error)) from error
+
+
+def _described(error: BaseException) -> str:
+    text = str(error).split("<_io.BytesIO")[0].strip()
+    return f"{type(error).__name__}: {text}"
+
+
+def _opened(content: bytes, *, mode: Mode, short_side: int | None, any_size: bool) -> Image.Image:
+    with Image.open(io.BytesIO(content)) as image:
+        _check_size(image, any_size=any_size)
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format not in _ONE_PICTURE:
+            raise ImageProblem("several_frames", f"{frames} frames; give each as an image")
+        if short_side is not None:
+            image.draft("L" if mode == "L" else None, (short_side, short_side))
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        plain = _eight_bit(image).convert(mode)
+    return plain if turn is None else plain.transpose(turn)
+
+
+def _check_size(image: Image.Image, *, any_size: bool) -> None:
+    low, high = sorted(image.size)
+    if not any_size and (low < MIN_SIDE or high > MAX_SIDE or high > MAX_ASPECT * low):
+        raise ImageProblem("absurd_image_size", f"{image.width}x{image.height} pixels")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns the value of EXIF's orientation, 1 for none.
+
+    It is asked for after loading: PNG may hold it behind the pixels, and Pillow turns TIFF itself.
+    """
+    try:
+        return int(image.getexif().get(_ORIENTATION) or 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error, EOFError):
+        return 1
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _stretched(np.asarray(image))
+    if image.mode in _GREY:
+        return image.convert("L")
+    if image.mode in _COLOUR:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    raise ImageProblem("undecodable_image", f"colours of the kind {image.mode}, which are not read")
+
+
+def _stretched(pixels: np.ndarray) -> Image.Image:
+    """Stretches the range in use over 0 to 255."""
+    pixels = pixels.astype(np.float64)
+    low, high = float(pixels.min()), float(pixels.max())
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise ImageProblem("undecodable_image", "pixels that are not finite")
+    if high == low:
+        return Image.new("L", pixels.shape[::-1])
+    return Image.fromarray(np.rint((pixels - low) * (255.0 / (high - low))).astype(np.uint8))
