@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_prep.kit import cli, finish, preparer, sections, splits
+from data_prep.kit import cli, finish, preparer, splits
 from data_prep.kit.label_sentences import label_sentences
 from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import (
@@ -32,6 +32,7 @@ from data_prep.kit.plan import (
 )
 from data_prep.kit.preparer import ImageFile, StoredImages
 from data_prep.kit.tables import Table
+from data_prep.kit.text import TextProblem, TextSettings, study_text
 from data_prep.manifest_rows import Columns, Row, RowReader, label_vector
 from prior_jax.data import schema, sentences
 from prior_jax.errors import ConfigError
@@ -97,8 +98,6 @@ class Settings:
     def __post_init__(self):
         """Refuses values no set can be made with."""
         checks = {
-            "min_sentences": (self.min_sentences >= 0, "0 or more"),
-            "splitter": (self.splitter in sentences.SPLITTERS, " or ".join(sentences.SPLITTERS)),
             "short_side": (self.short_side >= 32, "32 or more"),
             "jpeg_quality": (1 <= self.jpeg_quality <= 100, "1 to 100"),
             "studies_per_shard": (self.studies_per_shard >= 1, "1 or more"),
@@ -107,10 +106,20 @@ class Settings:
             if not valid:
                 raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
         self.fractions()
+        self.text()
 
     def fractions(self) -> tuple[float, ...]:
         """Returns the shares of the splits as numbers."""
         return splits.checked_fractions(self.split_fractions, flag="--split_fractions")
+
+    def text(self) -> TextSettings:
+        """Returns how texts are read; no id of MIMIC-CXR is meant, so none is looked up."""
+        return TextSettings(
+            parser="paper",
+            splitter=self.splitter,
+            min_sentences=self.min_sentences,
+            free_text=True,
+        )
 
     def columns(self) -> Columns:
         """Returns the names of the columns."""
@@ -153,7 +162,7 @@ class Studies:
         try:
             labels = self._labels(rows)
             text = self._text(name, rows, labels)
-        except RowProblem as problem:
+        except (RowProblem, TextProblem) as problem:
             yield Rejection(
                 id=name,
                 reason=problem.reason,
@@ -208,7 +217,7 @@ class Studies:
         if len(texts) > 1:
             raise RowProblem("conflicting_text", f"{len(texts)} texts in one study")
         if texts:
-            return self._report_text(texts.pop())
+            return study_text(texts.pop(), study="", settings=self.settings.text()).fields()
         if not (labels != schema.LABEL_NOT_MENTIONED).any():
             raise RowProblem("neither_text_nor_labels", f"source {rows[0].source!r}")
         made: tuple[str, ...] = ()
@@ -222,27 +231,6 @@ class Studies:
             "sentences": made,
             "sentence_sections": (schema.SECTION_LABELS,) * len(made),
             "text_source": schema.TEXT_LABELS if made else schema.TEXT_NONE,
-        }
-
-    def _report_text(self, text: str) -> dict:
-        # No id of MIMIC-CXR is meant, so its special studies are not looked up.
-        found = sections.split_into_sections(text, "", mode="paper")
-        if found is None:
-            found = sections.ReportText(impression="", findings=text)
-        splitter = sentences.SPLITTERS[self.settings.splitter]
-        split = {
-            schema.SECTION_IMPRESSION: splitter(found.impression),
-            schema.SECTION_FINDINGS: splitter(found.findings),
-        }
-        count = sum(len(part) for part in split.values())
-        if count < self.settings.min_sentences:
-            raise RowProblem("too_few_sentences", f"{count}")
-        return {
-            "impression": found.impression,
-            "findings": found.findings,
-            "sentences": tuple(sentence for part in split.values() for sentence in part),
-            "sentence_sections": tuple(code for code, part in split.items() for _ in part),
-            "text_source": schema.TEXT_REPORT if count else schema.TEXT_NONE,
         }
 
 

@@ -20,19 +20,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep import mimic_tables
-from data_prep.kit import cli, finish, preparer, sections, writer
+from data_prep.kit import cli, finish, preparer, writer
 from data_prep.kit.outcomes import Job, Kept, Rejection
 from data_prep.kit.plan import Plan, Reject
 from data_prep.kit.preparer import ImageFile, StoredImages
+from data_prep.kit.text import StudyText, TextProblem, TextSettings, decoded_report, study_text
 from data_prep.mimic_reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
 from prior_jax.data import schema, sentences
 from prior_jax.errors import ConfigError, DataError
 
 PROGRAM = "data_prep.mimic_cxr"
-_SECTION_CODES = {
-    "impression": schema.SECTION_IMPRESSION,
-    "findings": schema.SECTION_FINDINGS,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,13 +90,6 @@ class Settings:
         """Refuses values no set can be made with."""
         checks = {
             "views": (bool(self.views), "at least one view"),
-            "sections": (
-                bool(self.sections) and set(self.sections) <= set(_SECTION_CODES),
-                f"some of {sorted(_SECTION_CODES)}",
-            ),
-            "min_sentences": (self.min_sentences >= 0, "0 or more"),
-            "parser": (self.parser in sections.MODES, " or ".join(sections.MODES)),
-            "splitter": (self.splitter in sentences.SPLITTERS, " or ".join(sentences.SPLITTERS)),
             "short_side": (self.short_side >= 32, "32 or more"),
             "jpeg_quality": (1 <= self.jpeg_quality <= 100, "1 to 100"),
             "labels": (
@@ -112,6 +102,17 @@ class Settings:
         for name, (valid, accepted) in checks.items():
             if not valid:
                 raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
+        self.text()
+
+    def text(self) -> TextSettings:
+        """Returns how reports are read."""
+        return TextSettings(
+            parser=self.parser,
+            splitter=self.splitter,
+            sections=self.sections,
+            min_sentences=self.min_sentences,
+            free_text=False,
+        )
 
 
 def _is_encoding(name: str) -> bool:
@@ -122,63 +123,14 @@ def _is_encoding(name: str) -> bool:
     return True
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportSentences:
-    """The chosen text of a report.
-
-    Attributes:
-      text: raw text of both sections, "" where not chosen or not there.
-      sentences: impression first, as in the release.
-      codes: parallel to `sentences`, schema.SECTION_*.
-    """
-
-    text: sections.ReportText
-    sentences: tuple[str, ...]
-    codes: tuple[int, ...]
-
-
-class ReportRejected(Exception):
-    """A report whose study cannot be kept: `reason` is what it is counted under."""
-
-    def __init__(self, reason: str, detail: str):
-        """Keeps the reason and, in words, the detail."""
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
-def read_report(content: bytes, *, study: str, settings: Settings) -> ReportSentences:
+def read_report(content: bytes, *, study: str, settings: Settings) -> StudyText:
     """Turns the bytes of a report into its chosen sections and sentences.
 
     Raises:
-      ReportRejected: report_not_decodable, empty_report, no_section or too_few_sentences.
+      TextProblem: report_not_decodable, empty_report, no_section or too_few_sentences.
     """
-    try:
-        report = content.decode(settings.report_encoding)
-    except UnicodeDecodeError as error:
-        raise ReportRejected("report_not_decodable", str(error)) from error
-    report = report.removeprefix("\ufeff").replace("\r\n", "\n")
-    if not report.strip():
-        raise ReportRejected("empty_report", f"{len(content)} bytes")
-    # The release looks studies up with one "s" too many (quirk 37).
-    name = f"s{study}" if settings.parser == "release" else study
-    found = sections.split_into_sections(report, name, mode=settings.parser)
-    chosen = {
-        section: getattr(found, section) if found and section in settings.sections else ""
-        for section in _SECTION_CODES
-    }
-    if not any(text.strip() for text in chosen.values()):
-        raise ReportRejected("no_section", f"none of {','.join(settings.sections)}")
-    splitter = sentences.SPLITTERS[settings.splitter]
-    split = {section: splitter(text) for section, text in chosen.items()}
-    count = sum(len(part) for part in split.values())
-    if count < settings.min_sentences:
-        raise ReportRejected("too_few_sentences", f"{count}")
-    return ReportSentences(
-        text=sections.ReportText(**chosen),
-        sentences=tuple(sentence for part in split.values() for sentence in part),
-        codes=tuple(code for name, code in _SECTION_CODES.items() for _ in split[name]),
-    )
+    report = decoded_report(content, encoding=settings.report_encoding)
+    return study_text(report, study=study, settings=settings.text())
 
 
 @functools.lru_cache(maxsize=1)
@@ -219,7 +171,7 @@ class Studies:
         try:
             content = self.reports.read(subject=subject, study=study)
             report = read_report(content, study=name, settings=self.settings)
-        except (ReportProblem, ReportRejected) as problem:
+        except (ReportProblem, TextProblem) as problem:
             yield Rejection(
                 id=name,
                 reason=problem.reason,
@@ -248,12 +200,8 @@ class Studies:
             fields={
                 "study_id": name,
                 "subject_id": f"p{subject}",
-                "impression": report.text.impression,
-                "findings": report.text.findings,
-                "sentences": report.sentences,
-                "sentence_sections": report.codes,
                 "labels": tuple(int(value) for value in index.labels[place]),
-                "text_source": schema.TEXT_REPORT if report.sentences else schema.TEXT_NONE,
+                **report.fields(),
             },
         )
 

@@ -32,6 +32,12 @@ def pytest_addoption(parser):
         "default the debug job is run",
     )
     parser.addoption(
+        "--iu_xray",
+        type=pathlib.Path,
+        default=None,
+        help="folder ecgen-radiology of Open-i's reports; tests on real reports need it",
+    )
+    parser.addoption(
         "--regenerate-recipes",
         action="store_true",
         help="write tests/launch/recipes anew from the configs",

@@ -81,6 +81,20 @@ EXTRA_HEADERS = {
     "technique": ("techniques",),
     "notification": ("notifications",),
     "comparison": ("compared to", "comparison study", "comparison studies"),
+    # What follows these is said of the report, not of the patient (CheXpert Plus has the first).
+    "end of impression": (
+        "end of impression",
+        "end of report",
+        "accession number",
+        "dictated by",
+        "electronically signed by",
+        "interpreted by",
+        "reported by",
+        "reviewed by",
+        "signed by",
+        "transcribed by",
+        "verified by",
+    ),
 }
 
 # A header that contains one of these words means that section; the first that fits wins.

@@ -3,8 +3,9 @@
 `mode="release"` repeats codes/prior/data/pretrain/text_process.py exactly. `mode="paper"`, the
 default of every preparer, differs where the release loses or misplaces text:
 
-* headers in lower or mixed case, with digits, without a leading blank, without a colon on a line
-  of their own, or after the end of a sentence are seen;
+* headers in any case, with digits, numbered, in bold, without a leading blank, behind no-break
+  blanks, without a colon on a line of their own, or in the middle of a line are seen;
+* what stands behind "END OF IMPRESSION", and lines such as "Dictated by:", belong to no section;
 * a header with nothing on its line does not swallow the header below it;
 * a sub-heading such as "ET TUBE:" stays in the FINDINGS that hold it;
 * sections that occur twice are joined, where the release keeps the last;
@@ -27,6 +28,7 @@ MODES = ("paper", "release")
 PREAMBLE = "preamble"
 FULL_REPORT = "full report"
 LAST_PARAGRAPH = "last_paragraph"
+END = "end of impression"
 
 _CANONICAL = {name: key for key, names in tables.HEADERS.items() for name in names}
 _CANONICAL_RELEASE = {**_CANONICAL, tables.TRUNCATED_INDICATION: "impression"}
@@ -42,18 +44,48 @@ _VIEW = re.compile("|".join(tables.VIEW_PHRASES))
 _RELEASE_HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")
 _RELEASE_PARAGRAPH = "\n \n"
 
+# Blanks that are no line ends and not ASCII; each is one character, so that places stay.
+_BLANK_MARKS = dict.fromkeys(
+    map(ord, "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+        "\u200b\u202f\u205f\u3000\ufeff"),
+    " ",
+)  # fmt: skip
+_LINE_START = r"(?:\A|(?<=\n)|(?<=\r)|(?<=\f))[ \t]*"
 _LINE_HEADER = re.compile(
-    r"(?:\A|(?<=\n)|(?<=\r))[ \t]*(?P<name>[A-Za-z][A-Za-z0-9 \t()/,.&'-]{0,79}?)[ \t]*:"
+    _LINE_START + r"(?P<mark>(?:\d{1,2}[.)][ \t]*)?[*_#]{0,3}[ \t]*)"
+    r"(?P<name>[A-Za-z][A-Za-z0-9 \t()/,.&'-]{0,79}?)[ \t]*[*_]{0,3}[ \t]*[:\uff1a][*_]{0,3}"
 )
 _BARE_HEADER = re.compile(
-    r"(?:\A|(?<=\n)|(?<=\r))[ \t]*(?P<name>FINDINGS|IMPRESSION|CONCLUSION|INDICATION|TECHNIQUE"
-    r"|COMPARISON|EXAMINATION|HISTORY|RECOMMENDATIONS?|NOTIFICATION|ADDENDUM)[ \t]*(?=[\r\n]|\Z)"
+    _LINE_START + r"(?P<mark>(?:\d{1,2}[.)][ \t]*)?[*_#]{0,3}[ \t]*)"
+    r"(?P<name>FINDINGS|IMPRESSION|CONCLUSION|INDICATION|TECHNIQUE|COMPARISON|EXAMINATION|HISTORY"
+    r"|RECOMMENDATIONS?|NOTIFICATION|ADDENDUM|END OF IMPRESSION|Findings|Impression|Conclusion"
+    r"|Indication|Technique|Comparison)[*_]{0,3}(?:[ \t]*(?=[\r\n]|\Z)|[ \t]+[-\u2013\u2014]+[ \t])"
 )
+_INLINE_NAMES = (
+    "Findings/Impression", "Findings and Impression", "End of Impression", "Findings", "Impression",
+    "Conclusion", "Clinical Indication", "Indication", "Technique", "Comparison", "Examination",
+    "Clinical History", "Clinical Information", "Patient History", "History",
+    "Reason for Examination", "Reason for Exam", "Recommendations", "Recommendation",
+    "Notification",
+)  # fmt: skip
 _INLINE_HEADER = re.compile(
-    r"(?<=[.!?)_])[ \t]+(?P<name>FINDINGS|IMPRESSION|CONCLUSION|INDICATION|TECHNIQUE|COMPARISON"
-    r"|EXAMINATION|HISTORY|RECOMMENDATIONS?|NOTIFICATION|FINDINGS/IMPRESSION"
-    r"|FINDINGS AND IMPRESSION)[ \t]*:"
+    r"(?:(?<=[.!?)_])[ \t]*|(?<=[^\s])[ \t]+)[*_]{0,3}(?P<name>"
+    + "|".join(f"{name.upper()}|{name}" for name in _INLINE_NAMES)
+    + r")[*_]{0,3}[ \t]*[:\uff1a][*_]{0,3}"
 )
+# "No acute findings: ..." is prose, in whatever case.
+_QUALIFIED = re.compile(
+    r"\b(?:acute|additional|other|incidental|significant|abnormal|radiographic|clinical|imaging|key"
+    r"|associated|cardiopulmonary|these|following|above|no|of|and|the|with|my|our|in)[ \t]*\Z",
+    re.IGNORECASE,
+)
+# A blank, or what stands behind a title such as "CHEST 1 VIEW: 1/2/2003".
+_DATE = re.compile(
+    r"[\W\d_]*(?:(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|january|february|march|april"
+    r"|august|september|october|november|december|am|pm|at|hours|hrs)\b[\W\d_]*)*",
+    re.IGNORECASE,
+)
+_DESCRIPTIONS = ("findings", "impression")
 _BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n")
 _BOILERPLATE = re.compile(r"(?:FINAL REPORT|FINAL ADDENDUM|_{3,}|[ \t\r\n])+")
 
@@ -190,20 +222,52 @@ def _release_heads(report: str) -> list[tuple[int, int, str]]:
 
 def _paper_heads(report: str) -> list[tuple[int, int, str]]:
     """Returns (begin of header, start of body, name) of each header that opens a section."""
+    report = report.translate(_BLANK_MARKS)
     candidates = {}
-    for pattern in (_INLINE_HEADER, _BARE_HEADER, _LINE_HEADER):
+    for match in _inline_matches(report):
+        candidates[match.start("name")] = match
+    for pattern in (_BARE_HEADER, _LINE_HEADER):
         for match in pattern.finditer(report):
-            candidates[match.start("name")] = (match.start(), match.end(), match["name"])
+            candidates[match.start("name")] = match
     heads = []
     current, end = PREAMBLE, 0
-    for _, (begin, start, written) in sorted(candidates.items()):
-        if begin < end:
+    for _, match in sorted(candidates.items()):
+        if match.start() < end:
             continue  # a shorter reading of the header just taken
+        written, start = match["name"], match.end()
         name = _paper_section(written, current=current, followed=report[start : start + 1])
+        if match.groupdict().get("mark") and name not in _CANONICAL_PAPER.values():
+            continue  # a numbered or bold line of a list
         if name is not None:
-            heads.append((begin, start, name))
+            heads.append((match.start(), start, name))
             current, end = name, start
     return heads
+
+
+def _inline_matches(report: str) -> list[re.Match[str]]:
+    """Returns the headers in the middle of lines.
+
+    A header in capitals is one wherever it stands. One in mixed case could be a word of a sentence:
+    "Findings:" or "Impression:" is a header where no line of the report begins with it, and the
+    others are where one of these two is.
+    """
+    at_line_starts = {
+        _normalize(_BLANKS.sub(" ", match["name"]).lower(), _CANONICAL_PAPER)
+        for pattern in (_LINE_HEADER, _BARE_HEADER)
+        for match in pattern.finditer(report)
+    }
+    capitals, descriptions, others = [], [], []
+    for match in _INLINE_HEADER.finditer(report):
+        if _QUALIFIED.search(report, max(match.start() - 20, 0), match.start()):
+            continue
+        name = _CANONICAL_PAPER[match["name"].lower()]
+        if match["name"].isupper() or name == END:
+            capitals.append(match)
+        elif name not in _DESCRIPTIONS:
+            others.append(match)
+        elif name not in at_line_starts:
+            descriptions.append(match)
+    return capitals + descriptions + (others if descriptions else [])
 
 
 def _paper_section(written: str, *, current: str, followed: str) -> str | None:
@@ -219,7 +283,7 @@ def _paper_section(written: str, *, current: str, followed: str) -> str | None:
     if known != name:
         return known
     # A sub-heading ("ET TUBE", "LUNGS") belongs to the description it stands in.
-    return None if current in ("findings", "impression") else name
+    return None if current in _DESCRIPTIONS else name
 
 
 def section_text(report: str) -> tuple[list[str], list[str], list[int]]:
@@ -285,8 +349,8 @@ def split_into_sections(report: str, study: str, *, mode: str = "paper") -> Repo
 
 
 def _joined(sections: Sequence[Section], name: str) -> str:
-    texts = [section.text for section in sections if section.name == name and section.text.strip()]
-    return "\n\n".join(texts)
+    texts = [section.text for section in sections if section.name == name]
+    return "\n\n".join(text for text in texts if not _DATE.fullmatch(text))
 
 
 def _special_findings(report: str, study: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Every kind of file comes out upright, in 8 bits, and the same in preparation and in the interface."""
+"""Every kind of file comes out upright and in 8 bits, in preparation as in the interface."""
 
 import io
 

@@ -111,7 +111,7 @@ def test_special_studies_are_read_by_hand_but_not_in_release_mode():
     content = (" x\n FINDINGS:  " + "Clear. " * 80).encode()
     special = {"study": "s50525523"}  # its findings stand at characters 201 to 349
     paper = mimic_cxr.read_report(content, settings=mimic_cxr.Settings(), **special)
-    assert len(paper.text.findings) == 349 - 201
+    assert len(paper.findings) == 349 - 201
     release = mimic_cxr.read_report(
         content, settings=mimic_cxr.Settings(parser="release"), **special
     )

@@ -1,11 +1,14 @@
 """Properties of the report parser; its equality with the release is in tests/golden."""
 
+import xml.etree.ElementTree
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
 from data_prep.kit import section_tables, sections
 from prior_jax.errors import ConfigError
+from tests.data_prep.report_styles import STYLES
 
 
 def parsed(report, study="s1"):
@@ -101,6 +104,107 @@ def test_special_studies_are_read_by_hand():
 def test_unknown_mode_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"sections\.mode.*'papr'.*paper or release"):
         sections.split_report("x", mode="papr")
+
+
+FINDINGS, IMPRESSION = "The lungs are clear. No effusion.", "1. Large heart. 2. No edema."
+# What stands around them: (report, what is missing of them).
+AROUND = {
+    "no-break blanks": "\u00a0FINDINGS:\u00a0{f}\n\u2003IMPRESSION:\u202f{i}",
+    "a mark at the beginning": "\ufeffFINDINGS: {f}\nIMPRESSION: {i}",
+    "bold": "**FINDINGS**:\n{f}\n**IMPRESSION**:\n{i}",
+    "bold with the colon": "**Findings:** {f}\n\n**Impression:** {i}",
+    "underlined": "__FINDINGS__: {f}\n__IMPRESSION:__ {i}",
+    "headings": "## FINDINGS\n{f}\n## IMPRESSION\n{i}",
+    "numbered": "1. FINDINGS: {f}\n2. IMPRESSION: {i}",
+    "numbered with brackets": "1) Findings: {f}\n2) Impression: {i}",
+    "full-width colons": "FINDINGS\uff1a{f}\nIMPRESSION\uff1a{i}",
+    "dashes": "FINDINGS - {f}\nIMPRESSION \u2013 {i}",
+    "alone on a line": "Findings\n{f}\nImpression\n{i}",
+    "lone carriage returns": "FINDINGS: {f}\rIMPRESSION: {i}",
+    "form feeds": "FINDINGS: {f}\n\fIMPRESSION: {i}",
+    "a title with a date": "CHEST 1 VIEW: 1/2/2003\n\nFINDINGS: {f}\nIMPRESSION: {i}",
+    "a title with a month": "CHEST, PA AND LATERAL: May 3, 2010 at 10:15 PM\nFINDINGS: {f}\n"
+    "IMPRESSION: {i}",
+    "no full stop before a header": "INDICATION: chest pain FINDINGS: {f} IMPRESSION: {i}",
+    "no full stop, mixed case": "Clinical History: chest pain Findings: {f} Impression: {i}",
+    "no blank before a header": "INDICATION: Pain.FINDINGS: {f}IMPRESSION: {i}",
+    "a comparison on the line": "Comparison: ___ Indication: Cough Findings: {f} Impression: {i}",
+    "end of impression": "FINDINGS: {f}\nIMPRESSION:\n{i}\nEND OF IMPRESSION:\n\nSUMMARY:2-ABNORMAL"
+    "\n\nThe images were reviewed.\n\nACCESSION NUMBER:\n\n1234\n",
+    "end of impression on the line": "FINDINGS: {f} IMPRESSION: {i} END OF IMPRESSION: SUMMARY 2",
+    "who dictated": "FINDINGS: {f}\nIMPRESSION: {i}\nDictated by: ___\nElectronically signed by: X",
+}
+
+
+@pytest.mark.parametrize("kind", AROUND)
+def test_both_sections_come_back_whatever_stands_around_them(kind):
+    got = parsed(AROUND[kind].format(f=FINDINGS, i=IMPRESSION))
+    assert (got.findings.strip(), got.impression.strip()) == (FINDINGS, IMPRESSION)
+
+
+PROSE = {
+    "no acute findings": "FINDINGS: No acute findings: stable.\n",
+    "other findings": "FINDINGS: Clear. Other Findings: a nodule.\n",
+    "in capitals": "FINDINGS: NO ACUTE FINDINGS: STABLE.\n",
+    "an impression of": "FINDINGS: There is the impression of a mass. My impression: none.\n",
+    "a comparison within": " FINDINGS:  Clear.  Comparison: none.\n \n IMPRESSION:  Ok.\n",
+    "a list": "FINDINGS:\n1. HEART: large.\n2. LUNGS: clear.\n",
+    "a bold sub-heading": "FINDINGS:\n**Lungs:** clear.\n",
+}
+
+
+@pytest.mark.parametrize("kind", PROSE)
+def test_a_word_of_a_sentence_opens_no_section(kind):
+    report = PROSE[kind]
+    begin, end = report.index("FINDINGS:") + 9, report.find("\n \n IMPRESSION")
+    assert parsed(report).findings.strip() == report[begin : end if end > 0 else None].strip()
+
+
+SENTENCES = (
+    "Heart size normal", "No pneumothorax.", "XXXX opacity, left base", "2.5 cm nodule; stable?",
+    "Lungs: clear", "(See above)", "1. Edema 2. Effusion", "Dr. XXXX was told at 10:15.", "None",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("style", STYLES)
+@hypothesis.given(st.lists(st.sampled_from(SENTENCES), min_size=4, max_size=4))
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_sections_come_back_in_every_style(style, bodies):
+    written = dict(zip(("COMPARISON", "INDICATION", "FINDINGS", "IMPRESSION"), bodies, strict=True))
+    got = parsed(STYLES[style](written))
+    assert got.findings.split() == written["FINDINGS"].split()
+    assert got.impression.split() == written["IMPRESSION"].split()
+
+
+# Reports of Open-i whose own sections hold headers: "Chest Comparison: There is a ..." within
+# findings, and a whole second report within an impression.
+AMBIGUOUS = {"mixed case, one line": {"206", "2415"}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+def test_real_reports_come_back_in_every_style(style, request):
+    """3,955 reports of Open-i, 3,927 of which have findings or an impression."""
+    folder = request.config.getoption("--iu_xray")
+    if folder is None:
+        pytest.skip("--iu_xray names no folder of reports")
+    different, read = set(), 0
+    for path in folder.glob("*.xml"):
+        root = xml.etree.ElementTree.parse(path).getroot()
+        written = {
+            part.get("Label"): " ".join((part.text or "").split())
+            for part in root.iter("AbstractText")
+        }
+        expected = written.get("FINDINGS", ""), written.get("IMPRESSION", "")
+        if not any(expected):
+            continue
+        read += 1
+        got = parsed(STYLES[style](written))
+        found = got and tuple(" ".join(text.split()) for text in (got.findings, got.impression))
+        if found != expected:
+            different.add(path.stem)
+    assert read > 0
+    assert different <= AMBIGUOUS.get(style, {"2415"})
 
 
 HEADERS = [name for names in section_tables.HEADERS.values() for name in names]

@@ -1,0 +1,150 @@
+"""From the text of a report to the sentences of a record, for every preparer."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from data_prep.kit import sections
+from prior_jax.data import schema, sentences
+from prior_jax.errors import ConfigError
+
+# In the order in which sentences stand in a record: impression first, as in the release.
+SECTION_CODES = {
+    "impression": schema.SECTION_IMPRESSION,
+    "findings": schema.SECTION_FINDINGS,
+}
+
+
+class TextProblem(Exception):
+    """A report whose study cannot be kept: `reason` is what it is counted under."""
+
+    def __init__(self, reason: str, detail: str):
+        """Keeps the reason and, in words, the detail."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """How reports are read.
+
+    Attributes:
+      parser: "paper", or "release" for the authors' parser with its faults.
+      splitter: a name of `prior_jax.data.sentences.SPLITTERS`.
+      sections: sections that are kept, "findings" and "impression" or one of them.
+      min_sentences: least number of sentences of a report.
+      free_text: whether a text without headers counts as findings.
+    """
+
+    parser: str
+    splitter: str
+    sections: Sequence[str] = ("findings", "impression")
+    min_sentences: int
+    free_text: bool
+
+    def __post_init__(self):
+        """Refuses values that no report can be read with, by the flag they come from."""
+        known = set(self.sections) <= set(SECTION_CODES)
+        checks = {
+            "parser": (self.parser in sections.MODES, " or ".join(sections.MODES)),
+            "splitter": (self.splitter in sentences.SPLITTERS, " or ".join(sentences.SPLITTERS)),
+            "sections": (bool(self.sections) and known, f"some of {sorted(SECTION_CODES)}"),
+            "min_sentences": (self.min_sentences >= 0, "0 or more"),
+        }
+        for name, (valid, accepted) in checks.items():
+            if not valid:
+                raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyText:
+    """The text of a study.
+
+    Attributes:
+      impression: raw text of the section, "" where it is not kept or not there.
+      findings: raw text of the section, likewise.
+      sentences: sentences of both, the impression's first.
+      codes: section of each sentence, schema.SECTION_*.
+    """
+
+    impression: str
+    findings: str
+    sentences: tuple[str, ...]
+    codes: tuple[int, ...]
+
+    def fields(self) -> dict[str, Any]:
+        """Returns the fields of a `schema.Record` that hold the text."""
+        return {
+            "impression": self.impression,
+            "findings": self.findings,
+            "sentences": self.sentences,
+            "sentence_sections": self.codes,
+            "text_source": schema.TEXT_REPORT if self.sentences else schema.TEXT_NONE,
+        }
+
+
+def decoded_report(content: bytes, *, encoding: str) -> str:
+    """Returns the text of a report's file, without a byte-order mark and with plain line ends.
+
+    Raises:
+      TextProblem: report_not_decodable or empty_report.
+    """
+    try:
+        report = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise TextProblem("report_not_decodable", str(error)) from error
+    report = report.removeprefix("\ufeff").replace("\r\n", "\n")
+    if not report.strip():
+        raise TextProblem("empty_report", f"{len(content)} bytes")
+    return report
+
+
+def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
+    """Finds the sections of a report and splits them into sentences.
+
+    Args:
+      report: the whole text.
+      study: id of the study, "s" and eight digits where MIMIC-CXR's special reports are meant.
+      settings: how reports are read.
+
+    Raises:
+      TextProblem: no_section, or too_few_sentences.
+    """
+    # The release looks studies up with one "s" too many (quirk 37).
+    name = f"s{study}" if settings.parser == "release" else study
+    found = sections.split_into_sections(report, name, mode=settings.parser)
+    if found is None and settings.free_text:
+        found = sections.ReportText(impression="", findings=report)
+    return sections_text(
+        impression=found.impression if found else "",
+        findings=found.findings if found else "",
+        settings=settings,
+    )
+
+
+def sections_text(*, impression: str, findings: str, settings: TextSettings) -> StudyText:
+    """Splits sections that are already apart into sentences.
+
+    Args:
+      impression: text of the impression, "" for none.
+      findings: text of the findings, "" for none.
+      settings: how reports are read.
+
+    Raises:
+      TextProblem: no_section, or too_few_sentences.
+    """
+    texts = {"impression": impression, "findings": findings}
+    chosen = {name: texts[name] if name in settings.sections else "" for name in SECTION_CODES}
+    if not any(text.strip() for text in chosen.values()):
+        raise TextProblem("no_section", f"none of {', '.join(settings.sections)} in the report")
+    splitter = sentences.SPLITTERS[settings.splitter]
+    split = {name: splitter(text) for name, text in chosen.items()}
+    count = sum(map(len, split.values()))
+    if count < settings.min_sentences:
+        raise TextProblem("too_few_sentences", f"{count} of {settings.min_sentences}")
+    return StudyText(
+        **chosen,
+        sentences=tuple(sentence for part in split.values() for sentence in part),
+        codes=tuple(code for name, code in SECTION_CODES.items() for _ in split[name]),
+    )
