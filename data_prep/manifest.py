@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_prep.kit import cli, finish, preparer, splits
+from data_prep.kit import cli, preparer
 from data_prep.kit.label_sentences import label_sentences
 from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import (
@@ -30,12 +30,11 @@ from data_prep.kit.plan import (
     TableUse,
     rejecting,
 )
-from data_prep.kit.preparer import ImageFile, StoredImages
+from data_prep.kit.preparer import ImageFile, SetSettings
 from data_prep.kit.tables import Table
-from data_prep.kit.text import TextProblem, TextSettings, study_text
+from data_prep.kit.text import TextProblem, study_text
 from data_prep.manifest_rows import Columns, Row, RowReader, label_vector
-from prior_jax.data import schema, sentences
-from prior_jax.errors import ConfigError
+from prior_jax.data import schema
 
 PROGRAM = "data_prep.manifest"
 
@@ -51,7 +50,7 @@ class Paths:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(SetSettings):
     """What is kept, and how; recorded in the manifest."""
 
     label_sentences: bool = cli.setting(
@@ -82,44 +81,6 @@ class Settings:
         "Columns to keep for each study in sources.jsonl.",
         default=("source", "licence", "license", "citation", "doi"),
     )
-    min_sentences: int = cli.setting("Least number of sentences of a text.", default=1)
-    splitter: str = cli.setting(sentences.SPLITTER_HELP, default="pysbd")
-    split_fractions: tuple[str, ...] = cli.setting(
-        "Shares of train, validate and test, for rows without a split.",
-        default=("0.8", "0.1", "0.1"),
-    )
-    split_seed: int = cli.setting("Seed of that draw.", default=0)
-    short_side: int = cli.setting(
-        "Pixels of the stored images' shorter side; smaller images stay as they are.", default=256
-    )
-    jpeg_quality: int = cli.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
-    studies_per_shard: int = cli.setting("Studies in one shard, at most.", default=512)
-
-    def __post_init__(self):
-        """Refuses values no set can be made with."""
-        checks = {
-            "short_side": (self.short_side >= 32, "32 or more"),
-            "jpeg_quality": (1 <= self.jpeg_quality <= 100, "1 to 100"),
-            "studies_per_shard": (self.studies_per_shard >= 1, "1 or more"),
-        }
-        for name, (valid, accepted) in checks.items():
-            if not valid:
-                raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
-        self.fractions()
-        self.text()
-
-    def fractions(self) -> tuple[float, ...]:
-        """Returns the shares of the splits as numbers."""
-        return splits.checked_fractions(self.split_fractions, flag="--split_fractions")
-
-    def text(self) -> TextSettings:
-        """Returns how texts are read; no id of MIMIC-CXR is meant, so none is looked up."""
-        return TextSettings(
-            parser="paper",
-            splitter=self.splitter,
-            min_sentences=self.min_sentences,
-            free_text=True,
-        )
 
     def columns(self) -> Columns:
         """Returns the names of the columns."""
@@ -163,13 +124,7 @@ class Studies:
             labels = self._labels(rows)
             text = self._text(name, rows, labels)
         except (RowProblem, TextProblem) as problem:
-            yield Rejection(
-                id=name,
-                reason=problem.reason,
-                detail=problem.detail,
-                rows=len(rows),
-                table=self.table,
-            )
+            yield preparer.rejected_study(planned, problem, table=self.table)
             return
         files = [
             ImageFile(
@@ -177,17 +132,12 @@ class Studies:
                 path=self.images / row.image,
                 name=row.image,
                 view=row.view,
-                reject_as=image.id,
             )
             for image, row in zip(planned, rows, strict=True)
         ]
         yield from preparer.study_outcome(
             files,
-            stored=StoredImages(
-                short_side=self.settings.short_side,
-                quality=self.settings.jpeg_quality,
-                table=self.table,
-            ),
+            stored=self.settings.stored(self.table),
             fields={
                 "study_id": name,
                 "subject_id": planned[0].patient,
@@ -217,7 +167,9 @@ class Studies:
         if len(texts) > 1:
             raise RowProblem("conflicting_text", f"{len(texts)} texts in one study")
         if texts:
-            return study_text(texts.pop(), study="", settings=self.settings.text()).fields()
+            return study_text(
+                texts.pop(), study="", settings=self.settings.text(free_text=True)
+            ).fields()
         if not (labels != schema.LABEL_NOT_MENTIONED).any():
             raise RowProblem("neither_text_nor_labels", f"source {rows[0].source!r}")
         made: tuple[str, ...] = ()
@@ -295,13 +247,7 @@ def _plan(
 ) -> Plan:
     """Reads every row once and groups the rows into studies."""
     table = Table(path, flag="--manifest", key=settings.image_column)
-    reader = RowReader(
-        table,
-        settings.columns(),
-        given=given,
-        fractions=settings.fractions(),
-        seed=settings.split_seed,
-    )
+    reader = RowReader(table, settings.columns(), given=given, drawn_split=settings.drawn_split)
     if table.delimiter is not None:
         reader.check_header()
     planner = Planner(directory, reject=reject, table=table.name)
@@ -338,17 +284,9 @@ def _plan(
     )
 
 
-def main() -> None:
-    """Runs the program on its flags and prints what was kept and left out."""
-    options = cli.from_flags(cli.RunOptions)
-    manifest = prepare(
-        cli.from_flags(Paths),
-        cli.from_flags(Settings),
-        options,
-        given=cli.given_flags(Settings),
-    )
-    print(finish.summary(manifest, out=options.out))
+def _prepare_as_given(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema.Manifest:
+    return prepare(paths, settings, options, given=cli.given_flags(Settings))
 
 
 if __name__ == "__main__":
-    cli.run(main, Paths, Settings, cli.RunOptions)
+    preparer.run_program(_prepare_as_given, Paths, Settings)

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,8 +82,7 @@ class RowReader:
         columns: Columns,
         *,
         given: frozenset[str],
-        fractions: Sequence[float],
-        seed: int,
+        drawn_split: Callable[[str], int],
     ):
         """Prepares to read.
 
@@ -91,11 +90,10 @@ class RowReader:
           table: the table.
           columns: names of its columns.
           given: flags that the user has given; a column that one of them names has to be there.
-          fractions: shares of train, validate and test for rows that name no split.
-          seed: seed of the draw of those splits, by patient.
+          drawn_split: draws the split of a patient whose rows name none.
         """
         self.table, self.columns = table, columns
-        self._given, self._fractions, self._seed = given, fractions, seed
+        self._given, self._drawn_split = given, drawn_split
         self._ids = {
             name: IdColumn(table, flag=f"--{name}_column", name=getattr(columns, name))
             for name in ("id", "study", "patient")
@@ -264,8 +262,7 @@ class RowReader:
             return code
         if written:
             raise RowProblem("unknown_split", f"{written!r} is none of {splits.KNOWN_NAMES}")
-        name = values.comparable_id(patient)
-        return splits.drawn_split(name, fractions=self._fractions, seed=self._seed)
+        return self._drawn_split(patient)
 
     def _labels(self, cells: Mapping[str, Any]) -> tuple[dict[str, int], bool]:
         """Returns (labels, whether they came as a list of positives)."""

@@ -20,14 +20,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep import mimic_tables
-from data_prep.kit import cli, finish, preparer, writer
+from data_prep.kit import cli, preparer, writer
 from data_prep.kit.outcomes import Job, Kept, Rejection
 from data_prep.kit.plan import Plan, Reject
-from data_prep.kit.preparer import ImageFile, StoredImages
+from data_prep.kit.preparer import ImageFile, StoredImages, StoreSettings
 from data_prep.kit.text import StudyText, TextProblem, TextSettings, decoded_report, study_text
 from data_prep.mimic_reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
 from prior_jax.data import schema, sentences
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import DataError
 
 PROGRAM = "data_prep.mimic_cxr"
 
@@ -56,7 +56,7 @@ class Paths:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(StoreSettings):
     """What is kept, and how; recorded in the manifest."""
 
     views: tuple[str, ...] = cli.setting("ViewPosition values to keep.", default=("PA", "AP"))
@@ -71,37 +71,22 @@ class Settings:
         "paper, or release for the authors' parser with its faults.", default="paper"
     )
     splitter: str = cli.setting(sentences.SPLITTER_HELP, default="pysbd")
-    short_side: int = cli.setting(
-        "Pixels of the stored images' shorter side. 256 leaves room to crop and turn an image "
-        "for 224, in 1/100 of the space of the originals.",
-        default=256,
-    )
-    jpeg_quality: int = cli.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
     labels: str = cli.setting("chexpert, negbio or none.", default="chexpert")
     report_encoding: str = cli.setting(
         "Encoding of the reports; one that does not decode is rejected.", default="utf-8"
     )
-    studies_per_shard: int = cli.setting("Studies in one shard, at most.", default=512)
     scan_files: bool = cli.setting(
         "List image files that no table row names (reads every folder once).", default=True
     )
 
     def __post_init__(self):
         """Refuses values no set can be made with."""
-        checks = {
-            "views": (bool(self.views), "at least one view"),
-            "short_side": (self.short_side >= 32, "32 or more"),
-            "jpeg_quality": (1 <= self.jpeg_quality <= 100, "1 to 100"),
-            "labels": (
-                self.labels in ("chexpert", "negbio", "none"),
-                "chexpert, negbio or none",
-            ),
-            "report_encoding": (_is_encoding(self.report_encoding), "a codec Python knows"),
-            "studies_per_shard": (self.studies_per_shard >= 1, "1 or more"),
-        }
-        for name, (valid, accepted) in checks.items():
-            if not valid:
-                raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
+        super().__post_init__()
+        self.check("views", bool(self.views), "at least one view")
+        labels = ("chexpert", "negbio", "none")
+        self.check("labels", self.labels in labels, " or ".join(labels))
+        encoding = _is_encoding(self.report_encoding)
+        self.check("report_encoding", encoding, "the name of a codec that Python knows")
         self.text()
 
     def text(self) -> TextSettings:
@@ -282,11 +267,7 @@ def _plan(
         jobs += [
             Job(name=f"scan-{name}", split=None, begin=0, end=0, argument=name) for name in folders
         ]
-    stored = StoredImages(
-        short_side=settings.short_side,
-        quality=settings.jpeg_quality,
-        table=tables.metadata.name,
-    )
+    stored = settings.stored(tables.metadata.name)
     return Plan(
         jobs=jobs,
         process=Studies(
@@ -324,12 +305,5 @@ def _holds_reports(folder: pathlib.Path) -> bool:
     return any(next(patient.glob("s*.txt"), None) for patient in patients)
 
 
-def main() -> None:
-    """Runs the program on its flags and prints what was kept and left out."""
-    options = cli.from_flags(cli.RunOptions)
-    manifest = prepare(cli.from_flags(Paths), cli.from_flags(Settings), options)
-    print(finish.summary(manifest, out=options.out))
-
-
 if __name__ == "__main__":
-    cli.run(main, Paths, Settings, cli.RunOptions)
+    preparer.run_program(prepare, Paths, Settings)

@@ -145,6 +145,14 @@ def sha256_of(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_all(paths: Iterable[pathlib.Path]) -> str:
+    """Returns one sha256 for many files, of their names and contents in the order given."""
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(f"{path.name}\0{sha256_of(path)}\0".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
+
+
 def required_file(path: pathlib.Path, *, flag: str) -> pathlib.Path:
     """Returns the path, or raises DataError naming the flag where there is no such file."""
     if not path.is_file():

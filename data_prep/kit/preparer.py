@@ -5,12 +5,14 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep.kit import cli, finish, writer
+from data_prep.kit import cli, finish, splits, values, writer
 from data_prep.kit.images import ImageProblem, PixelSums, PreparedImage, prepare_image
 from data_prep.kit.outcomes import Kept, Rejection, RejectionCounts
-from data_prep.kit.plan import Plan, Reject
+from data_prep.kit.plan import Plan, PlannedImage, Reject, RowProblem
+from data_prep.kit.text import TextProblem, TextSettings
 from prior_jax.data import schema
-from prior_jax.errors import DataError
+from prior_jax.data.sentences import SPLITTER_HELP
+from prior_jax.errors import ConfigError, DataError
 
 MakePlan = Callable[[pathlib.Path, Reject], Plan]
 """Takes a folder for what workers will need, and where rejections go; returns the plan."""
@@ -60,6 +62,75 @@ def prepare_set(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StoreSettings:
+    """How a set is stored; the settings of a preparer begin with these."""
+
+    short_side: int = cli.setting(
+        "Pixels of the stored images' shorter side; smaller images stay as they are. 256 leaves "
+        "room to crop and turn an image for 224, in 1/100 of the space of a full radiograph.",
+        default=256,
+    )
+    jpeg_quality: int = cli.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
+    studies_per_shard: int = cli.setting("Studies in one shard, at most.", default=512)
+
+    def __post_init__(self):
+        """Refuses values that no set can be made with."""
+        self.check("short_side", self.short_side >= 32, "32 or more")
+        self.check("jpeg_quality", 1 <= self.jpeg_quality <= 100, "1 to 100")
+        self.check("studies_per_shard", self.studies_per_shard >= 1, "1 or more")
+
+    def check(self, name: str, valid: bool, accepted: str) -> None:
+        """Raises a ConfigError that names the flag, unless `valid`."""
+        if not valid:
+            raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
+
+    def stored(self, table: str) -> "StoredImages":
+        """Returns how images are stored that are rows of a table."""
+        return StoredImages(short_side=self.short_side, quality=self.jpeg_quality, table=table)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetSettings(StoreSettings):
+    """The settings of a preparer whose data set has no splits of its own for all patients."""
+
+    min_sentences: int = cli.setting("Least number of sentences of a report.", default=1)
+    splitter: str = cli.setting(SPLITTER_HELP, default="pysbd")
+    split_fractions: tuple[str, ...] = cli.setting(
+        "Shares of train, validate and test, for patients without a split.",
+        default=("0.8", "0.1", "0.1"),
+    )
+    split_seed: int = cli.setting("Seed of that draw.", default=0)
+
+    def __post_init__(self):
+        """Refuses values that no set can be made with."""
+        super().__post_init__()
+        self.fractions()
+        self.text(free_text=True)
+
+    def text(self, *, free_text: bool) -> TextSettings:
+        """Returns how reports are read; no id of MIMIC-CXR is meant, so none is looked up."""
+        return TextSettings(
+            parser="paper",
+            splitter=self.splitter,
+            min_sentences=self.min_sentences,
+            free_text=free_text,
+        )
+
+    def fractions(self) -> tuple[float, ...]:
+        """Returns the shares as numbers.
+
+        Raises:
+          ConfigError: if they are none, or do not sum to 1.
+        """
+        return splits.checked_fractions(self.split_fractions, flag="--split_fractions")
+
+    def drawn_split(self, patient: str) -> int:
+        """Returns the index in `schema.SPLITS` that a patient is drawn into."""
+        name = values.comparable_id(patient)
+        return splits.drawn_split(name, fractions=self.fractions(), seed=self.split_seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredImages:
     """How images are stored.
 
@@ -101,17 +172,17 @@ class ImageFile:
     Attributes:
       id: id of the image in the record.
       path: its file.
-      name: how messages call it.
+      name: how messages call it; by default the name of its file.
       view: "PA", "AP" and the like, "" where it is not known.
-      reject_as: id in `rejected.jsonl` if it cannot be used.
+      reject_as: id in `rejected.jsonl` if it cannot be used; by default `id`.
       rows: rows of the table that stand for it.
     """
 
     id: str
     path: pathlib.Path
-    name: str
-    view: str
-    reject_as: str
+    name: str = ""
+    view: str = ""
+    reject_as: str = ""
     rows: int = 1
 
 
@@ -134,10 +205,10 @@ def study_outcome(
     pixels = PixelSums()
     for file in files:
         try:
-            prepared = stored.read(file.path, name=file.name)
+            prepared = stored.read(file.path, name=file.name or file.path.name)
         except ImageProblem as problem:
             yield Rejection(
-                id=file.reject_as,
+                id=file.reject_as or file.id,
                 reason=problem.reason,
                 detail=problem.detail,
                 rows=file.rows,
@@ -147,7 +218,7 @@ def study_outcome(
         good.append((file, prepared.encoded))
         pixels += prepared.pixels
     if not good:
-        if len(files) > 1 or files[0].reject_as != fields["study_id"]:
+        if len(files) > 1 or (files[0].reject_as or files[0].id) != fields["study_id"]:
             detail = "each of its images is listed with its own reason"
             yield Rejection(id=fields["study_id"], reason="no_usable_image", detail=detail)
         return
@@ -158,6 +229,38 @@ def study_outcome(
         **fields,
     )
     yield Kept(record=record, pixels=pixels, source=source, rows=sum(file.rows for file, _ in good))
+
+
+def rejected_study(
+    images: Sequence[PlannedImage], problem: RowProblem | TextProblem, *, table: str
+) -> Rejection:
+    """Returns the rejection of a whole study, with all the rows that its images stand for."""
+    return Rejection(
+        id=images[0].study,
+        reason=problem.reason,
+        detail=problem.detail,
+        rows=sum(image.rows for image in images),
+        table=table,
+    )
+
+
+def run_program(
+    prepare: Callable[[Any, Any, cli.RunOptions], schema.Manifest], paths: type, settings: type
+) -> None:
+    """Runs a preparer as a program: its flags, then the set, then the summary.
+
+    Args:
+      prepare: makes the set from the paths, the settings and the options.
+      paths: dataclass of the flags that say where the raw data lies.
+      settings: dataclass of the flags that say what is kept, and how.
+    """
+
+    def main() -> None:
+        options = cli.from_flags(cli.RunOptions)
+        manifest = prepare(cli.from_flags(paths), cli.from_flags(settings), options)
+        print(finish.summary(manifest, out=options.out))
+
+    cli.run(main, paths, settings, cli.RunOptions)
 
 
 def folder(path: str, *, flag: str) -> pathlib.Path:

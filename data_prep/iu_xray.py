@@ -1,0 +1,146 @@
+"""IU X-Ray, the chest radiographs and reports of Open-i -> a prepared set of studies.
+
+    python -m data_prep.iu_xray --reports=ecgen-radiology --images_dir=NLMCXR_png --out=prepared
+
+A report is an XML file; the images it names are PNG files. Its major MeSH headings are its positive
+labels ("normal" is No Finding); what they do not name is not mentioned. Words that were removed
+stay as they are written, "XXXX". The collection names no patients: each report counts as one.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from data_prep.kit import cli, preparer
+from data_prep.kit.outcomes import Kept, Rejection
+from data_prep.kit.plan import Plan, PlannedImage, PlannedStudies, Planner, Reject, TableUse
+from data_prep.kit.preparer import ImageFile, SetSettings
+from data_prep.kit.text import TextProblem, sections_text
+from prior_jax.data import schema
+from prior_jax.errors import DataError
+
+PROGRAM = "data_prep.iu_xray"
+IMAGES = "images named by reports"
+_NO_LABEL = "no indexing"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Where the raw data lies."""
+
+    reports: str = cli.setting("Folder ecgen-radiology, with an .xml for each report.")
+    images_dir: str = cli.setting("Folder of the .png images.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(SetSettings):
+    """What is kept, and how; recorded in the manifest."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Studies:
+    """Makes the record of a report from the images that it names."""
+
+    images_dir: pathlib.Path
+    label_names: tuple[str, ...]
+    settings: Settings
+
+    def __call__(self, images: Sequence[PlannedImage]) -> Iterator[Kept | Rejection]:
+        """Yields the record, or why there is none."""
+        study, report = images[0].study, images[0].data
+        try:
+            text = sections_text(
+                impression=report["IMPRESSION"],
+                findings=report["FINDINGS"],
+                settings=self.settings.text(free_text=False),
+            )
+        except TextProblem as problem:
+            yield preparer.rejected_study(images, problem, table=IMAGES)
+            return
+        said = {True: schema.LABEL_POSITIVE, False: schema.LABEL_NOT_MENTIONED}
+        labels = tuple(said[name in report["labels"]] for name in self.label_names)
+        yield from preparer.study_outcome(
+            [ImageFile(id=image.id, path=self.images_dir / f"{image.id}.png") for image in images],
+            stored=self.settings.stored(IMAGES),
+            fields={"study_id": study, "subject_id": study, "labels": labels, **text.fields()},
+        )
+
+
+def read_report(path: pathlib.Path) -> tuple[str, list[str], Mapping[str, Any]]:
+    """Returns (id, ids of its images, texts of its sections and its labels) of a report.
+
+    Raises:
+      ValueError: if the file is not a report of Open-i.
+    """
+    root = ElementTree.parse(path).getroot()
+    identity = root.find("uId")
+    if identity is None or not identity.get("id"):
+        raise ValueError("no uId in it")
+    texts = {part.get("Label"): (part.text or "").strip() for part in root.iter("AbstractText")}
+    headings = {(part.text or "").split("/")[0].strip() for part in root.iter("major")}
+    labels = sorted(
+        "No Finding" if heading == "normal" else heading
+        for heading in headings
+        if heading and heading != _NO_LABEL
+    )
+    sections = {name: texts.get(name, "") for name in ("FINDINGS", "IMPRESSION")}
+    images = [image.get("id", "") for image in root.iter("parentImage")]
+    return identity.get("id", ""), images, {**sections, "labels": labels}
+
+
+def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema.Manifest:
+    """Prepares the set, or goes on with it, or finds it complete; returns its manifest."""
+    reports = sorted(preparer.folder(paths.reports, flag="--reports").glob("*.xml"))
+    if not reports:
+        raise DataError("--reports", received=paths.reports, accepted="a folder of .xml files")
+    images_dir = preparer.folder(paths.images_dir, flag="--images_dir")
+    return preparer.prepare_set(
+        functools.partial(_plan, reports, images_dir, settings),
+        options,
+        program=PROGRAM,
+        settings=settings,
+        inputs={"reports": cli.sha256_of_all(reports)},
+    )
+
+
+def _plan(
+    reports: Sequence[pathlib.Path],
+    images_dir: pathlib.Path,
+    settings: Settings,
+    directory: pathlib.Path,
+    reject: Reject,
+) -> Plan:
+    """Reads every report, and plans the images that it names."""
+    planner = Planner(directory, reject=reject, table=IMAGES)
+    names: set[str] = set()
+    for path in reports:
+        try:
+            study, images, report = read_report(path)
+        except (ElementTree.ParseError, ValueError, UnicodeError) as error:
+            reject(Rejection(id=path.name, reason="malformed_report", detail=str(error)))
+            continue
+        if not images:
+            reject(Rejection(id=study, reason="report_without_image", detail=path.name))
+        split = settings.drawn_split(study)
+        for image in images:
+            planned = PlannedImage(id=image, study=study, patient=study, split=split, data=report)
+            planner.add(planned)
+        names.update(report["labels"])
+    label_names = tuple(sorted(names))
+    return Plan(
+        jobs=planner.finish(studies_per_shard=settings.studies_per_shard),
+        process=PlannedStudies(
+            directory=directory,
+            make_record=Studies(images_dir=images_dir, label_names=label_names, settings=settings),
+        ),
+        label_names=label_names,
+        tables=[TableUse(name=IMAGES, read=len(planner))],
+        short_side=settings.short_side,
+    )
+
+
+if __name__ == "__main__":
+    preparer.run_program(prepare, Paths, Settings)

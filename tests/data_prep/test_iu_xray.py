@@ -1,0 +1,119 @@
+"""Open-i's preparer on reports in its own layout, whole and damaged."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from data_prep import iu_xray, verify
+from data_prep.kit import cli
+from prior_jax.data import schema
+from prior_jax.errors import ConfigError, DataError
+
+REPORT = """<?xml version="1.0" encoding="utf-8"?>
+<eCitation><uId id="{id}"/><MedlineCitation><Article><Abstract>
+<AbstractText Label="COMPARISON">None.</AbstractText>
+<AbstractText Label="INDICATION">XXXX pain</AbstractText>
+<AbstractText Label="FINDINGS">{findings}</AbstractText>
+<AbstractText Label="IMPRESSION">{impression}</AbstractText>
+</Abstract></Article></MedlineCitation>
+<MeSH>{labels}</MeSH>{images}</eCitation>
+"""
+
+
+def write(
+    folder, name, *, findings="Large heart. XXXX clips.", impression="", labels=(), images=()
+):
+    """Writes a report, and those of its images whose names do not begin with "no"."""
+    for sub in ("xml", "png"):
+        (folder / sub).mkdir(exist_ok=True, parents=True)
+    text = REPORT.format(
+        id=name,
+        findings=findings,
+        impression=impression,
+        labels="".join(f"<major>{label}</major>" for label in labels),
+        images="".join(f'<parentImage id="{image}"/>' for image in images),
+    )
+    (folder / "xml" / f"{name}.xml").write_text(text)
+    for place, image in enumerate(images):
+        if not image.startswith("no"):
+            Image.new("L", (64, 80), 40 * place).save(folder / "png" / f"{image}.png")
+
+
+def prepare(folder, out, **settings):
+    return iu_xray.prepare(
+        iu_xray.Paths(reports=str(folder / "xml"), images_dir=str(folder / "png")),
+        iu_xray.Settings(short_side=64, **settings),
+        cli.RunOptions(out=str(out), workers=1),
+    )
+
+
+def test_reports_become_records(tmp_path):
+    write(tmp_path, "CXR1", labels=["normal"], images=["a", "b"], impression="Normal chest.")
+    write(
+        tmp_path, "CXR2", labels=["Cardiomegaly/mild", "Cardiomegaly", "no indexing"], images=["c"]
+    )
+    manifest = prepare(tmp_path, tmp_path / "out")
+    assert manifest.label_names == ("Cardiomegaly", "No Finding")
+    builder = tfds.builder_from_directory(tmp_path / "out")
+    records = {
+        record.study_id: record
+        for split in builder.info.splits
+        for record in map(schema.Record.from_example, builder.as_data_source(split))
+    }
+    one, two = records["CXR1"], records["CXR2"]
+    assert one.sentences == ("Normal chest.", "Large heart.", "XXXX clips.")
+    assert one.sentence_sections == (0, 1, 1) and one.image_ids == ("a", "b")
+    assert (one.labels, two.labels) == ((-2, 1), (1, -2))
+    assert two.subject_id == "CXR2"
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"), sample=1.0)) == []
+
+
+def test_what_is_left_out_is_counted_by_reason(tmp_path):
+    write(tmp_path, "good", images=["a"])
+    write(tmp_path, "bare")
+    write(tmp_path, "silent", findings=" ", images=["b", "c"])
+    write(tmp_path, "short", findings="Clear.", images=["d"])
+    write(tmp_path, "half", images=["e", "no1"])
+    write(tmp_path, "absent", images=["no2", "no3"])
+    write(tmp_path, "again", images=["a"])
+    (tmp_path / "xml" / "cut.xml").write_text(REPORT[:80])
+    (tmp_path / "xml" / "other.xml").write_text("<note/>")
+    (tmp_path / "xml" / "empty.xml").write_text("")
+    manifest = prepare(tmp_path, tmp_path / "out", min_sentences=2)
+    assert manifest.rejected == {
+        "duplicate_row": 1,
+        "malformed_report": 3,
+        "missing_image": 3,
+        "no_section": 1,
+        "no_usable_image": 1,
+        "report_without_image": 1,
+        "too_few_sentences": 1,
+    }
+    rows = manifest.tables[iu_xray.IMAGES]
+    assert (rows.read, rows.kept, rows.images) == (9, 2, 2)
+    assert sum(rows.rejected.values()) == 7
+    listed = (tmp_path / "out" / schema.REJECTED_NAME).read_text().splitlines()
+    assert {json.loads(line)["id"] for line in listed} >= {"cut.xml", "bare", "silent", "no1"}
+
+
+def test_bad_arguments_end_in_one_line(tmp_path):
+    (tmp_path / "xml").mkdir()
+    with pytest.raises(DataError, match="--images_dir"):
+        write(tmp_path, "one")
+        iu_xray.prepare(
+            iu_xray.Paths(reports=str(tmp_path / "xml"), images_dir=str(tmp_path / "absent")),
+            iu_xray.Settings(),
+            cli.RunOptions(out=str(tmp_path / "out")),
+        )
+    with pytest.raises(ConfigError, match="--split_fractions"):
+        iu_xray.Settings(split_fractions=("1", "1"))
+    command = [sys.executable, "-m", "data_prep.iu_xray", f"--reports={tmp_path}/none"]
+    ended = subprocess.run(
+        [*command, "--images_dir=x", f"--out={tmp_path}/out"], capture_output=True, text=True
+    )
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1
+    assert "--reports" in ended.stderr
