@@ -114,24 +114,24 @@ def _plan(
     reject: Reject,
 ) -> Plan:
     """Reads every report, and plans the images that it names."""
-    planner = Planner(directory, reject=reject, table=IMAGES)
     names: set[str] = set()
-    for path in reports:
-        try:
-            study, images, report = read_report(path)
-        except (ElementTree.ParseError, ValueError, UnicodeError) as error:
-            reject(Rejection(id=path.name, reason="malformed_report", detail=str(error)))
-            continue
-        if not images:
-            reject(Rejection(id=study, reason="report_without_image", detail=path.name))
-        split = settings.drawn_split(study)
-        for image in images:
-            planned = PlannedImage(id=image, study=study, patient=study, split=split, data=report)
-            planner.add(planned)
-        names.update(report["labels"])
+    with Planner(directory, reject=reject, table=IMAGES) as planner:
+        for path in reports:
+            try:
+                study, images, report = read_report(path)
+            except (ElementTree.ParseError, ValueError, UnicodeError) as error:
+                reject(Rejection(id=path.name, reason="malformed_report", detail=str(error)))
+                continue
+            if not images:
+                reject(Rejection(id=study, reason="report_without_image", detail=path.name))
+            place = {"study": study, "patient": study, "split": settings.drawn_split(study)}
+            for image in images:
+                planner.add(PlannedImage(id=image, data=report, **place))
+            names.update(report["labels"])
+        jobs = planner.finish(studies_per_shard=settings.studies_per_shard)
     label_names = tuple(sorted(names))
     return Plan(
-        jobs=planner.finish(studies_per_shard=settings.studies_per_shard),
+        jobs=jobs,
         process=PlannedStudies(
             directory=directory,
             make_record=Studies(images_dir=images_dir, label_names=label_names, settings=settings),

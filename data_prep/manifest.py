@@ -250,7 +250,6 @@ def _plan(
     reader = RowReader(table, settings.columns(), given=given, drawn_split=settings.drawn_split)
     if table.delimiter is not None:
         reader.check_header()
-    planner = Planner(directory, reject=reject, table=table.name)
 
     def reject_row(line: int, reason: str, detail: str) -> None:
         reject(
@@ -259,14 +258,16 @@ def _plan(
             )
         )
 
-    for row in reader.with_roles(table.rows(reject=reject_row)):
-        with rejecting(reject, id=f"{table.name}:{row.line}", table=table.name):
-            planned, _ = reader.image(row)
-            planner.add(planned)
-    reader.finish()
+    with Planner(directory, reject=reject, table=table.name) as planner:
+        for row in reader.with_roles(table.rows(reject=reject_row)):
+            with rejecting(reject, id=f"{table.name}:{row.line}", table=table.name):
+                planned, _ = reader.image(row)
+                planner.add(planned)
+        reader.finish()
+        jobs = planner.finish(studies_per_shard=settings.studies_per_shard)
     names = settings.label_columns or tuple(sorted(set().union(*reader.seen.values())))
     return Plan(
-        jobs=planner.finish(studies_per_shard=settings.studies_per_shard),
+        jobs=jobs,
         process=PlannedStudies(
             directory=directory,
             make_record=Studies(

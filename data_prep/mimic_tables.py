@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep.kit import splits
 from data_prep.kit.outcomes import Rejection
-from data_prep.kit.plan import Reject, TableUse
+from data_prep.kit.plan import OTHER_STUDY, Reject, TableUse
 from data_prep.kit.tables import MALFORMED, IdColumn, RejectRow, Table, TableRow
 from data_prep.kit.values import CellProblem, label_of, text_of
 from prior_jax.data.schema import LABEL_NOT_MENTIONED
@@ -313,7 +313,7 @@ def _labels(
         name=table.name,
         read=table.read,
         kept=int(seen.sum()),
-        unused={"label_row_of_no_chosen_study": others} if others else {},
+        unused={OTHER_STUDY: others} if others else {},
     )
     return names, labels, [use]
 

@@ -1,4 +1,4 @@
-"""Checks a prepared set: recounts, rehashes, decodes a sample, looks for leaking patients.
+"""Checks a prepared set: recounts, rehashes, decodes a sample, looks for what leaks between splits.
 
     python -m data_prep.verify --path=/data/prepared/mimic
 
@@ -12,13 +12,14 @@ import hashlib
 import io
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tqdm
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from data_prep.kit import cli, finish, splits, writer
+from data_prep.kit import cli, finish, values, writer
+from data_prep.kit.plan import UNLISTED
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 
@@ -52,16 +53,20 @@ class ShardReport:
 
     Attributes:
       sha256: of the file.
-      counts: studies, images, sentences, decoded (images), text source names.
-      subjects: patients.
+      counts: numbers of studies, images, sentences, decoded images, and of each text source.
+      labels: for each label, how many studies say what of it: label value -> studies.
+      subjects: ids of the patients.
       studies: digests of study ids.
-      failures: one line each.
+      images: digest of each stored image -> "study ..., image ..." that holds it.
+      failures: what is wrong with the shard, one line each.
     """
 
     sha256: str
     counts: Mapping[str, int]
+    labels: Sequence[Mapping[int, int]]
     subjects: frozenset[str]
     studies: np.ndarray
+    images: Mapping[bytes, str]
     failures: tuple[str, ...]
 
 
@@ -106,10 +111,14 @@ def _metadata_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterato
             yield f"{path.name}: a shard the manifest does not list"
     listed = root / schema.REJECTED_NAME
     counts: collections.Counter[str] = collections.Counter()
+    rows: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     try:
         with open(listed, encoding="utf-8") as lines:
             for line in lines:
-                counts[json.loads(line)["reason"]] += 1
+                rejection = json.loads(line)
+                counts[rejection["reason"]] += 1
+                if "rows" in rejection:
+                    rows[rejection["table"]][rejection["reason"]] += rejection["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield f"{listed.name}: {error}"
     for reason in sorted(counts.keys() | manifest.rejected.keys()):
@@ -118,8 +127,27 @@ def _metadata_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterato
                 f"rejected: {counts[reason]} of {reason} in {listed.name}, "
                 f"{manifest.rejected.get(reason, 0)} in the manifest"
             )
+    for table, found in manifest.tables.items():
+        yield from _row_failures(table, found, listed=rows[table])
     if (root / writer.PARTS).exists():
         yield f"{writer.PARTS}: left over from a run that did not end"
+
+
+def _row_failures(
+    table: str, found: schema.RowCounts, *, listed: Mapping[str, int]
+) -> Iterator[str]:
+    """Yields where the rows of a table do not add up."""
+    rejected = sum(found.rejected.values())
+    if found.read != found.kept + rejected:
+        yield f"{table}: {found.read} rows read, but {found.kept} kept and {rejected} rejected"
+    for reason in sorted(listed.keys() | found.rejected.keys()):
+        if reason in UNLISTED:
+            continue
+        if listed.get(reason, 0) != found.rejected.get(reason, 0):
+            yield (
+                f"{table}: {listed.get(reason, 0)} rows of {reason} in {schema.REJECTED_NAME}, "
+                f"{found.rejected.get(reason, 0)} in the manifest"
+            )
 
 
 def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) -> ShardReport:
@@ -127,7 +155,8 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
     from array_record.python import array_record_module
 
     counts: collections.Counter[str] = collections.Counter()
-    subjects, studies, failures = set(), [], []
+    said = [collections.Counter() for _ in range(labels)]
+    subjects, studies, images, failures = set(), [], {}, []
     spec = schema.features()
     try:
         reader = array_record_module.ArrayRecordReader(str(root / name))
@@ -146,6 +175,11 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
         counts.update(studies=1, images=len(record.images), sentences=len(record.sentences))
         counts[record.text_source] += 1
         subjects.add(record.subject_id)
+        for label, value in zip(said, record.labels, strict=False):
+            label[value] += 1
+        for identity, image in zip(record.image_ids, record.images, strict=True):
+            place = f"study {record.study_id}, image {identity}"
+            images[hashlib.blake2b(image, digest_size=16).digest()] = place
         digest = hashlib.blake2b(record.study_id.encode(), digest_size=8).digest()
         studies.append(int.from_bytes(digest, "big"))
         if int.from_bytes(digest, "big") < sample * 2**64:
@@ -154,8 +188,10 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
     return ShardReport(
         sha256=cli.sha256_of(root / name),
         counts=counts,
+        labels=said,
         subjects=frozenset(subjects),
         studies=np.asarray(studies, np.uint64),
+        images=images,
         failures=tuple(failures),
     )
 
@@ -218,13 +254,50 @@ def _set_failures(
         if count != manifest.text_sources.get(source, 0):
             listed = manifest.text_sources.get(source, 0)
             yield f"text source {source}: {count} studies, {listed} in the manifest"
-    for subject, names in splits.leaking_subjects(subjects).items():
-        yield f"patient {subject} is in {' and '.join(names)}"
+    yield from _leaks(of_split)
+    yield from _total_failures(manifest, reports.values())
     digests = [report.studies for report in reports.values()]
     every = np.concatenate(digests) if digests else np.zeros(0, np.uint64)
     if len(np.unique(every)) != len(every):
         yield f"{len(every) - len(np.unique(every))} study ids stand in more than one record"
     yield from _index_failures(root, manifest)
+
+
+def _leaks(of_split: Mapping[str, Sequence[ShardReport]]) -> Iterator[str]:
+    """Yields the patients, and the images, that stand in more than one split."""
+    patients: dict[str, dict[str, str]] = {}
+    images: dict[bytes, dict[str, str]] = {}
+    for split, found in of_split.items():
+        for report in found:
+            for subject in report.subjects:
+                patients.setdefault(values.comparable_id(subject), {})[split] = subject
+            for digest, place in report.images.items():
+                images.setdefault(digest, {})[split] = place
+    for places in sorted((found for found in patients.values() if len(found) > 1), key=str):
+        written = " or ".join(sorted(set(places.values())))
+        yield f"patient {written} is in {' and '.join(places)}"
+    for places in sorted((found for found in images.values() if len(found) > 1), key=str):
+        where = " and ".join(f"{place} ({split})" for split, place in places.items())
+        yield f"one image stands in two splits: {where}; leave one of them out"
+
+
+def _total_failures(manifest: schema.Manifest, reports: Iterable[ShardReport]) -> Iterator[str]:
+    """Yields where labels and rows in the records differ from what the manifest says."""
+    reports = list(reports)
+    for name, counts in manifest.labels.items():
+        if name not in manifest.label_names:
+            yield f"labels: {name!r} is counted, but is no label of the set"
+            continue
+        place = manifest.label_names.index(name)
+        expected = (counts.positive, counts.negative, counts.uncertain, counts.not_mentioned)
+        for value, listed in zip(schema.LABEL_VALUES, expected, strict=True):
+            count = sum(report.labels[place][value] for report in reports)
+            if count != listed:
+                yield f"label {name}: {count} studies are {value}, {listed} in the manifest"
+    images = sum(report.counts["images"] for report in reports)
+    for table, rows in manifest.tables.items():
+        if rows.images not in (-1, images):
+            yield f"{table}: {images} images in the records, {rows.images} in the manifest"
 
 
 def _index_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterator[str]:

@@ -10,7 +10,7 @@ from data_prep.kit import cli
 from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Job, Part, RejectionCounts
 from data_prep.kit.plan import Plan
-from data_prep.kit.writer import PARTS, PLAN_REJECTIONS, SOURCES_NAME, SetWriter, shard_path
+from data_prep.kit.writer import SOURCES_NAME, SetWriter, abandon, remove_set, shard_path
 from prior_jax.data import schema
 from prior_jax.errors import DataError
 
@@ -29,13 +29,26 @@ def finish(
       planned: what was rejected before any job ran.
 
     Raises:
-      DataError: if not one record was kept; the message counts the reasons.
+      DataError: if not one record was kept; the message counts the reasons, and the directory is
+        left as it was.
     """
     jobs = plan.jobs
     rejections = RejectionCounts()
     rejections.merge(planned.reasons, planned.rows)
     for part in parts.values():
         rejections.merge(part.rejected, part.rows)
+    kept = {
+        split: [job for job in jobs if job.split == split and parts[job.name].studies]
+        for split in schema.SPLITS
+    }
+    if not any(kept.values()):
+        for job in jobs:
+            rejections.add_examples(writer.parts / f"{job.name}.rejected.jsonl")
+        abandon(writer)
+        raise nothing_kept(rejections, inputs=writer.inputs, notes=plan.notes)
+    tables = _row_counts(plan, parts, rejections)
+    if (writer.out / schema.MANIFEST_NAME).exists():
+        remove_set(writer.out)  # the one that --overwrite replaces, kept until now
     _concatenate(
         writer.out / schema.REJECTED_NAME,
         [
@@ -43,13 +56,6 @@ def finish(
             *(writer.parts / f"{job.name}.rejected.jsonl" for job in jobs),
         ],
     )
-    kept = {
-        split: [job for job in jobs if job.split == split and parts[job.name].studies]
-        for split in schema.SPLITS
-    }
-    if not any(kept.values()):
-        raise nothing_kept(rejections.reasons, inputs=writer.inputs, notes=plan.notes)
-    tables = _row_counts(plan, parts, rejections)
     sources = [writer.parts / f"{job.name}.sources.jsonl" for jobs in kept.values() for job in jobs]
     if any(path.stat().st_size for path in sources):
         _concatenate(writer.out / SOURCES_NAME, sources)
@@ -73,15 +79,19 @@ def finish(
 
 
 def nothing_kept(
-    reasons: Mapping[str, int], *, inputs: Mapping[str, str], notes: Sequence[str]
+    rejections: RejectionCounts, *, inputs: Mapping[str, str], notes: Sequence[str]
 ) -> DataError:
-    """The error of a set without a study: it says which reason took how many."""
-    counted = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    """The error of a set without a study: it says which reason took how many, and an example."""
+    counted = []
+    for reason, count in sorted(rejections.reasons.items()):
+        example = rejections.examples.get(reason)
+        detail = f" (such as {example.id}: {example.detail[:120]})" if example else ""
+        counted.append(f"{count} {reason}{detail}")
+    received = f"rejected {', '.join(counted)}." if counted else "tables without a row."
     return DataError(
         f"{', '.join(inputs) or 'the data set'}: no study can be kept",
-        received=" ".join((f"rejected {counted}." if counted else "tables without a row.", *notes)),
-        accepted=f"at least one study; where a set was begun, its {schema.REJECTED_NAME} or "
-        f"{PARTS}/{PLAN_REJECTIONS} lists every rejection with its detail",
+        received=" ".join((received, *notes)),
+        accepted="at least one study",
     )
 
 

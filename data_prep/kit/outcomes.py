@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import json
+import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -114,17 +115,27 @@ class RejectionCounts:
     Attributes:
       reasons: reason -> rejections.
       rows: table -> reason -> rows.
+      examples: reason -> the first rejection.
     """
 
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     rows: dict[str, collections.Counter[str]] = dataclasses.field(default_factory=dict)
+    examples: dict[str, Rejection] = dataclasses.field(default_factory=dict)
 
     def add(self, rejection: Rejection) -> None:
         """Counts one."""
         self.reasons[rejection.reason] += 1
+        self.examples.setdefault(rejection.reason, rejection)
         if rejection.rows:
             counts = self.rows.setdefault(rejection.table, collections.Counter())
             counts[rejection.reason] += rejection.rows
+
+    def add_examples(self, lines: pathlib.Path) -> None:
+        """Takes the first rejection of each reason from the lines of a job."""
+        with open(lines, encoding="utf-8") as file:
+            for line in file:
+                rejection = Rejection(**json.loads(line))
+                self.examples.setdefault(rejection.reason, rejection)
 
     def merge(self, reasons: Mapping[str, int], rows: Mapping[str, Mapping[str, int]]) -> None:
         """Adds what was counted elsewhere."""

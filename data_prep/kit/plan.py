@@ -20,6 +20,10 @@ from prior_jax.data import schema
 Reject = Callable[[Rejection], None]
 _ROWS = "rows.jsonl"
 
+OTHER_STUDY = "label_row_of_no_chosen_study"
+UNLISTED = (OTHER_STUDY,)
+"""Reasons by which rows are counted without a line each in `rejected.jsonl`."""
+
 
 class RowProblem(Exception):
     """A row that cannot be used: `reason` is what it is counted under."""
@@ -107,7 +111,8 @@ class Plan:
 class Planner:
     """Takes the images of a data set one by one, and sorts them into studies and shards.
 
-    What it keeps in memory is about 110 bytes an image; the images themselves wait on disk.
+    It is a context manager, whose end closes its file. What it keeps in memory is about 110 bytes
+    an image; the images themselves wait on disk.
     """
 
     def __init__(self, directory: pathlib.Path, *, reject: Reject, table: str):
@@ -124,6 +129,14 @@ class Planner:
         self._file = open(directory / _ROWS, "wb")
         self._offsets, self._codes = array.array("q"), array.array("b")
         self._ids, self._studies, self._patients = bytearray(), bytearray(), bytearray()
+
+    def __enter__(self) -> "Planner":
+        """Returns the plan itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes its file."""
+        self._file.close()
 
     def add(self, image: PlannedImage) -> None:
         """Adds an image."""

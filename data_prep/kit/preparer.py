@@ -48,15 +48,18 @@ def prepare_set(
         if target is None:
             return schema.load_manifest(options.out)
         counts = RejectionCounts()
-        with open(target.plan_rejections, "w", encoding="utf-8") as lines:
+        with (
+            writer.refusing(target),
+            open(target.plan_rejections, "w", encoding="utf-8") as lines,
+        ):
 
             def reject(rejection: Rejection) -> None:
                 counts.add(rejection)
                 lines.write(rejection.line())
 
             plan = make_plan(target.parts / "index", reject)
-        if not any(job.split for job in plan.jobs):
-            raise finish.nothing_kept(counts.reasons, inputs=inputs, notes=plan.notes)
+            if not any(job.split for job in plan.jobs):
+                raise finish.nothing_kept(counts, inputs=inputs, notes=plan.notes)
         parts = writer.run_jobs(target, plan.jobs, plan.process, workers=options.workers)
         return finish.finish(target, plan, parts, planned=counts)
 

@@ -24,7 +24,7 @@ from array_record.python import array_record_module
 from data_prep.kit import cli
 from data_prep.kit.outcomes import Job, Part, Process, Rejection, Tally
 from prior_jax.data import schema
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import ConfigError, DataError, PriorJaxError
 
 PARTS = ".parts"
 PLAN_REJECTIONS = "plan.rejected.jsonl"
@@ -125,17 +125,36 @@ def _other_set(writer: SetWriter) -> ConfigError:
 
 
 def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
-    """Keeps the finished jobs of this very set; of another set, removes it if that is allowed."""
+    """Keeps the finished jobs of this very set; drops those of another, if that is allowed."""
     state = writer.parts / "state.json"
     digest = _digest(writer)
     old = json.loads(state.read_text())["digest"] if state.is_file() else None
     if old != digest and (old is not None or (writer.out / schema.MANIFEST_NAME).exists()):
         if not overwrite:
             raise _other_set(writer)
-        _remove_set(writer.out)
+        for path in writer.parts.iterdir():
+            if path.name != _LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     schema.write_atomically(state, json.dumps({"digest": digest}).encode())
     for stale in writer.parts.glob("*.tmp"):
         stale.unlink()
+
+
+@contextlib.contextmanager
+def refusing(writer: SetWriter) -> Iterator[None]:
+    """Leaves the directory as it was where a set is refused, unless jobs are left to go on with."""
+    try:
+        yield
+    except PriorJaxError:
+        abandon(writer)
+        raise
+
+
+def abandon(writer: SetWriter) -> None:
+    """Removes all unfinished work, and the directory if nothing else is in it."""
+    shutil.rmtree(writer.parts)
+    with contextlib.suppress(OSError):
+        writer.out.rmdir()
 
 
 def _is_complete(writer: SetWriter) -> bool:
@@ -154,16 +173,16 @@ def _is_complete(writer: SetWriter) -> bool:
     )
 
 
-def _remove_set(out: pathlib.Path) -> None:
-    """Removes the files of a set, and nothing else that may lie in its directory."""
-    names = [schema.MANIFEST_NAME, schema.REJECTED_NAME, SOURCES_NAME]
-    for path in (out / name for name in [*names, "dataset_info.json", "features.json"]):
-        path.unlink(missing_ok=True)
+def remove_set(out: pathlib.Path) -> None:
+    """Removes the files of a set, and nothing else that may lie in its directory.
+
+    The manifest goes last: killed before, the directory is still known as one that holds a set.
+    """
     for path in out.glob(f"{schema.DATASET_NAME}-*.array_record-*"):
         path.unlink()
-    for path in (out / PARTS).iterdir():
-        if path.name != _LOCK:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    names = (schema.REJECTED_NAME, SOURCES_NAME, "dataset_info.json", "features.json")
+    for path in (out / name for name in (*names, schema.MANIFEST_NAME)):
+        path.unlink(missing_ok=True)
 
 
 def run_jobs(

@@ -3,6 +3,7 @@
 import collections
 import csv
 import json
+import zlib
 
 import pytest
 import tensorflow_datasets as tfds
@@ -19,10 +20,10 @@ NIH = "NIH ChestX-ray14"
 
 def prepare(folder, rows, *, name="rows.jsonl", out="out", **settings):
     path = folder / name
-    if name.endswith(".csv"):
+    if name.endswith((".csv", ".tsv")):
         columns = list(dict.fromkeys(key for row in rows for key in row))
         with open(path, "w", newline="") as file:
-            table = csv.DictWriter(file, columns)
+            table = csv.DictWriter(file, columns, delimiter="\t" if name.endswith(".tsv") else ",")
             table.writeheader()
             table.writerows(rows)
     else:
@@ -31,7 +32,7 @@ def prepare(folder, rows, *, name="rows.jsonl", out="out", **settings):
     for row in rows:
         if isinstance(row, dict) and row.get("image", "").endswith(".jpg"):
             (folder / row["image"]).parent.mkdir(exist_ok=True, parents=True)
-            (folder / row["image"]).write_bytes(hospital.jpeg(len(row["image"])))
+            (folder / row["image"]).write_bytes(hospital.jpeg(zlib.crc32(row["image"].encode())))
     summary = manifest.prepare(
         manifest.Paths(manifest=str(path)),
         manifest.Settings(**{"short_side": 64, **settings}),
@@ -207,3 +208,181 @@ def test_label_sentences_say_what_the_labels_say():
     assert label_sentences("a", names=names, values=(-2,) * 5, view="PA") == ()
     normal = label_sentences("a", names=names, values=(0, 0, 0, 0, 1), view="")
     assert "normal" in normal[0].lower() or "no acute" in normal[0].lower()
+
+
+MISSING = [None, float("nan"), "", "  ", "nan", "NaN", "NULL", "None", "NaT", "<NA>", "n/a"]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=repr)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.tsv"])
+def test_what_is_missing_is_missing_in_every_field_and_format(tmp_path, name, missing):
+    """Rows of a data frame: NaN is no word, and two rows without a patient are not one patient."""
+    full = {"id": "a", "image": "a.jpg", "text": "Clear.", "patient_id": "p1", "study_id": "s1",
+            "split": "train", "view": "PA", "source": "x", "labels": "Edema"}  # fmt: skip
+    rows = [full]
+    for place, field in enumerate(("text", "patient_id", "study_id", "split", "view", "source")):
+        own = {"id": f"i{place}", "image": f"{place}.jpg", "patient_id": f"q{place}",
+               "study_id": f"t{place}"}  # fmt: skip
+        rows.append({**full, **own, field: missing})
+    rows.append(
+        {**full, "id": missing, "image": "z.jpg", "study_id": missing, "patient_id": missing}
+    )
+    rows.append({**full, "id": "y", "image": "y.jpg", "study_id": "y", "labels": missing})
+    summary = prepare(tmp_path, rows, name=name)
+    assert summary.rejected == {}
+    records = records_of(tmp_path, summary)
+    assert len(records) == len(rows)
+    assert records["t0"].sentences == () and records["t0"].labels == (1,)
+    assert (records["t1"].subject_id, records["i2"].subject_id) == ("t1", "q2")
+    assert records["t4"].views == ("",)
+    assert records["z.jpg"].subject_id == "z.jpg" and records["y"].labels == (-2,)
+
+
+def table(folder, header, *rows, name="rows.csv"):
+    """Writes a table and an image for each row, which begins with the image's name."""
+    for row in rows:
+        (folder / row[0]).write_bytes(hospital.jpeg(zlib.crc32(row[0].encode())))
+    with open(folder / name, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return str(folder / name)
+
+
+def prepare_table(folder, path, *, out="out", given=(), **settings):
+    return manifest.prepare(
+        manifest.Paths(manifest=path),
+        manifest.Settings(short_side=64, **settings),
+        cli.RunOptions(out=str(folder / out), workers=1),
+        given=frozenset(given),
+    )
+
+
+SECTIONS = (
+    ("image", "indication", "findings", "impression", "patient_id"),
+    ("a.jpg", "Cough", "The lungs are clear, without effusion.", "No acute disease.", "p1"),
+    ("b.jpg", "Pain", "Heart is large; the aorta is tortuous.", "Large heart.", "p2"),
+    ("c.jpg", "", "Right lower lobe opacity.", "Pneumonia.", "p3"),
+)
+
+
+def test_prose_in_a_column_that_could_be_labels_is_text(tmp_path):
+    path = table(tmp_path, *SECTIONS)
+    for column in ("findings", "impression"):
+        summary = prepare_table(tmp_path, path, out=column, text_column=column)
+        assert summary.label_names == () and summary.text_sources == {"report": 3}
+        assert f"text from {column!r}" in summary.notes[0] and "no labels" in summary.notes[0]
+    assert any("'findings' holds prose" in note for note in summary.notes)
+    with pytest.raises(DataError, match=r"3 neither_text_nor_labels.*'findings' holds prose"):
+        prepare_table(tmp_path, path, out="neither")
+    with pytest.raises(DataError, match=r"--labels_columns.*'findings'.*sentences"):
+        prepare_table(
+            tmp_path, path, out="x", text_column="impression", labels_columns=("findings",),
+            given=("--labels_columns",),
+        )  # fmt: skip
+
+
+def test_as_many_label_names_as_rows_are_no_labels(tmp_path):
+    rows = [(f"{n}.jpg", f"Word{n}", "Clear.") for n in range(30)]
+    path = table(tmp_path, ("image", "labels", "text"), *rows)
+    with pytest.raises(DataError, match=r"--labels_columns.*30 different label names in 30 rows"):
+        prepare_table(tmp_path, path)
+
+
+def test_each_label_is_counted(tmp_path):
+    rows = [("a.jpg", "1.0", "True"), ("b.jpg", "0", "nan"), ("c.jpg", "-1", "false")]
+    path = table(tmp_path, ("image", "Edema", " Mass "), *rows)
+    summary = prepare_table(tmp_path, path, label_columns=("Edema", "Mass"))
+    assert summary.labels["Edema"] == schema.LabelCounts(
+        positive=1, negative=1, uncertain=1, not_mentioned=0
+    )
+    assert summary.labels["Mass"] == schema.LabelCounts(
+        positive=1, negative=1, uncertain=0, not_mentioned=1
+    )
+
+
+WRONG_KINDS = {
+    "a list for a text": {"text": ["Clear."]},
+    "a mapping for a text": {"text": {"findings": "Clear."}},
+    "a number for a text": {"text": 7},
+    "a truth value for an id": {"patient_id": True},
+    "a fraction for an id": {"patient_id": 1.5},
+    "a list for an image": {"image": ["a.jpg"]},
+    "a number for a view": {"view": 3},
+    "a list for a split": {"split": ["train"]},
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_KINDS)
+def test_a_value_of_another_kind_is_rejected_by_its_column(tmp_path, kind):
+    (tmp_path / "a.jpg").write_bytes(hospital.jpeg(0))
+    good = {"image": "a.jpg", "id": "good", "text": "Clear."}
+    bad = {**good, "id": "bad", "patient_id": "p", **WRONG_KINDS[kind]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")
+    summary = prepare_table(tmp_path, str(tmp_path / "rows.jsonl"))
+    assert summary.rejected == {"malformed_row": 1}
+    (line,) = (tmp_path / "out" / schema.REJECTED_NAME).read_text().splitlines()
+    assert f"column '{next(iter(WRONG_KINDS[kind]))}'" in json.loads(line)["detail"]
+
+
+def test_a_column_that_a_flag_names_has_to_be_there(tmp_path):
+    path = table(tmp_path, ("image", "report"), ("a.jpg", "Clear."))
+    with pytest.raises(DataError, match=r"--text_column.*'reports'.*did you mean 'report'"):
+        prepare_table(tmp_path, path, text_column="reports")
+    with pytest.raises(DataError, match=r"--split_column.*'split'"):
+        prepare_table(tmp_path, path, text_column="report", given=("--split_column",))
+    with pytest.raises(DataError, match=r"--label_columns.*'Edema'"):
+        prepare_table(tmp_path, path, text_column="report", label_columns=("Edema",))
+    with pytest.raises(DataError, match=r"--image_column.*'image'.*did you mean 'Image'"):
+        prepare_table(tmp_path, table(tmp_path, ("Image", "text"), ("a.jpg", "Clear.")))
+    lines = [{"image": "a.jpg", "txt": "Clear."}, {"image": "a.jpg", "id": "b", "txt": "Clear."}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(DataError, match=r"--text_column.*'txt2'.*did you mean 'txt'"):
+        prepare_table(tmp_path, str(tmp_path / "rows.jsonl"), text_column="txt2")
+
+
+def test_a_refused_command_leaves_no_trace_and_no_finished_set_is_lost(tmp_path):
+    path = table(tmp_path, ("image", "text"), ("a.jpg", "Clear."))
+    with pytest.raises(DataError, match="--text_column"):
+        prepare_table(tmp_path, path, text_column="txt")
+    assert not (tmp_path / "out").exists()
+    first = prepare_table(tmp_path, path)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    options = cli.RunOptions(out=str(tmp_path / "out"), workers=1, overwrite=True)
+    for settings in ({"text_column": "txt"}, {"image_column": "text"}, {"split_column": "image"}):
+        with pytest.raises(DataError):
+            manifest.prepare(
+                manifest.Paths(manifest=path), manifest.Settings(short_side=64, **settings), options
+            )
+        assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    second = manifest.prepare(
+        manifest.Paths(manifest=path), manifest.Settings(short_side=48), options
+    )
+    assert second.shards != first.shards
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []
+
+
+def test_a_set_without_a_study_says_which_reason_took_how_many(tmp_path):
+    rows = [(f"{n}.jpg", "Clear.", "heldout") for n in range(39)]
+    path = table(tmp_path, ("image", "text", "split"), *rows)
+    with pytest.raises(DataError, match=r"no study can be kept.*rejected 39 unknown_split"):
+        prepare_table(tmp_path, path)
+
+
+@pytest.mark.parametrize("second", ["p1", " p1 ", "P1", "p1\u200b", "\uff501"])
+def test_a_patient_written_in_two_ways_is_found_in_two_splits(tmp_path, second):
+    rows = [("a.jpg", "Clear.", "p1", "train"), ("b.jpg", "Clear.", second, "test"),
+            ("c.jpg", "Clear.", "p3", "train")]  # fmt: skip
+    path = table(tmp_path, ("image", "text", "patient_id", "split"), *rows)
+    assert prepare_table(tmp_path, path).rejected == {"patient_in_two_splits": 2}
+
+
+def test_ids_of_a_data_frame_are_those_of_the_table(tmp_path):
+    """A column of numbers with a gap becomes decimals; both tables give the same set."""
+    rows = [(f"{n}.jpg", "Clear.", str(10_000_000 + n // 2)) for n in range(12)]
+    header = ("image", "text", "patient_id")
+    plain = prepare_table(tmp_path, table(tmp_path, header, *rows), out="plain")
+    decimals = [(*row[:2], f"{row[2]}.0") for row in rows]
+    path = table(tmp_path, header, *decimals, name="saved.csv")
+    assert prepare_table(tmp_path, path, out="saved").shards == plain.shards
+    rounded = [(*row[:2], "1.00E+07") for row in rows]
+    with pytest.raises(DataError, match=r"--patient_column.*line 2.*rounded"):
+        prepare_table(tmp_path, table(tmp_path, header, *rounded, name="r.csv"), out="rounded")

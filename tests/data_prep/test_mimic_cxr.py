@@ -396,3 +396,90 @@ def test_program_reports_a_user_error_in_one_line_and_helps(tmp_path):
     )
     for name in ("images_dir", "reports", "min_sentences", "workers", "overwrite", "views"):
         assert f"--{'[no]' if name == 'overwrite' else ''}{name}:" in done.stdout
+
+
+def cells(change):
+    """Makes a change of lines of one that takes and gives the header and each row as cells."""
+    return lambda lines: [",".join(row) for row in change([line.split(",") for line in lines])]
+
+
+def _index(rows):
+    return [["", *rows[0]], *([str(place), *row] for place, row in enumerate(rows[1:]))]
+
+
+def _ids(form):
+    def change(rows):
+        places = [place for place, name in enumerate(rows[0]) if name in ("subject_id", "study_id")]
+        return [rows[0]] + [
+            [form(cell) if place in places else cell for place, cell in enumerate(row)]
+            for row in rows[1:]
+        ]
+
+    return change
+
+
+def _values(old, new):
+    return lambda rows: (
+        [rows[0]]
+        + [[*row[:2], *(new if cell == old else cell for cell in row[2:])] for row in rows[1:]]
+    )
+
+
+SAVED_AGAIN = {
+    "an index in the labels": ("chexpert", _index),
+    "an index in the metadata": ("metadata", _index),
+    "an index in the splits": ("split", _index),
+    "a named index": ("chexpert", lambda rows: [["Unnamed: 0", *rows[0]], *_index(rows)[1:]]),
+    "decimal ids in the labels": ("chexpert", _ids(lambda cell: f"{cell}.0")),
+    "decimal ids in the metadata": ("metadata", _ids(lambda cell: f"{cell}.0")),
+    "ids with letters": ("metadata", lambda rows: [rows[0]] + [
+        [row[0], f"p{row[1]}", f"s{row[2]}", *row[3:]] for row in rows[1:]]),
+    "nan": ("chexpert", _values("", "nan")),
+    "truth values": ("chexpert", _values("1.0", "True")),
+    "blanks in the header": ("chexpert", lambda rows: [[f" {n}" for n in rows[0]], *rows[1:]]),
+    "columns moved": ("metadata", lambda rows: [row[::-1] for row in rows]),
+    "views in lower case": ("metadata", lambda rows: [rows[0]] + [
+        [cell.lower() if place == 3 else cell for place, cell in enumerate(row)]
+        for row in rows[1:]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SAVED_AGAIN)
+def test_a_table_saved_again_gives_the_same_set(tmp_path, kind):
+    hospital.draw(tmp_path / "raw", studies=8)
+    before = prepare(tmp_path / "raw", tmp_path / "before")
+    table, change = SAVED_AGAIN[kind]
+    edit_table(tmp_path / "raw", table, cells(change))
+    after = prepare(tmp_path / "raw", tmp_path / "after")
+    assert (after.shards, after.label_names) == (before.shards, before.label_names)
+    assert after.labels == before.labels
+
+
+USELESS = {
+    "a column of text": lambda rows: [[*rows[0], "split"]] + [[*r, "train"] for r in rows[1:]],
+    "ids of other studies": lambda rows: [rows[0]] + [[r[0], f"9{r[1]}", *r[2:]] for r in rows[1:]],
+    "only two rows": lambda rows: rows[:3],
+    "rounded ids": lambda rows: [rows[0]] + [[r[0], "5.00E+07", *r[2:]] for r in rows[1:]],
+}
+
+
+@pytest.mark.parametrize("kind", USELESS)
+def test_a_label_table_that_is_not_of_these_studies_is_refused(tmp_path, kind):
+    hospital.draw(tmp_path / "raw", studies=10)
+    edit_table(tmp_path / "raw", "chexpert", cells(USELESS[kind]))
+    with pytest.raises(DataError, match="--labels_table"):
+        prepare(tmp_path / "raw", tmp_path / "out")
+    assert prepare(tmp_path / "raw", tmp_path / "none", labels="none").label_names == ()
+
+
+def test_rows_of_all_tables_add_up(tmp_path):
+    hospital.draw(tmp_path / "raw", studies=12)
+    edit_table(tmp_path / "raw", "metadata", lambda lines: [*lines, lines[1], "x,1"])
+    edit_table(tmp_path / "raw", "split", lambda lines: [*lines[:-3], "other,5,1,train", lines[1]])
+    edit_table(tmp_path / "raw", "chexpert", lambda lines: [*lines, "1,59999999,1.0,,", "1,s,x,,"])
+    manifest = prepare(tmp_path / "raw", tmp_path / "out")
+    assert len(manifest.tables) == 3
+    for rows in manifest.tables.values():
+        assert rows.read == rows.kept + sum(rows.rejected.values())
+        assert len(rows.rejected) >= 2
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []

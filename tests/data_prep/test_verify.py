@@ -11,6 +11,7 @@ import pytest
 from data_prep import manifest, verify
 from data_prep.kit import cli
 from prior_jax.data import schema
+from prior_jax.data.reader import RecordReader
 from prior_jax.errors import DataError
 from tests.data_prep import hospital
 from tests.data_prep.test_mimic_cxr import ROOT
@@ -85,6 +86,19 @@ def test_a_leaking_patient_is_named(prepared):
     assert "patient p6 is in train and validate" in failures_of(prepared)
 
 
+def test_a_patient_written_in_two_ways_leaks_all_the_same(prepared):
+    rewrite(prepared, lambda n, record: dataclasses.replace(record, subject_id=" P6"))
+    assert "patient  P6 or p6 is in train and validate" in failures_of(prepared)
+
+
+def test_an_image_in_two_splits_is_named_with_both_places(prepared):
+    reader = RecordReader(prepared, "test")
+    image = reader.read(0).images
+    rewrite(prepared, lambda n, record: dataclasses.replace(record, images=image))
+    (line,) = (line for line in failures_of(prepared) if "one image stands in two splits" in line)
+    assert "(train)" in line and f"study {reader.read(0).study_id}" in line
+
+
 def test_an_image_that_does_not_decode_is_named(prepared):
     rewrite(
         prepared,
@@ -137,6 +151,19 @@ def test_flipped_bytes_and_lost_shards_are_named(prepared):
         (lambda c: c["splits"]["train"].update(sentences=1), "train: 24 sentences, 1 in"),
         (lambda c: c["rejected"].update(zero_byte_image=3), "rejected: 0 of zero_byte_image"),
         (lambda c: c["text_sources"].update(labels=3), "text source labels: 0 studies, 3"),
+        (lambda c: c["labels"]["A"].update(positive=1), "label A: 12 studies are 1, 1 in"),
+        (
+            lambda c: c["tables"]["rows.jsonl"].update(read=25),
+            "rows.jsonl: 25 rows read, but 24 kept and 0 rejected",
+        ),
+        (
+            lambda c: c["tables"]["rows.jsonl"].update(read=26, rejected={"unknown_split": 2}),
+            "rows.jsonl: 0 rows of unknown_split in rejected.jsonl, 2 in the manifest",
+        ),
+        (
+            lambda c: c["tables"]["rows.jsonl"].update(images=7),
+            "rows.jsonl: 24 images in the records, 7 in the manifest",
+        ),
     ],
 )
 def test_wrong_counts_are_named(prepared, change, expected):
