@@ -82,6 +82,13 @@ class Settings(SetSettings):
         default=("source", "licence", "license", "citation", "doi"),
     )
 
+    def __post_init__(self):
+        """Refuses values that no set can be made with."""
+        super().__post_init__()
+        names = set(self.label_columns) - {self.image_column, self.text_column}
+        accepted = "different columns, none of them that of the image or of the text"
+        self.check("label_columns", len(names) == len(self.label_columns), accepted)
+
     def columns(self) -> Columns:
         """Returns the names of the columns."""
         return Columns(

@@ -19,6 +19,7 @@ LIST_SEPARATORS = ("|", ";", ",")
 _SAMPLE = 1000
 _PROSE_SHARE = 0.1
 # A list of labels has few names and many rows; more names than this, and than rows, are no labels.
+# A column "findings" that no flag names may hold either: there, two names are enough.
 _MOST_NAMES = 20
 
 
@@ -103,6 +104,7 @@ class RowReader:
         self.seen: dict[str, set[str]] = {}
         self._split_texts: Counter[str] = Counter()
         self._labelled = 0
+        self._label_columns: set[str] = set()
 
     def check_header(self) -> None:
         """Refuses columns that a flag names and that the table does not have.
@@ -120,6 +122,24 @@ class RowReader:
             else:
                 wanted += [(flag, name) for name in names]
         self.table.require(wanted)
+        self._refuse_near_names()
+
+    def _refuse_near_names(self) -> None:
+        """Refuses a column that is read by default, where the table has it in another spelling.
+
+        A column "Split" that is not read would be thrown away with every split in it.
+        """
+        for flag, names in self.columns.flags().items():
+            if "label" in flag or flag == "--kept_columns" or names[0] in self.table.names:
+                continue
+            plain = values.simplified(names[0])
+            for column in self.table.names:
+                if values.simplified(column) == plain and column not in self._used:
+                    raise DataError(
+                        flag,
+                        received=f"{names[0]!r}, where {self.table.path} has {column!r}",
+                        accepted=f"{flag}={column!r} to read that column, or a table without it",
+                    )
 
     def with_roles(self, rows: Iterable[TableRow]) -> Iterator[TableRow]:
         """Yields the rows, after deciding from the first ones which columns hold labels.
@@ -163,17 +183,19 @@ class RowReader:
           DataError: for a column that a flag names and that no row has, ids that a spreadsheet has
             rounded, or labels that are hardly names.
         """
-        if self.table.read:
+        if self.table.names:  # without one row that can be read there are none
             self.check_header()
         for column in self._ids.values():
             column.check()
         names = len(self._split_texts)
-        if names > _MOST_NAMES and names >= self._labelled:
+        sure = "--labels_columns" in self._given or "findings" not in self._label_columns
+        if names >= self._labelled and names > (_MOST_NAMES if sure else 1):
             raise DataError(
                 "--labels_columns",
                 received=f"{names} different label names in {self._labelled} rows of "
                 f"{self.table.path}, such as {next(iter(self._split_texts))!r}",
-                accepted="a column of label names; give prose as --text_column",
+                accepted="a column of label names; give phrases of reports as --text_column, and a "
+                "column of labels that is to be read all the same as --labels_columns",
             )
 
     def notes(self) -> list[str]:
@@ -205,10 +227,7 @@ class RowReader:
         unread = [name for name in there if name not in used and name not in self._not_labels]
         if unread:
             notes.append(f"{self.table.name}: not read: {', '.join(map(repr, unread))}.")
-        if self.table.unnamed:
-            notes.append(
-                f"{self.table.name}: {self.table.unnamed} columns without a name not read."
-            )
+        notes += self.table.notes()
         return notes
 
     def _text_columns(self) -> set[str]:
@@ -243,7 +262,9 @@ class RowReader:
             labels=labels,
             listed=listed,
             kept={
-                name: cells[name] for name in columns.kept if not values.is_missing(cells.get(name))
+                name: values.without_nan(cells[name])
+                for name in columns.kept
+                if not values.is_missing(cells.get(name))
             },
         )
         planned = PlannedImage(
@@ -272,7 +293,8 @@ class RowReader:
                 named = ((name, cells.get(name)) for name in columns.label_columns)
                 return {name: values.label_of(cell, field=name) for name, cell in named}, False
             names = (name for name in columns.labels if name not in self._not_labels)
-            cell = next((cells[name] for name in names if name in cells), None)
+            column = next((name for name in names if name in cells), None)
+            cell = cells[column] if column else None
             if isinstance(cell, Mapping):
                 return _unique(
                     (str(name).strip(), values.label_of(entry, field=str(name)))
@@ -286,6 +308,7 @@ class RowReader:
             cell = _parts(cell)
             self._split_texts.update(part for part in cell if part)
             self._labelled += 1
+            self._label_columns.update([column] if column else ())
         if not isinstance(cell, list) or not all(isinstance(name, str) for name in cell):
             raise RowProblem("malformed_labels", f"{cell!r} is no list of names"[:200])
         named = [name.strip() for name in cell if not values.is_missing(name)]

@@ -119,7 +119,9 @@ def read_report(content: bytes, *, study: str, settings: Settings) -> StudyText:
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded_index(directory: pathlib.Path) -> mimic_tables.Index:
+def _loaded_index(directory: pathlib.Path, written: int) -> mimic_tables.Index:
+    """Maps the index; another set may have been planned in the same folder since."""
+    del written  # tells one index from another
     return mimic_tables.Index.load(directory)
 
 
@@ -143,7 +145,7 @@ class Studies:
 
     def __call__(self, job: Job) -> Iterator[Kept | Rejection]:
         """Yields the records and rejections of a job."""
-        index = _loaded_index(self.index)
+        index = _loaded_index(self.index, (self.index / "studies.npy").stat().st_mtime_ns)
         if job.split is None:
             yield from self._scan(job.argument, index)
             return
@@ -237,7 +239,7 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema
         options,
         program=PROGRAM,
         settings=settings,
-        inputs={path.name: cli.sha256_of(path) for path in used},
+        inputs=preparer.hashes(used),
     )
 
 

@@ -85,7 +85,7 @@ class ReportZip:
 
     def read(self, *, subject: int, study: int) -> bytes:
         """Returns the bytes of a report, or raises ReportProblem."""
-        index = _opened_index(self.index)
+        index = _opened_index(self.index, self.index.stat().st_mtime_ns)
         place = int(np.searchsorted(index["study"], study))
         if place == len(index) or index["study"][place] != study:
             raise ReportProblem("missing_report", f"p{subject}/s{study}.txt is not in the zip")
@@ -100,7 +100,9 @@ class ReportZip:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened_index(path: pathlib.Path) -> np.ndarray:
+def _opened_index(path: pathlib.Path, written: int) -> np.ndarray:
+    """Maps the index; another zip may have been indexed in the same place since."""
+    del written  # tells one index from another
     return np.load(path, mmap_mode="r")
 
 

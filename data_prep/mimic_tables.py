@@ -99,7 +99,7 @@ def build_index(
     Raises:
       DataError: if a table cannot be read, or if the label table is not that of these studies.
     """
-    metadata = Table(tables.metadata, flag="--metadata_table", key="dicom_id")
+    metadata = Table(tables.metadata, flag="--metadata_table", key="dicom_id", single_lines=True)
     dicoms, subjects, studies, view, view_names = _metadata(metadata, reject=reject)
     order = np.argsort(dicoms, kind="stable")
     dicoms, subjects, studies, view = (x[order] for x in (dicoms, subjects, studies, view))
@@ -151,7 +151,11 @@ def build_index(
         view_names=tuple(view_names),
         label_names=label_names,
     )
-    return index, [TableUse(name=metadata.name, read=metadata.read), split_use, *label_uses]
+    return index, [
+        TableUse(name=metadata.name, read=metadata.read, notes=metadata.notes()),
+        split_use,
+        *label_uses,
+    ]
 
 
 def _image(dicoms, studies, place: int, reason: str, detail: str, *, table: str) -> Rejection:
@@ -239,7 +243,7 @@ def _splits(
 ) -> tuple[np.ndarray, TableUse]:
     """Returns int8[I], the split of each of the sorted images, or _NO_SPLIT."""
     codes = np.full(len(dicoms), _NO_SPLIT, np.int8)
-    table = Table(path, flag="--split_table", key="dicom_id")
+    table = Table(path, flag="--split_table", key="dicom_id", single_lines=True)
     table.require((table.flag, name) for name in ("dicom_id", "split"))
     reject_row = _rejecting(table, reject)
     for row in table.rows(reject=reject_row):
@@ -260,7 +264,7 @@ def _splits(
         else:
             codes[place] = code
     kept = int(np.sum(codes != _NO_SPLIT))
-    return codes, TableUse(name=table.name, read=table.read, kept=kept)
+    return codes, TableUse(name=table.name, read=table.read, kept=kept, notes=table.notes())
 
 
 def _labels(
@@ -273,7 +277,7 @@ def _labels(
     """
     if path is None:
         return (), np.zeros((len(studies), 0), np.int8), []
-    table = Table(path, flag="--labels_table", key="study_id")
+    table = Table(path, flag="--labels_table", key="study_id", single_lines=True)
     table.require((table.flag, name) for name in ("subject_id", "study_id"))
     names = tuple(name for name in table.names if name not in ("subject_id", "study_id"))
     column = IdColumn(table, flag=table.flag, name="study_id")
@@ -305,7 +309,8 @@ def _labels(
         raise DataError(
             table.flag,
             received=f"{path}, in which {int(seen.sum())} of {len(studies)} studies have a row "
-            f"that can be used ({example or 'the table ends early'})",
+            f"that can be used ({example or 'the table ends early'}; the set has study "
+            f"{studies[0]})",
             accepted="the label table of these studies, with 1, 0, -1 or blank in each column; "
             "--labels=none prepares the set without labels",
         )
@@ -314,6 +319,7 @@ def _labels(
         read=table.read,
         kept=int(seen.sum()),
         unused={OTHER_STUDY: others} if others else {},
+        notes=table.notes(),
     )
     return names, labels, [use]
 

@@ -187,7 +187,7 @@ def _manifest(
         text_sources=dict(sorted(text_sources.items())),
         tables=tables,
         labels=_label_counts(plan.label_names, every),
-        notes=tuple(plan.notes),
+        notes=(*plan.notes, *(note for table in plan.tables for note in table.notes)),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from data_prep.kit import splits, values
 from data_prep.kit.outcomes import Job, Kept, Process, Rejection
+from data_prep.kit.tables import MALFORMED, RejectRow, Table
 from data_prep.kit.writer import shard_jobs
 from prior_jax.data import schema
 
@@ -37,11 +38,22 @@ class RowProblem(Exception):
 
 @contextlib.contextmanager
 def rejecting(reject: Reject, *, id: str, table: str) -> Iterator[None]:
-    """Turns the problem of a row, raised within, into a rejection of that row."""
+    """Turns the problem of a row or of a cell, raised within, into a rejection of that row."""
     try:
         yield
-    except RowProblem as problem:
-        reject(Rejection(id=id, reason=problem.reason, detail=problem.detail, rows=1, table=table))
+    except (RowProblem, values.CellProblem) as problem:
+        reason = getattr(problem, "reason", MALFORMED)
+        reject(Rejection(id=id, reason=reason, detail=problem.detail, rows=1, table=table))
+
+
+def rejecting_rows(table: Table, reject: Reject) -> RejectRow:
+    """Returns the function that hands a row of a table, by its line, to `reject`."""
+
+    def reject_row(line: int, reason: str, detail: str) -> None:
+        name = f"{table.name}:{line}"
+        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=table.name))
+
+    return reject_row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,12 +91,14 @@ class TableUse:
       kept: rows that were used, or None where a row stands for an image: those rows are counted
         when the records are written.
       unused: reason -> rows that were left out without a line of their own in `rejected.jsonl`.
+      notes: sentences for the user on how the table was read.
     """
 
     name: str
     read: int
     kept: int | None = None
     unused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,7 +228,8 @@ class PlannedStudies:
 
     def __call__(self, job: Job) -> Iterator[Kept | Rejection]:
         """Yields the records and rejections of a job."""
-        starts, offsets = (_mapped(self.directory / f"{n}.npy") for n in ("starts", "offsets"))
+        files = (self.directory / f"{name}.npy" for name in ("starts", "offsets"))
+        starts, offsets = (_mapped(file, file.stat().st_mtime_ns) for file in files)
         for study in range(job.begin, job.end):
             places = range(int(starts[study]), int(starts[study + 1]))
             yield from self.make_record(
@@ -230,7 +245,9 @@ def read_image(directory: pathlib.Path, offset: int) -> PlannedImage:
 
 
 @functools.lru_cache(maxsize=2)
-def _mapped(path: pathlib.Path) -> np.ndarray:
+def _mapped(path: pathlib.Path, written: int) -> np.ndarray:
+    """Maps an array; another set may have been planned in the same folder since."""
+    del written  # tells one file from another
     return np.load(path, mmap_mode="r")
 
 

@@ -266,6 +266,20 @@ def run_program(
     cli.run(main, paths, settings, cli.RunOptions)
 
 
+def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
+    """Returns the sha256 of each table by its name.
+
+    Raises:
+      DataError: if two tables have one name, by which their rows are counted.
+    """
+    names = [path.name for path in paths]
+    for path in paths:
+        if names.count(path.name) > 1:
+            accepted = "tables whose files have different names"
+            raise DataError(str(path), received=f"two tables named {path.name}", accepted=accepted)
+    return {path.name: cli.sha256_of(path) for path in paths}
+
+
 def folder(path: str, *, flag: str) -> pathlib.Path:
     """Returns the path of a folder, or raises a DataError that names the flag."""
     found = pathlib.Path(path)

@@ -11,19 +11,31 @@ import dataclasses
 import difflib
 import gzip
 import io
+import itertools
 import json
 import pathlib
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from data_prep.kit import values
+from data_prep.kit import table_quotes, values
 from prior_jax.errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 _OTHER_DELIMITERS = (";", "\t", "|", ",")
-_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# What files begin with that are no tables of text.
+_FOREIGN = {
+    b"\xff\xfe": "a file in UTF-16",
+    b"\xfe\xff": "a file in UTF-16",
+    b"PK\x03\x04": "a spreadsheet or a zip",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet",
+    b"PAR1": "a Parquet file",
+    b"BZh": "a file packed with bzip2",
+    b"\xfd7zXZ": "a file packed with xz",
+    b"\x28\xb5\x2f\xfd": "a file packed with zstd",
+}
 _GZIP_MARK = b"\x1f\x8b"
 # What pandas calls a column without a name.
 _UNNAMED = "Unnamed: "
@@ -57,7 +69,14 @@ class Table:
       delimiter: what separates cells, None for a `.jsonl`.
     """
 
-    def __init__(self, path: pathlib.Path, *, flag: str, key: str | None = None):
+    def __init__(
+        self,
+        path: pathlib.Path,
+        *,
+        flag: str,
+        key: str | None = None,
+        single_lines: bool = False,
+    ):
         """Opens the table and reads its header.
 
         Args:
@@ -66,12 +85,15 @@ class Table:
           flag: the setting that names the table, for messages.
           key: column that identifies a row, e.g. the path of its image. It tells rows that an
             unclosed quotation mark has swallowed from the lines of a report.
+          single_lines: whether no row of this kind of table has several lines, so that one that has
+            them is refused.
 
         Raises:
           DataError: if the file is absent, damaged, empty, of another kind or not UTF-8, or if two
             of its columns have one name.
         """
         self.path, self.flag, self.key = path, flag, key
+        self._single_lines = single_lines
         self.read = 0
         self.unnamed = 0
         self.names: dict[str, None] = {}
@@ -92,6 +114,17 @@ class Table:
     def name(self) -> str:
         """Name of the file, by which its rows are counted."""
         return self.path.name
+
+    def notes(self) -> tuple[str, ...]:
+        """Returns sentences on how the table is read, where that is not as its name says."""
+        notes = []
+        if self.unnamed:
+            notes.append(
+                f"{self.name}: {self.unnamed} columns without a name, as row numbers are, not read."
+            )
+        if self.delimiter != DELIMITERS.get(self._suffix):
+            notes.append(f"{self.name}: cells are separated by {self.delimiter!r}.")
+        return tuple(notes)
 
     def rows(self, *, reject: RejectRow) -> Iterator[TableRow]:
         """Yields the rows, and hands those that cannot be read to `reject`.
@@ -125,9 +158,9 @@ class Table:
         for flag, name in columns:
             if name not in self.names:
                 found = [column for column in self.names]
-                near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
-                near += [column for column in found if column.lower() == name.lower()]
-                hint = f"; did you mean {near[-1]!r}?" if near else ""
+                plain = {values.simplified(column): column for column in found}
+                near = difflib.get_close_matches(values.simplified(name), plain, n=1, cutoff=0.5)
+                hint = f"; did you mean {plain[near[0]]!r}?" if near else ""
                 raise DataError(
                     flag,
                     received=name,
@@ -137,28 +170,36 @@ class Table:
     def _error(self, received: Any, accepted: str) -> DataError:
         return DataError(self.flag, received=received, accepted=accepted)
 
+    def _refuse_foreign(self, file: Any) -> None:
+        """Refuses a file that begins as no text in UTF-8 does."""
+        begin = file.peek(4096)[:4096]
+        kinds = [kind for mark, kind in _FOREIGN.items() if begin.startswith(mark)]
+        if begin.count(b"\0") > len(begin) // 8:
+            kinds.append("a file in UTF-16, or none of text")
+        if kinds:
+            accepted = "the table saved as text in UTF-8, as .csv, .tsv or .jsonl"
+            raise self._error(f"{self.path}, {kinds[0]}", accepted)
+
     def _read_header(self) -> None:
-        delimiter = DELIMITERS[self._suffix]
         try:
             with _opened(self.path) as file:
-                if file.peek(2)[:2] in _WIDE_MARKS:
-                    raise self._error(f"{self.path}, a file in UTF-16", "the table saved as UTF-8")
-                text = _text(file)
-                lines = _Lines(text)
-                header = next(csv.reader(lines, delimiter=delimiter, strict=True), None)
-                if header is not None and len(header) == 1:
-                    # Spreadsheets of other countries separate cells by another mark.
-                    others = [mark for mark in _OTHER_DELIMITERS if mark in header[0]]
-                    delimiter = (*others, delimiter)[0]
-                    header = next(csv.reader(lines.kept, delimiter=delimiter, strict=True))
+                self._refuse_foreign(file)
+                lines = table_quotes.Lines(_text(file))
+                first = next((line for line in lines if line.strip()), "")
+                delimiter = _delimiter(first, expected=DELIMITERS[self._suffix])
+                reader = csv.reader(
+                    itertools.chain([first], lines), delimiter=delimiter, strict=True
+                )
+                header = next(reader) if first else []
         except (OSError, EOFError, zlib.error) as error:
             raise self._error(f"{self.path}: {error}", "an undamaged table") from error
         except csv.Error as error:
             raise self._error(
-                f"{self.path}, line 1: {error}", "a header that can be read"
+                f"{self.path}, in whose header {table_quotes.explained(error)}",
+                "a header that can be read",
             ) from error
         if not header:
-            raise self._error(f"{self.path}, whose first line is empty", "a table with a header")
+            raise self._error(f"{self.path}, which is empty", "a table with a header")
         if _is_broken(header):
             raise self._error(f"{self.path}, whose header is not UTF-8", "the table saved as UTF-8")
         self.delimiter = delimiter
@@ -174,12 +215,13 @@ class Table:
         self.names = dict.fromkeys(named)
 
     def _csv_rows(self, file: IO[bytes], *, reject: RejectRow) -> Iterator[TableRow]:
+        text = _text(file)
+        lines = table_quotes.Lines(text)
         begin = 1
         try:
-            with _text(file) as text:
-                lines = _Lines(text)
+            with text:
                 reader = csv.reader(lines, delimiter=self.delimiter or ",", strict=True)
-                next(reader)
+                next(cells for cells in reader if "".join(cells).strip())
                 while True:
                     begin = lines.taken + 1
                     lines.kept.clear()
@@ -198,8 +240,10 @@ class Table:
                     named = zip(self._header, cells, strict=True)
                     yield TableRow(begin, {name: cell for name, cell in named if name})
         except csv.Error as error:
+            opened = begin + table_quotes.last_opening(lines.kept, delimiter=self.delimiter or ",")
             raise self._error(
-                f"{self.path}, where the row that begins on line {begin} cannot be read: {error}",
+                f"{self.path}, where a quotation mark opens on line {opened}: "
+                f"{table_quotes.explained(error)}",
                 "rows whose quotation marks are closed; one within a cell is written twice",
             ) from error
 
@@ -215,28 +259,25 @@ class Table:
 
     def _refuse_swallowed(self, begin: int, cells: Sequence[str], lines: Sequence[str]) -> None:
         """Refuses a row of several lines whose inner lines are rows themselves."""
-        if self.key not in self._header or len(cells) != len(self._header):
-            place = 0
-        else:
-            place = self._header.index(self.key)
-        own = cells[place] if place < len(cells) else ""
-        for number, line in enumerate(lines[1:], begin + 1):
-            try:
-                inner = next(csv.reader([line], delimiter=self.delimiter or ","), [])
-            except csv.Error:
-                continue
-            if len(inner) == len(self._header) and _same_shape(inner[place], own):
-                raise self._error(
-                    f"{self.path}, where the quotation mark that opens in the row of line {begin} "
-                    f"runs on to line {begin + len(lines) - 1}, over line {number}, which is a row "
-                    "itself",
-                    "rows whose quotation marks are closed; one within a cell is written twice",
-                )
+        place = self._header.index(self.key) if self.key in self._header else 0
+        number = table_quotes.swallowed_row(
+            lines,
+            own=cells[place] if place < len(cells) else "",
+            place=place,
+            columns=len(self._header),
+            delimiter=self.delimiter or ",",
+        )
+        if number or self._single_lines:
+            inner = f", over line {begin + number}, which is a row itself" if number else ""
+            raise self._error(
+                f"{self.path}, where the quotation mark that opens in the row of line {begin} "
+                f"runs on to line {begin + len(lines) - 1}{inner}",
+                "rows whose quotation marks are closed; one within a cell is written twice",
+            )
 
     def _json_rows(self, file: IO[bytes], *, reject: RejectRow) -> Iterator[TableRow]:
+        self._refuse_foreign(file)
         for number, line in enumerate(file, 1):
-            if number == 1 and line[:2] in _WIDE_MARKS:
-                raise self._error(f"{self.path}, a file in UTF-16", "the table saved as UTF-8")
             if not line.strip():
                 continue
             self.read += 1
@@ -247,24 +288,6 @@ class Table:
                 continue
             self.names.update(dict.fromkeys(row))
             yield TableRow(number, row)
-
-
-class _Lines:
-    """Lines of a text, kept until they are cleared, so that a row knows what it was made of."""
-
-    def __init__(self, text: Iterable[str]):
-        self._text = iter(text)
-        self.kept: list[str] = []
-        self.taken = 0
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._text)
-        self.taken += 1
-        self.kept.append(line)
-        return line
 
 
 def _opened(path: pathlib.Path) -> Any:
@@ -278,6 +301,15 @@ def _text(file: IO[bytes]) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
 
 
+def _delimiter(line: str, *, expected: str) -> str:
+    """Returns the delimiter the suffix promises, or another if only that separates the header."""
+    bare = re.sub(r'"[^"]*"', "", line)
+    if expected in bare:
+        return expected
+    best = max(_OTHER_DELIMITERS, key=bare.count)
+    return best if best in bare else expected
+
+
 def _column(name: str) -> str:
     """Returns a column's name without blanks and marks; "" for one that has none."""
     name = name.replace("\ufeff", "").strip()
@@ -287,17 +319,6 @@ def _column(name: str) -> str:
 def _is_broken(cells: Iterable[str]) -> bool:
     """Whether a cell holds bytes that are not UTF-8."""
     return any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell)
-
-
-def _same_shape(one: str, other: str) -> bool:
-    """Whether two cells could be keys of one column: files of one kind, ids of one length."""
-    one, other = one.strip(), other.strip()
-    if not one or any(letter.isspace() for letter in one):
-        return False
-    suffixes = pathlib.PurePosixPath(one).suffix, pathlib.PurePosixPath(other).suffix
-    if any(suffixes):
-        return suffixes[0].lower() == suffixes[1].lower()
-    return len(one) == len(other) and one.isdigit() == other.isdigit()
 
 
 def _json_object(line: bytes) -> dict[str, Any]:

@@ -88,10 +88,13 @@ def id_of(value: Any, *, field: str) -> str:
 def comparable_id(text: str) -> str:
     """Returns the form under which two spellings of one patient's id are equal.
 
-    Letters lose their case and their width ("P1" and "p1"), so that a patient written in two ways
-    is still found in two splits.
+    Letters lose their case and their width, blanks go, and numbers lose their leading zeros: "P 1"
+    and "p1", 00123 and 123, so that a patient written in two ways is still found in two splits.
+    Records keep the id as it is written.
     """
-    return unicodedata.normalize("NFKC", id_of(text, field="id")).casefold()
+    plain = unicodedata.normalize("NFKC", id_of(text, field="id")).casefold()
+    plain = "".join(plain.split())
+    return plain.lstrip("0") or "0" if plain.isdecimal() else plain
 
 
 def label_of(value: Any, *, field: str) -> int:
@@ -127,6 +130,22 @@ def is_prose(text: str) -> bool:
     """Whether a text reads like a sentence rather than like the name of a label."""
     words = text.split()
     return len(words) > 7 or (len(words) > 1 and text.rstrip()[-1:] in (".", "!", "?"))
+
+
+def without_nan(value: Any) -> Any:
+    """Returns a JSON value with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [without_nan(entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: without_nan(entry) for name, entry in value.items()}
+    return value
+
+
+def simplified(name: str) -> str:
+    """Returns the letters and digits of a column's name in lower case."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 def _kind(value: Any) -> str:

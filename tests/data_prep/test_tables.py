@@ -85,6 +85,64 @@ def test_rows_that_a_quotation_mark_swallows_are_an_error_with_its_line(tmp_path
         read(tmp_path, BEGIN + SWALLOWED[kind])
 
 
+MORE_SWALLOWED = {
+    "with commas in both texts": 'b.png,"Heart, big,p2,train\nc.png,Left, small",p3,train\n',
+    "an image of another kind": 'b.png,"Heart,p2,train\nc.dcm,Left",p3,train\n',
+    "two rows": 'b.png,"Heart,p2,train\nc.png,Wet,p3,test\nd.png,Left",p4,test\n',
+    "with a path": 'x/b.png,"Heart,p2,train\nx/c.JPG,Left",p3,test\n',
+}
+
+
+@pytest.mark.parametrize("kind", MORE_SWALLOWED)
+def test_rows_that_two_stray_marks_swallow_are_an_error(tmp_path, kind):
+    """Each of these is good CSV: the second mark stands at the end of a cell."""
+    with pytest.raises(DataError, match=r"line 3 .*which is a row itself"):
+        read(tmp_path, BEGIN + MORE_SWALLOWED[kind])
+
+
+def test_rows_are_known_by_their_last_cells_too(tmp_path):
+    content = 'text,image\nClear.,a.png\n"Heart, big,b.png\nLeft, small,c.png\nWet",d.png\n'
+    with pytest.raises(DataError, match=r"line 3 .*which is a row itself"):
+        read(tmp_path, content)
+
+
+def test_the_line_is_that_where_the_mark_opens(tmp_path):
+    row = 'b.png,"One\ntwo","p2\nc.png,Wet,p3,test\n'
+    with pytest.raises(DataError, match=r"opens on line 4: a quotation mark is never closed"):
+        read(tmp_path, BEGIN + row)
+
+
+@pytest.mark.parametrize(
+    "text", ["last line,\nso.", "a\nheart, normal", "one\n, two", "1,2\n3,4", "x\ny,z,w\nu,v"]
+)
+@pytest.mark.parametrize("columns", [("text", "image"), ("id", "text", "image", "split")])
+def test_cells_behind_a_report_of_many_lines_do_not_make_its_last_line_a_row(
+    tmp_path, text, columns
+):
+    rows = [
+        {name: {"text": text, "image": f"{n}.png"}.get(name, f"s{n}.png") for name in columns}
+        for n in range(3)
+    ]
+    found, rejected, _ = read(tmp_path, pandas.DataFrame(rows).to_csv(index=False))
+    assert found == rows and not rejected
+
+
+def test_no_row_of_a_table_of_single_lines_has_several(tmp_path):
+    (tmp_path / "t.csv").write_text('id,view\n1,"PA\n\nup"\n4,AP\n')
+    table = Table(tmp_path / "t.csv", flag="--metadata_table", single_lines=True)
+    with pytest.raises(DataError, match=r"--metadata_table.*line 2 runs on to line 4"):
+        list(table.rows(reject=print))
+
+
+@pytest.mark.parametrize("delimiter", [";", "|", "\t"])
+def test_another_delimiter_is_followed_in_a_quoted_header_too(tmp_path, delimiter):
+    frame = pandas.DataFrame({"image": ["a.png"], "text, or note": ["Wet, large."]})
+    content = frame.to_csv(index=False, sep=delimiter, quoting=csv.QUOTE_ALL)
+    rows, rejected, table = read(tmp_path, content)
+    assert rows == frame.to_dict("records") and not rejected
+    assert table.notes() == (f"t.csv: cells are separated by {delimiter!r}.",)
+
+
 def test_reports_of_many_lines_are_no_swallowed_rows(tmp_path):
     """Inner lines with as many commas as the header, in prose, are prose."""
     text = "FINDINGS: Lungs clear, heart normal, no edema, no mass.\n\nA, b, c, d\nx, y.png, z, w\n"
@@ -131,6 +189,11 @@ WHOLE_FILES = {
     "no file": (None, "no such file"),
     "empty": (b"", "empty"),
     "UTF-16": ("image,text\na,b\n".encode("utf-16"), "UTF-16"),
+    "UTF-16 without a mark": ("image,text\na,b\n".encode("utf-16-le"), "UTF-16"),
+    "UTF-32": ("image,text\na,b\n".encode("utf-32-le"), "UTF-16, or none of text"),
+    "a spreadsheet": (b"PK\x03\x04 and so on", "a spreadsheet"),
+    "Parquet": (b"PAR1 and so on", "Parquet"),
+    "an open mark in the header": (b'image,"text\na,b\n', "header a quotation mark is never"),
     "a header in latin-1": (b"image,gr\xf6\xdfe\n", "not UTF-8"),
     "two columns of one name": (b"image,text,image\n", "'image'"),
     "two columns that differ in blanks": (b"image,text, text\n", "'text'"),
@@ -161,6 +224,8 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest_name(tmp_path):
         table.require([("--text_column", "report_txt")])
     with pytest.raises(DataError, match="did you mean 'image'"):
         table.require([("--image_column", "Image")])
+    with pytest.raises(DataError, match="did you mean 'report_text'"):
+        table.require([("--text_column", "ReportText")])
 
 
 IDS = {
