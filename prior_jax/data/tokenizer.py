@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from prior_jax.data import wordpiece
+from prior_jax.data import wordpiece, wordpiece_files
 from prior_jax.data.wordpiece_settings import SPECIAL_TOKENS, read_bytes
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.vocabulary import Vocabulary
@@ -273,7 +273,7 @@ class WordPieceTokenizer(_LazyEngine):
     def __init__(self, path: pathlib.Path, *, lower_case: bool):
         """Reads `vocab.txt` or `tokenizer.json`, and the settings beside it."""
         super().__init__(path, kind="wordpiece", lower_case=lower_case)
-        self.wordpiece = wordpiece.read_wordpiece(path, lower_case=lower_case)
+        self.wordpiece = wordpiece_files.read_wordpiece(path, lower_case=lower_case)
         if self.wordpiece.rules != wordpiece.bert_rules(lower_case=lower_case):
             # The file alone does not decide on the ids.
             document = json.dumps(self.wordpiece.document(), sort_keys=True)
@@ -327,8 +327,8 @@ def portable_file(config: TokenizerConfig) -> tuple[str, bytes]:
     content = read_bytes(path)
     if config.kind != "wordpiece":
         return path.name, content
-    found = wordpiece.read_wordpiece(path, lower_case=config.lower_case)
-    if wordpiece.read_alone(path.name, content, lower_case=config.lower_case) == found:
+    found = wordpiece_files.read_wordpiece(path, lower_case=config.lower_case)
+    if wordpiece_files.read_alone(path.name, content, lower_case=config.lower_case) == found:
         return path.name, content
     document = json.dumps(found.document(), ensure_ascii=False, indent=1)
     return "tokenizer.json", f"{document}\n".encode()

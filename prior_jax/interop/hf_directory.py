@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from prior_jax.data.tokenizer import TokenizerConfig, open_tokenizer
-from prior_jax.data.wordpiece import lower_cases, read_wordpiece
+from prior_jax.data.wordpiece import lower_cases
+from prior_jax.data.wordpiece_files import read_wordpiece
 from prior_jax.errors import WeightsError, first_line
 
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
