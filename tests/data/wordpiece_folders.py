@@ -18,8 +18,8 @@ MODEL = {
     "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
 }  # fmt: skip
 ALPHABET = (
-    "aAbE\u00e9\u00c9e\u0301 \u00f6\u00d6 \u00df\u1e9e \u0130\u0131 \ufb01 \u80f8\u6c34 \u3000\u00a0"
-    "\u200b\t\n.,'-\u201412\u00bd\u03a3\u03c2\ud55c\U0001f469\ufeff\u0000\u0001"
+    "aAbE\u00e9\u00c9e\u0301 \u00f6\u00d6 \u00df\u1e9e \u0130\u0131 \ufb01 \u80f8\u6c34 \u3000"
+    "\u00a0\u200b\t\n.,'-\u201412\u00bd\u03a3\u03c2\ud55c\U0001f469\ufeff\u0000\u0001"
 )
 BERT_NORMALIZER = {
     "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
