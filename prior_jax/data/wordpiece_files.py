@@ -39,8 +39,8 @@ _SPLITTERS = (
     "UnicodeScripts", "Whitespace", "WhitespaceSplit",
 )  # fmt: skip
 _DISAGREE = (
-    "for transformers 4 follows another value and transformers 5 does not; "
-    '"tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json has it followed'
+    "as BertTokenizer of transformers 4 follows the value and that of 5 does not; to have it "
+    'followed, write "tokenizer_class": "PreTrainedTokenizerFast" into tokenizer_config.json'
 )
 
 
