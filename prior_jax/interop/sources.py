@@ -299,12 +299,15 @@ def _recognise(name: str, recipes: Mapping[str, Recipe], shapes: Shapes) -> tupl
             layout = recipe.layouts[counts.index(max(counts))]
             old = any(n.startswith(layout.prefix) and n.endswith("LayerNorm.gamma") for n in shapes)
             return recipe, dataclasses.replace(layout, gamma_beta=old)
-    prefixes = [layout.prefix for recipe in recipes.values() for layout in recipe.layouts]
+    beginnings = dict.fromkeys(
+        repr(layout.prefix) if layout.prefix else "no prefix"
+        for recipe in recipes.values()
+        for layout in recipe.layouts
+    )
     raise WeightsError(
         "state_dict",
         received=f"{len(shapes)} names such as {', '.join(sorted(shapes)[:3])}",
-        accepted=f"{name}: names of its {' or '.join(recipes)} that begin with one of "
-        f"{list(dict.fromkeys(prefixes))}",
+        accepted=f"{name}: names of its {' or '.join(recipes)} behind {' or '.join(beginnings)}",
     )
 
 

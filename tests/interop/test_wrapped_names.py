@@ -268,3 +268,67 @@ def test_what_was_left_out_is_noted(write):
     assert f"'state_dict_ema' ({len(filled(resnet()))} tensors)" in note
     with pytest.raises(ConfigError, match="--entry"):
         open_checkpoint("torchvision", path, entry="optimizer")
+
+
+def torch_module(tensors):
+    """A module of torch with these parameters and buffers, which is never run."""
+    import torch
+
+    root = torch.nn.Module()
+    for name, array in tensors.items():
+        *parents, last = name.split(".")
+        module = root
+        for parent in parents:
+            if parent not in dict(module.named_children()):
+                module.add_module(parent, torch.nn.Module())
+            module = getattr(module, parent)
+        tensor = torch.tensor(array)
+        if last.startswith(("running", "num_batches")):
+            module.register_buffer(last, tensor)
+        else:
+            module.register_parameter(last, torch.nn.Parameter(tensor))
+    return root
+
+
+def torch_wrappers():
+    import torch
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+    def checkpointed(model):
+        model.layer2[0] = checkpoint_wrapper(model.layer2[0])
+        return model
+
+    def one_stage(model):
+        model.layer1 = torch.compile(model.layer1)
+        return model
+
+    parallel, average = torch.nn.DataParallel, torch.optim.swa_utils.AveragedModel
+    return {
+        "compile": torch.compile,
+        "parallel": parallel,
+        "average": average,
+        "average of parallel": lambda m: average(parallel(m)),
+        "parallel compiled": lambda m: torch.compile(parallel(m)),
+        "stage compiled, parallel": lambda m: parallel(one_stage(m)),
+        "checkpointed": checkpointed,
+        "checkpointed, average": lambda m: average(checkpointed(m)),
+    }
+
+
+@pytest.mark.parity
+def test_torchs_own_wrappers(tmp_path):
+    torch = pytest.importorskip("torch")
+    plain = filled(resnet())
+    expected = from_tensors("torchvision", plain).weights.arrays
+    for name, wrap in torch_wrappers().items():
+        model = torch_module(plain)
+        for stage in ("layer1", "layer2"):
+            blocks = torch.nn.ModuleList(getattr(model, stage).children())
+            setattr(model, stage, blocks)
+        saved = wrap(model).state_dict()
+        # Activation checkpointing takes its own prefix off as it saves.
+        assert (set(saved) == set(plain)) == (name == "checkpointed"), name
+        torch.save({"state_dict": saved}, tmp_path / "model.pt")
+        found = open_checkpoint("torchvision", tmp_path / "model.pt").weights
+        same(found.arrays, expected)
+        assert set(release_state_dict(found)) == set(saved), name
