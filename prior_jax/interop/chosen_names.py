@@ -9,6 +9,7 @@ from typing import Any
 from prior_jax.errors import WeightsError
 from prior_jax.interop.source_table import Recipe
 from prior_jax.interop.wrapped_names import (
+    COUNTER,
     WRAPPERS,
     dotted,
     listed,
@@ -91,8 +92,13 @@ def with_prefixes(
       names: every name of the file.
       recipes: part -> how its names look.
     """
-    found = {prefix: n for prefix, n in _prefixes(names, recipes).items() if prefix}
-    plain = {prefix: n for prefix, n in found.items() if not _only_wrappers(prefix)}
+    names = [name for name in names if name.split(".")[-1] != COUNTER]
+    # Wrappers around every name were taken off: to name them mends nothing.
+    plain = {
+        prefix: count
+        for prefix, count in _prefixes(names, recipes).items()
+        if prefix and not (_only_wrappers(prefix) and count == len(names))
+    }
     if not plain:
         return error
     best = next(iter(plain))

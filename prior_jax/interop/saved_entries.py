@@ -71,6 +71,11 @@ def tensors_of(value: Any, *, field: str) -> dict[str, TorchTensor]:
     return tensors
 
 
+def in_words(count: int) -> str:
+    """A number of tensors."""
+    return "1 tensor" if count == 1 else f"{count} tensors"
+
+
 def _known(value: dict, *, field: str) -> tuple[str, ...]:
     """The keys of `ENTRIES` that lead to a state dict."""
     paths = _paths(value, field=field, depth=0)
@@ -172,7 +177,7 @@ def _holders(value: dict) -> str:
     }
     counts = {key: count for key, count in own.items() if count}
     counts = counts or {str(key): n for key, child in value.items() if (n := _count(child))}
-    shown = [f"{key!r} ({count} tensors)" for key, count in list(counts.items())[:_FEW]]
+    shown = [f"{key!r} ({in_words(count)})" for key, count in list(counts.items())[:_FEW]]
     more = f" and {len(counts) - _FEW} more keys" if len(counts) > _FEW else ""
     return (", ".join(shown) or "no key holds tensors") + more
 

@@ -26,6 +26,7 @@ from prior_jax.interop.accounting import Row, Unused
 from prior_jax.interop.chosen_names import choose, with_prefixes
 from prior_jax.interop.hf_directory import BertDirectory, check_tokenizer, read_bert_directory
 from prior_jax.interop.infer import Layout, Shapes
+from prior_jax.interop.saved_entries import in_words
 from prior_jax.interop.source_plans import Plan, Unseen, structure
 from prior_jax.interop.source_table import BUFFERS, SOURCES, WRAPPED, Recipe, Source
 from prior_jax.interop.torch_names import Table, find_problems, to_nnx, to_torch
@@ -148,6 +149,7 @@ def from_tensors(
     chosen = choose(tensors, prefix, recipes)
     everything, tensors = tensors, {name: tensors[old] for name, old in chosen.names.items()}
     shapes = {name: tuple(array.shape) for name, array in tensors.items()}
+    _refuse_hollow(shapes)
     try:
         recipe, layout = _recognise(source, recipes, shapes)
     except WeightsError as error:
@@ -286,7 +288,7 @@ def _left_notes(left: Mapping[str, int], *, taken: str | None) -> tuple[str, ...
     if not left:
         return ()
     read = "the names at the top of the file" if taken is None else f"the entry {taken!r}"
-    others = ", ".join(f"{key!r} ({count} tensors)" for key, count in left.items())
+    others = ", ".join(f"{key!r} ({in_words(count)})" for key, count in left.items())
     return (f"{read} was read; left out: {others}; --entry=KEY reads another state dict",)
 
 
@@ -309,6 +311,18 @@ def _recognise(name: str, recipes: Mapping[str, Recipe], shapes: Shapes) -> tupl
         received=f"{len(shapes)} names such as {', '.join(sorted(shapes)[:3])}",
         accepted=f"{name}: names of its {' or '.join(recipes)} behind {' or '.join(beginnings)}",
     )
+
+
+def _refuse_hollow(shapes: Shapes) -> None:
+    """Refuses a file whose tensors are mostly without numbers, which lie in other files."""
+    hollow = [name for name, shape in shapes.items() if 0 in shape]
+    if 2 * len(hollow) > len(shapes):
+        raise WeightsError(
+            "state_dict",
+            received=f"{len(hollow)} tensors without numbers, such as {hollow[0]}",
+            accepted="the whole weights; DeepSpeed's ZeRO keeps them in parts beside this file, "
+            "and its zero_to_fp32.py puts them together",
+        )
 
 
 def _refuse_unread(

@@ -94,6 +94,8 @@ def prefixes(names: Iterable[str], begins: Callable[[str], bool]) -> dict[str, i
     for name in names:
         parts = name.split(".")
         for index in range(len(parts)):
+            if parts[index] in WRAPPERS:
+                continue
             rest = ".".join(part for part in parts[index:-1] if part not in WRAPPERS)
             if begins(f"{rest}.{parts[-1]}" if rest else parts[-1]):
                 found.add("".join(f"{part}." for part in parts[:index]))

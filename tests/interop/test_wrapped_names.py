@@ -249,7 +249,7 @@ def test_an_entry_may_be_named(write, contents, wanted, names):
     [
         ({"student": A, "teacher": B}, r"'student' \(1 t.*'teacher' \(2 t.*--entry="),
         ({"state_dict": A, "model": B}, "state dicts under state_dict, model.*--entry=state_dict"),
-        ({"ema": {"module": A}, "epoch": 3}, r"'ema/module' \(1 tensors\).*--entry=ema/module"),
+        ({"ema": {"module": A}, "epoch": 3}, r"'ema/module' \(1 tensor\).*--entry=ema/module"),
         ({"optimizer": {0: B}}, r"'optimizer' \(2 tensors\)"),
         ({"epoch": 3}, "a file without tensors"),
     ],
