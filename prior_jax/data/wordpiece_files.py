@@ -23,8 +23,8 @@ from prior_jax.data.wordpiece import (
     bert_rules,
     lower_cases,
 )
+from prior_jax.data.wordpiece_ends import check_ends
 from prior_jax.data.wordpiece_settings import (
-    SPECIAL_TOKENS,
     Settings,
     check_added,
     read_bytes,
@@ -69,7 +69,7 @@ def read_wordpiece(path: pathlib.Path, *, lower_case: bool | None = None) -> Wor
         rules = _as_bert(settings, lower_case)
     else:
         rules = _rules_of_json(json_file, content)
-        _check_ends(json_file, content)
+        check_ends(json_file, content)
         if settings is None or settings.as_is:
             rules = _as_said(rules, json_file, settings, lower_case)
         else:
@@ -280,28 +280,3 @@ def _refuse_other_than_bert(path: pathlib.Path, rules: Rules) -> None:
     for field, value, wanted in checks:
         if value != wanted:
             raise DataError(f"{path}: {field}", received=value, accepted=f"{wanted!r}, {_DISAGREE}")
-
-
-def _check_ends(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Refuses a post-processor that does not put [CLS] before a text and [SEP] behind it."""
-    if content.get("post_processor") is None:
-        return
-    import tokenizers
-
-    field = f"{path}: post_processor"
-    accepted = "one that puts [CLS] before a text and [SEP] behind it, or null"
-    vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
-    plain = WordPiece(vocabulary=vocabulary, rules=bert_rules(lower_case=False)).document()
-    try:
-        document = {**plain, "post_processor": content["post_processor"]}
-        engine = tokenizers.Tokenizer.from_str(json.dumps(document))
-        ids = engine.encode("[MASK]x", add_special_tokens=True).ids
-    except Exception as error:  # the library raises its own bare Exception
-        raise DataError(field, received=first_line(error), accepted=accepted) from error
-    # The processor has ids of its own, those of the file's vocabulary.
-    words = content["model"]["vocab"]
-    if (ids[:1], ids[-1:]) != ([words.get("[CLS]")], [words.get("[SEP]")]):
-        raise DataError(field, received=content["post_processor"].get("type"), accepted=accepted)
-    body = engine.encode("[MASK]x", add_special_tokens=False).ids
-    if ids[1:-1] != body:
-        raise DataError(field, received=content["post_processor"].get("type"), accepted=accepted)

@@ -153,6 +153,10 @@ JSON_REFUSED = {
         {}, folders.document(post_processor=folders.ends("[SEP]", "[CLS]", (3, 2))),
         "post_processor",
     ),
+    "undefined ends": (
+        {}, folders.document(post_processor={**folders.ends(), "special_tokens": {}}),
+        "post_processor: .*undefined",
+    ),
     "prefix": (
         {}, folders.document(model={"continuing_subword_prefix": "@@"}),
         r"model\.continuing_subword_prefix",
