@@ -3,6 +3,8 @@
     python -m launch.import_weights --source=prior --checkpoint=prior_resnet50.pt --out=DIR
     python -m launch.import_weights --source=prior --checkpoint=FULL.ckpt --tokenizer=vocab.txt ...
     python -m launch.import_weights --source=hf_bert --checkpoint=Bio_ClinicalBERT/ --out=DIR
+    python -m launch.import_weights --source=torchvision --checkpoint=dino.pth --out=DIR
+    ... --entry=teacher --prefix=backbone.    # one of the models that a file holds
 
 Prints what became of every tensor. Nothing is written unless every one is accounted for.
 """
@@ -39,6 +41,17 @@ def define_flags() -> None:
         "part", None, parts, "What to import; by default all that the source has a place for."
     )
     flags.DEFINE_string(
+        "entry",
+        None,
+        "Key of the state dict in a file that holds several models (teacher, model_ema/module).",
+    )
+    flags.DEFINE_string(
+        "prefix",
+        None,
+        "What the names of the model begin with in the file, where it is part of a larger one "
+        "(model., module.encoder_q.); the other names are left.",
+    )
+    flags.DEFINE_string(
         "tokenizer", None, "A vocab.txt or tokenizer.json to put beside BERT's weights."
     )
     flags.DEFINE_integer("heads", None, "Attention heads of BERT; by default one for 64 features.")
@@ -67,6 +80,8 @@ def main() -> None:
                 **{field.name: FLAGS[field.name].value for field in dataclasses.fields(Unseen)}
             ),
             tokenizer=None if FLAGS.tokenizer is None else pathlib.Path(FLAGS.tokenizer),
+            entry=FLAGS.entry,
+            prefix=FLAGS.prefix,
         )
     except WeightsError as error:
         raise _listed(error) from error

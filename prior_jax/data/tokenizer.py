@@ -10,18 +10,17 @@ import hashlib
 import json
 import pathlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from prior_jax.data import wordpiece, wordpiece_files
+from prior_jax.data.wordpiece_settings import SPECIAL_TOKENS, read_bytes
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.vocabulary import Vocabulary
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BLANK = "\u2581"  # how sentencepiece writes the blank before a word
-WORDPIECE_PREFIX = "##"
-WORDPIECE_MAX_CHARACTERS = 100  # BERT's; a longer word becomes one [UNK]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +139,7 @@ def words_of(tokens: np.ndarray, *, tokenizer: Tokenizer) -> list[str]:
         piece = tokenizer.token(token)
         if tokenizer.starts_word(token) or not words:
             words.append("")
-        words[-1] += piece.removeprefix(WORDPIECE_PREFIX).removeprefix(_BLANK)
+        words[-1] += piece.removeprefix(wordpiece.PREFIX).removeprefix(_BLANK)
     return words
 
 
@@ -169,7 +168,7 @@ class _LazyEngine(abc.ABC):
         self.name = f"{kind}:{path.name}"
         self._path = str(path)
         self._lower_case = lower_case
-        self._content = _read(path)
+        self._content = read_bytes(path)
         digest = hashlib.sha256(f"{kind} lower_case={lower_case}\n".encode())
         digest.update(self._content)
         self.fingerprint = digest.hexdigest()
@@ -192,7 +191,7 @@ class _LazyEngine(abc.ABC):
     def _build(self) -> Any:
         """The library's object, from the file's bytes."""
 
-    def _set_specials(self, ids: dict[str, int]) -> None:
+    def _set_specials(self, ids: Mapping[str, int]) -> None:
         for name, token in zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL_TOKENS, strict=True):
             if token not in ids:
                 raise DataError(
@@ -272,37 +271,21 @@ class WordPieceTokenizer(_LazyEngine):
     mask_id: int
 
     def __init__(self, path: pathlib.Path, *, lower_case: bool):
-        """Reads `vocab.txt` or `tokenizer.json`; only the vocabulary of the latter is used."""
+        """Reads `vocab.txt` or `tokenizer.json`, and the settings beside it."""
         super().__init__(path, kind="wordpiece", lower_case=lower_case)
-        if path.suffix == ".json":
-            self._vocabulary = _vocabulary_of_json(path, self._content)
-        else:
-            self._vocabulary = _vocabulary_of_lines(path, self._content)
-        self._set_specials(self._vocabulary)
+        self.wordpiece = wordpiece_files.read_wordpiece(path, lower_case=lower_case)
+        if self.wordpiece.rules != wordpiece.bert_rules(lower_case=lower_case):
+            # The file alone does not decide on the ids.
+            document = json.dumps(self.wordpiece.document(), sort_keys=True)
+            self.fingerprint = hashlib.sha256(f"wordpiece {document}".encode()).hexdigest()
+        vocabulary = self.wordpiece.vocabulary
+        self._set_specials(vocabulary)
         # Not the number of words: a word written twice leaves its first id without an owner.
-        self.vocab_size = max(self._vocabulary.values()) + 1
-        self._words = {index: word for word, index in self._vocabulary.items()}
+        self.vocab_size = max(vocabulary.values()) + 1
+        self._words = {index: word for word, index in vocabulary.items()}
 
     def _build(self) -> Any:
-        import tokenizers
-
-        engine = tokenizers.Tokenizer(
-            tokenizers.models.WordPiece(
-                vocab=self._vocabulary,
-                unk_token="[UNK]",
-                max_input_chars_per_word=WORDPIECE_MAX_CHARACTERS,
-                continuing_subword_prefix=WORDPIECE_PREFIX,
-            )
-        )
-        # strip_accents=None ties it to lower-casing, as in BERT.
-        engine.normalizer = tokenizers.normalizers.BertNormalizer(  # pyright: ignore[reportAttributeAccessIssue]
-            clean_text=True,
-            handle_chinese_chars=True,
-            strip_accents=None,
-            lowercase=self._lower_case,
-        )
-        engine.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
-        return engine
+        return self.wordpiece.engine()
 
     def encode(self, text: str) -> Encoding:
         """Returns ids and spans of one text."""
@@ -321,7 +304,7 @@ class WordPieceTokenizer(_LazyEngine):
 
     def starts_word(self, token_id: int) -> bool:
         """Whether the piece lacks the prefix of those that go on with a word."""
-        return not self.token(token_id).startswith(WORDPIECE_PREFIX)
+        return not self.token(token_id).startswith(wordpiece.PREFIX)
 
 
 TOKENIZERS: dict[str, Any] = {
@@ -330,46 +313,25 @@ TOKENIZERS: dict[str, Any] = {
 }
 
 
-def _read(path: pathlib.Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            str(path), received=error.strerror, accepted="a readable tokenizer file"
-        ) from error
-    if not content:
-        raise DataError(str(path), received="an empty file", accepted="a tokenizer file")
-    return content
+def portable_file(config: TokenizerConfig) -> tuple[str, bytes]:
+    """One file that gives the ids by itself, wherever it lies.
 
+    Args:
+      config: of a tokenizer.
 
-def _vocabulary_of_lines(path: pathlib.Path, content: bytes) -> dict[str, int]:
-    """Reads `vocab.txt`: the line number is the id; of a word written twice the last counts."""
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(str(path), received=str(error), accepted="UTF-8 text") from error
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return {line.rstrip("\r"): index for index, line in enumerate(lines)}
-
-
-def _vocabulary_of_json(path: pathlib.Path, content: bytes) -> dict[str, int]:
-    """Reads `model.vocab` of a `tokenizer.json`, which must be a WordPiece model."""
-    try:
-        model = json.loads(content).get("model", {})
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
-        raise DataError(str(path), received=str(error), accepted="a JSON object") from error
-    wanted = {"type": "WordPiece", "continuing_subword_prefix": WORDPIECE_PREFIX}
-    for field, value in wanted.items():
-        if model.get(field) != value:
-            raise DataError(f"{path}: model.{field}", received=model.get(field), accepted=value)
-    vocabulary = model.get("vocab")
-    if not isinstance(vocabulary, dict) or not all(isinstance(i, int) for i in vocabulary.values()):
-        raise DataError(
-            f"{path}: model.vocab", received=type(vocabulary).__name__, accepted="word -> id"
-        )
-    return vocabulary
+    Returns:
+      Name and content: the tokenizer's own file where that is enough, else a `tokenizer.json` with
+      the settings that lie beside it.
+    """
+    path = pathlib.Path(config.path)
+    content = read_bytes(path)
+    if config.kind != "wordpiece":
+        return path.name, content
+    found = wordpiece_files.read_wordpiece(path, lower_case=config.lower_case)
+    if wordpiece_files.read_alone(path.name, content, lower_case=config.lower_case) == found:
+        return path.name, content
+    document = json.dumps(found.document(), ensure_ascii=False, indent=1)
+    return "tokenizer.json", f"{document}\n".encode()
 
 
 def _lower(text: str) -> str:

@@ -79,6 +79,20 @@ def account(
     )
 
 
+def outside(names: Iterable[str], reason: str) -> tuple[Row, ...]:
+    """Names that nothing was asked of, one row for each that begins alike.
+
+    Args:
+      names: torch names.
+      reason: why they are left.
+    """
+    counts = collections.Counter(name.split(".")[0] for name in map(_starred, names))
+    return tuple(
+        Row(names=f"{first}.*" if count > 1 else first, count=count, fate=LEFT, where=reason)
+        for first, count in counts.items()
+    )
+
+
 def summary(rows: Sequence[Row]) -> str:
     """One line whose counts add up."""
     counts = collections.Counter()

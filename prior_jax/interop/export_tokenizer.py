@@ -15,11 +15,11 @@ import tokenizers
 from prior_jax.data.sentencepiece_model import read_sentencepiece
 from prior_jax.data.tokenizer import (
     SPECIAL_TOKENS,
-    WORDPIECE_MAX_CHARACTERS,
-    WORDPIECE_PREFIX,
     Tokenizer,
     TokenizerConfig,
+    WordPieceTokenizer,
 )
+from prior_jax.data.wordpiece import WordPiece
 from prior_jax.errors import WeightsError
 
 _BLANK = "\u2581"  # how sentencepiece writes the blank before a word
@@ -61,9 +61,10 @@ def tokenizer_files(
       max_length: of the model, in tokens.
 
     Returns:
-      File name -> content. WordPiece has `vocab.txt` besides, for older versions. Of a
-      sentencepiece model, the model itself: where two ways to cut a text are exactly as likely
-      (a run of one letter), it decides by the rounding of float32 sums, which only it repeats.
+      File name -> content. WordPiece with BERT's own rules has `vocab.txt` besides, for older
+      versions. Of a sentencepiece model, the model itself: where two ways to cut a text are
+      exactly as likely (a run of one letter), it decides by the rounding of float32 sums, which
+      only it repeats.
 
     Raises:
       WeightsError: naming the text, if the files would give other ids.
@@ -84,12 +85,12 @@ def tokenizer_files(
         "model_max_length": max_length,
         "split_special_tokens": True,
         "clean_up_tokenization_spaces": False,
-        **_SETTINGS[config.kind],
     }
-    if config.kind == "wordpiece":
-        settings["do_lower_case"] = config.lower_case
-        extra = {"vocab.txt": _vocabulary_lines(tokenizer)}
+    if isinstance(tokenizer, WordPieceTokenizer):
+        settings |= _word_piece_settings(tokenizer)
+        extra = {"vocab.txt": _vocabulary_lines(tokenizer)} if "strip_accents" in settings else {}
     else:
+        settings |= _SENTENCEPIECE_SETTINGS
         extra = {"tokenizer.model": _read(config)}
     return {
         "tokenizer.json": content.encode(),
@@ -155,24 +156,24 @@ def _vocabulary_lines(tokenizer: Tokenizer) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _word_piece(tokenizer: Tokenizer, config: TokenizerConfig) -> tokenizers.Tokenizer:
-    engine = tokenizers.Tokenizer(
-        tokenizers.models.WordPiece(
-            vocab=_words(tokenizer),
-            unk_token="[UNK]",
-            max_input_chars_per_word=WORDPIECE_MAX_CHARACTERS,
-            continuing_subword_prefix=WORDPIECE_PREFIX,
-        )
-    )
-    engine.normalizer = tokenizers.normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=True,
-        strip_accents=None,
-        lowercase=config.lower_case,
-    )
-    engine.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    engine.decoder = tokenizers.decoders.WordPiece(prefix=WORDPIECE_PREFIX)
-    return engine
+def _word_piece(tokenizer: WordPieceTokenizer, config: TokenizerConfig) -> tokenizers.Tokenizer:
+    rules = tokenizer.wordpiece.rules
+    return WordPiece(vocabulary=_words(tokenizer), rules=rules).engine()
+
+
+def _word_piece_settings(tokenizer: WordPieceTokenizer) -> dict[str, Any]:
+    """What tokenizer_config.json says besides the special tokens."""
+    rules = tokenizer.wordpiece.rules
+    if not rules.is_bert or rules.normalizer is None:
+        # Every version of transformers follows the tokenizer.json of this class as it is.
+        return {"tokenizer_class": "PreTrainedTokenizerFast"}
+    # The class is rebuilt from the vocabulary by every version of transformers.
+    return {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": rules.normalizer["lowercase"],
+        "tokenize_chinese_chars": rules.normalizer["handle_chinese_chars"],
+        "strip_accents": rules.normalizer["strip_accents"],
+    }
 
 
 def _sentence_piece(tokenizer: Tokenizer, config: TokenizerConfig) -> tokenizers.Tokenizer:
@@ -258,15 +259,7 @@ def _json(content: Any) -> bytes:
 
 
 _ENGINES: dict[str, Any] = {"wordpiece": _word_piece, "sentencepiece": _sentence_piece}
-_SETTINGS = {
-    # The class is rebuilt from the vocabulary by every version of transformers.
-    "wordpiece": {
-        "tokenizer_class": "BertTokenizer",
-        "tokenize_chinese_chars": True,
-        "strip_accents": None,
-    },
-    "sentencepiece": {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-    },
+_SENTENCEPIECE_SETTINGS = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
 }

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from prior_jax.data.tokenizer import TokenizerConfig, open_tokenizer
+from prior_jax.data.wordpiece import lower_cases
+from prior_jax.data.wordpiece_files import read_wordpiece
 from prior_jax.errors import WeightsError, first_line
 
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
 """What may hold the vocabulary; the first that is there is taken."""
 
-_CONFIG, _TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
+_CONFIG = "config.json"
 
 # Field of config.json -> the value that `nn.bert` computes with; absent means that value
 # (transformers, BertConfig).
@@ -90,9 +92,9 @@ def read_bert_directory(path: str | os.PathLike[str]) -> BertDirectory:
             f"{folder / _CONFIG}: hidden_dropout_prob", received=dropout, accepted="a rate"
         )
     sizes["dropout"] = float(dropout)
-    return BertDirectory(
-        sizes=sizes, tokenizer=_tokenizer_file(folder), lower_case=_lower_case(folder)
-    )
+    tokenizer = _tokenizer_file(folder)
+    lower_case = lower_cases(read_wordpiece(tokenizer).rules)
+    return BertDirectory(sizes=sizes, tokenizer=tokenizer, lower_case=lower_case)
 
 
 def check_tokenizer(file: pathlib.Path, *, lower_case: bool, vocab_size: int) -> None:
@@ -121,16 +123,6 @@ def _tokenizer_file(folder: pathlib.Path) -> pathlib.Path:
     raise WeightsError(
         str(folder), received="no tokenizer", accepted=f"one of {', '.join(TOKENIZER_FILES)}"
     )
-
-
-def _lower_case(folder: pathlib.Path) -> bool:
-    said = None
-    if (folder / _TOKENIZER_CONFIG).is_file():
-        said = _read_json(folder / _TOKENIZER_CONFIG).get("do_lower_case")
-    if said is None and (folder / "tokenizer.json").is_file():
-        normalizer = _read_json(folder / "tokenizer.json").get("normalizer")
-        said = normalizer.get("lowercase") if isinstance(normalizer, dict) else None
-    return said is not False
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

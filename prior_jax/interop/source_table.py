@@ -15,6 +15,7 @@ from prior_jax.interop.source_plans import (
     prior_plan,
     text_plan,
 )
+from prior_jax.interop.wrapped_names import COUNTER
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,11 @@ BUFFERS = (
     ),
 )
 """Why names that a table ignores carry nothing; all are kept."""
+
+WRAPPED = (
+    Unused(pattern=rf"(.*\.)?{COUNTER}", reason="how many models AveragedModel averaged", shape=()),
+)
+"""Names that wrappers put beside a model's own."""
 
 
 def _resnet(layout: Layout) -> str:

@@ -23,16 +23,17 @@ from flax import traverse_util
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop import accounting
 from prior_jax.interop.accounting import Row, Unused
+from prior_jax.interop.chosen_names import choose, with_prefixes
 from prior_jax.interop.hf_directory import BertDirectory, check_tokenizer, read_bert_directory
 from prior_jax.interop.infer import Layout, Shapes
+from prior_jax.interop.saved_entries import in_words
 from prior_jax.interop.source_plans import Plan, Unseen, structure
-from prior_jax.interop.source_table import BUFFERS, SOURCES, Recipe, Source
+from prior_jax.interop.source_table import BUFFERS, SOURCES, WRAPPED, Recipe, Source
 from prior_jax.interop.torch_names import Table, find_problems, to_nnx, to_torch
 from prior_jax.interop.weight_files import read_weights
 from prior_jax.interop.weights_folder import Part, Weights
 
 _FLOATS = ("float32", "float16", "bfloat16")  # float32 holds each of them exactly
-_DATA_PARALLEL = "module."  # before every name of a model saved inside torch's DataParallel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,8 @@ def open_checkpoint(
     part: Part | None = None,
     unseen: Unseen | None = None,
     tokenizer: pathlib.Path | None = None,
+    entry: str | None = None,
+    prefix: str | None = None,
 ) -> Imported:
     """`import_weights`, with an account of every tensor.
 
@@ -92,14 +95,17 @@ def open_checkpoint(
       part: as there.
       unseen: as there.
       tokenizer: a vocab.txt or tokenizer.json, where the checkpoint has none of its own.
+      entry: the keys of the state dict within the file, joined by "/", where it has several.
+      prefix: what the names of the model begin with, where it is part of a larger one.
     """
     kind = _source(source)
     directory = read_bert_directory(path) if kind.folder else None
-    file = read_weights(path)
+    file = read_weights(path, entry=entry)
     try:
         imported = from_tensors(
-            source, file.tensors, part=part, unseen=unseen, directory=directory, tokenizer=tokenizer
-        )
+            source, file.tensors, part=part, unseen=unseen, directory=directory,
+            tokenizer=tokenizer, prefix=prefix,
+        )  # fmt: skip
     except WeightsError as error:
         if error.field != "state_dict":
             raise
@@ -110,7 +116,9 @@ def open_checkpoint(
     found = {
         "file": file.path.name, "sha256": file.sha256, "format": file.format, "nested": file.nested
     }  # fmt: skip
-    weights = dataclasses.replace(imported.weights, origin={**imported.weights.origin, **found})
+    origin = imported.weights.origin
+    notes = (*origin["notes"], *_left_notes(file.left, taken=file.nested))
+    weights = dataclasses.replace(imported.weights, origin={**origin, **found, "notes": notes})
     return dataclasses.replace(imported, weights=weights)
 
 
@@ -122,6 +130,7 @@ def from_tensors(
     unseen: Unseen | None = None,
     directory: BertDirectory | None = None,
     tokenizer: pathlib.Path | None = None,
+    prefix: str | None = None,
 ) -> Imported:
     """`open_checkpoint` for tensors that are already there.
 
@@ -132,13 +141,19 @@ def from_tensors(
       unseen: as there.
       directory: of "hf_bert": what is beside the weights.
       tokenizer: as there.
+      prefix: as there.
     """
     kind = _source(source)
     unseen = unseen or Unseen()
-    outer = _DATA_PARALLEL if all(name.startswith(_DATA_PARALLEL) for name in tensors) else ""
-    tensors = {name[len(outer) :]: array for name, array in tensors.items()}
+    recipes = _recipes(source, kind, part)
+    chosen = choose(tensors, prefix, recipes)
+    everything, tensors = tensors, {name: tensors[old] for name, old in chosen.names.items()}
     shapes = {name: tuple(array.shape) for name, array in tensors.items()}
-    recipe, layout = _recognise(source, kind, shapes, part)
+    _refuse_hollow(shapes)
+    try:
+        recipe, layout = _recognise(source, recipes, shapes)
+    except WeightsError as error:
+        raise with_prefixes(error, everything, recipes) from error
     _refuse_unread(recipe, unseen, tokenizer, source=source, directory=directory)
     if directory is not None:
         unseen, tokenizer = Unseen(heads=directory.sizes["heads"]), directory.tokenizer
@@ -149,8 +164,11 @@ def from_tensors(
         lower_case = plan.data["tokenizer"]["lower_case"]
         check_tokenizer(tokenizer, lower_case=lower_case, vocab_size=plan.vocab_size)
     table, abstract = structure(plan)
-    rules = _Rules(recipe.unused, table)
-    _check(tensors, plan, table, abstract, rules)
+    rules = _Rules((*recipe.unused, *WRAPPED), table)
+    try:
+        _check(tensors, plan, table, abstract, rules)
+    except WeightsError as error:
+        raise with_prefixes(error, everything, recipes) from error
     names = {entry.torch for entry in table.entries}
     used = {name: array for name, array in tensors.items() if name in names}
     rest = {name: rules.of(name) for name in tensors if name not in names}
@@ -162,9 +180,10 @@ def from_tensors(
         origin={
             "source": source,
             "licence": kind.licence,
-            "notes": plan.notes,
+            "notes": plan.notes + chosen.notes,
             "layout": dataclasses.asdict(plan.layout),
-            "outer": outer,
+            "outer": chosen.outer,
+            "renamed": chosen.renamed,
             "pooler": plan.pooler,
             "dtypes": {n: str(a.dtype) for n, a in used.items() if a.dtype != np.float32},
         },
@@ -175,6 +194,8 @@ def from_tensors(
         kept={name: tensors[name] for name, rule in rest.items() if rule is not None and rule.keep},
     )
     rows = accounting.account(tensors, table, rules.of)
+    if chosen.outside:
+        rows += accounting.outside(chosen.outside, f"outside --prefix={prefix}")
     return Imported(weights=weights, rows=rows, tokenizer=tokenizer)
 
 
@@ -205,7 +226,10 @@ def release_state_dict(weights: Weights) -> dict[str, np.ndarray]:
     named = to_torch(traverse_util.unflatten_dict(dict(weights.arrays), sep="/"), table)
     for name, dtype in origin["dtypes"].items():
         named[name] = named[name].astype(dtype)
-    return {origin["outer"] + name: array for name, array in {**named, **weights.kept}.items()}
+    outer, renamed = origin["outer"], origin["renamed"]
+    return {
+        renamed.get(name, outer + name): array for name, array in {**named, **weights.kept}.items()
+    }
 
 
 def _give_back(tensors: Mapping[str, np.ndarray]) -> None:
@@ -250,15 +274,26 @@ def _source(name: str) -> Source:
     return SOURCES[name]
 
 
-def _recognise(
-    name: str, source: Source, shapes: Shapes, part: Part | None
-) -> tuple[Recipe, Layout]:
-    """The part to import, and how it is spelt here."""
+def _recipes(name: str, source: Source, part: Part | None) -> Mapping[str, Recipe]:
+    """What may be imported: the part that was asked for, or each that the source has."""
     if part is not None and part not in source.recipes:
         raise ConfigError(
             "--part", received=part, accepted=f"one of {', '.join(source.recipes)} for {name}"
         )
-    recipes = source.recipes if part is None else {part: source.recipes[part]}
+    return source.recipes if part is None else {part: source.recipes[part]}
+
+
+def _left_notes(left: Mapping[str, int], *, taken: str | None) -> tuple[str, ...]:
+    """What a user should know of entries that were not read."""
+    if not left:
+        return ()
+    read = "the names at the top of the file" if taken is None else f"the entry {taken!r}"
+    others = ", ".join(f"{key!r} ({in_words(count)})" for key, count in left.items())
+    return (f"{read} was read; left out: {others}; --entry=KEY reads another state dict",)
+
+
+def _recognise(name: str, recipes: Mapping[str, Recipe], shapes: Shapes) -> tuple[Recipe, Layout]:
+    """The part to import, and how it is spelt here."""
     for recipe in recipes.values():
         probes = [re.escape(layout.prefix) + recipe.probe(layout) for layout in recipe.layouts]
         counts = [sum(bool(re.match(probe, n)) for n in shapes) for probe in probes]
@@ -266,13 +301,28 @@ def _recognise(
             layout = recipe.layouts[counts.index(max(counts))]
             old = any(n.startswith(layout.prefix) and n.endswith("LayerNorm.gamma") for n in shapes)
             return recipe, dataclasses.replace(layout, gamma_beta=old)
-    prefixes = [layout.prefix for recipe in recipes.values() for layout in recipe.layouts]
+    beginnings = dict.fromkeys(
+        repr(layout.prefix) if layout.prefix else "no prefix"
+        for recipe in recipes.values()
+        for layout in recipe.layouts
+    )
     raise WeightsError(
         "state_dict",
         received=f"{len(shapes)} names such as {', '.join(sorted(shapes)[:3])}",
-        accepted=f"{name}: names of its {' or '.join(recipes)} that begin with one of "
-        f"{list(dict.fromkeys(prefixes))}",
+        accepted=f"{name}: names of its {' or '.join(recipes)} behind {' or '.join(beginnings)}",
     )
+
+
+def _refuse_hollow(shapes: Shapes) -> None:
+    """Refuses a file whose tensors are mostly without numbers, which lie in other files."""
+    hollow = [name for name, shape in shapes.items() if 0 in shape]
+    if 2 * len(hollow) > len(shapes):
+        raise WeightsError(
+            "state_dict",
+            received=f"{len(hollow)} tensors without numbers, such as {hollow[0]}",
+            accepted="the whole weights; DeepSpeed's ZeRO keeps them in parts beside this file, "
+            "and its zero_to_fp32.py puts them together",
+        )
 
 
 def _refuse_unread(

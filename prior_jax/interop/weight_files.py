@@ -15,19 +15,18 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from prior_jax.errors import WeightsError
+from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.mapped_file import MappedFile, open_mapped
 from prior_jax.interop.safetensors_file import is_safetensors, read_safetensors
+from prior_jax.interop.saved_entries import Entry, find_entry
 from prior_jax.interop.torch_legacy import read_torch_legacy
-from prior_jax.interop.torch_tensors import BFLOAT16, TorchTensor, arrays_of
+from prior_jax.interop.torch_tensors import BFLOAT16, arrays_of
 from prior_jax.interop.torch_zip import read_torch_zip
 
-# Where training programs put the state dict when they save more than that.
-WRAPPERS = ("state_dict", "model", "net", "model_state_dict")
 # What a directory may hold, the first that is there; the order is that of transformers.
 DIRECTORY_FILES = (
     "model.safetensors",
@@ -50,7 +49,8 @@ class WeightFile:
         of ml_dtypes), with its strides. It views the mapped file: do not overwrite that in place
         while arrays are in use.
       format: how they were stored.
-      nested: the key of `WRAPPERS` that the state dict stood under; None if it was all there was.
+      nested: the keys that the state dict stood under, joined by "/"; None if it was all there was.
+      left: key -> number of tensors, for entries of the file that hold others.
       path: the file that was read; of a sharded set its index.
       sha256: of that file, in hexadecimal. Of a sharded set: of the lines `SHA256  NAME` of its
         files in order of name, as the program `sha256sum` writes them.
@@ -61,16 +61,22 @@ class WeightFile:
     nested: str | None
     path: pathlib.Path
     sha256: str
+    left: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def read_weights(path: str | os.PathLike[str], *, check_finite: bool = True) -> WeightFile:
+def read_weights(
+    path: str | os.PathLike[str], *, entry: str | None = None, check_finite: bool = True
+) -> WeightFile:
     """Reads every tensor of a checkpoint's state dict.
 
-    Whatever else a checkpoint carries (epoch, optimizer, configs, callbacks) is dropped. Names are
-    left as they are, with any `module.` of DataParallel.
+    Whatever else a checkpoint carries (epoch, optimizer, configs, callbacks, a second model) is
+    left; entries with tensors are counted. Names are left as they are, with what wrappers put
+    before them.
 
     Args:
       path: a file, or a directory with one of `DIRECTORY_FILES`.
+      entry: the keys of the state dict in a file of torch, joined by "/"; by default it stands
+        under one of `saved_entries.ENTRIES`, or is all there is.
       check_finite: whether NaN and infinite numbers are refused. False is for looking at what a
         failed run left behind; weights to be imported are always checked.
 
@@ -81,73 +87,51 @@ def read_weights(path: str | os.PathLike[str], *, check_finite: bool = True) -> 
       WeightsError: in one line that names the file: it is absent, damaged, cut short, of another
         format, asks for code to be run, lies about sizes, holds no tensor, or numbers that are not
         finite. Nothing in it has been run.
+      ConfigError: if the file has no such entry.
     """
     path = pathlib.Path(path)
     if os.path.isdir(path):
         path = _file_in(path)
     if path.name.endswith(".index.json"):
-        found = _read_shards(path)
+        found = _read_shards(path, entry)
     else:
-        found = _read_file(path)
+        found = _read_file(path, entry)
     _check_values(found.tensors, path=found.path, check_finite=check_finite)
     return found
 
 
-def _read_file(path: pathlib.Path) -> WeightFile:
+def _read_file(path: pathlib.Path, entry: str | None) -> WeightFile:
     file = open_mapped(path)
-    nested = None
+    nested, left = None, {}
     if is_safetensors(file.data):
+        if entry is not None:
+            raise ConfigError(
+                "--entry", received=entry, accepted=f"nothing: {file.field} is safetensors, flat"
+            )
         kind, tensors = "safetensors", read_safetensors(file)
-    elif bytes(file.data[:2]) == b"PK":
-        kind, (tensors, nested) = "torch", _read_torch(file, legacy=False)
-    elif file.data[0] == 0x80:
-        kind, (tensors, nested) = "torch", _read_torch(file, legacy=True)
+    elif bytes(file.data[:2]) == b"PK" or file.data[0] == 0x80:
+        kind, (tensors, found) = "torch", _read_torch(file, entry)
+        nested, left = found.key, found.left
     else:
         raise WeightsError(file.field, received=_describe(file.data), accepted=_ACCEPTED)
     if not tensors:
         raise WeightsError(file.field, received="a file without tensors", accepted=_ACCEPTED)
-    return WeightFile(tensors=tensors, format=kind, nested=nested, path=path, sha256=file.sha256())
+    return WeightFile(
+        tensors=tensors, format=kind, nested=nested, path=path, sha256=file.sha256(), left=left
+    )
 
 
-def _read_torch(file: MappedFile, *, legacy: bool) -> tuple[dict[str, np.ndarray], str | None]:
-    saved = read_torch_legacy(file) if legacy else read_torch_zip(file)
-    tensors, nested = _state_dict(saved.value, field=file.field)
+def _read_torch(file: MappedFile, entry: str | None) -> tuple[dict[str, np.ndarray], Entry]:
+    saved = read_torch_legacy(file) if file.data[0] == 0x80 else read_torch_zip(file)
+    found = find_entry(saved.value, field=file.field, wanted=entry)
     arrays = arrays_of(
-        tensors,
+        found.tensors,
         saved.fetch,
         swap_bytes=saved.swap_bytes,
         file_size=len(file.data),
         field=file.field,
     )
-    return arrays, nested
-
-
-def _state_dict(value: Any, *, field: str) -> tuple[dict[str, TorchTensor], str | None]:
-    """The mapping of names to tensors: under one of `WRAPPERS`, else the saved object itself."""
-    if not isinstance(value, dict):
-        raise WeightsError(
-            field, received=f"a saved {type(value).__name__}, no state dict", accepted=_ACCEPTED
-        )
-    wrapped = {key: _tensors_of(value.get(key), field=field) for key in WRAPPERS}
-    filled = [key for key in WRAPPERS if wrapped[key]]
-    if len(filled) > 1:
-        raise WeightsError(
-            field, received=f"state dicts under {', '.join(filled)}", accepted="one state dict"
-        )
-    if filled:
-        return wrapped[filled[0]], filled[0]
-    return _tensors_of(value, field=field), None
-
-
-def _tensors_of(value: Any, *, field: str) -> dict[str, TorchTensor]:
-    if not isinstance(value, dict):
-        return {}
-    tensors = {key: entry for key, entry in value.items() if isinstance(entry, TorchTensor)}
-    if not all(isinstance(key, str) for key in tensors):
-        raise WeightsError(
-            field, received="tensors under keys that are no text", accepted="a name for each"
-        )
-    return tensors
+    return arrays, found
 
 
 def _describe(data: memoryview) -> str:
@@ -182,10 +166,10 @@ def _file_in(directory: pathlib.Path) -> pathlib.Path:
     )
 
 
-def _read_shards(path: pathlib.Path) -> WeightFile:
+def _read_shards(path: pathlib.Path, entry: str | None) -> WeightFile:
     """Reads a set of files by its index; every tensor must be in the file that the index says."""
     places = _weight_map(path)
-    files = {name: _read_file(path.parent / name) for name in sorted(set(places.values()))}
+    files = {name: _read_file(path.parent / name, entry) for name in sorted(set(places.values()))}
     formats = sorted({file.format for file in files.values()})
     if len(formats) > 1:
         raise WeightsError(

@@ -26,6 +26,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from prior_jax.data.tokenizer import TokenizerConfig, portable_file
+from prior_jax.data.wordpiece_settings import read_bytes
 from prior_jax.errors import WeightsError, first_line
 
 _IN_FLIGHT = 2**27
@@ -124,7 +126,8 @@ def save_weights(
       folder: absent or empty.
       weights: what to write.
       tokenizer: the one file of the text encoder's tokenizer (`vocab.txt`, `tokenizer.json` or a
-        sentencepiece model), to be copied beside, or None.
+        sentencepiece model), to be copied beside, or None. Settings that lie beside a BERT's are
+        put into the copy.
 
     Raises:
       WeightsError: if the folder is in use or cannot be written to, or names do not nest.
@@ -132,10 +135,11 @@ def save_weights(
     target = pathlib.Path(os.path.abspath(folder))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise WeightsError(str(target), received="something is there", accepted="an absent folder")
+    words = None if tokenizer is None else _tokenizer_copy(weights, tokenizer)
     document = Document(
         arrays=_table(weights.arrays),
         kept=_table(weights.kept),
-        tokenizer={} if tokenizer is None else {tokenizer.name: _file_digest(tokenizer)},
+        tokenizer={} if words is None else {words[0]: hashlib.sha256(words[1]).hexdigest()},
         **{field.name: getattr(weights, field.name) for field in dataclasses.fields(About)},
     )
     tree = _nested(weights.arrays)
@@ -147,9 +151,9 @@ def save_weights(
         if weights.kept:
             kept = {name: np.asarray(x) for name, x in weights.kept.items()}
             _write(aside / _KEPT, kept)
-        if tokenizer is not None:
+        if words is not None:
             (aside / _TOKENIZER).mkdir()
-            shutil.copyfile(tokenizer, aside / _TOKENIZER / tokenizer.name)
+            (aside / _TOKENIZER / words[0]).write_bytes(words[1])
         content = {"format": FORMAT, **dataclasses.asdict(document)}
         (aside / DOCUMENT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
         os.replace(aside, target)
@@ -235,6 +239,15 @@ def _row(array: np.ndarray) -> list[Any]:
     # Viewed as bytes: NumPy's buffers know nothing of bfloat16.
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return [list(array.shape), str(array.dtype), hashlib.sha256(content).hexdigest()]
+
+
+def _tokenizer_copy(weights: Weights, path: pathlib.Path) -> tuple[str, bytes]:
+    """Name and content of the tokenizer's file within the folder."""
+    section = weights.data.get("tokenizer", {})
+    if section.get("kind") != "wordpiece":
+        return path.name, read_bytes(path)
+    lower_case = section.get("lower_case", True)
+    return portable_file(TokenizerConfig(kind="wordpiece", path=str(path), lower_case=lower_case))
 
 
 def _file_digest(path: pathlib.Path) -> str:

@@ -1,5 +1,7 @@
 """The prompt set `gloria_release` against what the authors' code draws."""
 
+import re
+
 import pytest
 
 from prior_jax.evaluate import gloria_prompts, prompts
@@ -23,9 +25,10 @@ def test_the_set_is_the_first_draw_after_the_import(recorded):
 
 
 def test_another_count_and_seed_draw_as_the_release(recorded):
-    expected = recorded["class_prompts_n3"]
-    (count,) = {len(texts) for texts in expected.values()}
+    (key,) = (key for key in recorded if re.fullmatch(r"class_prompts_n\d+", key))
+    expected, count = recorded[key], int(key.removeprefix("class_prompts_n"))
+    assert {len(texts) for texts in expected.values()} == {count}
     found = gloria_prompts.drawn_as_released(
-        count=count, seed=recorded["class_prompts_n3_python_random_seed"]
+        count=count, seed=recorded[f"{key}_python_random_seed"]
     )
     assert {name: list(texts) for name, texts in found.items()} == expected

@@ -1,6 +1,6 @@
 """Segmentation losses and dice against numbers recorded from GLoRIA's release, in float32."""
 
-import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -38,12 +38,34 @@ LOSSES = {
     "DiceLoss_mean": lambda x, t, weight: jnp.mean(release_dice(x, t)),
     "DiceLoss_sum": lambda x, t, weight: jnp.sum(release_dice(x, t)),
     "DiceLoss_none": lambda x, t, weight: release_dice(x, t),
-    "DiceLoss_p1_smooth2": lambda x, t, weight: jnp.mean(release_dice(x, t, power=1, smooth=2.0)),
     "FocalLoss": focal,
-    "FocalLoss_gamma1.5": lambda x, t, weight: focal(x, t, weight=weight, gamma=1.5),
-    "MixedLoss": mixed,
     "BCE": binary_cross_entropy,
 }
+# The same with arguments, which stand in the names.
+NUMBER = r"(\d*\.?\d+)"
+WITH_ARGUMENTS = {
+    rf"DiceLoss_p{NUMBER}_smooth{NUMBER}": lambda power, smooth: (
+        lambda x, t, weight: jnp.mean(release_dice(x, t, power=power, smooth=smooth))
+    ),
+    rf"FocalLoss_gamma{NUMBER}": lambda gamma: (
+        lambda x, t, weight: focal(x, t, weight=weight, gamma=gamma)
+    ),
+    rf"build_loss_MixedLoss_alpha{NUMBER}": lambda alpha: mixed_of(alpha),
+}
+
+
+def mixed_of(alpha):
+    return lambda x, t, weight: mixed(x, t, weight=weight, alpha=alpha)
+
+
+def loss_named(name, golden):
+    """The loss of a recorded name; MixedLoss alone was made with a recorded number."""
+    if name == "MixedLoss":
+        return mixed_of(golden.scalar("in/alpha"))
+    for pattern, create in WITH_ARGUMENTS.items():
+        if found := re.fullmatch(pattern, name):
+            return create(*(float(number) for number in found.groups()))
+    return LOSSES[name]
 
 
 def check(golden, losses, logits, target):
@@ -65,9 +87,8 @@ def check(golden, losses, logits, target):
 
 @pytest.mark.parametrize(("kind", "target"), [("hard", "target"), ("soft", "soft_target")])
 def test_losses(golden, kind, target):
-    alpha = golden.scalar("in/alpha")
-    built = {f"build_loss_MixedLoss_alpha{alpha:g}": functools.partial(mixed, alpha=alpha)}
-    losses = {f"{kind}/{name}": (LOSSES | built)[name] for name in golden.prefix(f"out/{kind}/")}
+    names = golden.prefix(f"out/{kind}/")
+    losses = {f"{kind}/{name}": loss_named(name, golden) for name in names}
     check(golden, losses, golden["in/logit"], golden[f"in/{target}"])
 
 
@@ -87,7 +108,8 @@ def test_weighted_cross_entropy(golden):
 
 def test_extreme_logits(golden):
     inputs = golden.prefix("in/extreme/")
-    check(golden, {"extreme/FocalLoss": focal}, inputs["logit"], inputs["target"])
+    losses = {f"extreme/{n}": loss_named(n, golden) for n in golden.prefix("out/extreme/")}
+    check(golden, losses, inputs["logit"], inputs["target"])
 
 
 def test_dice_of_masks(golden):

@@ -1,5 +1,7 @@
 """Words made of pieces, and the text encoder, against the authors' code."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,8 +23,8 @@ VARIANTS = {
     "mean": {"layer_pool": "mean"},
     "sum_norm": {"unit_text": True},
     "sum_no_agg_tokens": {"whole_words": False},
-    "last2": {"last_layers": 2},
 }
+LAST = r"last(\d+)"  # so many layers, which the name says
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +72,24 @@ def test_pieces_are_summed_into_words(aggregate):
 
 
 # Two of them are differentiated; one is enough for every day.
-EACH = [*list(VARIANTS)[:-1], pytest.param("last2", marks=pytest.mark.golden_full)]
+EACH = [*VARIANTS, pytest.param("last", marks=pytest.mark.golden_full)]
+
+
+def test_every_recorded_variant_is_compared(golden_dir):
+    for case in load(golden_dir, "gloria", "bert_encoder").cases("in/"):
+        assert case in VARIANTS or re.fullmatch(LAST, case), case
 
 
 @pytest.fixture(scope="module", params=EACH)
 def encoded(request, golden_dir):
     golden = load(golden_dir, "gloria", "bert_encoder")
     name = request.param
-    made = Recorded(golden_dir, image_size=32, **VARIANTS[name])
+    if name == "last":
+        (name,) = (case for case in golden.cases("in/") if re.fullmatch(LAST, case))
+        changes = {"last_layers": int(name.removeprefix("last"))}
+    else:
+        changes = VARIANTS[name]
+    made = Recorded(golden_dir, image_size=32, **changes)
     tokens, mask = tokens_of(golden)
     assert not np.any(golden["in/token_type_ids"])
     places = made.objective.find_words(tokens, mask)

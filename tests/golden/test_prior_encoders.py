@@ -60,9 +60,13 @@ def gradients(model, table, loss, *inputs):
     return gradient_function(model, table, loss, inputs=len(inputs))(*inputs)
 
 
-@pytest.mark.parametrize("case", ["a", "b"])
-def test_attention_pool2d(golden_dir, case):
+def test_attention_pool2d(golden_dir):
     golden = reader.load(golden_dir, "prior", "attention_pool2d")
+    for case in golden.cases("in/"):
+        check_attention_pool2d(golden, case)
+
+
+def check_attention_pool2d(golden, case):
     params = golden.prefix(f"param/{case}/")
     x = golden[f"in/{case}/x"]
     cotangent = golden[f"in/{case}/cotangent"]
@@ -88,10 +92,14 @@ def test_attention_pool2d(golden_dir, case):
     reader.assert_trees_close(grads, expected, rtol=GRADIENT_RTOL, skip_key_biases=True)
 
 
-@pytest.mark.parametrize("case", ["nopos", "pos"])
 @pytest.mark.parametrize("padding", [0, 3])
-def test_sentence_attention_pool(golden_dir, case, padding):
+def test_sentence_attention_pool(golden_dir, padding):
     golden = reader.load(golden_dir, "prior", "sentence_attention_pool")
+    for case in golden.cases("in/"):
+        check_sentence_attention_pool(golden, case, padding)
+
+
+def check_sentence_attention_pool(golden, case, padding):
     params = golden.prefix(f"param/{case}/")
     features = params["q_proj.weight"].shape[0]
     positions = None

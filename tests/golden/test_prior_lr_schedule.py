@@ -106,7 +106,7 @@ def test_bank_temperature_at_every_step_that_uses_the_bank(golden_dir):
         np.testing.assert_array_equal(wanted[stage == 1], wanted[0])
         steps = np.flatnonzero(stage > 1)
         settings = {
-            "start": 0.9,
+            "start": wanted[0],
             "schedule": str(golden[f"in/{case}/temp_decay"]),
             "total_steps": int(epochs[1:].sum()) * planned,
         }

@@ -229,7 +229,7 @@ def test_bank_temperature(golden_dir, schedule):
     recorded = golden[f"out/temp/{schedule}"]
     actual = bank_temperature(
         jnp.arange(len(recorded), dtype=jnp.int32),
-        start=0.9,
+        start=golden["out/temp/fixed"][0],
         schedule=schedule,
         total_steps=golden.scalar("in/temp/total_step"),
     )

@@ -131,6 +131,6 @@ def test_noise_makes_answers_as_random_as_recorded(setup):
     def shares(predictions):
         return np.stack([(predictions == c).mean(axis=0) for c in range(setup.classes)])
 
-    # Two samples of 60 from one distribution over a few classes lie this near.
+    # Two samples of 60 from one distribution over a few classes lie 0.35 apart at most.
     distance = np.abs(shares(ours) - shares(recorded)).sum(axis=0) / 2
-    assert distance.max() < 0.35, distance
+    assert distance.max() < 0.35 * np.sqrt(60 / len(recorded)), distance

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from prior_jax.data.wordpiece import WordPiece, bert_rules
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.accounting import render, summary
 from prior_jax.interop.hf_directory import read_bert_directory
@@ -442,14 +443,15 @@ def test_config_json_is_compared_with_the_shapes(folder):
 
 @pytest.mark.parametrize(
     ("said", "lowercase", "expected"),
-    [(None, None, True), (None, False, False), (True, False, True), (False, True, False)],
+    [(None, None, True), (None, False, True), (True, False, True), (False, True, False)],
 )
-def test_who_says_whether_text_is_lower_cased(folder, said, lowercase, expected):
+def test_tokenizer_config_says_whether_text_is_lower_cased(folder, said, lowercase, expected):
     told = {} if said is None else {"do_lower_case": said}
     (folder / "tokenizer_config.json").write_text(json.dumps(told))
     if lowercase is not None:
-        content = {"normalizer": {"lowercase": lowercase}}
-        (folder / "tokenizer.json").write_text(json.dumps(content))
+        vocabulary = {word: index for index, word in enumerate(VOCABULARY)}
+        found = WordPiece(vocabulary=vocabulary, rules=bert_rules(lower_case=lowercase))
+        (folder / "tokenizer.json").write_text(json.dumps(found.document()))
     assert read_bert_directory(folder).lower_case == expected
 
 

@@ -1,0 +1,65 @@
+"""Whether a tokenizer.json puts [CLS] before a text and [SEP] behind it, as this project does."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.data.wordpiece import WordPiece, bert_rules
+from prior_jax.data.wordpiece_settings import SPECIAL_TOKENS
+from prior_jax.errors import DataError, first_line
+
+
+def check_ends(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Refuses a post-processor that does not put [CLS] before a text and [SEP] behind it.
+
+    Args:
+      path: a tokenizer.json, for errors.
+      content: what is in it, with a model's vocabulary.
+
+    Raises:
+      DataError: naming the post-processor.
+    """
+    if content.get("post_processor") is None:
+        return
+    import tokenizers
+
+    field = f"{path}: post_processor"
+    accepted = "one that puts [CLS] before a text and [SEP] behind it, or null"
+    unknown = _undefined(content["post_processor"])
+    if unknown:
+        raise DataError(field, received=f"the undefined token {unknown[0]!r}", accepted=accepted)
+    vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
+    plain = WordPiece(vocabulary=vocabulary, rules=bert_rules(lower_case=False)).document()
+    try:
+        document = {**plain, "post_processor": content["post_processor"]}
+        engine = tokenizers.Tokenizer.from_str(json.dumps(document))
+        ids = engine.encode("[MASK]x", add_special_tokens=True).ids
+    except Exception as error:  # the library raises its own bare Exception
+        raise DataError(field, received=first_line(error), accepted=accepted) from error
+    # The processor has ids of its own, those of the file's vocabulary.
+    words = content["model"]["vocab"]
+    if (ids[:1], ids[-1:]) != ([words.get("[CLS]")], [words.get("[SEP]")]):
+        raise DataError(field, received=content["post_processor"].get("type"), accepted=accepted)
+    body = engine.encode("[MASK]x", add_special_tokens=False).ids
+    if ids[1:-1] != body:
+        raise DataError(field, received=content["post_processor"].get("type"), accepted=accepted)
+
+
+def _undefined(processor: Any) -> list[Any]:
+    """Special tokens that a template uses and does not define; the library panics at them."""
+    if not isinstance(processor, dict):
+        return []
+    below = processor.get("processors")
+    children = below if isinstance(below, list) else []
+    found = [name for child in children for name in _undefined(child)]
+    defined = processor.get("special_tokens")
+    defined = defined if isinstance(defined, dict) else {}
+    for template in ("single", "pair"):
+        pieces = processor.get(template)
+        for piece in pieces if isinstance(pieces, list) else ():
+            token = piece.get("SpecialToken") if isinstance(piece, dict) else None
+            name = token.get("id") if isinstance(token, dict) else None
+            if token is not None and not (isinstance(name, str) and name in defined):
+                found.append(name)
+    return found

@@ -1,0 +1,215 @@
+"""What the small files of a Hugging Face BERT directory say of its tokenizer.
+
+Each setting that decides on ids is followed as transformers' AutoTokenizer follows it or refused
+by the name of its file and key; `wordpiece` puts them together with the vocabulary. Settings that
+take part in calls with padding or truncation alone (`model_max_length`, `truncation`, `padding`)
+change nothing here, since a tokenizer of ours does neither.
+
+Source: transformers 4.57 and 5.24, models/bert/tokenization_bert*.py and
+models/auto/tokenization_auto.py.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.errors import DataError, first_line
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+_ROLES = dict(
+    zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS,
+        strict=True)
+)  # fmt: skip
+_BERT = ("BertTokenizer", "BertTokenizerFast")
+_AS_IS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_SWITCHES = {
+    "do_lower_case": (True, False),
+    "strip_accents": (True, False, None),
+    "tokenize_chinese_chars": (True, False),
+}
+# Key -> the values that change no id of BERT's.
+_FIXED = {
+    "do_basic_tokenize": (True, None),
+    "never_split": (None, []),
+    "wordpieces_prefix": ("##", None),
+    "continuing_subword_prefix": ("##", None),
+    "max_input_chars_per_word": (100, None),
+    "padding_side": ("right", None),
+    "auto_map": (None, {}),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What tokenizer_config.json and its companions say.
+
+    Attributes:
+      path: tokenizer_config.json.
+      tokenizer_class: the class that reads the directory; None is BERT's.
+      lower_case: `do_lower_case`; None where nothing is said.
+      strip_accents: as there; None ties it to `lower_case`.
+      chinese: `tokenize_chinese_chars`; None where nothing is said.
+      added: (file, key, token, id) of every token that is added to the vocabulary; the id may be
+        None.
+    """
+
+    path: pathlib.Path
+    tokenizer_class: str | None
+    lower_case: bool | None
+    strip_accents: bool | None
+    chinese: bool | None
+    added: tuple[tuple[pathlib.Path, str, Any, Any], ...]
+
+    @property
+    def as_is(self) -> bool:
+        """Whether the class follows tokenizer.json and nothing else."""
+        return self.tokenizer_class in _AS_IS
+
+
+def read_settings(folder: pathlib.Path) -> Settings | None:
+    """Reads what lies beside a tokenizer; None where nothing does.
+
+    Raises:
+      DataError: for a setting that is neither followed nor without effect.
+    """
+    files = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    paths = [folder / name for name in files]
+    model = folder / "config.json"
+    if not any(path.is_file() for path in (*paths, model)):
+        return None
+    config, special, more = (read_json(path) if path.is_file() else {} for path in paths)
+    kind, where = config.get("tokenizer_class"), paths[0]
+    if kind is None and model.is_file():
+        kind, where = read_json(model).get("tokenizer_class"), model
+    if kind is not None and kind not in (*_BERT, *_AS_IS):
+        raise DataError(
+            f"{where}: tokenizer_class", received=kind, accepted=f"one of {[*_BERT, *_AS_IS]}"
+        )
+    for key, values in {**_SWITCHES, **_FIXED}.items():
+        # 1 == True, but JSON's 1 is no switch.
+        if key in config and not any(
+            config[key] == value and type(config[key]) is type(value) for value in values
+        ):
+            raise DataError(
+                f"{paths[0]}: {key}",
+                received=config[key],
+                accepted=" or ".join(json.dumps(value) for value in values),
+            )
+    _check_roles(paths[0], config)
+    _check_roles(paths[1], special)
+    return Settings(
+        path=paths[0],
+        tokenizer_class=kind,
+        lower_case=config.get("do_lower_case"),
+        strip_accents=config.get("strip_accents"),
+        chinese=config.get("tokenize_chinese_chars"),
+        added=(
+            *_added_by_id(paths[0], config),
+            *((paths[2], "", token, index) for token, index in more.items()),
+        ),
+    )
+
+
+def check_added(
+    settings: Settings | None,
+    json_file: pathlib.Path,
+    content: Mapping[str, Any] | None,
+    vocabulary: Mapping[str, int],
+) -> None:
+    """Refuses tokens that are added to the vocabulary, as they are cut out of a text first.
+
+    Args:
+      settings: of the directory.
+      json_file: a tokenizer.json, for errors.
+      content: what is in it; None where it is absent.
+      vocabulary: word -> id.
+
+    Raises:
+      DataError: for a token that is none of SPECIAL_TOKENS, or has another id.
+    """
+    added = list(settings.added) if settings is not None else []
+    entries = (content or {}).get("added_tokens") or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(
+            f"{json_file}: added_tokens", received=type(entries).__name__, accepted="a list"
+        )
+    added += [
+        (json_file, "added_tokens", entry.get("content"), entry.get("id")) for entry in entries
+    ]
+    for path, key, token, index in added:
+        where = ": ".join(part for part in (str(path), key) if part)
+        if token not in SPECIAL_TOKENS:
+            raise DataError(
+                where,
+                received=token,
+                accepted=f"{', '.join(SPECIAL_TOKENS)}: no word may be added to the vocabulary",
+            )
+        if index is not None and index != vocabulary.get(token):
+            raise DataError(
+                f"{where}: {token}", received=index, accepted=f"its id {vocabulary.get(token)}"
+            )
+
+
+def read_bytes(path: pathlib.Path) -> bytes:
+    """The bytes of a tokenizer's file.
+
+    Raises:
+      DataError: if it is absent, unreadable or empty.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            str(path), received=error.strerror, accepted="a readable tokenizer file"
+        ) from error
+    if not content:
+        raise DataError(str(path), received="an empty file", accepted="a tokenizer file")
+    return content
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """An object of JSON.
+
+    Raises:
+      DataError: if the file is absent, or holds something else.
+    """
+    try:
+        content = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(str(path), received=first_line(error), accepted="a JSON object") from error
+    if not isinstance(content, dict):
+        raise DataError(str(path), received=type(content).__name__, accepted="a JSON object")
+    return content
+
+
+def _check_roles(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Refuses special tokens other than BERT's."""
+    for key, wanted in _ROLES.items():
+        if key in config and _text(config[key]) != wanted:
+            raise DataError(f"{path}: {key}", received=config[key], accepted=wanted)
+    for key in ("bos_token", "eos_token"):
+        if config.get(key) is not None and _text(config[key]) not in SPECIAL_TOKENS:
+            raise DataError(f"{path}: {key}", received=config[key], accepted="null")
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        tokens = config.get(key) or []
+        tokens = list(tokens.values()) if isinstance(tokens, dict) else tokens
+        if not isinstance(tokens, list) or any(_text(t) not in SPECIAL_TOKENS for t in tokens):
+            raise DataError(
+                f"{path}: {key}", received=config[key], accepted=f"none besides {SPECIAL_TOKENS}"
+            )
+
+
+def _text(token: Any) -> Any:
+    """The text of a token that may be an object with settings."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _added_by_id(path: pathlib.Path, config: Mapping[str, Any]) -> list[tuple]:
+    key = "added_tokens_decoder"
+    entries = config.get(key) or {}
+    if not isinstance(entries, dict) or not all(index.isdecimal() for index in entries):
+        raise DataError(f"{path}: {key}", received=entries, accepted="id -> token")
+    return [(path, key, _text(token), int(index)) for index, token in entries.items()]

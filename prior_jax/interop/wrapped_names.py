@@ -1,0 +1,148 @@
+"""Names of tensors without what wrappers put before or within them.
+
+    plain = unwrapped(["module._orig_mod.conv1.weight", "module._orig_mod.bn1.bias"])
+    plain.names                                # ("conv1.weight", "bn1.bias")
+    under_prefix(names, "backbone.", ...)      # the names that stand under a prefix
+    prefixes(names, begins)                    # {"backbone.": 122}: where a model's names stand
+
+A wrapper holds the wrapped module as its one attribute, so every name beside it has the
+attribute's name in it. It is taken off only where that is so: a part "module" that some of the
+names lack is part of a name.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from prior_jax.errors import ConfigError
+
+WRAPPERS: Mapping[str, str] = {
+    "module": "DataParallel, DistributedDataParallel, DeepSpeed or AveragedModel",
+    "_orig_mod": "torch.compile",
+    "_fsdp_wrapped_module": "FullyShardedDataParallel",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+    "_forward_module": "Lightning Fabric",
+    "_fpw_module": "FullyShardedDataParallel before torch 1.12",
+}
+"""The attribute that holds the wrapped module -> whose attribute it is."""
+
+COUNTER = "n_averaged"
+"""The count that torch's AveragedModel keeps beside its module."""
+
+_FEW = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unwrapped:
+    """Names without wrappers.
+
+    Attributes:
+      names: the plain names, in the order of the given ones; all are distinct. The counters of
+        AveragedModel keep their names, as each of several has its own.
+      wrappers: which attributes of `WRAPPERS` were taken off, with the number of names.
+    """
+
+    names: tuple[str, ...]
+    wrappers: Mapping[str, int]
+
+
+def unwrapped(names: Sequence[str]) -> Unwrapped:
+    """Takes every wrapper's attribute off, in any order and at any depth.
+
+    Args:
+      names: distinct torch names.
+
+    Returns:
+      The plain names; the same ones where no wrapper is found.
+    """
+    children: dict[tuple[str, ...], set[tuple[str, bool]]] = collections.defaultdict(set)
+    split = [tuple(name.split(".")) for name in names]
+    for parts in split:
+        for index, part in enumerate(parts):
+            if part != COUNTER or index < len(parts) - 1:
+                children[parts[:index]].add((part, index < len(parts) - 1))
+    found: collections.Counter[str] = collections.Counter()
+    plain = []
+    for parts in split:
+        if parts[-1] == COUNTER:
+            plain.append(".".join(parts))
+            continue
+        # The last part names the tensor itself, never a module.
+        wrapping = [
+            index
+            for index, part in enumerate(parts[:-1])
+            if part in WRAPPERS and children[parts[:index]] == {(part, True)}
+        ]
+        found.update({parts[index] for index in wrapping})
+        plain.append(".".join(part for i, part in enumerate(parts) if i not in wrapping))
+    return Unwrapped(names=tuple(plain), wrappers=dict(found))
+
+
+def prefixes(names: Iterable[str], begins: Callable[[str], bool]) -> dict[str, int]:
+    """Where a model's names stand in a file.
+
+    Args:
+      names: torch names, with or without wrappers.
+      begins: whether a plain name begins as the model's names do.
+
+    Returns:
+      prefix -> how many names stand under it, for the shortest prefix, dot included, behind which
+      each name begins so; "" stands for none. The prefix with most names comes first.
+    """
+    names = list(names)
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        for index in range(len(parts)):
+            if parts[index] in WRAPPERS:
+                continue
+            rest = ".".join(part for part in parts[index:-1] if part not in WRAPPERS)
+            if begins(f"{rest}.{parts[-1]}" if rest else parts[-1]):
+                found.add("".join(f"{part}." for part in parts[:index]))
+                break
+    counts = {prefix: sum(name.startswith(prefix) for name in names) for prefix in found}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def under_prefix(names: Iterable[str], prefix: str, found: Mapping[str, int]) -> list[str]:
+    """The names that stand under a prefix that a user named.
+
+    Args:
+      names: torch names.
+      prefix: as given, with or without its last dot.
+      found: what `prefixes` finds, for the error.
+
+    Returns:
+      The names, with the prefix.
+
+    Raises:
+      ConfigError: if no name stands under it, listing the prefixes that do occur.
+    """
+    names = list(names)
+    chosen = [name for name in names if prefix and name.startswith(dotted(prefix))]
+    if not chosen:
+        occurring = {key: count for key, count in found.items() if key} or first_parts(names)
+        raise ConfigError(
+            "--prefix",
+            received=prefix,
+            accepted=f"a prefix under which names of the file stand: {listed(occurring)}",
+        )
+    return chosen
+
+
+def dotted(prefix: str) -> str:
+    """A prefix with its last dot."""
+    return prefix if prefix.endswith(".") else f"{prefix}."
+
+
+def first_parts(names: Iterable[str]) -> dict[str, int]:
+    """The first part of each name that has several, with the number of its names."""
+    counts = collections.Counter(f"{name.split('.')[0]}." for name in names if "." in name)
+    return dict(counts.most_common())
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Prefixes and their counts in words; the first few of many."""
+    shown = [f"{prefix!r} ({count} names)" for prefix, count in list(counts.items())[:_FEW]]
+    more = f" and {len(counts) - _FEW} more" if len(counts) > _FEW else ""
+    return (", ".join(shown) or "none") + more
