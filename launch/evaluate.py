@@ -14,14 +14,14 @@ import pathlib
 from collections.abc import Sequence
 
 import jax
-from absl import flags
+from absl import flags, logging
 
 from launch import machines, program
 from launch import run as run_lib
 from launch.measure import Opened, measure, open_split
 from launch.tasks import Task, task_of
 from prior_jax import assemble
-from prior_jax.errors import CheckpointError
+from prior_jax.errors import CheckpointError, ConfigError, DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.interop import initial
@@ -147,12 +147,30 @@ class Evaluation:
             print(f"report: {path}", flush=True)
 
 
-def evaluate_run(run: run_lib.Run, tasks: Sequence[Task], *, step: int | None) -> None:
-    """Measures a run on every task, then writes its report."""
+def evaluate_run(
+    run: run_lib.Run, tasks: Sequence[Task], *, step: int | None, pass_over: bool = False
+) -> None:
+    """Measures a run on every task, then writes its report.
+
+    Args:
+      run: the run.
+      tasks: what is measured.
+      step: step of the checkpoint, None for the newest.
+      pass_over: whether a task that the data do not allow is named and passed over: after a
+        training of hours the other tasks and the report are worth having.
+
+    Raises:
+      ConfigError, DataError: for a task that cannot be run, unless it is passed over.
+    """
     with jax.set_mesh(run.place.mesh):
         evaluation = Evaluation(run, step=step)
         for task in tasks:
-            evaluation.measure(task)
+            try:
+                evaluation.measure(task)
+            except (ConfigError, DataError) as error:
+                if not pass_over:
+                    raise
+                logging.error("the task %s was passed over: %s", task.result, error)
         last = tasks[-1]
         evaluation.report(split=last.split, batch_size=last.batch_size)
 

@@ -95,7 +95,9 @@ def _zero_shot(task: ZeroShotTask, encoder: Encoder, run: run_lib.Run, opened) -
 
 def _retrieval(task: RetrievalTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
     data = opened(task.split)
-    section = {**task.retrieval, "classes": _classes(task, data, data.split.label_names)}
+    # Without a class, retrieval is counted by pair alone.
+    classes = _frequent(task, data, data.split.label_names)
+    section = {**task.retrieval, "classes": classes}
     batches = run.eval_batches(data.split, batch_size=task.batch_size, require_text=True)
     return retrieval.evaluate_retrieval(
         encoder,
@@ -281,21 +283,31 @@ def _excluded(name: str, task: Task) -> bool:
 
 
 def _classes(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
-    """The task's classes, or the candidates with enough positives and negatives."""
+    """The task's classes, or the candidates with enough positives and negatives.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+    found = _frequent(task, data, candidates)
+    if not found:
+        raise ConfigError(
+            "task.classes",
+            received=(),
+            accepted=f"names of labels, or a lower --task.min_positives: none of the labels "
+            f"{tuple(candidates)} of split {task.split!r} has {task.min_positives} positives",
+        )
+    return found
+
+
+def _frequent(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
+    """The task's classes, or the candidates with enough positives and negatives, or ()."""
     if task.classes:
         return task.classes
     names, labels = data.split.label_names, data.labels
     positives: dict[str, Any] = dict(zip(names, (labels == 1).sum(axis=0).tolist(), strict=True))
     least, most = task.min_positives, len(labels) - task.min_positives
-    found = tuple(
+    return tuple(
         name
         for name in candidates
         if not _excluded(name, task) and least <= positives[name] <= most
     )
-    if not found:
-        raise ConfigError(
-            "task.classes",
-            received=(),
-            accepted=f"names of labels; none of {tuple(candidates)} has {least} positives",
-        )
-    return found

@@ -17,14 +17,15 @@ from ml_collections import ConfigDict
 
 from launch import prepare
 from prior_jax import __version__, assemble
-from prior_jax.data import pipeline, tokenizer
+from prior_jax.data import pipeline, schema, tokenizer
 from prior_jax.errors import ConfigError
 from prior_jax.interop import initial
 from prior_jax.objectives.base import Objective
 from prior_jax.sharding import distributed
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
+from prior_jax.train import checkpoint, resume
 from prior_jax.train.accumulate import check_accumulation
-from prior_jax.train.stages import Stage
+from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import ModelDefinition
 from prior_jax.types import Batch
 
@@ -196,21 +197,75 @@ def identity(run: Run) -> dict[str, Any]:
 
     Not what is computed again for want of memory, so that a run may go on elsewhere.
     """
-    data = dataclasses.asdict(run.data_config)
+    return {
+        **_identity_of_settings(run.config, run.data_config),
+        "data set": _fingerprint(run.data.manifest),
+        "tokenizer": run.data.tokenizer.fingerprint,
+    }
+
+
+def _identity_of_settings(config: Any, data_config: pipeline.DataConfig) -> dict[str, Any]:
+    """The part of the identity that the config alone decides."""
+    data = dataclasses.asdict(data_config)
     for free in ("path", "workers", "threads", "prefetch"):
         del data[free]
     del data["tokenizer"]["path"]
-    shards = json.dumps(dict(run.data.manifest.shards), sort_keys=True)
     return {
-        "config.objective": run.config.objective,
-        "config.model": _without(plain(run.config.model), "remat"),
+        "config.objective": config.objective,
+        "config.model": _without(plain(config.model), "remat"),
         "config.data": json.loads(json.dumps(data)),
-        "config.optimizer": plain(run.config.optimizer),
-        "config.quick_compile": run.config.quick_compile,
-        "data set": hashlib.sha256(shards.encode()).hexdigest(),
-        "tokenizer": run.data.tokenizer.fingerprint,
-        **initial.identity(assemble.init_config(run.config)),
+        "config.optimizer": plain(config.optimizer),
+        "config.quick_compile": config.quick_compile,
+        **initial.identity(assemble.init_config(config)),
     }
+
+
+def _fingerprint(manifest: schema.Manifest) -> str:
+    """A hash of all records of a set."""
+    shards = json.dumps(dict(manifest.shards), sort_keys=True)
+    return hashlib.sha256(shards.encode()).hexdigest()
+
+
+def check_resumable(config: Any, workdir: pathlib.Path) -> None:
+    """Refuses to go on in a folder whose checkpoints another run has written; only reads.
+
+    What only the opened data tells, such as the steps of an epoch, is checked by `check_resumed`.
+
+    Raises:
+      CheckpointError: naming the setting that differs, with both values.
+    """
+    kept = checkpoint.newest_host(assemble.checkpoint_config(config).folder(workdir))
+    if kept is None:
+        return
+    data_config = assemble.data_config(config, path="set", tokenizer="tokenizer")
+    ours = _identity_of_settings(config, data_config)
+    path = config.data.path or assemble.made_in(workdir)[0]
+    if (pathlib.Path(path) / schema.MANIFEST_NAME).is_file():
+        ours["data set"] = _fingerprint(schema.load_manifest(path))
+    resume.check_identity(ours, kept["identity"], workdir=workdir)
+    if config.stage_unit == "steps":
+        _check_schedule(config, assemble.stages(config, steps_per_epoch=1), kept, workdir)
+
+
+def check_resumed(run: Run) -> None:
+    """Refuses a run that its folder's checkpoints are not of, once its data are open.
+
+    Raises:
+      CheckpointError: naming the setting that differs, with both values.
+    """
+    kept = checkpoint.newest_host(assemble.checkpoint_config(run.config).folder(run.workdir))
+    if kept is not None:
+        resume.check_identity(identity(run), kept["identity"], workdir=run.workdir)
+        _check_schedule(run.config, run.schedule, kept, run.workdir)
+
+
+def _check_schedule(
+    config: Any, stages: tuple[Stage, ...], kept: Mapping[str, Any], workdir: pathlib.Path
+) -> None:
+    schedule = Schedule(stages)
+    options = assemble.train_options(config, identity=kept["identity"])
+    ours = resume.settings_of(options, schedule)
+    resume.check_same(ours, kept, schedule=schedule, workdir=workdir)
 
 
 def _without(section: dict[str, Any], name: str) -> dict[str, Any]:

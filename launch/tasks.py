@@ -129,6 +129,16 @@ def load_task(path: str) -> Task:
     return task_of(runpy.run_path(path)["get_config"]())
 
 
+def check_task(task: Task) -> None:
+    """Refuses a task whose packages are not installed, before anything is trained for it.
+
+    Raises:
+      ConfigError: naming the package and how to install it.
+    """
+    if isinstance(task, ProbeTask):
+        probe.check_installed()
+
+
 def task_of(section: Any) -> Task:
     """Checks a task's settings.
 

@@ -14,7 +14,7 @@ from absl import flags
 from launch import machines, program
 from launch import run as run_lib
 from launch.evaluate import evaluate_run
-from launch.tasks import load_task
+from launch.tasks import check_task, load_task
 from prior_jax import assemble
 from prior_jax.evaluate.validation import Validation
 from prior_jax.train import lock, loop, options
@@ -41,14 +41,20 @@ def main() -> None:
     workdir = pathlib.Path(FLAGS.workdir)
     assemble.check_sections(config)
     tasks = [load_task(path) for path in assemble.after(config)]
+    for task in tasks:
+        check_task(task)
+    # Nothing is written before all that can be refused has been looked at.
+    run_lib.check_without_data(config, assemble.placement(config))
+    run_lib.check_resumable(config, workdir)
     run_lib.make_workdir(workdir)
     with lock.only_run(workdir):
         run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)
+        run_lib.check_resumed(run)
         run_lib.save_config(config, workdir)
         with jax.set_mesh(run.place.mesh):
             train(run)
         if tasks:
-            evaluate_run(run, tasks, step=None)
+            evaluate_run(run, tasks, step=None, pass_over=True)
 
 
 def train(run: run_lib.Run) -> None:

@@ -139,6 +139,14 @@ class Checkpoints:
             response.result()
         except Exception as error:  # the library passes on whatever its parts raise
             raise storage.storage_error(self.directory / str(step), error) from error
+        try:
+            read_document(self.directory / str(step))
+        except DamagedCheckpoint as error:
+            raise CheckpointError(
+                str(self.directory / str(step)),
+                received=f"a checkpoint that cannot be read again: {error}",
+                accepted="a folder whose checkpoints can be read; those before this one are kept",
+            ) from error
         self._delete_old()
 
     def _delete_old(self) -> None:
@@ -278,6 +286,26 @@ def best_step(directory: epath.PathLike, *, best_is: str) -> int | None:
     scores = {s: _score(epath.Path(directory) / str(s)) for s in list_steps(directory)}
     scored = [(sign * score, s) for s, score in scores.items() if score is not None]
     return min(scored)[1] if scored else None
+
+
+def newest_host(directory: epath.PathLike) -> dict[str, Any] | None:
+    """What the newest readable checkpoint keeps on the host, or None; nothing is changed there.
+
+    Args:
+      directory: the run's checkpoints, of `CheckpointConfig.folder`; it may be absent.
+
+    Raises:
+      CheckpointError: if the folder cannot be listed, or another version of this package wrote it.
+    """
+    folder = storage.open_path(directory)
+    if not agree(folder.exists()):
+        return None
+    for step in reversed(list_steps(folder)):
+        try:
+            return read_document(folder / str(step))["host"]
+        except DamagedCheckpoint:
+            continue  # named when the run is restored
+    return None
 
 
 def read_document(path: epath.PathLike) -> dict[str, Any]:

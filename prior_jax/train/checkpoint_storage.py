@@ -28,6 +28,9 @@ _PROBE = ".written_at_start"
 _PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # a single letter is a drive
 
+# epath takes these for patterns and schemes; tensorstore takes no bytes that are not UTF-8.
+_UNREADABLE = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|:(?=/)")
+
 _FULL = (
     "No space left on device",
     "Disk quota exceeded",
@@ -101,12 +104,24 @@ def check_directory(directory: str | None) -> None:
 
 
 def folder_of(directory: str | None, *, workdir: str | os.PathLike[str]) -> epath.Path:
-    """The folder of a run's checkpoints: as configured, or in the workdir."""
-    if directory is None:
-        return epath.Path(pathlib.Path(workdir).absolute() / "checkpoints")
-    if _SCHEME.match(directory):
+    """The folder of a run's checkpoints: as configured, or in the workdir.
+
+    Raises:
+      ConfigError: for a local path with characters that the library which writes checkpoints
+        takes for a pattern or a scheme: it would write them, and never read them again.
+    """
+    if directory is not None and _SCHEME.match(directory):
         return epath.Path(directory)
-    return epath.Path(pathlib.Path(directory).expanduser().absolute())
+    given = pathlib.Path(workdir if directory is None else directory).expanduser().absolute()
+    stray = sorted(set(_UNREADABLE.findall(f"{given}/")))
+    if stray:
+        raise ConfigError(
+            "--workdir" if directory is None else "config.checkpoint.directory",
+            received=f"{str(given)!r}, which holds {', '.join(map(repr, stray))}",
+            accepted="a path without *, ?, [, a backslash, a colon before a slash, control "
+            "characters, or bytes that are not UTF-8: checkpoints in it could not be read again",
+        )
+    return epath.Path(given / "checkpoints" if directory is None else given)
 
 
 def open_path(path: epath.PathLike) -> epath.Path:

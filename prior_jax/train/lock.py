@@ -75,6 +75,7 @@ def _alone(path: pathlib.Path, stack: contextlib.ExitStack) -> bool:
         return False
     stack.enter_context(file)
     file.truncate(0)
+    stack.callback(file.truncate, 0)  # who held it is of no interest once it is free
     file.write(f"process {os.getpid()} on {platform.node()}\n")
     file.flush()
     return True

@@ -36,6 +36,8 @@ def check_same(
     Raises:
       CheckpointError: naming the setting that differs, with both values.
     """
+    everything = dict.fromkeys(theirs["identity"]) | dict(ours["identity"])
+    check_identity(everything, theirs["identity"], workdir=workdir)
     step = theirs["step"]
     if step > schedule.total_steps:
         raise CheckpointError(
@@ -50,10 +52,31 @@ def check_same(
     if ours["early_stopping"] or any(stage.watched for stage in schedule.stages[:begun]):
         names.append("validate_every")
     pairs = {f"config.{name}": (ours[name], theirs.get(name)) for name in names}
-    for name in sorted(ours["identity"].keys() | theirs["identity"].keys()):
-        pairs[name] = ours["identity"].get(name), theirs["identity"].get(name)
-    for i in range(begun):
+    begun_names = [
+        [stage["name"] for stage in settings["stages"][:begun]] for settings in (ours, theirs)
+    ]
+    pairs["config.stages"] = begun_names[0], begun_names[1]
+    for i in range(min(begun, len(theirs["stages"]))):
         pairs[f"config.stages[{i}]"] = ours["stages"][i], theirs["stages"][i]
+    _refuse_differences(pairs, workdir=workdir)
+
+
+def check_identity(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, workdir: Any) -> None:
+    """Refuses a run whose settings are not those that a checkpoint was trained with.
+
+    Args:
+      ours: the part of the run's identity that is known: name -> JSON value.
+      theirs: the whole identity that the checkpoint keeps.
+      workdir: folder of the run, for the message.
+
+    Raises:
+      CheckpointError: naming the setting that differs, the objective before all others.
+    """
+    names = sorted(ours, key=lambda name: (name != "config.objective", name))
+    _refuse_differences({name: (ours[name], theirs.get(name)) for name in names}, workdir=workdir)
+
+
+def _refuse_differences(pairs: Mapping[str, tuple[Any, Any]], *, workdir: Any) -> None:
     for name, both in pairs.items():
         for field, now, then in differences(name, *both):
             raise CheckpointError(

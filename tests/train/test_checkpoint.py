@@ -328,3 +328,44 @@ def test_bad_settings_are_refused_by_name(changes):
 def test_keeping_the_best_needs_a_metric():
     with pytest.raises(ConfigError, match="best_metric"):
         toy.replace(toy.CHECKPOINT, keep_best=1)
+
+
+GOOD_NAMES = (
+    " lead and trail ",
+    'it\'s "quoted" `here`',
+    "{x} {0..2} } (x) x]",
+    "100% a%2Fb %20",
+    "a#b @4 ~x $HOME !x ^x",
+    "-x --config",
+    "..x",
+    "a,b;c&d=e+f|g<h>",
+    "\u00fcml u\u0308 \u65e5\u672c",
+    "a:b",
+    "x" * 200,
+)
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_what_is_saved_in_a_folder_of_any_name_can_be_read(tmp_path, program, state, name):
+    folder = storage.folder_of(None, workdir=tmp_path / name)
+    save(folder, state, 3)
+    assert list_steps(folder) == [3]
+    assert checkpoint_lib.newest_host(folder) == {"step": 3, "note": "é"}
+    wanted = program.abstract(program.schedule.stages[0])
+    params, _, step = restore_model(folder, params=wanted.params, rest=wanted.rest, step=None)
+    assert step == 3
+    for path, value in state.params.items():
+        np.testing.assert_array_equal(params[path], value)
+
+
+def test_a_checkpoint_that_cannot_be_read_again_is_not_called_saved(tmp_path, state, monkeypatch):
+    """As epath does in a folder whose name is a pattern: it writes there, and lists elsewhere."""
+    checkpoints = Checkpoints(tmp_path, toy.CHECKPOINT)
+    checkpoints.save(at(state, 1), host={}, score=None)
+
+    def unreadable(path):
+        raise checkpoint_lib.DamagedCheckpoint("no handler fits")
+
+    monkeypatch.setattr(checkpoint_lib, "read_document", unreadable)
+    with pytest.raises(CheckpointError, match="cannot be read again: no handler fits"):
+        checkpoints.wait()

@@ -95,3 +95,14 @@ def test_an_error_of_a_storage_is_one_line_that_names_the_place(error, said):
     assert "accepted: a" in str(direct) or "accepted: credentials" in str(direct)
     assert "\n" not in str(direct)
     assert behind.accepted == direct.accepted
+
+
+@pytest.mark.parametrize(
+    "name", ["[1]", "a[b", "a*b", "a?b", "a\\b", "gs:", "s3:", "a\nb", "a\tb", "x\udce4", "[!a]"]
+)
+def test_names_that_are_taken_for_patterns_are_refused_before_anything(tmp_path, name):
+    """Written to, such a folder holds checkpoints that are never found again."""
+    with pytest.raises(ConfigError, match="--workdir"):
+        storage.folder_of(None, workdir=tmp_path / name)
+    with pytest.raises(ConfigError, match=r"config\.checkpoint\.directory"):
+        storage.folder_of(str(tmp_path / name), workdir=tmp_path)
