@@ -109,6 +109,7 @@ def parse(content: bytes, *, name: str) -> Radiograph:
         raise DicomProblem(
             "dicom_without_decoder", "pydicom is not installed: pip install prior_jax[dicom]"
         ) from error
+    file = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of values that do not harm the pixels
         try:
@@ -134,7 +135,7 @@ def parse(content: bytes, *, name: str) -> Radiograph:
         except DicomProblem:
             raise
         except Exception as error:  # pydicom hands on whatever its decoders and parsers raise
-            raise _unreadable(file if "file" in locals() else None, error) from error
+            raise _unreadable(file, error) from error
     if pixels.ndim != 2 or not pixels.size:
         raise DicomProblem("several_frames", f"pixels of shape {pixels.shape}, not of one frame")
     return Radiograph(
@@ -245,7 +246,7 @@ def _padding(pixels: np.ndarray, header: "Dataset | None") -> np.ndarray:
 
 def _modality(pixels: np.ndarray, header: "Dataset | None") -> np.ndarray:
     """Returns the values that windows speak of."""
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     if header is None:
         return pixels
@@ -264,7 +265,7 @@ def _modality(pixels: np.ndarray, header: "Dataset | None") -> np.ndarray:
 def _of_interest(values: np.ndarray, header: "Dataset | None", *, kept: np.ndarray) -> np.ndarray:
     """Returns float64[H, W], 0 for black and 1 for white before the presentation."""
     from pydicom import Dataset
-    from pydicom.pixels import apply_voi, apply_windowing
+    from pydicom.pixels.processing import apply_voi, apply_windowing
 
     if header is not None and "PresentationLUTSequence" in header:
         raise DicomProblem("undecodable_image", "a PresentationLUTSequence, which is not followed")

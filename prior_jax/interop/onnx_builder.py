@@ -185,7 +185,7 @@ class Graph:
           ExportError: if onnx is not installed, or for 2 GiB of weights or more.
         """
         try:
-            import onnx
+            import onnx  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             accepted = "pip install prior_jax[export]"
             raise ExportError("onnx", received="not installed", accepted=accepted) from error

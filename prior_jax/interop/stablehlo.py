@@ -1,5 +1,6 @@
 """Writes towers as StableHLO: programs that jax alone runs, on a CPU, a GPU or a TPU."""
 
+import importlib.util
 from collections.abc import Sequence
 
 import jax
@@ -44,8 +45,12 @@ def export_towers(
 
     Raises:
       ValueError: for a size that is not positive.
-      ExportError: for more weights than fit into one program.
+      ExportError: for more weights than fit into one program, or if flatbuffers, which jax writes
+        programs with, is not installed.
     """
+    if importlib.util.find_spec("flatbuffers") is None:
+        accepted = "pip install prior_jax[export]"
+        raise ExportError("flatbuffers", received="not installed", accepted=accepted)
     found = towers(
         objective,
         model,
