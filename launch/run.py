@@ -242,6 +242,13 @@ def check_resumable(config: Any, workdir: pathlib.Path) -> None:
     path = config.data.path or assemble.made_in(workdir)[0]
     if (pathlib.Path(path) / schema.MANIFEST_NAME).is_file():
         ours["data set"] = _fingerprint(schema.load_manifest(path))
+    # First what decides all else; the data section repeats the seed, by a name that no one sets.
+    objective = kept["identity"]["config.objective"]
+    resume.check_identity(
+        {"config.objective": config.objective, "config.seed": config.seed},
+        {"config.objective": objective, "config.seed": kept["seed"]},
+        workdir=workdir,
+    )
     resume.check_identity(ours, kept["identity"], workdir=workdir)
     if config.stage_unit == "steps":
         _check_schedule(config, assemble.stages(config, steps_per_epoch=1), kept, workdir)
