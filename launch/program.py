@@ -1,7 +1,9 @@
 """How every program starts and ends: flags, processes, devices, exit codes."""
 
 import functools
+import importlib.util
 import logging
+import os
 import pathlib
 import sys
 import traceback
@@ -105,6 +107,8 @@ def start_devices() -> None:
     if values.cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", values.cpu_devices)
+    elif _only_cpu():
+        jax.config.update("jax_platforms", "cpu")
     distributed.start(
         distributed.DistributedConfig(
             mode=values.distributed,
@@ -115,6 +119,26 @@ def start_devices() -> None:
             heartbeat_seconds=values.heartbeat_seconds,
         )
     )
+
+
+def _only_cpu(
+    devices: pathlib.Path = pathlib.Path("/dev"), bus: pathlib.Path = pathlib.Path("/sys/bus/pci")
+) -> bool:
+    """Whether libtpu is installed on a Linux machine that has neither a TPU nor a GPU.
+
+    JAX tries every platform it has a library for, and libtpu then prints several lines of errors of
+    its own. Where the user names platforms, or any accelerator may be there, JAX is left to look.
+
+    Args:
+      devices: folder of the device files.
+      bus: folder of the PCI bus, whose vendor 0x1ae0 is Google.
+    """
+    named = any(os.environ.get(name) for name in ("JAX_FORCE_TPU_INIT", "TPU_NAME"))
+    if named or jax.config.jax_platforms or importlib.util.find_spec("libtpu") is None:
+        return False
+    files = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "nvidiactl", "dxg", "kfd")
+    vendors = [path.read_text().strip() for path in bus.glob("devices/*/vendor")]
+    return "0x1ae0" not in vendors and not any(any(devices.glob(name)) for name in files)
 
 
 def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
