@@ -284,6 +284,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Exports."""
+    program.leave_out_absent_tpu()
     for name in export(FLAGS.workdir, FLAGS.out, formats=FLAGS.format, step=FLAGS.step):
         print(f"{name}: written")
     print(f"{FLAGS.out}: see {_CARD}")

@@ -107,8 +107,8 @@ def start_devices() -> None:
     if values.cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", values.cpu_devices)
-    elif _only_cpu():
-        jax.config.update("jax_platforms", "cpu")
+    else:
+        leave_out_absent_tpu()
     distributed.start(
         distributed.DistributedConfig(
             mode=values.distributed,
@@ -119,6 +119,12 @@ def start_devices() -> None:
             heartbeat_seconds=values.heartbeat_seconds,
         )
     )
+
+
+def leave_out_absent_tpu() -> None:
+    """Keeps JAX from trying libtpu on a machine without an accelerator; see `_only_cpu`."""
+    if _only_cpu():
+        jax.config.update("jax_platforms", "cpu")
 
 
 def _only_cpu(
