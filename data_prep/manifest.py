@@ -203,9 +203,9 @@ def prepare(
     """Prepares the set, or goes on with it, or finds it complete.
 
     Args:
-      paths: where the raw data lies.
-      settings: what is kept, and how.
-      options: how the program runs.
+      paths: paths of the table and the images.
+      settings: columns, splits and sizes of the set.
+      options: directory of the set, and number of processes that write it.
       given: flags that the user has given, "--text_column" and the like: the columns they name have
         to be in the table. A flag that differs from its default counts as given.
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from prior_jax.errors import DataError
+from prior_jax.errors import DataError, InputProblem
 
 _MEMBER = re.compile(rb"(?:^|/)p\d+/s(\d{1,18})\.txt$")
 _END, _END64_LOCATOR, _END64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
@@ -30,14 +30,8 @@ _ENTRY = np.dtype(
 MAX_REPORT_BYTES = 1 << 20
 
 
-class ReportProblem(Exception):
-    """A report that cannot be read: `reason` is what it is counted under."""
-
-    def __init__(self, reason: str, detail: str):
-        """Keeps the reason and, in words, the detail."""
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+class ReportProblem(InputProblem):
+    """A report that cannot be read."""
 
 
 class Reports(Protocol):

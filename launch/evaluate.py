@@ -154,7 +154,7 @@ def evaluate_run(
 
     Args:
       run: the run.
-      tasks: what is measured.
+      tasks: tasks to measure.
       step: step of the checkpoint, None for the newest.
       pass_over: whether a task that the data do not allow is named and passed over: after a
         training of hours the other tasks and the report are worth having.

@@ -56,6 +56,21 @@ class NonFiniteLossError(PriorJaxError):
     """A training step whose loss is NaN or infinite."""
 
 
+class InputProblem(Exception):
+    """An image, report or row that cannot be used; preparation counts it and goes on.
+
+    Attributes:
+      reason: word under which it is counted, one of those that `docs/data.md` lists.
+      detail: description of what is wrong with it.
+    """
+
+    def __init__(self, reason: str, detail: str):
+        """Keeps the reason and the detail."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
 def first_line(error: BaseException) -> str:
     """The error's kind and the beginning of its message, for a message of one line."""
     lines = str(error).splitlines()

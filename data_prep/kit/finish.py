@@ -24,9 +24,9 @@ def finish(
 
     Args:
       writer: the open set.
-      plan: what was to be written.
+      plan: jobs, labels and tables of the set.
       parts: job name -> what it left behind, for every job of the plan.
-      planned: what was rejected before any job ran.
+      planned: rejections from before any job ran.
 
     Raises:
       DataError: if not one record was kept; the message counts the reasons, and the directory is

@@ -36,8 +36,8 @@ class Rejection:
 
     Attributes:
       id: id of the study, image, row or file.
-      reason: what it is counted under; one of a preparer's documented reasons.
-      detail: what was wrong, in words.
+      reason: word that it is counted under; one of a preparer's documented reasons.
+      detail: description of what was wrong.
       rows: number of rows of `table` that are left out with it, each of which no other rejection
         counts.
       table: name of the table whose rows those are, "" for none.

@@ -17,6 +17,7 @@ from data_prep.kit.outcomes import Job, Kept, Process, Rejection
 from data_prep.kit.tables import MALFORMED, RejectRow, Table
 from data_prep.kit.writer import shard_jobs
 from prior_jax.data import schema
+from prior_jax.errors import InputProblem
 
 Reject = Callable[[Rejection], None]
 _ROWS = "rows.jsonl"
@@ -26,14 +27,8 @@ UNLISTED = (OTHER_STUDY,)
 """Reasons by which rows are counted without a line each in `rejected.jsonl`."""
 
 
-class RowProblem(Exception):
-    """A row that cannot be used: `reason` is what it is counted under."""
-
-    def __init__(self, reason: str, detail: str):
-        """Keeps the reason and, in words, the detail."""
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+class RowProblem(InputProblem):
+    """A row that cannot be used."""
 
 
 @contextlib.contextmanager
@@ -66,7 +61,7 @@ class PlannedImage:
       patient: id of its patient.
       split: index into `schema.SPLITS`.
       rows: rows of the table that stand for it, usually one.
-      data: what the preparer wants to have again when it makes the record; any JSON value.
+      data: values that the preparer needs again when it makes the record; any JSON value.
     """
 
     id: str

@@ -8,11 +8,11 @@ from typing import Any
 from data_prep.kit import cli, finish, splits, values, writer
 from data_prep.kit.images import ImageProblem, PixelSums, PreparedImage, prepare_image
 from data_prep.kit.outcomes import Kept, Rejection, RejectionCounts
-from data_prep.kit.plan import Plan, PlannedImage, Reject, RowProblem
-from data_prep.kit.text import TextProblem, TextSettings
+from data_prep.kit.plan import Plan, PlannedImage, Reject
+from data_prep.kit.text import TextSettings
 from prior_jax.data import schema
 from prior_jax.data.sentences import SPLITTER_HELP
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import ConfigError, DataError, InputProblem
 
 MakePlan = Callable[[pathlib.Path, Reject], Plan]
 """Takes a folder for what workers will need, and where rejections go; returns the plan."""
@@ -30,7 +30,7 @@ def prepare_set(
 
     Args:
       make_plan: reads the tables; called once, before any image is opened.
-      options: where the set goes, and how many processes write it.
+      options: directory of the set, and number of processes that write it.
       program: name of the preparer, e.g. "data_prep.manifest".
       settings: dataclass of the flags that change what is written.
       inputs: table -> sha256.
@@ -151,8 +151,8 @@ class StoredImages:
         """Reads, checks and encodes an image.
 
         Args:
-          path: its file.
-          name: how the message calls it.
+          path: path of the image.
+          name: name of the image in messages.
 
         Raises:
           ImageProblem: missing_image, unreadable_image, or one of `images.prepare_image`.
@@ -175,7 +175,7 @@ class ImageFile:
     Attributes:
       id: id of the image in the record.
       path: its file.
-      name: how messages call it; by default the name of its file.
+      name: name of the image in messages; by default the name of its file.
       view: "PA", "AP" and the like, "" where it is not known.
       reject_as: id in `rejected.jsonl` if it cannot be used; by default `id`.
       rows: rows of the table that stand for it.
@@ -200,7 +200,7 @@ def study_outcome(
 
     Args:
       files: the study's images.
-      stored: how they are stored.
+      stored: size and quality of the stored images, and their table.
       fields: the record's other fields: everything but `images`, `image_ids` and `views`.
       source: licence, citation and the like, for `sources.jsonl`.
     """
@@ -235,7 +235,7 @@ def study_outcome(
 
 
 def rejected_study(
-    images: Sequence[PlannedImage], problem: RowProblem | TextProblem, *, table: str
+    images: Sequence[PlannedImage], problem: InputProblem, *, table: str
 ) -> Rejection:
     """Returns the rejection of a whole study, with all the rows that its images stand for."""
     return Rejection(

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -114,12 +114,3 @@ def subjects_in_two_splits(subjects: np.ndarray, codes: np.ndarray) -> np.ndarra
     np.minimum.at(low, owner, codes.astype(np.int64))
     np.maximum.at(high, owner, codes.astype(np.int64))
     return (low != high)[owner]
-
-
-def leaking_subjects(splits: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Returns the patients that stand in more than one split: patient -> splits."""
-    seen: dict[str, list[str]] = {}
-    for split, subjects in splits.items():
-        for subject in set(subjects):
-            seen.setdefault(subject, []).append(split)
-    return {subject: names for subject, names in sorted(seen.items()) if len(names) > 1}

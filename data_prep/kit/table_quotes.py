@@ -14,7 +14,7 @@ class Lines:
 
     Attributes:
       kept: the lines since they were last cleared.
-      taken: how many lines were read in all.
+      taken: number of lines read in all.
     """
 
     def __init__(self, text: Iterable[str]):
@@ -40,7 +40,7 @@ def last_opening(lines: Sequence[str], *, delimiter: str) -> int:
 
     Args:
       lines: physical lines of a row, from its beginning.
-      delimiter: what separates cells.
+      delimiter: character that separates cells.
     """
     state, opened = "cell begins", 0
     for number, line in enumerate(lines):
@@ -73,7 +73,7 @@ def swallowed_row(
       own: the row's cell in the column that identifies rows.
       place: the place of that column.
       columns: number of columns.
-      delimiter: what separates cells.
+      delimiter: character that separates cells.
     """
     found = []
     for number, line in enumerate(lines):

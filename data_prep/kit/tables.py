@@ -65,8 +65,8 @@ class Table:
       path: the file.
       read: rows met so far, those left out included.
       names: columns met so far, in order; all of them from the start for a `.csv` or `.tsv`.
-      unnamed: how many columns have no name, as the index of a data frame; they are not read.
-      delimiter: what separates cells, None for a `.jsonl`.
+      unnamed: number of columns without a name, as the index of a data frame; they are not read.
+      delimiter: character that separates cells, None for a `.jsonl`.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from typing import Any
 
 from data_prep.kit import sections
 from prior_jax.data import schema, sentences
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, InputProblem
 
 # In the order in which sentences stand in a record: impression first, as in the release.
 SECTION_CODES = {
@@ -15,14 +15,8 @@ SECTION_CODES = {
 }
 
 
-class TextProblem(Exception):
-    """A report whose study cannot be kept: `reason` is what it is counted under."""
-
-    def __init__(self, reason: str, detail: str):
-        """Keeps the reason and, in words, the detail."""
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+class TextProblem(InputProblem):
+    """A report whose study cannot be kept."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +100,7 @@ def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
     Args:
       report: the whole text.
       study: id of the study, "s" and eight digits where MIMIC-CXR's special reports are meant.
-      settings: how reports are read.
+      settings: parser, splitter and sections that reports are read with.
 
     Raises:
       TextProblem: no_section, or too_few_sentences.
@@ -129,7 +123,7 @@ def sections_text(*, impression: str, findings: str, settings: TextSettings) -> 
     Args:
       impression: text of the impression, "" for none.
       findings: text of the findings, "" for none.
-      settings: how reports are read.
+      settings: parser, splitter and sections that reports are read with.
 
     Raises:
       TextProblem: no_section, or too_few_sentences.

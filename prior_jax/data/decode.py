@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from prior_jax.data import dicom
+from prior_jax.errors import InputProblem
 
 Mode = Literal["L", "RGB"]
 
@@ -38,14 +39,8 @@ _COLOUR = ("RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "P", "PA")
 _GREY = ("1", "L", "LA", "La")
 
 
-class ImageProblem(Exception):
-    """An image that cannot be used: `reason` is what it is counted under."""
-
-    def __init__(self, reason: str, detail: str):
-        """Keeps the reason and, in words, the detail."""
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+class ImageProblem(InputProblem):
+    """An image that cannot be used."""
 
 
 def decoded(

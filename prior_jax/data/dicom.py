@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prior_jax.errors import DataError
+from prior_jax.errors import DataError, InputProblem
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -29,14 +29,8 @@ _WHITE = 255
 _WINDOW_BITS = 16  # windows are mapped to 0 .. 2**16 - 1 before they are rounded to 8 bits
 
 
-class DicomProblem(Exception):
-    """A file that cannot be shown: `reason` is a word for counting, `detail` says why."""
-
-    def __init__(self, reason: str, detail: str):
-        """Keeps the reason and, in words, the detail."""
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+class DicomProblem(InputProblem):
+    """A DICOM file that cannot be shown."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,20 +66,6 @@ def grey(content: bytes, *, name: str) -> np.ndarray:
       DicomProblem: see `parse` and `shown`.
     """
     return shown(parse(content, name=name))
-
-
-def read(content: bytes, *, name: str) -> Radiograph:
-    """Reads one file, as `parse` does, and names the file in what it raises.
-
-    Raises:
-      DataError: naming the file and the reason.
-    """
-    try:
-        return parse(content, name=name)
-    except DicomProblem as problem:
-        raise DataError(
-            name, received=problem.detail, accepted="a DICOM file of one grey image"
-        ) from problem
 
 
 def parse(content: bytes, *, name: str) -> Radiograph:

@@ -317,7 +317,7 @@ def portable_file(config: TokenizerConfig) -> tuple[str, bytes]:
     """One file that gives the ids by itself, wherever it lies.
 
     Args:
-      config: of a tokenizer.
+      config: settings of a tokenizer.
 
     Returns:
       Name and content: the tokenizer's own file where that is enough, else a `tokenizer.json` with

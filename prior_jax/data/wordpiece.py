@@ -23,8 +23,8 @@ class Rules:
     """What happens to a text before and while it is looked up.
 
     Attributes:
-      normalizer: as a tokenizer.json describes it; None leaves the text as it is.
-      pre_tokenizer: as a tokenizer.json describes it; None takes the text as one word.
+      normalizer: normaliser as a tokenizer.json describes it; None leaves the text as it is.
+      pre_tokenizer: the one that a tokenizer.json describes; None takes the text as one word.
       max_characters: a longer word becomes one [UNK].
     """
 
@@ -50,7 +50,7 @@ class WordPiece:
 
     Attributes:
       vocabulary: word or word piece -> id.
-      rules: how texts are cut.
+      rules: rules by which texts are cut.
     """
 
     vocabulary: Mapping[str, int]

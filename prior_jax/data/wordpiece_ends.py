@@ -15,7 +15,7 @@ def check_ends(path: pathlib.Path, content: Mapping[str, Any]) -> None:
 
     Args:
       path: a tokenizer.json, for errors.
-      content: what is in it, with a model's vocabulary.
+      content: JSON value of the file, with a model's vocabulary.
 
     Raises:
       DataError: naming the post-processor.

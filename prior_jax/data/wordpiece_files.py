@@ -82,7 +82,7 @@ def read_alone(name: str, content: bytes, *, lower_case: bool) -> WordPiece:
     """What a file gives with nothing beside it.
 
     Args:
-      name: of the file; it tells the kind.
+      name: name of the file, which tells its kind.
       content: its bytes.
       lower_case: whether text is lower-cased.
     """

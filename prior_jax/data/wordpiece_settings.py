@@ -50,7 +50,7 @@ class Settings:
       path: tokenizer_config.json.
       tokenizer_class: the class that reads the directory; None is BERT's.
       lower_case: `do_lower_case`; None where nothing is said.
-      strip_accents: as there; None ties it to `lower_case`.
+      strip_accents: whether accents are removed; None ties it to `lower_case`.
       chinese: `tokenize_chinese_chars`; None where nothing is said.
       added: (file, key, token, id) of every token that is added to the vocabulary; the id may be
         None.
@@ -122,9 +122,9 @@ def check_added(
     """Refuses tokens that are added to the vocabulary, as they are cut out of a text first.
 
     Args:
-      settings: of the directory.
+      settings: settings of the directory.
       json_file: a tokenizer.json, for errors.
-      content: what is in it; None where it is absent.
+      content: JSON value of the file; None where it is absent.
       vocabulary: word -> id.
 
     Raises:

@@ -25,10 +25,10 @@ class Chosen:
 
     Attributes:
       names: plain name -> name in the file.
-      outer: what stands before nearly every plain name in the file.
+      outer: prefix of nearly every plain name in the file.
       renamed: plain name -> name in the file, where that is not `outer` and the plain name.
       outside: names of the file outside the prefix that a user named.
-      notes: what was taken off, in words.
+      notes: sentences on the prefixes that were taken off.
     """
 
     names: Mapping[str, str]
@@ -43,7 +43,7 @@ def choose(tensors: Mapping[str, Any], prefix: str | None, recipes: Mapping[str,
 
     Args:
       tensors: name in the file -> tensor.
-      prefix: what the user says that the model's names begin with; None takes every name.
+      prefix: prefix of the model's names as the user gave it; None takes every name.
       recipes: part -> how its names look.
 
     Raises:
@@ -88,7 +88,7 @@ def with_prefixes(
     """The error, with the prefixes behind which names of the model were found.
 
     Args:
-      error: what does not fit.
+      error: error that says what does not fit.
       names: every name of the file.
       recipes: part -> how its names look.
     """

@@ -39,7 +39,7 @@ def find_entry(value: Any, *, field: str, wanted: str | None) -> Entry:
     """Finds the state dict.
 
     Args:
-      value: what was saved.
+      value: object that was saved.
       field: the file, for errors.
       wanted: the entry that a user named, keys joined by "/"; None takes the one under a key of
         `ENTRIES`, else the tensors of the object itself.

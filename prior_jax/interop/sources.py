@@ -96,7 +96,7 @@ def open_checkpoint(
       unseen: as there.
       tokenizer: a vocab.txt or tokenizer.json, where the checkpoint has none of its own.
       entry: the keys of the state dict within the file, joined by "/", where it has several.
-      prefix: what the names of the model begin with, where it is part of a larger one.
+      prefix: prefix of the model's names, where it is part of a larger model.
     """
     kind = _source(source)
     directory = read_bert_directory(path) if kind.folder else None
@@ -141,7 +141,7 @@ def from_tensors(
       unseen: as there.
       directory: of "hf_bert": what is beside the weights.
       tokenizer: as there.
-      prefix: as there.
+      prefix: prefix of the model's names, or None.
     """
     kind = _source(source)
     unseen = unseen or Unseen()

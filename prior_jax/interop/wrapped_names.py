@@ -109,8 +109,8 @@ def under_prefix(names: Iterable[str], prefix: str, found: Mapping[str, int]) ->
 
     Args:
       names: torch names.
-      prefix: as given, with or without its last dot.
-      found: what `prefixes` finds, for the error.
+      prefix: prefix as the user gave it, with or without its last dot.
+      found: prefixes that `prefixes` finds, for the error.
 
     Returns:
       The names, with the prefix.

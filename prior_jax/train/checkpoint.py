@@ -298,7 +298,7 @@ def newest_host(directory: epath.PathLike) -> dict[str, Any] | None:
       CheckpointError: if the folder cannot be listed, or another version of this package wrote it.
     """
     folder = storage.open_path(directory)
-    if not agree(folder.exists()):
+    if not agree(storage.may_hold_checkpoints(folder)):
         return None
     for step in reversed(list_steps(folder)):
         try:

@@ -181,6 +181,11 @@ def prepare(folder: epath.Path) -> None:
         raise storage_error(folder, error) from error
 
 
+def may_hold_checkpoints(folder: epath.Path) -> bool:
+    """Whether it is worth listing a folder: a local one that is absent holds nothing."""
+    return bool(_SCHEME.match(str(folder))) or folder.is_dir()
+
+
 def scan(folder: epath.Path) -> tuple[list[int], list[int]]:
     """Steps of the whole checkpoints, and of those marked as damaged, each oldest first.
 

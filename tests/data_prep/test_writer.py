@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_prep.kit import cli, writer
 from prior_jax.data.schema import SPLITS
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError
 
 STUDIES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6)), max_size=60)
 
@@ -63,3 +63,17 @@ def test_parallel_gives_every_result_and_lets_errors_through(workers):
     assert done == {number: number * number for number in range(5)}
     with pytest.raises(ConfigError, match="field: received 7"):
         list(cli.parallel(_square, [1, 7], workers=workers))
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_refusal_removes_nothing_that_a_later_run_could_go_on_with(tmp_path, finished):
+    """A table that cannot be read for a moment must not cost the shards of an interrupted run."""
+    options = cli.RunOptions(out=str(tmp_path / "out"))
+    with writer.opened(options, program="p", settings={}, inputs={}) as target:
+        assert target is not None
+        job = target.parts / "train-0000000.json"
+        if finished:
+            job.write_text("{}")
+        with pytest.raises(DataError), writer.refusing(target):
+            raise DataError("table", received="an error of the disk", accepted="a table")
+    assert job.exists() == (tmp_path / "out").exists() == finished
