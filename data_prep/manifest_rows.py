@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from data_prep.kit import splits, values
+from data_prep.kit.ids import IdColumn
 from data_prep.kit.plan import PlannedImage, RowProblem
-from data_prep.kit.tables import IdColumn, Table, TableRow
+from data_prep.kit.tables import Table, TableRow
 from prior_jax.data.schema import LABEL_NEGATIVE, LABEL_NOT_MENTIONED, LABEL_POSITIVE
 from prior_jax.errors import DataError
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from data_prep.kit import splits
+from data_prep.kit.ids import IdColumn
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import OTHER_STUDY, Reject, TableUse
-from data_prep.kit.tables import MALFORMED, IdColumn, RejectRow, Table, TableRow
+from data_prep.kit.tables import MALFORMED, RejectRow, Table, TableRow
 from data_prep.kit.values import CellProblem, label_of, text_of
 from prior_jax.data.schema import LABEL_NOT_MENTIONED
 from prior_jax.errors import DataError

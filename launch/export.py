@@ -20,6 +20,7 @@ from absl import flags
 from launch import program
 from launch.export_source import Source, open_source
 from prior_jax.errors import ConfigError, WeightsError, first_line
+from prior_jax.folder_names import check_folder_name
 from prior_jax.interop import onnx_graph, stablehlo
 from prior_jax.interop.export_image import image_files
 from prior_jax.interop.export_parts import Exported, safetensors_bytes, sha256
@@ -158,7 +159,7 @@ def export(
       WeightsError: if the weights do not fit a format that was asked for by name.
       ExportError: if an optional package is not installed, or a model cannot be written so.
     """
-    target = pathlib.Path(os.path.abspath(out))
+    target = check_folder_name(out, field="--out")
     _check(formats, target)
     source = open_source(workdir, step=step)
     chosen = tuple(n for n, f in FORMATS.items() if f.fits(source)) if ALL in formats else formats

@@ -17,6 +17,7 @@ from absl import flags
 
 from launch import program
 from prior_jax.errors import WeightsError
+from prior_jax.folder_names import check_folder_name
 from prior_jax.interop import accounting
 from prior_jax.interop.source_plans import Unseen
 from prior_jax.interop.source_table import SOURCES
@@ -68,7 +69,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Reads, accounts for every tensor, writes."""
-    out = pathlib.Path(FLAGS.out)
+    out = check_folder_name(FLAGS.out, field="--out")
     if out.exists():
         raise WeightsError("--out", received=str(out), accepted="a folder that does not exist yet")
     try:

@@ -10,11 +10,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 # layer -> what it may import of prior_jax, itself always included.
-BASE = {"types", "errors", "vocabulary"}
+BASE = {"types", "errors", "folder_names", "vocabulary"}
 PARTS = {"nn", "losses", "sharding", "data"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
+    "folder_names": {"errors"},
     "vocabulary": set(),
     **{part: BASE for part in PARTS},
     "objectives": BASE | PARTS,

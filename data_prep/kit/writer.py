@@ -106,7 +106,13 @@ def opened(
 
 
 def _refuse_foreign_directory(out: pathlib.Path) -> None:
-    """Refuses a directory that holds anything but a set, finished or not."""
+    """Refuses a directory that cannot hold a set, or holds anything but one, finished or not."""
+    if any("\ud800" <= letter <= "\udfff" for letter in str(out.absolute())):
+        raise ConfigError(
+            "--out",
+            received=str(out),
+            accepted="a path in UTF-8: array_record writes its files to no other",
+        )
     if not out.exists():
         return
     if not out.is_dir():

@@ -29,6 +29,7 @@ from orbax.checkpoint import v1 as ocp
 from prior_jax.data.tokenizer import TokenizerConfig, portable_file
 from prior_jax.data.wordpiece_settings import read_bytes
 from prior_jax.errors import WeightsError, first_line
+from prior_jax.folder_names import check_folder_name
 
 _IN_FLIGHT = 2**27
 FORMAT = 1
@@ -130,9 +131,10 @@ def save_weights(
         put into the copy.
 
     Raises:
+      ConfigError: for a path that the library which stores arrays could not read again.
       WeightsError: if the folder is in use or cannot be written to, or names do not nest.
     """
-    target = pathlib.Path(os.path.abspath(folder))
+    target = check_folder_name(folder, field="folder of weights")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise WeightsError(str(target), received="something is there", accepted="an absent folder")
     words = None if tokenizer is None else _tokenizer_copy(weights, tokenizer)
@@ -177,9 +179,10 @@ def load_weights(folder: str | os.PathLike[str]) -> Weights:
       The weights, arrays as NumPy has them.
 
     Raises:
+      ConfigError: for a path that the library which stores arrays cannot read.
       WeightsError: if the folder is absent, damaged or of another version, naming the array.
     """
-    folder = pathlib.Path(folder)
+    folder = check_folder_name(folder, field="folder of weights")
     document = read_document(folder)
     arrays = dict(_flat(_read(folder / _ARRAYS)))
     kept = dict(_read(folder / _KEPT)) if document.kept else {}

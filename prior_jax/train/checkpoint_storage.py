@@ -9,13 +9,13 @@ import errno
 import functools
 import importlib.util
 import os
-import pathlib
 import re
 
 from absl import logging
 from etils import epath
 
 from prior_jax.errors import CheckpointError, ConfigError, first_line
+from prior_jax.folder_names import check_folder_name
 from prior_jax.train import checkpoint_s3
 
 COMMITTED = "commit_success.txt"
@@ -27,9 +27,6 @@ _PROBE = ".written_at_start"
 # Scheme -> the package that lists and deletes there, which is also the extra that installs it.
 _PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # a single letter is a drive
-
-# epath takes these for patterns and schemes; tensorstore takes no bytes that are not UTF-8.
-_UNREADABLE = re.compile(r"[*?\[\\\x00-\x1f\x7f\ud800-\udfff]|:(?=/)")
 
 _FULL = (
     "No space left on device",
@@ -112,15 +109,10 @@ def folder_of(directory: str | None, *, workdir: str | os.PathLike[str]) -> epat
     """
     if directory is not None and _SCHEME.match(directory):
         return epath.Path(directory)
-    given = pathlib.Path(workdir if directory is None else directory).expanduser().absolute()
-    stray = sorted(set(_UNREADABLE.findall(f"{given}/")))
-    if stray:
-        raise ConfigError(
-            "--workdir" if directory is None else "config.checkpoint.directory",
-            received=f"{str(given)!r}, which holds {', '.join(map(repr, stray))}",
-            accepted="a path without *, ?, [, a backslash, a colon before a slash, control "
-            "characters, or bytes that are not UTF-8: checkpoints in it could not be read again",
-        )
+    given = check_folder_name(
+        workdir if directory is None else directory,
+        field="--workdir" if directory is None else "config.checkpoint.directory",
+    )
     return epath.Path(given / "checkpoints" if directory is None else given)
 
 

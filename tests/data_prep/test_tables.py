@@ -8,7 +8,8 @@ import json
 import pandas
 import pytest
 
-from data_prep.kit.tables import IdColumn, Table
+from data_prep.kit.ids import IdColumn
+from data_prep.kit.tables import Table
 from prior_jax.errors import DataError
 
 

@@ -13,6 +13,7 @@ from prior_jax.train import checkpoint as checkpoint_lib
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint import Checkpoints, best_step, list_steps, restore_model
 from prior_jax.train.program import Program
+from tests import folder_names
 from tests.train import toy
 from tests.train.marks import ABANDONED_READS
 
@@ -330,22 +331,7 @@ def test_keeping_the_best_needs_a_metric():
         toy.replace(toy.CHECKPOINT, keep_best=1)
 
 
-GOOD_NAMES = (
-    " lead and trail ",
-    'it\'s "quoted" `here`',
-    "{x} {0..2} } (x) x]",
-    "100% a%2Fb %20",
-    "a#b @4 ~x $HOME !x ^x",
-    "-x --config",
-    "..x",
-    "a,b;c&d=e+f|g<h>",
-    "\u00fcml u\u0308 \u65e5\u672c",
-    "a:b",
-    "x" * 200,
-)
-
-
-@pytest.mark.parametrize("name", GOOD_NAMES)
+@pytest.mark.parametrize("name", folder_names.GOOD)
 def test_what_is_saved_in_a_folder_of_any_name_can_be_read(tmp_path, program, state, name):
     folder = storage.folder_of(None, workdir=tmp_path / name)
     save(folder, state, 3)

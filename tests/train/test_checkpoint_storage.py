@@ -6,6 +6,7 @@ from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.train import checkpoint_s3
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint import list_steps
+from tests import folder_names
 from tests.train import toy
 
 
@@ -97,9 +98,7 @@ def test_an_error_of_a_storage_is_one_line_that_names_the_place(error, said):
     assert behind.accepted == direct.accepted
 
 
-@pytest.mark.parametrize(
-    "name", ["[1]", "a[b", "a*b", "a?b", "a\\b", "gs:", "s3:", "a\nb", "a\tb", "x\udce4", "[!a]"]
-)
+@pytest.mark.parametrize("name", folder_names.UNREADABLE)
 def test_names_that_are_taken_for_patterns_are_refused_before_anything(tmp_path, name):
     """Written to, such a folder holds checkpoints that are never found again."""
     with pytest.raises(ConfigError, match="--workdir"):
