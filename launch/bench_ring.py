@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from launch import program
+from launch.start import program
 from prior_jax.losses.normalize import unit
 from prior_jax.objectives.all_pairs import AllPairs, AllPairsConfig
 from prior_jax.sharding.mesh import MeshConfig, make_mesh

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from launch import program
+from launch.start import program
 from prior_jax.losses.word_region import AGGREGATES, word_region_contrast
 
 FLAGS = flags.FLAGS

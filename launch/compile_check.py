@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 from absl import flags, logging
 
-from launch import hlo_cost, hlo_text, machines, program, roofline
-from launch.run import check_without_data
+from launch.forecast import hlo_cost, hlo_text, roofline
+from launch.start import machines, program
+from launch.start.run import check_without_data
 from prior_jax import __version__, assemble
 from prior_jax.data import pipeline
 from prior_jax.data.tokenizer import unknown_vocabulary

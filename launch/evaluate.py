@@ -16,19 +16,19 @@ from collections.abc import Sequence
 import jax
 from absl import flags, logging
 
-from launch import machines, program
-from launch import run as run_lib
-from launch.measure import Opened, measure, open_split
-from launch.tasks import Task, task_of
+from launch.evaluation.task_results import Opened, measure, open_split
+from launch.evaluation.tasks import Task, task_of
+from launch.start import machines, program
+from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.errors import CheckpointError, ConfigError, DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.interop import initial
+from prior_jax.processes import distributed
 from prior_jax.report.examples import RunInfo
 from prior_jax.report.gather import gather
 from prior_jax.report.page import write_report
-from prior_jax.sharding import distributed
 from prior_jax.train import checkpoint
 from prior_jax.train.program import Program
 

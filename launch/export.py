@@ -17,16 +17,17 @@ from typing import Any
 
 from absl import flags
 
-from launch import program
 from launch.export_source import Source, open_source
+from launch.start import program
 from prior_jax.errors import ConfigError, WeightsError, first_line
 from prior_jax.folder_names import check_folder_name
-from prior_jax.interop import onnx_graph, stablehlo
-from prior_jax.interop.export_image import image_files
-from prior_jax.interop.export_parts import Exported, safetensors_bytes, sha256
-from prior_jax.interop.export_text import text_files
-from prior_jax.interop.model_card import TRAINING_CONFIG, model_card
-from prior_jax.interop.sources import release_state_dict
+from prior_jax.interop.export import stablehlo
+from prior_jax.interop.export.image_files import image_files
+from prior_jax.interop.export.model_card import TRAINING_CONFIG, model_card
+from prior_jax.interop.export.parts import Exported, safetensors_bytes, sha256
+from prior_jax.interop.export.text_files import text_files
+from prior_jax.interop.onnx import graph as onnx_graph
+from prior_jax.interop.sources.imports import release_state_dict
 from prior_jax.interop.weights_folder import Part, save_weights
 
 FLAGS = flags.FLAGS

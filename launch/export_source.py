@@ -18,8 +18,8 @@ from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate.results import read_results
 from prior_jax.interface import Model
-from prior_jax.interop.export_parts import sha256
-from prior_jax.interop.model_card import DataFacts, Facts, licence_of_run
+from prior_jax.interop.export.model_card import DataFacts, Facts, licence_of_run
+from prior_jax.interop.export.parts import sha256
 from prior_jax.interop.weights_folder import Weights, is_weights_folder, load_weights
 from prior_jax.interop.weights_input import tokenizer_config
 from prior_jax.train.checkpoint import list_steps

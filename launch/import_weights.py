@@ -15,13 +15,13 @@ import sys
 
 from absl import flags
 
-from launch import program
+from launch.start import program
 from prior_jax.errors import WeightsError
 from prior_jax.folder_names import check_folder_name
-from prior_jax.interop import accounting
-from prior_jax.interop.source_plans import Unseen
-from prior_jax.interop.source_table import SOURCES
-from prior_jax.interop.sources import open_checkpoint
+from prior_jax.interop.sources import accounting
+from prior_jax.interop.sources.imports import open_checkpoint
+from prior_jax.interop.sources.plans import Unseen
+from prior_jax.interop.sources.table import SOURCES
 from prior_jax.interop.weights_folder import save_weights
 
 FLAGS = flags.FLAGS

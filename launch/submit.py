@@ -13,14 +13,14 @@ from typing import Any
 
 from absl import flags
 
-from launch import machines, program
-from launch import run as run_lib
-from launch.command import Command
-from launch.gke import job as gke
-from launch.slurm import job as slurm
-from launch.tasks import load_task
-from launch.tpu import job as tpu
-from launch.work import Work, default_name
+from launch.clusters.command import Command
+from launch.clusters.gke import job as gke
+from launch.clusters.slurm import job as slurm
+from launch.clusters.tpu import job as tpu
+from launch.clusters.work import Work, default_name
+from launch.evaluation.tasks import load_task
+from launch.start import machines, program
+from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.errors import ConfigError
 from prior_jax.strict import build

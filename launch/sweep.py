@@ -17,13 +17,14 @@ from typing import Any
 from absl import flags
 
 from data_prep.kit import cli
-from launch import prepare, program, sweep_table
-from launch import run as run_lib
-from launch.command import Command
-from launch.device_sets import DeviceSet, device_sets, places
-from launch.slurm import job as slurm
+from launch.clusters.command import Command
+from launch.clusters.slurm import job as slurm
+from launch.clusters.work import Work, default_name
+from launch.start import prepare, program
+from launch.start import run as run_lib
 from launch.submit import cluster_of, run_all
-from launch.sweep_config import (
+from launch.sweeps import table as sweep_table
+from launch.sweeps.config import (
     Overrides,
     Sweep,
     Variant,
@@ -33,11 +34,11 @@ from launch.sweep_config import (
     sweep_of,
     variants,
 )
-from launch.sweep_queue import Job, Outcome, Queue, hold
-from launch.work import Work, default_name
+from launch.sweeps.device_sets import DeviceSet, device_sets, places
+from launch.sweeps.queue import Job, Outcome, Queue, hold
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.train.preemption import EXIT_CODE as EXIT_PREEMPTED
+from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
 
 FLAGS = flags.FLAGS
 SWEEP_NAME = "sweep.json"

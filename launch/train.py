@@ -11,13 +11,14 @@ import pathlib
 import jax
 from absl import flags
 
-from launch import machines, program
-from launch import run as run_lib
 from launch.evaluate import evaluate_run
-from launch.tasks import check_task, load_task
+from launch.evaluation.tasks import check_task, load_task
+from launch.start import machines, program
+from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.evaluate.validation import Validation
-from prior_jax.train import lock, loop, options
+from prior_jax.processes import lock
+from prior_jax.train import loop, options
 
 FLAGS = flags.FLAGS
 

@@ -18,6 +18,7 @@ from prior_jax.errors import ConfigError, DataError
 from prior_jax.interop.initial import InitConfig
 from prior_jax.objectives.all_pairs import AllPairsConfig
 from prior_jax.objectives.base import Objective
+from prior_jax.processes.watchdog import WatchdogConfig
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.sharding.fsdp import fsdp_rules
 from prior_jax.sharding.rules import REPLICATED, Rule
@@ -28,7 +29,6 @@ from prior_jax.train.optimizer import OptimizerConfig
 from prior_jax.train.options import TrainOptions
 from prior_jax.train.patience import EarlyStoppingConfig
 from prior_jax.train.stages import PlateauConfig, Stage
-from prior_jax.train.watchdog import WatchdogConfig
 from prior_jax.vocabulary import Vocabulary
 
 CONFIG_NAME = "config.json"

@@ -18,7 +18,7 @@ DISTRIBUTIONS = {
 }
 # Used without an import of our own -> the place that says so.
 USED_BY_NAME = {
-    "flatbuffers": "prior_jax/interop/stablehlo.py",
+    "flatbuffers": "prior_jax/interop/export/stablehlo.py",
     "gcsfs": "prior_jax/train/checkpoint_storage.py",
     "s3fs": "prior_jax/train/checkpoint_storage.py",
 }

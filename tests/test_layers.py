@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # layer -> what it may import of prior_jax, itself always included.
 BASE = {"types", "errors", "folder_names", "vocabulary"}
-PARTS = {"nn", "losses", "sharding", "data"}
+PARTS = {"nn", "losses", "sharding", "processes", "data"}
 ALLOWED = {
     "types": set(),
     "errors": set(),

@@ -13,8 +13,8 @@ import grain
 import numpy as np
 
 from prior_jax.data import image as image_lib
-from prior_jax.data import measure as measure_lib
 from prior_jax.data import plan as plan_lib
+from prior_jax.data import set_statistics as measure_lib
 from prior_jax.data import text as text_lib
 from prior_jax.data import workers as workers_lib
 from prior_jax.data.loader import RowLoader, RowOptions

@@ -9,7 +9,7 @@ import numpy as np
 
 from prior_jax.errors import DataError
 from prior_jax.objectives.base import Objective, weighted_sum
-from prior_jax.sharding import whereabouts
+from prior_jax.processes import activities
 from prior_jax.types import Batch
 
 # A fixed key: an objective that draws at validation draws the same each time.
@@ -59,7 +59,7 @@ class Validation:
         """
         sums: dict[str, float] = {}
         pairs = 0.0
-        for batch in whereabouts.each(whereabouts.INPUT, batches):
+        for batch in activities.each(activities.INPUT, batches):
             terms, count = jax.device_get(
                 self._terms(params, rest, batch, np.int32(step), stage=stage)
             )

@@ -17,8 +17,8 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from prior_jax.errors import CheckpointError, first_line
-from prior_jax.sharding import whereabouts
-from prior_jax.sharding.distributed import agree, barrier, is_primary
+from prior_jax.processes import activities
+from prior_jax.processes.distributed import agree, barrier, is_primary
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint_table import (
     CheckpointConfig,
@@ -81,7 +81,7 @@ class Checkpoints:
             best = score if self.config.better(score, best) else best
         return best
 
-    @whereabouts.stage(whereabouts.SAVE)
+    @activities.doing(activities.SAVE)
     def save(self, state: TrainState, *, host: Mapping[str, Any], score: float | None) -> None:
         """Starts to save; returns once the arrays are copied, and may be donated again.
 
@@ -124,7 +124,7 @@ class Checkpoints:
                 raise storage.storage_error(target, error) from error
         barrier(f"room for {target.name}")
 
-    @whereabouts.stage(whereabouts.SAVE)
+    @activities.doing(activities.SAVE)
     def wait(self) -> None:
         """Waits for the save in progress, then deletes what need not be kept.
 
@@ -167,7 +167,7 @@ class Checkpoints:
                 except Exception as error:  # the storages' libraries have errors of their own
                     raise storage.storage_error(doomed, error) from error
 
-    @whereabouts.stage(whereabouts.RESTORE)
+    @activities.doing(activities.RESTORE)
     def restore_newest(
         self, abstract: Callable[[int], TrainState], *, check: Callable[[Mapping[str, Any]], None]
     ) -> tuple[TrainState, dict[str, Any]] | None:

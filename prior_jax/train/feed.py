@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from prior_jax.errors import DataError
-from prior_jax.sharding import whereabouts
+from prior_jax.processes import activities
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size, process_shard
 from prior_jax.types import Batch
 
@@ -103,7 +103,7 @@ class Feed:
     def _load(self) -> Fed:
         began = time.monotonic()
         try:
-            with whereabouts.stage(whereabouts.INPUT, step=self._next):
+            with activities.doing(activities.INPUT, step=self._next):
                 step, local = next(self._iterator)
         except StopIteration as error:
             raise DataError(

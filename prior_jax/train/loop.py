@@ -12,8 +12,10 @@ from jax.sharding import Mesh
 
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.objectives.base import TrainObjective
-from prior_jax.sharding import whereabouts
-from prior_jax.sharding.distributed import is_primary, peers
+from prior_jax.processes import activities
+from prior_jax.processes.distributed import is_primary, peers
+from prior_jax.processes.preemption import Preempted, PreemptionGuard
+from prior_jax.processes.watchdog import Watchdog
 from prior_jax.sharding.mesh import is_simulated
 from prior_jax.sharding.rules import Rule
 from prior_jax.train.checkpoint import Checkpoints
@@ -23,13 +25,11 @@ from prior_jax.train.metrics import Writers, check_installed, open_writers
 from prior_jax.train.optimizer import OptimizerConfig
 from prior_jax.train.options import Hooks, Snapshot, TrainOptions
 from prior_jax.train.patience import Patience, metric_of
-from prior_jax.train.preemption import Preempted, PreemptionGuard
 from prior_jax.train.program import Program
 from prior_jax.train.resume import check_same, settings_of
 from prior_jax.train.run_log import Pending, RunLog
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import ModelDefinition, TrainState
-from prior_jax.train.watchdog import Watchdog
 
 InitialValues = Callable[[ModelDefinition], Mapping[str, np.ndarray]]
 
@@ -188,12 +188,12 @@ class _Run:
     def _steps(self, state: TrainState, *, start: int, feed: Feed) -> TrainState:
         total, pending, step, ran = self._schedule.total_steps, None, start, 0
         while step < total:
-            whereabouts.reach(step)
+            activities.reach(step)
             stage = self._schedule.at(step)
             if step == self._schedule.start(stage):
                 state = self._begin(state, stage)
             fed, factor = feed.take(), self._program.scalar(np.float32(self._patience.factor))
-            with whereabouts.stage(whereabouts.STEP):
+            with activities.doing(activities.STEP):
                 state, metrics = self._program.step(stage)(state, fed.batch, factor)
                 feed.prefetch()
                 if self._blocking:
@@ -250,7 +250,7 @@ class _Run:
         metrics = self._log.read(pending)
         rates, evaluation = self._log.rates(), {}
         if snapshot is not None and self._hooks.evaluate and self._evaluates(pending.done):
-            with whereabouts.stage(whereabouts.EVALUATE):
+            with activities.doing(activities.EVALUATE):
                 found = self._hooks.evaluate(snapshot)
             evaluation = {name: float(value) for name, value in found.items()}
         every = self._options.log.every_steps
@@ -279,7 +279,7 @@ class _Run:
             )
         ends = self._schedule.ends_after(done - 1) or self._patience.ended
         if ends and self._hooks.stage_end is not None:
-            with whereabouts.stage(whereabouts.STAGE_END):
+            with activities.doing(activities.STAGE_END):
                 self._hooks.stage_end(self._snapshot(state, stage))
         best = config.keep_best > 0 and config.better(score, self._checkpoints.best_score())
         if stop or ends or best or done % config.every_steps == 0:

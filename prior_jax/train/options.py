@@ -8,11 +8,11 @@ import jax
 from flax import nnx
 
 from prior_jax.errors import ConfigError
+from prior_jax.processes.watchdog import WatchdogConfig
 from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.metrics import LogConfig
 from prior_jax.train.patience import EarlyStoppingConfig
 from prior_jax.train.state import ModelDefinition
-from prior_jax.train.watchdog import WatchdogConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from prior_jax.errors import NonFiniteLossError
-from prior_jax.sharding import whereabouts
-from prior_jax.sharding.distributed import is_primary
+from prior_jax.processes import activities
+from prior_jax.processes.distributed import is_primary
 from prior_jax.train.checksum import as_text
 from prior_jax.train.feed import Feed, TrainingData
 from prior_jax.train.metrics import Writers
@@ -58,7 +58,7 @@ class RunLog:
         self._pairs, self._began = 0.0, time.monotonic()
         self._waited = self._feed.waited_seconds
 
-    @whereabouts.stage(whereabouts.STEP)
+    @activities.doing(activities.STEP)
     def read(self, pending: Pending) -> StepMetrics:
         """The step's metrics on the host.
 

@@ -202,7 +202,7 @@ if __name__ == "__main__":
 
 def test_what_runs_in_workers_imports_no_model_library():
     code = (
-        "import sys, prior_jax.data.loader, prior_jax.data.measure;"
+        "import sys, prior_jax.data.loader, prior_jax.data.set_statistics;"
         "assert 'flax' not in sys.modules and 'prior_jax.types' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

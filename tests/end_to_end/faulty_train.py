@@ -8,9 +8,10 @@ import time
 
 import numpy as np
 
-from launch import program, train
+from launch import train
+from launch.start import program
 from prior_jax.data import pipeline
-from prior_jax.sharding import distributed
+from prior_jax.processes import distributed
 from prior_jax.train import checkpoint
 
 STEP = 12

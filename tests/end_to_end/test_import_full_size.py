@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from prior_jax.errors import WeightsError
-from prior_jax.interop.sources import from_tensors, release_state_dict
+from prior_jax.interop.sources.imports import from_tensors, release_state_dict
 from prior_jax.interop.weights_folder import load_weights
 from tests.golden.reader import load_json
 from tests.interop import torch_files

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import prior_jax
-from launch import run as run_lib
-from launch.tasks import load_task
+from launch.evaluation.tasks import load_task
+from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.data import pipeline
 from prior_jax.errors import CheckpointError, DataError

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import run as run_lib
+from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.data import pipeline
 from prior_jax.train.feed import Feed

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from prior_jax.interop.gloria_table import gloria_table
-from prior_jax.interop.module_tables import bert_table
-from prior_jax.interop.torch_names import load_torch
+from prior_jax.interop.sources.gloria_names import gloria_table
+from prior_jax.interop.torch.module_tables import bert_table
+from prior_jax.interop.torch.names import load_torch
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.region_encoder import RegionEncoderConfig
 from prior_jax.nn.resnet import ResNetConfig

@@ -11,10 +11,10 @@ from safetensors.numpy import save_file
 
 import prior_jax
 from prior_jax.data.tokenizer import SPECIAL_TOKENS
-from prior_jax.interop.prior_table import prior_table
-from prior_jax.interop.source_plans import Unseen
-from prior_jax.interop.sources import open_checkpoint
-from prior_jax.interop.torch_names import dump_torch, load_torch
+from prior_jax.interop.sources.imports import open_checkpoint
+from prior_jax.interop.sources.plans import Unseen
+from prior_jax.interop.sources.prior_names import prior_table
+from prior_jax.interop.torch.names import dump_torch, load_torch
 from prior_jax.interop.weights_folder import save_weights
 from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from prior_jax.interop.downstream_tables import image_classifier_table
-from prior_jax.interop.gloria_table import region_encoder_table
-from prior_jax.interop.torch_names import dump_torch, load_torch
+from prior_jax.interop.sources.downstream_names import image_classifier_table
+from prior_jax.interop.sources.gloria_names import region_encoder_table
+from prior_jax.interop.torch.names import dump_torch, load_torch
 from prior_jax.losses.segmentation import binary_cross_entropy
 from prior_jax.nn.classifier import ImageClassifier
 from prior_jax.nn.region_encoder import RegionEncoder

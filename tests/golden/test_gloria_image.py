@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.gloria_table import region_encoder_table
-from prior_jax.interop.torch_names import to_torch
+from prior_jax.interop.sources.gloria_names import region_encoder_table
+from prior_jax.interop.torch.names import to_torch
 from prior_jax.nn.layers import resize_align_corners
 from tests.golden.gloria_model import UPSAMPLE, Recorded, nchw, nhwc, regions_map
 from tests.golden.reader import assert_close, assert_trees_close, load

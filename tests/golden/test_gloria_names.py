@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.gloria_table import CHECKPOINT_PREFIX, gloria_table
-from prior_jax.interop.torch_names import to_nnx, to_torch
+from prior_jax.interop.sources.gloria_names import CHECKPOINT_PREFIX, gloria_table
+from prior_jax.interop.torch.names import to_nnx, to_torch
 from prior_jax.objectives.gloria import GloriaObjective
 from tests.golden.gloria_model import config_of, vocabulary_of
 from tests.golden.reader import load_json

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.gloria_table import gloria_table
-from prior_jax.interop.torch_names import to_torch
+from prior_jax.interop.sources.gloria_names import gloria_table
+from prior_jax.interop.torch.names import to_torch
 from prior_jax.losses.word_region import word_region_attention
 from prior_jax.objectives.base import weighted_sum
 from prior_jax.objectives.gloria_config import TERMS

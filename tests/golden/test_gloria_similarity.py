@@ -9,7 +9,7 @@ from flax import nnx
 from prior_jax.errors import DataError
 from prior_jax.evaluate.prompts import PromptTable
 from prior_jax.evaluate.zero_shot import class_scores, normalised
-from prior_jax.interop.torch_names import to_torch
+from prior_jax.interop.torch.names import to_torch
 from prior_jax.nn.word_aggregate import leading_words
 from prior_jax.objectives import gloria_inference
 from prior_jax.types import ImageFeatures, ReportFeatures

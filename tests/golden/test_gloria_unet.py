@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.downstream_tables import unet_table
-from prior_jax.interop.torch_names import load_torch, to_torch
+from prior_jax.interop.sources.downstream_names import unet_table
+from prior_jax.interop.torch.names import load_torch, to_torch
 from prior_jax.losses.segmentation import mixed
 from prior_jax.nn.resnet import ResNetConfig
 from prior_jax.nn.unet import UNet, UNetConfig

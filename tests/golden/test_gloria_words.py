@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.module_tables import bert_table
-from prior_jax.interop.torch_names import to_torch
+from prior_jax.interop.torch.module_tables import bert_table
+from prior_jax.interop.torch.names import to_torch
 from prior_jax.nn.word_aggregate import find_words, sum_pieces
 from prior_jax.objectives.gloria_model import matched_words
 from tests.golden.gloria_model import Recorded, channels_last, tokens_of, vocabulary_of

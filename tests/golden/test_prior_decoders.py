@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.module_tables import image_decoder_table, sentence_decoder_table
-from prior_jax.interop.torch_names import dump_torch, load_torch
+from prior_jax.interop.torch.module_tables import image_decoder_table, sentence_decoder_table
+from prior_jax.interop.torch.names import dump_torch, load_torch
 from prior_jax.nn.image_decoder import ImageDecoder, ImageDecoderConfig
 from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.patches import scrambled_map

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.module_tables import (
+from prior_jax.interop.torch.module_tables import (
     attention_pool_table,
     bert_table,
     image_encoder_table,
 )
-from prior_jax.interop.torch_names import dump_torch, load_torch, to_torch
+from prior_jax.interop.torch.names import dump_torch, load_torch, to_torch
 from prior_jax.nn.attention_pool import AttentionPool2d, SentenceAttentionPool
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.patches import scrambled_patches, spatial_patches

@@ -9,8 +9,8 @@ import optax
 import pytest
 from flax import nnx
 
-from prior_jax.interop.prior_table import prior_table
-from prior_jax.interop.torch_names import to_torch
+from prior_jax.interop.sources.prior_names import prior_table
+from prior_jax.interop.torch.names import to_torch
 from prior_jax.losses import matching
 from prior_jax.nn.sentence_gather import compact_sentences, fit_sentences
 from prior_jax.objectives.base import weighted_sum

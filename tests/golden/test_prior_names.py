@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.module_tables import (
+from prior_jax.interop.torch.module_tables import (
     attention_pool_table,
     bert_table,
     image_decoder_table,
     image_encoder_table,
     sentence_decoder_table,
 )
-from prior_jax.interop.torch_names import to_nnx, to_torch
+from prior_jax.interop.torch.names import to_nnx, to_torch
 from prior_jax.nn.attention_pool import SentenceAttentionPool
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.image_decoder import ImageDecoder, ImageDecoderConfig

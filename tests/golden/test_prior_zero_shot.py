@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.prior_table import prior_table
-from prior_jax.interop.torch_names import dump_torch
+from prior_jax.interop.sources.prior_names import prior_table
+from prior_jax.interop.torch.names import dump_torch
 from prior_jax.objectives import prior_inference
 from tests.golden.prior_model import config_of, imported
 from tests.golden.reader import assert_close, load

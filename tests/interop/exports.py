@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 from flax import nnx, traverse_util
 
-from prior_jax.interop.module_tables import resnet_table
+from prior_jax.interop.torch.module_tables import resnet_table
 from prior_jax.interop.weights_folder import Weights
 from prior_jax.nn.bert import Bert
 from prior_jax.nn.resnet import ResNet

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prior_jax.errors import WeightsError
-from prior_jax.interop.weight_files import read_weights
+from prior_jax.interop.sources.weight_files import read_weights
 from tests.interop import torch_files as files
 from tests.interop.torch_files import Call, Global, Raw
 

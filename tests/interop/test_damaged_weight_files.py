@@ -11,8 +11,8 @@ import pytest
 import safetensors.numpy
 
 from prior_jax.errors import WeightsError
-from prior_jax.interop import torch_zip
-from prior_jax.interop.weight_files import read_weights
+from prior_jax.interop.sources.weight_files import read_weights
+from prior_jax.interop.torch import zip_files as torch_zip
 from tests.interop import torch_files as files
 from tests.interop.torch_files import Call, Global, Persistent, Raw
 

@@ -7,11 +7,17 @@ from flax import nnx
 
 from prior_jax.data.tokenizer import TokenizerConfig, open_tokenizer
 from prior_jax.errors import DataError, WeightsError
-from prior_jax.interop.export_image import image_files
-from prior_jax.interop.export_text import text_files
-from prior_jax.interop.export_tokenizer import check_same_ids, tokenizer_files
-from prior_jax.interop.model_card import PHANTOM, DataFacts, Facts, licence_of_run, model_card
-from prior_jax.interop.sources import from_tensors, open_checkpoint
+from prior_jax.interop.export.image_files import image_files
+from prior_jax.interop.export.model_card import (
+    PHANTOM,
+    DataFacts,
+    Facts,
+    licence_of_run,
+    model_card,
+)
+from prior_jax.interop.export.text_files import text_files
+from prior_jax.interop.huggingface.tokenizer_files import check_same_ids, tokenizer_files
+from prior_jax.interop.sources.imports import from_tensors, open_checkpoint
 from prior_jax.objectives.clip import ClipConfig
 from prior_jax.objectives.two_tower import TwoTowerModel
 from tests import fixtures

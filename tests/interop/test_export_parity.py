@@ -8,9 +8,9 @@ import pytest
 from flax import nnx, traverse_util
 
 from prior_jax.data.tokenizer import TokenizerConfig, open_tokenizer
-from prior_jax.interop.export_image import image_files
-from prior_jax.interop.export_text import text_files
-from prior_jax.interop.export_tokenizer import ODD_TEXTS
+from prior_jax.interop.export.image_files import image_files
+from prior_jax.interop.export.text_files import text_files
+from prior_jax.interop.huggingface.tokenizer_files import ODD_TEXTS
 from prior_jax.nn.bert import Bert
 from prior_jax.nn.resnet import ResNet
 from tests import fixtures
@@ -179,7 +179,7 @@ def test_bert_without_pooler_or_tokenizer_loads(tmp_path, monkeypatch):
 )
 def test_every_character_is_read_alike(tmp_path, lower_case, algorithm):
     from data_prep import train_tokenizer
-    from prior_jax.interop.export_tokenizer import check_same_ids, tokenizer_files
+    from prior_jax.interop.huggingface.tokenizer_files import check_same_ids, tokenizer_files
 
     prepared = fixtures.write_prepared(tmp_path / "set", studies=100)
     path = train_tokenizer.train(

@@ -12,9 +12,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from prior_jax.errors import ExportError
-from prior_jax.interop import onnx_builder
-from prior_jax.interop.onnx_graph import export_onnx
-from prior_jax.interop.onnx_primitives import EMITTERS
+from prior_jax.interop.onnx import builder as onnx_builder
+from prior_jax.interop.onnx.graph import export_onnx
+from prior_jax.interop.onnx.primitives import EMITTERS
 
 (BATCH,) = export.symbolic_shape("b")
 F32, I32, BOOL = jnp.float32, jnp.int32, jnp.bool_

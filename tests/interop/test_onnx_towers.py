@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.onnx_graph import export_towers
-from prior_jax.interop.towers import towers
+from prior_jax.interop.export.towers import towers
+from prior_jax.interop.onnx.graph import export_towers
 from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.region_encoder import RegionEncoderConfig
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig

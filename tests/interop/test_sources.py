@@ -12,13 +12,13 @@ from flax import nnx
 
 from prior_jax.data.wordpiece import WordPiece, bert_rules
 from prior_jax.errors import ConfigError, WeightsError
-from prior_jax.interop.accounting import render, summary
-from prior_jax.interop.hf_directory import read_bert_directory
-from prior_jax.interop.prior_table import prior_table
-from prior_jax.interop.source_plans import Unseen
-from prior_jax.interop.source_table import SOURCES
-from prior_jax.interop.sources import from_tensors, import_weights, release_state_dict
-from prior_jax.interop.torch_names import to_torch
+from prior_jax.interop.huggingface.bert_directory import read_bert_directory
+from prior_jax.interop.sources.accounting import render, summary
+from prior_jax.interop.sources.imports import from_tensors, import_weights, release_state_dict
+from prior_jax.interop.sources.plans import Unseen
+from prior_jax.interop.sources.prior_names import prior_table
+from prior_jax.interop.sources.table import SOURCES
+from prior_jax.interop.torch.names import to_torch
 from prior_jax.interop.weights_folder import load_weights, save_weights
 from prior_jax.objectives.prior_model import PriorModel
 from tests.objectives.tiny import tiny_config

@@ -9,9 +9,9 @@ import pytest
 from jax import export
 
 from prior_jax.errors import ExportError
-from prior_jax.interop import stablehlo
-from prior_jax.interop.stablehlo import export_towers
-from prior_jax.interop.towers import towers
+from prior_jax.interop.export import stablehlo
+from prior_jax.interop.export.stablehlo import export_towers
+from prior_jax.interop.export.towers import towers
 from tests.interop import tiny_towers
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs" / "weights.md"

@@ -4,9 +4,9 @@ import pytest
 
 from prior_jax.data.tokenizer import TokenizerConfig, open_tokenizer
 from prior_jax.errors import DataError
-from prior_jax.interop.export_tokenizer import tokenizer_files
-from prior_jax.interop.hf_directory import read_bert_directory
-from prior_jax.interop.sources import from_tensors
+from prior_jax.interop.huggingface.bert_directory import read_bert_directory
+from prior_jax.interop.huggingface.tokenizer_files import tokenizer_files
+from prior_jax.interop.sources.imports import from_tensors
 from prior_jax.interop.weights_folder import save_weights, tokenizer_file
 from prior_jax.interop.weights_input import tokenizer_config
 from tests.data import wordpiece_folders as folders

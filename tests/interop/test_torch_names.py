@@ -6,8 +6,8 @@ import pytest
 from flax import nnx
 
 from prior_jax.errors import WeightsError
-from prior_jax.interop.module_tables import bert_table, image_encoder_table, resnet_table
-from prior_jax.interop.torch_names import (
+from prior_jax.interop.torch.module_tables import bert_table, image_encoder_table, resnet_table
+from prior_jax.interop.torch.names import (
     Entry,
     Table,
     dump_torch,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prior_jax.interop import torch_pickle
+from prior_jax.interop.torch import pickle_reader as torch_pickle
 from tests.interop import torch_files as files
 
 

@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 from prior_jax.errors import WeightsError
-from prior_jax.interop.weight_files import read_weights
+from prior_jax.interop.sources.weight_files import read_weights
 from tests.interop import torch_files as files
 from tests.interop.torch_files import Call, Global, Raw
 
@@ -300,7 +300,7 @@ def test_reading_takes_little_more_memory_than_the_file(tmp_path):
     path.write_bytes(files.torch_zip(value, storages))
     code = f"""
 import sys, tracemalloc
-from prior_jax.interop.weight_files import read_weights
+from prior_jax.interop.sources.weight_files import read_weights
 tracemalloc.start()
 found = read_weights({str(path)!r})
 assert tracemalloc.get_traced_memory()[1] < {size // 4}, tracemalloc.get_traced_memory()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prior_jax.errors import WeightsError
-from prior_jax.interop.weight_files import read_weights
+from prior_jax.interop.sources.weight_files import read_weights
 
 pytestmark = pytest.mark.parity
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prior_jax.errors import ConfigError, WeightsError
-from prior_jax.interop.sources import from_tensors, open_checkpoint, release_state_dict
-from prior_jax.interop.weight_files import read_weights
-from prior_jax.interop.wrapped_names import WRAPPERS, unwrapped
+from prior_jax.interop.sources.imports import from_tensors, open_checkpoint, release_state_dict
+from prior_jax.interop.sources.weight_files import read_weights
+from prior_jax.interop.sources.wrapped_names import WRAPPERS, unwrapped
 from tests.interop import torch_files as files
 from tests.interop.test_sources import HEADS, bert, filled, gloria, linear, resnet, same
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from prior_jax.interop.towers import towers
+from prior_jax.interop.export.towers import towers
 from prior_jax.objectives.prior import PriorObjective
 from tests.nn.small import filled
 from tests.objectives import test_baselines as baselines

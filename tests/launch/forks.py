@@ -26,7 +26,8 @@ def run_case(program: str, argv: list[str]) -> dict:
 
 
 def _main(name: str, argv: list[str]) -> int:
-    from launch import evaluate, program, submit, sweep, train
+    from launch import evaluate, submit, sweep, train
+    from launch.start import program
 
     modules = (evaluate, submit, sweep, train)
     module = {module.__name__: module for module in modules}[name]

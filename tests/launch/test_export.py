@@ -9,7 +9,7 @@ from launch import export as export_lib
 from launch.export import FORMATS, Format, export
 from launch.export_source import open_source
 from prior_jax.errors import ConfigError, DataError, WeightsError
-from prior_jax.interop.sources import from_tensors
+from prior_jax.interop.sources.imports import from_tensors
 from prior_jax.interop.weights_folder import load_weights, save_weights
 from tests import fixtures
 from tests.interop import exports

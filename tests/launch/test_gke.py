@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from configs.clusters import gke_h100, gke_tpu_v5e
-from launch.gke import job
+from launch.clusters.gke import job
+from launch.clusters.work import Work
 from launch.submit import cluster_of
-from launch.work import Work
 from prior_jax.errors import ConfigError
 
 SCHEMA = pathlib.Path(__file__).parent / "data" / "jobset_v1alpha2.json"
@@ -141,7 +141,7 @@ def test_a_pod_runs_the_program_with_its_log_and_the_arguments_as_they_were_give
     ]["spec"]["containers"]
     assert expanded(container["command"]) == [
         "bash",
-        "launch/one_process.sh",
+        "launch/clusters/one_process.sh",
         "/runs/my run/logs/process_1_3.log",
         *("python3", "-m", "launch.train", *ARGUMENTS, "--distributed=auto"),
     ]

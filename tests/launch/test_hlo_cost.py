@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from launch import hlo_cost, hlo_text
+from launch.forecast import hlo_cost, hlo_text
 
 
 def cost(function, *arguments, devices=1):

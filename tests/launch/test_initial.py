@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs.baselines import phantom
-from launch import run as run_lib
+from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.data import tokenizer as tokenizer_lib
 from prior_jax.errors import ConfigError, WeightsError

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from configs.gloria import paper as gloria
 from configs.machines import base
 from configs.prior import paper as prior
-from launch import machines
-from launch import run as run_lib
+from launch.start import machines
+from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.errors import ConfigError
 from prior_jax.strict import build

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_prep.phantom import hospital
-from launch.phantom_masks import PhantomMasks
+from launch.evaluation.phantom_masks import PhantomMasks
 from prior_jax.data import image as image_lib
 from prior_jax.errors import DataError
 

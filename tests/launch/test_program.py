@@ -5,7 +5,7 @@ import importlib.util
 import jax
 import pytest
 
-from launch import program
+from launch.start import program
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from configs.gloria import phantom as gloria_phantom
 from configs.gloria import pod as gloria_pod
 from configs.gloria import release as gloria_release
 from configs.prior import paper, release
-from launch import run as run_lib
-from launch.tasks import task_of
+from launch.evaluation.tasks import task_of
+from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError

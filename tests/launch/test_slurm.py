@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from configs.clusters import slurm_cpu, slurm_gpu
-from launch.slurm import job
+from launch.clusters.slurm import job
+from launch.clusters.work import Work, default_name
 from launch.submit import cluster_of, run_all
-from launch.work import Work, default_name
 from prior_jax.errors import ConfigError
 from tests.launch import fake_slurm
 

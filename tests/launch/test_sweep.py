@@ -12,9 +12,10 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs.sweeps import objectives
-from launch import sweep, sweep_table
-from launch.sweep_config import Choice, Space, flat, sweep_of, variants
-from launch.sweep_queue import Outcome
+from launch import sweep
+from launch.sweeps import table as sweep_table
+from launch.sweeps.config import Choice, Space, flat, sweep_of, variants
+from launch.sweeps.queue import Outcome
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.evaluate.results import TaskResult, write_results

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from launch.device_sets import device_sets, places
-from launch.sweep_queue import Job, Queue, hold, last_line
+from launch.sweeps.device_sets import device_sets, places
+from launch.sweeps.queue import Job, Queue, hold, last_line
 from prior_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -39,8 +39,8 @@ note("spans", f"{time.monotonic()}\\n")
 # Runs a queue as a program of its own, to be killed.
 QUEUE = """
 import json, pathlib, sys
-from launch.device_sets import places
-from launch.sweep_queue import Job, Queue
+from launch.sweeps.device_sets import places
+from launch.sweeps.queue import Job, Queue
 listed = json.loads(sys.argv[1])
 jobs = [Job(name=n, folder=pathlib.Path(f), command=tuple(c)) for n, f, c in listed]
 print("ready", flush=True)

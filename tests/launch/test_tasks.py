@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs.eval import grounding, probe
-from launch import measure
-from launch.tasks import TASKS, load_task, task_of
+from launch.evaluation import task_results as measure
+from launch.evaluation.tasks import TASKS, load_task, task_of
 from prior_jax.errors import ConfigError
 from prior_jax.report.gather import StudyText
 

@@ -11,13 +11,13 @@ import time
 import pytest
 
 from configs.clusters import tpu_v5e
+from launch.clusters.tpu import job
+from launch.clusters.work import Work
 from launch.submit import cluster_of
-from launch.tpu import job
-from launch.work import Work
 from prior_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
-WRAPPER = ("bash", str(ROOT / "launch" / "one_process.sh"))
+WRAPPER = ("bash", str(ROOT / "launch" / "clusters" / "one_process.sh"))
 
 # Takes the next line of a file for an answer: states for describe, exit codes for the others.
 GCLOUD = """#!/bin/bash

@@ -13,7 +13,7 @@ from absl import logging
 from jax.sharding import NamedSharding, PartitionSpec
 
 from prior_jax.errors import PriorJaxError
-from prior_jax.sharding import distributed
+from prior_jax.processes import distributed
 from prior_jax.train.checkpoint import Checkpoints
 from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.state import TrainState

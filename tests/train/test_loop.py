@@ -14,9 +14,9 @@ from prior_jax.errors import (
     NonFiniteLossError,
     WeightsError,
 )
+from prior_jax.processes.preemption import EXIT_CODE, Preempted
 from prior_jax.train import metrics
 from prior_jax.train.options import Hooks
-from prior_jax.train.preemption import EXIT_CODE, Preempted
 from tests.train import toy
 
 

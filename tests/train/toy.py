@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from prior_jax.processes.watchdog import WatchdogConfig
 from prior_jax.sharding.mesh import MeshConfig, make_mesh
 from prior_jax.sharding.rules import Rule
 from prior_jax.train.checkpoint_table import CheckpointConfig
@@ -17,7 +18,6 @@ from prior_jax.train.metrics import LogConfig
 from prior_jax.train.optimizer import OptimizerConfig
 from prior_jax.train.options import Hooks, TrainOptions
 from prior_jax.train.stages import Stage
-from prior_jax.train.watchdog import WatchdogConfig
 from prior_jax.types import Batch, LossTerms
 
 WIDTH = 8

@@ -31,10 +31,10 @@ def main():
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-    from launch import program
-    from prior_jax.sharding import distributed
+    from launch.start import program
+    from prior_jax.processes import distributed
+    from prior_jax.processes.watchdog import WatchdogConfig
     from prior_jax.train import checkpoint
-    from prior_jax.train.watchdog import WatchdogConfig
     from tests.train import toy
 
     class Data(toy.ToyData):

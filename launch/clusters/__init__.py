@@ -1,0 +1,1 @@
+"""Jobs for Slurm, Cloud TPU and Kubernetes."""

@@ -1,0 +1,168 @@
+"""Runs on Kubernetes: the JobSet's manifest, filled in."""
+
+import dataclasses
+import math
+import pathlib
+from typing import Literal
+
+import jinja2
+
+from launch.clusters.command import Command
+from launch.clusters.work import Work
+from prior_jax.errors import ConfigError
+from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
+
+COORDINATOR_PORT = 8476
+_TEMPLATE = pathlib.Path(__file__).with_name("jobset.yaml")
+_JOB = "workers"
+_EXCLUSIVE = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+_LIMIT = {"tpu": "google.com/tpu", "gpu": "nvidia.com/gpu"}
+_SELECTOR = {
+    "tpu": "cloud.google.com/gke-tpu-accelerator",
+    "gpu": "cloud.google.com/gke-accelerator",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gke:
+    """A Kubernetes cluster with JobSet; the section of a file in configs/clusters.
+
+    Attributes:
+      kind: "gke".
+      namespace: of the JobSet.
+      device: "tpu" or "gpu".
+      accelerator: of the nodes, e.g. "tpu-v5-lite-podslice" or "nvidia-h100-80gb".
+      topology: chips of a slice, e.g. "4x4"; None for GPUs.
+      slices: how many; 1 for GPUs.
+      hosts: pods of a slice, a process and a node each.
+      chips: devices of a host.
+      spot: whether the nodes may be taken away, for a lower price.
+      image: container with this repository and its packages.
+      code: folder of this repository in the image.
+      python: interpreter in the image.
+      claim: of the volume that all pods share.
+      mount: where the volume is; the workdir lies in it.
+      grace_seconds: to save in when the nodes are taken away; GKE caps it for spot nodes.
+      max_restarts: after faults; nodes that are taken away do not count.
+    """
+
+    kind: Literal["gke"]
+    namespace: str
+    device: Literal["tpu", "gpu"]
+    accelerator: str
+    topology: str | None
+    slices: int
+    hosts: int
+    chips: int
+    spot: bool
+    image: str
+    code: str
+    python: str
+    claim: str
+    mount: str
+    grace_seconds: int
+    max_restarts: int
+
+    def __post_init__(self):
+        """Refuses what is left empty, and numbers that do not fit together."""
+        for name in ("namespace", "accelerator", "image", "code", "python", "claim", "mount"):
+            if not getattr(self, name):
+                accepted = f"a value, e.g. by --cluster.{name}=..."
+                raise ConfigError(f"cluster.{name}", received="", accepted=accepted)
+        numbers = {"slices": 1, "hosts": 1, "chips": 1, "grace_seconds": 1, "max_restarts": 0}
+        for name, least in numbers.items():
+            if getattr(self, name) < least:
+                accepted = f"at least {least}"
+                raise ConfigError(
+                    f"cluster.{name}", received=getattr(self, name), accepted=accepted
+                )
+        self._check_topology()
+
+    def _check_topology(self) -> None:
+        if self.device == "gpu":
+            for name, accepted in (("topology", None), ("slices", 1)):
+                if (value := getattr(self, name)) != accepted:
+                    accepted = f"{accepted} with device 'gpu'"
+                    raise ConfigError(f"cluster.{name}", received=value, accepted=accepted)
+            return
+        sides = (self.topology or "").split("x")
+        chips = self.hosts * self.chips
+        if not all(side.isdigit() for side in sides) or math.prod(map(int, sides)) != chips:
+            accepted = f"hosts x chips = {chips} chips, written like '4x4' or '4x4x8'"
+            raise ConfigError("cluster.topology", received=self.topology, accepted=accepted)
+
+
+def train(cluster: Gke, work: Work) -> list[Command]:
+    """What starts a run.
+
+    Args:
+      cluster: where.
+      work: what.
+
+    Raises:
+      ConfigError: for a workdir that is not in the shared volume.
+    """
+    stdin = manifest(cluster, work)
+    return [Command(arguments=("kubectl", "create", "--filename=-"), stdin=stdin)]
+
+
+def manifest(cluster: Gke, work: Work) -> str:
+    """The JobSet as YAML.
+
+    GKE tells TPU processes who they are (`--distributed=auto`). GPU processes are told by the
+    flags: the first pod of a JobSet has the host name <name>-<job>-0-0.<name>.
+
+    Args:
+      cluster: where.
+      work: what.
+
+    Raises:
+      ConfigError: for a workdir that is not in the shared volume.
+    """
+    if not work.workdir.is_relative_to(cluster.mount):
+        accepted = f"a folder in {cluster.mount}, the volume that all pods share (cluster.mount)"
+        raise ConfigError("--workdir", received=str(work.workdir), accepted=accepted)
+    selector = {_SELECTOR[cluster.device]: cluster.accelerator}
+    if cluster.topology is not None:
+        selector["cloud.google.com/gke-tpu-topology"] = cluster.topology
+    if cluster.spot:
+        selector["cloud.google.com/gke-spot"] = "true"
+    template = jinja2.Template(_TEMPLATE.read_text(), undefined=jinja2.StrictUndefined)
+    return template.render(
+        **dataclasses.asdict(cluster),
+        name=work.name,
+        job=_JOB,
+        # A slice's job has its node pool for itself.
+        annotations={_EXCLUSIVE: "cloud.google.com/gke-nodepool"}
+        if cluster.device == "tpu"
+        else {},
+        preempted=EXIT_PREEMPTED,
+        selector=selector,
+        limits={_LIMIT[cluster.device]: cluster.chips},
+        command=_command(cluster, work),
+    )
+
+
+def _command(cluster: Gke, work: Work) -> list[str]:
+    """What a pod runs; Kubernetes puts in $(SLICE) and $(PROCESS)."""
+    program = (cluster.python, "-m", work.module, *work.arguments)
+    joining = ["--distributed=auto"]
+    if cluster.device == "gpu":
+        joining = [
+            "--distributed=explicit",
+            f"--coordinator={work.name}-{_JOB}-0-0.{work.name}:{COORDINATOR_PORT}",
+            f"--processes={cluster.hosts}",
+            "--process=$(PROCESS)",
+        ]
+    return [
+        "bash",
+        "launch/clusters/one_process.sh",
+        _literal(f"{work.logs}/process_") + "$(SLICE)_$(PROCESS).log",
+        *map(_literal, program),
+        *joining,
+    ]
+
+
+def _literal(text: str) -> str:
+    """Text in which Kubernetes puts in nothing."""
+    return text.replace("$(", "$$(")

@@ -1,0 +1,1 @@
+"""The tasks that evaluate a model, and how each is run."""

@@ -1,0 +1,313 @@
+"""Runs a task on one model: opens what it needs, and hands it to `prior_jax.evaluate`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from launch.evaluation.phantom_masks import PhantomMasks
+from launch.evaluation.tasks import GroundingTask, ProbeTask, RetrievalTask, Task, ZeroShotTask
+from launch.start import run as run_lib
+from prior_jax.data import pipeline, text
+from prior_jax.errors import ConfigError
+from prior_jax.evaluate import finding_words, grounding, probe, prompts, retrieval, zero_shot
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import Pooled, ReportTokens
+from prior_jax.evaluate.results import TaskResult
+from prior_jax.objectives.base import ShowsAttention
+from prior_jax.report.gather import StudyText
+from prior_jax.strict import build
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A split and what is known of its records besides their arrays.
+
+    Attributes:
+      split: to make batches of.
+      texts: [N], reports and ids.
+      image_ids: [N], of the image that evaluation sees, a record's first.
+      labels: int8[N, C].
+    """
+
+    split: pipeline.Split
+    texts: Sequence[StudyText]
+    image_ids: Sequence[str]
+    labels: np.ndarray
+
+    @property
+    def patients(self) -> np.ndarray:
+        """str[N]."""
+        return np.asarray([text.subject_id for text in self.texts])
+
+
+def open_split(run: run_lib.Run, name: str) -> Opened:
+    """Reads a split's texts and labels."""
+    split = run.split(name)
+    texts, image_ids, labels = [], [], []
+    for index in range(len(split)):
+        record = split.record(index)
+        texts.append(
+            StudyText(
+                study_id=record.study_id,
+                subject_id=record.subject_id,
+                sentences=record.sentences,
+            )
+        )
+        image_ids.append(record.image_ids[0])
+        labels.append(record.labels)
+    return Opened(split=split, texts=texts, image_ids=image_ids, labels=np.asarray(labels, np.int8))
+
+
+def measure(
+    task: Task, encoder: Encoder, *, run: run_lib.Run, opened: Callable[[str], Opened]
+) -> TaskResult:
+    """Measures one model.
+
+    Args:
+      task: what.
+      encoder: of the model.
+      run: that it belongs to.
+      opened: name of a split -> the split; called again, it should not read again.
+    """
+    return _MEASURES[type(task)](task, encoder, run, opened)
+
+
+def _zero_shot(task: ZeroShotTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+    data = opened(task.split)
+    classes = _classes(task, data, candidates=_askable(data))
+    table = prompts.prompt_table(
+        task.prompts.set, classes=classes, negatives=task.prompts.negatives
+    )
+    return zero_shot.evaluate_zero_shot(
+        encoder,
+        _images(run, data, task),
+        table=table,
+        tokens=_tokens(run, data, table.texts),
+        label_names=data.split.label_names,
+        patients=data.patients,
+        config=task.zero_shot,
+        resampling=task.bootstrap,
+    )
+
+
+def _retrieval(task: RetrievalTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+    data = opened(task.split)
+    # Without a class, retrieval is counted by pair alone.
+    classes = _frequent(task, data, data.split.label_names)
+    section = {**task.retrieval, "classes": classes}
+    batches = run.eval_batches(data.split, batch_size=task.batch_size, require_text=True)
+    return retrieval.evaluate_retrieval(
+        encoder,
+        encoder.studies(batches, reports=True),
+        texts=[text.text for text in data.texts],
+        label_names=data.split.label_names,
+        patients=data.patients,
+        config=build(retrieval.RetrievalConfig, section, name="task.retrieval"),
+        resampling=task.bootstrap,
+    )
+
+
+def _probe(task: ProbeTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+    probe.check_installed()
+    parts: dict[str, tuple[Pooled, np.ndarray]] = {}
+    for name in ("train", "validate", task.split):
+        data = opened(name)
+        features = encoder.pooled(_images(run, data, task))
+        parts[name] = features, data.patients[features.record]
+    data = opened(task.split)
+    return probe.evaluate_probe(
+        train=parts["train"][0],
+        validate=parts["validate"][0],
+        test=parts[task.split][0],
+        train_patients=parts["train"][1],
+        test_patients=parts[task.split][1],
+        label_names=data.split.label_names,
+        classes=_classes(task, data, data.split.label_names),
+        config=task.probe,
+        resampling=task.bootstrap,
+    )
+
+
+def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+    objective = run.objective
+    if not isinstance(objective, ShowsAttention):
+        raise ConfigError(
+            "task.task",
+            received=task.task,
+            accepted=f"a task for {run.config.objective!r}, whose text looks at no places",
+        )
+    drawn = run.workdir / "data" / "raw"
+    folder = drawn if task.masks is None else pathlib.Path(task.masks)
+    source = PhantomMasks(folder, field="--task.masks")
+    data, size = opened(task.split), run.data_config.image.size
+    masks = _masks_by_class(source, data, size=size)
+    classes = task.classes or tuple(
+        name
+        for name in _askable(data)
+        if not _excluded(name, task) and len(masks.get(name, ())) >= max(task.min_positives, 1)
+    )
+    absent = [name for name in classes if name not in masks]
+    if absent or not classes:
+        raise ConfigError("task.classes", received=absent, accepted=", ".join(masks) or "no class")
+    about = {name: tuple(masks[name]) for name in classes}
+    return grounding.evaluate_grounding(
+        encoder,
+        _images(run, data, task),
+        asked=asked(task, about, run=run, data=data, unit=objective.text_unit),
+        located=grounding.Located(
+            masks=masks, lungs=source.lung_centres(opened("train").image_ids, size=size)
+        ),
+        patients=data.patients,
+        block=task.batch_size,
+        resampling=task.bootstrap,
+    )
+
+
+_MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
+    ZeroShotTask: _zero_shot,
+    RetrievalTask: _retrieval,
+    ProbeTask: _probe,
+    GroundingTask: _grounding,
+}
+
+
+def _masks_by_class(source: PhantomMasks, data: Opened, *, size: int):
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for record, image_id in enumerate(data.image_ids):
+        for label, mask in source.findings(image_id, size=size).items():
+            found.setdefault(label, {})[record] = mask
+    return found
+
+
+def asked(
+    task: GroundingTask,
+    about: Mapping[str, Sequence[int]],
+    *,
+    run: run_lib.Run,
+    data: Opened,
+    unit: str,
+) -> grounding.Asked:
+    """The sentences that name their finding by a word, and the rows that stand for it.
+
+    Args:
+      task: says whose sentences.
+      about: finding -> the records that have it.
+      run: whose limits of tokens and sentences hold.
+      data: whose reports are read, by its tokenizer.
+      unit: "word" or "sentence", of the objective.
+
+    Raises:
+      ConfigError: if no sentence names a finding.
+    """
+    source = _own_sentences if task.text == "report" else _prompts
+    found = [
+        (index, sentence, record, rows)
+        for index, name in enumerate(about)
+        for sentence, record in source(task, name, about[name], data)
+        if (rows := _rows(sentence, prompts.finding_words(name), run, data, unit))
+    ]
+    unnamed = [name for index, name in enumerate(about) if index not in {one[0] for one in found}]
+    if unnamed:
+        where = "task.text" if task.text == "report" else "task.prompts.set"
+        raise ConfigError(
+            where,
+            received=task.text if task.text == "report" else task.prompts.set,
+            accepted=f"sentences that name {', '.join(unnamed)} by a word",
+        )
+    owner, texts, record, rows = zip(*found, strict=True)
+    return grounding.Asked(
+        classes=tuple(about),
+        texts=texts,
+        tokens=_tokens(run, data, texts),
+        owner=np.asarray(owner, np.int32),
+        rows=rows,
+        record=np.asarray(record, np.int32) if task.text == "report" else None,
+    )
+
+
+def _own_sentences(task, name, records, data: Opened) -> list[tuple[str, int]]:
+    """Each record's sentences that name the finding."""
+    words = prompts.finding_words(name)
+    return [
+        (sentence, record)
+        for record in records
+        for sentence in data.texts[record].sentences
+        if finding_words.mentions(sentence, words)
+    ]
+
+
+def _prompts(task: GroundingTask, name, records, data) -> list[tuple[str, int]]:
+    """The affirming prompts that name the finding; of no record."""
+    table = prompts.prompt_table(
+        task.prompts.set, classes=(name,), negatives=task.prompts.negatives
+    )
+    words = prompts.finding_words(name)
+    affirming = (text for text, yes in zip(table.texts, table.affirms, strict=True) if yes)
+    return [(text, -1) for text in affirming if finding_words.mentions(text, words)]
+
+
+def _rows(sentence: str, words: Sequence[str], run: run_lib.Run, data: Opened, unit: str):
+    """Local features of a sentence that stand for the finding, of those that are not cut off."""
+    if unit == "sentence":
+        return (0,)
+    tokenizer = data.split.tokenizer
+    kept = len(tokenizer.encode(sentence).ids) <= run.data_config.max_tokens - text.SPECIALS
+    return finding_words.rows_of_words(sentence, words, tokenizer=tokenizer) if kept else ()
+
+
+def _images(run: run_lib.Run, data: Opened, task: Task):
+    return run.eval_batches(data.split, batch_size=task.batch_size, require_text=False)
+
+
+def _tokens(run: run_lib.Run, data: Opened, texts: Sequence[str]) -> ReportTokens:
+    tokens = text.encode_prompts(
+        texts,
+        tokenizer=data.split.tokenizer,
+        max_tokens=run.data_config.max_tokens,
+        max_sentences=run.data_config.max_sentences,
+    )
+    return ReportTokens(**dataclasses.asdict(tokens))
+
+
+def _askable(data: Opened) -> tuple[str, ...]:
+    """The labels that prompts speak of."""
+    known = {prompts.canonical(name) for name in prompts.known_classes()}
+    return tuple(name for name in data.split.label_names if prompts.canonical(name) in known)
+
+
+def _excluded(name: str, task: Task) -> bool:
+    return prompts.canonical(name) in {prompts.canonical(other) for other in task.exclude}
+
+
+def _classes(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
+    """The task's classes, or the candidates with enough positives and negatives.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+    found = _frequent(task, data, candidates)
+    if not found:
+        raise ConfigError(
+            "task.classes",
+            received=(),
+            accepted=f"names of labels, or a lower --task.min_positives: none of the labels "
+            f"{tuple(candidates)} of split {task.split!r} has {task.min_positives} positives",
+        )
+    return found
+
+
+def _frequent(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
+    """The task's classes, or the candidates with enough positives and negatives, or ()."""
+    if task.classes:
+        return task.classes
+    names, labels = data.split.label_names, data.labels
+    positives: dict[str, Any] = dict(zip(names, (labels == 1).sum(axis=0).tolist(), strict=True))
+    least, most = task.min_positives, len(labels) - task.min_positives
+    return tuple(
+        name
+        for name in candidates
+        if not _excluded(name, task) and least <= positives[name] <= most
+    )

@@ -1,0 +1,1 @@
+"""What a compiled step will cost on hardware you do not have."""

@@ -1,0 +1,1 @@
+"""What every program does before its own work: flags, machine, devices, config, data."""

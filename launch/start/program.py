@@ -1,0 +1,228 @@
+"""How every program starts and ends: flags, processes, devices, exit codes."""
+
+import functools
+import importlib.util
+import logging
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from data_prep.kit import cli
+from prior_jax.processes import distributed
+from prior_jax.processes.peers import EXIT_LOST, LostProcess
+from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
+from prior_jax.processes.preemption import Preempted
+
+START_SECONDS = 300
+_EXIT_FAULT = 1
+
+
+class OwnMessages(logging.Filter):
+    """Lets everything through from this project, and only warnings from the libraries."""
+
+    _ROOT = pathlib.Path(__file__).parents[2]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
+        own = self._ROOT in pathlib.Path(record.pathname).parents
+        installed = "site-packages" in record.pathname and "prior_jax" not in record.pathname
+        return record.levelno >= logging.WARNING or (own and not installed)
+
+
+def define_config_flag(name: str, help_text: str, *, required: bool = True) -> None:
+    """Defines `--name=FILE` with overrides such as `--name.data.batch_size=64`."""
+    config_flags.DEFINE_config_file(name, None, help_text, lock_config=True)
+    if required:
+        flags.mark_flag_as_required(name)
+    # The library tells of a file that it cannot read only when a value is asked for.
+    flags.register_validator(name, lambda config: config is None or bool(config.keys()))
+
+
+def config_arguments(name: str) -> tuple[str, ...]:
+    """The arguments that give `--name` again as it was given, with its overrides."""
+    flag = flags.FLAGS[name]
+    overrides = config_flags.get_override_values(flag)
+    return (
+        f"--{name}={config_flags.get_config_filename(flag)}",
+        *(f"--{name}.{key}={value}" for key, value in overrides.items()),
+    )
+
+
+def define_cluster_flags() -> None:
+    """Defines the flags that say where to start a run, and under which name."""
+    define_config_flag("cluster", "Where, e.g. configs/clusters/slurm_gpu.py.", required=False)
+    flags.DEFINE_string("name", None, "Of the job; by default made of the workdir's name.")
+    flags.DEFINE_boolean("dry_run", False, "Print what would run and make nothing.")
+
+
+def define_cache_flag() -> None:
+    """Defines the flag that lets runs share what is costly to make and the same for all."""
+    flags.DEFINE_string(
+        "cache_dir",
+        None,
+        "Folder for compiled programs and measurements of the data; runs may share one. By "
+        "default cache/ in the workdir.",
+    )
+
+
+def define_device_flags() -> None:
+    """Defines the flags that say which devices and processes a run has."""
+    flags.DEFINE_enum(
+        "distributed",
+        "off",
+        distributed.MODES,
+        "off: one process; auto: detect the cluster (Slurm, TPU pod, GKE, Open MPI); explicit: "
+        "take --coordinator, --processes and --process.",
+    )
+    flags.DEFINE_string("coordinator", None, "host:port of process 0, with explicit.")
+    flags.DEFINE_integer("processes", None, "Number of processes, with explicit.")
+    flags.DEFINE_integer("process", None, "Index of this process, with explicit.")
+    flags.DEFINE_integer(
+        "start_seconds", START_SECONDS, "How long to wait for the other processes to start.", 1
+    )
+    flags.DEFINE_integer(
+        "heartbeat_seconds",
+        distributed.HEARTBEAT_SECONDS,
+        "A process that was silent for so long is lost, and ends the others.",
+    )
+    flags.DEFINE_integer(
+        "cpu_devices", None, "Run on this many simulated CPU devices instead of what is there."
+    )
+
+
+def start_devices() -> None:
+    """Joins the other processes, before anything touches a device.
+
+    Raises:
+      ConfigError: if the flags do not fit together or the others cannot be found.
+    """
+    values = flags.FLAGS
+    if values.cpu_devices is not None:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", values.cpu_devices)
+    else:
+        leave_out_absent_tpu()
+    distributed.start(
+        distributed.DistributedConfig(
+            mode=values.distributed,
+            coordinator=values.coordinator,
+            processes=values.processes,
+            process=values.process,
+            timeout_seconds=values.start_seconds,
+            heartbeat_seconds=values.heartbeat_seconds,
+        )
+    )
+
+
+def leave_out_absent_tpu() -> None:
+    """Keeps JAX from trying libtpu on a machine without an accelerator; see `_only_cpu`."""
+    if _only_cpu():
+        jax.config.update("jax_platforms", "cpu")
+
+
+def _only_cpu(
+    devices: pathlib.Path = pathlib.Path("/dev"), bus: pathlib.Path = pathlib.Path("/sys/bus/pci")
+) -> bool:
+    """Whether libtpu is installed on a Linux machine that has neither a TPU nor a GPU.
+
+    JAX tries every platform it has a library for, and libtpu then prints several lines of errors of
+    its own. Where the user names platforms, or any accelerator may be there, JAX is left to look.
+
+    Args:
+      devices: folder of the device files.
+      bus: folder of the PCI bus, whose vendor 0x1ae0 is Google.
+    """
+    named = any(os.environ.get(name) for name in ("JAX_FORCE_TPU_INIT", "TPU_NAME"))
+    if named or jax.config.jax_platforms or importlib.util.find_spec("libtpu") is None:
+        return False
+    files = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "nvidiactl", "dxg", "kfd")
+    vendors = [path.read_text().strip() for path in bus.glob("devices/*/vendor")]
+    return "0x1ae0" not in vendors and not any(any(devices.glob(name)) for name in files)
+
+
+def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
+    """Runs a program and exits.
+
+    The exit code is 0 after success, 2 after an error that the user can mend (one line on
+    stderr), 75 after a stop on request with everything saved, 76 after another process was lost
+    or ended with an error (one line that names it), 77 after the watchdog found a stage that
+    does not end, 1 with a trace after a fault of the program.
+
+    Args:
+      main: the program, without arguments; gives an exit code, or None for 0.
+      *define: define its flags.
+    """
+    for step in define:
+        step()
+    app.run(lambda argv: guarded(main, argv), flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        sys.exit(cli.fail(f"{_meant(error, argv)}: {_words(error)}"))
+
+
+def _meant(error: Exception, argv: list[str]) -> str:
+    """The setting that an unknown key was given for, or the program's name."""
+    if isinstance(error, AttributeError | KeyError):
+        for argument in argv[1:]:
+            name = argument.split("=")[0].lstrip("-")
+            if any(f"'{part}'" in _words(error) for part in name.split(".")):
+                return name
+    return pathlib.Path(argv[0]).name
+
+
+def _words(error: BaseException) -> str:
+    """An error's text; that of a KeyError, also inside another error, is quoted once too often."""
+    if error.args and isinstance(error.args[0], BaseException):
+        return _words(error.args[0])
+    return str(error.args[0]) if isinstance(error, KeyError) else str(error)
+
+
+def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
+    """Runs a program's `main`, leaves the other processes, and returns the exit code.
+
+    One of several processes that fails ends here: waiting for the others could take for ever.
+
+    Args:
+      main: the program, without arguments; gives an exit code, or None for 0.
+      argv: what the flags left over; anything but the program's name is refused.
+    """
+    absl_logging.set_verbosity(absl_logging.INFO)
+    absl_logging.get_absl_handler().addFilter(OwnMessages())
+    try:
+        code = cli.guarded(functools.partial(_reported, main), argv)
+    except Preempted as stop:
+        print(f"{stop}; run the same command again to go on", file=sys.stderr)
+        code = EXIT_PREEMPTED
+    except LostProcess as lost:
+        print(lost, file=sys.stderr)
+        code = EXIT_LOST
+    except BaseException:
+        if distributed.peers() is None:
+            distributed.stop()
+            raise
+        traceback.print_exc()
+        code = _EXIT_FAULT
+    distributed.stop(code or 0, orderly=not code or code == EXIT_PREEMPTED)
+    return code
+
+
+def _reported(main: Callable[[], int | None]) -> int | None:
+    """Runs `main` and tells the other processes of an error before it takes this one away."""
+    try:
+        return main()
+    except Preempted:
+        raise
+    except BaseException as error:
+        distributed.report(error)
+        raise

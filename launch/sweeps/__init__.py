@@ -1,0 +1,1 @@
+"""The parts of a sweep: its trials, their queue, their table."""

@@ -1,0 +1,361 @@
+"""A sweep's config as dataclasses, and the trials that it stands for."""
+
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+import runpy
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from launch.evaluation.tasks import Task, load_task
+from prior_jax import assemble
+from prior_jax.errors import ConfigError
+from prior_jax.strict import build
+
+Overrides = tuple[tuple[str, Any], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """A config of launch.train, and what is changed in it.
+
+    Attributes:
+      config: its file, e.g. "configs/phantom.py" or "configs/baselines/phantom.py:clip".
+      overrides: (dotted name, value), e.g. (("optimizer.beta2", 0.99),).
+    """
+
+    config: str
+    overrides: Overrides
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm(Source):
+    """One of the things that are compared.
+
+    Attributes:
+      name: letters, digits, "_" and "-"; the row of the table and the folder.
+    """
+
+    name: str
+
+    def __post_init__(self):
+        """Refuses a name that is none for a folder."""
+        if not self.name or not self.name.replace("_", "").replace("-", "").isalnum():
+            accepted = "letters, digits, '_' and '-'"
+            raise ConfigError("sweep.arms.name", received=self.name, accepted=accepted)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A setting that is tried at several values: either `values`, or `low` to `high`.
+
+    Attributes:
+      key: dotted name in the trial's config.
+      values: to choose from; () for a range.
+      low: smallest value of a range.
+      high: largest.
+      log: whether the range is even in the logarithm.
+    """
+
+    key: str
+    values: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+
+    def __post_init__(self):
+        """Refuses what is neither values nor a range."""
+        ranged = self.low is not None and self.high is not None
+        if bool(self.values) == ranged or (self.low is None) != (self.high is None):
+            raise ConfigError(
+                f"sweep.space.choices.{self.key}",
+                received=dataclasses.asdict(self),
+                accepted="either values, or low and high",
+            )
+        least = 0.0 if self.log else -math.inf
+        if self.low is not None and self.high is not None and not least < self.low < self.high:
+            raise ConfigError(
+                f"sweep.space.choices.{self.key}",
+                received=(self.low, self.high),
+                accepted="low below high" + ", both above 0" * self.log,
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Space:
+    """What varies within every arm; each arm is tried at the same points.
+
+    Attributes:
+      sampler: "grid" tries every combination of the values, "random" draws points.
+      choices: what varies.
+      count: points of "random"; None with "grid".
+      seed: of "random"; None with "grid".
+    """
+
+    sampler: Literal["grid", "random"]
+    choices: tuple[Choice, ...]
+    count: int | None
+    seed: int | None
+
+    def __post_init__(self):
+        """Refuses what gives no points."""
+        if not self.choices:
+            raise ConfigError("sweep.space.choices", received=(), accepted="at least one")
+        random = self.sampler == "random"
+        for name in ("count", "seed"):
+            value = getattr(self, name)
+            if (value is not None) != random or (random and value < (name == "count")):
+                accepted = f"a number with 'random', None with 'grid'; here {self.sampler!r}"
+                raise ConfigError(f"sweep.space.{name}", received=value, accepted=accepted)
+        if not random and not all(choice.values for choice in self.choices):
+            raise ConfigError("sweep.space.sampler", received="grid", accepted="values only")
+
+    def points(self) -> list[Overrides]:
+        """The points, each a value for every choice."""
+        keys = [choice.key for choice in self.choices]
+        if self.sampler == "grid":
+            every = itertools.product(*(choice.values for choice in self.choices))
+            return [tuple(zip(keys, values, strict=True)) for values in every]
+        rng = np.random.default_rng(self.seed)
+        return [
+            tuple((choice.key, _drawn(choice, rng)) for choice in self.choices)
+            for _ in range(self.count or 0)
+        ]
+
+
+def _drawn(choice: Choice, rng: np.random.Generator) -> Any:
+    share = float(rng.uniform())
+    if choice.low is None or choice.high is None:
+        return choice.values[int(share * len(choice.values))]
+    if choice.log:
+        return math.exp(math.log(choice.low) + share * math.log(choice.high / choice.low))
+    return choice.low + share * (choice.high - choice.low)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What every trial may spend.
+
+    Attributes:
+      steps: of all its stages together, which share them as in their own config.
+      batch_size: pairs a step.
+    """
+
+    steps: int
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A config of configs/sweeps.
+
+    Attributes:
+      name: of the table.
+      data: whose data and tokenizer are made, once, where they are absent; every trial uses them.
+      arms: what is compared.
+      space: what varies within each arm, or None.
+      seeds: `config.seed` of the trials of each point.
+      budget: the same for every trial, or None for what their configs say.
+      shared: overrides of every trial, before those of its arm.
+      tasks: files of configs/eval, measured after training.
+      metrics: columns of the table, "<results>.<metric>", e.g. "zero_shot.macro_auroc".
+      reference: the arm that the others are compared with.
+      confidence: of the intervals, and 1 less the level of the tests.
+    """
+
+    name: str
+    data: Source
+    arms: tuple[Arm, ...]
+    space: Space | None
+    seeds: tuple[int, ...]
+    budget: Budget | None
+    shared: Overrides
+    tasks: tuple[str, ...]
+    metrics: tuple[str, ...]
+    reference: str
+    confidence: float
+
+    def __post_init__(self):
+        """Refuses what makes no table."""
+        names = [arm.name for arm in self.arms]
+        checks = {
+            "arms": (len(set(names)) == len(names) > 0, names, "at least one, names differing"),
+            "seeds": (
+                len(set(self.seeds)) == len(self.seeds) > 0,
+                self.seeds,
+                "at least one, differing",
+            ),
+            "reference": (self.reference in names, self.reference, f"one of {names}"),
+            "confidence": (0 < self.confidence < 1, self.confidence, "between 0 and 1"),
+            "tasks": (bool(self.tasks), self.tasks, "at least one file of configs/eval"),
+        }
+        for field, (valid, received, accepted) in checks.items():
+            if not valid:
+                raise ConfigError(f"sweep.{field}", received=received, accepted=accepted)
+        results = {task.result for task in self.loaded_tasks()}
+        for metric in self.metrics:
+            if metric.partition(".")[0] not in results:
+                accepted = f"<results>.<metric>, results being one of {sorted(results)}"
+                raise ConfigError("sweep.metrics", received=metric, accepted=accepted)
+
+    def loaded_tasks(self) -> list[Task]:
+        """The tasks, checked."""
+        for index, path in enumerate(self.tasks):
+            if not pathlib.Path(path).is_file():
+                accepted = "an existing file"
+                raise ConfigError(f"sweep.tasks[{index}]", received=path, accepted=accepted)
+        return [load_task(path) for path in self.tasks]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """An arm at one point of the space; its trials differ in their seed alone.
+
+    Attributes:
+      name: the arm's, with the point's number where there is a space.
+      arm: the arm's name.
+      config: file of the config.
+      point: what the space chose.
+      overrides: of all: shared, the arm's, the point's, the budget's and the tasks.
+      resolved: the config that they make, flat; without seed and data, for comparing.
+    """
+
+    name: str
+    arm: str
+    config: str
+    point: Overrides
+    overrides: Overrides
+    resolved: Mapping[str, Any]
+
+
+def sweep_of(section: Any) -> Sweep:
+    """Checks a sweep's settings.
+
+    Raises:
+      ConfigError: naming what is unknown, missing or does not fit.
+    """
+    return build(Sweep, section, name="sweep")
+
+
+def variants(sweep: Sweep) -> list[Variant]:
+    """Every arm at every point, each config checked against its overrides.
+
+    Raises:
+      ConfigError: naming arm and key, for an override that a config does not have or a stage that
+        may end before its budget.
+    """
+    points = sweep.space.points() if sweep.space else [()]
+    found = []
+    for arm in sweep.arms:
+        for number, point in enumerate(points):
+            where = f"sweep.arms.{arm.name}"
+            overrides = (*sweep.shared, *arm.overrides, *point, ("after", sweep.tasks))
+            config = resolve(Source(config=arm.config, overrides=overrides), where=where)
+            if sweep.budget is not None:
+                spent = _budget(config, sweep.budget, where=where)
+                overrides = (*overrides, *spent)
+                apply(config, spent, where=where)
+            assemble.check_sections(config)
+            found.append(
+                Variant(
+                    name=f"{arm.name}_{number}" if sweep.space else arm.name,
+                    arm=arm.name,
+                    config=arm.config,
+                    point=point,
+                    overrides=overrides,
+                    resolved=flat(config),
+                )
+            )
+    return found
+
+
+def resolve(source: Source, *, where: str) -> Any:
+    """A config with its overrides.
+
+    Raises:
+      ConfigError: if the file is none, or an override names no setting of it or has another type.
+    """
+    path, _, argument = source.config.partition(":")
+    if not pathlib.Path(path).is_file():
+        raise ConfigError(f"{where}.config", received=path, accepted="an existing file")
+    make = runpy.run_path(path)["get_config"]
+    config = make(argument) if argument else make()
+    config.lock()
+    return apply(config, source.overrides, where=where)
+
+
+def apply(config: Any, overrides: Overrides, *, where: str) -> Any:
+    """Sets values in place, none of them new."""
+    for key, value in overrides:
+        try:
+            _check_readable(config, key)
+            config.update_from_flattened_dict({key: value})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{where}.overrides.{key}",
+                received=value,
+                accepted=f"a setting of the config ({' '.join(str(error).split())})",
+            ) from error
+    return config
+
+
+def _check_readable(config: Any, key: str) -> None:
+    """Refuses a key that no command line can set: the trials get their overrides by one."""
+    *way, last = key.split(".")
+    for name in way:
+        config = config[name]
+    if config.get_type(last) is type(None):
+        raise TypeError("it is None there and of no type, which a command line cannot change")
+
+
+def _budget(config: Any, budget: Budget, *, where: str) -> Overrides:
+    """Overrides that share the steps among the stages in proportion to their lengths."""
+    if config.early_stopping is not None:
+        raise ConfigError(
+            f"{where}.early_stopping",
+            received=flat(config.early_stopping),
+            accepted="None: with a budget every trial does all its steps",
+        )
+    lengths = {name: float(stage.length) for name, stage in config.stages.items()}
+    # In the stages' order; the ends are rounded, so that the steps add up.
+    ends = np.cumsum(list(lengths.values())) / sum(lengths.values()) * budget.steps
+    steps = np.diff(np.rint(ends).astype(int), prepend=0)
+    if steps.min() < 1:
+        accepted = f"at least one step for each of {list(lengths)}"
+        raise ConfigError("sweep.budget.steps", received=budget.steps, accepted=accepted)
+    found: list[tuple[str, Any]] = [
+        ("stage_unit", "steps"),
+        ("data.batch_size", budget.batch_size),
+    ]
+    for (name, length), count in zip(lengths.items(), steps.tolist(), strict=True):
+        stage = config.stages[name]
+        found.append((f"stages.{name}.length", type(stage.length)(count)))
+        warmup = round(stage.warmup * count / length)
+        found.append((f"stages.{name}.warmup", type(stage.warmup)(warmup)))
+    return tuple(found)
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """Dotted name -> JSON value of every setting."""
+    plain = json.loads(json.dumps(config.to_dict()))
+
+    def walk(value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value, dict) or not value:
+            return {name: value}
+        parts = (walk(inner, f"{name}.{key}" if name else key) for key, inner in value.items())
+        return {key: inner for part in parts for key, inner in part.items()}
+
+    return walk(plain, "")
+
+
+def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """The first name, in alphabetical order, under which two flat mappings differ; None if none."""
+    absent = object()
+    names: Sequence[str] = sorted({*ours, *theirs})
+    return next(
+        (name for name in names if ours.get(name, absent) != theirs.get(name, absent)), None
+    )

@@ -1,0 +1,302 @@
+"""Collects the results of a sweep's trials into one table."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from launch.sweeps.config import Sweep, Variant
+from launch.sweeps.queue import Outcome
+from prior_jax.data.schema import write_atomically
+from prior_jax.evaluate import compare, results
+from prior_jax.evaluate.bootstrap import Interval
+
+# Settings of two results that must agree for their draws to be paired.
+_SAME = ("split", "records", "patients", "classes", "bootstrap")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One metric of one variant.
+
+    Attributes:
+      variant: its name.
+      metric: "<results>.<metric>".
+      seeds: that have a value, in the sweep's order.
+      values: one a seed.
+      untrained: the mean over seeds before the first step; NaN without.
+      mean: with its interval over seeds.
+      difference: to the reference, over the seeds that both have; None for the reference itself
+        and where there is no common seed.
+      adjusted_p: of the difference, for the number of variants compared; NaN without.
+      verdict: on the difference; "" without.
+    """
+
+    variant: str
+    metric: str
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    untrained: float
+    mean: Interval
+    difference: compare.Difference | None
+    adjusted_p: float
+    verdict: str
+
+
+class _Trial:
+    """What one trial left in its folder, read once."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder
+        self._results = {content["task"]: content for content in results.read_results(folder)}
+        self._draws: dict[str, Mapping[str, np.ndarray]] = {}
+
+    def value(self, metric: str, *, part: str) -> float:
+        """A number of "metrics" or "untrained"; NaN where there is none."""
+        result, _, name = metric.partition(".")
+        found = self._results.get(result, {}).get(part, {}).get(name, {}).get("value")
+        return math.nan if found is None else float(found)
+
+    def settings(self, metric: str) -> Mapping[str, Any]:
+        return self._results[metric.partition(".")[0]]["settings"]
+
+    def draws(self, metric: str) -> np.ndarray:
+        result, _, name = metric.partition(".")
+        if result not in self._draws:
+            self._draws[result] = results.read_draws(self._folder, task=result)
+        return self._draws[result][name]
+
+
+def collect(
+    sweep: Sweep, found: Sequence[Variant], folders: Mapping[tuple[str, int], pathlib.Path]
+) -> list[Row]:
+    """Reads what the finished trials left and compares the variants.
+
+    Args:
+      sweep: the sweep.
+      found: its variants.
+      folders: (variant, seed) -> workdir of each trial that is done.
+
+    Returns:
+      A row for each metric and variant, the variants of a metric together.
+
+    Raises:
+      DataError: if a result is damaged; names the file.
+    """
+    trials = {key: _Trial(folder) for key, folder in folders.items()}
+    names = [variant.name for variant in found]
+    (reference, *_) = [variant.name for variant in found if variant.arm == sweep.reference]
+    rows = []
+    for metric in sweep.metrics:
+        part = [_row(sweep, name, metric, trials, reference=reference) for name in names]
+        ps = [math.nan if row.difference is None else row.difference.p for row in part]
+        for row, adjusted in zip(part, compare.holm(ps), strict=True):
+            said = ""
+            if row.difference is not None:
+                said = compare.verdict(
+                    row.difference, adjusted_p=adjusted, confidence=sweep.confidence
+                )
+            rows.append(dataclasses.replace(row, adjusted_p=adjusted, verdict=said))
+    return rows
+
+
+def _row(sweep: Sweep, name: str, metric: str, trials, *, reference: str) -> Row:
+    values = _values(sweep, name, metric, trials, part="metrics")
+    before = _values(sweep, name, metric, trials, part="untrained")
+    difference = None
+    theirs = _values(sweep, reference, metric, trials, part="metrics")
+    common = [seed for seed in values if seed in theirs]
+    if name != reference and common:
+        pairs = [(trials[name, seed], trials[reference, seed]) for seed in common]
+        paired = all(_same_records(a, b, metric) for a, b in pairs)
+        difference = compare.difference(
+            [values[seed] for seed in common],
+            [theirs[seed] for seed in common],
+            our_draws=[a.draws(metric) for a, _ in pairs] if paired else None,
+            their_draws=[b.draws(metric) for _, b in pairs] if paired else None,
+            confidence=sweep.confidence,
+        )
+    return Row(
+        variant=name,
+        metric=metric,
+        seeds=tuple(values),
+        values=tuple(values.values()),
+        untrained=float(np.mean([*before.values()])) if before else math.nan,
+        mean=compare.mean_over_seeds([*values.values()], confidence=sweep.confidence),
+        difference=difference,
+        adjusted_p=math.nan,
+        verdict="",
+    )
+
+
+def _values(sweep: Sweep, name: str, metric: str, trials, *, part: str) -> dict[int, float]:
+    """Seed -> value, for the seeds that have one."""
+    found = {
+        seed: trials[name, seed].value(metric, part=part)
+        for seed in sweep.seeds
+        if (name, seed) in trials
+    }
+    return {seed: value for seed, value in found.items() if not math.isnan(value)}
+
+
+def _same_records(a: _Trial, b: _Trial, metric: str) -> bool:
+    ours, theirs = a.settings(metric), b.settings(metric)
+    return all(ours.get(name) == theirs.get(name) for name in _SAME)
+
+
+def write(
+    workdir: pathlib.Path,
+    *,
+    sweep: Sweep,
+    found: Sequence[Variant],
+    rows: Sequence[Row],
+    outcomes: Sequence[Outcome],
+) -> pathlib.Path:
+    """Writes `table.md`, `table.csv` and `table.json`.
+
+    Returns:
+      The path of `table.md`.
+    """
+    content = {
+        "name": sweep.name,
+        "reference": sweep.reference,
+        "confidence": sweep.confidence,
+        "points": {variant.name: dict(variant.point) for variant in found},
+        "rows": [_plain(row) for row in rows],
+        "trials": [dataclasses.asdict(outcome) for outcome in outcomes],
+    }
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(workdir / "table.json", text.encode())
+    write_atomically(workdir / "table.csv", _csv(content["rows"]).encode())
+    path = workdir / "table.md"
+    shown = markdown(sweep=sweep, found=found, rows=rows, outcomes=outcomes)
+    write_atomically(path, shown.encode())
+    return path
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """A row as flat JSON values, NaN as None."""
+    seeds = row.difference.seeds if row.difference else None
+    patients = row.difference.patients if row.difference else None
+
+    def ends(prefix: str, interval: Interval | None) -> dict[str, float]:
+        low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
+        return {f"{prefix}_low": low, f"{prefix}_high": high}
+
+    numbers = {
+        "mean": row.mean.value,
+        **ends("mean", row.mean),
+        "untrained": row.untrained,
+        "difference": seeds.value if seeds else math.nan,
+        **ends("difference_over_seeds", seeds),
+        "p": row.difference.p if row.difference else math.nan,
+        "p_adjusted": row.adjusted_p,
+        **ends("difference_over_patients", patients),
+    }
+    return {
+        "variant": row.variant,
+        "metric": row.metric,
+        "seeds": list(row.seeds),
+        "values": list(row.values),
+        **{name: None if math.isnan(number) else number for name, number in numbers.items()},
+        "verdict": row.verdict,
+    }
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        lists = {name: " ".join(map(str, row[name])) for name in ("seeds", "values")}
+        writer.writerow({**row, **lists})
+    return buffer.getvalue()
+
+
+def markdown(
+    *,
+    sweep: Sweep,
+    found: Sequence[Variant],
+    rows: Sequence[Row],
+    outcomes: Sequence[Outcome],
+) -> str:
+    """The table for people: means, differences to the reference, and what they rest on."""
+    percent = f"{100 * sweep.confidence:g} %"
+    by_place = {(row.variant, row.metric): row for row in rows}
+    lines = [f"# {sweep.name}", "", f"| | seeds | {' | '.join(sweep.metrics)} |"]
+    lines.append("| --- " * (2 + len(sweep.metrics)) + "|")
+    for variant in found:
+        cells = [by_place[variant.name, metric] for metric in sweep.metrics]
+        counts = sorted({len(row.seeds) for row in cells})
+        point = ", ".join(f"{key}={value}" for key, value in variant.point)
+        label = variant.name + (f" ({point})" if point else "")
+        shown = " | ".join(_interval(row.mean) for row in cells)
+        lines.append(f"| {label} | {' to '.join(map(str, counts))} | {shown} |")
+    lines.append(f"| *untrained* | | {' | '.join(_untrained(sweep, rows))} |")
+    lines += ["", f"Means over seeds; brackets: {percent} t interval over seeds."]
+    lines += _differences(sweep, rows, percent)
+    troubles = [outcome for outcome in outcomes if outcome.status != "done"]
+    if troubles:
+        lines += ["", "## Trials without a result", ""]
+        lines += [f"- {one.name}: {one.status} {one.message}".rstrip() for one in troubles]
+    return "\n".join(lines) + "\n"
+
+
+def _differences(sweep: Sweep, rows: Sequence[Row], percent: str) -> list[str]:
+    compared = [(row, row.difference) for row in rows if row.difference is not None]
+    if not compared:
+        return []
+    seeds = min(len(row.seeds) for row, _ in compared)
+    lines = [
+        "",
+        f"## Differences to {sweep.reference}",
+        "",
+        "| metric | | difference over seeds | p, adjusted | over patients | |",
+        "| --- " * 6 + "|",
+    ]
+    for row, found in compared:
+        patients = found.patients
+        spread = f"[{patients.low:+.3f}, {patients.high:+.3f}]" if patients else "-"
+        p = "-" if math.isnan(row.adjusted_p) else f"{row.adjusted_p:.3f}"
+        lines.append(
+            f"| {row.metric} | {row.variant} | {_interval(found.seeds, signed=True)} | {p} "
+            f"| {spread} | {row.verdict} |"
+        )
+    lines += [
+        "",
+        f"Over seeds: paired t test and its {percent} interval, the pairs being runs of one seed; "
+        "p adjusted after Holm for the variants compared within a metric. With "
+        f"{seeds} seeds (degrees of freedom: {max(seeds - 1, 0)}) the test finds large "
+        'differences only: "not told apart" is not "equal".',
+        f"Over patients: {percent} percentile bootstrap of the difference of the means over "
+        "seeds, the same resampled patients for both; not adjusted, and blind to what another "
+        'seed would change. "higher" and "lower" need both, "leans" has one of the two.',
+    ]
+    return lines
+
+
+def _untrained(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
+    """The range of the untrained models' means, by metric."""
+    cells = []
+    for metric in sweep.metrics:
+        known = [row.untrained for row in rows if row.metric == metric]
+        known = [value for value in known if not math.isnan(value)]
+        ends = dict.fromkeys(f"{end(known):.3f}" for end in (min, max) if known)
+        cells.append(" to ".join(ends) or "-")
+    return cells
+
+
+def _interval(interval: Interval, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    if math.isnan(interval.value):
+        return "-"
+    shown = f"{interval.value:{sign}.3f}"
+    if math.isnan(interval.low):
+        return shown
+    return f"{shown} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"

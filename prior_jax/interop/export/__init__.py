@@ -1,0 +1,1 @@
+"""Weights and towers as the files of other programs."""

@@ -1,0 +1,244 @@
+"""Image encoders under torchvision's names."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from prior_jax.interop.export.parts import (
+    Exported,
+    part_of,
+    picked,
+    renamed,
+    safetensors_bytes,
+    section,
+)
+from prior_jax.interop.torch.module_tables import attention_pool_table, resnet_table
+from prior_jax.interop.torch.names import Table, conv_table, linear_table
+from prior_jax.interop.weights_folder import Weights
+from prior_jax.nn.resnet import Block, ResNetConfig
+
+PREFIX = {"image": "resnet/", "model": "image_encoder/resnet/"}
+"""Part of the weights -> where the ResNet's arrays begin."""
+
+STANDARD: Mapping[tuple[Block, tuple[int, ...]], str] = {
+    ("basic", (2, 2, 2, 2)): "resnet18",
+    ("basic", (3, 4, 6, 3)): "resnet34",
+    ("bottleneck", (3, 4, 6, 3)): "resnet50",
+    ("bottleneck", (3, 4, 23, 3)): "resnet101",
+    ("bottleneck", (3, 8, 36, 3)): "resnet152",
+}
+"""Shapes of width 64 that torchvision and timm build by name."""
+
+_WIDTH = 64
+
+
+def image_files(weights: Weights) -> Exported:
+    """The ResNet of any objective as torchvision names it, and what comes behind it.
+
+    `model.safetensors` is the state dict of torchvision's ResNet without its classifier `fc`:
+    `num_batches_tracked`, which ours does not count, is 0. `projection.safetensors`, for
+    objectives that have any, holds the attention pool and the projections to the space shared
+    with reports: PRIOR's and GLoRIA's under their release's names, the baselines' under ours.
+
+    Args:
+      weights: of an image encoder or a whole model.
+
+    Raises:
+      WeightsError: if they have no image encoder.
+    """
+    arrays = part_of(weights, PREFIX, wanted="image encoder")
+    config = resnet_config(weights, arrays)
+    tensors = with_counters(renamed(arrays, resnet_table(config)))
+    files = {"model.safetensors": safetensors_bytes(tensors)}
+    behind = projections(weights, "image")
+    if behind:
+        files["projection.safetensors"] = safetensors_bytes(behind)
+    image = dict(weights.data.get("image") or {})
+    name = architecture(config)
+    files["config.json"] = _json(
+        {
+            "architecture": name or "none of torchvision's or timm's",
+            "block": config.block,
+            "depths": list(config.depths),
+            "width": config.width,
+            "stem_pool": config.stem_pool,
+            "in_channels": config.in_channels,
+            "num_features": config.features,
+            "image_size": image.get("size"),
+            "mean": image.get("mean"),
+            "std": image.get("std"),
+            "objective": weights.objective,
+        }
+    )
+    return Exported(
+        files=files, example=_example(name, config, image), notes=_notes(name, behind, weights)
+    )
+
+
+def resnet_config(weights: Weights, arrays: Mapping[str, np.ndarray]) -> ResNetConfig:
+    """Shape of a ResNet, from its arrays but for the stem's pool, which has none.
+
+    Args:
+      weights: whose it is.
+      arrays: of the ResNet, by path below it.
+    """
+    model = weights.model if weights.part == "image" else section(weights.model, "image")
+    blocks = {
+        match for path in arrays for match in re.findall(r"^stages/stage(\d)/block(\d+)", path)
+    }
+    stages = sorted({stage for stage, _ in blocks})
+    kernel = arrays["stem_conv/kernel"]
+    block: Literal["bottleneck", "basic"] = (
+        "bottleneck" if "stages/stage1/block0/conv3/kernel" in arrays else "basic"
+    )
+    return ResNetConfig(
+        depths=tuple(sum(owner == stage for owner, _ in blocks) for stage in stages),
+        width=kernel.shape[3],
+        in_channels=kernel.shape[2],
+        block=block,
+        stem_pool=section(model, "resnet").get("stem_pool", True),
+        remat="none",
+    )
+
+
+def architecture(config: ResNetConfig) -> str | None:
+    """The name by which torchvision and timm know a shape, or None."""
+    if config.width != _WIDTH or not config.stem_pool:
+        return None
+    return STANDARD.get((config.block, config.depths))
+
+
+def with_counters(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds the counter that torch keeps in every batch norm, and asks for when it loads."""
+    found = {}
+    for name, tensor in tensors.items():
+        found[name] = tensor
+        if name.endswith(".running_var"):
+            counter = name.removesuffix("running_var") + "num_batches_tracked"
+            found[counter] = np.zeros((), np.int64)
+    return found
+
+
+def projections(weights: Weights, tower: Literal["image", "text"]) -> dict[str, np.ndarray]:
+    """What a whole model, or an imported encoder, has behind the encoder of a tower."""
+    tables = _BEHIND[tower]
+    table = tables.get(weights.objective or weights.part, tables["baseline"])
+    paths = {"/".join(entry.path) for entry in table.entries}
+    present = Table(entries=tuple(e for e in table.entries if "/".join(e.path) in weights.arrays))
+    return picked({n: x for n, x in weights.arrays.items() if n in paths}, present)
+
+
+def _prior_image() -> Table:
+    pool = attention_pool_table(positions=True)
+    table = pool.under("image_encoder.atten_pool.", ("image_encoder", "pool"))
+    for name in ("global_image_projection", "local_image_projection"):
+        table += linear_table(name, (name,))
+    return table
+
+
+def _prior_text() -> Table:
+    table = linear_table("local_text_projection", ("local_text_projection",))
+    for name in ("query", "key"):
+        table += linear_table(f"item_gather.attention_pool.{name}", ("item_gather", name))
+    return table + attention_pool_table(positions=False).under(
+        "global_text_attention.", ("global_text_attention",)
+    )
+
+
+def _gloria_image() -> Table:
+    table = linear_table("global_embedder", ("global_embedder",))
+    table += conv_table("local_embedder", ("local_embedder",), bias=False)
+    return table.under("img_encoder.", ("image_encoder",))
+
+
+def _head(name: str) -> Table:
+    table = linear_table(f"{name}.hidden", (name, "hidden"))
+    return table + linear_table(f"{name}.output", (name, "output"))
+
+
+_BEHIND: Mapping[str, Mapping[str, Table]] = {
+    "image": {
+        "prior": _prior_image(),
+        "gloria": _gloria_image(),
+        "image": attention_pool_table(positions=True).under("image_encoder.atten_pool.", ("pool",)),
+        "baseline": _head("image_head"),
+    },
+    "text": {
+        "prior": _prior_text(),
+        "gloria": Table(entries=()),
+        "text": Table(entries=()),
+        "baseline": _head("text_head"),
+    },
+}
+
+
+def _example(name: str | None, config: ResNetConfig, image: Mapping[str, Any]) -> str:
+    if name is None:
+        return "\n".join(
+            (
+                "from safetensors.numpy import load_file",
+                "",
+                "# torchvision and timm build no ResNet of this shape; the names are theirs.",
+                'tensors = load_file("model.safetensors")',
+                "print(len(tensors), tensors['conv1.weight'].shape)  # OIHW",
+            )
+        )
+    channels, size = config.in_channels, image.get("size") or 224
+    first = (
+        []
+        if channels == 3
+        else ["model.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)"]
+    )
+    lines = (
+        "import torch",
+        "import torchvision",
+        "from safetensors.torch import load_file",
+        "",
+        f"model = torchvision.models.{name}()",
+        *first,
+        "model.fc = torch.nn.Identity()",
+        'model.load_state_dict(load_file("model.safetensors"), strict=True)',
+        "model.eval()",
+        f"image = torch.rand(1, {channels}, {size}, {size})  # gray values from 0 to 1",
+        f"features = model({_normalised(image)})  # float32[1, {config.features}]",
+        f'# timm: timm.create_model("{name}", num_classes=0, in_chans={channels}), strict too.',
+    )
+    return "\n".join(lines)
+
+
+def _normalised(image: Mapping[str, Any]) -> str:
+    """Python that normalises `image` as in training."""
+    mean, std = image.get("mean"), image.get("std")
+    if mean is None or std is None:
+        return "image"
+    if len(set(mean)) == len(set(std)) == 1:
+        return f"(image - {mean[0]:.6g}) / {std[0]:.6g}"
+    shape = "view(1, -1, 1, 1)"
+    return f"(image - torch.tensor({list(mean)}).{shape}) / torch.tensor({list(std)}).{shape}"
+
+
+def _notes(name: str | None, behind: Mapping[str, np.ndarray], weights: Weights) -> tuple[str, ...]:
+    notes = [
+        "`model.safetensors` is the ResNet under torchvision's names, without the classifier "
+        "`fc`: load it with `model.fc = torch.nn.Identity()` and `strict=True`."
+    ]
+    if name is None:
+        notes.append("Neither torchvision nor timm builds this shape; see `config.json`.")
+    if behind:
+        notes.append(
+            "`projection.safetensors` holds what follows the ResNet in "
+            f"{weights.objective or 'the source'}: {', '.join(f'`{n}`' for n in behind)}."
+        )
+    if any("atten_pool" in tensor for tensor in behind):
+        notes.append(
+            "The vector that was trained is that of the attention pool; torchvision's model, "
+            "as below, gives the mean over the map instead."
+        )
+    return tuple(notes)
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -1,0 +1,254 @@
+"""The README beside exported weights: what they are, how they were made, how to load them."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from prior_jax.interop.export.parts import Exported
+from prior_jax.interop.weights_folder import About
+
+# Settings worth a row, if the config has them; the rest is in config.training.json.
+_SETTINGS = (
+    "name", "objective", "seed", "model.fidelity", "model.dtype", "model.embed_dim",
+    "model.image.resnet.depths", "model.image.resnet.width", "model.image.resnet.block",
+    "model.image.pool", "model.text.hidden_size", "model.text.layers", "model.text.heads",
+    "init.image.path", "init.text.path", "data.batch_size", "data.image.size",
+    "data.image.channels", "data.text_mode", "data.max_tokens", "data.max_sentences",
+    "stage_unit", "optimizer.beta1", "optimizer.beta2", "optimizer.decay",
+    "optimizer.clip_norm",
+)  # fmt: skip
+_STAGE = ("length", "warmup", "schedule", "learning_rate", "weight_decay")
+
+TRAINING_CONFIG = "config.training.json"
+"""Name of the whole config beside the card."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """The data set that weights were trained on.
+
+    Attributes:
+      path: of the prepared set.
+      program: what prepared it.
+      sha256: of its manifest.
+      splits: split -> studies, images, subjects and sentences.
+      phantom: whether the images are drawn and the reports written by a program.
+    """
+
+    path: str
+    program: str
+    sha256: str
+    splits: Mapping[str, Mapping[str, int]]
+    phantom: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a card tells besides the weights themselves.
+
+    Attributes:
+      name: of the run or the source.
+      step: of the checkpoint; None for weights that are not from a run.
+      config: of the run, all sections; None for weights that are not from a run.
+      data: what the run was trained on, or None.
+      tokenizer: sha256 of everything that decides on the ids, or None.
+      results: the files of `eval/`, as `evaluate.results.read_results` gives them.
+    """
+
+    name: str
+    step: int | None
+    config: Mapping[str, Any] | None
+    data: DataFacts | None
+    tokenizer: str | None
+    results: Sequence[Mapping[str, Any]]
+
+
+# Program that prepared a set -> what binds those who pass on weights trained on it.
+LICENCES: Mapping[str, str] = {
+    "data_prep.mimic_cxr": (
+        "Trained on MIMIC-CXR, which PhysioNet gives to credentialed users under the PhysioNet "
+        "Credentialed Health Data Use Agreement 1.5.0. The weights inherit it: pass them on only "
+        "to people who have signed it, best as a credentialed PhysioNet project of their own, and "
+        "never to a public hub. If the set at the path above was drawn by `data_prep.phantom`, "
+        "none of this applies."
+    ),
+    "data_prep.chexpert": (
+        "Trained on CheXpert, under Stanford's research use agreement: no commercial use, and no "
+        "passing on without the same terms."
+    ),
+    "data_prep.rsna": (
+        "Trained on the RSNA Pneumonia Detection Challenge's images, under the competition's "
+        "rules: academic research and education alone."
+    ),
+    "data_prep.siim": (
+        "Trained on the SIIM-ACR Pneumothorax images, under the competition's rules: academic "
+        "research and education alone."
+    ),
+}
+PHANTOM = (
+    "Trained on drawn images and written sentences (`data_prep.phantom`): no patient, no data use "
+    "agreement, and no use on patients. The weights may be passed on under this project's "
+    "licence, Apache-2.0."
+)
+_UNKNOWN = (
+    "What the weights were trained on is not recorded here: its terms bind whoever passes them on. "
+    "Find them out first."
+)
+
+
+def model_card(
+    *,
+    kind: str,
+    about: About,
+    exported: Exported,
+    facts: Facts,
+    files: Mapping[str, str],
+) -> str:
+    """Writes the card.
+
+    Args:
+      kind: the format's name.
+      about: what the weights are.
+      exported: what lies beside the card.
+      facts: how the weights came to be.
+      files: name -> sha256 of every file beside the card.
+
+    Returns:
+      Markdown. Its one block of Python is the loading example, for the folder as working
+      directory.
+    """
+    what = {"image": "image encoder", "text": "text encoder", "model": "model"}[about.part]
+    lines = [f"# {facts.name}: {kind}", ""]
+    source = about.origin.get("source", "unknown")
+    step = "" if facts.step is None else f", checkpoint of step {facts.step}"
+    whose = "" if about.objective is None else f" of the objective `{about.objective}`"
+    lines += [f"The {what}{whose}, from `{source}`{step}. Not a medical device.", ""]
+    for note in exported.notes:
+        lines += [note, ""]
+    lines += ["## Loading", "", "```python", exported.example, "```", ""]
+    lines += ["## Preprocessing", "", *_preprocessing(about, facts), ""]
+    lines += ["## Training", "", *_training(about, facts), ""]
+    lines += ["## Data", "", *_data(facts.data), ""]
+    lines += ["## Metrics", "", *_metrics(facts), ""]
+    lines += ["## Licence", "", about.origin.get("licence", _UNKNOWN), ""]
+    lines += ["## Files", "", *_table(("file", "sha256"), sorted(files.items()))]
+    return "\n".join(lines) + "\n"
+
+
+def licence_of_run(config: Mapping[str, Any], data: DataFacts) -> str:
+    """What binds those who pass a run's weights on; kept in the weights' origin as "licence".
+
+    Args:
+      config: of the run, all sections.
+      data: what it was trained on.
+    """
+    said = [PHANTOM if data.phantom else LICENCES.get(data.program, _UNKNOWN)]
+    for encoder, given in (config.get("init") or {}).items():
+        if given and given.get("path"):
+            said.append(
+                f"The {encoder} encoder started from `{given['path']}`, whose terms bind too."
+            )
+    return " ".join(said)
+
+
+def _preprocessing(about: About, facts: Facts) -> list[str]:
+    image = about.data.get("image") or {}
+    tokenizer = about.data.get("tokenizer") or {}
+    rows = []
+    if about.part != "text" and image:
+        rows += [
+            ("image size", f"{_shown(image.get('size'))} x {_shown(image.get('size'))} pixels"),
+            ("channels", _shown(image.get("channels"))),
+            ("mean, of pixels from 0 to 1", _shown(image.get("mean"))),
+            ("standard deviation", _shown(image.get("std"))),
+        ]
+    if about.part != "image":
+        rows += [(f"tokenizer: {name}", _shown(value)) for name, value in tokenizer.items()]
+        rows.append(("tokenizer: sha256", _shown(facts.tokenizer)))
+        names = ("text_mode", "max_tokens", "max_sentences", "splitter")
+        rows += [(n.replace("_", " "), _shown(about.data[n])) for n in names if n in about.data]
+    return _table(("setting", "value"), rows)
+
+
+def _training(about: About, facts: Facts) -> list[str]:
+    if facts.config is None:
+        rows = [
+            (name, _shown(value))
+            for name, value in about.origin.items()
+            if isinstance(value, str | int) and value != "" and name != "licence"
+        ]
+        return ["Not trained by this project.", "", *_table(("origin", "value"), rows)]
+    found = list(_settings(facts.config))
+    return [
+        *_table(("setting", "value"), found),
+        "",
+        f"The whole config is `{TRAINING_CONFIG}`.",
+    ]
+
+
+def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in _SETTINGS:
+        value: Any = config
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            yield name, _shown(value)
+    for name, stage in config["stages"].items():
+        yield f"stages.{name}", ", ".join(f"{key} {_shown(stage.get(key))}" for key in _STAGE)
+
+
+def _data(data: DataFacts | None) -> list[str]:
+    if data is None:
+        return ["No data set is recorded."]
+    columns = ("studies", "images", "subjects", "sentences")
+    rows = [
+        (split, *(str(counts.get(name, "-")) for name in columns))
+        for split, counts in data.splits.items()
+    ]
+    return [
+        f"Prepared by `{data.program}` in `{data.path}`; sha256 of its manifest `{data.sha256}`.",
+        "",
+        *_table(("split", *columns), rows),
+    ]
+
+
+def _metrics(facts: Facts) -> list[str]:
+    if not facts.results:
+        return ["None were measured."]
+    rows, notes = [], []
+    for result in facts.results:
+        task, untrained = result["task"], result["untrained"]
+        rows += [
+            (task, name, _interval(value), _interval(untrained.get(name)))
+            for name, value in result["metrics"].items()
+        ]
+        split, step = (result["settings"].get(name, "unknown") for name in ("split", "step"))
+        other = "" if step == facts.step else ", which is not this checkpoint"
+        notes.append(f"{task}: split {split}, step {step}{other}.")
+    header = ("task", "metric", "trained [interval]", "untrained [interval]")
+    return [*_table(header, rows), "", " ".join(notes)]
+
+
+def _interval(metric: Mapping[str, Any] | None) -> str:
+    if not metric or metric.get("value") is None:
+        return "-"
+    value = f"{metric['value']:.3f}"
+    if metric.get("low") is None:
+        return value
+    return f"{value} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def _shown(value: Any) -> str:
+    """A value in words that fit a table's cell."""
+    if value is None:
+        return "not recorded"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(header), line(["---"] * len(header)), *map(line, rows)]

@@ -1,0 +1,1 @@
+"""BERT directories, tokenizers and safetensors files of Hugging Face."""

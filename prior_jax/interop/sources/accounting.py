@@ -1,0 +1,139 @@
+"""What became of every tensor of a checkpoint, as a table."""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from prior_jax.interop.torch.names import Table
+
+IMPORTED, KEPT, LEFT = "imported", "kept", "left"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unused:
+    """Tensors that a model of ours has no place for.
+
+    Attributes:
+      pattern: regular expression of whole torch names.
+      reason: why, in words.
+      keep: whether they are kept beside the weights, so that an export gives them back; False for
+        what belongs to another part of the checkpoint.
+      shape: the only accepted shape, of numbers and of names of sizes; None for any.
+    """
+
+    pattern: str
+    reason: str
+    keep: bool = True
+    shape: tuple[str | int, ...] | None = None
+
+    def matches(self, name: str) -> bool:
+        """Whether it speaks of this torch name."""
+        return re.fullmatch(self.pattern, name) is not None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """Some tensors of one fate.
+
+    Attributes:
+      names: their torch names; "*" stands for numbers.
+      count: how many they are.
+      fate: "imported", "kept" or "left".
+      where: paths of our leaves, or why there are none.
+    """
+
+    names: str
+    count: int
+    fate: str
+    where: str
+
+
+def account(
+    names: Iterable[str], table: Table, unused: Callable[[str], Unused | None]
+) -> tuple[Row, ...]:
+    """Every name in exactly one row.
+
+    Args:
+      names: torch names of a checkpoint.
+      table: of those that are imported.
+      unused: gives the rule for a name that is not, or None if there is none.
+
+    Raises:
+      KeyError: for a name that neither knows.
+    """
+    paths = {entry.torch: "/".join(entry.path) for entry in table.entries}
+    groups: dict[tuple[str, str, str], list[tuple[str, str]]] = collections.defaultdict(list)
+    for name in names:
+        stem, _, last = _starred(name).rpartition(".")
+        if name in paths:
+            path, _, leaf = _starred(paths[name]).rpartition("/")
+            groups[stem, IMPORTED, path].append((last, leaf))
+        else:
+            rule = unused(name)
+            if rule is None:
+                raise KeyError(name)
+            groups[stem, KEPT if rule.keep else LEFT, rule.reason].append((last, ""))
+    return tuple(
+        _row(stem, fate, where, members) for (stem, fate, where), members in groups.items()
+    )
+
+
+def outside(names: Iterable[str], reason: str) -> tuple[Row, ...]:
+    """Names that nothing was asked of, one row for each that begins alike.
+
+    Args:
+      names: torch names.
+      reason: why they are left.
+    """
+    counts = collections.Counter(name.split(".")[0] for name in map(_starred, names))
+    return tuple(
+        Row(names=f"{first}.*" if count > 1 else first, count=count, fate=LEFT, where=reason)
+        for first, count in counts.items()
+    )
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """One line whose counts add up."""
+    counts = collections.Counter()
+    for row in rows:
+        counts[row.fate] += row.count
+    parts = [f"{counts[IMPORTED]} imported"]
+    parts += [f"{counts[KEPT]} kept beside the model, which has no place for them"]
+    if counts[LEFT]:
+        parts += [f"{counts[LEFT]} left to other parts"]
+    return f"{counts.total()} keys: " + ", ".join(parts)
+
+
+def render(rows: Sequence[Row]) -> str:
+    """The table for a terminal: kept and left ones last, then the line that sums up."""
+    order = (IMPORTED, KEPT, LEFT)
+    cells = [
+        (
+            row.names,
+            str(row.count),
+            row.where if row.fate == IMPORTED else f"{row.fate}: {row.where}",
+        )
+        for row in sorted(rows, key=lambda row: order.index(row.fate))
+    ]
+    head = ("in the checkpoint", "keys", "in the weights")
+    wide = max(len(cell[0]) for cell in [head, *cells])
+    lines = [f"{name:<{wide}}  {count:>4}  {where}" for name, count, where in [head, *cells]]
+    return "\n".join([*lines, "", summary(rows)])
+
+
+def _row(stem: str, fate: str, where: str, members: Sequence[tuple[str, str]]) -> Row:
+    names = ".".join(part for part in (stem, _braced(last for last, _ in members)) if part)
+    leaves = _braced(leaf for _, leaf in members)
+    if fate == IMPORTED:
+        where = "/".join(part for part in (where, leaves) if part)
+    return Row(names=names, count=len(members), fate=fate, where=where)
+
+
+def _braced(parts: Iterable[str]) -> str:
+    distinct = [part for part in dict.fromkeys(parts) if part]
+    return distinct[0] if len(distinct) == 1 else f"{{{','.join(distinct)}}}" if distinct else ""
+
+
+def _starred(name: str) -> str:
+    return re.sub(r"\d+", "*", name)

@@ -1,0 +1,110 @@
+"""Which names of a file are those of the model, and which prefix a user may have to name."""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prior_jax.errors import WeightsError
+from prior_jax.interop.sources.table import Recipe
+from prior_jax.interop.sources.wrapped_names import (
+    COUNTER,
+    WRAPPERS,
+    dotted,
+    listed,
+    prefixes,
+    under_prefix,
+    unwrapped,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The names of the model in a file.
+
+    Attributes:
+      names: plain name -> name in the file.
+      outer: prefix of nearly every plain name in the file.
+      renamed: plain name -> name in the file, where that is not `outer` and the plain name.
+      outside: names of the file outside the prefix that a user named.
+      notes: sentences on the prefixes that were taken off.
+    """
+
+    names: Mapping[str, str]
+    outer: str
+    renamed: Mapping[str, str]
+    outside: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def choose(tensors: Mapping[str, Any], prefix: str | None, recipes: Mapping[str, Recipe]) -> Chosen:
+    """Finds the model's names.
+
+    Args:
+      tensors: name in the file -> tensor.
+      prefix: prefix of the model's names as the user gave it; None takes every name.
+      recipes: part -> how its names look.
+
+    Raises:
+      ConfigError: if no name stands under the prefix.
+    """
+    names, start = list(tensors), ""
+    if prefix is not None:
+        names, start = under_prefix(names, prefix, _prefixes(tensors, recipes)), dotted(prefix)
+    plain = unwrapped([name.removeprefix(start) for name in names])
+    pairs = dict(zip(plain.names, names, strict=True))
+    befores = collections.Counter(
+        name.removesuffix(short) for short, name in pairs.items() if name.endswith(short)
+    )
+    outer = befores.most_common(1)[0][0] if befores else ""
+    taken = set(names)
+    return Chosen(
+        names=pairs,
+        outer=outer,
+        renamed={short: name for short, name in pairs.items() if name != outer + short},
+        outside=tuple(name for name in tensors if name not in taken),
+        notes=tuple(
+            f"{count} names have the {part!r} of {WRAPPERS[part]} in them, which was taken off"
+            for part, count in plain.wrappers.items()
+        ),
+    )
+
+
+def _prefixes(names: Iterable[str], recipes: Mapping[str, Recipe]) -> dict[str, int]:
+    """Prefixes in a file behind which names stand as the recipes spell them."""
+    probes = "|".join(
+        re.escape(layout.prefix) + recipe.probe(layout)
+        for recipe in recipes.values()
+        for layout in recipe.layouts
+        if not layout.numbered  # "0." begins the names of any torch.nn.Sequential
+    )
+    return prefixes(names, lambda name: re.match(probes, name) is not None)
+
+
+def with_prefixes(
+    error: WeightsError, names: Iterable[str], recipes: Mapping[str, Recipe]
+) -> WeightsError:
+    """The error, with the prefixes behind which names of the model were found.
+
+    Args:
+      error: error that says what does not fit.
+      names: every name of the file.
+      recipes: part -> how its names look.
+    """
+    names = [name for name in names if name.split(".")[-1] != COUNTER]
+    # Wrappers around every name were taken off: to name them mends nothing.
+    plain = {
+        prefix: count
+        for prefix, count in _prefixes(names, recipes).items()
+        if prefix and not (_only_wrappers(prefix) and count == len(names))
+    }
+    if not plain:
+        return error
+    best = next(iter(plain))
+    words = f"such names stand under {listed(plain)}; for example --prefix={best} reads those"
+    return WeightsError(error.field, received=error.received, accepted=f"{error.accepted}; {words}")
+
+
+def _only_wrappers(prefix: str) -> bool:
+    return all(part in WRAPPERS for part in prefix.rstrip(".").split("."))

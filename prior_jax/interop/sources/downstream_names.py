@@ -1,0 +1,56 @@
+"""Names of the models that GLoRIA's release fine-tunes: U-Nets and a classifier."""
+
+from prior_jax.interop.torch.module_tables import decoder_blocks_table, resnet_table
+from prior_jax.interop.torch.names import (
+    Path,
+    Table,
+    batch_norm_table,
+    concatenate,
+    conv_table,
+    conv_transpose_table,
+    linear_table,
+)
+from prior_jax.nn.unet import UNetConfig
+
+
+def unet_table(config: UNetConfig) -> Table:
+    """The U-Net of the configured form to `nn.unet.UNet`.
+
+    "nearest" is the Unet of segmentation_models_pytorch 0.2.0 (`encoder.conv1`,
+    `decoder.blocks.0.conv1.0`, `segmentation_head.0`), "transposed" the release's ResnetUNet
+    (`input_block.0`, `down_blocks.0.0.conv1`, `bridge.bridge.0.conv`, `up_blocks.0.upsample`).
+    """
+    if config.form == "transposed":
+        return _release_table(config)
+    table = resnet_table(config.resnet).under("encoder.", ("resnet",))
+    table += decoder_blocks_table(len(config.channels)).under("decoder.", ())
+    return table + conv_table("segmentation_head.0", ("output",), bias=True)
+
+
+def _release_table(config: UNetConfig) -> Table:
+    stages = [f"down_blocks.{stage}" for stage in range(len(config.resnet.depths))]
+    table = resnet_table(
+        config.resnet, conv="input_block.0", norm="input_block.1", stages=stages
+    ).under("", ("resnet",))
+    for i in (0, 1):
+        table += _conv_norm_table(f"bridge.bridge.{i}", ("bridge",), i + 1)
+    for block in range(len(config.channels)):
+        torch, path = f"up_blocks.{block}", ("blocks", f"block{block}")
+        table += conv_transpose_table(f"{torch}.upsample", (*path, "upsample"))
+        table += concatenate(_conv_norm_table(f"{torch}.conv_block_{i}", path, i) for i in (1, 2))
+    return table + conv_table("out", ("output",), bias=True)
+
+
+def _conv_norm_table(torch: str, path: Path, number: int) -> Table:
+    table = conv_table(f"{torch}.conv", (*path, f"conv{number}"), bias=True)
+    return table + batch_norm_table(f"{torch}.bn", (*path, f"norm{number}"))
+
+
+def image_classifier_table(encoder: Table) -> Table:
+    """The release's PretrainedImageClassifier to `nn.classifier.ImageClassifier`.
+
+    Args:
+      encoder: the table of its image encoder.
+    """
+    table = encoder.under("img_encoder.", ("encoder",))
+    return table + linear_table("classifier", ("classifier",))

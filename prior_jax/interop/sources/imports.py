@@ -1,0 +1,384 @@
+"""Weights that others trained, as weights of ours, and back.
+
+    weights = import_weights("gloria", "chexpert_resnet50.ckpt")
+    weights.arrays["text_encoder/layers/self_attention/query/kernel"].shape
+    state_dict = release_state_dict(weights)     # what the file held, bit for bit
+
+Strict: every tensor is imported, or kept or left for a reason of the tables in `source_table`;
+whatever is missing, unknown or of another shape is an error that lists it. Nothing is rounded:
+half precision becomes float32 and goes back to what it was.
+"""
+
+import dataclasses
+import mmap
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+from flax import traverse_util
+
+from prior_jax.errors import ConfigError, WeightsError
+from prior_jax.interop.huggingface.bert_directory import (
+    BertDirectory,
+    check_tokenizer,
+    read_bert_directory,
+)
+from prior_jax.interop.sources import accounting
+from prior_jax.interop.sources.accounting import Row, Unused
+from prior_jax.interop.sources.chosen_names import choose, with_prefixes
+from prior_jax.interop.sources.infer import Layout, Shapes
+from prior_jax.interop.sources.plans import Plan, Unseen, structure
+from prior_jax.interop.sources.saved_entries import in_words
+from prior_jax.interop.sources.table import BUFFERS, SOURCES, WRAPPED, Recipe, Source
+from prior_jax.interop.sources.weight_files import read_weights
+from prior_jax.interop.torch.names import Table, find_problems, to_nnx, to_torch
+from prior_jax.interop.weights_folder import Part, Weights
+
+_FLOATS = ("float32", "float16", "bfloat16")  # float32 holds each of them exactly
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Imported:
+    """Weights, and how they came to be.
+
+    Attributes:
+      weights: what `weights_folder.save_weights` writes.
+      rows: what became of every tensor.
+      tokenizer: the file of the text encoder's tokenizer, or None.
+    """
+
+    weights: Weights
+    rows: tuple[Row, ...]
+    tokenizer: pathlib.Path | None
+
+
+def import_weights(
+    source: str,
+    path: str | os.PathLike[str],
+    *,
+    part: Part | None = None,
+    unseen: Unseen | None = None,
+) -> Weights:
+    """Reads a checkpoint of another code base.
+
+    Args:
+      source: one of `SOURCES`.
+      path: a checkpoint, or a Hugging Face directory for "hf_bert".
+      part: "model", "image" or "text"; by default the first that the source's table has and the
+        file holds.
+      unseen: what no shape tells.
+
+    Returns:
+      Weights; arrays may be views of the mapped file.
+
+    Raises:
+      WeightsError: if the file cannot be read, or listing every missing, extra and misshaped name.
+      ConfigError: for a source, part or number of heads that cannot be.
+    """
+    return open_checkpoint(source, path, part=part, unseen=unseen).weights
+
+
+def open_checkpoint(
+    source: str,
+    path: str | os.PathLike[str],
+    *,
+    part: Part | None = None,
+    unseen: Unseen | None = None,
+    tokenizer: pathlib.Path | None = None,
+    entry: str | None = None,
+    prefix: str | None = None,
+) -> Imported:
+    """`import_weights`, with an account of every tensor.
+
+    Args:
+      source: as there.
+      path: as there.
+      part: as there.
+      unseen: as there.
+      tokenizer: a vocab.txt or tokenizer.json, where the checkpoint has none of its own.
+      entry: the keys of the state dict within the file, joined by "/", where it has several.
+      prefix: prefix of the model's names, where it is part of a larger model.
+    """
+    kind = _source(source)
+    directory = read_bert_directory(path) if kind.folder else None
+    file = read_weights(path, entry=entry)
+    try:
+        imported = from_tensors(
+            source, file.tensors, part=part, unseen=unseen, directory=directory,
+            tokenizer=tokenizer, prefix=prefix,
+        )  # fmt: skip
+    except WeightsError as error:
+        if error.field != "state_dict":
+            raise
+        raise WeightsError(
+            str(file.path), received=error.received, accepted=error.accepted
+        ) from error
+    _give_back(file.tensors)
+    found = {
+        "file": file.path.name, "sha256": file.sha256, "format": file.format, "nested": file.nested
+    }  # fmt: skip
+    origin = imported.weights.origin
+    notes = (*origin["notes"], *_left_notes(file.left, taken=file.nested))
+    weights = dataclasses.replace(imported.weights, origin={**origin, **found, "notes": notes})
+    return dataclasses.replace(imported, weights=weights)
+
+
+def from_tensors(
+    source: str,
+    tensors: Mapping[str, np.ndarray],
+    *,
+    part: Part | None = None,
+    unseen: Unseen | None = None,
+    directory: BertDirectory | None = None,
+    tokenizer: pathlib.Path | None = None,
+    prefix: str | None = None,
+) -> Imported:
+    """`open_checkpoint` for tensors that are already there.
+
+    Args:
+      source: as there.
+      tensors: torch name -> tensor.
+      part: as there.
+      unseen: as there.
+      directory: of "hf_bert": what is beside the weights.
+      tokenizer: as there.
+      prefix: prefix of the model's names, or None.
+    """
+    kind = _source(source)
+    unseen = unseen or Unseen()
+    recipes = _recipes(source, kind, part)
+    chosen = choose(tensors, prefix, recipes)
+    everything, tensors = tensors, {name: tensors[old] for name, old in chosen.names.items()}
+    shapes = {name: tuple(array.shape) for name, array in tensors.items()}
+    _refuse_hollow(shapes)
+    try:
+        recipe, layout = _recognise(source, recipes, shapes)
+    except WeightsError as error:
+        raise with_prefixes(error, everything, recipes) from error
+    _refuse_unread(recipe, unseen, tokenizer, source=source, directory=directory)
+    if directory is not None:
+        unseen, tokenizer = Unseen(heads=directory.sizes["heads"]), directory.tokenizer
+    plan = recipe.plan(shapes, layout, unseen, recipe.known)
+    if directory is not None:
+        plan = _as_told(plan, directory)
+    if tokenizer is not None and plan.vocab_size is not None:
+        lower_case = plan.data["tokenizer"]["lower_case"]
+        check_tokenizer(tokenizer, lower_case=lower_case, vocab_size=plan.vocab_size)
+    table, abstract = structure(plan)
+    rules = _Rules((*recipe.unused, *WRAPPED), table)
+    try:
+        _check(tensors, plan, table, abstract, rules)
+    except WeightsError as error:
+        raise with_prefixes(error, everything, recipes) from error
+    names = {entry.torch for entry in table.entries}
+    used = {name: array for name, array in tensors.items() if name in names}
+    rest = {name: rules.of(name) for name in tensors if name not in names}
+    weights = Weights(
+        part=plan.part,
+        objective=plan.objective,
+        model=plan.model,
+        data=plan.data,
+        origin={
+            "source": source,
+            "licence": kind.licence,
+            "notes": plan.notes + chosen.notes,
+            "layout": dataclasses.asdict(plan.layout),
+            "outer": chosen.outer,
+            "renamed": chosen.renamed,
+            "pooler": plan.pooler,
+            "dtypes": {n: str(a.dtype) for n, a in used.items() if a.dtype != np.float32},
+        },
+        arrays=cast(
+            dict[str, np.ndarray],
+            traverse_util.flatten_dict(to_nnx(used, table, abstract), sep="/"),
+        ),
+        kept={name: tensors[name] for name, rule in rest.items() if rule is not None and rule.keep},
+    )
+    rows = accounting.account(tensors, table, rules.of)
+    if chosen.outside:
+        rows += accounting.outside(chosen.outside, f"outside --prefix={prefix}")
+    return Imported(weights=weights, rows=rows, tokenizer=tokenizer)
+
+
+def release_state_dict(weights: Weights) -> dict[str, np.ndarray]:
+    """The inverse of `import_weights`: what its file held, but for the parts that were left.
+
+    Args:
+      weights: as imported, from memory or from a folder.
+
+    Returns:
+      torch name -> tensor, bit for bit and of the same dtype; arrays may be views.
+
+    Raises:
+      WeightsError: if they were not imported, or an array is missing or extra.
+    """
+    origin = weights.origin
+    if "layout" not in origin:
+        raise WeightsError(
+            "weights.origin", received=sorted(origin), accepted="what import_weights notes"
+        )
+    words = [a for path, a in weights.arrays.items() if path.split("/")[-1] == "word_embedding"]
+    plan = Plan(
+        part=weights.part, objective=weights.objective, model=weights.model, data=weights.data,
+        vocab_size=words[0].shape[0] if words else None, layout=Layout(**origin["layout"]),
+        pooler=origin["pooler"],
+    )  # fmt: skip
+    table, _ = structure(plan)
+    named = to_torch(traverse_util.unflatten_dict(dict(weights.arrays), sep="/"), table)
+    for name, dtype in origin["dtypes"].items():
+        named[name] = named[name].astype(dtype)
+    outer, renamed = origin["outer"], origin["renamed"]
+    return {
+        renamed.get(name, outer + name): array for name, array in {**named, **weights.kept}.items()
+    }
+
+
+def _give_back(tensors: Mapping[str, np.ndarray]) -> None:
+    """Gives back the memory of mapped files; what is looked at again is read again.
+
+    Importing has looked at every tensor once, and half of them have been copied by now.
+    """
+    mappings = {}
+    for tensor in tensors.values():
+        owner = _owner(tensor)
+        mappings[id(owner)] = owner
+    for mapping in mappings.values():
+        if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _owner(view: Any) -> Any:
+    """What holds the memory that an array, or a view of a view, looks at."""
+    while True:
+        below = view.obj if isinstance(view, memoryview) else getattr(view, "base", None)
+        if below is None:
+            return view
+        view = below
+
+
+class _Rules:
+    """Which rule speaks of a name that is not imported: the recipe's own, or that of a buffer."""
+
+    def __init__(self, own: tuple[Unused, ...], table: Table):
+        self._own, self._table = own, table
+        self.patterns = tuple(rule.pattern for rule in own)
+
+    def of(self, name: str) -> Unused | None:
+        """The first rule that matches; None for a name that nobody knows."""
+        rules = (*self._own, *(BUFFERS if self._table.ignores(name) else ()))
+        return next((rule for rule in rules if rule.matches(name)), None)
+
+
+def _source(name: str) -> Source:
+    if name not in SOURCES:
+        raise ConfigError("--source", received=name, accepted=f"one of {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def _recipes(name: str, source: Source, part: Part | None) -> Mapping[str, Recipe]:
+    """What may be imported: the part that was asked for, or each that the source has."""
+    if part is not None and part not in source.recipes:
+        raise ConfigError(
+            "--part", received=part, accepted=f"one of {', '.join(source.recipes)} for {name}"
+        )
+    return source.recipes if part is None else {part: source.recipes[part]}
+
+
+def _left_notes(left: Mapping[str, int], *, taken: str | None) -> tuple[str, ...]:
+    """What a user should know of entries that were not read."""
+    if not left:
+        return ()
+    read = "the names at the top of the file" if taken is None else f"the entry {taken!r}"
+    others = ", ".join(f"{key!r} ({in_words(count)})" for key, count in left.items())
+    return (f"{read} was read; left out: {others}; --entry=KEY reads another state dict",)
+
+
+def _recognise(name: str, recipes: Mapping[str, Recipe], shapes: Shapes) -> tuple[Recipe, Layout]:
+    """The part to import, and how it is spelt here."""
+    for recipe in recipes.values():
+        probes = [re.escape(layout.prefix) + recipe.probe(layout) for layout in recipe.layouts]
+        counts = [sum(bool(re.match(probe, n)) for n in shapes) for probe in probes]
+        if max(counts):
+            layout = recipe.layouts[counts.index(max(counts))]
+            old = any(n.startswith(layout.prefix) and n.endswith("LayerNorm.gamma") for n in shapes)
+            return recipe, dataclasses.replace(layout, gamma_beta=old)
+    beginnings = dict.fromkeys(
+        repr(layout.prefix) if layout.prefix else "no prefix"
+        for recipe in recipes.values()
+        for layout in recipe.layouts
+    )
+    raise WeightsError(
+        "state_dict",
+        received=f"{len(shapes)} names such as {', '.join(sorted(shapes)[:3])}",
+        accepted=f"{name}: names of its {' or '.join(recipes)} behind {' or '.join(beginnings)}",
+    )
+
+
+def _refuse_hollow(shapes: Shapes) -> None:
+    """Refuses a file whose tensors are mostly without numbers, which lie in other files."""
+    hollow = [name for name, shape in shapes.items() if 0 in shape]
+    if 2 * len(hollow) > len(shapes):
+        raise WeightsError(
+            "state_dict",
+            received=f"{len(hollow)} tensors without numbers, such as {hollow[0]}",
+            accepted="the whole weights; DeepSpeed's ZeRO keeps them in parts beside this file, "
+            "and its zero_to_fp32.py puts them together",
+        )
+
+
+def _refuse_unread(
+    recipe: Recipe,
+    unseen: Unseen,
+    tokenizer: pathlib.Path | None,
+    *,
+    source: str,
+    directory: BertDirectory | None,
+) -> None:
+    """Refuses an answer to a question that this checkpoint does not leave open."""
+    read = () if directory is not None else recipe.reads
+    given = {**dataclasses.asdict(unseen), "tokenizer": tokenizer}
+    for name, value in given.items():
+        if value is not None and name not in read:
+            raise ConfigError(
+                f"--{name}", received=value, accepted=f"nothing: {source} does not read it here"
+            )
+
+
+def _as_told(plan: Plan, directory: BertDirectory) -> Plan:
+    """A plan with the sizes of config.json; those of the shapes are compared with them later."""
+    return dataclasses.replace(
+        plan,
+        model={**plan.model, **directory.sizes},
+        vocab_size=directory.sizes["vocab_size"],
+        data={"tokenizer": {"kind": "wordpiece", "lower_case": directory.lower_case}},
+    )
+
+
+def _check(
+    tensors: Mapping[str, np.ndarray], plan: Plan, table: Table, abstract: Any, rules: _Rules
+) -> None:
+    """Refuses a state dict, listing everything that is wrong with it."""
+    accepted = dataclasses.replace(table, ignored=(*table.ignored, *rules.patterns))
+    problems = find_problems(tensors, accepted, abstract)
+    names = {entry.torch for entry in table.entries}
+    misshaped, mistyped = [], []
+    sizes = {**plan.model, **plan.model.get("text", {}), "vocab_size": plan.vocab_size}
+    for name, array in tensors.items():
+        rule = None if name in names else rules.of(name)
+        if rule is not None and rule.shape is not None:
+            wanted = tuple(sizes[size] if isinstance(size, str) else size for size in rule.shape)
+            if array.shape != wanted:
+                misshaped.append(f"{name}: {array.shape}, the model needs {wanted}")
+        if name in names and str(array.dtype) not in _FLOATS:
+            mistyped.append(f"{name}: {array.dtype}, the model needs {' or '.join(_FLOATS)}")
+    if misshaped:
+        problems["misshaped"] = problems.get("misshaped", []) + misshaped
+    if mistyped:
+        problems["mistyped"] = mistyped
+    if problems:
+        raise WeightsError(
+            "state_dict", received=problems, accepted="exactly the model's names and shapes"
+        )

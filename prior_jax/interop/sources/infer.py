@@ -1,0 +1,196 @@
+"""Sizes of models, read from the shapes in a torch state dict.
+
+Every size is what most tensors show that have it. One misshaped tensor is therefore found out by
+the strict comparison of names and shapes that follows, rather than believed.
+"""
+
+import collections
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.interop.torch.module_tables import STAGES
+from prior_jax.nn.resnet import EXPANSION
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+HEAD_SIZE = 64
+"""Features of an attention head of every BERT by its authors (arXiv:1810.04805, section 3)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a file spells the names of a model.
+
+    Attributes:
+      prefix: before every name of the ResNet, of BERT or of the whole model.
+      pool: before the names of the attention pool over the ResNet's map.
+      numbered: the ResNet is a torch.nn.Sequential: "0" for "conv1", "4" for "layer1", ...
+      gamma_beta: BERT's layer norms have "gamma" and "beta", as in files before 2019.
+    """
+
+    prefix: str = ""
+    pool: str = ""
+    numbered: bool = False
+    gamma_beta: bool = False
+
+    @property
+    def resnet_names(self) -> dict[str, Any]:
+        """Arguments of `module_tables.resnet_table`."""
+        if self.numbered:
+            return {"conv": "0", "norm": "1", "stages": ("4", "5", "6", "7")}
+        return {"conv": "conv1", "norm": "bn1", "stages": STAGES}
+
+
+def resnet_sizes(shapes: Shapes, layout: Layout, *, in_channels: int) -> dict[str, Any]:
+    """Fields of `nn.resnet.ResNetConfig`.
+
+    Args:
+      shapes: torch name -> shape.
+      layout: how the ResNet is spelt.
+      in_channels: taken where the first convolution is absent.
+    """
+    names = layout.resnet_names
+    prefix = re.escape(layout.prefix)
+    conv, norm = prefix + re.escape(names["conv"]), prefix + re.escape(names["norm"])
+    patterns = [rf"{prefix}{re.escape(stage)}\.(\d+)\..*" for stage in names["stages"]]
+    depths = tuple(itertools.takewhile(bool, _blocks(shapes, *patterns)))
+    first = rf"{prefix}{re.escape(names['stages'][0])}\.\d+\."
+    convolutions = [
+        sum(bool(re.fullmatch(rf"{prefix}.*\.\d+\.conv{i}\.weight", name)) for name in shapes)
+        for i in (2, 3)
+    ]
+    width = _most(
+        shapes,
+        {
+            rf"{conv}\.weight": 0,
+            rf"{norm}\.(weight|bias|running_mean|running_var)": 0,
+            rf"{first}conv1\.weight": 0,
+            rf"{first}bn1\.(weight|bias|running_mean|running_var)": 0,
+        },
+        default=64,
+    )
+    return {
+        "depths": depths if len(depths) > 1 else (3, 4, 6, 3),
+        "width": width,
+        "in_channels": _most(shapes, {rf"{conv}\.weight": 1}, default=in_channels),
+        "block": "bottleneck" if 2 * convolutions[1] >= convolutions[0] else "basic",
+        "stem_pool": True,
+        "remat": "none",
+    }
+
+
+def resnet_features(sizes: Mapping[str, Any]) -> int:
+    """Channels of the last map of a ResNet of these sizes."""
+    return sizes["width"] * 2 ** (len(sizes["depths"]) - 1) * EXPANSION[sizes["block"]]
+
+
+def pool_grid(shapes: Shapes, layout: Layout) -> int | None:
+    """Side of the map that an attention pool was made for, or None if there is no pool."""
+    pool = re.escape(layout.pool)
+    if not any(re.match(rf"{pool}(positional_embedding|[kqvc]_proj)", name) for name in shapes):
+        return None
+    places = _most(shapes, {rf"{pool}positional_embedding": 0}, default=50)
+    side = math.isqrt(places - 1)
+    return side if side * side + 1 == places else 7
+
+
+def bert_sizes(shapes: Shapes, layout: Layout, *, cross: bool = False) -> dict[str, Any]:
+    """Fields of `nn.bert.BertConfig`, without `heads` and `pad_token`, which no shape tells.
+
+    Args:
+      shapes: torch name -> shape.
+      layout: how BERT is spelt.
+      cross: whether it is a decoder, whose word embeddings say nothing of it.
+    """
+    prefix = re.escape(layout.prefix)
+    embeddings, layer = rf"{prefix}embeddings\.", rf"{prefix}encoder\.layer\.\d+\."
+    hidden = {
+        rf"{embeddings}(position|token_type)_embeddings\.weight": 1,
+        rf"{layer}.*attention\.(self|output)\..*": 0,
+        rf"{layer}output\..*": 0,
+        rf"{prefix}pooler\.dense\..*": 0,
+    }
+    words = rf"{embeddings}word_embeddings\.weight"
+    sizes = {
+        "hidden_size": _most(shapes, hidden, default=768),
+        "layers": _blocks(shapes, rf"{prefix}encoder\.layer\.(\d+)\..*")[0] or 12,
+        "intermediate_size": _most(
+            shapes,
+            {rf"{layer}intermediate\.dense\.(weight|bias)": 0, rf"{layer}output\.dense\.weight": 1},
+            default=3072,
+        ),
+        "dropout": 0.1,
+        "max_positions": _most(
+            shapes,
+            {rf"{embeddings}position_embeddings\.weight": 0, rf"{embeddings}position_ids": -1},
+            default=512,
+        ),
+        "token_types": _most(shapes, {rf"{embeddings}token_type_embeddings\.weight": 0}, default=2),
+        "scan_layers": True,
+        "remat": "none",
+    }
+    return sizes if cross else {**sizes, "vocab_size": _most(shapes, {words: 0}, default=28996)}
+
+
+def has_pooler(shapes: Shapes, layout: Layout) -> bool:
+    """Whether BERT's projection of the first token is there."""
+    return any(name.startswith(f"{layout.prefix}pooler.") for name in shapes)
+
+
+def prior_sizes(shapes: Shapes) -> dict[str, int]:
+    """`embed_dim`, `num_queries` and `num_prototypes` of the release's Prior."""
+    return {
+        "embed_dim": _most(
+            shapes,
+            {
+                r"(global|local)_(image|text)_projection\.(weight|bias)": 0,
+                r"local_cross_attention\..*": 0,
+                r"global_text_attention\..*": 0,
+                r"predictor\.2\.(weight|bias)": 0,
+                r"prototype_queries": 2,
+                r"sentence_bank\.embed\.weight": 1,
+            },
+            default=768,
+        ),
+        "num_queries": _most(shapes, {r"prototype_queries": 1}, default=16),
+        "num_prototypes": _most(shapes, {r"sentence_bank\.embed\.weight": 0}, default=512),
+    }
+
+
+def _most(shapes: Shapes, places: Mapping[str, int], *, default: int) -> int:
+    """The size that most tensors show.
+
+    Args:
+      shapes: torch name -> shape.
+      places: regular expression of a whole name -> the axis that has the size.
+      default: where no tensor shows it; the release's, so that what is missing is named.
+    """
+    counts = collections.Counter(
+        shape[axis]
+        for pattern, axis in places.items()
+        for name, shape in shapes.items()
+        if re.fullmatch(pattern, name) and -len(shape) <= axis < len(shape)
+    )
+    return counts.most_common(1)[0][0] if counts else default
+
+
+def _blocks(shapes: Shapes, *patterns: str) -> list[int]:
+    """How many blocks there are, for each pattern whose group is a block's number.
+
+    A number counts if it has half as many names as the block that has most: a stray name makes no
+    block, and a missing one does not end it.
+    """
+    counts = [collections.Counter() for _ in patterns]
+    for name in shapes:
+        for pattern, count in zip(patterns, counts, strict=True):
+            if match := re.fullmatch(pattern, name):
+                count[int(match[1])] += 1
+    most = max((n for count in counts for n in count.values()), default=0)
+    return [
+        1 + max((number for number, n in count.items() if 2 * n >= most), default=-1)
+        for count in counts
+    ]

@@ -1,0 +1,308 @@
+"""What a checkpoint becomes: the sections of its model, and the tree and names that belong to them.
+
+A `Plan` is made from shapes when weights are imported, and from the weights themselves when they
+are spelt as they came; `structure` turns either into the same table of names.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flax import nnx
+
+from prior_jax.errors import ConfigError
+from prior_jax.interop.sources.gloria_names import gloria_table
+from prior_jax.interop.sources.infer import (
+    HEAD_SIZE,
+    Layout,
+    Shapes,
+    bert_sizes,
+    has_pooler,
+    pool_grid,
+    prior_sizes,
+    resnet_features,
+    resnet_sizes,
+)
+from prior_jax.interop.sources.prior_names import prior_table
+from prior_jax.interop.torch.module_tables import attention_pool_table, bert_table, resnet_table
+from prior_jax.interop.torch.names import Table
+from prior_jax.interop.weights_folder import Part
+from prior_jax.nn.bert import Bert, BertConfig
+from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
+from prior_jax.objectives import gloria_config, prior_config
+from prior_jax.objectives.gloria_model import GloriaModel
+from prior_jax.objectives.prior_model import PriorModel
+from prior_jax.strict import build
+
+_POOL_HEADS = 8  # of both of the release's attention pools
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """What no shape tells; None takes what the release or BERT's authors take.
+
+    Attributes:
+      heads: attention heads of BERT; by default one for 64 features.
+      decoder_heads: attention heads of PRIOR's sentence decoder; by default one for 64 features.
+      pool_heads: heads of PRIOR's attention pool over the image; by default 8.
+      image_size: side of the images, in pixels; by default what the attention pool was made
+        for, or the source's.
+    """
+
+    heads: int | None = None
+    decoder_heads: int | None = None
+    pool_heads: int | None = None
+    image_size: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Known:
+    """What a source's authors did to images and texts.
+
+    Attributes:
+      image_size: side of the images, in pixels.
+      in_channels: of the images.
+      mean: subtracted from pixels in [0, 1], a number a channel; None if it is not known.
+      std: divided by, after that.
+      lower_case: whether the tokenizer lower-cases; None for images alone.
+      max_tokens: longest text; None for images alone.
+      notes: what a user should know besides.
+    """
+
+    image_size: int = 224
+    in_channels: int = 3
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    lower_case: bool | None = None
+    max_tokens: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A part, as `weights_folder.Weights` describes it, and how its file spells it.
+
+    Attributes:
+      part: "image", "text" or "model".
+      objective: of a whole model.
+      model: sizes.
+      data: what is known of the input.
+      vocab_size: rows of the word embedding; None for an image encoder.
+      layout: how names are spelt.
+      pooler: whether BERT's pooler is there.
+      notes: what a user should know.
+    """
+
+    part: Part
+    objective: str | None
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    vocab_size: int | None
+    layout: Layout
+    pooler: bool
+    notes: tuple[str, ...] = ()
+
+
+def image_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
+    """A ResNet, with its attention pool if there is one."""
+    resnet = resnet_sizes(shapes, layout, in_channels=known.in_channels)
+    encoder, image = _image_sections(shapes, layout, resnet, unseen, known)
+    return Plan(
+        part="image", objective=None, model=encoder, data={"image": image}, vocab_size=None,
+        layout=layout, pooler=False, notes=known.notes,
+    )  # fmt: skip
+
+
+def text_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
+    """A BERT, with or without its pooler."""
+    sizes = bert_sizes(shapes, layout)
+    heads, notes = _heads(sizes, unseen.heads, "heads")
+    pooler = has_pooler(shapes, layout)
+    if not pooler:
+        notes += ("the file has no pooler: a model keeps the one that it was made with",)
+    return Plan(
+        part="text", objective=None, model={**sizes, "heads": heads},
+        data=_text_data(known, sizes), vocab_size=sizes["vocab_size"], layout=layout,
+        pooler=pooler, notes=known.notes + notes,
+    )  # fmt: skip
+
+
+def prior_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
+    """The release's whole model; what no shape tells is its own (configs/prior/base.py)."""
+    spelt = Layout(prefix="image_encoder.encoder.", pool="image_encoder.atten_pool.")
+    resnet = resnet_sizes(shapes, spelt, in_channels=known.in_channels)
+    encoder, image = _image_sections(shapes, spelt, resnet, unseen, known)
+    text = bert_sizes(shapes, Layout(prefix="text_encoder.encoder."))
+    decoder = bert_sizes(shapes, Layout(prefix="sentence_decoder."), cross=True)
+    sizes = prior_sizes(shapes)
+    heads, notes = _heads(text, unseen.heads, "heads")
+    # The decoder's width is that of the alignment.
+    decoder["hidden_size"] = sizes["embed_dim"]
+    decoder_heads, decoder_notes = _heads(decoder, unseen.decoder_heads, "decoder_heads")
+    del decoder["hidden_size"]
+    vocab_size = text.pop("vocab_size")
+    weighs = any(name.startswith("item_gather.") for name in shapes)
+    model = {
+        "fidelity": "release",
+        "dtype": "float32",
+        "image": encoder,
+        "text": {**text, "heads": heads},
+        "embed_dim": sizes["embed_dim"],
+        "sentence_pool": "attention" if weighs else "mean",
+        "sentence_heads": _POOL_HEADS,
+        "temperature": 0.01,
+        "local_temperature": 0.01,
+        "num_queries": sizes["num_queries"],
+        "bank": {
+            "num_prototypes": sizes["num_prototypes"], "temperature": 0.9, "schedule": "fixed",
+        },
+        "sentence_decoder": {**decoder, "heads": decoder_heads},
+        "image_decoder": {"dropout": 0.5},
+        "weights": {stage: dict(terms) for stage, terms in prior_config.RELEASE_WEIGHTS.items()},
+    }  # fmt: skip
+    data = {"image": image, **_text_data(known, text), "caption": "report", "text_mode": "release"}
+    return Plan(
+        part="model", objective="prior", model=model, data=data, vocab_size=vocab_size,
+        layout=layout, pooler=True, notes=known.notes + notes + decoder_notes,
+    )  # fmt: skip
+
+
+def gloria_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
+    """The release's whole model; what no shape tells is its own (configs/gloria/base.py)."""
+    spelt = Layout(prefix=f"{layout.prefix}img_encoder.model.")
+    resnet = resnet_sizes(shapes, spelt, in_channels=known.in_channels)
+    encoder, image = _image_sections(shapes, spelt, resnet, unseen, known)
+    text = bert_sizes(shapes, Layout(prefix=f"{layout.prefix}text_encoder.model."))
+    heads, notes = _heads(text, unseen.heads, "heads")
+    vocab_size = text.pop("vocab_size")
+    model = {
+        "fidelity": "release",
+        "dtype": "float32",
+        "image": {"resnet": encoder["resnet"], "upsample": 299},
+        "text": {**text, "heads": heads},
+        "last_layers": min(4, text["layers"] + 1),
+        "layer_pool": "sum",
+        "whole_words": True,
+        "unit_text": False,
+        "unit_regions": False,
+        "attention_scale": 4.0,
+        "word_scale": 5.0,
+        "contrast_scale": 10.0,
+        "caption_chunk": 16,
+        "weights": dict(gloria_config.RELEASE_WEIGHTS),
+    }
+    data = {"image": image, **_text_data(known, text), "caption": "sentence", "text_mode": "paper"}
+    return Plan(
+        part="model", objective="gloria", model=model, data=data, vocab_size=vocab_size,
+        layout=layout, pooler=True, notes=known.notes + notes,
+    )  # fmt: skip
+
+
+def structure(plan: Plan) -> tuple[Table, Any]:
+    """The names of a plan's file, and the tree of shapes that they fill.
+
+    Raises:
+      ConfigError: if the sizes fit no model.
+    """
+    table, create = _STRUCTURES[plan.objective or plan.part](plan)
+    state = nnx.state(nnx.eval_shape(create), nnx.Any(nnx.Param, nnx.BatchStat))
+    abstract = nnx.to_pure_dict(state)
+    if plan.part == "text" and not plan.pooler:
+        del abstract["pooler"]
+    return table, abstract
+
+
+def _image(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
+    config = build(ImageEncoderConfig, _encoder(plan.model, plan), name="config.model.image")
+    table = resnet_table(config.resnet, **plan.layout.resnet_names).under(
+        plan.layout.prefix, ("resnet",)
+    )
+    if config.pool == "attention":
+        table += attention_pool_table(positions=True).under(plan.layout.pool, ("pool",))
+    return table, lambda: ImageEncoder(config, dtype="float32", rngs=nnx.Rngs(0))
+
+
+def _text(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
+    config = build(BertConfig, {**plan.model, "pad_token": 0}, name="config.model.text")
+    table = bert_table(config)
+    entries = table.entries
+    if not plan.pooler:
+        entries = tuple(entry for entry in entries if entry.path[0] != "pooler")
+    if plan.layout.gamma_beta:
+        entries = tuple(
+            dataclasses.replace(entry, torch=_old_norm_name(entry.torch)) for entry in entries
+        )
+    table = Table(entries=entries, ignored=table.ignored).under(plan.layout.prefix, ())
+    return table, lambda: Bert(config, dtype="float32", rngs=nnx.Rngs(0))
+
+
+def _prior(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
+    # What its schedule would tell of the bank is of no matter to the weights.
+    bank = {**plan.model["bank"], "start_step": 0, "steps": 1}
+    model = {**_whole(plan), "bank": bank}
+    config = build(prior_config.PriorConfig, model, name="config.model")
+    return prior_table(config), lambda: PriorModel(config, bank_axis=None, rngs=nnx.Rngs(0))
+
+
+def _gloria(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
+    config = build(gloria_config.GloriaConfig, _whole(plan), name="config.model")
+    table = gloria_table(config).under(plan.layout.prefix, ())
+    return table, lambda: GloriaModel(config, rngs=nnx.Rngs(0))
+
+
+_STRUCTURES = {"image": _image, "text": _text, "prior": _prior, "gloria": _gloria}
+
+
+def _whole(plan: Plan) -> dict[str, Any]:
+    """The section `config.model` with what follows from data and vocabulary."""
+    text = {**plan.model["text"], "vocab_size": plan.vocab_size, "pad_token": 0}
+    return {**plan.model, "image": _encoder(plan.model["image"], plan), "text": text}
+
+
+def _encoder(section: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """The section of an image encoder with what follows from the data."""
+    image = plan.data["image"]
+    resnet = {**section["resnet"], "in_channels": image["channels"]}
+    return {**section, "resnet": resnet, "image_size": image["size"]}
+
+
+def _image_sections(
+    shapes: Shapes, layout: Layout, resnet: dict[str, Any], unseen: Unseen, known: Known
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The section of an image encoder, and that of its images."""
+    features, grid = resnet_features(resnet), pool_grid(shapes, layout)
+    heads = unseen.pool_heads or (_POOL_HEADS if features % _POOL_HEADS == 0 else 1)
+    channels = resnet.pop("in_channels")
+    size = unseen.image_size or known.image_size
+    if grid is not None and unseen.image_size is None:
+        size = grid * 2 ** (len(resnet["depths"]) + 1)
+    image = {"size": size, "channels": channels, "mean": None, "std": None}
+    if known.mean is not None and len(known.mean) == channels:
+        image.update(mean=known.mean, std=known.std)
+    pool = "mean" if grid is None else "attention"
+    return {"resnet": resnet, "pool": pool, "pool_heads": heads}, image
+
+
+def _heads(sizes: Mapping[str, Any], given: int | None, name: str) -> tuple[int, tuple[str, ...]]:
+    """Attention heads, and a note where they are not given."""
+    if given is not None:
+        return given, ()
+    features = sizes["hidden_size"]
+    if features % HEAD_SIZE:
+        accepted = f"--{name}=NUMBER: {features} features are no multiple of {HEAD_SIZE}"
+        raise ConfigError(f"--{name}", received=None, accepted=accepted)
+    heads = features // HEAD_SIZE
+    return heads, (f"--{name}: the file does not tell; {heads}, one for {HEAD_SIZE} features",)
+
+
+def _text_data(known: Known, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    data: dict[str, Any] = {"tokenizer": {"kind": "wordpiece", "lower_case": known.lower_case}}
+    if known.max_tokens is not None:
+        data["max_tokens"] = min(known.max_tokens, sizes["max_positions"])
+    return data
+
+
+def _old_norm_name(name: str) -> str:
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+        "LayerNorm.bias", "LayerNorm.beta"
+    )

@@ -1,0 +1,193 @@
+"""Which of a saved object's entries is the state dict.
+
+A training program saves a dictionary: the state dict under a key of its own, and beside it a
+second model (a moving average, a teacher), the optimizer and the epoch. One entry is taken, and
+whatever else holds tensors is counted, so that nothing is passed over without a word.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.errors import ConfigError, WeightsError
+from prior_jax.interop.torch.tensors import TorchTensor
+
+ENTRIES = ("state_dict", "model", "net", "model_state_dict", "module")
+"""Keys under which training programs put the state dict; one may hold another."""
+
+_ACCEPTED = "a safetensors file, or one that torch.save wrote (zip or older), with a state dict"
+_MAX_DEPTH = 4
+_FEW = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A state dict within a saved object.
+
+    Attributes:
+      tensors: name -> tensor.
+      key: the keys on the way to it, joined by "/"; None if it was the object itself.
+      left: key -> number of tensors under it, for what holds tensors besides.
+    """
+
+    tensors: dict[str, TorchTensor]
+    key: str | None
+    left: Mapping[str, int]
+
+
+def find_entry(value: Any, *, field: str, wanted: str | None) -> Entry:
+    """Finds the state dict.
+
+    Args:
+      value: object that was saved.
+      field: the file, for errors.
+      wanted: the entry that a user named, keys joined by "/"; None takes the one under a key of
+        `ENTRIES`, else the tensors of the object itself.
+
+    Raises:
+      WeightsError: if there is none, or several; it lists the keys that hold tensors.
+      ConfigError: if the named entry holds no tensors of its own.
+    """
+    if not isinstance(value, dict):
+        raise WeightsError(
+            field, received=f"a saved {type(value).__name__}, no state dict", accepted=_ACCEPTED
+        )
+    key = _known(value, field=field) if wanted is None else _named(value, wanted, field=field)
+    tensors = tensors_of(_under(value, key), field=field)
+    if not tensors:
+        raise WeightsError(field, received=_nothing(value), accepted=_remedy(value))
+    return Entry(tensors=tensors, key="/".join(key) or None, left=_left(value, key))
+
+
+def tensors_of(value: Any, *, field: str) -> dict[str, TorchTensor]:
+    """The tensors that a dictionary itself holds; none where it is no dictionary."""
+    if not isinstance(value, dict):
+        return {}
+    tensors = {key: entry for key, entry in value.items() if isinstance(entry, TorchTensor)}
+    if not all(isinstance(key, str) for key in tensors):
+        raise WeightsError(
+            field, received="tensors under keys that are no text", accepted="a name for each"
+        )
+    return tensors
+
+
+def in_words(count: int) -> str:
+    """A number of tensors."""
+    return "1 tensor" if count == 1 else f"{count} tensors"
+
+
+def _known(value: dict, *, field: str) -> tuple[str, ...]:
+    """The keys of `ENTRIES` that lead to a state dict."""
+    paths = _paths(value, field=field, depth=0)
+    if len(paths) > 1:
+        keys = ["/".join(path) for path in paths]
+        raise WeightsError(
+            field,
+            received=f"state dicts under {', '.join(keys)}",
+            accepted=f"one state dict; --entry={keys[0]}, or another of these keys, chooses it",
+        )
+    return paths[0] if paths else ()
+
+
+def _paths(value: Any, *, field: str, depth: int) -> list[tuple[str, ...]]:
+    if not isinstance(value, dict) or depth == _MAX_DEPTH:
+        return []
+    found = []
+    for key in ENTRIES:
+        if tensors_of(value.get(key), field=field):
+            found.append((key,))
+        else:
+            below = _paths(value.get(key), field=field, depth=depth + 1)
+            found += [(key, *path) for path in below]
+    return found
+
+
+def _named(value: dict, wanted: str, *, field: str) -> tuple[str, ...]:
+    for path, entry in _dictionaries(value):
+        if path and "/".join(path) == wanted.strip("/") and tensors_of(entry, field=field):
+            return path
+    raise ConfigError("--entry", received=wanted, accepted=f"a key of {field}: {_holders(value)}")
+
+
+def _under(value: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _dictionaries(value: dict) -> list[tuple[tuple[str, ...], dict]]:
+    """The dictionaries within a saved object, each once, with the keys that lead to them."""
+    found, level, seen = [], [((), value)], {id(value)}
+    for _ in range(_MAX_DEPTH + 1):
+        found += level
+        below = []
+        for path, parent in level:
+            for key, child in parent.items():
+                if isinstance(key, str) and isinstance(child, dict) and id(child) not in seen:
+                    seen.add(id(child))
+                    below.append(((*path, key), child))
+        level = below
+    return found
+
+
+def _count(value: Any) -> int:
+    """How many tensors stand anywhere within a value; what holds itself is counted once."""
+    count, waiting, seen = 0, [value], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, TorchTensor):
+            count += 1
+        elif isinstance(node, dict):
+            waiting.extend(node.values())
+        elif isinstance(node, list | tuple | set | frozenset):
+            waiting.extend(node)
+    return count
+
+
+def _left(value: dict, path: tuple[str, ...]) -> dict[str, int]:
+    """What is left out, by the first key that is not on the way to what is taken."""
+    left: dict[str, int] = {}
+    node = value
+    for depth in range(len(path) + 1):
+        # What is taken is this node's own tensors once the way ends here.
+        ends = depth == len(path)
+        for key, child in node.items():
+            taken = isinstance(child, TorchTensor) if ends else key == path[depth]
+            if not taken and (count := _count(child)):
+                left["/".join((*path[:depth], str(key)))] = count
+        node = node if ends else node[path[depth]]
+    return left
+
+
+def _nothing(value: dict) -> str:
+    if not _count(value):
+        return "a file without tensors"
+    return f"no state dict at its top, though tensors stand under {_holders(value)}"
+
+
+def _holders(value: dict) -> str:
+    """The keys that hold tensors of their own, else those that hold any."""
+    own = {
+        "/".join(path): sum(isinstance(entry, TorchTensor) for entry in node.values())
+        for path, node in _dictionaries(value)
+        if path
+    }
+    counts = {key: count for key, count in own.items() if count}
+    counts = counts or {str(key): n for key, child in value.items() if (n := _count(child))}
+    shown = [f"{key!r} ({in_words(count)})" for key, count in list(counts.items())[:_FEW]]
+    more = f" and {len(counts) - _FEW} more keys" if len(counts) > _FEW else ""
+    return (", ".join(shown) or "no key holds tensors") + more
+
+
+def _remedy(value: dict) -> str:
+    own = [
+        "/".join(path)
+        for path, node in _dictionaries(value)
+        if path and any(isinstance(entry, TorchTensor) for entry in node.values())
+    ]
+    if not own:
+        return _ACCEPTED
+    return f"a state dict under {', '.join(ENTRIES)}, or one of its keys: --entry={own[0]}"

@@ -1,0 +1,249 @@
+"""Weights from a file or a directory, whoever wrote it, without torch and without trusting it.
+
+    file = read_weights("chexpert_resnet50.ckpt")
+    file.tensors["gloria.img_encoder.model.conv1.weight"].shape
+    file.nested                                            # "state_dict": a Lightning checkpoint
+
+A file is known by its first bytes, not by its ending: safetensors, or torch's `.pt`, `.pth`,
+`.ckpt` and `.bin` of any age since 2017. Pickles are read by a machine of our own that cannot run
+code (`torch_pickle`). Arrays view the mapped file, so that memory stays near the file's size.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from prior_jax.errors import ConfigError, WeightsError
+from prior_jax.interop.huggingface.safetensors_file import is_safetensors, read_safetensors
+from prior_jax.interop.mapped_file import MappedFile, open_mapped
+from prior_jax.interop.sources.saved_entries import Entry, find_entry
+from prior_jax.interop.torch.legacy_files import read_torch_legacy
+from prior_jax.interop.torch.tensors import BFLOAT16, arrays_of
+from prior_jax.interop.torch.zip_files import read_torch_zip
+
+# What a directory may hold, the first that is there; the order is that of transformers.
+DIRECTORY_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+_ACCEPTED = "a safetensors file, or one that torch.save wrote (zip or older), with a state dict"
+_MAX_INDEX = 2**26
+_CHUNK = 2**20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightFile:
+    """Named tensors of a file.
+
+    Attributes:
+      tensors: name -> read-only array, in the file's order, of the file's dtype (bfloat16 is that
+        of ml_dtypes), with its strides. It views the mapped file: do not overwrite that in place
+        while arrays are in use.
+      format: how they were stored.
+      nested: the keys that the state dict stood under, joined by "/"; None if it was all there was.
+      left: key -> number of tensors, for entries of the file that hold others.
+      path: the file that was read; of a sharded set its index.
+      sha256: of that file, in hexadecimal. Of a sharded set: of the lines `SHA256  NAME` of its
+        files in order of name, as the program `sha256sum` writes them.
+    """
+
+    tensors: dict[str, np.ndarray]
+    format: Literal["safetensors", "torch"]
+    nested: str | None
+    path: pathlib.Path
+    sha256: str
+    left: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def read_weights(
+    path: str | os.PathLike[str], *, entry: str | None = None, check_finite: bool = True
+) -> WeightFile:
+    """Reads every tensor of a checkpoint's state dict.
+
+    Whatever else a checkpoint carries (epoch, optimizer, configs, callbacks, a second model) is
+    left; entries with tensors are counted. Names are left as they are, with what wrappers put
+    before them.
+
+    Args:
+      path: a file, or a directory with one of `DIRECTORY_FILES`.
+      entry: the keys of the state dict in a file of torch, joined by "/"; by default it stands
+        under one of `saved_entries.ENTRIES`, or is all there is.
+      check_finite: whether NaN and infinite numbers are refused. False is for looking at what a
+        failed run left behind; weights to be imported are always checked.
+
+    Returns:
+      the tensors and where they came from.
+
+    Raises:
+      WeightsError: in one line that names the file: it is absent, damaged, cut short, of another
+        format, asks for code to be run, lies about sizes, holds no tensor, or numbers that are not
+        finite. Nothing in it has been run.
+      ConfigError: if the file has no such entry.
+    """
+    path = pathlib.Path(path)
+    if os.path.isdir(path):
+        path = _file_in(path)
+    if path.name.endswith(".index.json"):
+        found = _read_shards(path, entry)
+    else:
+        found = _read_file(path, entry)
+    _check_values(found.tensors, path=found.path, check_finite=check_finite)
+    return found
+
+
+def _read_file(path: pathlib.Path, entry: str | None) -> WeightFile:
+    file = open_mapped(path)
+    nested, left = None, {}
+    if is_safetensors(file.data):
+        if entry is not None:
+            raise ConfigError(
+                "--entry", received=entry, accepted=f"nothing: {file.field} is safetensors, flat"
+            )
+        kind, tensors = "safetensors", read_safetensors(file)
+    elif bytes(file.data[:2]) == b"PK" or file.data[0] == 0x80:
+        kind, (tensors, found) = "torch", _read_torch(file, entry)
+        nested, left = found.key, found.left
+    else:
+        raise WeightsError(file.field, received=_describe(file.data), accepted=_ACCEPTED)
+    if not tensors:
+        raise WeightsError(file.field, received="a file without tensors", accepted=_ACCEPTED)
+    return WeightFile(
+        tensors=tensors, format=kind, nested=nested, path=path, sha256=file.sha256(), left=left
+    )
+
+
+def _read_torch(file: MappedFile, entry: str | None) -> tuple[dict[str, np.ndarray], Entry]:
+    saved = read_torch_legacy(file) if file.data[0] == 0x80 else read_torch_zip(file)
+    found = find_entry(saved.value, field=file.field, wanted=entry)
+    arrays = arrays_of(
+        found.tensors,
+        saved.fetch,
+        swap_bytes=saved.swap_bytes,
+        file_size=len(file.data),
+        field=file.field,
+    )
+    return arrays, found
+
+
+def _describe(data: memoryview) -> str:
+    """What a file is that is none of ours, from its first bytes."""
+    head = bytes(data[:300])
+    if head.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer: the file itself was never fetched (git lfs pull)"
+    if head[257:262] == b"ustar":
+        return "a tar file, as torch wrote before 0.2; save it again with a later torch"
+    if head.startswith(b"\x89HDF"):
+        return "an HDF5 file"
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+        return "a compressed file; unpack it first"
+    try:
+        # A character may be cut at the end.
+        text = head[:40].decode("utf-8", "ignore" if len(data) > 40 else "strict")
+    except UnicodeDecodeError:
+        text = "\0"
+    if text and all(character.isprintable() or character.isspace() for character in text):
+        return f"a text file that begins {text!r}"
+    return f"a file that begins with the bytes {head[:8].hex(' ')}"
+
+
+def _file_in(directory: pathlib.Path) -> pathlib.Path:
+    for name in DIRECTORY_FILES:
+        if os.path.lexists(directory / name):
+            return directory / name
+    raise WeightsError(
+        str(directory),
+        received="a directory without weights",
+        accepted=f"a file, or a directory with {' or '.join(DIRECTORY_FILES)}",
+    )
+
+
+def _read_shards(path: pathlib.Path, entry: str | None) -> WeightFile:
+    """Reads a set of files by its index; every tensor must be in the file that the index says."""
+    places = _weight_map(path)
+    files = {name: _read_file(path.parent / name, entry) for name in sorted(set(places.values()))}
+    formats = sorted({file.format for file in files.values()})
+    if len(formats) > 1:
+        raise WeightsError(
+            str(path), received=f"files of {' and '.join(formats)}", accepted="one format"
+        )
+    for name, file in files.items():
+        said = {tensor for tensor, place in places.items() if place == name}
+        wrong = sorted(said ^ set(file.tensors))
+        if wrong:
+            raise WeightsError(
+                str(path),
+                received=f"an index that does not fit {name}: {_few(wrong)}",
+                accepted="every tensor in the file that the index names",
+            )
+    lines = "".join(f"{file.sha256}  {name}\n" for name, file in files.items())
+    return WeightFile(
+        tensors={tensor: files[place].tensors[tensor] for tensor, place in places.items()},
+        format=files[next(iter(files))].format,
+        nested=None,
+        path=path,
+        sha256=hashlib.sha256(lines.encode()).hexdigest(),
+    )
+
+
+def _weight_map(path: pathlib.Path) -> Mapping[str, str]:
+    """The index's table of tensor name -> file name, the files being beside it."""
+    file = open_mapped(path)
+    accepted = 'an index {"weight_map": {NAME: FILE}} with files beside it'
+    if len(file.data) > _MAX_INDEX:
+        raise WeightsError(
+            str(path), received=f"an index of {len(file.data)} bytes", accepted=accepted
+        )
+    try:
+        index = json.loads(bytes(file.data))
+    except (ValueError, RecursionError):
+        raise WeightsError(str(path), received="no JSON", accepted=accepted) from None
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise WeightsError(str(path), received="no weight_map", accepted=accepted)
+    for place in places.values():
+        plain = isinstance(place, str) and place.isprintable() and place not in ("", ".", "..")
+        if not plain or any(separator in place for separator in "/\\:"):
+            raise WeightsError(str(path), received=str(place)[:200], accepted=accepted)
+    return places
+
+
+def _check_values(
+    tensors: Mapping[str, np.ndarray], *, path: pathlib.Path, check_finite: bool
+) -> None:
+    broken, infinite = [], []
+    for name, array in tensors.items():
+        if array.dtype == np.bool_:
+            bad, kept = (lambda part: part.view(np.uint8) > 1), broken
+        elif check_finite and (array.dtype == BFLOAT16 or array.dtype.kind == "f"):
+            bad, kept = (lambda part: ~np.isfinite(part)), infinite
+        else:
+            continue
+        # In parts, since the answer for a whole tensor would take a quarter of its size.
+        parts = np.nditer(
+            array, flags=["external_loop", "buffered", "zerosize_ok"], buffersize=_CHUNK
+        )
+        if any(bad(part).any() for part in parts):
+            kept.append(name)
+    if broken:
+        raise WeightsError(
+            str(path), received=f"booleans other than 0 and 1 in {_few(broken)}", accepted="0, 1"
+        )
+    if infinite:
+        raise WeightsError(
+            str(path), received=f"NaN or infinite numbers in {_few(infinite)}", accepted="finite"
+        )
+
+
+def _few(names: list[str]) -> str:
+    """At most three names, and how many more there are."""
+    shown = ", ".join(name[:100] for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,1 @@
+"""Files and state dicts of torch, read without torch."""

@@ -1,0 +1,92 @@
+"""The files that torch wrote before 1.6.
+
+Four pickles one after the other (a magic number, a protocol, facts on the machine, the object),
+then the list of storage keys, then every storage in that order: its count as int64 and its
+numbers, little-endian.
+
+Source: torch/serialization.py `_legacy_load` of PyTorch 2.13.
+"""
+
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from prior_jax.errors import WeightsError
+from prior_jax.interop.mapped_file import MappedFile
+from prior_jax.interop.torch.pickle_reader import Pickled, read_pickle
+from prior_jax.interop.torch.tensors import Storage
+from prior_jax.interop.torch.zip_files import TorchFile
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+_ACCEPTED = "an undamaged file as torch.save writes it"
+
+
+def read_torch_legacy(file: MappedFile) -> TorchFile:
+    """Reads the object, and where each storage lies.
+
+    Args:
+      file: one that begins with a pickle.
+
+    Returns:
+      its object and storages.
+
+    Raises:
+      WeightsError: if it is a pickle that torch did not write, or damaged, and whatever
+        `read_pickle` refuses.
+    """
+
+    def refuse(received: str) -> NoReturn:
+        raise WeightsError(file.field, received=received, accepted=_ACCEPTED)
+
+    def following(before: Pickled) -> Pickled:
+        return read_pickle(file.data, start=before.end, field=file.field)
+
+    magic = read_pickle(file.data, field=file.field)
+    if type(magic.value) is not int or magic.value != _MAGIC:
+        refuse("a pickle that does not begin with torch's magic number")
+    protocol = following(magic)
+    if type(protocol.value) is not int or protocol.value != _PROTOCOL:
+        refuse("a file of torch of an unknown protocol")
+    machine = following(protocol)
+    if not isinstance(machine.value, dict) or machine.value.get("little_endian") is not True:
+        refuse("a file of torch from a big-endian machine")
+    saved = following(machine)
+    keys = following(saved)
+    if not isinstance(keys.value, list) or not all(isinstance(key, str) for key in keys.value):
+        refuse("a list of storages that is none")
+    if sorted(keys.value) != sorted(saved.storages):
+        refuse("a list of storages that is not that of its tensors")
+    places = _places(file.data, keys, saved.storages, refuse)
+    return TorchFile(
+        value=saved.value,
+        fetch=lambda storage: places[storage.key],
+        swap_bytes=sys.byteorder != "little",
+    )
+
+
+def _places(
+    data: memoryview,
+    keys: Pickled,
+    storages: Mapping[str, Storage],
+    refuse: Callable[[str], NoReturn],
+) -> dict[str, memoryview]:
+    """Where each storage's numbers lie; they must fill the rest of the file."""
+    position = keys.end
+    places = {}
+    for key in keys.value:
+        storage = storages[key]
+        size = storage.count * storage.dtype.itemsize
+        if position + 8 + size > len(data):
+            refuse(f"a file cut short: storage {key[:40]} of {size} bytes is not all there")
+        (count,) = struct.unpack_from("<q", data, position)
+        if count != storage.count:
+            refuse(
+                f"storage {key[:40]} of {count} elements, not the {storage.count} of its tensors"
+            )
+        places[key] = data[position + 8 : position + 8 + size]
+        position += 8 + size
+    if position != len(data):
+        refuse(f"{len(data) - position} bytes after the last storage")
+    return places

@@ -1,0 +1,254 @@
+"""The names a checkpoint's pickle may use, and what is made of each.
+
+Nothing of these is ever imported or called: a name stands for one of our own functions, for a
+kind of storage, or for nothing at all. What stands for nothing is listed because real checkpoints
+carry it beside their tensors: configs of omegaconf, callbacks and enumerations of Lightning,
+numpy's scalars, paths. Any name that is absent here is refused.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+import numpy as np
+
+from prior_jax.errors import WeightsError
+from prior_jax.interop.torch.tensors import (
+    MAX_ELEMENTS,
+    STORAGE_DTYPES,
+    Storage,
+    rebuild_parameter,
+    rebuild_tensor,
+)
+
+
+class Inert:
+    """Stands for an object we have no use for; takes any state and does nothing."""
+
+    __slots__ = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Name:
+    """A name of the table.
+
+    Attributes:
+      name: module and name, with a dot.
+      build: makes the value when the pickle calls the name; None gives an `Inert`.
+      dtype: of a storage's numbers; None for all that is not a storage.
+    """
+
+    name: str
+    build: Callable[..., Any] | None = None
+    dtype: np.dtype | None = None
+
+    def call(self, arguments: tuple, *, field: str) -> Any:
+        """What the pickle gets for calling the name; runs our own code only."""
+        return Inert() if self.build is None else self.build(arguments, field=field)
+
+
+def find_name(module: str, name: str, *, field: str) -> Name:
+    """Looks a name up.
+
+    Args:
+      module: as in the pickle; Python 2's `__builtin__` and `copy_reg` count as today's.
+      name: as in the pickle.
+      field: the file's name for errors.
+
+    Returns:
+      the entry.
+
+    Raises:
+      WeightsError: naming what the table does not have.
+    """
+    full = f"{_MODULES_OF_PYTHON_2.get(module, module)}.{name}"
+    if full not in _TABLE:
+        raise WeightsError(
+            field,
+            received=f"a pickle that asks for {full[:200]}",
+            accepted="tensors and plain data, no other classes or functions; if you trust the "
+            "file, save its state dict alone with torch",
+        )
+    return _TABLE[full]
+
+
+def find_storage(said: Any, *, field: str) -> Storage:
+    """Reads a persistent id, which is how torch's pickles speak of a storage.
+
+    Args:
+      said: ("storage", class, key, device, count), and None at the end in files before 1.6.
+      field: the file's name for errors.
+
+    Returns:
+      the storage, as yet unseen.
+
+    Raises:
+      WeightsError: if it is anything else.
+    """
+
+    def refuse(received: str) -> NoReturn:
+        raise WeightsError(
+            field, received=received, accepted="storages of numbers, as torch.save writes them"
+        )
+
+    parts = tuple(said) if isinstance(said, tuple) else ()
+    if len(parts) == 6 and parts[5] is None:
+        parts = parts[:5]
+    if len(parts) != 5 or parts[0] != "storage":
+        refuse("a pickle with a persistent id that is no storage")
+    _, kind, key, device, count = parts
+    if not isinstance(kind, Name) or kind.dtype is None:
+        refuse(f"a storage of class {kind.name if isinstance(kind, Name) else type(kind).__name__}")
+    if not (isinstance(key, str) and isinstance(device, str)):
+        refuse("a storage whose key or device is no text")
+    if type(count) is not int or not 0 <= count <= MAX_ELEMENTS:
+        refuse("a storage whose size is negative, absurd or no whole number")
+    return Storage(key=key, dtype=kind.dtype, count=count)
+
+
+def _mapping(arguments: tuple, *, field: str) -> dict:
+    """`OrderedDict` and `Counter`: empty, or filled with a dictionary or pairs."""
+    if not arguments:
+        return {}
+    if len(arguments) == 1 and isinstance(arguments[0], dict):
+        return dict(arguments[0])
+    if len(arguments) == 1 and isinstance(arguments[0], list | tuple):
+        pairs = arguments[0]
+        if all(
+            isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str | int)
+            for pair in pairs
+        ):
+            return {key: value for key, value in pairs}
+    raise WeightsError(
+        field, received="a dictionary made of something else", accepted="pairs of key and value"
+    )
+
+
+def _default_mapping(arguments: tuple, *, field: str) -> dict:
+    """`defaultdict`: the default's maker is not needed; its items are set afterwards."""
+    return {}
+
+
+def _size(arguments: tuple, *, field: str) -> tuple:
+    """`torch.Size`: a tuple."""
+    if len(arguments) == 1 and isinstance(arguments[0], list | tuple):
+        return tuple(arguments[0])
+    raise WeightsError(field, received="torch.Size of something else", accepted="a tuple")
+
+
+def _rebuild_from_type(arguments: tuple, *, field: str) -> Any:
+    """`torch._tensor._rebuild_from_type_v2`: function, class, its arguments, attributes."""
+    if len(arguments) == 4:
+        function, kind, inner, _ = arguments
+        known = isinstance(function, Name) and function.name in _REBUILD
+        plain = isinstance(kind, Name) and kind.name in _TENSOR_CLASSES
+        if known and plain and isinstance(inner, tuple):
+            return function.call(inner, field=field)
+    raise WeightsError(
+        field, received="a tensor rebuilt in an unknown way", accepted="tensors and parameters"
+    )
+
+
+_MODULES_OF_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+_REBUILD: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": rebuild_tensor,
+    "torch._utils._rebuild_parameter": rebuild_parameter,
+    "torch._utils._rebuild_parameter_with_state": rebuild_parameter,
+}
+_BUILT: dict[str, Callable[..., Any]] = {
+    **_REBUILD,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+    "torch.Size": _size,
+    "collections.OrderedDict": _mapping,
+    "collections.Counter": _mapping,
+    "collections.defaultdict": _default_mapping,
+}
+_TENSOR_CLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
+
+_TORCH_DTYPES = (
+    "float16 float32 float64 half float double bfloat16 complex64 complex128 uint8 int8 int16 "
+    "int32 int64 short int long bool"
+).split()
+
+# Module -> names that stand for nothing.
+_HARMLESS = {
+    "builtins": "dict list tuple set frozenset int long float complex str unicode bytes bytearray "
+    "bool object slice range",
+    "copyreg": "_reconstructor",
+    "_codecs": "encode",  # how protocol 2 spells bytes
+    "typing": "Any Dict List Tuple Union Optional",
+    "collections": "deque",
+    "argparse": "Namespace",
+    "types": "SimpleNamespace",
+    "datetime": "date datetime time timedelta timezone",
+    "pathlib": "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath",
+    "pathlib._local": "PosixPath WindowsPath PurePosixPath PureWindowsPath",
+    "torch": "Tensor device",
+    "torch.nn.parameter": "Parameter Buffer",
+    "numpy": "ndarray dtype bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 "
+    "uint32 uint64 str_ bytes_",
+    "numpy.core.multiarray": "_reconstruct scalar",
+    "numpy._core.multiarray": "_reconstruct scalar",
+    "numpy.dtypes": "Float16DType Float32DType Float64DType Int8DType Int16DType Int32DType "
+    "Int64DType UInt8DType BoolDType",
+    "omegaconf.dictconfig": "DictConfig",
+    "omegaconf.listconfig": "ListConfig",
+    "omegaconf.base": "ContainerMetadata Metadata",
+    "omegaconf.nodes": "AnyNode StringNode IntegerNode FloatNode BooleanNode EnumNode BytesNode "
+    "PathNode InterpolationResultNode",
+    "yacs.config": "CfgNode",
+    "easydict": "EasyDict",
+    "lightning_fabric.utilities.data": "AttributeDict",
+    "lightning_fabric.utilities.enums": "LightningEnum _StrategyType AMPType PrecisionType",
+    "lightning.fabric.utilities.data": "AttributeDict",
+}
+# The same within `pytorch_lightning` and, since 2.0, `lightning.pytorch`.
+_LIGHTNING = {
+    "utilities.parsing": "AttributeDict",
+    "utilities.enums": "AMPType DistributedType DeviceType ModelSummaryMode GradClipAlgorithmType",
+    "utilities.types": "_METRIC_COLLECTION",
+    "trainer.states": "TrainerFn TrainerStatus RunningStage",
+    "callbacks.model_checkpoint": "ModelCheckpoint",
+    "callbacks.early_stopping": "EarlyStopping",
+    "callbacks.lr_monitor": "LearningRateMonitor",
+    "callbacks.gpu_stats_monitor": "GPUStatsMonitor",
+    "callbacks.device_stats_monitor": "DeviceStatsMonitor",
+    "callbacks.xla_stats_monitor": "XLAStatsMonitor",
+    "callbacks.progress": "ProgressBar ProgressBarBase",
+    "callbacks.progress.base": "ProgressBarBase",
+    "callbacks.progress.progress": "ProgressBar",
+    "callbacks.progress.tqdm_progress": "TQDMProgressBar",
+    "callbacks.progress.rich_progress": "RichProgressBar",
+    "callbacks.model_summary": "ModelSummary",
+    "callbacks.rich_model_summary": "RichModelSummary",
+    "callbacks.gradient_accumulation_scheduler": "GradientAccumulationScheduler",
+    "callbacks.stochastic_weight_avg": "StochasticWeightAveraging",
+    "callbacks.lambda_function": "LambdaCallback",
+    "callbacks.prediction_writer": "BasePredictionWriter",
+    "callbacks.finetuning": "BaseFinetuning BackboneFinetuning",
+    "callbacks.timer": "Timer",
+    "callbacks.pruning": "ModelPruning",
+    "callbacks.quantization": "QuantizationAwareTraining",
+}
+
+
+def _inert_names() -> Iterable[str]:
+    for module, names in _HARMLESS.items():
+        yield from (f"{module}.{name}" for name in names.split())
+    for root in ("pytorch_lightning", "lightning.pytorch"):
+        for module, names in _LIGHTNING.items():
+            yield from (f"{root}.{module}.{name}" for name in names.split())
+    yield from (f"torch.{dtype}" for dtype in _TORCH_DTYPES)
+
+
+_TABLE: dict[str, Name] = {
+    **{name: Name(name) for name in _inert_names()},
+    **{name: Name(name, build=build) for name, build in _BUILT.items()},
+    **{
+        f"{module}.{kind}": Name(f"{module}.{kind}", dtype=dtype)
+        for module in ("torch", "torch.cuda")
+        for kind, dtype in STORAGE_DTYPES.items()
+    },
+}

@@ -1,0 +1,183 @@
+"""The zip files that torch has written since 1.6.
+
+An archive holds, under one folder, `data.pkl` (the object, with storages by key), `data/KEY` (the
+storages' bytes), `byteorder` and `version`. Nothing is compressed, so a storage is a part of the
+file and is used where it lies.
+
+Source: torch/serialization.py and caffe2/serialize/inline_container.cc of PyTorch 2.13.
+"""
+
+import dataclasses
+import io
+import os
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from prior_jax.errors import WeightsError
+from prior_jax.interop.mapped_file import MappedFile
+from prior_jax.interop.torch.pickle_reader import MAX_BYTES, read_pickle
+from prior_jax.interop.torch.tensors import Storage
+
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_MAX_DIRECTORY = 2**24
+_ENCRYPTED = 0x1
+_ACCEPTED = "an undamaged archive as torch.save writes it"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TorchFile:
+    """What a file of torch holds.
+
+    Attributes:
+      value: the object that was saved; its tensors are `TorchTensor`.
+      fetch: gives a storage's bytes, or refuses them.
+      swap_bytes: whether they have the other byte order than this machine.
+    """
+
+    value: Any
+    fetch: Callable[[Storage], memoryview]
+    swap_bytes: bool
+
+
+def read_torch_zip(file: MappedFile) -> TorchFile:
+    """Reads the object of an archive; storages are looked at when they are fetched.
+
+    Args:
+      file: a zip file.
+
+    Returns:
+      its object and storages.
+
+    Raises:
+      WeightsError: on a damaged archive, one that torch did not write, TorchScript, and whatever
+        `read_pickle` refuses.
+    """
+    archive = _Archive(file)
+    pickled = archive.record("data.pkl")
+    if len(pickled) > MAX_BYTES:
+        raise WeightsError(
+            file.field, received=f"a pickle of {len(pickled)} bytes", accepted="at most 64 MiB"
+        )
+    order = bytes(archive.record("byteorder")[:16]) if archive.has("byteorder") else b"little"
+    if order not in (b"little", b"big"):
+        raise WeightsError(
+            file.field, received=f"byte order {order!r}", accepted="'little' or 'big'"
+        )
+    value = read_pickle(pickled, field=file.field).value
+
+    def fetch(storage: Storage) -> memoryview:
+        name = f"data/{storage.key}"
+        expected = storage.count * storage.dtype.itemsize
+        if not archive.has(name):
+            raise WeightsError(
+                file.field,
+                received=f"an archive without the record {name[:100]}",
+                accepted=_ACCEPTED,
+            )
+        if archive.size(name) != expected:
+            raise WeightsError(
+                file.field,
+                received=f"a record {name[:100]} of {archive.size(name)} bytes",
+                accepted=f"{expected} bytes, as its tensors say",
+            )
+        return archive.record(name)
+
+    return TorchFile(value=value, fetch=fetch, swap_bytes=order.decode() != sys.byteorder)
+
+
+class _Bounded(io.FileIO):
+    """A file that `zipfile` cannot be made to read much of at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        # Without a size: what is left, which is how the end of the directory is looked for.
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        if (left if size is None or size < 0 else size) > _MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"its directory is larger than {_MAX_DIRECTORY} bytes")
+        return super().read(size)
+
+
+class _Archive:
+    """The records of an archive, by their names within its folder."""
+
+    def __init__(self, file: MappedFile):
+        self.file = file
+        try:
+            with _Bounded(str(file.path), "rb") as raw, zipfile.ZipFile(raw) as opened:
+                members, end = opened.infolist(), opened.start_dir
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as why:
+            self.refuse(f"a zip file that is damaged or cut short ({str(why)[:100]})")
+        self.folder = self._folder(members)
+        self.records: dict[str, tuple[int, zipfile.ZipInfo]] = {}
+        for index, member in enumerate(members):
+            name = member.orig_filename.removeprefix(self.folder)
+            if name in self.records:
+                self.refuse(f"two records of the name {name[:100]!r}")
+            self.records[name] = index, member
+        if any(name == "constants.pkl" or name.startswith("code/") for name in self.records):
+            self.refuse("a TorchScript archive, which holds a program")
+        self._starts = self._check_places(members, end)
+
+    def refuse(self, received: str) -> NoReturn:
+        raise WeightsError(self.file.field, received=received, accepted=_ACCEPTED)
+
+    def has(self, name: str) -> bool:
+        return name in self.records
+
+    def size(self, name: str) -> int:
+        return self.records[name][1].file_size
+
+    def record(self, name: str) -> memoryview:
+        """A record's bytes where they lie in the file, compared with their CRC-32."""
+        index, member = self.records[name]
+        start = self._starts[index]
+        data = self.file.data[start : start + member.file_size]
+        # torch writes 0 if told not to compute them (`set_crc32_options`).
+        if member.CRC and zlib.crc32(data) != member.CRC:
+            self.refuse(f"a record {name[:100]!r} whose checksum does not fit")
+        return data
+
+    def _folder(self, members: list[zipfile.ZipInfo]) -> str:
+        names = [member.orig_filename for member in members]
+        for name in names:
+            if not name.isprintable() or "\\" in name or ".." in name.split("/") or name[:1] == "/":
+                self.refuse(f"a record of the name {name[:100]!r}")
+        tops = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+        found = sorted({name.removesuffix("data.pkl") for name in tops})
+        if len(found) != 1:
+            self.refuse(f"a zip file with {len(found)} records FOLDER/data.pkl")
+        outside = [name for name in names if not name.startswith(found[0])]
+        if outside:
+            self.refuse(f"a record {outside[0][:100]!r} outside the folder {found[0]!r}")
+        return found[0]
+
+    def _check_places(self, members: list[zipfile.ZipInfo], end: int) -> list[int]:
+        """Where each record's bytes begin; none is compressed, overlaps or leaves the file."""
+        starts = []
+        for member in members:
+            name = member.orig_filename
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _ENCRYPTED:
+                self.refuse(f"a record {name[:100]!r} that is compressed or encrypted")
+            header = self.file.data[member.header_offset :][: _LOCAL_HEADER.size]
+            if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\3\4":
+                self.refuse(f"a record {name[:100]!r} that is not where the directory says")
+            *_, name_size, extra_size = _LOCAL_HEADER.unpack(header)
+            start = member.header_offset + _LOCAL_HEADER.size
+            spelt = bytes(self.file.data[start : start + name_size])
+            if spelt != name.encode("utf-8" if member.flag_bits & 0x800 else "cp437"):
+                self.refuse(f"a record {name[:100]!r} of another name in the directory")
+            starts.append(start + name_size + extra_size)
+        order = sorted(range(len(members)), key=lambda index: starts[index])
+        limits = [members[index].header_offset for index in order[1:]] + [end]
+        for index, limit in zip(order, limits, strict=True):
+            member = members[index]
+            size = member.file_size
+            if size != member.compress_size or starts[index] + size > limit:
+                self.refuse(
+                    f"a record {member.orig_filename[:100]!r} that says it has {size} bytes, "
+                    f"where {max(limit - starts[index], 0)} are left"
+                )
+        return starts

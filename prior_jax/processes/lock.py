@@ -1,0 +1,81 @@
+"""Locks that end with the process that holds them, and the one that keeps a run alone."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import platform
+from collections.abc import Iterator
+from typing import IO
+
+from absl import logging
+
+from prior_jax.errors import ConfigError
+from prior_jax.processes.distributed import agree, is_primary
+
+RUN_LOCK_NAME = "run.lock"
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def take(path: pathlib.Path) -> IO[str] | None:
+    """Locks a file, made if absent, until it is closed; None if another process has it.
+
+    However the process ends, and those that have inherited the file, the system lets go of it.
+
+    Raises:
+      OSError: if the file cannot be opened, or the file system has no locks.
+    """
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+@contextlib.contextmanager
+def only_run(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps other runs out of a folder, as one that was requeued while this one still lives.
+
+    Every process of the run has to enter it; the first holds the lock for all.
+
+    Args:
+      workdir: of the run.
+
+    Raises:
+      ConfigError: in every process, if another run is at work there; says which.
+    """
+    with contextlib.ExitStack() as stack:
+        alone = _alone(workdir / RUN_LOCK_NAME, stack) if is_primary() else True
+        if not agree(alone):
+            holder = (workdir / RUN_LOCK_NAME).read_text().strip()
+            raise ConfigError(
+                "--workdir",
+                received=f"{workdir}, in use by {holder or 'another run'}",
+                accepted="a folder that no other run writes to",
+            )
+        yield
+
+
+def _alone(path: pathlib.Path, stack: contextlib.ExitStack) -> bool:
+    """Takes the lock until the stack is closed, and writes who has it; False if another has."""
+    try:
+        file = take(path)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        logging.warning("%s: this file system has no locks; two runs at once go unnoticed", path)
+        return True
+    if file is None:
+        return False
+    stack.enter_context(file)
+    file.truncate(0)
+    stack.callback(file.truncate, 0)  # who held it is of no interest once it is free
+    file.write(f"process {os.getpid()} on {platform.node()}\n")
+    file.flush()
+    return True

@@ -1,0 +1,201 @@
+"""Says where a run stalls, and in which process; ends one that does not go on."""
+
+import dataclasses
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from absl import logging
+from jax.errors import JaxRuntimeError
+
+from prior_jax.errors import ConfigError
+from prior_jax.processes import activities
+from prior_jax.processes.cards import Card, Verdict, own_card, say
+from prior_jax.processes.peers import Peers
+
+EXIT_CODE = 77
+"""Exit status of a run that the watchdog ended."""
+
+_LONGEST_TICK_SECONDS = 1.0
+# What jax measures when a program has been lowered, and when it has been compiled.
+_LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WatchdogConfig:
+    """How long an activity may last without progress; the section `config.watchdog`.
+
+    An activity is what `activities` names: input, step, collective, save, ...
+
+    Attributes:
+      warn_seconds: until the log says who is where, with the stacks of all threads.
+      end_seconds: until the run is ended with exit code 77, or None for never.
+      compile_seconds: what an activity may last longer while any process compiles.
+    """
+
+    warn_seconds: float
+    end_seconds: float | None
+    compile_seconds: float
+
+    def __post_init__(self):
+        """Refuses limits that could not be told apart."""
+        if self.warn_seconds <= 0:
+            raise ConfigError(
+                "config.watchdog.warn_seconds", received=self.warn_seconds, accepted="above 0"
+            )
+        if self.end_seconds is not None and self.end_seconds < self.warn_seconds:
+            raise ConfigError(
+                "config.watchdog.end_seconds",
+                received=self.end_seconds,
+                accepted=f"None, or at least warn_seconds = {self.warn_seconds}",
+            )
+        if self.compile_seconds < 0:
+            raise ConfigError(
+                "config.watchdog.compile_seconds",
+                received=self.compile_seconds,
+                accepted="at least 0",
+            )
+
+
+class Watchdog:
+    """Looks after the main thread while it is a context."""
+
+    def __init__(
+        self,
+        config: WatchdogConfig,
+        *,
+        peers: Peers | None,
+        clock: Callable[[], float] = time.monotonic,
+        leave: Callable[[int], Any] = os._exit,
+    ):
+        """Keeps what it is given; nothing runs yet.
+
+        Args:
+          config: the limits.
+          peers: this process among the others, or None if it is alone.
+          clock: seconds, that of `activities`.
+          leave: ends this process with an exit code, at once.
+        """
+        self._config, self._peers, self._clock, self._leave = config, peers, clock, leave
+        self._closed = threading.Event()
+        self._warned: activities.Place | None = None
+        self._compiling: activities.Place | None = None
+        self._tick = min(_LONGEST_TICK_SECONDS, config.warn_seconds / 4)
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        """Starts the thread; from here on compiling is an activity."""
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
+        self._before = activities.enter(activities.START)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Stops the thread."""
+        self._closed.set()
+        self._thread.join()
+        activities.leave(self._before)
+        jax.monitoring.unregister_event_duration_listener(self._hear)
+
+    def look(self) -> None:
+        """Compares the main thread's activity with the limits."""
+        place = activities.place()
+        seconds = self._clock() - place.since
+        if self._warned is not None and self._warned != place:
+            logging.warning("%s: it goes on", self._warned)
+            self._warned = None
+        if seconds <= self._config.warn_seconds:
+            return
+        cards = self._cards()
+        spare = self._config.compile_seconds * any(
+            card.activity == activities.COMPILE for card in cards.values()
+        )
+        end = self._config.end_seconds
+        if self._warned is None and seconds > self._config.warn_seconds + spare:
+            self._warned = place
+            logging.error(
+                "%s has lasted %.0f s without progress (config.watchdog.warn_seconds = %g)\n%s\n%s",
+                place,
+                seconds,
+                self._config.warn_seconds,
+                describe(cards),
+                stacks(),
+            )
+        if end is not None and seconds > end + spare:
+            self._end(cards)
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._tick):
+            self.look()
+
+    def _cards(self) -> Mapping[int, Card]:
+        own = own_card(0) if self._peers is None else self._peers.own()
+        try:
+            others = {} if self._peers is None else self._peers.cards()
+        except JaxRuntimeError:
+            others = {}  # process 0 is gone, which the peers' threads deal with
+        return {**others, own.process: own}
+
+    def _end(self, cards: Mapping[int, Card]) -> None:
+        cause = (
+            f"no progress for {self._config.end_seconds:g} s "
+            f"(config.watchdog.end_seconds): {describe(cards)}"
+        )
+        if self._peers is None:
+            say(cause)
+            self._leave(EXIT_CODE)
+        else:
+            verdict = Verdict(code=EXIT_CODE, cause=cause, lost=())
+            self._peers.end(self._peers.tell(verdict))
+
+    def _hear(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        """Marks what jax compiles; it says so in the thread that compiles."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if event == _LOWERED:
+            before = activities.enter(activities.COMPILE)
+            if before.activity != activities.COMPILE:
+                self._compiling = before
+        elif event == _COMPILED and activities.place().activity == activities.COMPILE:
+            if self._compiling is not None:
+                activities.leave(self._compiling)
+
+
+def describe(cards: Mapping[int, Card]) -> str:
+    """Who is where: first those that the others wait for.
+
+    Args:
+      cards: the newest of each process, by index.
+    """
+    busy = [card for card in cards.values() if card.activity not in activities.WAITING]
+    if not busy:
+        least = min((card.step or 0, card.process) for card in cards.values())[0]
+        busy = [card for card in cards.values() if (card.step or 0) == least]
+    parts = [f"{card.name} is in {card.where} for {card.seconds:.0f} s" for card in busy]
+    waiting: dict[str, list[int]] = {}
+    for card in cards.values():
+        if card not in busy:
+            waiting.setdefault(card.where, []).append(card.process)
+    for where, processes in waiting.items():
+        some = len(processes) > 1
+        numbers = ", ".join(map(str, sorted(processes)))
+        parts.append(f"process{'es' * some} {numbers} wait{'s' * (not some)} in {where}")
+    return "; ".join(parts)
+
+
+def stacks() -> str:
+    """The stacks of all threads but this one, the main thread's first."""
+    frames, names = sys._current_frames(), {t.ident: t.name for t in threading.enumerate()}
+    frames.pop(threading.get_ident())
+    main = threading.main_thread().ident
+    parts = []
+    for ident in sorted(frames, key=lambda ident: (ident != main, ident)):
+        trace = "".join(traceback.format_stack(frames[ident])).rstrip()
+        parts.append(f"thread {names.get(ident, ident)}:\n{trace}")
+    return "\n".join(parts)
