@@ -22,11 +22,13 @@ from absl import flags, logging
 
 from launch.forecast import hlo_cost, hlo_text, roofline
 from launch.start import machines, program
-from launch.start.run import check_without_data
+from launch.start.run import check_fits
 from prior_jax import __version__, assemble
+from prior_jax.config import RunConfig, read_config
 from prior_jax.data import pipeline
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
+from prior_jax.sharding.placement import placement
 from prior_jax.train.program import Program
 from prior_jax.types import Batch
 
@@ -67,7 +69,6 @@ def main() -> int:
     machine = machines.from_flags()
     if machine is None:
         raise ConfigError("--machine", received=None, accepted="a file of configs/machines")
-    assemble.check_sections(FLAGS.config)
     devices = _start(machine)
     reports = []
     for pairs in _batches(machine):
@@ -77,7 +78,7 @@ def main() -> int:
             batch_size=pairs * len(devices),
             given=machines.given("config"),
         )
-        report = check(config, machine, devices, pairs=pairs)
+        report = check(read_config(config, workdir=pathlib.Path()), machine, devices, pairs=pairs)
         print(roofline.table(report), flush=True)
         reports.append(report)
     print(roofline.verdict(reports))
@@ -110,7 +111,7 @@ def _start(machine: machines.MachineConfig) -> Sequence[Any]:
 
 
 def check(
-    config: Any, machine: machines.MachineConfig, devices: Sequence[Any], *, pairs: int
+    config: RunConfig, machine: machines.MachineConfig, devices: Sequence[Any], *, pairs: int
 ) -> dict[str, Any]:
     """Compiles one batch.
 
@@ -124,28 +125,29 @@ def check(
       What was found, as JSON values; "fits" says whether a chip's memory holds it, and without
       room to compile there is nothing more than "refused", the compiler's words.
     """
-    place = assemble.placement(config, devices=devices)
-    check_without_data(config, place)
-    schedule = assemble.stages(config, steps_per_epoch=STEPS_PER_EPOCH)
+    place = placement(config.mesh, devices=devices)
+    check_fits(config, place)
+    schedule = config.schedule(steps_per_epoch=STEPS_PER_EPOCH)
     builder = Program(
         objective=assemble.objective(
-            config,
+            config.objective,
+            config.model,
             vocabulary=unknown_vocabulary(FLAGS.vocab_size),
             schedule=schedule,
             place=place,
+            all_pairs=config.mesh.all_pairs,
         ),
         stages=schedule,
-        optimizer=assemble.optimizer(config),
+        optimizer=config.optimizer,
         mesh=place.mesh,
         rules=place.rules,
         data_axes=place.data_axes,
     )
     stage = _stage(builder, FLAGS.stage)
     state = builder.abstract(stage)
-    data = assemble.data_config(config, path="set", tokenizer="tokenizer")
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=builder.batch_sharding),
-        abstract_batch(data, length=FLAGS.length or data.buckets[-1]),
+        abstract_batch(config.data, length=FLAGS.length or config.data.buckets[-1]),
     )
     report: dict[str, Any] = {
         "config": config.name,

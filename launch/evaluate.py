@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 import jax
 from absl import flags, logging
+from ml_collections import ConfigDict
 
 from launch.evaluation.task_results import Opened, measure, open_split
 from launch.evaluation.tasks import Task, task_of
 from launch.start import machines, program
 from launch.start import run as run_lib
-from prior_jax import assemble
+from prior_jax.config import kept_json, read_config
 from prior_jax.errors import CheckpointError, ConfigError, DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.embed import Encoder
@@ -29,6 +30,7 @@ from prior_jax.processes import distributed
 from prior_jax.report.examples import RunInfo
 from prior_jax.report.gather import gather
 from prior_jax.report.page import write_report
+from prior_jax.sharding.placement import placement
 from prior_jax.train import checkpoint
 from prior_jax.train.program import Program
 
@@ -57,19 +59,19 @@ class Evaluation:
         builder = Program(
             objective=run.objective,
             stages=run.schedule,
-            optimizer=assemble.optimizer(run.config),
+            optimizer=run.config.optimizer,
             mesh=run.place.mesh,
             rules=run.place.rules,
             data_axes=run.place.data_axes,
         )
         wanted = builder.abstract(run.schedule[0])
-        checkpoints = assemble.checkpoint_config(run.config).folder(run.workdir)
+        checkpoints = run.config.train.checkpoint.folder(run.workdir)
         params, rest, self.step = checkpoint.restore_model(
             checkpoints, params=wanted.params, rest=wanted.rest, step=step
         )
         self._check_weights(checkpoints / str(self.step))
         values = run_lib.initial_values(run, builder.model)
-        fresh = builder.initial(seed=run.config.seed, values=values)
+        fresh = builder.initial(seed=run.config.train.seed, values=values)
         trained = builder.model.merge(params, rest)
         self.encoder = Encoder(run.objective, trained, place=run.put)
         self.untrained = self.encoder.with_model(builder.model.merge(fresh.params, fresh.rest))
@@ -78,7 +80,7 @@ class Evaluation:
     def _check_weights(self, path: os.PathLike[str]) -> None:
         """Refuses other weights in `config.init` than those that the run started from."""
         kept = checkpoint.read_document(path)["host"]["identity"]
-        for name, now in initial.identity(assemble.init_config(self.run.config)).items():
+        for name, now in initial.identity(self.run.config.init).items():
             if now != kept.get(name):
                 raise CheckpointError(
                     name, received=now, accepted=f"{kept.get(name)}, as in {path}"
@@ -132,7 +134,7 @@ class Evaluation:
                 self.run.workdir,
                 run=RunInfo(
                     name=self.run.config.name,
-                    settings=run_lib.plain(self.run.config),
+                    settings=self.run.config.given,
                     versions=run_lib.versions(),
                     dataset={
                         name: dataclasses.asdict(counts)
@@ -193,9 +195,12 @@ def main() -> None:
     program.start_devices()
     machines.check_chips(machine, devices=jax.device_count())
     task, workdir = task_of(FLAGS.task), pathlib.Path(FLAGS.workdir)
-    kept = run_lib.load_config(workdir)
-    config = machines.merged(kept, machine, batch_size=None, replace=True)
-    run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)
+    kept = ConfigDict(kept_json(workdir))
+    given = machines.merged(kept, machine, batch_size=None, replace=True)
+    config = read_config(given, workdir=workdir)
+    place = placement(config.mesh)
+    run_lib.check_fits(config, place)
+    run = run_lib.open_run(config, place, workdir, cache_dir=FLAGS.cache_dir)
     evaluate_run(run, [task], step=FLAGS.step)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx, traverse_util
 
 import prior_jax
-from prior_jax import assemble
+from prior_jax.config import CONFIG_NAME, read_kept_config
 from prior_jax.data.pipeline import DataConfig
 from prior_jax.data.schema import MANIFEST_NAME, load_manifest
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
@@ -65,7 +65,7 @@ def open_source(workdir: str | os.PathLike[str], *, step: int | None) -> Source:
     folder = pathlib.Path(workdir)
     if is_weights_folder(folder):
         return _weights(folder, step=step)
-    if not (folder / assemble.CONFIG_NAME).is_file():
+    if not (folder / CONFIG_NAME).is_file():
         raise DataError(
             "--workdir",
             received=str(folder),
@@ -98,41 +98,38 @@ def _weights(folder: pathlib.Path, *, step: int | None) -> Source:
 
 
 def _run(folder: pathlib.Path, *, step: int | None) -> Source:
-    config = assemble.read_config(folder)
-    assemble.check_sections(config)
+    config = read_kept_config(folder)
     if step is None:
         # Named, so that the card tells it; a damaged one is refused rather than passed over.
-        step = max(list_steps(assemble.checkpoint_config(config).folder(folder)), default=None)
+        step = max(list_steps(config.train.checkpoint.folder(folder)), default=None)
     model = prior_jax.load(folder, step=step)
-    made_set, made_tokenizer = assemble.made_in(folder)
-    settings = assemble.data_config(config, path=made_set, tokenizer=made_tokenizer)
-    data = _data(settings.path, phantom=config["data"].get("path") is None)
+    data = _data(config.data.path, phantom=config.makes_set)
     return Source(
         path=folder,
         weights=Weights(
             part="model",
-            objective=config["objective"],
-            model=config["model"],
-            data=_preprocessing(model, settings),
+            objective=config.objective,
+            model=config.given["model"],
+            data=_preprocessing(model, config.data),
             origin={
                 "source": "launch.train",
-                "run": config["name"],
+                "run": config.name,
                 "step": step,
                 "data": data.sha256,
-                "licence": licence_of_run(config, data),
+                "licence": licence_of_run(config.given, data),
             },
             arrays=_arrays(model),
         ),
         facts=Facts(
-            name=config["name"],
+            name=config.name,
             step=step,
-            config=config,
+            config=config.given,
             data=data,
             tokenizer=model.tokenizer.fingerprint,
             results=read_results(folder),
         ),
         tokenizer=model.tokenizer,
-        tokenizer_config=settings.tokenizer,
+        tokenizer_config=config.data.tokenizer,
     )
 
 

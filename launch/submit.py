@@ -20,8 +20,7 @@ from launch.clusters.tpu import job as tpu
 from launch.clusters.work import Work, default_name
 from launch.evaluation.tasks import load_task
 from launch.start import machines, program
-from launch.start import run as run_lib
-from prior_jax import assemble
+from prior_jax.config import read_config
 from prior_jax.errors import ConfigError
 from prior_jax.strict import build
 
@@ -47,10 +46,12 @@ def main() -> int:
     """Starts the run or shows how; returns the exit code."""
     machine = machines.from_flags()
     devices = 1 if machine is None else machine.chips
-    run_lib.check_settings(machines.configure(FLAGS.config, machine, devices=devices))
-    for path in assemble.after(FLAGS.config):
-        load_task(path)
     workdir = pathlib.Path(FLAGS.workdir)
+    given = machines.configure(FLAGS.config, machine, devices=devices)
+    config = read_config(given, workdir=workdir)
+    config.check_data()
+    for path in config.after:
+        load_task(path)
     work = Work(
         name=FLAGS.name or default_name(workdir),
         workdir=workdir,

@@ -36,6 +36,7 @@ from launch.sweeps.config import (
 )
 from launch.sweeps.device_sets import DeviceSet, device_sets, places
 from launch.sweeps.queue import Job, Outcome, Queue, hold
+from prior_jax.config import read_config
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
@@ -276,11 +277,13 @@ def finish(
 
 def _paths(sweep: Sweep, workdir: pathlib.Path, *, make: bool) -> Overrides:
     """Overrides that name the shared data and tokenizer, after making them if asked."""
-    config = resolve(sweep.data, where="sweep.data")
-    made = prepare.data_config(config, workdir, make=make)
+    config = read_config(resolve(sweep.data, where="sweep.data"), workdir=workdir)
+    config.check_data()
+    if make:
+        prepare.make_absent(config, workdir)
     return (
-        ("data.path", os.path.abspath(made.path)),
-        ("data.tokenizer.path", os.path.abspath(made.tokenizer.path)),
+        ("data.path", os.path.abspath(config.data.path)),
+        ("data.tokenizer.path", os.path.abspath(config.data.tokenizer.path)),
     )
 
 

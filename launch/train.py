@@ -5,6 +5,7 @@
 Running the same command again resumes from the newest sound checkpoint.
 """
 
+import dataclasses
 import functools
 import pathlib
 
@@ -15,9 +16,10 @@ from launch.evaluate import evaluate_run
 from launch.evaluation.tasks import check_task, load_task
 from launch.start import machines, program
 from launch.start import run as run_lib
-from prior_jax import assemble
+from prior_jax.config import read_config
 from prior_jax.evaluate.validation import Validation
 from prior_jax.processes import lock
+from prior_jax.sharding.placement import placement
 from prior_jax.train import loop, options
 
 FLAGS = flags.FLAGS
@@ -38,21 +40,23 @@ def main() -> None:
     """Trains, evaluates, reports."""
     machine = machines.start()
     program.start_devices()
-    config = machines.configure(FLAGS.config, machine, devices=jax.device_count())
     workdir = pathlib.Path(FLAGS.workdir)
-    assemble.check_sections(config)
-    tasks = [load_task(path) for path in assemble.after(config)]
+    given = machines.configure(FLAGS.config, machine, devices=jax.device_count())
+    config = read_config(given, workdir=workdir)
+    config.check_data()
+    tasks = [load_task(path) for path in config.after]
     for task in tasks:
         check_task(task)
     # Nothing is written before all that can be refused has been looked at.
-    run_lib.check_without_data(config, assemble.placement(config))
+    place = placement(config.mesh)
+    run_lib.check_fits(config, place)
     run_lib.check_resumable(config, workdir)
     run_lib.make_workdir(workdir)
     with lock.only_run(workdir):
-        run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)
+        run = run_lib.open_run(config, place, workdir, cache_dir=FLAGS.cache_dir)
         run_lib.check_resumed(run)
         run_lib.save_config(config, workdir)
-        with jax.set_mesh(run.place.mesh):
+        with jax.set_mesh(place.mesh):
             train(run)
         if tasks:
             evaluate_run(run, tasks, step=None, pass_over=True)
@@ -60,13 +64,14 @@ def main() -> None:
 
 def train(run: run_lib.Run) -> None:
     """Trains through all stages that are left; the run's mesh must be the context's."""
-    hooks = options.Hooks(evaluate=_validation(run)) if run.config.validate_every else None
+    config = run.config
+    hooks = options.Hooks(evaluate=_validation(run)) if config.train.validate_every else None
     loop.train(
         objective=run.objective,
         data=run.data,
         stages=run.schedule,
-        optimizer=assemble.optimizer(run.config),
-        options=assemble.train_options(run.config, identity=run_lib.identity(run)),
+        optimizer=config.optimizer,
+        options=dataclasses.replace(config.train, identity=run_lib.identity(run)),
         mesh=run.place.mesh,
         rules=run.place.rules,
         data_axes=run.place.data_axes,
@@ -82,7 +87,7 @@ def _validation(run: run_lib.Run):
 
     def evaluate(snapshot: options.Snapshot):
         validation = known.setdefault("one", Validation(run.objective, snapshot.model.merge))
-        batches = run.eval_batches(split, batch_size=run.data_config.batch_size, require_text=True)
+        batches = run.eval_batches(split, batch_size=run.config.data.batch_size, require_text=True)
         return validation(
             snapshot.params, snapshot.rest, batches, stage=snapshot.stage, step=snapshot.step
         )

@@ -142,7 +142,7 @@ def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) 
     drawn = run.workdir / "data" / "raw"
     folder = drawn if task.masks is None else pathlib.Path(task.masks)
     source = PhantomMasks(folder, field="--task.masks")
-    data, size = opened(task.split), run.data_config.image.size
+    data, size = opened(task.split), run.config.data.image.size
     masks = _masks_by_class(source, data, size=size)
     classes = task.classes or tuple(
         name
@@ -254,7 +254,7 @@ def _rows(sentence: str, words: Sequence[str], run: run_lib.Run, data: Opened, u
     if unit == "sentence":
         return (0,)
     tokenizer = data.split.tokenizer
-    kept = len(tokenizer.encode(sentence).ids) <= run.data_config.max_tokens - text.SPECIALS
+    kept = len(tokenizer.encode(sentence).ids) <= run.config.data.max_tokens - text.SPECIALS
     return finding_words.rows_of_words(sentence, words, tokenizer=tokenizer) if kept else ()
 
 
@@ -266,8 +266,8 @@ def _tokens(run: run_lib.Run, data: Opened, texts: Sequence[str]) -> ReportToken
     tokens = text.encode_prompts(
         texts,
         tokenizer=data.split.tokenizer,
-        max_tokens=run.data_config.max_tokens,
-        max_sentences=run.data_config.max_sentences,
+        max_tokens=run.config.data.max_tokens,
+        max_sentences=run.config.data.max_sentences,
     )
     return ReportTokens(**dataclasses.asdict(tokens))
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from launch.start import program
 from prior_jax.errors import ConfigError
+from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.strict import build
 
 FLAGS = flags.FLAGS
@@ -48,16 +49,6 @@ class ChipConfig:
     hbm_bandwidth: float
     link_bandwidth: float
     dcn_bandwidth: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MachineMesh:
-    """The part of `config.mesh` that a machine gives; see `assemble.MeshSection`."""
-
-    axes: Mapping[str, int]
-    data_axes: tuple[str, ...]
-    bank_axis: str | None
-    fsdp_axis: str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +89,7 @@ class MachineConfig:
     processes: int
     local_devices: int
     chip: ChipConfig
-    mesh: MachineMesh
+    mesh: MeshConfig
     pairs_per_chip: int
     remat: MachineRemat
     environment: Mapping[str, str]
@@ -216,7 +207,7 @@ def merged(
             _refuse(given, taken, "--machine")
             if not replace:
                 _refuse_own_mesh(config)
-            config.mesh.update(dataclasses.asdict(machine.mesh) | {"rules": ()})
+            config.mesh.update(dataclasses.asdict(machine.mesh))
             config.mesh.axes = ConfigDict(dict(machine.mesh.axes))
             for path, part in _REMAT.items():
                 _set_where_it_is(config, path.split("."), getattr(machine.remat, part))

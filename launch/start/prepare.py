@@ -2,68 +2,42 @@
 
 import os
 import pathlib
-from typing import Any
 
 from absl import logging
 
 from data_prep import mimic_cxr, train_tokenizer
 from data_prep.kit import cli
 from data_prep.phantom import hospital
-from prior_jax import assemble
-from prior_jax.data import pipeline
-from prior_jax.errors import ConfigError
+from prior_jax.config import PhantomConfig, RunConfig
 
 
-def data_config(config: Any, workdir: pathlib.Path, *, make: bool) -> pipeline.DataConfig:
-    """The section `config.data`, after making what it needs under the workdir.
+def make_absent(config: RunConfig, workdir: pathlib.Path) -> None:
+    """Makes the prepared set and the tokenizer that a config does not name, where absent.
 
     Args:
-      config: the whole config.
-      workdir: gets `data/raw`, `data/set` (if `config.data.path` is None) and
-        `tokenizer/tokenizer.model` (if `config.data.tokenizer.path` is None).
-      make: whether this process makes what is absent; the others only name it.
-
-    Returns:
-      The section, with the paths filled in.
+      config: all sections.
+      workdir: gets `data/raw`, `data/set` and `tokenizer/tokenizer.model`.
 
     Raises:
-      ConfigError: if there is no data and no phantom to draw.
       DataError: if a part of it is there, but damaged or made with other settings.
     """
-    wanted = assemble.prepare_config(config)
-    path, (made_set, made_tokenizer) = config.data.path, assemble.made_in(workdir)
-    if path is None:
-        if wanted.phantom is None:
-            raise ConfigError(
-                "config.data.path", received=None, accepted="--config.data.path=DIR, a prepared set"
+    if config.prepare.phantom is not None and config.makes_set:
+        _phantom_set(config.prepare.phantom, workdir / "data")
+    words = config.data.tokenizer
+    if config.makes_tokenizer and not pathlib.Path(words.path).exists():
+        logging.info("training a tokenizer on the training reports of %s", config.data.path)
+        train_tokenizer.train(
+            train_tokenizer.Settings(
+                path=config.data.path,
+                out=words.path,
+                vocab_size=config.prepare.vocab_size,
+                lower_case=words.lower_case,
+                label_sentences="labels" in config.data.text_sources,
             )
-        path = made_set
-        if make:
-            _phantom_set(wanted.phantom, workdir / "data")
-    tokenizer = config.data.tokenizer.path
-    if tokenizer is None:
-        if config.data.tokenizer.kind != "sentencepiece":
-            raise ConfigError(
-                "config.data.tokenizer.path",
-                received=None,
-                accepted="--config.data.tokenizer.path=FILE, a vocab.txt or tokenizer.json",
-            )
-        tokenizer = made_tokenizer
-        if make and not pathlib.Path(tokenizer).exists():
-            logging.info("training a tokenizer on the training reports of %s", path)
-            train_tokenizer.train(
-                train_tokenizer.Settings(
-                    path=path,
-                    out=tokenizer,
-                    vocab_size=wanted.vocab_size,
-                    lower_case=config.data.tokenizer.lower_case,
-                    label_sentences="labels" in config.data.text_sources,
-                )
-            )
-    return assemble.data_config(config, path=path, tokenizer=tokenizer)
+        )
 
 
-def _phantom_set(wanted: assemble.PhantomConfig, folder: pathlib.Path) -> None:
+def _phantom_set(wanted: PhantomConfig, folder: pathlib.Path) -> None:
     """Draws the phantom and prepares it as MIMIC-CXR is prepared; goes on where it was stopped."""
     # A worker takes longer to start than to draw a few hundred studies.
     workers = min(os.cpu_count() or 1, 1 + wanted.studies // 500)

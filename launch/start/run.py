@@ -13,16 +13,17 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
 from launch.start import prepare
 from prior_jax import __version__, assemble
+from prior_jax.config import CONFIG_NAME, RunConfig
 from prior_jax.data import pipeline, schema, tokenizer
 from prior_jax.errors import ConfigError
 from prior_jax.interop import initial
 from prior_jax.objectives.base import Objective
 from prior_jax.processes import distributed
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
+from prior_jax.sharding.placement import Placement
 from prior_jax.train import checkpoint, resume
 from prior_jax.train.accumulate import check_accumulation
 from prior_jax.train.stages import Schedule, Stage
@@ -30,7 +31,6 @@ from prior_jax.train.state import ModelDefinition
 from prior_jax.types import Batch
 
 CLOCK_TOLERANCE_SECONDS = 60.0
-_MANY_STEPS = 2**20  # so many that no fraction of an epoch rounds to nothing
 _VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tensorflow-datasets")
 
 
@@ -41,8 +41,7 @@ class Run:
     Attributes:
       workdir: of the run.
       cache_dir: keeps measurements of the data and compiled programs; runs may share one.
-      config: as given, all sections.
-      data_config: the section `config.data`, paths filled in.
+      config: all sections.
       data: the training split.
       schedule: the stages, in steps.
       place: mesh, axes and rules.
@@ -51,16 +50,15 @@ class Run:
 
     workdir: pathlib.Path
     cache_dir: pathlib.Path
-    config: Any
-    data_config: pipeline.DataConfig
+    config: RunConfig
     data: pipeline.Split
     schedule: tuple[Stage, ...]
-    place: assemble.Placement
+    place: Placement
     objective: Objective
 
     def split(self, name: str) -> pipeline.Split:
         """Another split of the same set."""
-        return pipeline.open_split(self.data_config, name, cache_dir=self.cache_dir)  # type: ignore[arg-type]
+        return pipeline.open_split(self.config.data, name, cache_dir=self.cache_dir)  # type: ignore[arg-type]
 
     def put(self, tree: Any) -> Any:
         """Host arrays, the same in every process, onto the devices; rows split if they divide."""
@@ -85,88 +83,76 @@ class Run:
 
 
 def open_run(
-    config: Any, workdir: pathlib.Path, *, cache_dir: str | os.PathLike[str] | None = None
+    config: RunConfig,
+    place: Placement,
+    workdir: pathlib.Path,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Run:
-    """Makes what is absent, checks every section and puts the parts together.
+    """Makes what is absent, opens the data and puts the parts together.
 
     Args:
       config: all sections.
-      workdir: of the run.
+      place: where arrays lie, as `check_fits` has accepted it.
+      workdir: folder of the run.
       cache_dir: see `Run`; None for `cache` in the workdir.
 
     Raises:
-      ConfigError: for settings that are unknown, missing or do not fit together or the devices.
+      ConfigError: for settings that do not fit the data.
       DataError: for data that cannot be used.
     """
-    assemble.check_sections(config)
     cache = workdir / "cache" if cache_dir is None else pathlib.Path(cache_dir)
-    _compile_to(cache / "compiled", quick=assemble.quick_compile(config))
-    place = assemble.placement(config)
-    check_without_data(config, place)
+    _compile_to(cache / "compiled", quick=config.quick_compile)
     _check_alike(config)
     primary = distributed.is_primary()
-    data_config = prepare.data_config(config, workdir, make=primary)
+    if primary:
+        prepare.make_absent(config, workdir)
     distributed.barrier("data prepared")
     if not primary:
         distributed.barrier("data measured")
-    data = pipeline.open_split(data_config, "train", cache_dir=cache)
+    data = pipeline.open_split(config.data, "train", cache_dir=cache)
     if primary:
         distributed.barrier("data measured")
-    if data.pairs < data_config.batch_size:
+    if data.pairs < config.data.batch_size:
         raise ConfigError(
             "config.data.batch_size",
-            received=data_config.batch_size,
-            accepted=f"at most the {data.pairs} training pairs of {data_config.path}",
+            received=config.data.batch_size,
+            accepted=f"at most the {data.pairs} training pairs of {config.data.path}",
         )
-    schedule = assemble.stages(config, steps_per_epoch=data.steps_per_epoch())
+    schedule = config.schedule(steps_per_epoch=data.steps_per_epoch())
     return Run(
         workdir=workdir,
         cache_dir=cache,
         config=config,
-        data_config=data_config,
         data=data,
         schedule=schedule,
         place=place,
         objective=assemble.objective(
-            config,
+            config.objective,
+            config.model,
             vocabulary=tokenizer.vocabulary(data.tokenizer),
             schedule=schedule,
             place=place,
+            all_pairs=config.mesh.all_pairs,
         ),
     )
 
 
-def check_settings(config: Any) -> None:
-    """Refuses what is wrong in itself, whatever the data and the devices.
+def check_fits(config: RunConfig, place: Placement) -> None:
+    """Refuses what does not fit the devices, or names weights that are not there.
 
     Raises:
-      ConfigError: naming what is unknown, missing or does not fit.
+      ConfigError: naming the setting.
+      WeightsError: for weights of `config.init` that are absent or damaged.
     """
-    assemble.check_sections(config)
-    assemble.data_config(config, path="set", tokenizer="tokenizer")
-    assemble.optimizer(config)
-    assemble.train_options(config, identity={})
-    assemble.prepare_config(config)
-    assemble.stages(config, steps_per_epoch=_MANY_STEPS)
-
-
-def check_without_data(config: Any, place: assemble.Placement) -> None:
-    """Refuses what is wrong in itself before any data is drawn, prepared or measured."""
-    check_settings(config)
-    batch_size = assemble.data_config(config, path="set", tokenizer="tokenizer").batch_size
+    batch_size = config.data.batch_size
     check_batch_size(batch_size, mesh=place.mesh, data_axes=place.data_axes)
     check_accumulation(
         batch_size,
-        steps=assemble.optimizer(config).accumulate_steps,
+        steps=config.optimizer.accumulate_steps,
         sharding=batch_sharding(place.mesh, place.data_axes),
     )
-    initial.identity(assemble.init_config(config))
-    assemble.objective(
-        config,
-        vocabulary=tokenizer.unknown_vocabulary(assemble.prepare_config(config).vocab_size),
-        schedule=assemble.stages(config, steps_per_epoch=_MANY_STEPS),
-        place=place,
-    )
+    initial.identity(config.init)
 
 
 def _compile_to(folder: pathlib.Path, *, quick: bool) -> None:
@@ -176,17 +162,16 @@ def _compile_to(folder: pathlib.Path, *, quick: bool) -> None:
     jax.config.update("jax_disable_most_optimizations", quick)
 
 
-def _check_alike(config: Any) -> None:
+def _check_alike(config: RunConfig) -> None:
     """Refuses processes that were started with another config, code or clock."""
     if jax.process_count() == 1:
         return
-    text = json.dumps(plain(config), sort_keys=True)
     distributed.check_agreement(
         {
             "version": __version__,
             "code": distributed.code_fingerprint(),
-            "seed": str(config.seed),
-            "config": text,
+            "seed": str(config.train.seed),
+            "config": json.dumps(config.given, sort_keys=True),
         },
         clock_tolerance_seconds=CLOCK_TOLERANCE_SECONDS,
     )
@@ -195,28 +180,28 @@ def _check_alike(config: Any) -> None:
 def identity(run: Run) -> dict[str, Any]:
     """What must be the same when a run is resumed: anything that changes its numbers.
 
-    Not what is computed again for want of memory, so that a run may go on elsewhere.
+    What is rematerialised to save memory does not, so that a run may go on with other devices.
     """
     return {
-        **_identity_of_settings(run.config, run.data_config),
+        **_identity_of_settings(run.config),
         "data set": _fingerprint(run.data.manifest),
         "tokenizer": run.data.tokenizer.fingerprint,
     }
 
 
-def _identity_of_settings(config: Any, data_config: pipeline.DataConfig) -> dict[str, Any]:
+def _identity_of_settings(config: RunConfig) -> dict[str, Any]:
     """The part of the identity that the config alone decides."""
-    data = dataclasses.asdict(data_config)
+    data = dataclasses.asdict(config.data)
     for free in ("path", "workers", "threads", "prefetch"):
         del data[free]
     del data["tokenizer"]["path"]
     return {
         "config.objective": config.objective,
-        "config.model": _without(plain(config.model), "remat"),
+        "config.model": _without(config.given["model"], "remat"),
         "config.data": json.loads(json.dumps(data)),
-        "config.optimizer": plain(config.optimizer),
+        "config.optimizer": config.given["optimizer"],
         "config.quick_compile": config.quick_compile,
-        **initial.identity(assemble.init_config(config)),
+        **initial.identity(config.init),
     }
 
 
@@ -226,7 +211,7 @@ def _fingerprint(manifest: schema.Manifest) -> str:
     return hashlib.sha256(shards.encode()).hexdigest()
 
 
-def check_resumable(config: Any, workdir: pathlib.Path) -> None:
+def check_resumable(config: RunConfig, workdir: pathlib.Path) -> None:
     """Refuses to go on in a folder whose checkpoints another run has written; only reads.
 
     What only the opened data tells, such as the steps of an epoch, is checked by `check_resumed`.
@@ -234,24 +219,22 @@ def check_resumable(config: Any, workdir: pathlib.Path) -> None:
     Raises:
       CheckpointError: naming the setting that differs, with both values.
     """
-    kept = checkpoint.newest_host(assemble.checkpoint_config(config).folder(workdir))
+    kept = checkpoint.newest_host(config.train.checkpoint.folder(workdir))
     if kept is None:
         return
-    data_config = assemble.data_config(config, path="set", tokenizer="tokenizer")
-    ours = _identity_of_settings(config, data_config)
-    path = config.data.path or assemble.made_in(workdir)[0]
-    if (pathlib.Path(path) / schema.MANIFEST_NAME).is_file():
-        ours["data set"] = _fingerprint(schema.load_manifest(path))
+    ours = _identity_of_settings(config)
+    if (pathlib.Path(config.data.path) / schema.MANIFEST_NAME).is_file():
+        ours["data set"] = _fingerprint(schema.load_manifest(config.data.path))
     # First what decides all else; the data section repeats the seed, by a name that no one sets.
     objective = kept["identity"]["config.objective"]
     resume.check_identity(
-        {"config.objective": config.objective, "config.seed": config.seed},
+        {"config.objective": config.objective, "config.seed": config.train.seed},
         {"config.objective": objective, "config.seed": kept["seed"]},
         workdir=workdir,
     )
     resume.check_identity(ours, kept["identity"], workdir=workdir)
     if config.stage_unit == "steps":
-        _check_schedule(config, assemble.stages(config, steps_per_epoch=1), kept, workdir)
+        _check_schedule(config, config.schedule(steps_per_epoch=1), kept, workdir)
 
 
 def check_resumed(run: Run) -> None:
@@ -260,17 +243,17 @@ def check_resumed(run: Run) -> None:
     Raises:
       CheckpointError: naming the setting that differs, with both values.
     """
-    kept = checkpoint.newest_host(assemble.checkpoint_config(run.config).folder(run.workdir))
+    kept = checkpoint.newest_host(run.config.train.checkpoint.folder(run.workdir))
     if kept is not None:
         resume.check_identity(identity(run), kept["identity"], workdir=run.workdir)
         _check_schedule(run.config, run.schedule, kept, run.workdir)
 
 
 def _check_schedule(
-    config: Any, stages: tuple[Stage, ...], kept: Mapping[str, Any], workdir: pathlib.Path
+    config: RunConfig, stages: tuple[Stage, ...], kept: Mapping[str, Any], workdir: pathlib.Path
 ) -> None:
     schedule = Schedule(stages)
-    options = assemble.train_options(config, identity=kept["identity"])
+    options = dataclasses.replace(config.train, identity=kept["identity"])
     ours = resume.settings_of(options, schedule)
     resume.check_same(ours, kept, schedule=schedule, workdir=workdir)
 
@@ -287,16 +270,11 @@ def _without(section: dict[str, Any], name: str) -> dict[str, Any]:
 def initial_values(run: Run, model: ModelDefinition) -> dict[str, np.ndarray]:
     """The arrays that the run starts from in place of drawn ones; see `interop.initial`."""
     return initial.initial_values(
-        assemble.init_config(run.config),
+        run.config.init,
         shapes={**model.params, **model.rest},
-        model=plain(run.config.model),
+        model=run.config.given["model"],
         tokenizer=run.data.tokenizer.fingerprint,
     )
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """A config as JSON values."""
-    return json.loads(json.dumps(config.to_dict()))
 
 
 def make_workdir(workdir: pathlib.Path) -> None:
@@ -316,22 +294,13 @@ def make_workdir(workdir: pathlib.Path) -> None:
         ) from error
 
 
-def save_config(config: Any, workdir: pathlib.Path) -> None:
+def save_config(config: RunConfig, workdir: pathlib.Path) -> None:
     """Keeps the config in the workdir, for evaluation."""
     if distributed.is_primary():
-        target = workdir / assemble.CONFIG_NAME
+        target = workdir / CONFIG_NAME
         aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        aside.write_text(json.dumps(plain(config), indent=2) + "\n")
+        aside.write_text(json.dumps(config.given, indent=2) + "\n")
         os.replace(aside, target)
-
-
-def load_config(workdir: pathlib.Path) -> Any:
-    """The config that a run was started with.
-
-    Raises:
-      DataError: if the folder is not that of a run.
-    """
-    return ConfigDict(assemble.read_config(workdir))
 
 
 def versions() -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from launch.evaluation.tasks import Task, load_task
-from prior_jax import assemble
+from prior_jax.config import read_config
 from prior_jax.errors import ConfigError
 from prior_jax.strict import build
 
@@ -259,7 +259,7 @@ def variants(sweep: Sweep) -> list[Variant]:
                 spent = _budget(config, sweep.budget, where=where)
                 overrides = (*overrides, *spent)
                 apply(config, spent, where=where)
-            assemble.check_sections(config)
+            read_config(config, workdir=pathlib.Path())
             found.append(
                 Variant(
                     name=f"{arm.name}_{number}" if sweep.space else arm.name,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 
 from prior_jax import assemble
-from prior_jax.assemble_objectives import KINDS
+from prior_jax.config import read_model
 from prior_jax.data.image import ImageConfig
 from prior_jax.data.tokenizer import Tokenizer, open_tokenizer, vocabulary
 from prior_jax.errors import WeightsError
@@ -24,6 +24,7 @@ from prior_jax.interop.weights_folder import (
     tokenizer_file,
 )
 from prior_jax.interop.weights_input import tokenizer_config
+from prior_jax.objectives.kinds import KINDS
 from prior_jax.sharding.mesh import replicated
 from prior_jax.strict import build
 from prior_jax.train.state import define_model
@@ -68,7 +69,8 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
     """
     folder = pathlib.Path(folder)
     document = read_document(folder)
-    if document.part != "model" or document.objective not in KINDS:
+    kind = document.objective
+    if document.part != "model" or kind is None or kind not in KINDS:
         raise WeightsError(
             f"{folder / DOCUMENT}: part, objective",
             received=(document.part, document.objective),
@@ -77,14 +79,13 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
         )
     tokenizer = _tokenizer(folder, document)
     settings = _settings(folder, document)
-    config = {
-        "objective": document.objective,
-        "model": document.model,
-        "data": {"image": document.data["image"]},
-    }
-    place = one_device()
+    words = vocabulary(tokenizer)
     objective = assemble.objective(
-        config, vocabulary=vocabulary(tokenizer), schedule=(), place=place
+        kind,
+        read_model(kind, document.model, image=document.data["image"], vocabulary=words),
+        vocabulary=words,
+        schedule=(),
+        place=(place := one_device()),
     )
     definition = define_model(objective.init)
     arrays = load_weights(folder).arrays

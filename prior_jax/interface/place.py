@@ -2,17 +2,11 @@
 
 import jax
 
-from prior_jax.assemble_objectives import Placement
-from prior_jax.sharding import mesh as mesh_lib
-from prior_jax.sharding.rules import REPLICATED
+from prior_jax.sharding.mesh import MeshConfig
+from prior_jax.sharding.placement import Placement, placement
 
 
 def one_device() -> Placement:
     """The first device of this process, for every array."""
-    axes = mesh_lib.MeshConfig(axes={"data": 1}, data_axes=("data",))
-    return Placement(
-        mesh=mesh_lib.make_mesh(axes, devices=jax.local_devices()[:1]),
-        data_axes=axes.data_axes,
-        bank_axis=None,
-        rules=REPLICATED,
-    )
+    config = MeshConfig(axes={"data": 1}, data_axes=("data",))
+    return placement(config, devices=jax.local_devices()[:1])

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from prior_jax import assemble
+from prior_jax.config import read_kept_config
 from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data.schema import load_manifest
@@ -54,22 +55,23 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
                 str(folder), received=f"step {step}", accepted="None: weights have no steps"
             )
         return open_weights(folder)
-    config = assemble.read_config(folder)
-    assemble.check_sections(config)
-    made_set, made_tokenizer = assemble.made_in(folder)
-    data = assemble.data_config(config, path=made_set, tokenizer=made_tokenizer)
-    tokenizer, place = open_tokenizer(data.tokenizer), one_device()
+    config = read_kept_config(folder)
+    tokenizer, place = open_tokenizer(config.data.tokenizer), one_device()
 
     def objective(schedule: Sequence[Stage]):
         return assemble.objective(
-            config, vocabulary=vocabulary(tokenizer), schedule=schedule, place=place
+            config.objective,
+            config.model,
+            vocabulary=vocabulary(tokenizer),
+            schedule=schedule,
+            place=place,
         )
 
     # Shapes do not depend on how long the stages were; what the bank's temperature ended at does,
     # and the checkpoint knows it without the training data at hand.
-    definition = define_model(objective(assemble.stages(config, steps_per_epoch=2**20)).init)
+    definition = define_model(objective(()).init)
     whole = mesh_lib.replicated(place.mesh)
-    checkpoints = assemble.checkpoint_config(config).folder(folder)
+    checkpoints = config.train.checkpoint.folder(folder)
     params, rest, found = checkpoint.restore_model(
         checkpoints,
         params=_placed(definition.params, whole),
@@ -80,14 +82,16 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     trained_with = kept["identity"]["tokenizer"]
     if tokenizer.fingerprint != trained_with:
         raise CheckpointError(
-            data.tokenizer.path, received=tokenizer.fingerprint, accepted=f"{trained_with} (sha256)"
+            config.data.tokenizer.path,
+            received=tokenizer.fingerprint,
+            accepted=f"{trained_with} (sha256)",
         )
     schedule = [build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]]
     return Model(
         objective(schedule),
         definition.merge(params, rest),
         tokenizer=tokenizer,
-        **_settings(data),
+        **_settings(config.data),
     )
 
 

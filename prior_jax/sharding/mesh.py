@@ -26,13 +26,27 @@ class MeshConfig:
         the others leave. `{"data": -1}` is plain data parallelism on any number of devices. On
         devices of several slices the axis `SLICE_AXIS` has their number.
       data_axes: the axes over which the rows of a batch are split, in this order.
+      bank_axis: axis over which the prototype bank is split, or None to keep it whole.
+      rules: (pattern of a parameter's path, axis or None for each leading dimension), tried in
+        order behind the bank's own rule; () leaves them to `fsdp_axis`.
+      fsdp_axis: axis (or axes) over which large parameters and their moments are split by the
+        table of `sharding/fsdp.py`, behind `rules`; None keeps them whole.
     """
 
     axes: Mapping[str, int]
     data_axes: tuple[str, ...]
+    bank_axis: str | None = None
+    rules: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...] = ()
+    fsdp_axis: str | tuple[str, ...] | None = None
 
     def __post_init__(self):
         """Refuses sizes and names that no set of devices could satisfy."""
+        if self.bank_axis is not None and self.bank_axis not in self.axes:
+            raise ConfigError(
+                "config.mesh.bank_axis",
+                received=self.bank_axis,
+                accepted=f"one of {tuple(self.axes)}, or None",
+            )
         object.__setattr__(self, "axes", dict(self.axes))
         object.__setattr__(self, "data_axes", tuple(self.data_axes))
         if not self.axes:

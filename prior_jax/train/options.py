@@ -38,7 +38,7 @@ class TrainOptions:
     log: LogConfig
     checkpoint: CheckpointConfig
     watchdog: WatchdogConfig
-    identity: Mapping[str, Any]
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         """Refuses values that no run could follow."""

@@ -63,15 +63,11 @@ class PlateauConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage: its name, its length and its learning rate.
-
-    Each stage starts with a fresh optimizer state and its own warm-up (release,
-    codes/prior/models/prior.py:580-593; PRIOR, arXiv:2307.12577, trains the same three stages).
+class StageRates:
+    """What a stage is called, and its learning rate.
 
     Attributes:
       name: as the objective knows it, e.g. "stage1".
-      steps: optimizer steps of this stage.
       schedule: what follows the warm-up: "cosine" falls to the end value; "constant" stays at
         the peak; "plateau" does so until validations stop improving, and is then lowered.
         GLoRIA's release asks for a plateau, but its trainer never steps it, so that its rate is
@@ -79,41 +75,26 @@ class Stage:
         nominal one, reached in four epochs from a thousandth (quirk 54).
       plateau: when "plateau" lowers the rate; the other schedules do not read it.
       learning_rate: the peak.
-      learning_rate_start: that of the very first step.
-      learning_rate_end: that at the end of the cosine; the other schedules do not read it.
-      warmup_steps: steps of the linear rise; the peak is reached at step warmup_steps - 1 and
-        held at step warmup_steps. 0 starts at the peak.
-      schedule_steps: the length that the schedule is laid out for; None means `steps`. The
-        release plans floor(N / batch) steps an epoch and may take one more (quirk 15).
+      learning_rate_start: rate of the very first step.
+      learning_rate_end: rate at the end of the cosine; the other schedules do not read it.
       weight_decay: see `OptimizerConfig.decay`.
     """
 
     name: str
-    steps: int
     schedule: str
     plateau: PlateauConfig | None
     learning_rate: float
     learning_rate_start: float
     learning_rate_end: float
-    warmup_steps: int
-    schedule_steps: int | None
     weight_decay: float
 
     def __post_init__(self):
-        """Refuses lengths and rates that make no schedule."""
+        """Refuses rates that make no schedule."""
         for field in ("learning_rate", "learning_rate_start", "learning_rate_end", "weight_decay"):
             value = getattr(self, field)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(self._field(field), received=value, accepted="a number >= 0")
         self._check_schedule()
-        if self.steps < 1:
-            raise ConfigError(self._field("steps"), received=self.steps, accepted="at least 1")
-        if not 0 <= self.warmup_steps < self.planned_steps:
-            raise ConfigError(
-                self._field("warmup_steps"),
-                received=self.warmup_steps,
-                accepted=f"0 up to one less than the {self.planned_steps} steps of the schedule",
-            )
 
     def _check_schedule(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -139,6 +120,81 @@ class Stage:
     def watched(self) -> PlateauConfig | None:
         """What lowers the rate, or None where nothing does."""
         return self.plateau if self.schedule == "plateau" else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig(StageRates):
+    """A stage as a config gives it; `config.stage_unit` says what lengths count.
+
+    Attributes:
+      length: epochs or steps of the stage.
+      warmup: epochs or steps of the linear warm-up, part of the length.
+    """
+
+    length: float
+    warmup: float
+
+    def __post_init__(self):
+        """Refuses a warm-up that does not fit into the stage."""
+        super().__post_init__()
+        if not (math.isfinite(self.length) and self.length > 0):
+            raise ConfigError(self._field("length"), received=self.length, accepted="> 0")
+        if not 0 <= self.warmup < self.length:
+            raise ConfigError(
+                self._field("warmup"),
+                received=self.warmup,
+                accepted=f"0 or more, and less than the length {self.length} of the stage",
+            )
+
+    def in_steps(self, unit: int) -> "Stage":
+        """Returns the stage in optimizer steps.
+
+        Args:
+          unit: steps of an epoch, or 1 where lengths are in steps.
+
+        Raises:
+          ConfigError: for a stage that is shorter than a step.
+        """
+        steps = round(self.length * unit)
+        if steps < 1:
+            accepted = f"at least one step ({unit} an epoch)"
+            raise ConfigError(self._field("length"), received=self.length, accepted=accepted)
+        rates = {field.name: getattr(self, field.name) for field in dataclasses.fields(StageRates)}
+        return Stage(
+            steps=steps, warmup_steps=round(self.warmup * unit), schedule_steps=None, **rates
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage(StageRates):
+    """One stage in optimizer steps.
+
+    Each stage starts with a fresh optimizer state and its own warm-up (release,
+    codes/prior/models/prior.py:580-593; PRIOR, arXiv:2307.12577, trains the same three stages).
+
+    Attributes:
+      steps: optimizer steps of this stage.
+      warmup_steps: steps of the linear rise; the peak is reached at step warmup_steps - 1 and
+        held at step warmup_steps. 0 starts at the peak.
+      schedule_steps: the length that the schedule is laid out for; None means `steps`. The
+        release plans floor(N / batch) steps an epoch and may take one more (quirk 15).
+    """
+
+    steps: int
+    warmup_steps: int
+    schedule_steps: int | None
+
+    def __post_init__(self):
+        """Refuses lengths that make no schedule."""
+        super().__post_init__()
+        if self.steps < 1:
+            raise ConfigError(self._field("steps"), received=self.steps, accepted="at least 1")
+        if not 0 <= self.warmup_steps < self.planned_steps:
+            raise ConfigError(
+                self._field("warmup_steps"),
+                received=self.warmup_steps,
+                accepted=f"0 up to one less than the {self.planned_steps} steps of the schedule",
+            )
 
     @property
     def planned_steps(self) -> int:

@@ -9,8 +9,7 @@ import pytest
 
 import prior_jax
 from launch.evaluation.tasks import load_task
-from launch.start import run as run_lib
-from prior_jax import assemble
+from prior_jax.config import read_kept_config
 from prior_jax.data import pipeline
 from prior_jax.errors import CheckpointError, DataError
 from prior_jax.evaluate import labels, prompts, zero_shot
@@ -23,10 +22,7 @@ def model(finished):
 
 def test_both_doors_lead_to_one_zero_shot(finished, model, tmp_path):
     written = json.loads((finished.workdir / "eval" / "zero_shot.json").read_text())
-    config = run_lib.load_config(finished.workdir)
-    data = assemble.data_config(
-        config, **dict(zip(("path", "tokenizer"), assemble.made_in(finished.workdir), strict=True))
-    )
+    data = read_kept_config(finished.workdir).data
     split = pipeline.open_split(data, "test", cache_dir=finished.workdir / "cache")
     records = [split.record(index) for index in range(len(split))]
     paths = [tmp_path / f"{index}.jpg" for index in range(len(records))]

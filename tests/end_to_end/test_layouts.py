@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from launch.start import run as run_lib
-from prior_jax import assemble
+from prior_jax.config import read_kept_config
 from prior_jax.data import pipeline
+from prior_jax.sharding.placement import placement
 from prior_jax.train.feed import Feed
 from tests.end_to_end import runs
 
@@ -19,17 +19,12 @@ RTOL = 1e-4
 @pytest.fixture(scope="module")
 def data(finished):
     """The training split of the debug job."""
-    config = run_lib.load_config(finished.workdir)
-    settings = assemble.data_config(
-        config,
-        path=str(finished.workdir / "data" / "set"),
-        tokenizer=str(finished.workdir / "tokenizer" / "tokenizer.model"),
-    )
-    return config, pipeline.open_split(settings, "train", cache_dir=finished.workdir / "cache")
+    config = read_kept_config(finished.workdir)
+    return config, pipeline.open_split(config.data, "train", cache_dir=finished.workdir / "cache")
 
 
 def batches_on(config, split, *, devices, start):
-    place = assemble.placement(config, devices=jax.devices()[:devices])
+    place = placement(config.mesh, devices=jax.devices()[:devices])
     feed = Feed(split, start=start, stop=runs.STEPS, mesh=place.mesh, data_axes=place.data_axes)
     try:
         return [jax.device_get(feed.take().batch) for _ in range(start, runs.STEPS)]

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import prior_jax
-from prior_jax import assemble
+from prior_jax.config import kept_json
 from prior_jax.interop.weights_folder import Weights, save_weights
 from tests.end_to_end import runs
 
@@ -22,7 +22,7 @@ def weights_of(finished, *, factor=1.0):
     return Weights(
         part="model",
         objective="prior",
-        model=assemble.read_config(finished.workdir)["model"],
+        model=kept_json(finished.workdir)["model"],
         data={"tokenizer": {"kind": "sentencepiece", "lower_case": True}},
         origin={"source": "the debug job"},
         arrays={

@@ -1,6 +1,7 @@
 """A run that `config.init` starts from weights, before its first step."""
 
 import dataclasses
+import pathlib
 import types
 
 import jax
@@ -11,9 +12,11 @@ import pytest
 from configs.baselines import phantom
 from launch.start import run as run_lib
 from prior_jax import assemble
+from prior_jax.config import read_config, to_json
 from prior_jax.data import tokenizer as tokenizer_lib
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.weights_folder import Weights, save_weights
+from prior_jax.sharding.placement import placement
 from prior_jax.train.program import Program
 from tests import fixtures
 from tests.objectives import tiny
@@ -43,10 +46,12 @@ def program(tokenizer):
     config = config_of()
     rules = (("text_encoder/word_embedding", (None, "data")), (".*", ()))
     config.mesh.rules = rules
-    place = assemble.placement(config)
-    schedule = assemble.stages(config, steps_per_epoch=1)
+    config = read_config(config, workdir=pathlib.Path())
+    place = placement(config.mesh)
+    schedule = config.schedule(steps_per_epoch=1)
     objective = assemble.objective(
-        config,
+        config.objective,
+        config.model,
         vocabulary=tokenizer_lib.vocabulary(tokenizer[0]),
         schedule=schedule,
         place=dataclasses.replace(place, data_axes=()),
@@ -54,7 +59,7 @@ def program(tokenizer):
     return Program(
         objective=objective,
         stages=schedule,
-        optimizer=assemble.optimizer(config),
+        optimizer=config.optimizer,
         mesh=place.mesh,
         rules=place.rules,
         data_axes=place.data_axes,
@@ -74,7 +79,7 @@ def folder(tmp_path_factory, tokenizer, program):
     weights = Weights(
         part="model",
         objective="clip",
-        model=run_lib.plain(config_of().model),
+        model=to_json(config_of().model),
         data={"tokenizer": {"kind": "wordpiece", "lower_case": True}},
         origin={},
         arrays=arrays,
@@ -119,19 +124,22 @@ def test_it_starts_from_the_folders_bits_and_draws_the_rest(folder, tokenizer, p
     assert np.isfinite([first, second]).all() and abs(first - second) > 1e-3
 
 
+def check_fits(config):
+    read = read_config(config, workdir=pathlib.Path())
+    run_lib.check_fits(read, placement(read.mesh, devices=jax.devices()[:1]))
+
+
 def test_weights_are_looked_at_before_any_data_is(folder, tmp_path):
-    place = assemble.placement(config_of(), devices=jax.devices()[:1])
-    run_lib.check_without_data(config_of(**{"text.path": str(folder[0])}), place)
+    check_fits(config_of(**{"text.path": str(folder[0])}))
     with pytest.raises(WeightsError, match=r"nothing/weights\.json"):
-        run_lib.check_without_data(config_of(**{"text.path": f"{tmp_path}/nothing"}), place)
+        check_fits(config_of(**{"text.path": f"{tmp_path}/nothing"}))
     with pytest.raises(ConfigError, match=r"config\.init\.image\.adapt: received 'sumrgb'"):
-        run_lib.check_without_data(config_of(**{"image.adapt": ("sumrgb",)}), place)
+        check_fits(config_of(**{"image.adapt": ("sumrgb",)}))
 
 
 def test_an_encoder_may_be_none():
     config = config_of()
     config.init.image = None
-    place = assemble.placement(config, devices=jax.devices()[:1])
-    run_lib.check_without_data(config, place)
+    check_fits(config)
     config.init.image = dict(path=None, adapt=())
-    run_lib.check_without_data(config, place)
+    check_fits(config)

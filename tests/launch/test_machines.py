@@ -13,7 +13,7 @@ from configs.machines import base
 from configs.prior import paper as prior
 from launch.start import machines
 from launch.start import run as run_lib
-from prior_jax import assemble
+from prior_jax.config import read_config
 from prior_jax.errors import ConfigError
 from prior_jax.strict import build
 
@@ -77,8 +77,7 @@ def test_a_run_may_go_on_on_another_machine():
         manifest = types.SimpleNamespace(shards={})
         return run_lib.identity(
             types.SimpleNamespace(
-                config=config,
-                data_config=assemble.data_config(config, path="set", tokenizer="words"),
+                config=read_config(config, workdir=pathlib.Path()),
                 data=types.SimpleNamespace(manifest=manifest, tokenizer=tokenizer),
             )
         )

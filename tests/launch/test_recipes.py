@@ -23,9 +23,11 @@ from configs.prior import paper, release
 from launch.evaluation.tasks import task_of
 from launch.start import run as run_lib
 from prior_jax import assemble
+from prior_jax.config import read_config, to_json
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import weighted_sum
+from prior_jax.sharding.placement import placement
 from prior_jax.train.program import Program
 from prior_jax.types import Batch
 
@@ -62,16 +64,24 @@ def flat(config, name=""):
     return {key: value for part in parts for key, value in part.items()}
 
 
+def read(config):
+    return read_config(config, workdir=pathlib.Path())
+
+
 def program_of(config, *, vocab_size):
-    place = assemble.placement(config, devices=jax.devices()[:1])
-    schedule = assemble.stages(config, steps_per_epoch=STEPS_PER_EPOCH)
+    place = placement(config.mesh, devices=jax.devices()[:1])
+    schedule = config.schedule(steps_per_epoch=STEPS_PER_EPOCH)
     objective = assemble.objective(
-        config, vocabulary=unknown_vocabulary(vocab_size), schedule=schedule, place=place
+        config.objective,
+        config.model,
+        vocabulary=unknown_vocabulary(vocab_size),
+        schedule=schedule,
+        place=place,
     )
     return Program(
         objective=objective,
         stages=schedule,
-        optimizer=assemble.optimizer(config),
+        optimizer=config.optimizer,
         mesh=place.mesh,
         rules=place.rules,
         data_axes=place.data_axes,
@@ -110,18 +120,18 @@ def traced_terms(program, stage, batch):
 
 
 def recipe_of(config):
-    settings = assemble.data_config(config, path="set", tokenizer="tokenizer")
+    config = read(config)
     program = program_of(config, vocab_size=WORDS)
     params = program.abstract(program.schedule.stages[0]).params
     stages = {}
     for stage in program.schedule.stages:
         stages[stage.name] = {
             **dataclasses.asdict(stage),
-            **traced_terms(program, stage, batch_of(settings)),
+            **traced_terms(program, stage, batch_of(config.data)),
             "trained_parameters": sum(params[name].size for name in program.names(stage)),
         }
     return {
-        "config": flat(run_lib.plain(config)),
+        "config": flat(config.given),
         "stages": stages,
         "parameters": {name: list(value.shape) for name, value in sorted(params.items())},
     }
@@ -140,11 +150,8 @@ def test_the_recipe_is_the_recorded_one(name, request):
 
 @pytest.mark.parametrize("name", CONFIGS | DERIVED)
 def test_every_config_is_accepted_before_there_is_data(name):
-    config = (CONFIGS | DERIVED)[name]()
-    assemble.check_sections(config)
-    place = assemble.placement(config, devices=jax.devices()[:1])
-    run_lib.check_without_data(config, place)
-    for path in assemble.after(config):
+    config = without_data((CONFIGS | DERIVED)[name]())
+    for path in config.after:
         assert pathlib.Path(path).stem in TASKS
 
 
@@ -172,9 +179,10 @@ def sections(config, name="config"):
 
 
 def without_data(config):
-    assemble.check_sections(config)
-    place = assemble.placement(config, devices=jax.devices()[:1])
-    run_lib.check_without_data(config, place)
+    """The config, read and held against one device."""
+    config = read(config)
+    run_lib.check_fits(config, placement(config.mesh, devices=jax.devices()[:1]))
+    return config
 
 
 # Names of axes are free; a stray one changes the mesh, which then does not fit.
@@ -197,7 +205,7 @@ def test_a_stray_key_is_refused_by_name(section):
 FILLED = {"data.path", "data.tokenizer.path", "mesh.axes.data"}
 
 
-@pytest.mark.parametrize("name", sorted(set(flat(run_lib.plain(debug.get_config()))) - FILLED))
+@pytest.mark.parametrize("name", sorted(set(flat(to_json(debug.get_config()))) - FILLED))
 def test_a_missing_value_is_refused_by_name(name):
     config = debug.get_config()
     *above, last = name.split(".")

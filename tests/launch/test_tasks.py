@@ -80,7 +80,8 @@ def asked(unit, *, text="prompts", about=None, **prompts):
     split = types.SimpleNamespace(tokenizer=Words())
     texts = [StudyText(study_id="s", subject_id="p", sentences=report) for report in REPORTS]
     opened = measure.Opened(split=split, texts=texts, image_ids=(), labels=np.zeros((0, 2)))
-    run = types.SimpleNamespace(data_config=types.SimpleNamespace(max_tokens=32, max_sentences=4))
+    data = types.SimpleNamespace(max_tokens=32, max_sentences=4)
+    run = types.SimpleNamespace(config=types.SimpleNamespace(data=data))
     about = about or {"Pleural Effusion": (0, 2), "Lung Lesion": (1,)}
     return measure.asked(task_of(config), about, run=run, data=opened, unit=unit)
 

@@ -1,5 +1,7 @@
 """Every objective computes its losses over all pairs in the form that the run has chosen."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -7,11 +9,14 @@ from flax import nnx
 
 from configs import debug
 from prior_jax import assemble
+from prior_jax.config import read_config
+from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
 from prior_jax.losses import contrastive, ring_pairs, sigmoid, word_region
 from prior_jax.objectives.all_pairs import PLAIN, AllPairs, AllPairsConfig
 from prior_jax.objectives.gloria import GloriaObjective
 from prior_jax.objectives.prior import PriorObjective
+from prior_jax.sharding.placement import placement
 from tests.objectives import test_baselines as baselines
 from tests.objectives import test_gloria as gloria
 from tests.objectives.tiny import tiny_config
@@ -98,16 +103,27 @@ def test_both_forms_are_given_the_same(name, options, monkeypatch):
 
 @pytest.mark.multidevice
 def test_a_run_takes_the_form_from_its_mesh():
+    def pairs_of(config, devices=None):
+        read = read_config(config, workdir=pathlib.Path())
+        objective = assemble.objective(
+            read.objective,
+            read.model,
+            vocabulary=unknown_vocabulary(30),
+            schedule=(),
+            place=placement(read.mesh, devices=devices),
+            all_pairs=read.mesh.all_pairs,
+        )
+        return objective.all_pairs
+
     config = debug.get_config()
-    assert assemble.placement(config).all_pairs.config.form == "gathered"
+    assert pairs_of(config).config.form == "gathered"
     config.mesh.all_pairs.update(dict(form="ring", chunk=7))
-    found = assemble.placement(config).all_pairs
-    assert (found.config.chunk, found.axis) == (7, ("data",))
-    assert assemble.placement(config, devices=jax.devices()[:1]).all_pairs.axis is None
+    assert (pairs_of(config).config.chunk, pairs_of(config).axis) == (7, ("data",))
+    assert pairs_of(config, jax.devices()[:1]).axis is None
     for field, wrong in (("form", "gather"), ("chunk", 0)):
         config = debug.get_config()
         config.mesh.all_pairs[field] = wrong
         with pytest.raises(
             ConfigError, match=rf"config\.mesh\.all_pairs\.{field}: received .?{wrong}"
         ):
-            assemble.placement(config)
+            pairs_of(config)

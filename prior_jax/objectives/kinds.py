@@ -1,0 +1,119 @@
+"""The objectives by the names that `config.objective` takes."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prior_jax.errors import ConfigError
+from prior_jax.objectives.all_pairs import AllPairs
+from prior_jax.objectives.base import Objective
+from prior_jax.objectives.clip import ClipConfig, ClipObjective
+from prior_jax.objectives.convirt import ConvirtConfig, ConvirtObjective
+from prior_jax.objectives.gloria import GloriaObjective
+from prior_jax.objectives.gloria_config import GloriaConfig
+from prior_jax.objectives.lovt import LovtConfig, LovtObjective
+from prior_jax.objectives.mgca import MgcaConfig, MgcaObjective
+from prior_jax.objectives.prior import PriorObjective
+from prior_jax.objectives.prior_config import PriorConfig
+from prior_jax.objectives.siglip import SiglipConfig, SiglipObjective
+from prior_jax.objectives.two_tower import OneStageObjective, TowersConfig
+from prior_jax.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What an objective is given beside its settings.
+
+    Attributes:
+      vocabulary: vocabulary of the tokenizer.
+      lengths: stage -> optimizer steps, of the stages that are run; empty for a model that is not
+        trained.
+      bank_axis: mesh axis over which the prototype bank is split, None for a whole bank.
+      batch_axis: mesh axes over which batches are split, None on one device.
+      all_pairs: how the losses over all pairs of a batch are computed.
+    """
+
+    vocabulary: Vocabulary
+    lengths: Mapping[str, int]
+    bank_axis: str | None
+    batch_axis: tuple[str, ...] | None
+    all_pairs: AllPairs
+
+
+def _any_rows(settings: Any, rows: int) -> None:
+    """Accepts every number of pairs."""
+    del settings, rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One objective.
+
+    Attributes:
+      stages: names of its stages, in their usual order.
+      settings: dataclass of the section `config.model`.
+      make: builds it from its settings, with the tokenizer's sizes in them, and the rest.
+      derived: part of the section -> values that `make` replaces, so that nobody gives them.
+      check_rows: refuses settings that the pairs which a step sees at once do not fit.
+    """
+
+    stages: tuple[str, ...]
+    settings: type[Any]
+    make: Callable[[Any, Setting], Objective]
+    derived: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    check_rows: Callable[[Any, int], None] = _any_rows
+
+
+def _prior(settings: PriorConfig, setting: Setting) -> PriorObjective:
+    lengths = dict(setting.lengths)
+    start = lengths.pop("stage1", 0)
+    bank = dataclasses.replace(settings.bank, start_step=start, steps=max(sum(lengths.values()), 1))
+    return PriorObjective(
+        dataclasses.replace(settings, bank=bank),
+        bank_axis=setting.bank_axis,
+        batch_axis=setting.batch_axis,
+        all_pairs=setting.all_pairs,
+    )
+
+
+def _gloria(settings: GloriaConfig, setting: Setting) -> GloriaObjective:
+    return GloriaObjective(settings, vocabulary=setting.vocabulary, all_pairs=setting.all_pairs)
+
+
+def _check_local_groups(settings: GloriaConfig, rows: int) -> None:
+    if settings.local_group is not None and rows % settings.local_group:
+        raise ConfigError(
+            "config.model.local_group",
+            received=settings.local_group,
+            accepted=f"a divisor of {rows}, the pairs that a step sees at once",
+        )
+
+
+def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) -> Kind:
+    """The row of an objective of one stage that needs no more than its section."""
+
+    def make(settings: TowersConfig, setting: Setting) -> OneStageObjective:
+        return objective(settings, vocabulary=setting.vocabulary, all_pairs=setting.all_pairs)
+
+    return Kind(stages=objective.stages, settings=settings, make=make)
+
+
+KINDS: Mapping[str, Kind] = {
+    "prior": Kind(
+        stages=PriorObjective.stages,
+        settings=PriorConfig,
+        make=_prior,
+        derived={"bank": {"start_step": 0, "steps": 1}},
+    ),
+    "gloria": Kind(
+        stages=GloriaObjective.stages,
+        settings=GloriaConfig,
+        make=_gloria,
+        check_rows=_check_local_groups,
+    ),
+    "convirt": _baseline(ConvirtObjective, ConvirtConfig),
+    "clip": _baseline(ClipObjective, ClipConfig),
+    "siglip": _baseline(SiglipObjective, SiglipConfig),
+    "lovt": _baseline(LovtObjective, LovtConfig),
+    "mgca": _baseline(MgcaObjective, MgcaConfig),
+}
