@@ -116,10 +116,11 @@ def run(main: Callable[[], int | None], *kinds: type) -> None:
       *kinds: dataclasses whose fields are the program's flags.
     """
     define_flags(*kinds)
-    app.run(lambda argv: guarded(main, argv), flags_parser=_parse)
+    app.run(lambda argv: guarded(main, argv), flags_parser=parse_flags)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
+    """Returns what the flags leave over; a wrong flag ends the program in one line, with code 2."""
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:

@@ -14,16 +14,19 @@ from tests.data_prep.test_manifest import prepare_table, table
 
 ROOT = pathlib.Path(__file__).parents[2]
 WRONG_FLAGS = {
-    "unknown": (["--manifest=t.csv", "--out=o", "--patients=x"], "patients"),
-    "absent": (["--out=o"], "--manifest"),
-    "of a wrong value": (["--manifest=t.csv", "--out=o", "--workers=many"], "workers"),
+    "unknown": ("manifest", ["--manifest=t.csv", "--out=o", "--patients=x"], "patients"),
+    "absent": ("manifest", ["--out=o"], "--manifest"),
+    "of a wrong value": ("manifest", ["--manifest=t.csv", "--out=o", "--workers=many"], "workers"),
+    "unknown to the phantom": ("phantom", ["--out=o", "--patients=x"], "patients"),
+    "absent for the sheet": ("phantom.contact_sheet", ["--out=o"], "--data"),
+    "absent for verify": ("verify", [], "--path"),
 }
 
 
 @pytest.mark.parametrize("kind", WRONG_FLAGS)
 def test_a_wrong_flag_is_one_line_and_exit_code_2(kind):
-    arguments, named = WRONG_FLAGS[kind]
-    command = [sys.executable, "-m", "data_prep.manifest", *arguments]
+    program, arguments, named = WRONG_FLAGS[kind]
+    command = [sys.executable, "-m", f"data_prep.{program}", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 2, ended.stderr
     assert len(ended.stderr.splitlines()) == 1 and named in ended.stderr
