@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from data_prep.kit import cli
 from data_prep.kit.images import PixelSums
-from data_prep.kit.outcomes import Job, Part, RejectionCounts
+from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan
 from data_prep.kit.writer import SOURCES_NAME, SetWriter, abandon, remove_set, shard_path
 from prior_jax.data import schema
@@ -45,7 +45,7 @@ def finish(
         for job in jobs:
             rejections.add_examples(writer.parts / f"{job.name}.rejected.jsonl")
         abandon(writer)
-        raise nothing_kept(rejections, inputs=writer.inputs, notes=plan.notes)
+        raise nothing_kept(rejections, inputs=writer.inputs, plan=plan)
     tables = _row_counts(plan, parts, rejections)
     if (writer.out / schema.MANIFEST_NAME).exists():
         remove_set(writer.out)  # the one that --overwrite replaces, kept until now
@@ -79,20 +79,30 @@ def finish(
 
 
 def nothing_kept(
-    rejections: RejectionCounts, *, inputs: Mapping[str, str], notes: Sequence[str]
+    rejections: RejectionCounts, *, inputs: Mapping[str, str], plan: Plan
 ) -> DataError:
     """The error of a set without a study: it says which reason took how many, and an example."""
     counted = []
     for reason, count in sorted(rejections.reasons.items()):
         example = rejections.examples.get(reason)
-        detail = f" (such as {example.id}: {example.detail[:120]})" if example else ""
+        detail = f" (such as {_example(example, plan.images_dir)})" if example else ""
         counted.append(f"{count} {reason}{detail}")
     received = f"rejected {', '.join(counted)}." if counted else "tables without a row."
+    accepted = "at least one study"
+    if plan.images_dir and set(rejections.reasons) <= {"missing_image", "no_usable_image"}:
+        accepted = "images that are there; --images_dir names the folder their paths begin in"
     return DataError(
         f"{', '.join(inputs) or 'the data set'}: no study can be kept",
-        received=" ".join((received, *notes)),
-        accepted="at least one study",
+        received=" ".join((received, *plan.notes)),
+        accepted=accepted if counted else "at least one study",
     )
+
+
+def _example(rejection: Rejection, images_dir: pathlib.Path | None) -> str:
+    if rejection.reason == "missing_image" and images_dir:
+        return str(images_dir.absolute() / rejection.detail)
+    detail = rejection.detail[:240]
+    return detail if detail.startswith(rejection.id) else f"{rejection.id}: {detail}"
 
 
 def _row_counts(
@@ -227,4 +237,11 @@ def summary(manifest: schema.Manifest, *, out: str) -> str:
             f"{counts.not_mentioned:>13}"
         )
     lines += [f"  {note}" for note in manifest.notes]
+    empty = [split for split, counts in manifest.splits.items() if not counts.studies]
+    if empty:
+        remedy = "give them studies in the table of splits"
+        if "split_fractions" in manifest.settings:
+            remedy = "change --split_fractions or --split_seed, or name splits in a column"
+            remedy += " (--split_column)" if "split_column" in manifest.settings else ""
+        lines.append(f"  Warning: {' and '.join(empty)} without a study; {remedy}.")
     return "\n".join(lines)

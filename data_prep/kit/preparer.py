@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def prepare_set(
 
             plan = make_plan(target.parts / "index", reject)
             if not any(job.split for job in plan.jobs):
-                raise finish.nothing_kept(counts, inputs=inputs, notes=plan.notes)
+                raise finish.nothing_kept(counts, inputs=inputs, plan=plan)
         parts = writer.run_jobs(target, plan.jobs, plan.process, workers=options.workers)
         return finish.finish(target, plan, parts, planned=counts)
 
@@ -158,6 +159,9 @@ class StoredImages:
           ImageProblem: missing_image, unreadable_image, or one of `images.prepare_image`.
         """
         try:
+            kind = path.stat().st_mode
+            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for
+                raise ImageProblem("unreadable_image", f"{name}: a pipe or device, no file")
             content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ImageProblem("missing_image", name) from error
@@ -283,6 +287,7 @@ def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
 def folder(path: str, *, flag: str) -> pathlib.Path:
     """Returns the path of a folder, or raises a DataError that names the flag."""
     found = pathlib.Path(path)
+    cli.refuse_long_name(found, flag=flag)
     if not found.is_dir():
         raise DataError(flag, received=str(found), accepted="an existing folder")
     return found

@@ -21,7 +21,7 @@ from typing import Any
 import tqdm
 from array_record.python import array_record_module
 
-from data_prep.kit import cli
+from data_prep.kit import cli, set_differences
 from data_prep.kit.outcomes import Job, Part, Process, Rejection, Tally
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError, PriorJaxError
@@ -43,12 +43,14 @@ class SetWriter:
       program: what writes it, e.g. "data_prep.mimic_cxr".
       settings: the program's flags, as far as they change what is written.
       inputs: table -> sha256.
+      made: folders that were made for it, innermost first; a refused command removes them again.
     """
 
     out: pathlib.Path
     program: str
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
+    made: tuple[pathlib.Path, ...] = ()
 
     @property
     def parts(self) -> pathlib.Path:
@@ -64,6 +66,16 @@ class SetWriter:
 def _digest(writer: SetWriter) -> str:
     identity = [_PARTS_FORMAT, writer.program, dict(writer.settings), dict(writer.inputs)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _description(writer: SetWriter) -> dict[str, Any]:
+    """What tells this set from others, as JSON gives it back."""
+    described = {
+        "program": writer.program,
+        "settings": dict(writer.settings),
+        "inputs": dict(writer.inputs),
+    }
+    return json.loads(json.dumps(described))
 
 
 @contextlib.contextmanager
@@ -92,7 +104,9 @@ def opened(
         yield None
         return
     if (writer.out / schema.MANIFEST_NAME).exists() and not options.overwrite:
-        raise _other_set(writer)
+        raise _other_set(writer, _described_by_manifest(writer.out))
+    absent = [folder for folder in (writer.out, *writer.out.parents) if not folder.exists()]
+    writer = dataclasses.replace(writer, made=tuple(absent))
     writer.parts.mkdir(parents=True, exist_ok=True)
     with open(writer.parts / _LOCK, "w") as lock:
         try:
@@ -113,6 +127,7 @@ def _refuse_foreign_directory(out: pathlib.Path) -> None:
             received=str(out),
             accepted="a path in UTF-8: array_record writes its files to no other",
         )
+    cli.refuse_long_name(out, flag="--out")
     if not out.exists():
         return
     if not out.is_dir():
@@ -122,11 +137,28 @@ def _refuse_foreign_directory(out: pathlib.Path) -> None:
         raise ConfigError("--out", received=str(out), accepted="an empty or absent directory")
 
 
-def _other_set(writer: SetWriter) -> ConfigError:
+def _other_set(writer: SetWriter, there: Mapping[str, Any]) -> ConfigError:
+    """The error of a directory that holds another set; it says in what that one differs.
+
+    Args:
+      writer: the set that is wanted.
+      there: `_description` of the set that is there, empty if it is not known.
+    """
+    differing = set_differences.differences(there, _description(writer))
     return ConfigError(
         "--out",
-        received=f"{writer.out}, which holds a set of other settings or inputs",
-        accepted="another directory, the same settings, or --overwrite",
+        received=f"{writer.out}, which holds a set of other settings or inputs: {differing}",
+        accepted="another directory, the same settings and inputs, or --overwrite",
+    )
+
+
+def _described_by_manifest(out: pathlib.Path) -> dict[str, Any]:
+    try:
+        found = schema.load_manifest(out)
+    except DataError:
+        return {}
+    return _description(
+        SetWriter(out=out, program=found.program, settings=found.settings, inputs=found.inputs)
     )
 
 
@@ -134,14 +166,16 @@ def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
     """Keeps the finished jobs of this very set; drops those of another, if that is allowed."""
     state = writer.parts / "state.json"
     digest = _digest(writer)
-    old = json.loads(state.read_text())["digest"] if state.is_file() else None
+    known = json.loads(state.read_text()) if state.is_file() else {}
+    old = known.pop("digest", None)
     if old != digest and (old is not None or (writer.out / schema.MANIFEST_NAME).exists()):
         if not overwrite:
-            raise _other_set(writer)
+            raise _other_set(writer, known)
         for path in writer.parts.iterdir():
             if path.name != _LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    schema.write_atomically(state, json.dumps({"digest": digest}).encode())
+    content = {"digest": digest, **_description(writer)}
+    schema.write_atomically(state, json.dumps(content).encode())
     for stale in writer.parts.glob("*.tmp"):
         stale.unlink()
 
@@ -158,10 +192,11 @@ def refusing(writer: SetWriter) -> Iterator[None]:
 
 
 def abandon(writer: SetWriter) -> None:
-    """Removes all unfinished work, and the directory if nothing else is in it."""
+    """Removes all unfinished work, and the folders that were made for it if nothing is in them."""
     shutil.rmtree(writer.parts)
     with contextlib.suppress(OSError):
-        writer.out.rmdir()
+        for folder in writer.made:
+            folder.rmdir()
 
 
 def _is_complete(writer: SetWriter) -> bool:
