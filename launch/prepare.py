@@ -7,7 +7,7 @@ from typing import Any
 from absl import logging
 
 from data_prep import mimic_cxr, train_tokenizer
-from data_prep.kit import cli
+from data_prep.kit import cli, writer
 from data_prep.phantom import hospital
 from prior_jax import assemble
 from prior_jax.data import pipeline
@@ -80,8 +80,12 @@ def _phantom_set(wanted: assemble.PhantomConfig, folder: pathlib.Path) -> None:
     )
     hospital.draw_phantom(raw, settings, workers=workers)
     logging.info("preparing them in %s", folder / "set")
-    mimic_cxr.prepare(
-        mimic_cxr.Paths(images_dir=str(raw), reports=str(raw / "reports")),
-        mimic_cxr.Settings(short_side=wanted.size),
-        cli.RunOptions(out=str(folder / "set"), workers=workers),
-    )
+    try:
+        mimic_cxr.prepare(
+            mimic_cxr.Paths(images_dir=str(raw), reports=str(raw / "reports")),
+            mimic_cxr.Settings(short_side=wanted.size),
+            cli.RunOptions(out=str(folder / "set"), workers=workers),
+        )
+    except writer.ProgramChanged:
+        # A run goes on with the records that it began with, or its checkpoints would be refused.
+        logging.info("they are there as another version of the program has prepared them")
