@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from configs.eval import grounding, probe
+from configs.eval import grounding, probe, retrieval
 from launch import measure
 from launch.tasks import TASKS, load_task, task_of
 from prior_jax.errors import ConfigError
@@ -39,6 +39,14 @@ def test_each_fraction_has_a_file_of_its_own():
     for config.probe.fraction in (1.0, 0.1, 0.01, 0.005):
         names.append(task_of(config).result)
     assert names == ["probe", "probe_10_percent", "probe_1_percent", "probe_0_5_percent"]
+
+
+def test_each_split_has_a_file_of_its_own():
+    config = retrieval.get_config()
+    names = []
+    for config.split in ("test", "validate", "train"):
+        names.append(task_of(config).result)
+    assert names == ["retrieval", "retrieval_validate", "retrieval_train"]
 
 
 def test_a_probe_measured_where_it_learns_is_refused():
