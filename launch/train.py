@@ -11,7 +11,7 @@ import pathlib
 import jax
 from absl import flags
 
-from launch import machines, program
+from launch import machines, prepare, program
 from launch import run as run_lib
 from launch.evaluate import evaluate_run
 from launch.tasks import check_task, load_task
@@ -45,6 +45,7 @@ def main() -> None:
         check_task(task)
     # Nothing is written before all that can be refused has been looked at.
     run_lib.check_without_data(config, assemble.placement(config))
+    prepare.check_given_set(config)
     run_lib.check_resumable(config, workdir)
     run_lib.make_workdir(workdir)
     with lock.only_run(workdir):
@@ -76,6 +77,7 @@ def train(run: run_lib.Run) -> None:
 
 
 def _validation(run: run_lib.Run):
+    prepare.check_validates(run.config, run.data.manifest)
     split = run.split("validate")
     known = {}
 
