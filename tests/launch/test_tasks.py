@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from configs.eval import grounding, probe, retrieval
+from configs.eval import grounding, probe, retrieval, zero_shot
 from launch import measure
 from launch.tasks import TASKS, load_task, task_of
 from prior_jax.errors import ConfigError
@@ -54,6 +54,39 @@ def test_a_probe_measured_where_it_learns_is_refused():
     config.split = "validate"
     with pytest.raises(ConfigError, match=r"task\.split.*test"):
         task_of(config)
+
+
+def opened(label_names, labels):
+    split = types.SimpleNamespace(label_names=label_names)
+    return measure.Opened(split=split, texts=(), image_ids=(), labels=np.asarray(labels, np.int8))
+
+
+def test_labels_without_prompts_are_named():
+    config = zero_shot.get_config()
+    data = opened(("Edema", "Gout", "Scoliosis", "Support Devices"), np.ones((4, 4)))
+    assert measure.without_prompts(task_of(config), data) == ("Gout", "Scoliosis")
+    config.exclude = ("gout",)
+    assert measure.without_prompts(task_of(config), data) == ("Scoliosis",)
+    assert measure.without_prompts(task_of(retrieval.get_config()), data) == ()
+    config.classes = ("Edema",)
+    assert measure.without_prompts(task_of(config), data) == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (("Gout", "Scoliosis"), (), r"received \(\); accepted: .*Atelectasis.*are Gout, Scoliosis"),
+        ((), (), "this one has none"),
+        (("Gout",), ("Gout",), r"received 'Gout'; accepted: one of Atelectasis"),
+        (("Gout",), ("Edema",), r"received \['Edema'\]; accepted: different labels .*Gout"),
+    ],
+)
+def test_a_class_that_nobody_can_be_asked_for_is_refused_by_name(labels, classes, message):
+    config = zero_shot.get_config()
+    config.classes = classes
+    data = opened(labels, np.ones((4, len(labels))))
+    with pytest.raises(ConfigError, match=rf"task\.classes: .*{message}"):
+        measure.measure(task_of(config), None, run=None, opened=lambda _: data)
 
 
 class Words:
