@@ -1,17 +1,20 @@
 """The preparer that CONTRIBUTING.md writes out is a preparer."""
 
+import dataclasses
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import textwrap
 import types
 
 import pytest
 
 from data_prep import verify
-from data_prep.kit import cli, source, writer
-from prior_jax.data import reader
+from data_prep.kit import cli, source, splits, values, writer
+from data_prep.kit.plan import RowProblem
+from prior_jax.data import reader, schema
 from prior_jax.errors import DataError
 from tests.data_prep import hospital
 
@@ -19,12 +22,15 @@ ROOT = pathlib.Path(__file__).parents[2]
 HEADER = "Case,Patient,File,Report,Pneumonia,Fracture\n"
 
 
+def guide():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    return text[text.index("## Adding a data set") : text.index("## Adding an objective")]
+
+
 @pytest.fixture
 def loaded(tmp_path, monkeypatch):
     """Gives the module of the guide with some of its text replaced."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    guide = text[text.index("## Adding a data set") :]
-    program = re.search(r"```python\n(.*?)```", guide, re.S)[1]
+    program = re.search(r"```python\n(.*?)```", guide(), re.S)[1]
 
     def load(*replaced):
         changed, path = program, tmp_path / "teaching.py"
@@ -191,3 +197,46 @@ def test_a_mistake_of_an_author_is_one_line_that_names_it(loaded, tmp_path, mist
     replaced, message = MISTAKES[mistake]
     with pytest.raises(DataError, match=message):
         prepare(loaded(replaced), tmp_path, GOOD)
+
+
+def pieces(**cells):
+    """What the guide's indented pieces make of a row."""
+    blocks = re.findall(r"\n  ```\n(.*?)\n  ```", guide(), re.S)
+    row = types.SimpleNamespace(cells=cells)
+    names = {"row": row, "name": "Fracture", "values": values, "splits": splits}
+    names["RowProblem"] = RowProblem
+    for block in blocks:
+        exec(textwrap.dedent(block), names)
+    return names["label"], names["code"]
+
+
+@pytest.mark.parametrize(
+    ("word", "split", "found"),
+    [
+        ("Yes", "training", (1, 0)),
+        ("no", "Dev", (0, 1)),
+        ("?", "test", (-1, 2)),
+        ("", "valid", (-2, 1)),
+        ("1", "val", (1, 1)),
+    ],
+)
+def test_the_pieces_of_the_guide_read_words_and_splits(word, split, found):
+    assert pieces(Fracture=word, Split=split) == found
+
+
+def test_the_pieces_of_the_guide_reject_what_they_do_not_know():
+    with pytest.raises(values.CellProblem, match="maybe"):
+        pieces(Fracture="maybe", Split="train")
+    with pytest.raises(RowProblem, match=r"'holdout' is none of train, training"):
+        pieces(Fracture="yes", Split="holdout")
+
+
+def test_a_flag_of_ones_own_has_the_default_that_the_guide_gives(loaded):
+    flag = re.search(r"`(views: .*?)`", guide())[1]
+    end = 'Flags of its own would stand here."""\n'
+    assert loaded((end, f"{end}\n    {flag}\n")).Settings().views == ("PA", "AP")
+
+
+def test_the_guide_lists_every_field_of_a_record():
+    for field in dataclasses.fields(schema.Record):
+        assert f"`{field.name}`" in guide(), field.name
