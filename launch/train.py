@@ -13,7 +13,7 @@ from absl import flags
 
 from launch.evaluate import evaluate_run
 from launch.evaluation.tasks import check_task, load_task
-from launch.start import machines, program
+from launch.start import machines, prepare, program
 from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.evaluate.validation import Validation
@@ -46,6 +46,7 @@ def main() -> None:
         check_task(task)
     # Nothing is written before all that can be refused has been looked at.
     run_lib.check_without_data(config, assemble.placement(config))
+    prepare.check_given_set(config)
     run_lib.check_resumable(config, workdir)
     run_lib.make_workdir(workdir)
     with lock.only_run(workdir):
@@ -77,6 +78,7 @@ def train(run: run_lib.Run) -> None:
 
 
 def _validation(run: run_lib.Run):
+    prepare.check_validates(run.config, run.data.manifest)
     split = run.split("validate")
     known = {}
 

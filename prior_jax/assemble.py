@@ -238,10 +238,8 @@ def stages(config: Mapping[str, Any], *, steps_per_epoch: int) -> tuple[Stage, .
     for name in (name for name in known if name in section):
         where = f"config.stages.{name}"
         stage = build(StageConfig, section[name], name=where)
-        steps = round(stage.length * unit)
-        if steps < 1:
-            accepted = f"at least one step ({unit} an epoch)"
-            raise ConfigError(f"{where}.length", received=stage.length, accepted=accepted)
+        steps, warmup_steps = round(stage.length * unit), round(stage.warmup * unit)
+        _check_lengths(stage, steps, warmup_steps, unit=config["stage_unit"], where=where)
         found.append(
             Stage(
                 name=name,
@@ -251,12 +249,43 @@ def stages(config: Mapping[str, Any], *, steps_per_epoch: int) -> tuple[Stage, .
                 learning_rate=stage.learning_rate,
                 learning_rate_start=stage.learning_rate_start,
                 learning_rate_end=stage.learning_rate_end,
-                warmup_steps=round(stage.warmup * unit),
+                warmup_steps=warmup_steps,
                 schedule_steps=None,
                 weight_decay=stage.weight_decay,
             )
         )
     return tuple(found)
+
+
+def _check_lengths(
+    stage: StageConfig, steps: int, warmup_steps: int, *, unit: str, where: str
+) -> None:
+    """Refuses a stage without a step, or without one behind its warm-up."""
+    if not stage.length > 0:
+        raise ConfigError(
+            f"{where}.length", received=stage.length, accepted=f"a number of {unit} above 0"
+        )
+    mend = f"lower --{where}.warmup or raise --{where}.length"
+    if not 0 <= stage.warmup < stage.length:
+        raise ConfigError(
+            f"{where}.warmup",
+            received=stage.warmup,
+            accepted=f"0 or more, and less than the stage's length of {stage.length:g} {unit}: "
+            f"{mend}",
+        )
+    if steps < 1:
+        raise ConfigError(
+            f"{where}.length",
+            received=stage.length,
+            accepted=f"{unit} that make at least one step: raise --{where}.length",
+        )
+    if warmup_steps >= steps:
+        raise ConfigError(
+            f"{where}.warmup",
+            received=stage.warmup,
+            accepted=f"{unit} that leave a step behind them: rounded, the warm-up takes "
+            f"{warmup_steps} of the stage's {steps} steps; {mend}",
+        )
 
 
 def objective(
