@@ -139,6 +139,7 @@ def _plan(
         label_names=label_names,
         tables=[TableUse(name=IMAGES, read=len(planner))],
         short_side=settings.short_side,
+        images_dir=images_dir,
     )
 
 

@@ -14,9 +14,11 @@ became of every row.
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from data_prep import manifest_columns, manifest_labels
 from data_prep.kit import cli, preparer
 from data_prep.kit.label_sentences import label_sentences
 from data_prep.kit.outcomes import Kept, Rejection
@@ -33,7 +35,8 @@ from data_prep.kit.plan import (
 from data_prep.kit.preparer import ImageFile, SetSettings
 from data_prep.kit.tables import Table
 from data_prep.kit.text import TextProblem, study_text
-from data_prep.manifest_rows import Columns, Row, RowReader, label_vector
+from data_prep.manifest_columns import Columns
+from data_prep.manifest_rows import Row, RowReader
 from prior_jax.data import schema
 
 PROGRAM = "data_prep.manifest"
@@ -81,6 +84,9 @@ class Settings(SetSettings):
         "Columns to keep for each study in sources.jsonl.",
         default=("source", "licence", "license", "citation", "doi"),
     )
+    ignore_columns: tuple[str, ...] = cli.setting(
+        "Columns to leave unread, whatever they are called.", default=()
+    )
 
     def __post_init__(self):
         """Refuses values that no set can be made with."""
@@ -88,6 +94,8 @@ class Settings(SetSettings):
         names = set(self.label_columns) - {self.image_column, self.text_column}
         accepted = "different columns, none of them that of the image or of the text"
         self.check("label_columns", len(names) == len(self.label_columns), accepted)
+        named = {self.image_column, *self.label_columns} & set(self.ignore_columns)
+        self.check("ignore_columns", not named, "columns that no other flag has read")
 
     def columns(self) -> Columns:
         """Returns the names of the columns."""
@@ -103,6 +111,7 @@ class Settings(SetSettings):
             labels=self.labels_columns,
             label_columns=self.label_columns,
             kept=self.kept_columns,
+            ignored=self.ignore_columns,
         )
 
 
@@ -151,22 +160,17 @@ class Studies:
                 "labels": tuple(int(value) for value in labels),
                 **text,
             },
-            source={"study_id": name, **rows[0].kept} if rows[0].kept else None,
+            source={"study_id": name, **kept} if (kept := _kept(rows)) else None,
         )
 
     def _labels(self, rows: Sequence[Row]) -> np.ndarray:
         """Returns int8[C], what the rows of a study say together."""
-        exhaustive = frozenset(self.settings.exhaustive_sources)
-        merged = np.full(len(self.label_names), schema.LABEL_NOT_MENTIONED, np.int8)
-        for row in rows:
-            values = label_vector(row, self.label_names, exhaustive=exhaustive, seen=self.seen)
-            said = values != schema.LABEL_NOT_MENTIONED
-            clash = said & (merged != schema.LABEL_NOT_MENTIONED) & (values != merged)
-            if clash.any():
-                names = [self.label_names[place] for place in np.flatnonzero(clash)]
-                raise RowProblem("conflicting_labels", ", ".join(names))
-            merged[said] = values[said]
-        return merged
+        return manifest_labels.study_labels(
+            [(row.labels, row.listed, row.source) for row in rows],
+            self.label_names,
+            exhaustive=frozenset(self.settings.exhaustive_sources),
+            seen=self.seen,
+        )
 
     def _text(self, name: str, rows: Sequence[Row], labels: np.ndarray) -> dict:
         """Returns the record's text fields."""
@@ -191,6 +195,17 @@ class Studies:
             "sentence_sections": (schema.SECTION_LABELS,) * len(made),
             "text_source": schema.TEXT_LABELS if made else schema.TEXT_NONE,
         }
+
+
+def _kept(rows: Sequence[Row]) -> dict[str, Any]:
+    """Returns what the rows of a study say in the columns to keep; a list where they differ."""
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.kept.items():
+            values = found.setdefault(name, [])
+            if value not in values:
+                values.append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
 def prepare(
@@ -252,11 +267,17 @@ def _plan(
     directory: pathlib.Path,
     reject: Reject,
 ) -> Plan:
-    """Reads every row once and groups the rows into studies."""
-    table = Table(path, flag="--manifest", key=settings.image_column)
-    reader = RowReader(table, settings.columns(), given=given, drawn_split=settings.drawn_split)
+    """Reads every row and groups the rows into studies."""
+    table, columns = Table(path, flag="--manifest", key=settings.image_column), settings.columns()
     if table.delimiter is not None:
-        reader.check_header()
+        manifest_columns.require(table, columns, given=given)
+    reader = RowReader(
+        table,
+        columns,
+        given=given,
+        drawn_split=settings.drawn_split,
+        separators=_separators(path, settings),
+    )
 
     def reject_row(line: int, reason: str, detail: str) -> None:
         reject(
@@ -289,7 +310,19 @@ def _plan(
         tables=[TableUse(name=table.name, read=table.read)],
         short_side=settings.short_side,
         notes=reader.notes(),
+        images_dir=images,
     )
+
+
+def _separators(path: pathlib.Path, settings: Settings) -> dict[str, str]:
+    """Reads the table once for what separates labels, since one cell may decide for its column."""
+    table = Table(path, flag="--manifest", key=settings.image_column)
+    if settings.label_columns:
+        return {}
+    if table.delimiter is not None and not set(settings.labels_columns) & set(table.names):
+        return {}
+    rows = table.rows(reject=lambda *_: None)  # rejected when it is read for good
+    return manifest_labels.found_separators(rows, settings.labels_columns)
 
 
 def _prepare_as_given(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema.Manifest:

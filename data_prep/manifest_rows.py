@@ -6,50 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from data_prep import manifest_columns, manifest_labels
 from data_prep.kit import splits, values
 from data_prep.kit.ids import IdColumn
 from data_prep.kit.plan import PlannedImage, RowProblem
 from data_prep.kit.tables import Table, TableRow
-from prior_jax.data.schema import LABEL_NEGATIVE, LABEL_NOT_MENTIONED, LABEL_POSITIVE
+from data_prep.manifest_columns import Columns
 from prior_jax.errors import DataError
 
-LIST_SEPARATORS = ("|", ";", ",")
 # So many rows decide whether a column that could hold labels holds prose.
 _SAMPLE = 1000
 _PROSE_SHARE = 0.1
 # A list of labels has few names and many rows; more names than this, and than rows, are no labels.
 # A column "findings" that no flag names may hold either: there, two names are enough.
 _MOST_NAMES = 20
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Names of the columns; those of `labels` are tried in order."""
-
-    image: str
-    text: str
-    split: str
-    patient: str
-    study: str
-    id: str
-    view: str
-    source: str
-    labels: tuple[str, ...]
-    label_columns: tuple[str, ...]
-    kept: tuple[str, ...]
-
-    def flags(self) -> dict[str, tuple[str, ...]]:
-        """Returns flag -> the columns that it names."""
-        names = ("image", "text", "split", "patient", "study", "id", "view", "source")
-        single = {f"--{name}_column": (getattr(self, name),) for name in names}
-        return {
-            **single,
-            "--labels_columns": self.labels,
-            "--label_columns": self.label_columns,
-            "--kept_columns": self.kept,
-        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +55,7 @@ class RowReader:
         *,
         given: frozenset[str],
         drawn_split: Callable[[str], int],
+        separators: Mapping[str, str],
     ):
         """Prepares to read.
 
@@ -93,69 +64,44 @@ class RowReader:
           columns: names of its columns.
           given: flags that the user has given; a column that one of them names has to be there.
           drawn_split: draws the split of a patient whose rows name none.
+          separators: column of labels -> the separators that stand in its cells.
         """
-        self.table, self.columns = table, columns
+        self.table, self.columns, self._separators = table, columns, separators
         self._given, self._drawn_split = given, drawn_split
         self._ids = {
             name: IdColumn(table, flag=f"--{name}_column", name=getattr(columns, name))
             for name in ("id", "study", "patient")
         }
-        self._used = {name for names in columns.flags().values() for name in names}
         self._not_labels: tuple[str, ...] = ()
+        self._prose: set[str] = set()
         self.seen: dict[str, set[str]] = {}
         self._split_texts: Counter[str] = Counter()
         self._labelled = 0
+        self._without_split = 0
         self._label_columns: set[str] = set()
-
-    def check_header(self) -> None:
-        """Refuses columns that a flag names and that the table does not have.
-
-        Raises:
-          DataError: naming the flag, the column, the columns found and the nearest name.
-        """
-        wanted = [("--image_column", self.columns.image)]
-        for flag, names in self.columns.flags().items():
-            if flag not in self._given or flag == "--image_column":
-                continue
-            if flag == "--labels_columns":  # the first of them that is there
-                if not set(names) & set(self.table.names):
-                    wanted += [(flag, names[0])]
-            else:
-                wanted += [(flag, name) for name in names]
-        self.table.require(wanted)
-        self._refuse_near_names()
-
-    def _refuse_near_names(self) -> None:
-        """Refuses a column that is read by default, where the table has it in another spelling.
-
-        A column "Split" that is not read would be thrown away with every split in it.
-        """
-        for flag, names in self.columns.flags().items():
-            if "label" in flag or flag == "--kept_columns" or names[0] in self.table.names:
-                continue
-            plain = values.simplified(names[0])
-            for column in self.table.names:
-                if values.simplified(column) == plain and column not in self._used:
-                    raise DataError(
-                        flag,
-                        received=f"{names[0]!r}, where {self.table.path} has {column!r}",
-                        accepted=f"{flag}={column!r} to read that column, or a table without it",
-                    )
 
     def with_roles(self, rows: Iterable[TableRow]) -> Iterator[TableRow]:
         """Yields the rows, after deciding from the first ones which columns hold labels.
 
         Raises:
-          DataError: if a column that the user has named for labels holds prose.
+          DataError: if a column that the user has named for labels holds prose, or if one looks as
+            if it should be read.
         """
+        ignored = frozenset(self.columns.ignored)
+        if ignored:
+            rows = (
+                TableRow(row.line, {n: c for n, c in row.cells.items() if n not in ignored})
+                for row in rows
+            )
         rows = iter(rows)
         first = list(itertools.islice(rows, _SAMPLE))
+        self._prose = {name for name in self.table.names if self._is_prose(name, first)}
         taken = self._text_columns()
         refused = []
         for name in self.columns.labels:
             if name in taken:
                 refused.append(name)
-            elif self._is_prose(name, first):
+            elif name in self._prose:
                 if "--labels_columns" in self._given:
                     raise DataError(
                         "--labels_columns",
@@ -164,6 +110,8 @@ class RowReader:
                     )
                 refused.append(name)
         self._not_labels = tuple(refused)
+        if self.table.delimiter is not None:  # the names of a .jsonl are known at its end
+            self._refuse_passed_over()
         yield from itertools.chain(first, rows)
 
     def image(self, row: TableRow) -> tuple[PlannedImage, Row]:
@@ -181,13 +129,27 @@ class RowReader:
         """Checks what can only be known when all rows have been read.
 
         Raises:
-          DataError: for a column that a flag names and that no row has, ids that a spreadsheet has
-            rounded, or labels that are hardly names.
+          DataError: for a column that a flag names and that no row has, a column that looks as if
+            it should be read, ids that a spreadsheet has rounded, or labels that are hardly names.
         """
         if self.table.names:  # without one row that can be read there are none
-            self.check_header()
+            manifest_columns.require(self.table, self.columns, given=self._given)
+            self._refuse_passed_over()
         for column in self._ids.values():
             column.check()
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuses labels that are hardly names."""
+        written = sorted(set().union(*self.seen.values()))
+        if not self.columns.label_columns and manifest_labels.are_numbers(written):
+            columns = ",".join(self._labels_read())
+            raise DataError(
+                "--labels_columns",
+                received=f"labels of {self.table.path} that are called {written[:4]}",
+                accepted="names of labels; a column of 1, 0, -1, True or False, whose own name is "
+                f"that of its label, is given as --label_columns={columns}",
+            )
         names = len(self._split_texts)
         sure = "--labels_columns" in self._given or "findings" not in self._label_columns
         if names >= self._labelled and names > (_MOST_NAMES if sure else 1):
@@ -201,35 +163,61 @@ class RowReader:
 
     def notes(self) -> list[str]:
         """Returns sentences that say which column was taken for what, and which were not read."""
-        columns, there = self.columns, self.table.names
-        roles = {
-            "image": columns.image,
-            "text": columns.text,
-            "split": columns.split,
-            "patient": columns.patient,
-            "study": columns.study,
-            "id": columns.id,
-            "view": columns.view,
-            "source": columns.source,
-        }
-        labels = columns.label_columns or tuple(
-            name for name in columns.labels if name in there and name not in self._not_labels
-        )
+        columns, there, table = self.columns, self.columns.present(self.table), self.table.name
+        roles = {role: getattr(columns, role) for role in manifest_columns.ROLES}
+        labels = self._labels_read()
         taken = [f"{role} from {name!r}" for role, name in roles.items() if name in there]
         taken.append(f"labels from {', '.join(map(repr, labels))}" if labels else "no labels")
-        notes = [f"{self.table.name}: read {', '.join(taken)}."]
+        notes = [f"{table}: read {', '.join(taken)}."]
+        if columns.text not in there:
+            notes.append(f"{table}: no text column ({columns.text!r}).")
+        if columns.patient not in there:
+            notes.append(
+                f"{table}: no patient column ({columns.patient!r}): each study counts as a patient."
+            )
+        if columns.split not in there:
+            notes.append(
+                f"{table}: no split column ({columns.split!r}): splits are drawn by patient."
+            )
+        elif self._without_split:
+            notes.append(
+                f"{table}: {self._without_split} rows name no split: splits are drawn for those of "
+                "them whose patient has none in another row."
+            )
         for name in self._not_labels:
             if name in there and name not in self._text_columns():
                 notes.append(
-                    f"{self.table.name}: {name!r} holds prose and was not read as labels; "
+                    f"{table}: {name!r} holds prose and was not read as labels; "
                     f"--text_column={name} reads it as the report."
                 )
-        used = {*roles.values(), *labels, *columns.kept}
-        unread = [name for name in there if name not in used and name not in self._not_labels]
+        for name, marks in self._separators.items():
+            if name in labels and len(marks) > 1:
+                others = " and ".join(map(repr, marks[1:]))
+                notes.append(
+                    f"{table}: labels in {name!r} are separated by {marks[0]!r}; {others} in them "
+                    "are part of their names."
+                )
+        unread = manifest_columns.unread_columns(self.table, columns, labels=labels)
+        unread = [name for name in unread if name not in self._not_labels]
         if unread:
-            notes.append(f"{self.table.name}: not read: {', '.join(map(repr, unread))}.")
+            notes.append(f"{table}: not read: {', '.join(map(repr, unread))}.")
+        if columns.ignored:
+            ignored = ", ".join(map(repr, columns.ignored))
+            notes.append(f"{table}: not read, by --ignore_columns: {ignored}.")
         notes += self.table.notes()
         return notes
+
+    def _labels_read(self) -> tuple[str, ...]:
+        """Returns the columns that labels are read from."""
+        there = self.columns.present(self.table)
+        return self.columns.label_columns or tuple(
+            name for name in self.columns.labels if name in there and name not in self._not_labels
+        )
+
+    def _refuse_passed_over(self) -> None:
+        manifest_columns.refuse_passed_over(
+            self.table, self.columns, prose=self._prose, labels=self._labels_read()
+        )
 
     def _text_columns(self) -> set[str]:
         flags = self.columns.flags()
@@ -238,8 +226,15 @@ class RowReader:
     def _is_prose(self, name: str, rows: Sequence[TableRow]) -> bool:
         cells = [row.cells.get(name) for row in rows]
         texts = [cell for cell in cells if isinstance(cell, str) and not values.is_missing(cell)]
-        prose = sum(any(values.is_prose(part) for part in _parts(text)) for text in texts)
+        prose = sum(any(map(values.is_prose, self._parts(name, text))) for text in texts)
         return prose > _PROSE_SHARE * len(texts)
+
+    def _parts(self, column: str, text: str) -> list[str]:
+        try:
+            found = manifest_labels.names_in(text, separators=self._separators.get(column, ""))
+        except RowProblem:  # "[Name] was seen again."
+            return [text]
+        return [part for part in found if isinstance(part, str)]
 
     def _image(self, row: TableRow) -> tuple[PlannedImage, Row]:
         cells, columns = row.cells, self.columns
@@ -253,7 +248,8 @@ class RowReader:
             raise RowProblem("row_without_image", f"column {columns.image!r} is blank")
         identity = self._ids["id"].read(row) or image
         study = self._ids["study"].read(row) or identity
-        patient = self._ids["patient"].read(row) or study
+        named = self._ids["patient"].read(row)
+        patient, split = named or study, self._split(text("split"))
         labels, listed = self._labels(cells)
         found = Row(
             image=image,
@@ -272,19 +268,20 @@ class RowReader:
             id=identity,
             study=study,
             patient=patient,
-            split=self._split(text("split"), patient),
+            split=self._drawn_split(patient) if split is None else split,
+            patient_given=bool(named),
+            split_given=split is not None,
             data=dataclasses.asdict(found),
         )
+        self._without_split += split is None
         self.seen.setdefault(found.source, set()).update(labels)
         return planned, found
 
-    def _split(self, written: str, patient: str) -> int:
+    def _split(self, written: str) -> int | None:
         code = splits.split_code(written)
-        if code is not None:
-            return code
-        if written:
+        if code is None and written:
             raise RowProblem("unknown_split", f"{written!r} is none of {splits.KNOWN_NAMES}")
-        return self._drawn_split(patient)
+        return code
 
     def _labels(self, cells: Mapping[str, Any]) -> tuple[dict[str, int], bool]:
         """Returns (labels, whether they came as a list of positives)."""
@@ -293,58 +290,23 @@ class RowReader:
             if columns.label_columns:
                 named = ((name, cells.get(name)) for name in columns.label_columns)
                 return {name: values.label_of(cell, field=name) for name, cell in named}, False
-            names = (name for name in columns.labels if name not in self._not_labels)
-            column = next((name for name in names if name in cells), None)
-            cell = cells[column] if column else None
-            if isinstance(cell, Mapping):
-                return _unique(
-                    (str(name).strip(), values.label_of(entry, field=str(name)))
-                    for name, entry in cell.items()
-                ), False
+            for column in columns.labels:
+                cell = cells.get(column)
+                if column in self._not_labels or values.is_missing(cell):
+                    continue
+                value = cell
+                if isinstance(cell, str):
+                    value = manifest_labels.names_in(
+                        cell, separators=self._separators.get(column, "")
+                    )
+                labels, listed = manifest_labels.labels_of(value)
+                if not labels:  # an empty list says nothing
+                    continue
+                self._label_columns.add(column)
+                if listed and isinstance(cell, str):
+                    self._split_texts.update(labels)
+                    self._labelled += 1
+                return labels, listed
         except values.CellProblem as problem:
             raise RowProblem("malformed_labels", problem.detail) from problem
-        if values.is_missing(cell):
-            return {}, True
-        if isinstance(cell, str):
-            cell = _parts(cell)
-            self._split_texts.update(part for part in cell if part)
-            self._labelled += 1
-            self._label_columns.update([column] if column else ())
-        if not isinstance(cell, list) or not all(isinstance(name, str) for name in cell):
-            raise RowProblem("malformed_labels", f"{cell!r} is no list of names"[:200])
-        named = [name.strip() for name in cell if not values.is_missing(name)]
-        return dict.fromkeys(named, LABEL_POSITIVE), True
-
-
-def _parts(text: str) -> list[str]:
-    """Returns the names in a text such as "A|B"."""
-    mark = next((mark for mark in LIST_SEPARATORS if mark in text), LIST_SEPARATORS[0])
-    return [part.strip() for part in text.split(mark)]
-
-
-def _unique(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name, value in pairs:
-        if not name or found.get(name, value) != value:
-            raise RowProblem("malformed_labels", f"label {name!r} has no name or two values")
-        found[name] = value
-    return found
-
-
-def label_vector(
-    row: Row, names: Sequence[str], *, exhaustive: frozenset[str], seen: Mapping[str, Sequence[str]]
-) -> np.ndarray:
-    """Returns int8[C], the row's labels in the set's order.
-
-    Args:
-      row: the row.
-      names: the C label names of the set.
-      exhaustive: sources whose lists name everything that is positive: what such a list does not
-        name, of the labels its source uses, is negative. Of other sources, and of an empty list,
-        it is not mentioned.
-      seen: source -> labels its rows use.
-    """
-    found = dict(row.labels)
-    if row.listed and row.labels and row.source in exhaustive:
-        found = dict.fromkeys(seen[row.source], LABEL_NEGATIVE) | found
-    return np.asarray([found.get(name, LABEL_NOT_MENTIONED) for name in names], np.int8)
+        return {}, True

@@ -17,7 +17,7 @@ import jax
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from launch.evaluation.task_results import Opened, measure, open_split
+from launch.evaluation.task_results import Opened, measure, open_split, without_prompts
 from launch.evaluation.tasks import Task, task_of
 from launch.start import machines, program
 from launch.start import run as run_lib
@@ -94,6 +94,9 @@ class Evaluation:
 
     def measure(self, task: Task) -> None:
         """Runs a task on both models, prints the table and writes `eval/<result>.json`."""
+        unasked = without_prompts(task, self.split(task.split))
+        if unasked and distributed.is_primary():
+            print(f"{task.result}: left out, no prompts: {', '.join(unasked)}", flush=True)
         found = [
             measure(task, encoder, run=self.run, opened=self.split)
             for encoder in (self.encoder, self.untrained)
@@ -165,7 +168,7 @@ def evaluate_run(
       ConfigError, DataError: for a task that cannot be run, unless it is passed over.
     """
     with jax.set_mesh(run.place.mesh):
-        evaluation = Evaluation(run, step=step)
+        evaluation, passed_over = Evaluation(run, step=step), []
         for task in tasks:
             try:
                 evaluation.measure(task)
@@ -173,8 +176,11 @@ def evaluate_run(
                 if not pass_over:
                     raise
                 logging.error("the task %s was passed over: %s", task.result, error)
+                passed_over.append(f"passed over: {task.result}: {error}")
         last = tasks[-1]
         evaluation.report(split=last.split, batch_size=last.batch_size)
+        if passed_over and distributed.is_primary():
+            print(*passed_over, sep="\n", flush=True)
 
 
 def define_flags() -> None:

@@ -278,7 +278,7 @@ def finish(
 def _paths(sweep: Sweep, workdir: pathlib.Path, *, make: bool) -> Overrides:
     """Overrides that name the shared data and tokenizer, after making them if asked."""
     config = read_config(resolve(sweep.data, where="sweep.data"), workdir=workdir)
-    config.check_data()
+    prepare.check_data(config)
     if make:
         prepare.make_absent(config, workdir)
     return (

@@ -14,7 +14,7 @@ from absl import flags
 
 from launch.evaluate import evaluate_run
 from launch.evaluation.tasks import check_task, load_task
-from launch.start import machines, program
+from launch.start import machines, prepare, program
 from launch.start import run as run_lib
 from prior_jax.config import read_config
 from prior_jax.evaluate.validation import Validation
@@ -43,13 +43,13 @@ def main() -> None:
     workdir = pathlib.Path(FLAGS.workdir)
     given = machines.configure(FLAGS.config, machine, devices=jax.device_count())
     config = read_config(given, workdir=workdir)
-    config.check_data()
     tasks = [load_task(path) for path in config.after]
     for task in tasks:
         check_task(task)
     # Nothing is written before all that can be refused has been looked at.
     place = placement(config.mesh)
     run_lib.check_fits(config, place)
+    prepare.check_data(config)
     run_lib.check_resumable(config, workdir)
     run_lib.make_workdir(workdir)
     with lock.only_run(workdir):
@@ -82,6 +82,7 @@ def train(run: run_lib.Run) -> None:
 
 
 def _validation(run: run_lib.Run):
+    prepare.check_validates(run.config, run.data.manifest)
     split = run.split("validate")
     known = {}
 

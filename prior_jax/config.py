@@ -156,10 +156,9 @@ class RunConfig:
           steps_per_epoch: steps of an epoch of the training split; lengths in steps ignore it.
 
         Raises:
-          ConfigError: for a stage that is shorter than a step.
+          ConfigError: for a stage without a step, or without one behind its warm-up.
         """
-        unit = steps_per_epoch if self.stage_unit == "epochs" else 1
-        return tuple(stage.in_steps(unit) for stage in self.stages)
+        return tuple(stage.in_steps(steps_per_epoch) for stage in self.stages)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -334,7 +333,11 @@ def _read_stages(sections: _Sections) -> tuple[StageConfig, ...]:
     return tuple(
         build(
             StageConfig,
-            _derived(sections.stages[name], {"name": name}, name=f"config.stages.{name}"),
+            _derived(
+                sections.stages[name],
+                {"name": name, "unit": sections.stage_unit},
+                name=f"config.stages.{name}",
+            ),
             name=f"config.stages.{name}",
         )
         for name in known

@@ -25,7 +25,14 @@ R = TypeVar("R")
 EXIT_FAILED_CHECK = 1
 EXIT_USER_ERROR = 2
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+_DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+)
 
 _REPORTED_VERSIONS = ("array-record", "numpy", "pillow", "pysbd", "tensorflow-datasets")
 
@@ -101,14 +108,23 @@ def given_flags(*kinds: type) -> frozenset[str]:
 def run(main: Callable[[], int | None], *kinds: type) -> None:
     """Runs a program: flags, then `main`, then its exit code.
 
-    A PriorJaxError, and a full or read-only disk, become one line on stderr and exit code 2.
+    A flag that is unknown, absent or of a wrong value, a PriorJaxError, and a full or read-only
+    disk become one line on stderr and exit code 2.
 
     Args:
       main: returns an exit code, or None for 0.
       *kinds: dataclasses whose fields are the program's flags.
     """
     define_flags(*kinds)
-    app.run(lambda argv: guarded(main, argv))
+    app.run(lambda argv: guarded(main, argv), flags_parser=parse_flags)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Returns what the flags leave over; a wrong flag ends the program in one line, with code 2."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(fail(f"{pathlib.Path(argv[0]).name}: {error}; --help lists the flags"))
 
 
 def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
@@ -155,9 +171,24 @@ def sha256_of_all(paths: Iterable[pathlib.Path]) -> str:
 
 def required_file(path: pathlib.Path, *, flag: str) -> pathlib.Path:
     """Returns the path, or raises DataError naming the flag where there is no such file."""
+    refuse_long_name(path, flag=flag)
     if not path.is_file():
         raise DataError(flag, received=str(path), accepted="an existing file")
     return path
+
+
+def refuse_long_name(path: pathlib.Path, *, flag: str) -> None:
+    """Refuses a path that the file system cannot even look up.
+
+    Raises:
+      ConfigError: naming the flag.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            accepted = "a path without names of more than 255 bytes, which file systems refuse"
+            raise ConfigError(flag, received=str(path), accepted=accepted) from error
 
 
 def versions() -> Mapping[str, str]:

@@ -6,10 +6,12 @@ import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from data_prep.kit import cli
 from data_prep.kit.images import PixelSums
-from data_prep.kit.outcomes import Job, Part, RejectionCounts
-from data_prep.kit.plan import Plan
+from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
+from data_prep.kit.plan import Plan, PlannedStudies, TableUse, read_image
 from data_prep.kit.writer import SOURCES_NAME, SetWriter, abandon, remove_set, shard_path
 from prior_jax.data import schema
 from prior_jax.errors import DataError
@@ -45,7 +47,7 @@ def finish(
         for job in jobs:
             rejections.add_examples(writer.parts / f"{job.name}.rejected.jsonl")
         abandon(writer)
-        raise nothing_kept(rejections, inputs=writer.inputs, notes=plan.notes)
+        raise nothing_kept(rejections, inputs=writer.inputs, plan=plan)
     tables = _row_counts(plan, parts, rejections)
     if (writer.out / schema.MANIFEST_NAME).exists():
         remove_set(writer.out)  # the one that --overwrite replaces, kept until now
@@ -79,19 +81,71 @@ def finish(
 
 
 def nothing_kept(
-    rejections: RejectionCounts, *, inputs: Mapping[str, str], notes: Sequence[str]
+    rejections: RejectionCounts, *, inputs: Mapping[str, str], plan: Plan
 ) -> DataError:
     """The error of a set without a study: it says which reason took how many, and an example."""
     counted = []
     for reason, count in sorted(rejections.reasons.items()):
         example = rejections.examples.get(reason)
-        detail = f" (such as {example.id}: {example.detail[:120]})" if example else ""
+        detail = f" (such as {_example(example, plan.images_dir)})" if example else ""
         counted.append(f"{count} {reason}{detail}")
     received = f"rejected {', '.join(counted)}." if counted else "tables without a row."
+    accepted = "at least one study"
+    if plan.images_dir and set(rejections.reasons) <= {"missing_image", "no_usable_image"}:
+        accepted = "images that are there; --images_dir names the folder their paths begin in"
     return DataError(
         f"{', '.join(inputs) or 'the data set'}: no study can be kept",
-        received=" ".join((received, *notes)),
-        accepted="at least one study",
+        received=" ".join((received, *plan.notes)),
+        accepted=accepted if counted else "at least one study",
+    )
+
+
+def _example(rejection: Rejection, images_dir: pathlib.Path | None) -> str:
+    if rejection.reason == "missing_image" and images_dir:
+        return str(images_dir.absolute() / rejection.detail)
+    detail = rejection.detail[:240]
+    return detail if detail.startswith(rejection.id) else f"{rejection.id}: {detail}"
+
+
+def check_planned(plan: Plan, rejections: RejectionCounts) -> None:
+    """Refuses a plan that has lost rows, before any image is opened.
+
+    Args:
+      plan: what is to be written; looked into if its studies are `PlannedStudies`.
+      rejections: what was rejected while it was made.
+
+    Raises:
+      DataError: naming the table whose rows were neither planned nor rejected, or both, and an
+        image of a patient without an id.
+    """
+    if not isinstance(plan.process, PlannedStudies):
+        return
+    folder, planned = plan.process.directory, 0
+    for offset in np.load(folder / "offsets.npy"):
+        image = read_image(folder, int(offset))
+        if not image.patient.strip():
+            raise DataError(
+                f"patient of image {image.id!r}",
+                received=image.patient,
+                accepted="an id of the patient; reject a row without one, or take the id of its "
+                "study where each study is a patient of its own",
+            )
+        planned += image.rows
+    for table in (table for table in plan.tables if table.kept is None):
+        rejected = collections.Counter(rejections.rows.get(table.name, {}))
+        rejected.update(table.unused)
+        if table.read != planned + sum(rejected.values()):
+            raise _rows_lost(table, f"{planned} are planned", rejected)
+
+
+def _rows_lost(table: TableUse, used: str, rejected: Mapping[str, int]) -> DataError:
+    counts = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
+    return DataError(
+        f"rows of {table.name}",
+        received=f"{table.read} read, of which {used} and {sum(rejected.values())} rejected"
+        f"{f' ({counts})' if counts else ''}",
+        accepted="each row either given to the planner or rejected with rows=1 and the table's "
+        "name, once; this is a fault of the preparer",
     )
 
 
@@ -101,7 +155,7 @@ def _row_counts(
     """Returns what became of the rows of each table.
 
     Raises:
-      RuntimeError: if rows were lost, which only a fault of the preparer can do.
+      DataError: if rows were lost, which only a fault of the preparer can do.
     """
     in_records = sum(part.kept_rows for part in parts.values())
     found = {}
@@ -110,11 +164,7 @@ def _row_counts(
         rejected.update(table.unused)
         kept = in_records if table.kept is None else table.kept
         if table.read != kept + sum(rejected.values()):
-            raise RuntimeError(
-                f"{table.name}: {table.read} rows were read, {kept} kept and "
-                f"{sum(rejected.values())} rejected ({dict(rejected)}); this is a fault of the "
-                "preparer"
-            )
+            raise _rows_lost(table, f"{kept} are in records", rejected)
         found[table.name] = schema.RowCounts(
             read=table.read,
             kept=kept,
@@ -188,6 +238,7 @@ def _manifest(
         tables=tables,
         labels=_label_counts(plan.label_names, every),
         notes=(*plan.notes, *(note for table in plan.tables for note in table.notes)),
+        code=writer.code,
     )
 
 
@@ -227,4 +278,11 @@ def summary(manifest: schema.Manifest, *, out: str) -> str:
             f"{counts.not_mentioned:>13}"
         )
     lines += [f"  {note}" for note in manifest.notes]
+    empty = [split for split, counts in manifest.splits.items() if not counts.studies]
+    if empty:
+        remedy = "give them studies in the table of splits"
+        if "split_fractions" in manifest.settings:
+            remedy = "change --split_fractions or --split_seed, or name splits in a column"
+            remedy += " (--split_column)" if "split_column" in manifest.settings else ""
+        lines.append(f"  Warning: {' and '.join(empty)} without a study; {remedy}.")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """A column of ids, watched for digits that a spreadsheet has rounded away."""
 
-from data_prep.kit import values
+from data_prep.kit import spreadsheets, values
 from data_prep.kit.tables import Table, TableRow
 from prior_jax.errors import DataError
 
@@ -8,8 +8,9 @@ from prior_jax.errors import DataError
 class IdColumn:
     """Ids of one column, watched for numbers whose digits a spreadsheet has rounded away.
 
-    1.00E+07 may have been 10000032 or 10000764. Where every id of a column is a number, one in
-    scientific notation is refused; where ids hold letters, "12e5" is an id like any other.
+    1.00E+07 may have been 10000032 or 10000764. It is refused wherever it stands, and so is
+    1,23457E+11. "12e5" is refused where every id of the column is a number; where ids hold letters
+    it is an id like any other.
     """
 
     def __init__(self, table: Table, *, flag: str, name: str):
@@ -22,6 +23,7 @@ class IdColumn:
         """
         self._table, self._flag, self.name = table, flag, name
         self._rounded: tuple[int, str] | None = None
+        self._perhaps: tuple[int, str] | None = None
         self._letters = False
 
     def read(self, row: TableRow) -> str:
@@ -32,10 +34,12 @@ class IdColumn:
         """
         found = values.id_of(row.cells.get(self.name), field=self.name)
         if found and not found.isdigit():
-            if not values.SCIENTIFIC.fullmatch(found):
+            if spreadsheets.is_rounded(found):
+                self._rounded = self._rounded or (row.line, found)
+            elif spreadsheets.is_scientific(found):
+                self._perhaps = self._perhaps or (row.line, found)
+            else:
                 self._letters = True
-            elif self._rounded is None:
-                self._rounded = row.line, found
         return found
 
     def check(self) -> None:
@@ -44,8 +48,9 @@ class IdColumn:
         Raises:
           DataError: naming the first such id and its line.
         """
-        if self._rounded is not None and not self._letters:
-            line, found = self._rounded
+        rounded = self._rounded or (None if self._letters else self._perhaps)
+        if rounded is not None:
+            line, found = rounded
             raise DataError(
                 self._flag,
                 received=f"{found!r} in column {self.name!r} of {self._table.path}, line {line}: "

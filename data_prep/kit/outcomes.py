@@ -9,6 +9,7 @@ from typing import Any
 
 from data_prep.kit.images import PixelSums
 from prior_jax.data import schema
+from prior_jax.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,17 @@ class Kept:
     pixels: PixelSums
     source: Mapping[str, Any] | None = None
     rows: int = 0
+
+
+def check_labels(record: schema.Record, names: Sequence[str]) -> None:
+    """Refuses a record whose labels are not those of the set; a fault of the preparer."""
+    if len(record.labels) != len(names):
+        raise DataError(
+            f"record {record.study_id!r}.labels",
+            received=f"{len(record.labels)} values",
+            accepted=f"one value for each of the {len(names)} names in the plan's label_names "
+            f"({', '.join(names)}), in their order",
+        )
 
 
 Process = Callable[[Job], Iterator[Kept | Rejection]]

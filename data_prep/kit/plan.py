@@ -8,19 +8,17 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from data_prep.kit import splits, values
+from data_prep.kit import contradictions, values
 from data_prep.kit.outcomes import Job, Kept, Process, Rejection
+from data_prep.kit.planned import ROWS, PlannedArrays, PlannedImage, read_image
 from data_prep.kit.tables import MALFORMED, RejectRow, Table
 from data_prep.kit.writer import shard_jobs
-from prior_jax.data import schema
 from prior_jax.errors import InputProblem
 
 Reject = Callable[[Rejection], None]
-_ROWS = "rows.jsonl"
 
 OTHER_STUDY = "label_row_of_no_chosen_study"
 UNLISTED = (OTHER_STUDY,)
@@ -49,27 +47,6 @@ def rejecting_rows(table: Table, reject: Reject) -> RejectRow:
         reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=table.name))
 
     return reject_row
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlannedImage:
-    """An image that may become part of a record, before its file is opened.
-
-    Attributes:
-      id: id of the image, unique in the data set.
-      study: id of its study; images of one study become one record.
-      patient: id of its patient.
-      split: index into `schema.SPLITS`.
-      rows: rows of the table that stand for it, usually one.
-      data: values that the preparer needs again when it makes the record; any JSON value.
-    """
-
-    id: str
-    study: str
-    patient: str
-    split: int
-    rows: int = 1
-    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 MakeRecord = Callable[[Sequence[PlannedImage]], Iterator[Kept | Rejection]]
@@ -107,6 +84,7 @@ class Plan:
       tables: the tables that were read.
       short_side: pixels of the stored images' shorter side.
       notes: sentences for the user on how the tables were read.
+      images_dir: folder that the paths of images are relative to, for messages.
     """
 
     jobs: Sequence[Job]
@@ -115,6 +93,7 @@ class Plan:
     tables: Sequence[TableUse]
     short_side: int
     notes: Sequence[str] = ()
+    images_dir: pathlib.Path | None = None
 
 
 class Planner:
@@ -129,14 +108,16 @@ class Planner:
 
         Args:
           directory: folder for the images that wait; workers read them there.
-          reject: called for every image that contradicts another: `duplicate_row` for an id that
-            stood before, `study_in_two_patients`, and `patient_in_two_splits`.
+          reject: called for every image that contradicts another: `duplicate_row` for a row that
+            stood before, `conflicting_rows` for those of one id that differ,
+            `study_in_two_patients`, and `patient_in_two_splits`.
           table: name of the table whose rows the images are.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.reject, self.table = directory, reject, table
-        self._file = open(directory / _ROWS, "wb")
+        self._file = open(directory / ROWS, "wb")
         self._offsets, self._codes = array.array("q"), array.array("b")
+        self._given_patients, self._given_splits = array.array("b"), array.array("b")
         self._ids, self._studies, self._patients = bytearray(), bytearray(), bytearray()
 
     def __enter__(self) -> "Planner":
@@ -151,6 +132,8 @@ class Planner:
         """Adds an image."""
         self._offsets.append(self._file.tell())
         self._codes.append(image.split)
+        self._given_patients.append(image.patient_given)
+        self._given_splits.append(image.split_given)
         self._ids += _digest(image.id)
         self._studies += _digest(image.study)
         self._patients += _digest(values.comparable_id(image.patient))
@@ -163,50 +146,39 @@ class Planner:
     def finish(self, *, studies_per_shard: int) -> list[Job]:
         """Rejects images that contradict each other, and cuts the studies into one job a shard.
 
+        Images whose row names no patient or no split take those that other rows of their study, or
+        of their patient, name.
+
         Args:
           studies_per_shard: studies in one shard, at most; a patient's studies stay together.
         """
         self._file.close()
-        offsets, codes = np.frombuffer(self._offsets, np.int64), np.frombuffer(self._codes, np.int8)
-        ids, studies, patients = (
-            np.frombuffer(bytes(content), "S32")
-            for content in (self._ids, self._studies, self._patients)
+        images = PlannedArrays(
+            offsets=np.array(self._offsets, np.int64),
+            codes=np.array(self._codes, np.int8),
+            ids=np.frombuffer(bytes(self._ids), "S32"),
+            studies=np.frombuffer(bytes(self._studies), "S32"),
+            patients=np.frombuffer(bytes(self._patients), "S32").copy(),
         )
-        keep = self._consistent(offsets, codes=codes, ids=ids, studies=studies, patients=patients)
-        order = keep[np.lexsort((offsets[keep], studies[keep], patients[keep], codes[keep]))]
-        ranked = studies[order]
+        contradictions.inherit(
+            images,
+            self.directory,
+            patient_given=np.array(self._given_patients, bool),
+            split_given=np.array(self._given_splits, bool),
+        )
+        keep = contradictions.consistent(
+            images, directory=self.directory, reject=self.reject, table=self.table
+        )
+        sorting = (keep, images.studies[keep], images.patients[keep], images.codes[keep])
+        order = keep[np.lexsort(sorting)]
+        ranked = images.studies[order]
         begins = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(order) else order
-        np.save(self.directory / "offsets.npy", offsets[order])
+        np.save(self.directory / "offsets.npy", images.offsets[order])
         np.save(self.directory / "starts.npy", np.r_[begins, len(order)].astype(np.int64))
         chosen = order[begins]
-        return shard_jobs(codes[chosen], patients[chosen], studies_per_shard=studies_per_shard)
-
-    def _consistent(self, offsets, *, codes, ids, studies, patients) -> np.ndarray:
-        """Returns the positions of the images that contradict no other."""
-        if not len(ids):
-            return np.zeros(0, np.int64)
-        _, of_patient = np.unique(patients, return_inverse=True)
-        first = np.zeros(len(ids), bool)
-        first[np.unique(ids, return_index=True)[1]] = True
-        mixed = splits.subjects_in_two_splits(studies, of_patient)
-        leaking = splits.subjects_in_two_splits(patients, codes)
-        reasons = (
-            ("duplicate_row", ~first),
-            ("study_in_two_patients", first & mixed),
-            ("patient_in_two_splits", first & ~mixed & leaking),
+        return shard_jobs(
+            images.codes[chosen], images.patients[chosen], studies_per_shard=studies_per_shard
         )
-        for reason, chosen in reasons:
-            for place in np.flatnonzero(chosen):
-                image = read_image(self.directory, int(offsets[place]))
-                detail = (
-                    f"patient {image.patient}, study {image.study}, {schema.SPLITS[image.split]}"
-                )
-                self.reject(
-                    Rejection(
-                        id=image.id, reason=reason, detail=detail, rows=image.rows, table=self.table
-                    )
-                )
-        return np.flatnonzero(first & ~mixed & ~leaking)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -230,13 +202,6 @@ class PlannedStudies:
             yield from self.make_record(
                 [read_image(self.directory, int(offsets[place])) for place in places]
             )
-
-
-def read_image(directory: pathlib.Path, offset: int) -> PlannedImage:
-    """Reads one image of a plan."""
-    with open(directory / _ROWS, "rb") as file:
-        file.seek(offset)
-        return PlannedImage(**json.loads(file.readline()))
 
 
 @functools.lru_cache(maxsize=2)

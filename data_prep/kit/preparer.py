@@ -1,11 +1,16 @@
 """From a plan to a prepared set: what every preparer does once it knows its studies."""
 
+import contextlib
 import dataclasses
+import os
 import pathlib
+import stat
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep.kit import cli, finish, splits, values, writer
+from data_prep.kit import cli, finish, source, splits, values, writer
+from data_prep.kit import plan as planner
 from data_prep.kit.images import ImageProblem, PixelSums, PreparedImage, prepare_image
 from data_prep.kit.outcomes import Kept, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedImage, Reject
@@ -32,18 +37,25 @@ def prepare_set(
       make_plan: reads the tables; called once, before any image is opened.
       options: directory of the set, and number of processes that write it.
       program: name of the preparer, e.g. "data_prep.manifest".
-      settings: dataclass of the flags that change what is written.
+      settings: dataclass of the flags that change what is written; the module that defines it
+        is the preparer's own.
       inputs: table -> sha256.
 
     Returns:
       The manifest of the set.
 
     Raises:
-      ConfigError: for an output directory that cannot be used.
-      DataError: if not one study can be kept; the message counts the reasons.
+      ConfigError: for an output directory that cannot be used, or one that holds a set which the
+        program wrote before it was changed.
+      DataError: if not one study can be kept, the message counts the reasons; or for a plan that
+        loses rows or holds images that are none.
     """
     with writer.opened(
-        options, program=program, settings=dataclasses.asdict(settings), inputs=inputs
+        options,
+        program=program,
+        settings=dataclasses.asdict(settings),
+        inputs=inputs,
+        code=source.code_hash(type(settings).__module__),
     ) as target:
         if target is None:
             return schema.load_manifest(options.out)
@@ -57,11 +69,33 @@ def prepare_set(
                 counts.add(rejection)
                 lines.write(rejection.line())
 
-            plan = make_plan(target.parts / "index", reject)
+            with _explaining_images():
+                plan = make_plan(target.parts / "index", reject)
+            finish.check_planned(plan, counts)
             if not any(job.split for job in plan.jobs):
-                raise finish.nothing_kept(counts, inputs=inputs, notes=plan.notes)
-        parts = writer.run_jobs(target, plan.jobs, plan.process, workers=options.workers)
+                raise finish.nothing_kept(counts, inputs=inputs, plan=plan)
+        parts = writer.run_jobs(
+            target, plan.jobs, plan.process, label_names=plan.label_names, workers=options.workers
+        )
         return finish.finish(target, plan, parts, planned=counts)
+
+
+@contextlib.contextmanager
+def _explaining_images() -> Iterator[None]:
+    """Says what an image of a plan takes, where the planner could not write one down."""
+    try:
+        yield
+    except (TypeError, OverflowError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any((f.filename, f.name) == (planner.__file__, "add") for f in frames):
+            raise
+        raise DataError(
+            "an image given to Planner.add",
+            received=str(error),
+            accepted="ids that are texts, a split that is a number, as settings.drawn_split and "
+            "splits.split_code give, and data of JSON values alone: texts, numbers, True, False, "
+            "None, lists and mappings",
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,6 +192,9 @@ class StoredImages:
           ImageProblem: missing_image, unreadable_image, or one of `images.prepare_image`.
         """
         try:
+            kind = path.stat().st_mode
+            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for
+                raise ImageProblem("unreadable_image", f"{name}: a pipe or device, no file")
             content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ImageProblem("missing_image", name) from error
@@ -189,6 +226,9 @@ class ImageFile:
     rows: int = 1
 
 
+_OF_IMAGES = frozenset(("images", "image_ids", "views"))
+
+
 def study_outcome(
     files: Sequence[ImageFile],
     *,
@@ -203,7 +243,17 @@ def study_outcome(
       stored: size and quality of the stored images, and their table.
       fields: the record's other fields: everything but `images`, `image_ids` and `views`.
       source: licence, citation and the like, for `sources.jsonl`.
+
+    Raises:
+      DataError: for fields that are not a record's; a fault of the preparer.
     """
+    wanted = {field.name for field in dataclasses.fields(schema.Record)} - _OF_IMAGES
+    if wanted != fields.keys():
+        raise DataError(
+            f"fields of study {fields.get('study_id')!r}",
+            received=", ".join(fields),
+            accepted=", ".join(sorted(wanted)),
+        )
     good: list[tuple[ImageFile, bytes]] = []
     pixels = PixelSums()
     for file in files:
@@ -260,10 +310,22 @@ def run_program(
 
     def main() -> None:
         options = cli.from_flags(cli.RunOptions)
+        before = _stamp(options.out)
         manifest = prepare(cli.from_flags(paths), cli.from_flags(settings), options)
         print(finish.summary(manifest, out=options.out))
+        if before is not None and before == _stamp(options.out):
+            print(f"{options.out}: already complete: nothing was done")
 
     cli.run(main, paths, settings, cli.RunOptions)
+
+
+def _stamp(out: str) -> tuple[int, int] | None:
+    """Returns what tells one manifest of a directory from the next, None where there is none."""
+    try:
+        found = os.stat(pathlib.Path(out) / schema.MANIFEST_NAME)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
@@ -283,6 +345,7 @@ def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
 def folder(path: str, *, flag: str) -> pathlib.Path:
     """Returns the path of a folder, or raises a DataError that names the flag."""
     found = pathlib.Path(path)
+    cli.refuse_long_name(found, flag=flag)
     if not found.is_dir():
         raise DataError(flag, received=str(found), accepted="an existing folder")
     return found

@@ -51,6 +51,8 @@ def last_opening(lines: Sequence[str], *, delimiter: str) -> int:
                 state = "inside"
             elif character in (delimiter, "\n", "\r"):
                 state = "cell begins"
+            elif state == "cell begins" and character == " ":
+                pass  # blanks before a cell are none of it
             elif state == "cell begins" and character == '"':
                 state, opened = "inside", number
             else:

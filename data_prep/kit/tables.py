@@ -130,8 +130,8 @@ class Table:
         """Yields the rows, and hands those that cannot be read to `reject`.
 
         Args:
-          reject: called for a row with too few or too many cells, that is not UTF-8, or that is no
-            JSON object, all as "malformed_row".
+          reject: called for a row with too few or too many cells, that is not UTF-8, that repeats
+            the header, or that is no JSON object, all as "malformed_row".
 
         Raises:
           DataError: if the file is damaged, or if a quotation mark is not closed, so that rows
@@ -187,9 +187,7 @@ class Table:
                 lines = table_quotes.Lines(_text(file))
                 first = next((line for line in lines if line.strip()), "")
                 delimiter = _delimiter(first, expected=DELIMITERS[self._suffix])
-                reader = csv.reader(
-                    itertools.chain([first], lines), delimiter=delimiter, strict=True
-                )
+                reader = _cells(itertools.chain([first], lines), delimiter)
                 header = next(reader) if first else []
         except (OSError, EOFError, zlib.error) as error:
             raise self._error(f"{self.path}: {error}", "an undamaged table") from error
@@ -220,7 +218,7 @@ class Table:
         begin = 1
         try:
             with text:
-                reader = csv.reader(lines, delimiter=self.delimiter or ",", strict=True)
+                reader = _cells(lines, self.delimiter or ",")
                 next(cells for cells in reader if "".join(cells).strip())
                 while True:
                     begin = lines.taken + 1
@@ -255,6 +253,8 @@ class Table:
             return "a cell is not UTF-8"
         if any("\0" in cell for cell in cells):
             return "a cell holds a NUL character"
+        if [_column(cell) for cell in cells] == self._header and any(self._header):
+            return "it repeats the header, as where tables were put one behind the other"
         return ""
 
     def _refuse_swallowed(self, begin: int, cells: Sequence[str], lines: Sequence[str]) -> None:
@@ -299,6 +299,11 @@ def _opened(path: pathlib.Path) -> Any:
 def _text(file: IO[bytes]) -> io.TextIOWrapper:
     """Reads UTF-8 with or without its mark; bytes that are none become lone surrogates."""
     return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _cells(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    """Reads rows strictly; blanks before a cell are none of it, so that `a, "b"` has two cells."""
+    return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
 def _delimiter(line: str, *, expected: str) -> str:

@@ -5,23 +5,26 @@ a data frame writes are the same thing in every field of every format.
 """
 
 import math
-import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from prior_jax.data.schema import LABEL_NOT_MENTIONED, LABEL_VALUES
+from data_prep.kit import spreadsheets
+from prior_jax.data.schema import (
+    LABEL_NEGATIVE,
+    LABEL_NOT_MENTIONED,
+    LABEL_POSITIVE,
+    LABEL_UNCERTAIN,
+)
 
 # Words that programs write for a missing value, compared in lower case. Blank is missing as well.
 MISSING_WORDS = frozenset(
-    ("", "nan", "-nan", "nat", "none", "null", "<na>", "na", "n/a", "#n/a", "#na", "(null)", "\\n")
-)
+    ("", "nan", "-nan", "nat", "none", "null", "<na>", "na", "n/a", "#n/a", "#na", "(null)", "\\n",
+     "#n/a n/a", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind")
+)  # fmt: skip
 
-# A whole number that a data frame or a spreadsheet has written as a decimal number.
-_WHOLE_DECIMAL = re.compile(r"(\d+)\.0+")
-# Zero-width characters and byte-order marks, which no viewer shows.
-_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
-SCIENTIFIC = re.compile(r"\d+(?:\.\d+)?[eE][+-]?\d+")
+# What a cell may say of a label; that it is not mentioned is said by leaving the cell blank.
+_SAID = (LABEL_POSITIVE, LABEL_NEGATIVE, LABEL_UNCERTAIN)
 _TRUTH = {"true": 1, "false": 0}
 
 
@@ -49,12 +52,14 @@ def text_of(value: Any, *, field: str) -> str:
       field: name of the column, for the message.
 
     Raises:
-      CellProblem: for a number, a list or any other value that is no text.
+      CellProblem: for a number, a list or any other value that is no text, and for what a
+        spreadsheet shows instead of a value, as #NAME?.
     """
     if is_missing(value):
         return ""
     if not isinstance(value, str):
         raise CellProblem(f"column {field!r} holds {_kind(value)} where a text is taken")
+    _refuse_error(value, field=field)
     return value.strip()
 
 
@@ -62,27 +67,36 @@ def id_of(value: Any, *, field: str) -> str:
     """Returns an id as text, "" where it is missing.
 
     Blanks around it and invisible characters go. Whole numbers lose the ".0" that a data frame adds
-    to a column with gaps, so that 10000032, 10000032.0 and "10000032.0" are one id. Leading zeros
-    stay.
+    to a column with gaps, so that 10000032, 10000032.0 and "10000032,0" are one id. Leading zeros
+    stay, also where a formula keeps them: ="00123" is 00123.
 
     Args:
       value: the cell; a text, a whole number or a missing value.
       field: name of the column, for the message.
 
     Raises:
-      CellProblem: for a fraction, a truth value, a list or any other value that is no id.
+      CellProblem: for a fraction, a truth value, a list or any other value that is no id, for a
+        number with a mark between its thousands, for one too large to be exact, and for what a
+        spreadsheet shows instead of a value, as ########.
     """
     if is_missing(value):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise CellProblem(f"column {field!r} holds {_kind(value)} where an id is taken")
     if isinstance(value, float):
-        if not value.is_integer() or abs(value) > 2**53:
+        if not value.is_integer() or abs(value) >= 2**53:
             raise CellProblem(f"column {field!r} holds {value!r}, which is not an exact id")
         return str(int(value))
-    text = unicodedata.normalize("NFC", str(value)).translate(_INVISIBLE).strip()
-    whole = _WHOLE_DECIMAL.fullmatch(text)
-    return whole[1] if whole else text
+    text = spreadsheets.plain_id(str(value))
+    if is_missing(text):
+        return ""
+    _refuse_error(text, field=field)
+    if spreadsheets.is_grouped(text):
+        raise CellProblem(
+            f"column {field!r} holds {text!r}, a number with a mark between its thousands; write "
+            "its digits without marks"
+        )
+    return text
 
 
 def comparable_id(text: str) -> str:
@@ -92,7 +106,7 @@ def comparable_id(text: str) -> str:
     and "p1", 00123 and 123, so that a patient written in two ways is still found in two splits.
     Records keep the id as it is written.
     """
-    plain = unicodedata.normalize("NFKC", id_of(text, field="id")).casefold()
+    plain = unicodedata.normalize("NFKC", spreadsheets.plain_id(text)).casefold()
     plain = "".join(plain.split())
     return plain.lstrip("0") or "0" if plain.isdecimal() else plain
 
@@ -101,7 +115,7 @@ def label_of(value: Any, *, field: str) -> int:
     """Returns one of `schema.LABEL_VALUES`.
 
     Args:
-      value: 1, 0, -1 for uncertain, as a number or as text ("1.0"), a truth value, or a missing
+      value: 1, 0, or -1 for uncertain, as a number or as text ("1.0"), a truth value, or a missing
         value for a label that is not mentioned.
       field: name of the label, for the message.
 
@@ -118,7 +132,7 @@ def label_of(value: Any, *, field: str) -> int:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if number not in LABEL_VALUES:
+    if number not in _SAID:
         raise CellProblem(
             f"label {field!r} is {str(value)[:80]!r}, which is none of 1, 0, -1, True, False and "
             "blank"
@@ -146,6 +160,14 @@ def without_nan(value: Any) -> Any:
 def simplified(name: str) -> str:
     """Returns the letters and digits of a column's name in lower case."""
     return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _refuse_error(text: str, *, field: str) -> None:
+    if spreadsheets.is_error(text):
+        raise CellProblem(
+            f"column {field!r} holds {text.strip()[:40]!r}, which a spreadsheet shows instead of a "
+            "value; save the table again from where the value is right"
+        )
 
 
 def _kind(value: Any) -> str:

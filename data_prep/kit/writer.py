@@ -15,14 +15,15 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tqdm
 from array_record.python import array_record_module
 
-from data_prep.kit import cli
-from data_prep.kit.outcomes import Job, Part, Process, Rejection, Tally
+from data_prep.kit import cli, set_differences
+from data_prep.kit.outcomes import Job, Part, Process, Rejection, Tally, check_labels
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError, PriorJaxError
 
@@ -43,12 +44,16 @@ class SetWriter:
       program: what writes it, e.g. "data_prep.mimic_cxr".
       settings: the program's flags, as far as they change what is written.
       inputs: table -> sha256.
+      made: folders that were made for it, innermost first; a refused command removes them again.
+      code: sha256 of the program's source, see `source.code_hash`.
     """
 
     out: pathlib.Path
     program: str
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
+    made: tuple[pathlib.Path, ...] = ()
+    code: str = ""
 
     @property
     def parts(self) -> pathlib.Path:
@@ -61,9 +66,24 @@ class SetWriter:
         return self.parts / PLAN_REJECTIONS
 
 
+class ProgramChanged(ConfigError):
+    """A complete set of the same settings and inputs, written before its program was changed."""
+
+
 def _digest(writer: SetWriter) -> str:
+    """Returns what a set must share with another to be made of the same by the same settings."""
     identity = [_PARTS_FORMAT, writer.program, dict(writer.settings), dict(writer.inputs)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _description(writer: SetWriter) -> dict[str, Any]:
+    """What tells this set from others, as JSON gives it back."""
+    described = {
+        "program": writer.program,
+        "settings": dict(writer.settings),
+        "inputs": dict(writer.inputs),
+    }
+    return json.loads(json.dumps(described))
 
 
 @contextlib.contextmanager
@@ -73,6 +93,7 @@ def opened(
     program: str,
     settings: Mapping[str, Any],
     inputs: Mapping[str, str],
+    code: str = "",
 ) -> Iterator[SetWriter | None]:
     """Opens the directory of a set for writing, alone, and goes on where a killed run stopped.
 
@@ -80,19 +101,30 @@ def opened(
       The writer, or None if this very set is complete.
 
     Raises:
+      ProgramChanged: if this very set is complete, but of another `code`, and `overwrite` is off.
       ConfigError: if the directory holds something else and `overwrite` is off, or if another
         process is writing there.
     """
     writer = SetWriter(
-        out=pathlib.Path(options.out), program=program, settings=settings, inputs=inputs
+        out=pathlib.Path(options.out), program=program, settings=settings, inputs=inputs, code=code
     )
     _refuse_foreign_directory(writer.out)
-    if _is_complete(writer):
+    written_by = _code_of_complete(writer)
+    if written_by == writer.code:
         shutil.rmtree(writer.parts, ignore_errors=True)
         yield None
         return
+    if written_by is not None and not options.overwrite:
+        raise ProgramChanged(
+            "--out",
+            received=f"{writer.out}, which holds a complete set; the program {program} has "
+            "changed since it was written",
+            accepted="another directory, or --overwrite to prepare the set anew",
+        )
     if (writer.out / schema.MANIFEST_NAME).exists() and not options.overwrite:
-        raise _other_set(writer)
+        raise _other_set(writer, _described_by_manifest(writer.out))
+    absent = [folder for folder in (writer.out, *writer.out.parents) if not folder.exists()]
+    writer = dataclasses.replace(writer, made=tuple(absent))
     writer.parts.mkdir(parents=True, exist_ok=True)
     with open(writer.parts / _LOCK, "w") as lock:
         try:
@@ -113,6 +145,7 @@ def _refuse_foreign_directory(out: pathlib.Path) -> None:
             received=str(out),
             accepted="a path in UTF-8: array_record writes its files to no other",
         )
+    cli.refuse_long_name(out, flag="--out")
     if not out.exists():
         return
     if not out.is_dir():
@@ -122,26 +155,59 @@ def _refuse_foreign_directory(out: pathlib.Path) -> None:
         raise ConfigError("--out", received=str(out), accepted="an empty or absent directory")
 
 
-def _other_set(writer: SetWriter) -> ConfigError:
+def _other_set(writer: SetWriter, there: Mapping[str, Any]) -> ConfigError:
+    """The error of a directory that holds another set; it says in what that one differs.
+
+    Args:
+      writer: the set that is wanted.
+      there: `_description` of the set that is there, empty if it is not known.
+    """
+    differing = set_differences.differences(there, _description(writer))
     return ConfigError(
         "--out",
-        received=f"{writer.out}, which holds a set of other settings or inputs",
-        accepted="another directory, the same settings, or --overwrite",
+        received=f"{writer.out}, which holds a set of other settings or inputs: {differing}",
+        accepted="another directory, the same settings and inputs, or --overwrite",
+    )
+
+
+def _described_by_manifest(out: pathlib.Path) -> dict[str, Any]:
+    try:
+        found = schema.load_manifest(out)
+    except DataError:
+        return {}
+    return _description(
+        SetWriter(out=out, program=found.program, settings=found.settings, inputs=found.inputs)
     )
 
 
 def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
-    """Keeps the finished jobs of this very set; drops those of another, if that is allowed."""
+    """Keeps the finished jobs of this very set; drops those of another, if that is allowed.
+
+    Those of this set that the program wrote before it was changed are always dropped: a set is
+    made by one program.
+    """
     state = writer.parts / "state.json"
-    digest = _digest(writer)
-    old = json.loads(state.read_text())["digest"] if state.is_file() else None
-    if old != digest and (old is not None or (writer.out / schema.MANIFEST_NAME).exists()):
-        if not overwrite:
-            raise _other_set(writer)
+    ours = {"digest": _digest(writer), "code": writer.code, **_description(writer)}
+    old = json.loads(state.read_text()) if state.is_file() else {}
+    if old.get("digest") != ours["digest"]:
+        drops = bool(old) or (writer.out / schema.MANIFEST_NAME).exists()
+        if drops and not overwrite:
+            raise _other_set(writer, old)
+    else:
+        drops = old.get("code") != ours["code"]
+        if drops and any(writer.parts.glob("*-*.json")):
+            print(
+                f"{writer.out}: the program {writer.program} has changed since the set was begun; "
+                "it is prepared from the start",
+                file=sys.stderr,
+            )
+    if drops:
         for path in writer.parts.iterdir():
             if path.name != _LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    schema.write_atomically(state, json.dumps({"digest": digest}).encode())
+        if not (writer.out / schema.MANIFEST_NAME).exists():
+            remove_set(writer.out)  # shards of a run that was killed while it finished
+    schema.write_atomically(state, json.dumps(ours).encode())
     for stale in writer.parts.glob("*.tmp"):
         stale.unlink()
 
@@ -158,26 +224,27 @@ def refusing(writer: SetWriter) -> Iterator[None]:
 
 
 def abandon(writer: SetWriter) -> None:
-    """Removes all unfinished work, and the directory if nothing else is in it."""
+    """Removes all unfinished work, and the folders that were made for it if nothing is in them."""
     shutil.rmtree(writer.parts)
     with contextlib.suppress(OSError):
-        writer.out.rmdir()
+        for folder in writer.made:
+            folder.rmdir()
 
 
-def _is_complete(writer: SetWriter) -> bool:
+def _code_of_complete(writer: SetWriter) -> str | None:
+    """Returns the hash of the program that wrote this very set, or None if it is not complete."""
     try:
         manifest = schema.load_manifest(writer.out)
     except DataError:
-        return False
+        return None
     written = SetWriter(
         out=writer.out,
         program=manifest.program,
         settings=manifest.settings,
         inputs=manifest.inputs,
     )
-    return _digest(written) == _digest(writer) and all(
-        (writer.out / name).is_file() for name in manifest.shards
-    )
+    whole = all((writer.out / name).is_file() for name in manifest.shards)
+    return manifest.code if whole and _digest(written) == _digest(writer) else None
 
 
 def remove_set(out: pathlib.Path) -> None:
@@ -193,7 +260,12 @@ def remove_set(out: pathlib.Path) -> None:
 
 
 def run_jobs(
-    writer: SetWriter, jobs: Sequence[Job], process: Process, *, workers: int
+    writer: SetWriter,
+    jobs: Sequence[Job],
+    process: Process,
+    *,
+    label_names: Sequence[str],
+    workers: int,
 ) -> dict[str, Part]:
     """Does every job that is not finished yet, with a progress bar over studies.
 
@@ -201,17 +273,23 @@ def run_jobs(
       writer: an open set.
       jobs: in the order of their shards.
       process: picklable; yields the records and rejections of a job.
+      label_names: names of the labels, of which each record has one value each.
       workers: processes.
 
     Returns:
       job name -> what it left behind.
+
+    Raises:
+      DataError: for a record with another number of labels.
     """
     done = {job.name: part for job in jobs if (part := _finished(writer, job)) is not None}
     todo = [job for job in jobs if job.name not in done]
     total = sum(job.end - job.begin for job in jobs)
     ready = total - sum(job.end - job.begin for job in todo)
     with tqdm.tqdm(total=total, initial=ready, unit=" studies", desc=writer.program) as bar:
-        work = functools.partial(_do_job, writer=writer, process=process)
+        work = functools.partial(
+            _do_job, writer=writer, process=process, label_names=tuple(label_names)
+        )
         for job, part in cli.parallel(work, todo, workers=workers):
             done[job.name] = part
             bar.update(job.end - job.begin)
@@ -234,7 +312,7 @@ def _finished(writer: SetWriter, job: Job) -> Part | None:
     return None if lost else part
 
 
-def _do_job(job: Job, *, writer: SetWriter, process: Process) -> Part:
+def _do_job(job: Job, *, writer: SetWriter, process: Process, label_names: Sequence[str]) -> Part:
     """Writes the shard, the rejections and, last, the counts of one job."""
     tally = Tally()
     shard = shard_path(writer, job)
@@ -246,6 +324,7 @@ def _do_job(job: Job, *, writer: SetWriter, process: Process) -> Part:
             if isinstance(outcome, Rejection):
                 tally.reject(outcome)
                 continue
+            check_labels(outcome.record, label_names)
             if records is None:
                 # One record a chunk: training reads records in random order.
                 records = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
@@ -278,7 +357,14 @@ def shard_jobs(
       subjects: [N], sorted within a split.
       studies_per_shard: a shard holds at most so many, unless one patient alone has more: a
         patient's studies are never cut apart, so that patients can be counted by shard.
+
+    Raises:
+      DataError: for a code that is none; a fault of the preparer.
     """
+    wrong = [int(code) for code in codes if not 0 <= code < len(schema.SPLITS)]
+    if wrong:
+        accepted = f"0 to {len(schema.SPLITS) - 1}, for {', '.join(schema.SPLITS)}"
+        raise DataError("split of an image", received=wrong[0], accepted=accepted)
     jobs = []
     begin = 0
     for position in range(1, len(codes) + 1):

@@ -11,6 +11,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, ImageDraw
 
+from data_prep.kit import cli
 from data_prep.phantom import cases, studies
 from prior_jax.errors import DataError, PriorJaxError
 
@@ -88,4 +89,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    app.run(main, flags_parser=cli.parse_flags)

@@ -15,6 +15,7 @@ from prior_jax.errors import ConfigError
 from prior_jax.evaluate import finding_words, grounding, probe, prompts, retrieval, zero_shot
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Pooled, ReportTokens
+from prior_jax.evaluate.labels import select_columns
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import ShowsAttention
 from prior_jax.report.gather import StudyText
@@ -278,6 +279,15 @@ def _askable(data: Opened) -> tuple[str, ...]:
     return tuple(name for name in data.split.label_names if prompts.canonical(name) in known)
 
 
+def without_prompts(task: Task, data: Opened) -> tuple[str, ...]:
+    """The labels that a task would have asked for if there were prompts for them."""
+    if task.classes or not isinstance(task, ZeroShotTask):
+        return ()
+    askable = _askable(data)
+    names = (name for name in data.split.label_names if name not in askable)
+    return tuple(name for name in names if not _excluded(name, task))
+
+
 def _excluded(name: str, task: Task) -> bool:
     return prompts.canonical(name) in {prompts.canonical(other) for other in task.exclude}
 
@@ -289,19 +299,33 @@ def _classes(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, 
       ConfigError: if there is none.
     """
     found = _frequent(task, data, candidates)
-    if not found:
-        raise ConfigError(
-            "task.classes",
-            received=(),
-            accepted=f"names of labels, or a lower --task.min_positives: none of the labels "
-            f"{tuple(candidates)} of split {task.split!r} has {task.min_positives} positives",
+    if found:
+        return found
+    if candidates:
+        accepted = (
+            f"names of labels, or a lower --task.min_positives: none of the labels "
+            f"{tuple(candidates)} of split {task.split!r} has {task.min_positives} positives"
         )
-    return found
+    elif data.split.label_names:
+        accepted = (
+            f"a set with a label that prompts are known for: {', '.join(prompts.known_classes())}. "
+            f"The labels of this one are {', '.join(data.split.label_names)}; with "
+            "--task.prompts.set=release --task.prompts.negatives=False, --task.classes takes them"
+        )
+    else:
+        accepted = "a set with labels; this one has none"
+    raise ConfigError("task.classes", received=(), accepted=accepted)
 
 
 def _frequent(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
-    """The task's classes, or the candidates with enough positives and negatives, or ()."""
+    """The task's classes, or the candidates with enough positives and negatives, or ().
+
+    Raises:
+      ConfigError: for a class that is no label of the data set, or is named twice.
+    """
     if task.classes:
+        names = data.split.label_names
+        select_columns(data.labels, label_names=names, classes=task.classes, field="task.classes")
         return task.classes
     names, labels = data.split.label_names, data.labels
     positives: dict[str, Any] = dict(zip(names, (labels == 1).sum(axis=0).tolist(), strict=True))

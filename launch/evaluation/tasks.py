@@ -48,8 +48,12 @@ class Task:
 
     @property
     def result(self) -> str:
-        """Name of the file of results, without its ending."""
-        return self.task
+        """Name of the file of results, without its ending.
+
+        Results of another split than "test" have a name of their own, `retrieval_validate`, so that
+        neither takes the place of the other.
+        """
+        return self.task if self.split == "test" else f"{self.task}_{self.split}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

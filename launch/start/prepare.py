@@ -6,9 +6,48 @@ import pathlib
 from absl import logging
 
 from data_prep import mimic_cxr, train_tokenizer
-from data_prep.kit import cli
+from data_prep.kit import cli, writer
 from data_prep.phantom import hospital
 from prior_jax.config import PhantomConfig, RunConfig
+from prior_jax.data import schema
+from prior_jax.errors import ConfigError
+
+
+def check_data(config: RunConfig) -> None:
+    """Refuses data that are not there and cannot be made, before a run is begun.
+
+    Raises:
+      ConfigError: naming the flag to give, or the validations that the set has no records for.
+      DataError: for a manifest that cannot be read.
+    """
+    config.check_data()
+    if config.makes_set:
+        return
+    path = config.data.path
+    if not (pathlib.Path(path) / schema.MANIFEST_NAME).is_file():
+        raise ConfigError(
+            "config.data.path",
+            received=path,
+            accepted=f"the folder of a prepared set, which holds {schema.MANIFEST_NAME} "
+            "(docs/data.md says how to prepare one)",
+        )
+    check_validates(config, schema.load_manifest(path))
+
+
+def check_validates(config: RunConfig, manifest: schema.Manifest) -> None:
+    """Refuses validations on a set that has no records to validate on.
+
+    Raises:
+      ConfigError: saying how to train without.
+    """
+    held = [split for split, counts in manifest.splits.items() if counts.studies]
+    if config.train.validate_every and "validate" not in held:
+        raise ConfigError(
+            "config.validate_every",
+            received=config.train.validate_every,
+            accepted="--config.validate_every=0, or a set that is prepared with a split validate: "
+            f"this one has records in {', '.join(held) or 'no split'} only",
+        )
 
 
 def make_absent(config: RunConfig, workdir: pathlib.Path) -> None:
@@ -54,8 +93,12 @@ def _phantom_set(wanted: PhantomConfig, folder: pathlib.Path) -> None:
     )
     hospital.draw_phantom(raw, settings, workers=workers)
     logging.info("preparing them in %s", folder / "set")
-    mimic_cxr.prepare(
-        mimic_cxr.Paths(images_dir=str(raw), reports=str(raw / "reports")),
-        mimic_cxr.Settings(short_side=wanted.size),
-        cli.RunOptions(out=str(folder / "set"), workers=workers),
-    )
+    try:
+        mimic_cxr.prepare(
+            mimic_cxr.Paths(images_dir=str(raw), reports=str(raw / "reports")),
+            mimic_cxr.Settings(short_side=wanted.size),
+            cli.RunOptions(out=str(folder / "set"), workers=workers),
+        )
+    except writer.ProgramChanged:
+        # A run goes on with the records that it began with, or its checkpoints would be refused.
+        logging.info("they are there as another version of the program has prepared them")

@@ -2,12 +2,13 @@
 
 import functools
 import importlib.util
+import itertools
 import logging
 import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 from absl import app, flags
@@ -21,6 +22,7 @@ from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
 from prior_jax.processes.preemption import Preempted
 
 START_SECONDS = 300
+_CONFIG_FLAGS: set[str] = set()  # names of those that `define_config_flag` has defined
 _EXIT_FAULT = 1
 
 
@@ -39,6 +41,7 @@ class OwnMessages(logging.Filter):
 def define_config_flag(name: str, help_text: str, *, required: bool = True) -> None:
     """Defines `--name=FILE` with overrides such as `--name.data.batch_size=64`."""
     config_flags.DEFINE_config_file(name, None, help_text, lock_config=True)
+    _CONFIG_FLAGS.add(name)
     if required:
         flags.mark_flag_as_required(name)
     # The library tells of a file that it cannot read only when a value is asked for.
@@ -165,10 +168,23 @@ def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    for name, path in _config_files(argv):
+        if not os.path.isfile(path):
+            sys.exit(cli.fail(f"--{name}: received {path!r}; accepted: a config; no such file"))
     try:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(cli.fail(f"{_meant(error, argv)}: {_words(error)}"))
+
+
+def _config_files(argv: list[str]) -> Iterator[tuple[str, str]]:
+    """The files that are given for flags of configs; what stands behind ":" is for the config."""
+    for argument, following in itertools.zip_longest(argv[1:], argv[2:], fillvalue=""):
+        if argument == "--":
+            return
+        name, equals, value = argument.partition("=")
+        if name.startswith("-") and name.lstrip("-") in _CONFIG_FLAGS:
+            yield name.lstrip("-"), (value if equals else following).partition(":")[0]
 
 
 def _meant(error: Exception, argv: list[str]) -> str:

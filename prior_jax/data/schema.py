@@ -303,6 +303,7 @@ class Manifest:
       tables: table -> what became of its rows; empty for a set of an earlier version.
       labels: label -> studies that say what of it, over all splits; likewise.
       notes: sentences on how the tables were read, e.g. which column was taken for what.
+      code: sha256 of the program's source; "" for a set of an earlier version.
     """
 
     format: int
@@ -319,6 +320,7 @@ class Manifest:
     tables: Mapping[str, RowCounts] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, LabelCounts] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    code: str = ""
 
 
 def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:

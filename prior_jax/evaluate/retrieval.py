@@ -129,7 +129,7 @@ def evaluate_retrieval(
             studies.labels,
             label_names=label_names,
             classes=config.classes,
-            field="config.retrieval.classes",
+            field="task.classes",
         )
         truth = labels.apply_policy(chosen, policy=config.policy)
         positive, single = truth.positive & truth.known, truth.single

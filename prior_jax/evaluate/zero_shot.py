@@ -106,7 +106,7 @@ def evaluate_zero_shot(
         studies.labels,
         label_names=label_names,
         classes=table.classes,
-        field="config.zero_shot.classes",
+        field="task.classes",
     )
     found = measure(
         class_scores(similarity, table=table, pool=config.pool, normalise=config.normalise),

@@ -127,6 +127,7 @@ class _Run:
         self._blocking = is_simulated(program.mesh)
         self._settings = settings_of(options, self._schedule)
         self._patience = Patience()
+        self._compiled: set[str] = set()
         self._log: RunLog
         self._writers: Writers
         self._check_validates()
@@ -194,7 +195,8 @@ class _Run:
                 state = self._begin(state, stage)
             fed, factor = feed.take(), self._program.scalar(np.float32(self._patience.factor))
             with activities.doing(activities.STEP):
-                state, metrics = self._program.step(stage)(state, fed.batch, factor)
+                with self._compiling(stage):
+                    state, metrics = self._program.step(stage)(state, fed.batch, factor)
                 feed.prefetch()
                 if self._blocking:
                     jax.block_until_ready(metrics)
@@ -203,7 +205,7 @@ class _Run:
             step, ran = step + 1, ran + 1
             pending = Pending(step, stage, metrics, fed.records)
             stop = self._guard.requested(ran) and step < total
-            # The first step compiles, which would spoil the first rates.
+            # The first step after a start, whatever it saves, starts the clock for the next.
             if stop or ran == 1 or self._is_boundary(step):
                 evaluation = self._settle(pending, snapshot=self._snapshot(state, stage))
                 pending = None
@@ -216,6 +218,13 @@ class _Run:
             if self._patience.ended:
                 step = self._skip(step, stage, feed=feed)
         return state
+
+    def _compiling(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
+        """Surrounds the call of a stage's step, which compiles it the first time."""
+        if stage.name in self._compiled:
+            return contextlib.nullcontext()
+        self._compiled.add(stage.name)
+        return self._log.compiling(stage)
 
     def _begin(self, state: TrainState, stage: Stage) -> TrainState:
         logging.info("%s begins at step %d", stage.name, self._schedule.start(stage))

@@ -197,7 +197,7 @@ class Progress:
         before = self._seconds_per_step
         if before is None:
             self._seconds_per_step = latest
-        elif record["stage"] == self._stage:  # others compiled first, or skipped steps
+        elif record["stage"] == self._stage:  # others may have skipped steps
             self._seconds_per_step = 0.7 * before + 0.3 * latest
         self._last_step, self._last_time = record["step"], now
         self._stage = record["stage"]
@@ -209,6 +209,10 @@ class Progress:
         )
         self._stream.write(f"\r\x1b[K{line}" if self._live else line + "\n")
         self._stream.flush()
+
+    def leave_out(self, seconds: float) -> None:
+        """Takes time in which no step was made out of the speed."""
+        self._last_time += seconds
 
     def flush(self) -> None:
         """Nothing to do: each line is flushed."""
@@ -237,6 +241,12 @@ class Writers:
         """Hands one logged step to each."""
         for writer in self._writers:
             writer.write(record)
+
+    def leave_out(self, seconds: float) -> None:
+        """Takes time in which no step was made, such as that of compiling, out of the time left."""
+        for writer in self._writers:
+            if isinstance(writer, Progress):
+                writer.leave_out(seconds)
 
     def flush(self) -> None:
         """Makes everything written so far survive a crash."""

@@ -1,14 +1,16 @@
 """From a step's metrics to its line in the log: reading, rates, and the report of a NaN."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 
 from prior_jax.errors import NonFiniteLossError
@@ -57,6 +59,18 @@ class RunLog:
         """Counts pairs and time anew."""
         self._pairs, self._began = 0.0, time.monotonic()
         self._waited = self._feed.waited_seconds
+
+    @contextlib.contextmanager
+    def compiling(self, stage: Stage) -> Iterator[None]:
+        """Says that the stage's step is compiled within, and leaves that time out of the rates.
+
+        No step may be pending: what was counted before is dropped.
+        """
+        logging.info("compiling the training step of %s (a minute or more, once)", stage.name)
+        began = time.monotonic()
+        yield
+        self._writers.leave_out(time.monotonic() - began)
+        self.restart()
 
     @activities.doing(activities.STEP)
     def read(self, pending: Pending) -> StepMetrics:

@@ -124,45 +124,65 @@ class StageRates:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig(StageRates):
-    """A stage as a config gives it; `config.stage_unit` says what lengths count.
+    """A stage as a config gives it.
 
     Attributes:
+      unit: what the lengths count, `config.stage_unit`: "epochs" or "steps".
       length: epochs or steps of the stage.
       warmup: epochs or steps of the linear warm-up, part of the length.
     """
 
+    unit: str
     length: float
     warmup: float
 
     def __post_init__(self):
         """Refuses a warm-up that does not fit into the stage."""
         super().__post_init__()
-        if not (math.isfinite(self.length) and self.length > 0):
-            raise ConfigError(self._field("length"), received=self.length, accepted="> 0")
+        if not self.length > 0:
+            raise ConfigError(
+                self._field("length"),
+                received=self.length,
+                accepted=f"a number of {self.unit} above 0",
+            )
         if not 0 <= self.warmup < self.length:
             raise ConfigError(
                 self._field("warmup"),
                 received=self.warmup,
-                accepted=f"0 or more, and less than the length {self.length} of the stage",
+                accepted=f"0 or more, and less than the stage's length of {self.length:g} "
+                f"{self.unit}: {self._remedy()}",
             )
 
-    def in_steps(self, unit: int) -> "Stage":
+    def in_steps(self, steps_per_epoch: int) -> "Stage":
         """Returns the stage in optimizer steps.
 
         Args:
-          unit: steps of an epoch, or 1 where lengths are in steps.
+          steps_per_epoch: steps of an epoch; lengths in steps ignore it.
 
         Raises:
-          ConfigError: for a stage that is shorter than a step.
+          ConfigError: for a stage without a step, or without one behind its warm-up.
         """
-        steps = round(self.length * unit)
+        unit = steps_per_epoch if self.unit == "epochs" else 1
+        steps, warmup_steps = round(self.length * unit), round(self.warmup * unit)
         if steps < 1:
-            accepted = f"at least one step ({unit} an epoch)"
-            raise ConfigError(self._field("length"), received=self.length, accepted=accepted)
+            raise ConfigError(
+                self._field("length"),
+                received=self.length,
+                accepted=f"{self.unit} that make at least one step: raise "
+                f"--{self._field('length')}",
+            )
+        if warmup_steps >= steps:
+            raise ConfigError(
+                self._field("warmup"),
+                received=self.warmup,
+                accepted=f"{self.unit} that leave a step behind them: rounded, the warm-up takes "
+                f"{warmup_steps} of the stage's {steps} steps; {self._remedy()}",
+            )
         rates = {field.name: getattr(self, field.name) for field in dataclasses.fields(StageRates)}
-        return Stage(
-            steps=steps, warmup_steps=round(self.warmup * unit), schedule_steps=None, **rates
-        )
+        return Stage(steps=steps, warmup_steps=warmup_steps, schedule_steps=None, **rates)
+
+    def _remedy(self) -> str:
+        return f"lower --{self._field('warmup')} or raise --{self._field('length')}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

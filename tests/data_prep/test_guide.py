@@ -1,15 +1,20 @@
 """The preparer that CONTRIBUTING.md writes out is a preparer."""
 
-import importlib.util
+import dataclasses
+import os
 import pathlib
 import re
+import subprocess
 import sys
+import textwrap
+import types
 
 import pytest
 
 from data_prep import verify
-from data_prep.kit import cli
-from prior_jax.data import reader
+from data_prep.kit import cli, source, splits, values, writer
+from data_prep.kit.plan import RowProblem
+from prior_jax.data import reader, schema
 from prior_jax.errors import DataError
 from tests.data_prep import hospital
 
@@ -17,27 +22,45 @@ ROOT = pathlib.Path(__file__).parents[2]
 HEADER = "Case,Patient,File,Report,Pneumonia,Fracture\n"
 
 
-@pytest.fixture
-def teaching(tmp_path, monkeypatch):
-    """The module of the guide."""
+def guide():
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    guide = text[text.index("## Adding a data set") :]
-    (tmp_path / "teaching.py").write_text(re.search(r"```python\n(.*?)```", guide, re.S)[1])
-    spec = importlib.util.spec_from_file_location("teaching", tmp_path / "teaching.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "teaching", module)
-    spec.loader.exec_module(module)
-    return module
+    return text[text.index("## Adding a data set") : text.index("## Adding an objective")]
 
 
-def prepare(module, folder, rows):
+@pytest.fixture
+def loaded(tmp_path, monkeypatch):
+    """Gives the module of the guide with some of its text replaced."""
+    program = re.search(r"```python\n(.*?)```", guide(), re.S)[1]
+
+    def load(*replaced):
+        changed, path = program, tmp_path / "teaching.py"
+        for old, new in replaced:
+            assert old in changed
+            changed = changed.replace(old, new)
+        path.write_text(changed)
+        module = types.ModuleType("teaching")
+        module.__file__ = str(path)
+        monkeypatch.setitem(sys.modules, "teaching", module)
+        exec(compile(changed, path, "exec"), vars(module))  # an import may read stale bytecode
+        return module
+
+    return load
+
+
+@pytest.fixture
+def teaching(loaded):
+    """The module of the guide."""
+    return loaded()
+
+
+def prepare(module, folder, rows, *, overwrite=False, **settings):
     (folder / "cases.csv").write_text(HEADER + rows)
     for number in range(4):
         (folder / f"{number}.jpg").write_bytes(hospital.jpeg(number))
     return module.prepare(
         module.Paths(root=str(folder)),
-        module.Settings(short_side=64),
-        cli.RunOptions(out=str(folder / "out"), workers=1),
+        module.Settings(short_side=64, **settings),
+        cli.RunOptions(out=str(folder / "out"), workers=1, overwrite=overwrite),
     )
 
 
@@ -75,3 +98,145 @@ def test_the_example_refuses_a_table_that_is_not_its_own(teaching, tmp_path):
             teaching.Settings(),
             cli.RunOptions(out=str(tmp_path / "out"), workers=1),
         )
+
+
+GOOD = "c1,p1,0.jpg,Clear lungs.,1,0\nc2,p2,1.jpg,No effusion.,1,0\n"
+SWAPPED = ("for name in LABELS]", "for name in reversed(LABELS)]")
+CRASHES = ("first, read = images[0],", "assert images[0].study != 'c1'; first, read = images[0],")
+
+
+def positives(manifest):
+    return {name: counts.positive for name, counts in manifest.labels.items()}
+
+
+def test_a_complete_set_of_a_changed_program_is_refused_or_made_anew(loaded, tmp_path):
+    assert positives(prepare(loaded(), tmp_path, GOOD)) == {"Pneumonia": 2, "Fracture": 0}
+    path = tmp_path / "out" / "manifest.json"
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    prepare(loaded(), tmp_path, GOOD)  # the same program finds it complete
+    changed = loaded(SWAPPED)
+    with pytest.raises(writer.ProgramChanged, match=r"--out.*teaching has changed.*--overwrite"):
+        prepare(changed, tmp_path, GOOD)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    manifest = prepare(changed, tmp_path, GOOD, overwrite=True)
+    assert positives(manifest) == {"Pneumonia": 0, "Fracture": 2}
+
+
+def test_shards_of_a_program_that_was_mended_since_are_not_mixed_with_new_ones(
+    loaded, tmp_path, capsys
+):
+    with pytest.raises(AssertionError):
+        prepare(loaded(CRASHES), tmp_path, GOOD, studies_per_shard=1)
+    assert list((tmp_path / "out" / ".parts").glob("*-*.json"))
+    manifest = prepare(loaded(SWAPPED), tmp_path, GOOD, studies_per_shard=1)
+    assert "teaching has changed since the set was begun" in capsys.readouterr().err
+    assert positives(manifest) == {"Pneumonia": 0, "Fracture": 2}
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"), sample=1.0)) == []
+
+
+def test_a_module_beside_the_program_counts_as_its_code(loaded, tmp_path):
+    helper = tmp_path / "teaching_words.py"
+    helper.write_text("WORDS = 1\n")
+    loaded(("import functools\n", "import functools\nif False:\n    import teaching_words\n"))
+    first = source.code_hash("teaching")
+    assert source.code_hash("teaching") == first
+    helper.write_text("WORDS = 2\n")
+    assert source.code_hash("teaching") != first
+
+
+def test_a_complete_set_is_said_to_be_one(loaded, tmp_path):
+    prepare(loaded(), tmp_path, GOOD)
+    flags = [f"--root={tmp_path}", f"--out={tmp_path / 'out'}", "--short_side=64"]
+    done = subprocess.run(
+        [sys.executable, tmp_path / "teaching.py", *flags],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("out: already complete: nothing was done\n")
+
+
+# What an author may get wrong -> the text of the guide and what stands in its place, and what is
+# said of it.
+MISTAKES = {
+    "a label too few": (
+        ("for name in LABELS]", "for name in LABELS[:1]]"),
+        r"record 'c\d'\.labels: received '1 values'; .*2 names.*Pneumonia, Fracture",
+    ),
+    "data that is not JSON": (
+        ('"labels": labels}', '"labels": labels, "path": pathlib.Path(path)}'),
+        r"Planner\.add: .*PosixPath is not JSON serializable.*data of JSON values",
+    ),
+    "a split by its name": (
+        ("split=settings.drawn_split(patient)", 'split="train"'),
+        r"Planner\.add: .*splits\.split_code",
+    ),
+    "a split that is not known": (
+        ("split=settings.drawn_split(patient)", "split=-1"),
+        r"split of an image: received -1; accepted: 0 to 2, for train, validate, test",
+    ),
+    "a patient without an id": (
+        ("patient=patient,", 'patient="",'),
+        r"patient of image '\d\.jpg': received ''; .*an id of the patient",
+    ),
+    "a row that is forgotten": (
+        ("planner.add(planned_image", "row.line == 2 or planner.add(planned_image"),
+        r"rows of cases\.csv: received '2 read, of which 1 are planned and 0 rejected'",
+    ),
+    "a field that is forgotten": (
+        ('"subject_id": first.patient,', ""),
+        r"fields of study 'c\d': received .*accepted: .*subject_id",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_of_an_author_is_one_line_that_names_it(loaded, tmp_path, mistake):
+    replaced, message = MISTAKES[mistake]
+    with pytest.raises(DataError, match=message):
+        prepare(loaded(replaced), tmp_path, GOOD)
+
+
+def pieces(**cells):
+    """What the guide's indented pieces make of a row."""
+    blocks = re.findall(r"\n  ```\n(.*?)\n  ```", guide(), re.S)
+    row = types.SimpleNamespace(cells=cells)
+    names = {"row": row, "name": "Fracture", "values": values, "splits": splits}
+    names["RowProblem"] = RowProblem
+    for block in blocks:
+        exec(textwrap.dedent(block), names)
+    return names["label"], names["code"]
+
+
+@pytest.mark.parametrize(
+    ("word", "split", "found"),
+    [
+        ("Yes", "training", (1, 0)),
+        ("no", "Dev", (0, 1)),
+        ("?", "test", (-1, 2)),
+        ("", "valid", (-2, 1)),
+        ("1", "val", (1, 1)),
+    ],
+)
+def test_the_pieces_of_the_guide_read_words_and_splits(word, split, found):
+    assert pieces(Fracture=word, Split=split) == found
+
+
+def test_the_pieces_of_the_guide_reject_what_they_do_not_know():
+    with pytest.raises(values.CellProblem, match="maybe"):
+        pieces(Fracture="maybe", Split="train")
+    with pytest.raises(RowProblem, match=r"'holdout' is none of train, training"):
+        pieces(Fracture="yes", Split="holdout")
+
+
+def test_a_flag_of_ones_own_has_the_default_that_the_guide_gives(loaded):
+    flag = re.search(r"`(views: .*?)`", guide())[1]
+    end = 'Flags of its own would stand here."""\n'
+    assert loaded((end, f"{end}\n    {flag}\n")).Settings().views == ("PA", "AP")
+
+
+def test_the_guide_lists_every_field_of_a_record():
+    for field in dataclasses.fields(schema.Record):
+        assert f"`{field.name}`" in guide(), field.name

@@ -85,7 +85,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     (tmp_path / "xml" / "empty.xml").write_text("")
     manifest = prepare(tmp_path, tmp_path / "out", min_sentences=2)
     assert manifest.rejected == {
-        "duplicate_row": 1,
+        "conflicting_rows": 2,
         "malformed_report": 3,
         "missing_image": 3,
         "no_section": 1,
@@ -94,8 +94,8 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
         "too_few_sentences": 1,
     }
     rows = manifest.tables[iu_xray.IMAGES]
-    assert (rows.read, rows.kept, rows.images) == (9, 2, 2)
-    assert sum(rows.rejected.values()) == 7
+    assert (rows.read, rows.kept, rows.images) == (9, 1, 1)
+    assert sum(rows.rejected.values()) == 8
     listed = (tmp_path / "out" / schema.REJECTED_NAME).read_text().splitlines()
     assert {json.loads(line)["id"] for line in listed} >= {"cut.xml", "bare", "silent", "no1"}
 

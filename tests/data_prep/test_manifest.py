@@ -271,8 +271,11 @@ def test_prose_in_a_column_that_could_be_labels_is_text(tmp_path):
         assert summary.label_names == () and summary.text_sources == {"report": 3}
         assert f"text from {column!r}" in summary.notes[0] and "no labels" in summary.notes[0]
     assert any("'findings' holds prose" in note for note in summary.notes)
-    with pytest.raises(DataError, match=r"3 neither_text_nor_labels.*'findings' holds prose"):
+    with pytest.raises(DataError, match=r"--text_column.*'findings' and 'impression'"):
         prepare_table(tmp_path, path, out="neither")
+    ignored = {"ignore_columns": ("findings", "impression")}
+    with pytest.raises(DataError, match=r"3 neither_text_nor_labels.*no text column"):
+        prepare_table(tmp_path, path, out="neither", **ignored)
     with pytest.raises(DataError, match=r"--labels_columns.*'findings'.*sentences"):
         prepare_table(
             tmp_path, path, out="x", text_column="impression", labels_columns=("findings",),

@@ -57,3 +57,73 @@ def test_sources_are_json_whatever_the_table_holds(tmp_path):
 def test_a_column_is_one_label_and_nothing_else(names):
     with pytest.raises(ConfigError, match="--label_columns"):
         manifest.Settings(label_columns=names)
+
+
+OTHER_NAMES = {
+    "patient": "--patient_column",
+    "subject_id": "--patient_column",
+    "fold": "--split_column",
+    "Subset": "--split_column",
+    "report": "--text_column",
+    "Impression": "--text_column",
+    "caption": "--text_column",
+    "accession": "--study_column",
+    "class_name": "--labels_columns",
+    "Labels": "--labels_columns",
+    "LICENCE": "--kept_columns",
+    "Patient-ID": "--patient_column",
+}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+@pytest.mark.parametrize("column", OTHER_NAMES)
+def test_a_column_that_looks_like_one_that_is_read_is_not_passed_over(tmp_path, column, name):
+    """It is read by the flag that the message names, or left out by --ignore_columns."""
+    rows = [
+        {"image": f"{n}.jpg", "labels": "Edema", "text": "x", column: "train"} for n in range(3)
+    ]
+    for row in rows:
+        for read in {"--text_column": ["text"], "--labels_columns": ["labels"]}.get(
+            OTHER_NAMES[column], []
+        ):
+            row.pop(read)
+        row["view"] = "PA"
+    with pytest.raises(DataError, match=f"{OTHER_NAMES[column]}.*'{column}'.*--ignore_columns"):
+        prepare(tmp_path, rows, name=name)
+    summary = prepare(tmp_path, rows, name=name, ignore_columns=(column,))
+    assert any(f"by --ignore_columns: '{column}'" in note for note in summary.notes)
+
+
+def test_a_column_of_another_spelling_beside_the_right_one_is_not_passed_over(tmp_path):
+    rows = [{"image": "a.jpg", "text": "x", "split": "train"},
+            {"image": "b.jpg", "text": "x", "Split": "test"}]  # fmt: skip
+    with pytest.raises(DataError, match=r"--split_column.*'split'.*'Split'"):
+        prepare(tmp_path, rows)
+
+
+def test_a_likely_name_is_no_matter_where_the_role_has_its_column(tmp_path):
+    rows = [{"image": "a.jpg", "text": "x", "report": "y", "fold": "1", "split": "test"}]
+    summary = prepare(tmp_path, rows, name="t.csv")
+    assert any("not read: 'report', 'fold'" in note for note in summary.notes)
+
+
+def test_findings_are_labels_or_a_report_as_they_read(tmp_path):
+    lists = [{"image": "a.jpg", "Findings": "Edema"}, {"image": "b.jpg", "Findings": "Edema|Mass"}]
+    with pytest.raises(DataError, match=r"--labels_columns.*'Findings'"):
+        prepare(tmp_path, lists, name="t.csv")
+    prose = [{"image": "a.jpg", "Findings": "The lungs are clear."}]
+    with pytest.raises(DataError, match=r"--text_column='Findings'"):
+        prepare(tmp_path, prose, name="t.csv")
+
+
+@pytest.mark.parametrize("column", ["path", "File Name", "Image Index"])
+def test_a_path_by_another_name_is_pointed_out(tmp_path, column):
+    with pytest.raises(DataError, match=f"--image_column.*--image_column='{column}'"):
+        prepare(tmp_path, [{column: "a.jpg", "text": "x"}], name="t.csv")
+
+
+def test_columns_to_ignore_have_to_be_there_and_no_others(tmp_path):
+    with pytest.raises(DataError, match=r"--ignore_columns.*'fold'"):
+        prepare(tmp_path, [{"image": "a.jpg", "text": "x"}], name="t.csv", ignore_columns=("fold",))
+    with pytest.raises(ConfigError, match="--ignore_columns"):
+        manifest.Settings(ignore_columns=("image",))

@@ -40,7 +40,10 @@ def test_header_names_lose_blanks_marks_and_index_columns(tmp_path, header):
 @pytest.mark.parametrize("lineterminator", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("delimiter, name", [(",", "t.csv"), ("\t", "t.tsv"), (";", "t.csv")])
 def test_what_pandas_and_csv_write_is_read_back(tmp_path, delimiter, name, lineterminator):
-    """Cells with every mark in them; pandas and the csv module stand beside the reader."""
+    """Cells with every mark in them; pandas and the csv module stand beside the reader.
+
+    Only blanks before a cell that is not quoted are none of it.
+    """
     rows = [
         {"image": "a.png", "text": 'He said "ah".\nNo, "oh".'},
         {"image": "b.png", "text": "Edema; mild, or\tnot | so."},
@@ -54,8 +57,9 @@ def test_what_pandas_and_csv_write_is_read_back(tmp_path, delimiter, name, linet
     writer.writeheader()
     writer.writerows(rows)
     found, rejected, _ = read(tmp_path, text.getvalue(), name=name)
-    assert found == rows and not rejected
     frame = pandas.DataFrame(rows)
+    rows[2]["text"] = ""
+    assert found == rows and not rejected
     content = frame.to_csv(index=False, sep=delimiter, lineterminator=lineterminator)
     assert read(tmp_path, content, name=name)[0] == rows
     assert read(tmp_path, gzip.compress(content.encode()), name=f"{name}.gz")[0] == rows
@@ -157,6 +161,7 @@ BROKEN_ROWS = {
     "too many cells": b"b.png,x,y",
     "not UTF-8": b"b.png,37\xb0",
     "a NUL": b"b.png,x\0y",
+    "the header again": b"image, text",
 }
 
 
@@ -249,6 +254,15 @@ def test_ids_are_text(tmp_path, kind):
     column = IdColumn(table, flag="--id_column", name="id")
     assert [column.read(row) for row in table.rows(reject=print)] == expected
     column.check()
+
+
+def test_blanks_before_a_quotation_mark_are_no_part_of_the_cell(tmp_path):
+    """One that is read as text would leave the marks in it, and cut it at its comma."""
+    content = '"image", "text"\na.png,  "Edema, mild."\nb.png, Clear.\n'
+    rows, rejected, _ = read(tmp_path, content)
+    assert [row["text"] for row in rows] == ["Edema, mild.", "Clear."] and not rejected
+    with pytest.raises(DataError, match=r"opens on line 3: a quotation mark is never closed"):
+        read(tmp_path, 'image,text\na.png,x\nb.png, "Edema\nc.png,Clear.\n')
 
 
 @pytest.mark.parametrize("written", ["1e7", "1E+07", "1.00E+07", "5.12e+07"])

@@ -118,5 +118,7 @@ def test_a_task_can_be_measured_alone_and_otherwise(finished):
         )
     )
     assert code == 0, output
-    found = json.loads((finished.workdir / "eval" / "retrieval.json").read_text())
+    found = json.loads((finished.workdir / "eval" / "retrieval_validate.json").read_text())
     assert found["settings"]["split"] == "validate"
+    of_test = json.loads((finished.workdir / "eval" / "retrieval.json").read_text())
+    assert of_test["settings"]["split"] == "test"

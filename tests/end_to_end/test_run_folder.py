@@ -119,6 +119,9 @@ def test_a_set_without_labels_trains_and_gets_its_report(finished, tmp_path):
         *(f"--config.stages.stage{stage}.warmup=0" for stage in (1, 2, 3)),
     )
     assert "the task zero_shot was passed over" in output
+    last = [line for line in output.splitlines() if line.strip()][-2:]
+    assert last[0].startswith("report: ")
+    assert last[1].startswith("passed over: zero_shot: task.classes: received ()")
     found = json.loads((tmp_path / "run" / "eval" / "retrieval.json").read_text())
     assert found["metrics"]["recall_at_10"]["value"] is not None
     assert (tmp_path / "run" / "report" / "index.html").is_file()

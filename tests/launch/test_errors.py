@@ -46,7 +46,19 @@ CASES = {
     "stage out of range": (
         TRAIN,
         [DEBUG, WORKDIR, "--config.stages.stage2.warmup=99"],
-        r"config\.stages\.stage2\.warmup",
+        r"config\.stages\.stage2\.warmup: received 99\.0; accepted: 0 or more, and less than the "
+        r"stage's length of 8 steps: lower --config\.stages\.stage2\.warmup or raise "
+        r"--config\.stages\.stage2\.length$",
+    ),
+    "a stage as short as its warm-up": (
+        TRAIN,
+        [SMALL, WORKDIR, "--config.stages.stage1.length=1"],
+        r"config\.stages\.stage1\.warmup: received 1\.0; .*less than .* length of 1 epochs",
+    ),
+    "a stage of no length": (
+        TRAIN,
+        [SMALL, WORKDIR, "--config.stages.stage1.length=0"],
+        r"config\.stages\.stage1\.length: received 0\.0; accepted: a number of epochs above 0",
     ),
     "seed out of range": (TRAIN, [DEBUG, WORKDIR, "--config.seed=-1"], r"config\.seed.*-1"),
     "unknown objective": (TRAIN, [DEBUG, WORKDIR, "--config.objective=clop"], "config.objective"),
@@ -54,7 +66,13 @@ CASES = {
     "data path that is not there": (
         TRAIN,
         [SMALL, WORKDIR, "--config.data.path={tmp}/nothing"],
-        r"\{tmp\}/nothing",
+        r"config\.data\.path: received '\{tmp\}/nothing'; accepted: .*prepared set",
+    ),
+    "a set without a split to validate on": (
+        TRAIN,
+        [SMALL, WORKDIR, "--config.data.path={tmp}/two_splits"],
+        r"config\.validate_every: received 100; accepted: --config\.validate_every=0, or a set "
+        r"that is prepared with a split validate: this one has records in train, test only",
     ),
     "no vocabulary": (
         TRAIN,
@@ -76,7 +94,16 @@ CASES = {
         [SMALL, WORKDIR, *SET, "--config.data.batch_size=4000"],
         r"config\.data\.batch_size: received 4000; accepted: at most the 20 training pairs",
     ),
-    "no such config": (TRAIN, ["--config=configs/none.py", WORKDIR], r"configs/none\.py"),
+    "no such config": (
+        TRAIN,
+        ["--config=configs/none.py", WORKDIR],
+        r"^--config: received 'configs/none\.py'; accepted: a config; no such file$",
+    ),
+    "no such config, with an override": (
+        TRAIN,
+        ["--config", "configs/none.py:x", WORKDIR, "--config.seed=1"],
+        r"^--config: received 'configs/none\.py'; accepted: a config; no such file$",
+    ),
     "no config": (TRAIN, [WORKDIR], "--config"),
     "no workdir": (TRAIN, [DEBUG], "--workdir"),
     "a file for a workdir": (TRAIN, [DEBUG, "--workdir={tmp}/file"], r"--workdir: .*\{tmp\}/file"),
@@ -201,6 +228,7 @@ def results(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("errors")
     prepared = fixtures.write_prepared(tmp / "set", studies=20, validate=4, test=4)
     tokenizer = fixtures.train_sentencepiece(tmp / "tokenizer.model")
+    fixtures.write_prepared(tmp / "two_splits", studies=20, validate=0, test=4)
     (tmp / "file").write_text("")
     small_run(tmp / "trained", prepared, tokenizer)
     cases = [
@@ -232,7 +260,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(results, case):
     assert re.search(CASES[case][2], said[0]), said[0]
 
 
-@pytest.mark.parametrize("case", ["unknown key", "optimizer out of range", "a file for a workdir"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "unknown key",
+        "optimizer out of range",
+        "a file for a workdir",
+        "data path that is not there",
+        "a set without a split to validate on",
+    ],
+)
 def test_nothing_is_begun_before_settings_are_checked(results, case):
     assert re.match(r"[IW]\d{4} ", results[case]["err"]) is None, results[case]["err"]
 

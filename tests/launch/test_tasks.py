@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from configs.eval import grounding, probe
+from configs.eval import grounding, probe, retrieval, zero_shot
 from launch.evaluation import task_results as measure
 from launch.evaluation.tasks import TASKS, load_task, task_of
 from prior_jax.errors import ConfigError
@@ -41,11 +41,52 @@ def test_each_fraction_has_a_file_of_its_own():
     assert names == ["probe", "probe_10_percent", "probe_1_percent", "probe_0_5_percent"]
 
 
+def test_each_split_has_a_file_of_its_own():
+    config = retrieval.get_config()
+    names = []
+    for config.split in ("test", "validate", "train"):
+        names.append(task_of(config).result)
+    assert names == ["retrieval", "retrieval_validate", "retrieval_train"]
+
+
 def test_a_probe_measured_where_it_learns_is_refused():
     config = probe.get_config()
     config.split = "validate"
     with pytest.raises(ConfigError, match=r"task\.split.*test"):
         task_of(config)
+
+
+def opened(label_names, labels):
+    split = types.SimpleNamespace(label_names=label_names)
+    return measure.Opened(split=split, texts=(), image_ids=(), labels=np.asarray(labels, np.int8))
+
+
+def test_labels_without_prompts_are_named():
+    config = zero_shot.get_config()
+    data = opened(("Edema", "Gout", "Scoliosis", "Support Devices"), np.ones((4, 4)))
+    assert measure.without_prompts(task_of(config), data) == ("Gout", "Scoliosis")
+    config.exclude = ("gout",)
+    assert measure.without_prompts(task_of(config), data) == ("Scoliosis",)
+    assert measure.without_prompts(task_of(retrieval.get_config()), data) == ()
+    config.classes = ("Edema",)
+    assert measure.without_prompts(task_of(config), data) == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (("Gout", "Scoliosis"), (), r"received \(\); accepted: .*Atelectasis.*are Gout, Scoliosis"),
+        ((), (), "this one has none"),
+        (("Gout",), ("Gout",), r"received 'Gout'; accepted: one of Atelectasis"),
+        (("Gout",), ("Edema",), r"received \['Edema'\]; accepted: different labels .*Gout"),
+    ],
+)
+def test_a_class_that_nobody_can_be_asked_for_is_refused_by_name(labels, classes, message):
+    config = zero_shot.get_config()
+    config.classes = classes
+    data = opened(labels, np.ones((4, len(labels))))
+    with pytest.raises(ConfigError, match=rf"task\.classes: .*{message}"):
+        measure.measure(task_of(config), None, run=None, opened=lambda _: data)
 
 
 class Words:

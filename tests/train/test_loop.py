@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from prior_jax.errors import (
     WeightsError,
 )
 from prior_jax.processes.preemption import EXIT_CODE, Preempted
-from prior_jax.train import metrics
+from prior_jax.train import metrics, run_log
 from prior_jax.train.options import Hooks
 from tests.train import toy
 
@@ -40,6 +41,25 @@ def test_every_step_is_logged_once_with_every_term(whole):
     assert len({line["batch"] for line in found}) == 12
     total = found[-1]["contrast_loss"] + 0.5 * found[-1]["bank_loss"]
     np.testing.assert_allclose(found[-1]["total_loss"], total, rtol=1e-6)
+
+
+class SlowToCompile(toy.ToyObjective):
+    def loss_terms(self, *args, **kwargs):
+        time.sleep(2)
+        return super().loss_terms(*args, **kwargs)
+
+
+def test_compiling_is_announced_and_counts_in_no_rate(whole, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(run_log.logging, "info", lambda text, *values: said.append(text % values))
+    toy.run(tmp_path, objective=SlowToCompile())
+    assert [line for line in said if line.startswith("compiling")] == [
+        f"compiling the training step of {stage} (a minute or more, once)"
+        for stage in ("first", "second")
+    ]
+    assert toy.losses(tmp_path) == toy.losses(whole[0])
+    first = {line["stage"]: line for line in reversed(toy.lines(tmp_path))}
+    assert all(line["pairs_per_second"] > 16 / 2 for line in first.values())
 
 
 def test_two_runs_are_the_same_bit_for_bit(whole, tmp_path):

@@ -74,6 +74,15 @@ def test_steps_that_a_stage_skips_take_no_time(monkeypatch):
     assert [line.rsplit("ETA ")[1] for line in lines] == ["5:00", "3:20", "1:40"]
 
 
+def test_time_that_is_left_out_is_not_waited_for(monkeypatch):
+    seconds = iter([0.0, 160.0])
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: next(seconds))
+    progress = Progress(total=200, done=0, stream=io.StringIO())
+    metrics.Writers([progress]).leave_out(60.0)
+    progress.write(record(100))
+    assert progress._stream.getvalue().endswith("ETA 1:40\n")
+
+
 def test_long_times_are_shown_in_hours():
     assert metrics._clock(3 * 3600 + 62.4) == "3:01:02"
     assert metrics._clock(59.6) == "1:00"

@@ -1,0 +1,141 @@
+"""What the rows of a data set say of each other: what one inherits, and where they disagree."""
+
+import itertools
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_prep.kit import splits, values
+from data_prep.kit.outcomes import Rejection
+from data_prep.kit.planned import ROWS, PlannedArrays, PlannedImage, read_image
+from prior_jax.data import schema
+
+_MOST_DETAIL = 400
+
+
+def inherit(
+    images: PlannedArrays,
+    directory: pathlib.Path,
+    *,
+    patient_given: np.ndarray,
+    split_given: np.ndarray,
+) -> None:
+    """Gives images without a patient or a split what other rows say of their study or patient.
+
+    An image whose row names no patient takes the one that another image of its study names. One
+    whose row names no split takes the one that another image of its patient names, so that a
+    patient is drawn into a split only if no row of theirs names one.
+
+    Args:
+      images: the images; their patients, splits and offsets are changed.
+      directory: folder of the plan, in which images that are changed are written anew.
+      patient_given: bool[N], whether the row names the patient.
+      split_given: bool[N], whether the row names the split.
+    """
+    if patient_given.all() and split_given.all():
+        return
+    own = np.arange(len(images.ids))
+    relative = _first_with(patient_given, groups=images.studies)
+    heirs = ~patient_given & (relative >= 0)
+    images.patients[heirs] = images.patients[relative[heirs]]
+    named = _first_with(split_given, groups=images.patients)
+    # A split that was drawn for the patient under its own name, not under that of a study.
+    drawn = np.where(heirs, _first_with(~heirs, groups=images.patients), own)
+    codes = np.where(split_given, images.codes, images.codes[np.where(named >= 0, named, drawn)])
+    changed = heirs | (codes != images.codes)
+    images.codes = codes
+    with open(directory / ROWS, "r+b") as file:
+
+        def line_at(place: Any) -> dict[str, Any]:
+            file.seek(int(images.offsets[place]))
+            return json.loads(file.readline())
+
+        for place in np.flatnonzero(changed):
+            image = line_at(place)
+            if heirs[place]:
+                image["patient"] = line_at(relative[place])["patient"]
+            image["split"] = int(codes[place])
+            images.offsets[place] = file.seek(0, 2)
+            file.write(json.dumps(image).encode() + b"\n")
+
+
+def _first_with(chosen: np.ndarray, *, groups: np.ndarray) -> np.ndarray:
+    """Returns int[N]: for each row, the first chosen one of its group, -1 where there is none."""
+    _, group = np.unique(groups, return_inverse=True)
+    first = np.full(group.max(initial=-1) + 1, -1)
+    backwards = np.flatnonzero(chosen)[::-1]
+    first[group[backwards]] = backwards  # of several, the last that is written stays
+    return first[group]
+
+
+def consistent(
+    images: PlannedArrays,
+    *,
+    directory: pathlib.Path,
+    reject: Callable[[Rejection], None],
+    table: str,
+) -> np.ndarray:
+    """Rejects the images that contradict others and returns the places of the rest, in order.
+
+    Args:
+      images: the images.
+      directory: folder of the plan.
+      reject: called for each image that is left out.
+      table: name of the table whose rows the images are.
+    """
+    if not len(images.ids):
+        return np.zeros(0, np.int64)
+
+    def refuse(place: int, reason: str, detail: str = "") -> None:
+        image = read_image(directory, int(images.offsets[place]))
+        split = schema.SPLITS[image.split]
+        detail = detail or f"patient {image.patient}, study {image.study}, {split}"
+        reject(Rejection(id=image.id, reason=reason, detail=detail, rows=image.rows, table=table))
+
+    alone = np.ones(len(images.ids), bool)
+    for places in _repeated(images.ids):
+        found = [read_image(directory, int(images.offsets[place])) for place in places]
+        difference = _difference(found)
+        for place in places if difference else places[1:]:
+            alone[place] = False
+            refuse(int(place), "conflicting_rows" if difference else "duplicate_row", difference)
+    _, of_patient = np.unique(images.patients, return_inverse=True)
+    mixed = splits.subjects_in_two_splits(images.studies, of_patient)
+    leaking = splits.subjects_in_two_splits(images.patients, images.codes)
+    for place in np.flatnonzero(alone & mixed):
+        refuse(int(place), "study_in_two_patients")
+    for place in np.flatnonzero(alone & ~mixed & leaking):
+        refuse(int(place), "patient_in_two_splits")
+    return np.flatnonzero(alone & ~mixed & ~leaking)
+
+
+def _repeated(ids: np.ndarray) -> Iterator[list[int]]:
+    """Yields the places of each id that stands more than once, in order."""
+    _, group, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    places = np.flatnonzero(counts[group] > 1)
+    places = places[np.argsort(group[places], kind="stable")]
+    for _, members in itertools.groupby(places.tolist(), key=group.__getitem__):
+        yield list(members)
+
+
+def _difference(images: Sequence[PlannedImage]) -> str:
+    """Returns in words what the rows of one id disagree on, "" if they are equal."""
+    said = [_said(image) for image in images]
+    fields = [name for name in said[0] if any(row.get(name) != said[0].get(name) for row in said)]
+    if not fields:
+        return ""
+    told = []
+    for name in fields:
+        different = dict.fromkeys(json.dumps(row.get(name), ensure_ascii=False) for row in said)
+        told.append(f"{name} ({' and '.join(different)})")
+    text = f"{len(images)} rows of one image differ in {', '.join(told)}"
+    rest = "; an image has one row, so none of them is kept"
+    return (text if len(text) <= _MOST_DETAIL else f"{text[:_MOST_DETAIL]} ...") + rest
+
+
+def _said(image: PlannedImage) -> Mapping[str, Any]:
+    patient = values.comparable_id(image.patient)
+    return {"study": image.study, "patient": patient, "split": image.split, **image.data}

@@ -1,0 +1,167 @@
+"""Which columns a custom manifest has, which are read as what, and which look like one of those."""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+
+from data_prep.kit import values
+from data_prep.kit.tables import Table
+from prior_jax.errors import DataError
+
+ROLES = ("image", "text", "split", "patient", "study", "id", "view", "source")
+# How else a column may be called, in letters and digits alone, where the one that is read by
+# default is not there. Labels may also stand in "findings", so that only prose there is a report.
+_LIKELY = {
+    "image": "path file filename filepath imagepath imagefile imagename imageindex imageid img "
+    "images dicomid",
+    "text": "report reports reporttext findings findingstext impression impressions caption "
+    "captions",
+    "split": "fold folds set partition subset phase splits datasplit",
+    "patient": "patient patients patientno patientnumber subject subjects subjectid mrn",
+    "study": "study studies studyuid studyinstanceuid exam examid accession accessionnumber",
+    "labels": "label class classname findinglabels",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Names of the columns; those of `labels` are tried in order, those of `ignored` never."""
+
+    image: str
+    text: str
+    split: str
+    patient: str
+    study: str
+    id: str
+    view: str
+    source: str
+    labels: tuple[str, ...]
+    label_columns: tuple[str, ...]
+    kept: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+
+    def flags(self) -> dict[str, tuple[str, ...]]:
+        """Returns flag -> the columns that it names and that are read."""
+        single = {f"--{name}_column": (getattr(self, name),) for name in ROLES}
+        return {
+            **single,
+            "--labels_columns": () if self.label_columns else self.labels,
+            "--label_columns": self.label_columns,
+            "--kept_columns": self.kept,
+        }
+
+    def present(self, table: Table) -> list[str]:
+        """Returns the columns that a table has, but for those to be ignored."""
+        return [name for name in table.names if name not in self.ignored]
+
+
+def require(table: Table, columns: Columns, *, given: Collection[str]) -> None:
+    """Refuses columns that a flag names and that the table does not have.
+
+    Args:
+      table: the table; of a `.jsonl`, all rows have been read.
+      columns: the columns.
+      given: flags that the user has given.
+
+    Raises:
+      DataError: naming the flag, the column, the columns found and the nearest name.
+    """
+    likely = _likely("image", columns.present(table))
+    if columns.image not in table.names and likely:
+        raise DataError(
+            "--image_column",
+            received=columns.image,
+            accepted=f"a column of {table.path}, which has {list(table.names)}; "
+            f"--image_column={likely[0]!r} if that is the path of the image",
+        )
+    wanted = [("--image_column", columns.image)]
+    for flag, names in columns.flags().items():
+        if flag not in given or flag == "--image_column":
+            continue
+        if flag == "--labels_columns":  # the first of them that is there
+            if names and not set(names) & set(table.names):
+                wanted += [(flag, names[0])]
+        else:
+            wanted += [(flag, name) for name in names]
+    wanted += [("--ignore_columns", name) for name in columns.ignored]
+    table.require(wanted)
+
+
+def refuse_passed_over(
+    table: Table, columns: Columns, *, prose: Collection[str], labels: Sequence[str]
+) -> None:
+    """Refuses a table with a column that would not be read, though it looks as if it should be.
+
+    A column "Split" or "fold" that is not read would be thrown away with every split in it.
+
+    Args:
+      table: the table; of a `.jsonl`, all rows have been read.
+      columns: the columns.
+      prose: columns whose cells are sentences.
+      labels: columns that labels are read from.
+
+    Raises:
+      DataError: naming the flag and the column.
+    """
+    present = columns.present(table)
+    used = {name for flag, names in columns.flags().items() for name in names}
+    for flag, names in columns.flags().items():
+        for name in names:
+            for column in present:
+                if (
+                    column not in used
+                    and values.simplified(column) == values.simplified(name)
+                    and not (flag == "--labels_columns" and column in prose)
+                ):
+                    raise _passed_over(table, flag, name, [column], given=names)
+    unread = unread_columns(table, columns, labels=labels)
+    for role in ("text", "split", "patient", "study"):
+        name = getattr(columns, role)
+        likely = _likely(role, unread)
+        if role == "text":
+            sections = [c for c in likely if values.simplified(c) == "findings" and c not in prose]
+            likely = [column for column in likely if column not in sections]
+        if name not in present and likely:
+            raise _passed_over(table, f"--{role}_column", name, likely)
+    likely = _likely("labels", unread)
+    if likely and not labels:
+        names = columns.labels
+        raise _passed_over(table, "--labels_columns", names[0] if names else "labels", likely)
+
+
+def unread_columns(table: Table, columns: Columns, *, labels: Sequence[str]) -> list[str]:
+    """Returns the columns of a table that nothing is read from.
+
+    Args:
+      table: the table.
+      columns: the columns.
+      labels: columns that labels are read from.
+    """
+    read = {getattr(columns, role) for role in ROLES} | {*columns.kept, *labels}
+    return [name for name in columns.present(table) if name not in read]
+
+
+def _likely(role: str, names: Sequence[str]) -> list[str]:
+    known = _LIKELY[role].split()
+    return [name for name in names if values.simplified(name) in known]
+
+
+def _passed_over(
+    table: Table, flag: str, name: str, found: Sequence[str], *, given: Sequence[str] = ()
+) -> DataError:
+    """The error of columns that would not be read, with what to do.
+
+    Args:
+      table: the table.
+      flag: the flag that would read them.
+      name: the column that it names now.
+      found: columns that would not be read.
+      given: all columns that the flag names now.
+    """
+    value = ",".join(found[0] if one == name else one for one in given) or found[0]
+    return DataError(
+        flag,
+        received=f"{name!r}, where {table.path} has {' and '.join(map(repr, found))}, which would "
+        "not be read",
+        accepted=f"{flag}={value!r} to read that column, the column under its expected name, or "
+        f"--ignore_columns={','.join(found)!r} to leave it out",
+    )

@@ -1,0 +1,49 @@
+"""What the documents name is there."""
+
+import pathlib
+import re
+
+import pytest
+
+from prior_jax.evaluate import prompts
+from prior_jax.evaluate.prompt_tables import SYNONYMS
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+FOLDERS = "configs|data_prep|docs|launch|prior_jax|tests"
+# From the root, wherever it stands; a sign behind it may make a pattern of it.
+FULL = re.compile(rf"(?<![\w/.<-])((?:{FOLDERS})/[\w./-]*\w)(?![\w/]*[*<{{])")
+# In backticks, also from the document's folder or, where modules are spoken of, from prior_jax.
+QUOTED = re.compile(r"`([\w./-]+\.(?:py|md|sh|yaml|toml))`")
+# Files of the authors' releases, and those of a folder that a program makes.
+FOREIGN = re.compile(r"codes/|gloria/|models/unet\.py|DIR/")
+
+
+def named(document):
+    text = document.read_text()
+    for name in FULL.findall(text):
+        yield name, (ROOT,)
+    for name in QUOTED.findall(text):
+        yield name, (ROOT, document.parent, ROOT / "prior_jax")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_that_a_document_names_is_there(document):
+    absent = {
+        name
+        for name, folders in named(document)
+        if not FOREIGN.match(name) and not any((folder / name).exists() for folder in folders)
+    }
+    assert not absent
+
+
+def test_the_documents_are_read():
+    found = {name for document in DOCUMENTS for name, _ in named(document)}
+    assert {"data_prep/kit/splits.py", "configs/small.py", "train/checkpoint.py"} <= found
+
+
+def test_every_label_that_has_prompts_is_listed():
+    text = " ".join((ROOT / "docs" / "data.md").read_text().split()).lower()
+    section = text.split("### labels that can be asked for")[1].split("## ")[0]
+    for name in (*prompts.known_classes(), *SYNONYMS):
+        assert name.lower() in section, name
