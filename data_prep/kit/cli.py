@@ -8,8 +8,10 @@ import hashlib
 import importlib.metadata
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.process
 import os
 import pathlib
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -214,24 +216,51 @@ def parallel(
         for item in items:
             yield item, function(item)
         return
+    others = set(multiprocessing.active_children())
     # Spawned, not forked: a fork copies the locks of threads that JAX and TFDS may run.
     pool = concurrent.futures.ProcessPoolExecutor(
         min(workers, len(items)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_end_with_parent,
     )
+    started: set[multiprocessing.process.BaseProcess] = set()
     try:
-        futures = {pool.submit(function, item): item for item in items}
+        futures = {}
+        for item in items:
+            futures[pool.submit(function, item)] = item
+            started |= set(multiprocessing.active_children()) - others
         for future in concurrent.futures.as_completed(futures):
             yield futures.pop(future), future.result()
     except concurrent.futures.process.BrokenProcessPool as error:
+        pool.shutdown(wait=True)  # only then are the exit codes of all of them known
         raise ConfigError(
             "--workers",
-            received=f"{workers}, of which one was killed, most likely for want of memory",
-            accepted="fewer; run again to go on",
+            received=f"{workers}, of which one {end_of(process.exitcode for process in started)}",
+            accepted="any number; run again to go on, with fewer workers if memory was short",
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def end_of(codes: Iterable[int | None]) -> str:
+    """Says how a broken pool's worker ended, by the exit codes of all; it ends the others itself.
+
+    Args:
+      codes: of the worker that died, and SIGTERM's, which the pool sends to the rest; None where a
+        worker's is not known.
+    """
+    told = [code for code in codes if code not in (None, 0, -signal.SIGTERM)]
+    if not told:
+        return "was ended by SIGTERM or in a way that is not known"
+    if -signal.SIGKILL in told:
+        return "was killed (SIGKILL), most likely for want of memory"
+    if told[0] > 0:
+        return f"ended itself with exit code {told[0]}"
+    try:
+        name = signal.Signals(-told[0]).name
+    except ValueError:
+        name = f"signal {-told[0]}"
+    return f"crashed ({name}), in a library that one of the files was too much for"
 
 
 def _end_with_parent() -> None:

@@ -8,4 +8,4 @@ from data_prep.phantom import hospital
 if __name__ == "__main__":
     hospital.define_flags()
     flags.adopt_module_key_flags(hospital)  # so that --help shows them
-    app.run(hospital.main, flags_parser=cli.parse_flags)
+    app.run(lambda argv: cli.guarded(hospital.main, argv), flags_parser=cli.parse_flags)

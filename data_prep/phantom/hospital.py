@@ -8,27 +8,24 @@ it was when started again, and ends with the same bytes.
 """
 
 import collections
-import concurrent.futures
 import csv
 import dataclasses
 import functools
 import gzip
 import io
-import itertools
 import json
-import multiprocessing
 import os
 import pathlib
 import shutil
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 
 from absl import flags, logging
 
+from data_prep.kit import cli
 from data_prep.phantom import cases, studies
 from data_prep.phantom.report_text import LABELS
-from prior_jax.errors import DataError, PriorJaxError
+from prior_jax.errors import DataError
 
 _FLAGS = flags.FLAGS
 
@@ -122,7 +119,7 @@ def draw_phantom(out: pathlib.Path, settings: Settings, *, workers: int) -> dict
     names = [parts / f"{n:06d}.jsonl" for n in range(-(-settings.studies // PART_STUDIES))]
     due = [(n, name) for n, name in enumerate(names) if not name.exists()]
     draw = functools.partial(_draw_part, out=out, settings=settings)
-    for done, number in enumerate(_spread(draw, due, workers=workers), 1):
+    for done, (_, number) in enumerate(cli.parallel(draw, due, workers=workers), 1):
         logging.log_every_n_seconds(
             logging.INFO, "drew part %d (%d of %d due)", 10, number, done, len(due)
         )
@@ -179,24 +176,6 @@ def _draw_part(task: tuple[int, pathlib.Path], *, out: pathlib.Path, settings: S
         lines.append(json.dumps(record) + "\n")
     _write_atomically(name, "".join(lines).encode())
     return number
-
-
-def _spread(function, tasks: list, *, workers: int) -> Iterator:
-    """Results of `function` on each task, as they come; no more in flight than needed."""
-    if workers == 1:
-        yield from map(function, tasks)
-        return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting = iter(tasks)
-        flying = {pool.submit(function, task) for task in itertools.islice(waiting, 2 * workers)}
-        while flying:
-            done, flying = concurrent.futures.wait(
-                flying, return_when=concurrent.futures.FIRST_COMPLETED
-            )
-            for task in itertools.islice(waiting, len(done)):
-                flying.add(pool.submit(function, task))
-            yield from (future.result() for future in done)
 
 
 def _records(parts: list[pathlib.Path]) -> Iterator[dict]:
@@ -271,15 +250,9 @@ def define_flags() -> None:
     flags.DEFINE_bool("zip_reports", False, "Pack the reports into mimic-cxr-reports.zip.")
 
 
-def main(argv: list[str]) -> None:
-    """Draws what the flags ask for; exits with 2 and one line when it cannot."""
-    try:
-        if len(argv) > 1:
-            raise DataError("arguments", received=argv[1:], accepted="flags only")
-        names = [field.name for field in dataclasses.fields(Settings)]
-        settings = Settings(**{name: _FLAGS[name].value for name in names})
-        counts = draw_phantom(pathlib.Path(_FLAGS.out), settings, workers=_FLAGS.workers)
-    except PriorJaxError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+def main() -> None:
+    """Draws what the flags ask for and prints what it has drawn."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    settings = Settings(**{name: _FLAGS[name].value for name in names})
+    counts = draw_phantom(pathlib.Path(_FLAGS.out), settings, workers=_FLAGS.workers)
     print(json.dumps(counts))

@@ -6,6 +6,7 @@ takes the others take too, with the same pixels.
 
 import io
 import math
+import re
 import struct
 import warnings
 from typing import Literal
@@ -13,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageFile
 
-from prior_jax.data import dicom
+from prior_jax.data import codestream, dicom
 from prior_jax.errors import InputProblem
 
 Mode = Literal["L", "RGB"]
@@ -37,6 +38,11 @@ _TURNS = {
 _ONE_PICTURE = ("MPO",)
 _COLOUR = ("RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "P", "PA")
 _GREY = ("1", "L", "LA", "La")
+_ALPHA = ("A", "a")
+_SIXTEEN_BITS = re.compile(r";16[BLN]$")  # how Pillow calls such channels, but not 5-6-5 bits
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_FORMAT = 258, 262, 339  # TIFF 6.0, section 8 and 19
+_TIFF_MIN_IS_WHITE = 0
+_TIFF_UNSIGNED, _TIFF_SIGNED = 1, 2
 
 
 class ImageProblem(InputProblem):
@@ -50,8 +56,9 @@ def decoded(
 
     What EXIF says of its orientation is applied; damaged EXIF is as none. More than 8 bits, and
     floats, are stretched from their least to their largest value: a division by 65,535 would turn
-    12 bits black. Transparency is not looked at: a pixel counts with the grey or colour that is
-    stored. DICOM is shown as `dicom.shown` says.
+    12 bits black. Of 16-bit colour, and 16-bit grey with transparency, Pillow keeps the highest 8
+    bits; where the very highest is in no use, the image is refused. Transparency is not looked at:
+    a pixel counts with the grey or colour that is stored. DICOM is shown as `dicom.shown` says.
 
     Args:
       content: a JPEG, PNG, TIFF, DICOM or other file that Pillow or pydicom reads.
@@ -109,7 +116,10 @@ def _opened(content: bytes, *, mode: Mode, short_side: int | None, any_size: boo
             raise ImageProblem("several_frames", f"{frames} frames; give each as an image")
         if short_side is not None:
             image.draft("L" if mode == "L" else None, (short_side, short_side))
+        deep = _has_sixteen_bits(image, content)
         image.load()
+        if deep:
+            _refuse_unused_bits(image)
         turn = _TURNS.get(_orientation(image))
         plain = _eight_bit(image).convert(mode)
     return plain if turn is None else plain.transpose(turn)
@@ -127,14 +137,55 @@ def _orientation(image: Image.Image) -> int:
     It is asked for after loading: PNG may hold it behind the pixels, and Pillow turns TIFF itself.
     """
     try:
-        return int(image.getexif().get(_ORIENTATION) or 1)
+        value = image.getexif().get(_ORIENTATION) or 1
+        # Pillow hands on bytes as bytes, and several numbers as a tuple.
+        return int(value[0] if isinstance(value, bytes | tuple) else value)
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error, EOFError):
         return 1
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _has_sixteen_bits(image: Image.Image, content: bytes) -> bool:
+    """Whether channels of 16 bits are stored; asked before loading, which forgets it."""
+    if image.format == "JPEG2000":
+        return codestream.read_header(content).precision > 15
+    for codec, _, _, settings in getattr(image, "tile", ()):
+        settings = settings if isinstance(settings, tuple) else (settings,)
+        if codec == "SGI16" or (codec == "sgi_rle" and settings[-1] == 2):
+            return True
+        if codec in ("ppm", "ppm_plain") and settings[-1] > 0x7FFF:
+            return True
+        if any(_SIXTEEN_BITS.search(name) for name in settings if isinstance(name, str)):
+            return True
+    return False
+
+
+def _refuse_unused_bits(image: Image.Image) -> None:
+    """Refuses what Pillow has made almost black, by keeping 8 bits of which few are in use."""
     if image.mode.startswith(("I", "F")):
-        return _stretched(np.asarray(image))
+        return  # all bits were kept
+    channels = zip(image.getbands(), image.split(), strict=True)
+    shown = [np.asarray(channel) for name, channel in channels if name not in _ALPHA]
+    if max(int(channel.max()) for channel in shown) < 128:
+        raise ImageProblem(
+            "undecodable_image",
+            "16 bits a channel, of which the highest are not used, would come out almost black; "
+            "store it as grey of 16 bits without transparency, or with 8 bits a channel",
+        )
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    kind = np.atleast_1d(tags.get(_TIFF_FORMAT, _TIFF_UNSIGNED))[0]
+    if image.mode.startswith(("I", "F")):
+        pixels = np.asarray(image)
+        bits = np.atleast_1d(tags.get(_TIFF_BITS, 0))[0]
+        if tags and image.mode == "I" and bits == 32 and kind == _TIFF_UNSIGNED:
+            pixels = pixels.view(np.uint32)  # Pillow has no unsigned kind of 32 bits
+        # Pillow turns over only what has 8 bits or fewer.
+        inverted = tags.get(_TIFF_PHOTOMETRIC) == _TIFF_MIN_IS_WHITE
+        return _stretched(pixels, inverted=inverted)
+    if image.mode == "L" and kind == _TIFF_SIGNED:
+        return _stretched(np.asarray(image).view(np.int8), inverted=False)
     if image.mode in _GREY:
         return image.convert("L")
     if image.mode in _COLOUR:
@@ -142,9 +193,9 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     raise ImageProblem("undecodable_image", f"colours of the kind {image.mode}, which are not read")
 
 
-def _stretched(pixels: np.ndarray) -> Image.Image:
-    """Stretches the range in use over 0 to 255."""
-    pixels = pixels.astype(np.float64)
+def _stretched(pixels: np.ndarray, *, inverted: bool) -> Image.Image:
+    """Stretches the range in use over 0 to 255, or over 255 to 0."""
+    pixels = pixels.astype(np.float64) * (-1 if inverted else 1)
     low, high = float(pixels.min()), float(pixels.max())
     if not math.isfinite(low) or not math.isfinite(high):
         raise ImageProblem("undecodable_image", "pixels that are not finite")

@@ -10,7 +10,6 @@ import pydicom.data
 import pytest
 from PIL import Image
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -19,63 +18,11 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     RLELossless,
-    generate_uid,
 )
 
 from prior_jax.data import dicom
 from prior_jax.data.dicom import DicomProblem
-
-# name -> (bits allocated, bits stored, signed)
-PIXELS = {
-    "8 bits": (8, 8, 0),
-    "10 in 16": (16, 10, 0),
-    "12 in 16": (16, 12, 0),
-    "16 bits": (16, 16, 0),
-    "12 signed": (16, 12, 1),
-    "16 signed": (16, 16, 1),
-}
-SHAPE = (24, 40)
-
-
-def ramp(bits, signed):
-    """int[24, 40] from the least to the largest value of a kind of pixels."""
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    return np.rint(np.linspace(low, high, SHAPE[0] * SHAPE[1])).astype(np.int64).reshape(SHAPE)
-
-
-def lut(entries, *, first, bits, values):
-    item = Dataset()
-    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [entries, first, bits])
-    item.add_new("LUTData", "US", [int(value) for value in values])
-    return item
-
-
-def file_of(kind, change=lambda file, low, high: None, *, syntax=ExplicitVRLittleEndian):
-    """A file of a ramp, and its dataset, after `change` has set elements of it."""
-    allocated, stored, signed = PIXELS[kind]
-    pixels = ramp(stored, signed)
-    file = Dataset()
-    file.file_meta = FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = syntax
-    file.file_meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
-    file.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    file.Rows, file.Columns, file.SamplesPerPixel = *SHAPE, 1
-    file.BitsAllocated, file.BitsStored, file.HighBit = allocated, stored, stored - 1
-    file.PixelRepresentation, file.PhotometricInterpretation = signed, "MONOCHROME2"
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    word = f"{order}{'i' if signed else 'u'}{allocated // 8}"
-    data = pixels.astype(word).tobytes()
-    if stored < allocated and not signed:
-        data = (pixels | 1 << stored).astype(word).tobytes()  # an old overlay in the high bits
-    file["PixelData"] = pydicom.DataElement(0x7FE00010, "OB" if allocated == 8 else "OW", data)
-    change(file, int(pixels.min()), int(pixels.max()))
-    return file, pixels
-
-
-def written(file):
-    content = io.BytesIO()
-    pydicom.dcmwrite(content, file, enforce_file_format=True)
-    return content.getvalue()
+from tests.data.dicom_files import PIXELS, compressed, file_of, lut, written
 
 
 def _rescale(slope, intercept):
@@ -192,16 +139,14 @@ def test_every_transfer_syntax_gives_the_same_image(kind, syntax):
     expected = dicom.grey(written(plain), name="x.dcm")
     uid = SYNTAXES[syntax]
     if uid.is_compressed and uid != DeflatedExplicitVRLittleEndian:
-        file, _ = file_of(kind, _window())
         if uid == RLELossless:
+            file, _ = file_of(kind, _window())
             file.compress(uid)
         else:
             word = np.uint8 if kind == "8 bits" else np.uint16
             content = io.BytesIO()
             Image.fromarray(pixels.astype(word)).save(content, "JPEG2000", no_jp2=True)
-            file.PixelData = pydicom.encaps.encapsulate([content.getvalue()])
-            file["PixelData"].VR, file["PixelData"].is_undefined_length = "OB", True
-            file.file_meta.TransferSyntaxUID = uid
+            file = compressed(content.getvalue(), uid, kind=kind, change=_window())
     else:
         file, _ = file_of(kind, _window(), syntax=uid)
     np.testing.assert_array_equal(dicom.grey(written(file), name="x.dcm"), expected)
@@ -246,6 +191,15 @@ def test_inverse_presentation_turns_over_once():
         np.testing.assert_array_equal(dicom.grey(written(file), name="x.dcm"), 255 - upright)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")  # the standard wants capitals
+@pytest.mark.parametrize("shape", ["inverse", "Inverse "])
+def test_inverse_presentation_is_known_in_lower_case(shape):
+    plain, _ = file_of("8 bits")
+    file, _ = file_of("8 bits", _set(PresentationLUTShape=shape))
+    upright = dicom.grey(written(plain), name="x.dcm")
+    np.testing.assert_array_equal(dicom.grey(written(file), name="x.dcm"), 255 - upright)
+
+
 def test_a_file_without_preamble_is_known_by_its_name():
     file, _ = file_of("12 in 16", _window())
     expected = dicom.grey(written(file), name="x.dcm")
@@ -268,8 +222,9 @@ def _set(**values):
 REFUSED = {
     "two frames": (_set(NumberOfFrames=2, Rows=12), "several_frames"),
     "palette": (_set(PhotometricInterpretation="PALETTE COLOR"), "colour_dicom"),
-    "no photometric": (_set(PhotometricInterpretation=None), "colour_dicom"),
+    "no photometric": (_set(PhotometricInterpretation=None), "undecodable_image"),
     "colour": (_set(PhotometricInterpretation="RGB", SamplesPerPixel=3), "colour_dicom"),
+    "colour called grey": (_set(SamplesPerPixel=3), "colour_dicom"),
     "no rows": (_set(Rows=None), "undecodable_image"),
     "short data": (_set(Rows=48), "undecodable_image"),
     "no pixels": (lambda file, low, high: file.pop("PixelData"), "undecodable_image"),

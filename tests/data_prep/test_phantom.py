@@ -1,9 +1,11 @@
 """The phantom on disk: the layout of MIMIC-CXR-JPG, the same bytes however it was made."""
 
 import csv
+import dataclasses
 import gzip
 import hashlib
 import json
+import pathlib
 import subprocess
 import sys
 import time
@@ -212,6 +214,28 @@ def test_the_program_exits_with_one_line_on_bad_input(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.splitlines() == ["studies: received 0; accepted: a whole number >= 1"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    command = [sys.executable, "-m", "data_prep.phantom", f"--out={tmp_path / 'file' / 'out'}"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1 and "Not a directory" in run.stderr
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_full_disk_is_one_line(tmp_path):
+    (tmp_path / "mimic-cxr-2.0.0-metadata.csv.gz").symlink_to("/dev/full")
+    truth = tmp_path / "phantom"
+    truth.mkdir()
+    (truth / "settings.json").write_text(json.dumps(dataclasses.asdict(settings(studies=1))))
+    flags = [f"--{name}={value}" for name, value in dataclasses.asdict(settings(studies=1)).items()]
+    command = [sys.executable, "-m", "data_prep.phantom", f"--out={tmp_path}", "--workers=1"]
+    run = subprocess.run([*command, *flags], capture_output=True, text=True)
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.splitlines()[-1].endswith("No space left on device")
+    assert "Traceback" not in run.stderr
 
 
 def test_a_sheet_shows_every_kind(drawn, tmp_path):

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import signal
+import time
 
 import hypothesis
 import numpy as np
@@ -43,12 +45,27 @@ def test_no_worker_is_refused_by_name():
 
 
 def _die(number):
-    os._exit(9)
+    os.kill(os.getpid(), number)
+    time.sleep(60)
 
 
-def test_a_killed_worker_is_told_and_does_not_hang():
-    with pytest.raises(ConfigError, match=r"--workers.*killed.*run again"):
-        list(cli.parallel(_die, [1, 2], workers=2))
+def test_a_dead_worker_is_told_with_its_end_and_does_not_hang():
+    with pytest.raises(ConfigError, match=r"--workers.*crashed \(SIGABRT\).*run again"):
+        list(cli.parallel(_die, [signal.SIGABRT, signal.SIGABRT], workers=2))
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        ([-signal.SIGTERM, -signal.SIGKILL], "killed (SIGKILL), most likely for want of memory"),
+        ([-signal.SIGSEGV, -signal.SIGTERM, 0], "crashed (SIGSEGV)"),
+        ([9, -signal.SIGTERM], "exit code 9"),
+        ([-signal.SIGTERM, None], "not known"),
+        ([], "not known"),
+    ],
+)
+def test_only_a_killed_worker_is_called_short_of_memory(codes, told):
+    assert told in cli.end_of(codes)
 
 
 def _square(number):

@@ -1,0 +1,90 @@
+"""What the header of compressed pixels says of them: JPEG, JPEG-LS and JPEG 2000.
+
+A decoder that is told other sizes than these may write beyond its memory, show noise or end the
+whole process, so that they are compared with the file's own header before any pixel is decoded.
+"""
+
+import dataclasses
+import struct
+
+_JPEG = b"\xff\xd8"
+_JPEG_2000 = b"\xff\x4f\xff\x51"  # SOC and SIZ, which always follow one another
+_JP2 = b"\0\0\0\x0cjP  "  # boxes around the codestream
+# ITU-T T.81, table B.1: every start of a frame; C4, C8 and CC among them are other markers. F7 is
+# that of JPEG-LS (ITU-T T.87, C.1.1).
+_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
+_PIXELS_BEGIN, _END = 0xDA, 0xD9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Codestream:
+    """What compressed pixels say of themselves.
+
+    Attributes:
+      jpeg_2000: whether it is JPEG 2000, not JPEG or JPEG-LS.
+      channels: samples a pixel.
+      width: pixels.
+      height: pixels; 0 where a JPEG says it behind its pixels.
+      precision: bits a sample; the most of all channels.
+    """
+
+    jpeg_2000: bool
+    channels: int
+    width: int
+    height: int
+    precision: int
+
+
+def read_header(frame: bytes) -> Codestream:
+    """Reads the header of one compressed image, without its pixels.
+
+    Raises:
+      ValueError: if it begins as none of the three kinds, or its header is cut off or damaged.
+    """
+    try:
+        if frame.startswith(_JPEG):
+            return _jpeg(frame)
+        begin = frame.find(_JPEG_2000) if frame.startswith(_JP2) else 0
+        if begin >= 0 and frame.startswith(_JPEG_2000, begin):
+            return _jpeg_2000(frame, begin + len(_JPEG_2000))
+    except (struct.error, IndexError):
+        raise ValueError("the header of its compressed pixels is cut off") from None
+    raise ValueError("its compressed pixels begin neither as JPEG, JPEG-LS nor as JPEG 2000")
+
+
+def _jpeg(frame: bytes) -> Codestream:
+    """Reads marker after marker up to the start of the frame (ITU-T T.81, B.2.2)."""
+    place = len(_JPEG)
+    while True:
+        if frame[place] != 0xFF:
+            raise ValueError("the header of its compressed pixels is damaged")
+        while frame[place] == 0xFF:  # a marker may stand behind fill bytes
+            place += 1
+        marker = frame[place]
+        place += 1
+        if marker in _WITHOUT_LENGTH:
+            continue
+        if marker in (_PIXELS_BEGIN, _END):
+            raise ValueError("the header of its compressed pixels does not say their size")
+        if marker in _FRAMES:
+            precision, height, width, channels = struct.unpack_from(">BHHB", frame, place + 2)
+            return Codestream(
+                jpeg_2000=False, channels=channels, width=width, height=height, precision=precision
+            )
+        place += struct.unpack_from(">H", frame, place)[0]
+
+
+def _jpeg_2000(frame: bytes, place: int) -> Codestream:
+    """Reads the segment SIZ (ITU-T T.800, A.5.1); `place` is that of its length."""
+    right, bottom, left, top = struct.unpack_from(">4I", frame, place + 4)
+    (channels,) = struct.unpack_from(">H", frame, place + 36)
+    # The highest bit of each says that the samples are signed.
+    bits = [(frame[place + 38 + 3 * channel] & 0x7F) + 1 for channel in range(channels)]
+    return Codestream(
+        jpeg_2000=True,
+        channels=channels,
+        width=right - left,
+        height=bottom - top,
+        precision=max(bits, default=0),
+    )

@@ -1,0 +1,137 @@
+"""The pixels of a DICOM file as pydicom's decoders give them, none of which may end the process.
+
+What compressed pixels say of themselves is compared with the header first. Then the decoders are
+asked in turn, gdcm last and in a process of its own.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prior_jax.data import codestream, gdcm_process
+from prior_jax.errors import InputProblem
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.pixels.decoders.base import Decoder
+
+GDCM = "gdcm"
+_DECODERS = logging.getLogger("pydicom.pixels.decoders.base")
+_BEFORE_MESSAGES = "exceptions were raised by all available plugins:"
+
+
+class DicomProblem(InputProblem):
+    """A DICOM file that cannot be shown."""
+
+
+def decoded(file: "Dataset", content: bytes) -> tuple[np.ndarray, int | None]:
+    """Decodes the pixels of a file of one grey frame.
+
+    Args:
+      file: what pydicom read, with a transfer syntax.
+      content: the file itself.
+
+    Returns:
+      int or uint[...] as stored, and the bits that a compressed sample has; None where the
+      compression, if any, does not say them.
+
+    Raises:
+      DicomProblem: `dicom_without_decoder`, `colour_dicom`, `absurd_image_size` or
+        `undecodable_image`.
+      Exception: whatever pydicom raises on a damaged file.
+    """
+    from pydicom.uid import RLELossless
+
+    decoder = _decoder(file)
+    # The bits above BitsStored are kept: they tell padding, and values that stand at the top.
+    file.pixel_array_options(correct_unused_bits=False)
+    if not decoder.is_encapsulated:
+        return file.pixel_array, None
+    precision = None if decoder.UID == RLELossless else _checked(file)
+    failures = []
+    for name in sorted(decoder.available_plugins, key=lambda name: name == GDCM):
+        try:
+            if name == GDCM:
+                return gdcm_process.decode(content), precision
+            file.pixel_array_options(decoding_plugin=name, correct_unused_bits=False)
+            with _quiet(_DECODERS):
+                return file.pixel_array, precision
+        except Exception as error:  # decoders raise whatever they like; the next may do better
+            text = " ".join(str(error).split())
+            # pydicom's message names the decoder as well.
+            _, _, own = text.rpartition(_BEFORE_MESSAGES)
+            failures.append(own.strip() if own != text else f"{name}: {text}")
+    raise _refused(failures, kind=decoder.UID.name, missing=decoder.missing_dependencies)
+
+
+def _decoder(file: "Dataset") -> "Decoder":
+    from pydicom.pixels.decoders.base import get_decoder
+
+    return get_decoder(file.file_meta.TransferSyntaxUID)
+
+
+def _checked(file: "Dataset") -> int:
+    """Refuses compressed pixels that are not those of the header; returns the bits of a sample."""
+    from pydicom.encaps import get_frame
+
+    try:
+        found = codestream.read_header(get_frame(file.PixelData, 0, number_of_frames=1))
+    except ValueError as error:
+        raise DicomProblem("undecodable_image", str(error)) from error
+    if found.channels != 1:
+        raise DicomProblem(
+            "colour_dicom",
+            f"pixels compressed as {found.channels} channels under a header of one, which is not "
+            "grey",
+        )
+    if found.width != file.Columns or (found.height or file.Rows) != file.Rows:
+        raise DicomProblem(
+            "undecodable_image",
+            f"its compressed pixels are {found.width}x{found.height}, its header says "
+            f"{file.Columns}x{file.Rows}",
+        )
+    allocated = int(file.BitsAllocated)
+    # Only decoders of JPEG give the bytes that BitsAllocated promises, whatever they decode.
+    narrow = not found.jpeg_2000 and found.precision <= 8 < allocated and not _is_jpeg_ls(file)
+    if not 0 < found.precision <= allocated or narrow:
+        raise DicomProblem(
+            "undecodable_image",
+            f"its compressed pixels have {found.precision} bits, its header says BitsAllocated "
+            f"{allocated}",
+        )
+    return found.precision
+
+
+def _is_jpeg_ls(file: "Dataset") -> bool:
+    from pydicom.uid import JPEGLSTransferSyntaxes
+
+    return file.file_meta.TransferSyntaxUID in JPEGLSTransferSyntaxes
+
+
+def _refused(failures: list[str], *, kind: str, missing: list[str]) -> DicomProblem:
+    """The problem of pixels that no decoder took."""
+    text = "; ".join(failures)
+    # A decoder that says of itself that it is not made for the kind is as one that is absent.
+    if all("does not support" in failure for failure in failures):
+        lacking = ", ".join(" ".join(name.split()) for name in missing)
+        return DicomProblem(
+            "dicom_without_decoder",
+            f"no decoder for {kind}: pip install prior_jax[dicom] ({text or lacking})"[:400],
+        )
+    if "decompression bomb" in text.lower():
+        return DicomProblem("absurd_image_size", f"{kind}: {text}"[:300])
+    return DicomProblem("undecodable_image", f"{kind}: {text}"[:300])
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keeps a logger from printing what the exception says as well."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
