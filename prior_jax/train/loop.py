@@ -18,8 +18,8 @@ from prior_jax.processes.preemption import Preempted, PreemptionGuard
 from prior_jax.processes.watchdog import Watchdog
 from prior_jax.sharding.mesh import is_simulated
 from prior_jax.sharding.rules import Rule
+from prior_jax.storage_errors import is_out_of_space
 from prior_jax.train.checkpoint import Checkpoints
-from prior_jax.train.checkpoint_storage import is_out_of_space
 from prior_jax.train.feed import Feed, TrainingData
 from prior_jax.train.metrics import Writers, check_installed, open_writers
 from prior_jax.train.optimizer import OptimizerConfig
