@@ -75,13 +75,13 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
         of a set that has none.
     """
     if set_name not in _SETS:
-        raise ConfigError("config.prompts", received=set_name, accepted=" | ".join(sorted(_SETS)))
+        raise ConfigError("task.prompts.set", received=set_name, accepted=" | ".join(sorted(_SETS)))
     texts, owner, affirms = [], [], []
     for index, name in enumerate(classes):
         found = _SETS[set_name](name)
         if negatives and not found.negative:
             raise ConfigError(
-                "config.negatives",
+                "task.prompts.negatives",
                 received=True,
                 accepted=f"False with the prompt set {set_name!r}, which denies nothing",
             )
@@ -90,7 +90,7 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
         owner += [index] * (len(found.positive) + len(denials))
         affirms += [True] * len(found.positive) + [False] * len(denials)
     if not texts:
-        raise ConfigError("config.classes", received=list(classes), accepted="at least one class")
+        raise ConfigError("task.classes", received=list(classes), accepted="at least one class")
     return PromptTable(
         classes=tuple(classes),
         texts=tuple(texts),
@@ -117,7 +117,7 @@ def finding_words(name: str) -> tuple[str, ...]:
         if canonical(finding.name) == canonical(name):
             return finding.words or (finding.bare.split()[-1],)
     named = ", ".join(finding.name for finding in FINDINGS)
-    raise ConfigError("config.classes", received=name, accepted=f"one of {named}")
+    raise ConfigError("task.classes", received=name, accepted=f"one of {named}")
 
 
 def _release(name: str) -> ClassPrompts:
@@ -154,7 +154,7 @@ def _ensemble(name: str) -> ClassPrompts:
                 ),
             )
     raise ConfigError(
-        "config.classes", received=name, accepted=f"one of {', '.join(known_classes())}"
+        "task.classes", received=name, accepted=f"one of {', '.join(known_classes())}"
     )
 
 
@@ -185,9 +185,7 @@ def _gloria(drawn: Mapping[str, tuple[str, ...]]) -> Callable[[str], ClassPrompt
 
     def prompts_of(name: str) -> ClassPrompts:
         if canonical(name) not in spelled:
-            raise ConfigError(
-                "config.classes", received=name, accepted=f"one of {', '.join(drawn)}"
-            )
+            raise ConfigError("task.classes", received=name, accepted=f"one of {', '.join(drawn)}")
         return ClassPrompts(positive=spelled[canonical(name)], negative=())
 
     return prompts_of
