@@ -10,16 +10,16 @@ Settings of a task are flags too: --task.split=validate --task.zero_shot.pool=ma
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Sequence
 
 import jax
 from absl import flags, logging
 
 from launch.evaluation.task_results import Opened, measure, open_split
-from launch.evaluation.tasks import Task, task_of
+from launch.evaluation.tasks import Task, check_task, task_of
 from launch.start import machines, program
 from launch.start import run as run_lib
+from launch.start import workdir as workdir_lib
 from prior_jax import assemble
 from prior_jax.errors import CheckpointError, ConfigError, DataError
 from prior_jax.evaluate import results
@@ -192,8 +192,9 @@ def main() -> None:
     machine = machines.start()
     program.start_devices()
     machines.check_chips(machine, devices=jax.device_count())
-    task, workdir = task_of(FLAGS.task), pathlib.Path(FLAGS.workdir)
+    task, workdir = task_of(FLAGS.task), workdir_lib.from_flag()
     kept = run_lib.load_config(workdir)
+    check_task(task, workdir=workdir)
     config = machines.merged(kept, machine, batch_size=None, replace=True)
     run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)
     evaluate_run(run, [task], step=FLAGS.step)

@@ -19,6 +19,7 @@ from absl import flags
 
 from launch.export_source import Source, open_source
 from launch.start import program
+from launch.start import workdir as workdir_lib
 from prior_jax import storage_errors
 from prior_jax.errors import ConfigError, WeightsError, first_line
 from prior_jax.folder_names import check_folder_name, temporary_beside
@@ -290,7 +291,8 @@ def define_flags() -> None:
 def main() -> None:
     """Exports."""
     program.leave_out_absent_tpu()
-    for name in export(FLAGS.workdir, FLAGS.out, formats=FLAGS.format, step=FLAGS.step):
+    workdir, out = workdir_lib.from_flag(), workdir_lib.from_flag("out")
+    for name in export(workdir, out, formats=FLAGS.format, step=FLAGS.step):
         print(f"{name}: written")
     print(f"{FLAGS.out}: see {_CARD}")
 

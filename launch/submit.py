@@ -6,7 +6,6 @@ r"""Starts a run on a cluster: Slurm, Cloud TPU slices, or Kubernetes with JobSe
 `--dry_run` prints what would run and makes nothing. See docs/pods.md, "Launching".
 """
 
-import pathlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from launch.clusters.work import Work, default_name
 from launch.evaluation.tasks import load_task
 from launch.start import machines, program
 from launch.start import run as run_lib
+from launch.start import workdir as workdir_lib
 from prior_jax import assemble
 from prior_jax.errors import ConfigError
 from prior_jax.strict import build
@@ -50,7 +50,7 @@ def main() -> int:
     run_lib.check_settings(machines.configure(FLAGS.config, machine, devices=devices))
     for path in assemble.after(FLAGS.config):
         load_task(path)
-    workdir = pathlib.Path(FLAGS.workdir)
+    workdir = workdir_lib.from_flag()
     work = Work(
         name=FLAGS.name or default_name(workdir),
         workdir=workdir,

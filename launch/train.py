@@ -6,15 +6,15 @@ Running the same command again resumes from the newest sound checkpoint.
 """
 
 import functools
-import pathlib
 
 import jax
 from absl import flags
 
 from launch.evaluate import evaluate_run
 from launch.evaluation.tasks import check_task, load_task
-from launch.start import machines, program
+from launch.start import machines, prepare, program
 from launch.start import run as run_lib
+from launch.start import workdir as workdir_lib
 from prior_jax import assemble
 from prior_jax.evaluate.validation import Validation
 from prior_jax.processes import lock
@@ -39,14 +39,16 @@ def main() -> None:
     machine = machines.start()
     program.start_devices()
     config = machines.configure(FLAGS.config, machine, devices=jax.device_count())
-    workdir = pathlib.Path(FLAGS.workdir)
+    workdir = workdir_lib.from_flag()
     assemble.check_sections(config)
     tasks = [load_task(path) for path in assemble.after(config)]
     for task in tasks:
         check_task(task)
     # Nothing is written before all that can be refused has been looked at.
     run_lib.check_without_data(config, assemble.placement(config))
+    workdir_lib.check_for_run(workdir)
     run_lib.check_resumable(config, workdir)
+    prepare.check_made(config, workdir)
     run_lib.make_workdir(workdir)
     with lock.only_run(workdir):
         run = run_lib.open_run(config, workdir, cache_dir=FLAGS.cache_dir)

@@ -146,7 +146,7 @@ def check_settings(config: Any) -> None:
     assemble.data_config(config, path="set", tokenizer="tokenizer")
     assemble.optimizer(config)
     assemble.train_options(config, identity={})
-    assemble.prepare_config(config)
+    prepare.check_settings(config)
     assemble.stages(config, steps_per_epoch=_MANY_STEPS)
 
 
