@@ -77,6 +77,15 @@ class Checkpoints:
         return best
 
     @activities.doing(activities.SAVE)
+    def get_ready(self, state: TrainState) -> None:
+        """Compiles what a save of such a state runs.
+
+        A scheduler's signal goes to all processes of a job, also to a compiler that XLA has
+        started: a save that is asked for by it must not have to compile.
+        """
+        checksums(flat_names(state_parts(state)))
+
+    @activities.doing(activities.SAVE)
     def save(self, state: TrainState, *, host: Mapping[str, Any], score: float | None) -> None:
         """Starts to save; returns once the arrays are copied, and may be donated again.
 

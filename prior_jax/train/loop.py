@@ -103,7 +103,9 @@ def train(
             state, host = restored
             return run.go(state, Patience.from_json(host["patience"]))
         values = None if initial_values is None else initial_values(program.model)
-        return run.go(program.initial(seed=options.seed, values=values), Patience())
+        state = program.initial(seed=options.seed, values=values)
+        checkpoints.get_ready(state)  # a state that was restored has been summed already
+        return run.go(state, Patience())
 
 
 class _Run:
