@@ -10,7 +10,6 @@ Settings of a task are flags too: --task.split=validate --task.zero_shot.pool=ma
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -18,9 +17,10 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from launch.evaluation.task_results import Opened, measure, open_split, without_prompts
-from launch.evaluation.tasks import Task, task_of
+from launch.evaluation.tasks import Task, check_task, task_of
 from launch.start import machines, program
 from launch.start import run as run_lib
+from launch.start import workdir as workdir_lib
 from prior_jax.config import kept_json, read_config
 from prior_jax.errors import CheckpointError, ConfigError, DataError
 from prior_jax.evaluate import results
@@ -200,8 +200,9 @@ def main() -> None:
     machine = machines.start()
     program.start_devices()
     machines.check_chips(machine, devices=jax.device_count())
-    task, workdir = task_of(FLAGS.task), pathlib.Path(FLAGS.workdir)
+    task, workdir = task_of(FLAGS.task), workdir_lib.from_flag()
     kept = ConfigDict(kept_json(workdir))
+    check_task(task, workdir=workdir)
     given = machines.merged(kept, machine, batch_size=None, replace=True)
     config = read_config(given, workdir=workdir)
     place = placement(config.mesh)

@@ -19,8 +19,10 @@ from absl import flags
 
 from launch.export_source import Source, open_source
 from launch.start import program
+from launch.start import workdir as workdir_lib
+from prior_jax import storage_errors
 from prior_jax.errors import ConfigError, WeightsError, first_line
-from prior_jax.folder_names import check_folder_name
+from prior_jax.folder_names import check_folder_name, temporary_beside
 from prior_jax.interop.export import stablehlo
 from prior_jax.interop.export.image_files import image_files
 from prior_jax.interop.export.model_card import TRAINING_CONFIG, model_card
@@ -166,17 +168,19 @@ def export(
     chosen = tuple(n for n, f in FORMATS.items() if f.fits(source)) if ALL in formats else formats
     for name in chosen:
         _check_fits(name, source)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    aside = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for name in chosen:
             single = len(chosen) == 1 and ALL not in formats
             _write(name, source, aside if single else aside / name)
         aside.rename(target)
-    except OSError as error:
-        raise ConfigError(
-            "--out", received=f"{target} ({first_line(error)})", accepted="a folder to write to"
-        ) from error
+    except (OSError, WeightsError) as error:
+        known = storage_errors.meaning(error)
+        if known is None and isinstance(error, WeightsError):
+            raise
+        received, accepted = known or (first_line(error), "a folder to write to")
+        raise ConfigError("--out", received=f"{target} ({received})", accepted=accepted) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return tuple(chosen)
@@ -287,7 +291,8 @@ def define_flags() -> None:
 def main() -> None:
     """Exports."""
     program.leave_out_absent_tpu()
-    for name in export(FLAGS.workdir, FLAGS.out, formats=FLAGS.format, step=FLAGS.step):
+    workdir, out = workdir_lib.from_flag(), workdir_lib.from_flag("out")
+    for name in export(workdir, out, formats=FLAGS.format, step=FLAGS.step):
         print(f"{name}: written")
     print(f"{FLAGS.out}: see {_CARD}")
 

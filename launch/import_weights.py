@@ -16,6 +16,7 @@ import sys
 from absl import flags
 
 from launch.start import program
+from launch.start import workdir as workdir_lib
 from prior_jax.errors import WeightsError
 from prior_jax.folder_names import check_folder_name
 from prior_jax.interop.sources import accounting
@@ -69,7 +70,8 @@ def define_flags() -> None:
 
 def main() -> None:
     """Reads, accounts for every tensor, writes."""
-    out = check_folder_name(FLAGS.out, field="--out")
+    program.leave_out_absent_tpu()
+    out = check_folder_name(workdir_lib.from_flag("out"), field="--out")
     if out.exists():
         raise WeightsError("--out", received=str(out), accepted="a folder that does not exist yet")
     try:

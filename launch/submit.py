@@ -6,7 +6,6 @@ r"""Starts a run on a cluster: Slurm, Cloud TPU slices, or Kubernetes with JobSe
 `--dry_run` prints what would run and makes nothing. See docs/pods.md, "Launching".
 """
 
-import pathlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from launch.clusters.tpu import job as tpu
 from launch.clusters.work import Work, default_name
 from launch.evaluation.tasks import load_task
 from launch.start import machines, program
+from launch.start import workdir as workdir_lib
 from prior_jax.config import read_config
 from prior_jax.errors import ConfigError
 from prior_jax.strict import build
@@ -46,7 +46,7 @@ def main() -> int:
     """Starts the run or shows how; returns the exit code."""
     machine = machines.from_flags()
     devices = 1 if machine is None else machine.chips
-    workdir = pathlib.Path(FLAGS.workdir)
+    workdir = workdir_lib.from_flag()
     given = machines.configure(FLAGS.config, machine, devices=devices)
     config = read_config(given, workdir=workdir)
     config.check_data()

@@ -22,6 +22,7 @@ from launch.clusters.slurm import job as slurm
 from launch.clusters.work import Work, default_name
 from launch.start import prepare, program
 from launch.start import run as run_lib
+from launch.start import workdir as workdir_lib
 from launch.submit import cluster_of, run_all
 from launch.sweeps import table as sweep_table
 from launch.sweeps.config import (
@@ -42,7 +43,6 @@ from prior_jax.errors import ConfigError, DataError
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
 
 FLAGS = flags.FLAGS
-SWEEP_NAME = "sweep.json"
 QUEUES = ("local", "slurm", "print")
 
 
@@ -74,13 +74,17 @@ def define_flags() -> None:
 
 def main() -> int:
     """Runs the trials and makes the table, or has them run; returns the exit code."""
-    sweep, workdir = sweep_of(FLAGS.config), pathlib.Path(FLAGS.workdir).absolute()
+    program.leave_out_absent_tpu()
+    sweep, workdir = sweep_of(FLAGS.config), workdir_lib.from_flag().absolute()
+    workdir_lib.check_for_sweep(workdir)
     found, sets = variants(sweep), _device_sets()
     cluster = _cluster()
     if FLAGS.dry_run:
         jobs = jobs_of(sweep, found, workdir, data=_paths(sweep, workdir, make=False))
         return _submit(cluster, jobs, workdir, dry_run=True)
-    if (FLAGS.collect or FLAGS.trial is not None) and not (workdir / SWEEP_NAME).is_file():
+    if (FLAGS.collect or FLAGS.trial is not None) and not (
+        workdir / workdir_lib.SWEEP_NAME
+    ).is_file():
         raise DataError("--workdir", received=str(workdir), accepted="a folder of launch.sweep")
     run_lib.make_workdir(workdir)
     if FLAGS.trial is not None:
@@ -191,7 +195,7 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
             for name, value in variant.resolved.items()
         },
     }
-    path = workdir / SWEEP_NAME
+    path = workdir / workdir_lib.SWEEP_NAME
     if not path.exists():
         write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
         return

@@ -7,7 +7,6 @@ Running the same command again resumes from the newest sound checkpoint.
 
 import dataclasses
 import functools
-import pathlib
 
 import jax
 from absl import flags
@@ -16,6 +15,7 @@ from launch.evaluate import evaluate_run
 from launch.evaluation.tasks import check_task, load_task
 from launch.start import machines, prepare, program
 from launch.start import run as run_lib
+from launch.start import workdir as workdir_lib
 from prior_jax.config import read_config
 from prior_jax.evaluate.validation import Validation
 from prior_jax.processes import lock
@@ -40,7 +40,7 @@ def main() -> None:
     """Trains, evaluates, reports."""
     machine = machines.start()
     program.start_devices()
-    workdir = pathlib.Path(FLAGS.workdir)
+    workdir = workdir_lib.from_flag()
     given = machines.configure(FLAGS.config, machine, devices=jax.device_count())
     config = read_config(given, workdir=workdir)
     tasks = [load_task(path) for path in config.after]
@@ -50,7 +50,9 @@ def main() -> None:
     place = placement(config.mesh)
     run_lib.check_fits(config, place)
     prepare.check_data(config)
+    workdir_lib.check_for_run(workdir)
     run_lib.check_resumable(config, workdir)
+    prepare.check_made(config)
     run_lib.make_workdir(workdir)
     with lock.only_run(workdir):
         run = run_lib.open_run(config, place, workdir, cache_dir=FLAGS.cache_dir)

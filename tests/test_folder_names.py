@@ -84,6 +84,20 @@ def test_weights_are_not_written_where_they_could_not_be_read(tmp_path, weights,
     assert not odd.exists()
 
 
+def test_a_weights_folder_and_an_export_may_have_the_longest_name(tmp_path, weights):
+    longest, longer = "x" * 255, "\u00fc" * 128
+    save_weights(tmp_path / longest, weights)
+    out = tmp_path / "out" / longest
+    export(tmp_path / longest, out, formats=("image_safetensors",))
+    assert (out / "model.safetensors").is_file()
+    for write in (
+        lambda: save_weights(tmp_path / longer, weights),
+        lambda: export(tmp_path / longest, tmp_path / longer, formats=("nnx",)),
+    ):
+        with pytest.raises(ConfigError, match=r"a name of 256 bytes.*at most 255 bytes"):
+            write()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n for n in folder_names.GOOD if n not in ("..x", "a:b")], ids=lambda name: name[:12]

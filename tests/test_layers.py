@@ -10,12 +10,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 # layer -> what it may import of prior_jax, itself always included.
-BASE = {"types", "errors", "folder_names", "vocabulary"}
+BASE = {"types", "errors", "folder_names", "storage_errors", "vocabulary"}
 PARTS = {"nn", "losses", "sharding", "processes", "data"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
     "folder_names": {"errors"},
+    "storage_errors": {"errors"},
     "vocabulary": set(),
     **{part: BASE for part in PARTS},
     "objectives": BASE | PARTS,

@@ -17,6 +17,23 @@ SIDES = ("right", "left")
 _HALF = 128  # of 255: a pixel belongs to a region that covers at least half of it
 
 
+def check_drawn(folder: pathlib.Path, *, field: str) -> pathlib.Path:
+    """The list of findings of the phantom that was drawn in a folder.
+
+    Raises:
+      DataError: naming the field, if none was drawn there.
+    """
+    path = folder / "phantom" / "findings.jsonl"
+    if not path.is_file():
+        raise DataError(
+            field,
+            received=str(folder),
+            accepted="the folder of a phantom that data_prep.phantom drew, with "
+            "phantom/findings.jsonl and phantom/masks",
+        )
+    return path
+
+
 class PhantomMasks:
     """The masks beside the images of `data_prep.phantom`."""
 
@@ -31,15 +48,7 @@ class PhantomMasks:
           DataError: if no phantom was drawn there.
         """
         self._folder = folder
-        path = folder / "phantom" / "findings.jsonl"
-        if not path.is_file():
-            raise DataError(
-                field,
-                received=str(folder),
-                accepted="the folder of a phantom that data_prep.phantom drew, with "
-                "phantom/findings.jsonl and phantom/masks",
-            )
-        with path.open() as lines:
+        with check_drawn(folder, field=field).open() as lines:
             self._images = {line["dicom_id"]: line for line in map(json.loads, lines)}
 
     def findings(self, image_id: str, *, size: int) -> Mapping[str, np.ndarray]:

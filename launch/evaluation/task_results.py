@@ -1,14 +1,20 @@
 """Runs a task on one model: opens what it needs, and hands it to `prior_jax.evaluate`."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from launch.evaluation.phantom_masks import PhantomMasks
-from launch.evaluation.tasks import GroundingTask, ProbeTask, RetrievalTask, Task, ZeroShotTask
+from launch.evaluation.tasks import (
+    GroundingTask,
+    ProbeTask,
+    RetrievalTask,
+    Task,
+    ZeroShotTask,
+    masks_folder,
+)
 from launch.start import run as run_lib
 from prior_jax.data import pipeline, text
 from prior_jax.errors import ConfigError
@@ -140,9 +146,7 @@ def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) 
             received=task.task,
             accepted=f"a task for {run.config.objective!r}, whose text looks at no places",
         )
-    drawn = run.workdir / "data" / "raw"
-    folder = drawn if task.masks is None else pathlib.Path(task.masks)
-    source = PhantomMasks(folder, field="--task.masks")
+    source = PhantomMasks(masks_folder(task, run.workdir), field="--task.masks")
     data, size = opened(task.split), run.config.data.image.size
     masks = _masks_by_class(source, data, size=size)
     classes = task.classes or tuple(

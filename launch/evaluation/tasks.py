@@ -1,10 +1,14 @@
 """What can be measured of a run: the files of configs/eval as dataclasses."""
 
 import dataclasses
+import pathlib
 import runpy
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import jax
+
+from launch.evaluation import phantom_masks
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import bootstrap, probe, zero_shot
@@ -45,6 +49,11 @@ class Task:
     exclude: tuple[str, ...]
     min_positives: int
     bootstrap: bootstrap.BootstrapConfig
+
+    def __post_init__(self):
+        """Refuses a batch of nothing."""
+        if self.batch_size < 1:
+            raise ConfigError("task.batch_size", received=self.batch_size, accepted="at least 1")
 
     @property
     def result(self) -> str:
@@ -133,14 +142,35 @@ def load_task(path: str) -> Task:
     return task_of(runpy.run_path(path)["get_config"]())
 
 
-def check_task(task: Task) -> None:
-    """Refuses a task whose packages are not installed, before anything is trained for it.
+def check_task(task: Task, *, workdir: pathlib.Path | None = None) -> None:
+    """Refuses a task that lacks packages or files, before anything is computed for it.
+
+    Args:
+      task: the task.
+      workdir: of the run, where all that the task reads is there already; None before a training,
+        which may draw the data itself.
 
     Raises:
-      ConfigError: naming the package and how to install it.
+      ConfigError: naming the package and how to install it, or the batch size that does not fit
+        the processes.
+      DataError: naming the folder in which no phantom was drawn.
     """
     if isinstance(task, ProbeTask):
         probe.check_installed()
+    if task.batch_size % jax.process_count():
+        raise ConfigError(
+            "task.batch_size",
+            received=task.batch_size,
+            accepted=f"a multiple of the {jax.process_count()} processes",
+        )
+    if isinstance(task, GroundingTask) and (task.masks is not None or workdir is not None):
+        folder = masks_folder(task, workdir or pathlib.Path())
+        phantom_masks.check_drawn(folder, field="--task.masks")
+
+
+def masks_folder(task: GroundingTask, workdir: pathlib.Path) -> pathlib.Path:
+    """Where the masks lie: as told, or where launch.train draws them in a run's folder."""
+    return workdir / "data" / "raw" if task.masks is None else pathlib.Path(task.masks)
 
 
 def task_of(section: Any) -> Task:

@@ -1,7 +1,10 @@
 """Makes what a run lacks: a phantom data set, and a tokenizer of the set's own reports."""
 
+import contextlib
+import json
 import os
 import pathlib
+from collections.abc import Iterator
 
 from absl import logging
 
@@ -10,18 +13,24 @@ from data_prep.kit import cli, writer
 from data_prep.phantom import hospital
 from prior_jax.config import PhantomConfig, RunConfig
 from prior_jax.data import schema
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError, PriorJaxError, first_line
 
 
 def check_data(config: RunConfig) -> None:
     """Refuses data that are not there and cannot be made, before a run is begun.
 
     Raises:
-      ConfigError: naming the flag to give, or the validations that the set has no records for.
+      ConfigError: naming the flag to give, the setting with which nothing can be made, or the
+        validations that the set has no records for.
       DataError: for a manifest that cannot be read.
     """
     config.check_data()
+    if config.makes_tokenizer:
+        with _named("config.prepare"):
+            _tokenizer_settings(config)
     if config.makes_set:
+        with _named("config.prepare.phantom"):
+            _phantom_settings(config.prepare.phantom)
         return
     path = config.data.path
     if not (pathlib.Path(path) / schema.MANIFEST_NAME).is_file():
@@ -50,6 +59,37 @@ def check_validates(config: RunConfig, manifest: schema.Manifest) -> None:
         )
 
 
+def check_made(config: RunConfig) -> None:
+    """Refuses to go on with a tokenizer that this workdir's run made with other settings.
+
+    It is not made anew, so that the config that is kept would say what is not so. A tokenizer
+    that lacks its record of settings is taken as it is.
+
+    Raises:
+      ConfigError: naming the setting that differs, with both values.
+      DataError: if the record is damaged.
+    """
+    out = pathlib.Path(config.data.tokenizer.path)
+    record = out.with_name(out.stem + train_tokenizer.SETTINGS_SUFFIX)
+    if not config.makes_tokenizer or not record.is_file():
+        return
+    try:
+        made = json.loads(record.read_text())["settings"]
+    except (ValueError, TypeError, KeyError) as error:
+        accepted = "what data_prep.train_tokenizer wrote"
+        raise DataError(str(record), received=first_line(error), accepted=accepted) from error
+    ours = _tokenizer_settings(config)
+    fields = {
+        "config.prepare.vocab_size": "vocab_size",
+        "config.data.tokenizer.lower_case": "lower_case",
+    }
+    for field, name in fields.items():
+        now, then = getattr(ours, name), made.get(name)
+        if now != then:
+            accepted = f"{then!r}, as {out} was made with, or a new workdir"
+            raise ConfigError(field, received=now, accepted=accepted)
+
+
 def make_absent(config: RunConfig, workdir: pathlib.Path) -> None:
     """Makes the prepared set and the tokenizer that a config does not name, where absent.
 
@@ -60,29 +100,27 @@ def make_absent(config: RunConfig, workdir: pathlib.Path) -> None:
     Raises:
       DataError: if a part of it is there, but damaged or made with other settings.
     """
-    if config.prepare.phantom is not None and config.makes_set:
+    if config.makes_set:
         _phantom_set(config.prepare.phantom, workdir / "data")
-    words = config.data.tokenizer
-    if config.makes_tokenizer and not pathlib.Path(words.path).exists():
+    if config.makes_tokenizer and not pathlib.Path(config.data.tokenizer.path).exists():
         logging.info("training a tokenizer on the training reports of %s", config.data.path)
-        train_tokenizer.train(
-            train_tokenizer.Settings(
-                path=config.data.path,
-                out=words.path,
-                vocab_size=config.prepare.vocab_size,
-                lower_case=words.lower_case,
-                label_sentences="labels" in config.data.text_sources,
-            )
-        )
+        train_tokenizer.train(_tokenizer_settings(config))
 
 
-def _phantom_set(wanted: PhantomConfig, folder: pathlib.Path) -> None:
-    """Draws the phantom and prepares it as MIMIC-CXR is prepared; goes on where it was stopped."""
-    # A worker takes longer to start than to draw a few hundred studies.
-    workers = min(os.cpu_count() or 1, 1 + wanted.studies // 500)
-    raw = folder / "raw"
-    logging.info("drawing %d phantom studies in %s", wanted.studies, raw)
-    settings = hospital.Settings(
+def _tokenizer_settings(config: RunConfig) -> train_tokenizer.Settings:
+    return train_tokenizer.Settings(
+        path=config.data.path,
+        out=config.data.tokenizer.path,
+        vocab_size=config.prepare.vocab_size,
+        lower_case=config.data.tokenizer.lower_case,
+        label_sentences="labels" in config.data.text_sources,
+    )
+
+
+def _phantom_settings(wanted: PhantomConfig | None) -> hospital.Settings:
+    if wanted is None:
+        raise ConfigError("config.prepare.phantom", received=None, accepted="a phantom to draw")
+    return hospital.Settings(
         studies=wanted.studies,
         seed=wanted.seed,
         size=wanted.size,
@@ -91,12 +129,30 @@ def _phantom_set(wanted: PhantomConfig, folder: pathlib.Path) -> None:
         test=wanted.test,
         zip_reports=False,
     )
+
+
+@contextlib.contextmanager
+def _named(section: str) -> Iterator[None]:
+    """Names a setting that a preparing program refuses as the config does."""
+    try:
+        yield
+    except PriorJaxError as error:
+        field = f"{section}.{error.field.removeprefix('--')}"
+        raise ConfigError(field, received=error.received, accepted=error.accepted) from error
+
+
+def _phantom_set(wanted: PhantomConfig | None, folder: pathlib.Path) -> None:
+    """Draws the phantom and prepares it as MIMIC-CXR is prepared; goes on where it was stopped."""
+    settings, raw = _phantom_settings(wanted), folder / "raw"
+    # A worker takes longer to start than to draw a few hundred studies.
+    workers = min(os.cpu_count() or 1, 1 + settings.studies // 500)
+    logging.info("drawing %d phantom studies in %s", settings.studies, raw)
     hospital.draw_phantom(raw, settings, workers=workers)
     logging.info("preparing them in %s", folder / "set")
     try:
         mimic_cxr.prepare(
             mimic_cxr.Paths(images_dir=str(raw), reports=str(raw / "reports")),
-            mimic_cxr.Settings(short_side=wanted.size),
+            mimic_cxr.Settings(short_side=settings.size),
             cli.RunOptions(out=str(folder / "set"), workers=workers),
         )
     except writer.ProgramChanged:

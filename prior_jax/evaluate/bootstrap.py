@@ -30,11 +30,11 @@ class BootstrapConfig:
         """Refuses values that make no interval."""
         if self.resamples < 1:
             raise ConfigError(
-                "config.bootstrap.resamples", received=self.resamples, accepted="an integer >= 1"
+                "task.bootstrap.resamples", received=self.resamples, accepted="an integer >= 1"
             )
         if not 0.0 < self.confidence < 1.0:
             raise ConfigError(
-                "config.bootstrap.confidence",
+                "task.bootstrap.confidence",
                 received=self.confidence,
                 accepted="a number between 0 and 1, both excluded",
             )

@@ -35,7 +35,7 @@ class LabelPolicy:
             received = getattr(self, field)
             if received not in get_args(Policy):
                 raise ConfigError(
-                    f"config.labels.{field}",
+                    f"policy.{field}",
                     received=received,
                     accepted=" | ".join(get_args(Policy)),
                 )

@@ -52,7 +52,7 @@ class ProbeConfig:
         for field, (valid, accepted) in checks.items():
             if not valid:
                 received = getattr(self, field)
-                raise ConfigError(f"config.probe.{field}", received=received, accepted=accepted)
+                raise ConfigError(f"task.probe.{field}", received=received, accepted=accepted)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

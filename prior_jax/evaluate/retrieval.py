@@ -65,17 +65,15 @@ class RetrievalConfig:
             received = getattr(self, field)
             if received not in get_args(accepted):
                 raise ConfigError(
-                    f"config.retrieval.{field}",
+                    f"task.retrieval.{field}",
                     received=received,
                     accepted=" | ".join(get_args(accepted)),
                 )
         if not self.ranks or min(self.ranks) < 1:
-            raise ConfigError(
-                "config.retrieval.ranks", received=self.ranks, accepted="integers >= 1"
-            )
+            raise ConfigError("task.retrieval.ranks", received=self.ranks, accepted="integers >= 1")
         if self.block < 1:
             raise ConfigError(
-                "config.retrieval.block", received=self.block, accepted="an integer >= 1"
+                "task.retrieval.block", received=self.block, accepted="an integer >= 1"
             )
 
 

@@ -53,13 +53,13 @@ class ZeroShotConfig:
             received = getattr(self, field)
             if received not in get_args(choices):
                 raise ConfigError(
-                    f"config.zero_shot.{field}",
+                    f"task.zero_shot.{field}",
                     received=received,
                     accepted=" | ".join(get_args(choices)),
                 )
         if self.block < 1:
             raise ConfigError(
-                "config.zero_shot.block", received=self.block, accepted="an integer >= 1"
+                "task.zero_shot.block", received=self.block, accepted="an integer >= 1"
             )
 
 

@@ -26,10 +26,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from prior_jax import storage_errors
 from prior_jax.data.tokenizer import TokenizerConfig, portable_file
 from prior_jax.data.wordpiece_settings import read_bytes
 from prior_jax.errors import WeightsError, first_line
-from prior_jax.folder_names import check_folder_name
+from prior_jax.folder_names import check_folder_name, temporary_beside
+from prior_jax.interop.late_writes import removed_on_error
 
 _IN_FLIGHT = 2**27
 FORMAT = 1
@@ -145,14 +147,14 @@ def save_weights(
         **{field.name: getattr(weights, field.name) for field in dataclasses.fields(About)},
     )
     tree = _nested(weights.arrays)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    aside = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside.mkdir()
-        _write(aside / _ARRAYS, tree)
+        _write(aside / _ARRAYS, tree, target=target)
         if weights.kept:
             kept = {name: np.asarray(x) for name, x in weights.kept.items()}
-            _write(aside / _KEPT, kept)
+            _write(aside / _KEPT, kept, target=target)
         if words is not None:
             (aside / _TOKENIZER).mkdir()
             (aside / _TOKENIZER / words[0]).write_bytes(words[1])
@@ -160,9 +162,7 @@ def save_weights(
         (aside / DOCUMENT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
         os.replace(aside, target)
     except OSError as error:
-        raise WeightsError(
-            str(target), received=first_line(error), accepted="a folder to write to"
-        ) from error
+        raise _unwritten(target, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -289,15 +289,25 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", node
 
 
-def _write(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
+def _unwritten(target: pathlib.Path, error: Exception) -> WeightsError:
+    known = storage_errors.meaning(error)
+    received, accepted = known or (first_line(error), "a folder to write to")
+    return WeightsError(str(target), received=received, accepted=accepted)
+
+
+def _write(path: pathlib.Path, tree: Mapping[str, Any], *, target: pathlib.Path) -> None:
     # Nobody changes the arrays before this returns, so orbax need not copy them all first.
     context = ocp.Context()
     context.memory.deepcopy_host_arrays = False
     # Each array in flight is held a second time.
     largest = max((array.nbytes for _, array in _flat(tree)), default=0)
     context.memory.write_concurrent_bytes = max(2 * largest, _IN_FLIGHT)
-    with context:
-        ocp.save(str(path.resolve()), tree)
+    storage_errors.hide_traces()
+    try:
+        with removed_on_error(path.parent), context:
+            ocp.save(str(path.resolve()), tree)
+    except Exception as error:  # the library passes on whatever its parts raise
+        raise _unwritten(target, error) from error
 
 
 def _read(path: pathlib.Path) -> Any:

@@ -5,7 +5,6 @@ rest), `optimizer` (with step and key) and `host` (JSON: a table of every array 
 dtype and checksum, and what the run keeps on the host), and a marker that is written last.
 """
 
-import logging as std_logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from prior_jax import storage_errors
 from prior_jax.errors import CheckpointError, first_line
 from prior_jax.processes import activities
 from prior_jax.processes.distributed import agree, barrier, is_primary
@@ -34,11 +34,6 @@ from prior_jax.train.state import TrainState
 
 FORMAT = 1
 _MOST_CHECKPOINTS = 1024
-
-
-def _told_by_our_error(record: std_logging.LogRecord) -> bool:
-    """False for the traces that the library's threads log of an error which it raises as well."""
-    return "_SignalingThread.run() raised" not in record.getMessage()
 
 
 class DamagedCheckpoint(Exception):
@@ -64,7 +59,7 @@ class Checkpoints:
         self.directory = storage.open_path(directory)
         self.config = config
         self._pending: tuple[int, Any] | None = None
-        logging.get_absl_logger().addFilter(_told_by_our_error)
+        storage_errors.hide_traces()
         if is_primary():
             storage.prepare(self.directory)
         barrier("checkpoints opened")
@@ -80,6 +75,15 @@ class Checkpoints:
         for score in self._scores.values():
             best = score if self.config.better(score, best) else best
         return best
+
+    @activities.doing(activities.SAVE)
+    def get_ready(self, state: TrainState) -> None:
+        """Compiles what a save of such a state runs.
+
+        A scheduler's signal goes to all processes of a job, also to a compiler that XLA has
+        started: a save that is asked for by it must not have to compile.
+        """
+        checksums(flat_names(state_parts(state)))
 
     @activities.doing(activities.SAVE)
     def save(self, state: TrainState, *, host: Mapping[str, Any], score: float | None) -> None:
@@ -385,7 +389,7 @@ def _read(path: epath.Path, wanted: Mapping[str, Any], *, then: Callable[[Any], 
         problem = error
     if agree(problem is None):
         return found
-    unreachable = problem is not None and storage.is_out_of_reach(problem)
+    unreachable = problem is not None and storage_errors.is_out_of_reach(problem)
     if agree(not unreachable):
         raise DamagedCheckpoint(
             first_line(problem) if problem else "another process cannot read it"

@@ -5,7 +5,6 @@ everywhere in the same way: it is whole once it holds a marker, which is the las
 writes and the first that a deletion removes; one that is found damaged is given another marker.
 """
 
-import errno
 import functools
 import importlib.util
 import os
@@ -14,6 +13,7 @@ import re
 from absl import logging
 from etils import epath
 
+from prior_jax import storage_errors
 from prior_jax.errors import CheckpointError, ConfigError, first_line
 from prior_jax.folder_names import check_folder_name
 from prior_jax.train import checkpoint_s3
@@ -27,56 +27,6 @@ _PROBE = ".written_at_start"
 # Scheme -> the package that lists and deletes there, which is also the extra that installs it.
 _PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # a single letter is a drive
-
-_FULL = (
-    "No space left on device",
-    "Disk quota exceeded",
-    "QuotaExceeded",
-    "quotaExceeded",
-    "StorageFull",
-    "InsufficientStorage",
-)
-# What the libraries' errors say -> what was received and what is accepted.
-_OUT_OF_REACH = (
-    (
-        ("NoSuchBucket", "bucket does not exist", "bucket was not found", "bucket not found"),
-        "no such bucket",
-        "a bucket that is there",
-    ),
-    (
-        ("Unable to locate credentials", "default credentials", "Anonymous caller", "aws-error"),
-        "no credentials",
-        "credentials in the environment, as the cloud's own tools take them",
-    ),
-    (
-        (
-            "AccessDenied",
-            "Access Denied",
-            "PERMISSION_DENIED",
-            "Permission denied",
-            "Forbidden",
-            "InvalidAccessKeyId",
-            "SignatureDoesNotMatch",
-            "Read-only file system",
-            "Operation not permitted",
-        ),
-        "no permission",
-        "a place that may be listed, read, written to and deleted from",
-    ),
-    (
-        (
-            "UNAVAILABLE",
-            "DEADLINE_EXCEEDED",
-            "Could not connect",
-            "Cannot connect",
-            "Connection refused",
-            "Connect timeout",
-            "Read timeout",
-        ),
-        "no answer",
-        "a storage that answers; run again to go on from the last checkpoint",
-    ),
-)
 
 
 def check_directory(directory: str | None) -> None:
@@ -218,57 +168,9 @@ def remove(path: epath.Path) -> None:
 
 def storage_error(path: epath.PathLike, error: BaseException) -> CheckpointError:
     """What a storage's error means for the user, in one line."""
-    if is_out_of_space(error):
-        return CheckpointError(
-            str(path), received="no space left on device", accepted="a place with free space"
-        )
-    known = _cause(error)
-    received, accepted = known or ("an error", "a place to write to")
-    return CheckpointError(
-        str(path), received=f"{received} ({first_line(error)})", accepted=accepted
-    )
-
-
-def is_out_of_reach(error: BaseException) -> bool:
-    """Whether an error of reading speaks of the way to the storage, and not of what is stored."""
-    return _cause(error) is not None
-
-
-def is_out_of_space(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says that the disk or quota is full.
-
-    Args:
-      error: of writing; libraries below turn the system's error into text, so that is read too.
-
-    Returns:
-      True if freeing space is the remedy.
-    """
-    return any(
-        (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT))
-        or any(text in str(one) for text in _FULL)
-        for one in _chain(error)
-    )
-
-
-def _cause(error: BaseException) -> tuple[str, str] | None:
-    """What was received and what is accepted, if the error is one of `_OUT_OF_REACH`."""
-    chain = list(_chain(error))
-    for texts, received, accepted in _OUT_OF_REACH:
-        if any(text in str(one) for one in chain for text in texts):
-            return received, accepted
-    if any(isinstance(one, PermissionError) for one in chain):
-        return _OUT_OF_REACH[2][1:]
-    if any(isinstance(one, ConnectionError | TimeoutError) for one in chain):
-        return _OUT_OF_REACH[3][1:]
-    return None
-
-
-def _chain(error: BaseException):
-    """The error and all that it came from."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+    known = storage_errors.meaning(error)
+    received, accepted = known or (f"an error ({first_line(error)})", "a place to write to")
+    return CheckpointError(str(path), received=received, accepted=accepted)
 
 
 def _children(folder: epath.Path) -> list[epath.Path]:

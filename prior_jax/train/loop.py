@@ -18,8 +18,8 @@ from prior_jax.processes.preemption import Preempted, PreemptionGuard
 from prior_jax.processes.watchdog import Watchdog
 from prior_jax.sharding.mesh import is_simulated
 from prior_jax.sharding.rules import Rule
+from prior_jax.storage_errors import is_out_of_space
 from prior_jax.train.checkpoint import Checkpoints
-from prior_jax.train.checkpoint_storage import is_out_of_space
 from prior_jax.train.feed import Feed, TrainingData
 from prior_jax.train.metrics import Writers, check_installed, open_writers
 from prior_jax.train.optimizer import OptimizerConfig
@@ -103,7 +103,9 @@ def train(
             state, host = restored
             return run.go(state, Patience.from_json(host["patience"]))
         values = None if initial_values is None else initial_values(program.model)
-        return run.go(program.initial(seed=options.seed, values=values), Patience())
+        state = program.initial(seed=options.seed, values=values)
+        checkpoints.get_ready(state)  # a state that was restored has been summed already
+        return run.go(state, Patience())
 
 
 class _Run:

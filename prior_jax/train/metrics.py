@@ -16,7 +16,7 @@ from typing import Any, Protocol, TextIO
 from absl import logging
 
 from prior_jax.errors import ConfigError
-from prior_jax.train.checkpoint_storage import is_out_of_space
+from prior_jax.storage_errors import is_out_of_space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def test_the_sets_give_five_prompts_a_class_by_any_spelling(set_name):
     assert table.owner.tolist() == [0] * 5 + [1] * 5 and table.affirms.all()
     assert all("edema" in text for text in table.texts[:5])
     assert all("effusion" in text for text in table.texts[5:])
-    with pytest.raises(ConfigError, match=r"config\.classes.*Fracture"):
+    with pytest.raises(ConfigError, match=r"task\.classes.*Fracture"):
         prompts.prompt_table(set_name, classes=("Fracture",), negatives=False)
-    with pytest.raises(ConfigError, match=r"config\.negatives"):
+    with pytest.raises(ConfigError, match=r"task\.prompts\.negatives"):
         prompts.prompt_table(set_name, classes=("Edema",), negatives=True)

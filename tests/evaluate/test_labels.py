@@ -36,16 +36,16 @@ def test_columns_follow_the_classes_whatever_their_spelling():
         LABELS,
         label_names=["Edema", "Pleural Effusion", "Mass"],
         classes=["mass", "Effusion"],
-        field="config.zero_shot.classes",
+        field="task.classes",
     )
     np.testing.assert_array_equal(found, LABELS[:, [2, 1]])
 
 
 @pytest.mark.parametrize("classes", [["Gout"], ["Edema", "edema"], []])
 def test_classes_the_data_does_not_have_are_refused_by_name(classes):
-    with pytest.raises(ConfigError, match=r"config\.zero_shot\.classes.*Edema"):
+    with pytest.raises(ConfigError, match=r"task\.classes.*Edema"):
         labels.select_columns(
-            LABELS[:, :1], label_names=["Edema"], classes=classes, field="config.zero_shot.classes"
+            LABELS[:, :1], label_names=["Edema"], classes=classes, field="task.classes"
         )
 
 
@@ -56,5 +56,5 @@ def test_a_label_of_no_meaning_is_refused():
 
 
 def test_an_unknown_policy_is_refused_by_name():
-    with pytest.raises(ConfigError, match=r"config\.labels\.uncertain"):
+    with pytest.raises(ConfigError, match=r"policy\.uncertain"):
         labels.LabelPolicy(uncertain="maybe", unmentioned="ignore")

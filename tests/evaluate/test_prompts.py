@@ -80,10 +80,10 @@ def test_other_spellings_are_the_same_class(name):
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
-        (("best", ("Edema",), False), "task.prompts.set"),
-        (("single", ("Gout",), False), "task.classes"),
-        (("single", (), False), "task.classes"),
-        (("release", ("Edema",), True), "task.prompts.negatives"),
+        (("best", ("Edema",), False), r"task\.prompts\.set"),
+        (("single", ("Gout",), False), r"task\.classes"),
+        (("single", (), False), r"task\.classes"),
+        (("release", ("Edema",), True), r"task\.prompts\.negatives"),
     ],
 )
 def test_what_does_not_exist_is_refused_by_name(arguments, field):

@@ -349,6 +349,29 @@ def test_a_missing_tensor_is_named(name):
     assert caught.value.received == {"missing": [name]}
 
 
+@pytest.mark.parametrize(
+    ("source", "prefix", "head"),
+    [
+        ("torchvision", "", "fc"),
+        ("gloria", "gloria.img_encoder.model.", "gloria.img_encoder.global_embedder"),
+        ("prior", "image_encoder.encoder.", "local_image_projection"),
+    ],
+)
+def test_a_last_stage_that_is_missing_is_named_where_a_classifier_tells_of_it(source, prefix, head):
+    stages = ("layer1", "layer2", "layer3")
+    whole = resnet(depths=(1, 1, 1), stages=stages)
+    tensors = {**filled(whole, prefix), **filled(linear(head, 10, 16))}
+    from_tensors(source, tensors, part="image")
+    for name in [name for name in tensors if ".layer3." in f".{name}"]:
+        del tensors[name]
+    accepted = rf"the 8 features of .*layer2, the last stage in the file: {prefix}layer3, .*missing"
+    with pytest.raises(WeightsError, match=rf"{head}\.weight: received .*16 features.*{accepted}"):
+        from_tensors(source, tensors, part="image")
+    # Without a classifier a shorter ResNet is a ResNet.
+    del tensors[f"{head}.weight"], tensors[f"{head}.bias"]
+    assert from_tensors(source, tensors, part="image").weights.model["resnet"]["depths"] == (1, 1)
+
+
 def test_half_precision_becomes_float32_and_goes_back(tmp_path):
     tensors = filled(resnet())
     for name in list(tensors)[::3]:

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.sources.imports import from_tensors, open_checkpoint, release_state_dict
+from prior_jax.interop.sources.saved_entries import find_entry
 from prior_jax.interop.sources.weight_files import read_weights
 from prior_jax.interop.sources.wrapped_names import WRAPPERS, unwrapped
+from prior_jax.interop.torch.tensors import TorchTensor
 from tests.interop import torch_files as files
 from tests.interop.test_sources import HEADS, bert, filled, gloria, linear, resnet, same
 
@@ -237,11 +239,25 @@ def test_one_entry_is_read_and_the_others_are_counted(write, contents, taken, le
         ({"state_dict": A, "model": B}, "model", ["b", "c"]),
         ({"model": None, "ema": A}, "ema", ["a"]),
         ({"params": B, "params_ema": A}, "params_ema", ["a"]),
+        ({"a/b": {"c": B}, "a": {"b/c": A}}, "a/b/c", ["b", "c"]),
     ],
 )
 def test_an_entry_may_be_named(write, contents, wanted, names):
     found = read_weights(saved(write, contents), entry=wanted)
     assert (list(found.tensors), found.nested) == (names, wanted)
+
+
+@pytest.mark.parametrize("wanted", ["model", "net", "outer/module"])
+def test_an_object_under_several_keys_is_read_by_each(wanted):
+    tensors = {"a": TorchTensor(storage=None, offset=0, shape=(0,), strides=(1,))}
+    value = {"model": tensors, "net": tensors, "outer": {"module": tensors}}
+    with pytest.raises(WeightsError, match="--entry=model, or another of these keys"):
+        find_entry(value, field="file", wanted=None)
+    found = find_entry(value, field="file", wanted=wanted)
+    assert found.tensors == tensors and found.key == wanted
+    value["net"] = value  # an object may hold itself
+    with pytest.raises(ConfigError, match="--entry: received 'net/net/nothing'"):
+        find_entry(value, field="file", wanted="net/net/nothing")
 
 
 @pytest.mark.parametrize(

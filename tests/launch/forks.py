@@ -26,10 +26,10 @@ def run_case(program: str, argv: list[str]) -> dict:
 
 
 def _main(name: str, argv: list[str]) -> int:
-    from launch import evaluate, submit, sweep, train
+    from launch import evaluate, export, import_weights, submit, sweep, train
     from launch.start import program
 
-    modules = (evaluate, submit, sweep, train)
+    modules = (evaluate, export, import_weights, submit, sweep, train)
     module = {module.__name__: module for module in modules}[name]
     sys.argv = [f"{name}.py", *argv]
     try:
@@ -51,6 +51,8 @@ def main():
     import warnings
 
     import launch.evaluate
+    import launch.export
+    import launch.import_weights
     import launch.submit
     import launch.sweep
     import launch.train  # noqa: F401

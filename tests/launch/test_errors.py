@@ -13,10 +13,12 @@ from tests import fixtures
 ROOT = pathlib.Path(__file__).parents[2]
 TRAIN, EVALUATE = "launch.train", "launch.evaluate"
 SUBMIT, SWEEP = "launch.submit", "launch.sweep"
+EXPORT, IMPORT = "launch.export", "launch.import_weights"
 DEBUG, SMALL = "--config=configs/debug.py", "--config=configs/small.py"
 WORKDIR = "--workdir={tmp}/run"
 SET = ["--config.data.path={tmp}/set", "--config.data.tokenizer.path={tmp}/tokenizer.model"]
 RETRIEVAL = "--task=configs/eval/retrieval.py"
+GROUNDING = "--task=configs/eval/grounding.py"
 OBJECTIVES = "--config=configs/sweeps/objectives.py"
 SLURM, TPU = "--cluster=configs/clusters/slurm_gpu.py", "--cluster=configs/clusters/tpu_v5e.py"
 
@@ -108,6 +110,52 @@ CASES = {
     "no workdir": (TRAIN, [DEBUG], "--workdir"),
     "a file for a workdir": (TRAIN, [DEBUG, "--workdir={tmp}/file"], r"--workdir: .*\{tmp\}/file"),
     "a folder in a file": (TRAIN, [DEBUG, "--workdir={tmp}/file/a"], r"--workdir: .*\{tmp\}/file"),
+    "no name of a folder": (TRAIN, [DEBUG, "--workdir="], r"^--workdir: received ''; accepted"),
+    "no name to evaluate": (EVALUATE, ["--workdir=", RETRIEVAL], r"^--workdir: received ''"),
+    "no name to export": (EXPORT, ["--workdir=", "--out={tmp}/out"], r"^--workdir: received ''"),
+    "no name to export to": (EXPORT, ["--workdir={tmp}", "--out="], r"^--out: received ''"),
+    "no name to import to": (
+        IMPORT,
+        ["--source=prior", "--checkpoint={tmp}/file", "--out="],
+        r"^--out: received ''",
+    ),
+    "no name to submit": (SUBMIT, [DEBUG, "--workdir=", SLURM], r"^--workdir: received ''"),
+    "no name of a sweep's folder": (SWEEP, [OBJECTIVES, "--workdir="], r"^--workdir: received ''"),
+    "a run in a sweep's folder": (
+        TRAIN,
+        [DEBUG, "--workdir={tmp}/swept"],
+        r"--workdir: received '\{tmp\}/swept, which holds sweep\.json of a sweep'",
+    ),
+    "a sweep in a run's folder": (
+        SWEEP,
+        [OBJECTIVES, "--workdir={tmp}/begun"],
+        r"--workdir: received '\{tmp\}/begun, which holds config\.json of a run'",
+    ),
+    "no studies to draw": (
+        TRAIN,
+        [DEBUG, "--workdir={tmp}/absent", "--config.prepare.phantom.studies=0"],
+        r"^config\.prepare\.phantom\.studies: received 0; accepted: a whole number >= 1",
+    ),
+    "a tokenizer without words": (
+        TRAIN,
+        [DEBUG, "--workdir={tmp}/absent", "--config.prepare.vocab_size=5"],
+        r"^config\.prepare\.vocab_size: received 5; accepted: more than 6",
+    ),
+    "masks that are not there": (
+        EVALUATE,
+        ["--workdir={tmp}/begun", GROUNDING, "--task.masks={tmp}/nothing"],
+        r"^--task\.masks: received '\{tmp\}/nothing'; accepted: the folder of a phantom",
+    ),
+    "a run without masks": (
+        EVALUATE,
+        ["--workdir={tmp}/begun", GROUNDING],
+        r"^--task\.masks: received '\{tmp\}/begun/data/raw'",
+    ),
+    "a batch of nothing": (
+        EVALUATE,
+        ["--workdir={tmp}/begun", RETRIEVAL, "--task.batch_size=0"],
+        r"^task\.batch_size: received 0; accepted: at least 1",
+    ),
     "an argument": (TRAIN, [DEBUG, WORKDIR, "now"], "unexpected argument 'now'"),
     "mesh that does not divide": (
         TRAIN,
@@ -230,7 +278,10 @@ def results(tmp_path_factory):
     tokenizer = fixtures.train_sentencepiece(tmp / "tokenizer.model")
     fixtures.write_prepared(tmp / "two_splits", studies=20, validate=0, test=4)
     (tmp / "file").write_text("")
-    small_run(tmp / "trained", prepared, tokenizer)
+    for name in ("trained", "begun"):
+        small_run(tmp / name, prepared, tokenizer)
+    (tmp / "swept").mkdir()
+    (tmp / "swept" / "sweep.json").write_text("{}")
     cases = [
         {
             "program": program,
@@ -246,7 +297,7 @@ def results(tmp_path_factory):
     found = json.loads((tmp / "found.json").read_text())
     for result in found:
         result["err"] = result["err"].replace(str(tmp), "{tmp}")
-    return dict(zip(CASES, found, strict=True))
+    return {"tmp": tmp, **dict(zip(CASES, found, strict=True))}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -272,6 +323,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(results, case):
 )
 def test_nothing_is_begun_before_settings_are_checked(results, case):
     assert re.match(r"[IW]\d{4} ", results[case]["err"]) is None, results[case]["err"]
+
+
+def test_a_refused_folder_is_left_as_it_was(results):
+    tmp = results["tmp"]
+    assert [path.name for path in (tmp / "begun").iterdir()] == ["config.json"]
+    assert [path.name for path in (tmp / "swept").iterdir()] == ["sweep.json"]
+    assert not (tmp / "absent").exists()
 
 
 def start(*command):

@@ -16,7 +16,8 @@ from prior_jax.errors import (
     WeightsError,
 )
 from prior_jax.processes.preemption import EXIT_CODE, Preempted
-from prior_jax.train import metrics, run_log
+from prior_jax.train import checksum, metrics, run_log
+from prior_jax.train.checkpoint import Checkpoints
 from prior_jax.train.options import Hooks
 from tests.train import toy
 
@@ -144,6 +145,23 @@ def test_sigterm_saves_and_the_rerun_goes_on(whole, tmp_path):
     assert data.opened == [(stopped.value.step, 0, 1)]
     assert toy.losses(tmp_path) == toy.losses(whole[0])
     toy.assert_same_bits(toy.arrays(final), toy.arrays(whole[1]))
+
+
+def test_the_first_save_compiles_nothing(tmp_path, monkeypatch):
+    """A signal to all processes of a job would end the compiler, and so the save."""
+    compiled, save = [], Checkpoints.save
+
+    def counted(self, state, **values):
+        summing = checksum._summing(checksum._mesh_of(state.step))
+        before = summing._cache_size()
+        save(self, state, **values)
+        compiled.append(summing._cache_size() - before)
+
+    monkeypatch.setattr(Checkpoints, "save", counted)
+    checksum._summing.cache_clear()
+    stages = (toy.STAGES[0],)
+    toy.run(tmp_path, stages=stages)
+    assert len(compiled) >= 1 and not any(compiled)
 
 
 @pytest.mark.parametrize("poisoned", [2, 4, 7])

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from prior_jax.errors import WeightsError
 from prior_jax.interop.torch.module_tables import STAGES
 from prior_jax.nn.resnet import EXPANSION
 
@@ -19,6 +20,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 HEAD_SIZE = 64
 """Features of an attention head of every BERT by its authors (arXiv:1810.04805, section 3)."""
+
+
+# End of a ResNet's prefix -> what stands there instead and reads the features of its last map.
+_PROJECTIONS = {
+    "img_encoder.model.": "img_encoder.global_embedder.weight",
+    "image_encoder.encoder.": "local_image_projection.weight",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +94,36 @@ def resnet_sizes(shapes: Shapes, layout: Layout, *, in_channels: int) -> dict[st
 def resnet_features(sizes: Mapping[str, Any]) -> int:
     """Channels of the last map of a ResNet of these sizes."""
     return sizes["width"] * 2 ** (len(sizes["depths"]) - 1) * EXPANSION[sizes["block"]]
+
+
+def check_last_stage(shapes: Shapes, layout: Layout, sizes: Mapping[str, Any]) -> None:
+    """Refuses a ResNet whose last stages are missing, as a classifier in the same file shows.
+
+    Args:
+      shapes: torch name -> shape.
+      layout: how the ResNet is spelt.
+      sizes: from `resnet_sizes`.
+
+    Raises:
+      WeightsError: naming the classifier and the stages that it was trained on.
+    """
+    stages, features = layout.resnet_names["stages"], resnet_features(sizes)
+    kept = len(sizes["depths"])
+    heads = {f"{layout.prefix}{name}" for name in ("fc.weight", "fc.0.weight")}
+    for end, name in _PROJECTIONS.items():
+        if layout.prefix.endswith(end):
+            heads.add(f"{layout.prefix.removesuffix(end)}{name}")
+    for name in sorted(heads & shapes.keys()):
+        shape = shapes[name]
+        wider = len(shape) == 2 and shape[1] > features and shape[1] % features == 0
+        if kept < len(stages) and wider:
+            raise WeightsError(
+                name,
+                received=f"{list(shape)}, for {shape[1]} features",
+                accepted=f"a weight for the {features} features of "
+                f"{layout.prefix}{stages[kept - 1]}, the last stage in the file: "
+                f"{', '.join(f'{layout.prefix}{stage}' for stage in stages[kept:])} is missing",
+            )
 
 
 def pool_grid(shapes: Shapes, layout: Layout) -> int | None:

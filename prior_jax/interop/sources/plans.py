@@ -17,6 +17,7 @@ from prior_jax.interop.sources.infer import (
     Layout,
     Shapes,
     bert_sizes,
+    check_last_stage,
     has_pooler,
     pool_grid,
     prior_sizes,
@@ -104,8 +105,13 @@ class Plan:
 
 
 def image_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
-    """A ResNet, with its attention pool if there is one."""
+    """A ResNet, with its attention pool if there is one.
+
+    Raises:
+      WeightsError: if a classifier in the file shows that its last stages are missing.
+    """
     resnet = resnet_sizes(shapes, layout, in_channels=known.in_channels)
+    check_last_stage(shapes, layout, resnet)
     encoder, image = _image_sections(shapes, layout, resnet, unseen, known)
     return Plan(
         part="image", objective=None, model=encoder, data={"image": image}, vocab_size=None,

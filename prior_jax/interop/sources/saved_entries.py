@@ -103,10 +103,24 @@ def _paths(value: Any, *, field: str, depth: int) -> list[tuple[str, ...]]:
 
 
 def _named(value: dict, wanted: str, *, field: str) -> tuple[str, ...]:
-    for path, entry in _dictionaries(value):
-        if path and "/".join(path) == wanted.strip("/") and tensors_of(entry, field=field):
-            return path
+    path = _way(value, wanted.strip("/"), field=field)
+    if path is not None:
+        return path
     raise ConfigError("--entry", received=wanted, accepted=f"a key of {field}: {_holders(value)}")
+
+
+def _way(value: dict, wanted: str, *, field: str) -> tuple[str, ...] | None:
+    """The keys of a state dict, which may lie under several of them; None if there is none."""
+    for key, child in value.items():
+        if not isinstance(key, str) or not isinstance(child, dict):
+            continue
+        if key == wanted and tensors_of(child, field=field):
+            return (key,)
+        if wanted.startswith(f"{key}/"):
+            below = _way(child, wanted[len(key) + 1 :], field=field)
+            if below is not None:
+                return (key, *below)
+    return None
 
 
 def _under(value: Any, path: tuple[str, ...]) -> Any:
