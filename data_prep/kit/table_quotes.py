@@ -82,13 +82,13 @@ def swallowed_row(
         written = line.rstrip("\r\n").split(delimiter)
         if not len(written) >= columns > 1:
             continue
+        cells = [cell.strip().strip('"').strip() for cell in written]
+        blank = [any(cell[:1] == " " for cell in written[p : p + 2]) for p in range(len(written))]
         # Quoted cells before the key, or behind it, may hold delimiters of their own.
         places = range(place, len(written) - columns + place + 1)
-        cells = {p: written[p].strip().strip('"').strip() for p in places}
-        blank = {p: any(cell[:1] == " " for cell in written[p : p + 2]) for p in places}
-        if own in cells.values():
+        if own in cells[place:]:
             keyed.append(number)
-            spaced |= any(blank[p] for p in places if cells[p] == own)
+            spaced |= blank[cells.index(own, place)]
         elif any(_could_be_key(cells[p], own, prose=blank[p] and not spaced) for p in places):
             foreign.append(number)
     # A row that begins with another key than its own has its own on a later line.

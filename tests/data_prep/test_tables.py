@@ -137,6 +137,12 @@ def test_numbers_and_files_in_prose_are_no_rows(tmp_path, text, image):
     assert found == rows and not rejected
 
 
+def test_quoted_delimiters_before_the_key_do_not_make_the_first_line_a_row(tmp_path):
+    row = {"labels": "a|b|c", "study": "s-06.png", "image": "06.png", "text": "1|2\n3|4"}
+    content = pandas.DataFrame([row]).to_csv(index=False, sep="|", quoting=csv.QUOTE_ALL)
+    assert read(tmp_path, content)[0] == [row]
+
+
 def test_a_header_that_swallows_rows_is_refused(tmp_path):
     rows = 'a.png,Edema,x\nb.png,Mass,y"\nc.png,Edema,z\n'
     with pytest.raises(DataError, match=r"header runs on to line 3"):
