@@ -88,6 +88,9 @@ def decoded_report(content: bytes, *, encoding: str) -> str:
         report = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise TextProblem("report_not_decodable", str(error)) from error
+    if "\0" in report:
+        detail = "it holds NUL characters, as a report in UTF-16 or UTF-32 does"
+        raise TextProblem("report_not_decodable", detail)
     report = report.removeprefix("\ufeff").replace("\r\n", "\n")
     if not report.strip():
         raise TextProblem("empty_report", f"{len(content)} bytes")
