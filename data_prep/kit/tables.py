@@ -261,7 +261,9 @@ class Table:
             return "a cell is not UTF-8"
         if any("\0" in cell for cell in cells):
             return "a cell holds a NUL character"
-        if [_column(cell) for cell in cells] == self._header and any(self._header):
+        if [table_headers.column_name(cell) for cell in cells] == self._header and any(
+            self._header
+        ):
             return "it repeats the header, as where tables were put one behind the other"
         return ""
 
