@@ -261,7 +261,8 @@ class Table:
             return "a cell is not UTF-8"
         if any("\0" in cell for cell in cells):
             return "a cell holds a NUL character"
-        if [table_headers.column_name(cell) for cell in cells] == self._header and any(
+        repeated = [table_headers.column_name(cell) for cell in cells]
+        if repeated == self._header and any(repeated):
             self._header
         ):
             return "it repeats the header, as where tables were put one behind the other"
