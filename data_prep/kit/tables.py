@@ -263,8 +263,6 @@ class Table:
             return "a cell holds a NUL character"
         repeated = [table_headers.column_name(cell) for cell in cells]
         if repeated == self._header and any(repeated):
-            self._header
-        ):
             return "it repeats the header, as where tables were put one behind the other"
         return ""
 
