@@ -1,4 +1,4 @@
-"""How a run is run, and what is hung into its loop."""
+"""How a run is run, and what its evaluation is given."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ class TrainOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The model after some step, for hooks; valid only until the hook returns.
+    """The model after some step, for an evaluation; valid only until that returns.
 
     Attributes:
       step: steps done.
@@ -79,16 +79,5 @@ class Snapshot:
         return self.model.merge(self.params, self.rest)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Hooks:
-    """What the launcher hangs into the loop; every process calls each at the same step.
-
-    Attributes:
-      evaluate: gives name -> number, the same in every process, which join the step's line in
-        metrics.jsonl; called every `validate_every` steps and after the last.
-      stage_end: called after each stage, before its checkpoint is saved: after a crash it may
-        be called again for the same stage.
-    """
-
-    evaluate: Callable[[Snapshot], Mapping[str, float]] | None = None
-    stage_end: Callable[[Snapshot], None] | None = None
+Evaluate = Callable[[Snapshot], Mapping[str, float]]
+"""Gives name -> number for the model after a step; every process calls it at the same step."""

@@ -53,7 +53,8 @@ class RunLog:
           workdir: where nonfinite.json is written.
         """
         self._writers, self._feed, self._data, self._workdir = writers, feed, data, workdir
-        self.restart()
+        self._compiled: set[str] = set()
+        self._pairs, self._began, self._waited = 0.0, time.monotonic(), feed.waited_seconds
 
     def restart(self) -> None:
         """Counts pairs and time anew."""
@@ -62,10 +63,15 @@ class RunLog:
 
     @contextlib.contextmanager
     def compiling(self, stage: Stage) -> Iterator[None]:
-        """Says that the stage's step is compiled within, and leaves that time out of the rates.
+        """Surrounds the call of a stage's step, which compiles it the first time.
 
-        No step may be pending: what was counted before is dropped.
+        Compiling is announced, and its time is left out of the rates. No step may be pending
+        then: what was counted before is dropped.
         """
+        if stage.name in self._compiled:
+            yield
+            return
+        self._compiled.add(stage.name)
         logging.info("compiling the training step of %s (a minute or more, once)", stage.name)
         began = time.monotonic()
         yield
@@ -104,6 +110,10 @@ class RunLog:
     ) -> None:
         """Writes the step's line."""
         self._writers.write(_record(pending, metrics, rates=rates, evaluation=evaluation))
+
+    def flush(self) -> None:
+        """Sees that all lines are on disk."""
+        self._writers.flush()
 
     def _stop_nonfinite(self, pending: Pending, metrics: StepMetrics) -> None:
         """Writes nonfinite.json and stops; the step's state has not been saved."""
