@@ -136,7 +136,7 @@ class Program:
         )
 
     def begin(self, state: TrainState, stage: Stage) -> TrainState:
-        """The state before the stage's first step, with a fresh optimizer (quirk 14)."""
+        """The state before the stage's first step, with a fresh optimizer (quirk P14)."""
         return dataclasses.replace(
             state,
             # Differs from the state's own where the stage before was ended early.
