@@ -47,7 +47,7 @@ def annotations(rows: Iterable[Mapping[str, Any]]) -> list[Annotation]:
     """Reads the rows of either stage: the first has a blank before its column and its "-1".
 
     The release looks for the blank, so that with the second stage's table every image has a
-    pneumothorax and "-1" is then read as a mask (quirk 46).
+    pneumothorax and "-1" is then read as a mask (quirk G46).
 
     Raises:
       DataError: naming the row, for a column or an image that is missing; naming the image, for a
@@ -89,7 +89,7 @@ def drawn_splits(
     Args:
       found: all rows, in the table's order.
       mode: "paper" draws images; "release" draws rows, so that an image with several masks can
-        stand in several splits, with a part of its masks in each (quirk 47).
+        stand in several splits, with a part of its masks in each (quirk G47).
 
     Returns:
       Split -> int64 positions in `found`, in the order drawn.

@@ -119,7 +119,7 @@ def _checked(mode: str) -> str:
 def is_excluded_study(study: str) -> bool:
     """Whether a study, as "s" and eight digits, is one MIMIC-CXR's parser treats by hand.
 
-    The release asks this with a doubled "s" and so always hears no (quirk 37).
+    The release asks this with a doubled "s" and so always hears no (quirk P37).
     """
     number = _study_number(study)
     return number in tables.FINDINGS_UNDER or number in tables.FINDINGS_AT

@@ -108,7 +108,7 @@ def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
     Raises:
       TextProblem: no_section, or too_few_sentences.
     """
-    # The release looks studies up with one "s" too many (quirk 37).
+    # The release looks studies up with one "s" too many (quirk P37).
     name = f"s{study}" if settings.parser == "release" else study
     found = sections.split_into_sections(report, name, mode=settings.parser)
     if found is None and settings.free_text:

@@ -145,7 +145,7 @@ class Program:
         )
 
     def begin(self, state: TrainState, stage: Stage) -> TrainState:
-        """The state before the stage's first step, with a fresh optimizer (quirk 14)."""
+        """The state before the stage's first step, with a fresh optimizer (quirk P14)."""
         if stage not in self._fresh:
             self._fresh[stage] = self._make_fresh(stage)
         return dataclasses.replace(

@@ -58,7 +58,7 @@ def towers(
       "image" takes `image` float32[b, H, W, C], normalised. "text" takes `tokens` int32[b, L],
       `token_mask` bool[b, L], `sentence_index` int32[b, L] and `sentence_mask` bool[b, S], as the
       fields of `types.Batch`. A release's noise at inference is drawn from its own seed and the
-      report's place in the batch (quirk 8 of PRIOR), as `encode_report` does without a key.
+      report's place in the batch (quirk P8), as `encode_report` does without a key.
 
     Raises:
       ValueError: for a size that is not positive.

@@ -20,7 +20,7 @@ _LOCAL_MAPS = ("query1", "key1", "value1", "query2", "key2", "value2")
 
 
 def prior_table(config: PriorConfig) -> Table:
-    """The release's Prior (and its zero-shot model, quirk 29) to `objectives.PriorModel`.
+    """The release's Prior (and its zero-shot model, quirk P29) to `objectives.PriorModel`.
 
     `global_text_projection` and the sentence decoder's word embeddings, which nothing reads, are
     ignored.
