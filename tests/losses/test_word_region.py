@@ -306,5 +306,6 @@ def test_sharding_the_batch_changes_nothing_and_gathers_words_alone():
 
 def test_memory_grows_with_the_batch_and_not_with_its_square():
     sizes = {"words": 16, "regions": 32, "features": 8, "aggregate": "sum"}
-    small, large = (temporary_bytes(batch, chunk=2, **sizes) for batch in (32, 64))
+    # Smaller batches fit into buffers that XLA rounds up, each version in its own way.
+    small, large = (temporary_bytes(batch, chunk=2, **sizes) for batch in (128, 256))
     assert 1.5 < large / small < 2.5

@@ -117,7 +117,8 @@ def test_sharding_the_batch_changes_neither_value_nor_statistics(images):
     alone, together = train_pass(model, images), train_pass(model, sharded)
 
     def check(a, b):
-        scale = max(0.01, float(jnp.abs(a).max()))  # key biases: zero but for rounding
+        # Gradients of key biases are zero but for rounding, which differs between versions of XLA.
+        scale = max(0.03, float(jnp.abs(a).max()))
         np.testing.assert_allclose(a, b, atol=1e-4 * scale, rtol=0)
 
     jax.tree.map(check, alone, together)
