@@ -206,7 +206,7 @@ def _most(shapes: Shapes, places: Mapping[str, int], *, default: int) -> int:
     Args:
       shapes: torch name -> shape.
       places: regular expression of a whole name -> axis that has the size.
-      default: size if no tensor shows it; the release's, so that an error names what is missing.
+      default: size if no tensor shows it; the release's, so that errors name missing tensors.
     """
     counts = collections.Counter(
         shape[axis]

@@ -134,7 +134,7 @@ def text_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> P
 
 
 def prior_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
-    """Returns the plan of the whole PRIOR; what no shape shows is from configs/prior/base.py."""
+    """Returns the plan of PRIOR; settings that no shape shows are from configs/prior/base.py."""
     spelt = Layout(prefix="image_encoder.encoder.", pool="image_encoder.atten_pool.")
     resnet = resnet_sizes(shapes, spelt, in_channels=known.in_channels)
     encoder, image = _image_sections(shapes, spelt, resnet, unseen, known)
@@ -174,7 +174,7 @@ def prior_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> 
 
 
 def gloria_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
-    """Returns the plan of the whole GLoRIA; what no shape shows is from configs/gloria/base.py."""
+    """Returns the plan of GLoRIA; settings that no shape shows are from configs/gloria/base.py."""
     spelt = Layout(prefix=f"{layout.prefix}img_encoder.model.")
     resnet = resnet_sizes(shapes, spelt, in_channels=known.in_channels)
     encoder, image = _image_sections(shapes, spelt, resnet, unseen, known)
@@ -243,7 +243,7 @@ def _text(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
 
 
 def _prior(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
-    # What its schedule would tell of the bank is of no matter to the weights.
+    # The bank's schedule does not affect the structure, so any values do.
     bank = {**plan.model["bank"], "start_step": 0, "steps": 1}
     model = {**_whole(plan), "bank": bank}
     config = build(prior_config.PriorConfig, model, name="config.model")

@@ -59,7 +59,7 @@ def find_name(module: str, name: str, *, field: str) -> Name:
       the entry.
 
     Raises:
-      WeightsError: naming what the table does not have.
+      WeightsError: naming the module or name that the table does not have.
     """
     full = f"{_MODULES_OF_PYTHON_2.get(module, module)}.{name}"
     if full not in _TABLE:
