@@ -1,4 +1,4 @@
-"""The loop that every objective is trained with: start or resume, step, log, save, stop."""
+"""The training loop of every objective: starts or resumes, steps, logs, saves, stops."""
 
 import contextlib
 import pathlib
@@ -48,34 +48,34 @@ def train(
     hooks: Hooks | None = None,
     initial_values: InitialValues | None = None,
 ) -> Snapshot:
-    """Trains through all stages, from the newest sound checkpoint in `workdir` or from scratch.
+    """Trains through all stages, from the newest intact checkpoint in `workdir` or from scratch.
 
-    A stage that `options.early_stopping` ends is over; the next starts at its own first step.
+    If `options.early_stopping` ends a stage early, the next stage starts at its own first step.
 
-    Killed at any moment and called again, it ends with the same parameters and the same
+    A run that is killed at any moment and called again ends with the same parameters and the same
     metrics.jsonl (but for timings) as if it had never been stopped.
 
     Args:
-      objective: model, terms, weights, and what each stage trains.
+      objective: model, terms, weights, and the parameters that each stage trains.
       data: batches as a function of the step, e.g. `data.pipeline.Split`.
-      stages: in order; names that the objective knows.
-      optimizer: what the stages share.
+      stages: stages in order; the objective must know their names.
+      optimizer: optimizer settings that the stages share.
       options: seed, logging, checkpoints.
-      mesh: the devices; may differ from that of an earlier part of the run.
-      rules: where each array lies.
-      data_axes: the axes that a batch's rows are split over.
-      workdir: holds metrics.jsonl, tensorboard/, nonfinite.json and, unless the options name
-        another place, checkpoints/.
-      hooks: evaluation and stage ends.
-      initial_values: gives path -> array, imported weights that replace drawn ones; asked when
-        the run starts, not when it resumes.
+      mesh: mesh of the devices; may differ from that of an earlier part of the run.
+      rules: sharding rules of the arrays.
+      data_axes: axes that a batch's rows are split over.
+      workdir: folder for metrics.jsonl, tensorboard/, nonfinite.json and, unless the options name
+        another folder, checkpoints/.
+      hooks: functions to call for evaluation and at stage ends.
+      initial_values: function that returns path -> array, imported weights that replace initial
+        ones; called when the run starts, not when it resumes.
 
     Returns:
       The final model.
 
     Raises:
       ConfigError: for settings that do not fit each other or the devices, or a metric that the
-        evaluation does not give.
+        evaluation does not return.
       CheckpointError: if no checkpoint can be used, the run is of another config, or no space
         is left.
       DataError: if the data ends or is damaged.
@@ -104,12 +104,12 @@ def train(
             return run.go(state, Patience.from_json(host["patience"]))
         values = None if initial_values is None else initial_values(program.model)
         state = program.initial(seed=options.seed, values=values)
-        checkpoints.get_ready(state)  # a state that was restored has been summed already
+        checkpoints.get_ready(state)  # restoring has already compiled the checksums
         return run.go(state, Patience())
 
 
 class _Run:
-    """One life of a run, from its restored or initial state to its end."""
+    """One execution of a run, from its restored or initial state to its end."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class _Run:
         self._check_validates()
 
     def _check_validates(self) -> None:
-        """Refuses to wait for a metric that nobody computes."""
+        """Refuses early stopping and plateaus that need a metric which is never computed."""
         validates = self._hooks.evaluate is not None and self._options.validate_every > 0
         waits = [f"config.stages.{s.name}.plateau" for s in self._schedule.stages if s.watched]
         if self._options.early_stopping is not None:
@@ -152,7 +152,7 @@ class _Run:
         check_same(self._settings, host, schedule=self._schedule, workdir=self._workdir)
 
     def go(self, state: TrainState, patience: Patience) -> Snapshot:
-        """Runs what is left; always closes what it opened."""
+        """Runs the remaining steps; always closes the resources that it opened."""
         done, total = int(state.step), self._schedule.total_steps
         self._patience, start = patience, done
         if patience.ended:
@@ -182,7 +182,7 @@ class _Run:
         return self._snapshot(state, self._schedule.stages[-1])
 
     def _finish_save_quietly(self) -> None:
-        """Lets a save in progress end; an error here must not hide the one that stopped us."""
+        """Waits for a save in progress; an error here must not hide the one that ended the run."""
         try:
             self._checkpoints.wait()
         except CheckpointError as error:
@@ -202,12 +202,13 @@ class _Run:
                 feed.prefetch()
                 if self._blocking:
                     jax.block_until_ready(metrics)
-            # The step before this one is read only now, so that the device is never idle.
+            # The previous step's metrics are read only now, so that the device is never idle.
             self._settle(pending)
             step, ran = step + 1, ran + 1
             pending = Pending(step, stage, metrics, fed.records)
             stop = self._guard.requested(ran) and step < total
-            # The first step after a start, whatever it saves, starts the clock for the next.
+            # Rates are measured from the end of the first step after a start, whether or not that
+            # step saves a checkpoint.
             if stop or ran == 1 or self._is_boundary(step):
                 evaluation = self._settle(pending, snapshot=self._snapshot(state, stage))
                 pending = None
@@ -222,7 +223,7 @@ class _Run:
         return state
 
     def _compiling(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
-        """Surrounds the call of a stage's step, which compiles it the first time."""
+        """Returns a context for the call of a stage's step, which compiles on the first call."""
         if stage.name in self._compiled:
             return contextlib.nullcontext()
         self._compiled.add(stage.name)
@@ -234,7 +235,7 @@ class _Run:
         return self._program.begin(state, stage)
 
     def _skip(self, step: int, stage: Stage, *, feed: Feed) -> int:
-        """Index of the step to go on with after a stage that was ended early."""
+        """Returns the index of the step to continue with after a stage that was ended early."""
         end = self._schedule.end(stage)
         logging.info("%s ends early, after step %d of %d", stage.name, step, end)
         if step < end < self._schedule.total_steps:
@@ -248,14 +249,14 @@ class _Run:
         return done % every == 0 or done == self._schedule.total_steps
 
     def _is_boundary(self, done: int) -> bool:
-        """Whether something is to be done with the state after this many steps."""
+        """Returns whether a save, an evaluation or the end of a stage is due after `done` steps."""
         saves = done % self._options.checkpoint.every_steps == 0
         return saves or self._evaluates(done) or self._schedule.ends_after(done - 1)
 
     def _settle(
         self, pending: Pending | None, snapshot: Snapshot | None = None
     ) -> Mapping[str, float]:
-        """Reads a step's metrics, evaluates and logs it; gives the evaluation's numbers."""
+        """Reads a step's metrics, evaluates and logs it; returns the evaluation's numbers."""
         if pending is None:
             return {}
         metrics = self._log.read(pending)
@@ -281,7 +282,7 @@ class _Run:
     def _boundary(
         self, state: TrainState, stage: Stage, *, evaluation: Mapping[str, float], stop: bool
     ) -> None:
-        """Heeds the evaluation, calls the stage's hook and saves, where this step is for that."""
+        """Updates the patience, calls the stage's hook and saves, as far as due at this step."""
         done, config = int(state.step), self._options.checkpoint
         score = self._score(evaluation)
         if evaluation:
@@ -294,7 +295,7 @@ class _Run:
                 self._hooks.stage_end(self._snapshot(state, stage))
         best = config.keep_best > 0 and config.better(score, self._checkpoints.best_score())
         if stop or ends or best or done % config.every_steps == 0:
-            # On disk first, so that no checkpoint is ever ahead of the metrics.
+            # The metrics are flushed to disk first, so that no checkpoint is ever ahead of them.
             self._writers.flush()
             host = {**self._settings, "patience": self._patience.as_json()}
             host |= {"step": done, "input_position": done}
@@ -306,7 +307,7 @@ class _Run:
 
 @contextlib.contextmanager
 def _space_errors(workdir: pathlib.Path) -> Iterator[None]:
-    """Turns a full disk into one clear line, wherever in the run it is met."""
+    """Turns a full disk into an error of one line, wherever in the run it occurs."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What each stage of a run trains, how its state lies, and its compiled step."""
+"""The parameters that each stage of a run trains, its state's shardings, and its compiled step."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ from prior_jax.train.step import make_train_step
 
 
 class Program:
-    """Objective, schedule, optimizer and mesh put together; builds each part when first asked."""
+    """Objective, schedule, optimizer and mesh together; each part is built on first use."""
 
     def __init__(
         self,
@@ -40,19 +40,19 @@ class Program:
         rules: Sequence[Rule],
         data_axes: Sequence[str],
     ):
-        """Traces the model; no array is made and nothing is compiled.
+        """Traces the model; no array is made and no program is compiled.
 
         Args:
-          objective: what is trained.
-          stages: in order.
-          optimizer: what the stages share.
-          mesh: the devices.
-          rules: where each array lies.
-          data_axes: the axes that a batch's rows are split over.
+          objective: model and losses to train.
+          stages: stages in order.
+          optimizer: optimizer settings that the stages share.
+          mesh: mesh of the devices.
+          rules: sharding rules of the arrays.
+          data_axes: axes that a batch's rows are split over.
 
         Raises:
-          ConfigError: for a stage that the objective does not know, one that trains nothing,
-            or rules that do not place every array.
+          ConfigError: for a stage that the objective does not know, one that trains no parameter,
+            or rules that do not match every array.
         """
         self.objective, self.optimizer, self.mesh = objective, optimizer, mesh
         self.rules, self.data_axes = tuple(rules), tuple(data_axes)
@@ -66,7 +66,7 @@ class Program:
                 )
         self.model = define_model(objective.init)
         self.batch_sharding = batch_sharding(mesh, data_axes)
-        # Bound to the instance, so that programs do not outlive their owners in a global cache.
+        # The caches belong to the instance: a global cache would keep programs alive.
         self.names = functools.cache(self._names)
         self.abstract = functools.cache(self._abstract)
         self.step = functools.cache(self._step)
@@ -75,7 +75,7 @@ class Program:
             self.abstract(stage)
 
     def _names(self, stage: Stage) -> tuple[str, ...]:
-        """Paths of the parameters that the stage trains."""
+        """Returns the paths of the parameters that the stage trains."""
         found = trainable_names(self.model, lambda path: self.objective.trainable(stage.name, path))
         if not found:
             raise ConfigError(
@@ -84,7 +84,7 @@ class Program:
         return found
 
     def _abstract(self, stage: Stage) -> TrainState:
-        """Shapes, dtypes and places of the state in the stage."""
+        """Returns shapes, dtypes and shardings of the state in the stage."""
         return abstract_state(
             self.model,
             names=self.names(stage),
@@ -94,11 +94,11 @@ class Program:
         )
 
     def abstract_after(self, done: int) -> TrainState:
-        """Shapes, dtypes and places of the state after this many steps of the run."""
+        """Returns shapes, dtypes and shardings of the state after this many steps of the run."""
         return self.abstract(self.schedule.at(max(done - 1, 0)))
 
     def _step(self, stage: Stage) -> Any:
-        """The jitted step of the stage: (state, batch, factor) -> (state, StepMetrics)."""
+        """Returns the stage's jitted step: (state, batch, factor) -> (state, StepMetrics)."""
         return make_train_step(
             objective=self.objective,
             model=self.model,
@@ -113,7 +113,7 @@ class Program:
         )
 
     def initial(self, *, seed: int, values: Mapping[str, np.ndarray] | None) -> TrainState:
-        """The state before the first step; see `state.initial_state`."""
+        """Returns the state before the first step; see `state.initial_state`."""
         stage = self.schedule.stages[0]
         return initial_state(
             self.objective.init,
@@ -136,14 +136,14 @@ class Program:
         )
 
     def begin(self, state: TrainState, stage: Stage) -> TrainState:
-        """The state before the stage's first step, with a fresh optimizer (quirk 14)."""
+        """Returns the state before the stage's first step, with a fresh optimizer (quirk 14)."""
         return dataclasses.replace(
             state,
-            # Differs from the state's own where the stage before was ended early.
+            # This differs from `state.step` if the previous stage was ended early.
             step=self.scalar(np.int32(self.schedule.start(stage))),
             optimizer=self._fresh(stage)(state.params),
         )
 
     def scalar(self, value: np.int32 | np.float32) -> jax.Array:
-        """A number of the host, the same in every process, on all devices."""
+        """Returns a number of the host, the same in every process, replicated on all devices."""
         return jax.make_array_from_callback((), replicated(self.mesh), lambda _: np.asarray(value))
