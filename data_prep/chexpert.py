@@ -32,7 +32,7 @@ def mapped_labels(labels: np.ndarray, *, names: Sequence[str]) -> np.ndarray:
 
     Args:
       labels: float[N, C], 1, 0, -1 for uncertain, NaN for blank.
-      names: C labels; other columns than the five keep their -1 (quirk 43).
+      names: C labels; other columns than the five keep their -1 (quirk G43).
 
     Returns:
       float64[N, C].
@@ -58,7 +58,7 @@ def candidates_5x200(
       names: C labels.
       frontal: bool[N].
       mode: "paper" also leaves out images said to have no finding; "release" does not look
-        there (quirk 49).
+        there (quirk G49).
 
     Returns:
       Task -> int64 rows, ascending.
@@ -122,7 +122,7 @@ def training_rows(
       frontal: bool[N].
       fraction: 0 to 1, of the images.
       rng: of the draw.
-      mode: "release" draws from all images and then drops lateral ones (quirk 43); "paper"
+      mode: "release" draws from all images and then drops lateral ones (quirk G43); "paper"
         draws from the frontal ones.
 
     Returns:
@@ -176,7 +176,7 @@ def split_by_patient(
 def split_as_released(
     rows: int, *, test: np.ndarray, count: int, rng: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Parts training from validation as the release does, and mixes them up (quirk 48).
+    """Parts training from validation as the release does, and mixes them up (quirk G48).
 
     Validation rows are drawn by their place among the rows left, and rows of the same *numbers in
     the whole table* are dropped from training: most of validation is trained on.

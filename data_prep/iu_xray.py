@@ -60,7 +60,7 @@ class Studies:
         except TextProblem as problem:
             yield preparer.rejected_study(images, problem, table=IMAGES)
             return
-        said = {True: schema.LABEL_POSITIVE, False: schema.LABEL_NOT_MENTIONED}
+        said = schema.LABEL_NOT_MENTIONED, schema.LABEL_POSITIVE
         labels = tuple(said[name in report["labels"]] for name in self.label_names)
         yield from preparer.study_outcome(
             [ImageFile(id=image.id, path=self.images_dir / f"{image.id}.png") for image in images],
@@ -79,14 +79,13 @@ def read_report(path: pathlib.Path) -> tuple[str, list[str], Mapping[str, Any]]:
     identity = root.find("uId")
     if identity is None or not identity.get("id"):
         raise ValueError("no uId in it")
-    texts = {part.get("Label"): (part.text or "").strip() for part in root.iter("AbstractText")}
-    headings = {(part.text or "").split("/")[0].strip() for part in root.iter("major")}
-    labels = sorted(
-        "No Finding" if heading == "normal" else heading
-        for heading in headings
-        if heading and heading != _NO_LABEL
-    )
-    sections = {name: texts.get(name, "") for name in ("FINDINGS", "IMPRESSION")}
+    texts: dict[str, list[str]] = {}
+    for part in root.iter("AbstractText"):
+        label, text = part.get("Label", "").strip().upper(), "".join(part.itertext()).strip()
+        texts.setdefault(label, []).append(text)
+    headings = {"".join(part.itertext()).split("/")[0].strip() for part in root.iter("major")}
+    labels = sorted("No Finding" if h == "normal" else h for h in headings - {"", _NO_LABEL})
+    sections = {n: "\n\n".join(filter(None, texts.get(n, ()))) for n in ("FINDINGS", "IMPRESSION")}
     images = [image.get("id", "") for image in root.iter("parentImage")]
     return identity.get("id", ""), images, {**sections, "labels": labels}
 
@@ -96,9 +95,9 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema
     reports = sorted(preparer.folder(paths.reports, flag="--reports").glob("*.xml"))
     if not reports:
         raise DataError("--reports", received=paths.reports, accepted="a folder of .xml files")
-    images_dir = preparer.folder(paths.images_dir, flag="--images_dir")
+    images = preparer.folder(paths.images_dir, flag="--images_dir")
     return preparer.prepare_set(
-        functools.partial(_plan, reports, images_dir, settings),
+        functools.partial(_plan, reports, images, settings),
         options,
         program=PROGRAM,
         settings=settings,
@@ -114,7 +113,7 @@ def _plan(
     reject: Reject,
 ) -> Plan:
     """Reads every report, and plans the images that it names."""
-    names: set[str] = set()
+    names, files, repeated = set[str](), dict[str, str](), 0
     with Planner(directory, reject=reject, table=IMAGES) as planner:
         for path in reports:
             try:
@@ -122,22 +121,26 @@ def _plan(
             except (ElementTree.ParseError, ValueError, UnicodeError) as error:
                 reject(Rejection(id=path.name, reason="malformed_report", detail=str(error)))
                 continue
+            left_out = functools.partial(Rejection, id=study, rows=len(images), table=IMAGES)
+            if files.setdefault(study, path.name) != path.name:
+                detail = f"{path.name} has the uId of {files[study]}"
+                reject(left_out(reason="duplicate_report", detail=detail))
+                repeated += len(images)
+                continue
             if not images:
-                reject(Rejection(id=study, reason="report_without_image", detail=path.name))
+                reject(left_out(reason="report_without_image", detail=path.name))
             place = {"study": study, "patient": study, "split": settings.drawn_split(study)}
             for image in images:
                 planner.add(PlannedImage(id=image, data=report, **place))
             names.update(report["labels"])
         jobs = planner.finish(studies_per_shard=settings.studies_per_shard)
     label_names = tuple(sorted(names))
+    make_record = Studies(images_dir=images_dir, label_names=label_names, settings=settings)
     return Plan(
         jobs=jobs,
-        process=PlannedStudies(
-            directory=directory,
-            make_record=Studies(images_dir=images_dir, label_names=label_names, settings=settings),
-        ),
+        process=PlannedStudies(directory=directory, make_record=make_record),
         label_names=label_names,
-        tables=[TableUse(name=IMAGES, read=len(planner))],
+        tables=[TableUse(name=IMAGES, read=len(planner) + repeated)],
         short_side=settings.short_side,
         images_dir=images_dir,
     )

@@ -13,11 +13,12 @@ import numpy as np
 
 from prior_jax.errors import DataError, InputProblem
 
-_MEMBER = re.compile(rb"(?:^|/)p\d+/s(\d{1,18})\.txt$")
+_MEMBER = re.compile(rb"(?:^|/)p(\d{1,18})/s(\d{1,18})\.txt$")
 _END, _END64_LOCATOR, _END64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
 _CENTRAL, _LOCAL = b"PK\x01\x02", b"PK\x03\x04"
 _ENTRY = np.dtype(
     [
+        ("subject", np.int64),
         ("study", np.int64),
         ("offset", np.int64),
         ("packed", np.int64),
@@ -26,6 +27,7 @@ _ENTRY = np.dtype(
         ("method", np.uint16),
     ]
 )
+_SIDES = ("left", "right")
 # No report is longer; more is damage, and must not fill the memory.
 MAX_REPORT_BYTES = 1 << 20
 
@@ -65,13 +67,13 @@ class ReportFolder:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportZip:
-    """Reports in `mimic-cxr-reports.zip`, found by an index of 38 bytes a report.
+    """Reports in `mimic-cxr-reports.zip`, found by an index of 46 bytes a report.
 
     `zipfile` would hold about a kilobyte a report in every worker.
 
     Attributes:
       path: the zip.
-      index: the `.npy` that `index_zip` wrote, sorted by study.
+      index: the `.npy` that `index_zip` wrote, sorted by study and patient.
     """
 
     path: pathlib.Path
@@ -80,10 +82,14 @@ class ReportZip:
     def read(self, *, subject: int, study: int) -> bytes:
         """Returns the bytes of a report, or raises ReportProblem."""
         index = _opened_index(self.index, self.index.stat().st_mtime_ns)
-        place = int(np.searchsorted(index["study"], study))
-        if place == len(index) or index["study"][place] != study:
-            raise ReportProblem("missing_report", f"p{subject}/s{study}.txt is not in the zip")
-        entry = index[place]
+        begin, end = (int(np.searchsorted(index["study"], study, side)) for side in _SIDES)
+        own = [place for place in range(begin, end) if index["subject"][place] == subject]
+        if not own:
+            others = [f"p{index['subject'][place]}" for place in range(begin, end)]
+            where = f", but under {' and '.join(others)}" if others else ""
+            detail = f"p{subject}/s{study}.txt is not in the zip{where}"
+            raise ReportProblem("missing_report", detail)
+        entry = index[own[0]]
         try:
             with open(self.path, "rb") as file:
                 content = _member(file, entry)
@@ -126,14 +132,14 @@ def _member(file, entry: np.void) -> bytes:
 
 
 def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[str]:
-    """Writes the index of a zip's reports, sorted by study.
+    """Writes the index of a zip's reports, sorted by study and patient.
 
     Args:
       path: the zip.
       index: the `.npy` to write.
 
     Returns:
-      Names of studies that stand in the zip more than once; the first of each is used.
+      Names of studies that one patient has in the zip more than once; the first of each is used.
 
     Raises:
       DataError: if the file is not a zip or its directory is damaged.
@@ -142,9 +148,10 @@ def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[str]:
         entries = np.fromiter(_entries(path), _ENTRY)
     except (OSError, struct.error, ValueError) as error:
         raise DataError(str(path), received=str(error), accepted="a zip of reports") from error
-    entries = entries[np.argsort(entries["study"], kind="stable")]
+    entries = entries[np.lexsort((entries["subject"], entries["study"]))]
     repeated = np.zeros(len(entries), bool)
-    repeated[1:] = entries["study"][1:] == entries["study"][:-1]
+    keys = entries[["subject", "study"]]
+    repeated[1:] = keys[1:] == keys[:-1]
     np.save(index, entries[~repeated])
     return [f"s{study}" for study in entries["study"][repeated]]
 
@@ -165,7 +172,7 @@ def _entries(path: pathlib.Path) -> Iterator[tuple[int, ...]]:
             file.seek(extra_length + comment_length, 1)
             match = _MEMBER.search(name)
             if match:
-                yield int(match[1]), place, packed, size, crc, method
+                yield int(match[1]), int(match[2]), place, packed, size, crc, method
 
 
 def _directory(file) -> tuple[int, int]:

@@ -14,22 +14,20 @@ import numpy as np
 from data_prep.kit import splits
 from data_prep.kit.ids import IdColumn
 from data_prep.kit.outcomes import Rejection
-from data_prep.kit.plan import OTHER_STUDY, Reject, TableUse
-from data_prep.kit.tables import MALFORMED, RejectRow, Table, TableRow
-from data_prep.kit.values import CellProblem, label_of, text_of
-from prior_jax.data.schema import LABEL_NOT_MENTIONED
+from data_prep.kit.plan import Reject, TableUse
+from data_prep.kit.tables import MALFORMED, Table
+from data_prep.kit.values import CellProblem, text_of
+from data_prep.mimic_labels import number_of, rejecting_rows, study_labels
 from prior_jax.errors import DataError
 
 # A DICOM id has 44 characters.
 _ID_BYTES = 48
 _NO_SPLIT = -1
-# Studies with a usable row in the label table, at least; in MIMIC-CXR 99 % have one.
-_LEAST_LABELLED = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tables:
-    """Paths of the tables; `chexpert` and `negbio` may be absent."""
+    """Paths of the tables; `labels` is None for a set without labels."""
 
     metadata: pathlib.Path
     split: pathlib.Path
@@ -139,7 +137,7 @@ def build_index(
     studies = studies[order]
     first = np.flatnonzero(np.r_[True, studies[1:] != studies[:-1]]) if len(studies) else order
     chosen = order[first]
-    label_names, labels, label_uses = _labels(tables.labels, studies[first], reject=reject)
+    label_names, labels, label_uses = study_labels(tables.labels, studies[first], reject=reject)
     index = Index(
         dicoms=dicoms[order],
         views=view[order],
@@ -169,43 +167,20 @@ def _reject_images(reject: Reject, reason: str, dicoms, studies, chosen, *, tabl
         reject(_image(dicoms, studies, place, reason, "", table=table))
 
 
-def _rejecting(table: Table, reject: Reject) -> RejectRow:
-    """Returns what hands a row of a table, by its line, to `reject`."""
-
-    def reject_row(line: int, reason: str, detail: str) -> None:
-        name = f"{table.name}:{line}"
-        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=table.name))
-
-    return reject_row
-
-
-def _number(column: IdColumn, row: TableRow, *, prefix: str) -> int:
-    """Returns a subject's or study's number, written with its letter or without.
-
-    Raises:
-      CellProblem: if it is none.
-    """
-    written = column.read(row)
-    try:
-        return int(written.removeprefix(prefix))
-    except ValueError as error:
-        raise CellProblem(f"{column.name} is {written!r}, which is no number") from error
-
-
 def _metadata(table: Table, *, reject: Reject):
     """Returns (dicoms, subjects, studies, views, view names) of the metadata table."""
     dicoms, subjects, studies = bytearray(), array.array("q"), array.array("q")
     view, names = array.array("b"), {}
-    flag, reject_row = table.flag, _rejecting(table, reject)
+    flag, reject_row = table.flag, rejecting_rows(table, reject)
     table.require((flag, name) for name in ("dicom_id", "subject_id", "study_id", "ViewPosition"))
     subject_column = IdColumn(table, flag=flag, name="subject_id")
     study_column = IdColumn(table, flag=flag, name="study_id")
     for row in table.rows(reject=reject_row):
         try:
-            identity = _identity(row.cells["dicom_id"])
-            subject = _number(subject_column, row, prefix="p")
-            study = _number(study_column, row, prefix="s")
-            position = text_of(row.cells["ViewPosition"], field="ViewPosition").upper()
+            identity = _identity(text_of(row.cells.get("dicom_id"), field="dicom_id"))
+            subject = number_of(subject_column, row, prefix="p")
+            study = number_of(study_column, row, prefix="s")
+            position = text_of(row.cells.get("ViewPosition"), field="ViewPosition").upper()
         except CellProblem as problem:
             reject_row(row.line, MALFORMED, problem.detail)
             continue
@@ -246,10 +221,10 @@ def _splits(
     codes = np.full(len(dicoms), _NO_SPLIT, np.int8)
     table = Table(path, flag="--split_table", key="dicom_id", single_lines=True)
     table.require((table.flag, name) for name in ("dicom_id", "split"))
-    reject_row = _rejecting(table, reject)
+    reject_row = rejecting_rows(table, reject)
     for row in table.rows(reject=reject_row):
-        dicom, name = row.cells["dicom_id"], row.cells["split"]
         try:
+            dicom, name = (text_of(row.cells.get(n), field=n) for n in ("dicom_id", "split"))
             identity = np.bytes_(_identity(dicom).rstrip(b"\0"))
         except CellProblem as problem:
             reject_row(row.line, MALFORMED, problem.detail)
@@ -268,63 +243,6 @@ def _splits(
     return codes, TableUse(name=table.name, read=table.read, kept=kept, notes=table.notes())
 
 
-def _labels(
-    path: pathlib.Path | None, studies: np.ndarray, *, reject: Reject
-) -> tuple[tuple[str, ...], np.ndarray, list[TableUse]]:
-    """Returns label names, int8[N, C], and the rows used; what no row says is "not mentioned".
-
-    Raises:
-      DataError: if no row can be used, or most of the studies have none.
-    """
-    if path is None:
-        return (), np.zeros((len(studies), 0), np.int8), []
-    table = Table(path, flag="--labels_table", key="study_id", single_lines=True)
-    table.require((table.flag, name) for name in ("subject_id", "study_id"))
-    names = tuple(name for name in table.names if name not in ("subject_id", "study_id"))
-    column = IdColumn(table, flag=table.flag, name="study_id")
-    order = np.argsort(studies)
-    ranked = studies[order]
-    labels = np.full((len(studies), len(names)), LABEL_NOT_MENTIONED, np.int8)
-    seen = np.zeros(len(studies), bool)
-    others, example = 0, ""
-    reject_row = _rejecting(table, reject)
-    for row in table.rows(reject=reject_row):
-        try:
-            number = _number(column, row, prefix="s")
-            found = [label_of(row.cells[name], field=name) for name in names]
-        except CellProblem as problem:
-            reject_row(row.line, MALFORMED, problem.detail)
-            example = example or f"line {row.line}: {problem.detail}"
-            continue
-        place = int(np.searchsorted(ranked, number))
-        if place == len(ranked) or ranked[place] != number:
-            others += 1
-            example = example or f"line {row.line}: study {number} has no image that was chosen"
-        elif seen[order[place]]:
-            reject_row(row.line, "duplicate_row", f"study {number}")
-        else:
-            seen[order[place]] = True
-            labels[order[place]] = found
-    column.check()
-    if len(studies) and seen.mean() < _LEAST_LABELLED:
-        raise DataError(
-            table.flag,
-            received=f"{path}, in which {int(seen.sum())} of {len(studies)} studies have a row "
-            f"that can be used ({example or 'the table ends early'}; the set has study "
-            f"{studies[0]})",
-            accepted="the label table of these studies, with 1, 0, -1 or blank in each column; "
-            "--labels=none prepares the set without labels",
-        )
-    use = TableUse(
-        name=table.name,
-        read=table.read,
-        kept=int(seen.sum()),
-        unused={OTHER_STUDY: others} if others else {},
-        notes=table.notes(),
-    )
-    return names, labels, [use]
-
-
 def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str) -> Tables:
     """Finds the tables of a download of version 2.0.0 or 2.1.0, packed or not.
 
@@ -334,7 +252,7 @@ def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str
       labels: "chexpert", "negbio" or "none".
 
     Raises:
-      DataError: if the metadata or split table is absent, or a path given is.
+      DataError: if a table is absent that is needed, a path given is, or two tables could be meant.
     """
 
     def find(kind: str, name: str) -> pathlib.Path | None:
@@ -343,8 +261,14 @@ def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str
             if not path.is_file():
                 raise DataError(f"--{kind}_table", received=str(path), accepted="an existing file")
             return path
-        found = sorted([*root.glob(f"mimic-cxr-*-{name}.csv.gz"), *root.glob(f"*-{name}.csv")])
-        return found[-1] if found else None
+        found = sorted({*root.glob(f"mimic-cxr-*-{name}.csv.gz"), *root.glob(f"*-{name}.csv")})
+        if len(found) > 1:
+            raise DataError(
+                f"--images_dir: {root}",
+                received=" and ".join(path.name for path in found),
+                accepted=f"one {name} table in it, or the one that is meant by --{kind}_table",
+            )
+        return found[0] if found else None
 
     metadata, split = find("metadata", "metadata"), find("split", "split")
     if metadata is None or split is None:
@@ -354,4 +278,11 @@ def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str
             accepted="mimic-cxr-2.0.0-metadata.csv.gz and mimic-cxr-2.0.0-split.csv.gz in it",
         )
     label_table = None if labels == "none" else find("labels", labels)
+    if label_table is None and labels != "none":
+        raise DataError(
+            "--labels",
+            received=f"{labels}, but {root} holds no mimic-cxr-*-{labels}.csv.gz",
+            accepted="that table in it, or its path by --labels_table; --labels=none prepares the "
+            "set without labels",
+        )
     return Tables(metadata=metadata, split=split, labels=label_table)

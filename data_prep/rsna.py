@@ -7,9 +7,12 @@ gloria/datasets/preprocess_datasets.py (preprocess_pneumonia_data).
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from data_prep.kit import values
+from data_prep.kit.row_cells import cells_of, refusing, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
 from prior_jax.errors import DataError
 
@@ -35,22 +38,26 @@ class Patient:
         return int(bool(self.boxes))
 
 
-def patients(rows: Iterable[Mapping[str, str]]) -> list[Patient]:
+def patients(rows: Iterable[Mapping[str, Any]]) -> list[Patient]:
     """Gathers the rows of a patient, one a box.
 
     Args:
-      rows: of the table: patientId, x, y, width, height, Target.
+      rows: of the table: patientId, x, y, width, height, Target; as text, or as a data frame reads
+        them.
 
     Returns:
       Patients sorted by id, boxes in the order of the table.
 
     Raises:
-      DataError: naming patient and column, for a box or target that is none, or a patient with
-        and without pneumonia.
+      DataError: naming the row, for a column or a patient that is missing; naming patient and
+        column, for a box or target that is none, a box without pneumonia, or a patient with and
+        without pneumonia.
     """
     boxes: dict[str, list[tuple[float, float, float, float] | None]] = {}
-    for row in rows:
-        boxes.setdefault(row["patientId"], []).append(_box(row))
+    for place, row in enumerate(rows, 1):
+        cells = cells_of(row, ("patientId", *_SIDES, "Target"), place=place)
+        patient_id = required_id(cells, "patientId", place=place)
+        boxes.setdefault(patient_id, []).append(_box(patient_id, cells))
     found = []
     for patient_id in sorted(boxes):
         own = [box for box in boxes[patient_id] if box is not None]
@@ -60,18 +67,22 @@ def patients(rows: Iterable[Mapping[str, str]]) -> list[Patient]:
     return found
 
 
-def _box(row: Mapping[str, str]) -> tuple[float, float, float, float] | None:
-    patient_id, target = row["patientId"], row["Target"]
-    if target == "0":
+def _box(patient_id: str, cells: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    with refusing(f"{patient_id}: Target"):
+        target = values.label_of(cells["Target"], field="Target")
+    received = {side: cells[side] for side in _SIDES}
+    if target == 0:
+        if not all(map(values.is_missing, received.values())):
+            raise DataError(f"{patient_id}: box", received=received, accepted="none with Target 0")
         return None
-    if target != "1":
-        raise DataError(f"{patient_id}: Target", received=target, accepted="0 or 1")
+    if target != 1:
+        raise DataError(f"{patient_id}: Target", received=cells["Target"], accepted="0 or 1")
     try:
-        x, y, width, height = (float(row[side]) for side in _SIDES)
-    except ValueError:
+        x, y, width, height = (float(value) for value in received.values())
+    except (TypeError, ValueError):
         x = y = width = height = math.nan
-    if not (x >= 0 and y >= 0 and 0 < width < math.inf and 0 < height < math.inf):
-        received = {side: row[side] for side in _SIDES}
+    finite = all(map(math.isfinite, (x, y, width, height)))
+    if not (finite and x >= 0 and y >= 0 and width > 0 and height > 0):
         raise DataError(f"{patient_id}: box", received=received, accepted="pixels, sides above 0")
     return x, y, x + width, y + height
 

@@ -6,16 +6,21 @@ gloria/datasets/preprocess_datasets.py (preprocess_pneumothorax_data) and image_
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from data_prep.kit import values
 from data_prep.kit.rle import NO_MASK
+from data_prep.kit.row_cells import cells_of, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
 from prior_jax.errors import DataError
 
 IMAGE_SIZE = 1024  # pixels of either side of every image
+
+_MASK = re.compile(r"\d+\s+\d+(?:\s+\d+\s+\d+)*+", re.ASCII)
 
 Draws = np.random.Generator | np.random.RandomState
 
@@ -38,23 +43,42 @@ class Annotation:
         return int(self.rle != NO_MASK)
 
 
-def annotations(rows: Iterable[Mapping[str, str]]) -> list[Annotation]:
+def annotations(rows: Iterable[Mapping[str, Any]]) -> list[Annotation]:
     """Reads the rows of either stage: the first has a blank before its column and its "-1".
 
     The release looks for the blank, so that with the second stage's table every image has a
-    pneumothorax and "-1" is then read as a mask (quirk 46).
+    pneumothorax and "-1" is then read as a mask (quirk G46).
 
     Raises:
-      DataError: for a row without one of the two columns or without an image.
+      DataError: naming the row, for a column or an image that is missing; naming the image, for a
+        mask that is none, and for an image with and without a mask.
     """
     found = []
-    for row in rows:
-        cells = {name.strip(): value.strip() for name, value in row.items()}
-        image_id, rle = cells.get("ImageId"), cells.get("EncodedPixels")
-        if not image_id or not rle:
-            raise DataError("row", received=row, accepted="ImageId and EncodedPixels")
+    masked: dict[str, bool] = {}
+    for place, row in enumerate(rows, 1):
+        cells = cells_of(row, ("ImageId", "EncodedPixels"), place=place)
+        image_id = required_id(cells, "ImageId", place=place)
+        rle = _mask(cells["EncodedPixels"], image_id=image_id)
+        if masked.setdefault(image_id, rle != NO_MASK) != (rle != NO_MASK):
+            raise DataError(
+                f"{image_id}: EncodedPixels", received="-1 and a mask", accepted="one of them"
+            )
         found.append(Annotation(image_id=image_id, rle=rle))
     return found
+
+
+def _mask(cell: Any, *, image_id: str) -> str:
+    """Returns a mask as text, "-1" for none; a data frame writes that as -1.0."""
+    text = "" if values.is_missing(cell) else str(cell).strip()
+    if text in (NO_MASK, f"{NO_MASK}.0"):
+        return NO_MASK
+    if not _MASK.fullmatch(text):
+        raise DataError(
+            f"{image_id}: EncodedPixels",
+            received=str(cell)[:60],
+            accepted='"offset length ..." or "-1"',
+        )
+    return text
 
 
 def drawn_splits(
@@ -65,7 +89,7 @@ def drawn_splits(
     Args:
       found: all rows, in the table's order.
       mode: "paper" draws images; "release" draws rows, so that an image with several masks can
-        stand in several splits, with a part of its masks in each (quirk 47).
+        stand in several splits, with a part of its masks in each (quirk G47).
 
     Returns:
       Split -> int64 positions in `found`, in the order drawn.

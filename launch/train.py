@@ -67,7 +67,6 @@ def main() -> None:
 def train(run: run_lib.Run) -> None:
     """Trains through all stages that are left; the run's mesh must be the context's."""
     config = run.config
-    hooks = options.Hooks(evaluate=_validation(run)) if config.train.validate_every else None
     loop.train(
         objective=run.objective,
         data=run.data,
@@ -78,7 +77,7 @@ def train(run: run_lib.Run) -> None:
         rules=run.place.rules,
         data_axes=run.place.data_axes,
         workdir=run.workdir,
-        hooks=hooks,
+        evaluate=_validation(run) if config.train.validate_every else None,
         initial_values=functools.partial(run_lib.initial_values, run),
     )
 

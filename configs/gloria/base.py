@@ -27,7 +27,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
             beta1=0.5,  # [builder.py]
             beta2=0.999,  # [builder.py]
             decay="coupled",  # [builder.py], Adam's own
-            decay_mask="all" if release else "matrices",  # quirk 52
+            decay_mask="all" if release else "matrices",  # quirk G52
             past_end="hold",
         )
     )
@@ -40,7 +40,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
 def stage(*, length: float, peak: float, plateau: bool) -> dict:
     """The one stage, whose rate halves when validation stops improving.
 
-    In the release it never does, although configured: the rate is constant (quirk 53).
+    In the release it never does, although configured: the rate is constant (quirk G53).
     """
     return dict(
         length=length,  # [yaml], max_epochs
@@ -104,7 +104,7 @@ def data(config: ConfigDict, *, release: bool) -> None:
             batch_size=48,  # [yaml]
         )
     )
-    half = (0.5, 0.5, 0.5)  # [yaml], norm "half" (quirk 41)
+    half = (0.5, 0.5, 0.5)  # [yaml], norm "half" (quirk G41)
     config.data.image.channels = 3
     config.data.image.mean = half if release else placeholder(tuple)
     config.data.image.std = half if release else placeholder(tuple)

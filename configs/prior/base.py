@@ -34,9 +34,9 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 beta2=0.999,  # [torch]
                 epsilon=1e-8,  # [torch]
                 decay="decoupled",  # release, codes/prior/models/prior.py: AdamW
-                decay_mask="all" if release else "matrices",  # release: all (quirk 16)
+                decay_mask="all" if release else "matrices",  # release: all (quirk P16)
                 clip_norm=placeholder(float),  # release: none
-                past_end="rise" if release else "hold",  # quirk 15
+                past_end="rise" if release else "hold",  # quirk P15
                 accumulate_steps=1,  # release: none
             ),
             mesh=dict(
@@ -125,7 +125,7 @@ def model(fidelity: str) -> dict:
             remat="none",
         ),
         image_decoder=dict(dropout=0.5),  # [yaml], image_rec_drop_out_rate
-        weights=dict(  # [prior.py], quirk 10
+        weights=dict(  # [prior.py], quirk P10
             stage1=dict(global_alignment=1.0, local_image=1.0, local_text=1.0),
             stage2=dict(global_alignment=1.0, local_image=1.0, local_text=1.0, prototype=10.0),
             stage3=dict(
@@ -155,12 +155,12 @@ def data(*, release: bool) -> dict:
         ),
         augment=dict(
             rotation_degrees=5.0,  # release, configs/image_transformation.yaml
-            flip_probability=0.5 if release else 0.0,  # reports say left and right (quirk 32)
+            flip_probability=0.5 if release else 0.0,  # reports say left and right (quirk P32)
         ),
         tokenizer=dict(
             kind="wordpiece" if release else "sentencepiece",
             path=placeholder(str),
-            lower_case=True,  # quirk 35
+            lower_case=True,  # quirk P35
         ),
         caption="report",
         text_mode="release" if release else "paper",

@@ -51,8 +51,16 @@ class Rejection:
     table: str = ""
 
     def line(self) -> str:
-        """Returns the line of `rejected.jsonl`; rows stand in it where the rejection has some."""
-        named = dataclasses.asdict(self)
+        r"""Returns the line of `rejected.jsonl`; rows stand in it where the rejection has some.
+
+        The bytes of a file's name that are not UTF-8 are written as "\udce9" and the like.
+        """
+        named = {
+            name: value.encode("utf-8", "backslashreplace").decode()
+            if isinstance(value, str)
+            else value
+            for name, value in dataclasses.asdict(self).items()
+        }
         if not self.rows:
             del named["rows"], named["table"]
         return json.dumps(named, ensure_ascii=False) + "\n"

@@ -76,7 +76,15 @@ TRUNCATED_INDICATION = "ndication"
 # Headers the release does not know, which the paper mode does.
 EXTRA_HEADERS = {
     "indication": (TRUNCATED_INDICATION, "clinical indications", "indications", "reason for study"),
-    "impression": ("impressions", "impression and recommendation", "opinion"),
+    "impression": (
+        "impressions",
+        "impression(s)",
+        "impression and recommendation",
+        "conclusions",
+        "conclusion(s)",
+        "opinion",
+        "imp",
+    ),
     "examination": ("study", "procedure", "exam type"),
     "technique": ("techniques",),
     "notification": ("notifications",),
@@ -96,6 +104,30 @@ EXTRA_HEADERS = {
         "verified by",
     ),
 }
+
+# Other phrases that mean the impression, at the beginning of a line and in any case, as a pattern.
+IMPRESSION_PHRASE = (
+    r"(?:(?:final|overall|radiographic|radiological|radiologic|radiologist'?s|imaging|diagnostic"
+    r"|general|main|preliminary|primary|brief) )*(?:impressions?|conclusions?)"
+    r"(?: ?(?:and|or|&|/|,|-) ?(?:plan|recommendations?|recommendation\(s\)|conclusions?|summary"
+    r"|discussion|comments?|diagnosis|assessment|advice|opinion|interpretation|impressions?"
+    r"|findings?))*(?: ?\(?(?:final|preliminary|overall)\)?)?(?: ?#? ?\d{1,2})?"
+)
+
+# Headers that mean the impression where they follow findings; before them they may say what the
+# patient came with.
+SUMMARIES = frozenset(
+    (
+        "summary",
+        "interpretation",
+        "diagnosis",
+        "diagnoses",
+        "assessment",
+        "assessment and plan",
+        "assessment/plan",
+        "assessment & plan",
+    )
+)
 
 # A header that contains one of these words means that section; the first that fits wins.
 MAIN_WORDS = ("impression", "findings", "history", "comparison", "addendum")

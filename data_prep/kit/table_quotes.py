@@ -65,10 +65,10 @@ def swallowed_row(
 ) -> int:
     """Returns which of a row's lines was most likely a row itself, counted from 0; 0 for none.
 
-    The lines of one row hold the file of its image once. Where two lines have cells enough for a
-    row, and an image in the place of the images' column, counted from the left or from the right,
-    they were two rows. The number of cells alone does not tell: prose has commas, and the last line
-    of a report has the cells behind it.
+    A row has one key, the file of its image, on one of its lines. Another line with cells enough
+    for a row, and with something else that could be a key where the key stands, is a row that was
+    swallowed. The number of cells alone does not tell: prose has commas, and the last line of a
+    report has the cells behind it.
 
     Args:
       lines: physical lines of a row.
@@ -77,30 +77,54 @@ def swallowed_row(
       columns: number of columns.
       delimiter: character that separates cells.
     """
-    found = []
+    own = own.strip()
+    foreign, keyed = [], []
+    spaced = False
     for number, line in enumerate(lines):
-        cells = [cell.strip().strip('"').strip() for cell in line.split(delimiter)]
-        places = {place, len(cells) - columns + place}
-        if len(cells) >= columns > 1 and any(
-            0 <= p < len(cells) and _could_be_key(cells[p], own.strip()) for p in places
-        ):
-            found.append(number)
-    return found[-1] if len(found) > 1 else 0
+        written = line.rstrip("\r\n").split(delimiter)
+        if not len(written) >= columns > 1:
+            continue
+        cells = [cell.strip().strip('"').strip() for cell in written]
+        blank = [any(cell[:1] == " " for cell in written[p : p + 2]) for p in range(len(written))]
+        # Quoted cells before the key, or behind it, may hold delimiters of their own.
+        places = range(place, len(written) - columns + place + 1)
+        if own in cells[place:]:
+            keyed.append(number)
+            spaced |= blank[cells.index(own, place)]
+        elif any(_could_be_key(cells[p], own, prose=blank[p] and not spaced) for p in places):
+            foreign.append(number)
+    # A row that begins with another key than its own has its own on a later line.
+    return (max(foreign + keyed) or len(lines) - 1) if foreign else 0
 
 
-def _could_be_key(cell: str, own: str) -> bool:
-    """Whether a cell could identify a row: a file of an image, or an id as the row's own is."""
-    if not cell or (any(map(str.isspace, cell)) and not any(map(str.isspace, own))):
+def _could_be_key(cell: str, own: str, *, prose: bool) -> bool:
+    """Whether a cell could identify a row: a file of an image, or an id as the row's own is.
+
+    Args:
+      cell: the cell, without its marks.
+      own: what identifies the row that holds it.
+      prose: whether a blank follows the delimiters around it, as in a sentence.
+    """
+    suffix, own_suffix = (pathlib.PurePosixPath(name).suffix.lower() for name in (cell, own))
+    blanks = any(map(str.isspace, cell))
+    images = _IMAGE_SUFFIXES | ({own_suffix} if own_suffix[1:].isalpha() else set())
+    if suffix in images:
+        return not (blanks and prose)
+    if own_suffix in images or prose or (blanks and not any(map(str.isspace, own))):
         return False
-    suffix = pathlib.PurePosixPath(cell).suffix.lower()
-    own_suffix = pathlib.PurePosixPath(own).suffix.lower()
-    if suffix or own_suffix:
-        return suffix == own_suffix or suffix in _IMAGE_SUFFIXES
-    return any(map(str.isdigit, cell + own)) and _shape(cell) == _shape(own)
+    letters = [any(map(str.isalpha, name)) for name in (cell, own)]
+    return any(map(str.isdigit, cell)) and letters[0] == letters[1] and 2 * len(cell) > len(own)
 
 
-def _shape(text: str) -> str:
-    return "".join("x" if letter.isalnum() else letter for letter in text)
+def swallowing_header(lines: Sequence[str], *, columns: int, delimiter: str) -> bool:
+    """Whether a header of several lines most likely took rows into its cells.
+
+    Args:
+      lines: physical lines of the header.
+      columns: number of its columns.
+      delimiter: character that separates cells.
+    """
+    return any(line.count(delimiter) + 1 >= columns for line in lines[1:])
 
 
 def explained(error: csv.Error) -> str:

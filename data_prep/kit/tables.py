@@ -14,31 +14,16 @@ import io
 import itertools
 import json
 import pathlib
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from data_prep.kit import table_quotes, values
+from data_prep.kit import table_headers, table_quotes, values
 from prior_jax.errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-_OTHER_DELIMITERS = (";", "\t", "|", ",")
-# What files begin with that are no tables of text.
-_FOREIGN = {
-    b"\xff\xfe": "a file in UTF-16",
-    b"\xfe\xff": "a file in UTF-16",
-    b"PK\x03\x04": "a spreadsheet or a zip",
-    b"\xd0\xcf\x11\xe0": "a spreadsheet",
-    b"PAR1": "a Parquet file",
-    b"BZh": "a file packed with bzip2",
-    b"\xfd7zXZ": "a file packed with xz",
-    b"\x28\xb5\x2f\xfd": "a file packed with zstd",
-}
 _GZIP_MARK = b"\x1f\x8b"
-# What pandas calls a column without a name.
-_UNNAMED = "Unnamed: "
 MALFORMED = "malformed_row"
 
 RejectRow = Callable[[int, str, str], None]
@@ -64,7 +49,8 @@ class Table:
     Attributes:
       path: the file.
       read: rows met so far, those left out included.
-      names: columns met so far, in order; all of them from the start for a `.csv` or `.tsv`.
+      names: columns met so far, in order; all of them from the start for a `.csv` or `.tsv`, and
+        after `require` for a `.jsonl`.
       unnamed: number of columns without a name, as the index of a data frame; they are not read.
       delimiter: character that separates cells, None for a `.jsonl`.
     """
@@ -98,6 +84,7 @@ class Table:
         self.unnamed = 0
         self.names: dict[str, None] = {}
         self.delimiter: str | None = None
+        self._declared = False
         suffix = pathlib.Path(path.name.removesuffix(".gz")).suffix.lower()
         if suffix not in (*DELIMITERS, *JSON_SUFFIXES):
             kinds = ", ".join((*DELIMITERS, *JSON_SUFFIXES))
@@ -147,7 +134,9 @@ class Table:
             raise self._error(f"{self.path}: {error}", "an undamaged table") from error
 
     def require(self, columns: Iterable[tuple[str, str]]) -> None:
-        """Checks that columns are there; for a `.jsonl`, call it when all rows have been read.
+        """Checks that columns are there.
+
+        A `.jsonl` of which nothing was read yet is read through once for the names in its rows.
 
         Args:
           columns: (flag that names the column, its name) of each.
@@ -155,6 +144,10 @@ class Table:
         Raises:
           DataError: naming the flag, the columns found and the nearest name.
         """
+        if self._suffix in JSON_SUFFIXES and not self.read:
+            for _ in self.rows(reject=lambda *_: None):
+                pass
+            self.read = 0
         for flag, name in columns:
             if name not in self.names:
                 found = [column for column in self.names]
@@ -172,21 +165,25 @@ class Table:
 
     def _refuse_foreign(self, file: Any) -> None:
         """Refuses a file that begins as no text in UTF-8 does."""
-        begin = file.peek(4096)[:4096]
-        kinds = [kind for mark, kind in _FOREIGN.items() if begin.startswith(mark)]
-        if begin.count(b"\0") > len(begin) // 8:
-            kinds.append("a file in UTF-16, or none of text")
-        if kinds:
+        kind = table_headers.foreign_kind(file.peek(4096)[:4096])
+        if kind:
             accepted = "the table saved as text in UTF-8, as .csv, .tsv or .jsonl"
-            raise self._error(f"{self.path}, {kinds[0]}", accepted)
+            raise self._error(f"{self.path}, {kind}", accepted)
 
     def _read_header(self) -> None:
         try:
             with _opened(self.path) as file:
                 self._refuse_foreign(file)
                 lines = table_quotes.Lines(_text(file))
-                first = next((line for line in lines if line.strip()), "")
-                delimiter = _delimiter(first, expected=DELIMITERS[self._suffix])
+                first = table_headers.first_line(lines)
+                declared = table_headers.declared_delimiter(first)
+                self._declared = bool(declared)
+                if declared:
+                    first = table_headers.first_line(lines)
+                delimiter = declared or table_headers.delimiter_of(
+                    first, expected=DELIMITERS[self._suffix]
+                )
+                lines.kept[:] = [first]
                 reader = _cells(itertools.chain([first], lines), delimiter)
                 header = next(reader) if first else []
         except (OSError, EOFError, zlib.error) as error:
@@ -200,8 +197,17 @@ class Table:
             raise self._error(f"{self.path}, which is empty", "a table with a header")
         if _is_broken(header):
             raise self._error(f"{self.path}, whose header is not UTF-8", "the table saved as UTF-8")
+        if len(lines.kept) > 1 and (
+            self._single_lines
+            or table_quotes.swallowing_header(lines.kept, columns=len(header), delimiter=delimiter)
+        ):
+            raise self._error(
+                f"{self.path}, where a quotation mark that opens in the header runs on to line "
+                f"{lines.taken}, over lines that are rows themselves",
+                "a header whose quotation marks are closed",
+            )
         self.delimiter = delimiter
-        self._header = [_column(name) for name in header]
+        self._header = [table_headers.column_name(name) for name in header]
         self.unnamed = self._header.count("")
         named = [name for name in self._header if name]
         repeated = [name for name, count in collections.Counter(named).items() if count > 1]
@@ -218,6 +224,8 @@ class Table:
         begin = 1
         try:
             with text:
+                if self._declared:
+                    table_headers.first_line(lines)
                 reader = _cells(lines, self.delimiter or ",")
                 next(cells for cells in reader if "".join(cells).strip())
                 while True:
@@ -253,7 +261,8 @@ class Table:
             return "a cell is not UTF-8"
         if any("\0" in cell for cell in cells):
             return "a cell holds a NUL character"
-        if [_column(cell) for cell in cells] == self._header and any(self._header):
+        repeated = [table_headers.column_name(cell) for cell in cells]
+        if repeated == self._header and any(repeated):
             return "it repeats the header, as where tables were put one behind the other"
         return ""
 
@@ -304,21 +313,6 @@ def _text(file: IO[bytes]) -> io.TextIOWrapper:
 def _cells(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
     """Reads rows strictly; blanks before a cell are none of it, so that `a, "b"` has two cells."""
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
-
-
-def _delimiter(line: str, *, expected: str) -> str:
-    """Returns the delimiter the suffix promises, or another if only that separates the header."""
-    bare = re.sub(r'"[^"]*"', "", line)
-    if expected in bare:
-        return expected
-    best = max(_OTHER_DELIMITERS, key=bare.count)
-    return best if best in bare else expected
-
-
-def _column(name: str) -> str:
-    """Returns a column's name without blanks and marks; "" for one that has none."""
-    name = name.replace("\ufeff", "").strip()
-    return "" if name.startswith(_UNNAMED) else name
 
 
 def _is_broken(cells: Iterable[str]) -> bool:

@@ -88,6 +88,9 @@ def decoded_report(content: bytes, *, encoding: str) -> str:
         report = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise TextProblem("report_not_decodable", str(error)) from error
+    if "\0" in report:
+        detail = "it holds NUL characters, as a report in UTF-16 or UTF-32 does"
+        raise TextProblem("report_not_decodable", detail)
     report = report.removeprefix("\ufeff").replace("\r\n", "\n")
     if not report.strip():
         raise TextProblem("empty_report", f"{len(content)} bytes")
@@ -105,7 +108,7 @@ def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
     Raises:
       TextProblem: no_section, or too_few_sentences.
     """
-    # The release looks studies up with one "s" too many (quirk 37).
+    # The release looks studies up with one "s" too many (quirk P37).
     name = f"s{study}" if settings.parser == "release" else study
     found = sections.split_into_sections(report, name, mode=settings.parser)
     if found is None and settings.free_text:

@@ -6,7 +6,7 @@ Two modes:
   gloria/models/gloria_model.py (process_text). Every number with a full stop is taken for that of
   a list, so "3.5 cm" becomes "5 cm" in a sentence of its own; one-word sentences are dropped,
   "Normal." among them; letters outside ASCII vanish from within words; "_" is a letter; a report
-  ends early only where its words so far are exactly as many as the limit (quirks 32, 34, 35).
+  ends early only where its words so far are exactly as many as the limit (quirks G32, G34, G35).
 - "paper": decimals stay whole, only numbers that begin a line or a sentence are of a list,
   one-word sentences stay, accents are taken off letters, and a report ends with the sentence that
   reaches the limit.

@@ -42,7 +42,7 @@ def mean_dice(values: np.ndarray, *, release_batch: int | None = None) -> float:
     Args:
       values: float[N].
       release_batch: None weighs every image alike. The release averages over the images of each
-        batch and then over batches, so that those of a smaller last batch count more (quirk 64);
+        batch and then over batches, so that those of a smaller last batch count more (quirk G64);
         this is the size of its batches.
 
     Returns:

@@ -221,9 +221,9 @@ class Model:
           class_prompts: class -> sentences, as `generate_class_prompts` gives them; or a table of
             `evaluate.prompts.prompt_table`, whose denials are subtracted.
           kind: see `similarity`.
-          pool: "mean" over a class's sentences, or "max" as GLoRIA's release (quirk 23).
+          pool: "mean" over a class's sentences, or "max" as GLoRIA's release (quirk G23).
           normalise: "softmax" over an image's classes; "z-score" of a class over the images, as
-            GLoRIA's release does, so that an image's scores depend on the others (quirk 24).
+            GLoRIA's release does, so that an image's scores depend on the others (quirk G24).
 
         Returns:
           float32, a row an image, named as in `ProcessedImages` (encoded images are numbered), a

@@ -91,7 +91,7 @@ class Retriever:
           kind: see `Model.similarity`.
           normalise: "softmax" or "z-score" of a query's scores over the corpus. A z-score of
             kind "both" is the mean of the two parts', where the objective has two, so that
-            neither outweighs the other: as GLoRIA's release mixes them (quirk 31).
+            neither outweighs the other: as GLoRIA's release mixes them (quirk G31).
 
         Returns:
           Columns "query" (name of an image, number of a report), "rank" (from 1), "id" and

@@ -37,7 +37,7 @@ def prototype_l1(rows: jax.Array, prototypes: jax.Array, *, weight: jax.Array) -
       weight: float32[B, S], 1 on real sentences, 0 on padding.
 
     Returns:
-      float32[], mean over features and real sentences of the global batch (quirk 20: the release
+      float32[], mean over features and real sentences of the global batch (quirk P20: the release
       averages over each rank's sentences, then over ranks).
 
     Source: PRIOR, arXiv:2307.12577, section 3.3; release, codes/prior/modules/spb.py.
@@ -60,7 +60,7 @@ def prototype_kl(
       logits: float32[B, S, K], of the predicted ones.
       weight: float32[B, S], 1 on real sentences, 0 on padding.
       stop_target_gradient: whether the target is a constant. The release lets its gradient
-        through (quirk 7), which also pulls the sentences towards the prediction.
+        through (quirk P7), which also pulls the sentences towards the prediction.
 
     Returns:
       float32[], nats per real sentence; no temperature, no noise.
@@ -94,11 +94,11 @@ def matched_l1(
 
     Args:
       predicted: [B, Q, D].
-      targets: [B, Q, D], 0 where `mask` is False; gradient flows into them (quirk 5).
+      targets: [B, Q, D], 0 where `mask` is False; gradient flows into them (quirk P5).
       mask: bool[B, Q], True on real sentences.
       weight: float32[B], 1 for a real report, 0 for padding.
       ignore_padding: True averages over a report's sentences; False over all Q slots, which pulls
-        the queries without a sentence to 0 (quirk 4).
+        the queries without a sentence to 0 (quirk P4).
 
     Returns:
       float32[], mean over features, slots and then real reports.

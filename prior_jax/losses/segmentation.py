@@ -1,6 +1,6 @@
 """Losses of masks, and of labels that do not exclude each other, from logits of any size.
 
-A target lies in [0, 1]; it may be soft, as masks become when they are shrunk (quirk 45). Padded
+A target lies in [0, 1]; it may be soft, as masks become when they are shrunk (quirk G45). Padded
 images have weight 0: they touch neither value nor gradient, whatever they hold.
 """
 
@@ -28,7 +28,7 @@ def soft_dice(
       ValueError: while tracing, if the shapes do not fit together.
 
     Source: GLoRIA's release, gloria/loss/segmentation_loss.py, `dice_loss`, which is named a loss
-      and returns the coefficient (quirk 61).
+      and returns the coefficient (quirk G61).
     """
     logits, target, weight = _rows(logits, target, weight)
     probability = jax.nn.sigmoid(logits) * weight
@@ -53,7 +53,7 @@ def dice_losses(
       smooth: added above and below, in pixels.
       power: of the masks in the denominator; 2 is V-Net's, 1 the usual coefficient's.
       release: whether to repeat the release, which takes the logits for probabilities and counts
-        the overlap once instead of twice: a perfect mask costs about 0.5 (quirk 62).
+        the overlap once instead of twice: a perfect mask costs about 0.5 (quirk G62).
 
     Returns:
       float32[B], dimensionless. Padded rows hold numbers too: leave them out of the mean.

@@ -114,7 +114,7 @@ def word_region_similarity(
       temp2: multiplies the cosines of words.
       softmax_over_words: see `word_region_attention`.
       aggregate: over a caption's words: "sum" grows with their number (the release's training,
-        quirk 4), "mean" does not, "max" takes the best word (its zero-shot, quirk 22).
+        quirk G4), "mean" does not, "max" takes the best word (its zero-shot, quirk G22).
       chunk: captions compared at once; memory grows with chunk x M x W x P. None: all of them.
         The value does not depend on it; where the gradient is taken and N is larger, each chunk
         is computed again.
@@ -174,7 +174,7 @@ def word_region_attention(
       region_mask: bool[B, P], True on real regions; None: all are.
       temp1: multiplies the scores of the softmax over regions.
       softmax_over_words: whether the dot products first pass a softmax over the words of each
-        region, as in the release (quirk 1): the words then compete for a region, and the scores
+        region, as in the release (quirk G1): the words then compete for a region, and the scores
         lie in [0, 1]. False: the dot products themselves are the scores, as in the paper.
 
     Returns:

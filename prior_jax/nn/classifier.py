@@ -13,7 +13,7 @@ class ImageClassifier(nnx.Module):
     """The encoder's pooled vector, before any projection, and one linear map.
 
     Source: GLoRIA's release, gloria/models/vision_model.py, `PretrainedImageClassifier`, whose
-    encoder is `RegionEncoder` with its enlargement to 299 pixels (quirk 60); without a
+    encoder is `RegionEncoder` with its enlargement to 299 pixels (quirk G60); without a
     pre-trained model the release trains a plain ResNet at its input size, which is the same
     encoder with `upsample=None`, not frozen.
     """
@@ -39,7 +39,7 @@ class ImageClassifier(nnx.Module):
           frozen: whether no gradient reaches the encoder, whose batch norm then also keeps the
             statistics of pre-training.
           drifting_statistics: whether, as in the release, a frozen encoder is normalised by the
-            batch's statistics in training, and gathers them (quirk 59).
+            batch's statistics in training, and gathers them (quirk G59).
           rngs: source of the initial parameters.
         """
         self.encoder = encoder

@@ -30,7 +30,7 @@ class LocalCrossAttention(nnx.Module):
     """One head of sigmoid attention in each direction, with maps of its own.
 
     Source: PRIOR, arXiv:2307.12577, section 3.2; release, codes/prior/modules/local_attention.py
-    (1 is the image, 2 the text). A context grows with the number of keys (quirk 22). Its dropout
+    (1 is the image, 2 the text). A context grows with the number of keys (quirk P22). Its dropout
     has rate 0 in every use, so there is none here.
     """
 

@@ -81,7 +81,7 @@ class RegionFeatures:
 
 
 class RegionEncoder(nnx.Module):
-    """The release's ImageEncoder (gloria/models/vision_model.py, quirk 13).
+    """The release's ImageEncoder (gloria/models/vision_model.py, quirk G13).
 
     Images are enlarged, the next to last stage's map is projected without bias, the mean of the
     last one with bias. GLoRIA, ICCV 2021, section 3.2.

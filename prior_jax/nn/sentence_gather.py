@@ -39,7 +39,7 @@ def mean_sentences(
       ValueError: while tracing, if the shapes do not fit together.
 
     Source: release, codes/prior/modules/gather.py ('avg'). Differs: an absent sentence is masked
-      rather than skipped (quirk 23; `compact_sentences` skips it).
+      rather than skipped (quirk P23; `compact_sentences` skips it).
     """
     _check(tokens, sentence_index)
     member = sentence_membership(sentence_index, num_sentences=num_sentences)
@@ -59,7 +59,7 @@ def compact_sentences(sentences: jax.Array, mask: jax.Array) -> tuple[jax.Array,
       Both, reordered along S; absent rows, now last, are 0.
 
     Source: release, codes/prior/modules/gather.py: an index without token is skipped, so the
-      numbers of later sentences shift (quirk 23). Needed before cutting to a fixed number.
+      numbers of later sentences shift (quirk P23). Needed before cutting to a fixed number.
     """
     order = jnp.argsort(jnp.logical_not(mask), axis=1, stable=True)
     mask = jnp.take_along_axis(mask, order, axis=1)
@@ -92,7 +92,7 @@ class SentenceAttention(nnx.Module):
     """Weighs a sentence's tokens by their summed dot products with all its tokens.
 
     Source: release, codes/prior/modules/gather.py, `AttentionPool` ('attention', not the default;
-    unscaled energies, quirk 45). Linear in the tokens here: the sum over keys is taken first.
+    unscaled energies, quirk P45). Linear in the tokens here: the sum over keys is taken first.
     """
 
     def __init__(self, embed_dim: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):

@@ -33,7 +33,7 @@ class UNetConfig:
       form: "nearest" repeats pixels, and joins the maps of the ResNet: the Unet of
         segmentation_models_pytorch 0.2.0, which the release segments with. "transposed" learns
         how to double, has a bridge of two convolutions below, and joins the image as well:
-        gloria/models/unet.py, which the release never uses (quirk 63).
+        gloria/models/unet.py, which the release never uses (quirk G63).
     """
 
     resnet: ResNetConfig

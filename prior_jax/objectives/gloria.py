@@ -50,7 +50,7 @@ class GloriaObjective:
         return dict(self.config.weights)
 
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Whether the parameter at `path` receives a gradient: all but BERT's pooler (quirk 11)."""
+        """Whether a gradient reaches the parameter at `path`: all but BERT's pooler (quirk G11)."""
         _known(stage)
         return tuple(str(part) for part in path[:2]) != ("text_encoder", "pooler")
 

@@ -33,17 +33,17 @@ class Fidelity:
 
     Attributes:
       single_softmax: a word's attention is one softmax over regions; the release takes one over
-        the words first (quirk 1).
+        the words first (quirk G1).
       words_only: real words alone are matched with regions; the release takes [CLS] with them,
-        leaves [SEP] out and loses a trailing word for every [UNK] (quirks 2 and 3).
+        leaves [SEP] out and loses a trailing word for every [UNK] (quirks G2 and G3).
       word_mean: a caption's score is the log of the mean over its words, the release's of the
-        sum, which grows with the caption (quirk 4).
+        sum, which grows with the caption (quirk G4).
       report_from_words: a report's vector is the mean over its real words; the release's is that
-        over all positions, [CLS], [SEP] and padding included (quirk 8).
+        over all positions, [CLS], [SEP] and padding included (quirk G8).
       score_as_trained: the local similarity is the training loss's, as a cosine; the release's is
-        the maximum over words, multiplied by 5 (quirk 22).
+        the maximum over words, multiplied by 5 (quirk G22).
       score_words: similarities see a caption's real words; the release sees as many positions
-        behind [CLS] as its raw text has characters (quirks 18, 19 and 21).
+        behind [CLS] as its raw text has characters (quirks G18, G19 and G21).
     """
 
     single_softmax: bool
@@ -81,7 +81,7 @@ FIDELITY: Mapping[str, Fidelity] = types.MappingProxyType(
 class GloriaConfig:
     """GLoRIA, the section `config.model`.
 
-    Words and reports are BERT's own vectors, without a projection (quirk 11): D is
+    Words and reports are BERT's own vectors, without a projection (quirk G11): D is
     `text.hidden_size`.
 
     Attributes:

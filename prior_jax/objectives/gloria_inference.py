@@ -17,7 +17,7 @@ from prior_jax.objectives.gloria_model import GloriaModel
 from prior_jax.types import ImageFeatures, ReportFeatures
 
 # release, gloria/models/gloria_model.py, `get_local_similarities`: whatever the model's own
-# temperatures are (quirk 22).
+# temperatures are (quirk G22).
 _RELEASE_ATTENTION_SCALE = 4.0
 _RELEASE_WORD_SCALE = 5.0
 
@@ -40,7 +40,7 @@ def encode_report(
       word_mask: bool[B, L], the words that are compared: `prompt_words` or `retrieval_words`
         repeat what the release does with raw text. By default the real words in the paper's
         mode; in the release's as many behind [CLS] as there are words without a bracket, which
-        is what it meant to count (quirk 18).
+        is what it meant to count (quirk G18).
 
     Returns:
       Features in the compute dtype; row w is word w, [CLS] being word 0.
@@ -58,7 +58,7 @@ def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
     """The words that the release's zero-shot compares: as many as the prompt has characters.
 
     They begin behind [CLS] and go on through [SEP] into the padding, whose zero vectors make
-    every local score at least 0 (quirks 18, 19 and 21).
+    every local score at least 0 (quirks G18, G19 and G21).
 
     Args:
       prompts: B raw prompts, blanks at their ends included.
@@ -70,7 +70,7 @@ def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
     Raises:
       DataError: for a prompt of more than L - 1 characters, where the release stops with an
         error of its reshaping or, where sizes happen to fit, goes on with wrong numbers
-        (quirk 20).
+        (quirk G20).
 
     Source: release, gloria/models/gloria_model.py, `process_text` and `get_local_similarities`.
     """
@@ -89,7 +89,7 @@ def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
 def retrieval_words(places: WordPlaces) -> jax.Array:
     """The words that the release's retrieval compares: bool[B, L].
 
-    [CLS] is taken away twice, so that the first word is lost and [SEP] stays (quirk 30).
+    [CLS] is taken away twice, so that the first word is lost and [SEP] stays (quirk G30).
     Source: release, gloria/models/retrival_model.py.
     """
     return leading_words(places.unbracketed, length=places.real.shape[1], first=2)
@@ -121,7 +121,7 @@ def pair_scores(
     Returns:
       The scores. In the paper's mode the local one is Z of its equation 6 with a mean over the
       words, in [-1, 1] as the global one is; in the release's it is 5 times the best word's
-      cosine, so that it outweighs the global one in their mean (quirk 22).
+      cosine, so that it outweighs the global one in their mean (quirk G22).
 
     Source: GLoRIA, ICCV 2021, section 3.3; release, gloria/models/gloria_model.py,
       `get_global_similarities` and `get_local_similarities`.
@@ -180,7 +180,7 @@ def retrieval_scores(
       reports (`evaluate.zero_shot.normalised`).
 
     Source: release, gloria/models/retrival_model.py, `_compute_local_similarity` and `retrieve`
-      (quirk 31).
+      (quirk G31).
     """
     local = word_region_similarity(
         reports.local,

@@ -30,7 +30,7 @@ class GloriaModel(nnx.Module):
     """The two encoders of GLoRIA.
 
     Source: GLoRIA, ICCV 2021, section 3; release, gloria/models/gloria_model.py. BERT's pooler
-    is kept, though nothing reads it, because the released weights have one (quirk 11).
+    is kept, though nothing reads it, because the released weights have one (quirk G11).
     """
 
     def __init__(self, config: GloriaConfig, *, rngs: nnx.Rngs):
@@ -57,7 +57,7 @@ class GloriaModel(nnx.Module):
         Args:
           image: float32[B, H, W, C], normalised.
           train: whether batch norm uses, and gathers, the batch's statistics. The release scores
-            images so, because nothing calls `eval()` on a loaded model (quirk 25).
+            images so, because nothing calls `eval()` on a loaded model (quirk G25).
 
         Returns:
           Features [B, P, D] and [B, D] in the compute dtype.
@@ -107,7 +107,7 @@ def matched_words(places: WordPlaces, choices: Fidelity) -> jax.Array:
     """The words that the training loss matches with regions: bool[B, L].
 
     Real words, or in the release [CLS] and as many behind it as there are words without a
-    bracket (quirks 2 and 3).
+    bracket (quirks G2 and G3).
     """
     if choices.words_only:
         return places.real

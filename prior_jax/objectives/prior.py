@@ -23,7 +23,7 @@ from prior_jax.objectives.prior_terms import (
 )
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 
-# The parts that a stage does not use yet (quirk 13).
+# The parts that a stage does not use yet (quirk P13).
 _IDLE = {
     "stage1": ("sentence_bank", "prototype_queries", "sentence_decoder", "image_decoder"),
     "stage2": ("prototype_queries", "sentence_decoder", "image_decoder"),
@@ -72,7 +72,7 @@ class PriorObjective:
         return dict(self.config.weights[_known(stage)])
 
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Whether the parameter at `path` receives a gradient in the stage (quirk 13)."""
+        """Whether the parameter at `path` receives a gradient in the stage (quirk P13)."""
         path = tuple(str(part) for part in path)
         return path[0] not in _IDLE[_known(stage)] and path[:2] != ("text_encoder", "pooler")
 
@@ -111,7 +111,7 @@ class PriorObjective:
 
         Returns:
           The stage's terms, means over sentences of the global batch where they are over
-          sentences (quirk 20), and metrics: scales, bank temperature and usage.
+          sentences (quirk P20), and metrics: scales, bank temperature and usage.
 
         Raises:
           ConfigError: for an unknown stage.
@@ -239,7 +239,7 @@ class PriorObjective:
 
         Returns:
           col_ind. In the paper's mode absent targets cost nothing; in the release's they are
-          matched as zero vectors (quirk 4).
+          matched as zero vectors (quirk P4).
         """
         cost = matching.pairwise_cost(predicted, targets, metric="l1", normalize=False)
         if self.config.choices.ignore_padding:

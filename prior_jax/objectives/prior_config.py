@@ -56,7 +56,7 @@ RELEASE_WEIGHTS: Mapping[str, Mapping[str, float]] = types.MappingProxyType(
         },
     }
 )
-"""The released weights (quirk 10): lambda_proto 10, and the global loss times 10 in stage 3."""
+"""The released weights (quirk P10): lambda_proto 10, and the global loss times 10 in stage 3."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,23 +65,22 @@ class Fidelity:
 
     Attributes:
       spatial_patches: patches are locations of the feature map; False reads the NCHW buffer as
-        the release's `view` does (quirks 1 and 2).
-      causal_decoder: query j of the sentence decoder sees only queries up to j (quirk 11).
-      inverse_permutation: the Hungarian permutation is applied in the right direction (quirk 3).
+        the release's `view` does (quirks P1 and P2).
+      causal_decoder: query j of the sentence decoder sees only queries up to j (quirk P11).
+      inverse_permutation: the Hungarian permutation is applied in the right direction (quirk P3).
       ignore_padding: matching and its L1 see real sentences only; False keeps the zero-padded
-        targets, to which the release pulls the queries left over (quirk 4).
+        targets, to which the release pulls the queries left over (quirk P4).
       break_ties: among equally good assignments of queries to sentences, the one nearest the
         order of the sentences is taken; False leaves the choice to the solver, and so to rounding.
-      stop_kl_target: the target of the KL term gets no gradient (quirk 7).
-      clamp_scale: inverse temperatures are clamped at 100 (quirk 17).
-      noise_at_inference: Gumbel noise is added outside training too (quirk 8).
+      stop_kl_target: the target of the KL term gets no gradient (quirk P7).
+      clamp_scale: inverse temperatures are clamped at 100 (quirk P17).
+      noise_at_inference: Gumbel noise is added outside training too (quirk P8).
       clip_temperature: the bank's temperature stays at its end value beyond the last step;
         False follows the formula on.
       exponential_scale: zero-shot scores use exp(logit_scale), False logit_scale itself
-        (quirk 26).
+        (quirk P26).
       local_score_per_image: zero-shot local scores are of one image, False averages them over
-        the batch (quirk 27).
-      separator_in_prompt: a prompt's [SEP] is pooled with its words (quirk 28).
+        the batch (quirk P27).
     """
 
     spatial_patches: bool
@@ -95,7 +94,6 @@ class Fidelity:
     clip_temperature: bool
     exponential_scale: bool
     local_score_per_image: bool
-    separator_in_prompt: bool
 
 
 FIDELITY: Mapping[str, Fidelity] = types.MappingProxyType(
@@ -112,7 +110,6 @@ FIDELITY: Mapping[str, Fidelity] = types.MappingProxyType(
             clip_temperature=True,
             exponential_scale=True,
             local_score_per_image=True,
-            separator_in_prompt=False,
         ),
         "release": Fidelity(
             spatial_patches=False,
@@ -126,7 +123,6 @@ FIDELITY: Mapping[str, Fidelity] = types.MappingProxyType(
             clip_temperature=False,
             exponential_scale=False,
             local_score_per_image=False,
-            separator_in_prompt=True,
         ),
     }
 )

@@ -37,7 +37,7 @@ def encode_report(
       sentence_index: int32[B, L], -1 or 0..S-1.
       sentence_mask: bool[B, S].
       temperature: float32[], of the bank.
-      key: of the noise that the release adds at inference too (quirk 8); by default its seed.
+      key: of the noise that the release adds at inference too (quirk P8); by default its seed.
         The paper's mode draws none.
       noise: float32[B, S, K] to add instead of drawing.
       prototypes: False keeps the sentences as they are, as stage 1 aligns them.
@@ -78,8 +78,8 @@ def pair_scores(model: PriorModel, images: ImageFeatures, reports: ReportFeature
     """Scores every image against every report, a block at a time.
 
     Args:
-      model: the model, whose `choices` say whether the scale is an exponential (quirk 26) and
-        whether the local score is of one image or of the mean image (quirk 27).
+      model: the model, whose `choices` say whether the scale is an exponential (quirk P26) and
+        whether the local score is of one image or of the mean image (quirk P27).
       images: features of Bi images.
       reports: features of Br reports.
 
@@ -152,11 +152,14 @@ def zero_shot_probabilities(
 def prompt_sentence_index(token_mask: jax.Array, *, separator_in_prompt: bool) -> jax.Array:
     """Which tokens of a prompt form its one sentence.
 
+    Evaluation leaves [SEP] out in both fidelities (`data.text.encode_prompts`); hand this index to
+    `encode_report` to score prompts as the release does.
+
     Args:
       token_mask: bool[B, L], True on real tokens, [CLS] first and [SEP] last.
       separator_in_prompt: False takes the words alone. True repeats the release, which cuts off
         the first and the last column: of a padded prompt [CLS] and a pad, so that [SEP] stays
-        (quirk 28).
+        (quirk P28).
 
     Returns:
       int32[B, L], 0 on the sentence's tokens, -1 elsewhere.
@@ -181,7 +184,7 @@ def text_attention(model: PriorModel, images: ImageFeatures, reports: ReportFeat
 
     Returns:
       float32[B, S, P], in [0, 1], 0 for absent sentences; P row-major over the feature grid in
-      the paper's mode, without spatial meaning in the release's (quirk 1).
+      the paper's mode, without spatial meaning in the release's (quirk P1).
     """
     return model.attend(images.local, reports.local, reports.local_mask).text_attention
 

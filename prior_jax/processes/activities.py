@@ -21,7 +21,6 @@ COLLECTIVE = "collective"
 SAVE = "save"
 RESTORE = "restore"
 EVALUATE = "evaluate"
-STAGE_END = "stage end"
 
 WAITING = (STEP, COLLECTIVE)
 """Activities that end only when every process has reached them."""

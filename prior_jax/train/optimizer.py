@@ -28,9 +28,9 @@ class OptimizerConfig:
         PRIOR); "coupled" adds the weight decay times the parameter to its clipped gradient,
         before the moments (the L2 penalty of torch's Adam; GLoRIA: betas 0.5 and 0.999, 1e-6 on
         everything, clip_norm 0.25: release, gloria/builder.py and
-        configs/chexpert_pretrain_config.yaml; quirk 52).
+        configs/chexpert_pretrain_config.yaml; quirk G52).
       decay_mask: "all" decays every trained parameter, biases, norms and temperatures included
-        (release, configs/experiments/pre_train/train_prior.yaml; quirk 16); "matrices" decays
+        (release, configs/experiments/pre_train/train_prior.yaml; quirk P16); "matrices" decays
         those of two or more dimensions that are not called bias or scale.
       clip_norm: largest global gradient norm, or None not to clip (release: None).
       past_end: see `stages.learning_rate`; "rise" is the release, "hold" the paper's schedule.

@@ -1,4 +1,4 @@
-"""Options of a run, and the hooks that its loop calls."""
+"""Options of a run, and the snapshot that its evaluation gets."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ class TrainOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The model after some step, for hooks; valid only until the hook returns.
+    """The model after some step, for an evaluation; valid only until the evaluation returns.
 
     Attributes:
       step: number of steps done.
@@ -78,16 +78,5 @@ class Snapshot:
         return self.model.merge(self.params, self.rest)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Hooks:
-    """Functions that the loop calls for the launcher; every process calls each at the same step.
-
-    Attributes:
-      evaluate: function that returns name -> number, the same in every process, added to the
-        step's line in metrics.jsonl; called every `validate_every` steps and after the last.
-      stage_end: function called after each stage, before its checkpoint is saved: after a crash
-        it may be called again for the same stage.
-    """
-
-    evaluate: Callable[[Snapshot], Mapping[str, float]] | None = None
-    stage_end: Callable[[Snapshot], None] | None = None
+Evaluate = Callable[[Snapshot], Mapping[str, float]]
+"""Function from the model after a step to name -> number; all processes call it at that step."""

@@ -28,7 +28,7 @@ from prior_jax.train.step import make_train_step
 
 
 class Program:
-    """Objective, schedule, optimizer and mesh together; each part is built on first use."""
+    """Objective, schedule, optimizer and mesh together; jitted functions are made on first use."""
 
     def __init__(
         self,
@@ -66,16 +66,27 @@ class Program:
                 )
         self.model = define_model(objective.init)
         self.batch_sharding = batch_sharding(mesh, data_axes)
-        # The caches belong to the instance: a global cache would keep programs alive.
-        self.names = functools.cache(self._names)
-        self.abstract = functools.cache(self._abstract)
-        self.step = functools.cache(self._step)
-        self._fresh = functools.cache(self._make_fresh)
-        for stage in self.schedule.stages:
-            self.abstract(stage)
+        self._names = {stage: self._find_names(stage) for stage in self.schedule.stages}
+        self._abstract = {stage: self._make_abstract(stage) for stage in self.schedule.stages}
+        # Jitted functions, made when they are first used.
+        self._steps: dict[Stage, Any] = {}
+        self._fresh: dict[Stage, Any] = {}
 
-    def _names(self, stage: Stage) -> tuple[str, ...]:
+    def names(self, stage: Stage) -> tuple[str, ...]:
         """Returns the paths of the parameters that the stage trains."""
+        return self._names[stage]
+
+    def abstract(self, stage: Stage) -> TrainState:
+        """Returns shapes, dtypes and shardings of the state in the stage."""
+        return self._abstract[stage]
+
+    def step(self, stage: Stage) -> Any:
+        """Returns the stage's jitted step: (state, batch, factor) -> (state, StepMetrics)."""
+        if stage not in self._steps:
+            self._steps[stage] = self._make_step(stage)
+        return self._steps[stage]
+
+    def _find_names(self, stage: Stage) -> tuple[str, ...]:
         found = trainable_names(self.model, lambda path: self.objective.trainable(stage.name, path))
         if not found:
             raise ConfigError(
@@ -83,8 +94,7 @@ class Program:
             )
         return found
 
-    def _abstract(self, stage: Stage) -> TrainState:
-        """Returns shapes, dtypes and shardings of the state in the stage."""
+    def _make_abstract(self, stage: Stage) -> TrainState:
         return abstract_state(
             self.model,
             names=self.names(stage),
@@ -97,8 +107,7 @@ class Program:
         """Returns shapes, dtypes and shardings of the state after this many steps of the run."""
         return self.abstract(self.schedule.at(max(done - 1, 0)))
 
-    def _step(self, stage: Stage) -> Any:
-        """Returns the stage's jitted step: (state, batch, factor) -> (state, StepMetrics)."""
+    def _make_step(self, stage: Stage) -> Any:
         return make_train_step(
             objective=self.objective,
             model=self.model,
@@ -136,12 +145,14 @@ class Program:
         )
 
     def begin(self, state: TrainState, stage: Stage) -> TrainState:
-        """Returns the state before the stage's first step, with a fresh optimizer (quirk 14)."""
+        """Returns the state before the stage's first step, with a fresh optimizer (quirk P14)."""
+        if stage not in self._fresh:
+            self._fresh[stage] = self._make_fresh(stage)
         return dataclasses.replace(
             state,
             # This differs from `state.step` if the previous stage was ended early.
             step=self.scalar(np.int32(self.schedule.start(stage))),
-            optimizer=self._fresh(stage)(state.params),
+            optimizer=self._fresh[stage](state.params),
         )
 
     def scalar(self, value: np.int32 | np.float32) -> jax.Array:

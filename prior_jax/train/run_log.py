@@ -53,7 +53,8 @@ class RunLog:
           workdir: folder for nonfinite.json.
         """
         self._writers, self._feed, self._data, self._workdir = writers, feed, data, workdir
-        self.restart()
+        self._compiled: set[str] = set()
+        self._pairs, self._began, self._waited = 0.0, time.monotonic(), feed.waited_seconds
 
     def restart(self) -> None:
         """Resets the counts of pairs and time."""
@@ -62,10 +63,15 @@ class RunLog:
 
     @contextlib.contextmanager
     def compiling(self, stage: Stage) -> Iterator[None]:
-        """Logs that the stage's step compiles in the block; its time is excluded from the rates.
+        """Surrounds the call of a stage's step, which compiles on the first call.
 
-        No step may be pending: all counts since the last restart are dropped.
+        Compilation is logged, and its time is excluded from the rates. No step may be pending at
+        the first call: all counts since the last restart are dropped.
         """
+        if stage.name in self._compiled:
+            yield
+            return
+        self._compiled.add(stage.name)
         logging.info("compiling the training step of %s (a minute or more, once)", stage.name)
         began = time.monotonic()
         yield
@@ -104,6 +110,10 @@ class RunLog:
     ) -> None:
         """Writes the step's line."""
         self._writers.write(_record(pending, metrics, rates=rates, evaluation=evaluation))
+
+    def flush(self) -> None:
+        """Syncs all lines to disk."""
+        self._writers.flush()
 
     def _stop_nonfinite(self, pending: Pending, metrics: StepMetrics) -> None:
         """Writes nonfinite.json and raises; the step's state has not been saved."""

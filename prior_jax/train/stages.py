@@ -72,8 +72,8 @@ class StageRates:
       schedule: rate after the warm-up: "cosine" falls to the end value; "constant" stays at
         the peak; "plateau" does so until validations stop improving, and is then lowered.
         GLoRIA's release asks for a plateau, but its trainer never steps it, so that its rate is
-        constant (quirk 53); its "warmup" scheduler is a constant rate of a hundredth of the
-        nominal one, reached in four epochs from a thousandth (quirk 54).
+        constant (quirk G53); its "warmup" scheduler is a constant rate of a hundredth of the
+        nominal one, reached in four epochs from a thousandth (quirk G54).
       plateau: condition for lowering the rate with "plateau"; the other schedules ignore it.
       learning_rate: peak rate.
       learning_rate_start: rate of the very first step.
@@ -198,7 +198,7 @@ class Stage(StageRates):
       warmup_steps: steps of the linear rise; the peak is reached at step warmup_steps - 1 and
         held at step warmup_steps. With 0 the stage starts at the peak.
       schedule_steps: length that the schedule is planned for; None means `steps`. The
-        release plans floor(N / batch) steps an epoch and may take one more (quirk 15).
+        release plans floor(N / batch) steps an epoch and may take one more (quirk P15).
     """
 
     steps: int
@@ -281,7 +281,7 @@ def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.
       stage: lengths and rates.
       step: int32[], index of the step within the stage, from 0.
       past_end: rate after step T: "rise" repeats the release, whose cosine climbs again
-        (quirk 15); "hold" stays at the end value.
+        (quirk P15); "hold" stays at the end value.
 
     Returns:
       float32[], the learning rate of that step.

@@ -100,6 +100,37 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     assert {json.loads(line)["id"] for line in listed} >= {"cut.xml", "bare", "silent", "no1"}
 
 
+def report_of(folder, abstract):
+    (folder / "one.xml").write_text(f'<e><uId id="CXR1"/>{abstract}<major>a<b>c</b></major></e>')
+    return iu_xray.read_report(folder / "one.xml")[2]
+
+
+def test_sections_are_read_whole_in_every_spelling(tmp_path):
+    found = report_of(
+        tmp_path,
+        '<AbstractText Label="Findings">Heart is <i>normal</i>. No <b>left</b> mass.</AbstractText>'
+        '<AbstractText Label=" impression ">Clear.</AbstractText><AbstractText>No.</AbstractText>'
+        '<AbstractText Label="FINDINGS"/><AbstractText Label="FINDINGS">Clips.</AbstractText>',
+    )
+    assert found["FINDINGS"] == "Heart is normal. No left mass.\n\nClips."
+    assert (found["IMPRESSION"], found["labels"]) == ("Clear.", ["ac"])
+    assert report_of(tmp_path, "")["FINDINGS"] == ""
+
+
+def test_a_second_report_of_one_id_is_rejected_by_name(tmp_path):
+    write(tmp_path, "CXR1", images=["a"])
+    write(tmp_path, "CXR2", images=["b", "c"])
+    second = (tmp_path / "xml" / "CXR2.xml").read_text().replace('uId id="CXR2"', 'uId id="CXR1"')
+    (tmp_path / "xml" / "CXR2.xml").write_text(second)
+    manifest = prepare(tmp_path, tmp_path / "out")
+    rows = manifest.tables[iu_xray.IMAGES]
+    assert manifest.rejected == {"duplicate_report": 1}
+    assert (rows.read, rows.kept, rows.rejected) == (3, 1, {"duplicate_report": 2})
+    (line,) = (tmp_path / "out" / schema.REJECTED_NAME).read_text().splitlines()
+    assert "CXR2.xml has the uId of CXR1.xml" in line
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []
+
+
 def test_bad_arguments_end_in_one_line(tmp_path):
     (tmp_path / "xml").mkdir()
     with pytest.raises(DataError, match="--images_dir"):

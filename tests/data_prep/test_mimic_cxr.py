@@ -1,6 +1,7 @@
 """MIMIC-CXR's preparer on a tiny hospital, whole and damaged, undisturbed and killed."""
 
 import collections
+import csv
 import gzip
 import hashlib
 import json
@@ -483,3 +484,100 @@ def test_rows_of_all_tables_add_up(tmp_path):
         assert rows.read == rows.kept + sum(rows.rejected.values())
         assert len(rows.rejected) >= 2
     assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []
+
+
+def as_json_lines(path):
+    """Writes a packed table again as .jsonl, and returns its path."""
+    with gzip.open(path, "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    out = path.with_name(f"{path.name.split('.csv')[0]}.jsonl")
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.unlink()
+    return str(out)
+
+
+def test_every_table_may_be_json_lines(tmp_path):
+    hospital.draw(tmp_path / "raw", studies=8)
+    before = prepare(tmp_path / "raw", tmp_path / "before")
+    kinds = {"metadata": "metadata", "split": "split", "labels": "chexpert"}
+    given = {
+        f"{flag}_table": as_json_lines(tmp_path / "raw" / f"mimic-cxr-2.0.0-{kind}.csv.gz")
+        for flag, kind in kinds.items()
+    }
+    after = mimic_cxr.prepare(
+        mimic_cxr.Paths(images_dir=str(tmp_path / "raw"), **given),
+        mimic_cxr.Settings(short_side=64, studies_per_shard=8),
+        cli.RunOptions(out=str(tmp_path / "after"), workers=1),
+    )
+    assert (after.shards, after.labels) == (before.shards, before.labels)
+
+
+@pytest.mark.parametrize("labels", ["chexpert", "negbio"])
+def test_labels_that_are_not_there_are_asked_for(tmp_path, labels):
+    hospital.draw(tmp_path / "raw", studies=2)
+    (tmp_path / "raw" / "mimic-cxr-2.0.0-chexpert.csv.gz").unlink()
+    with pytest.raises(DataError, match=rf"--labels.*{labels}\.csv\.gz.*--labels=none"):
+        prepare(tmp_path / "raw", tmp_path / "out", labels=labels)
+    assert prepare(tmp_path / "raw", tmp_path / "out", labels="none").label_names == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["old-metadata.csv", "mimic-cxr-2.1.0-metadata.csv.gz", "mimic-cxr-2.0.0-metadata.csv"]
+)
+def test_two_tables_that_could_be_meant_are_refused_by_name(tmp_path, name):
+    hospital.draw(tmp_path / "raw", studies=2)
+    (tmp_path / "raw" / name).write_bytes(b"")
+    with pytest.raises(DataError, match=rf"--images_dir.*{name}.*--metadata_table"):
+        prepare(tmp_path / "raw", tmp_path / "out")
+
+
+NO_NUMBERS = ("1123_4567", "-51234567", "9" * 20, "\u0661\u0662", "1.5", "+7", "", "p", "1 2")
+
+
+@pytest.mark.parametrize("column", ["subject_id", "study_id"])
+def test_ids_that_are_no_numbers_are_counted(tmp_path, column):
+    drawn = hospital.draw(tmp_path / "raw", studies=2 * len(NO_NUMBERS))
+
+    def change(rows):
+        place = rows[0].index(column)
+        for row, written in zip(rows[1::4], NO_NUMBERS, strict=True):
+            row[place] = written
+        return rows
+
+    edit_table(tmp_path / "raw", "metadata", cells(change))
+    manifest = prepare(tmp_path / "raw", tmp_path / "out", labels="none")
+    assert manifest.rejected["malformed_row"] == len(NO_NUMBERS)
+    assert sum(c.studies for c in manifest.splits.values()) == len(drawn) - len(NO_NUMBERS)
+
+
+def test_a_file_name_that_is_not_utf_8_is_listed(tmp_path):
+    drawn = hospital.draw(tmp_path / "raw", studies=2)
+    _, image = hospital.paths_of(tmp_path / "raw", *drawn[0])
+    name = os.path.join(os.fsencode(image.parent), b"copie_\xe9.jpg")
+    with open(name, "wb") as file:
+        file.write(hospital.jpeg(0))
+    manifest = prepare(tmp_path / "raw", tmp_path / "out")
+    assert manifest.rejected["file_without_row"] == 1
+    assert any(line["id"].endswith("copie_\\udce9.jpg") for line in rejected_of(tmp_path / "out"))
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []
+
+
+def test_reports_of_another_patient_are_not_read_from_folder_or_zip(tmp_path):
+    reasons = []
+    for zipped in (False, True):
+        root = tmp_path / f"{zipped}"
+        drawn = hospital.draw(root, studies=4, zipped=zipped)
+        subject, study = drawn[3]
+        if zipped:
+            archive = root / "mimic-cxr-reports.zip"
+            with zipfile.ZipFile(archive) as old:
+                texts = {name: old.read(name) for name in old.namelist()}
+            with zipfile.ZipFile(archive, "w") as new:
+                for name, text in texts.items():
+                    new.writestr(name.replace(f"p{subject}/s{study}.", f"p19/s{study}."), text)
+        else:
+            text, _ = hospital.paths_of(root, subject, study)
+            (root / "files" / "p19" / "p19").mkdir(parents=True)
+            text.rename(root / "files" / "p19" / "p19" / text.name)
+        reasons.append(prepare(root, tmp_path / f"out{zipped}").rejected)
+    assert reasons[0] == reasons[1] and reasons[0]["missing_report"] == 1

@@ -70,20 +70,69 @@ def rsna_row(patient="p", target="1", **sides):
     }  # fmt: skip
 
 
+NO_BOX = {"x": "", "y": "", "width": "", "height": ""}
+
+
 def test_rsna_boxes_have_corners_and_bad_rows_are_named():
-    found = rsna.patients([rsna_row("b"), rsna_row("a", "0", x="", y=""), rsna_row("b", x="9")])
+    found = rsna.patients([rsna_row("b"), rsna_row("a", "0", **NO_BOX), rsna_row("b", x="9")])
     assert [(p.patient_id, p.target) for p in found] == [("a", 0), ("b", 1)]
     assert found[1].boxes == ((1, 2, 4, 6), (9, 2, 12, 6))
     for rows, field in (
         ([rsna_row(target="2")], "p: Target"),
-        ([rsna_row(), rsna_row(target="0")], "p: Target"),
+        ([rsna_row(), rsna_row(target="0", **NO_BOX)], "p: Target"),
         ([rsna_row(width="")], "p: box"),
         ([rsna_row(height="0")], "p: box"),
         ([rsna_row(x="-1")], "p: box"),
         ([rsna_row(width="nan")], "p: box"),
+        ([rsna_row(height="inf")], "p: box"),
+        ([rsna_row(target="0")], "p: box.*none with Target 0"),
+        ([rsna_row(target="")], "p: Target"),
+        ([rsna_row(target="-1")], "p: Target"),
+        ([rsna_row(), rsna_row("")], "row 2: patientId"),
+        ([rsna_row(" ")], "row 1: patientId"),
+        ([rsna_row("nan")], "row 1: patientId"),
+        ([rsna_row(), rsna_row(" p ", "0", **NO_BOX)], "p: Target.*0 and 1"),
+        ([{"patientId": "p", "Target": "1"}], "row 1: x.*'Target', 'patientId'"),
+        ([rsna_row(height=None)], "row 1: height.*fewer cells"),
+        ([{**rsna_row(), None: ["7"]}], "row 1.*more cells"),
     ):
         with pytest.raises(DataError, match=field):
             rsna.patients(rows)
+
+
+def test_rsna_is_read_as_a_data_frame_writes_it():
+    nan = float("nan")
+    rows = [rsna_row("a", 0, **dict.fromkeys(NO_BOX, nan)), rsna_row("b", 1.0, x=1.5)]
+    found = rsna.patients(rows)
+    assert [p.boxes for p in found] == [(), ((1.5, 2, 4.5, 6),)]
+
+
+SIIM_PROBLEMS = {
+    "a missing mask": ([{"ImageId": "a", "EncodedPixels": "nan"}], "a: EncodedPixels"),
+    "no mask": ([{"ImageId": "a", "EncodedPixels": "-2"}], "a: EncodedPixels"),
+    "half a run": ([{"ImageId": "a", "EncodedPixels": "1 2 3"}], "a: EncodedPixels"),
+    "a short row": ([{"ImageId": "a", "EncodedPixels": None}], "row 1: EncodedPixels.*fewer"),
+    "a long row": ([{"ImageId": "a", "EncodedPixels": "-1", None: ["x"]}], "row 1.*more cells"),
+    "no image": ([{"ImageId": " ", "EncodedPixels": "-1"}], "row 1: ImageId"),
+    "an absent column": ([{"imageid": "a", "EncodedPixels": "-1"}], "row 1: ImageId.*imageid"),
+    "both": (
+        [{"ImageId": "a", "EncodedPixels": "-1"}, {"ImageId": " a", "EncodedPixels": "1 2"}],
+        "a: EncodedPixels.*-1 and a mask",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SIIM_PROBLEMS)
+def test_rows_of_siim_that_are_none_are_named(kind):
+    rows, match = SIIM_PROBLEMS[kind]
+    with pytest.raises(DataError, match=match):
+        siim.annotations(rows)
+
+
+@pytest.mark.parametrize("written", ["-1", " -1", "-1.0", -1, -1.0])
+def test_an_image_without_a_mask_is_known_in_every_spelling(written):
+    (found,) = siim.annotations([{"ImageId": "a", "EncodedPixels": written}])
+    assert (found.rle, found.target) == ("-1", 0)
 
 
 def siim_rows(blank):

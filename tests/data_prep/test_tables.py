@@ -105,6 +105,78 @@ def test_rows_that_two_stray_marks_swallow_are_an_error(tmp_path, kind):
         read(tmp_path, BEGIN + MORE_SWALLOWED[kind])
 
 
+UID = "1.2.826.0.1.3680043.8.498"
+MANY = "image,text\n"
+NAMES = "name,image,text\n"
+ONE_INNER_ROW = {
+    "images named by uids": f'{MANY}{UID}.1,"No\n{UID}.202,Big\n{UID}.33,Wet"\n{UID}.4,Clear\n',
+    "names of unequal length": f'{MANY}img9,"No\nimg10,Big\nimg11,Wet"\nimg12,Clear\n',
+    "another style of name": f'{MANY}img9,"No\nIMG_10,Big"\n',
+    "a name with a blank": f'{MANY}a.png,"No\nchest 2.png,Big"\nc.png,Clear\n',
+    "a comma before and behind": f'{NAMES}"Doe, A",a.png,"No, so.\nRoe,b.png,Big."\nP,c.png,x\n',
+    "commas on both sides": f'{NAMES}Doe,a.png,"No.\n""Roe, B"",b.png,Big, so."\nP,c.png,x\n',
+    "the first of two": 'text,image\n"Big,b.png\nWet",c.png\n',
+    "a blank behind every comma": 'image,view,text\nimg9, PA,"No\nimg10, AP,Big"\n',
+}
+
+
+@pytest.mark.parametrize("kind", ONE_INNER_ROW)
+def test_one_inner_line_with_a_key_of_its_own_is_enough(tmp_path, kind):
+    with pytest.raises(DataError, match=r"line 2 .*which is a row itself"):
+        read(tmp_path, ONE_INNER_ROW[kind])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "See film 2.png, no change\n2003, stable\n12, 13, 14",
+        "T12, L1\n3 cm, left\n1. Edema, 2. mass",
+        "a,b\nimg, so\n1,2",
+    ],
+)
+@pytest.mark.parametrize("image", ["img{}.png", "img{:07d}", f"{UID}.{{}}"])
+def test_numbers_and_files_in_prose_are_no_rows(tmp_path, text, image):
+    rows = [{"image": image.format(n), "text": f"First.\n{text}"} for n in range(3)]
+    found, rejected, _ = read(tmp_path, pandas.DataFrame(rows).to_csv(index=False))
+    assert found == rows and not rejected
+
+
+def test_quoted_delimiters_before_the_key_do_not_make_the_first_line_a_row(tmp_path):
+    row = {"labels": "a|b|c", "study": "s-06.png", "image": "06.png", "text": "1|2\n3|4"}
+    content = pandas.DataFrame([row]).to_csv(index=False, sep="|", quoting=csv.QUOTE_ALL)
+    assert read(tmp_path, content)[0] == [row]
+
+
+def test_a_header_that_swallows_rows_is_refused(tmp_path):
+    rows = 'a.png,Edema,x\nb.png,Mass,y"\nc.png,Edema,z\n'
+    with pytest.raises(DataError, match=r"header runs on to line 3"):
+        read(tmp_path, f'image,labels,"text\n{rows}')
+    found, _, _ = read(tmp_path, 'image,"text of\nthe report",view\na.png,Clear.,PA\n')
+    assert found == [{"image": "a.png", "text of\nthe report": "Clear.", "view": "PA"}]
+    with pytest.raises(DataError, match="header"):
+        Table(tmp_path / "t.csv", flag="--metadata_table", single_lines=True)
+
+
+@pytest.mark.parametrize("mark", [";", ",", "|", "\t"])
+@pytest.mark.parametrize("line", ["sep={}\n", "\ufeffsep={}\r\n", '"sep={}"\n', "SEP={}\n\n"])
+def test_a_first_line_may_name_the_delimiter(tmp_path, mark, line):
+    content = line.format(mark) + mark.join(("image", "text")) + f'\na.png{mark}"So; a, b"\n'
+    found, rejected, table = read(tmp_path, content)
+    assert found == [{"image": "a.png", "text": "So; a, b"}] and not rejected
+    assert bool(table.notes()) == (mark != ",")
+
+
+def test_columns_of_json_lines_are_known_before_its_rows(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"image": "a.png"}\nbroken\n{"image": "b.png", "x": 1}\n')
+    table, rejected = Table(tmp_path / "t.jsonl", flag="--labels_table"), []
+    table.require([("--labels_table", "x")])
+    assert list(table.names) == ["image", "x"] and table.read == 0
+    assert len(list(table.rows(reject=lambda *row: rejected.append(row)))) == 2
+    assert table.read == 3 and len(rejected) == 1
+    with pytest.raises(DataError, match=r"--id_column.*'image', 'x'"):
+        table.require([("--id_column", "absent")])
+
+
 def test_rows_are_known_by_their_last_cells_too(tmp_path):
     content = 'text,image\nClear.,a.png\n"Heart, big,b.png\nLeft, small,c.png\nWet",d.png\n'
     with pytest.raises(DataError, match=r"line 3 .*which is a row itself"):

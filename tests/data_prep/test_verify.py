@@ -164,11 +164,26 @@ def test_flipped_bytes_and_lost_shards_are_named(prepared):
             lambda c: c["tables"]["rows.jsonl"].update(images=7),
             "rows.jsonl: 24 images in the records, 7 in the manifest",
         ),
+        (lambda c: c["tables"].clear(), "tables: the manifest counts the rows of none"),
+        (lambda c: c["labels"].clear(), "label A: it is not counted in the manifest"),
+        (lambda c: c.pop("tables"), "tables: the manifest counts the rows of none"),
     ],
 )
 def test_wrong_counts_are_named(prepared, change, expected):
     change_manifest(prepared, change)
     assert any(line.startswith(expected) for line in failures_of(prepared))
+
+
+def test_a_set_of_an_earlier_version_is_sound_but_said_to_be_one(prepared):
+    def earlier(content):
+        for name in ("tables", "labels", "notes"):
+            del content[name]
+
+    change_manifest(prepared, earlier)
+    assert failures_of(prepared) == []
+    command = [sys.executable, "-m", "data_prep.verify", f"--path={prepared}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "An earlier version made it" in done.stdout
 
 
 def test_damaged_metadata_is_named(prepared):

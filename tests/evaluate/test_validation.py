@@ -6,7 +6,6 @@ import pytest
 
 from prior_jax.errors import DataError
 from prior_jax.evaluate.validation import Validation
-from prior_jax.train.options import Hooks
 from prior_jax.train.state import define_model
 from tests.train import toy
 
@@ -69,7 +68,7 @@ def test_the_best_checkpoint_is_that_of_the_metric_that_is_named(tmp_path, name)
     options = toy.options(validate_every=1, checkpoint=checkpoint)
     toy.run(
         tmp_path, objective=objective, stages=(rising,), options=options,
-        hooks=Hooks(evaluate=evaluate),
+        evaluate=evaluate,
     )  # fmt: skip
     scores = {line["step"]: line[name] for line in toy.lines(tmp_path)}
     best = min(scores, key=lambda step: scores[step])

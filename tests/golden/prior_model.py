@@ -118,7 +118,7 @@ def config_of(params, config, *, image_size: int) -> PriorConfig:
 
 
 def weights_with(lambda_proto: float) -> dict[str, dict[str, float]]:
-    """The released weights, with another lambda_proto (quirk 10)."""
+    """The released weights, with another lambda_proto (quirk P10)."""
     scaled = ("prototype", "sentence_prototype")
     return {
         stage: {name: float(lambda_proto) if name in scaled else w for name, w in terms.items()}

@@ -1,8 +1,8 @@
 """Learning rates of GLoRIA's schedulers, against torch's own.
 
-The release's trainer never steps the scheduler that it is given (quirk 53), and all of its configs
+The release's trainer never steps the scheduler that it is given (quirk G53), and all of its configs
 ask for the plateau: of its "warmup" scheduler the rise and the constant part are built
-(quirk 54), its fall from epoch 22 on and its "step" scheduler are not.
+(quirk G54), its fall from epoch 22 on and its "step" scheduler are not.
 """
 
 import functools

@@ -113,7 +113,7 @@ def encoded(request, golden_dir):
 def test_text_encoder(encoded):
     golden, name, found, grads = encoded
     words = golden[f"out/{name}/word_embeddings"]
-    # Padded words are 0 / 0 in the release where it normalises (quirk 10), and 0 here.
+    # Padded words are 0 / 0 in the release where it normalises (quirk G10), and 0 here.
     absent = np.isnan(words)
     assert absent.sum() == golden[f"out/{name}/word_embeddings_nan_count"]
     assert_close(channels_last(found.words), np.where(absent, 0, words), rtol=1e-4)

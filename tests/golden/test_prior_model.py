@@ -34,7 +34,7 @@ TERMS = {
     "prototype_kl": "kl_loss",
     "global_prototype": "gpa_loss",
 }
-#: Terms that the release logs already multiplied by lambda_proto (quirk 10).
+#: Terms that the release logs already multiplied by lambda_proto (quirk P10).
 REPORT_TERMS = ("sentence_prototype", "prototype_kl", "global_prototype")
 LOGGED_WITH_WEIGHT = ("prototype", "sentence_prototype")
 
@@ -104,7 +104,7 @@ def stage_run(request, setup, golden_dir):
     col_ind = None
     if stage == "stage3":
         # Zero-padded targets tie exactly, and any of the tied assignments is optimal: take the
-        # recorded one, that the losses depend on in the release's direction (quirk 4).
+        # recorded one, that the losses depend on in the release's direction (quirk P4).
         col_ind = jnp.asarray(golden["out/col_ind"], jnp.int32)
     replay = setup.replay(golden, stage, col_ind=col_ind)
     return stage, golden, setup.run(stage, replay)
@@ -268,7 +268,7 @@ def test_three_training_steps(setup, golden_dir):
     optimizer = optax.adamw(golden.scalar("in/lr"), weight_decay=golden.scalar("in/weight_decay"))
     graph, params, rest = nnx.split(setup.model, nnx.Param, ...)
     params, rest = nnx.as_pure(params), nnx.as_pure(rest)
-    # Parameters without a gradient get no decay (quirk 13).
+    # Parameters without a gradient get no decay (quirk P13).
     flat, tree = jax.tree_util.tree_flatten_with_path(params)
     trained = jax.tree.unflatten(
         tree,

@@ -31,9 +31,7 @@ class Setup:
         self.tokens = (
             jnp.asarray(golden["in/prompt_input_ids"], jnp.int32),
             token_mask,
-            prior_inference.prompt_sentence_index(
-                token_mask, separator_in_prompt=self.config.choices.separator_in_prompt
-            ),
+            prior_inference.prompt_sentence_index(token_mask, separator_in_prompt=True),
             jnp.ones((len(token_mask), 1), bool),
         )
         self.graph, self.state = nnx.split(self.model)

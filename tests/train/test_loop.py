@@ -18,7 +18,6 @@ from prior_jax.errors import (
 from prior_jax.processes.preemption import EXIT_CODE, Preempted
 from prior_jax.train import checksum, metrics, run_log
 from prior_jax.train.checkpoint import Checkpoints
-from prior_jax.train.options import Hooks
 from tests.train import toy
 
 
@@ -86,12 +85,24 @@ def test_training_lowers_the_loss(tmp_path):
     assert found[-1] < 0.98 * found[0]
 
 
+def keeping(seen):
+    """An evaluation that keeps the arrays it is shown."""
+
+    def evaluate(snapshot):
+        seen.append(toy.arrays(snapshot))
+        return {"seen": len(seen)}
+
+    return evaluate
+
+
 def test_frozen_parameters_are_neither_moved_nor_decayed(tmp_path):
     seen = []
-    hooks = Hooks(stage_end=lambda snapshot: seen.append(toy.arrays(snapshot)))
     stages = tuple(toy.stage(name, 3, weight_decay=0.5) for name in ("first", "second"))
     drawn = {"head/kernel": np.full((8, 8), 0.5, np.float32)}
-    toy.run(tmp_path, stages=stages, hooks=hooks, initial_values=lambda _: drawn)
+    toy.run(
+        tmp_path, stages=stages, initial_values=lambda _: drawn,
+        options=toy.options(validate_every=3), evaluate=keeping(seen),
+    )  # fmt: skip
     first, second = seen
     toy.assert_same_bits({"head/kernel": first["head/kernel"]}, drawn)
     for name in ("head/kernel", "head/bias", "bank"):
@@ -192,13 +203,13 @@ def test_lines_after_the_checkpoint_and_a_cut_line_are_written_again(whole, tmp_
 
 def test_evaluation_joins_the_line_and_the_best_is_kept(tmp_path):
     scores = {3: 5.0, 6: 1.0, 9: 4.0, 12: 3.0}
-    hooks = Hooks(evaluate=lambda snapshot: {"validation_loss": scores[snapshot.step]})
+    evaluate = lambda snapshot: {"validation_loss": scores[snapshot.step]}  # noqa: E731
     checkpoint = toy.replace(
         toy.CHECKPOINT, keep_last=1, keep_best=1, best_metric="validation_loss"
     )
     log = toy.replace(toy.LOG, every_steps=100)
     settings = toy.options(validate_every=3, checkpoint=checkpoint, log=log)
-    toy.run(tmp_path, options=settings, hooks=hooks)
+    toy.run(tmp_path, options=settings, evaluate=evaluate)
     found = {line["step"]: line["validation_loss"] for line in toy.lines(tmp_path)}
     assert found == scores
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"6", "12"}
@@ -206,9 +217,13 @@ def test_evaluation_joins_the_line_and_the_best_is_kept(tmp_path):
 
 def test_a_missing_best_metric_is_named(tmp_path):
     checkpoint = toy.replace(toy.CHECKPOINT, best_metric="auroc")
-    hooks = Hooks(evaluate=lambda snapshot: {"validation_loss": 1.0})
+    evaluate = lambda snapshot: {"validation_loss": 1.0}  # noqa: E731
     with pytest.raises(ConfigError, match="best_metric"):
-        toy.run(tmp_path, options=toy.options(validate_every=2, checkpoint=checkpoint), hooks=hooks)
+        toy.run(
+            tmp_path,
+            options=toy.options(validate_every=2, checkpoint=checkpoint),
+            evaluate=evaluate,
+        )
 
 
 def test_data_that_ends_early_is_refused(tmp_path):
@@ -255,13 +270,13 @@ def test_an_unknown_stage_is_refused(tmp_path):
 
 def test_initial_values_replace_drawn_ones_and_strange_names_are_refused(tmp_path):
     seen = []
-    hooks = Hooks(stage_end=lambda snapshot: seen.append(toy.arrays(snapshot)))
     ones = {"head/kernel": np.ones((8, 8), np.float32)}
     only = toy.STAGES[:1]
-    toy.run(tmp_path / "a", stages=only, initial_values=lambda _: ones, hooks=hooks)
+    every = dict(stages=only, options=toy.options(validate_every=6), evaluate=keeping(seen))
+    toy.run(tmp_path / "a", initial_values=lambda _: ones, **every)
     assert np.all(seen[0]["head/kernel"] == 1)
     # A run that goes on does not ask for them again.
-    toy.run(tmp_path / "a", stages=only, initial_values=lambda _: pytest.fail("asked again"))
+    toy.run(tmp_path / "a", initial_values=lambda _: pytest.fail("asked again"), **every)
     with pytest.raises(WeightsError, match="head/kernal"):
         toy.run(tmp_path / "b", initial_values=lambda _: {"head/kernal": ones["head/kernel"]})
     with pytest.raises(WeightsError, match="head/bias"):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from prior_jax.errors import CheckpointError, ConfigError
-from prior_jax.train.options import Hooks
 from prior_jax.train.patience import EarlyStoppingConfig, Patience, Wait
 from prior_jax.train.stages import PlateauConfig
 from tests.train import toy
@@ -23,7 +22,7 @@ SCORES = {2: 1.0, 4: 1.0, 6: 1.0, 10: 3.0, 12: 3.0, 14: 2.0}
 
 def scored(scores=None):
     scores = SCORES if scores is None else scores
-    return Hooks(evaluate=lambda snapshot: {"loss": scores[snapshot.step]})
+    return lambda snapshot: {"loss": scores[snapshot.step]}
 
 
 def patient(**changes):
@@ -31,7 +30,7 @@ def patient(**changes):
 
 
 def run(workdir, **changes):
-    return toy.run(workdir, **(dict(stages=STAGES, options=patient(), hooks=scored()) | changes))
+    return toy.run(workdir, **(dict(stages=STAGES, options=patient(), evaluate=scored()) | changes))
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +151,10 @@ def test_a_run_stopped_anywhere_ends_as_if_never_stopped(whole, tmp_path, killed
 
 
 def test_a_run_whose_last_stage_ended_early_is_over(tmp_path):
-    ends = []
-    hooks = toy.replace(scored(), stage_end=lambda snapshot: ends.append(snapshot.step))
     data = toy.ToyData()
-    one = run(tmp_path, stages=STAGES[:1], hooks=hooks)
-    again = run(tmp_path, stages=STAGES[:1], hooks=hooks, data=data)
+    one = run(tmp_path, stages=STAGES[:1])
+    again = run(tmp_path, stages=STAGES[:1], data=data)
     assert one.step == again.step == 6
-    assert ends == [6]
     assert data.opened == []
     toy.assert_same_bits(toy.arrays(one), toy.arrays(again))
 
@@ -198,7 +194,7 @@ def test_waiting_for_a_metric_that_nobody_gives_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"validate_every.*stages\.first\.plateau"):
         run(tmp_path / "a", options=toy.options(validate_every=0))
     with pytest.raises(ConfigError, match=r"early_stopping.*stages|stages.*early_stopping"):
-        run(tmp_path / "b", hooks=Hooks())
+        run(tmp_path / "b", evaluate=None)
     stopping = toy.replace(STOPPING, metric="auroc")
     with pytest.raises(ConfigError, match=r"early_stopping\.metric: received 'auroc'.*loss"):
         run(tmp_path / "c", options=patient(early_stopping=stopping))

@@ -16,7 +16,7 @@ from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.loop import train
 from prior_jax.train.metrics import LogConfig
 from prior_jax.train.optimizer import OptimizerConfig
-from prior_jax.train.options import Hooks, TrainOptions
+from prior_jax.train.options import TrainOptions
 from prior_jax.train.stages import Stage
 from prior_jax.types import Batch, LossTerms
 
@@ -157,7 +157,7 @@ def mesh_of(count=1):
 
 def run(workdir, *, devices=1, mesh=None, **changes):
     fields = dict(objective=ToyObjective(), data=ToyData(), stages=STAGES, optimizer=OPTIMIZER)
-    fields |= dict(options=options(), rules=RULES, hooks=Hooks()) | changes
+    fields |= dict(options=options(), rules=RULES) | changes
     mesh = mesh_of(devices) if mesh is None else mesh
     return train(mesh=mesh, data_axes=("data",), workdir=workdir, **fields)
 

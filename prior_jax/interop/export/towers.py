@@ -59,7 +59,7 @@ def towers(
       "image" takes `image` float32[b, H, W, C], normalised. "text" takes `tokens` int32[b, L],
       `token_mask` bool[b, L], `sentence_index` int32[b, L] and `sentence_mask` bool[b, S], as the
       fields of `types.Batch`. The noise of a release at inference is drawn from the release's own
-      seed and the report's position in the batch (quirk 8 of PRIOR), as by `encode_report` without
+      seed and the report's position in the batch (quirk P8), as by `encode_report` without
       a key.
 
     Raises:

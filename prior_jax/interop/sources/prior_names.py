@@ -22,8 +22,8 @@ _LOCAL_MAPS = ("query1", "key1", "value1", "query2", "key2", "value2")
 def prior_table(config: PriorConfig) -> Table:
     """Returns the table from the release's Prior to `objectives.PriorModel`.
 
-    It also fits the release's zero-shot model (quirk 29). `global_text_projection` and the sentence
-    decoder's word embeddings, which no code reads, are ignored.
+    It also fits the release's zero-shot model (quirk P29). `global_text_projection` and the
+    sentence decoder's word embeddings, which no code reads, are ignored.
 
     Args:
       config: sizes of the model.

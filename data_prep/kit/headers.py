@@ -1,0 +1,223 @@
+"""Finds the headers of a radiology report: which words open a section, and which are prose.
+
+A header stands at the beginning of a line. In the middle of a line only a few headers are known,
+those of reports that are written onto one line: "the impression is" and "in summary" are prose.
+"""
+
+import re
+
+from data_prep.kit import section_tables as tables
+
+PREAMBLE = "preamble"
+END = "end of impression"
+
+_CANONICAL = {name: key for key, names in tables.HEADERS.items() for name in names}
+RELEASE_NAMES = {**_CANONICAL, tables.TRUNCATED_INDICATION: "impression"}
+PAPER_NAMES = {
+    **_CANONICAL,
+    **{name: key for key, names in tables.EXTRA_HEADERS.items() for name in names},
+}
+_LOWER_CASE_HEADERS = frozenset(
+    ("findings", "impression", "conclusion", "indication", "comparison", "technique", "examination")
+)
+_DESCRIPTIONS = ("findings", "impression")
+_VIEW = re.compile("|".join(tables.VIEW_PHRASES))
+_IMPRESSION = re.compile(tables.IMPRESSION_PHRASE)
+# "SUMMARY: 2-ABNORMAL", a code for the whole report, as CheXpert Plus has it.
+_CODE = re.compile(r"[ \t]*\d+[ \t]*-[ \t]*[A-Z]")
+
+# Blanks that are not ASCII, and line ends of other systems; one character each: places stay.
+_MARKS = {
+    **dict.fromkeys(
+        map(ord, "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+            "\u200b\u202f\u205f\u3000\ufeff"),
+        " ",
+    ),
+    **dict.fromkeys(map(ord, "\v\u0085\u2028\u2029"), "\n"),
+}  # fmt: skip
+# Repetitions are possessive: a line of 10,000 blanks must not be tried in every division.
+_TAG = r"</?(?:b|i|u|p|em|strong|div|font|span|h[1-6])[ \t]*+>"
+_BEGIN = (
+    r"(?:\A|(?<=[\n\r\f]))[ \t]*+"
+    r"(?P<bullet>[-\u2013\u2014=\u2022\u00b7\u25aa\u25cf\u2023>]*+)[ \t]*+"
+    r"(?P<mark>(?:\d{1,2}[.)][ \t]*+)?[*_#]{0,3}+[ \t]*+)"
+    rf"(?:{_TAG}[ \t]*+)*+(?P<open>[\[(][ \t]*+)?"
+)
+_CLOSE = rf"(?(open)[ \t]*+[\])])[*_]{{0,3}}+(?:[ \t]*+{_TAG})*+"
+# Marks right behind a header, and a line of them below it.
+_RULE = (
+    r"(?:[-\u2013\u2014=~]++(?=\s|\Z|[A-Za-z]))?"
+    r"(?:[ \t]*+(?:\r\n|\n|\r)[ \t]*+[-\u2013\u2014\u2500=~]{3,}+(?=\s|\Z))?"
+)
+_LINE_HEADER = re.compile(
+    rf"{_BEGIN}(?P<name>[A-Za-z][A-Za-z0-9 \t()/,.&#'-]{{0,79}}?){_CLOSE}[ \t]*+[*_]{{0,3}}+[ \t]*+"
+    rf"[:\uff1a][*_]{{0,3}}+(?:[ \t]*+{_TAG})*+{_RULE}"
+)
+_LINE_END = r"[ \t]*+(?=[\r\n\f]|\Z)"
+_BARE_HEADER = re.compile(
+    rf"{_BEGIN}"
+    r"(?P<name>FINDINGS|IMPRESSIONS?|CONCLUSIONS?|INDICATION|TECHNIQUE|COMPARISON|EXAMINATION"
+    r"|HISTORY|RECOMMENDATIONS?|NOTIFICATION|ADDENDUM|END OF IMPRESSION"
+    rf"|Findings|Impression|Conclusion|Indication|Technique|Comparison)\b{_CLOSE}"
+    rf"(?:[ \t]*+[-\u2013\u2014=~>]*+{_LINE_END}{_RULE}"
+    r"|(?:[ \t]++-|[ \t]*+[\u2013\u2014]|-)[-\u2013\u2014]*+[ \t]+|[ \t]*+=++>?(?=[ \t]|[A-Za-z])"
+    rf"|(?P<stop>[ \t]*+[.;>](?:{_LINE_END}|[ \t]++)|[ \t]++(?=[A-Z][a-z]|\d[.)]))"
+    r"|(?<=\])[ \t]*+)"
+)
+_INLINE_NAMES = (
+    "Findings/Impression", "Findings and Impression", "End of Impression", "Findings", "Impression",
+    "Conclusion", "Clinical Indication", "Indication", "Technique", "Comparison", "Examination",
+    "Clinical History", "Clinical Information", "Patient History", "History",
+    "Reason for Examination", "Reason for Exam", "Recommendations", "Recommendation",
+    "Notification",
+)  # fmt: skip
+_INLINE_HEADER = re.compile(
+    r"(?:(?<=[.!?)_])[ \t]*|(?<=[^\s])[ \t]+)[*_]{0,3}(?P<name>"
+    + "|".join(f"{name.upper()}|{name}" for name in _INLINE_NAMES)
+    + rf")[*_]{{0,3}}[ \t]*[:\uff1a][*_]{{0,3}}{_RULE}"
+)
+# "No acute findings: ..." is prose, in whatever case.
+_QUALIFIED = re.compile(
+    r"\b(?:acute|additional|other|incidental|significant|abnormal|radiographic|clinical|imaging|key"
+    r"|associated|cardiopulmonary|these|following|above|no|of|and|the|with|my|our|in)[ \t]*\Z",
+    re.IGNORECASE,
+)
+_BLANKS = re.compile(r"[\t ]+")
+_SPACED = re.compile(r"(?:[A-Z] )+[A-Z]")
+
+
+def normalized(name: str, table: dict[str, str]) -> str:
+    """Returns the canonical name of a header in lower case, or the header where it is not known."""
+    if name in table:
+        return table[name]
+    for word in tables.MAIN_WORDS:
+        if word in name:
+            return word
+    return "findings" if _VIEW.search(name) else name
+
+
+def paper_heads(report: str) -> list[tuple[int, int, str]]:
+    """Returns (begin of header, start of body, name) of each header that opens a section."""
+    report = report.translate(_MARKS)
+    candidates = [
+        (match.start("name"), rank, match)
+        for rank, matches in enumerate(
+            (
+                _LINE_HEADER.finditer(report),
+                _BARE_HEADER.finditer(report),
+                _inline_matches(report),
+            )
+        )
+        for match in matches
+    ]
+    heads = []
+    current, end, described = PREAMBLE, 0, False
+    for _, _, match in sorted(candidates, key=lambda found: found[:2]):
+        if match.start() < end:
+            continue  # another reading of the header just taken
+        name = _opened_by(match, report, current=current, described=described)
+        if name is not None:
+            heads.append((match.start(), match.end(), name))
+            current, end = name, match.end()
+            described |= name == "findings"
+    return heads
+
+
+def _inline_matches(report: str) -> list[re.Match[str]]:
+    """Returns the headers in the middle of lines.
+
+    A header in capitals is one wherever it stands. One in mixed case could be a word of a sentence:
+    "Findings:" or "Impression:" is a header where no line of the report begins with it, and the
+    others are where one of these two is.
+    """
+    at_line_starts = {
+        normalized(_BLANKS.sub(" ", match["name"]).lower(), PAPER_NAMES)
+        for pattern in (_LINE_HEADER, _BARE_HEADER)
+        for match in pattern.finditer(report)
+    }
+    capitals, descriptions, others = [], [], []
+    for match in _INLINE_HEADER.finditer(report):
+        if _QUALIFIED.search(report, max(match.start() - 20, 0), match.start()):
+            continue
+        name = PAPER_NAMES[match["name"].lower()]
+        if match["name"].isupper() or name == END:
+            capitals.append(match)
+        elif name not in _DESCRIPTIONS:
+            others.append(match)
+        elif name not in at_line_starts:
+            descriptions.append(match)
+    return capitals + descriptions + (others if descriptions else [])
+
+
+def _opened_by(match: re.Match[str], report: str, *, current: str, described: bool) -> str | None:
+    """Returns the section that a candidate opens, or None where it is prose.
+
+    Args:
+      match: of one of the three patterns.
+      report: the whole text.
+      current: the section in which it stands.
+      described: whether findings stand before it.
+    """
+    written = _BLANKS.sub(" ", match["name"]).strip()
+    written = written.replace(" ", "") if _SPACED.fullmatch(written) else written
+    groups = match.groupdict()
+    bullet, mark = groups.get("bullet") or "", (groups.get("mark") or "").strip()
+    if groups.get("stop") is not None and not (
+        written.isupper() and _begins_sentence(report, match.start())
+    ):
+        return None  # a line of wrapped prose that begins with "FINDINGS."
+    if written.lower() in tables.SUMMARIES:
+        name = _summary(written, report[match.end() :], current=current, described=described)
+        return None if bullet or any(map(str.isdigit, mark)) else name
+    name = _section(written, current=current, followed=report[match.end() : match.end() + 1])
+    if (mark or bullet) and name not in PAPER_NAMES.values():
+        return None  # a numbered or bold line of a list
+    if bullet and not (written.isupper() or name in _DESCRIPTIONS):
+        return None
+    return name
+
+
+def _section(written: str, *, current: str, followed: str) -> str | None:
+    """Returns the section a header-like phrase opens, or None where it opens none."""
+    name = written.lower()
+    # A wrapped line of prose may begin with "study:"; hardly ever with "impression:".
+    plain = written[0].islower() and not written[1:].isupper()
+    if name in PAPER_NAMES:
+        return None if plain and name not in _LOWER_CASE_HEADERS else PAPER_NAMES[name]
+    if not plain and (_IMPRESSION.fullmatch(name) or _nearly(name, "impression")):
+        return "impression"
+    if written != written.upper() or (followed and not followed.isspace()):
+        return None  # "The chest:", "12:30" and the like are prose
+    known = normalized(name, PAPER_NAMES)
+    if known != name:
+        return known
+    # A sub-heading ("ET TUBE", "LUNGS") belongs to the description it stands in.
+    return None if current in _DESCRIPTIONS else name
+
+
+def _summary(written: str, rest: str, *, current: str, described: bool) -> str | None:
+    """Returns what "SUMMARY:", "Diagnosis:" and the like open: behind findings the impression."""
+    if current == END or written[0].islower():
+        return None
+    if _CODE.match(rest):
+        return END
+    if described:
+        return "impression"
+    if written.lower() == "interpretation":
+        return "findings"
+    return written.lower() if written.isupper() and current not in _DESCRIPTIONS else None
+
+
+def _begins_sentence(report: str, place: int) -> bool:
+    """Whether a line begins a sentence: behind the end of one, or behind a blank line."""
+    before = report[:place].rstrip()
+    gap = report[len(before) : place].replace("\r\n", "\n")
+    return not before or before[-1] in ".!?:;)]_" or sum(map(gap.count, "\n\r\f")) > 1
+
+
+def _nearly(word: str, target: str) -> bool:
+    """Whether a word has one letter more, less or different, or two letters changed round."""
+    same = next((i for i, (a, b) in enumerate(zip(word, target)) if a != b), len(target))  # noqa: B905
+    left, right = word[same:], target[same:]
+    swapped = left[:2] == right[:2][::-1] and left[2:] == right[2:]
+    return swapped or left[1:] == right[1:] or left[1:] == right or left == right[1:]
