@@ -1,1 +1,1 @@
-"""Names and weights of other code bases."""
+"""Reads, stores and exports weights, under our own names and those of other code bases."""

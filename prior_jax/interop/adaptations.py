@@ -1,8 +1,8 @@
-"""Weights that do not quite fit an encoder, and each named way to make them fit.
+"""Named adaptations that make weights fit an encoder of slightly different sizes.
 
-A run names what it wants done in `config.init.image.adapt` and `config.init.text.adapt`. Nothing
-is done unasked: what does not fit is an error that says which name would mend it, and a name that
-mends nothing is an error too.
+A run names the adaptations it wants in `config.init.image.adapt` and `config.init.text.adapt`. No
+adaptation is applied unasked: weights that do not fit are an error that names the adaptations that
+would make them fit, and an adaptation that changes nothing is an error too.
 """
 
 import dataclasses
@@ -23,12 +23,13 @@ _SHOWN = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Weights on their way into an encoder; paths are relative to it.
+    """Weights on their way into an encoder; all paths are relative to the encoder.
 
     Attributes:
       arrays: path -> array of the weights.
-      shapes: path -> shape of a leaf that is to be filled; one without keeps its drawn value.
-      refused: path -> why an array must not be used although its shape may fit.
+      shapes: path -> shape of a leaf of the model that the weights must fill; a leaf that is absent
+        here keeps its initial value.
+      refused: path -> reason for which the array must not be used even if its shape fits.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -41,8 +42,8 @@ class Adaptation:
     """One way to make weights fit.
 
     Attributes:
-      does: in words, for documents and messages.
-      apply: gives the fit back as it is where there is nothing to do.
+      does: description in words, for documents and messages.
+      apply: function that returns the adapted fit, or the same fit if there is nothing to adapt.
     """
 
     does: str
@@ -50,10 +51,10 @@ class Adaptation:
 
 
 def sum_rgb(fit: Fit) -> Fit:
-    """The first convolution summed over its 3 channels into 1.
+    """Sums the first convolution over its 3 input channels into 1.
 
-    On a gray image repeated in 3 channels, equally normalised, the sum of the kernels gives what
-    the 3 channels gave.
+    For a gray image that is repeated in 3 equally normalised channels, the summed kernel gives the
+    same output as the 3-channel kernel.
     """
     kernel = fit.arrays.get(_STEM)
     if kernel is None or kernel.shape[2:3] != (3,):
@@ -62,7 +63,7 @@ def sum_rgb(fit: Fit) -> Fit:
 
 
 def repeat_gray(fit: Fit) -> Fit:
-    """The first convolution's 1 channel repeated in 3 and divided by 3; `sum_rgb` undoes it."""
+    """Repeats the first convolution's 1 channel 3 times and divides by 3; `sum_rgb` reverses it."""
     kernel = fit.arrays.get(_STEM)
     if kernel is None or kernel.shape[2:3] != (1,):
         return fit
@@ -70,7 +71,7 @@ def repeat_gray(fit: Fit) -> Fit:
 
 
 def first_stages(fit: Fit) -> Fit:
-    """Without the stages behind the model's last."""
+    """Leaves out the ResNet stages after the model's last stage."""
 
     def stages(names):
         return {name.split("/")[2] for name in names if name.startswith(_STAGES)}
@@ -80,17 +81,17 @@ def first_stages(fit: Fit) -> Fit:
 
 
 def fewer_layers(fit: Fit) -> Fit:
-    """The first n layers, n those of the model."""
+    """Keeps the first n transformer layers, where n is the model's number of layers."""
     return _first_rows(fit, [name for name in fit.arrays if name.startswith("layers/")])
 
 
 def fewer_positions(fit: Fit) -> Fit:
-    """The first n position embeddings, n those of the model."""
+    """Keeps the first n position embeddings, where n is the model's number of positions."""
     return _first_rows(fit, ["position_embedding"])
 
 
 def _first_rows(fit: Fit, names: Sequence[str]) -> Fit:
-    """Arrays cut to as many rows as the model has, where they have more."""
+    """Cuts the named arrays to the model's number of rows where they have more."""
     shorter = {}
     for name in names:
         rows, array = fit.shapes.get(name, (0,))[0], fit.arrays.get(name)
@@ -100,7 +101,7 @@ def _first_rows(fit: Fit, names: Sequence[str]) -> Fit:
 
 
 def _fresh(*parts: str) -> Callable[[Fit], Fit]:
-    """The model's own parts of these names keep their drawn values."""
+    """Returns an adaptation after which the model's named parts keep their initial values."""
 
     def apply(fit: Fit) -> Fit:
         own = [name for name in fit.shapes if _is_below(name, parts)]
@@ -113,7 +114,7 @@ def _fresh(*parts: str) -> Callable[[Fit], Fit]:
 
 
 def _dropped(*parts: str) -> Callable[[Fit], Fit]:
-    """Parts of these names are left out where the model has none."""
+    """Returns an adaptation that leaves out the named parts where the model has none of them."""
 
     def apply(fit: Fit) -> Fit:
         wanted = any(_is_below(name, parts) for name in fit.shapes)
@@ -127,7 +128,7 @@ def _with(fit: Fit, arrays: Mapping[str, np.ndarray]) -> Fit:
 
 
 def _without(fit: Fit, *parts: str) -> Fit:
-    """The fit without the arrays of these names, or below them."""
+    """Returns the fit without the arrays at these paths or below them."""
     arrays, refused = (
         {name: value for name, value in table.items() if not _is_below(name, parts)}
         for table in (fit.arrays, fit.refused)
@@ -162,26 +163,26 @@ ADAPTATIONS: Mapping[Encoder, Mapping[str, Adaptation]] = {
         "new_pooler": Adaptation("pooler fresh", _fresh("pooler")),
     },
 }
-"""Encoder -> name -> what `config.init.<encoder>.adapt` may ask for."""
+"""Encoder -> name -> adaptation that `config.init.<encoder>.adapt` may name."""
 
 
 def adapted(
     fit: Fit, names: Sequence[str], *, encoder: Encoder, field: str
 ) -> dict[str, np.ndarray]:
-    """Applies what is asked for, in order, and proves that the rest fits as it is.
+    """Applies the named adaptations in order, and checks that the resulting weights fit.
 
     Args:
       fit: weights and the encoder's shapes.
-      names: of `ADAPTATIONS[encoder]`.
+      names: keys of `ADAPTATIONS[encoder]`.
       encoder: "image" or "text".
       field: dotted name of the config's section, for messages.
 
     Returns:
-      path -> array for every leaf that is not to keep its drawn value.
+      path -> array for every leaf that does not keep its initial value.
 
     Raises:
-      ConfigError: for a name that is unknown or mends nothing.
-      WeightsError: listing what does not fit, and which names would mend it.
+      ConfigError: for a name that is unknown or an adaptation that changes nothing.
+      WeightsError: listing the arrays that do not fit, and the adaptations that would mend them.
     """
     table = ADAPTATIONS[encoder]
     check_names(names, encoder=encoder, field=field)
@@ -204,12 +205,12 @@ def adapted(
 
 
 def check_fits(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any], *, field: str) -> None:
-    """Refuses weights that are not exactly a model's.
+    """Refuses weights whose paths and shapes are not exactly those of a model.
 
     Args:
       arrays: path -> array.
-      shapes: path -> anything with a shape, every leaf of the model.
-      field: where the arrays are from, for the message.
+      shapes: path -> anything with a shape, for every leaf of the model.
+      field: source of the arrays, for the message.
 
     Raises:
       WeightsError: naming the arrays that do not fit, with both shapes.
@@ -228,7 +229,7 @@ def _refuse(left: Mapping[str, str], *, field: str, accepted: str) -> None:
 
 
 def check_names(names: Sequence[str], *, encoder: Encoder, field: str) -> None:
-    """Refuses adaptations that do not exist."""
+    """Refuses names of adaptations that do not exist."""
     for name in names:
         if name not in ADAPTATIONS[encoder]:
             accepted = ", ".join(ADAPTATIONS[encoder])
@@ -236,7 +237,7 @@ def check_names(names: Sequence[str], *, encoder: Encoder, field: str) -> None:
 
 
 def problems(fit: Fit) -> dict[str, str]:
-    """Path -> why it does not fit, sorted; empty if all does."""
+    """Returns path -> reason for which the array does not fit, sorted by path; empty if all fit."""
     found = {}
     for name in sorted(fit.shapes.keys() | fit.arrays.keys()):
         shape = fit.shapes.get(name)
@@ -253,7 +254,7 @@ def problems(fit: Fit) -> dict[str, str]:
 
 
 def _tell(before: Fit, after: Fit, *, name: str, field: str) -> None:
-    """Logs what an adaptation did, with counts."""
+    """Logs which arrays an adaptation changed, with counts."""
     shapes = {n: array.shape for n, array in before.arrays.items()}
     now = {n: array.shape for n, array in after.arrays.items()}
     changed = sorted(n for n in shapes.keys() | now if shapes.get(n) != now.get(n))

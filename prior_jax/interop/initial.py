@@ -1,4 +1,4 @@
-"""Where a run's encoders start: the section `config.init`, and the arrays it stands for."""
+"""Initial weights of a run's encoders: the section `config.init`, and the arrays it refers to."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from prior_jax.interop.adaptations import Encoder, Fit, adapted, check_names
 from prior_jax.interop.weights_folder import Document, load_weights, read_document
 from prior_jax.interop.weights_input import tokenizer_config
 
-# Settings that no shape tells of, but the weights' numbers depend on.
+# Settings that do not show in any array's shape, but that the weights were trained with.
 _UNSEEN: Mapping[Encoder, tuple[tuple[str, ...], ...]] = {
     "image": (("resnet", "stem_pool"), ("pool_heads",)),
     "text": (("heads",),),
@@ -22,12 +22,12 @@ _UNSEEN: Mapping[Encoder, tuple[tuple[str, ...], ...]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderInit:
-    """Where one encoder starts.
+    """Initial weights of one encoder.
 
     Attributes:
-      path: a folder of weights, of this encoder or of a whole model (`launch.import_weights`
-        makes one of other files), or None to draw the encoder's parameters.
-      adapt: what to do so that they fit, in order; see `adaptations.ADAPTATIONS`.
+      path: folder of weights of this encoder or of a whole model (`launch.import_weights` converts
+        other files to such a folder), or None to initialise the encoder's parameters randomly.
+      adapt: adaptations that make the weights fit, in order; see `adaptations.ADAPTATIONS`.
     """
 
     path: str | None
@@ -36,18 +36,19 @@ class EncoderInit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InitConfig:
-    """The section `config.init`; everything else of the model is drawn.
+    """The section `config.init`; all other parameters of the model are initialised randomly.
 
     Attributes:
-      image: of the image encoder; None, as a path of None, draws it.
-      text: of the text encoder, likewise.
+      image: initial weights of the image encoder; None, like a path of None, means random
+        initialisation.
+      text: initial weights of the text encoder, likewise.
     """
 
     image: EncoderInit | None
     text: EncoderInit | None
 
     def __post_init__(self):
-        """Refuses adaptations that do not exist, or of nothing."""
+        """Refuses adaptations that do not exist, and adaptations without a path of weights."""
         for encoder in get_args(Encoder):
             given = getattr(self, encoder)
             if given is None:
@@ -60,18 +61,18 @@ class InitConfig:
                 )
 
     def given(self) -> dict[Encoder, EncoderInit]:
-        """The encoders that start from weights."""
+        """Returns the encoders that start from weights."""
         both: dict[Encoder, EncoderInit | None] = {"image": self.image, "text": self.text}
         return {name: one for name, one in both.items() if one is not None and one.path is not None}
 
 
 def identity(config: InitConfig) -> dict[str, Any]:
-    """What must be the same when a run is resumed: which weights, and how they were adapted.
+    """Returns the settings that must be the same when a run is resumed: weights and adaptations.
 
-    Reads no array.
+    No array is read.
 
     Returns:
-      Field name -> JSON value, None for an encoder that is drawn.
+      Field name -> JSON value, None for an encoder that is initialised randomly.
 
     Raises:
       WeightsError: if a folder is absent, damaged, or lacks the encoder.
@@ -93,22 +94,22 @@ def initial_values(
     model: Mapping[str, Any],
     tokenizer: str,
 ) -> dict[str, np.ndarray]:
-    """The arrays that a run starts from in place of drawn ones.
+    """Returns the arrays that a run starts from in place of randomly initialised ones.
 
     Args:
-      config: the section.
-      shapes: path -> anything with a shape, every leaf of the model: batch statistics start from
-        the weights as well.
+      config: the section `config.init`.
+      shapes: path -> anything with a shape, for every leaf of the model, batch statistics included,
+        since those start from the weights as well.
       model: the section `config.model`.
       tokenizer: fingerprint of the run's tokenizer.
 
     Returns:
-      path -> array, relative to the whole model; empty if both encoders are drawn.
+      path -> array, relative to the whole model; empty if both encoders are initialised randomly.
 
     Raises:
       WeightsError: if a folder is damaged, lacks the encoder or does not fit it.
-      ConfigError: if an adaptation mends nothing, or a setting differs from the weights' own
-        that no shape tells of.
+      ConfigError: if an adaptation changes nothing, or if a setting that does not show in any shape
+        differs from the one the weights were trained with.
     """
     values: dict[str, np.ndarray] = {}
     for encoder, given in config.given().items():
@@ -146,7 +147,7 @@ def _below(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _refused(folder: str, tokenizer: str) -> dict[str, str]:
-    """Why the word embedding is of no use, if it belongs to other words."""
+    """Returns the reason to refuse the word embedding if it belongs to another tokenizer."""
     own = tokenizer_config(folder)
     if own is None:
         reason = "of words unknown: import the weights again with --tokenizer=FILE"
@@ -163,7 +164,7 @@ def _refused(folder: str, tokenizer: str) -> dict[str, str]:
 def _check_unseen(
     document: Document, encoder: Encoder, *, model: Mapping[str, Any], used: Mapping[str, Any]
 ) -> None:
-    """Refuses settings that differ from the weights' own, where shapes do not tell."""
+    """Refuses settings that differ from the weights' own but do not show in any array's shape."""
     theirs = document.model[encoder] if document.part == "model" else document.model
     for path in _UNSEEN[encoder]:
         if path == ("pool_heads",) and not any(name.startswith("pool/") for name in used):
@@ -175,7 +176,7 @@ def _check_unseen(
 
 
 def _at(section: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """The value at a path of nested sections, None if there is none."""
+    """Returns the value at a path of nested sections, or None if there is none."""
     value: Any = section
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None

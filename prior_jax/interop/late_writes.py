@@ -1,8 +1,8 @@
-"""Waits for what goes on writing after the library of arrays has reported an error.
+"""Removes the folder of a failed save once orbax's background writes have ended.
 
-Orbax raises at the first array that cannot be written. The writes of the others are still under
-way then, in threads that no one can join: they would put files back into a folder that is being
-removed, and each tells on stderr of a loop that has been closed meanwhile.
+Orbax raises at the first array that cannot be written. The writes of the other arrays are then
+still running in threads that cannot be joined: they would put files back into a folder that is
+being removed, and each of them reports on stderr that its event loop has been closed.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ _PAUSE_SECONDS = 0.05
 
 @contextlib.contextmanager
 def removed_on_error(folder: pathlib.Path) -> Iterator[None]:
-    """Removes a folder after an error, once nothing writes to it any more.
+    """Removes a folder after an error, once no thread writes to it any more.
 
     Args:
-      folder: that the library writes to, with all that is in it.
+      folder: folder that orbax writes to, which is removed with its content.
     """
     last = time.monotonic()
     before = sys.unraisablehook

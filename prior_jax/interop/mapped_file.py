@@ -12,12 +12,12 @@ from prior_jax.errors import WeightsError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MappedFile:
-    """The bytes of a file; the operating system reads them when they are looked at.
+    """The bytes of a file; the operating system reads them from disk on first access.
 
     Attributes:
-      path: of the file.
-      data: all its bytes. Arrays made of them keep the mapping alive, and the file must not be
-        overwritten in place as long as they are used (replacing it by a rename is fine).
+      path: path of the file.
+      data: all bytes of the file. Arrays that view them keep the mapping alive, and the file must
+        not be overwritten in place while they are in use (replacing it by a rename is fine).
     """
 
     path: pathlib.Path
@@ -25,16 +25,16 @@ class MappedFile:
 
     @property
     def field(self) -> str:
-        """What errors name: the path."""
+        """Returns the path, which errors name as their field."""
         return str(self.path)
 
     def sha256(self) -> str:
-        """Hexadecimal sha256 of the file; no copy of it is made."""
+        """Returns the hexadecimal sha256 of the file, without copying it."""
         return hashlib.sha256(self.data).hexdigest()
 
 
 def open_mapped(path: pathlib.Path) -> MappedFile:
-    """Maps a file.
+    """Maps a file into memory.
 
     Args:
       path: an ordinary file, or a link to one.
@@ -43,11 +43,12 @@ def open_mapped(path: pathlib.Path) -> MappedFile:
       the mapped file, never empty.
 
     Raises:
-      WeightsError: if it is absent, unreadable, empty or not an ordinary file.
+      WeightsError: if the file is absent, unreadable, empty or not an ordinary file.
     """
     accepted = "a readable, non-empty file of weights"
     try:
-        # Looked at before opening: to open a pipe would wait for its other end.
+        # The kind of file is checked before opening: opening a pipe would block until its other
+        # end is opened.
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"

@@ -1,13 +1,13 @@
-"""Weights on disk in our own layout: what `launch.import_weights` writes and runs start from.
+"""Weights on disk in our own layout: `launch.import_weights` writes them and runs start from them.
 
 A folder holds
 
-    weights.json   what the weights are, and shape, dtype and sha256 of every array
+    weights.json   description of the weights, and shape, dtype and sha256 of every array
     arrays/        the arrays, nested dictionaries by path: an orbax checkpoint of one PyTree
-    kept/          the same, flat, for what our model has no place for; absent if there is none
+    kept/          flat dictionary of tensors without a place in our model; absent if there are none
     tokenizer/     the one file of the text encoder's tokenizer; absent if there is none
 
-The arrays need nothing of this package to be read, with NumPy arrays as leaves:
+The arrays can be read without this package, with NumPy arrays as leaves:
 
     from orbax.checkpoint import v1 as ocp
     tree = ocp.load(folder / "arrays")         # tree["resnet"]["stem_conv"]["kernel"]
@@ -43,17 +43,17 @@ Part = Literal["image", "text", "model"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class About:
-    """What weights are, without their arrays.
+    """Description of weights, without their arrays.
 
-    Everything is JSON: a tuple comes back from disk as a list.
+    All values are JSON: a tuple comes back from disk as a list.
 
     Attributes:
       part: "image" (an image encoder), "text" (a BERT) or "model" (an objective's whole model).
-      objective: name that `config.objective` takes, for a whole model; None for an encoder.
+      objective: value of `config.objective` for a whole model; None for an encoder.
       model: sizes: the section `config.model` of a whole model, {"resnet": {...}, ...} of an
         image encoder, `config.model.text` with `vocab_size` of a text encoder.
-      data: what is known of the input: image size, channels, mean, std; tokenizer, caption, ...
-      origin: where they come from: source, file name, sha256, licence note, ...
+      data: known properties of the input: image size, channels, mean, std; tokenizer, caption, ...
+      origin: origin of the weights: source, file name, sha256, licence note, ...
     """
 
     part: Part
@@ -63,7 +63,7 @@ class About:
     origin: Mapping[str, Any]
 
     def __post_init__(self):
-        """Refuses a part that does not exist, and an objective of what has none."""
+        """Refuses an unknown part, an encoder with an objective, and a whole model without one."""
         if self.part not in get_args(Part):
             raise WeightsError(
                 "weights.part", received=self.part, accepted=f"one of {get_args(Part)}"
@@ -78,15 +78,15 @@ class About:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights(About):
-    """Arrays, and what they are.
+    """Arrays of weights, with their description.
 
     Attributes:
       arrays: path -> parameter or batch statistic; paths are those of the NNX leaves, relative to
         the part and joined by "/": "resnet/stem_conv/kernel" of an image encoder,
         "layers/self_attention/query/kernel" of a text encoder, "image_encoder/resnet/..." of a
         whole model.
-      kept: torch name -> tensor which our model has no place for, so that an export can give
-        back all that was imported.
+      kept: torch name -> tensor that has no place in our model, kept so that an export can write
+        every imported tensor.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -95,11 +95,11 @@ class Weights(About):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Document(About):
-    """What `weights.json` says.
+    """Content of `weights.json`.
 
     Attributes:
       arrays: path -> [shape, dtype, sha256].
-      kept: the same of what our model has no place for.
+      kept: torch name -> [shape, dtype, sha256] of each tensor without a place in our model.
       tokenizer: file name -> sha256 of the text encoder's tokenizer; empty if there is none.
     """
 
@@ -109,31 +109,31 @@ class Document(About):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the table of the arrays: equal only for equal weights."""
+        """Returns the sha256 over the table of the arrays: equal only for equal weights."""
         return hashlib.sha256(json.dumps(self.arrays, sort_keys=True).encode()).hexdigest()
 
 
 def is_weights_folder(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder is one that `save_weights` wrote, sound or not."""
+    """Returns whether `save_weights` wrote this folder, whether or not it is intact."""
     return (pathlib.Path(folder) / DOCUMENT).is_file()
 
 
 def save_weights(
     folder: str | os.PathLike[str], weights: Weights, tokenizer: pathlib.Path | None = None
 ) -> None:
-    """Writes a folder of weights; built aside and renamed, so that it is whole or absent.
+    """Writes a folder of weights under a temporary name and renames it: it is complete or absent.
 
-    Needs no more memory than the arrays once again.
+    Beside the arrays themselves, this needs memory for one more copy of them at most.
 
     Args:
-      folder: absent or empty.
-      weights: what to write.
+      folder: path of an absent or empty folder.
+      weights: weights to write.
       tokenizer: the one file of the text encoder's tokenizer (`vocab.txt`, `tokenizer.json` or a
-        sentencepiece model), to be copied beside, or None. Settings that lie beside a BERT's are
-        put into the copy.
+        sentencepiece model), to be copied into the folder, or None. Settings in files beside a BERT
+        tokenizer are merged into the copy.
 
     Raises:
-      ConfigError: for a path that the library which stores arrays could not read again.
+      ConfigError: for a path that orbax could not read again.
       WeightsError: if the folder is in use or cannot be written to, or names do not nest.
     """
     target = check_folder_name(folder, field="folder of weights")
@@ -168,18 +168,18 @@ def save_weights(
 
 
 def load_weights(folder: str | os.PathLike[str]) -> Weights:
-    """Reads a folder of weights and proves every array equal to what was saved.
+    """Reads a folder of weights and checks that every array equals the saved one.
 
-    Needs less than three times the memory of the arrays.
+    This needs less than three times the memory of the arrays.
 
     Args:
-      folder: written by `save_weights`.
+      folder: folder that `save_weights` wrote.
 
     Returns:
-      The weights, arrays as NumPy has them.
+      The weights, with NumPy arrays.
 
     Raises:
-      ConfigError: for a path that the library which stores arrays cannot read.
+      ConfigError: for a path that orbax cannot read.
       WeightsError: if the folder is absent, damaged or of another version, naming the array.
     """
     folder = check_folder_name(folder, field="folder of weights")
@@ -193,10 +193,10 @@ def load_weights(folder: str | os.PathLike[str]) -> Weights:
 
 
 def read_document(folder: str | os.PathLike[str]) -> Document:
-    """What a folder of weights says it holds; no array is read.
+    """Reads the description in a folder of weights, without reading any array.
 
     Raises:
-      WeightsError: if it is absent, damaged or of another version.
+      WeightsError: if the folder is absent, damaged or of another version.
     """
     path = pathlib.Path(folder) / DOCUMENT
     try:
@@ -219,10 +219,10 @@ def read_document(folder: str | os.PathLike[str]) -> Document:
 
 
 def tokenizer_file(folder: str | os.PathLike[str]) -> pathlib.Path | None:
-    """The tokenizer that lies in a folder of weights, or None if it holds none.
+    """Returns the tokenizer file in a folder of weights, or None if there is none.
 
     Raises:
-      WeightsError: if it, or what tells of it, is absent or damaged.
+      WeightsError: if the tokenizer file or `weights.json` is absent or damaged.
     """
     for name, digest in read_document(folder).tokenizer.items():
         path = pathlib.Path(folder) / _TOKENIZER / name
@@ -238,14 +238,14 @@ def _table(arrays: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _row(array: np.ndarray) -> list[Any]:
-    """[shape, dtype, sha256 over the elements in C order] of an array."""
-    # Viewed as bytes: NumPy's buffers know nothing of bfloat16.
+    """Returns [shape, dtype, sha256 over the elements in C order] of an array."""
+    # The array is viewed as bytes, since NumPy's buffer protocol does not support bfloat16.
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return [list(array.shape), str(array.dtype), hashlib.sha256(content).hexdigest()]
 
 
 def _tokenizer_copy(weights: Weights, path: pathlib.Path) -> tuple[str, bytes]:
-    """Name and content of the tokenizer's file within the folder."""
+    """Returns the name and content of the tokenizer's file within the folder."""
     section = weights.data.get("tokenizer", {})
     if section.get("kind") != "wordpiece":
         return path.name, read_bytes(path)
@@ -263,9 +263,9 @@ def _file_digest(path: pathlib.Path) -> str:
 
 
 def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries of arrays keyed by paths that are joined by "/"."""
+    """Returns nested dictionaries of arrays from a flat dictionary with paths joined by "/"."""
     tree: dict[str, Any] = {}
-    for name in sorted(arrays):  # "a" comes before "a/b", so a clash is met below
+    for name in sorted(arrays):  # "a" comes before "a/b", so a name clash is detected below
         *parents, last = name.split("/")
         node = tree
         for parent in parents:
@@ -281,7 +281,7 @@ def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested dictionaries, by path joined by "/"."""
+    """Yields the leaves of nested dictionaries, with their paths joined by "/"."""
     for name, node in tree.items():
         if isinstance(node, Mapping):
             yield from _flat(node, f"{prefix}{name}/")
@@ -296,24 +296,24 @@ def _unwritten(target: pathlib.Path, error: Exception) -> WeightsError:
 
 
 def _write(path: pathlib.Path, tree: Mapping[str, Any], *, target: pathlib.Path) -> None:
-    # Nobody changes the arrays before this returns, so orbax need not copy them all first.
+    # The arrays do not change before this function returns, so orbax need not copy them first.
     context = ocp.Context()
     context.memory.deepcopy_host_arrays = False
-    # Each array in flight is held a second time.
+    # Orbax holds a second copy of each array that is being written.
     largest = max((array.nbytes for _, array in _flat(tree)), default=0)
     context.memory.write_concurrent_bytes = max(2 * largest, _IN_FLIGHT)
     storage_errors.hide_traces()
     try:
         with removed_on_error(path.parent), context:
             ocp.save(str(path.resolve()), tree)
-    except Exception as error:  # the library passes on whatever its parts raise
+    except Exception as error:  # orbax passes on the errors of every library it uses
         raise _unwritten(target, error) from error
 
 
 def _read(path: pathlib.Path) -> Any:
     try:
         return ocp.load(str(path.resolve()))
-    except Exception as error:  # damage can surface as any error of the libraries that read
+    except Exception as error:  # a damaged file can raise any error of the reading libraries
         raise WeightsError(
             str(path), received=first_line(error), accepted="a sound orbax checkpoint"
         ) from error
@@ -322,7 +322,7 @@ def _read(path: pathlib.Path) -> Any:
 def _check(
     path: pathlib.Path, arrays: Mapping[str, np.ndarray], table: Mapping[str, list[Any]]
 ) -> None:
-    """Refuses arrays that are not those of the table, all named at once."""
+    """Refuses arrays that differ from the table, naming all of them at once."""
     problems = {
         "missing": sorted(table.keys() - arrays.keys()),
         "extra": sorted(arrays.keys() - table.keys()),

@@ -1,4 +1,4 @@
-"""The tokenizer that weights bring along."""
+"""The tokenizer in a folder of weights."""
 
 import os
 
@@ -8,14 +8,14 @@ from prior_jax.strict import build
 
 
 def tokenizer_config(folder: str | os.PathLike[str]) -> TokenizerConfig | None:
-    """The tokenizer in a folder of weights, ready to be opened; None if it holds none.
+    """Returns the configuration of the tokenizer in a folder of weights; None if it holds none.
 
     Args:
-      folder: written by `weights_folder.save_weights`.
+      folder: folder that `weights_folder.save_weights` wrote.
 
     Raises:
       WeightsError: if the folder or the tokenizer's file is damaged.
-      ConfigError: if `weights.json` does not say of which kind it is, and whether it lower-cases.
+      ConfigError: if `weights.json` does not give the tokenizer's kind and whether it lower-cases.
     """
     path = tokenizer_file(folder)
     if path is None:

@@ -1,1 +1,1 @@
-"""Who runs where and is alive: start-up, peers, activities, watchdog, preemption, lock."""
+"""Coordinates a run's processes: start-up, peers, activities, watchdog, preemption, locks."""

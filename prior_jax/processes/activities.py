@@ -1,7 +1,7 @@
-"""What the main thread of this process is doing: it says so, and the watching threads read it.
+"""A record of the main thread's current activity, which monitoring threads read.
 
-An activity is one of the names below, such as waiting for input or for a collective. It has nothing
-to do with PRIOR's training stages, which are in `train.stages`.
+An activity is one of the names below, such as waiting for input or for a collective. Activities
+are unrelated to PRIOR's training stages, which are in `train.stages`.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ RESTORE = "restore"
 EVALUATE = "evaluate"
 
 WAITING = (STEP, COLLECTIVE)
-"""Activities that end only when every process has come to them."""
+"""Activities that end only when every process has reached them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where the main thread is.
+    """Current activity and step of the main thread.
 
     Attributes:
       activity: one of the names above.
-      step: of the run, or None before the first.
-      since: when it came there, or last made progress there; seconds of `time.monotonic`.
+      step: step of the run, or None before the first.
+      since: time at which the activity began or last made progress; seconds of `time.monotonic`.
     """
 
     activity: str
@@ -41,7 +41,7 @@ class Place:
     since: float
 
     def __str__(self) -> str:
-        """In words."""
+        """Returns the activity and the step in words."""
         return self.activity if self.step is None else f"{self.activity} at step {self.step}"
 
 
@@ -49,12 +49,12 @@ _place = Place(START, None, time.monotonic())
 
 
 def place() -> Place:
-    """Returns what the main thread is doing now; any thread may ask."""
+    """Returns the current activity of the main thread; any thread may call this."""
     return _place
 
 
 def enter(name: str, *, step: int | None = None) -> Place:
-    """Says that an activity begins; returns the one before, for `leave`."""
+    """Records that an activity begins, and returns the previous one, for `leave`."""
     global _place
     before = _place
     _place = Place(name, before.step if step is None else step, time.monotonic())
@@ -62,24 +62,24 @@ def enter(name: str, *, step: int | None = None) -> Place:
 
 
 def leave(before: Place) -> None:
-    """Says that an activity is over and the one before goes on, which counts as its progress."""
+    """Records that an activity ends and the previous one continues, which counts as progress."""
     global _place
     _place = dataclasses.replace(before, since=time.monotonic())
 
 
 def reach(step: int) -> None:
-    """Says that the loop has come to a step, which the activities inside then carry."""
+    """Records that the loop has reached a step, which the activities within the step inherit."""
     global _place
     _place = Place(LOOP, step, time.monotonic())
 
 
 @contextlib.contextmanager
 def doing(name: str, *, step: int | None = None) -> Iterator[None]:
-    """Says what the main thread does within the block; only the main thread says so.
+    """Records the main thread's activity within the block; only the main thread may use it.
 
     Args:
       name: one of the names above.
-      step: step of the run; by default that of the activity around it.
+      step: step of the run; by default that of the enclosing activity.
     """
     before = enter(name, step=step)
     try:
@@ -89,7 +89,7 @@ def doing(name: str, *, step: int | None = None) -> Iterator[None]:
 
 
 def each(name: str, items: Iterable[T]) -> Iterator[T]:
-    """Yields the items; waiting for the next one is the activity."""
+    """Yields the items, and records waiting for the next item as the activity."""
     iterator = iter(items)
     while True:
         with doing(name):

@@ -1,4 +1,4 @@
-"""What the processes of a run write down for each other, and where they write it."""
+"""Status cards and verdicts that the processes of a run write to a shared store."""
 
 import dataclasses
 import json
@@ -11,17 +11,17 @@ from prior_jax.processes import activities
 
 
 class Store(Protocol):
-    """What is used of `DistributedRuntimeClient`; every call may raise `JaxRuntimeError`."""
+    """The used methods of `DistributedRuntimeClient`; every call may raise `JaxRuntimeError`."""
 
     def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
-        """Sets a value; an error if there is one that may not be overwritten."""
+        """Sets a value; raises if the key has a value that may not be overwritten."""
 
     def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str:
-        """Waits for a value."""
+        """Waits for a value and returns it."""
         ...
 
     def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
-        """All values under a key."""
+        """Returns all values under a key."""
         ...
 
     def wait_at_barrier(self, barrier_id: str, timeout_in_ms: int) -> None:
@@ -30,17 +30,17 @@ class Store(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a process says of itself.
+    """Status card of a process.
 
     Attributes:
-      process: its index.
-      host: name of its machine.
-      pid: of the process on that machine.
-      activity: where it is, see `activities`.
-      step: of the run, or None before the first.
-      seconds: how long it has been there.
-      beat: counted up with each card.
-      notice: name of the signal that asked it to stop, or None.
+      process: index of the process.
+      host: name of the machine.
+      pid: process id on that machine.
+      activity: current activity, see `activities`.
+      step: step of the run, or None before the first.
+      seconds: duration of the activity so far.
+      beat: counter that increases with each card.
+      notice: name of the signal that asked the process to stop, or None.
     """
 
     process: int
@@ -54,24 +54,24 @@ class Card:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Returns the name of the process for messages."""
         return f"process {self.process} (host {self.host}, pid {self.pid})"
 
     @property
     def where(self) -> str:
-        """Stage and step in words."""
+        """Returns activity and step in words."""
         return str(activities.Place(self.activity, self.step, 0.0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What ended the run.
+    """The reason for which the run ends.
 
     Attributes:
       code: exit code of the processes that have no error of their own.
-      cause: one line.
-      lost: indices of those that are gone, whom nobody waits for.
-      grace_seconds: how long the others may take to end by themselves, e.g. with the same error.
+      cause: reason in one line.
+      lost: indices of the lost processes, for which no other process waits.
+      grace_seconds: time for the others to end by themselves, e.g. with the same error.
     """
 
     code: int
@@ -81,7 +81,7 @@ class Verdict:
 
 
 def own_card(process: int, *, beat: int = 0, notice: str | None = None) -> Card:
-    """What this process says of itself now."""
+    """Returns the current status card of this process."""
     place = activities.place()
     return Card(
         process=process,
@@ -96,11 +96,11 @@ def own_card(process: int, *, beat: int = 0, notice: str | None = None) -> Card:
 
 
 def read_verdict(text: str) -> Verdict:
-    """A verdict from its JSON."""
+    """Parses a verdict from its JSON."""
     fields = json.loads(text)
     return Verdict(**(fields | {"lost": tuple(fields["lost"])}))
 
 
 def say(line: str) -> None:
-    """Writes a line to stderr, whatever another thread is doing to it."""
+    """Writes a line to stderr without buffers or locks that another thread could hold."""
     os.write(2, f"{' '.join(line.split())}\n".encode())

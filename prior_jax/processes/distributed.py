@@ -1,4 +1,4 @@
-"""Start-up of several processes, and the check that they were started alike."""
+"""Starts the processes of a run, and checks that all were started with the same settings."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from prior_jax.processes.cards import say
 from prior_jax.processes.peers import Peers
 
 HEARTBEAT_SECONDS = 100
-"""JAX's own default."""
+"""Default of `DistributedConfig.heartbeat_seconds`, which is JAX's own."""
 _CONNECT_SECONDS = 1.0
 _GIVE_UP_SECONDS = 60
 
@@ -39,10 +39,10 @@ class DistributedConfig:
       mode: "off" for one process; "auto" to detect the cluster (Slurm, TPU pod, GKE, Open MPI)
         as `jax.distributed.initialize` does; "explicit" to take the fields below.
       coordinator: host:port of process 0; explicit only.
-      processes: how many there are; explicit only.
-      process: index of this one, from 0; explicit only.
-      timeout_seconds: how long to wait for the others.
-      heartbeat_seconds: a process that was silent for so long is lost, and ends the run.
+      processes: number of processes; explicit only.
+      process: index of this process, from 0; explicit only.
+      timeout_seconds: time to wait for the other processes at start-up.
+      heartbeat_seconds: time of silence after which a process counts as lost and ends the run.
     """
 
     mode: str
@@ -53,7 +53,7 @@ class DistributedConfig:
     heartbeat_seconds: int = HEARTBEAT_SECONDS
 
     def __post_init__(self):
-        """Refuses half an address."""
+        """Refuses an incomplete address, and values out of range."""
         if self.mode not in MODES:
             raise ConfigError("distributed.mode", received=self.mode, accepted=f"one of {MODES}")
         given = {"coordinator": self.coordinator, "processes": self.processes}
@@ -80,21 +80,21 @@ _peers: Peers | None = None
 
 
 def peers() -> Peers | None:
-    """This process among the others; None where it is alone."""
+    """Returns this process's view of the others; None if it is the only process."""
     return _peers
 
 
 def start(config: DistributedConfig) -> None:
-    """Joins this process to the run; call it before anything touches a device.
+    """Joins this process to the run; call it before any code touches a device.
 
     Args:
-      config: who the others are.
+      config: number and addresses of the processes.
 
     Raises:
       ConfigError: if no cluster is detected.
 
-    If the others have not come in time this process ends here, with the error's line and code 2:
-    jaxlib would abort it.
+    If the other processes have not started in time, this process ends here, with the error's line
+    and exit code 2, since jaxlib would otherwise abort it.
     """
     if config.mode == "off":
         return
@@ -107,7 +107,7 @@ def start(config: DistributedConfig) -> None:
             num_processes=config.processes,
             process_id=config.process,
             initialization_timeout=config.timeout_seconds + _GIVE_UP_SECONDS,
-            # jaxlib ends the processes too, but without a name: it comes second.
+            # jaxlib ends the processes too, but without naming the lost one, so it gets more time.
             heartbeat_timeout_seconds=2 * config.heartbeat_seconds + 10,
         )
     except (RuntimeError, ValueError) as error:
@@ -123,7 +123,7 @@ def start(config: DistributedConfig) -> None:
 
 
 def _give_up(config: DistributedConfig) -> None:
-    """Ends this process, from a thread: the main thread is in jaxlib and waits for the others."""
+    """Ends this process from a thread, since the main thread waits for the others inside jaxlib."""
     which = f" of {config.processes}" if config.processes else ""
     error = ConfigError(
         "distributed",
@@ -135,7 +135,7 @@ def _give_up(config: DistributedConfig) -> None:
 
 
 def _join(config: DistributedConfig) -> None:
-    """Makes this process known to the others."""
+    """Registers this process with the others."""
     global _peers
     state: Any = jax_distributed.global_state  # jax has no public name for the store
     if state.num_processes > 1:
@@ -152,14 +152,14 @@ def _join(config: DistributedConfig) -> None:
 
 
 def _takes_connections(address: str) -> bool:
-    """Whether somebody listens at host:port; True also where that cannot be found out."""
+    """Returns whether a server listens at host:port; True also where that cannot be determined."""
     host, port = address.rsplit(":", 1)
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except ConnectionRefusedError:
         return False
     except OSError:
-        return True  # an overloaded machine or network; the heartbeat has the last word
+        return True  # an overloaded machine or network; the heartbeat decides
     return True
 
 
@@ -167,7 +167,7 @@ def stop(code: int = 0, *, orderly: bool = True) -> None:
     """Leaves the run, waiting for the others; after a fault it ends this process at once.
 
     Args:
-      code: exit code, of which the second way makes use.
+      code: exit code, used only if `orderly` is False.
       orderly: whether all processes end in the same way, so that they can wait for each other.
     """
     global _peers
@@ -176,7 +176,7 @@ def stop(code: int = 0, *, orderly: bool = True) -> None:
             _peers.depart()
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code)  # other ends wait for threads, which wait for what is lost
+            os._exit(code)  # a normal exit would wait for threads that wait for a lost process
         with activities.doing(activities.COLLECTIVE):
             _peers.finish()
         _peers = None
@@ -185,30 +185,30 @@ def stop(code: int = 0, *, orderly: bool = True) -> None:
 
 
 def report(error: BaseException) -> None:
-    """Tells the other processes what this one ends with; they could only guess.
+    """Tells the other processes the error with which this one ends.
 
     Args:
-      error: what the program is about to end with.
+      error: error that the program is about to end with.
 
     Raises:
-      LostProcess: if another process is behind it, naming that process.
+      LostProcess: if another process caused the error, naming that process.
     """
     if _peers is not None:
         _peers.report(error)
 
 
 def is_primary() -> bool:
-    """True in the one process that writes logs and files."""
+    """Returns True in the one process that writes logs and files."""
     return jax.process_index() == 0
 
 
 def agree(flag: bool) -> bool:
-    """True if the flag is True in every process.
+    """Returns True if the flag is True in every process.
 
     Every process has to call it at the same point.
 
     Args:
-      flag: this process's.
+      flag: flag of this process.
 
     Returns:
       The same answer in all processes.
@@ -220,17 +220,17 @@ def agree(flag: bool) -> bool:
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has come to the point of this name."""
+    """Waits until every process has reached the barrier of this name."""
     if jax.process_count() > 1:
         with activities.doing(activities.COLLECTIVE):
             multihost_utils.sync_global_devices(name)
 
 
 def code_fingerprint(package: pathlib.Path | None = None) -> str:
-    """sha256 over the names and contents of the package's Python files.
+    """Returns the sha256 over the names and contents of the package's Python files.
 
     Args:
-      package: the folder; by default that of `prior_jax`.
+      package: folder of the package; by default that of `prior_jax`.
 
     Returns:
       64 hexadecimal digits.
@@ -246,14 +246,14 @@ def check_agreement(values: Mapping[str, str], *, clock_tolerance_seconds: float
     """Refuses a run whose processes were started with different settings.
 
     Every process has to call it, right after `start`. Processes that differ would otherwise
-    train on different batches, or wait for each other's collectives for ever.
+    train on different batches, or wait for each other's collectives forever.
 
     Args:
       values: name -> text that must be the same everywhere, e.g. the code's fingerprint, the seed,
         the config as JSON. The names and their order must be the same in every process; the first
         that differs is named.
-      clock_tolerance_seconds: how far the clocks may be apart; logs of clocks that disagree
-        cannot be read together.
+      clock_tolerance_seconds: largest difference between the processes' clocks; logs of clocks that
+        disagree cannot be read together.
 
     Raises:
       ConfigError: naming the value and the processes that differ from process 0.
@@ -262,7 +262,8 @@ def check_agreement(values: Mapping[str, str], *, clock_tolerance_seconds: float
         return
     names = list(values)
     digests = [hashlib.sha256(values[name].encode()).digest() for name in names]
-    # The names go first, so that a missing one is told apart before shapes could disagree.
+    # The names are compared first, so that a missing name is reported before the processes enter
+    # collectives of different shapes.
     together = hashlib.sha256("\0".join(names).encode()).digest()
     _compare("names", together, text=", ".join(names))
     for name, digest in zip(names, digests, strict=True):
@@ -281,7 +282,7 @@ def check_agreement(values: Mapping[str, str], *, clock_tolerance_seconds: float
 
 
 def _compare(name: str, digest: bytes, *, text: str) -> None:
-    """Raises in every process if any of them hashes this value differently."""
+    """Raises in every process if the hash of a value differs in any of them."""
     rows = np.asarray(multihost_utils.process_allgather(np.frombuffer(digest, np.uint8)))
     differ = [i for i in range(len(rows)) if not np.array_equal(rows[i], rows[0])]
     if differ:

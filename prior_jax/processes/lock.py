@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them, and the one that keeps a run alone."""
+"""File locks that end with the process that holds them, among them the lock on a run's folder."""
 
 import contextlib
 import errno
@@ -19,9 +19,10 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def take(path: pathlib.Path) -> IO[str] | None:
-    """Locks a file, made if absent, until it is closed; None if another process has it.
+    """Locks a file, created if absent, until it is closed; returns None if it is locked already.
 
-    However the process ends, and those that have inherited the file, the system lets go of it.
+    The operating system releases the lock when this process, and all processes that have inherited
+    the file, have ended in any way.
 
     Raises:
       OSError: if the file cannot be opened, or the file system has no locks.
@@ -40,15 +41,15 @@ def take(path: pathlib.Path) -> IO[str] | None:
 
 @contextlib.contextmanager
 def only_run(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps other runs out of a folder, as one that was requeued while this one still lives.
+    """Keeps other runs out of a folder, such as a requeued job while the old one is still alive.
 
-    Every process of the run has to enter it; the first holds the lock for all.
+    Every process of the run has to enter the block; process 0 holds the lock for all.
 
     Args:
-      workdir: of the run.
+      workdir: folder of the run.
 
     Raises:
-      ConfigError: in every process, if another run is at work there; says which.
+      ConfigError: in every process, naming the other run, if another run is using the folder.
     """
     with contextlib.ExitStack() as stack:
         alone = _alone(workdir / RUN_LOCK_NAME, stack) if is_primary() else True
@@ -63,7 +64,7 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def _alone(path: pathlib.Path, stack: contextlib.ExitStack) -> bool:
-    """Takes the lock until the stack is closed, and writes who has it; False if another has."""
+    """Locks a file until the stack is closed, and writes the holder into it; False if locked."""
     try:
         file = take(path)
     except OSError as error:
@@ -75,7 +76,7 @@ def _alone(path: pathlib.Path, stack: contextlib.ExitStack) -> bool:
         return False
     stack.enter_context(file)
     file.truncate(0)
-    stack.callback(file.truncate, 0)  # who held it is of no interest once it is free
+    stack.callback(file.truncate, 0)  # the holder's name is cleared when the lock is released
     file.write(f"process {os.getpid()} on {platform.node()}\n")
     file.flush()
     return True

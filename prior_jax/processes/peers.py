@@ -1,9 +1,9 @@
-"""The processes of a run as they know each other, so that one that is lost ends all by name.
+"""Detects lost processes of a run, and ends all others with a message that names the lost one.
 
-Each process keeps a card in the key-value store of JAX's coordination service: its host and pid,
-where it is, and a beat that is counted up. Process 0 finds out who is silent; the others find out
-about process 0, which holds the store. Whoever learns first what ended the run writes the verdict,
-which all wait for.
+Each process keeps a status card in the key-value store of JAX's coordination service: its host and
+pid, its activity, and a beat that increases with each update. Process 0 detects processes that are
+silent; the others detect the loss of process 0, which holds the store. The first process that
+learns why the run ends writes the verdict, for which all processes wait.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from prior_jax.errors import first_line
 from prior_jax.processes.cards import Card, Store, Verdict, own_card, read_verdict, say
 
 EXIT_LOST = 76
-"""Exit status of a process that ended because another one did."""
+"""Exit status of a process that ended because another process did."""
 
 _CARDS, _LEFT, _VERDICT, _END = (f"prior_jax/{name}" for name in ("card", "left", "verdict", "end"))
 _LONGEST_BEAT_SECONDS = 2.0
@@ -39,7 +39,7 @@ _OF_OTHERS = (
     "Connection closed by peer",
     "Connection reset by peer",
 )
-"""Words in the errors of collectives and barriers that another process did not come to."""
+"""Words in the errors of collectives and barriers that another process did not reach."""
 
 
 class LostProcess(Exception):
@@ -47,7 +47,7 @@ class LostProcess(Exception):
 
 
 class Peers:
-    """This process among the others; two threads keep its card and wait for the verdict."""
+    """This process among the others; two threads update its card and wait for the verdict."""
 
     def __init__(
         self,
@@ -59,15 +59,16 @@ class Peers:
         reachable: Callable[[], bool],
         leave: Callable[[int], Any] = os._exit,
     ):
-        """Keeps what it is given; see `start`.
+        """Stores its arguments; see `start`.
 
         Args:
-          store: shared by all; process 0 holds it.
-          process: index of this one.
-          processes: how many there are.
-          heartbeat_seconds: a process that was silent for so long is lost.
-          reachable: whether process 0 still takes connections; False ends this process.
-          leave: ends this process with an exit code, at once.
+          store: store that all processes share; process 0 holds it.
+          process: index of this process.
+          processes: number of processes.
+          heartbeat_seconds: time of silence after which a process counts as lost.
+          reachable: function that returns whether process 0 still accepts connections; False ends
+            this process.
+          leave: function that ends this process with an exit code, at once.
         """
         self.process, self.processes = process, processes
         self.beat_seconds = min(_LONGEST_BEAT_SECONDS, heartbeat_seconds / 10)
@@ -85,22 +86,22 @@ class Peers:
             self._threads.append(watch)
 
     def start(self) -> None:
-        """Hands in the first card and starts the threads."""
+        """Writes the first card and starts the threads."""
         self._hand_in()
         for thread in self._threads:
             thread.start()
 
     def own(self) -> Card:
-        """This process's own card."""
+        """Returns this process's own card."""
         return own_card(self.process, beat=self._beat, notice=self._notice)
 
     def asked_to_stop(self, notice: str) -> None:
-        """Writes on the card that a signal asked this process to stop."""
+        """Records on the card that a signal asked this process to stop."""
         self._notice = notice
         self._hand_in()
 
     def cards(self) -> dict[int, Card]:
-        """The newest card of each process, by index.
+        """Returns the newest card of each process, by index.
 
         Raises:
           JaxRuntimeError: if process 0 does not answer.
@@ -110,12 +111,12 @@ class Peers:
         return {card.process: card for card in found}
 
     def tell(self, verdict: Verdict) -> Verdict:
-        """Ends the run, unless somebody has before; returns what is to be known as the cause."""
+        """Writes the verdict unless there is one already, and returns the one that holds."""
         text = json.dumps(dataclasses.asdict(verdict))
         try:
             self._store.key_value_set(_VERDICT, text)
         except JaxRuntimeError:
-            # There is one already, or the store is gone and this one has to do.
+            # Either there is a verdict already, or the store is gone and this verdict holds.
             try:
                 return read_verdict(self._store.blocking_key_value_get(_VERDICT, 1000))
             except JaxRuntimeError:
@@ -123,9 +124,9 @@ class Peers:
         return verdict
 
     def report(self, error: BaseException) -> None:
-        """Finds out whether another process is behind an error of this one; if not, tells them.
+        """Finds out whether another process caused this one's error; if not, writes a verdict.
 
-        The main thread calls it with what it is about to end with.
+        The main thread calls this with the error that it is about to end with.
 
         Raises:
           LostProcess: naming the other process.
@@ -145,13 +146,13 @@ class Peers:
         )
 
     def claim(self) -> None:
-        """From here on the caller ends the process; never returns if another thread does."""
+        """Makes the caller the thread that ends the process; never returns if another thread is."""
         if not self._claim.acquire(blocking=False):
-            time.sleep(2 * _LINGER_SECONDS)  # the other may linger itself
+            time.sleep(2 * _LINGER_SECONDS)  # the other thread may linger too
             self._exit(EXIT_LOST)
 
     def finish(self) -> None:
-        """Waits for the end of all others, then stops the threads."""
+        """Waits until all other processes have ended, then stops the threads."""
         try:
             self._store.wait_at_barrier(_END, _DAY_MS)
         except JaxRuntimeError as error:
@@ -164,7 +165,10 @@ class Peers:
             thread.join()
 
     def depart(self) -> None:
-        """Process 0 stays until the others have gone, who hang in jaxlib once it is gone."""
+        """Marks this process as gone; process 0 then waits until the others are gone as well.
+
+        The others would hang in jaxlib if process 0, which holds the store, ended first.
+        """
         lost = set() if self._verdict is None else set(self._verdict.lost)
         waits = set(range(1, self.processes)) - lost
         try:
@@ -175,10 +179,10 @@ class Peers:
                 left = self._store.key_value_dir_get(_LEFT)
                 waits -= {int(key.split("/")[-1]) for key, _ in left}
         except JaxRuntimeError:
-            return  # the store is gone, and nobody is left to wait for
+            return  # the store is gone, and there is no process left to wait for
 
     def end(self, verdict: Verdict) -> None:
-        """Ends this process from a thread that watches; the main thread may be stuck."""
+        """Ends this process from a monitoring thread, since the main thread may be stuck."""
         self._verdict = verdict
         self._told.set()
         time.sleep(verdict.grace_seconds)
@@ -187,16 +191,16 @@ class Peers:
             if 0 not in verdict.lost:
                 self.depart()
         else:
-            time.sleep(2 * _LINGER_SECONDS)  # the main thread is about to
+            time.sleep(2 * _LINGER_SECONDS)  # the main thread is about to end the process
         self._exit(verdict.code)
 
     def _hand_in(self) -> None:
-        self._beat += 1  # by one of two threads at a time; all that counts is that it changes
+        self._beat += 1  # two threads may call this; it matters only that the beat changes
         text = json.dumps(dataclasses.asdict(self.own()))
         self._store.key_value_set(f"{_CARDS}/{self.process}", text, True)
 
     def _carry(self) -> None:
-        """Hands in cards and waits for the verdict."""
+        """Writes cards and waits for the verdict."""
         while not self._closed.is_set():
             try:
                 self._hand_in()
@@ -212,7 +216,7 @@ class Peers:
                 return
 
     def _know_first(self) -> None:
-        """Keeps the card of process 0, which nobody can ask for once it is gone."""
+        """Stores the card of process 0, which cannot be read once process 0 is gone."""
         if self.process != 0:
             text = self._store.blocking_key_value_get(f"{_CARDS}/0", _DAY_MS)
             self._known[0] = Card(**json.loads(text))
@@ -229,14 +233,14 @@ class Peers:
     def _watch_store(self) -> None:
         """Ends this process when process 0 has not answered for too long, or is gone.
 
-        jaxlib can hold a lock that every call of the store needs, from the moment it finds process
-        0 gone until it aborts: no call would come back to tell.
+        From the moment at which jaxlib finds process 0 gone until it aborts, it can hold a lock
+        that every call of the store needs, so no call of the store would return with an error.
         """
         before = time.monotonic()
         while not self._closed.wait(self.beat_seconds / 4):
             now = time.monotonic()
             if now - before > self._limit / 2:
-                self._answered = now  # this process was stopped itself
+                self._answered = now  # this process itself was suspended
             before = now
             silence = now - self._answered
             late = silence > _LATE_BEATS * self.beat_seconds
@@ -245,10 +249,10 @@ class Peers:
                 return
 
     def _silent(self, cards: dict[int, Card]) -> tuple[int, ...]:
-        """Those whose beat has not changed for too long."""
+        """Returns the processes whose beat has not changed for too long."""
         now = time.monotonic()
         if now - self._judged > self._limit / 2:
-            self._heard.clear()  # this process was stopped itself, and could hear nobody
+            self._heard.clear()  # this process itself was suspended and received no beats
         self._judged = now
         for process in range(1, self.processes):
             beat = cards[process].beat if process in cards else -1
@@ -257,7 +261,7 @@ class Peers:
         silence = {process: now - since for process, (_, since) in self._heard.items()}
         if not any(seconds > self._limit for seconds in silence.values()):
             return ()
-        # A machine's processes fall silent together.
+        # All processes of a lost machine fall silent at about the same time.
         least = self._limit - 3 * self.beat_seconds
         return tuple(process for process, seconds in silence.items() if seconds > least)
 
@@ -273,7 +277,7 @@ class Peers:
         return Verdict(code=EXIT_LOST, cause=f"{', '.join(named)}; {again}", lost=lost)
 
     def _blame(self, error: BaseException) -> Verdict | None:
-        """Calls the roll after a collective that failed; None if all are there."""
+        """Checks all beats after a collective that failed; returns None if no process is lost."""
         try:
             before = self.cards()
             if not self._told.wait(_ROLL_CALL_BEATS * self.beat_seconds):
@@ -288,7 +292,7 @@ class Peers:
 
 
 def _is_of_others(error: BaseException | None) -> bool:
-    """Whether an error, or one behind it, is that of a collective that others did not come to."""
+    """Returns whether an error or one of its causes is that of a collective that others missed."""
     while error is not None:
         if any(word in str(error) for word in _OF_OTHERS):
             return True

@@ -1,4 +1,4 @@
-"""Stopping in good order when the machine is taken away."""
+"""Saves and stops a run in an orderly way when its machine is taken away."""
 
 import signal
 import time
@@ -14,24 +14,25 @@ EXIT_CODE = 75
 
 
 class Preempted(Exception):
-    """The run was asked to stop and has saved its state; run it again to go on."""
+    """The run was asked to stop and has saved its state; run the command again to continue."""
 
     def __init__(self, step: int):
-        """Keeps the number of steps that were done and saved."""
+        """Stores the number of steps that were done and saved."""
         self.step = step
         super().__init__(f"asked to stop; saved after step {step}")
 
 
 class PreemptionGuard:
-    """Turns SIGTERM, and the first SIGINT, into a question that the loop asks after each step.
+    """Turns SIGTERM, and the first SIGINT, into a flag that the loop checks after each step.
 
-    With one process a flag is set by the signal's handler. With several, JAX's coordination
-    service lets all stop after the same step; its own handler of SIGTERM is kept, and told by
-    this one, so that the log says which process was asked. A second SIGINT interrupts at once.
+    With one process the signal's handler sets the flag. With several processes, JAX's coordination
+    service makes all of them stop after the same step; its own handler of SIGTERM is kept, and
+    called by this one, so that the log says which process got the signal. A second SIGINT
+    interrupts at once.
     """
 
     def __init__(self):
-        """Starts without having been asked to stop."""
+        """Creates a guard without a request to stop."""
         self._peers = distributed.peers()
         self._asked: str | None = None
         self._told = False
@@ -39,14 +40,14 @@ class PreemptionGuard:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "PreemptionGuard":
-        """Installs the handlers; only the main thread may."""
+        """Installs the handlers; only the main thread may do so."""
         self._service = signals.handler_of(signal.SIGTERM)
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exception) -> None:
-        """Puts back the handlers that were there before."""
+        """Restores the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
         if self._peers is not None:
@@ -55,7 +56,7 @@ class PreemptionGuard:
 
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
         if number == signal.SIGINT:
-            # The next one is Python's KeyboardInterrupt, for those who cannot wait for the save.
+            # The next SIGINT raises KeyboardInterrupt, for users who cannot wait for the save.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         name = signal.Signals(number).name
         logging.warning("%s: saving after this step, then stopping", name)
@@ -65,11 +66,12 @@ class PreemptionGuard:
             signals.caller(self._service)(signal.SIGTERM)
 
     def requested(self, turn: int) -> bool:
-        """Whether to save and stop now.
+        """Returns whether to save and stop now.
 
         Args:
-          turn: 1, 2, 3, ... since the processes started; every process has to ask after every
-            step. A request before the first turn stops all at turn 1, and at no other.
+          turn: counter 1, 2, 3, ... of calls since the processes started; every process has to call
+            this after every step. A request before the first call stops all processes at turn 1,
+            and at no other.
 
         Returns:
           The same answer in every process.
@@ -78,7 +80,8 @@ class PreemptionGuard:
             stop = self._asked is not None
         else:
             if self._asked is not None and not self._told:
-                # Before the next step, and so before all stop: they can say who was asked.
+                # The notice is published before all processes stop, so that their logs can name
+                # the process that got the signal.
                 self._peers.asked_to_stop(self._asked)
                 self._told = True
             with activities.doing(activities.COLLECTIVE):
@@ -88,7 +91,7 @@ class PreemptionGuard:
         return stop
 
     def log_saved(self, step: int) -> None:
-        """Says how long the save took that was asked for, and how long it is since the notice."""
+        """Logs how long the requested save took, and how long ago the signal came."""
         now = time.monotonic()
         message = f"saved step {step} in {now - self._stopping:.1f} s"
         if self._asked is not None:

@@ -1,4 +1,4 @@
-"""Says where a run stalls, and in which process; ends one that does not go on."""
+"""Reports the process and activity in which a run stalls, and ends a run that does not recover."""
 
 import dataclasses
 import os
@@ -22,21 +22,22 @@ EXIT_CODE = 77
 """Exit status of a run that the watchdog ended."""
 
 _LONGEST_TICK_SECONDS = 1.0
-# What jax measures when a program has been lowered, and when it has been compiled.
+# Events that jax reports when a program has been lowered, and when it has been compiled.
 _LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WatchdogConfig:
-    """How long an activity may last without progress; the section `config.watchdog`.
+    """Limits on an activity's duration without progress; the section `config.watchdog`.
 
-    An activity is what `activities` names: input, step, collective, save, ...
+    The activities are those of the module `activities`: input, step, collective, save, ...
 
     Attributes:
-      warn_seconds: until the log says who is where, with the stacks of all threads.
-      end_seconds: until the run is ended with exit code 77, or None for never.
-      compile_seconds: what an activity may last longer while any process compiles.
+      warn_seconds: seconds until the log names activity and process, with the stacks of all
+        threads.
+      end_seconds: seconds until the run is ended with exit code 77, or None for never.
+      compile_seconds: seconds by which both limits are extended while any process compiles.
     """
 
     warn_seconds: float
@@ -44,7 +45,7 @@ class WatchdogConfig:
     compile_seconds: float
 
     def __post_init__(self):
-        """Refuses limits that could not be told apart."""
+        """Refuses limits that are out of range or in the wrong order."""
         if self.warn_seconds <= 0:
             raise ConfigError(
                 "config.watchdog.warn_seconds", received=self.warn_seconds, accepted="above 0"
@@ -64,7 +65,7 @@ class WatchdogConfig:
 
 
 class Watchdog:
-    """Looks after the main thread while it is a context."""
+    """Context manager that monitors the main thread."""
 
     def __init__(
         self,
@@ -74,13 +75,13 @@ class Watchdog:
         clock: Callable[[], float] = time.monotonic,
         leave: Callable[[int], Any] = os._exit,
     ):
-        """Keeps what it is given; nothing runs yet.
+        """Stores its arguments; no thread is started yet.
 
         Args:
           config: the limits.
           peers: this process among the others, or None if it is alone.
-          clock: seconds, that of `activities`.
-          leave: ends this process with an exit code, at once.
+          clock: function that returns seconds of the clock that `activities` uses.
+          leave: function that ends this process with an exit code, at once.
         """
         self._config, self._peers, self._clock, self._leave = config, peers, clock, leave
         self._closed = threading.Event()
@@ -90,7 +91,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
-        """Starts the thread; from here on compiling is an activity."""
+        """Starts the thread; from now on compiling is recorded as an activity."""
         jax.monitoring.register_event_duration_secs_listener(self._hear)
         self._before = activities.enter(activities.START)
         self._thread.start()
@@ -139,7 +140,7 @@ class Watchdog:
         try:
             others = {} if self._peers is None else self._peers.cards()
         except JaxRuntimeError:
-            others = {}  # process 0 is gone, which the peers' threads deal with
+            others = {}  # process 0 is gone, which the threads of `Peers` handle
         return {**others, own.process: own}
 
     def _end(self, cards: Mapping[int, Card]) -> None:
@@ -155,7 +156,7 @@ class Watchdog:
             self._peers.end(self._peers.tell(verdict))
 
     def _hear(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
-        """Marks what jax compiles; it says so in the thread that compiles."""
+        """Records compilation as an activity; jax calls this in the thread that compiles."""
         if threading.current_thread() is not threading.main_thread():
             return
         if event == _LOWERED:
@@ -168,10 +169,10 @@ class Watchdog:
 
 
 def describe(cards: Mapping[int, Card]) -> str:
-    """Who is where: first those that the others wait for.
+    """Returns the activity of each process, first of those that the others wait for.
 
     Args:
-      cards: the newest of each process, by index.
+      cards: newest card of each process, by index.
     """
     busy = [card for card in cards.values() if card.activity not in activities.WAITING]
     if not busy:
@@ -190,7 +191,7 @@ def describe(cards: Mapping[int, Card]) -> str:
 
 
 def stacks() -> str:
-    """The stacks of all threads but this one, the main thread's first."""
+    """Returns the stacks of all threads but the current one, the main thread's first."""
     frames, names = sys._current_frames(), {t.ident: t.name for t in threading.enumerate()}
     frames.pop(threading.get_ident())
     main = threading.main_thread().ident

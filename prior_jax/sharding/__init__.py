@@ -1,1 +1,1 @@
-"""Meshes, placement rules and process start-up."""
+"""Device meshes, and the rules that shard or replicate each array."""

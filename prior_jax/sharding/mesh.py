@@ -1,4 +1,4 @@
-"""From the devices at hand to a mesh with named axes."""
+"""Builds a mesh with named axes from the available devices."""
 
 import dataclasses
 import math
@@ -13,8 +13,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from prior_jax.errors import ConfigError
 
 SLICE_AXIS = "dcn"
-"""Name of the axis that runs over slices: groups of devices with a fast network of their own,
-joined by the data centre's. Elsewhere it is an axis like any other."""
+"""Name of the mesh axis over slices: groups of devices with a fast network of their own, which are
+connected by the data centre's network. On devices of one slice it is an ordinary axis."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,15 +22,15 @@ class MeshConfig:
     """The named axes that the devices are laid out on.
 
     Attributes:
-      axes: axis name -> size, slowest axis first; one size may be -1 and takes the devices that
-        the others leave. `{"data": -1}` is plain data parallelism on any number of devices. On
-        devices of several slices the axis `SLICE_AXIS` has their number.
-      data_axes: the axes over which the rows of a batch are split, in this order.
-      bank_axis: axis over which the prototype bank is split, or None to keep it whole.
+      axes: axis name -> size, slowest axis first; one size may be -1, which stands for all the
+        remaining devices. `{"data": -1}` is plain data parallelism on any number of devices. On
+        devices of several slices the size of the axis `SLICE_AXIS` is their number.
+      data_axes: axes over which the rows of a batch are split, in this order.
+      bank_axis: axis over which the prototype bank is sharded, or None to replicate it.
       rules: (pattern of a parameter's path, axis or None for each leading dimension), tried in
-        order behind the bank's own rule; () leaves them to `fsdp_axis`.
-      fsdp_axis: axis (or axes) over which large parameters and their moments are split by the
-        table of `sharding/fsdp.py`, behind `rules`; None keeps them whole.
+        order after the bank's own rule; () leaves all arrays to `fsdp_axis`.
+      fsdp_axis: axis (or axes) over which large parameters and their moments are sharded by the
+        rules of `sharding/fsdp.py`, tried after `rules`; None replicates them.
     """
 
     axes: Mapping[str, int]
@@ -78,7 +78,7 @@ def make_mesh(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Me
 
     Args:
       config: names and sizes of the axes.
-      devices: those to use; by default all devices of all processes.
+      devices: devices to use; by default all devices of all processes.
 
     Returns:
       A mesh that holds every one of the devices.
@@ -101,14 +101,14 @@ def make_mesh(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Me
         sizes[name] = len(devices) // known
     kinds = (AxisType.Auto,) * len(sizes)
     slices = {getattr(device, "slice_index", 0) for device in devices}
-    # Hosts of GPUs count as slices too, but any order of them makes a mesh.
+    # JAX counts GPU hosts as slices too, but a mesh may have them in any order.
     if len(slices) > 1 and (SLICE_AXIS in sizes or devices[0].platform == "tpu"):
         return Mesh(_across_slices(devices, sizes, slices=len(slices)), tuple(sizes), kinds)
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), devices=devices, axis_types=kinds)
 
 
 def _across_slices(devices: list[Any], sizes: Mapping[str, int], *, slices: int) -> np.ndarray:
-    """Devices of several slices: only the axis "dcn" crosses the network between them."""
+    """Lays out devices of several slices so that only the axis "dcn" crosses the slower network."""
     if sizes.get(SLICE_AXIS) != slices:
         raise ConfigError(
             "config.mesh.axes",
@@ -123,10 +123,10 @@ def _across_slices(devices: list[Any], sizes: Mapping[str, int], *, slices: int)
 
 
 def batch_sharding(mesh: Mesh, data_axes: Sequence[str]) -> NamedSharding:
-    """How every array of a batch lies: its leading axis split over the data axes.
+    """Returns the sharding of every array of a batch: its leading axis split over the data axes.
 
     Args:
-      mesh: from `make_mesh`.
+      mesh: mesh from `make_mesh`.
       data_axes: names of axes of the mesh; none means that every device holds the whole batch.
 
     Returns:
@@ -136,15 +136,15 @@ def batch_sharding(mesh: Mesh, data_axes: Sequence[str]) -> NamedSharding:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding that keeps a whole copy on every device."""
+    """Returns the sharding that keeps a whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def process_shard(mesh: Mesh, data_axes: Sequence[str]) -> tuple[int, int]:
-    """Which part of each global batch this process has to load.
+    """Returns the part of each global batch that this process has to load.
 
     Args:
-      mesh: from `make_mesh`.
+      mesh: mesh from `make_mesh`.
       data_axes: names of axes of the mesh.
 
     Returns:
@@ -171,11 +171,11 @@ def process_shard(mesh: Mesh, data_axes: Sequence[str]) -> tuple[int, int]:
 
 
 def check_batch_size(batch_size: int, *, mesh: Mesh, data_axes: Sequence[str]) -> None:
-    """Refuses a global batch that the data axes cannot share out evenly.
+    """Refuses a global batch that does not divide evenly over the data axes.
 
     Args:
       batch_size: rows of the global batch.
-      mesh: from `make_mesh`.
+      mesh: mesh from `make_mesh`.
       data_axes: names of axes of the mesh.
 
     Raises:
@@ -192,10 +192,10 @@ def check_batch_size(batch_size: int, *, mesh: Mesh, data_axes: Sequence[str]) -
 
 
 def is_simulated(mesh: Mesh) -> bool:
-    """True if the mesh holds several CPU devices of one process.
+    """Returns True if the mesh holds several CPU devices of one process.
 
-    Those share the machine's cores, and several steps in flight at once can leave their
-    collectives waiting for each other for ever, so callers block after each step.
+    Such devices share the machine's cores. If several steps are in flight at once, their
+    collectives can wait for each other forever, so callers block after each step.
     """
     local = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
     return mesh.size > 1 and local[0].platform == "cpu"

@@ -1,4 +1,4 @@
-"""Where the arrays of a run lie: its mesh, and the rules that place each array on it."""
+"""Placement of a run's arrays: its mesh, and the rules that shard each array over it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from prior_jax.sharding.rules import REPLICATED, Rule
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where arrays lie.
+    """Mesh and sharding rules of a run.
 
     Attributes:
-      mesh: the devices on named axes.
+      mesh: mesh of the devices on named axes.
       data_axes: axes over which the rows of a batch are split.
-      bank_axis: axis of the prototype bank, or None.
-      rules: which part of each array of the state lies on which device.
+      bank_axis: axis over which the prototype bank is sharded, or None.
+      rules: sharding rules for the arrays of the state.
     """
 
     mesh: Mesh
@@ -29,16 +29,16 @@ class Placement:
 
     @property
     def batch_axis(self) -> tuple[str, ...] | None:
-        """The axes over which a batch is really split, None where one device has it all."""
+        """Returns the axes over which a batch is split, or None where one device holds it all."""
         return self.data_axes if self.mesh.size > 1 and self.data_axes else None
 
 
 def placement(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Placement:
-    """Lays the devices out and puts the rules in order.
+    """Lays the devices out on a mesh and puts the rules in order.
 
     Args:
       config: axes and rules.
-      devices: those to use; by default all devices of all processes.
+      devices: devices to use; by default all devices of all processes.
 
     Raises:
       ConfigError: if the sizes of the axes do not multiply to the number of devices.

@@ -1,4 +1,4 @@
-"""Which part of each array lies on which device: tables from parameter paths to specs."""
+"""Sharding rules: tables from patterns of array paths to partition specs."""
 
 import dataclasses
 import math
@@ -21,13 +21,13 @@ class Rule:
 
     Attributes:
       pattern: regular expression for the whole path, whose parts are joined by "/".
-      spec: for each leading dimension the mesh axis (or axes) that it is split over, or None;
-        dimensions beyond the spec's length are not split. A leading `...` stands for as many
-        dimensions as the rest leaves: `(..., "fsdp")` splits the last one.
-      at_least: elements of the smallest array that the rule is for; smaller ones go on to the
+      spec: mesh axis (or axes) that each leading dimension is split over, or None; dimensions
+        beyond the spec's length are not split. A leading `...` stands for all dimensions that the
+        other entries leave: `(..., "fsdp")` splits the last dimension.
+      at_least: elements of the smallest array that the rule applies to; smaller arrays go on to the
         next rule.
-      gathered: whether a step first puts the whole array on every device, once, and gives each
-        device its part of the gradient; False leaves what is moved, and when, to the compiler.
+      gathered: whether a step first gathers the whole array on every device, once, and gives each
+        device its shard of the gradient; False leaves the communication to the compiler.
     """
 
     pattern: str
@@ -47,30 +47,30 @@ class Rule:
             ) from error
 
     def matches(self, path: str, shape: Sequence[int]) -> bool:
-        """Whether the rule is for this array."""
+        """Returns whether the rule applies to an array."""
         return math.prod(shape) >= self.at_least and bool(re.fullmatch(self.pattern, path))
 
     def axes(self, dimensions: int) -> tuple[Axis, ...]:
-        """The spec for an array of so many dimensions, without its `...`."""
+        """Returns the spec for an array of so many dimensions, with its `...` expanded."""
         named = tuple(axis for axis in self.spec if not isinstance(axis, EllipsisType))
         left = len(self.spec) - len(named)
         return (None,) * (left * max(dimensions - len(named), 0)) + named
 
 
 REPLICATED = (Rule(".*", ()),)
-"""Every array whole on every device: plain data parallelism."""
+"""Rules that replicate every array on every device: plain data parallelism."""
 
 
 def spec_for(
     path: str, shape: Sequence[int], *, rules: Sequence[Rule], mesh: Mesh
 ) -> PartitionSpec:
-    """The spec of one array: that of the first rule that matches its path.
+    """Returns the spec of one array: that of the first rule that matches its path.
 
     Args:
       path: the parameter's path, parts joined by "/".
-      shape: its global shape.
-      rules: tried in order.
-      mesh: whose axes the specs name.
+      shape: global shape of the parameter.
+      rules: rules, tried in order.
+      mesh: mesh whose axes the specs name.
 
     Returns:
       The spec, at most as long as the shape.
@@ -116,11 +116,11 @@ def _rule_for(path: str, shape: Sequence[int], rules: Sequence[Rule]) -> Rule | 
 
 
 def gathered_names(arrays: Mapping[str, Any], *, rules: Sequence[Rule]) -> frozenset[str]:
-    """Paths of the arrays whose rule says `gathered`.
+    """Returns the paths of the arrays whose rule says `gathered`.
 
     Args:
       arrays: path -> anything with a `shape`.
-      rules: tried in order, the first match wins.
+      rules: rules, tried in order; the first match wins.
     """
     found = {path: _rule_for(path, array.shape, rules) for path, array in arrays.items()}
     return frozenset(path for path, rule in found.items() if rule is not None and rule.gathered)
@@ -129,12 +129,12 @@ def gathered_names(arrays: Mapping[str, Any], *, rules: Sequence[Rule]) -> froze
 def shardings_for(
     arrays: Mapping[str, Any], *, rules: Sequence[Rule], mesh: Mesh
 ) -> dict[str, NamedSharding]:
-    """The sharding of each array of a flat dictionary.
+    """Returns the sharding of each array of a flat dictionary.
 
     Args:
       arrays: path -> anything with a `shape` (arrays, or shapes alone).
-      rules: tried in order, the first match wins.
-      mesh: where the arrays are to lie.
+      rules: rules, tried in order; the first match wins.
+      mesh: mesh that the arrays are sharded over.
 
     Returns:
       path -> sharding.
@@ -155,21 +155,21 @@ def optimizer_shardings(
     parameters: Mapping[str, NamedSharding],
     mesh: Mesh,
 ) -> Any:
-    """Places each optimizer array like the parameter that it follows.
+    """Returns shardings that place each optimizer array like the parameter that it belongs to.
 
     Args:
-      optimizer_state: any tree whose arrays that follow a parameter sit in dictionaries keyed
+      optimizer_state: any tree whose arrays that belong to a parameter are in dictionaries keyed
         by the parameter's path (as optax keeps moments of a flat dictionary).
       shapes: parameter path -> global shape.
       parameters: parameter path -> sharding.
-      mesh: where arrays that follow no parameter (counts) are replicated.
+      mesh: mesh on which arrays that belong to no parameter (counts) are replicated.
 
     Returns:
       A tree of the same structure with a sharding at each leaf.
 
     Raises:
-      ConfigError: if an array follows a parameter but has another shape, so that neither place
-        would be right.
+      ConfigError: if an array belongs to a parameter but has another shape, so that the parameter's
+        sharding would not fit it.
     """
 
     def place(path, leaf):

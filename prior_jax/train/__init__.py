@@ -1,1 +1,1 @@
-"""State, step, loop, optimizer, checkpoints."""
+"""Training: state, step, loop, optimizer, checkpoints."""

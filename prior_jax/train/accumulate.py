@@ -1,4 +1,4 @@
-"""One optimizer step over a batch that is gone through in parts, to save memory."""
+"""Gradient accumulation: one optimizer step over a batch that is processed in parts."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,24 +13,25 @@ from prior_jax.train.state import Arrays
 from prior_jax.types import Batch
 
 Part = Callable[[Arrays, Arrays, Batch, jax.Array], tuple[Arrays, Any, Arrays]]
-"""(parameters, the rest of the model's state, rows, key) -> (gradients, tree of float32[], the
-rest after these rows)."""
+"""(parameters, other model state, rows, key) -> (gradients, tree of float32[], other model state
+after these rows)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accumulation:
-    """How the parts of a batch are made, and what becomes of their gradients.
+    """Splits a batch into parts, and averages their gradients.
 
-    The gradient is the mean of the parts' gradients by their real pairs, in one compiled step that
-    holds the activations of one part. Batch statistics are updated part by part, in order.
+    The gradient is the mean of the parts' gradients, weighted by their real pairs, in one compiled
+    step that holds the activations of one part. Batch statistics are updated part by part in order.
 
-    Where rows see each other it is not the gradient of the whole batch: a contrast is among the
-    pairs of one part, with 1 / `steps` of the batch's negatives, and batch norm is over one part.
+    Where rows depend on each other it is not the gradient of the whole batch: a contrastive loss is
+    over the pairs of one part, with 1 / `steps` of the batch's negatives, and batch norm is over
+    one part.
 
     Attributes:
-      steps: how many parts; 1 leaves the batch whole.
-      batch: how every array of a batch lies.
-      gradients: path -> how each gradient lies.
+      steps: number of parts; 1 leaves the batch whole.
+      batch: sharding of every array of a batch.
+      gradients: path -> sharding of each gradient.
     """
 
     steps: int
@@ -40,18 +41,19 @@ class Accumulation:
     def __call__(
         self, part: Part, parameters: Arrays, *, rest: Arrays, batch: Batch, key: jax.Array
     ) -> tuple[Arrays, Any, Arrays]:
-        """Goes through the parts.
+        """Processes the parts one after the other.
 
         Args:
-          part: what to do with each.
-          parameters: path -> what is differentiated.
-          rest: of the model's state, before the first part.
-          batch: the global batch; part j of k has its rows j, j + k, ..., which lie on the devices
-            that the batch lies on, and are the same on any number of devices.
-          key: of the step; part j gets `fold_in(key, j)`, a whole batch the key itself.
+          part: function to call for each part.
+          parameters: path -> parameter that is differentiated.
+          rest: other state of the model, before the first part.
+          batch: the global batch; part j of k has its rows j, j + k, ..., which stay on their
+            devices, and are the same on any number of devices.
+          key: key of the step; part j gets `fold_in(key, j)`, a whole batch the key itself.
 
         Returns:
-          As `part`: mean gradients, mean numbers (0 without a real pair), the rest after the last.
+          Mean gradients, mean numbers (0 without a real pair) and the rest after the last part, as
+          `part` returns them.
 
         Raises:
           ConfigError: while tracing, if a device's rows do not divide.
@@ -68,7 +70,7 @@ class Accumulation:
             found, numbers, rest = part(parameters, rest, rows, jax.random.fold_in(key, index))
             share = jnp.sum(rows.weight) / total
             sums = jax.tree.map(lambda old, new: old + share * new, sums, found)
-            # Without this the compiler is free to keep whole what is split over devices.
+            # Without this constraint the compiler may replicate gradients that are to be sharded.
             sums = jax.lax.with_sharding_constraint(sums, dict(self.gradients))
             return (sums, rest), jax.tree.map(lambda x: share * x, numbers)
 
@@ -78,7 +80,7 @@ class Accumulation:
         return sums, jax.tree.map(lambda x: jnp.sum(x, axis=0), numbers), rest
 
     def _cut(self, x: jax.Array) -> jax.Array:
-        """[B, ...] -> [steps, B / steps, ...] without moving a row to another device."""
+        """Reshapes [B, ...] to [steps, B / steps, ...] without moving a row to another device."""
         x = x.reshape(x.shape[0] // self.steps, self.steps, *x.shape[1:])
         place = NamedSharding(self.batch.mesh, PartitionSpec(None, *self.batch.spec))
         return jax.lax.with_sharding_constraint(jnp.swapaxes(x, 0, 1), place)
@@ -89,8 +91,8 @@ def check_accumulation(batch_size: int, *, steps: int, sharding: NamedSharding) 
 
     Args:
       batch_size: rows of the global batch, a multiple of the devices that it is split over.
-      steps: parts of a batch.
-      sharding: how every array of a batch lies.
+      steps: number of parts of a batch.
+      sharding: sharding of every array of a batch.
 
     Raises:
       ConfigError: if the rows of one device do not divide into the parts.

@@ -1,4 +1,4 @@
-"""What happens between two steps: logging, evaluation, patience and saving."""
+"""Work between two steps: logging, evaluation, patience and saving."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from prior_jax.train.state import ModelDefinition, TrainState
 
 
 class Boundaries:
-    """Knows after which steps the state is evaluated, logged and saved, and does it."""
+    """Decides after which steps the state is evaluated, logged and saved, and does so."""
 
     def __init__(
         self,
@@ -26,12 +26,12 @@ class Boundaries:
         checkpoints: Checkpoints,
         log: RunLog,
     ):
-        """Keeps the parts of the run.
+        """Stores the parts of the run.
 
         Args:
           options: intervals of validation, logging and checkpoints.
           schedule: stages of the run.
-          settings: JSON values that each checkpoint keeps, by which a later run is recognised.
+          settings: JSON values stored in each checkpoint, by which a resuming run is compared.
           model: structure that the state's arrays belong to.
           evaluate: evaluation of the model after a step, or None.
           checkpoints: checkpoints of the run.
@@ -42,19 +42,19 @@ class Boundaries:
         self._checkpoints, self._log = checkpoints, log
 
     def is_at(self, done: int) -> bool:
-        """Returns whether the state is to be evaluated or saved after this many steps."""
+        """Returns whether the state is evaluated or saved after this many steps."""
         saves = done % self._options.checkpoint.every_steps == 0
         return saves or self._evaluates(done) or self._schedule.ends_after(done - 1)
 
     def log_step(self, pending: Pending | None) -> None:
-        """Reads the metrics of a step that has no boundary, and logs it where its turn has come."""
+        """Reads the metrics of a step without a boundary, and logs them at the logging interval."""
         if pending is not None:
             self._read_and_log(pending, evaluation=None)
 
     def cross(
         self, state: TrainState, pending: Pending, patience: Patience, *, stop: bool
     ) -> Patience:
-        """Evaluates, logs and saves the state after a step, where this step is for that.
+        """Evaluates, logs and saves the state after a step, as far as due at this step.
 
         Args:
           state: state after the step.
@@ -63,7 +63,7 @@ class Boundaries:
           stop: whether the run was asked to stop, so that the state is saved in any case.
 
         Returns:
-          The patience after the evaluation; it has ended if the stage is to end here.
+          The patience after the evaluation; its `ended` is True if the stage ends here.
         """
         found = self._read_and_log(
             pending, evaluation=snapshot_of(state, pending.stage, self._model)
@@ -76,7 +76,7 @@ class Boundaries:
         ends = self._schedule.ends_after(done - 1) or patience.ended
         best = config.keep_best > 0 and config.better(score, self._checkpoints.best_score())
         if stop or ends or best or done % config.every_steps == 0:
-            # The log goes to disk first, so that no checkpoint is ever ahead of the metrics.
+            # The log is flushed to disk first, so that no checkpoint is ever ahead of the metrics.
             self._log.flush()
             host = {**self._settings, "patience": patience.as_json()}
             host |= {"step": done, "input_position": done}
@@ -85,7 +85,7 @@ class Boundaries:
         return patience
 
     def wait_for_save(self) -> None:
-        """Waits until the last save is whole on disk."""
+        """Waits until the last save is complete on disk."""
         self._checkpoints.wait()
 
     def _evaluates(self, done: int) -> bool:

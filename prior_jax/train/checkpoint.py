@@ -1,8 +1,8 @@
-"""Checkpoints of a run, and the only place that knows the library that writes them.
+"""Checkpoints of a run; all reading and writing of them with orbax is in this module.
 
 Layout: `<steps done>/` in `CheckpointConfig.folder` holds three parts, `model` (parameters and the
 rest), `optimizer` (with step and key) and `host` (JSON: a table of every array with its shape,
-dtype and checksum, and what the run keeps on the host), and a marker that is written last.
+dtype and checksum, and values that the run keeps on the host), and a marker that is written last.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,20 +41,20 @@ class DamagedCheckpoint(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of one run: saves in the background, restores the newest sound one.
+    """The checkpoints of one run: saves in the background, restores the newest intact one.
 
     All processes have to call every method at the same point.
     """
 
     def __init__(self, directory: epath.PathLike, config: CheckpointConfig):
-        """Opens the folder and removes what interrupted saves and deletions left behind.
+        """Opens the folder and removes the remains of interrupted saves and deletions.
 
         Args:
-          directory: shared by all processes; a local one is created if absent, a bucket is not.
-          config: when to save and what to keep.
+          directory: folder that all processes share; a local one is created, a bucket is not.
+          config: schedule of saves, and number of checkpoints to keep.
 
         Raises:
-          CheckpointError: if it cannot be made, listed or written to.
+          CheckpointError: if the folder cannot be created, listed or written to.
         """
         self.directory = storage.open_path(directory)
         self.config = config
@@ -66,11 +66,11 @@ class Checkpoints:
         self._scores = {step: _score(self.directory / str(step)) for step in self.steps()}
 
     def steps(self) -> list[int]:
-        """Steps of the whole checkpoints, oldest first; the same list in every process."""
+        """Returns steps of complete checkpoints, oldest first; the same list in every process."""
         return list_steps(self.directory)
 
     def best_score(self) -> float | None:
-        """The best score among the checkpoints that are kept, or None."""
+        """Returns the best score among the checkpoints that are kept, or None."""
         best = None
         for score in self._scores.values():
             best = score if self.config.better(score, best) else best
@@ -78,24 +78,24 @@ class Checkpoints:
 
     @activities.doing(activities.SAVE)
     def get_ready(self, state: TrainState) -> None:
-        """Compiles what a save of such a state runs.
+        """Compiles the checksums that a save of such a state computes.
 
-        A scheduler's signal goes to all processes of a job, also to a compiler that XLA has
-        started: a save that is asked for by it must not have to compile.
+        A scheduler sends its signal to all processes of a job, including a compiler that XLA has
+        started: the save that the signal asks for must not have to compile.
         """
         checksums(flat_names(state_parts(state)))
 
     @activities.doing(activities.SAVE)
     def save(self, state: TrainState, *, host: Mapping[str, Any], score: float | None) -> None:
-        """Starts to save; returns once the arrays are copied, and may be donated again.
+        """Starts a save; returns once the arrays are copied, after which they may be donated.
 
         Args:
           state: the whole state; its step names the checkpoint.
-          host: JSON values to keep beside it.
-          score: of this step's evaluation, for keep-best.
+          host: JSON values to store with the state.
+          score: score of this step's evaluation, which decides whether the checkpoint is kept.
 
         Raises:
-          CheckpointError: if this save, or the one before, found no space or could not write.
+          CheckpointError: if this save, or the previous one, found no space or could not write.
         """
         self.wait()
         step = int(state.step)
@@ -112,25 +112,25 @@ class Checkpoints:
                 response = ocp.save_checkpointables_async(
                     target, {**written, "host": pack(document)}
                 )
-        except Exception as error:  # the library passes on whatever its parts raise
+        except Exception as error:  # orbax passes on the errors of every library it uses
             raise storage.storage_error(target, error) from error
         self._pending = (step, response)
         self._scores[step] = score
 
     def _make_way(self, target: epath.Path) -> None:
-        """Removes what is in the place of a checkpoint but cannot be used."""
+        """Removes an unusable checkpoint at the path of the new one."""
         if is_primary():
             try:
                 if target.exists():
                     logging.warning("replacing %s, which is damaged", target)
                     storage.remove(target)
-            except Exception as error:  # the libraries of the storages have errors of their own
+            except Exception as error:  # each storage's library has error types of its own
                 raise storage.storage_error(target, error) from error
         barrier(f"room for {target.name}")
 
     @activities.doing(activities.SAVE)
     def wait(self) -> None:
-        """Waits for the save in progress, then deletes what need not be kept.
+        """Waits for the save in progress, then deletes checkpoints that need not be kept.
 
         Raises:
           CheckpointError: if the save failed.
@@ -141,7 +141,7 @@ class Checkpoints:
         self._pending = None
         try:
             response.result()
-        except Exception as error:  # the library passes on whatever its parts raise
+        except Exception as error:  # orbax passes on the errors of every library it uses
             raise storage.storage_error(self.directory / str(step), error) from error
         try:
             read_document(self.directory / str(step))
@@ -168,27 +168,27 @@ class Checkpoints:
                 doomed = self.directory / str(step)
                 try:
                     storage.remove(doomed)
-                except Exception as error:  # the storages' libraries have errors of their own
+                except Exception as error:  # storages' libraries have error types of their own
                     raise storage.storage_error(doomed, error) from error
 
     @activities.doing(activities.RESTORE)
     def restore_newest(
         self, abstract: Callable[[int], TrainState], *, check: Callable[[Mapping[str, Any]], None]
     ) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest checkpoint that is sound, or None if there never was one.
+        """Restores the newest intact checkpoint; returns None if there never was a checkpoint.
 
-        A damaged one is named in the log and marked, and the one before it is tried.
+        A damaged checkpoint is logged and marked, and the previous one is tried.
 
         Args:
-          abstract: steps done -> shapes, dtypes and places to restore to.
-          check: is given the host values before any array is read; raises if the run differs.
+          abstract: function from steps done to the shapes, dtypes and shardings to restore to.
+          check: function that gets the host values first, and raises if the run differs.
 
         Returns:
-          The state, on the mesh that `abstract` names, and the host values.
+          The state, on the mesh of `abstract`'s shardings, and the host values.
 
         Raises:
           CheckpointError: if the newest readable checkpoint is of another model, naming the
-            array and both shapes; if there are checkpoints but none is sound; or if the storage
+            array and both shapes; if there are checkpoints but none is intact; or if the storage
             cannot be reached.
         """
         steps, damaged = _scan(self.directory)
@@ -223,7 +223,7 @@ class Checkpoints:
 
 
 def list_steps(directory: epath.PathLike) -> list[int]:
-    """Steps of the whole checkpoints in a folder, oldest first, agreed by all processes.
+    """Returns steps of the complete checkpoints in a folder, oldest first, agreed by all processes.
 
     Raises:
       CheckpointError: if the folder cannot be listed.
@@ -232,11 +232,11 @@ def list_steps(directory: epath.PathLike) -> list[int]:
 
 
 def _scan(directory: epath.Path) -> tuple[list[int], list[int]]:
-    """Steps of the whole and of the damaged checkpoints, agreed by all processes."""
+    """Returns steps of the complete and of the damaged checkpoints, agreed by all processes."""
     found = storage.scan(directory)
     if jax.process_count() == 1:
         return found
-    # File systems may show one process what another does not see yet: process 0 decides.
+    # A file may be visible to one process before it is to another, so process 0 decides.
     rows = np.full((2, _MOST_CHECKPOINTS), -1, np.int32)
     for row, steps in zip(rows, found, strict=True):
         row[: len(steps)] = steps[-_MOST_CHECKPOINTS:]
@@ -248,19 +248,19 @@ def _scan(directory: epath.Path) -> tuple[list[int], list[int]]:
 def restore_model(
     directory: epath.PathLike, *, params: Any, rest: Any, step: int | None
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], int]:
-    """The model alone, for evaluation or export; the optimizer is not read.
+    """Restores the model without the optimizer, for evaluation or export.
 
     Args:
-      directory: the run's checkpoints, of `CheckpointConfig.folder`; nothing is changed there.
+      directory: folder of the run's checkpoints, `CheckpointConfig.folder`; it is not changed.
       params: path -> `jax.ShapeDtypeStruct` with sharding.
       rest: the same for the rest of the model's state.
-      step: which one, or None for the newest that is sound.
+      step: step of the checkpoint, or None for the newest intact one.
 
     Returns:
       params, rest and the step.
 
     Raises:
-      CheckpointError: if there is no sound one, it is of another model (naming the array), or the
+      CheckpointError: if there is no intact one, it is of another model (naming the array), or the
         storage cannot be reached.
     """
     steps = list_steps(directory)
@@ -285,7 +285,7 @@ def restore_model(
 
 
 def best_step(directory: epath.PathLike, *, best_is: str) -> int | None:
-    """Step of the best-scored checkpoint in a folder ("lowest" or "highest" score), or None."""
+    """Returns the step of the best-scored checkpoint ("lowest" or "highest" score), or None."""
     sign = 1.0 if best_is == "lowest" else -1.0
     scores = {s: _score(epath.Path(directory) / str(s)) for s in list_steps(directory)}
     scored = [(sign * score, s) for s, score in scores.items() if score is not None]
@@ -293,10 +293,10 @@ def best_step(directory: epath.PathLike, *, best_is: str) -> int | None:
 
 
 def newest_host(directory: epath.PathLike) -> dict[str, Any] | None:
-    """What the newest readable checkpoint keeps on the host, or None; nothing is changed there.
+    """Returns the host values of the newest readable checkpoint, or None.
 
     Args:
-      directory: the run's checkpoints, of `CheckpointConfig.folder`; it may be absent.
+      directory: folder of the run's checkpoints, which may be absent; it is not changed.
 
     Raises:
       CheckpointError: if the folder cannot be listed, or another version of this package wrote it.
@@ -308,21 +308,21 @@ def newest_host(directory: epath.PathLike) -> dict[str, Any] | None:
         try:
             return read_document(folder / str(step))["host"]
         except DamagedCheckpoint:
-            continue  # named when the run is restored
+            continue  # the damage is logged when the run is restored
     return None
 
 
 def read_document(path: epath.PathLike) -> dict[str, Any]:
-    """What a checkpoint says about itself; no array is read.
+    """Reads a checkpoint's description of itself, without reading any array.
 
     Args:
-      path: of one checkpoint.
+      path: path of one checkpoint.
 
     Returns:
-      "step", "score", "host" (what the run kept) and "arrays": name -> [shape, dtype, checksum].
+      "step", "score", "host" (the host values) and "arrays": name -> [shape, dtype, checksum].
 
     Raises:
-      DamagedCheckpoint: if it cannot be read as it was written.
+      DamagedCheckpoint: if the description cannot be read as it was written.
       CheckpointError: if another version of this package wrote it, or the storage cannot be
         reached.
     """
@@ -336,7 +336,7 @@ def read_document(path: epath.PathLike) -> dict[str, Any]:
 
 
 def _score(path: epath.Path) -> float | None:
-    """A checkpoint's score; a damaged one has none (and is dealt with when it is restored)."""
+    """Returns a checkpoint's score; None if it is damaged, which is handled when it is restored."""
     try:
         return read_document(path)["score"]
     except DamagedCheckpoint as error:
@@ -363,7 +363,7 @@ def _restore_state(
 def _restore_parts(
     path: epath.Path, document: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Reads the wanted parts and proves them equal to what was saved."""
+    """Reads the wanted parts and checks that their checksums equal the saved ones."""
     table = {n: row for n, row in document["arrays"].items() if n.split(":")[0] in wanted}
     check_fits(path, table, wanted)
     parts = _read(path, wanted, then=lambda parts: parts)
@@ -375,17 +375,17 @@ def _restore_parts(
 
 
 def _read(path: epath.Path, wanted: Mapping[str, Any], *, then: Callable[[Any], Any]) -> Any:
-    """Reads parts; either all processes can, or the same kind of error is raised in all.
+    """Reads parts; either all processes succeed, or the same kind of error is raised in all.
 
     Raises:
-      DamagedCheckpoint: if what is stored cannot be read in some process.
-      CheckpointError: if some process cannot reach it: nothing may then be called damaged.
+      DamagedCheckpoint: if the stored parts cannot be read in some process.
+      CheckpointError: if some process cannot reach the storage: the parts may then be intact.
     """
     found, problem = None, None
     try:
         with _context():
             found = then(ocp.load_checkpointables(path, dict(wanted)))
-    except Exception as error:  # damage can surface as any error of the libraries that read
+    except Exception as error:  # a damaged file can raise any error of the reading libraries
         problem = error
     if agree(problem is None):
         return found
@@ -402,7 +402,7 @@ def _read(path: epath.Path, wanted: Mapping[str, Any], *, then: Callable[[Any], 
 
 
 def _context() -> ocp.Context:
-    """Writes in place and marks the end: no storage but a local one can rename a folder at once."""
+    """Returns a context for writing in place with an end marker: buckets cannot rename a folder."""
     context = ocp.Context()
     context.atomicity.mode = ocp.options.AtomicityMode.COMMIT_FILE
     return context

@@ -1,9 +1,9 @@
-"""Lets the checkpoint library put arrays on S3, and on storages that speak its protocol.
+"""Lets orbax write arrays to S3, and to storages that speak its protocol.
 
-orbax-checkpoint 0.12.8 writes arrays to local files and to gs:// only; what it writes them with,
-tensorstore, knows S3 as well (https://github.com/google/orbax/pull/2739 proposes to let it). The
-three functions of the library that tell gs:// from local files are replaced by ones that know
-s3:// too. Nothing is replaced in a version of the library that knows S3 by itself.
+orbax-checkpoint 0.12.8 writes arrays to local files and to gs:// only, although tensorstore, which
+it writes them with, supports S3 as well (https://github.com/google/orbax/pull/2739 proposes to
+allow it). The three functions of orbax that tell gs:// from local files are replaced by ones that
+recognise s3:// too. No function is replaced in a version of orbax that supports S3 by itself.
 """
 
 import importlib.metadata
@@ -16,15 +16,15 @@ _EXAMPLE = "s3://bucket/folder"
 
 
 def enable(path: str) -> None:
-    """Makes s3:// known to the library of this process; again changes nothing.
+    """Enables s3:// in the orbax of this process; a second call changes nothing.
 
     The endpoint is `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, as for Amazon's own tools.
 
     Args:
-      path: that is to be opened, for the message.
+      path: path that is to be opened, for the message.
 
     Raises:
-      CheckpointError: if this version of the library is not made as is known here.
+      CheckpointError: if the internals of this version of orbax are not the expected ones.
     """
     try:
         from orbax.checkpoint._src.path import gcs_utils
@@ -50,7 +50,7 @@ def enable(path: str) -> None:
 
 
 def _driver(library: Any) -> str | None:
-    """What the library would write arrays of an s3:// path with, or None if it refuses to."""
+    """Returns the driver that orbax would write an s3:// path with, or None if it refuses to."""
     try:
         return library.build_kvstore_tspec(_EXAMPLE, use_ocdbt=True)["base"]["driver"]
     except ValueError:
@@ -58,15 +58,15 @@ def _driver(library: Any) -> str | None:
 
 
 def _spec(path: str) -> dict[str, Any]:
-    """The description, for tensorstore, of a place on S3."""
+    """Returns tensorstore's specification of a location on S3."""
     bucket, _, folder = path.removeprefix("s3://").partition("/")
     spec: dict[str, Any] = {"driver": "s3", "bucket": bucket, "path": folder}
     if "AWS_ACCESS_KEY_ID" in os.environ:
-        # They come first in any case; looking for the others complains of each file that is absent.
+        # These credentials take precedence in any case; looking for others logs each absent file.
         spec["aws_credentials"] = {"type": "environment"}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
-        # Without an endpoint of its own, the region is asked of the bucket.
+        # tensorstore asks the bucket for its region only if there is no explicit endpoint.
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         spec |= {"endpoint": endpoint, "aws_region": region or "us-east-1"}
     return spec

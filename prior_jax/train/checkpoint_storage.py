@@ -1,8 +1,9 @@
-"""Where checkpoints lie, a local folder or a prefix of a bucket, and what makes one whole.
+"""Storage of checkpoints, in a local folder or a prefix of a bucket, and their completeness.
 
-An object store has no folders and no rename. So a checkpoint is written in its place, and
-everywhere in the same way: it is whole once it holds a marker, which is the last thing that a save
-writes and the first that a deletion removes; one that is found damaged is given another marker.
+An object store has no folders and no rename. So a checkpoint is written directly to its final
+path, in the same way on all storages: it is complete once it holds a marker, which is the last
+file that a save writes and the first that a deletion removes; a checkpoint that is found damaged
+gets another marker.
 """
 
 import functools
@@ -19,24 +20,24 @@ from prior_jax.folder_names import check_folder_name
 from prior_jax.train import checkpoint_s3
 
 COMMITTED = "commit_success.txt"
-"""The library's marker: the save has ended."""
+"""Orbax's marker: the save is complete."""
 DAMAGED = "DAMAGED"
-"""Our marker: could not be read as it was written; its text says why."""
+"""Our marker: the checkpoint could not be read as it was written; the file's text says why."""
 
 _PROBE = ".written_at_start"
-# Scheme -> the package that lists and deletes there, which is also the extra that installs it.
+# Scheme -> (package that lists and deletes on such a storage, extra that installs the package).
 _PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # a single letter is a drive
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # a single letter is a Windows drive
 
 
 def check_directory(directory: str | None) -> None:
-    """Refuses what can be no place for checkpoints, without looking for it.
+    """Refuses a path that cannot hold checkpoints, without accessing it.
 
     Args:
-      directory: as `CheckpointConfig.directory`.
+      directory: directory as in `CheckpointConfig.directory`.
 
     Raises:
-      ConfigError: naming what is accepted.
+      ConfigError: naming the accepted forms.
     """
     if directory is None:
         return
@@ -51,11 +52,11 @@ def check_directory(directory: str | None) -> None:
 
 
 def folder_of(directory: str | None, *, workdir: str | os.PathLike[str]) -> epath.Path:
-    """The folder of a run's checkpoints: as configured, or in the workdir.
+    """Returns the folder of a run's checkpoints: as configured, or in the workdir.
 
     Raises:
-      ConfigError: for a local path with characters that the library which writes checkpoints
-        takes for a pattern or a scheme: it would write them, and never read them again.
+      ConfigError: for a local path with characters that orbax takes for a pattern or a scheme: it
+        would write the checkpoints, and never read them again.
     """
     if directory is not None and _SCHEME.match(directory):
         return epath.Path(directory)
@@ -67,7 +68,7 @@ def folder_of(directory: str | None, *, workdir: str | os.PathLike[str]) -> epat
 
 
 def open_path(path: epath.PathLike) -> epath.Path:
-    """A path that can be used.
+    """Returns a usable path.
 
     Raises:
       CheckpointError: if the package that its scheme needs is not installed.
@@ -88,7 +89,7 @@ def _open_scheme(scheme: str, path: str) -> None:
             received=f"no package {package}",
             accepted=f"pip install 'prior_jax[{extra}]'",
         )
-    # Arrays are written by another library: a listing that is kept would not show them.
+    # Another library writes the arrays, so a cached listing would not show them.
     from fsspec import config
 
     for name in ("gs", "gcs", "s3"):
@@ -98,13 +99,15 @@ def _open_scheme(scheme: str, path: str) -> None:
 
 
 def prepare(folder: epath.Path) -> None:
-    """Makes the folder, removes what interrupted saves and deletions left, and tries to write.
+    """Creates the folder, removes the remains of interrupted saves, and tests that it is writable.
+
+    Remains of interrupted deletions are removed as well.
 
     Args:
-      folder: from `open_path`. A bucket is not made.
+      folder: path from `open_path`. A bucket is not created.
 
     Raises:
-      CheckpointError: if it cannot be listed, written to or deleted from.
+      CheckpointError: if the folder cannot be listed, written to or deleted from.
     """
     try:
         if not _SCHEME.match(str(folder)):
@@ -113,23 +116,24 @@ def prepare(folder: epath.Path) -> None:
             if _is_left_over(child):
                 logging.info("removing %s, left by an interrupted run", child)
                 remove(child)
-        # Found now rather than after the first hours; listing finds nothing where no bucket is.
+        # A test write finds errors now rather than at the first save, hours later; listing an
+        # absent bucket raises no error.
         (folder / _PROBE).write_text("")
         (folder / _PROBE).unlink()
     except FileNotFoundError as error:  # a local folder has just been made
         received, accepted = f"no such bucket ({first_line(error)})", "a bucket that is there"
         raise CheckpointError(str(folder), received=received, accepted=accepted) from error
-    except Exception as error:  # the libraries of the storages have errors of their own
+    except Exception as error:  # each storage's library has error types of its own
         raise storage_error(folder, error) from error
 
 
 def may_hold_checkpoints(folder: epath.Path) -> bool:
-    """Whether it is worth listing a folder: a local one that is absent holds nothing."""
+    """Returns whether a folder may hold checkpoints: a local one that is absent cannot."""
     return bool(_SCHEME.match(str(folder))) or folder.is_dir()
 
 
 def scan(folder: epath.Path) -> tuple[list[int], list[int]]:
-    """Steps of the whole checkpoints, and of those marked as damaged, each oldest first.
+    """Returns steps of the complete checkpoints, and of those marked as damaged, each oldest first.
 
     Raises:
       CheckpointError: if the folder cannot be listed.
@@ -140,41 +144,41 @@ def scan(folder: epath.Path) -> tuple[list[int], list[int]]:
             names = _names(child) if child.name.isdigit() else set()
             if COMMITTED in names:
                 (damaged if DAMAGED in names else whole).append(int(child.name))
-    except Exception as error:  # the libraries of the storages have errors of their own
+    except Exception as error:  # each storage's library has error types of its own
         raise storage_error(folder, error) from error
     return sorted(whole), sorted(damaged)
 
 
 def mark_damaged(path: epath.Path, reason: str) -> None:
-    """Marks a checkpoint, which is then no more read; it is replaced when its step is saved again.
+    """Marks a checkpoint as damaged: it is not read again, and replaced by a new save of its step.
 
     Raises:
-      CheckpointError: if that cannot be written.
+      CheckpointError: if the marker cannot be written.
     """
     try:
         (path / DAMAGED).write_text(f"{reason}\n")
-    except Exception as error:  # the libraries of the storages have errors of their own
+    except Exception as error:  # each storage's library has error types of its own
         raise storage_error(path, error) from error
 
 
 def remove(path: epath.Path) -> None:
-    """Deletes a checkpoint; stopped at any moment, what is left does not look like a whole one."""
+    """Deletes a checkpoint; if interrupted at any point, the remains do not look complete."""
     (path / COMMITTED).unlink(missing_ok=True)
     path.rmtree(missing_ok=True)
-    # Where an object stands for a folder, what is in it can outlast the first round.
+    # On stores where an object represents a folder, its content can survive the first deletion.
     if path.exists():
         path.rmtree(missing_ok=True)
 
 
 def storage_error(path: epath.PathLike, error: BaseException) -> CheckpointError:
-    """What a storage's error means for the user, in one line."""
+    """Returns an error that explains a storage's error to the user in one line."""
     known = storage_errors.meaning(error)
     received, accepted = known or (f"an error ({first_line(error)})", "a place to write to")
     return CheckpointError(str(path), received=received, accepted=accepted)
 
 
 def _children(folder: epath.Path) -> list[epath.Path]:
-    """What is in a folder; nothing if it is absent. A bucket may list the folder in itself."""
+    """Returns the content of a folder, without the folder itself, which a bucket may list."""
     try:
         return [child for child in folder.iterdir() if child != folder]
     except FileNotFoundError:
@@ -182,12 +186,12 @@ def _children(folder: epath.Path) -> list[epath.Path]:
 
 
 def _names(path: epath.Path) -> set[str]:
-    """Names of what is in a checkpoint; none if it is a file, or has just been deleted."""
+    """Returns the file names in a checkpoint; none if it is a file, or has just been deleted."""
     return {child.name for child in _children(path)} if path.is_dir() else set()
 
 
 def _is_left_over(path: epath.Path) -> bool:
-    # The suffixes are those of earlier versions, which renamed.
+    # The suffixes are those of earlier versions, which renamed folders.
     if ".orbax-checkpoint-tmp" in path.name or path.name.endswith(".deleting"):
         return True
     return path.name.isdigit() and path.is_dir() and COMMITTED not in _names(path)

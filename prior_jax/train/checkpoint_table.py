@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself: the table of its arrays, and why it does not fit."""
+"""Content of a checkpoint: the table of its arrays, and its comparison with a model."""
 
 import dataclasses
 import json
@@ -20,20 +20,22 @@ from prior_jax.train.state import TrainState
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When to save and what to keep.
+    """When to save checkpoints and which to keep.
 
     Attributes:
       every_steps: steps between saves; every stage's end, the last step, and a step whose
         evaluation is the best so far are saved as well.
-      keep_last: how many of the newest to keep, at least 1; 2 or more leave one to fall back to.
-      keep_best: how many of the best to keep beside them.
-      best_metric: name in the evaluation's answer that decides, or None. All stages compete: a
-        number that means another thing in each, as a total of other terms does, is for runs of
-        one stage.
+      keep_last: number of newest checkpoints to keep, at least 1; with 2 or more there is one to
+        fall back to.
+      keep_best: number of best checkpoints to keep in addition.
+      best_metric: name of the evaluation's number that decides which is best, or None. All stages
+        compete: a number whose meaning differs between stages, such as a total of other terms, is
+        for runs of one stage.
       best_is: "lowest" or "highest".
-      directory: where the checkpoints lie, and nothing else: a path, gs://BUCKET/FOLDER or
-        s3://BUCKET/FOLDER, for this run alone; None for `checkpoints` in the workdir. Metrics,
-        config and reports are in the workdir in any case. No part of a run's identity.
+      directory: location of the checkpoints, which must hold no other files: a path,
+        gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, for this run alone; None for `checkpoints` in the
+        workdir. Metrics, config and reports are in the workdir in any case. The location is no part
+        of a run's identity.
     """
 
     every_steps: int
@@ -44,7 +46,7 @@ class CheckpointConfig:
     directory: str | None
 
     def __post_init__(self):
-        """Refuses counts below their least, contradictions and places of an unknown kind."""
+        """Refuses counts below their minimum, contradictions and locations of an unknown kind."""
         least = {"every_steps": 1, "keep_last": 1, "keep_best": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
@@ -66,18 +68,18 @@ class CheckpointConfig:
         checkpoint_storage.check_directory(self.directory)
 
     def folder(self, workdir: str | os.PathLike[str]) -> epath.Path:
-        """Where the checkpoints of the run in `workdir` lie."""
+        """Returns the folder of the checkpoints of the run in `workdir`."""
         return checkpoint_storage.folder_of(self.directory, workdir=workdir)
 
     def better(self, new: float | None, old: float | None) -> bool:
-        """Whether `new` is a score, and a better one than `old`; a NaN never is."""
+        """Returns whether `new` is a score, and a better one than `old`; a NaN never is."""
         if new is None or math.isnan(new):
             return False
         return old is None or (new < old if self.best_is == "lowest" else new > old)
 
 
 def state_parts(state: TrainState) -> dict[str, Any]:
-    """What is written, as dictionaries of arrays keyed by path."""
+    """Returns the arrays to write, as dictionaries keyed by path."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state.optimizer)
     optimizer = {jax.tree_util.keystr(path, simple=True, separator="."): v for path, v in leaves}
     return {
@@ -87,13 +89,13 @@ def state_parts(state: TrainState) -> dict[str, Any]:
 
 
 def flat_names(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves of nested dictionaries, keyed by their keys joined with ":"."""
+    """Returns the leaves of nested dictionaries, keyed by their keys joined with ":"."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(parts)
     return {jax.tree_util.keystr(path, simple=True, separator=":"): v for path, v in leaves}
 
 
 def array_table(parts: Mapping[str, Any], *, sums: Mapping[str, str]) -> dict[str, list]:
-    """Name -> [shape, dtype, checksum]."""
+    """Returns name -> [shape, dtype, checksum]."""
     return {
         name: [list(leaf.shape), str(jnp.dtype(leaf.dtype)), sums[name]]
         for name, leaf in flat_names(parts).items()
@@ -101,7 +103,7 @@ def array_table(parts: Mapping[str, Any], *, sums: Mapping[str, str]) -> dict[st
 
 
 def pack(document: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A JSON document as arrays to be stored, with a checksum of its own."""
+    """Returns a JSON document as arrays to be stored, with a checksum of its own."""
     text = json.dumps(document, sort_keys=True, allow_nan=False).encode()
     return {
         "json": np.frombuffer(text, np.uint8).copy(),
@@ -110,10 +112,10 @@ def pack(document: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def unpack(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The document that `pack` stored.
+    """Returns the document that `pack` stored.
 
     Raises:
-      ValueError: if it is not what was stored.
+      ValueError: if the checksum shows that the document differs from the stored one.
     """
     text = np.asarray(stored["json"]).tobytes()
     if zlib.crc32(text) != int(np.asarray(stored["crc32"])[0]):
@@ -125,9 +127,9 @@ def check_fits(path: Any, table: Mapping[str, list], wanted: Mapping[str, Any]) 
     """Refuses a checkpoint of another model.
 
     Args:
-      path: of the checkpoint, for the message.
-      table: name -> [shape, dtype, checksum], of the parts that are wanted.
-      wanted: parts of shapes to restore to.
+      path: path of the checkpoint, for the message.
+      table: name -> [shape, dtype, checksum], for the parts that are wanted.
+      wanted: parts with the shapes to restore to.
 
     Raises:
       CheckpointError: naming up to five arrays that differ, with both shapes.

@@ -1,12 +1,12 @@
-"""Checksums of sharded arrays, the same however the array lies on the devices.
+"""Checksums of sharded arrays, independent of the sharding.
 
-Checkpoint formats detect truncation, but of single flipped bytes in the stored parameters nearly
-all load without complaint, so the state carries checksums of its own.
+Checkpoint formats detect truncation, but load nearly all files with a single flipped byte in the
+stored parameters without complaint, so the state carries checksums of its own.
 
 Each element is mixed with its position in the whole array by a bijection on 32-bit words, and the
 words are summed modulo 2^32 in two ways. The sum of integers does not depend on the order or on
-the sharding; a change of any one element always changes it, and other damage goes unnoticed with
-a probability of about 2^-64.
+the sharding; a change of any one element always changes it, and other damage is missed with a
+probability of about 2^-64.
 """
 
 import functools
@@ -24,7 +24,7 @@ _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
-    """One checksum for each array.
+    """Returns one checksum for each array.
 
     Every process has to call it with the same global arrays, in the same order.
 
@@ -37,13 +37,13 @@ def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
     found = {}
     for name in sorted(arrays):
         sums = _summing(_mesh_of(arrays[name]))(arrays[name])
-        # Read at once: collectives of simulated devices must not queue up.
+        # Each sum is read immediately, since collectives of simulated devices must not queue up.
         found[name] = as_text(sums)
     return found
 
 
 def batch_sums(batch: Batch) -> jax.Array:
-    """What tells one global batch from another, the same on any devices and processes; traced.
+    """Returns a checksum of a global batch, the same on any devices and processes; traced.
 
     Args:
       batch: global arrays.
@@ -56,7 +56,7 @@ def batch_sums(batch: Batch) -> jax.Array:
 
 
 def as_text(sums: jax.Array | np.ndarray) -> str:
-    """Sums, uint32[2], as 16 hexadecimal digits."""
+    """Returns sums, uint32[2], as 16 hexadecimal digits."""
     return "".join(f"{int(word):08x}" for word in np.asarray(sums))
 
 
@@ -69,14 +69,14 @@ def _mesh_of(array: jax.Array) -> Mesh | None:
 
 @functools.lru_cache(maxsize=8)
 def _summing(mesh: Mesh | None) -> Any:
-    """The jitted checksum, whose result every device of the mesh holds."""
+    """Returns the jitted checksum, whose result is replicated on the mesh."""
     if mesh is None:
         return jax.jit(_sums)
     return jax.jit(_sums, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def _sums(array: jax.Array) -> jax.Array:
-    """uint32[2] of an array; traced."""
+    """Returns uint32[2], the checksum of an array; traced."""
     if array.dtype == jnp.bool_:
         array = array.astype(jnp.uint8)
     words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize]).astype(jnp.uint32)
@@ -92,7 +92,7 @@ def _sums(array: jax.Array) -> jax.Array:
 
 
 def _mix(word: jax.Array) -> jax.Array:
-    """The finaliser of MurmurHash3, a bijection of 32-bit words."""
+    """Returns the finaliser of MurmurHash3, a bijection of 32-bit words."""
     word = (word ^ (word >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
     word = (word ^ (word >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
     return word ^ (word >> jnp.uint32(16))

@@ -1,4 +1,4 @@
-"""From the host's batches to arrays on the mesh, and how long that kept the loop waiting."""
+"""Transfers the host's batches to the mesh, and measures how long the loop waited for them."""
 
 import dataclasses
 import time
@@ -16,19 +16,19 @@ from prior_jax.types import Batch
 
 
 class TrainingData(Protocol):
-    """What training asks of the data."""
+    """The interface that training requires of the data."""
 
     def train_batches(
         self, *, start_step: int, process_index: int, process_count: int
     ) -> Iterator[tuple[int, Batch]]:
-        """(step, batch of numpy arrays) from this step on: a pure function of seed and step.
+        """Yields (step, batch of numpy arrays) from a step on: a pure function of seed and step.
 
         The rows are run `process_index` of the `process_count` equal runs of the global batch.
         """
         ...
 
     def record_id(self, index: int) -> str:
-        """The id of the record that `Batch.record` calls by this index."""
+        """Returns the id of the record with this index in `Batch.record`."""
         ...
 
 
@@ -37,7 +37,7 @@ class Fed:
     """One batch on the devices.
 
     Attributes:
-      step: index of the step that it is for.
+      step: index of the step that uses the batch.
       batch: global arrays.
       records: int32[b], indices of this process's records, -1 for filling rows.
     """
@@ -56,11 +56,11 @@ class Feed:
         """Opens the data at a step.
 
         Args:
-          data: see `TrainingData`.
+          data: source of the batches, see `TrainingData`.
           start: index of the first step.
-          stop: one past the index of the last.
-          mesh: where the batches go.
-          data_axes: the axes that rows are split over.
+          stop: one past the index of the last step.
+          mesh: mesh that the batches are transferred to.
+          data_axes: axes that the rows are split over.
         """
         self._data, self._stop = data, stop
         self._index, self._shards = process_shard(mesh, data_axes)
@@ -82,12 +82,12 @@ class Feed:
         self._open(step)
 
     def prefetch(self) -> None:
-        """Fetches the next batch, if there is one and it is not there yet."""
+        """Fetches the next batch, if there is one and it has not been fetched yet."""
         if self._ready is None and self._next < self._stop:
             self._ready = self._load()
 
     def take(self) -> Fed:
-        """The next batch.
+        """Returns the next batch.
 
         Raises:
           DataError: if the data ends early, or is at another step.
@@ -126,7 +126,7 @@ class Feed:
         return jax.make_array_from_process_local_data(self._sharding, np.asarray(rows))
 
     def close(self) -> None:
-        """Stops the iterator's workers, where it has any."""
+        """Stops the iterator's workers, if it has any."""
         close = getattr(self._iterator, "close", None)
         if close is not None:
             close()

@@ -1,4 +1,4 @@
-"""The loop that every objective is trained with: start or resume, step, log, save, stop."""
+"""The training loop of every objective: starts or resumes, steps, logs, saves, stops."""
 
 import contextlib
 import pathlib
@@ -48,36 +48,36 @@ def train(
     evaluate: Evaluate | None = None,
     initial_values: InitialValues | None = None,
 ) -> Snapshot:
-    """Trains through all stages, from the newest sound checkpoint in `workdir` or from scratch.
+    """Trains through all stages, from the newest intact checkpoint in `workdir` or from scratch.
 
-    A stage that `options.early_stopping` ends is over; the next starts at its own first step.
+    If `options.early_stopping` ends a stage early, the next stage starts at its own first step.
 
-    Killed at any moment and called again, it ends with the same parameters and the same
+    A run that is killed at any moment and called again ends with the same parameters and the same
     metrics.jsonl (but for timings) as if it had never been stopped.
 
     Args:
-      objective: model, terms, weights, and what each stage trains.
+      objective: model, terms, weights, and the parameters that each stage trains.
       data: batches as a function of the step, e.g. `data.pipeline.Split`.
-      stages: in order; names that the objective knows.
-      optimizer: what the stages share.
+      stages: stages in order; the objective must know their names.
+      optimizer: optimizer settings that the stages share.
       options: seed, logging, checkpoints.
-      mesh: the devices; may differ from that of an earlier part of the run.
-      rules: where each array lies.
-      data_axes: the axes that a batch's rows are split over.
-      workdir: holds metrics.jsonl, tensorboard/, nonfinite.json and, unless the options name
-        another place, checkpoints/.
-      evaluate: gives name -> number for the model after a step, the same in every process, which
-        join the step's line in metrics.jsonl; called every `options.validate_every` steps and
-        after the last. None for a run without validation.
-      initial_values: gives path -> array, imported weights that replace drawn ones; asked when
-        the run starts, not when it resumes.
+      mesh: mesh of the devices; may differ from that of an earlier part of the run.
+      rules: sharding rules of the arrays.
+      data_axes: axes that a batch's rows are split over.
+      workdir: folder for metrics.jsonl, tensorboard/, nonfinite.json and, unless the options name
+        another folder, checkpoints/.
+      evaluate: function that returns name -> number for the model after a step, the same in every
+        process, added to the step's line in metrics.jsonl; called every `options.validate_every`
+        steps and after the last. None for a run without validation.
+      initial_values: function that returns path -> array, imported weights that replace initial
+        ones; called when the run starts, not when it resumes.
 
     Returns:
       The final model.
 
     Raises:
       ConfigError: for settings that do not fit each other or the devices, or a metric that the
-        evaluation does not give.
+        evaluation does not return.
       CheckpointError: if no checkpoint can be used, the run is of another config, or no space
         is left.
       DataError: if the data ends or is damaged.
@@ -108,7 +108,7 @@ def train(
         if restored is None:
             values = None if initial_values is None else initial_values(program.model)
             state, patience = program.initial(seed=options.seed, values=values), Patience()
-            checkpoints.get_ready(state)  # a state that was restored has been summed already
+            checkpoints.get_ready(state)  # restoring has already compiled the checksums
         else:
             state, patience = restored[0], Patience.from_json(restored[1]["patience"])
         done = start = int(state.step)
@@ -163,7 +163,7 @@ def _run_steps(
     boundaries: Boundaries,
     guard: PreemptionGuard,
 ) -> TrainState:
-    """Runs the steps that are left, in the order in which everything happens.
+    """Runs the remaining steps, in the order in which everything happens.
 
     Raises:
       Preempted: after a request to stop, once the state is saved.
@@ -178,7 +178,7 @@ def _run_steps(
             logging.info("%s begins at step %d", stage.name, step)
             state, patience = program.begin(state, stage), Patience()
 
-        # A step is started, and the metrics of the one before it are read while it runs, so that
+        # A step is started, and the metrics of the previous step are read while it runs, so that
         # the device is never idle.
         fed, factor = feed.take(), program.scalar(np.float32(patience.factor))
         with activities.doing(activities.STEP):
@@ -192,7 +192,7 @@ def _run_steps(
         pending = Pending(step, stage, metrics, fed.records)
 
         # A boundary is a step after which the state is evaluated or saved. The first step after a
-        # start is one too: it starts the clock for the rates of the next.
+        # start is one too: the rates of the next steps are measured from its end.
         stop = guard.requested(ran) and step < schedule.total_steps
         if stop or ran == 1 or boundaries.is_at(step):
             patience = boundaries.cross(state, pending, patience, stop=stop)
@@ -214,7 +214,7 @@ def _run_steps(
 def _check_validates(
     stages: Sequence[Stage], options: TrainOptions, evaluate: Evaluate | None
 ) -> None:
-    """Refuses to wait for a metric that nobody computes."""
+    """Refuses early stopping and plateaus that need a metric which is never computed."""
     waits = [f"config.stages.{stage.name}.plateau" for stage in stages if stage.watched]
     if options.early_stopping is not None:
         waits.append("config.early_stopping")
@@ -227,7 +227,7 @@ def _check_validates(
 
 
 def _finish_save_quietly(checkpoints: Checkpoints) -> None:
-    """Lets a save in progress end; an error here must not hide the one that stopped us."""
+    """Waits for a save in progress; an error here must not hide the one that ended the run."""
     try:
         checkpoints.wait()
     except CheckpointError as error:
@@ -236,7 +236,7 @@ def _finish_save_quietly(checkpoints: Checkpoints) -> None:
 
 @contextlib.contextmanager
 def _space_errors(workdir: pathlib.Path) -> Iterator[None]:
-    """Turns a full disk into one clear line, wherever in the run it is met."""
+    """Turns a full disk into an error of one line, wherever in the run it occurs."""
     try:
         yield
     except OSError as error:

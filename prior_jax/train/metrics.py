@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard, Weights & Biases, and the terminal."""
+"""Destinations of a run's metrics: metrics.jsonl, TensorBoard, Weights & Biases, the terminal."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ from prior_jax.storage_errors import is_out_of_space
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogConfig:
-    """What is logged, and where.
+    """Destinations and frequency of logging.
 
     Attributes:
       every_steps: steps between lines of metrics.jsonl; the last step of a stage and evaluated
@@ -48,28 +48,28 @@ class Writer(Protocol):
     """One destination of records."""
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Takes one logged step."""
+        """Writes the record of one logged step."""
         ...
 
     def flush(self) -> None:
-        """Makes everything written so far survive a crash."""
+        """Makes all records written so far survive a crash."""
         ...
 
     def close(self) -> None:
-        """Ends the destination's life."""
+        """Closes the destination."""
         ...
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one JSON object a logged step, each step once, in order."""
+    """`metrics.jsonl`: one JSON object per logged step, each step once, in order."""
 
     def __init__(self, path: pathlib.Path, *, done: int):
-        """Opens the file to go on after step `done`, dropping what a later life will log again.
+        """Opens the file to continue after step `done`, dropping lines that will be logged again.
 
         Args:
-          path: created if absent.
-          done: steps that the restored checkpoint has; lines of later steps, and a last line
-            that was cut off, are removed.
+          path: path of the file, which is created if absent.
+          done: steps done in the restored checkpoint; lines of later steps, and a truncated last
+            line, are removed.
         """
         self.path = path
         kept = []
@@ -92,7 +92,7 @@ class MetricsFile:
         self._file.write(json.dumps(safe, allow_nan=False).encode() + b"\n")
 
     def flush(self) -> None:
-        """Puts the lines on disk, so that no checkpoint is ever ahead of them."""
+        """Syncs the lines to disk, so that no checkpoint is ever ahead of them."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class MetricsFile:
 
 
 def _step_of(line: bytes) -> float:
-    """The step of a whole line; infinity for one that was cut off."""
+    """Returns the step of a complete line; infinity for a truncated one."""
     if not line.endswith(b"\n"):
         return math.inf
     try:
@@ -115,21 +115,21 @@ def _finite_or_none(value: Any) -> Any:
 
 
 class TensorBoard:
-    """Event files; those of steps that will be logged again are hidden."""
+    """TensorBoard event files; events of steps that will be logged again are hidden."""
 
     def __init__(self, directory: pathlib.Path, *, done: int):
-        """Opens a new event file that replaces earlier ones' steps after `done`."""
+        """Opens a new event file that replaces earlier events of steps after `done`."""
         module = importlib.import_module("tensorboardX")
         self._writer = module.SummaryWriter(str(directory), purge_step=done + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Writes every number of the record but the step."""
+        """Writes every number of the record except the step."""
         for name, value in record.items():
             if name != "step" and isinstance(value, int | float):
                 self._writer.add_scalar(name, value, record["step"])
 
     def flush(self) -> None:
-        """Hands the events to the operating system."""
+        """Passes the events to the operating system."""
         self._writer.flush()
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class TensorBoard:
 
 
 class Wandb:
-    """Weights & Biases; a resumed run goes on under the same id."""
+    """Weights & Biases; a resumed run continues under the same id."""
 
     def __init__(self, project: str, *, workdir: pathlib.Path):
         """Starts or resumes the run that belongs to this workdir."""
@@ -151,7 +151,7 @@ class Wandb:
         self._run.log(dict(record), step=record["step"])
 
     def flush(self) -> None:
-        """Nothing to do: its own process uploads."""
+        """Does nothing, since wandb's own process uploads."""
 
     def close(self) -> None:
         """Finishes the upload."""
@@ -159,10 +159,10 @@ class Wandb:
 
 
 def check_installed(config: LogConfig) -> None:
-    """Refuses, before anything is opened, a destination that is not installed.
+    """Refuses a destination that is not installed, before any destination is opened.
 
     Raises:
-      ConfigError: if Weights & Biases is asked for and not installed.
+      ConfigError: if Weights & Biases is configured and not installed.
     """
     if config.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
@@ -180,8 +180,8 @@ class Progress:
 
         Args:
           total: steps of the whole run.
-          done: steps done before this life of the run.
-          stream: where to write; stderr by default.
+          done: steps done before this start of the run.
+          stream: stream to write to; stderr by default.
         """
         self._total, self._stream = total, sys.stderr if stream is None else stream
         self._live = self._stream.isatty()
@@ -197,7 +197,7 @@ class Progress:
         before = self._seconds_per_step
         if before is None:
             self._seconds_per_step = latest
-        elif record["stage"] == self._stage:  # others may have skipped steps
+        elif record["stage"] == self._stage:  # steps may be skipped between stages
             self._seconds_per_step = 0.7 * before + 0.3 * latest
         self._last_step, self._last_time = record["step"], now
         self._stage = record["stage"]
@@ -211,14 +211,14 @@ class Progress:
         self._stream.flush()
 
     def leave_out(self, seconds: float) -> None:
-        """Takes time in which no step was made out of the speed."""
+        """Excludes time in which no step was made from the speed."""
         self._last_time += seconds
 
     def flush(self) -> None:
-        """Nothing to do: each line is flushed."""
+        """Does nothing, since each line is flushed when it is written."""
 
     def close(self) -> None:
-        """Leaves the last live line standing."""
+        """Ends the last live line, which stays visible."""
         if self._live:
             self._stream.write("\n")
             self._stream.flush()
@@ -231,30 +231,30 @@ def _clock(seconds: float) -> str:
 
 
 class Writers:
-    """All destinations of one run as one; holds none in processes other than the first."""
+    """All destinations of one run; there are none in processes other than process 0."""
 
     def __init__(self, writers: Sequence[Writer]):
-        """Takes the destinations, which it will close."""
+        """Takes ownership of the destinations, which `close` closes."""
         self._writers = tuple(writers)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Hands one logged step to each."""
+        """Writes the record of one logged step to each destination."""
         for writer in self._writers:
             writer.write(record)
 
     def leave_out(self, seconds: float) -> None:
-        """Takes time in which no step was made, such as that of compiling, out of the time left."""
+        """Excludes time in which no step was made, such as compiling, from the time estimate."""
         for writer in self._writers:
             if isinstance(writer, Progress):
                 writer.leave_out(seconds)
 
     def flush(self) -> None:
-        """Makes everything written so far survive a crash."""
+        """Makes all records written so far survive a crash."""
         for writer in self._writers:
             writer.flush()
 
     def close(self) -> None:
-        """Closes each."""
+        """Closes each destination."""
         for writer in self._writers:
             writer.close()
 
@@ -262,20 +262,20 @@ class Writers:
 def open_writers(
     config: LogConfig, *, workdir: pathlib.Path, total: int, done: int, primary: bool
 ) -> Writers:
-    """The destinations that the config asks for.
+    """Opens the destinations of the config.
 
     Args:
-      config: what to log, and where.
-      workdir: of the run.
+      config: destinations and frequency of logging.
+      workdir: folder of the run.
       total: steps of the whole run.
-      done: steps that the restored checkpoint has.
+      done: steps done in the restored checkpoint.
       primary: whether this process is the one that writes.
 
     Returns:
       The writers; none if this process does not write.
 
     Raises:
-      ConfigError: if Weights & Biases is asked for and not installed, or metrics.jsonl cannot be
+      ConfigError: if Weights & Biases is configured and not installed, or metrics.jsonl cannot be
         read and written.
     """
     check_installed(config)

@@ -1,4 +1,4 @@
-"""Adam and AdamW with torch's arithmetic, applied only to what a stage trains."""
+"""Adam and AdamW with torch's arithmetic, applied only to the parameters that a stage trains."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ _VECTORS = ("bias", "scale")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """What all stages share.
+    """Optimizer settings that all stages share.
 
     Attributes:
       beta1: decay of the first moment; the release has torch's 0.9.
       beta2: decay of the second moment; the release has torch's 0.999.
-      epsilon: added to the root of the second moment; the release has torch's 1e-8.
+      epsilon: constant added to the root of the second moment; the release has torch's 1e-8.
       decay: "decoupled" shrinks a parameter by the rate times the weight decay (torch's AdamW;
         PRIOR); "coupled" adds the weight decay times the parameter to its clipped gradient,
         before the moments (the L2 penalty of torch's Adam; GLoRIA: betas 0.5 and 0.999, 1e-6 on
@@ -34,8 +34,8 @@ class OptimizerConfig:
         those of two or more dimensions that are not called bias or scale.
       clip_norm: largest global gradient norm, or None not to clip (release: None).
       past_end: see `stages.learning_rate`; "rise" is the release, "hold" the paper's schedule.
-      accumulate_steps: parts that a batch is gone through in, for one update; see
-        `accumulate.Accumulation`. 1: the whole batch at once, as the release.
+      accumulate_steps: number of parts of a batch whose gradients are accumulated for one update;
+        see `accumulate.Accumulation`. 1 processes the whole batch at once, like the release.
     """
 
     beta1: float
@@ -48,7 +48,7 @@ class OptimizerConfig:
     accumulate_steps: int
 
     def __post_init__(self):
-        """Refuses values that Adam has no meaning for."""
+        """Refuses values for which Adam is not defined."""
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(
@@ -77,15 +77,16 @@ class OptimizerConfig:
 
 
 def decays(path: str, *, ndim: int, decay_mask: str) -> bool:
-    """Whether weight decay shrinks this parameter.
+    """Returns whether weight decay applies to a parameter.
 
     Args:
       path: the parameter's path, parts joined by "/".
-      ndim: its number of dimensions (biases of stacked layers have two, hence the names).
+      ndim: number of dimensions of the parameter (biases of stacked layers have two, which is why
+        the name counts too).
       decay_mask: see `OptimizerConfig`.
 
     Returns:
-      True if it is decayed.
+      True if the parameter is decayed.
     """
     if decay_mask == "all":
         return True
@@ -93,7 +94,7 @@ def decays(path: str, *, ndim: int, decay_mask: str) -> bool:
 
 
 def make_optimizer(config: OptimizerConfig, stage: Stage) -> optax.GradientTransformation:
-    """The stage's Adam or AdamW, without the learning rate: see `apply_updates`.
+    """Returns the stage's Adam or AdamW, without the learning rate: see `apply_updates`.
 
     Its updates are Adam's direction, so that p - lr * update equals torch's
     p - lr m / (sqrt(v) + eps), where m and v are the moments of the clipped gradient. Decoupled
@@ -101,7 +102,7 @@ def make_optimizer(config: OptimizerConfig, stage: Stage) -> optax.GradientTrans
 
     Args:
       config: moments, decay and clipping.
-      stage: gives the weight decay.
+      stage: stage whose weight decay is used.
 
     Returns:
       A transformation over flat dictionaries of the parameters that the stage trains.
@@ -128,12 +129,12 @@ def apply_updates(
     parameters: Mapping[str, jax.Array],
     learning_rate: jax.Array,
 ) -> tuple[dict[str, jax.Array], Any]:
-    """One optimizer step.
+    """Applies one optimizer step.
 
     Args:
-      transformation: from `make_optimizer`.
-      gradients: path -> gradient, of the trained parameters.
-      state: the transformation's.
+      transformation: optimizer from `make_optimizer`.
+      gradients: path -> gradient, for the trained parameters.
+      state: state of the transformation.
       parameters: path -> float32 parameter, the same paths.
       learning_rate: float32[].
 
@@ -149,5 +150,5 @@ def apply_updates(
 
 
 def adam_step_count(optimizer_state: Any) -> jax.Array:
-    """int32[], the updates made since the stage began (what Adam's bias correction counts)."""
+    """Returns int32[], the updates since the stage began, as counted by Adam's bias correction."""
     return jnp.asarray(optax.tree_utils.tree_get(optimizer_state, "count"), jnp.int32)

@@ -1,4 +1,4 @@
-"""How a run is run, and what its evaluation is given."""
+"""Options of a run, and the snapshot that its evaluation gets."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,19 +17,18 @@ from prior_jax.train.state import ModelDefinition
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How a run is run.
+    """Options of a run.
 
     Attributes:
-      seed: of the parameters and of every step's noise; 0 to 2**32 - 1.
+      seed: seed of the parameters and of every step's noise; 0 to 2**32 - 1.
       validate_every: steps between calls of the evaluation hook, or 0 for never; the last
         step of the run is evaluated as well.
-      early_stopping: when a stage ends before its steps are done, or None for never.
-      log: what is logged, and where.
-      checkpoint: when to save and what to keep.
-      watchdog: how long a stage may last.
-      identity: name -> JSON value, settings that must be the same when the run is resumed
-        (stages, seed and early stopping are compared in any case), e.g. the model's and the
-        data's.
+      early_stopping: condition for ending a stage before its last step, or None for never.
+      log: destinations and frequency of logging.
+      checkpoint: schedule of saves, and number of checkpoints to keep.
+      watchdog: limits on the duration of an activity.
+      identity: name -> JSON value, settings that must be the same when the run is resumed, e.g.
+        the model's and the data's (stages, seed and early stopping are compared in any case).
     """
 
     seed: int
@@ -41,7 +40,7 @@ class TrainOptions:
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        """Refuses values that no run could follow."""
+        """Refuses values out of range, and early stopping without validation."""
         if not 0 <= self.seed < 2**32:
             raise ConfigError("config.seed", received=self.seed, accepted="0 to 2**32 - 1")
         if self.validate_every < 0:
@@ -58,14 +57,14 @@ class TrainOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The model after some step, for an evaluation; valid only until that returns.
+    """The model after some step, for an evaluation; valid only until the evaluation returns.
 
     Attributes:
-      step: steps done.
-      stage: name of the stage that the last of them belonged to.
-      model: the structure that the arrays belong to.
+      step: number of steps done.
+      stage: name of the stage that the last step belonged to.
+      model: structure that the arrays belong to.
       params: path -> parameter.
-      rest: path -> the rest of the model's state.
+      rest: path -> other state of the model.
     """
 
     step: int
@@ -75,9 +74,9 @@ class Snapshot:
     rest: Mapping[str, jax.Array]
 
     def module(self) -> nnx.Module:
-        """The model with these arrays."""
+        """Returns the model with these arrays."""
         return self.model.merge(self.params, self.rest)
 
 
 Evaluate = Callable[[Snapshot], Mapping[str, float]]
-"""Gives name -> number for the model after a step; every process calls it at the same step."""
+"""Function from the model after a step to name -> number; all processes call it at that step."""

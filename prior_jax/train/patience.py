@@ -1,7 +1,7 @@
-"""What validations decide: a lower learning rate, and the early end of a stage.
+"""Decisions that follow from validations: a lower learning rate, and the early end of a stage.
 
-Both wait for a metric to improve. What they have seen is a few numbers on the host, which every
-checkpoint holds: a resumed run waits on as if it had never stopped.
+Both wait for a metric to improve. Their state is a few numbers on the host, which every checkpoint
+holds: a resumed run continues to wait as if it had never stopped.
 """
 
 import dataclasses
@@ -13,24 +13,25 @@ from prior_jax.errors import ConfigError
 from prior_jax.train.stages import PlateauConfig, Stage
 
 MODES = ("min", "max")
-# torch's `eps`: a reduction of the learning rate by no more than this is not made.
+# torch's `eps`: the learning rate is not reduced if the reduction is at most this.
 _LEAST_CHANGE = 1e-8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EarlyStoppingConfig:
-    """When a stage ends before its steps are done; the section `config.early_stopping`.
+    """Condition for ending a stage before its last step; the section `config.early_stopping`.
 
-    The stage ends, not the run: the next one, if there is any, starts at the step that it would
-    have started at, so that its rates, batches and noise do not depend on when the one before
-    ended. The steps between are not done.
+    The stage ends, not the run: the next stage, if there is one, starts at its scheduled step, so
+    that its rates, batches and noise do not depend on when the previous stage ended. The steps in
+    between are skipped.
 
     Attributes:
-      metric: name in the evaluation's answer.
-      patience: that many validations in a row without improvement end the stage; each stage
-        starts to count anew. GLoRIA has 10 (release, configs/chexpert_pretrain_config.yaml).
+      metric: name of the watched number in the evaluation's results.
+      patience: number of validations in a row without improvement that end the stage; the count
+        starts anew in each stage. GLoRIA has 10 (release, configs/chexpert_pretrain_config.yaml).
       mode: "min" if lower values are better, else "max".
-      min_delta: a value improves the best if it is better by more than this; GLoRIA has 0.
+      min_delta: margin: a value improves the best only if it is better by more than this; GLoRIA
+        has 0.
     """
 
     metric: str
@@ -39,7 +40,7 @@ class EarlyStoppingConfig:
     min_delta: float
 
     def __post_init__(self):
-        """Refuses values that would end every stage at once, or none."""
+        """Refuses values with which every stage would end at once, or no stage could end early."""
         bounds = {
             "patience": (self.patience >= 1, "at least 1"),
             "mode": (self.mode in MODES, f"one of {MODES}"),
@@ -54,37 +55,37 @@ class EarlyStoppingConfig:
                 )
 
     def improves(self, value: float, best: float) -> bool:
-        """Whether `value` is better than `best` by enough."""
+        """Returns whether `value` is better than `best` by more than the margin."""
         gain = best - value if self.mode == "min" else value - best
         return gain > self.min_delta
 
 
 @dataclasses.dataclass(frozen=True)
 class Wait:
-    """How long a metric has not improved.
+    """Number of validations since a metric last improved.
 
     Attributes:
-      best: its best value so far, or None before the first that is finite.
-      bad: validations since.
+      best: best value of the metric so far, or None before the first finite value.
+      bad: number of validations since then.
     """
 
     best: float | None = None
     bad: int = 0
 
     def after(self, value: float, *, improves: Callable[[float, float], bool]) -> "Wait":
-        """The wait after one more validation; what is not finite never improves."""
+        """Returns the wait after one more validation; only finite values can improve the metric."""
         better = math.isfinite(value) and (self.best is None or improves(value, self.best))
         return Wait(value, 0) if better else Wait(self.best, self.bad + 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Patience:
-    """What the validations of the current stage have led to.
+    """State of the current stage that its validations have changed.
 
     Attributes:
-      factor: of the stage's learning rate, 1 until a plateau lowers it.
-      plateau: the wait of `PlateauConfig`.
-      stopping: the wait of `EarlyStoppingConfig`.
+      factor: factor on the stage's learning rate, 1 until a plateau lowers it.
+      plateau: wait of `PlateauConfig`.
+      stopping: wait of `EarlyStoppingConfig`.
       ended: whether the stage has been ended early.
     """
 
@@ -100,12 +101,12 @@ class Patience:
         stage: Stage,
         stopping: EarlyStoppingConfig | None,
     ) -> "Patience":
-        """What one more validation leads to.
+        """Returns the state after one more validation.
 
         Args:
           evaluation: name -> number.
-          stage: the current one.
-          stopping: the run's, or None to train every stage to its end.
+          stage: the current stage.
+          stopping: early stopping of the run, or None to train every stage to its end.
 
         Returns:
           The new state.
@@ -134,29 +135,29 @@ class Patience:
         return dataclasses.replace(self, factor=factor, plateau=wait)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for the checkpoint."""
+        """Returns plain values, for the checkpoint."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Patience":
-        """The state that `as_json` gave."""
+        """Returns the state from the values that `as_json` returned."""
         waits = {name: Wait(**values[name]) for name in ("plateau", "stopping")}
         return cls(factor=values["factor"], ended=values["ended"], **waits)
 
 
 def metric_of(evaluation: Mapping[str, float], name: str, *, field: str) -> float:
-    """One of an evaluation's numbers.
+    """Returns one of an evaluation's numbers.
 
     Args:
       evaluation: name -> number.
-      name: the one that a setting asks for.
-      field: dotted name of the setting, for the error.
+      name: name of the requested number.
+      field: dotted name of the setting that requests it, for the error.
 
     Returns:
       The number.
 
     Raises:
-      ConfigError: if there is none of this name, listing those there are.
+      ConfigError: if there is no number of this name, listing the existing names.
     """
     if name not in evaluation:
         raise ConfigError(

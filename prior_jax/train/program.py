@@ -1,4 +1,4 @@
-"""What each stage of a run trains, how its state lies, and its compiled step."""
+"""The parameters that each stage of a run trains, its state's shardings, and its compiled step."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ from prior_jax.train.step import make_train_step
 
 
 class Program:
-    """Objective, schedule, optimizer and mesh put together; builds each part when first asked."""
+    """Objective, schedule, optimizer and mesh together; jitted functions are made on first use."""
 
     def __init__(
         self,
@@ -40,19 +40,19 @@ class Program:
         rules: Sequence[Rule],
         data_axes: Sequence[str],
     ):
-        """Traces the model; no array is made and nothing is compiled.
+        """Traces the model; no array is made and no program is compiled.
 
         Args:
-          objective: what is trained.
-          stages: in order.
-          optimizer: what the stages share.
-          mesh: the devices.
-          rules: where each array lies.
-          data_axes: the axes that a batch's rows are split over.
+          objective: model and losses to train.
+          stages: stages in order.
+          optimizer: optimizer settings that the stages share.
+          mesh: mesh of the devices.
+          rules: sharding rules of the arrays.
+          data_axes: axes that a batch's rows are split over.
 
         Raises:
-          ConfigError: for a stage that the objective does not know, one that trains nothing,
-            or rules that do not place every array.
+          ConfigError: for a stage that the objective does not know, one that trains no parameter,
+            or rules that do not match every array.
         """
         self.objective, self.optimizer, self.mesh = objective, optimizer, mesh
         self.rules, self.data_axes = tuple(rules), tuple(data_axes)
@@ -68,7 +68,7 @@ class Program:
         self.batch_sharding = batch_sharding(mesh, data_axes)
         self._names = {stage: self._find_names(stage) for stage in self.schedule.stages}
         self._abstract = {stage: self._make_abstract(stage) for stage in self.schedule.stages}
-        # Functions of jax.jit, made when they are first asked for.
+        # Jitted functions, made when they are first used.
         self._steps: dict[Stage, Any] = {}
         self._fresh: dict[Stage, Any] = {}
 
@@ -77,11 +77,11 @@ class Program:
         return self._names[stage]
 
     def abstract(self, stage: Stage) -> TrainState:
-        """Returns shapes, dtypes and places of the state in the stage."""
+        """Returns shapes, dtypes and shardings of the state in the stage."""
         return self._abstract[stage]
 
     def step(self, stage: Stage) -> Any:
-        """Returns the jitted step of the stage: (state, batch, factor) -> (state, StepMetrics)."""
+        """Returns the stage's jitted step: (state, batch, factor) -> (state, StepMetrics)."""
         if stage not in self._steps:
             self._steps[stage] = self._make_step(stage)
         return self._steps[stage]
@@ -104,7 +104,7 @@ class Program:
         )
 
     def abstract_after(self, done: int) -> TrainState:
-        """Shapes, dtypes and places of the state after this many steps of the run."""
+        """Returns shapes, dtypes and shardings of the state after this many steps of the run."""
         return self.abstract(self.schedule.at(max(done - 1, 0)))
 
     def _make_step(self, stage: Stage) -> Any:
@@ -122,7 +122,7 @@ class Program:
         )
 
     def initial(self, *, seed: int, values: Mapping[str, np.ndarray] | None) -> TrainState:
-        """The state before the first step; see `state.initial_state`."""
+        """Returns the state before the first step; see `state.initial_state`."""
         stage = self.schedule.stages[0]
         return initial_state(
             self.objective.init,
@@ -145,16 +145,16 @@ class Program:
         )
 
     def begin(self, state: TrainState, stage: Stage) -> TrainState:
-        """The state before the stage's first step, with a fresh optimizer (quirk P14)."""
+        """Returns the state before the stage's first step, with a fresh optimizer (quirk P14)."""
         if stage not in self._fresh:
             self._fresh[stage] = self._make_fresh(stage)
         return dataclasses.replace(
             state,
-            # Differs from the state's own where the stage before was ended early.
+            # This differs from `state.step` if the previous stage was ended early.
             step=self.scalar(np.int32(self.schedule.start(stage))),
             optimizer=self._fresh[stage](state.params),
         )
 
     def scalar(self, value: np.int32 | np.float32) -> jax.Array:
-        """A number of the host, the same in every process, on all devices."""
+        """Returns a number of the host, the same in every process, replicated on all devices."""
         return jax.make_array_from_callback((), replicated(self.mesh), lambda _: np.asarray(value))

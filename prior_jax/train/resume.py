@@ -1,4 +1,4 @@
-"""What a checkpoint keeps on the host, and whether a run may go on from it."""
+"""The settings that a checkpoint stores, and the check that a run may resume from it."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from prior_jax.train.stages import Schedule
 
 
 def settings_of(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
-    """The settings that decide a run's numbers, as JSON values for its checkpoints."""
+    """Returns the settings that determine a run's numbers, as JSON values for its checkpoints."""
     stopping = options.early_stopping
     return {
         "seed": options.seed,
@@ -28,10 +28,10 @@ def check_same(
     """Refuses a checkpoint that this run could not have written.
 
     Args:
-      ours: from `settings_of`.
-      theirs: what the checkpoint keeps: the same, and "step".
-      schedule: of this run.
-      workdir: for the message.
+      ours: settings from `settings_of`.
+      theirs: host values of the checkpoint: its settings, and "step".
+      schedule: schedule of this run.
+      workdir: folder of the run, for the message.
 
     Raises:
       CheckpointError: naming the setting that differs, with both values.
@@ -45,10 +45,10 @@ def check_same(
             received=f"{schedule.total_steps} steps in all",
             accepted=f"at least the {step} steps of the checkpoint in {workdir}",
         )
-    # Stages that are still to come may change; what has been run may not.
+    # Future stages may change; stages that have begun may not.
     begun = schedule.stages.index(schedule.at(max(step - 1, 0))) + 1
     names = ["seed", "early_stopping"]
-    # Validations change the numbers only where something waits for them.
+    # Validations change the numbers only with early stopping or a plateau.
     if ours["early_stopping"] or any(stage.watched for stage in schedule.stages[:begun]):
         names.append("validate_every")
     pairs = {f"config.{name}": (ours[name], theirs.get(name)) for name in names}
@@ -62,11 +62,11 @@ def check_same(
 
 
 def check_identity(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, workdir: Any) -> None:
-    """Refuses a run whose settings are not those that a checkpoint was trained with.
+    """Refuses a run whose settings differ from those that a checkpoint was trained with.
 
     Args:
-      ours: the part of the run's identity that is known: name -> JSON value.
-      theirs: the whole identity that the checkpoint keeps.
+      ours: known part of the run's identity: name -> JSON value.
+      theirs: whole identity that the checkpoint stores.
       workdir: folder of the run, for the message.
 
     Raises:
@@ -87,15 +87,15 @@ def _refuse_differences(pairs: Mapping[str, tuple[Any, Any]], *, workdir: Any) -
 
 
 def differences(name: str, now: Any, then: Any) -> Iterator[tuple[str, Any, Any]]:
-    """The innermost values in which two trees of JSON differ.
+    """Yields the innermost values in which two JSON trees differ.
 
     Args:
-      name: dotted name of both.
-      now: one of them.
-      then: the other.
+      name: dotted name of both trees.
+      now: tree of the current run.
+      then: tree to compare with.
 
     Yields:
-      Dotted name and both values; a key that only one of them has is None in the other.
+      Dotted name and both values; a key that only one tree has is None in the other.
     """
     if isinstance(now, Mapping) and isinstance(then, Mapping):
         for key in sorted(now.keys() | then.keys()):

@@ -1,4 +1,4 @@
-"""From a step's metrics to its line in the log: reading, rates, and the report of a NaN."""
+"""Logs a step: reads its metrics, measures rates, writes its line, and reports a NaN."""
 
 import contextlib
 import dataclasses
@@ -25,12 +25,12 @@ from prior_jax.train.step import StepMetrics
 
 @dataclasses.dataclass(frozen=True)
 class Pending:
-    """A step that was started and whose metrics are still to be read.
+    """A step that was started and whose metrics have not been read yet.
 
     Attributes:
-      done: steps done with it.
-      stage: that it belongs to.
-      metrics: on the devices, perhaps still being computed.
+      done: number of steps done, this one included.
+      stage: stage that the step belongs to.
+      metrics: metrics on the devices, which may still be computing them.
       records: int32[b], indices of this process's records, -1 for filling rows.
     """
 
@@ -41,32 +41,32 @@ class Pending:
 
 
 class RunLog:
-    """Pairs, time and input wait since the last logged step, and the lines themselves."""
+    """Counts pairs, time and input wait since the last logged step, and writes the lines."""
 
     def __init__(self, writers: Writers, *, feed: Feed, data: TrainingData, workdir: pathlib.Path):
         """Starts the clock.
 
         Args:
-          writers: take the lines; the caller closes them.
-          feed: knows how long the loop has waited for its data.
-          data: knows the records' ids.
-          workdir: where nonfinite.json is written.
+          writers: destinations of the lines; the caller closes them.
+          feed: feed that counts how long the loop has waited for its data.
+          data: data that gives the records' ids.
+          workdir: folder for nonfinite.json.
         """
         self._writers, self._feed, self._data, self._workdir = writers, feed, data, workdir
         self._compiled: set[str] = set()
         self._pairs, self._began, self._waited = 0.0, time.monotonic(), feed.waited_seconds
 
     def restart(self) -> None:
-        """Counts pairs and time anew."""
+        """Resets the counts of pairs and time."""
         self._pairs, self._began = 0.0, time.monotonic()
         self._waited = self._feed.waited_seconds
 
     @contextlib.contextmanager
     def compiling(self, stage: Stage) -> Iterator[None]:
-        """Surrounds the call of a stage's step, which compiles it the first time.
+        """Surrounds the call of a stage's step, which compiles on the first call.
 
-        Compiling is announced, and its time is left out of the rates. No step may be pending
-        then: what was counted before is dropped.
+        Compilation is logged, and its time is excluded from the rates. No step may be pending at
+        the first call: all counts since the last restart are dropped.
         """
         if stage.name in self._compiled:
             yield
@@ -80,10 +80,10 @@ class RunLog:
 
     @activities.doing(activities.STEP)
     def read(self, pending: Pending) -> StepMetrics:
-        """The step's metrics on the host.
+        """Returns the step's metrics on the host.
 
         Raises:
-          NonFiniteLossError: if its loss or gradient is not finite, once nonfinite.json says so.
+          NonFiniteLossError: if the loss or gradient is not finite, after writing nonfinite.json.
         """
         metrics: StepMetrics = jax.device_get(pending.metrics)
         if not metrics.finite:
@@ -92,7 +92,7 @@ class RunLog:
         return metrics
 
     def rates(self) -> dict[str, float]:
-        """Speed and input wait since the last restart."""
+        """Returns speed and input wait since the last restart."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         waited = self._feed.waited_seconds - self._waited
         return {
@@ -112,11 +112,11 @@ class RunLog:
         self._writers.write(_record(pending, metrics, rates=rates, evaluation=evaluation))
 
     def flush(self) -> None:
-        """Sees that all lines are on disk."""
+        """Syncs all lines to disk."""
         self._writers.flush()
 
     def _stop_nonfinite(self, pending: Pending, metrics: StepMetrics) -> None:
-        """Writes nonfinite.json and stops; the step's state has not been saved."""
+        """Writes nonfinite.json and raises; the step's state has not been saved."""
         records = pending.records
         if jax.process_count() > 1:
             records = multihost_utils.process_allgather(records)
@@ -147,7 +147,7 @@ def _record(
     rates: Mapping[str, float],
     evaluation: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The step's line in metrics.jsonl."""
+    """Returns the step's line in metrics.jsonl."""
     record: dict[str, Any] = {"step": pending.done, "stage": pending.stage.name}
     record["batch"] = as_text(metrics.batch)
     record["lr"] = float(metrics.learning_rate)

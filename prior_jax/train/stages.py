@@ -1,4 +1,4 @@
-"""The schedule of a run: its stages, one after the other, and the learning rate in each."""
+"""The schedule of a run: its stages in sequence, and the learning rate in each."""
 
 import dataclasses
 import math
@@ -15,19 +15,20 @@ SCHEDULES = ("cosine", "constant", "plateau")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlateauConfig:
-    """When the learning rate of a stage falls; the section `config.stages.<name>.plateau`.
+    """Condition for lowering a stage's learning rate; the section `config.stages.<name>.plateau`.
 
-    torch's ReduceLROnPlateau with mode "min", a relative threshold and no cool-down, stepped
-    after every validation.
+    It works like torch's ReduceLROnPlateau with mode "min", a relative threshold and no cool-down,
+    stepped after every validation.
 
     Attributes:
-      metric: name in the evaluation's answer, the lower the better, e.g. "validation_total_loss".
-      factor: what the rate is multiplied by; GLoRIA has 0.5 (release, gloria/builder.py).
-      patience: validations without improvement that are borne: the one after lowers the rate and
-        counts anew; GLoRIA has 5.
-      threshold: a value improves the best b if it is below b (1 - threshold); torch's default
-        is 1e-4.
-      min_learning_rate: the rate's peak never falls below; torch's default is 0.
+      metric: name of the watched number in the evaluation's results, the lower the better, e.g.
+        "validation_total_loss".
+      factor: factor that the rate is multiplied by; GLoRIA has 0.5 (release, gloria/builder.py).
+      patience: validations without improvement that are tolerated: the next one lowers the rate and
+        restarts the count; GLoRIA has 5.
+      threshold: relative margin: a value improves the best b if it is below b (1 - threshold);
+        torch's default is 1e-4.
+      min_learning_rate: lower bound of the rate's peak; torch's default is 0.
     """
 
     metric: str
@@ -37,7 +38,7 @@ class PlateauConfig:
     min_learning_rate: float
 
     def check(self, field: str) -> None:
-        """Refuses values by which the rate would rise, or never fall.
+        """Refuses values with which the rate would rise, or never fall.
 
         Args:
           field: dotted name of the section, for the error.
@@ -58,25 +59,25 @@ class PlateauConfig:
                 )
 
     def improves(self, value: float, best: float) -> bool:
-        """Whether `value` is lower than `best` by enough."""
+        """Returns whether `value` is lower than `best` by more than the threshold."""
         return value < best * (1.0 - self.threshold)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageRates:
-    """What a stage is called, and its learning rate.
+    """Name and learning rate of a stage.
 
     Attributes:
-      name: as the objective knows it, e.g. "stage1".
-      schedule: what follows the warm-up: "cosine" falls to the end value; "constant" stays at
+      name: name in the objective's `stages`, e.g. "stage1".
+      schedule: rate after the warm-up: "cosine" falls to the end value; "constant" stays at
         the peak; "plateau" does so until validations stop improving, and is then lowered.
         GLoRIA's release asks for a plateau, but its trainer never steps it, so that its rate is
         constant (quirk G53); its "warmup" scheduler is a constant rate of a hundredth of the
         nominal one, reached in four epochs from a thousandth (quirk G54).
-      plateau: when "plateau" lowers the rate; the other schedules do not read it.
-      learning_rate: the peak.
+      plateau: condition for lowering the rate with "plateau"; the other schedules ignore it.
+      learning_rate: peak rate.
       learning_rate_start: rate of the very first step.
-      learning_rate_end: rate at the end of the cosine; the other schedules do not read it.
+      learning_rate_end: rate at the end of the cosine; the other schedules ignore it.
       weight_decay: see `OptimizerConfig.decay`.
     """
 
@@ -89,7 +90,7 @@ class StageRates:
     weight_decay: float
 
     def __post_init__(self):
-        """Refuses rates that make no schedule."""
+        """Refuses rates from which no schedule can be made."""
         for field in ("learning_rate", "learning_rate_start", "learning_rate_end", "weight_decay"):
             value = getattr(self, field)
             if not (math.isfinite(value) and value >= 0):
@@ -118,16 +119,16 @@ class StageRates:
 
     @property
     def watched(self) -> PlateauConfig | None:
-        """What lowers the rate, or None where nothing does."""
+        """Returns the condition that lowers the rate, or None if the rate is never lowered."""
         return self.plateau if self.schedule == "plateau" else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig(StageRates):
-    """A stage as a config gives it.
+    """A stage as given in a config.
 
     Attributes:
-      unit: what the lengths count, `config.stage_unit`: "epochs" or "steps".
+      unit: unit of the lengths, `config.stage_unit`: "epochs" or "steps".
       length: epochs or steps of the stage.
       warmup: epochs or steps of the linear warm-up, part of the length.
     """
@@ -160,7 +161,7 @@ class StageConfig(StageRates):
           steps_per_epoch: steps of an epoch; lengths in steps ignore it.
 
         Raises:
-          ConfigError: for a stage without a step, or without one behind its warm-up.
+          ConfigError: for a stage without a step, or without one after its warm-up.
         """
         unit = steps_per_epoch if self.unit == "epochs" else 1
         steps, warmup_steps = round(self.length * unit), round(self.warmup * unit)
@@ -195,8 +196,8 @@ class Stage(StageRates):
     Attributes:
       steps: optimizer steps of this stage.
       warmup_steps: steps of the linear rise; the peak is reached at step warmup_steps - 1 and
-        held at step warmup_steps. 0 starts at the peak.
-      schedule_steps: the length that the schedule is laid out for; None means `steps`. The
+        held at step warmup_steps. With 0 the stage starts at the peak.
+      schedule_steps: length that the schedule is planned for; None means `steps`. The
         release plans floor(N / batch) steps an epoch and may take one more (quirk P15).
     """
 
@@ -205,7 +206,7 @@ class Stage(StageRates):
     schedule_steps: int | None
 
     def __post_init__(self):
-        """Refuses lengths that make no schedule."""
+        """Refuses lengths from which no schedule can be made."""
         super().__post_init__()
         if self.steps < 1:
             raise ConfigError(self._field("steps"), received=self.steps, accepted="at least 1")
@@ -218,18 +219,18 @@ class Stage(StageRates):
 
     @property
     def planned_steps(self) -> int:
-        """The length that the schedule is laid out for."""
+        """Returns the length that the schedule is planned for."""
         return self.steps if self.schedule_steps is None else self.schedule_steps
 
 
 class Schedule:
-    """Stages in order; answers which of them a step of the run belongs to."""
+    """Stages in order; finds the stage to which a step of the run belongs."""
 
     def __init__(self, stages: Sequence[Stage]):
-        """Takes the stages in the order in which they run.
+        """Stores the stages in the order in which they run.
 
         Args:
-          stages: at least one, with distinct names.
+          stages: at least one stage, with distinct names.
 
         Raises:
           ConfigError: if there is none, or two share a name.
@@ -243,7 +244,7 @@ class Schedule:
         self.total_steps = sum(stage.steps for stage in stages)
 
     def at(self, step: int) -> Stage:
-        """The stage of the step with this index (counted from 0 over the whole run)."""
+        """Returns the stage of the step with this index (counted from 0 over the whole run)."""
         for stage in self.stages:
             if step < stage.steps:
                 return stage
@@ -251,21 +252,21 @@ class Schedule:
         raise ValueError(f"step {step} past the end of the last stage")
 
     def start(self, stage: Stage) -> int:
-        """Index of the stage's first step."""
+        """Returns the index of the stage's first step."""
         before = self.stages[: self.stages.index(stage)]
         return sum(earlier.steps for earlier in before)
 
     def end(self, stage: Stage) -> int:
-        """One past the index of the stage's last step."""
+        """Returns one past the index of the stage's last step."""
         return self.start(stage) + stage.steps
 
     def ends_after(self, step: int) -> bool:
-        """True if the step with this index is its stage's last."""
+        """Returns True if the step with this index is its stage's last."""
         return step + 1 == self.end(self.at(step))
 
 
 def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.Array:
-    """Linear warm-up, then half a cosine down to the end value, or the peak.
+    """Computes a linear warm-up, then half a cosine down to the end value, or the peak.
 
     With W warm-up steps, T planned steps, rates s (start), b (peak), e (end) and step t:
       t < W:  s + (b - s) t / (W - 1)          (t = 0 gives s, also where W = 1)
@@ -279,7 +280,7 @@ def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.
     Args:
       stage: lengths and rates.
       step: int32[], index of the step within the stage, from 0.
-      past_end: what follows step T: "rise" repeats the release, whose cosine climbs again
+      past_end: rate after step T: "rise" repeats the release, whose cosine climbs again
         (quirk P15); "hold" stays at the end value.
 
     Returns:

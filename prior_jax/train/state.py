@@ -1,4 +1,4 @@
-"""The state of a run, explicit and placed: what a step takes, gives back and a checkpoint holds."""
+"""The state of a run, explicit and sharded: a step maps it to a new one, a checkpoint holds it."""
 
 import dataclasses
 import functools
@@ -23,16 +23,16 @@ Path = tuple[Any, ...]
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a step changes, and the key that its randomness comes from.
+    """All values that a step changes, and the key from which its randomness is drawn.
 
-    Plain dictionaries keyed by path ("encoder/conv/kernel"): a jitted step over them starts
-    in a fraction of the time that one over module objects takes.
+    They are plain dictionaries keyed by path ("encoder/conv/kernel"): calling a jitted step over
+    dictionaries takes a fraction of the time that calling one over module objects takes.
 
     Attributes:
       step: int32[], steps done; the index of the next one.
       params: path -> float32 parameter.
-      rest: path -> whatever else the model keeps, such as batch statistics.
-      optimizer: of the stage that the last step belonged to, over what that stage trains.
+      rest: path -> other state of the model, such as batch statistics.
+      optimizer: optimizer state of the last step's stage, over the parameters that it trains.
       key: uint32[2], raw key of the run; a step uses `fold_in(key, step)`.
     """
 
@@ -45,14 +45,14 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class ModelDefinition:
-    """A model without its arrays: shapes, paths, and how to put arrays back in.
+    """A model without its arrays: shapes, paths, and the structure to merge arrays into.
 
     Attributes:
       graphdef: the NNX structure.
       params: path -> shape and dtype of each parameter.
-      rest: path -> shape and dtype of everything else.
-      param_paths: path -> the path as NNX has it.
-      rest_paths: the same for everything else.
+      rest: path -> shape and dtype of all other state.
+      param_paths: path of a parameter -> the same path in NNX's form.
+      rest_paths: path of other state -> the same path in NNX's form.
     """
 
     graphdef: Any
@@ -62,7 +62,7 @@ class ModelDefinition:
     rest_paths: Mapping[str, Path]
 
     def merge(self, params: Mapping[str, Any], rest: Mapping[str, Any]) -> nnx.Module:
-        """A module over these arrays; it copies its structure, so it may be used under jit."""
+        """Returns a module over these arrays; its structure is a copy, for use under jit."""
         # copy=True: without it NNX refuses to update batch statistics inside a trace.
         return nnx.merge(
             self.graphdef,
@@ -72,7 +72,7 @@ class ModelDefinition:
         )
 
     def split(self, module: nnx.Module) -> tuple[Arrays, Arrays]:
-        """The module's parameters and the rest, as flat dictionaries."""
+        """Returns the module's parameters and the rest, as flat dictionaries."""
         _, params, rest = nnx.split(module, nnx.Param, ...)
         return _flatten(params), _flatten(rest)
 
@@ -93,14 +93,14 @@ def define_model(init: Callable[[nnx.Rngs], nnx.Module]) -> ModelDefinition:
     """Traces the model's construction, without memory or time for its arrays.
 
     Args:
-      init: builds the model, e.g. `objective.init`.
+      init: function that builds the model, e.g. `objective.init`.
 
     Returns:
-      Its structure and shapes.
+      The model's structure and shapes.
 
     Raises:
-      ValueError: if the model keeps random state. Randomness is given to each step as a key, so
-        that a resumed run draws what an uninterrupted one would have drawn.
+      ValueError: if the model keeps random state. Each step gets its randomness as a key instead,
+        so that a resumed run draws the same numbers as an uninterrupted one.
     """
     module = nnx.eval_shape(lambda: init(nnx.Rngs(0)))
     graphdef, params, rest = nnx.split(module, nnx.Param, ...)
@@ -118,7 +118,7 @@ def define_model(init: Callable[[nnx.Rngs], nnx.Module]) -> ModelDefinition:
 def trainable_names(
     model: ModelDefinition, trainable: Callable[[tuple[str, ...]], bool]
 ) -> tuple[str, ...]:
-    """The sorted paths of the parameters for which `trainable(path parts)` holds."""
+    """Returns the sorted paths of the parameters for which `trainable(path parts)` holds."""
     return tuple(sorted(name for name in model.params if trainable(tuple(name.split("/")))))
 
 
@@ -128,7 +128,7 @@ def fresh_optimizer(
     names: Sequence[str],
     transformation: optax.GradientTransformation,
 ) -> Any:
-    """The optimizer state at a stage's start; parameters that it does not train have none."""
+    """Returns the optimizer state at a stage's start, for the parameters that the stage trains."""
     return transformation.init({name: params[name] for name in names})
 
 
@@ -140,20 +140,20 @@ def abstract_state(
     rules: Sequence[Rule],
     mesh: Mesh,
 ) -> TrainState:
-    """Shape, dtype and place of every array of the state in one stage.
+    """Returns shape, dtype and sharding of every array of the state in one stage.
 
     Args:
-      model: from `define_model`.
-      names: of the parameters that the stage trains.
+      model: definition from `define_model`.
+      names: paths of the parameters that the stage trains.
       transformation: the stage's optimizer.
-      rules: where each array lies.
-      mesh: the devices.
+      rules: sharding rules of the arrays.
+      mesh: mesh of the devices.
 
     Returns:
       A state whose leaves are `jax.ShapeDtypeStruct`s with shardings.
 
     Raises:
-      ConfigError: if the rules do not place every array.
+      ConfigError: if the rules do not match every array.
     """
     everywhere = replicated(mesh)
     shardings = {
@@ -184,7 +184,7 @@ def _placed(value: Any, sharding: NamedSharding) -> Any:
 
 
 def shardings_of(abstract: Any) -> Any:
-    """The tree of shardings of a tree of `jax.ShapeDtypeStruct`s."""
+    """Returns the tree of shardings of a tree of `jax.ShapeDtypeStruct`s."""
     return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
@@ -198,17 +198,17 @@ def initial_state(
     seed: int,
     values: Mapping[str, np.ndarray] | None = None,
 ) -> TrainState:
-    """Draws the parameters, each where it is to lie: no device ever holds a whole sharded one.
+    """Initialises the parameters in their shardings: no device ever holds a whole sharded array.
 
     Args:
-      init: builds the model.
-      model: from `define_model(init)`.
-      abstract: from `abstract_state`, of the first stage.
-      names: of the parameters that the first stage trains.
+      init: function that builds the model.
+      model: definition from `define_model(init)`.
+      abstract: state from `abstract_state`, for the first stage.
+      names: paths of the parameters that the first stage trains.
       transformation: the first stage's optimizer.
-      seed: of the run; the parameters do not depend on the number of devices.
-      values: path -> array, parameters or other state to start from instead of the drawn ones,
-        such as an encoder's imported weights.
+      seed: seed of the run; the parameters do not depend on the number of devices.
+      values: path -> array, parameters or other state to start from instead of the initialised
+        ones, such as an encoder's imported weights.
 
     Returns:
       The state before step 0.
@@ -218,7 +218,7 @@ def initial_state(
     """
 
     def draw(root):
-        # The seed is an argument, so that runs that differ in it share one compiled program.
+        # The key is an argument, so that runs with different seeds share one compiled program.
         params, rest = model.split(init(nnx.Rngs(jax.random.fold_in(root, 0))))
         optimizer = fresh_optimizer(params, names=names, transformation=transformation)
         raw = jax.random.key_data(jax.random.fold_in(root, 1))
@@ -246,7 +246,7 @@ def initial_state(
 
 
 def _compile_quickly(abstract: TrainState) -> dict[str, int] | None:
-    """Options for a program that runs once: on a CPU optimising it costs more than it saves."""
+    """Returns options for a program that runs once, whose optimisation would not pay on a CPU."""
     (device, *_) = abstract.step.sharding.device_set
     return {"xla_backend_optimization_level": 0} if device.platform == "cpu" else None
 

@@ -21,21 +21,21 @@ from prior_jax.types import Batch
 
 @flax.struct.dataclass
 class StepMetrics:
-    """What one step reports; every array is float32[] unless said otherwise, on all devices.
+    """Metrics of one step, replicated on all devices; arrays are float32[] unless said otherwise.
 
     With `OptimizerConfig.accumulate_steps`, terms, metrics and total are means over the parts of
-    the batch by their real pairs.
+    the batch, weighted by their real pairs.
 
     Attributes:
       terms: name -> unweighted loss term.
-      metrics: name -> what the objective reports beside them.
-      total: the weighted sum that was minimised.
+      metrics: name -> further number that the objective reports.
+      total: weighted sum that was minimised.
       gradient_norm: L2 norm of the update's gradient over all trained parameters, before clipping.
-      learning_rate: of this step.
-      pairs: real image-report pairs of the global batch.
+      learning_rate: learning rate of this step.
+      pairs: number of real image-report pairs in the global batch.
       batch: uint32[2], see `checksum.batch_sums`.
       finite: bool[], True if the total and the gradient norm are finite; if it is False, the
-        parameters that this step gave are not to be used.
+        parameters after this step must not be used.
     """
 
     terms: Mapping[str, jax.Array]
@@ -61,26 +61,26 @@ def make_train_step(
     batch_sharding: NamedSharding,
     metrics_sharding: NamedSharding,
 ) -> Any:
-    """The jitted step of one stage.
+    """Returns the jitted step of one stage.
 
     Its first argument is donated: the caller must not use the old state again. It compiles anew
     for each shape of batch (padded report length).
 
     Args:
-      objective: gives terms, weights and what is trained.
-      model: from `define_model(objective.init)`.
+      objective: objective that gives terms, weights and the trained parameters.
+      model: definition from `define_model(objective.init)`.
       stage: lengths, rates and weight decay.
       stage_start: index of the stage's first step.
-      names: of the parameters that the stage trains.
-      optimizer: what the stages share.
-      abstract: from `abstract_state`, of this stage.
-      gathered: of the parameters that lie in parts on the devices and are used whole.
-      batch_sharding: how every array of the batch lies.
-      metrics_sharding: how the metrics lie (replicated).
+      names: paths of the parameters that the stage trains.
+      optimizer: optimizer settings that the stages share.
+      abstract: state from `abstract_state`, for this stage.
+      gathered: paths of the parameters that are sharded, and gathered before use.
+      batch_sharding: sharding of every array of the batch.
+      metrics_sharding: sharding of the metrics (replicated).
 
     Returns:
-      A jitted function (state, batch, factor) -> (state, StepMetrics); factor is float32[], what
-      the schedule's learning rate is multiplied by, lying as the metrics do.
+      A jitted function (state, batch, factor) -> (state, StepMetrics); factor is float32[], by
+      which the schedule's learning rate is multiplied, with the metrics' sharding.
 
     Raises:
       ConfigError: while it is traced, for a batch that does not divide into the parts of
@@ -96,8 +96,8 @@ def make_train_step(
     )
 
     def whole(parameters):
-        # Once for the step: left to itself the compiler gathers weights at each use, or else
-        # moves activations, which are many times larger than these weights.
+        # Weights are gathered once per step: without this constraint the compiler gathers them at
+        # each use, or moves activations, which are many times larger than these weights.
         return {
             name: jax.lax.with_sharding_constraint(v, metrics_sharding) if name in gathered else v
             for name, v in parameters.items()

@@ -1,1 +1,1 @@
-"""Weights and towers as the files of other programs."""
+"""Writes weights and towers as files for other programs."""

@@ -1,4 +1,4 @@
-"""Image encoders under torchvision's names."""
+"""Exports image encoders under torchvision's names."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from prior_jax.interop.weights_folder import Weights
 from prior_jax.nn.resnet import Block, ResNetConfig
 
 PREFIX = {"image": "resnet/", "model": "image_encoder/resnet/"}
-"""Part of the weights -> where the ResNet's arrays begin."""
+"""Part of the weights -> prefix of the ResNet's paths."""
 
 STANDARD: Mapping[tuple[Block, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "resnet18",
@@ -30,13 +30,13 @@ STANDARD: Mapping[tuple[Block, tuple[int, ...]], str] = {
     ("bottleneck", (3, 4, 23, 3)): "resnet101",
     ("bottleneck", (3, 8, 36, 3)): "resnet152",
 }
-"""Shapes of width 64 that torchvision and timm build by name."""
+"""ResNets of width 64 that torchvision and timm build by name: (block, depths) -> name."""
 
 _WIDTH = 64
 
 
 def image_files(weights: Weights) -> Exported:
-    """The ResNet of any objective as torchvision names it, and what comes behind it.
+    """Exports the ResNet of any objective under torchvision's names, and the layers that follow it.
 
     `model.safetensors` is the state dict of torchvision's ResNet without its classifier `fc`:
     `num_batches_tracked`, which ours does not count, is 0. `projection.safetensors`, for
@@ -44,10 +44,10 @@ def image_files(weights: Weights) -> Exported:
     with reports: PRIOR's and GLoRIA's under their release's names, the baselines' under ours.
 
     Args:
-      weights: of an image encoder or a whole model.
+      weights: weights of an image encoder or a whole model.
 
     Raises:
-      WeightsError: if they have no image encoder.
+      WeightsError: if the weights have no image encoder.
     """
     arrays = part_of(weights, PREFIX, wanted="image encoder")
     config = resnet_config(weights, arrays)
@@ -79,11 +79,11 @@ def image_files(weights: Weights) -> Exported:
 
 
 def resnet_config(weights: Weights, arrays: Mapping[str, np.ndarray]) -> ResNetConfig:
-    """Shape of a ResNet, from its arrays but for the stem's pool, which has none.
+    """Returns the config of a ResNet from its arrays, except the stem's pool, which has no array.
 
     Args:
-      weights: whose it is.
-      arrays: of the ResNet, by path below it.
+      weights: weights that hold the ResNet.
+      arrays: arrays of the ResNet, keyed by their paths within it.
     """
     model = weights.model if weights.part == "image" else section(weights.model, "image")
     blocks = {
@@ -105,14 +105,14 @@ def resnet_config(weights: Weights, arrays: Mapping[str, np.ndarray]) -> ResNetC
 
 
 def architecture(config: ResNetConfig) -> str | None:
-    """The name by which torchvision and timm know a shape, or None."""
+    """Returns the name under which torchvision and timm know a ResNet's shape, or None."""
     if config.width != _WIDTH or not config.stem_pool:
         return None
     return STANDARD.get((config.block, config.depths))
 
 
 def with_counters(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds the counter that torch keeps in every batch norm, and asks for when it loads."""
+    """Adds the counter that torch keeps in every batch norm and requires when it loads."""
     found = {}
     for name, tensor in tensors.items():
         found[name] = tensor
@@ -123,7 +123,7 @@ def with_counters(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def projections(weights: Weights, tower: Literal["image", "text"]) -> dict[str, np.ndarray]:
-    """What a whole model, or an imported encoder, has behind the encoder of a tower."""
+    """Returns the arrays that follow the encoder of a tower in a model or an imported encoder."""
     tables = _BEHIND[tower]
     table = tables.get(weights.objective or weights.part, tables["baseline"])
     paths = {"/".join(entry.path) for entry in table.entries}
@@ -210,7 +210,7 @@ def _example(name: str | None, config: ResNetConfig, image: Mapping[str, Any]) -
 
 
 def _normalised(image: Mapping[str, Any]) -> str:
-    """Python that normalises `image` as in training."""
+    """Returns Python code that normalises `image` as in training."""
     mean, std = image.get("mean"), image.get("std")
     if mean is None or std is None:
         return "image"

@@ -1,4 +1,4 @@
-"""The README beside exported weights: what they are, how they were made, how to load them."""
+"""Writes the model card: a README beside exported weights on their content, origin and loading."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from prior_jax.interop.export.parts import Exported
 from prior_jax.interop.weights_folder import About
 
-# Settings worth a row, if the config has them; the rest is in config.training.json.
+# Settings that get a row of their own if the config has them; config.training.json has all.
 _SETTINGS = (
     "name", "objective", "seed", "model.fidelity", "model.dtype", "model.embed_dim",
     "model.image.resnet.depths", "model.image.resnet.width", "model.image.resnet.block",
@@ -20,7 +20,7 @@ _SETTINGS = (
 _STAGE = ("length", "warmup", "schedule", "learning_rate", "weight_decay")
 
 TRAINING_CONFIG = "config.training.json"
-"""Name of the whole config beside the card."""
+"""File name of the whole config, which is written beside the card."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class DataFacts:
     """The data set that weights were trained on.
 
     Attributes:
-      path: of the prepared set.
-      program: what prepared it.
-      sha256: of its manifest.
+      path: path of the prepared set.
+      program: program that prepared the set.
+      sha256: sha256 of the set's manifest.
       splits: split -> studies, images, subjects and sentences.
       phantom: whether the images are drawn and the reports written by a program.
     """
@@ -44,15 +44,15 @@ class DataFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a card tells besides the weights themselves.
+    """Facts on a model card besides the weights themselves.
 
     Attributes:
-      name: of the run or the source.
-      step: of the checkpoint; None for weights that are not from a run.
-      config: of the run, all sections; None for weights that are not from a run.
-      data: what the run was trained on, or None.
-      tokenizer: sha256 of everything that decides on the ids, or None.
-      results: the files of `eval/`, as `evaluate.results.read_results` gives them.
+      name: name of the run or the source.
+      step: step of the checkpoint; None for weights that are not from a run.
+      config: config of the run, all sections; None for weights that are not from a run.
+      data: data set that the run was trained on, or None.
+      tokenizer: sha256 of everything that determines the token ids, or None.
+      results: content of the files of `eval/`, as `evaluate.results.read_results` returns it.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Facts:
     results: Sequence[Mapping[str, Any]]
 
 
-# Program that prepared a set -> what binds those who pass on weights trained on it.
+# Program that prepared a set -> terms for passing on weights trained on it.
 LICENCES: Mapping[str, str] = {
     "data_prep.mimic_cxr": (
         "Trained on MIMIC-CXR, which PhysioNet gives to credentialed users under the PhysioNet "
@@ -104,14 +104,14 @@ def model_card(
     facts: Facts,
     files: Mapping[str, str],
 ) -> str:
-    """Writes the card.
+    """Returns the text of the model card.
 
     Args:
-      kind: the format's name.
-      about: what the weights are.
-      exported: what lies beside the card.
-      facts: how the weights came to be.
-      files: name -> sha256 of every file beside the card.
+      kind: name of the format.
+      about: description of the weights.
+      exported: content of the folder beside the card.
+      facts: facts on the weights' training.
+      files: file name -> sha256 of every file beside the card.
 
     Returns:
       Markdown. Its one block of Python is the loading example, for the folder as working
@@ -136,11 +136,11 @@ def model_card(
 
 
 def licence_of_run(config: Mapping[str, Any], data: DataFacts) -> str:
-    """What binds those who pass a run's weights on; kept in the weights' origin as "licence".
+    """Returns the terms for passing on a run's weights, kept in the weights' origin as "licence".
 
     Args:
-      config: of the run, all sections.
-      data: what it was trained on.
+      config: config of the run, all sections.
+      data: data set that the run was trained on.
     """
     said = [PHANTOM if data.phantom else LICENCES.get(data.program, _UNKNOWN)]
     for encoder, given in (config.get("init") or {}).items():
@@ -239,7 +239,7 @@ def _interval(metric: Mapping[str, Any] | None) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in words that fit a table's cell."""
+    """Returns a value in words that fit a table's cell."""
     if value is None:
         return "not recorded"
     if isinstance(value, list | tuple):

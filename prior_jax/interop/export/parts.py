@@ -1,4 +1,4 @@
-"""The parts of weights that leave under other names: which arrays, which names, which files."""
+"""Steps that all exports share: selects arrays of one part, renames them and writes their files."""
 
 import dataclasses
 import hashlib
@@ -13,18 +13,19 @@ from prior_jax.errors import WeightsError
 from prior_jax.interop.torch.names import Table, to_torch
 from prior_jax.interop.weights_folder import Weights
 
-# What transformers and timm look for before they read a file.
+# Metadata without which transformers and timm refuse a safetensors file.
 _METADATA = {"format": "pt"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A folder to be, without its card.
+    """Content of an exported folder, without its model card.
 
     Attributes:
-      files: name -> content.
-      example: Python that loads them, at most 15 lines, run with the folder as working directory.
-      notes: paragraphs for the card: what the files hold.
+      files: file name -> content.
+      example: Python that loads the files, at most 15 lines, run with the folder as working
+        directory.
+      notes: paragraphs for the model card that describe the files.
     """
 
     files: Mapping[str, bytes]
@@ -33,12 +34,12 @@ class Exported:
 
 
 def part_of(weights: Weights, prefix: Mapping[str, str], *, wanted: str) -> dict[str, np.ndarray]:
-    """The arrays of one encoder, by path below it.
+    """Returns the arrays of one encoder, keyed by their paths within it.
 
     Args:
-      weights: of an encoder or a whole model.
-      prefix: part of the weights -> where the encoder's paths begin, a slash included.
-      wanted: what is looked for, for errors.
+      weights: weights of an encoder or a whole model.
+      prefix: part of the weights -> prefix of the encoder's paths, final slash included.
+      wanted: description of the encoder, for errors.
 
     Raises:
       WeightsError: if the weights have no such encoder.
@@ -53,12 +54,12 @@ def part_of(weights: Weights, prefix: Mapping[str, str], *, wanted: str) -> dict
 
 
 def below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Arrays whose path begins so, by the rest of it."""
+    """Returns the arrays whose paths begin with a prefix, keyed by the path without the prefix."""
     return {name[len(prefix) :]: x for name, x in arrays.items() if name.startswith(prefix)}
 
 
 def renamed(arrays: Mapping[str, np.ndarray], table: Table) -> dict[str, np.ndarray]:
-    """Arrays by path as tensors by torch name.
+    """Returns arrays that are keyed by path as tensors that are keyed by torch name.
 
     Raises:
       WeightsError: listing arrays that are not in the table, and entries without an array.
@@ -67,27 +68,27 @@ def renamed(arrays: Mapping[str, np.ndarray], table: Table) -> dict[str, np.ndar
 
 
 def picked(arrays: Mapping[str, np.ndarray], table: Table) -> dict[str, np.ndarray]:
-    """As `renamed`, of those arrays that the table names."""
+    """Returns what `renamed` returns, for only those arrays that the table names."""
     paths = {"/".join(entry.path) for entry in table.entries}
     return renamed({name: x for name, x in arrays.items() if name in paths}, table)
 
 
 def safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Tensors as the content of a safetensors file that torch's libraries accept."""
-    # Transposed views would be written in the order of their memory.
+    """Returns tensors as the content of a safetensors file that torch's libraries accept."""
+    # The writer copies memory as it is, so a transposed view has to be made contiguous first.
     return save({name: np.asarray(x, order="C") for name, x in tensors.items()}, _METADATA)
 
 
 def sha256(content: bytes) -> str:
-    """Hexadecimal digest."""
+    """Returns the hexadecimal sha256."""
     return hashlib.sha256(content).hexdigest()
 
 
 def section(model: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section of the sizes in weights.
+    """Returns a section of the sizes in weights.
 
     Raises:
-      WeightsError: if it is absent.
+      WeightsError: if the section is absent.
     """
     if name not in model:
         raise WeightsError(f"weights.model.{name}", received="nothing", accepted="a section")

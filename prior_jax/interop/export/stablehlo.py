@@ -1,4 +1,4 @@
-"""Writes towers as StableHLO: programs that jax alone runs, on a CPU, a GPU or a TPU."""
+"""Writes towers as StableHLO: programs that need only jax to run, on a CPU, a GPU or a TPU."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from prior_jax.objectives.base import Objective
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-# A serialised program is one flatbuffer, which addresses 2 GiB; the program itself needs a little.
+# A serialised program is one flatbuffer of at most 2 GiB, of which the code takes a little.
 _MOST_WEIGHTS = 2**31 - 2**24
 
 
@@ -26,21 +26,21 @@ def export_towers(
     max_sentences: int,
     platforms: Sequence[str] = PLATFORMS,
 ) -> dict[str, bytes]:
-    """Both encoders with their projections, in inference mode, for any batch.
+    """Exports both encoders with their projections, in inference mode, for any batch size.
 
     Weights are part of the program: one file is the whole tower, and cannot be paired with
-    another's weights. It computes in the model's dtype and gives float32.
+    another's weights. It computes in the model's dtype and returns float32.
 
     Args:
-      objective: the model's, without mesh axes.
-      model: with its weights; fewer than 2 GiB a tower.
+      objective: the model's objective, without mesh axes.
+      model: the model with its weights; fewer than 2 GiB a tower.
       image_shape: (H, W, C) of an image.
-      max_tokens: L.
-      max_sentences: S.
-      platforms: where it is to run: "cpu", "cuda", "rocm" or "tpu".
+      max_tokens: number of tokens L of a report.
+      max_sentences: number of sentences S of a report.
+      platforms: platforms to compile for: "cpu", "cuda", "rocm" or "tpu".
 
     Returns:
-      "image" and "text", each for `jax.export.deserialize(...).call(*inputs)`, which gives a
+      "image" and "text", each for `jax.export.deserialize(...).call(*inputs)`, which returns a
       dictionary. Inputs, in their order, and outputs are those of `towers.towers`.
 
     Raises:

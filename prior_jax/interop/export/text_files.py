@@ -1,4 +1,4 @@
-"""Text encoders as BERT directories of Hugging Face's transformers."""
+"""Exports text encoders as BERT directories of Hugging Face's transformers."""
 
 import json
 from collections.abc import Mapping
@@ -24,27 +24,28 @@ from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.transformer import LAYER_NORM_EPSILON
 
 PREFIX = {"text": "", "model": "text_encoder/"}
-"""Part of the weights -> where BERT's arrays begin."""
+"""Part of the weights -> prefix of BERT's paths."""
 
-_INITIALIZER_RANGE = 0.02  # BERT's, arXiv:1810.04805, appendix A; not read when weights are loaded
+# The value of BERT, arXiv:1810.04805, appendix A; transformers does not read it with weights.
+_INITIALIZER_RANGE = 0.02
 
 
 def text_files(
     weights: Weights, tokenizer: Tokenizer | None, config: TokenizerConfig | None
 ) -> Exported:
-    """BERT with its tokenizer, for `AutoModel` and `AutoTokenizer`.
+    """Exports BERT with its tokenizer, for `AutoModel` and `AutoTokenizer`.
 
-    `projection.safetensors`, for objectives that have any, holds what comes behind BERT: PRIOR's
-    under its release's names, the baselines' under ours.
+    `projection.safetensors`, for objectives that have any, holds the layers that follow BERT:
+    PRIOR's under its release's names, the baselines' under ours.
 
     Args:
-      weights: of a text encoder or a whole model.
-      tokenizer: of its reports; None where weights came without one.
-      config: what the tokenizer was opened with.
+      weights: weights of a text encoder or a whole model.
+      tokenizer: tokenizer of the text encoder; None for weights without one.
+      config: config that the tokenizer was opened with.
 
     Raises:
-      WeightsError: if they have no text encoder, or the tokenizer is of another vocabulary or
-        would give other ids in transformers.
+      WeightsError: if the weights have no text encoder, or the tokenizer is of another vocabulary
+        or would give other ids in transformers.
       DataError: if a sentencepiece model is of a kind that cannot be written.
     """
     arrays = part_of(weights, PREFIX, wanted="text encoder")
@@ -82,11 +83,11 @@ def text_files(
 
 
 def bert_config(weights: Weights, arrays: Mapping[str, np.ndarray]) -> BertConfig:
-    """Sizes of a BERT, from its arrays but for heads and dropout, which have none.
+    """Returns the config of a BERT from its arrays, except heads and dropout, which have no array.
 
     Args:
-      weights: whose it is.
-      arrays: of the encoder, by path below it.
+      weights: weights that hold the BERT.
+      arrays: arrays of the encoder, keyed by their paths within it.
     """
     sizes = weights.model if weights.part == "text" else section(weights.model, "text")
     vocab_size, hidden_size = arrays["word_embedding"].shape
@@ -107,7 +108,7 @@ def bert_config(weights: Weights, arrays: Mapping[str, np.ndarray]) -> BertConfi
 
 
 def _settings(bert: BertConfig) -> dict[str, Any]:
-    """`config.json` of transformers' BertModel."""
+    """Returns the content of `config.json` for transformers' BertModel."""
     return {
         "architectures": ["BertModel"],
         "attention_probs_dropout_prob": bert.dropout,

@@ -1,4 +1,4 @@
-"""The two encoders of a trained model as plain functions of arrays, ready to be written down."""
+"""The two encoders of a trained model as plain functions of arrays, ready for export."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from jax import export
 from prior_jax.objectives.base import Objective
 
 BATCH = "b"
-"""Name of the one dimension that is left open: images or reports of a batch, at least 1."""
+"""Name of the one symbolic dimension: the images or reports of a batch, at least 1."""
 
 IMAGE_OUTPUTS = ("local", "global_", "pooled")
 """Outputs of the tower "image": the fields of `types.ImageFeatures`, floats as float32."""
@@ -26,7 +26,8 @@ class Tower:
     """An encoder with its projections, in inference mode, weights included.
 
     Attributes:
-      function: takes one array an input, in their order, and gives a dictionary of the outputs.
+      function: function that takes one array per input, in their order, and returns a dictionary of
+        the outputs.
       inputs: name -> shape and dtype; the leading dimension of each is the batch, `BATCH`.
       outputs: names of the outputs; the leading dimension of each is the batch.
     """
@@ -44,21 +45,22 @@ def towers(
     max_tokens: int,
     max_sentences: int,
 ) -> dict[str, Tower]:
-    """Both towers of a model.
+    """Returns both towers of a model.
 
     Args:
-      objective: the model's, without mesh axes: as `prior_jax.load` and `assemble` on one device
-        make it.
-      model: with its weights.
+      objective: the model's objective, without mesh axes: as `prior_jax.load` and `assemble` on one
+        device make it.
+      model: the model with its weights.
       image_shape: (H, W, C) of an image.
-      max_tokens: L.
-      max_sentences: S.
+      max_tokens: number of tokens L of a report.
+      max_sentences: number of sentences S of a report.
 
     Returns:
       "image" takes `image` float32[b, H, W, C], normalised. "text" takes `tokens` int32[b, L],
       `token_mask` bool[b, L], `sentence_index` int32[b, L] and `sentence_mask` bool[b, S], as the
-      fields of `types.Batch`. A release's noise at inference is drawn from its own seed and the
-      report's place in the batch (quirk P8), as `encode_report` does without a key.
+      fields of `types.Batch`. The noise of a release at inference is drawn from the release's own
+      seed and the report's position in the batch (quirk P8), as by `encode_report` without
+      a key.
 
     Raises:
       ValueError: for a size that is not positive.
@@ -97,7 +99,7 @@ def towers(
 
 
 def _fields(features: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
-    """Named fields; floats of any width as float32, which every runtime reads."""
+    """Returns the named fields; floats of any width become float32, which every runtime reads."""
     found = {name: getattr(features, name) for name in names}
     return {
         name: value.astype(jnp.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value

@@ -1,1 +1,1 @@
-"""BERT directories, tokenizers and safetensors files of Hugging Face."""
+"""Reads and writes BERT directories, tokenizers and safetensors files of Hugging Face."""

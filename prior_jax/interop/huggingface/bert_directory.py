@@ -1,4 +1,4 @@
-"""What a Hugging Face directory says of its BERT: sizes from config.json, and its tokenizer."""
+"""Reads a Hugging Face directory of a BERT: sizes from config.json, and its tokenizer."""
 
 import dataclasses
 import json
@@ -13,11 +13,11 @@ from prior_jax.data.wordpiece_files import read_wordpiece
 from prior_jax.errors import WeightsError, first_line
 
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
-"""What may hold the vocabulary; the first that is there is taken."""
+"""Files that may hold the vocabulary; the first that exists is taken."""
 
 _CONFIG = "config.json"
 
-# Field of config.json -> the value that `nn.bert` computes with; absent means that value
+# Field of config.json -> value that `nn.bert` implements; an absent field means that value
 # (transformers, BertConfig).
 _FIXED = {
     "model_type": "bert",
@@ -27,7 +27,7 @@ _FIXED = {
     "is_decoder": False,
     "add_cross_attention": False,
 }
-# Ours -> theirs.
+# Our field -> field of transformers.
 _SIZES = {
     "hidden_size": "hidden_size",
     "layers": "num_hidden_layers",
@@ -41,12 +41,12 @@ _SIZES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BertDirectory:
-    """What is known without looking at the weights.
+    """Content of the directory besides the weights.
 
     Attributes:
       sizes: fields of `nn.bert.BertConfig`.
-      tokenizer: the file of the vocabulary.
-      lower_case: whether text is lower-cased before it is looked up.
+      tokenizer: file of the vocabulary.
+      lower_case: whether the tokenizer lower-cases text.
     """
 
     sizes: Mapping[str, Any]
@@ -57,16 +57,16 @@ class BertDirectory:
 def read_bert_directory(path: str | os.PathLike[str]) -> BertDirectory:
     """Reads config.json and finds the tokenizer.
 
-    Whether the tokenizer lower-cases is what tokenizer_config.json says; without that, what
-    tokenizer.json says; without either, True, as transformers takes it even for a cased vocabulary
+    tokenizer_config.json says whether the tokenizer lower-cases; without that file, tokenizer.json
+    does; without either, the value is True, as transformers assumes even for a cased vocabulary
     (so it reads Bio_ClinicalBERT).
 
     Args:
-      path: a directory with config.json and vocab.txt or tokenizer.json.
+      path: path of a directory with config.json and vocab.txt or tokenizer.json.
 
     Raises:
-      WeightsError: naming file and field, if one is absent, damaged, or speaks of a model that
-        `nn.bert` does not compute.
+      WeightsError: naming file and field, if one is absent, damaged, or describes a model that
+        `nn.bert` does not implement.
     """
     folder = pathlib.Path(path)
     if not folder.is_dir():
@@ -101,13 +101,13 @@ def check_tokenizer(file: pathlib.Path, *, lower_case: bool, vocab_size: int) ->
     """Refuses a tokenizer whose ids do not fit the word embedding.
 
     Args:
-      file: a vocab.txt or tokenizer.json.
-      lower_case: whether it lower-cases.
+      file: path of a vocab.txt or tokenizer.json.
+      lower_case: whether the tokenizer lower-cases.
       vocab_size: rows of the word embedding.
 
     Raises:
-      DataError: if it is no WordPiece tokenizer of BERT's.
-      WeightsError: if it has another number of ids than the embedding has rows.
+      DataError: if the file is no WordPiece tokenizer of BERT's.
+      WeightsError: if the tokenizer has another number of ids than the embedding has rows.
     """
     config = TokenizerConfig(kind="wordpiece", path=str(file), lower_case=lower_case)
     found = open_tokenizer(config).vocab_size

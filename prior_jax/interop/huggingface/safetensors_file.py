@@ -1,7 +1,7 @@
-"""Safetensors files as views of the mapped file.
+"""Reads safetensors files as views of the mapped file.
 
-The library checks the header (lengths, overlaps, holes); the arrays are then made here, since its
-own reader copies every tensor.
+The safetensors library checks the header (lengths, overlaps, holes); the arrays are then made
+here, since the library's own reader copies every tensor.
 
 Source: the format at https://github.com/huggingface/safetensors.
 """
@@ -32,7 +32,7 @@ _LENGTH = 8
 
 
 def is_safetensors(data: memoryview) -> bool:
-    """Whether a file begins like one: a length, then a JSON object."""
+    """Returns whether a file begins like a safetensors file: a length, then a JSON object."""
     return bytes(data[_LENGTH : _LENGTH + 1]) == b"{"
 
 
@@ -40,7 +40,7 @@ def read_safetensors(file: MappedFile) -> dict[str, np.ndarray]:
     """Reads all tensors of a file.
 
     Args:
-      file: one for which `is_safetensors` holds.
+      file: mapped file for which `is_safetensors` holds.
 
     Returns:
       name -> read-only array that views the file.
@@ -64,7 +64,7 @@ def read_safetensors(file: MappedFile) -> dict[str, np.ndarray]:
     except (safetensors.SafetensorError, OSError) as error:
         why = " ".join(str(error).split())[:200]
         refuse(f"a safetensors file that is damaged or cut short ({why})")
-    # Checked by the library: offsets lie in the file, and fit the shape and dtype.
+    # The library has checked that offsets lie in the file and fit the shape and dtype.
     begin = _LENGTH + int.from_bytes(file.data[:_LENGTH], "little")
     header = json.loads(bytes(file.data[_LENGTH:begin]), object_pairs_hook=once)
     header.pop("__metadata__", None)

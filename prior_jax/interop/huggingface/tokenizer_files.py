@@ -1,7 +1,7 @@
-"""Our tokenizers as the files that Hugging Face's libraries read, with the same ids.
+"""Exports our tokenizers as files of Hugging Face's libraries, with the same ids.
 
-The files are tried before they are handed out: every piece of the vocabulary and `ODD_TEXTS` are
-tokenised by both, and a tokenizer that differs on one of them is refused.
+The files are tested before they are returned: both tokenizers tokenise every piece of the
+vocabulary and `ODD_TEXTS`, and a tokenizer that differs on one of them is refused.
 """
 
 import json
@@ -22,8 +22,8 @@ from prior_jax.data.tokenizer import (
 from prior_jax.data.wordpiece import WordPiece
 from prior_jax.errors import WeightsError
 
-_BLANK = "\u2581"  # how sentencepiece writes the blank before a word
-# The normalisation deletes it; until then it keeps a letter and its mark apart.
+_BLANK = "\u2581"  # sentencepiece's character for the blank before a word
+# A character that separates a letter from its mark until the normalisation deletes it.
 _GUARD = "\u0001"
 _PIECES_PER_TEXT = 40
 _ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
@@ -45,26 +45,26 @@ ODD_TEXTS = (
     "a" * 60 + " " + "b" * 120,
     "1000000 .......... ________ ----------",
 )
-"""What reports hardly hold, and what normalisations differ on."""
+"""Texts that are rare in reports, and on which normalisations differ."""
 
 
 def tokenizer_files(
     tokenizer: Tokenizer, config: TokenizerConfig, *, max_length: int
 ) -> dict[str, bytes]:
-    """The files with which `transformers.AutoTokenizer` gives our ids between [CLS] and [SEP].
+    """Returns files with which `transformers.AutoTokenizer` gives our ids between [CLS] and [SEP].
 
-    Special tokens written out in a text are text, as they are to us.
+    Special tokens written out in a text are tokenised as text, as in our tokenizers.
 
     Args:
-      tokenizer: as opened.
-      config: what it was opened with.
-      max_length: of the model, in tokens.
+      tokenizer: opened tokenizer.
+      config: config that the tokenizer was opened with.
+      max_length: longest input of the model, in tokens.
 
     Returns:
-      File name -> content. WordPiece with BERT's own rules has `vocab.txt` besides, for older
-      versions. Of a sentencepiece model, the model itself: where two ways to cut a text are
-      exactly as likely (a run of one letter), it decides by the rounding of float32 sums, which
-      only it repeats.
+      File name -> content. WordPiece with BERT's own rules also has `vocab.txt`, for older
+      versions. For a sentencepiece tokenizer the model itself is included: where two ways to split
+      a text are exactly as likely (a run of one letter), the model decides by the rounding of
+      float32 sums, which no other implementation repeats.
 
     Raises:
       WeightsError: naming the text, if the files would give other ids.
@@ -101,18 +101,18 @@ def tokenizer_files(
 
 
 def check_same_ids(tokenizer: Tokenizer, content: str, texts: Sequence[str]) -> None:
-    """Refuses a `tokenizer.json` that gives other ids than ours.
+    """Refuses a `tokenizer.json` that gives other ids than our tokenizer.
 
     Args:
-      tokenizer: ours.
-      content: of the `tokenizer.json`.
-      texts: to try.
+      tokenizer: our tokenizer.
+      content: content of the `tokenizer.json`.
+      texts: texts to tokenise with both.
 
     Raises:
       WeightsError: naming the first text that differs.
     """
     engine = tokenizers.Tokenizer.from_str(content)
-    engine.encode_special_tokens = True  # what "split_special_tokens" means
+    engine.encode_special_tokens = True  # transformers' "split_special_tokens"
     theirs = engine.encode_batch(list(texts), add_special_tokens=False)
     for text, ours, encoded in zip(texts, tokenizer.encode_ids(texts), theirs, strict=True):
         if ours.tolist() != encoded.ids:
@@ -124,7 +124,7 @@ def check_same_ids(tokenizer: Tokenizer, content: str, texts: Sequence[str]) -> 
 
 
 def _vocabulary_texts(tokenizer: Tokenizer) -> list[str]:
-    """Every piece of the vocabulary, some to a text."""
+    """Returns texts that contain every piece of the vocabulary, several in each text."""
     pieces = [tokenizer.token(index).replace(_BLANK, " ") for index in range(tokenizer.vocab_size)]
     starts = range(0, len(pieces), _PIECES_PER_TEXT)
     return ["".join(pieces[start : start + _PIECES_PER_TEXT]) for start in starts] + [
@@ -133,13 +133,13 @@ def _vocabulary_texts(tokenizer: Tokenizer) -> list[str]:
 
 
 def _words(tokenizer: Tokenizer) -> dict[str, int]:
-    """Words and their ids. A vocabulary with repetitions has ids without a word."""
+    """Returns words and their ids. In a vocabulary with repetitions some ids have no word."""
     words = {tokenizer.token(index): index for index in range(tokenizer.vocab_size)}
     return {**words, "[UNK]": tokenizer.unk_id}
 
 
 def _vocabulary_lines(tokenizer: Tokenizer) -> bytes:
-    """`vocab.txt`. Of a word written twice the last counts: an id without a word gets one of them.
+    """Returns `vocab.txt`. The last line of a repeated word counts: ids without a word repeat one.
 
     Raises:
       WeightsError: for a word with a line break.
@@ -162,12 +162,12 @@ def _word_piece(tokenizer: WordPieceTokenizer, config: TokenizerConfig) -> token
 
 
 def _word_piece_settings(tokenizer: WordPieceTokenizer) -> dict[str, Any]:
-    """What tokenizer_config.json says besides the special tokens."""
+    """Returns the fields of tokenizer_config.json besides the special tokens."""
     rules = tokenizer.wordpiece.rules
     if not rules.is_bert or rules.normalizer is None:
-        # Every version of transformers follows the tokenizer.json of this class as it is.
+        # Every version of transformers reads the tokenizer.json of this class without changes.
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
-    # The class is rebuilt from the vocabulary by every version of transformers.
+    # Every version of transformers rebuilds a tokenizer of this class from the vocabulary.
     return {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": rules.normalizer["lowercase"],
@@ -177,13 +177,13 @@ def _word_piece_settings(tokenizer: WordPieceTokenizer) -> dict[str, Any]:
 
 
 def _sentence_piece(tokenizer: Tokenizer, config: TokenizerConfig) -> tokenizers.Tokenizer:
-    """Unigram or BPE over whole texts, blanks written as sentencepiece writes them.
+    """Builds Unigram or BPE over whole texts, with blanks written as in sentencepiece.
 
-    `Precompiled` looks a letter and its marks up at once and drops the marks if it finds the
-    letter alone. So letters and marks are put together first, which is what the rule does with
-    them, and those that have no common form are kept apart by a character that it deletes. It
-    cannot delete the first one of a text: a blank comes before. Nothing lower-cases: a rule that
-    folds case does what `config.lower_case` does, and more.
+    `Precompiled` looks up a letter together with its marks, and drops the marks if it finds only
+    the letter. So letters and marks are composed first, which is what the sentencepiece rule does
+    with them, and those without a composed form are separated by a character that the rule deletes.
+    The rule cannot delete the first character of a text, but a blank always precedes it. No step
+    lower-cases: a rule that folds case does what `config.lower_case` does, and more.
     """
     model = read_sentencepiece(_read(config), name=config.path)
     if config.lower_case and not model.folds:
@@ -224,9 +224,9 @@ def _sentence_piece(tokenizer: Tokenizer, config: TokenizerConfig) -> tokenizers
 
 
 def _special_tokens_apart(pieces: Collection[str]) -> Any:
-    """Cuts special tokens that are written out in a text: no text matches a control piece.
+    """Splits special tokens that are written out in a text: no text may match a control piece.
 
-    Cut where two unknown characters, which count as one, are not torn apart.
+    A token is split where this does not separate two unknown characters, which count as one.
     """
     cuts = []
     for token in SPECIAL_TOKENS:
@@ -239,7 +239,7 @@ def _special_tokens_apart(pieces: Collection[str]) -> Any:
 
 
 def _merges(pieces: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
-    """Every way to put a piece together from two others, best piece first."""
+    """Returns all ways to join two pieces into a third, ordered by score, best first."""
     scores = dict(pieces)
     found = [
         (-score, cut, piece[:cut], piece[cut:])

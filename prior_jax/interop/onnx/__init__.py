@@ -1,1 +1,1 @@
-"""Traced functions as ONNX graphs."""
+"""Writes traced functions as ONNX graphs."""

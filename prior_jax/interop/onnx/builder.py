@@ -1,4 +1,4 @@
-"""An ONNX graph while it is built: nodes, constants, and shapes with an open batch."""
+"""An ONNX graph under construction: nodes, constants, and shapes with a symbolic batch size."""
 
 import dataclasses
 import hashlib
@@ -12,14 +12,14 @@ import numpy as np
 from prior_jax.errors import ExportError
 
 OPSET = 18
-"""Version of the operators: the first with bitwise ones; onnxruntime 1.14 and newer."""
+"""Version of the operator set: the first with bitwise operators; onnxruntime 1.14 and newer."""
 
-_IR_VERSION = 8  # of the file format, the one of opset 18
+_IR_VERSION = 8  # version of the file format that belongs to opset 18
 
-# A protobuf addresses 2 GiB; what is not weights needs a little.
+# A protobuf has at most 2 GiB, of which everything but the weights takes a little.
 _MOST_WEIGHTS = 2**31 - 2**24
 
-# jax's dtype -> the graph's. There is no arithmetic on bfloat16 and uint32 in onnxruntime:
+# jax's dtype -> the graph's. onnxruntime has no arithmetic on bfloat16 and uint32:
 # bfloat16 is computed in float32, and uint32 kept in int64, modulo 2**32.
 _CARRIED = {
     np.dtype(jnp.bfloat16): np.dtype(np.float32),
@@ -27,7 +27,7 @@ _CARRIED = {
     **{np.dtype(kind): np.dtype(kind) for kind in (np.float32, np.bool_, np.int32, np.int64)},
 }
 
-# TensorProto's numbers of those.
+# The graph's dtype -> its number in TensorProto.
 _ELEMENT_TYPES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9}
 
 
@@ -36,9 +36,9 @@ class Tensor:
     """A value that is known only when the graph runs.
 
     Attributes:
-      name: in the graph.
-      shape: of integers and multiples of the batch.
-      dtype: jax's; see `carried` for the graph's.
+      name: name of the value in the graph.
+      shape: sizes, each an integer or a multiple of the symbolic batch dimension.
+      dtype: dtype in jax; see `carried` for the graph's dtype.
     """
 
     name: str
@@ -47,16 +47,16 @@ class Tensor:
 
     @property
     def ndim(self) -> int:
-        """Number of dimensions."""
+        """Returns the number of dimensions."""
         return len(self.shape)
 
 
 Value = Tensor | np.ndarray | np.generic | jax.Array
-"""A tensor of the graph, or what is known already: an array, or random keys."""
+"""A tensor of the graph, or a value known at export time: an array, or random keys."""
 
 
 def carried(dtype: Any) -> np.dtype:
-    """The graph's dtype of values of jax's `dtype`; ExportError if there is none."""
+    """Returns the graph's dtype for values of jax's `dtype`, or raises ExportError if none fits."""
     found = None if jnp.issubdtype(dtype, jax.dtypes.extended) else _CARRIED.get(np.dtype(dtype))
     if found is None:
         accepted = ", ".join(sorted(kind.name for kind in _CARRIED))
@@ -65,18 +65,18 @@ def carried(dtype: Any) -> np.dtype:
 
 
 def widened(dtype: Any) -> np.dtype:
-    """The dtype of what is known: float32 for bfloat16, which would round, otherwise the same."""
+    """Returns the dtype of a constant: float32 for bfloat16, which would round, else `dtype`."""
     dtype = np.dtype(dtype)
     return np.dtype(np.float32) if dtype == jnp.bfloat16 else dtype
 
 
 def element_type(dtype: Any) -> int:
-    """ONNX's number of the graph's dtype of values of jax's `dtype`."""
+    """Returns ONNX's number of the graph's dtype for values of jax's `dtype`."""
     return _ELEMENT_TYPES[carried(dtype).name]
 
 
 def integers(*values: int) -> np.ndarray:
-    """int64[n], as ONNX takes axes, starts and sizes."""
+    """Returns int64[n], the type in which ONNX takes axes, starts and sizes."""
     return np.asarray(values, np.int64)
 
 
@@ -89,14 +89,14 @@ class _Node:
 
 
 class Graph:
-    """Nodes in the order in which they run."""
+    """The nodes of a graph in the order in which they run."""
 
     def __init__(self, inputs: Mapping[str, jax.ShapeDtypeStruct]):
         """Starts a graph.
 
         Args:
-          inputs: name -> shape and dtype. Leading dimensions may be symbolic, and are then the
-            same everywhere: the batch.
+          inputs: name -> shape and dtype. Leading dimensions may be symbolic; all symbolic ones
+            must be the same dimension: the batch.
 
         Raises:
           ExportError: for another symbolic dimension, or a dtype that ONNX lacks.
@@ -121,14 +121,14 @@ class Graph:
     def add(
         self, op: str, *inputs: Value, shape: Sequence[Any], dtype: Any, **attributes: Any
     ) -> Tensor:
-        """Appends a node of one output.
+        """Appends a node with one output.
 
         Args:
-          op: ONNX's name.
-          *inputs: known ones become constants of the graph.
-          shape: of the output.
-          dtype: of the output, jax's.
-          **attributes: of the node.
+          op: name of the ONNX operator.
+          *inputs: inputs of the node; those known at export time become constants of the graph.
+          shape: shape of the output.
+          dtype: jax's dtype of the output.
+          **attributes: attributes of the node.
         """
         names = tuple(x.name if isinstance(x, Tensor) else self._constant(x) for x in inputs)
         output = Tensor(f"{op}_{len(self._nodes)}", tuple(shape), np.dtype(dtype))
@@ -137,7 +137,7 @@ class Graph:
         return output
 
     def multiple(self, size: Any) -> int:
-        """How many times the batch a symbolic dimension is; ExportError if it is no multiple."""
+        """Returns the multiple of the batch that a symbolic size is, or raises ExportError."""
         batch: Any = self.batch
         times = size // batch
         if not isinstance(times, int) or times * batch != size:
@@ -146,14 +146,14 @@ class Graph:
         return times
 
     def shape(self, sizes: Sequence[Any]) -> np.ndarray | Tensor:
-        """int64[n] of sizes, computed when the graph runs if one is a multiple of the batch."""
+        """Returns int64[n] of sizes, computed when the graph runs if one depends on the batch."""
         if all(isinstance(size, int) for size in sizes):
             return integers(*sizes)
         parts = [integers(size) if isinstance(size, int) else self._size(size) for size in sizes]
         return self.add("Concat", *parts, shape=(len(parts),), dtype=np.int64, axis=0)
 
     def _size(self, size: Any) -> Tensor:
-        """int64[1] of a multiple of the batch."""
+        """Returns int64[1], a size that is a multiple of the batch."""
         times = self.multiple(size)
         if times not in self._sizes:
             first = next(x for x in self.inputs.values() if x.shape and x.shape[0] == self.batch)
@@ -173,7 +173,7 @@ class Graph:
         return self._names[key]
 
     def model(self, outputs: Mapping[str, Value]) -> Any:
-        """Writes the graph down, without what no output needs.
+        """Returns the finished graph, without nodes that no output needs.
 
         Args:
           outputs: name -> value.

@@ -1,4 +1,4 @@
-"""Products of matrices, convolutions and pooling in ONNX."""
+"""Emitters of matrix products, convolutions and pooling in ONNX."""
 
 import string
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from prior_jax.interop.onnx.layout import Op, convert, transpose
 
 
 def _dot_general(op: Op, left: Value, right: Value) -> Value:
-    """A matrix product where it is one, possibly after turning the operands; Einsum elsewhere."""
+    """Emits a matrix product, transposing the operands if needed; where impossible, an Einsum."""
     (left_sum, right_sum), (left_batch, right_batch) = op.params["dimension_numbers"]
     left, right = (convert(op.graph, x, op.dtype) for x in (left, right))
     left_free = _others(left, left_sum, left_batch)
@@ -41,7 +41,7 @@ def _others(x: Value, *taken: tuple[int, ...]) -> list[int]:
 
 
 def _conv(op: Op, x: Value, kernel: Value) -> Value:
-    """Turned to ONNX's [N, C, spatial] and [O, I, spatial], and back."""
+    """Transposes to ONNX's [N, C, spatial] and [O, I, spatial], convolves, and transposes back."""
     params = op.params
     if params["batch_group_count"] != 1:
         raise op.refuse("batch_group_count", params["batch_group_count"], "1")
@@ -66,7 +66,7 @@ def _conv(op: Op, x: Value, kernel: Value) -> Value:
 
 
 def _max_pool(op: Op, x: Value) -> Value:
-    """The maximum over windows that move in all but two dimensions."""
+    """Emits the maximum over windows that move along all but two dimensions."""
     params = op.params
     if any(step != 1 for step in params["base_dilation"]):
         raise op.refuse("base_dilation", params["base_dilation"], "1")
@@ -75,7 +75,7 @@ def _max_pool(op: Op, x: Value) -> Value:
     still = [place for place, form in enumerate(forms) if form[:3] == (1, 1, (0, 0))]
     if len(still) < 2:
         raise op.refuse("window_dimensions", params["window_dimensions"], "two of size 1")
-    # A batch and channels; windows of one element may move along with the others.
+    # The two fixed dimensions are batch and channels; windows of size 1 may be among the moving.
     order = [still[0], still[-1]]
     order += [place for place in range(len(forms)) if place not in order]
     moving = [forms[place] for place in order[2:]]
@@ -96,4 +96,4 @@ CONTRACTIONS: Mapping[str, Callable[..., Value]] = {
     "dot_general": _dot_general,
     "reduce_window_max": _max_pool,
 }
-"""Primitive -> emitter."""
+"""Name of a jax primitive -> emitter."""

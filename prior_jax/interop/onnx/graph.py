@@ -1,8 +1,8 @@
 """Writes towers, and other functions of arrays, as ONNX graphs.
 
-A function is traced by jax, and each primitive of its program becomes a few nodes. What depends on
-no input is computed here and now, and becomes a constant: weights with their reshapes, masks,
-scales of normalisations. Loops are unrolled, and programs within programs inlined.
+A function is traced by jax, and each primitive of its program becomes a few nodes. A value that
+depends on no input is computed at export time and becomes a constant: weights after reshaping,
+masks, scales of normalisations. Loops are unrolled, and programs within programs inlined.
 """
 
 import functools
@@ -23,7 +23,7 @@ from prior_jax.interop.onnx.layout import Op, cut, reshape, stack
 from prior_jax.interop.onnx.primitives import EMITTERS
 from prior_jax.objectives.base import Objective
 
-# Primitives that run a program: name -> the parameter that holds it.
+# Primitives that run a nested program: name -> parameter that holds the program.
 _CALLS = {
     "checkpoint": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -33,7 +33,7 @@ _CALLS = {
     "remat2": "jaxpr",
 }
 
-# Parameters of primitives that name a dtype.
+# Parameters of primitives whose value is a dtype.
 _DTYPES = ("new_dtype", "dtype", "preferred_element_type")
 
 
@@ -45,14 +45,14 @@ def export_towers(
     max_tokens: int,
     max_sentences: int,
 ) -> dict[str, Any]:
-    """Both encoders with their projections, in inference mode, for any batch.
+    """Exports both encoders with their projections, in inference mode, for any batch size.
 
     Args:
-      objective: the model's, without mesh axes.
-      model: with its weights; fewer than 2 GiB a tower.
+      objective: the model's objective, without mesh axes.
+      model: the model with its weights; fewer than 2 GiB a tower.
       image_shape: (H, W, C) of an image.
-      max_tokens: L.
-      max_sentences: S.
+      max_tokens: number of tokens L of a report.
+      max_sentences: number of sentences S of a report.
 
     Returns:
       "image" and "text", each an onnx.ModelProto, computed in float32 whatever the model's dtype.
@@ -81,21 +81,22 @@ def export_onnx(
     inputs: Mapping[str, jax.ShapeDtypeStruct],
     output_names: Sequence[str],
 ) -> Any:
-    """Writes a function down as an ONNX graph of operator set 18.
+    """Exports a function as an ONNX graph of operator set 18.
 
     Args:
-      function: takes one array an input, in their order, and gives a mapping of outputs, or as
-        many as there are names. Arrays it holds become constants of the graph.
+      function: function that takes one array per input, in their order, and returns a mapping of
+        outputs, or as many outputs as there are names. Arrays that it closes over become constants
+        of the graph.
       inputs: name -> shape and dtype: float32, int32 or bool. Leading dimensions may be symbolic
-        (`jax.export.symbolic_shape`), the same everywhere: that one stays open.
-      output_names: of the outputs.
+        (`jax.export.symbolic_shape`); all symbolic ones must be the same, and it stays symbolic.
+      output_names: names of the outputs.
 
     Returns:
       onnx.ModelProto, checked by onnx. bfloat16 is computed in float32.
 
     Raises:
-      ExportError: naming the primitive that has no emitter, or the form of it that has none; if
-        onnx is not installed; for other symbolic dimensions; for 2 GiB of weights or more.
+      ExportError: naming the primitive, or the form of a primitive, that has no emitter; if onnx is
+        not installed; for other symbolic dimensions; for 2 GiB of weights or more.
     """
 
     def flat(*arrays: jax.Array) -> tuple[jax.Array, ...]:
@@ -106,14 +107,14 @@ def export_onnx(
 
     graph = Graph(inputs)
     closed = jax.make_jaxpr(flat)(*inputs.values())
-    # What is computed now is computed exactly: not in an accelerator's products of bfloat16.
+    # Constants are computed on the CPU: an accelerator may multiply matrices in bfloat16.
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         outputs = _run(graph, closed.jaxpr, closed.consts, list(graph.inputs.values()))
     return graph.model(dict(zip(output_names, outputs, strict=True)))
 
 
 def _run(graph: Graph, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
-    """Appends a program; gives its outputs."""
+    """Appends a program and returns its outputs."""
     values = dict(zip(jaxpr.constvars, map(_known, consts), strict=True))
     values.update(zip(jaxpr.invars, inputs, strict=True))
 
@@ -130,7 +131,7 @@ def _run(graph: Graph, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Value
 
 
 def _known(value: Any) -> Value:
-    """A constant as an array, bfloat16 widened; random keys as they are."""
+    """Returns a constant as an array, with bfloat16 widened; random keys are returned unchanged."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return value
     array = np.asarray(value)
@@ -160,12 +161,12 @@ def _equation(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
 
 
 def _inline(graph: Graph, program: Any, inputs: Sequence[Value]) -> list[Value]:
-    """Appends a program within a program; it may be closed over constants."""
+    """Appends a program within a program, which may close over constants."""
     return _run(graph, getattr(program, "jaxpr", program), getattr(program, "consts", ()), inputs)
 
 
 def _compute(equation: Any, inputs: Sequence[Value]) -> list[Value]:
-    """Runs one primitive on known values."""
+    """Runs one primitive on values known at export time."""
     params = {
         name: widened(value) if name in _DTYPES and value is not None else value
         for name, value in equation.params.items()
@@ -176,7 +177,7 @@ def _compute(equation: Any, inputs: Sequence[Value]) -> list[Value]:
 
 
 def _scan(graph: Graph, params: Mapping[str, Any], inputs: Sequence[Value]) -> list[Value]:
-    """A loop of known length, unrolled: each turn has its own slice of the stacked weights."""
+    """Unrolls a loop of known length: each iteration has its own slice of the stacked weights."""
     consts, carried = params["num_consts"], params["num_carry"]
     fixed, carry = inputs[:consts], list(inputs[consts : consts + carried])
     stacked = inputs[consts + carried :]
@@ -191,13 +192,13 @@ def _scan(graph: Graph, params: Mapping[str, Any], inputs: Sequence[Value]) -> l
 
 
 def _row(graph: Graph, x: Value, index: int) -> Value:
-    """Row `index` of the first dimension."""
+    """Returns row `index` of the first dimension."""
     starts = [index] + [0] * (len(x.shape) - 1)
     return reshape(graph, cut(graph, x, starts, [index + 1, *x.shape[1:]]), x.shape[1:])
 
 
 def _stack(graph: Graph, rows: Sequence[Value]) -> Value:
-    """Rows under each other."""
+    """Stacks rows along a new first dimension."""
     if not any(isinstance(row, Tensor) for row in rows):
         return np.stack([np.asarray(row) for row in rows])
     return stack(graph, rows, 0)

@@ -1,7 +1,8 @@
-"""Taking and setting elements by index in ONNX.
+"""Emitters that take and set elements by index in ONNX.
 
-Indices outside an array are treated as XLA treats them: held at its edge, or, where the program
-asks for it, answered by a filling value. Only sizes that do not depend on the batch are indexed.
+Indices outside an array are treated as XLA treats them: clipped to its bounds, or, where the
+program asks for it, replaced by a fill value. Only dimensions whose size does not depend on the
+batch can be indexed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +50,7 @@ def _sizes(op: Op, x: Value, axes: Sequence[int]) -> np.ndarray:
 
 
 def _kept_inside(op: Op, indices: Value, sizes: np.ndarray) -> Value:
-    """int64 indices [..., n], each held within its dimension."""
+    """Returns int64 indices [..., n], each clipped to its dimension."""
     index = convert(op.graph, indices, np.int64)
     if not isinstance(index, Tensor):
         return np.clip(index, 0, sizes - 1)
@@ -59,7 +60,7 @@ def _kept_inside(op: Op, indices: Value, sizes: np.ndarray) -> Value:
 
 
 def _known_part(x: Value, op: Op, starts: Mapping[int, int]) -> Value:
-    """The slice at known starts of some dimensions, each held inside the array."""
+    """Slices at known starts of some dimensions, each clipped so that the slice is in the array."""
     sizes = op.params["slice_sizes"]
     lows, limits = [0] * len(x.shape), list(x.shape)
     for axis, start in starts.items():
@@ -75,7 +76,7 @@ def _known_part(x: Value, op: Op, starts: Mapping[int, int]) -> Value:
 
 
 def _is_grid(index: np.ndarray) -> bool:
-    """Whether [n1, ..., nk, k] holds all combinations of k rows of places."""
+    """Returns whether indices [n1, ..., nk, k] are all combinations of k rows of positions."""
     count = index.shape[-1]
     if index.ndim != count + 1 or not index.size:
         return False
@@ -92,7 +93,7 @@ def _rows(index: np.ndarray) -> list[np.ndarray]:
 
 
 def _grid(op: Op, x: Value, axes: Sequence[int], index: np.ndarray) -> Value:
-    """Rows and columns: a slice where they are evenly spaced, as in a strided 1x1 convolution."""
+    """Takes rows and columns: by a slice where evenly spaced, as in a strided 1x1 convolution."""
     for axis, row in zip(axes, _rows(index), strict=True):
         steps = np.unique(np.diff(row))
         shape = [len(row) if place == axis else size for place, size in enumerate(x.shape)]
@@ -111,7 +112,7 @@ def _grid(op: Op, x: Value, axes: Sequence[int], index: np.ndarray) -> Value:
 
 
 def _ordered(op: Op, x: Value, axes: Sequence[int], index: Value) -> Value:
-    """Any places: the indexed dimensions are replaced by those of the indices."""
+    """Takes arbitrary positions: the indexed dimensions are replaced by those of the indices."""
     numbers, places = op.params["dimension_numbers"], tuple(index.shape[:-1])
     free = [axis for axis in range(len(x.shape)) if axis not in axes]
     shape = [*places, *(x.shape[axis] for axis in free)]
@@ -120,7 +121,7 @@ def _ordered(op: Op, x: Value, axes: Sequence[int], index: Value) -> Value:
         found = op.emit("Gather", turned, reshape(op.graph, index, places), shape=shape, axis=0)
     else:
         found = op.emit("GatherND", turned, index, shape=shape)
-    # The window's dimensions: those that were not indexed, and those kept with size 1.
+    # The window has the dimensions that were not indexed, and indexed ones kept with size 1.
     collapsed = set(numbers.collapsed_slice_dims)
     window = [axis for axis in range(len(x.shape)) if axis not in collapsed]
     shape = [*places, *(1 if axis in axes else x.shape[axis] for axis in window)]
@@ -130,13 +131,13 @@ def _ordered(op: Op, x: Value, axes: Sequence[int], index: Value) -> Value:
 
 
 def _result_order(offset: Sequence[int], places: int, window: int) -> list[int]:
-    """From [places, window] to where XLA puts each."""
+    """Returns the permutation from [places, window] to the order of XLA's result."""
     first, then = iter(range(places)), iter(range(places, places + window))
     return [next(then) if axis in offset else next(first) for axis in range(places + window)]
 
 
 def _filled(op: Op, found: Value, indices: Value, sizes: np.ndarray) -> Value:
-    """Answers of places outside the array are replaced."""
+    """Replaces the results of positions outside the array by the fill value."""
     index = convert(op.graph, indices, np.int64)
     if isinstance(index, Tensor):
         same = {"shape": index.shape, "dtype": np.bool_}
@@ -155,7 +156,7 @@ def _filled(op: Op, found: Value, indices: Value, sizes: np.ndarray) -> Value:
 
 
 def _filling(value: Any, dtype: Any) -> np.ndarray:
-    """What `jax.lax.GatherScatterMode` promises where no value is named."""
+    """Returns the fill value, by default the one that `jax.lax.GatherScatterMode` documents."""
     if value is None:
         if jnp.issubdtype(dtype, jnp.inexact):
             value = np.nan
@@ -168,7 +169,7 @@ def _filling(value: Any, dtype: Any) -> np.ndarray:
 
 
 def _dynamic_slice(op: Op, x: Value, *starts: Value) -> Value:
-    """A part whose place may be known only when the graph runs; it is held inside the array."""
+    """Slices at starts that may be known only when the graph runs, clipped to the array."""
     sizes = op.params["slice_sizes"]
     known = [axis for axis, start in enumerate(starts) if not isinstance(start, Tensor)]
     x = _known_part(x, op, {axis: int(np.asarray(starts[axis])) for axis in known})
@@ -186,7 +187,7 @@ def _dynamic_slice(op: Op, x: Value, *starts: Value) -> Value:
 
 
 def _scatter(op: Op, x: Value, indices: Value, updates: Value) -> Value:
-    """Sets all of one known row, column, ... of an array: `x.at[:, 0].set(y)`."""
+    """Sets the whole of one known row, column, ... of an array: `x.at[:, 0].set(y)`."""
     numbers = op.params["dimension_numbers"]
     axes = tuple(numbers.scatter_dims_to_operand_dims)
     plain = (
@@ -201,7 +202,7 @@ def _scatter(op: Op, x: Value, indices: Value, updates: Value) -> Value:
     (size,) = _sizes(op, x, axes)
     shape = [1 if place == axis else length for place, length in enumerate(x.shape)]
     updates = reshape(op.graph, updates, shape)
-    chosen = np.arange(size) == np.asarray(indices)  # a place outside is none
+    chosen = np.arange(size) == np.asarray(indices)  # all False for a position outside the array
     chosen = chosen.reshape([size if place == axis else 1 for place in range(len(x.shape))])
     return where(op, chosen, updates, x)
 
@@ -211,4 +212,4 @@ INDEXING: Mapping[str, Callable[..., Value]] = {
     "gather": _gather,
     "scatter": _scatter,
 }
-"""Primitive -> emitter."""
+"""Name of a jax primitive -> emitter."""

@@ -1,4 +1,4 @@
-"""Rearranging values of an ONNX graph: at once where they are known, by a node where not."""
+"""Rearranges values of an ONNX graph: constants at export time, other values by a node."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +12,15 @@ from prior_jax.interop.onnx.builder import Graph, Tensor, Value, element_type, i
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-    """One equation of a program, as its emitter sees it.
+    """One equation of a traced program, as passed to its emitter.
 
     Attributes:
-      graph: to append nodes to.
-      name: of the primitive.
-      params: of the primitive.
-      shape: of its first output.
-      dtype: of its first output, jax's.
-      inline: appends a whole program: (closed jaxpr, values) -> values.
+      graph: graph to append nodes to.
+      name: name of the primitive.
+      params: parameters of the primitive.
+      shape: shape of the first output.
+      dtype: jax's dtype of the first output.
+      inline: function that appends a whole program: (closed jaxpr, values) -> values.
     """
 
     graph: Graph
@@ -35,12 +35,12 @@ class Op:
         return self.graph.add(op, *inputs, **({"shape": self.shape, "dtype": self.dtype} | options))
 
     def refuse(self, what: str, received: Any, accepted: str) -> ExportError:
-        """The error for a form of the primitive that has no emitter."""
+        """Returns the error for a form of the primitive that has no emitter."""
         return ExportError(f"ONNX of {self.name}: {what}", received=received, accepted=accepted)
 
 
 def reshape(graph: Graph, x: Value, shape: Sequence[Any]) -> Value:
-    """Another shape of the same numbers in the same order."""
+    """Returns the same numbers, in the same order, in another shape."""
     shape = tuple(shape)
     if tuple(x.shape) == shape:
         return x
@@ -48,7 +48,7 @@ def reshape(graph: Graph, x: Value, shape: Sequence[Any]) -> Value:
         return np.asarray(x).reshape(shape)
     opened = [place for place, size in enumerate(shape) if not isinstance(size, int)]
     if len(opened) == 1 and 0 not in shape:
-        # The one open dimension is what is left: no need to compute it.
+        # Reshape infers the one symbolic dimension, so it need not be computed.
         sizes = integers(*(-1 if place in opened else size for place, size in enumerate(shape)))
     else:
         sizes = graph.shape(shape)
@@ -56,7 +56,7 @@ def reshape(graph: Graph, x: Value, shape: Sequence[Any]) -> Value:
 
 
 def transpose(graph: Graph, x: Value, order: Sequence[int]) -> Value:
-    """Dimension i of the result is dimension order[i] of x."""
+    """Permutes the dimensions: dimension i of the result is dimension order[i] of x."""
     order = [int(place) for place in order]
     if order == list(range(len(order))):
         return x
@@ -83,7 +83,7 @@ def cut(
     limits: Sequence[Any],
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """From start to before limit, every stride-th, in every dimension.
+    """Slices from start to limit (exclusive) in steps of stride, in every dimension.
 
     Raises:
       ExportError: for a part of the batch.
@@ -108,7 +108,7 @@ def cut(
 
 
 def convert(graph: Graph, x: Value, dtype: Any) -> Value:
-    """The same numbers in another dtype of jax, uint32 modulo 2**32."""
+    """Returns the same numbers in another dtype of jax; uint32 is taken modulo 2**32."""
     if not isinstance(x, Tensor):
         return np.asarray(x).astype(widened(dtype))
     dtype = np.dtype(dtype)
@@ -122,23 +122,23 @@ def convert(graph: Graph, x: Value, dtype: Any) -> Value:
 
 
 def stack(graph: Graph, values: Sequence[Value], axis: int) -> Value:
-    """Values of one shape along a new axis, which has that place in the result."""
+    """Stacks values of one shape along a new axis, which is `axis` in the result."""
     parts = [unit_axes(graph, value, [axis]) for value in values]
     shape = [*values[0].shape[:axis], len(values), *values[0].shape[axis:]]
     return graph.add("Concat", *parts, shape=shape, dtype=values[0].dtype, axis=axis)
 
 
 def where(op: Op, mask: Value, yes: Value, no: Value) -> Value:
-    """The equation's output: `yes` where the mask is True, `no` elsewhere."""
+    """Returns the equation's output: `yes` where the mask is True, `no` elsewhere."""
     if op.dtype != np.bool_:
         return op.emit("Where", mask, yes, no)
-    # onnxruntime chooses among numbers only.
+    # onnxruntime's Where supports numbers only.
     numbers = (convert(op.graph, value, np.int32) for value in (yes, no))
     return convert(op.graph, op.emit("Where", mask, *numbers, dtype=np.int32), np.bool_)
 
 
 def unit_axes(graph: Graph, x: Value, axes: Sequence[int]) -> Value:
-    """Inserts dimensions of size 1, at the places they have in the result."""
+    """Inserts dimensions of size 1; the axes are counted in the result."""
     sizes = iter(x.shape)
     shape = [1 if place in axes else next(sizes) for place in range(len(x.shape) + len(axes))]
     return reshape(graph, x, shape)

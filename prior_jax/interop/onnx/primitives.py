@@ -1,8 +1,8 @@
-"""What primitives of jax are in ONNX: arithmetic, reductions, and moving numbers about.
+"""Emitters of jax's primitives in ONNX: arithmetic, reductions, and rearrangement of values.
 
-An emitter takes the equation and its inputs, and gives its outputs; programs within programs are
-`onnx_graph`'s. Every primitive of this table is computed in the dtype that `onnx_builder.carried`
-says.
+An emitter takes the equation and its inputs, and returns the outputs; `onnx.graph` inlines
+programs within programs. Every primitive of this table is computed in the dtype that
+`onnx.builder.carried` returns.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ Emitter = Callable[..., Value | tuple[Value, ...]]
 
 
 def _direct(name: str) -> _Single:
-    """The operator of that name, with numpy's broadcasting."""
+    """Emits the operator of that name, with numpy's broadcasting."""
 
     def emit(op: Op, *values: Value) -> Value:
         return op.emit(name, *values)
@@ -42,7 +42,7 @@ def _direct(name: str) -> _Single:
 
 
 def _arithmetic(name: str) -> _Single:
-    """As `_direct`; on uint32, which is kept in int64, modulo 2**32."""
+    """Emits like `_direct`; results of uint32, which is kept in int64, are taken modulo 2**32."""
 
     def emit(op: Op, *values: Value) -> Value:
         kind = np.int64 if op.dtype == np.uint32 else op.dtype
@@ -72,7 +72,7 @@ def _rsqrt(op: Op, x: Value) -> Value:
 
 
 def _erfc(op: Op, x: Value) -> Value:
-    """1 - erf: to 1e-7 of 1, not of the small values for large x."""
+    """Computes 1 - erf with an absolute error of 1e-7: small values for large x are inaccurate."""
     return op.emit("Sub", np.float32(1), op.emit("Erf", x))
 
 
@@ -81,7 +81,7 @@ def _integer_pow(op: Op, x: Value) -> Value:
 
 
 def _rem(op: Op, x: Value, y: Value) -> Value:
-    """With the sign of x."""
+    """Computes the remainder with the sign of x."""
     return op.emit("Mod", x, y, fmod=1)
 
 
@@ -112,7 +112,7 @@ def _convert(op: Op, x: Value) -> Value:
 
 
 def _bits_as_float(op: Op, x: Value) -> Value:
-    """The float32 of 32 bits, by arithmetic: exact for normal numbers, wrong for all others."""
+    """Computes the float32 of 32 bits by arithmetic: exact for normal numbers, wrong for others."""
     if not (x.dtype == np.uint32 and op.dtype == np.float32):
         received = f"{np.dtype(x.dtype).name} to {np.dtype(op.dtype).name}"
         raise op.refuse("dtypes", received, "uint32 to float32")
@@ -133,13 +133,13 @@ def _bits_as_float(op: Op, x: Value) -> Value:
 
 
 def _shift(left: bool) -> _Single:
-    """A shift of uint32, which in int64 is a product or a quotient."""
+    """Shifts uint32 values, in int64 by multiplication or division."""
 
     def emit(op: Op, x: Value, places: Value) -> Value:
         if isinstance(places, Tensor) or op.dtype != np.uint32:
             received = f"{op.dtype} by {'a tensor' if isinstance(places, Tensor) else 'a constant'}"
             raise op.refuse("operands", received, "uint32 by a constant")
-        # A shift by 32 or more leaves nothing.
+        # A shift by 32 or more gives 0.
         factor = np.int64(2) ** np.minimum(np.asarray(places, np.int64), 32)
         found = op.emit("Mul" if left else "Div", x, factor, dtype=np.int64)
         return convert(op.graph, found, np.uint32)
@@ -158,7 +158,7 @@ def _reduce(name: str) -> _Single:
 
 
 def _reduce_bool(name: str) -> _Single:
-    """Of bools, which onnxruntime reduces only as numbers."""
+    """Reduces bools by converting them to integers, since onnxruntime reduces only numbers."""
 
     def emit(op: Op, x: Value) -> Value:
         numbers = dataclasses.replace(op, dtype=np.int32)
@@ -183,7 +183,7 @@ def _cumsum(op: Op, x: Value) -> Value:
 
 
 def _iota(op: Op) -> Value:
-    """Counts along one dimension; the others repeat. Reached only where the batch is among them."""
+    """Counts along one dimension and repeats along the others; used only if one is the batch."""
     dimension = op.params["dimension"]
     size = op.shape[dimension]
     if isinstance(size, int):
@@ -239,7 +239,7 @@ def _pad(op: Op, x: Value, fill: Value) -> Value:
     config = op.params["padding_config"]
     if any(between for _, _, between in config):
         raise op.refuse("padding_config", config, "nothing between the elements")
-    # A negative size takes away.
+    # Negative padding removes elements.
     starts = [max(0, -low) for low, _, _ in config]
     limits = [
         size + high if high < 0 else size
@@ -337,4 +337,4 @@ EMITTERS: Mapping[str, Emitter] = {
     **INDEXING,
     **RANDOM,
 }
-"""Primitive -> emitter. A primitive that is not here cannot be exported, and is named."""
+"""Name of a jax primitive -> emitter. Export fails for any other primitive, naming it."""

@@ -1,6 +1,7 @@
 """Random bits in ONNX: the threefry generator, computed when the graph runs.
 
-A key is uint32[..., 2]. Everything but the hash itself is jax's own program, traced anew.
+A key is uint32[..., 2]. Only the hash itself is written by hand; the rest is jax's own program,
+traced anew.
 """
 
 import functools
@@ -22,7 +23,7 @@ _GROUPS = 5
 
 
 def _key_data(op: Op, key: Value) -> Value:
-    """uint32[..., 2] of a key."""
+    """Returns the uint32[..., 2] data of a key."""
     if not isinstance(key, jax.Array):
         return key
     if jax.random.key_impl(key) != "threefry2x32":
@@ -60,7 +61,7 @@ def _run(op: Op, program: Callable[..., Any], *values: Value) -> Value:
 
 
 def _threefry(op: Op, *values: Value) -> tuple[Value, Value]:
-    """Two words and two of a key, mixed in 20 rounds of sum, rotation and exclusive or."""
+    """Mixes two words and two key words in 20 rounds of addition, rotation and exclusive or."""
     key0, key1, x0, x1 = (convert(op.graph, value, np.int64) for value in values)
     whole = functools.partial(op.emit, dtype=np.int64)
 
@@ -93,4 +94,4 @@ RANDOM: Mapping[str, Callable[..., Any]] = {
     "random_wrap": _key_data,
     "threefry2x32": _threefry,
 }
-"""Primitive -> emitter."""
+"""Name of a jax primitive -> emitter."""

@@ -1,1 +1,1 @@
-"""Checkpoints of other code bases as weights of ours."""
+"""Imports checkpoints of other code bases as our weights."""

@@ -1,4 +1,4 @@
-"""What became of every tensor of a checkpoint, as a table."""
+"""A table of how every tensor of a checkpoint was handled: imported, kept or left."""
 
 import collections
 import dataclasses
@@ -12,13 +12,13 @@ IMPORTED, KEPT, LEFT = "imported", "kept", "left"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unused:
-    """Tensors that a model of ours has no place for.
+    """Tensors that have no place in our model.
 
     Attributes:
       pattern: regular expression of whole torch names.
-      reason: why, in words.
-      keep: whether they are kept beside the weights, so that an export gives them back; False for
-        what belongs to another part of the checkpoint.
+      reason: reason why the tensors are not used, in words.
+      keep: whether the tensors are kept beside the weights, so that an export can write them; False
+        for tensors of another part of the checkpoint.
       shape: the only accepted shape, of numbers and of names of sizes; None for any.
     """
 
@@ -28,19 +28,19 @@ class Unused:
     shape: tuple[str | int, ...] | None = None
 
     def matches(self, name: str) -> bool:
-        """Whether it speaks of this torch name."""
+        """Returns whether this rule applies to a torch name."""
         return re.fullmatch(self.pattern, name) is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """Some tensors of one fate.
+    """Tensors of a checkpoint that were handled in the same way.
 
     Attributes:
-      names: their torch names; "*" stands for numbers.
-      count: how many they are.
+      names: torch names of the tensors; "*" stands for numbers.
+      count: number of tensors.
       fate: "imported", "kept" or "left".
-      where: paths of our leaves, or why there are none.
+      where: paths of our leaves, or the reason why there are none.
     """
 
     names: str
@@ -52,15 +52,15 @@ class Row:
 def account(
     names: Iterable[str], table: Table, unused: Callable[[str], Unused | None]
 ) -> tuple[Row, ...]:
-    """Every name in exactly one row.
+    """Returns rows that contain every name exactly once.
 
     Args:
       names: torch names of a checkpoint.
-      table: of those that are imported.
-      unused: gives the rule for a name that is not, or None if there is none.
+      table: table of the names that are imported.
+      unused: function from a name that is not imported to its rule, or None if there is none.
 
     Raises:
-      KeyError: for a name that neither knows.
+      KeyError: for a name without an entry in the table and without a rule.
     """
     paths = {entry.torch: "/".join(entry.path) for entry in table.entries}
     groups: dict[tuple[str, str, str], list[tuple[str, str]]] = collections.defaultdict(list)
@@ -80,11 +80,11 @@ def account(
 
 
 def outside(names: Iterable[str], reason: str) -> tuple[Row, ...]:
-    """Names that nothing was asked of, one row for each that begins alike.
+    """Returns rows of names that were not requested, one row for each first part of the names.
 
     Args:
       names: torch names.
-      reason: why they are left.
+      reason: reason why the tensors are left.
     """
     counts = collections.Counter(name.split(".")[0] for name in map(_starred, names))
     return tuple(
@@ -94,7 +94,7 @@ def outside(names: Iterable[str], reason: str) -> tuple[Row, ...]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """One line whose counts add up."""
+    """Returns one line with the total count and the count of each fate."""
     counts = collections.Counter()
     for row in rows:
         counts[row.fate] += row.count
@@ -106,7 +106,7 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The table for a terminal: kept and left ones last, then the line that sums up."""
+    """Returns the table for a terminal: kept and left tensors last, then the summary line."""
     order = (IMPORTED, KEPT, LEFT)
     cells = [
         (

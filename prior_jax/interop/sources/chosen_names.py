@@ -1,4 +1,4 @@
-"""Which names of a file are those of the model, and which prefix a user may have to name."""
+"""Selects the names of the model in a file, and finds prefixes that a user may have to give."""
 
 import collections
 import dataclasses
@@ -44,10 +44,10 @@ def choose(tensors: Mapping[str, Any], prefix: str | None, recipes: Mapping[str,
     Args:
       tensors: name in the file -> tensor.
       prefix: prefix of the model's names as the user gave it; None takes every name.
-      recipes: part -> how its names look.
+      recipes: part -> recipe that describes the names of the part.
 
     Raises:
-      ConfigError: if no name stands under the prefix.
+      ConfigError: if no name has the prefix.
     """
     names, start = list(tensors), ""
     if prefix is not None:
@@ -72,12 +72,12 @@ def choose(tensors: Mapping[str, Any], prefix: str | None, recipes: Mapping[str,
 
 
 def _prefixes(names: Iterable[str], recipes: Mapping[str, Recipe]) -> dict[str, int]:
-    """Prefixes in a file behind which names stand as the recipes spell them."""
+    """Returns the prefixes in a file after which names look as the recipes describe."""
     probes = "|".join(
         re.escape(layout.prefix) + recipe.probe(layout)
         for recipe in recipes.values()
         for layout in recipe.layouts
-        if not layout.numbered  # "0." begins the names of any torch.nn.Sequential
+        if not layout.numbered  # the names of any torch.nn.Sequential begin with "0."
     )
     return prefixes(names, lambda name: re.match(probes, name) is not None)
 
@@ -85,15 +85,15 @@ def _prefixes(names: Iterable[str], recipes: Mapping[str, Recipe]) -> dict[str, 
 def with_prefixes(
     error: WeightsError, names: Iterable[str], recipes: Mapping[str, Recipe]
 ) -> WeightsError:
-    """The error, with the prefixes behind which names of the model were found.
+    """Returns the error, extended by the prefixes after which names of the model were found.
 
     Args:
-      error: error that says what does not fit.
+      error: error that says which names do not fit.
       names: every name of the file.
-      recipes: part -> how its names look.
+      recipes: part -> recipe that describes the names of the part.
     """
     names = [name for name in names if name.split(".")[-1] != COUNTER]
-    # Wrappers around every name were taken off: to name them mends nothing.
+    # Wrappers around all names have been removed already: giving them as a prefix would not help.
     plain = {
         prefix: count
         for prefix, count in _prefixes(names, recipes).items()

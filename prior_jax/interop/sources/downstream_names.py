@@ -1,4 +1,4 @@
-"""Names of the models that GLoRIA's release fine-tunes: U-Nets and a classifier."""
+"""Torch names of the models that GLoRIA's release fine-tunes: U-Nets and a classifier."""
 
 from prior_jax.interop.torch.module_tables import decoder_blocks_table, resnet_table
 from prior_jax.interop.torch.names import (
@@ -14,7 +14,7 @@ from prior_jax.nn.unet import UNetConfig
 
 
 def unet_table(config: UNetConfig) -> Table:
-    """The U-Net of the configured form to `nn.unet.UNet`.
+    """Returns the table from the U-Net of the configured form to `nn.unet.UNet`.
 
     "nearest" is the Unet of segmentation_models_pytorch 0.2.0 (`encoder.conv1`,
     `decoder.blocks.0.conv1.0`, `segmentation_head.0`), "transposed" the release's ResnetUNet
@@ -47,10 +47,12 @@ def _conv_norm_table(torch: str, path: Path, number: int) -> Table:
 
 
 def image_classifier_table(encoder: Table) -> Table:
-    """The release's PretrainedImageClassifier to `nn.classifier.ImageClassifier`.
+    """Returns the table from PretrainedImageClassifier to `nn.classifier.ImageClassifier`.
+
+    PretrainedImageClassifier is the classifier of GLoRIA's release.
 
     Args:
-      encoder: the table of its image encoder.
+      encoder: table of the classifier's image encoder.
     """
     table = encoder.under("img_encoder.", ("encoder",))
     return table + linear_table("classifier", ("classifier",))

@@ -1,4 +1,4 @@
-"""The names of GLoRIA's release for `prior_jax.objectives.gloria_model`."""
+"""Torch names of GLoRIA's release for `prior_jax.objectives.gloria_model`."""
 
 from prior_jax.interop.torch.module_tables import bert_table, resnet_table
 from prior_jax.interop.torch.names import Table, conv_table, linear_table
@@ -6,11 +6,11 @@ from prior_jax.nn.region_encoder import RegionEncoderConfig
 from prior_jax.objectives.gloria_config import GloriaConfig
 
 CHECKPOINT_PREFIX = "gloria."
-"""Put before every name in the released checkpoints' `state_dict`."""
+"""Prefix of every name in the released checkpoints' `state_dict`."""
 
 
 def gloria_table(config: GloriaConfig) -> Table:
-    """The release's GLoRIA to `objectives.gloria_model.GloriaModel`.
+    """Returns the table from the release's GLoRIA to `objectives.gloria_model.GloriaModel`.
 
     Args:
       config: sizes of the model.
@@ -23,7 +23,7 @@ def gloria_table(config: GloriaConfig) -> Table:
 
 
 def region_encoder_table(config: RegionEncoderConfig) -> Table:
-    """The release's ImageEncoder to `nn.region_encoder.RegionEncoder`."""
+    """Returns the table from the release's ImageEncoder to `nn.region_encoder.RegionEncoder`."""
     table = resnet_table(config.resnet).under("model.", ("resnet",))
     table += linear_table("global_embedder", ("global_embedder",))
     return table + conv_table("local_embedder", ("local_embedder",), bias=False)

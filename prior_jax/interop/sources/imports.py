@@ -1,12 +1,12 @@
-"""Weights that others trained, as weights of ours, and back.
+"""Imports weights of other code bases as our weights, and converts them back.
 
     weights = import_weights("gloria", "chexpert_resnet50.ckpt")
     weights.arrays["text_encoder/layers/self_attention/query/kernel"].shape
-    state_dict = release_state_dict(weights)     # what the file held, bit for bit
+    state_dict = release_state_dict(weights)     # the file's tensors, bit for bit
 
-Strict: every tensor is imported, or kept or left for a reason of the tables in `source_table`;
-whatever is missing, unknown or of another shape is an error that lists it. Nothing is rounded:
-half precision becomes float32 and goes back to what it was.
+Import is strict: every tensor is imported, or kept or left for a reason of the tables in
+`sources.table`; a tensor that is missing, unknown or of another shape is an error that lists it.
+No number is rounded: half precision becomes float32 and is converted back to its own dtype.
 """
 
 import dataclasses
@@ -42,12 +42,12 @@ _FLOATS = ("float32", "float16", "bfloat16")  # float32 holds each of them exact
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Imported:
-    """Weights, and how they came to be.
+    """Imported weights, with a record of the import.
 
     Attributes:
-      weights: what `weights_folder.save_weights` writes.
-      rows: what became of every tensor.
-      tokenizer: the file of the text encoder's tokenizer, or None.
+      weights: weights that `weights_folder.save_weights` can write.
+      rows: rows that say how every tensor was handled.
+      tokenizer: file of the text encoder's tokenizer, or None.
     """
 
     weights: Weights
@@ -66,17 +66,17 @@ def import_weights(
 
     Args:
       source: one of `SOURCES`.
-      path: a checkpoint, or a Hugging Face directory for "hf_bert".
-      part: "model", "image" or "text"; by default the first that the source's table has and the
+      path: path of a checkpoint, or of a Hugging Face directory for "hf_bert".
+      part: "model", "image" or "text"; by default the first part of the source's table that the
         file holds.
-      unseen: what no shape tells.
+      unseen: settings that no array's shape shows.
 
     Returns:
       Weights; arrays may be views of the mapped file.
 
     Raises:
       WeightsError: if the file cannot be read, or listing every missing, extra and misshaped name.
-      ConfigError: for a source, part or number of heads that cannot be.
+      ConfigError: for an unknown source or part, or an impossible number of heads.
     """
     return open_checkpoint(source, path, part=part, unseen=unseen).weights
 
@@ -91,16 +91,16 @@ def open_checkpoint(
     entry: str | None = None,
     prefix: str | None = None,
 ) -> Imported:
-    """`import_weights`, with an account of every tensor.
+    """Reads a checkpoint like `import_weights`, and returns an account of every tensor as well.
 
     Args:
-      source: as there.
-      path: as there.
-      part: as there.
-      unseen: as there.
-      tokenizer: a vocab.txt or tokenizer.json, where the checkpoint has none of its own.
-      entry: the keys of the state dict within the file, joined by "/", where it has several.
-      prefix: prefix of the model's names, where it is part of a larger model.
+      source: source as in `import_weights`.
+      path: path as in `import_weights`.
+      part: part as in `import_weights`.
+      unseen: settings as in `import_weights`.
+      tokenizer: path of a vocab.txt or tokenizer.json, for a checkpoint without its own.
+      entry: keys of the state dict within the file, joined by "/", for a file with several.
+      prefix: prefix of the model's names, for a model that is part of a larger one.
     """
     kind = _source(source)
     directory = read_bert_directory(path) if kind.folder else None
@@ -136,15 +136,15 @@ def from_tensors(
     tokenizer: pathlib.Path | None = None,
     prefix: str | None = None,
 ) -> Imported:
-    """`open_checkpoint` for tensors that are already there.
+    """Imports tensors that are already in memory, like `open_checkpoint`.
 
     Args:
-      source: as there.
+      source: source as in `import_weights`.
       tensors: torch name -> tensor.
-      part: as there.
-      unseen: as there.
-      directory: of "hf_bert": what is beside the weights.
-      tokenizer: as there.
+      part: part as in `import_weights`.
+      unseen: settings as in `import_weights`.
+      directory: content of the Hugging Face directory besides the weights, for "hf_bert".
+      tokenizer: path as in `open_checkpoint`.
       prefix: prefix of the model's names, or None.
     """
     kind = _source(source)
@@ -204,16 +204,16 @@ def from_tensors(
 
 
 def release_state_dict(weights: Weights) -> dict[str, np.ndarray]:
-    """The inverse of `import_weights`: what its file held, but for the parts that were left.
+    """Returns the tensors of the imported file, without the parts that were left out.
 
     Args:
-      weights: as imported, from memory or from a folder.
+      weights: weights as imported, from memory or from a folder.
 
     Returns:
       torch name -> tensor, bit for bit and of the same dtype; arrays may be views.
 
     Raises:
-      WeightsError: if they were not imported, or an array is missing or extra.
+      WeightsError: if the weights were not imported, or an array is missing or extra.
     """
     origin = weights.origin
     if "layout" not in origin:
@@ -237,9 +237,9 @@ def release_state_dict(weights: Weights) -> dict[str, np.ndarray]:
 
 
 def _give_back(tensors: Mapping[str, np.ndarray]) -> None:
-    """Gives back the memory of mapped files; what is looked at again is read again.
+    """Releases the memory of mapped files; pages that are accessed again are read again.
 
-    Importing has looked at every tensor once, and half of them have been copied by now.
+    The import has read every tensor once, and by now has copied half of them.
     """
     mappings = {}
     for tensor in tensors.values():
@@ -251,7 +251,7 @@ def _give_back(tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _owner(view: Any) -> Any:
-    """What holds the memory that an array, or a view of a view, looks at."""
+    """Returns the object that owns the memory of an array, or of a view of a view."""
     while True:
         below = view.obj if isinstance(view, memoryview) else getattr(view, "base", None)
         if below is None:
@@ -260,14 +260,14 @@ def _owner(view: Any) -> Any:
 
 
 class _Rules:
-    """Which rule speaks of a name that is not imported: the recipe's own, or that of a buffer."""
+    """Rules for names that are not imported: the recipe's own, or those of buffers."""
 
     def __init__(self, own: tuple[Unused, ...], table: Table):
         self._own, self._table = own, table
         self.patterns = tuple(rule.pattern for rule in own)
 
     def of(self, name: str) -> Unused | None:
-        """The first rule that matches; None for a name that nobody knows."""
+        """Returns the first rule that matches a name; None for an unknown name."""
         rules = (*self._own, *(BUFFERS if self._table.ignores(name) else ()))
         return next((rule for rule in rules if rule.matches(name)), None)
 
@@ -279,7 +279,7 @@ def _source(name: str) -> Source:
 
 
 def _recipes(name: str, source: Source, part: Part | None) -> Mapping[str, Recipe]:
-    """What may be imported: the part that was asked for, or each that the source has."""
+    """Returns the recipes of the requested part, or of all parts of the source."""
     if part is not None and part not in source.recipes:
         raise ConfigError(
             "--part", received=part, accepted=f"one of {', '.join(source.recipes)} for {name}"
@@ -288,7 +288,7 @@ def _recipes(name: str, source: Source, part: Part | None) -> Mapping[str, Recip
 
 
 def _left_notes(left: Mapping[str, int], *, taken: str | None) -> tuple[str, ...]:
-    """What a user should know of entries that were not read."""
+    """Returns notes for the user on entries that were not read."""
     if not left:
         return ()
     read = "the names at the top of the file" if taken is None else f"the entry {taken!r}"
@@ -297,7 +297,7 @@ def _left_notes(left: Mapping[str, int], *, taken: str | None) -> tuple[str, ...
 
 
 def _recognise(name: str, recipes: Mapping[str, Recipe], shapes: Shapes) -> tuple[Recipe, Layout]:
-    """The part to import, and how it is spelt here."""
+    """Returns the recipe of the part to import, and the layout of its names in this file."""
     for recipe in recipes.values():
         probes = [re.escape(layout.prefix) + recipe.probe(layout) for layout in recipe.layouts]
         counts = [sum(bool(re.match(probe, n)) for n in shapes) for probe in probes]
@@ -318,7 +318,7 @@ def _recognise(name: str, recipes: Mapping[str, Recipe], shapes: Shapes) -> tupl
 
 
 def _refuse_hollow(shapes: Shapes) -> None:
-    """Refuses a file whose tensors are mostly without numbers, which lie in other files."""
+    """Refuses a file whose tensors are mostly empty because their numbers are in other files."""
     hollow = [name for name, shape in shapes.items() if 0 in shape]
     if 2 * len(hollow) > len(shapes):
         raise WeightsError(
@@ -337,7 +337,7 @@ def _refuse_unread(
     source: str,
     directory: BertDirectory | None,
 ) -> None:
-    """Refuses an answer to a question that this checkpoint does not leave open."""
+    """Refuses settings that are not read for this checkpoint."""
     read = () if directory is not None else recipe.reads
     given = {**dataclasses.asdict(unseen), "tokenizer": tokenizer}
     for name, value in given.items():
@@ -348,7 +348,7 @@ def _refuse_unread(
 
 
 def _as_told(plan: Plan, directory: BertDirectory) -> Plan:
-    """A plan with the sizes of config.json; those of the shapes are compared with them later."""
+    """Returns the plan with the sizes of config.json, which are compared with the shapes later."""
     return dataclasses.replace(
         plan,
         model={**plan.model, **directory.sizes},
@@ -360,7 +360,7 @@ def _as_told(plan: Plan, directory: BertDirectory) -> Plan:
 def _check(
     tensors: Mapping[str, np.ndarray], plan: Plan, table: Table, abstract: Any, rules: _Rules
 ) -> None:
-    """Refuses a state dict, listing everything that is wrong with it."""
+    """Refuses a state dict that does not fit, listing all of its problems."""
     accepted = dataclasses.replace(table, ignored=(*table.ignored, *rules.patterns))
     problems = find_problems(tensors, accepted, abstract)
     names = {entry.torch for entry in table.entries}

@@ -1,7 +1,8 @@
-"""Sizes of models, read from the shapes in a torch state dict.
+"""Infers sizes of models from the shapes in a torch state dict.
 
-Every size is what most tensors show that have it. One misshaped tensor is therefore found out by
-the strict comparison of names and shapes that follows, rather than believed.
+Every size is the value in the majority of the tensors that show it. The strict comparison of names
+and shapes that follows therefore reports a single misshaped tensor, instead of the size being
+taken from it.
 """
 
 import collections
@@ -19,10 +20,10 @@ from prior_jax.nn.resnet import EXPANSION
 Shapes = Mapping[str, tuple[int, ...]]
 
 HEAD_SIZE = 64
-"""Features of an attention head of every BERT by its authors (arXiv:1810.04805, section 3)."""
+"""Features per attention head in every BERT by its authors (arXiv:1810.04805, section 3)."""
 
 
-# End of a ResNet's prefix -> what stands there instead and reads the features of its last map.
+# End of a ResNet's prefix -> name, in place of that end, of a projection of its last feature map.
 _PROJECTIONS = {
     "img_encoder.model.": "img_encoder.global_embedder.weight",
     "image_encoder.encoder.": "local_image_projection.weight",
@@ -31,13 +32,13 @@ _PROJECTIONS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a file spells the names of a model.
+    """Spelling of a model's names in a file.
 
     Attributes:
-      prefix: before every name of the ResNet, of BERT or of the whole model.
-      pool: before the names of the attention pool over the ResNet's map.
-      numbered: the ResNet is a torch.nn.Sequential: "0" for "conv1", "4" for "layer1", ...
-      gamma_beta: BERT's layer norms have "gamma" and "beta", as in files before 2019.
+      prefix: prefix of every name of the ResNet, of BERT or of the whole model.
+      pool: prefix of the names of the attention pool over the ResNet's map.
+      numbered: whether the ResNet is a torch.nn.Sequential: "0" for "conv1", "4" for "layer1", ...
+      gamma_beta: whether BERT's layer norms have "gamma" and "beta", as in files before 2019.
     """
 
     prefix: str = ""
@@ -47,19 +48,19 @@ class Layout:
 
     @property
     def resnet_names(self) -> dict[str, Any]:
-        """Arguments of `module_tables.resnet_table`."""
+        """Returns arguments of `module_tables.resnet_table`."""
         if self.numbered:
             return {"conv": "0", "norm": "1", "stages": ("4", "5", "6", "7")}
         return {"conv": "conv1", "norm": "bn1", "stages": STAGES}
 
 
 def resnet_sizes(shapes: Shapes, layout: Layout, *, in_channels: int) -> dict[str, Any]:
-    """Fields of `nn.resnet.ResNetConfig`.
+    """Returns fields of `nn.resnet.ResNetConfig`.
 
     Args:
       shapes: torch name -> shape.
-      layout: how the ResNet is spelt.
-      in_channels: taken where the first convolution is absent.
+      layout: spelling of the ResNet's names.
+      in_channels: number of input channels to use if the first convolution is absent.
     """
     names = layout.resnet_names
     prefix = re.escape(layout.prefix)
@@ -92,7 +93,7 @@ def resnet_sizes(shapes: Shapes, layout: Layout, *, in_channels: int) -> dict[st
 
 
 def resnet_features(sizes: Mapping[str, Any]) -> int:
-    """Channels of the last map of a ResNet of these sizes."""
+    """Returns the number of channels of the last feature map of a ResNet of these sizes."""
     return sizes["width"] * 2 ** (len(sizes["depths"]) - 1) * EXPANSION[sizes["block"]]
 
 
@@ -101,8 +102,8 @@ def check_last_stage(shapes: Shapes, layout: Layout, sizes: Mapping[str, Any]) -
 
     Args:
       shapes: torch name -> shape.
-      layout: how the ResNet is spelt.
-      sizes: from `resnet_sizes`.
+      layout: spelling of the ResNet's names.
+      sizes: sizes from `resnet_sizes`.
 
     Raises:
       WeightsError: naming the classifier and the stages that it was trained on.
@@ -127,7 +128,7 @@ def check_last_stage(shapes: Shapes, layout: Layout, sizes: Mapping[str, Any]) -
 
 
 def pool_grid(shapes: Shapes, layout: Layout) -> int | None:
-    """Side of the map that an attention pool was made for, or None if there is no pool."""
+    """Returns the side of the map that an attention pool was made for, or None without a pool."""
     pool = re.escape(layout.pool)
     if not any(re.match(rf"{pool}(positional_embedding|[kqvc]_proj)", name) for name in shapes):
         return None
@@ -137,12 +138,12 @@ def pool_grid(shapes: Shapes, layout: Layout) -> int | None:
 
 
 def bert_sizes(shapes: Shapes, layout: Layout, *, cross: bool = False) -> dict[str, Any]:
-    """Fields of `nn.bert.BertConfig`, without `heads` and `pad_token`, which no shape tells.
+    """Returns fields of `nn.bert.BertConfig`, except `heads` and `pad_token`, which no shape shows.
 
     Args:
       shapes: torch name -> shape.
-      layout: how BERT is spelt.
-      cross: whether it is a decoder, whose word embeddings say nothing of it.
+      layout: spelling of BERT's names.
+      cross: whether BERT is a decoder, whose size cannot be read from its word embeddings.
     """
     prefix = re.escape(layout.prefix)
     embeddings, layer = rf"{prefix}embeddings\.", rf"{prefix}encoder\.layer\.\d+\."
@@ -175,12 +176,12 @@ def bert_sizes(shapes: Shapes, layout: Layout, *, cross: bool = False) -> dict[s
 
 
 def has_pooler(shapes: Shapes, layout: Layout) -> bool:
-    """Whether BERT's projection of the first token is there."""
+    """Returns whether the file has BERT's projection of the first token."""
     return any(name.startswith(f"{layout.prefix}pooler.") for name in shapes)
 
 
 def prior_sizes(shapes: Shapes) -> dict[str, int]:
-    """`embed_dim`, `num_queries` and `num_prototypes` of the release's Prior."""
+    """Returns `embed_dim`, `num_queries` and `num_prototypes` of the release's Prior."""
     return {
         "embed_dim": _most(
             shapes,
@@ -200,12 +201,12 @@ def prior_sizes(shapes: Shapes) -> dict[str, int]:
 
 
 def _most(shapes: Shapes, places: Mapping[str, int], *, default: int) -> int:
-    """The size that most tensors show.
+    """Returns the size in the majority of the tensors.
 
     Args:
       shapes: torch name -> shape.
-      places: regular expression of a whole name -> the axis that has the size.
-      default: where no tensor shows it; the release's, so that what is missing is named.
+      places: regular expression of a whole name -> axis that has the size.
+      default: size if no tensor shows it; the release's, so that errors name missing tensors.
     """
     counts = collections.Counter(
         shape[axis]
@@ -217,10 +218,10 @@ def _most(shapes: Shapes, places: Mapping[str, int], *, default: int) -> int:
 
 
 def _blocks(shapes: Shapes, *patterns: str) -> list[int]:
-    """How many blocks there are, for each pattern whose group is a block's number.
+    """Counts the blocks, for each pattern whose group is a block's number.
 
-    A number counts if it has half as many names as the block that has most: a stray name makes no
-    block, and a missing one does not end it.
+    A number counts as a block if it has at least half as many names as the largest block: a single
+    stray name does not add a block, and a single missing name does not remove one.
     """
     counts = [collections.Counter() for _ in patterns]
     for name in shapes:

@@ -1,7 +1,7 @@
-"""What a checkpoint becomes: the sections of its model, and the tree and names that belong to them.
+"""The plan of an import: sections of the model's config, and its tree and names in the file.
 
 A `Plan` is made from shapes when weights are imported, and from the weights themselves when they
-are spelt as they came; `structure` turns either into the same table of names.
+are converted back to their original names; `structure` turns either into the same table of names.
 """
 
 import dataclasses
@@ -35,19 +35,19 @@ from prior_jax.objectives.gloria_model import GloriaModel
 from prior_jax.objectives.prior_model import PriorModel
 from prior_jax.strict import build
 
-_POOL_HEADS = 8  # of both of the release's attention pools
+_POOL_HEADS = 8  # number of heads in both attention pools of the release
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unseen:
-    """What no shape tells; None takes what the release or BERT's authors take.
+    """Settings that no array's shape shows; None means the value of the release or BERT's authors.
 
     Attributes:
       heads: attention heads of BERT; by default one for 64 features.
       decoder_heads: attention heads of PRIOR's sentence decoder; by default one for 64 features.
       pool_heads: heads of PRIOR's attention pool over the image; by default 8.
-      image_size: side of the images, in pixels; by default what the attention pool was made
-        for, or the source's.
+      image_size: side of the images, in pixels; by default the size that the attention pool was
+        made for, or the source's.
     """
 
     heads: int | None = None
@@ -58,16 +58,16 @@ class Unseen:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Known:
-    """What a source's authors did to images and texts.
+    """Preprocessing of images and texts by a source's authors.
 
     Attributes:
       image_size: side of the images, in pixels.
-      in_channels: of the images.
-      mean: subtracted from pixels in [0, 1], a number a channel; None if it is not known.
-      std: divided by, after that.
+      in_channels: number of channels of the images.
+      mean: value subtracted from pixels in [0, 1], one number per channel; None if it is not known.
+      std: value that pixels are divided by after subtracting `mean`.
       lower_case: whether the tokenizer lower-cases; None for images alone.
-      max_tokens: longest text; None for images alone.
-      notes: what a user should know besides.
+      max_tokens: length of the longest text, in tokens; None for images alone.
+      notes: further notes for the user.
     """
 
     image_size: int = 224
@@ -81,17 +81,17 @@ class Known:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A part, as `weights_folder.Weights` describes it, and how its file spells it.
+    """A part, as `weights_folder.Weights` describes it, and the spelling of its names in the file.
 
     Attributes:
       part: "image", "text" or "model".
-      objective: of a whole model.
-      model: sizes.
-      data: what is known of the input.
+      objective: objective of a whole model.
+      model: sizes of the model.
+      data: known properties of the input.
       vocab_size: rows of the word embedding; None for an image encoder.
-      layout: how names are spelt.
-      pooler: whether BERT's pooler is there.
-      notes: what a user should know.
+      layout: spelling of the names.
+      pooler: whether BERT's pooler is present.
+      notes: notes for the user.
     """
 
     part: Part
@@ -105,10 +105,10 @@ class Plan:
 
 
 def image_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
-    """A ResNet, with its attention pool if there is one.
+    """Returns the plan of a ResNet, with its attention pool if there is one.
 
     Raises:
-      WeightsError: if a classifier in the file shows that its last stages are missing.
+      WeightsError: if a classifier in the file shows that the ResNet's last stages are missing.
     """
     resnet = resnet_sizes(shapes, layout, in_channels=known.in_channels)
     check_last_stage(shapes, layout, resnet)
@@ -120,7 +120,7 @@ def image_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> 
 
 
 def text_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
-    """A BERT, with or without its pooler."""
+    """Returns the plan of a BERT, with or without its pooler."""
     sizes = bert_sizes(shapes, layout)
     heads, notes = _heads(sizes, unseen.heads, "heads")
     pooler = has_pooler(shapes, layout)
@@ -134,7 +134,7 @@ def text_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> P
 
 
 def prior_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
-    """The release's whole model; what no shape tells is its own (configs/prior/base.py)."""
+    """Returns the plan of PRIOR; settings that no shape shows are from configs/prior/base.py."""
     spelt = Layout(prefix="image_encoder.encoder.", pool="image_encoder.atten_pool.")
     resnet = resnet_sizes(shapes, spelt, in_channels=known.in_channels)
     encoder, image = _image_sections(shapes, spelt, resnet, unseen, known)
@@ -142,7 +142,7 @@ def prior_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> 
     decoder = bert_sizes(shapes, Layout(prefix="sentence_decoder."), cross=True)
     sizes = prior_sizes(shapes)
     heads, notes = _heads(text, unseen.heads, "heads")
-    # The decoder's width is that of the alignment.
+    # The decoder's width is the width of the aligned features.
     decoder["hidden_size"] = sizes["embed_dim"]
     decoder_heads, decoder_notes = _heads(decoder, unseen.decoder_heads, "decoder_heads")
     del decoder["hidden_size"]
@@ -174,7 +174,7 @@ def prior_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> 
 
 
 def gloria_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> Plan:
-    """The release's whole model; what no shape tells is its own (configs/gloria/base.py)."""
+    """Returns the plan of GLoRIA; settings that no shape shows are from configs/gloria/base.py."""
     spelt = Layout(prefix=f"{layout.prefix}img_encoder.model.")
     resnet = resnet_sizes(shapes, spelt, in_channels=known.in_channels)
     encoder, image = _image_sections(shapes, spelt, resnet, unseen, known)
@@ -205,7 +205,7 @@ def gloria_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) ->
 
 
 def structure(plan: Plan) -> tuple[Table, Any]:
-    """The names of a plan's file, and the tree of shapes that they fill.
+    """Returns the names of a plan's file, and the tree of shapes that their tensors fill.
 
     Raises:
       ConfigError: if the sizes fit no model.
@@ -243,7 +243,7 @@ def _text(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
 
 
 def _prior(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
-    # What its schedule would tell of the bank is of no matter to the weights.
+    # The bank's schedule does not affect the structure, so any values do.
     bank = {**plan.model["bank"], "start_step": 0, "steps": 1}
     model = {**_whole(plan), "bank": bank}
     config = build(prior_config.PriorConfig, model, name="config.model")
@@ -260,13 +260,13 @@ _STRUCTURES = {"image": _image, "text": _text, "prior": _prior, "gloria": _glori
 
 
 def _whole(plan: Plan) -> dict[str, Any]:
-    """The section `config.model` with what follows from data and vocabulary."""
+    """Returns the section `config.model` with the values that follow from data and vocabulary."""
     text = {**plan.model["text"], "vocab_size": plan.vocab_size, "pad_token": 0}
     return {**plan.model, "image": _encoder(plan.model["image"], plan), "text": text}
 
 
 def _encoder(section: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """The section of an image encoder with what follows from the data."""
+    """Returns the section of an image encoder with the values that follow from the data."""
     image = plan.data["image"]
     resnet = {**section["resnet"], "in_channels": image["channels"]}
     return {**section, "resnet": resnet, "image_size": image["size"]}
@@ -275,7 +275,7 @@ def _encoder(section: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
 def _image_sections(
     shapes: Shapes, layout: Layout, resnet: dict[str, Any], unseen: Unseen, known: Known
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The section of an image encoder, and that of its images."""
+    """Returns the section of an image encoder, and that of its images."""
     features, grid = resnet_features(resnet), pool_grid(shapes, layout)
     heads = unseen.pool_heads or (_POOL_HEADS if features % _POOL_HEADS == 0 else 1)
     channels = resnet.pop("in_channels")
@@ -290,7 +290,7 @@ def _image_sections(
 
 
 def _heads(sizes: Mapping[str, Any], given: int | None, name: str) -> tuple[int, tuple[str, ...]]:
-    """Attention heads, and a note where they are not given."""
+    """Returns the number of attention heads, and a note if it was not given."""
     if given is not None:
         return given, ()
     features = sizes["hidden_size"]

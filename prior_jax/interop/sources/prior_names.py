@@ -1,4 +1,4 @@
-"""Names of the released PRIOR checkpoint and the parameters they fill."""
+"""Torch names of the released PRIOR checkpoint and the parameters they fill."""
 
 from prior_jax.interop.torch.module_tables import (
     attention_pool_table,
@@ -20,10 +20,10 @@ _LOCAL_MAPS = ("query1", "key1", "value1", "query2", "key2", "value2")
 
 
 def prior_table(config: PriorConfig) -> Table:
-    """The release's Prior (and its zero-shot model, quirk P29) to `objectives.PriorModel`.
+    """Returns the table from the release's Prior to `objectives.PriorModel`.
 
-    `global_text_projection` and the sentence decoder's word embeddings, which nothing reads, are
-    ignored.
+    It also fits the release's zero-shot model (quirk P29). `global_text_projection` and the
+    sentence decoder's word embeddings, which no code reads, are ignored.
 
     Args:
       config: sizes of the model.

@@ -1,8 +1,8 @@
-"""Which of a saved object's entries is the state dict.
+"""Finds the entry of a saved object that is the state dict.
 
 A training program saves a dictionary: the state dict under a key of its own, and beside it a
 second model (a moving average, a teacher), the optimizer and the epoch. One entry is taken, and
-whatever else holds tensors is counted, so that nothing is passed over without a word.
+the tensors of all other entries are counted, so that none is skipped without notice.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.torch.tensors import TorchTensor
 
 ENTRIES = ("state_dict", "model", "net", "model_state_dict", "module")
-"""Keys under which training programs put the state dict; one may hold another."""
+"""Keys under which training programs put the state dict; they may be nested in each other."""
 
 _ACCEPTED = "a safetensors file, or one that torch.save wrote (zip or older), with a state dict"
 _MAX_DEPTH = 4
@@ -26,8 +26,9 @@ class Entry:
 
     Attributes:
       tensors: name -> tensor.
-      key: the keys on the way to it, joined by "/"; None if it was the object itself.
-      left: key -> number of tensors under it, for what holds tensors besides.
+      key: keys that lead to the state dict, joined by "/"; None if the object itself is the state
+        dict.
+      left: key -> number of tensors under it, for all other entries that hold tensors.
     """
 
     tensors: dict[str, TorchTensor]
@@ -40,8 +41,8 @@ def find_entry(value: Any, *, field: str, wanted: str | None) -> Entry:
 
     Args:
       value: object that was saved.
-      field: the file, for errors.
-      wanted: the entry that a user named, keys joined by "/"; None takes the one under a key of
+      field: name of the file, for errors.
+      wanted: entry that a user named, keys joined by "/"; None takes the one under a key of
         `ENTRIES`, else the tensors of the object itself.
 
     Raises:
@@ -60,7 +61,7 @@ def find_entry(value: Any, *, field: str, wanted: str | None) -> Entry:
 
 
 def tensors_of(value: Any, *, field: str) -> dict[str, TorchTensor]:
-    """The tensors that a dictionary itself holds; none where it is no dictionary."""
+    """Returns the tensors that a dictionary itself holds; none if the value is no dictionary."""
     if not isinstance(value, dict):
         return {}
     tensors = {key: entry for key, entry in value.items() if isinstance(entry, TorchTensor)}
@@ -72,12 +73,12 @@ def tensors_of(value: Any, *, field: str) -> dict[str, TorchTensor]:
 
 
 def in_words(count: int) -> str:
-    """A number of tensors."""
+    """Returns a number of tensors in words."""
     return "1 tensor" if count == 1 else f"{count} tensors"
 
 
 def _known(value: dict, *, field: str) -> tuple[str, ...]:
-    """The keys of `ENTRIES` that lead to a state dict."""
+    """Returns the keys of `ENTRIES` that lead to a state dict."""
     paths = _paths(value, field=field, depth=0)
     if len(paths) > 1:
         keys = ["/".join(path) for path in paths]
@@ -110,7 +111,7 @@ def _named(value: dict, wanted: str, *, field: str) -> tuple[str, ...]:
 
 
 def _way(value: dict, wanted: str, *, field: str) -> tuple[str, ...] | None:
-    """The keys of a state dict, which may lie under several of them; None if there is none."""
+    """Returns the keys that lead to a state dict, of which there may be several, or None."""
     for key, child in value.items():
         if not isinstance(key, str) or not isinstance(child, dict):
             continue
@@ -130,7 +131,7 @@ def _under(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _dictionaries(value: dict) -> list[tuple[tuple[str, ...], dict]]:
-    """The dictionaries within a saved object, each once, with the keys that lead to them."""
+    """Returns the dictionaries within a saved object, each once, with the keys that lead to it."""
     found, level, seen = [], [((), value)], {id(value)}
     for _ in range(_MAX_DEPTH + 1):
         found += level
@@ -145,7 +146,7 @@ def _dictionaries(value: dict) -> list[tuple[tuple[str, ...], dict]]:
 
 
 def _count(value: Any) -> int:
-    """How many tensors stand anywhere within a value; what holds itself is counted once."""
+    """Counts the tensors anywhere within a value; an object that contains itself counts once."""
     count, waiting, seen = 0, [value], set()
     while waiting:
         node = waiting.pop()
@@ -162,11 +163,11 @@ def _count(value: Any) -> int:
 
 
 def _left(value: dict, path: tuple[str, ...]) -> dict[str, int]:
-    """What is left out, by the first key that is not on the way to what is taken."""
+    """Counts the tensors that are not taken, by the first key off the path to the state dict."""
     left: dict[str, int] = {}
     node = value
     for depth in range(len(path) + 1):
-        # What is taken is this node's own tensors once the way ends here.
+        # At the end of the path the node's own tensors are taken, before it only the next key.
         ends = depth == len(path)
         for key, child in node.items():
             taken = isinstance(child, TorchTensor) if ends else key == path[depth]
@@ -183,7 +184,7 @@ def _nothing(value: dict) -> str:
 
 
 def _holders(value: dict) -> str:
-    """The keys that hold tensors of their own, else those that hold any."""
+    """Returns in words the keys that hold tensors of their own, else those that hold any."""
     own = {
         "/".join(path): sum(isinstance(entry, TorchTensor) for entry in node.values())
         for path, node in _dictionaries(value)

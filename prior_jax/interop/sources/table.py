@@ -1,4 +1,4 @@
-"""Whose checkpoints can be imported: how their names look, what they fill, what is not used."""
+"""The table of supported checkpoints: how names are spelt, what they fill, and what is unused."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -23,12 +23,13 @@ class Recipe:
     """One part of a source's checkpoints.
 
     Attributes:
-      probe: gives a regular expression for the beginning of its names behind a layout's prefix.
-      layouts: spellings; that of which most names are found is taken.
-      reads: fields of `Unseen`, and "tokenizer", that have a meaning for it.
-      known: what its authors did to images and texts.
-      plan: makes the plan from shapes.
-      unused: names besides those of `table.ignored`, and why they are not used.
+      probe: function from a layout to a regular expression that matches the beginning of the part's
+        names after the layout's prefix.
+      layouts: possible spellings; the one that matches most names is taken.
+      reads: fields of `Unseen`, and "tokenizer", that have a meaning for this part.
+      known: preprocessing of images and texts by the source's authors.
+      plan: function that makes the plan from shapes.
+      unused: rules for unused names besides those of `table.ignored`.
     """
 
     probe: Callable[[Layout], str]
@@ -41,13 +42,13 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where checkpoints come from.
+    """Origin of checkpoints.
 
     Attributes:
-      recipes: part -> how it is imported; the first part that a file has is taken unless
-        another is asked for.
-      licence: what their authors say of the weights' use.
-      folder: whether a Hugging Face directory is needed, whose config.json tells the sizes.
+      recipes: part -> recipe of its import; the first part that a file has is taken unless
+        another is requested.
+      licence: terms of the authors for the use of the weights.
+      folder: whether a Hugging Face directory is needed, whose config.json gives the sizes.
     """
 
     recipes: Mapping[str, Recipe]
@@ -79,12 +80,12 @@ BUFFERS = (
         shape=("vocab_size", "embed_dim"),
     ),
 )
-"""Why names that a table ignores carry nothing; all are kept."""
+"""Rules for names that a table ignores, with the reason for each; all their tensors are kept."""
 
 WRAPPED = (
     Unused(pattern=rf"(.*\.)?{COUNTER}", reason="how many models AveragedModel averaged", shape=()),
 )
-"""Names that wrappers put beside a model's own."""
+"""Rules for names that wrappers add beside a model's own."""
 
 
 def _resnet(layout: Layout) -> str:
@@ -303,4 +304,4 @@ SOURCES: Mapping[str, Source] = {
         folder=True,
     ),
 }
-"""What `--source` takes."""
+"""Value of `--source` -> source."""

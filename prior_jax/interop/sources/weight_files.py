@@ -1,12 +1,13 @@
-"""Weights from a file or a directory, whoever wrote it, without torch and without trusting it.
+"""Reads weights from a file or a directory of any origin, without torch and without trusting it.
 
     file = read_weights("chexpert_resnet50.ckpt")
     file.tensors["gloria.img_encoder.model.conv1.weight"].shape
     file.nested                                            # "state_dict": a Lightning checkpoint
 
-A file is known by its first bytes, not by its ending: safetensors, or torch's `.pt`, `.pth`,
-`.ckpt` and `.bin` of any age since 2017. Pickles are read by a machine of our own that cannot run
-code (`torch_pickle`). Arrays view the mapped file, so that memory stays near the file's size.
+A file's format is recognised by its first bytes, not by its ending: safetensors, or torch's `.pt`,
+`.pth`, `.ckpt` and `.bin` of any age since 2017. Pickles are read by our own interpreter, which
+cannot run code (`torch.pickle_reader`). Arrays view the mapped file, so that memory use stays near
+the file's size.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ from prior_jax.interop.torch.legacy_files import read_torch_legacy
 from prior_jax.interop.torch.tensors import BFLOAT16, arrays_of
 from prior_jax.interop.torch.zip_files import read_torch_zip
 
-# What a directory may hold, the first that is there; the order is that of transformers.
+# Files to look for in a directory; the first that exists is read. The order is transformers'.
 DIRECTORY_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -46,14 +47,15 @@ class WeightFile:
 
     Attributes:
       tensors: name -> read-only array, in the file's order, of the file's dtype (bfloat16 is that
-        of ml_dtypes), with its strides. It views the mapped file: do not overwrite that in place
-        while arrays are in use.
-      format: how they were stored.
-      nested: the keys that the state dict stood under, joined by "/"; None if it was all there was.
-      left: key -> number of tensors, for entries of the file that hold others.
-      path: the file that was read; of a sharded set its index.
-      sha256: of that file, in hexadecimal. Of a sharded set: of the lines `SHA256  NAME` of its
-        files in order of name, as the program `sha256sum` writes them.
+        of ml_dtypes), with its strides. The array views the mapped file: do not overwrite the file
+        in place while arrays are in use.
+      format: format in which the tensors were stored.
+      nested: keys under which the state dict was found, joined by "/"; None if it was the whole
+        object.
+      left: key -> number of tensors, for other entries of the file that hold tensors.
+      path: path of the file that was read; of a sharded set, of its index.
+      sha256: sha256 of that file, in hexadecimal. Of a sharded set: of the lines `SHA256  NAME` of
+        its files in order of name, as the program `sha256sum` writes them.
     """
 
     tensors: dict[str, np.ndarray]
@@ -69,24 +71,24 @@ def read_weights(
 ) -> WeightFile:
     """Reads every tensor of a checkpoint's state dict.
 
-    Whatever else a checkpoint carries (epoch, optimizer, configs, callbacks, a second model) is
-    left; entries with tensors are counted. Names are left as they are, with what wrappers put
-    before them.
+    All other content of a checkpoint (epoch, optimizer, configs, callbacks, a second model) is
+    not read; other entries with tensors are counted. Names are not changed: prefixes that
+    wrappers add are kept.
 
     Args:
-      path: a file, or a directory with one of `DIRECTORY_FILES`.
-      entry: the keys of the state dict in a file of torch, joined by "/"; by default it stands
-        under one of `saved_entries.ENTRIES`, or is all there is.
-      check_finite: whether NaN and infinite numbers are refused. False is for looking at what a
-        failed run left behind; weights to be imported are always checked.
+      path: path of a file, or of a directory with one of `DIRECTORY_FILES`.
+      entry: keys of the state dict in a file of torch, joined by "/"; by default it is found
+        under one of `saved_entries.ENTRIES`, or is the whole object.
+      check_finite: whether NaN and infinite numbers are refused. False is for inspecting the
+        file of a failed run; weights to be imported are always checked.
 
     Returns:
-      the tensors and where they came from.
+      the tensors and their origin.
 
     Raises:
-      WeightsError: in one line that names the file: it is absent, damaged, cut short, of another
-        format, asks for code to be run, lies about sizes, holds no tensor, or numbers that are not
-        finite. Nothing in it has been run.
+      WeightsError: in one line that names the file: it is absent, damaged, truncated, of another
+        format, asks for code to be run, states wrong sizes, holds no tensor, or numbers that are
+        not finite. No code in it has been run.
       ConfigError: if the file has no such entry.
     """
     path = pathlib.Path(path)
@@ -135,7 +137,7 @@ def _read_torch(file: MappedFile, entry: str | None) -> tuple[dict[str, np.ndarr
 
 
 def _describe(data: memoryview) -> str:
-    """What a file is that is none of ours, from its first bytes."""
+    """Returns a description of a file of unsupported format, from its first bytes."""
     head = bytes(data[:300])
     if head.startswith(b"version https://git-lfs"):
         return "a git-lfs pointer: the file itself was never fetched (git lfs pull)"
@@ -146,7 +148,7 @@ def _describe(data: memoryview) -> str:
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
         return "a compressed file; unpack it first"
     try:
-        # A character may be cut at the end.
+        # The last character may be truncated.
         text = head[:40].decode("utf-8", "ignore" if len(data) > 40 else "strict")
     except UnicodeDecodeError:
         text = "\0"
@@ -167,7 +169,7 @@ def _file_in(directory: pathlib.Path) -> pathlib.Path:
 
 
 def _read_shards(path: pathlib.Path, entry: str | None) -> WeightFile:
-    """Reads a set of files by its index; every tensor must be in the file that the index says."""
+    """Reads the shards that an index lists; every tensor must be in the shard the index gives."""
     places = _weight_map(path)
     files = {name: _read_file(path.parent / name, entry) for name in sorted(set(places.values()))}
     formats = sorted({file.format for file in files.values()})
@@ -195,7 +197,7 @@ def _read_shards(path: pathlib.Path, entry: str | None) -> WeightFile:
 
 
 def _weight_map(path: pathlib.Path) -> Mapping[str, str]:
-    """The index's table of tensor name -> file name, the files being beside it."""
+    """Returns the index's table of tensor name -> file name, for files beside the index."""
     file = open_mapped(path)
     accepted = 'an index {"weight_map": {NAME: FILE}} with files beside it'
     if len(file.data) > _MAX_INDEX:
@@ -227,7 +229,7 @@ def _check_values(
             bad, kept = (lambda part: ~np.isfinite(part)), infinite
         else:
             continue
-        # In parts, since the answer for a whole tensor would take a quarter of its size.
+        # Tensors are checked in parts: the mask of a whole tensor would take a quarter of its size.
         parts = np.nditer(
             array, flags=["external_loop", "buffered", "zerosize_ok"], buffersize=_CHUNK
         )
@@ -244,6 +246,6 @@ def _check_values(
 
 
 def _few(names: list[str]) -> str:
-    """At most three names, and how many more there are."""
+    """Returns at most three names, and the number of the others."""
     shown = ", ".join(name[:100] for name in names[:3])
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,13 +1,13 @@
-"""Names of tensors without what wrappers put before or within them.
+"""Removes the parts that wrappers add to the names of tensors.
 
     plain = unwrapped(["module._orig_mod.conv1.weight", "module._orig_mod.bn1.bias"])
     plain.names                                # ("conv1.weight", "bn1.bias")
-    under_prefix(names, "backbone.", ...)      # the names that stand under a prefix
-    prefixes(names, begins)                    # {"backbone.": 122}: where a model's names stand
+    under_prefix(names, "backbone.", ...)      # the names that have a prefix
+    prefixes(names, begins)                    # {"backbone.": 122}: prefixes of a model's names
 
 A wrapper holds the wrapped module as its one attribute, so every name beside it has the
-attribute's name in it. It is taken off only where that is so: a part "module" that some of the
-names lack is part of a name.
+attribute's name in it. The attribute is removed only where that is so: a part "module" that some
+of the names lack belongs to the name.
 """
 
 import collections
@@ -24,10 +24,10 @@ WRAPPERS: Mapping[str, str] = {
     "_forward_module": "Lightning Fabric",
     "_fpw_module": "FullyShardedDataParallel before torch 1.12",
 }
-"""The attribute that holds the wrapped module -> whose attribute it is."""
+"""Attribute that holds the wrapped module -> wrapper that has the attribute."""
 
 COUNTER = "n_averaged"
-"""The count that torch's AveragedModel keeps beside its module."""
+"""Name of the counter that torch's AveragedModel keeps beside its module."""
 
 _FEW = 8
 
@@ -37,9 +37,9 @@ class Unwrapped:
     """Names without wrappers.
 
     Attributes:
-      names: the plain names, in the order of the given ones; all are distinct. The counters of
-        AveragedModel keep their names, as each of several has its own.
-      wrappers: which attributes of `WRAPPERS` were taken off, with the number of names.
+      names: plain names, in the order of the given ones; all are distinct. The counters of
+        AveragedModel keep their names, since each of several wrappers has its own counter.
+      wrappers: attribute of `WRAPPERS` that was removed -> number of names.
     """
 
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class Unwrapped:
 
 
 def unwrapped(names: Sequence[str]) -> Unwrapped:
-    """Takes every wrapper's attribute off, in any order and at any depth.
+    """Removes every wrapper's attribute, in any order and at any depth.
 
     Args:
       names: distinct torch names.
@@ -67,7 +67,7 @@ def unwrapped(names: Sequence[str]) -> Unwrapped:
         if parts[-1] == COUNTER:
             plain.append(".".join(parts))
             continue
-        # The last part names the tensor itself, never a module.
+        # The last part is the name of the tensor itself, never of a module.
         wrapping = [
             index
             for index, part in enumerate(parts[:-1])
@@ -79,15 +79,16 @@ def unwrapped(names: Sequence[str]) -> Unwrapped:
 
 
 def prefixes(names: Iterable[str], begins: Callable[[str], bool]) -> dict[str, int]:
-    """Where a model's names stand in a file.
+    """Finds the prefixes of a model's names in a file.
 
     Args:
       names: torch names, with or without wrappers.
-      begins: whether a plain name begins as the model's names do.
+      begins: function that returns whether a plain name begins like one of the model's names.
 
     Returns:
-      prefix -> how many names stand under it, for the shortest prefix, dot included, behind which
-      each name begins so; "" stands for none. The prefix with most names comes first.
+      prefix -> number of names that have it. The prefix is the shortest, final dot included, after
+      which a name begins like one of the model's; "" means no prefix. The prefix with most names
+      comes first.
     """
     names = list(names)
     found = set()
@@ -105,18 +106,18 @@ def prefixes(names: Iterable[str], begins: Callable[[str], bool]) -> dict[str, i
 
 
 def under_prefix(names: Iterable[str], prefix: str, found: Mapping[str, int]) -> list[str]:
-    """The names that stand under a prefix that a user named.
+    """Returns the names that have a prefix given by the user.
 
     Args:
       names: torch names.
-      prefix: prefix as the user gave it, with or without its last dot.
+      prefix: prefix as the user gave it, with or without its final dot.
       found: prefixes that `prefixes` finds, for the error.
 
     Returns:
       The names, with the prefix.
 
     Raises:
-      ConfigError: if no name stands under it, listing the prefixes that do occur.
+      ConfigError: if no name has the prefix, listing the prefixes that do occur.
     """
     names = list(names)
     chosen = [name for name in names if prefix and name.startswith(dotted(prefix))]
@@ -131,18 +132,18 @@ def under_prefix(names: Iterable[str], prefix: str, found: Mapping[str, int]) ->
 
 
 def dotted(prefix: str) -> str:
-    """A prefix with its last dot."""
+    """Returns a prefix with its final dot."""
     return prefix if prefix.endswith(".") else f"{prefix}."
 
 
 def first_parts(names: Iterable[str]) -> dict[str, int]:
-    """The first part of each name that has several, with the number of its names."""
+    """Returns the first part of each name that has several, with the number of its names."""
     counts = collections.Counter(f"{name.split('.')[0]}." for name in names if "." in name)
     return dict(counts.most_common())
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """Prefixes and their counts in words; the first few of many."""
+    """Returns prefixes and their counts in words; only the first few of many."""
     shown = [f"{prefix!r} ({count} names)" for prefix, count in list(counts.items())[:_FEW]]
     more = f" and {len(counts) - _FEW} more" if len(counts) > _FEW else ""
     return (", ".join(shown) or "none") + more

@@ -1,1 +1,1 @@
-"""Files and state dicts of torch, read without torch."""
+"""Reads files and state dicts of torch, without torch."""

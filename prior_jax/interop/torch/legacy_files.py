@@ -1,8 +1,8 @@
-"""The files that torch wrote before 1.6.
+"""Reads the files that torch wrote before 1.6.
 
-Four pickles one after the other (a magic number, a protocol, facts on the machine, the object),
-then the list of storage keys, then every storage in that order: its count as int64 and its
-numbers, little-endian.
+Such a file holds four pickles one after the other (a magic number, a protocol, facts on the
+machine, the object), then the list of storage keys, then every storage in that order: its count as
+int64 and its numbers, little-endian.
 
 Source: torch/serialization.py `_legacy_load` of PyTorch 2.13.
 """
@@ -24,17 +24,17 @@ _ACCEPTED = "an undamaged file as torch.save writes it"
 
 
 def read_torch_legacy(file: MappedFile) -> TorchFile:
-    """Reads the object, and where each storage lies.
+    """Reads the object, and the position of each storage.
 
     Args:
-      file: one that begins with a pickle.
+      file: mapped file that begins with a pickle.
 
     Returns:
-      its object and storages.
+      the object and storages of the file.
 
     Raises:
-      WeightsError: if it is a pickle that torch did not write, or damaged, and whatever
-        `read_pickle` refuses.
+      WeightsError: if the file is a pickle that torch did not write, is damaged, or is refused by
+        `read_pickle`.
     """
 
     def refuse(received: str) -> NoReturn:
@@ -72,7 +72,7 @@ def _places(
     storages: Mapping[str, Storage],
     refuse: Callable[[str], NoReturn],
 ) -> dict[str, memoryview]:
-    """Where each storage's numbers lie; they must fill the rest of the file."""
+    """Returns the bytes of each storage; together they must fill the rest of the file."""
     position = keys.end
     places = {}
     for key in keys.value:

@@ -1,4 +1,4 @@
-"""Tables of torch names for the modules of `prior_jax.nn`, named as the PRIOR release names them.
+"""Tables of torch names for the modules of `prior_jax.nn`, spelt as in the PRIOR release.
 
 Compose them with `Table.under`; see `prior_jax.interop.torch.names`.
 """
@@ -23,7 +23,7 @@ from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.nn.sentence_decoder import SentenceDecoderConfig
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-"""What torchvision calls the stages of a ResNet."""
+"""Names of the stages of a ResNet in torchvision."""
 
 
 def resnet_table(
@@ -33,9 +33,10 @@ def resnet_table(
     norm: str = "bn1",
     stages: Sequence[str] = STAGES,
 ) -> Table:
-    """ResNet of torchvision (`conv1`, `bn1`, `layer1.0.conv1`, ...) to `nn.resnet.ResNet`.
+    """Returns the table from torchvision's ResNet to `nn.resnet.ResNet`.
 
-    The ImageNet classifier `fc`, which the release carries along for 3 channels, is ignored.
+    Its names are `conv1`, `bn1`, `layer1.0.conv1`, ... The ImageNet classifier `fc`, which the
+    release still has for 3 channels, is ignored.
 
     Args:
       config: shape of the ResNet.
@@ -70,7 +71,7 @@ def _residual_table(convolutions: int, *, shortcut: bool) -> Table:
 
 
 def attention_pool_table(*, positions: bool) -> Table:
-    """The release's AttentionPool2d and SentenceAttentionPool to ours.
+    """Returns the table from the release's AttentionPool2d and SentenceAttentionPool to ours.
 
     Args:
       positions: whether the pool has a position embedding.
@@ -85,7 +86,10 @@ def attention_pool_table(*, positions: bool) -> Table:
 
 
 def image_encoder_table(config: ImageEncoderConfig) -> Table:
-    """The release's image encoder (`encoder.*`, `atten_pool.*`) to `nn.resnet.ImageEncoder`."""
+    """Returns the table from the release's image encoder to `nn.resnet.ImageEncoder`.
+
+    Its names are `encoder.*` and `atten_pool.*`.
+    """
     table = resnet_table(config.resnet).under("encoder.", ("resnet",))
     if config.pool == "attention":
         table += attention_pool_table(positions=True).under("atten_pool.", ("pool",))
@@ -93,16 +97,17 @@ def image_encoder_table(config: ImageEncoderConfig) -> Table:
 
 
 def bert_table(config: BertConfig) -> Table:
-    """BertModel of transformers to `nn.bert.Bert`, layers stacked."""
+    """Returns the table from transformers' BertModel to `nn.bert.Bert`, with stacked layers."""
     table = array_table("embeddings.word_embeddings.weight", ("word_embedding",))
     table += _embeddings_table() + _layers_table(config.layers, cross=False)
     return table + linear_table("pooler.dense", ("pooler",))
 
 
 def sentence_decoder_table(config: SentenceDecoderConfig) -> Table:
-    """The release's CrossModalityBertDecoder to `nn.sentence_decoder.SentenceDecoder`.
+    """Returns the table from CrossModalityBertDecoder to `nn.sentence_decoder.SentenceDecoder`.
 
-    Its word embeddings, which nothing reads, are ignored.
+    CrossModalityBertDecoder is the release's decoder. Its word embeddings, which no code reads,
+    are ignored.
     """
     table = _embeddings_table() + _layers_table(config.layers, cross=True)
     return table + ignore(r"embeddings\.word_embeddings\.weight")
@@ -134,13 +139,13 @@ def _attention_table(torch: str, path: Path) -> Table:
 
 
 def image_decoder_table(config: ImageDecoderConfig) -> Table:
-    """The release's ImageDecoder to `nn.image_decoder.ImageDecoder`."""
+    """Returns the table from the release's ImageDecoder to `nn.image_decoder.ImageDecoder`."""
     table = conv_table("output_head.0", ("output",), bias=True)
     return table + decoder_blocks_table(config.blocks)
 
 
 def decoder_blocks_table(count: int) -> Table:
-    """Blocks named as segmentation_models_pytorch does to as many `nn.decoder_block`s."""
+    """Returns the table from segmentation_models_pytorch's blocks to `nn.decoder_block`s."""
     table = Table(entries=())
     for block in range(count):
         for i in (1, 2):

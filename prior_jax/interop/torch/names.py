@@ -13,9 +13,9 @@ and, for layers stacked on a leading axis, its index. Tables of modules compose:
     gradients = to_torch(grads, table, partial=True)  # a tree without batch statistics
 
 A path is a tuple of attribute names and dictionary keys, as in `nnx.state(model)`. Every name
-must be accounted for: `WeightsError` lists all missing, extra and misshaped ones at once. Names
-that carry nothing (counters, position ids, layers a release never runs) are listed per table as
-regular expressions in `ignored`.
+must be in a table: `WeightsError` lists all missing, extra and misshaped names at once. Names of
+tensors without information (counters, position ids, layers a release never runs) are listed per
+table as regular expressions in `ignored`.
 """
 
 import collections
@@ -33,18 +33,18 @@ from prior_jax.errors import WeightsError
 Layout = Literal["same", "linear", "conv", "conv_transpose"]
 Path = tuple[str, ...]
 
-# torch axes -> ours, and back: [out, in] <-> [in, out], OIHW <-> HWIO, IOHW <-> HWIO.
+# Permutations of torch's axes to ours: [out, in] <-> [in, out], OIHW <-> HWIO, IOHW <-> HWIO.
 _TO_NNX = {"linear": (1, 0), "conv": (2, 3, 1, 0), "conv_transpose": (2, 3, 0, 1)}
 _TO_TORCH = {"linear": (1, 0), "conv": (3, 2, 0, 1), "conv_transpose": (2, 3, 0, 1)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One torch tensor and where it lives.
+    """One torch tensor and its place in our tree.
 
     Attributes:
-      torch: its name in the state dict.
-      path: the leaf's path.
+      torch: name of the tensor in the state dict.
+      path: path of the leaf.
       layout: "same", "linear" ([out, in] to [in, out]), "conv" (OIHW to HWIO) or
         "conv_transpose" (IOHW to HWIO).
       index: position on the leaf's leading axis if it stacks several tensors; None if not.
@@ -56,16 +56,16 @@ class Entry:
     index: int | None = None
 
     def to_nnx(self, array: np.ndarray) -> np.ndarray:
-        """The torch tensor in our layout."""
+        """Returns the torch tensor in our layout."""
         return array.transpose(_TO_NNX[self.layout]) if self.layout in _TO_NNX else array
 
     def to_torch(self, leaf: np.ndarray) -> np.ndarray:
-        """This entry's part of the leaf, in torch's layout."""
+        """Returns this entry's part of the leaf, in torch's layout."""
         part = leaf if self.index is None else leaf[self.index]
         return part.transpose(_TO_TORCH[self.layout]) if self.layout in _TO_TORCH else part
 
     def torch_shape(self, leaf_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the torch tensor that fits a leaf of `leaf_shape`."""
+        """Returns the shape of the torch tensor that fits a leaf of `leaf_shape`."""
         shape = leaf_shape if self.index is None else leaf_shape[1:]
         if self.layout not in _TO_TORCH:
             return shape
@@ -78,7 +78,7 @@ class Table:
     """Entries, and the names that may be present without an entry.
 
     Attributes:
-      entries: one per torch tensor; torch names are distinct.
+      entries: entries, one per torch tensor; torch names are distinct.
       ignored: regular expressions, matched against whole torch names.
     """
 
@@ -93,15 +93,15 @@ class Table:
             raise ValueError(f"torch names listed twice: {twice}")
 
     def __add__(self, other: "Table") -> "Table":
-        """Both tables."""
+        """Returns a table with the entries and ignored names of both."""
         return Table(entries=self.entries + other.entries, ignored=self.ignored + other.ignored)
 
     def under(self, torch_prefix: str, path: Path) -> "Table":
-        """This table for a module nested deeper.
+        """Returns this table for a module nested deeper.
 
         Args:
-          torch_prefix: put before every torch name, its dot included ("text_encoder.").
-          path: put before every path.
+          torch_prefix: prefix of every torch name, its dot included ("text_encoder.").
+          path: prefix of every path.
 
         Returns:
           The nested table.
@@ -114,22 +114,22 @@ class Table:
         return Table(entries=entries, ignored=ignored)
 
     def ignores(self, name: str) -> bool:
-        """Whether a torch name may be present without an entry."""
+        """Returns whether a torch name may be present without an entry."""
         return any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
 
 def ignore(*patterns: str) -> Table:
-    """A table of nothing but ignored torch names, as regular expressions."""
+    """Returns a table without entries that ignores torch names, given as regular expressions."""
     return Table(entries=(), ignored=patterns)
 
 
 def array_table(torch: str, path: Path) -> Table:
-    """A bare parameter of the same layout on both sides (embeddings, scales, positions)."""
+    """Returns the table of a parameter of the same layout on both sides (embeddings, scales)."""
     return Table(entries=(Entry(torch=torch, path=path),))
 
 
 def linear_table(torch: str, path: Path) -> Table:
-    """torch.nn.Linear `<torch>.weight`, `.bias` to a module with `kernel`, `bias`."""
+    """Returns the table from torch.nn.Linear `<torch>.weight`, `.bias` to `kernel`, `bias`."""
     return Table(
         entries=(
             Entry(torch=f"{torch}.weight", path=(*path, "kernel"), layout="linear"),
@@ -139,7 +139,7 @@ def linear_table(torch: str, path: Path) -> Table:
 
 
 def conv_table(torch: str, path: Path, *, bias: bool) -> Table:
-    """torch.nn.Conv2d `<torch>.weight`, and `.bias` where it has one, to `kernel`, `bias`."""
+    """Returns the table from torch.nn.Conv2d `<torch>.weight`, [`.bias`] to `kernel`, [`bias`]."""
     entries = [Entry(torch=f"{torch}.weight", path=(*path, "kernel"), layout="conv")]
     if bias:
         entries.append(Entry(torch=f"{torch}.bias", path=(*path, "bias")))
@@ -147,7 +147,7 @@ def conv_table(torch: str, path: Path, *, bias: bool) -> Table:
 
 
 def conv_transpose_table(torch: str, path: Path) -> Table:
-    """torch.nn.ConvTranspose2d `<torch>.weight`, `.bias` to a module with `kernel`, `bias`."""
+    """Returns the table from ConvTranspose2d `<torch>.weight`, `.bias` to `kernel`, `bias`."""
     return Table(
         entries=(
             Entry(torch=f"{torch}.weight", path=(*path, "kernel"), layout="conv_transpose"),
@@ -157,7 +157,7 @@ def conv_transpose_table(torch: str, path: Path) -> Table:
 
 
 def layer_norm_table(torch: str, path: Path) -> Table:
-    """torch.nn.LayerNorm `<torch>.weight`, `.bias` to `scale`, `bias`."""
+    """Returns the table from torch.nn.LayerNorm `<torch>.weight`, `.bias` to `scale`, `bias`."""
     return Table(
         entries=(
             Entry(torch=f"{torch}.weight", path=(*path, "scale")),
@@ -167,7 +167,10 @@ def layer_norm_table(torch: str, path: Path) -> Table:
 
 
 def batch_norm_table(torch: str, path: Path) -> Table:
-    """torch.nn.BatchNorm to `scale`, `bias`, `mean`, `var`; its counter is ignored."""
+    """Returns the table from torch.nn.BatchNorm to `scale`, `bias`, `mean`, `var`.
+
+    The counter of torch is ignored.
+    """
     statistics = Table(
         entries=(
             Entry(torch=f"{torch}.running_mean", path=(*path, "mean")),
@@ -179,11 +182,11 @@ def batch_norm_table(torch: str, path: Path) -> Table:
 
 
 def stacked_table(count: int, layer: Callable[[int], Table]) -> Table:
-    """Layers that share leaves with a leading [count] axis.
+    """Returns the table of layers that share leaves with a leading [count] axis.
 
     Args:
       count: number of layers.
-      layer: gives layer i's table; its paths are the same for every i.
+      layer: function from i to the table of layer i; its paths are the same for every i.
 
     Returns:
       All layers' entries, each with its index.
@@ -198,7 +201,7 @@ def stacked_table(count: int, layer: Callable[[int], Table]) -> Table:
 
 
 def concatenate(tables: Iterable[Table]) -> Table:
-    """The sum of any number of tables."""
+    """Returns the sum of any number of tables."""
     return sum(tables, start=Table(entries=()))
 
 
@@ -212,8 +215,8 @@ def to_nnx(state_dict: Mapping[str, Any], table: Table, abstract: Any) -> Any:
         without the batch statistics.
 
     Returns:
-      A tree of `abstract`'s structure and dtypes, of numpy arrays; where nothing had to be stacked
-      or converted they are views of the state dict's.
+      A tree of `abstract`'s structure and dtypes, of numpy arrays; arrays that were neither stacked
+      nor converted are views of the state dict's.
 
     Raises:
       WeightsError: listing every missing, extra and misshaped name.
@@ -237,16 +240,16 @@ def to_nnx(state_dict: Mapping[str, Any], table: Table, abstract: Any) -> Any:
 def find_problems(
     state_dict: Mapping[str, Any], table: Table, abstract: Any
 ) -> dict[str, list[str]]:
-    """What keeps a state dict from filling a tree.
+    """Finds the names that keep a state dict from filling a tree.
 
     Args:
-      state_dict: as `to_nnx` takes it.
+      state_dict: state dict as `to_nnx` takes it.
       table: the mapping.
-      abstract: as `to_nnx` takes it.
+      abstract: tree as `to_nnx` takes it.
 
     Returns:
-      "missing", "extra" and "misshaped" -> names, with words for those that need them; kinds
-      without a name are left out, so nothing is wrong if it is empty.
+      "missing", "extra" and "misshaped" -> names, with an explanation where needed; kinds without a
+      name are left out, so an empty dictionary means that all fits.
     """
     leaves, _ = _flatten(abstract)
     by_path = _by_path(table)
@@ -281,7 +284,7 @@ def _by_path(table: Table) -> dict[Path, list[Entry]]:
 
 
 def to_torch(tree: Any, table: Table, *, partial: bool = False) -> dict[str, np.ndarray]:
-    """The inverse of `to_nnx`, for parameters, statistics or gradients alike.
+    """Converts parameters, statistics or gradients to a torch state dict: the inverse of `to_nnx`.
 
     Args:
       tree: a pure tree of arrays.
@@ -327,12 +330,12 @@ def load_torch(model: nnx.Module, state_dict: Mapping[str, Any], table: Table) -
     """
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     filled = to_nnx(state_dict, table, nnx.as_pure(state))
-    # Copies: the caller's arrays must not become the model's.
+    # The arrays are copied so that the model does not share memory with the caller's.
     nnx.update(model, jax.tree.map(jax.numpy.array, filled))
 
 
 def dump_torch(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
-    """A model's parameters and batch statistics under torch's names.
+    """Returns a model's parameters and batch statistics under torch's names.
 
     Args:
       model: the nnx model.
@@ -348,7 +351,7 @@ def dump_torch(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
 
 
 def _flatten(tree: Any) -> tuple[dict[Path, Any], Any]:
-    """Leaves by path, in the order of the tree's structure."""
+    """Returns leaves by path, in the order of the tree's structure."""
     found, treedef = jax.tree_util.tree_flatten_with_path(tree)
     return {tuple(_name(key) for key in path): leaf for path, leaf in found}, treedef
 

@@ -1,9 +1,9 @@
-"""The names a checkpoint's pickle may use, and what is made of each.
+"""The names that a checkpoint's pickle may use, and the value that we make for each.
 
-Nothing of these is ever imported or called: a name stands for one of our own functions, for a
-kind of storage, or for nothing at all. What stands for nothing is listed because real checkpoints
-carry it beside their tensors: configs of omegaconf, callbacks and enumerations of Lightning,
-numpy's scalars, paths. Any name that is absent here is refused.
+None of the named objects is ever imported or called: a name is replaced by one of our own
+functions, by a kind of storage, or by an inert placeholder. Placeholders are listed because real
+checkpoints carry these objects beside their tensors: configs of omegaconf, callbacks and
+enumerations of Lightning, numpy's scalars, paths. Any name that is absent here is refused.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from prior_jax.interop.torch.tensors import (
 
 
 class Inert:
-    """Stands for an object we have no use for; takes any state and does nothing."""
+    """Placeholder for an object that we do not use; it takes any state and ignores it."""
 
     __slots__ = ()
 
@@ -33,9 +33,9 @@ class Name:
     """A name of the table.
 
     Attributes:
-      name: module and name, with a dot.
-      build: makes the value when the pickle calls the name; None gives an `Inert`.
-      dtype: of a storage's numbers; None for all that is not a storage.
+      name: module and name, joined by a dot.
+      build: function that makes the value when the pickle calls the name; None gives an `Inert`.
+      dtype: dtype of a storage's numbers; None for a name that is not a storage.
     """
 
     name: str
@@ -43,23 +43,23 @@ class Name:
     dtype: np.dtype | None = None
 
     def call(self, arguments: tuple, *, field: str) -> Any:
-        """What the pickle gets for calling the name; runs our own code only."""
+        """Returns the value that the pickle gets for calling the name; runs our own code only."""
         return Inert() if self.build is None else self.build(arguments, field=field)
 
 
 def find_name(module: str, name: str, *, field: str) -> Name:
-    """Looks a name up.
+    """Looks a name up in the table.
 
     Args:
-      module: as in the pickle; Python 2's `__builtin__` and `copy_reg` count as today's.
-      name: as in the pickle.
+      module: module as in the pickle; Python 2's `__builtin__` and `copy_reg` count as today's.
+      name: name as in the pickle.
       field: the file's name for errors.
 
     Returns:
       the entry.
 
     Raises:
-      WeightsError: naming what the table does not have.
+      WeightsError: naming the module or name that the table does not have.
     """
     full = f"{_MODULES_OF_PYTHON_2.get(module, module)}.{name}"
     if full not in _TABLE:
@@ -73,17 +73,17 @@ def find_name(module: str, name: str, *, field: str) -> Name:
 
 
 def find_storage(said: Any, *, field: str) -> Storage:
-    """Reads a persistent id, which is how torch's pickles speak of a storage.
+    """Reads a persistent id, by which torch's pickles refer to a storage.
 
     Args:
       said: ("storage", class, key, device, count), and None at the end in files before 1.6.
       field: the file's name for errors.
 
     Returns:
-      the storage, as yet unseen.
+      the storage, whose bytes have not been read yet.
 
     Raises:
-      WeightsError: if it is anything else.
+      WeightsError: if the persistent id is of any other form.
     """
 
     def refuse(received: str) -> NoReturn:
@@ -107,7 +107,7 @@ def find_storage(said: Any, *, field: str) -> Storage:
 
 
 def _mapping(arguments: tuple, *, field: str) -> dict:
-    """`OrderedDict` and `Counter`: empty, or filled with a dictionary or pairs."""
+    """Builds an `OrderedDict` or `Counter`: empty, or filled with a dictionary or pairs."""
     if not arguments:
         return {}
     if len(arguments) == 1 and isinstance(arguments[0], dict):
@@ -125,19 +125,19 @@ def _mapping(arguments: tuple, *, field: str) -> dict:
 
 
 def _default_mapping(arguments: tuple, *, field: str) -> dict:
-    """`defaultdict`: the default's maker is not needed; its items are set afterwards."""
+    """Builds a `defaultdict` without its default factory; its items are set afterwards."""
     return {}
 
 
 def _size(arguments: tuple, *, field: str) -> tuple:
-    """`torch.Size`: a tuple."""
+    """Builds a `torch.Size` as a tuple."""
     if len(arguments) == 1 and isinstance(arguments[0], list | tuple):
         return tuple(arguments[0])
     raise WeightsError(field, received="torch.Size of something else", accepted="a tuple")
 
 
 def _rebuild_from_type(arguments: tuple, *, field: str) -> Any:
-    """`torch._tensor._rebuild_from_type_v2`: function, class, its arguments, attributes."""
+    """Calls `torch._tensor._rebuild_from_type_v2`: function, class, its arguments, attributes."""
     if len(arguments) == 4:
         function, kind, inner, _ = arguments
         known = isinstance(function, Name) and function.name in _REBUILD
@@ -172,12 +172,12 @@ _TORCH_DTYPES = (
     "int32 int64 short int long bool"
 ).split()
 
-# Module -> names that stand for nothing.
+# Module -> names that are replaced by an `Inert` placeholder.
 _HARMLESS = {
     "builtins": "dict list tuple set frozenset int long float complex str unicode bytes bytearray "
     "bool object slice range",
     "copyreg": "_reconstructor",
-    "_codecs": "encode",  # how protocol 2 spells bytes
+    "_codecs": "encode",  # protocol 2's way to store bytes
     "typing": "Any Dict List Tuple Union Optional",
     "collections": "deque",
     "argparse": "Namespace",
@@ -204,7 +204,7 @@ _HARMLESS = {
     "lightning_fabric.utilities.enums": "LightningEnum _StrategyType AMPType PrecisionType",
     "lightning.fabric.utilities.data": "AttributeDict",
 }
-# The same within `pytorch_lightning` and, since 2.0, `lightning.pytorch`.
+# Such names within `pytorch_lightning` and, since 2.0, `lightning.pytorch`.
 _LIGHTNING = {
     "utilities.parsing": "AttributeDict",
     "utilities.enums": "AMPType DistributedType DeviceType ModelSummaryMode GradClipAlgorithmType",

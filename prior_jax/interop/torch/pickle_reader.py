@@ -1,10 +1,10 @@
 """A reader of pickles that cannot run code.
 
-Python's `pickle` imports and calls whatever the file names. This reader is a small machine of its
-own instead: it knows the opcodes that picklers of protocol 2 to 5 write, makes numbers, text,
-lists and dictionaries of them, and looks every name up in the table of `torch_pickle_names`. It
-imports nothing and calls nothing of what is named, so there is no name to get past it with. It
-does not recurse, and what it may read and make is bounded.
+Python's `pickle` imports and calls whatever the file names. This reader is a small interpreter of
+its own instead: it knows the opcodes that picklers of protocol 2 to 5 write, makes numbers, text,
+lists and dictionaries of them, and looks every name up in the table of `torch.pickle_names`. It
+never imports or calls a named object, so no name can make it run code. It does not recurse, and
+the amounts that it reads and creates are bounded.
 
 Source: the opcodes' meanings are those of Python's `pickletools`.
 """
@@ -19,7 +19,8 @@ from prior_jax.errors import WeightsError
 from prior_jax.interop.torch.pickle_names import Inert, Name, find_name, find_storage
 from prior_jax.interop.torch.tensors import Storage, TorchTensor
 
-# A state dict with optimizer state of 10,000 tensors takes 2 MB and half a million steps.
+# For comparison: a state dict with optimizer state of 10,000 tensors takes 2 MB and half a
+# million steps.
 MAX_BYTES = 64 * 2**20
 MAX_STEPS = 5_000_000
 
@@ -29,13 +30,13 @@ _ACCEPTED = "a pickle of tensors and plain data as torch.save writes it"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pickled:
-    """What a pickle holds.
+    """Content of a pickle.
 
     Attributes:
-      value: its tensors are `TorchTensor`; objects of the table that carry nothing we use are
+      value: the object; its tensors are `TorchTensor`; objects of the table that we do not use are
         `Inert`; all else is plain Python.
-      end: where the pickle ends.
-      storages: key -> every storage that it speaks of.
+      end: offset of the end of the pickle.
+      storages: key -> every storage that the pickle refers to.
     """
 
     value: Any
@@ -48,15 +49,15 @@ def read_pickle(data: memoryview, *, start: int = 0, field: str) -> Pickled:
 
     Args:
       data: bytes that hold the pickle, and anything after it.
-      start: where it begins.
+      start: offset of the beginning of the pickle.
       field: the file's name for errors.
 
     Returns:
-      what it holds.
+      the content of the pickle.
 
     Raises:
       WeightsError: on names that are not in the table, opcodes that torch does not write, and any
-        damage. Nothing has been run.
+        damage. No code has been run.
     """
     machine = _Machine(data[start : start + MAX_BYTES], field)
     value = machine.run()
@@ -64,7 +65,7 @@ def read_pickle(data: memoryview, *, start: int = 0, field: str) -> Pickled:
 
 
 class _Machine:
-    """The stack, the memo and one method for each kind of opcode."""
+    """The interpreter's stack and memo, and one method for each kind of opcode."""
 
     def __init__(self, data: memoryview, field: str):
         self.data = data
@@ -89,7 +90,7 @@ class _Machine:
     def refuse(self, received: str) -> NoReturn:
         raise WeightsError(self.field, received=received, accepted=_ACCEPTED)
 
-    # What is read.
+    # Reading bytes.
 
     def take(self, count: int) -> bytes:
         end = self.position + count
@@ -116,7 +117,7 @@ class _Machine:
         except UnicodeDecodeError:
             self.refuse("a pickle with text that is not UTF-8")
 
-    # What is on the stack.
+    # The stack.
 
     def push(self, value: Any):
         self.stack.append(value)
@@ -142,7 +143,7 @@ class _Machine:
         return items
 
     def pop_or_mark(self):
-        """Drops one item, or the mark if nothing lies on it."""
+        """Drops one item, or the mark if there is no item above it."""
         if self.stack:
             self.stack.pop()
         else:
@@ -208,7 +209,7 @@ class _Machine:
         self.push(known)
 
     def state(self):
-        """Attributes set on an object: of tensors and dictionaries none matters to us."""
+        """Ignores attributes set on an object: those of tensors and dictionaries are not needed."""
         self.pop()
         if not isinstance(self.top(), Inert | TorchTensor | dict):
             self.refuse("a pickle that sets attributes on what has none")
@@ -250,9 +251,9 @@ class _Machine:
 
 
 def _key_of(key: Any) -> Any:
-    """The key itself where it is plain; else one that equals no other.
+    """Returns the key itself if it is plain, else an object that equals no other.
 
-    To hash a tuple takes as long as the whole tree under it, so only flat ones are.
+    Hashing a tuple takes time proportional to the tree under it, so only flat tuples are hashed.
     """
     plain = str | int | float | bytes | None | Name | Inert
     if isinstance(key, plain):
@@ -268,7 +269,7 @@ def _opcode_name(code: bytes) -> str:
 
 
 def _opcodes() -> Iterator[tuple[bytes, Callable[[_Machine], Any]]]:
-    """What each opcode does; absent ones are refused by name."""
+    """Yields the action of each supported opcode; all others are refused by name."""
     p, M = pickle, _Machine
     yield p.PROTO, M.protocol
     yield p.FRAME, lambda m: m.number("<Q")
@@ -286,7 +287,7 @@ def _opcodes() -> Iterator[tuple[bytes, Callable[[_Machine], Any]]]:
     ):
         yield code, lambda m, layout=layout: m.push(m.number(layout))
     yield p.LONG1, lambda m: m.push(int.from_bytes(m.take(m.number("<B")), "little", signed=True))
-    # Length, then text; the two last are how Python 2 spelt it.
+    # A length, then text; the last two opcodes are Python 2's.
     for code, layout in (
         (p.SHORT_BINUNICODE, "<B"),
         (p.BINUNICODE, "<I"),

@@ -1,8 +1,8 @@
 """Tensors as torch's pickles describe them, and their arrays as views of the file.
 
-A checkpoint says of a tensor: which storage (a flat run of numbers), at which offset, with which
-sizes and strides. Everything it says is checked here with whole numbers of any length, before a
-byte of the storage is looked at, since all of it may be damaged or a lie.
+A checkpoint describes a tensor by its storage (a flat run of numbers), offset, sizes and strides.
+All of these may be damaged or forged, so they are checked here with integers of arbitrary
+precision before any byte of the storage is read.
 
 Source: torch/_utils.py `_rebuild_tensor*` and torch/serialization.py of PyTorch 2.13 for the
 meaning of the arguments.
@@ -19,7 +19,7 @@ import numpy as np
 from prior_jax.errors import WeightsError
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-# Storage class in torch -> its numbers. Anything else is refused by name.
+# Storage class in torch -> dtype of its numbers. Any other class is refused by name.
 STORAGE_DTYPES = {
     "DoubleStorage": np.dtype(np.float64),
     "FloatStorage": np.dtype(np.float32),
@@ -32,11 +32,11 @@ STORAGE_DTYPES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
-# More than any file could hold.
+# A limit above the number of elements that any file could hold.
 MAX_ELEMENTS = 2**48
 
 _MAX_RANK = 32
-# Tied and expanded tensors are larger as arrays than in the file, but not without end.
+# Tied and expanded tensors are larger as arrays than in the file, but at most by this factor.
 _MAX_GROWTH = 4
 _SMALL = 2**24
 
@@ -46,9 +46,9 @@ class Storage:
     """A flat run of numbers of a checkpoint.
 
     Attributes:
-      key: its name within the checkpoint.
-      dtype: of the numbers.
-      count: how many numbers the checkpoint says it has.
+      key: name of the storage within the checkpoint.
+      dtype: dtype of the numbers.
+      count: number of elements according to the checkpoint.
     """
 
     key: str
@@ -58,13 +58,13 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class TorchTensor:
-    """A tensor whose numbers have not been looked at yet; it lies within its storage.
+    """A tensor, known to lie within its storage, whose numbers have not been read yet.
 
     Attributes:
-      storage: where its numbers are; several tensors may share one.
-      offset: of its first number, in elements.
-      shape: sizes.
-      strides: in elements, of the same length; 0 along expanded axes.
+      storage: storage of its numbers; several tensors may share one.
+      offset: offset of its first number, in elements.
+      shape: sizes of the dimensions.
+      strides: strides in elements, of the same length; 0 along expanded axes.
     """
 
     storage: Storage
@@ -74,22 +74,22 @@ class TorchTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes the tensor has once it is copied out, expanded axes counted in full."""
+        """Returns the size of a contiguous copy in bytes, with expanded axes counted in full."""
         return math.prod(self.shape) * self.storage.dtype.itemsize
 
 
 def rebuild_tensor(arguments: tuple, *, field: str) -> TorchTensor:
-    """`torch._utils._rebuild_tensor` and `_v2`: storage, offset, sizes, strides, and what follows.
+    """Implements `torch._utils._rebuild_tensor` and `_v2`: storage, offset, sizes, strides, ...
 
     Args:
-      arguments: as unpickled; `requires_grad`, hooks and metadata at the end are not used.
+      arguments: unpickled arguments; `requires_grad`, hooks and metadata at the end are not used.
       field: the file's name for errors.
 
     Returns:
       the tensor, known to lie within its storage.
 
     Raises:
-      WeightsError: if the arguments are of other kinds, negative, absurd, or reach outside.
+      WeightsError: if the arguments are of other kinds, negative, too large, or reach outside.
     """
     accepted = "tensors whose sizes and strides stay within their storage"
     if len(arguments) < 4 or not isinstance(arguments[0], Storage):
@@ -124,7 +124,7 @@ def rebuild_tensor(arguments: tuple, *, field: str) -> TorchTensor:
 
 
 def rebuild_parameter(arguments: tuple, *, field: str) -> Any:
-    """`torch._utils._rebuild_parameter` and `_with_state`: the tensor is the first argument."""
+    """Implements `torch._utils._rebuild_parameter` and `_with_state`, which take a tensor first."""
     if not arguments or not isinstance(arguments[0], TorchTensor):
         raise WeightsError(
             field, received="a parameter that is not made of a tensor", accepted="tensors"
@@ -140,14 +140,14 @@ def arrays_of(
     file_size: int,
     field: str,
 ) -> dict[str, np.ndarray]:
-    """Tensors as read-only arrays that view the file.
+    """Returns tensors as read-only arrays that view the file.
 
     Args:
       tensors: name -> tensor.
-      fetch: gives a storage's bytes, of exactly the length that it says.
+      fetch: function that returns a storage's bytes, of exactly the length that the storage states.
       swap_bytes: whether the file has the other byte order than this machine; its storages are
         then copied.
-      file_size: bytes; what the arrays may come to is measured by it.
+      file_size: size of the file in bytes, from which the limit on the arrays' size is derived.
       field: the file's name for errors.
 
     Returns:
@@ -184,7 +184,7 @@ def _view(tensor: TorchTensor, raw: memoryview) -> np.ndarray:
         empty = np.empty(tensor.shape, dtype)
         empty.setflags(write=False)
         return empty
-    # The stride of an axis of one element means nothing and may be any number.
+    # The stride of an axis of one element has no meaning and may be any number.
     strides = (
         stride * dtype.itemsize if size > 1 else dtype.itemsize
         for size, stride in zip(tensor.shape, tensor.strides, strict=True)
@@ -210,6 +210,6 @@ def _are_counts(values: Any) -> bool:
 
 
 def _brief(numbers: tuple[int, ...] | list[int]) -> str:
-    """At most 8 numbers, none of them spelt out beyond 20 digits."""
+    """Returns at most 8 numbers in words, none with more than 20 digits."""
     shown = [str(number) if number < 10**20 else "over 1e20" for number in numbers[:8]]
     return f"({', '.join(shown)}{', ...' if len(numbers) > 8 else ''})"

@@ -1,8 +1,8 @@
-"""The zip files that torch has written since 1.6.
+"""Reads the zip files that torch has written since 1.6.
 
 An archive holds, under one folder, `data.pkl` (the object, with storages by key), `data/KEY` (the
-storages' bytes), `byteorder` and `version`. Nothing is compressed, so a storage is a part of the
-file and is used where it lies.
+storages' bytes), `byteorder` and `version`. No record is compressed, so a storage is a part of the
+file and can be viewed in place.
 
 Source: torch/serialization.py and caffe2/serialize/inline_container.cc of PyTorch 2.13.
 """
@@ -30,12 +30,12 @@ _ACCEPTED = "an undamaged archive as torch.save writes it"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TorchFile:
-    """What a file of torch holds.
+    """Content of a file of torch.
 
     Attributes:
       value: the object that was saved; its tensors are `TorchTensor`.
-      fetch: gives a storage's bytes, or refuses them.
-      swap_bytes: whether they have the other byte order than this machine.
+      fetch: function that returns a storage's bytes, or refuses them.
+      swap_bytes: whether the storages have the other byte order than this machine.
     """
 
     value: Any
@@ -44,17 +44,17 @@ class TorchFile:
 
 
 def read_torch_zip(file: MappedFile) -> TorchFile:
-    """Reads the object of an archive; storages are looked at when they are fetched.
+    """Reads the object of an archive; storages are read when they are fetched.
 
     Args:
-      file: a zip file.
+      file: mapped zip file.
 
     Returns:
-      its object and storages.
+      the object and storages of the archive.
 
     Raises:
-      WeightsError: on a damaged archive, one that torch did not write, TorchScript, and whatever
-        `read_pickle` refuses.
+      WeightsError: on a damaged archive, one that torch did not write, TorchScript, or a pickle
+        that `read_pickle` refuses.
     """
     archive = _Archive(file)
     pickled = archive.record("data.pkl")
@@ -90,10 +90,10 @@ def read_torch_zip(file: MappedFile) -> TorchFile:
 
 
 class _Bounded(io.FileIO):
-    """A file that `zipfile` cannot be made to read much of at once."""
+    """A file that limits how much `zipfile` can read at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        # Without a size: what is left, which is how the end of the directory is looked for.
+        # Without a size the rest of the file is read, as zipfile does to find the directory's end.
         left = os.fstat(self.fileno()).st_size - self.tell()
         if (left if size is None or size < 0 else size) > _MAX_DIRECTORY:
             raise zipfile.BadZipFile(f"its directory is larger than {_MAX_DIRECTORY} bytes")
@@ -131,11 +131,11 @@ class _Archive:
         return self.records[name][1].file_size
 
     def record(self, name: str) -> memoryview:
-        """A record's bytes where they lie in the file, compared with their CRC-32."""
+        """Returns a view of a record's bytes in the file, after checking their CRC-32."""
         index, member = self.records[name]
         start = self._starts[index]
         data = self.file.data[start : start + member.file_size]
-        # torch writes 0 if told not to compute them (`set_crc32_options`).
+        # torch writes 0 if checksums are switched off (`set_crc32_options`).
         if member.CRC and zlib.crc32(data) != member.CRC:
             self.refuse(f"a record {name[:100]!r} whose checksum does not fit")
         return data
@@ -155,7 +155,10 @@ class _Archive:
         return found[0]
 
     def _check_places(self, members: list[zipfile.ZipInfo], end: int) -> list[int]:
-        """Where each record's bytes begin; none is compressed, overlaps or leaves the file."""
+        """Returns the offset of each record's bytes; refuses compressed or overlapping records.
+
+        A record that reaches beyond the end of the file is refused as well.
+        """
         starts = []
         for member in members:
             name = member.orig_filename
