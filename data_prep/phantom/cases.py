@@ -1,8 +1,8 @@
-"""What one phantom study is: its patient, its views, its findings. Text and numbers, nothing drawn.
+"""Samples the facts of phantom studies: patient, views, findings and devices.
 
-Everything here is a pure function of (seed, study number), so studies may be made in any order, by
-any number of workers, and give the same bytes. Lengths are millimetres on the detector. `side` is
-always the patient's: the patient's left lies on the right half of the image.
+A study is a pure function of (seed, study number), so studies may be made in any order, by any
+number of workers, and give the same bytes. Lengths are in millimetres on the detector. `side` is
+always the patient's side: the patient's left is in the right half of the image.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ KINDS = (
     "Pleural Effusion",
     "Pneumothorax",
 )
-"""Findings the phantom draws, by their CheXpert label; the order is that of the mask's bits."""
+"""CheXpert labels of the findings that the phantom draws, in the order of the mask's bits."""
 
 SIZES = ("small", "moderate", "large")
 SPLITS = ("train", "validate", "test")
@@ -26,8 +26,8 @@ SPLITS = ("train", "validate", "test")
 NORMAL_SHARE = 0.31
 HEDGED_SHARE = 0.3
 
-# Studies come in blocks, each dealt out to whole patients: a study's patient can then be told
-# without looking at any other block.
+# Studies come in blocks, each of which is divided among whole patients, so that the patient of a
+# study follows from its block alone.
 BLOCK = 6
 
 _PRIMARY = {
@@ -39,7 +39,7 @@ _PRIMARY = {
     "Pleural Effusion": 0.12,
     "Pneumothorax": 0.16,
 }
-# P(second finding | primary finding), after what commonly goes together at the bedside.
+# P(second finding | primary finding), after common clinical combinations.
 _COMPANIONS = {
     "Atelectasis": {"Pleural Effusion": 0.25, "Cardiomegaly": 0.05, "Lung Lesion": 0.04},
     "Cardiomegaly": {"Edema": 0.28, "Pleural Effusion": 0.2, "Atelectasis": 0.08},
@@ -50,8 +50,9 @@ _COMPANIONS = {
     "Pneumothorax": {"Atelectasis": 0.12, "Pleural Effusion": 0.1, "Lung Lesion": 0.05},
 }
 
-# Extent by size word: heart = cardiothoracic ratio, the others millimetres (height of the fluid at
-# the chest wall, width of the air rim, diameter of the opacity, reach of the haze, band length).
+# Extent by size word: cardiothoracic ratio for the heart, millimetres for the others (height of the
+# fluid at the chest wall, width of the air rim, diameter of the opacity, radius of the haze, length
+# of the band).
 EXTENTS = {
     "Atelectasis": {"small": (40, 58), "moderate": (66, 84), "large": (92, 112)},
     "Cardiomegaly": {"small": (0.545, 0.58), "moderate": (0.595, 0.635), "large": (0.65, 0.71)},
@@ -68,7 +69,7 @@ _SIZE_SHARES = {
 }
 _DEFAULT_SHARES = (0.3, 0.42, 0.28)
 
-# Bands of atelectasis on the left lie further out, clear of the heart.
+# Bands of atelectasis on the left are further out, clear of the heart.
 _BAND_CENTRE = {"left": 0.66, "right": 0.48}
 
 _VIEWS = {
@@ -87,16 +88,16 @@ class Finding:
     """One finding on one side.
 
     Attributes:
-      kind: a label of `KINDS`.
-      side: "left", "right" or "midline" (the heart), of the patient.
+      kind: label in `KINDS`.
+      side: side of the patient: "left", "right" or "midline" (the heart).
       zone: "upper", "mid" or "lower" lung; "pleura", "apex", "perihilar" or "heart".
       form: variant of the drawing and wording, e.g. "linear" or "lobar" atelectasis.
-      size: a word of `SIZES`.
+      size: word in `SIZES`.
       extent: number drawn from `EXTENTS[kind][size]`.
-      hedged: the report is unsure of it (label -1).
-      lateral: 0..1, from the mediastinal to the outer border of the lung.
-      height: 0..1, from the apex to the dome of the diaphragm.
-      shape: number of the random stream for its texture, shared by the study's images.
+      hedged: whether the report is uncertain about the finding (label -1).
+      lateral: position from the mediastinal (0) to the outer (1) border of the lung.
+      height: position from the apex (0) to the dome of the diaphragm (1).
+      shape: number of the random stream for the texture, which the study's images share.
     """
 
     kind: str
@@ -113,7 +114,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Patient:
-    """What a patient's studies share: ids, split, and the build of the chest in millimetres."""
+    """The shared facts of a patient's studies: ids, split, and the chest's size in millimetres."""
 
     subject_id: int
     split: str
@@ -142,7 +143,7 @@ class Study:
     devices: tuple[str, ...]
 
     def of(self, kind: str) -> tuple[Finding, ...]:
-        """Findings of one kind, at most one a side."""
+        """Returns the findings of one kind, at most one on each side."""
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
 
@@ -156,7 +157,7 @@ class SplitShares:
 
 
 def stream(seed: int, *path: int) -> np.random.Generator:
-    """Random stream of a place in the data set; the same path gives the same numbers."""
+    """Returns the random stream of a path in the data set; equal paths give equal numbers."""
     return np.random.default_rng(np.random.SeedSequence((seed, *path)))
 
 
@@ -172,15 +173,15 @@ def _index(rng: np.random.Generator, weights) -> int:
 
 
 def sample_study(seed: int, number: int, shares: SplitShares) -> Study:
-    """Draws the study of that number.
+    """Samples the study of a number.
 
     Args:
-      seed: of the whole data set, >= 0.
-      number: 0-based number of the study.
+      seed: seed of the whole data set, >= 0.
+      number: number of the study, from 0.
       shares: shares of patients by split.
 
     Returns:
-      The study; a pure function of the arguments.
+      The study, which is a pure function of the arguments.
     """
     rng = stream(seed, 1, number)
     patient = _patient(seed, _patient_index(seed, number), shares)
@@ -208,12 +209,12 @@ def sample_study(seed: int, number: int, shares: SplitShares) -> Study:
 
 
 def _scatter(index: int, seed: int, step: int) -> int:
-    """A permutation of 0..9,999,999: ids are unique and fill all ten folders p10..p19."""
+    """Permutes 0..9,999,999, so that ids are unique and fill all ten folders p10..p19."""
     return (index * step + seed * 7_654_321 + 1_234_567) % 10_000_000
 
 
 def _patient_index(seed: int, number: int) -> int:
-    """Which patient a study belongs to: every block is dealt out in runs of one to three."""
+    """Returns the index of a study's patient; a block is divided into runs of one to three."""
     block, place = divmod(number, BLOCK)
     runs = stream(seed, 2, block).integers(1, 4, BLOCK)
     return block * BLOCK + int(np.searchsorted(np.cumsum(runs), place, side="right"))
@@ -221,7 +222,7 @@ def _patient_index(seed: int, number: int) -> int:
 
 def _patient(seed: int, index: int, shares: SplitShares) -> Patient:
     rng = stream(seed, 3, index)
-    # The golden-ratio sequence spreads evenly, so that even few patients fill all three splits.
+    # The golden-ratio sequence is evenly spread, so that even few patients fill all three splits.
     place = ((index * 618_033_989 + seed * 381_966_011) % 1_000_000_000) / 1e9
     split = "test"
     if place < shares.train:
@@ -267,9 +268,9 @@ def _sample_kinds(rng) -> set[str]:
 
 
 def _sample_findings(rng) -> tuple[Finding, ...]:
-    """Places the findings so that none hides another.
+    """Samples the findings of a study, placed so that none hides another.
 
-    Fluid and air come first; opacities go into what they leave of the six lung zones.
+    Fluid and air are placed first; opacities go into the lung zones, of six, that remain free.
     """
     kinds = _sample_kinds(rng)
     free = {(side, zone) for side in ("left", "right") for zone in ("upper", "mid", "lower")}
@@ -317,7 +318,7 @@ def _effusions(rng, free, *, one_side) -> list[Finding]:
     found = []
     for side in sides:
         fluid = _finding(rng, "Pleural Effusion", side, "pleura", lateral=1.0, height=1.0)
-        # Two large effusions leave no lung to look at.
+        # Two large effusions would leave no visible lung.
         if found and fluid.size == "large":
             fluid = _finding(
                 rng, "Pleural Effusion", side, "pleura", lateral=1.0, height=1.0, size="small"
@@ -329,7 +330,7 @@ def _effusions(rng, free, *, one_side) -> list[Finding]:
             free.discard((side, "upper"))
         found.append(fluid)
     if both:
-        # The report states its doubt once for the pair.
+        # The pair is described in one sentence, which is never uncertain.
         found = [dataclasses.replace(fluid, hedged=False) for fluid in found]
     return found
 
@@ -339,7 +340,7 @@ def _pneumothorax(rng, free, found) -> Finding:
     side = sides[int(rng.integers(len(sides)))]
     air = _finding(rng, "Pneumothorax", side, "apex", lateral=0.9, height=0.1)
     if found and air.size == "large":
-        # Fluid on one side and a collapsed lung on the other leave no lung to look at.
+        # Fluid on one side and a collapsed lung on the other would leave no visible lung.
         air = _finding(rng, "Pneumothorax", side, "apex", lateral=0.9, height=0.1, size="moderate")
     free.discard((side, "upper"))
     if air.size == "large":
@@ -402,7 +403,7 @@ def _opacity(rng, free, kind) -> Finding:
     side, zone = places[int(rng.integers(len(places)))]
     free.discard((side, zone))
     height = {"upper": 0.25, "mid": 0.52, "lower": 0.78}[zone] + rng.uniform(-0.04, 0.04)
-    # Low and medial on the left is behind the heart.
+    # The lower medial zone on the left is behind the heart.
     behind_heart = (side, zone) == ("left", "lower")
     lateral = rng.uniform(0.7, 0.82) if behind_heart else rng.uniform(0.4, 0.7)
     finding = _finding(rng, kind, side, zone, lateral=lateral, height=height)
