@@ -1,1 +1,1 @@
-"""Training and evaluation configs, one short file a run."""
+"""Training and evaluation configs, one short file for each run."""

@@ -1,4 +1,4 @@
-"""The main job in about a minute: everything runs, nothing is learnt."""
+"""The main job in about a minute: every part runs, but nothing is learnt."""
 
 from ml_collections import ConfigDict
 
@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.model.sentence_decoder.update(dict(layers=1, intermediate_size=64))
     config.model.bank.num_prototypes = 16
     for layers in (config.model.text, config.model.sentence_decoder):
-        layers.scan_layers = False  # a loop over one layer would only take time to compile
+        layers.scan_layers = False  # a loop over a single layer would only add compile time
     config.stage_unit = "steps"
     for stage in config.stages.values():
         stage.update(dict(length=8, warmup=2))

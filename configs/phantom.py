@@ -1,4 +1,4 @@
-"""The main job: draws a phantom hospital under the workdir, trains on it, evaluates, reports."""
+"""The main job: draws a phantom hospital in the workdir, trains on it, evaluates, reports."""
 
 from ml_collections import ConfigDict
 
@@ -7,7 +7,7 @@ from configs.prior import base
 
 
 def get_config() -> ConfigDict:
-    """Returns a PRIOR narrow enough for two cores, on 4,000 generated studies."""
+    """Returns PRIOR, narrow enough for two cores, on 4,000 generated studies."""
     config = small.get_config()
     config.name = "phantom"
     config.prepare.phantom = ConfigDict(
@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.model.embed_dim = 64
     config.model.bank.num_prototypes = 256
     config.model.sentence_decoder.update(dict(layers=1, intermediate_size=128))
-    # Short runs want a short memory of squared gradients.
+    # Short runs need a short memory of squared gradients.
     config.optimizer.beta2 = 0.98
     config.stage_unit = "steps"
     config.stages = ConfigDict(

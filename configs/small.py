@@ -6,7 +6,7 @@ from configs.prior import base
 
 
 def get_config() -> ConfigDict:
-    """Returns a narrow PRIOR at 96 pixels and 128 tokens."""
+    """Returns PRIOR with narrow encoders, at 96 pixels and 128 tokens."""
     config = base.get_config("paper")
     config.name = "small"
     config.seed = 0

@@ -1,4 +1,4 @@
-"""The CheXpert table: labels, the 5x200 selection, splits.
+"""The labels, the 5x200 selection and the splits of the CheXpert table.
 
 Source: CheXpert, arXiv:1901.07031; GLoRIA's release, gloria/datasets/preprocess_datasets.py and
 image_dataset.py (CheXpertImageDataset), gloria/constants.py.
@@ -14,7 +14,7 @@ from prior_jax.errors import DataError
 
 Draws = np.random.Generator | np.random.RandomState
 
-# The five of the competition, and what "uncertain" counts as (arXiv:1901.07031, sec. 5).
+# The five tasks of the competition, and the value of "uncertain" (arXiv:1901.07031, sec. 5).
 UNCERTAIN = {
     "Atelectasis": 1.0,
     "Cardiomegaly": 0.0,
@@ -28,11 +28,11 @@ _PATIENT = re.compile(r"(?:^|/)(patient\d+)/study\d+/")
 
 
 def mapped_labels(labels: np.ndarray, *, names: Sequence[str]) -> np.ndarray:
-    """Turns blanks into 0 and "uncertain" into what it counts as for the five tasks.
+    """Maps blanks to 0, and "uncertain" to its value for each of the five tasks.
 
     Args:
       labels: float[N, C], 1, 0, -1 for uncertain, NaN for blank.
-      names: C labels; other columns than the five keep their -1 (quirk G43).
+      names: names of the C labels; columns other than the five keep their -1 (quirk G43).
 
     Returns:
       float64[N, C].
@@ -51,14 +51,14 @@ def candidates_5x200(
     frontal: np.ndarray,
     mode: Literal["paper", "release"],
 ) -> dict[str, np.ndarray]:
-    """Finds the frontal images with exactly one finding, one of the five tasks.
+    """Finds the frontal images with exactly one finding, which is one of the five tasks.
 
     Args:
       labels: float[N, C], as in the table; blank counts as 0, uncertain excludes an image.
-      names: C labels.
-      frontal: bool[N].
-      mode: "paper" also leaves out images said to have no finding; "release" does not look
-        there (quirk G49).
+      names: names of the C labels.
+      frontal: bool[N], whether the image is frontal.
+      mode: "paper" also leaves out images that are labelled as having no finding; "release" does
+        not check that label (quirk G49).
 
     Returns:
       Task -> int64 rows, ascending.
@@ -85,22 +85,22 @@ def draw_5x200(
 ) -> np.ndarray:
     """Draws the images of CheXpert 5x200 (GLoRIA, ICCV 2021, sec. 4.1).
 
-    The authors' own list follows from their table and `numpy.random.RandomState(6)`; MGCA and
+    The authors' table and `numpy.random.RandomState(6)` give the authors' own list; MGCA and
     others drew other images.
 
     Args:
-      labels: as of `candidates_5x200`.
-      names: C labels.
-      frontal: bool[N].
-      rng: of the draw.
-      mode: as of `candidates_5x200`.
-      count: images a task.
+      labels: labels, as for `candidates_5x200`.
+      names: names of the C labels.
+      frontal: bool[N], whether the image is frontal.
+      rng: random generator of the draw.
+      mode: mode, as for `candidates_5x200`.
+      count: number of images for each task.
 
     Returns:
       int64[5 * count] rows, task by task.
 
     Raises:
-      DataError: naming the task, if it has fewer candidates.
+      DataError: if a task, which the message names, has fewer candidates.
     """
     found = candidates_5x200(labels, names=names, frontal=frontal, mode=mode)
     drawn = []
@@ -119,9 +119,9 @@ def training_rows(
     """Draws a fraction of the frontal images of a split, for training with few labels.
 
     Args:
-      frontal: bool[N].
-      fraction: 0 to 1, of the images.
-      rng: of the draw.
+      frontal: bool[N], whether the image is frontal.
+      fraction: share of the images, 0 to 1.
+      rng: random generator of the draw.
       mode: "release" draws from all images and then drops lateral ones (quirk G43); "paper"
         draws from the frontal ones.
 
@@ -134,10 +134,10 @@ def training_rows(
 
 
 def patient_of(path: str) -> str:
-    """Returns the patient of a path of the table, e.g. "patient00001".
+    """Returns the patient in a path of the table, e.g. "patient00001".
 
     Raises:
-      DataError: for another kind of path.
+      DataError: if the path has another form.
     """
     found = _PATIENT.search(path)
     if found is None:
@@ -148,16 +148,17 @@ def patient_of(path: str) -> str:
 def split_by_patient(
     patients: Sequence[str], *, test: np.ndarray, count: int, rng: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Parts training from validation, no patient in two of training, validation and test.
+    """Splits rows into training and validation; no patient is in two of training, validation, test.
 
     Args:
-      patients: [N], whom each row belongs to.
-      test: int rows set apart, e.g. the 5x200; other rows of their patients are left out.
-      count: least number of rows to validate on.
-      rng: of the draw.
+      patients: patient of each row, [N].
+      test: int rows held out for the test, e.g. the 5x200; other rows of their patients are left
+        out.
+      count: least number of validation rows.
+      rng: random generator of the draw.
 
     Returns:
-      int64 rows for training and for validation, ascending.
+      int64 rows for training and for validation, each ascending.
 
     Raises:
       DataError: if fewer rows are left than `count`.
@@ -176,16 +177,17 @@ def split_by_patient(
 def split_as_released(
     rows: int, *, test: np.ndarray, count: int, rng: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Parts training from validation as the release does, and mixes them up (quirk G48).
+    """Splits rows into training and validation as the release does, with its overlap (quirk G48).
 
-    Validation rows are drawn by their place among the rows left, and rows of the same *numbers in
-    the whole table* are dropped from training: most of validation is trained on.
+    Validation rows are drawn by their position among the rows that are left, but the release drops
+    the rows at the same *positions of the whole table* from training, so that most validation rows
+    are trained on.
 
     Args:
-      rows: N of the table.
-      test: int rows set apart, the 5x200.
-      count: rows to validate on (release: 5,000).
-      rng: of the draw; the release goes on with that of the 5x200.
+      rows: number N of rows of the table.
+      test: int rows held out for the test, the 5x200.
+      count: number of validation rows (release: 5,000).
+      rng: random generator of the draw; the release continues with that of the 5x200.
 
     Returns:
       int64 rows for training, ascending, and for validation, in the order drawn.

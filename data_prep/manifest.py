@@ -1,14 +1,14 @@
-"""A folder of images with a table of them -> a prepared set of studies.
+"""Prepares a set of studies from a folder of images and a table that describes them.
 
     python -m data_prep.manifest --manifest=images/manifest.jsonl --out=/data/prepared/mine
 
-The table is a `.jsonl`, `.csv` or `.tsv`. A row is an image, with a path, and whatever it has of
-text, split, patient, study, view and labels (a list of what is positive, a mapping to 1, 0, -1 or
-blank, "A|B", or a column each with --label_columns). Rows of one study become one record. A text
-with report headers gives its findings and impression; any other text is taken as findings. Rows
-with labels and no text are kept for evaluation, and with --label_sentences get sentences made from
-the labels, marked as such. The program ends by saying which column it took for what, and what
-became of every row.
+The table is a `.jsonl`, `.csv` or `.tsv`. Each row is an image with a path, and optionally with a
+text, split, patient, study, view and labels (a list of the positive ones, a mapping to 1, 0, -1 or
+blank, "A|B", or one column for each label with --label_columns). The rows of one study become one
+record. A text with report headers gives its findings and impression; any other text counts as
+findings. Rows with labels but without text are kept for evaluation, and with --label_sentences get
+sentences made from the labels, marked as such. At its end the program prints the use of every
+column and the number of rows that were kept or left out, with reasons.
 """
 
 import dataclasses
@@ -44,40 +44,50 @@ PROGRAM = "data_prep.manifest"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where the raw data lies."""
+    """The paths of the raw data."""
 
-    manifest: str = cli.setting("The .jsonl, .csv or .tsv file, a row an image.")
+    manifest: str = cli.setting("The .jsonl, .csv or .tsv file with one row for each image.")
     images_dir: str = cli.setting(
-        "What image paths are relative to; by default the manifest's folder.", default=""
+        "Folder that image paths are relative to; by default the manifest's folder.", default=""
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(SetSettings):
-    """What is kept, and how; recorded in the manifest."""
+    """The settings for what is kept, and in what form; recorded in the manifest."""
 
     label_sentences: bool = cli.setting(
-        "Give rows without text sentences made from their labels.", default=False
+        "Make sentences from the labels for rows without text.", default=False
     )
-    image_column: str = cli.setting("Path of the image.", default="image")
-    text_column: str = cli.setting("Report or note.", default="text")
+    image_column: str = cli.setting("Column with the path of the image.", default="image")
+    text_column: str = cli.setting("Column with the report or note.", default="text")
     split_column: str = cli.setting(
-        "train, valid(ate), val, test; drawn by patient where a row has none.", default="split"
+        "Column with train, valid(ate), val or test; a missing split is drawn by patient.",
+        default="split",
     )
-    patient_column: str = cli.setting("Patient; by default the study.", default="patient_id")
-    study_column: str = cli.setting("Study; by default each row is one.", default="study_id")
-    id_column: str = cli.setting("Unique id; by default the image's path.", default="id")
-    view_column: str = cli.setting("PA, AP and the like.", default="view")
-    source_column: str = cli.setting("Data set a row comes from.", default="source")
+    patient_column: str = cli.setting(
+        "Column with the patient; by default the study.", default="patient_id"
+    )
+    study_column: str = cli.setting(
+        "Column with the study; by default each row is a study.", default="study_id"
+    )
+    id_column: str = cli.setting(
+        "Column with a unique id; by default the image's path.", default="id"
+    )
+    view_column: str = cli.setting("Column with the view, PA, AP and the like.", default="view")
+    source_column: str = cli.setting(
+        "Column with the data set that a row comes from.", default="source"
+    )
     labels_columns: tuple[str, ...] = cli.setting(
-        "Labels in one column; the first of these a row has.", default=("labels", "findings")
+        "Columns that may hold all labels; the first one that a row has is read.",
+        default=("labels", "findings"),
     )
     label_columns: tuple[str, ...] = cli.setting(
-        "Labels in a column each, with 1, 0, -1 or blank; replaces --labels_columns.", default=()
+        "Columns with one label each, as 1, 0, -1 or blank; replaces --labels_columns.", default=()
     )
     exhaustive_sources: tuple[str, ...] = cli.setting(
-        "Sources whose list of positive labels is complete, so that what it leaves out is "
-        "negative; an empty name stands for rows without a source.",
+        "Sources whose list of positive labels is complete, so that labels not in the list are "
+        "negative; an empty name means rows without a source.",
         default=("", "NIH ChestX-ray14"),
     )
     kept_columns: tuple[str, ...] = cli.setting(
@@ -85,11 +95,11 @@ class Settings(SetSettings):
         default=("source", "licence", "license", "citation", "doi"),
     )
     ignore_columns: tuple[str, ...] = cli.setting(
-        "Columns to leave unread, whatever they are called.", default=()
+        "Columns that are not read, whatever their names.", default=()
     )
 
     def __post_init__(self):
-        """Refuses values that no set can be made with."""
+        """Refuses invalid values."""
         super().__post_init__()
         names = set(self.label_columns) - {self.image_column, self.text_column}
         accepted = "different columns, none of them that of the image or of the text"
@@ -121,8 +131,8 @@ class Studies:
 
     Attributes:
       images: folder that image paths are relative to.
-      label_names: names of the set's labels, in its order.
-      seen: source -> labels its rows use.
+      label_names: names of the set's labels, in the set's order.
+      seen: source -> labels that the source's rows use.
       table: name of the manifest's file.
       settings: settings of the program.
     """
@@ -134,7 +144,7 @@ class Studies:
     settings: Settings
 
     def __call__(self, planned: Sequence[PlannedImage]) -> Iterator[Kept | Rejection]:
-        """Yields the record, or why there is none."""
+        """Yields the record, or the rejection of the study."""
         name, rows = planned[0].study, [Row(**image.data) for image in planned]
         try:
             labels = self._labels(rows)
@@ -164,7 +174,7 @@ class Studies:
         )
 
     def _labels(self, rows: Sequence[Row]) -> np.ndarray:
-        """Returns int8[C], what the rows of a study say together."""
+        """Returns the labels of a study from all its rows, int8[C]."""
         return manifest_labels.study_labels(
             [(row.labels, row.listed, row.source) for row in rows],
             self.label_names,
@@ -198,7 +208,7 @@ class Studies:
 
 
 def _kept(rows: Sequence[Row]) -> dict[str, Any]:
-    """Returns what the rows of a study say in the columns to keep; a list where they differ."""
+    """Returns a study's values in the columns to keep; a list if the rows differ."""
     found: dict[str, list[Any]] = {}
     for row in rows:
         for name, value in row.kept.items():
@@ -215,21 +225,21 @@ def prepare(
     *,
     given: frozenset[str] = frozenset(),
 ) -> schema.Manifest:
-    """Prepares the set, or goes on with it, or finds it complete.
+    """Prepares the set, continues an unfinished one, or returns a complete one.
 
     Args:
       paths: paths of the table and the images.
       settings: columns, splits and sizes of the set.
       options: directory of the set, and number of processes that write it.
-      given: flags that the user has given, "--text_column" and the like: the columns they name have
-        to be in the table. A flag that differs from its default counts as given.
+      given: flags that the user has given, "--text_column" and the like; the columns that they
+        name must be in the table. A flag that differs from its default counts as given.
 
     Returns:
       The manifest of the set.
 
     Raises:
-      ConfigError: for settings, or an output directory, that cannot be used.
-      DataError: if the table is absent, cannot be read, or has no row that can be kept.
+      ConfigError: if the settings or the output directory cannot be used.
+      DataError: if the table is missing, cannot be read, or has no row that can be kept.
     """
     path = cli.required_file(pathlib.Path(paths.manifest), flag="--manifest")
     images = preparer.folder(paths.images_dir or str(path.parent), flag="--images_dir")
@@ -315,13 +325,13 @@ def _plan(
 
 
 def _separators(path: pathlib.Path, settings: Settings) -> dict[str, str]:
-    """Reads the table once for what separates labels, since one cell may decide for its column."""
+    """Reads the table once to find label separators, since one cell may decide for its column."""
     table = Table(path, flag="--manifest", key=settings.image_column)
     if settings.label_columns:
         return {}
     if table.delimiter is not None and not set(settings.labels_columns) & set(table.names):
         return {}
-    rows = table.rows(reject=lambda *_: None)  # rejected when it is read for good
+    rows = table.rows(reject=lambda *_: None)  # rows are rejected in the main pass over the table
     return manifest_labels.found_separators(rows, settings.labels_columns)
 
 

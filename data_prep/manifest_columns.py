@@ -1,4 +1,4 @@
-"""Which columns a custom manifest has, which are read as what, and which look like one of those."""
+"""The columns of a custom manifest: their roles, and unread columns that look like one of them."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -8,8 +8,8 @@ from data_prep.kit.tables import Table
 from prior_jax.errors import DataError
 
 ROLES = ("image", "text", "split", "patient", "study", "id", "view", "source")
-# How else a column may be called, in letters and digits alone, where the one that is read by
-# default is not there. Labels may also stand in "findings", so that only prose there is a report.
+# Other names of a column, in letters and digits only, for tables without the default column.
+# "findings" may also hold labels, so it counts as a report only if it holds prose.
 _LIKELY = {
     "image": "path file filename filepath imagepath imagefile imagename imageindex imageid img "
     "images dicomid",
@@ -24,7 +24,7 @@ _LIKELY = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of the columns; those of `labels` are tried in order, those of `ignored` never."""
+    """Names of the columns; `labels` are tried in order, `ignored` are never read."""
 
     image: str
     text: str
@@ -40,7 +40,7 @@ class Columns:
     ignored: tuple[str, ...] = ()
 
     def flags(self) -> dict[str, tuple[str, ...]]:
-        """Returns flag -> the columns that it names and that are read."""
+        """Returns flag -> columns that the flag names and that are read."""
         single = {f"--{name}_column": (getattr(self, name),) for name in ROLES}
         return {
             **single,
@@ -50,20 +50,21 @@ class Columns:
         }
 
     def present(self, table: Table) -> list[str]:
-        """Returns the columns that a table has, but for those to be ignored."""
+        """Returns the columns of a table without the ignored ones."""
         return [name for name in table.names if name not in self.ignored]
 
 
 def require(table: Table, columns: Columns, *, given: Collection[str]) -> None:
-    """Refuses columns that a flag names and that the table does not have.
+    """Refuses columns that a flag names but that the table does not have.
 
     Args:
-      table: the table; of a `.jsonl`, all rows have been read.
-      columns: the columns.
+      table: table; if it is a `.jsonl`, all its rows must have been read.
+      columns: names of the columns.
       given: flags that the user has given.
 
     Raises:
-      DataError: naming the flag, the column, the columns found and the nearest name.
+      DataError: if a column is missing; the message names the flag, the column, the columns found
+        and the nearest name.
     """
     likely = _likely("image", columns.present(table))
     if columns.image not in table.names and likely:
@@ -77,7 +78,7 @@ def require(table: Table, columns: Columns, *, given: Collection[str]) -> None:
     for flag, names in columns.flags().items():
         if flag not in given or flag == "--image_column":
             continue
-        if flag == "--labels_columns":  # the first of them that is there
+        if flag == "--labels_columns":  # the first one that exists
             if names and not set(names) & set(table.names):
                 wanted += [(flag, names[0])]
         else:
@@ -89,18 +90,18 @@ def require(table: Table, columns: Columns, *, given: Collection[str]) -> None:
 def refuse_passed_over(
     table: Table, columns: Columns, *, prose: Collection[str], labels: Sequence[str]
 ) -> None:
-    """Refuses a table with a column that would not be read, though it looks as if it should be.
+    """Refuses a table with an unread column that looks as if it should be read.
 
-    A column "Split" or "fold" that is not read would be thrown away with every split in it.
+    If a column "Split" or "fold" were not read, all splits in it would be lost.
 
     Args:
-      table: the table; of a `.jsonl`, all rows have been read.
-      columns: the columns.
+      table: table; if it is a `.jsonl`, all its rows must have been read.
+      columns: names of the columns.
       prose: columns whose cells are sentences.
       labels: columns that labels are read from.
 
     Raises:
-      DataError: naming the flag and the column.
+      DataError: if there is such a column; the message names the flag and the column.
     """
     present = columns.present(table)
     used = {name for flag, names in columns.flags().items() for name in names}
@@ -132,8 +133,8 @@ def unread_columns(table: Table, columns: Columns, *, labels: Sequence[str]) -> 
     """Returns the columns of a table that nothing is read from.
 
     Args:
-      table: the table.
-      columns: the columns.
+      table: table that the columns belong to.
+      columns: names of the columns.
       labels: columns that labels are read from.
     """
     read = {getattr(columns, role) for role in ROLES} | {*columns.kept, *labels}
@@ -148,12 +149,12 @@ def _likely(role: str, names: Sequence[str]) -> list[str]:
 def _passed_over(
     table: Table, flag: str, name: str, found: Sequence[str], *, given: Sequence[str] = ()
 ) -> DataError:
-    """The error of columns that would not be read, with what to do.
+    """Returns the error for columns that would not be read, with advice.
 
     Args:
-      table: the table.
-      flag: the flag that would read them.
-      name: the column that it names now.
+      table: table that the columns belong to.
+      flag: flag that would read the columns.
+      name: column that the flag names now.
       found: columns that would not be read.
       given: all columns that the flag names now.
     """

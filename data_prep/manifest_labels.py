@@ -1,4 +1,4 @@
-"""What a cell of labels says: a list of what is positive, or a mapping to 1, 0, -1 and missing."""
+"""Reads cells of labels: a list of positive labels, or a mapping to 1, 0, -1 and missing."""
 
 import ast
 import io
@@ -20,14 +20,14 @@ _TRUTHS = frozenset(("true", "false", "yes", "no"))
 
 
 def found_separators(rows: Iterable[TableRow], columns: Sequence[str]) -> dict[str, str]:
-    """Returns column -> the separators that stand in its cells, the one that it is split at first.
+    """Returns column -> separators that occur in its cells, the one to split at first.
 
-    One separator holds for a whole column: a cell "Effusion, pleural" has one name where another
-    cell of the column is "Effusion, pleural|Edema".
+    One separator applies to a whole column: a cell "Effusion, pleural" is one name if another cell
+    of the column is "Effusion, pleural|Edema".
 
     Args:
       rows: all rows of the table.
-      columns: the columns that may hold lists.
+      columns: columns that may hold lists.
     """
     found: dict[str, set[str]] = {name: set() for name in columns}
     for row in rows:
@@ -41,16 +41,16 @@ def found_separators(rows: Iterable[TableRow], columns: Sequence[str]) -> dict[s
 
 
 def names_in(text: str, *, separators: str) -> list[str] | Mapping[str, Any]:
-    """Returns what a text says: the names of "A|B", or the list or mapping that it writes out.
+    """Returns the labels in a text: the names in "A|B", or a list or mapping in Python or JSON.
 
-    Data frames write lists and mappings as Python or JSON: "['Edema', 'Mass']", '{"Edema": 0}'.
+    Data frames write lists and mappings like this: "['Edema', 'Mass']", '{"Edema": 0}'.
 
     Args:
-      text: the cell.
-      separators: those of its column, as `found_separators` gives them.
+      text: text of the cell.
+      separators: separators of the cell's column, from `found_separators`.
 
     Raises:
-      RowProblem: malformed_labels for a list or mapping that cannot be read.
+      RowProblem: malformed_labels if a list or mapping cannot be read.
     """
     text = text.strip()
     if _is_code(text):
@@ -60,13 +60,13 @@ def names_in(text: str, *, separators: str) -> list[str] | Mapping[str, Any]:
 
 
 def labels_of(value: Any) -> tuple[dict[str, int], bool]:
-    """Returns (label -> schema.LABEL_*, whether they came as a list of what is positive).
+    """Returns (label -> schema.LABEL_*, whether the labels came as a list of positive ones).
 
     Args:
-      value: a list of names, or a mapping to 1, 0, -1, truth values and missing values.
+      value: list of names, or mapping to 1, 0, -1, truth values and missing values.
 
     Raises:
-      RowProblem: malformed_labels for any other value.
+      RowProblem: malformed_labels if the value is any other.
     """
     if isinstance(value, Mapping):
         found: dict[str, int] = {}
@@ -84,7 +84,7 @@ def labels_of(value: Any) -> tuple[dict[str, int], bool]:
 
 
 def are_numbers(names: Iterable[str]) -> bool:
-    """Whether each name of a label is a number or a truth value, and there is one at all."""
+    """Tells whether there are names of labels and each of them is a number or a truth value."""
     names = list(names)
     return bool(names) and all(_is_number(name) for name in names)
 
@@ -96,21 +96,21 @@ def study_labels(
     exhaustive: frozenset[str],
     seen: Mapping[str, Sequence[str]],
 ) -> np.ndarray:
-    """Returns int8[C], what the rows of a study say together, in the set's order.
+    """Returns the labels of a study from all its rows, int8[C], in the set's order.
 
-    Lists of what is positive are put together before what they do not name counts as negative: two
-    images of a study may each list what they show.
+    Lists of positive labels are merged before labels that they do not name count as negative: two
+    images of a study may each list only what they show.
 
     Args:
       rows: (labels, whether they came as a list, source) of each row.
-      names: the C label names of the set.
-      exhaustive: sources whose lists name everything that is positive: what such lists do not name,
-        of the labels their source uses, is negative. Of other sources, and of empty lists, it is
-        not mentioned.
-      seen: source -> labels its rows use.
+      names: names of the set's C labels.
+      exhaustive: sources whose lists name all positive labels. A label that their rows use but a
+        list does not name is negative. For other sources, and for empty lists, such a label is not
+        mentioned.
+      seen: source -> labels that the source's rows use.
 
     Raises:
-      RowProblem: conflicting_labels where two rows say different things of one label.
+      RowProblem: conflicting_labels if two rows give a label different values.
     """
     said: dict[str, int] = {}
     clashes: dict[str, None] = {}
@@ -128,7 +128,7 @@ def study_labels(
 
 
 def _is_code(text: str) -> bool:
-    """Whether a cell writes a list or mapping out, as code does."""
+    """Tells whether a cell holds a list or mapping written as code."""
     text = text.strip()
     return text[:1] in ("[", "{") or (text[:2] in ("('", '("') and text[-1:] == ")")
 
@@ -149,7 +149,7 @@ def _written_out(text: str) -> list[Any] | dict[Any, Any]:
 def _python_literal(text: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of backslashes that are no escapes
+            warnings.simplefilter("ignore")  # on backslashes that are no escapes
             tree = ast.parse(text, mode="eval").body
         value = ast.literal_eval(tree)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
@@ -168,7 +168,7 @@ def _python_literal(text: str) -> Any:
 
 
 def _has_joined_texts(text: str) -> bool:
-    """Whether two texts stand side by side, which Python would join to one: 'A' 'B'."""
+    """Tells whether two adjacent texts occur, which Python would join into one: 'A' 'B'."""
     before = None
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type in (tokenize.NL, tokenize.COMMENT):

@@ -1,4 +1,4 @@
-"""Reads the rows of a custom manifest: which column is what, and what each row says."""
+"""Reads the rows of a custom manifest: the roles of its columns, and the values of each row."""
 
 import dataclasses
 import itertools
@@ -14,11 +14,11 @@ from data_prep.kit.tables import Table, TableRow
 from data_prep.manifest_columns import Columns
 from prior_jax.errors import DataError
 
-# So many rows decide whether a column that could hold labels holds prose.
+# Number of rows that decide whether a column that could hold labels holds prose.
 _SAMPLE = 1000
 _PROSE_SHARE = 0.1
-# A list of labels has few names and many rows; more names than this, and than rows, are no labels.
-# A column "findings" that no flag names may hold either: there, two names are enough.
+# A column of labels has few names and many rows; more names than this, and than rows, are no
+# labels. A column "findings" that no flag names may hold labels or prose; there two names suffice.
 _MOST_NAMES = 20
 
 
@@ -28,11 +28,11 @@ class Row:
 
     Attributes:
       image: path of the image, as written.
-      text: report, "" where there is none.
-      view: view, "" where not given.
-      source: data set the row comes from, "" where not given.
-      labels: label -> schema.LABEL_*, as far as the row says.
-      listed: whether the labels came as a list of what is positive.
+      text: report, "" if there is none.
+      view: view, "" if it is not given.
+      source: data set that the row comes from, "" if it is not given.
+      labels: label -> schema.LABEL_*, for the labels that the row gives.
+      listed: whether the labels came as a list of positive ones.
       kept: licence, citation and the like.
     """
 
@@ -46,7 +46,7 @@ class Row:
 
 
 class RowReader:
-    """Turns the rows of a table into planned images, and remembers which labels they name."""
+    """A reader that turns the rows of a table into planned images and collects label names."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class RowReader:
         drawn_split: Callable[[str], int],
         separators: Mapping[str, str],
     ):
-        """Prepares to read.
+        """Prepares to read the table.
 
         Args:
-          table: the table.
-          columns: names of its columns.
-          given: flags that the user has given; a column that one of them names has to be there.
-          drawn_split: draws the split of a patient whose rows name none.
-          separators: column of labels -> the separators that stand in its cells.
+          table: table to read.
+          columns: names of the table's columns.
+          given: flags that the user has given; the columns that they name must exist.
+          drawn_split: function that draws the split of a patient whose rows name none.
+          separators: column of labels -> separators that occur in its cells.
         """
         self.table, self.columns, self._separators = table, columns, separators
         self._given, self._drawn_split = given, drawn_split
@@ -81,11 +81,11 @@ class RowReader:
         self._label_columns: set[str] = set()
 
     def with_roles(self, rows: Iterable[TableRow]) -> Iterator[TableRow]:
-        """Yields the rows, after deciding from the first ones which columns hold labels.
+        """Yields the rows, after deciding from the first rows which columns hold labels.
 
         Raises:
-          DataError: if a column that the user has named for labels holds prose, or if one looks as
-            if it should be read.
+          DataError: if a column that the user has named for labels holds prose, or if an unread
+            column looks as if it should be read.
         """
         ignored = frozenset(self.columns.ignored)
         if ignored:
@@ -110,7 +110,7 @@ class RowReader:
                     )
                 refused.append(name)
         self._not_labels = tuple(refused)
-        if self.table.delimiter is not None:  # the names of a .jsonl are known at its end
+        if self.table.delimiter is not None:  # the columns of a .jsonl are known only at its end
             self._refuse_passed_over()
         yield from itertools.chain(first, rows)
 
@@ -126,13 +126,13 @@ class RowReader:
             raise RowProblem("malformed_row", problem.detail) from problem
 
     def finish(self) -> None:
-        """Checks what can only be known when all rows have been read.
+        """Makes the checks that are possible only when all rows have been read.
 
         Raises:
-          DataError: for a column that a flag names and that no row has, a column that looks as if
-            it should be read, ids that a spreadsheet has rounded, or labels that are hardly names.
+          DataError: if a column that a flag names is in no row, if an unread column looks as if it
+            should be read, if a spreadsheet has rounded ids, or if labels are unlikely to be names.
         """
-        if self.table.names:  # without one row that can be read there are none
+        if self.table.names:  # there are no names if no row can be read
             manifest_columns.require(self.table, self.columns, given=self._given)
             self._refuse_passed_over()
         for column in self._ids.values():
@@ -140,7 +140,7 @@ class RowReader:
         self._check_names()
 
     def _check_names(self) -> None:
-        """Refuses labels that are hardly names."""
+        """Refuses labels that are unlikely to be names."""
         written = sorted(set().union(*self.seen.values()))
         if not self.columns.label_columns and manifest_labels.are_numbers(written):
             columns = ",".join(self._labels_read())
@@ -162,7 +162,7 @@ class RowReader:
             )
 
     def notes(self) -> list[str]:
-        """Returns sentences that say which column was taken for what, and which were not read."""
+        """Returns sentences on the use of each column, and on the columns that were not read."""
         columns, there, table = self.columns, self.columns.present(self.table), self.table.name
         roles = {role: getattr(columns, role) for role in manifest_columns.ROLES}
         labels = self._labels_read()
@@ -232,7 +232,7 @@ class RowReader:
     def _parts(self, column: str, text: str) -> list[str]:
         try:
             found = manifest_labels.names_in(text, separators=self._separators.get(column, ""))
-        except RowProblem:  # "[Name] was seen again."
+        except RowProblem:  # prose such as "[Name] was seen again."
             return [text]
         return [part for part in found if isinstance(part, str)]
 

@@ -2,8 +2,8 @@
 
     python -m data_prep.train_tokenizer --path=/data/prepared/mimic --out=tokenizer.model
 
-Writes the model and, beside it, `tokenizer.settings.json` with the sha256 of what was read and
-written. Ids 0 to 4 are [PAD], [UNK], [CLS], [SEP] and [MASK]. The same set and settings give the
+Writes the model and, beside it, `tokenizer.settings.json` with the sha256 of its inputs and
+outputs. Ids 0 to 4 are [PAD], [UNK], [CLS], [SEP] and [MASK]. The same set and settings give the
 same bytes.
 """
 
@@ -23,33 +23,33 @@ from prior_jax.data.tokenizer import SPECIAL_TOKENS
 from prior_jax.errors import ConfigError, DataError
 
 SETTINGS_SUFFIX = ".settings.json"
-# sentencepiece cuts longer lines away without a word.
+# sentencepiece silently drops longer lines.
 _LONGEST_SENTENCE = 4192
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides the tokenizer's bytes."""
+    """The settings that determine the tokenizer's bytes."""
 
     path: str = cli.setting("Directory of the prepared set.")
     out: str = cli.setting(
-        "File of the model; by default tokenizer.model in the set's directory.", default=""
+        "Path of the model; by default tokenizer.model in the set's directory.", default=""
     )
     vocab_size: int = cli.setting(
-        "Pieces, special ones included. 8192 cover radiology's vocabulary: reports hold about "
-        "1.3 pieces a word. A small set that supports fewer gives fewer.",
+        "Number of pieces, including the special ones. 8192 cover radiology's vocabulary: reports "
+        "have about 1.3 pieces for each word. A small set gives as many pieces as it supports.",
         default=8192,
     )
-    lower_case: bool = cli.setting("Fold case.", default=True)
-    algorithm: str = cli.setting("unigram or bpe.", default="unigram")
-    label_sentences: bool = cli.setting("Read the sentences made from labels too.", default=True)
+    lower_case: bool = cli.setting("Convert text to lower case.", default=True)
+    algorithm: str = cli.setting("Algorithm, unigram or bpe.", default="unigram")
+    label_sentences: bool = cli.setting("Also read sentences made from labels.", default=True)
     sentences: int = cli.setting(
-        "Sentences to read at most, drawn from all: what bounds the memory.", default=1_000_000
+        "Largest number of sentences to read, drawn from all; limits the memory.", default=1_000_000
     )
-    seed: int = cli.setting("Seed of that draw.", default=0)
+    seed: int = cli.setting("Seed of the drawing of sentences.", default=0)
 
     def __post_init__(self):
-        """Refuses values no tokenizer can be made with."""
+        """Refuses invalid values."""
         checks = {
             "vocab_size": (self.vocab_size > len(SPECIAL_TOKENS) + 1, "more than 6"),
             "algorithm": (self.algorithm in ("unigram", "bpe"), "unigram or bpe"),
@@ -64,10 +64,10 @@ def train(settings: Settings) -> pathlib.Path:
     """Trains and writes the tokenizer.
 
     Returns:
-      The model's path.
+      The path of the model.
 
     Raises:
-      DataError: if the set is absent or damaged, or has no training sentence.
+      DataError: if the set is missing or damaged, or has no training sentence.
     """
     root = pathlib.Path(settings.path)
     manifest = schema.load_manifest(root)
@@ -95,7 +95,7 @@ def train(settings: Settings) -> pathlib.Path:
 def sample_sentences(
     root: pathlib.Path, manifest: schema.Manifest, settings: Settings
 ) -> list[str]:
-    """Returns at most `settings.sentences` training sentences, drawn evenly from all of them."""
+    """Returns at most `settings.sentences` training sentences, drawn uniformly from all."""
     draw = random.Random(settings.seed)
     chosen: list[str] = []
     seen = 0
@@ -139,7 +139,7 @@ def _training_sentences(
 
 
 def _trained(sentences: list[str], settings: Settings) -> tuple[bytes, int]:
-    """Returns (the model's bytes, sentences read)."""
+    """Returns (bytes of the model, number of sentences read)."""
     import sentencepiece
 
     pad, unk, cls, sep, mask = SPECIAL_TOKENS
@@ -150,7 +150,7 @@ def _trained(sentences: list[str], settings: Settings) -> tuple[bytes, int]:
             model_writer=model,
             model_type=settings.algorithm,
             vocab_size=settings.vocab_size,
-            # A small set gives as many pieces as it supports.
+            # A small set gives only as many pieces as it supports.
             hard_vocab_limit=False,
             character_coverage=1.0,
             normalization_rule_name="nmt_nfkc_cf" if settings.lower_case else "nmt_nfkc",
@@ -163,7 +163,7 @@ def _trained(sentences: list[str], settings: Settings) -> tuple[bytes, int]:
             bos_piece=cls,
             eos_piece=sep,
             control_symbols=[mask],
-            # Sums of floats, and so the pieces, would depend on how many threads there are.
+            # Otherwise float sums, and so the pieces, would depend on the number of threads.
             num_threads=1,
             minloglevel=2,
         )

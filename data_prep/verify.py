@@ -1,8 +1,9 @@
-"""Checks a prepared set: recounts, rehashes, decodes a sample, looks for what leaks between splits.
+"""Checks a prepared set: counts, hashes, a sample of decoded images, and leaks between splits.
 
     python -m data_prep.verify --path=/data/prepared/mimic
 
-Prints one line for each failure and exits with 1; prints what was checked and exits with 0.
+Prints one line for each failure and exits with 1; if there is none, prints what was checked and
+exits with 0.
 """
 
 import collections
@@ -23,24 +24,24 @@ from data_prep.kit.plan import UNLISTED
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 
-# Enough lines to see what is wrong, not one for each of 200,000 studies.
+# Limit on lines: enough to see the problem, not one for each of 200,000 studies.
 MOST_FAILURES = 50
 _COUNTED = ("studies", "images", "subjects", "sentences")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is checked, and how thoroughly."""
+    """The settings for what is checked, and how thoroughly."""
 
     path: str = cli.setting("Directory of the prepared set.")
     sample: float = cli.setting(
-        "Share of the studies whose images are decoded, 0 to 1; always the same ones.",
+        "Share of the studies whose images are decoded, 0 to 1; always the same studies.",
         default=0.02,
     )
-    workers: int = cli.setting("Parallel processes.", default=1)
+    workers: int = cli.setting("Number of parallel processes.", default=1)
 
     def __post_init__(self):
-        """Refuses a share that is none, and less than one worker."""
+        """Refuses an invalid share, and fewer than one worker."""
         if not 0 <= self.sample <= 1:
             raise ConfigError("--sample", received=self.sample, accepted="0 to 1")
         if self.workers < 1:
@@ -49,16 +50,16 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardReport:
-    """What was found in one shard.
+    """The findings of the check of one shard.
 
     Attributes:
-      sha256: of the file.
+      sha256: sha256 of the file.
       counts: numbers of studies, images, sentences, decoded images, and of each text source.
-      labels: for each label, how many studies say what of it: label value -> studies.
+      labels: label value -> number of studies with that value, for each label.
       subjects: ids of the patients.
       studies: digests of study ids.
-      images: digest of each stored image -> "study ..., image ..." that holds it.
-      failures: what is wrong with the shard, one line each.
+      images: digest of each stored image -> "study ..., image ..." that holds the image.
+      failures: problems of the shard, one line each.
     """
 
     sha256: str
@@ -74,7 +75,7 @@ def verify(settings: Settings) -> list[str]:
     """Returns one line for each failure; none if the set is sound.
 
     Raises:
-      DataError: if there is no readable manifest, so that nothing can be compared.
+      DataError: if there is no readable manifest to compare with.
     """
     root = pathlib.Path(settings.path)
     manifest = schema.load_manifest(root)
@@ -102,7 +103,7 @@ def verify(settings: Settings) -> list[str]:
 
 
 def _metadata_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterator[str]:
-    """Yields what is wrong with the files beside the shards."""
+    """Yields the problems of the files beside the shards."""
     for name in ("features.json", "dataset_info.json"):
         if not (root / name).is_file():
             yield f"{name}: no such file"
@@ -136,7 +137,7 @@ def _metadata_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterato
 def _row_failures(
     table: str, found: schema.RowCounts, *, listed: Mapping[str, int]
 ) -> Iterator[str]:
-    """Yields where the rows of a table do not add up."""
+    """Yields the tables whose rows do not add up."""
     rejected = sum(found.rejected.values())
     if found.read != found.kept + rejected:
         yield f"{table}: {found.read} rows read, but {found.kept} kept and {rejected} rejected"
@@ -197,7 +198,7 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
 
 
 def _parsed(content: bytes, spec) -> schema.Record:
-    """Returns a record read as the pipeline reads it."""
+    """Returns a record, read as the training pipeline reads it."""
     example = spec.deserialize_example_np(content)
     missing = set(spec.keys()) - set(example)
     if missing:
@@ -230,7 +231,7 @@ def _image_failures(record: schema.Record) -> Iterator[str]:
 def _set_failures(
     root: pathlib.Path, manifest: schema.Manifest, reports: Mapping[str, ShardReport]
 ) -> Iterator[str]:
-    """Yields what is wrong with the set as a whole: counts, doubles, leaking patients."""
+    """Yields the problems of the set as a whole: counts, duplicates, leaking patients."""
     of_split = {
         split: [
             report
@@ -265,7 +266,7 @@ def _set_failures(
 
 
 def _leaks(of_split: Mapping[str, Sequence[ShardReport]]) -> Iterator[str]:
-    """Yields the patients, and the images, that stand in more than one split."""
+    """Yields the patients and the images that are in more than one split."""
     patients: dict[str, dict[str, str]] = {}
     images: dict[bytes, dict[str, str]] = {}
     for split, found in of_split.items():
@@ -289,7 +290,7 @@ def uncounted(root: pathlib.Path) -> bool:
 
 
 def _total_failures(manifest: schema.Manifest, reports: Iterable[ShardReport]) -> Iterator[str]:
-    """Yields where labels and rows in the records differ from what the manifest says."""
+    """Yields the differences between the records' labels and rows and those of the manifest."""
     reports = list(reports)
     studies = sum(report.counts["studies"] for report in reports)
     if studies and not manifest.tables:
@@ -314,14 +315,14 @@ def _total_failures(manifest: schema.Manifest, reports: Iterable[ShardReport]) -
 
 
 def _index_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterator[str]:
-    """Yields where TFDS's own metadata disagrees with the manifest."""
+    """Yields the differences between TFDS's own metadata and the manifest."""
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder_from_directory(root)
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
         missing = set(schema.features().keys()) - set(builder.info.features.keys())
-    except Exception as error:  # whatever TFDS raises on damaged metadata
+    except Exception as error:  # TFDS may raise anything on damaged metadata
         yield f"dataset_info.json or features.json: {type(error).__name__}: {error}"
         return
     for name in sorted(missing):

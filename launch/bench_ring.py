@@ -1,11 +1,12 @@
-"""Prints what the ring form of the losses over all pairs saves in memory, and what it takes.
+"""Prints how much memory the ring form of the all-pairs losses saves, and how long it takes.
 
     NPROC=16 python -m launch.bench_ring
     NPROC=16 python -m launch.bench_ring --batch=16384 --chunk=2048 --timed_batch=4096
 
-Both forms are compiled, value and gradient, for simulated CPU devices that split the batch, and
-the compiler's own account of one device's temporary memory is printed. A smaller batch is run in
-both forms, in turns. (NPROC gives simulated devices threads enough to wait for each other.)
+The value and gradient of both forms are compiled for simulated CPU devices that split the batch,
+and the temporary memory that the compiler reports for one device is printed. A smaller batch is
+run in both forms alternately. (NPROC gives the simulated devices enough threads to wait for each
+other.)
 """
 
 import functools
@@ -30,29 +31,33 @@ LOSSES = ("contrastive", "sigmoid")
 
 
 def define_flags() -> None:
-    """Sizes of the arrays, and how many devices there are to be."""
-    flags.DEFINE_multi_integer("batch", [8192, 32768], "pairs; may be given several times", 1)
-    flags.DEFINE_integer("timed_batch", 8192, "pairs of the batch that is run", 1)
-    flags.DEFINE_integer("features", 512, "width of an image's and of a report's vector", 1)
-    flags.DEFINE_integer("chunk", 1024, "images and texts of a block of the ring", 1)
-    flags.DEFINE_integer("devices", 8, "simulated CPU devices that split the batch", 1)
-    flags.DEFINE_integer("repeats", 3, "runs of each form, of which the fastest counts", 1)
+    """Defines the flags for the sizes of the arrays and the number of devices."""
+    flags.DEFINE_multi_integer(
+        "batch", [8192, 32768], "number of pairs; may be given several times", 1
+    )
+    flags.DEFINE_integer(
+        "timed_batch", 8192, "number of pairs of the batch that is run and timed", 1
+    )
+    flags.DEFINE_integer("features", 512, "width of the vector of an image and of a report", 1)
+    flags.DEFINE_integer("chunk", 1024, "number of images and texts in a block of the ring", 1)
+    flags.DEFINE_integer("devices", 8, "number of simulated CPU devices that split the batch", 1)
+    flags.DEFINE_integer("repeats", 3, "number of runs of each form; the fastest one counts", 1)
 
 
 def mesh_of(devices: int) -> Mesh:
-    """The first devices, on one axis, "data"."""
+    """Returns a mesh of the first `devices` devices on one axis, "data"."""
     config = MeshConfig(axes={"data": -1}, data_axes=("data",))
     return make_mesh(config, devices=jax.devices()[:devices])
 
 
 def value_and_gradient(name: str, *, form: str, chunk: int, mesh: Mesh) -> Callable[..., Any]:
-    """A loss to compile: (image [B, D], text [B, D], scale, bias) -> value, gradients.
+    """Returns a loss to compile: (image [B, D], text [B, D], scale, bias) -> value, gradients.
 
     Args:
-      name: one of `LOSSES`.
-      form: one of `FORMS`.
-      chunk: images and texts of a block of the ring.
-      mesh: from `mesh_of`; must be the context's.
+      name: name of a loss in `LOSSES`.
+      form: form in `FORMS`.
+      chunk: number of images and texts in a block of the ring.
+      mesh: mesh from `mesh_of`; it must be the mesh of the context.
     """
     pairs = AllPairs(config=AllPairsConfig(form=form, chunk=chunk), axis="data")  # type: ignore[arg-type]
 
@@ -71,7 +76,7 @@ def value_and_gradient(name: str, *, form: str, chunk: int, mesh: Mesh) -> Calla
 
 
 def arguments(batch: int, *, features: int) -> tuple[jax.Array, ...]:
-    """Unit vectors of images, and of texts that are a little like them; scale and bias."""
+    """Returns unit vectors of images and of slightly similar texts, then scale and bias."""
     keys = jax.random.split(jax.random.key(0), 2)
     image, noise = (jax.random.normal(key, (batch, features), jnp.float32) for key in keys)
     return unit(image), unit(image + noise), jnp.float32(10), jnp.float32(-10)
@@ -80,7 +85,7 @@ def arguments(batch: int, *, features: int) -> tuple[jax.Array, ...]:
 def temporary_bytes(
     name: str, *, form: str, batch: int, features: int, chunk: int, mesh: Mesh
 ) -> int:
-    """Temporary memory of the compiled value and gradient on one device, without arguments."""
+    """Returns the temporary bytes of value and gradient on one device, without the arguments."""
     shapes = jax.eval_shape(functools.partial(arguments, features=features, batch=batch))
     with jax.set_mesh(mesh):
         step = value_and_gradient(name, form=form, chunk=chunk, mesh=mesh)
@@ -89,7 +94,12 @@ def temporary_bytes(
 
 
 def _timed(name: str, *, mesh: Mesh) -> tuple[list[float], float]:
-    """Seconds of both forms, and their largest difference relative to an array's largest entry."""
+    """Times both forms.
+
+    Returns:
+      The seconds of each form, and the largest difference between the forms, relative to the
+      largest entry of an array.
+    """
     given = arguments(FLAGS.timed_batch, features=FLAGS.features)
     with jax.set_mesh(mesh):
         steps = [
@@ -109,7 +119,7 @@ def _timed(name: str, *, mesh: Mesh) -> tuple[list[float], float]:
 
 
 def main() -> None:
-    """Compiles every loss in both forms for every batch, runs one, and prints Markdown tables."""
+    """Compiles every loss in both forms for every batch, times one, and prints Markdown tables."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", FLAGS.devices)
     mesh = mesh_of(FLAGS.devices)

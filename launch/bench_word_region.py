@@ -1,10 +1,10 @@
-"""Prints the memory that the word-region loss and its gradient take, by batch size.
+"""Prints the memory that the word-region loss and its gradient take, for each batch size.
 
     python -m launch.bench_word_region
     python -m launch.bench_word_region --batch=64 --batch=128 --chunk=8 --words=40
 
 Nothing is computed: each row is compiled for one device of the default platform, and the
-compiler's own account of its temporary memory is printed.
+temporary memory that the compiler reports is printed.
 """
 
 import time
@@ -20,30 +20,32 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Sizes of the arrays; the defaults are those of GLoRIA with a ResNet-50 at 299 pixels."""
-    flags.DEFINE_multi_integer("batch", [128, 256, 512], "pairs; may be given several times", 1)
-    flags.DEFINE_integer("words", 97, "words of a caption, padding included", 1)
-    flags.DEFINE_integer("regions", 361, "regions of an image", 1)
+    """Defines the sizes of the arrays; the defaults are GLoRIA's with a ResNet-50 at 299 pixels."""
+    flags.DEFINE_multi_integer(
+        "batch", [128, 256, 512], "number of pairs; may be given several times", 1
+    )
+    flags.DEFINE_integer("words", 97, "number of words in a caption, padding included", 1)
+    flags.DEFINE_integer("regions", 361, "number of regions in an image", 1)
     flags.DEFINE_integer("features", 768, "width of words and regions", 1)
-    flags.DEFINE_integer("chunk", 4, "captions compared at once", 1)
-    flags.DEFINE_enum("aggregate", "sum", AGGREGATES, "over the words of a caption")
+    flags.DEFINE_integer("chunk", 4, "number of captions compared at once", 1)
+    flags.DEFINE_enum("aggregate", "sum", AGGREGATES, "aggregation over the words of a caption")
 
 
 def temporary_bytes(
     batch: int, *, words: int, regions: int, features: int, chunk: int | None, aggregate: str
 ) -> int:
-    """Temporary memory of the compiled value and gradient, arguments and results aside.
+    """Returns the temporary memory of value and gradient, without arguments and results.
 
     Args:
-      batch: pairs, B.
-      words: W.
-      regions: P.
-      features: D.
-      chunk: captions compared at once; None: all.
-      aggregate: over the words of a caption.
+      batch: number of pairs, B.
+      words: number of words in a caption, W.
+      regions: number of regions in an image, P.
+      features: width of words and regions, D.
+      chunk: number of captions compared at once; None compares all.
+      aggregate: aggregation over the words of a caption.
 
     Returns:
-      Bytes on one device.
+      The number of bytes on one device.
     """
 
     def loss(words, regions, mask, weight):
@@ -69,7 +71,7 @@ def temporary_bytes(
 
 
 def main() -> None:
-    """Compiles every batch size, chunked and not, and prints a Markdown table."""
+    """Compiles every batch size, with and without chunks, and prints a Markdown table."""
     program.leave_out_absent_tpu()
     sizes = {name: FLAGS[name].value for name in ("words", "regions", "features", "aggregate")}
     start = time.perf_counter()

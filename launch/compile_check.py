@@ -1,12 +1,13 @@
-"""Compiles a training step for a machine that is not there, and says what it would cost.
+"""Compiles a training step for hardware you do not have, and forecasts its memory and time.
 
     python -m launch.compile_check --config=configs/prior/paper.py \
         --machine=configs/machines/v5e_16.py
     python -m launch.compile_check --config=configs/gloria/paper.py \
         --machine=configs/machines/v5e_256.py --pairs_per_chip=128,64 --json=check.json
 
-No data is needed, and no TPU: libtpu compiles for any slice (pip install 'prior_jax[tpu]').
---platform=cpu compiles for as many simulated devices instead, whose memory is only a hint.
+Neither data nor a TPU is needed: libtpu compiles for any slice (pip install 'prior_jax[tpu]').
+--platform=cpu compiles for the same number of simulated CPU devices instead; their memory is only
+a rough guide.
 """
 
 import json
@@ -34,38 +35,43 @@ from prior_jax.types import Batch
 
 FLAGS = flags.FLAGS
 STEPS_PER_EPOCH = 1000
-"""Of the data set that is not there; the program does not depend on it but for its constants."""
+"""Steps per epoch in place of a data set's; the number changes only constants of the program."""
 LABELS = 14
-"""Columns of a batch's labels, which no loss reads; CheXpert's."""
+"""Number of CheXpert's labels, the columns of a batch's labels, which no loss reads."""
 QUICK_TPU = {"xla_jf_convolution_performance_target": "0.1"}
-"""libtpu takes the first blocks of a product that are good enough, rather than try all."""
+"""Options that make libtpu take the first blocks of a product that are fast enough."""
 
 
 def define_flags() -> None:
-    """Defines what the program is told."""
-    program.define_config_flag("config", "What to train, e.g. configs/prior/paper.py.")
+    """Defines the program's flags."""
+    program.define_config_flag("config", "File of the run's config, e.g. configs/prior/paper.py.")
     machines.define_machine_flag(required=True)
     flags.DEFINE_list(
-        "pairs_per_chip", None, "Batches to try, e.g. 256,128,64; by default the machine's advice."
+        "pairs_per_chip", None, "Pairs per chip to try, e.g. 256,128,64; by default the machine's."
     )
-    flags.DEFINE_string("stage", None, "Which stage; by default the last.")
-    flags.DEFINE_integer("vocab_size", 28996, "Pieces of the tokenizer.", 1)
-    flags.DEFINE_integer("length", None, "Tokens of a report; by default the longest bucket.", 1)
-    flags.DEFINE_enum("platform", None, ["tpu", "cpu"], "By default the machine's.")
+    flags.DEFINE_string("stage", None, "Name of the stage; by default the last.")
+    flags.DEFINE_integer("vocab_size", 28996, "Vocabulary size of the tokenizer.", 1)
+    flags.DEFINE_integer(
+        "length", None, "Number of tokens of a report; by default the longest bucket.", 1
+    )
+    flags.DEFINE_enum("platform", None, ["tpu", "cpu"], "Platform; by default the machine's.")
     flags.DEFINE_enum(
         "effort",
         "quick",
         ["quick", "full"],
-        "quick: XLA spends least on execution time and on fitting memory: minutes instead of "
-        "tens of them; memory within a few per cent, other collectives. full: as training does.",
+        "quick: XLA spends the least effort on execution time and on fitting memory, and compiles "
+        "in minutes instead of tens of minutes; the forecast memory is within a few per cent, but "
+        "the collectives differ. full: XLA compiles as in training.",
     )
-    flags.DEFINE_string("cache_dir", None, "Folder of compiled programs, to compile once.")
-    flags.DEFINE_string("json", None, "File to write what was found to.")
-    flags.DEFINE_string("keep_hlo", None, "Folder to keep the compiled programs' text in.")
+    flags.DEFINE_string(
+        "cache_dir", None, "Folder for compiled programs, which a later check reuses."
+    )
+    flags.DEFINE_string("json", None, "JSON file for the results.")
+    flags.DEFINE_string("keep_hlo", None, "Folder for the HLO text of the compiled programs.")
 
 
 def main() -> int:
-    """Compiles each batch, prints what was found; 1 if none fits."""
+    """Compiles each batch and prints the results; returns 1 if no batch fits."""
     machine = machines.from_flags()
     if machine is None:
         raise ConfigError("--machine", received=None, accepted="a file of configs/machines")
@@ -96,7 +102,7 @@ def _batches(machine: machines.MachineConfig) -> Iterator[int]:
 
 
 def _start(machine: machines.MachineConfig) -> Sequence[Any]:
-    """The devices to compile for; only a CPU is really touched."""
+    """Returns the devices to compile for; no accelerator is initialised."""
     machine.set_environment()
     jax.config.update("jax_platforms", "cpu")
     kind = FLAGS.platform or ("cpu" if machine.platform == "cpu" else "tpu")
@@ -116,14 +122,14 @@ def check(
     """Compiles one batch.
 
     Args:
-      config: with the machine's mesh and the batch size.
-      machine: what to compile for.
-      devices: as many.
-      pairs: of each chip.
+      config: config of the run, with the machine's mesh and the batch size.
+      machine: machine to compile for.
+      devices: devices of the machine, one for each chip.
+      pairs: number of pairs on each chip.
 
     Returns:
-      What was found, as JSON values; "fits" says whether a chip's memory holds it, and without
-      room to compile there is nothing more than "refused", the compiler's words.
+      The results as JSON values. "fits" tells whether the step fits into a chip's memory; if the
+      compiler ran out of memory, the only other result is "refused", the compiler's message.
     """
     place = placement(config.mesh, devices=devices)
     check_fits(config, place)
@@ -204,7 +210,7 @@ def _stage(builder: Program, name: str | None) -> Any:
 def _compile(
     step: Any, arguments: tuple, *, options: Mapping[str, str]
 ) -> tuple[Any, Mapping[str, float]]:
-    """The program, or the compiler's words if memory does not hold it; and seconds spent."""
+    """Returns the program, or the compiler's message if it is out of memory, and the seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     lowered = step.lower(*arguments)
     traced = time.process_time() - cpu
@@ -223,11 +229,11 @@ def _compile(
 
 
 def abstract_batch(data: pipeline.DataConfig, *, length: int) -> Batch:
-    """Shapes and dtypes of a batch.
+    """Returns the shapes and dtypes of a batch.
 
     Args:
-      data: the section `config.data`; gives rows, image and sentences.
-      length: tokens of a report.
+      data: section `config.data`, which determines rows, image and sentences.
+      length: number of tokens of a report.
     """
     rows, image = data.batch_size, data.image
     array: Any = jax.ShapeDtypeStruct
@@ -244,7 +250,7 @@ def abstract_batch(data: pipeline.DataConfig, *, length: int) -> Batch:
 
 
 def versions() -> dict[str, str]:
-    """Of what the program's cost depends on."""
+    """Returns the versions of the packages that the program's cost depends on."""
     found = {"prior_jax": __version__, "python": platform.python_version(), "jax": jax.__version__}
     try:
         import libtpu  # type: ignore[import-not-found]

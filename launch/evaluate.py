@@ -1,11 +1,11 @@
-"""Evaluates a trained run beside its untrained model and writes the run's report.
+"""Evaluates a run's trained model and its untrained model, and writes the run's report.
 
     python -m launch.evaluate --workdir=DIR --task=configs/eval/zero_shot.py
     python -m launch.evaluate --workdir=DIR --task=configs/eval/retrieval.py
     python -m launch.evaluate --workdir=DIR --task=configs/eval/probe.py --task.probe.fraction=0.1
     python -m launch.evaluate --workdir=DIR --task=configs/eval/grounding.py
 
-Settings of a task are flags too: --task.split=validate --task.zero_shot.pool=max
+Flags override the settings of a task: --task.split=validate --task.zero_shot.pool=max
 """
 
 import dataclasses
@@ -36,21 +36,22 @@ from prior_jax.train.program import Program
 
 FLAGS = flags.FLAGS
 EXAMPLES = 6
-"""Studies that the report shows."""
+"""Number of studies that the report shows."""
 
 
 class Evaluation:
-    """A run's trained and untrained model, and the texts of its splits, read once.
+    """A run's trained and untrained models, and the texts of its splits, each read once.
 
-    Untrained is the state before the first step: with `config.init`, the weights it starts from.
+    The untrained model is the state before the first step; with `config.init`, it has the weights
+    that training starts from.
     """
 
     def __init__(self, run: run_lib.Run, *, step: int | None):
-        """Restores the model.
+        """Restores the trained model.
 
         Args:
-          run: the run; its mesh must be the context's.
-          step: of the checkpoint, None for the newest.
+          run: run to evaluate; its mesh must be the mesh of the context.
+          step: step of the checkpoint, None for the newest.
 
         Raises:
           CheckpointError: if there is no sound checkpoint of that step.
@@ -78,7 +79,7 @@ class Evaluation:
         self._splits: dict[str, Opened] = {}
 
     def _check_weights(self, path: os.PathLike[str]) -> None:
-        """Refuses other weights in `config.init` than those that the run started from."""
+        """Refuses weights in `config.init` that are not those that the run started from."""
         kept = checkpoint.read_document(path)["host"]["identity"]
         for name, now in initial.identity(self.run.config.init).items():
             if now != kept.get(name):
@@ -87,7 +88,7 @@ class Evaluation:
                 )
 
     def split(self, name: str) -> Opened:
-        """A split, read once."""
+        """Returns a split, which is read once."""
         if name not in self._splits:
             self._splits[name] = open_split(self.run, name)
         return self._splits[name]
@@ -115,7 +116,7 @@ class Evaluation:
             print(f"written to {path}", flush=True)
 
     def report(self, *, split: str, batch_size: int) -> None:
-        """Draws `report/index.html` with examples of a split."""
+        """Writes `report/index.html` with examples of a split."""
         opened = self.split(split)
 
         def batches():
@@ -158,14 +159,14 @@ def evaluate_run(
     """Measures a run on every task, then writes its report.
 
     Args:
-      run: the run.
+      run: run to evaluate.
       tasks: tasks to measure.
       step: step of the checkpoint, None for the newest.
-      pass_over: whether a task that the data do not allow is named and passed over: after a
-        training of hours the other tasks and the report are worth having.
+      pass_over: whether a task that the data do not allow is logged and skipped instead of
+        refused, so that a long training still yields the other tasks and the report.
 
     Raises:
-      ConfigError, DataError: for a task that cannot be run, unless it is passed over.
+      ConfigError, DataError: if a task cannot be run and is not skipped.
     """
     with jax.set_mesh(run.place.mesh):
         evaluation, passed_over = Evaluation(run, step=step), []
@@ -184,10 +185,10 @@ def evaluate_run(
 
 
 def define_flags() -> None:
-    """Defines what the program is told."""
-    flags.DEFINE_string("workdir", None, "Folder of a run of launch.train.", required=True)
-    program.define_config_flag("task", "What to measure, e.g. configs/eval/zero_shot.py.")
-    flags.DEFINE_integer("step", None, "Checkpoint to evaluate; by default the newest sound one.")
+    """Defines the program's flags."""
+    flags.DEFINE_string("workdir", None, "Folder of a run that launch.train made.", required=True)
+    program.define_config_flag("task", "File of the task, e.g. configs/eval/zero_shot.py.")
+    flags.DEFINE_integer("step", None, "Step of the checkpoint; by default the newest sound one.")
     machines.define_machine_flag(required=False)
     program.define_cache_flag()
     program.define_device_flags()
@@ -196,7 +197,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Evaluates and writes the report."""
+    """Evaluates the run and writes its report."""
     machine = machines.start()
     program.start_devices()
     machines.check_chips(machine, devices=jax.device_count())

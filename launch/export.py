@@ -1,10 +1,11 @@
-"""Writes trained or imported weights in the formats of other programs, each with a model card.
+"""Writes trained or imported weights in other programs' formats, each with a model card.
 
     python -m launch.export --workdir=RUN --out=DIR
     python -m launch.export --workdir=RUN --out=DIR --format=hf_bert --step=1000
     python -m launch.export --workdir=WEIGHTS --out=DIR --format=release
 
-With one format, DIR is its folder; with several, or all, each has a folder of its name in DIR.
+A single format is written into DIR itself; with several formats, or all, each is written into a
+folder of its name in DIR.
 """
 
 import dataclasses
@@ -39,12 +40,13 @@ _CARD = "README.md"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Format:
-    """One way to write weights.
+    """A format that weights can be written in.
 
     Attributes:
-      write: gives the files; may itself write into the folder, which is absent.
-      parts: parts of weights that can be written so.
-      imported: whether only weights that came from elsewhere can.
+      write: function that returns the files; it may write into the folder itself, which does not
+        exist yet.
+      parts: parts of weights that the format can hold.
+      imported: whether the format can hold only weights that were imported from elsewhere.
     """
 
     write: Callable[[Source, pathlib.Path], Exported]
@@ -52,7 +54,7 @@ class Format:
     imported: bool = False
 
     def fits(self, source: Source) -> bool:
-        """Whether a source can be written so."""
+        """Tells whether a source can be written in this format."""
         known = "layout" in source.weights.origin or not self.imported
         return known and source.weights.part in self.parts
 
@@ -134,7 +136,7 @@ FORMATS: Mapping[str, Format] = {
     "nnx": Format(write=_nnx, parts=("image", "text", "model")),
     "release": Format(write=_release, parts=("image", "text", "model"), imported=True),
 }
-"""What `--format` takes."""
+"""Formats by their names in `--format`."""
 
 
 def export(
@@ -144,23 +146,23 @@ def export(
     formats: Sequence[str] = (ALL,),
     step: int | None = None,
 ) -> tuple[str, ...]:
-    """Writes a folder whole or not at all: it is built aside and renamed.
+    """Writes a folder completely or not at all: it is built under another name and renamed.
 
     Args:
-      workdir: of a run of `launch.train`, or a folder of weights.
-      out: absent.
-      formats: names of FORMATS, or ("all",) for all that fit.
-      step: of the run's checkpoint; None for the newest.
+      workdir: folder of a run of `launch.train`, or a folder of weights.
+      out: folder to make; it must not exist.
+      formats: names of FORMATS, or ("all",) for all that fit the source.
+      step: step of the run's checkpoint; None for the newest.
 
     Returns:
       The names of the formats that were written.
 
     Raises:
-      ConfigError: for an unknown format, or if `out` is there already or cannot be made.
-      DataError: if `workdir` is neither a run nor weights.
+      ConfigError: if a format is unknown, or if `out` exists or cannot be made.
+      DataError: if `workdir` is neither a run nor a folder of weights.
       CheckpointError: if the run has no sound checkpoint of that step.
-      WeightsError: if the weights do not fit a format that was asked for by name.
-      ExportError: if an optional package is not installed, or a model cannot be written so.
+      WeightsError: if the weights do not fit a format that was requested by name.
+      ExportError: if an optional package is not installed, or a format cannot hold the model.
     """
     target = check_folder_name(out, field="--out")
     _check(formats, target)
@@ -208,7 +210,7 @@ def _check_fits(name: str, source: Source) -> None:
 
 
 def _write(name: str, source: Source, folder: pathlib.Path) -> None:
-    """Writes one format and its card."""
+    """Writes one format and its model card."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     exported = FORMATS[name].write(source, folder)
     folder.mkdir(exist_ok=True)
@@ -279,17 +281,17 @@ print(len(state_dict), next(iter(state_dict)))"""
 
 
 def define_flags() -> None:
-    """Defines what the program is told."""
+    """Defines the program's flags."""
     flags.DEFINE_string(
-        "workdir", None, "Folder of a run of launch.train, or of weights.", required=True
+        "workdir", None, "Folder of a run that launch.train made, or of weights.", required=True
     )
     flags.DEFINE_string("out", None, "Folder to make.", required=True)
-    flags.DEFINE_list("format", [ALL], f"{ALL}, or some of: {', '.join(FORMATS)}.")
-    flags.DEFINE_integer("step", None, "Checkpoint of the run; by default the newest.")
+    flags.DEFINE_list("format", [ALL], f"Formats to write: {ALL}, or some of {', '.join(FORMATS)}.")
+    flags.DEFINE_integer("step", None, "Step of the run's checkpoint; by default the newest.")
 
 
 def main() -> None:
-    """Exports."""
+    """Exports the weights that the flags name."""
     program.leave_out_absent_tpu()
     workdir, out = workdir_lib.from_flag(), workdir_lib.from_flag("out")
     for name in export(workdir, out, formats=FLAGS.format, step=FLAGS.step):

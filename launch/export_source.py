@@ -1,4 +1,4 @@
-"""What can be exported: a run's checkpoint or a folder of weights, seen alike."""
+"""Reads the weights to export from a run's checkpoint or from a folder of weights."""
 
 import dataclasses
 import functools
@@ -27,14 +27,14 @@ from prior_jax.train.checkpoint import list_steps
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """Weights, and what is known of them.
+    """Weights to export, with their description.
 
     Attributes:
-      path: of the run or the weights.
-      weights: the arrays, and what they are.
-      facts: for the card.
-      tokenizer: of the text encoder, or None.
-      tokenizer_config: what it was opened with, or None.
+      path: path of the run or of the weights.
+      weights: arrays of the weights, with their description.
+      facts: facts for the model card.
+      tokenizer: tokenizer of the text encoder, or None.
+      tokenizer_config: settings that the tokenizer was opened with, or None.
     """
 
     path: pathlib.Path
@@ -45,7 +45,7 @@ class Source:
 
     @functools.cached_property
     def model(self) -> Model:
-        """The whole model, of a run or of weights of part "model"."""
+        """Returns the whole model of a run, or of weights of the part "model"."""
         step = None if is_weights_folder(self.path) else self.facts.step
         return prior_jax.load(self.path, step=step)
 
@@ -54,13 +54,14 @@ def open_source(workdir: str | os.PathLike[str], *, step: int | None) -> Source:
     """Reads a run's checkpoint, or a folder of weights.
 
     Args:
-      workdir: of the run, or the weights.
-      step: of the run's checkpoint; None for the newest. Weights have none.
+      workdir: folder of the run or of the weights.
+      step: step of the run's checkpoint; None for the newest. Weights have no step.
 
     Raises:
-      DataError: if the folder is neither, or the run's data or tokenizer cannot be read.
+      DataError: if the folder holds neither a run nor weights, or if the run's data or tokenizer
+        cannot be read.
       CheckpointError: if there is no sound checkpoint of that step.
-      WeightsError: if weights are damaged.
+      WeightsError: if the weights are damaged.
     """
     folder = pathlib.Path(workdir)
     if is_weights_folder(folder):
@@ -100,7 +101,8 @@ def _weights(folder: pathlib.Path, *, step: int | None) -> Source:
 def _run(folder: pathlib.Path, *, step: int | None) -> Source:
     config = read_kept_config(folder)
     if step is None:
-        # Named, so that the card tells it; a damaged one is refused rather than passed over.
+        # The step is named explicitly, so that the model card states it, and so that a damaged
+        # checkpoint is refused instead of skipped.
         step = max(list_steps(config.train.checkpoint.folder(folder)), default=None)
     model = prior_jax.load(folder, step=step)
     data = _data(config.data.path, phantom=config.makes_set)
@@ -134,7 +136,7 @@ def _run(folder: pathlib.Path, *, step: int | None) -> Source:
 
 
 def _preprocessing(model: Model, settings: DataConfig) -> dict[str, Any]:
-    """What `weights.json` says under `data`, so that `prior_jax.load` reads as the run did."""
+    """Returns the section `data` of `weights.json`, with which `prior_jax.load` reads inputs."""
     splitter = load_manifest(settings.path).settings.get("splitter")
     tokenizer = settings.tokenizer
     return {

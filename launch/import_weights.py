@@ -1,12 +1,12 @@
-"""Imports weights that others trained into a folder that runs start from.
+"""Imports weights that others trained into a folder that runs can start from.
 
     python -m launch.import_weights --source=prior --checkpoint=prior_resnet50.pt --out=DIR
     python -m launch.import_weights --source=prior --checkpoint=FULL.ckpt --tokenizer=vocab.txt ...
     python -m launch.import_weights --source=hf_bert --checkpoint=Bio_ClinicalBERT/ --out=DIR
     python -m launch.import_weights --source=torchvision --checkpoint=dino.pth --out=DIR
-    ... --entry=teacher --prefix=backbone.    # one of the models that a file holds
+    ... --entry=teacher --prefix=backbone.    # one of several models in a file
 
-Prints what became of every tensor. Nothing is written unless every one is accounted for.
+Prints where every tensor went. Nothing is written unless every tensor is accounted for.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Defines what the program is told."""
-    flags.DEFINE_enum("source", None, list(SOURCES), "Whose checkpoint it is.", required=True)
+    """Defines the program's flags."""
+    flags.DEFINE_enum("source", None, list(SOURCES), "Origin of the checkpoint.", required=True)
     flags.DEFINE_string(
         "checkpoint",
         None,
@@ -40,7 +40,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "Folder to write; must not exist.", required=True)
     parts = sorted({part for source in SOURCES.values() for part in source.recipes})
     flags.DEFINE_enum(
-        "part", None, parts, "What to import; by default all that the source has a place for."
+        "part", None, parts, "Part to import; by default all parts that the source can hold."
     )
     flags.DEFINE_string(
         "entry",
@@ -50,17 +50,19 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "prefix",
         None,
-        "What the names of the model begin with in the file, where it is part of a larger one "
-        "(model., module.encoder_q.); the other names are left.",
+        "Prefix of the model's names in the file, if the model is part of a larger one "
+        "(model., module.encoder_q.); names with another prefix are left out.",
     )
     flags.DEFINE_string(
-        "tokenizer", None, "A vocab.txt or tokenizer.json to put beside BERT's weights."
+        "tokenizer", None, "A vocab.txt or tokenizer.json to store with BERT's weights."
     )
-    flags.DEFINE_integer("heads", None, "Attention heads of BERT; by default one for 64 features.")
+    flags.DEFINE_integer(
+        "heads", None, "Attention heads of BERT; by default one for every 64 features."
+    )
     flags.DEFINE_integer(
         "decoder_heads",
         None,
-        "Attention heads of PRIOR's sentence decoder; by default one for 64 features.",
+        "Attention heads of PRIOR's sentence decoder; by default one for every 64 features.",
     )
     flags.DEFINE_integer("pool_heads", None, "Heads of PRIOR's attention pool; by default 8.")
     flags.DEFINE_integer(
@@ -69,7 +71,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Reads, accounts for every tensor, writes."""
+    """Reads the checkpoint, accounts for every tensor, and writes the weights."""
     program.leave_out_absent_tpu()
     out = check_folder_name(workdir_lib.from_flag("out"), field="--out")
     if out.exists():
@@ -97,7 +99,7 @@ def main() -> None:
 
 
 def _listed(error: WeightsError) -> WeightsError:
-    """Prints each wrong name on a line of its own and sums them up in the error's one line."""
+    """Prints each wrong name on its own line and summarises them in a one-line error."""
     if not isinstance(error.received, dict):
         return error
     for kind, names in error.received.items():

@@ -3,7 +3,7 @@ r"""Starts a run on a cluster: Slurm, Cloud TPU slices, or Kubernetes with JobSe
     python -m launch.submit --cluster=configs/clusters/slurm_gpu.py --cluster.nodes=4 \
         --config=configs/prior/paper.py --workdir=/shared/runs/prior
 
-`--dry_run` prints what would run and makes nothing. See docs/pods.md, "Launching".
+`--dry_run` prints the commands that would run, and makes nothing. See docs/pods.md, "Launching".
 """
 
 import types
@@ -32,9 +32,11 @@ KINDS: Mapping[str, type[Cluster]] = types.MappingProxyType(
 
 
 def define_flags() -> None:
-    """Defines what the program is told."""
-    program.define_config_flag("config", "What to train, e.g. configs/prior/paper.py.")
-    flags.DEFINE_string("workdir", None, "Folder of the run, seen by every process.", required=True)
+    """Defines the program's flags."""
+    program.define_config_flag("config", "File of the run's config, e.g. configs/prior/paper.py.")
+    flags.DEFINE_string(
+        "workdir", None, "Folder of the run, visible to every process.", required=True
+    )
     machines.define_flags()
     program.define_cluster_flags()
     flags.mark_flag_as_required("cluster")
@@ -43,7 +45,7 @@ def define_flags() -> None:
 
 
 def main() -> int:
-    """Starts the run or shows how; returns the exit code."""
+    """Starts the run, or prints the commands that would; returns the exit code."""
     machine = machines.from_flags()
     devices = 1 if machine is None else machine.chips
     workdir = workdir_lib.from_flag()
@@ -69,7 +71,7 @@ def cluster_of(section: Any) -> Cluster:
     """Checks a cluster's settings.
 
     Raises:
-      ConfigError: naming what is unknown, missing or does not fit.
+      ConfigError: if a setting is unknown, missing or does not fit; the message names it.
     """
     kind = section.get("kind")
     if kind not in KINDS:
@@ -81,12 +83,12 @@ def start(cluster: Cluster, work: Work, *, dry_run: bool) -> int:
     """Starts a run.
 
     Args:
-      cluster: where.
-      work: what.
-      dry_run: only print what would run.
+      cluster: cluster to start the run on.
+      work: run to start.
+      dry_run: whether to only print the commands that would run.
 
     Returns:
-      The exit code: of the run itself for a TPU, which is watched to its end.
+      The exit code of the commands; for a TPU, which is supervised to the end, that of the run.
     """
     if isinstance(cluster, tpu.Tpu):
         if dry_run:
@@ -98,7 +100,7 @@ def start(cluster: Cluster, work: Work, *, dry_run: bool) -> int:
 
 
 def run_all(commands: Sequence[Command], *, dry_run: bool) -> int:
-    """Runs or prints commands one after the other; stops at one that fails with its code."""
+    """Runs or prints commands in order; stops at the first failure and returns its exit code."""
     for command in commands:
         if dry_run:
             print(command)

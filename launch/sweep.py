@@ -2,8 +2,9 @@
 
     python -m launch.sweep --config=configs/sweeps/objectives.py --workdir=DIR --parallel=2
 
-Run again, it skips the trials that are done and goes on with the others. `--queue` says where they
-run: here, in an array of Slurm, or in a queue of your own. See docs/sweeps.md.
+A second run skips the trials that are done and continues with the others. `--queue` decides where
+the trials run: on this machine, in a Slurm job array, or in a queue of your own. See
+docs/sweeps.md.
 """
 
 import json
@@ -47,33 +48,41 @@ QUEUES = ("local", "slurm", "print")
 
 
 def define_flags() -> None:
-    """Defines what the program is told."""
-    program.define_config_flag("config", "What to compare, e.g. configs/sweeps/objectives.py.")
-    flags.DEFINE_string("workdir", None, "Folder of the sweep; made if absent.", required=True)
+    """Defines the program's flags."""
+    program.define_config_flag("config", "File of the sweep, e.g. configs/sweeps/objectives.py.")
+    flags.DEFINE_string("workdir", None, "Folder of the sweep; made if missing.", required=True)
     flags.DEFINE_enum(
         "queue",
         "local",
         QUEUES,
-        "local: run the trials here; slurm: submit an array with a task for each, to --cluster; "
-        "print: print a command for each, for a queue of your own.",
+        "local: run the trials on this machine; slurm: submit a job array with one task for each "
+        "trial to --cluster; print: print one command for each trial, for a queue of your own.",
     )
-    flags.DEFINE_integer("parallel", None, "Trials at a time; here 1 by default.", lower_bound=1)
+    flags.DEFINE_integer(
+        "parallel",
+        None,
+        "Number of trials at a time; with --queue=local 1 by default.",
+        lower_bound=1,
+    )
     flags.DEFINE_string(
         "device_sets",
         None,
-        "What each of the local trials at a time has for itself, instead of --parallel: "
+        "Devices that each concurrent local trial has to itself, instead of --parallel: "
         "'gpu:0;1;2,3' or 'cpu:0-3;4-7'.",
     )
     flags.DEFINE_integer(
-        "trial", None, "Run this trial alone, of a sweep that --queue has prepared.", lower_bound=0
+        "trial",
+        None,
+        "Run only the trial of this index; --queue must have prepared the sweep.",
+        lower_bound=0,
     )
-    flags.DEFINE_boolean("collect", False, "Only make the table of what is there.")
+    flags.DEFINE_boolean("collect", False, "Only make the table from the existing results.")
     program.define_cluster_flags()
     flags.adopt_module_key_flags(program)  # so that --help shows them
 
 
 def main() -> int:
-    """Runs the trials and makes the table, or has them run; returns the exit code."""
+    """Runs the trials and makes the table, or submits the trials; returns the exit code."""
     program.leave_out_absent_tpu()
     sweep, workdir = sweep_of(FLAGS.config), workdir_lib.from_flag().absolute()
     workdir_lib.check_for_sweep(workdir)
@@ -107,7 +116,7 @@ def main() -> int:
 
 
 def run_trial(sweep: Sweep, found: Sequence[Variant], workdir: pathlib.Path, *, index: int) -> int:
-    """Runs one trial, for a queue that is not ours; returns the exit code.
+    """Runs one trial for an external queue; returns the exit code.
 
     Raises:
       ConfigError: if there is no such trial.
@@ -115,14 +124,14 @@ def run_trial(sweep: Sweep, found: Sequence[Variant], workdir: pathlib.Path, *, 
     jobs = jobs_of(sweep, found, workdir, data=_paths(sweep, workdir, make=False))
     if index >= len(jobs):
         raise ConfigError("--trial", received=index, accepted=f"0..{len(jobs) - 1}")
-    with tempfile.TemporaryDirectory() as locks:  # what it may use, its own queue has said
+    with tempfile.TemporaryDirectory() as locks:  # the external queue has assigned the devices
         (outcome,) = Queue([jobs[index]], sets=places(1), locks=pathlib.Path(locks)).run()
     print(f"{outcome.name}: {outcome.status} {outcome.message}".rstrip(), file=sys.stderr)
     return _exit_code(cli.EXIT_FAILED_CHECK * (outcome.status == "failed"), [outcome])
 
 
 def _exit_code(code: int, outcomes: Sequence[Outcome]) -> int:
-    """The code, or that of a stop on request where trials were stopped."""
+    """Returns the code, or the code of a stop on request if trials were stopped."""
     if all(outcome.status in ("done", "failed") for outcome in outcomes):
         return code
     print("asked to stop; run the same command again to go on", file=sys.stderr)
@@ -130,10 +139,10 @@ def _exit_code(code: int, outcomes: Sequence[Outcome]) -> int:
 
 
 def _device_sets() -> tuple[DeviceSet, ...]:
-    """What the local trials may use.
+    """Returns the devices of the local trials.
 
     Raises:
-      ConfigError: for both flags that say so, or one that is of another queue.
+      ConfigError: if both --parallel and --device_sets are given, or a flag of another queue.
     """
     if FLAGS.parallel is not None and FLAGS.queue == "print":
         accepted = "nothing with --queue=print: your own queue says it"
@@ -147,10 +156,10 @@ def _device_sets() -> tuple[DeviceSet, ...]:
 
 
 def _cluster() -> slurm.Slurm | None:
-    """The cluster of an array.
+    """Returns the cluster of a job array.
 
     Raises:
-      ConfigError: if it is given without need, missing, or none with Slurm.
+      ConfigError: if the cluster is not needed, missing, or not a Slurm cluster.
     """
     if FLAGS.queue == "slurm" and FLAGS.cluster is not None:
         cluster = cluster_of(FLAGS.cluster)
@@ -166,7 +175,7 @@ def _cluster() -> slurm.Slurm | None:
 def _submit(
     cluster: slurm.Slurm | None, jobs: Sequence[Job], workdir: pathlib.Path, *, dry_run: bool
 ) -> int:
-    """Hands the trials that are not done to another queue, or shows what would run."""
+    """Submits the trials that are not done to another queue, or prints the commands."""
     arguments = (*program.config_arguments("config"), f"--workdir={workdir}")
     left = [index for index, job in enumerate(jobs) if not job.done]
     if cluster is not None:
@@ -181,10 +190,11 @@ def _submit(
 
 
 def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, settings: Any) -> None:
-    """Marks the folder as this sweep's.
+    """Marks the folder as the folder of this sweep.
 
     Raises:
-      ConfigError: if it is that of a sweep with other settings or configs; names the first.
+      ConfigError: if the folder belongs to a sweep with other settings or configs; the message
+        names the first difference.
       DataError: if the mark is damaged.
     """
     content = {
@@ -215,26 +225,26 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
 def jobs_of(
     sweep: Sweep, found: Sequence[Variant], workdir: pathlib.Path, *, data: Overrides
 ) -> list[Job]:
-    """The trials as jobs, seed by seed: neighbours differ in what they compile.
+    """Returns the trials as jobs, ordered by seed, so that neighbours compile different programs.
 
-    Runs that differ in their seed alone share compiled programs, so that those of the second
-    seed find what those of the first have left in the cache.
+    Runs that differ only in their seed share compiled programs, so the runs of the second seed
+    find in the cache what the runs of the first have compiled.
 
     Args:
-      sweep: the sweep.
-      found: its variants.
-      workdir: of the sweep.
+      sweep: sweep whose trials to run.
+      found: variants of the sweep.
+      workdir: folder of the sweep.
       data: overrides that name data and tokenizer.
     """
     jobs = []
     for seed in sweep.seeds:
         for variant in found:
             folder = workdir / "trials" / variant.name / f"seed_{seed}"
-            # Of a key that is given twice the last value counts.
+            # If a key is given twice, the last value counts.
             overrides = dict((*variant.overrides, ("seed", seed), *data))
             directory = variant.resolved.get("checkpoint.directory")
             if directory is not None:
-                # Of one run alone, and so a folder in it for each trial.
+                # A checkpoint directory belongs to one run, so each trial gets a folder in it.
                 overrides["checkpoint.directory"] = f"{directory}/{variant.name}/seed_{seed}"
             jobs.append(
                 Job(
@@ -262,7 +272,7 @@ def finish(
     *,
     outcomes: Sequence[Outcome],
 ) -> int:
-    """Makes the table, prints it, names what failed; returns the exit code."""
+    """Makes and prints the table, and names the failed trials; returns the exit code."""
     places = [(variant.name, seed) for seed in sweep.seeds for variant in found]
     folders = {
         place: job.folder
@@ -280,7 +290,7 @@ def finish(
 
 
 def _paths(sweep: Sweep, workdir: pathlib.Path, *, make: bool) -> Overrides:
-    """Overrides that name the shared data and tokenizer, after making them if asked."""
+    """Returns overrides that name the shared data and tokenizer; makes them if `make` is set."""
     config = read_config(resolve(sweep.data, where="sweep.data"), workdir=workdir)
     prepare.check_data(config)
     if make:

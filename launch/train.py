@@ -1,4 +1,4 @@
-"""Trains a run, or goes on with it; then evaluates it and writes its report.
+"""Trains a run, or resumes it; then evaluates it and writes its report.
 
     python -m launch.train --config=configs/phantom.py --workdir=/tmp/prior_phantom
 
@@ -26,9 +26,9 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Defines what the program is told."""
-    program.define_config_flag("config", "What to train, e.g. configs/phantom.py.")
-    flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
+    """Defines the program's flags."""
+    program.define_config_flag("config", "File of the run's config, e.g. configs/phantom.py.")
+    flags.DEFINE_string("workdir", None, "Folder of the run; made if missing.", required=True)
     machines.define_flags()
     program.define_cache_flag()
     program.define_device_flags()
@@ -37,7 +37,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Trains, evaluates, reports."""
+    """Trains the run, evaluates it and writes its report."""
     machine = machines.start()
     program.start_devices()
     workdir = workdir_lib.from_flag()
@@ -46,7 +46,7 @@ def main() -> None:
     tasks = [load_task(path) for path in config.after]
     for task in tasks:
         check_task(task)
-    # Nothing is written before all that can be refused has been looked at.
+    # Nothing is written before everything that may be refused has been checked.
     place = placement(config.mesh)
     run_lib.check_fits(config, place)
     prepare.check_data(config)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def train(run: run_lib.Run) -> None:
-    """Trains through all stages that are left; the run's mesh must be the context's."""
+    """Trains through all remaining stages; the run's mesh must be the mesh of the context."""
     config = run.config
     loop.train(
         objective=run.objective,

@@ -1,7 +1,7 @@
-"""What the baselines' configs share: encoders, data and the run around them.
+"""The shared part of the baselines' configs: encoders, data and the settings of the run.
 
 Encoders, data, mesh, checkpoints and logging are those of `configs/prior/base.py`, so that only
-the objective and its recipe differ.
+the objective and its training recipe differ.
 """
 
 from ml_collections import ConfigDict
@@ -13,10 +13,10 @@ def get_config(objective: str, *, model: dict, stage: dict, batch_size: int) -> 
     """Returns a full-size run of one objective: ResNet-50, BERT-base, MIMIC-CXR.
 
     Args:
-      objective: a name that `config.objective` takes.
-      model: the objective's part of `config.model`, see `encoders` for the rest.
-      stage: the stage "pretrain", see `base.stage`.
-      batch_size: pairs a step, over all devices.
+      objective: name of the objective, a value of `config.objective`.
+      model: objective's part of `config.model`; see `encoders` for the rest.
+      stage: settings of the stage "pretrain"; see `base.stage`.
+      batch_size: number of pairs in a step, over all devices.
     """
     config = base.get_config("paper")
     config.name = objective
@@ -28,9 +28,10 @@ def get_config(objective: str, *, model: dict, stage: dict, batch_size: int) -> 
 
 
 def encoders(model: ConfigDict | dict) -> dict:
-    """The part of PRIOR's `config.model` that every baseline has, mean pooling over the image.
+    """Returns the part of PRIOR's `config.model` that all baselines share, with mean pooling.
 
-    The papers start from ImageNet's and a clinical BERT's weights; a run starts from none.
+    The mean is over the regions of the image. The papers start from weights of ImageNet and of a
+    clinical BERT; a run starts from random weights.
     """
     shared = {name: model[name] for name in ("dtype", "image", "text", "embed_dim")}
     shared["image"] = {**dict(shared["image"].items()), "pool": "mean"}

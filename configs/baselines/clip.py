@@ -1,7 +1,7 @@
 """CLIP at full size. Give the data: --config.data.path=DIR.
 
-Values: arXiv:2103.00020, tables 18 and 19 (RN50). Its batch of 32,768 is more than a sixth of
-MIMIC-CXR: the batch here is that of PRIOR, and the warm-up an epoch.
+Values: arXiv:2103.00020, tables 18 and 19 (RN50). The paper's batch of 32,768 is more than a sixth
+of MIMIC-CXR; the batch size here is that of PRIOR, and the warm-up lasts one epoch.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """LoVT at full size. Give the data: --config.data.path=DIR.
 
-Values: its release, configs/experiment/LoVT_100.yaml, which gathers 16 batches of 32 a step
-before the gradient is applied; the contrast here is over all 512.
+Values: LoVT's release, configs/experiment/LoVT_100.yaml, which accumulates 16 batches of 32 in
+each step before it applies the gradient; the contrast here is over all 512 pairs.
 """
 
 from ml_collections import ConfigDict
@@ -11,10 +11,10 @@ from configs.prior.base import stage
 
 
 def get_config() -> ConfigDict:
-    """Returns the config: AdamW, a cosine over at most 100 epochs, early stopping."""
+    """Returns the config: AdamW, a cosine schedule over at most 100 epochs, early stopping."""
     pretrain = stage(length=100, warmup=0, peak=1e-4, start=1e-4)
     config = base.get_config("lovt", model=objectives.lovt(), stage=pretrain, batch_size=512)
-    config.validate_every = 350  # about an epoch of MIMIC-CXR, so that patience counts epochs
+    config.validate_every = 350  # about one epoch of MIMIC-CXR, so that patience counts epochs
     config.early_stopping = ConfigDict(
         dict(metric="validation_total_loss", patience=10, mode="min", min_delta=0.0)
     )

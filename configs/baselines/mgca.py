@@ -1,6 +1,6 @@
 """MGCA at full size. Give the data: --config.data.path=DIR.
 
-Values: its release, mgca/models/mgca/mgca_module.py, and arXiv:2210.06044, section 4.1.
+Values: MGCA's release, mgca/models/mgca/mgca_module.py, and arXiv:2210.06044, section 4.1.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +10,7 @@ from configs.prior.base import stage
 
 
 def get_config() -> ConfigDict:
-    """Returns the config: AdamW, 50 epochs of which 20 warm up."""
+    """Returns the config: AdamW, 50 epochs of which 20 are warm-up."""
     pretrain = stage(length=50, warmup=20, peak=2e-5, start=1e-8)
     pretrain["learning_rate_end"] = 1e-8
     pretrain["weight_decay"] = 0.05

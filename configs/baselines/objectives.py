@@ -1,4 +1,4 @@
-"""What is each objective's own in `config.model`: values of its paper or its authors' release.
+"""The settings of each objective in `config.model`, from its paper or its authors' release.
 
 Sources: [convirt] arXiv:2010.00747, section 3; [clip] arXiv:2103.00020, section 2; [siglip]
 arXiv:2303.15343, section 3.2; [lovt] the release github.com/philip-mueller/lovt,
@@ -8,10 +8,10 @@ github.com/HKU-MedAI/MGCA, mgca/models/mgca/mgca_module.py.
 
 
 def convirt() -> dict:
-    """ConVIRT."""
+    """Returns the settings of ConVIRT."""
     return dict(
         text_pool="max",  # [convirt]
-        hidden_dim=2048,  # [lovt], d_hidden of its ConVIRT; the paper gives none
+        hidden_dim=2048,  # [lovt], d_hidden of its ConVIRT; the paper gives no value
         embed_dim=512,  # [convirt]
         temperature=0.1,  # [convirt], tau
         image_share=0.75,  # [convirt], lambda
@@ -19,28 +19,28 @@ def convirt() -> dict:
 
 
 def clip() -> dict:
-    """CLIP."""
+    """Returns the settings of CLIP."""
     return dict(
-        text_pool="first",  # [clip] takes the last token, which in BERT's stead is [CLS]
+        text_pool="first",  # [clip] takes the last token; with BERT that is [CLS]
         hidden_dim=None,  # [clip], linear projections
         embed_dim=1024,  # [clip], RN50
-        temperature=0.07,  # [clip], at the start
+        temperature=0.07,  # [clip], initial value
     )
 
 
 def siglip() -> dict:
-    """SigLIP."""
+    """Returns the settings of SigLIP."""
     return dict(
         text_pool="first",
         hidden_dim=None,
-        embed_dim=768,  # [siglip], that of its B/16 towers
-        temperature=0.1,  # [siglip], at the start: t' = log 10
-        bias=-10.0,  # [siglip], at the start
+        embed_dim=768,  # [siglip], width of its B/16 towers
+        temperature=0.1,  # [siglip], initial value: t' = log 10
+        bias=-10.0,  # [siglip], initial value
     )
 
 
 def lovt() -> dict:
-    """LoVT."""
+    """Returns the settings of LoVT."""
     return dict(
         hidden_dim=2048,  # [lovt], src/models/pretraining/pretraining_utils.py
         embed_dim=512,  # [lovt], the same
@@ -56,7 +56,7 @@ def lovt() -> dict:
 
 
 def mgca() -> dict:
-    """MGCA."""
+    """Returns the settings of MGCA."""
     return dict(
         text_pool="first",  # [mgca], mgca/models/backbones/encoder.py
         hidden_dim=2048,  # [mgca], the same
@@ -67,10 +67,10 @@ def mgca() -> dict:
         prototype_temperature=0.2,  # [mgca]
         sinkhorn_epsilon=0.05,  # [mgca]
         sinkhorn_iterations=3,  # [mgca]
-        # [mgca], lambda 1, 0.7 and 0.5; it sums both directions of the contrast of pairs.
+        # [mgca], lambda 1, 0.7 and 0.5; the release sums both directions of the pairs' contrast.
         weights=dict(global_alignment=2.0, token_image=0.7, token_text=0.7, prototype=0.5),
     )
 
 
 OBJECTIVES = {"convirt": convirt, "clip": clip, "siglip": siglip, "lovt": lovt, "mgca": mgca}
-"""Name of `config.objective` -> its own part of `config.model`."""
+"""Name of an objective in `config.objective` -> the objective's part of `config.model`."""

@@ -1,4 +1,4 @@
-"""A baseline on the phantom, with the main job's data, towers and number of steps.
+"""A baseline on the phantom, with the data, encoders and number of steps of the main job.
 
 python -m launch.train --config=configs/baselines/phantom.py:siglip --workdir=/tmp/siglip
 """
@@ -15,10 +15,10 @@ def get_config(objective: str = "clip") -> ConfigDict:
     """Returns one objective at the size of `configs/phantom.py`, in one stage.
 
     Args:
-      objective: one of `OBJECTIVES`.
+      objective: name in `OBJECTIVES`.
 
     Raises:
-      ValueError: for another name.
+      ValueError: if the name is unknown.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"objective {objective!r}: accepted {', '.join(OBJECTIVES)}")
@@ -30,10 +30,10 @@ def get_config(objective: str = "clip") -> ConfigDict:
     if own["hidden_dim"] is not None:
         own["hidden_dim"] = 2 * shared["embed_dim"]
     if own.get("text_pool") == "first":
-        # [CLS] has to learn to gather before it can tell reports apart; a mean need not.
+        # [CLS] has to learn to pool the tokens before it can tell reports apart; a mean need not.
         own["text_pool"] = "mean"
     if "num_prototypes" in own:
-        own["num_prototypes"] = 64  # a step has 32 pairs to spread over them
+        own["num_prototypes"] = 64  # each step assigns only 32 pairs to the prototypes
     config.model = ConfigDict({**shared, **own})
     steps = sum(part.length for part in config.stages.values())
     config.stages = ConfigDict(dict(pretrain=stage(length=steps, warmup=50, peak=3e-3, start=1e-5)))

@@ -1,8 +1,8 @@
 """SigLIP at full size. Give the data: --config.data.path=DIR.
 
-Values: arXiv:2303.15343, section 4 (beta2, rate and weight decay of its runs from scratch). Its
-batch of 32k is more than a sixth of MIMIC-CXR: the batch here is that of PRIOR, the length that of
-CLIP, and the warm-up an epoch.
+Values: arXiv:2303.15343, section 4 (beta2, learning rate and weight decay of its runs from
+scratch). The paper's batch of 32k is more than a sixth of MIMIC-CXR; the batch size here is that of
+PRIOR, the length that of CLIP, and the warm-up lasts one epoch.
 """
 
 from ml_collections import ConfigDict

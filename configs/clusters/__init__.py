@@ -1,1 +1,1 @@
-"""Where runs are started: one file a kind of cluster, with made-up names to be replaced."""
+"""Clusters to start runs on: one file for each kind, with placeholder names to replace."""

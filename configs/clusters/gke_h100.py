@@ -1,4 +1,4 @@
-"""Nodes of eight H100 under GKE; a process a node."""
+"""Nodes of eight H100 under GKE, with one process on each node."""
 
 from ml_collections import ConfigDict
 

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns one spot slice; image and claim are the user's."""
+    """Returns one spot slice; the user has to set image and claim."""
     config = ConfigDict(
         dict(
             kind="gke",

@@ -1,4 +1,4 @@
-"""Nodes without GPUs under Slurm; a process a node."""
+"""Nodes without GPUs under Slurm, with one process on each node."""
 
 from ml_collections import ConfigDict
 

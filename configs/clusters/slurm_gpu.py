@@ -1,10 +1,10 @@
-"""Nodes of eight GPUs under Slurm; a process for each GPU."""
+"""Nodes of eight GPUs under Slurm, with one process for each GPU."""
 
 from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
-    """Returns one node; partition and account are the cluster's and the user's defaults."""
+    """Returns one node, with the cluster's default partition and the user's default account."""
     return ConfigDict(
         dict(
             kind="slurm",

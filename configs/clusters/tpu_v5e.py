@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns one spot slice; project, zone and the hosts' setup are the user's."""
+    """Returns one spot slice; the user has to set project, zone and the hosts' setup."""
     return ConfigDict(
         dict(
             kind="tpu",
@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
             slices=1,
             spot=True,
             options=(),
-            # A script of yours that mounts the workdir and installs the repository.
+            # Your own script that mounts the workdir and installs the repository.
             setup="bash ~/setup_host.sh",
             code="prior_jax",
             python="python3",

@@ -1,4 +1,4 @@
-"""Grounding: does the attention of a finding's word, or sentence, fall on the finding?"""
+"""Grounding: tests if the attention of a finding's word or sentence falls on the finding."""
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -11,14 +11,14 @@ def get_config() -> ConfigDict:
             task="grounding",
             split="test",
             batch_size=64,
-            classes=(),  # () takes every label with prompts and enough masks
+            classes=(),  # () selects every label with prompts and enough masks
             exclude=(),
             min_positives=3,
-            # "report": each study's own sentences, which say the side; "prompts": the same
-            # sentences for every image, which name no side and no place.
+            # "report": each study's own sentences, which name the side; "prompts": the same
+            # sentences for every image, which name neither side nor place.
             text="report",
             prompts=dict(set="ensemble", negatives=False),
-            masks=placeholder(str),  # None: where the launcher drew the phantom, DIR/data/raw
+            masks=placeholder(str),  # None: the launcher's phantom, DIR/data/raw
             bootstrap=dict(resamples=1000, confidence=0.95, seed=0),
         )
     )

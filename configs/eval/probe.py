@@ -4,18 +4,18 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns the task: learn on train, choose the penalty on validate, measure on test."""
+    """Returns the task: train on train, select the penalty on validate, measure on test."""
     return ConfigDict(
         dict(
             task="probe",
             split="test",
             batch_size=64,
-            classes=(),  # () takes every other label with enough positives
-            # As in configs/eval/zero_shot.py, so that the same findings are in the macro.
+            classes=(),  # () selects every other label with enough positives
+            # As in configs/eval/zero_shot.py, so that the macro average is over the same findings.
             exclude=("Lung Opacity", "Support Devices"),
             min_positives=3,
             probe=dict(
-                fraction=1.0,  # of the training patients; 0.1 and 0.01 in arXiv:2010.00747
+                fraction=1.0,  # share of the training patients; 0.1, 0.01 in arXiv:2010.00747
                 seed=0,
                 penalties=(1e-4, 1e-3, 1e-2, 1e-1, 1.0),
                 max_iterations=2000,

@@ -4,15 +4,15 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns the task: precision at K by class, recall at K by pair."""
+    """Returns the task: precision at K for classes, recall at K for pairs."""
     return ConfigDict(
         dict(
             task="retrieval",
             split="test",
             batch_size=64,
-            classes=(),  # () takes every other label with enough positives
+            classes=(),  # () selects every other label with enough positives
             # Lung Opacity is the parent of five other labels (arXiv:1901.07031), and a
-            # device is no finding.
+            # device is not a finding.
             exclude=("Lung Opacity", "Support Devices"),
             min_positives=3,
             retrieval=dict(

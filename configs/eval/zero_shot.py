@@ -1,18 +1,18 @@
-"""Zero-shot classification of a split by prompts."""
+"""Zero-shot classification of a split with prompts."""
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns the task: affirming minus denying sentences, every class with enough positives."""
+    """Returns the task: affirming minus denying prompts, all classes with enough positives."""
     return ConfigDict(
         dict(
             task="zero_shot",
             split="test",
             batch_size=64,
-            classes=(),  # () takes every other label that has prompts and enough positives
+            classes=(),  # () selects every other label that has prompts and enough positives
             # Lung Opacity is the parent of five other labels (arXiv:1901.07031), and a
-            # device is no finding.
+            # device is not a finding.
             exclude=("Lung Opacity", "Support Devices"),
             min_positives=3,
             prompts=dict(set="described", negatives=True),
@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
                 mode="multi_label",
                 pool="mean",
                 normalise="none",
-                # Uncertain records are left out of a class; a finding that the report does not
-                # mention counts as absent (arXiv:1901.07031).
+                # Records that are uncertain about a class are left out of that class; a finding
+                # that the report does not mention counts as absent (arXiv:1901.07031).
                 policy=dict(uncertain="ignore", unmentioned="negative"),
                 block=128,
             ),

@@ -1,9 +1,9 @@
-"""What every GLoRIA config starts from: the released setting, each value with its source.
+"""The base of every GLoRIA config: the settings of the release, each value with its source.
 
 Sources: [yaml] release, configs/chexpert_pretrain_config.yaml; [builder.py], [vision_model.py]
-release, gloria/...; [bert] the config of Bio_ClinicalBERT. Mesh, logging and the rest of the run
-are those of `configs/prior/base.py`. The release starts from ImageNet's ResNet-50 and
-Bio_ClinicalBERT; a run starts from none unless `config.init` names them.
+release, gloria/...; [bert] the config of Bio_ClinicalBERT. Mesh, logging and the other settings of
+the run are those of `configs/prior/base.py`. The release starts from ImageNet's ResNet-50 and
+Bio_ClinicalBERT; a run starts from random weights unless `config.init` names weights.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from configs.prior import base
 
 
 def get_config(fidelity: str = "paper") -> ConfigDict:
-    """Returns the released setting in one fidelity, for one device or many."""
+    """Returns the settings in one fidelity, for one device or many."""
     release = fidelity == "release"
     config = base.get_config(fidelity)
     config.name = f"gloria_{fidelity}"
@@ -38,9 +38,10 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
 
 
 def stage(*, length: float, peak: float, plateau: bool) -> dict:
-    """The one stage, whose rate halves when validation stops improving.
+    """Returns the only stage, whose learning rate halves when the validation loss stagnates.
 
-    In the release it never does, although configured: the rate is constant (quirk G53).
+    In the release the rate never halves, although it is configured to: the rate is constant
+    (quirk G53).
     """
     return dict(
         length=length,  # [yaml], max_epochs
@@ -63,7 +64,7 @@ def stage(*, length: float, peak: float, plateau: bool) -> dict:
 
 
 def model(fidelity: str) -> dict:
-    """ResNet-50 at 299 pixels and BERT-base, whose last four layers are summed."""
+    """Returns the model: ResNet-50 at 299 pixels, and the sum of BERT-base's last four layers."""
     towers = base.model(fidelity)
     return dict(
         fidelity=fidelity,
@@ -93,11 +94,11 @@ def model(fidelity: str) -> dict:
 
 
 def data(config: ConfigDict, *, release: bool) -> None:
-    """One sentence of at most 97 tokens and an image of 224 pixels and 3 channels [yaml]."""
+    """Sets the data: a sentence of at most 97 tokens, an image of 224 pixels, 3 channels [yaml]."""
     config.data.update(
         dict(
-            caption="sentence",  # [yaml], full_report false; the paper reads sentences too
-            text_mode="paper",  # the release's drift of sentences is PRIOR's own
+            caption="sentence",  # [yaml], full_report false; the paper uses sentences too
+            text_mode="paper",  # the release's drift of sentences occurs only in PRIOR
             shuffle_sentences=False,
             max_tokens=97,  # [yaml], word_num
             buckets=(97,) if release else (32, 64, 97),
@@ -108,5 +109,5 @@ def data(config: ConfigDict, *, release: bool) -> None:
     config.data.image.channels = 3
     config.data.image.mean = half if release else placeholder(tuple)
     config.data.image.std = half if release else placeholder(tuple)
-    # The release crops 224 of 256 pixels; it neither turns nor flips.
+    # The release crops 224 of 256 pixels; it neither rotates nor flips.
     config.data.augment.update(dict(rotation_degrees=0.0, flip_probability=0.0))

@@ -1,4 +1,4 @@
-"""GLoRIA on the phantom, with the main job's data and towers, in about its time.
+"""GLoRIA on the phantom, with the data and encoders of the main job, in about the same time.
 
 python -m launch.train --config=configs/gloria/phantom.py --workdir=/tmp/gloria
 """
@@ -11,7 +11,7 @@ from configs.prior.base import stage
 
 
 def get_config() -> ConfigDict:
-    """Returns a GLoRIA at the size of `configs/phantom.py`."""
+    """Returns GLoRIA at the size of `configs/phantom.py`."""
     config = phantom.get_config()
     config.name = "phantom_gloria"
     config.objective = "gloria"
@@ -19,18 +19,19 @@ def get_config() -> ConfigDict:
     model = ConfigDict(base.model("paper"))
     model.dtype = towers.dtype
     model.image.resnet = towers.image.resnet
-    # Three stages, so that regions, from the next to last, are 12 x 12 and see half the image;
-    # those of a fourth stage's 6 x 6 see all of it, and a word may look anywhere for its finding.
+    # With three stages the regions, from the last but one, are 12 x 12 and see half the image. With
+    # a fourth stage they would be 6 x 6 and see the whole image, so that a word could find its
+    # finding in any region.
     model.image.upsample = None
     model.text = towers.text
     model.last_layers = 1
-    # Fresh words and regions of free length agree on the longest region, a corner that shows
-    # nothing, and their softmax, a choice of one, leaves no gradient to the others.
+    # Untrained words and unnormalised regions agree on the region with the longest vector, a corner
+    # that shows nothing, and their softmax, almost one-hot, leaves no gradient to other regions.
     model.unit_text = model.unit_regions = True
     model.attention_scale = 10.0
-    model.caption_chunk = 8  # what stays in a CPU's cache is quicker
+    model.caption_chunk = 8  # arrays that stay in the CPU's cache are faster
     config.model = model
     config.checkpoint.best_metric = "validation_total_loss"
-    # A step costs twice one of PRIOR's first stage: 96 words look at 144 regions of 32 images.
+    # A step costs twice a step of PRIOR's first stage: 96 words attend to 144 regions of 32 images.
     config.stages = ConfigDict(dict(pretrain=stage(length=800, warmup=50, peak=3e-3, start=1e-5)))
     return config

@@ -1,1 +1,1 @@
-"""Machines to compile for: mesh, chips and advice, one short file each (`launch.compile_check`)."""
+"""Machines to run on or compile for: mesh, chips and advice, in one short file each."""

@@ -1,9 +1,9 @@
-"""What every machine config is made of: chips with the sources of their figures, and meshes.
+"""The parts of every machine config: chips with the sources of their figures, and meshes.
 
-Figures of one chip. hbm_bytes: its memory. peak_flops: of products of bfloat16, a second.
-hbm_bandwidth: of its memory, bytes a second. link_bandwidth: bytes a second that it sends over
-all links of the fast network. dcn_bandwidth: its share of what a host sends into the data
-centre's network.
+Figures of one chip. hbm_bytes: size of the memory, in bytes. peak_flops: operations per second in
+bfloat16 products. hbm_bandwidth: bytes per second of the memory. link_bandwidth: bytes per second
+that the chip sends over all links of the fast network. dcn_bandwidth: the chip's share of the bytes
+per second that a host sends into the data centre's network.
 
 Sources: [v5e] cloud.google.com/tpu/docs/v5e; [v5p] .../docs/v5p; [v6e]
 .../docs/v6e; [h100] NVIDIA H100 Tensor Core GPU data sheet, SXM.
@@ -18,7 +18,7 @@ V5E = dict(
     peak_flops=197e12,  # [v5e]
     hbm_bandwidth=819e9,  # [v5e]
     link_bandwidth=200e9,  # [v5e], 1600 Gbps, over four ports
-    dcn_bandwidth=3.125e9,  # [v5e], 6.4 Tbps a pod of 256
+    dcn_bandwidth=3.125e9,  # [v5e], 6.4 Tbps for a pod of 256
 )
 V5P = dict(
     kind="TPU v5",
@@ -34,7 +34,7 @@ V6E = dict(
     peak_flops=918e12,  # [v6e]
     hbm_bandwidth=1600e9,  # [v6e]
     link_bandwidth=400e9,  # [v6e], 3200 Gbps, over four ports
-    dcn_bandwidth=12.5e9,  # [v6e], 25.6 Tbps a pod of 256
+    dcn_bandwidth=12.5e9,  # [v6e], 25.6 Tbps for a pod of 256
 )
 H100 = dict(
     kind="NVIDIA H100 80GB HBM3",
@@ -42,9 +42,9 @@ H100 = dict(
     peak_flops=989e12,  # [h100], without sparsity
     hbm_bandwidth=3350e9,  # [h100]
     link_bandwidth=450e9,  # [h100], NVLink, 900 GB/s in both directions
-    dcn_bandwidth=50e9,  # one port of 400 Gbps for each GPU, as NVIDIA's DGX H100 has
+    dcn_bandwidth=50e9,  # one port of 400 Gbps for each GPU, as in NVIDIA's DGX H100
 )
-CPU = dict(  # nominal, of two cores of a server: no chip to be rented
+CPU = dict(  # nominal figures of two cores of a server
     kind="cpu",
     hbm_bytes=16 * 10**9,
     peak_flops=2e11,
@@ -56,16 +56,17 @@ CPU = dict(  # nominal, of two cores of a server: no chip to be rented
 TPU_ENVIRONMENT = dict(
     LIBTPU_INIT_ARGS=" ".join(
         (
-            # Convolutions nested in loops overflow the stacks of the compiler of libtpu 0.0.42.
+            # Convolutions nested in loops overflow the stack of the compiler of libtpu 0.0.42.
             "--fibers_default_thread_stack_size=8388608",
-            # Gradients of split weights are summed whole: sums that travel while their product is
-            # computed in a part for each chip take longer to compile and double the memory traffic.
+            # Gradients of sharded weights are summed in one piece: the alternative, which computes
+            # the product in one part for each chip while other parts are sent, takes longer to
+            # compile and doubles the memory traffic.
             "--xla_jf_spmd_threshold_for_windowed_einsum_mib=1000000",
         )
     )
 )
 GPU_ENVIRONMENT = dict(
-    XLA_FLAGS="--xla_gpu_enable_latency_hiding_scheduler=true",  # sums gradients meanwhile
+    XLA_FLAGS="--xla_gpu_enable_latency_hiding_scheduler=true",  # overlaps sums of gradients
     XLA_PYTHON_CLIENT_MEM_FRACTION="0.92",
 )
 
@@ -84,24 +85,24 @@ def machine(
     remat: bool = False,
     environment: dict | None = None,
 ) -> ConfigDict:
-    """A machine's config.
+    """Returns the config of a machine.
 
     Args:
-      name: of the machine.
-      chip: one of the tables above.
+      name: name of the machine.
+      chip: figures of a chip, from the tables above.
       platform: "tpu", "gpu" or "cpu".
-      processes: how many a run has, one a host.
-      local_devices: chips of each.
-      pairs_per_chip: image-report pairs that the full-size configs leave room for.
-      fsdp: chips over which parameters are split; the others hold copies.
-      slices: groups of chips with a fast network of their own.
-      topology: as libtpu names it.
-      remat: whether activations are computed again rather than kept.
-      environment: variables to start the processes with.
+      processes: number of processes of a run, one on each host.
+      local_devices: number of chips of each process.
+      pairs_per_chip: number of image-report pairs that fit beside the full-size models.
+      fsdp: number of chips over which parameters are sharded; other groups of chips hold replicas.
+      slices: number of groups of chips that have a fast network of their own.
+      topology: libtpu's name of the topology.
+      remat: whether activations are rematerialised instead of kept.
+      environment: environment variables to start the processes with.
     """
     axes = dict(dcn=slices) if slices > 1 else {}
-    # A bank of 512 prototypes is smaller than the sentences that it would be split among; a large
-    # one goes over the chips that parameters do: --machine.mesh.bank_axis=fsdp.
+    # A bank of 512 prototypes is smaller than the sentences, so it is not sharded; a large bank can
+    # be sharded over the same chips as parameters: --machine.mesh.bank_axis=fsdp.
     mesh = dict(
         axes=axes | dict(data=-1, fsdp=fsdp),
         data_axes=(*axes, "data", "fsdp"),
@@ -126,15 +127,15 @@ def machine(
 
 
 def tpu(name: str, chip: dict, *, topology: str, chips: int, wraps: bool, **options) -> ConfigDict:
-    """A TPU slice whose hosts have four chips each.
+    """Returns the config of a TPU slice whose hosts have four chips each.
 
     Args:
-      name: of the machine.
-      chip: one of the tables above.
-      topology: as libtpu names it.
-      chips: of the slice.
+      name: name of the machine.
+      chip: figures of a chip, from the tables above.
+      topology: libtpu's name of the topology.
+      chips: number of chips of the slice.
       wraps: whether the ends of each axis are linked; a line sends half as fast as a ring.
-      **options: see `machine`.
+      **options: further arguments of `machine`.
     """
     if not wraps:
         chip = chip | dict(link_bandwidth=chip["link_bandwidth"] / 2)

@@ -1,4 +1,4 @@
-"""One CPU; --machine.local_devices=8 makes it eight simulated devices."""
+"""One CPU; with --machine.local_devices=8 it simulates eight devices."""
 
 from ml_collections import ConfigDict
 

@@ -6,7 +6,7 @@ from configs.machines import base
 
 
 def get_config() -> ConfigDict:
-    """Returns the machine. On a GPU of less memory: --machine.remat.image=block and the like."""
+    """Returns the machine. For a GPU with less memory, see --machine.remat.image=block."""
     return base.machine(
         "gpu_1",
         base.H100,

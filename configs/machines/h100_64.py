@@ -1,4 +1,4 @@
-"""Eight hosts of eight H100; the axis "dcn" runs over the hosts."""
+"""Eight hosts of eight H100; the mesh axis "dcn" runs over the hosts."""
 
 from ml_collections import ConfigDict
 

@@ -6,7 +6,7 @@ from configs.machines import base
 
 
 def get_config() -> ConfigDict:
-    """Returns the machine; parameters are split over all of it."""
+    """Returns the machine; parameters are sharded over all chips."""
     return base.tpu(
         "v5e_16",
         base.V5E,

@@ -6,7 +6,7 @@ from configs.machines import base
 
 
 def get_config() -> ConfigDict:
-    """Returns the machine; each row of the pod holds all parameters."""
+    """Returns the machine; each row of the pod holds a replica of all parameters."""
     return base.tpu(
         "v5e_256",
         base.V5E,

@@ -6,7 +6,7 @@ from configs.machines import base
 
 
 def get_config() -> ConfigDict:
-    """Returns the machine; each quarter holds all parameters."""
+    """Returns the machine; each quarter of the slice holds a replica of all parameters."""
     return base.tpu(
         "v5e_64",
         base.V5E,

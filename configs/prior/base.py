@@ -1,9 +1,9 @@
-"""What every PRIOR config starts from: the released setting, each value with its source.
+"""The base of every PRIOR config: the settings of the release, each value with its source.
 
 Sources: [yaml] release, configs/experiments/pre_train/train_prior.yaml; [prior.py], [spb.py],
 [sentence.py] release, codes/prior/...; [bert] the config of Bio_ClinicalBERT; [torch] defaults of
-torch 1.10. What follows from other values (image size of the encoder, vocabulary, steps of the
-bank's schedule) is derived by `prior_jax/assemble.py`.
+torch 1.10. `prior_jax/assemble.py` derives the settings that follow from others (image size of the
+encoder, vocabulary, steps of the bank's schedule).
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +11,7 @@ from ml_collections.config_dict import placeholder
 
 
 def get_config(fidelity: str = "paper") -> ConfigDict:
-    """Returns the released setting in one fidelity, for one device or many."""
+    """Returns the settings in one fidelity, for one device or many."""
     release = fidelity == "release"
     return ConfigDict(
         dict(
@@ -22,7 +22,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
             data=data(release=release),
             prepare=dict(phantom=None, vocab_size=8192),
             init=dict(image=drawn(), text=drawn()),
-            quick_compile=False,  # True spares optimisation, for runs of a few steps
+            quick_compile=False,  # True skips compiler optimisations, for runs of a few steps
             stage_unit="epochs",
             stages=dict(
                 stage1=stage(length=20, warmup=1, peak=1e-5, start=1e-7),  # [yaml]
@@ -35,9 +35,9 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 epsilon=1e-8,  # [torch]
                 decay="decoupled",  # release, codes/prior/models/prior.py: AdamW
                 decay_mask="all" if release else "matrices",  # release: all (quirk P16)
-                clip_norm=placeholder(float),  # release: none
+                clip_norm=placeholder(float),  # release: no clipping
                 past_end="rise" if release else "hold",  # quirk P15
-                accumulate_steps=1,  # release: none
+                accumulate_steps=1,  # release: no accumulation
             ),
             mesh=dict(
                 axes=dict(data=-1),
@@ -66,12 +66,12 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
 
 
 def drawn() -> dict:
-    """An encoder that starts from no weights; give them as --config.init.image.path=DIR."""
+    """Returns random initial weights; name other weights with --config.init.image.path=DIR."""
     return dict(path=placeholder(str), adapt=())
 
 
 def stage(*, length: float, warmup: float, peak: float, start: float) -> dict:
-    """One stage; the cosine ends at 0 and weight decay is 1e-6 [yaml]."""
+    """Returns one stage, whose cosine ends at 0 and whose weight decay is 1e-6 [yaml]."""
     return dict(
         length=length,
         warmup=warmup,
@@ -85,7 +85,7 @@ def stage(*, length: float, warmup: float, peak: float, start: float) -> dict:
 
 
 def model(fidelity: str) -> dict:
-    """ResNet-50, BERT-base and PRIOR's heads."""
+    """Returns the model: ResNet-50, BERT-base and PRIOR's heads."""
     return dict(
         fidelity=fidelity,
         dtype="bfloat16",  # the release trains in fp16 [yaml]
@@ -143,19 +143,19 @@ def model(fidelity: str) -> dict:
 
 
 def data(*, release: bool) -> dict:
-    """Images of 224 pixels, reports of 256 tokens, 6 x 98 pairs a batch [yaml]."""
+    """Returns the data: images of 224 pixels, reports of 256 tokens, batches of 6 x 98 [yaml]."""
     return dict(
         path=placeholder(str),
         image=dict(
             size=224,  # release, configs/image_transformation.yaml
             channels=1,  # release, configs/data/mimiccxr.yaml
-            # The release's own statistics, or those of the prepared set.
+            # Pixel statistics of the release, or of the prepared set.
             mean=(0.4755,) if release else placeholder(tuple),
             std=(0.3011,) if release else placeholder(tuple),
         ),
         augment=dict(
             rotation_degrees=5.0,  # release, configs/image_transformation.yaml
-            flip_probability=0.5 if release else 0.0,  # reports say left and right (quirk P32)
+            flip_probability=0.5 if release else 0.0,  # reports name left and right (quirk P32)
         ),
         tokenizer=dict(
             kind="wordpiece" if release else "sentencepiece",

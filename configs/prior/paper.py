@@ -6,5 +6,5 @@ from configs.prior import base
 
 
 def get_config() -> ConfigDict:
-    """Returns the full-size config with every fault of the release mended."""
+    """Returns the full-size config with every fault of the release corrected."""
     return base.get_config("paper")

@@ -1,1 +1,1 @@
-"""Sweeps: many runs and one table."""
+"""Sweeps: many runs compared in one table."""

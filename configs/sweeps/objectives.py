@@ -1,11 +1,11 @@
-"""Every objective on one phantom, with the same towers, budget and seeds."""
+"""A sweep of every objective on one phantom, with the same encoders, budget and seeds."""
 
 from ml_collections import ConfigDict
 
 STEPS = 300
 
-# The recipe of the release (configs/prior/base.py) but for tokenizer and pixel statistics, which
-# are the set's own for all.
+# The recipe of the release (configs/prior/base.py), except tokenizer and pixel statistics, which
+# are those of the set for every arm.
 RELEASE = (
     ("model.fidelity", "release"),
     ("data.text_mode", "release"),
@@ -17,7 +17,7 @@ RELEASE = (
 
 
 def get_config() -> ConfigDict:
-    """Returns 8 objectives x 3 seeds of 300 steps of 32 pairs."""
+    """Returns 8 objectives x 3 seeds; each trial has 300 steps of 32 pairs."""
     phantom, baselines = "configs/phantom.py", "configs/baselines/phantom.py"
     return ConfigDict(
         dict(
@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
             ),
             space=None,
             seeds=(0, 1, 2),
-            # PRIOR's three stages share it.
+            # PRIOR's three stages share the steps.
             budget=dict(steps=STEPS, batch_size=32),
             shared=(
                 ("validate_every", STEPS),

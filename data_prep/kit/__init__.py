@@ -1,1 +1,1 @@
-"""What preparers of data sets share: tables, reports, images, splits, and the writer of a set."""
+"""Shared code of all preparers: tables, reports, images, splits, and the writer of a set."""

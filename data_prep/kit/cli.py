@@ -1,4 +1,4 @@
-"""What every preparing program shares: flags, the way it ends, workers, hashes."""
+"""Shared code of all preparing programs: flags, exit codes, workers and hashes."""
 
 import concurrent.futures
 import concurrent.futures.process
@@ -46,18 +46,19 @@ def setting(help_text: str, **kwargs: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a program runs; none of these changes what it writes."""
+    """Options of a program's run; none of them changes what the program writes."""
 
-    out: str = setting("Directory of the prepared set; made if absent.")
+    out: str = setting("Directory of the prepared set; made if missing.")
     workers: int = setting(
-        "Parallel processes. What is written does not depend on it.", default=os.cpu_count() or 1
+        "Number of parallel processes; the output does not depend on it.",
+        default=os.cpu_count() or 1,
     )
     overwrite: bool = setting(
-        "Start anew where `out` holds a set made with other settings or inputs.", default=False
+        "Start anew if `out` holds a set made with other settings or inputs.", default=False
     )
 
     def __post_init__(self):
-        """Refuses less than one worker."""
+        """Refuses fewer than one worker."""
         if self.workers < 1:
             raise ConfigError("--workers", received=self.workers, accepted="at least 1")
 
@@ -65,8 +66,8 @@ class RunOptions:
 def define_flags(*kinds: type) -> None:
     """Defines one flag for each field of the given dataclasses.
 
-    Called by a program when it is run, not when it is imported: several programs may then live in
-    one process.
+    A program calls this when it is run, not when it is imported, so that several programs can be
+    imported into one process.
     """
     define = {
         str: flags.DEFINE_string,
@@ -80,7 +81,7 @@ def define_flags(*kinds: type) -> None:
         default = None if required else field.default
         if isinstance(default, tuple):
             default = list(default)
-        # The program's own name as module, so that --help shows the flag.
+        # The module is the program's own name, so that --help shows the flag.
         define[field.type](
             field.name,
             default,
@@ -91,7 +92,7 @@ def define_flags(*kinds: type) -> None:
 
 
 def from_flags(kind: type[T]) -> T:
-    """Returns the dataclass filled from the flags `define_flags` made of it."""
+    """Returns the dataclass, filled from the flags that `define_flags` made from its fields."""
     values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(kind)}
     return kind(
         **{
@@ -108,13 +109,13 @@ def given_flags(*kinds: type) -> frozenset[str]:
 
 
 def run(main: Callable[[], int | None], *kinds: type) -> None:
-    """Runs a program: flags, then `main`, then its exit code.
+    """Runs a program: parses its flags, calls `main`, and exits with the exit code.
 
-    A flag that is unknown, absent or of a wrong value, a PriorJaxError, and a full or read-only
-    disk become one line on stderr and exit code 2.
+    A flag that is unknown, missing or has a wrong value, a PriorJaxError, and a full or read-only
+    disk end the program with one line on stderr and exit code 2.
 
     Args:
-      main: returns an exit code, or None for 0.
+      main: function that returns an exit code, or None for 0.
       *kinds: dataclasses whose fields are the program's flags.
     """
     define_flags(*kinds)
@@ -122,7 +123,7 @@ def run(main: Callable[[], int | None], *kinds: type) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Returns what the flags leave over; a wrong flag ends the program in one line, with code 2."""
+    """Returns the arguments that are no flags; a wrong flag ends the program with code 2."""
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
@@ -130,11 +131,11 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
-    """Calls a program's `main` and turns errors that the user can mend into exit code 2.
+    """Calls a program's `main` and turns errors that the user can correct into exit code 2.
 
     Args:
-      main: returns an exit code, or None for 0.
-      argv: what the flags left over; anything but the program's name is refused.
+      main: function that returns an exit code, or None for 0.
+      argv: arguments that are no flags; anything but the program's name is refused.
 
     Returns:
       The exit code.
@@ -152,7 +153,7 @@ def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
 
 
 def fail(message: str) -> int:
-    """Prints one line on stderr and returns the exit code of a user's error."""
+    """Prints one line on stderr and returns the exit code for errors of the user."""
     print(" ".join(message.split()), file=sys.stderr)
     return EXIT_USER_ERROR
 
@@ -164,7 +165,7 @@ def sha256_of(path: pathlib.Path) -> str:
 
 
 def sha256_of_all(paths: Iterable[pathlib.Path]) -> str:
-    """Returns one sha256 for many files, of their names and contents in the order given."""
+    """Returns one sha256 of the names and contents of many files, in the given order."""
     whole = hashlib.sha256()
     for path in paths:
         whole.update(f"{path.name}\0{sha256_of(path)}\0".encode("utf-8", "surrogateescape"))
@@ -172,7 +173,7 @@ def sha256_of_all(paths: Iterable[pathlib.Path]) -> str:
 
 
 def required_file(path: pathlib.Path, *, flag: str) -> pathlib.Path:
-    """Returns the path, or raises DataError naming the flag where there is no such file."""
+    """Returns the path, or raises a DataError that names the flag if there is no such file."""
     refuse_long_name(path, flag=flag)
     if not path.is_file():
         raise DataError(flag, received=str(path), accepted="an existing file")
@@ -183,7 +184,7 @@ def refuse_long_name(path: pathlib.Path, *, flag: str) -> None:
     """Refuses a path that the file system cannot even look up.
 
     Raises:
-      ConfigError: naming the flag.
+      ConfigError: if the path is too long; the message names the flag.
     """
     try:
         path.stat()
@@ -194,19 +195,20 @@ def refuse_long_name(path: pathlib.Path, *, flag: str) -> None:
 
 
 def versions() -> Mapping[str, str]:
-    """Returns the versions that what is written depends on."""
+    """Returns the versions of the packages that the written set depends on."""
     return {name: importlib.metadata.version(name) for name in _REPORTED_VERSIONS}
 
 
 def parallel(
     function: Callable[[T], R], items: Iterable[T], *, workers: int
 ) -> Iterator[tuple[T, R]]:
-    """Yields (item, function(item)) as they are done, in any order.
+    """Yields pairs (item, function(item)) as they are done, in any order.
 
     Args:
-      function: picklable; a module's function or a dataclass with `__call__`.
-      items: picklable.
-      workers: with 1, or one item, everything runs in this process, in order.
+      function: picklable function: a module's function or a dataclass with `__call__`.
+      items: picklable items.
+      workers: number of processes; with 1, or a single item, everything runs in this process, in
+        order.
 
     Raises:
       ConfigError: if a worker was killed.
@@ -217,7 +219,7 @@ def parallel(
             yield item, function(item)
         return
     others = set(multiprocessing.active_children())
-    # Spawned, not forked: a fork copies the locks of threads that JAX and TFDS may run.
+    # Workers are spawned, not forked: a fork copies locks that threads of JAX and TFDS may hold.
     pool = concurrent.futures.ProcessPoolExecutor(
         min(workers, len(items)),
         mp_context=multiprocessing.get_context("spawn"),
@@ -232,7 +234,7 @@ def parallel(
         for future in concurrent.futures.as_completed(futures):
             yield futures.pop(future), future.result()
     except concurrent.futures.process.BrokenProcessPool as error:
-        pool.shutdown(wait=True)  # only then are the exit codes of all of them known
+        pool.shutdown(wait=True)  # the exit codes are known only after this
         raise ConfigError(
             "--workers",
             received=f"{workers}, of which one {end_of(process.exitcode for process in started)}",
@@ -243,11 +245,11 @@ def parallel(
 
 
 def end_of(codes: Iterable[int | None]) -> str:
-    """Says how a broken pool's worker ended, by the exit codes of all; it ends the others itself.
+    """Describes how the worker that broke a pool ended, from the exit codes of all workers.
 
     Args:
-      codes: of the worker that died, and SIGTERM's, which the pool sends to the rest; None where a
-        worker's is not known.
+      codes: exit codes of all workers: that of the worker that died, and that of SIGTERM, which
+        the pool sends to the others; None if a worker's exit code is not known.
     """
     told = [code for code in codes if code not in (None, 0, -signal.SIGTERM)]
     if not told:
@@ -264,7 +266,7 @@ def end_of(codes: Iterable[int | None]) -> str:
 
 
 def _end_with_parent() -> None:
-    """Makes a worker end when its parent is killed; it would wait for work for ever."""
+    """Makes a worker end when its parent is killed; otherwise it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,4 +1,4 @@
-"""What the rows of a data set say of each other: what one inherits, and where they disagree."""
+"""Compares the rows of a data set: fills in missing patients and splits, finds contradictions."""
 
 import itertools
 import json
@@ -23,15 +23,15 @@ def inherit(
     patient_given: np.ndarray,
     split_given: np.ndarray,
 ) -> None:
-    """Gives images without a patient or a split what other rows say of their study or patient.
+    """Fills in missing patients and splits from other rows of the same study or patient.
 
-    An image whose row names no patient takes the one that another image of its study names. One
-    whose row names no split takes the one that another image of its patient names, so that a
-    patient is drawn into a split only if no row of theirs names one.
+    An image whose row names no patient takes the patient that another image of its study names.
+    An image whose row names no split takes the split that another image of its patient names, so
+    that a patient's split is drawn only if none of the patient's rows names a split.
 
     Args:
-      images: the images; their patients, splits and offsets are changed.
-      directory: folder of the plan, in which images that are changed are written anew.
+      images: images of the plan; their patients, splits and offsets are changed.
+      directory: folder of the plan, into which changed images are written anew.
       patient_given: bool[N], whether the row names the patient.
       split_given: bool[N], whether the row names the split.
     """
@@ -42,7 +42,7 @@ def inherit(
     heirs = ~patient_given & (relative >= 0)
     images.patients[heirs] = images.patients[relative[heirs]]
     named = _first_with(split_given, groups=images.patients)
-    # A split that was drawn for the patient under its own name, not under that of a study.
+    # The split that was drawn for the patient's own id, not for the id of a study.
     drawn = np.where(heirs, _first_with(~heirs, groups=images.patients), own)
     codes = np.where(split_given, images.codes, images.codes[np.where(named >= 0, named, drawn)])
     changed = heirs | (codes != images.codes)
@@ -63,11 +63,11 @@ def inherit(
 
 
 def _first_with(chosen: np.ndarray, *, groups: np.ndarray) -> np.ndarray:
-    """Returns int[N]: for each row, the first chosen one of its group, -1 where there is none."""
+    """Returns int[N]: for each row, the first chosen row of its group, or -1 if there is none."""
     _, group = np.unique(groups, return_inverse=True)
     first = np.full(group.max(initial=-1) + 1, -1)
     backwards = np.flatnonzero(chosen)[::-1]
-    first[group[backwards]] = backwards  # of several, the last that is written stays
+    first[group[backwards]] = backwards  # if a group has several, the last one written stays
     return first[group]
 
 
@@ -78,12 +78,12 @@ def consistent(
     reject: Callable[[Rejection], None],
     table: str,
 ) -> np.ndarray:
-    """Rejects the images that contradict others and returns the places of the rest, in order.
+    """Rejects the images that contradict others and returns the indices of the rest, in order.
 
     Args:
-      images: the images.
+      images: images of the plan.
       directory: folder of the plan.
-      reject: called for each image that is left out.
+      reject: function that is called for each image that is left out.
       table: name of the table whose rows the images are.
     """
     if not len(images.ids):
@@ -113,7 +113,7 @@ def consistent(
 
 
 def _repeated(ids: np.ndarray) -> Iterator[list[int]]:
-    """Yields the places of each id that stands more than once, in order."""
+    """Yields the indices of each id that occurs more than once, in order."""
     _, group, counts = np.unique(ids, return_inverse=True, return_counts=True)
     places = np.flatnonzero(counts[group] > 1)
     places = places[np.argsort(group[places], kind="stable")]
@@ -122,7 +122,7 @@ def _repeated(ids: np.ndarray) -> Iterator[list[int]]:
 
 
 def _difference(images: Sequence[PlannedImage]) -> str:
-    """Returns in words what the rows of one id disagree on, "" if they are equal."""
+    """Returns a description of how the rows of one id differ, "" if they are equal."""
     said = [_said(image) for image in images]
     fields = [name for name in said[0] if any(row.get(name) != said[0].get(name) for row in said)]
     if not fields:

@@ -1,4 +1,7 @@
-"""Turns finished jobs into a set: shards in place, TFDS's metadata, and the manifest last."""
+"""Turns finished jobs into a set: places the shards, and writes TFDS's metadata and the manifest.
+
+The manifest is written last.
+"""
 
 import collections
 import os
@@ -20,19 +23,19 @@ from prior_jax.errors import DataError
 def finish(
     writer: SetWriter, plan: Plan, parts: Mapping[str, Part], *, planned: RejectionCounts
 ) -> schema.Manifest:
-    """Puts the shards in place and writes the set's metadata and manifest.
+    """Moves the shards to their places and writes the set's metadata and manifest.
 
-    Killed at any moment, a later run takes up where it stopped.
+    If this is killed at any moment, a later run continues from there.
 
     Args:
-      writer: the open set.
+      writer: writer of the open set.
       plan: jobs, labels and tables of the set.
-      parts: job name -> what it left behind, for every job of the plan.
+      parts: job name -> results of the job, for every job of the plan.
       planned: rejections from before any job ran.
 
     Raises:
-      DataError: if not one record was kept; the message counts the reasons, and the directory is
-        left as it was.
+      DataError: if no record was kept; the message counts the reasons, and the directory is left
+        as it was.
     """
     jobs = plan.jobs
     rejections = RejectionCounts()
@@ -50,7 +53,7 @@ def finish(
         raise nothing_kept(rejections, inputs=writer.inputs, plan=plan)
     tables = _row_counts(plan, parts, rejections)
     if (writer.out / schema.MANIFEST_NAME).exists():
-        remove_set(writer.out)  # the one that --overwrite replaces, kept until now
+        remove_set(writer.out)  # the set that --overwrite replaces, kept until now
     _concatenate(
         writer.out / schema.REJECTED_NAME,
         [
@@ -83,7 +86,7 @@ def finish(
 def nothing_kept(
     rejections: RejectionCounts, *, inputs: Mapping[str, str], plan: Plan
 ) -> DataError:
-    """The error of a set without a study: it says which reason took how many, and an example."""
+    """Returns the error for a set without a study, with the count of each reason and an example."""
     counted = []
     for reason, count in sorted(rejections.reasons.items()):
         example = rejections.examples.get(reason)
@@ -111,12 +114,12 @@ def check_planned(plan: Plan, rejections: RejectionCounts) -> None:
     """Refuses a plan that has lost rows, before any image is opened.
 
     Args:
-      plan: what is to be written; looked into if its studies are `PlannedStudies`.
-      rejections: what was rejected while it was made.
+      plan: plan of the set; its images are checked only if its studies are `PlannedStudies`.
+      rejections: rejections from the making of the plan.
 
     Raises:
-      DataError: naming the table whose rows were neither planned nor rejected, or both, and an
-        image of a patient without an id.
+      DataError: if rows of a table were neither planned nor rejected, or both, or if an image's
+        patient has no id; the message names the table or the image.
     """
     if not isinstance(plan.process, PlannedStudies):
         return
@@ -152,10 +155,10 @@ def _rows_lost(table: TableUse, used: str, rejected: Mapping[str, int]) -> DataE
 def _row_counts(
     plan: Plan, parts: Mapping[str, Part], rejections: RejectionCounts
 ) -> dict[str, schema.RowCounts]:
-    """Returns what became of the rows of each table.
+    """Returns the numbers of kept and left out rows of each table.
 
     Raises:
-      DataError: if rows were lost, which only a fault of the preparer can do.
+      DataError: if rows were lost, which only a fault of the preparer can cause.
     """
     in_records = sum(part.kept_rows for part in parts.values())
     found = {}
@@ -177,7 +180,7 @@ def _row_counts(
 def _place_shards(
     writer: SetWriter, kept: Mapping[str, Sequence[Job]], parts: Mapping[str, Part]
 ) -> dict[str, str]:
-    """Renames finished shards to their TFDS names; returns name -> sha256."""
+    """Renames finished shards to their TFDS names, and returns name -> sha256."""
     hashes = {}
     for split, jobs in kept.items():
         for index, job in enumerate(jobs):
@@ -192,7 +195,7 @@ def _place_shards(
 
 
 def _concatenate(target: pathlib.Path, sources: Sequence[pathlib.Path]) -> None:
-    """Writes the sources one behind the other, in pieces, whole or not at all."""
+    """Writes the concatenated sources in pieces, completely or not at all."""
     temporary = target.with_name(f".{target.name}.tmp")
     with open(temporary, "wb") as file:
         for source in sources:
@@ -211,7 +214,7 @@ def _manifest(
     shards: Mapping[str, str],
 ) -> schema.Manifest:
     every = [part for split in parts.values() for part in split]
-    # A set without training studies is described by all it has.
+    # A set without training studies is described by the statistics of all its studies.
     pixels = sum((PixelSums(*part.pixels) for part in parts["train"] or every), start=PixelSums())
     mean, std = pixels.mean_and_std()
     text_sources = collections.Counter()
@@ -243,7 +246,7 @@ def _manifest(
 
 
 def _label_counts(names: Sequence[str], parts: Sequence[Part]) -> dict[str, schema.LabelCounts]:
-    """Sums the labels of all parts; the numbers of a part are in the order of LABEL_VALUES."""
+    """Sums the label counts of all parts; the counts of a part are in the order of LABEL_VALUES."""
     sums = [
         [sum(column) for column in zip(*rows, strict=True)]
         for rows in zip(*(part.labels for part in parts), strict=True)
@@ -257,7 +260,7 @@ def _label_counts(names: Sequence[str], parts: Sequence[Part]) -> dict[str, sche
 
 
 def summary(manifest: schema.Manifest, *, out: str) -> str:
-    """Returns, in some lines, what a set holds, what was left out, and how the tables were read."""
+    """Returns lines on a set's contents, on what was left out, and on how the tables were read."""
     lines = [f"{out}:"]
     for split, counts in manifest.splits.items():
         lines.append(

@@ -1,4 +1,4 @@
-"""A column of ids, watched for digits that a spreadsheet has rounded away."""
+"""Reads a column of ids, and detects digits that a spreadsheet has rounded away."""
 
 from data_prep.kit import spreadsheets, values
 from data_prep.kit.tables import Table, TableRow
@@ -6,20 +6,20 @@ from prior_jax.errors import DataError
 
 
 class IdColumn:
-    """Ids of one column, watched for numbers whose digits a spreadsheet has rounded away.
+    """The ids of one column, with detection of digits that a spreadsheet has rounded away.
 
-    1.00E+07 may have been 10000032 or 10000764. It is refused wherever it stands, and so is
-    1,23457E+11. "12e5" is refused where every id of the column is a number; where ids hold letters
-    it is an id like any other.
+    1.00E+07 may have been 10000032 or 10000764. Such a value is always refused, and so is
+    1,23457E+11. "12e5" is refused if every id of the column is a number; if ids contain letters,
+    "12e5" is accepted like any other id.
     """
 
     def __init__(self, table: Table, *, flag: str, name: str):
-        """Names the column.
+        """Takes the column; nothing is read yet.
 
         Args:
-          table: the table it stands in.
-          flag: the flag that names the column, for the message.
-          name: the column.
+          table: table that holds the column.
+          flag: flag that names the column, for messages.
+          name: name of the column.
         """
         self._table, self._flag, self.name = table, flag, name
         self._rounded: tuple[int, str] | None = None
@@ -27,10 +27,10 @@ class IdColumn:
         self._letters = False
 
     def read(self, row: TableRow) -> str:
-        """Returns the id of a row, "" where it is missing.
+        """Returns the id of a row, "" if the id is missing.
 
         Raises:
-          CellProblem: for a value that is no id.
+          CellProblem: if the value is no id.
         """
         found = values.id_of(row.cells.get(self.name), field=self.name)
         if found and not found.isdigit():
@@ -43,10 +43,10 @@ class IdColumn:
         return found
 
     def check(self) -> None:
-        """Refuses the column if its numbers were rounded; call it when all rows have been read.
+        """Refuses the column if its numbers were rounded; call this when all rows have been read.
 
         Raises:
-          DataError: naming the first such id and its line.
+          DataError: if an id was rounded; the message names the first such id and its line.
         """
         rounded = self._rounded or (None if self._letters else self._perhaps)
         if rounded is not None:

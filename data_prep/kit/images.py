@@ -1,4 +1,4 @@
-"""Decodes a radiograph strictly, once, and re-encodes it at its stored size."""
+"""Decodes a radiograph once, strictly, and encodes it again at the stored size."""
 
 import dataclasses
 import io
@@ -12,7 +12,7 @@ from prior_jax.data.decode import ImageProblem as ImageProblem
 
 @dataclasses.dataclass(frozen=True)
 class PixelSums:
-    """Exact sums over pixels of 0..255, so that merging them in any order gives one result."""
+    """Exact sums over pixels of 0..255; merging sums in any order gives the same result."""
 
     count: int = 0
     total: int = 0
@@ -25,9 +25,9 @@ class PixelSums:
         )
 
     def mean_and_std(self) -> tuple[float, float]:
-        """Returns mean and standard deviation on a scale of 0 to 1.
+        """Returns mean and standard deviation on a scale from 0 to 1.
 
-        The deviation is at least one grey level, so that dividing by it is always possible.
+        The deviation is at least one grey level, so that it is safe to divide by.
         """
         mean = self.total / self.count
         variance = max(self.squares * self.count - self.total**2, 0) / self.count**2
@@ -36,11 +36,11 @@ class PixelSums:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedImage:
-    """An image as it is stored.
+    """An image as the set stores it.
 
     Attributes:
       encoded: grey JPEG.
-      pixels: sums over the pixels that were encoded.
+      pixels: sums over the encoded pixels.
     """
 
     encoded: bytes
@@ -50,20 +50,20 @@ class PreparedImage:
 def prepare_image(
     content: bytes, *, short_side: int, quality: int, name: str = ""
 ) -> PreparedImage:
-    """Decodes an image to grey, upright, shrinks it and encodes it as JPEG.
+    """Decodes an image to upright grey pixels, shrinks it and encodes it as JPEG.
 
     Args:
-      content: a JPEG, PNG, TIFF, DICOM or other file that `prior_jax.data.decode` reads.
-      short_side: pixels; a larger image is shrunk to it, its aspect ratio kept. A smaller one
-        stays as it is: enlarging adds bytes and no information.
+      content: content of a JPEG, PNG, TIFF, DICOM or other file that `prior_jax.data.decode` reads.
+      short_side: pixels of the shorter side; a larger image is shrunk to it with its aspect ratio
+        kept. A smaller image keeps its size: enlarging adds bytes but no information.
       quality: quality of the JPEG, 1 to 100.
-      name: name of the file; DICOM without its preamble is known by it.
+      name: name of the file, by which a DICOM file without a preamble is recognised.
 
     Raises:
-      ImageProblem: see `prior_jax.data.decode.decoded`.
+      ImageProblem: if the image cannot be used; see `prior_jax.data.decode.decoded`.
     """
-    # libjpeg shrinks while decoding, four times faster; twice the target keeps the following
-    # antialiased resize exact enough. Every byte is still read.
+    # libjpeg can shrink while it decodes, which is four times faster; a size of twice the target
+    # keeps the following antialiased resize exact enough. Every byte is still read.
     image = decode.decoded(content, mode="L", name=name, short_side=2 * short_side)
     return _encoded(image, short_side=short_side, quality=quality)
 
@@ -72,7 +72,7 @@ def _encoded(image: Image.Image, *, short_side: int, quality: int) -> PreparedIm
     scale = short_side / min(image.size)
     if scale < 1:
         width, height = (max(round(side * scale), short_side) for side in image.size)
-        # Averaging whole blocks first (reducing_gap) is what makes a large factor cheap.
+        # Averaging whole blocks first (reducing_gap) makes a large factor cheap.
         image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     levels = image.histogram()
     buffer = io.BytesIO()

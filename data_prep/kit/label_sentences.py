@@ -1,7 +1,7 @@
-"""Sentences made from labels, for images that have labels and no report.
+"""Makes sentences from labels, for images that have labels but no report.
 
-They let a set without reports take part in training. They are marked as such in the record
-(`text_source` "labels"), so that nobody takes them for a radiologist's words.
+The sentences allow training on a set without reports. The record marks them (`text_source`
+"labels"), so that nobody takes them for a radiologist's words.
 """
 
 import hashlib
@@ -40,26 +40,26 @@ _VIEWS = {
     "PA": ("Frontal PA radiograph of the chest.", "PA view of the chest."),
     "AP": ("Frontal AP radiograph of the chest.", "AP view of the chest."),
 }
-# Findings that can be counted take an article.
+# Countable findings take an article.
 _COUNTABLE = frozenset(("nodule", "mass", "hernia", "lung lesion", "fracture", "effusion"))
-# So many negatives at most: real reports name a few, not all that is absent.
+# Limit on negatives: real reports deny a few findings, not all that are absent.
 _MOST_NEGATIVES = 3
 
 
 def label_sentences(
     key: str, *, names: Sequence[str], values: Sequence[int], view: str
 ) -> tuple[str, ...]:
-    """Returns sentences that say what the labels say.
+    """Returns sentences that state the labels.
 
     Args:
-      key: the study's id; the same key gives the same sentences, another key other phrasings.
-      names: label names.
-      values: parallel to `names`, schema.LABEL_*.
-      view: "PA" or "AP" adds a sentence on the view, anything else none.
+      key: id of the study; the same key gives the same sentences, another key other phrasings.
+      names: names of the labels.
+      values: value of each label in `names`, schema.LABEL_*.
+      view: view of the image; "PA" or "AP" adds a sentence on the view, other values add none.
 
     Returns:
-      Positives, uncertain findings, up to three negatives, then the view; () where no label is
-      positive, uncertain or negative.
+      Sentences on positives, uncertain findings, up to three negatives, then the view; () if no
+      label is positive, uncertain or negative.
     """
     draw = random.Random(hashlib.sha256(key.encode()).digest())
     by_value: dict[int, list[str]] = {}
@@ -81,7 +81,7 @@ def label_sentences(
 
 def _phrase(templates: Sequence[str], name: str, draw: random.Random) -> str:
     words = name.replace("_", " ")
-    # "Edema" becomes "edema" within a sentence, "COVID-19" and "E.Coli" stay.
+    # "Edema" becomes "edema" within a sentence; "COVID-19" and "E.Coli" are kept.
     plain = words if sum(letter.isupper() for letter in words.split()[0]) > 1 else words.lower()
     article = "a " if plain in _COUNTABLE else ""
     if article and plain[0] in "aeiou":

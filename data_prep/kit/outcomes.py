@@ -1,4 +1,4 @@
-"""What a job of a preparer is and what comes of it: records, rejections, and the counts of both."""
+"""The jobs of a preparer and their results: records, rejections, and the counts of both."""
 
 import collections
 import dataclasses
@@ -14,14 +14,14 @@ from prior_jax.errors import DataError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one worker does at a time.
+    """A unit of work for one worker.
 
     Attributes:
-      name: unique; file names are made of it.
-      split: the split of its records, or None if it writes none.
-      begin: first study of the job in the preparer's order.
-      end: behind its last study.
-      argument: whatever else the preparer needs.
+      name: unique name, from which file names are made.
+      split: split of the job's records, or None if the job writes no record.
+      begin: index of the job's first study in the preparer's order.
+      end: index after the job's last study.
+      argument: any further value that the preparer needs.
     """
 
     name: str
@@ -33,15 +33,15 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """Something left out.
+    """A study, image, row or file that is left out.
 
     Attributes:
       id: id of the study, image, row or file.
-      reason: word that it is counted under; one of a preparer's documented reasons.
-      detail: description of what was wrong.
-      rows: number of rows of `table` that are left out with it, each of which no other rejection
-        counts.
-      table: name of the table whose rows those are, "" for none.
+      reason: word that the rejection is counted under; one of a preparer's documented reasons.
+      detail: description of the problem.
+      rows: number of rows of `table` that are left out with the rejection; no other rejection
+        counts these rows.
+      table: name of the table of these rows, "" for none.
     """
 
     id: str
@@ -51,9 +51,9 @@ class Rejection:
     table: str = ""
 
     def line(self) -> str:
-        r"""Returns the line of `rejected.jsonl`; rows stand in it where the rejection has some.
+        r"""Returns the line for `rejected.jsonl`, with rows if the rejection has any.
 
-        The bytes of a file's name that are not UTF-8 are written as "\udce9" and the like.
+        Bytes of a file's name that are not UTF-8 are written as "\udce9" and the like.
         """
         named = {
             name: value.encode("utf-8", "backslashreplace").decode()
@@ -71,10 +71,10 @@ class Kept:
     """A record to write.
 
     Attributes:
-      record: the study.
-      pixels: sums over the pixels of its images.
+      record: record of the study.
+      pixels: sums over the pixels of the record's images.
       source: licence, citation and the like, for `sources.jsonl`; None for no line there.
-      rows: rows of the table of images that stand in the record.
+      rows: number of rows of the table of images that the record contains.
     """
 
     record: schema.Record
@@ -84,7 +84,7 @@ class Kept:
 
 
 def check_labels(record: schema.Record, names: Sequence[str]) -> None:
-    """Refuses a record whose labels are not those of the set; a fault of the preparer."""
+    """Refuses a record whose labels are not those of the set, which is a fault of the preparer."""
     if len(record.labels) != len(names):
         raise DataError(
             f"record {record.study_id!r}.labels",
@@ -99,18 +99,18 @@ Process = Callable[[Job], Iterator[Kept | Rejection]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
-    """What a finished job left behind.
+    """The results of a finished job.
 
     Attributes:
-      size: bytes of the shard file, 0 if no record was kept.
-      sha256: of the shard file, "" if there is none.
-      subjects: different patients; a patient's studies never lie in two jobs.
-      kept_rows: rows of the table of images that stand in its records.
-      rejected: reason -> count.
-      rows: table -> reason -> rows left out.
-      text_sources: text source -> studies.
-      labels: for each label, studies that are positive, negative, uncertain, not mentioned.
-      pixels: count, sum and sum of squares.
+      size: size of the shard file in bytes, 0 if no record was kept.
+      sha256: sha256 of the shard file, "" if there is no file.
+      subjects: number of different patients; a patient's studies are never in two jobs.
+      kept_rows: number of rows of the table of images that the job's records contain.
+      rejected: reason -> number of rejections.
+      rows: table -> reason -> number of rows left out.
+      text_sources: text source -> number of studies.
+      labels: numbers of studies for each label: positive, negative, uncertain, not mentioned.
+      pixels: count, sum and sum of squares of the pixels.
     """
 
     size: int = 0
@@ -130,12 +130,12 @@ class Part:
 
 @dataclasses.dataclass
 class RejectionCounts:
-    """Counts rejections, and the rows of tables that are left out with them.
+    """Counts of rejections, and of the rows of tables that are left out with them.
 
     Attributes:
-      reasons: reason -> rejections.
-      rows: table -> reason -> rows.
-      examples: reason -> the first rejection.
+      reasons: reason -> number of rejections.
+      rows: table -> reason -> number of rows.
+      examples: reason -> first rejection.
     """
 
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -143,7 +143,7 @@ class RejectionCounts:
     examples: dict[str, Rejection] = dataclasses.field(default_factory=dict)
 
     def add(self, rejection: Rejection) -> None:
-        """Counts one."""
+        """Counts a rejection."""
         self.reasons[rejection.reason] += 1
         self.examples.setdefault(rejection.reason, rejection)
         if rejection.rows:
@@ -151,14 +151,14 @@ class RejectionCounts:
             counts[rejection.reason] += rejection.rows
 
     def add_examples(self, lines: pathlib.Path) -> None:
-        """Takes the first rejection of each reason from the lines of a job."""
+        """Keeps the first rejection of each reason from the lines of a job."""
         with open(lines, encoding="utf-8") as file:
             for line in file:
                 rejection = Rejection(**json.loads(line))
                 self.examples.setdefault(rejection.reason, rejection)
 
     def merge(self, reasons: Mapping[str, int], rows: Mapping[str, Mapping[str, int]]) -> None:
-        """Adds what was counted elsewhere."""
+        """Adds counts from elsewhere."""
         self.reasons.update(reasons)
         for table, counts in rows.items():
             self.rows.setdefault(table, collections.Counter()).update(counts)
@@ -166,7 +166,7 @@ class RejectionCounts:
 
 @dataclasses.dataclass
 class Tally:
-    """Counts what a job keeps and leaves out."""
+    """Counts of the records that a job keeps and of the rejections."""
 
     rejected: list[str] = dataclasses.field(default_factory=list)
     sources: list[str] = dataclasses.field(default_factory=list)
@@ -178,12 +178,12 @@ class Tally:
     pixels: PixelSums = dataclasses.field(default_factory=PixelSums)
 
     def reject(self, rejection: Rejection) -> None:
-        """Counts a rejection, and keeps its line."""
+        """Counts a rejection, and stores its line."""
         self.rejected.append(rejection.line())
         self.rejections.add(rejection)
 
     def keep(self, kept: Kept, *, size: int) -> None:
-        """Counts a record of `size` bytes, and keeps the line of its source."""
+        """Counts a record of `size` bytes, and stores the line of its source."""
         record = kept.record
         self.counts.update(
             studies=1,
@@ -202,7 +202,7 @@ class Tally:
             self.sources.append(json.dumps(kept.source, ensure_ascii=False) + "\n")
 
     def part(self, *, size: int, sha256: str) -> Part:
-        """Returns what was counted, with the size in bytes and the hash of the shard's file."""
+        """Returns the counts, with the size in bytes and the hash of the shard's file."""
         return Part(
             size=size,
             sha256=sha256,

@@ -1,4 +1,4 @@
-"""Groups the images of a data set into studies, in little memory for millions of images."""
+"""Groups the images of a data set into studies, with little memory for millions of images."""
 
 import array
 import contextlib
@@ -22,7 +22,7 @@ Reject = Callable[[Rejection], None]
 
 OTHER_STUDY = "label_row_of_no_chosen_study"
 UNLISTED = (OTHER_STUDY,)
-"""Reasons by which rows are counted without a line each in `rejected.jsonl`."""
+"""Reasons for which rows are only counted, without a line for each in `rejected.jsonl`."""
 
 
 class RowProblem(InputProblem):
@@ -31,7 +31,7 @@ class RowProblem(InputProblem):
 
 @contextlib.contextmanager
 def rejecting(reject: Reject, *, id: str, table: str) -> Iterator[None]:
-    """Turns the problem of a row or of a cell, raised within, into a rejection of that row."""
+    """Turns a row's or cell's problem, raised in the with block, into a rejection of the row."""
     try:
         yield
     except (RowProblem, values.CellProblem) as problem:
@@ -40,7 +40,7 @@ def rejecting(reject: Reject, *, id: str, table: str) -> Iterator[None]:
 
 
 def rejecting_rows(table: Table, reject: Reject) -> RejectRow:
-    """Returns the function that hands a row of a table, by its line, to `reject`."""
+    """Returns a function that passes a row of a table, by its line, to `reject`."""
 
     def reject_row(line: int, reason: str, detail: str) -> None:
         name = f"{table.name}:{line}"
@@ -50,19 +50,20 @@ def rejecting_rows(table: Table, reject: Reject) -> RejectRow:
 
 
 MakeRecord = Callable[[Sequence[PlannedImage]], Iterator[Kept | Rejection]]
-"""Takes the images of one study and yields its record, or why it has none; picklable."""
+"""Picklable function that yields the record, or the rejection, of a study from its images."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TableUse:
-    """A table that was read to the end.
+    """The counts of a table that was read to the end.
 
     Attributes:
-      name: name of its file.
-      read: rows read.
-      kept: rows that were used, or None where a row stands for an image: those rows are counted
-        when the records are written.
-      unused: reason -> rows that were left out without a line of their own in `rejected.jsonl`.
+      name: name of the table's file.
+      read: number of rows read.
+      kept: number of rows that were used, or None if each row is an image, in which case the rows
+        are counted when the records are written.
+      unused: reason -> number of rows that were left out without a line of their own in
+        `rejected.jsonl`.
       notes: sentences for the user on how the table was read.
     """
 
@@ -75,13 +76,13 @@ class TableUse:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be written.
+    """The plan of a set to write.
 
     Attributes:
-      jobs: one for each shard, and others that write no record.
-      process: does a job; picklable.
+      jobs: jobs, one for each shard, and others that write no record.
+      process: picklable function that does a job.
       label_names: names of the labels, in the order of a record's `labels`.
-      tables: the tables that were read.
+      tables: tables that were read.
       short_side: pixels of the stored images' shorter side.
       notes: sentences for the user on how the tables were read.
       images_dir: folder that the paths of images are relative to, for messages.
@@ -97,19 +98,19 @@ class Plan:
 
 
 class Planner:
-    """Takes the images of a data set one by one, and sorts them into studies and shards.
+    """Collects the images of a data set one by one, and sorts them into studies and shards.
 
-    It is a context manager, whose end closes its file. What it keeps in memory is about 110 bytes
-    an image; the images themselves wait on disk.
+    The planner is a context manager whose end closes its file. It keeps about 110 bytes in memory
+    for each image; the images themselves are on disk.
     """
 
     def __init__(self, directory: pathlib.Path, *, reject: Reject, table: str):
         """Begins an empty plan.
 
         Args:
-          directory: folder for the images that wait; workers read them there.
-          reject: called for every image that contradicts another: `duplicate_row` for a row that
-            stood before, `conflicting_rows` for those of one id that differ,
+          directory: folder for the planned images, from which workers read them.
+          reject: function that is called for every image that contradicts another:
+            `duplicate_row` for a repeated row, `conflicting_rows` for rows of one id that differ,
             `study_in_two_patients`, and `patient_in_two_splits`.
           table: name of the table whose rows the images are.
         """
@@ -121,11 +122,11 @@ class Planner:
         self._ids, self._studies, self._patients = bytearray(), bytearray(), bytearray()
 
     def __enter__(self) -> "Planner":
-        """Returns the plan itself."""
+        """Returns the planner itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes its file."""
+        """Closes the planner's file."""
         self._file.close()
 
     def add(self, image: PlannedImage) -> None:
@@ -140,17 +141,18 @@ class Planner:
         self._file.write(json.dumps(dataclasses.asdict(image)).encode() + b"\n")
 
     def __len__(self) -> int:
-        """Number of images added."""
+        """Returns the number of images added."""
         return len(self._offsets)
 
     def finish(self, *, studies_per_shard: int) -> list[Job]:
-        """Rejects images that contradict each other, and cuts the studies into one job a shard.
+        """Rejects images that contradict each other, and divides the studies into jobs by shard.
 
-        Images whose row names no patient or no split take those that other rows of their study, or
-        of their patient, name.
+        An image whose row names no patient takes the patient that other rows of its study name; an
+        image whose row names no split takes the split that other rows of its patient name.
 
         Args:
-          studies_per_shard: studies in one shard, at most; a patient's studies stay together.
+          studies_per_shard: largest number of studies in a shard; a patient's studies stay
+            together.
         """
         self._file.close()
         images = PlannedArrays(
@@ -183,11 +185,11 @@ class Planner:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedStudies:
-    """Does a job in a worker: hands the images of each study to a function.
+    """Does a job in a worker: passes the images of each study to a function.
 
     Attributes:
       directory: folder of a finished plan.
-      make_record: makes the record of one study.
+      make_record: function that makes the record of one study.
     """
 
     directory: pathlib.Path
@@ -206,13 +208,13 @@ class PlannedStudies:
 
 @functools.lru_cache(maxsize=2)
 def _mapped(path: pathlib.Path, written: int) -> np.ndarray:
-    """Maps an array; another set may have been planned in the same folder since."""
-    del written  # tells one file from another
+    """Memory-maps an array of a plan."""
+    del written  # part of the cache key: the folder may hold another plan later
     return np.load(path, mmap_mode="r")
 
 
 def _digest(text: str) -> bytes:
-    """Returns 32 characters that stand for an id of any length in a compact array."""
+    """Returns a digest of 32 characters that replaces an id of any length in a compact array."""
     return (
         hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()
     )

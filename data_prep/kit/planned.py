@@ -1,4 +1,4 @@
-"""An image before its file is opened, on disk and in the arrays of a plan."""
+"""Images of a plan, before their files are opened: on disk, and in arrays."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 ROWS = "rows.jsonl"
-"""File of a plan that holds its images, a line each."""
+"""Name of a plan's file of images, with one line for each image."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,12 @@ class PlannedImage:
       study: id of its study; images of one study become one record.
       patient: id of its patient.
       split: index into `schema.SPLITS`.
-      rows: rows of the table that stand for it, usually one.
-      patient_given: whether its row names the patient; otherwise the patient that another image of
-        its study names takes the place of `patient`.
-      split_given: whether its row names the split; otherwise the split that another image of its
-        patient names takes the place of `split`.
-      data: values that the preparer needs again when it makes the record; any JSON value.
+      rows: number of rows of the table for the image, usually one.
+      patient_given: whether the image's row names the patient; if not, the patient that another
+        image of the study names replaces `patient`.
+      split_given: whether the image's row names the split; if not, the split that another image of
+        the patient names replaces `split`.
+      data: values that the preparer needs again when it makes the record; any JSON values.
     """
 
     id: str
@@ -44,11 +44,11 @@ class PlannedArrays:
     """All images of a plan, in the order of their rows.
 
     Attributes:
-      offsets: int64[N], where each stands in the file of the plan.
-      codes: int8[N], index of its split in `schema.SPLITS`.
-      ids: S32[N], digest of its id.
-      studies: S32[N], digest of its study.
-      patients: S32[N], digest of the comparable form of its patient's id.
+      offsets: int64[N], offset of each image in the file of the plan.
+      codes: int8[N], index of the image's split in `schema.SPLITS`.
+      ids: S32[N], digest of the image's id.
+      studies: S32[N], digest of the study's id.
+      patients: S32[N], digest of the comparable form of the patient's id.
     """
 
     offsets: np.ndarray

@@ -1,4 +1,4 @@
-"""From a plan to a prepared set: what every preparer does once it knows its studies."""
+"""Turns a plan into a prepared set, in the same way for every preparer."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from prior_jax.data.sentences import SPLITTER_HELP
 from prior_jax.errors import ConfigError, DataError, InputProblem
 
 MakePlan = Callable[[pathlib.Path, Reject], Plan]
-"""Takes a folder for what workers will need, and where rejections go; returns the plan."""
+"""Function from a folder for the workers' inputs, and from `reject`, to the plan."""
 
 
 def prepare_set(
@@ -31,24 +31,24 @@ def prepare_set(
     settings: Any,
     inputs: Mapping[str, str],
 ) -> schema.Manifest:
-    """Plans and writes a set, or goes on with it, or finds it complete.
+    """Plans and writes a set, continues an unfinished one, or returns a complete one.
 
     Args:
-      make_plan: reads the tables; called once, before any image is opened.
+      make_plan: function that reads the tables; called once, before any image is opened.
       options: directory of the set, and number of processes that write it.
       program: name of the preparer, e.g. "data_prep.manifest".
-      settings: dataclass of the flags that change what is written; the module that defines it
-        is the preparer's own.
-      inputs: table -> sha256.
+      settings: dataclass of the flags that change what is written; it must be defined in the
+        preparer's own module.
+      inputs: table -> sha256 of its file.
 
     Returns:
       The manifest of the set.
 
     Raises:
-      ConfigError: for an output directory that cannot be used, or one that holds a set which the
-        program wrote before it was changed.
-      DataError: if not one study can be kept, the message counts the reasons; or for a plan that
-        loses rows or holds images that are none.
+      ConfigError: if the output directory cannot be used, or holds a set that an earlier version
+        of the program wrote.
+      DataError: if no study can be kept, in which case the message counts the reasons, or if the
+        plan loses rows or contains invalid images.
     """
     with writer.opened(
         options,
@@ -82,7 +82,7 @@ def prepare_set(
 
 @contextlib.contextmanager
 def _explaining_images() -> Iterator[None]:
-    """Says what an image of a plan takes, where the planner could not write one down."""
+    """Explains the accepted values of a planned image if the planner cannot write an image."""
     try:
         yield
     except (TypeError, OverflowError) as error:
@@ -100,52 +100,52 @@ def _explaining_images() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoreSettings:
-    """How a set is stored; the settings of a preparer begin with these."""
+    """The settings of how a set is stored; every preparer's settings begin with them."""
 
     short_side: int = cli.setting(
-        "Pixels of the stored images' shorter side; smaller images stay as they are. 256 leaves "
-        "room to crop and turn an image for 224, in 1/100 of the space of a full radiograph.",
+        "Pixels of the stored images' shorter side; smaller images keep their size. 256 leaves "
+        "room to crop and rotate an image for 224, in 1/100 of the space of a full radiograph.",
         default=256,
     )
     jpeg_quality: int = cli.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
-    studies_per_shard: int = cli.setting("Studies in one shard, at most.", default=512)
+    studies_per_shard: int = cli.setting("Largest number of studies in a shard.", default=512)
 
     def __post_init__(self):
-        """Refuses values that no set can be made with."""
+        """Refuses invalid values."""
         self.check("short_side", self.short_side >= 32, "32 or more")
         self.check("jpeg_quality", 1 <= self.jpeg_quality <= 100, "1 to 100")
         self.check("studies_per_shard", self.studies_per_shard >= 1, "1 or more")
 
     def check(self, name: str, valid: bool, accepted: str) -> None:
-        """Raises a ConfigError that names the flag, unless `valid`."""
+        """Raises a ConfigError that names the flag, unless `valid` is true."""
         if not valid:
             raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
 
     def stored(self, table: str) -> "StoredImages":
-        """Returns how images are stored that are rows of a table."""
+        """Returns the storage of the images that are rows of a table."""
         return StoredImages(short_side=self.short_side, quality=self.jpeg_quality, table=table)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SetSettings(StoreSettings):
-    """The settings of a preparer whose data set has no splits of its own for all patients."""
+    """The settings of a preparer whose data set does not give all patients a split."""
 
     min_sentences: int = cli.setting("Least number of sentences of a report.", default=1)
     splitter: str = cli.setting(SPLITTER_HELP, default="pysbd")
     split_fractions: tuple[str, ...] = cli.setting(
-        "Shares of train, validate and test, for patients without a split.",
+        "Shares of train, validate and test, for patients without a given split.",
         default=("0.8", "0.1", "0.1"),
     )
-    split_seed: int = cli.setting("Seed of that draw.", default=0)
+    split_seed: int = cli.setting("Seed of the drawing of splits.", default=0)
 
     def __post_init__(self):
-        """Refuses values that no set can be made with."""
+        """Refuses invalid values."""
         super().__post_init__()
         self.fractions()
         self.text(free_text=True)
 
     def text(self, *, free_text: bool) -> TextSettings:
-        """Returns how reports are read; no id of MIMIC-CXR is meant, so none is looked up."""
+        """Returns the settings for reading reports, which do not look up ids of MIMIC-CXR."""
         return TextSettings(
             parser="paper",
             splitter=self.splitter,
@@ -157,24 +157,24 @@ class SetSettings(StoreSettings):
         """Returns the shares as numbers.
 
         Raises:
-          ConfigError: if they are none, or do not sum to 1.
+          ConfigError: if the shares are no numbers, or do not sum to 1.
         """
         return splits.checked_fractions(self.split_fractions, flag="--split_fractions")
 
     def drawn_split(self, patient: str) -> int:
-        """Returns the index in `schema.SPLITS` that a patient is drawn into."""
+        """Returns the index in `schema.SPLITS` of the split that is drawn for a patient."""
         name = values.comparable_id(patient)
         return splits.drawn_split(name, fractions=self.fractions(), seed=self.split_seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredImages:
-    """How images are stored.
+    """The storage of images.
 
     Attributes:
       short_side: pixels of the shorter side; larger images are shrunk to it.
       quality: quality of the JPEGs, 1 to 100.
-      table: name of the table whose rows the images are.
+      table: name of the table whose rows are the images.
     """
 
     short_side: int
@@ -193,7 +193,7 @@ class StoredImages:
         """
         try:
             kind = path.stat().st_mode
-            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for
+            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe could block
                 raise ImageProblem("unreadable_image", f"{name}: a pipe or device, no file")
             content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -211,11 +211,11 @@ class ImageFile:
 
     Attributes:
       id: id of the image in the record.
-      path: its file.
-      name: name of the image in messages; by default the name of its file.
-      view: "PA", "AP" and the like, "" where it is not known.
-      reject_as: id in `rejected.jsonl` if it cannot be used; by default `id`.
-      rows: rows of the table that stand for it.
+      path: path of the image's file.
+      name: name of the image in messages; by default the name of the file.
+      view: "PA", "AP" and the like, "" if the view is not known.
+      reject_as: id in `rejected.jsonl` if the image cannot be used; by default `id`.
+      rows: number of rows of the table for the image.
     """
 
     id: str
@@ -239,13 +239,13 @@ def study_outcome(
     """Yields the record of a study, and a rejection for each image that cannot be used.
 
     Args:
-      files: the study's images.
+      files: images of the study.
       stored: size and quality of the stored images, and their table.
-      fields: the record's other fields: everything but `images`, `image_ids` and `views`.
+      fields: other fields of the record: all but `images`, `image_ids` and `views`.
       source: licence, citation and the like, for `sources.jsonl`.
 
     Raises:
-      DataError: for fields that are not a record's; a fault of the preparer.
+      DataError: if the fields are not those of a record, which is a fault of the preparer.
     """
     wanted = {field.name for field in dataclasses.fields(schema.Record)} - _OF_IMAGES
     if wanted != fields.keys():
@@ -287,7 +287,7 @@ def study_outcome(
 def rejected_study(
     images: Sequence[PlannedImage], problem: InputProblem, *, table: str
 ) -> Rejection:
-    """Returns the rejection of a whole study, with all the rows that its images stand for."""
+    """Returns the rejection of a whole study, with all rows of its images."""
     return Rejection(
         id=images[0].study,
         reason=problem.reason,
@@ -300,12 +300,12 @@ def rejected_study(
 def run_program(
     prepare: Callable[[Any, Any, cli.RunOptions], schema.Manifest], paths: type, settings: type
 ) -> None:
-    """Runs a preparer as a program: its flags, then the set, then the summary.
+    """Runs a preparer as a program: parses flags, prepares the set and prints a summary.
 
     Args:
-      prepare: makes the set from the paths, the settings and the options.
-      paths: dataclass of the flags that say where the raw data lies.
-      settings: dataclass of the flags that say what is kept, and how.
+      prepare: function that makes the set from the paths, the settings and the options.
+      paths: dataclass of the flags for the paths of the raw data.
+      settings: dataclass of the flags for what is kept, and in what form.
     """
 
     def main() -> None:
@@ -320,7 +320,7 @@ def run_program(
 
 
 def _stamp(out: str) -> tuple[int, int] | None:
-    """Returns what tells one manifest of a directory from the next, None where there is none."""
+    """Returns a stamp that changes with the manifest of a directory, None without a manifest."""
     try:
         found = os.stat(pathlib.Path(out) / schema.MANIFEST_NAME)
     except OSError:
@@ -329,10 +329,10 @@ def _stamp(out: str) -> tuple[int, int] | None:
 
 
 def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
-    """Returns the sha256 of each table by its name.
+    """Returns file name -> sha256 of each table.
 
     Raises:
-      DataError: if two tables have one name, by which their rows are counted.
+      DataError: if two tables have the same name, since rows are counted by table name.
     """
     names = [path.name for path in paths]
     for path in paths:

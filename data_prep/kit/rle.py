@@ -1,7 +1,7 @@
-"""Run-length masks of the SIIM-ACR pneumothorax data.
+"""Decodes the run-length masks of the SIIM-ACR pneumothorax data.
 
 A mask is written as pairs "offset length" in column order, from the top left corner down; an
-offset counts from the end of the run before, not from the start of the image.
+offset counts from the end of the previous run, not from the start of the image.
 
 Source: the competition's data page; GLoRIA's release, gloria/datasets/image_dataset.py (rle2mask).
 """
@@ -19,20 +19,21 @@ NO_MASK = "-1"
 def decode(
     rle: str, *, height: int, width: int, mode: Literal["paper", "release"] = "paper", name: str
 ) -> np.ndarray:
-    """Draws one run-length mask.
+    """Decodes one run-length mask.
 
     Args:
       rle: "offset length offset length ..."; "-1" for an empty mask.
-      height: of the image, pixels.
-      width: of the image, pixels.
-      mode: "release" cuts off what lies outside the image, "paper" refuses it.
-      name: of the image, for errors.
+      height: height of the image in pixels.
+      width: width of the image in pixels.
+      mode: "release" clips runs that leave the image, "paper" refuses them.
+      name: name of the image, for errors.
 
     Returns:
       bool[height, width].
 
     Raises:
-      DataError: naming the image, if the text is no such list or leaves the image.
+      DataError: if the text is no such list, or if a run leaves the image; the message names the
+        image.
     """
     mask = np.zeros(height * width, bool)
     if rle.strip() == NO_MASK:
@@ -54,6 +55,6 @@ def decode(
 def union(
     rles: Sequence[str], *, height: int, width: int, mode: Literal["paper", "release"], name: str
 ) -> np.ndarray:
-    """Draws an image's masks into one; arguments, result and errors as of `decode`."""
+    """Decodes an image's masks into one; arguments, result and errors are as for `decode`."""
     masks = (decode(rle, height=height, width=width, mode=mode, name=name) for rle in rles)
     return np.logical_or.reduce([np.zeros((height, width), bool), *masks])

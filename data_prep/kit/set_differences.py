@@ -1,4 +1,4 @@
-"""Says in words what tells one set from another: program, settings and inputs."""
+"""Describes how one set differs from another in program, settings and inputs."""
 
 import json
 from collections.abc import Mapping
@@ -8,11 +8,12 @@ _MOST = 8
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Returns what differs between the set that is there and the one that is wanted.
+    """Returns the differences between the existing set and the wanted set.
 
     Args:
-      there: `program`, `settings` and `inputs` (name -> sha256), empty where they are not known.
-      wanted: the same of the set that is wanted.
+      there: `program`, `settings` and `inputs` (name -> sha256) of the existing set; empty if they
+        are not known.
+      wanted: `program`, `settings` and `inputs` of the wanted set.
     """
     if not there:
         return "what it was made with is not recorded, or cannot be read"

@@ -1,4 +1,4 @@
-"""A hash of the code that makes a set, by which a program that has changed since is noticed."""
+"""Hashes the code that makes a set, to detect that a program has changed since."""
 
 import ast
 import pathlib
@@ -14,11 +14,11 @@ _ROOT = _KIT.parents[1]
 def code_hash(module: str) -> str:
     """Returns a sha256 of the source of a preparer and of the kit.
 
-    Beside its own file count the files that it imports, and those that the kit imports, as far as
-    they are of this project or lie in the preparer's folder.
+    The hash covers the preparer's own file, the files that it imports, and the files that the kit
+    imports, if they belong to this project or are in the preparer's folder.
 
     Args:
-      module: name of the module that defines the preparer, "__main__" for one that is run.
+      module: name of the module that defines the preparer, "__main__" for a program that is run.
     """
     own = getattr(sys.modules.get(module), "__file__", None)
     waiting = sorted(_KIT.glob("*.py")) + ([pathlib.Path(own)] if own else [])
@@ -28,12 +28,12 @@ def code_hash(module: str) -> str:
         if path not in found and path.suffix == ".py" and path.is_file():
             found.add(path)
             waiting += _imported(path)
-    # By name first, so that the hash is the same wherever the project lies.
+    # Names come first, so that the hash does not depend on the project's location.
     return cli.sha256_of_all(sorted(found, key=lambda path: (path.name, cli.sha256_of(path))))
 
 
 def _imported(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields where the modules that a file imports may lie."""
+    """Yields the possible paths of the modules that a file imports."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

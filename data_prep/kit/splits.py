@@ -1,4 +1,4 @@
-"""Names of splits, splits drawn by patient, and patients that stand in two of them."""
+"""Names of splits, random splits by patient, and patients that are in two splits."""
 
 import hashlib
 import math
@@ -9,7 +9,7 @@ import numpy as np
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError
 
-HELD_OUT = 0.3  # GLoRIA's release: for validation and test together
+HELD_OUT = 0.3  # GLoRIA's release: share for validation and test together
 
 _ALIASES = {
     "train": "train",
@@ -25,11 +25,11 @@ _ALIASES = {
 
 
 KNOWN_NAMES = ", ".join(_ALIASES)
-"""The names by which splits are known."""
+"""Usual names of the splits, for messages."""
 
 
 def split_code(name: str) -> int | None:
-    """Returns the index in SPLITS of a split by any usual name ("val", "Valid"), or None."""
+    """Returns the index in SPLITS of a split with any usual name ("val", "Valid"), or None."""
     known = _ALIASES.get(name.strip().lower())
     return None if known is None else SPLITS.index(known)
 
@@ -38,7 +38,7 @@ def checked_fractions(values: Sequence[str], *, flag: str) -> tuple[float, ...]:
     """Returns the shares of train, validate and test, which must sum to 1.
 
     Raises:
-      ConfigError: naming the flag.
+      ConfigError: if the shares are invalid; the message names the flag.
     """
     try:
         shares = tuple(float(value) for value in values)
@@ -52,12 +52,12 @@ def checked_fractions(values: Sequence[str], *, flag: str) -> tuple[float, ...]:
 
 
 def drawn_split(subject: str, *, fractions: Sequence[float], seed: int) -> int:
-    """Returns the split of a patient: a hash of the id, so the same in every run and any order.
+    """Returns the split of a patient by a hash of the id: the same in every run and any order.
 
     Args:
-      subject: the patient; all studies of one patient get one split.
-      fractions: share of each of SPLITS.
-      seed: gives another draw.
+      subject: id of the patient; all studies of a patient get the same split.
+      fractions: share of each split of SPLITS.
+      seed: seed of the drawing.
     """
     digest = hashlib.sha256(f"{seed}/{subject}".encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
@@ -69,15 +69,16 @@ def drawn_split(subject: str, *, fractions: Sequence[float], seed: int) -> int:
 
 
 def shuffled_splits(groups: Sequence[str], *, held_out: float, seed: int) -> dict[str, np.ndarray]:
-    """Shuffles and cuts as scikit-learn's `train_test_split` does, then halves what is held out.
+    """Splits like scikit-learn's `train_test_split`, then halves the held-out part.
 
     Args:
-      groups: [N], what stays together, e.g. the image of each row; as many draws as groups.
-      held_out: share of the groups that is not trained on.
-      seed: of both shuffles.
+      groups: group of each row, [N], e.g. its image; the rows of a group stay together, and the
+        shuffle is over groups.
+      held_out: share of the groups that is held out from training.
+      seed: seed of both shuffles.
 
     Returns:
-      Split -> int64 rows: groups in the order drawn, the rows of each in their own.
+      Split -> int64 rows: groups in the order drawn, the rows of each group in their own order.
 
     Source: GLoRIA's release, gloria/datasets/preprocess_datasets.py (random_state 0; the first
       half of the second cut is the test split).
@@ -97,11 +98,11 @@ def shuffled_splits(groups: Sequence[str], *, held_out: float, seed: int) -> dic
 
 
 def subjects_in_two_splits(subjects: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Returns, for each row, whether its patient also stands in another split.
+    """Returns, for each row, whether its patient is also in another split.
 
     Args:
-      subjects: [N], any dtype that sorts.
-      codes: int[N], the rows' splits.
+      subjects: patient of each row, [N], of any dtype that sorts.
+      codes: int[N], split of each row.
 
     Returns:
       bool[N].

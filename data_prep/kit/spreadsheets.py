@@ -1,11 +1,11 @@
-"""What spreadsheets make of cells: numbers rounded or regrouped, errors, text kept by a formula."""
+"""Detects changes by spreadsheets: rounded or grouped numbers, errors, text kept by a formula."""
 
 import re
 import unicodedata
 
 # Zero-width characters and byte-order marks, which no viewer shows.
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
-# Text that a spreadsheet was kept from reading as a number.
+# Text in a formula, which keeps a spreadsheet from reading it as a number.
 _FORMULA = re.compile(r'="([^"]*)"')
 # A whole number that a data frame or a spreadsheet has written as a decimal number.
 _WHOLE_DECIMAL = re.compile(r"(\d+)[.,]0+")
@@ -20,10 +20,10 @@ _MANTISSA_OR_SIGN = re.compile(r"[.,+]")
 
 
 def plain_id(text: str) -> str:
-    """Returns an id without blanks, invisible marks, a formula around it, and the ".0" of a number.
+    """Returns an id without spaces, invisible marks, enclosing formula and the ".0" of a number.
 
     Args:
-      text: the id as it is written: ' 00123 ', '="00123"', '10000032.0' or '10000032,0'.
+      text: id as written: ' 00123 ', '="00123"', '10000032.0' or '10000032,0'.
     """
     text = unicodedata.normalize("NFC", text).translate(_INVISIBLE).strip()
     formula = _FORMULA.fullmatch(text)
@@ -33,23 +33,23 @@ def plain_id(text: str) -> str:
 
 
 def is_grouped(text: str) -> bool:
-    """Whether a number's digits stand in groups, as in 10,000,032; 10.000 may be 10 or 10000."""
+    """Tells whether a number's digits are grouped, as in 10,000,032; 10.000 may be 10 or 10000."""
     return _GROUPED.fullmatch(text) is not None
 
 
 def is_error(text: str) -> bool:
-    """Whether a text is what a spreadsheet shows instead of a value: #NAME?, ########, #REF!."""
+    """Tells whether a text is a spreadsheet's substitute for a value: #NAME?, ########, #REF!."""
     return _ERROR.fullmatch(text.strip()) is not None
 
 
 def is_scientific(text: str) -> bool:
-    """Whether a text could be a number in scientific notation: 1.00E+07, 1,23457E+11, 12e5."""
+    """Tells whether a text could be in scientific notation: 1.00E+07, 1,23457E+11, 12e5."""
     return _SCIENTIFIC.fullmatch(text) is not None
 
 
 def is_rounded(text: str) -> bool:
-    """Whether a text is in scientific notation and no id that happens to look so, as 12e5 may be.
+    """Tells whether a text is in scientific notation, unlike an id such as 12e5 that looks like it.
 
-    Spreadsheets write a fraction or a sign, data frames a sign.
+    Spreadsheets write a fraction or the exponent's sign, data frames the sign.
     """
     return is_scientific(text) and _MANTISSA_OR_SIGN.search(text) is not None

@@ -1,8 +1,8 @@
-"""Reads the tables that data sets come with: `.csv`, `.tsv` and `.jsonl`, packed with gzip or not.
+"""Reads the tables of data sets: `.csv`, `.tsv` and `.jsonl`, compressed with gzip or not.
 
-One reader for every preparer. It streams; it counts every row it meets; a row that cannot be read
-as the header says is a counted rejection, and a table in which rows may have swallowed each other
-is an error.
+All preparers use this reader. It streams the table and counts every row. A row that does not match
+the header becomes a counted rejection; a table in which an unclosed quotation mark may have
+swallowed rows is an error.
 """
 
 import collections
@@ -27,15 +27,15 @@ _GZIP_MARK = b"\x1f\x8b"
 MALFORMED = "malformed_row"
 
 RejectRow = Callable[[int, str, str], None]
-"""Takes the line of a row that is left out, the reason and the detail."""
+"""Function that is called with the line of a row that is left out, the reason and the detail."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TableRow:
-    """A row as it is written.
+    """A row as written in the table.
 
     Attributes:
-      line: number of the line it begins on, from 1.
+      line: number of the line on which the row begins, from 1.
       cells: column -> cell: text in a `.csv` or `.tsv`, any JSON value in a `.jsonl`.
     """
 
@@ -47,11 +47,12 @@ class Table:
     """A table that is read once, row by row.
 
     Attributes:
-      path: the file.
-      read: rows met so far, those left out included.
-      names: columns met so far, in order; all of them from the start for a `.csv` or `.tsv`, and
+      path: path of the file.
+      read: number of rows read so far, including rejected rows.
+      names: columns found so far, in order; all columns from the start for a `.csv` or `.tsv`, and
         after `require` for a `.jsonl`.
-      unnamed: number of columns without a name, as the index of a data frame; they are not read.
+      unnamed: number of columns without a name, such as the index of a data frame; they are not
+        read.
       delimiter: character that separates cells, None for a `.jsonl`.
     """
 
@@ -66,17 +67,17 @@ class Table:
         """Opens the table and reads its header.
 
         Args:
-          path: a `.csv`, `.tsv`, `.jsonl` or `.ndjson`, also with `.gz` behind it; gzip is known by
-            its first bytes, whatever the name.
-          flag: the setting that names the table, for messages.
-          key: column that identifies a row, e.g. the path of its image. It tells rows that an
-            unclosed quotation mark has swallowed from the lines of a report.
-          single_lines: whether no row of this kind of table has several lines, so that one that has
-            them is refused.
+          path: path of a `.csv`, `.tsv`, `.jsonl` or `.ndjson`, also with the suffix `.gz`; gzip is
+            recognised by its first bytes, whatever the name.
+          flag: setting that names the table, for messages.
+          key: column that identifies a row, e.g. the path of its image. It distinguishes rows that
+            an unclosed quotation mark has swallowed from the lines of a report.
+          single_lines: whether every row of this kind of table has a single line, so that a row
+            with several lines is refused.
 
         Raises:
-          DataError: if the file is absent, damaged, empty, of another kind or not UTF-8, or if two
-            of its columns have one name.
+          DataError: if the file is missing, damaged, empty, of another kind or not UTF-8, or if two
+            of its columns have the same name.
         """
         self.path, self.flag, self.key = path, flag, key
         self._single_lines = single_lines
@@ -99,11 +100,11 @@ class Table:
 
     @property
     def name(self) -> str:
-        """Name of the file, by which its rows are counted."""
+        """Returns the name of the file, by which rows are counted."""
         return self.path.name
 
     def notes(self) -> tuple[str, ...]:
-        """Returns sentences on how the table is read, where that is not as its name says."""
+        """Returns sentences on how the table is read, if that is not as its name suggests."""
         notes = []
         if self.unnamed:
             notes.append(
@@ -114,15 +115,15 @@ class Table:
         return tuple(notes)
 
     def rows(self, *, reject: RejectRow) -> Iterator[TableRow]:
-        """Yields the rows, and hands those that cannot be read to `reject`.
+        """Yields the rows, and passes rows that cannot be read to `reject`.
 
         Args:
-          reject: called for a row with too few or too many cells, that is not UTF-8, that repeats
-            the header, or that is no JSON object, all as "malformed_row".
+          reject: function that is called, with the reason "malformed_row", for a row with too few
+            or too many cells, that is not UTF-8, that repeats the header, or is no JSON object.
 
         Raises:
-          DataError: if the file is damaged, or if a quotation mark is not closed, so that rows
-            stand within a cell; the message names the line where the mark opens.
+          DataError: if the file is damaged, or if a quotation mark is not closed, so that a cell
+            contains rows; the message names the line of the opening mark.
         """
         try:
             with _opened(self.path) as file:
@@ -134,15 +135,16 @@ class Table:
             raise self._error(f"{self.path}: {error}", "an undamaged table") from error
 
     def require(self, columns: Iterable[tuple[str, str]]) -> None:
-        """Checks that columns are there.
+        """Checks that columns exist.
 
         A `.jsonl` of which nothing was read yet is read through once for the names in its rows.
 
         Args:
-          columns: (flag that names the column, its name) of each.
+          columns: pairs (flag that names the column, name of the column).
 
         Raises:
-          DataError: naming the flag, the columns found and the nearest name.
+          DataError: if a column is missing; the message names the flag, the columns found and the
+            nearest name.
         """
         if self._suffix in JSON_SUFFIXES and not self.read:
             for _ in self.rows(reject=lambda *_: None):
@@ -164,7 +166,7 @@ class Table:
         return DataError(self.flag, received=received, accepted=accepted)
 
     def _refuse_foreign(self, file: Any) -> None:
-        """Refuses a file that begins as no text in UTF-8 does."""
+        """Refuses a file whose first bytes cannot begin a UTF-8 text."""
         kind = table_headers.foreign_kind(file.peek(4096)[:4096])
         if kind:
             accepted = "the table saved as text in UTF-8, as .csv, .tsv or .jsonl"
@@ -254,7 +256,7 @@ class Table:
             ) from error
 
     def _problem(self, cells: Sequence[str]) -> str:
-        """Returns what keeps a row from being read as the header says, "" if nothing does."""
+        """Returns the reason why a row does not match the header, "" if it does match."""
         if len(cells) != len(self._header):
             return f"{len(cells)} cells for {len(self._header)} columns"
         if _is_broken(cells):
@@ -306,22 +308,22 @@ def _opened(path: pathlib.Path) -> Any:
 
 
 def _text(file: IO[bytes]) -> io.TextIOWrapper:
-    """Reads UTF-8 with or without its mark; bytes that are none become lone surrogates."""
+    """Reads UTF-8 with or without a byte-order mark; invalid bytes become lone surrogates."""
     return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _cells(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-    """Reads rows strictly; blanks before a cell are none of it, so that `a, "b"` has two cells."""
+    """Reads rows strictly; spaces before a cell are skipped, so that `a, "b"` has two cells."""
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
 def _is_broken(cells: Iterable[str]) -> bool:
-    """Whether a cell holds bytes that are not UTF-8."""
+    """Tells whether a cell holds bytes that are not UTF-8."""
     return any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell)
 
 
 def _json_object(line: bytes) -> dict[str, Any]:
-    """Returns the object of a line; raises ValueError for anything else."""
+    """Returns the JSON object of a line; raises ValueError for any other content."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -334,6 +336,6 @@ def _json_object(line: bytes) -> dict[str, Any]:
     row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=unique)
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
-    if b"\\u" in line:  # half a surrogate pair is JSON, but no text
+    if b"\\u" in line:  # half a surrogate pair is valid JSON, but not valid text
         json.dumps(row, ensure_ascii=False).encode("utf-8")
     return unique([(name.replace("\ufeff", "").strip(), value) for name, value in row.items()])

@@ -1,4 +1,4 @@
-"""From the text of a report to the sentences of a record, for every preparer."""
+"""Turns the text of a report into the sentences of a record, for every preparer."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from data_prep.kit import sections
 from prior_jax.data import schema, sentences
 from prior_jax.errors import ConfigError, InputProblem
 
-# In the order in which sentences stand in a record: impression first, as in the release.
+# The order of sentences in a record: impression first, as in the release.
 SECTION_CODES = {
     "impression": schema.SECTION_IMPRESSION,
     "findings": schema.SECTION_FINDINGS,
@@ -21,11 +21,11 @@ class TextProblem(InputProblem):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextSettings:
-    """How reports are read.
+    """The settings for reading reports.
 
     Attributes:
       parser: "paper", or "release" for the authors' parser with its faults.
-      splitter: a name of `prior_jax.data.sentences.SPLITTERS`.
+      splitter: name of a sentence splitter in `prior_jax.data.sentences.SPLITTERS`.
       sections: sections that are kept, "findings" and "impression" or one of them.
       min_sentences: least number of sentences of a report.
       free_text: whether a text without headers counts as findings.
@@ -38,7 +38,7 @@ class TextSettings:
     free_text: bool
 
     def __post_init__(self):
-        """Refuses values that no report can be read with, by the flag they come from."""
+        """Refuses invalid values; the error names the flag."""
         known = set(self.sections) <= set(SECTION_CODES)
         checks = {
             "parser": (self.parser in sections.MODES, " or ".join(sections.MODES)),
@@ -56,9 +56,9 @@ class StudyText:
     """The text of a study.
 
     Attributes:
-      impression: raw text of the section, "" where it is not kept or not there.
-      findings: raw text of the section, likewise.
-      sentences: sentences of both, the impression's first.
+      impression: raw text of the impression, "" if the section is not kept or not present.
+      findings: raw text of the findings, "" if the section is not kept or not present.
+      sentences: sentences of both sections, those of the impression first.
       codes: section of each sentence, schema.SECTION_*.
     """
 
@@ -79,7 +79,7 @@ class StudyText:
 
 
 def decoded_report(content: bytes, *, encoding: str) -> str:
-    """Returns the text of a report's file, without a byte-order mark and with plain line ends.
+    """Returns the text of a report's file, without byte-order mark and with Unix line ends.
 
     Raises:
       TextProblem: report_not_decodable or empty_report.
@@ -101,9 +101,9 @@ def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
     """Finds the sections of a report and splits them into sentences.
 
     Args:
-      report: the whole text.
-      study: id of the study, "s" and eight digits where MIMIC-CXR's special reports are meant.
-      settings: parser, splitter and sections that reports are read with.
+      report: whole text of the report.
+      study: id of the study; "s" and eight digits enable the exceptions for MIMIC-CXR's reports.
+      settings: parser, splitter and sections for reading reports.
 
     Raises:
       TextProblem: no_section, or too_few_sentences.
@@ -121,12 +121,12 @@ def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
 
 
 def sections_text(*, impression: str, findings: str, settings: TextSettings) -> StudyText:
-    """Splits sections that are already apart into sentences.
+    """Splits sections that are already separate into sentences.
 
     Args:
       impression: text of the impression, "" for none.
       findings: text of the findings, "" for none.
-      settings: parser, splitter and sections that reports are read with.
+      settings: parser, splitter and sections for reading reports.
 
     Raises:
       TextProblem: no_section, or too_few_sentences.

@@ -1,7 +1,7 @@
-"""What a cell of a table means: missing or not, a text, an id, a label.
+"""Interprets the cells of tables: missing values, texts, ids and labels.
 
-Every preparer reads its cells with these functions, so that a blank cell, a `null` and the NaN that
-a data frame writes are the same thing in every field of every format.
+Every preparer reads its cells with these functions, so that a blank cell, a `null` and the NaN
+that a data frame writes mean the same in every field of every format.
 """
 
 import math
@@ -17,43 +17,43 @@ from prior_jax.data.schema import (
     LABEL_UNCERTAIN,
 )
 
-# Words that programs write for a missing value, compared in lower case. Blank is missing as well.
+# Words that programs write for a missing value, in lower case. A blank cell is missing as well.
 MISSING_WORDS = frozenset(
     ("", "nan", "-nan", "nat", "none", "null", "<na>", "na", "n/a", "#n/a", "#na", "(null)", "\\n",
      "#n/a n/a", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind")
 )  # fmt: skip
 
-# What a cell may say of a label; that it is not mentioned is said by leaving the cell blank.
+# Values of a label's cell; a blank cell means that the label is not mentioned.
 _SAID = (LABEL_POSITIVE, LABEL_NEGATIVE, LABEL_UNCERTAIN)
 _TRUTH = {"true": 1, "false": 0}
 
 
 class CellProblem(Exception):
-    """A cell that holds what its field does not take: `detail` says what, in words."""
+    """A cell with a value that its field does not accept; `detail` describes the problem."""
 
     def __init__(self, detail: str):
-        """Keeps the detail."""
+        """Takes the detail."""
         super().__init__(detail)
         self.detail = detail
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for "nothing": None, NaN, NaT, blank, or a word for it in any case."""
+    """Tells whether a value is missing: None, NaN, NaT, blank, or a word for it in any case."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     return isinstance(value, str) and value.strip().lower() in MISSING_WORDS
 
 
 def text_of(value: Any, *, field: str) -> str:
-    """Returns a text without the blanks around it, "" where it is missing.
+    """Returns a text without surrounding spaces, "" if the text is missing.
 
     Args:
-      value: the cell; a text or a missing value.
+      value: cell; a text or a missing value.
       field: name of the column, for the message.
 
     Raises:
-      CellProblem: for a number, a list or any other value that is no text, and for what a
-        spreadsheet shows instead of a value, as #NAME?.
+      CellProblem: if the value is a number, a list or any other value that is no text, or a
+        spreadsheet's substitute for a value, such as #NAME?.
     """
     if is_missing(value):
         return ""
@@ -64,20 +64,20 @@ def text_of(value: Any, *, field: str) -> str:
 
 
 def id_of(value: Any, *, field: str) -> str:
-    """Returns an id as text, "" where it is missing.
+    """Returns an id as text, "" if the id is missing.
 
-    Blanks around it and invisible characters go. Whole numbers lose the ".0" that a data frame adds
-    to a column with gaps, so that 10000032, 10000032.0 and "10000032,0" are one id. Leading zeros
-    stay, also where a formula keeps them: ="00123" is 00123.
+    Surrounding spaces and invisible characters are removed. Whole numbers lose the ".0" that a data
+    frame adds to a column with gaps, so that 10000032, 10000032.0 and "10000032,0" are one id.
+    Leading zeros are kept, also those in a formula: ="00123" is 00123.
 
     Args:
-      value: the cell; a text, a whole number or a missing value.
+      value: cell; a text, a whole number or a missing value.
       field: name of the column, for the message.
 
     Raises:
-      CellProblem: for a fraction, a truth value, a list or any other value that is no id, for a
-        number with a mark between its thousands, for one too large to be exact, and for what a
-        spreadsheet shows instead of a value, as ########.
+      CellProblem: if the value is a fraction, a truth value, a list or any other value that is no
+        id, a number with a mark between its thousands, a number too large to be exact, or a
+        spreadsheet's substitute for a value, such as ########.
     """
     if is_missing(value):
         return ""
@@ -100,11 +100,11 @@ def id_of(value: Any, *, field: str) -> str:
 
 
 def comparable_id(text: str) -> str:
-    """Returns the form under which two spellings of one patient's id are equal.
+    """Returns a form of a patient's id that is equal for different spellings of the id.
 
-    Letters lose their case and their width, blanks go, and numbers lose their leading zeros: "P 1"
-    and "p1", 00123 and 123, so that a patient written in two ways is still found in two splits.
-    Records keep the id as it is written.
+    Letters lose their case and width, spaces are removed, and numbers lose their leading zeros, so
+    that "P 1" equals "p1" and 00123 equals 123. A patient in two splits is thus found even if the
+    spellings differ. Records keep the id as written.
     """
     plain = unicodedata.normalize("NFKC", spreadsheets.plain_id(text)).casefold()
     plain = "".join(plain.split())
@@ -120,7 +120,7 @@ def label_of(value: Any, *, field: str) -> int:
       field: name of the label, for the message.
 
     Raises:
-      CellProblem: for any other value.
+      CellProblem: if the value is any other.
     """
     if is_missing(value):
         return LABEL_NOT_MENTIONED
@@ -141,13 +141,13 @@ def label_of(value: Any, *, field: str) -> int:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text reads like a sentence rather than like the name of a label."""
+    """Tells whether a text looks like a sentence rather than like the name of a label."""
     words = text.split()
     return len(words) > 7 or (len(words) > 1 and text.rstrip()[-1:] in (".", "!", "?"))
 
 
 def without_nan(value: Any) -> Any:
-    """Returns a JSON value with null for NaN and infinity, which JSON does not have."""
+    """Returns a JSON value with null in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):

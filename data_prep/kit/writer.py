@@ -1,9 +1,10 @@
-"""Writes a prepared set: in parallel, restartable at any moment, the same bytes every time.
+"""Writes a prepared set in parallel; a killed run can be resumed, and the bytes are always equal.
 
-A preparer lists its jobs, each the studies of one shard. A job's shard, rejections and counts are
-written under `.parts/` in the set's directory, its counts last and whole: a job that has them is
-finished and is not done again. When all are there, the shards are renamed to what TFDS expects and
-the manifest is written last: a set with a manifest is complete.
+A preparer lists its jobs; each job is the studies of one shard. A job's shard, rejections and
+counts are written under `.parts/` in the set's directory. The counts are written last and
+atomically: a job with counts is finished and is not done again. When all jobs are finished, the
+shards are renamed to the names that TFDS expects, and the manifest is written last: a set with a
+manifest is complete.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ PARTS = ".parts"
 PLAN_REJECTIONS = "plan.rejected.jsonl"
 _LOCK = "lock"
 SOURCES_NAME = "sources.jsonl"
-# Changes whenever what a finished job holds changes its meaning.
+# Changes whenever the meaning of a finished job's contents changes.
 _PARTS_FORMAT = 2
 
 
@@ -40,11 +41,12 @@ class SetWriter:
     """A set that is being written.
 
     Attributes:
-      out: the set's directory.
-      program: what writes it, e.g. "data_prep.mimic_cxr".
-      settings: the program's flags, as far as they change what is written.
-      inputs: table -> sha256.
-      made: folders that were made for it, innermost first; a refused command removes them again.
+      out: directory of the set.
+      program: program that writes the set, e.g. "data_prep.mimic_cxr".
+      settings: flags of the program that change what is written.
+      inputs: table -> sha256 of its file.
+      made: folders that were made for the set, innermost first; a refused command removes them
+        again.
       code: sha256 of the program's source, see `source.code_hash`.
     """
 
@@ -57,27 +59,27 @@ class SetWriter:
 
     @property
     def parts(self) -> pathlib.Path:
-        """Where unfinished work lies."""
+        """Returns the folder of unfinished work."""
         return self.out / PARTS
 
     @property
     def plan_rejections(self) -> pathlib.Path:
-        """Rejections found before any job ran, written by the preparer."""
+        """Returns the file of rejections from before any job ran, which the preparer writes."""
         return self.parts / PLAN_REJECTIONS
 
 
 class ProgramChanged(ConfigError):
-    """A complete set of the same settings and inputs, written before its program was changed."""
+    """A complete set of the same settings and inputs, from an earlier version of the program."""
 
 
 def _digest(writer: SetWriter) -> str:
-    """Returns what a set must share with another to be made of the same by the same settings."""
+    """Returns a digest that is equal for sets with the same program, settings and inputs."""
     identity = [_PARTS_FORMAT, writer.program, dict(writer.settings), dict(writer.inputs)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _description(writer: SetWriter) -> dict[str, Any]:
-    """What tells this set from others, as JSON gives it back."""
+    """Returns the description that distinguishes this set from others, as JSON values."""
     described = {
         "program": writer.program,
         "settings": dict(writer.settings),
@@ -95,15 +97,15 @@ def opened(
     inputs: Mapping[str, str],
     code: str = "",
 ) -> Iterator[SetWriter | None]:
-    """Opens the directory of a set for writing, alone, and goes on where a killed run stopped.
+    """Opens the directory of a set for exclusive writing, and continues the work of a killed run.
 
     Yields:
-      The writer, or None if this very set is complete.
+      The writer, or None if this same set is complete.
 
     Raises:
-      ProgramChanged: if this very set is complete, but of another `code`, and `overwrite` is off.
+      ProgramChanged: if this same set is complete, but with another `code`, and `overwrite` is off.
       ConfigError: if the directory holds something else and `overwrite` is off, or if another
-        process is writing there.
+        process is writing to it.
     """
     writer = SetWriter(
         out=pathlib.Path(options.out), program=program, settings=settings, inputs=inputs, code=code
@@ -138,7 +140,7 @@ def opened(
 
 
 def _refuse_foreign_directory(out: pathlib.Path) -> None:
-    """Refuses a directory that cannot hold a set, or holds anything but one, finished or not."""
+    """Refuses a directory that cannot hold a set, or holds anything but a set, finished or not."""
     if any("\ud800" <= letter <= "\udfff" for letter in str(out.absolute())):
         raise ConfigError(
             "--out",
@@ -156,11 +158,11 @@ def _refuse_foreign_directory(out: pathlib.Path) -> None:
 
 
 def _other_set(writer: SetWriter, there: Mapping[str, Any]) -> ConfigError:
-    """The error of a directory that holds another set; it says in what that one differs.
+    """Returns the error for a directory that holds another set, with the differences.
 
     Args:
-      writer: the set that is wanted.
-      there: `_description` of the set that is there, empty if it is not known.
+      writer: writer of the wanted set.
+      there: `_description` of the existing set, empty if it is not known.
     """
     differing = set_differences.differences(there, _description(writer))
     return ConfigError(
@@ -181,10 +183,10 @@ def _described_by_manifest(out: pathlib.Path) -> dict[str, Any]:
 
 
 def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
-    """Keeps the finished jobs of this very set; drops those of another, if that is allowed.
+    """Keeps the finished jobs of this same set; drops the jobs of another set if that is allowed.
 
-    Those of this set that the program wrote before it was changed are always dropped: a set is
-    made by one program.
+    Jobs of this set from an earlier version of the program are always dropped: a set is made by
+    one version of a program.
     """
     state = writer.parts / "state.json"
     ours = {"digest": _digest(writer), "code": writer.code, **_description(writer)}
@@ -214,7 +216,7 @@ def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def refusing(writer: SetWriter) -> Iterator[None]:
-    """Leaves the directory as it was where a set is refused, unless jobs are left to go on with."""
+    """Restores the directory when a set is refused, unless it holds finished jobs to continue."""
     try:
         yield
     except PriorJaxError:
@@ -224,7 +226,7 @@ def refusing(writer: SetWriter) -> Iterator[None]:
 
 
 def abandon(writer: SetWriter) -> None:
-    """Removes all unfinished work, and the folders that were made for it if nothing is in them."""
+    """Removes all unfinished work, and the folders that were made for the set if they are empty."""
     shutil.rmtree(writer.parts)
     with contextlib.suppress(OSError):
         for folder in writer.made:
@@ -232,7 +234,7 @@ def abandon(writer: SetWriter) -> None:
 
 
 def _code_of_complete(writer: SetWriter) -> str | None:
-    """Returns the hash of the program that wrote this very set, or None if it is not complete."""
+    """Returns the hash of the program that wrote this same set, or None if it is not complete."""
     try:
         manifest = schema.load_manifest(writer.out)
     except DataError:
@@ -248,9 +250,10 @@ def _code_of_complete(writer: SetWriter) -> str | None:
 
 
 def remove_set(out: pathlib.Path) -> None:
-    """Removes the files of a set, and nothing else that may lie in its directory.
+    """Removes the files of a set, and nothing else in the directory.
 
-    The manifest goes last: killed before, the directory is still known as one that holds a set.
+    The manifest is removed last: if the program is killed before, the directory is still recognised
+    as the directory of a set.
     """
     for path in out.glob(f"{schema.DATASET_NAME}-*.array_record-*"):
         path.unlink()
@@ -267,20 +270,20 @@ def run_jobs(
     label_names: Sequence[str],
     workers: int,
 ) -> dict[str, Part]:
-    """Does every job that is not finished yet, with a progress bar over studies.
+    """Does all unfinished jobs, with a progress bar over studies.
 
     Args:
-      writer: an open set.
-      jobs: in the order of their shards.
-      process: picklable; yields the records and rejections of a job.
-      label_names: names of the labels, of which each record has one value each.
-      workers: processes.
+      writer: writer of the open set.
+      jobs: jobs in the order of their shards.
+      process: picklable function that yields the records and rejections of a job.
+      label_names: names of the labels; each record has one value for each label.
+      workers: number of processes.
 
     Returns:
-      job name -> what it left behind.
+      Job name -> results of the job.
 
     Raises:
-      DataError: for a record with another number of labels.
+      DataError: if a record has another number of labels.
     """
     done = {job.name: part for job in jobs if (part := _finished(writer, job)) is not None}
     todo = [job for job in jobs if job.name not in done]
@@ -297,7 +300,7 @@ def run_jobs(
 
 
 def shard_path(writer: SetWriter, job: Job) -> pathlib.Path:
-    """Returns where a job's shard lies until the set is finished."""
+    """Returns the path of a job's shard until the set is finished."""
     return writer.parts / f"{job.name}.array_record"
 
 
@@ -307,7 +310,7 @@ def _finished(writer: SetWriter, job: Job) -> Part | None:
         return None
     part = Part(**json.loads(path.read_text(encoding="utf-8")))
     shard = shard_path(writer, job)
-    # The shard may have been renamed already by a run killed while finishing.
+    # A run that was killed while finishing may have renamed the shard already.
     lost = part.size and shard.is_file() and shard.stat().st_size != part.size
     return None if lost else part
 
@@ -326,7 +329,7 @@ def _do_job(job: Job, *, writer: SetWriter, process: Process, label_names: Seque
                 continue
             check_labels(outcome.record, label_names)
             if records is None:
-                # One record a chunk: training reads records in random order.
+                # One record in each chunk: training reads records in random order.
                 records = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
             content = schema.serialize(outcome.record, spec=spec)
             records.write(content)
@@ -350,16 +353,16 @@ def _do_job(job: Job, *, writer: SetWriter, process: Process, label_names: Seque
 def shard_jobs(
     codes: Sequence[int], subjects: Sequence[Any], *, studies_per_shard: int
 ) -> list[Job]:
-    """Cuts studies, sorted by split and patient, into one job a shard.
+    """Divides studies, sorted by split and patient, into one job for each shard.
 
     Args:
-      codes: [N], index in schema.SPLITS, sorted.
-      subjects: [N], sorted within a split.
-      studies_per_shard: a shard holds at most so many, unless one patient alone has more: a
-        patient's studies are never cut apart, so that patients can be counted by shard.
+      codes: index in schema.SPLITS of each study, [N], sorted.
+      subjects: patient of each study, [N], sorted within a split.
+      studies_per_shard: largest number of studies in a shard, unless a single patient has more: a
+        patient's studies are never divided, so that patients can be counted by shard.
 
     Raises:
-      DataError: for a code that is none; a fault of the preparer.
+      DataError: if a code is invalid, which is a fault of the preparer.
     """
     wrong = [int(code) for code in codes if not 0 <= code < len(schema.SPLITS)]
     if wrong:

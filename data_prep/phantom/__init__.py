@@ -1,1 +1,1 @@
-"""A phantom hospital: drawn chest radiographs and written reports in the layouts of data sets."""
+"""A phantom hospital: synthetic chest radiographs and reports in the layouts of real data sets."""

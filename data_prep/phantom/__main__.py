@@ -1,4 +1,4 @@
-"""The program `python -m data_prep.phantom`; see `data_prep/phantom/hospital.py`."""
+"""Runs the program `python -m data_prep.phantom`; see `data_prep/phantom/hospital.py`."""
 
 from absl import app, flags
 

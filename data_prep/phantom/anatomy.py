@@ -1,8 +1,8 @@
-"""The phantom's normal chest: geometry in millimetres and the arrays drawn from it.
+"""The phantom's normal chest: its geometry in millimetres, and the arrays drawn from it.
 
-Frontal convention: x = 0 is the midline and grows to the right of the image, which is the
-patient's left; y = 0 is the apex of the lungs and grows downwards. Borders of the lungs are
-functions of x or of y alone, so that a whole chest costs some forty passes over the image.
+Convention for frontal images: x = 0 is the midline and x grows to the right of the image, which is
+the patient's left; y = 0 is the apex of the lungs and y grows downwards. Borders of the lungs are
+functions of x or of y alone, so that a whole chest costs about forty passes over the image.
 """
 
 import dataclasses
@@ -26,18 +26,18 @@ class Chest:
     Attributes:
       x: float32[W], column centres from the midline.
       y: float32[H], row centres from the apex.
-      px_per_mm: pixels a millimetre.
-      half_width: of the inner thorax at its widest.
-      lung_height: from the apex to the top of the right dome.
-      shift: of the mediastinum, > 0 to the right of the image.
-      heart_width: widest extent of the heart.
+      px_per_mm: pixels per millimetre.
+      half_width: half the width of the inner thorax at its widest.
+      lung_height: distance from the apex to the top of the right dome.
+      shift: shift of the mediastinum, > 0 to the right of the image.
+      heart_width: largest width of the heart.
       outer: float32[H], distance of the outer border of the lungs from the midline.
-      inner: float32[H], distance of their mediastinal border.
+      inner: float32[H], distance of the mediastinal border of the lungs from the midline.
       dome: float32[W], y of the diaphragm.
       distance: float32[H, W], depth inside a lung, < 0 outside.
       lung: float32[H, W], 1 inside the lungs, heart included, with a soft edge.
       heart: float32[H, W], 1 inside the heart.
-      aorta: float32[H, W], 1 inside the knob of the aorta, left of the midline.
+      aorta: float32[H, W], 1 inside the aortic knob, left of the midline.
     """
 
     x: np.ndarray
@@ -56,23 +56,23 @@ class Chest:
     aorta: np.ndarray
 
     def half(self, side: str) -> slice:
-        """Columns of the patient's side: the left is the right half of the image."""
+        """Returns the columns of a side of the patient; the left is the right half of the image."""
         middle = int(np.searchsorted(self.x, 0.0))
         return slice(middle, None) if side == "left" else slice(0, middle)
 
     def pixel(self, x, y):
-        """Pixel coordinates (column, row) of a place in millimetres."""
+        """Returns the pixel coordinates (column, row) of a point in millimetres."""
         return (
             (x - float(self.x[0])) * self.px_per_mm,
             (y - float(self.y[0])) * self.px_per_mm,
         )
 
     def row(self, y: float) -> int:
-        """Index of the row at that height, inside the image."""
+        """Returns the index of the row at height y, clipped to the image."""
         return int(np.clip(np.searchsorted(self.y, y), 0, len(self.y) - 1))
 
     def place(self, finding: cases.Finding) -> tuple[float, float]:
-        """Centre of a finding inside its lung, (x, y) in millimetres."""
+        """Returns the centre of a finding inside its lung, (x, y) in millimetres."""
         sign = sign_of(finding.side)
         y = finding.height * self.lung_height
         row = self.row(y)
@@ -81,13 +81,13 @@ class Chest:
 
 
 def sign_of(side: str) -> int:
-    """+1 for the patient's left, which is the right of the image; -1 for the right."""
+    """Returns +1 for the patient's left, which is the right of the image; -1 for the right."""
     return {"left": 1, "right": -1}[side]
 
 
 @functools.cache
 def _tiles() -> tuple[np.ndarray, np.ndarray]:
-    """Grain and clouds, float32[1024, 1024] each, mean 0, deviation 1; drawn once a process."""
+    """Draws grain and clouds once for each process: float32[1024, 1024], mean 0, deviation 1."""
     rng = np.random.default_rng(20_230_712)
     grain = rng.standard_normal((1024, 1024), dtype=np.float32)
     clouds = np.zeros((1024, 1024), np.float32)
@@ -99,13 +99,13 @@ def _tiles() -> tuple[np.ndarray, np.ndarray]:
 
 
 def grain(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Pixel noise float32[shape], mean 0, deviation 1."""
+    """Returns pixel noise float32[shape] with mean 0 and deviation 1."""
     return _crop(rng, _tiles()[0], shape)
 
 
 def clouds(rng: np.random.Generator, shape: tuple[int, int], *, px_per_mm: float) -> np.ndarray:
-    """Smooth noise float32[shape] with lumps of some 10 to 40 mm whatever the resolution."""
-    # A cell of the tile is 2 mm: coarse enough that resizing enlarges, which is the cheaper way.
+    """Returns smooth noise float32[shape] with lumps of about 10 to 40 mm at any resolution."""
+    # A cell of the tile is 2 mm: coarse enough that resizing enlarges, which is cheaper.
     rows, columns = (max(8, int(side / px_per_mm / 2)) for side in shape)
     patch = _crop(rng, _tiles()[1], (min(rows, 1024), min(columns, 1024)))
     resized = Image.fromarray(patch).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
@@ -122,15 +122,15 @@ def _crop(rng, tile, shape) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pose:
-    """How one exposure sees the patient.
+    """The pose of the patient in one exposure.
 
     Attributes:
-      magnification: of the heart; above 1 in AP images.
-      inspiration: factor of the lung height.
+      magnification: magnification of the heart; above 1 in AP images.
+      inspiration: factor on the lung height.
       raised: extra height of each dome, by side, in millimetres.
-      shift: of the mediastinum, in millimetres.
-      margin: width of the chest wall shown beyond the lungs, in millimetres.
-      top: height shown above the apex, in millimetres.
+      shift: shift of the mediastinum, in millimetres.
+      margin: width of the visible chest wall beyond the lungs, in millimetres.
+      top: visible height above the apex, in millimetres.
     """
 
     magnification: float
@@ -145,8 +145,8 @@ def build_chest(study, pose: Pose, *, shape: tuple[int, int], rng) -> Chest:
     """Lays out the lungs and the heart of one frontal exposure.
 
     Args:
-      study: a `cases.Study`.
-      pose: how this exposure sees the patient.
+      study: study to draw, a `cases.Study`.
+      pose: pose of the patient in this exposure.
       shape: rows and columns of the image.
       rng: random stream of the image.
     """
@@ -159,7 +159,8 @@ def build_chest(study, pose: Pose, *, shape: tuple[int, int], rng) -> Chest:
     reach = np.clip(t / 0.78, 0, 1)
     outer = half * (0.5 + 0.5 * np.sqrt(1 - (1 - reach) ** 2.1))
     inner = half * (0.165 + 0.335 * np.exp(-t / 0.06) + 0.03 * np.cos(7.5 * t))
-    # From here on float32: a float64 border would make every pass over the image twice as dear.
+    # All arrays are float32 from here on: a float64 border would double the cost of every pass over
+    # the image.
     outer, inner = outer.astype(np.float32), inner.astype(np.float32)
     dome = _domes(x, half=half, height=height, drop=patient.left_dome_drop, raised=pose.raised)
     distance = np.minimum(outer[:, None] - np.abs(x)[None], np.abs(x)[None] - inner[:, None])
@@ -191,21 +192,21 @@ def build_chest(study, pose: Pose, *, shape: tuple[int, int], rng) -> Chest:
 
 
 def _domes(x, *, half, height, drop, raised) -> np.ndarray:
-    """Y of the diaphragm by column: the right dome higher, the costophrenic angles lowest."""
+    """Returns y of the diaphragm by column: right dome higher, costophrenic angles lowest."""
     away = (np.abs(x) - 0.46 * half) / (0.54 * half)
     fall = np.where(away > 0, 48 * np.abs(away) ** 2.3, 16 * away**2)
     top = np.where(x < 0, height - raised["right"], height + drop - raised["left"])
-    # A raised dome keeps its angles where they were.
+    # The costophrenic angles of a raised dome stay at their height.
     return (top + fall * np.where(x < 0, 1 + raised["right"] / 60, 1 + raised["left"] / 60)).astype(
         np.float32
     )
 
 
 def _heart(x, y, *, width, floor, tilt) -> np.ndarray:
-    """Tilted ellipse resting on the diaphragm, two thirds of it left of the midline."""
+    """Draws a tilted ellipse on the diaphragm, with two thirds of it left of the midline."""
     short = 0.37 * width + 14
     cos, sin = math.cos(tilt), math.sin(tilt)
-    # The tilted ellipse's half-extent along x is width / 2.
+    # The half-extent of the tilted ellipse along x is width / 2.
     long = np.sqrt(max((width / 2) ** 2 - (short * sin) ** 2, 1.0)) / cos
     dx = x - np.float32(0.14 * width)
     dy = y - np.float32(floor - 0.8 * short)
@@ -216,7 +217,7 @@ def _heart(x, y, *, width, floor, tilt) -> np.ndarray:
 
 
 def body(chest: Chest, *, habitus: float) -> np.ndarray:
-    """Soft tissue of neck, shoulders and trunk, float32[H, W] in 0..1."""
+    """Draws the soft tissue of neck, shoulders and trunk, float32[H, W] in 0..1."""
     slope = np.clip((chest.y + 42) / 46, 0, 1)
     half = 62 + (chest.half_width + 34 + 22 * habitus - 62) * np.sqrt(slope) + 0.03 * chest.y
     depth = (half[:, None] - np.abs(chest.x)[None]) / np.float32(26)
@@ -224,7 +225,7 @@ def body(chest: Chest, *, habitus: float) -> np.ndarray:
 
 
 def spine_and_trachea(chest: Chest) -> np.ndarray:
-    """Additive shadow of vertebrae, darkened by the air of the trachea, float32[H, W]."""
+    """Draws the additive shadow of vertebrae, darkened by the trachea's air, float32[H, W]."""
     across = np.clip((20 - np.abs(chest.x)) / 5, 0, 1)
     discs = 0.1 + 0.022 * np.cos(chest.y * (2 * np.pi / 23))
     fade = np.clip(1.1 - chest.y / 420, 0.5, 1)
@@ -236,7 +237,7 @@ def spine_and_trachea(chest: Chest) -> np.ndarray:
 
 @functools.cache
 def _rib_profile(width: float) -> np.ndarray:
-    """One period of ribs: a flat band with brighter cortex, float32[256]."""
+    """Returns one period of ribs: a flat band with brighter cortex, float32[256]."""
     phase = np.abs(np.arange(256) / 256 - 0.5) * 2
     band = np.clip((width - phase) / 0.1, 0, 1)
     cortex = np.exp(-(((phase - width) / 0.08) ** 2))
@@ -244,7 +245,7 @@ def _rib_profile(width: float) -> np.ndarray:
 
 
 def ribs(chest: Chest, rng) -> np.ndarray:
-    """Additive shadow of posterior and anterior ribs, float32[H, W] in about 0..1.4."""
+    """Draws the additive shadow of posterior and anterior ribs, float32[H, W] in about 0..1.4."""
     away = np.abs(chest.x)[None] / np.float32(chest.half_width)
     spacing = chest.lung_height / 9.5
     start = rng.uniform(0, 1)
@@ -263,18 +264,19 @@ def ribs(chest: Chest, rng) -> np.ndarray:
     shadow += np.float32(0.45) * front * np.clip((away - 0.42) * 5, 0, 1).astype(np.float32)
     cage = np.clip((chest.outer[:, None] + 9 - np.abs(chest.x)[None]) / 4, 0, 1)
     cage *= np.clip((chest.y + 6) / 10, 0, 1)[:, None]
-    # Below the diaphragm bone hardly stands out from the belly.
+    # Below the diaphragm the contrast between bone and abdomen is small.
     cage *= np.clip(1 + (chest.dome[None] - chest.y[:, None]) / 30, 0.25, 1)
     return shadow * cage.astype(np.float32)
 
 
 def vessels(chest: Chest, rng, *, plethora: float) -> np.ndarray:
-    """Branching markings that fan out from both hila, float32[H, W] in 0..1.
+    """Draws branching markings that fan out from both hila, float32[H, W] in 0..1.
 
     Args:
-      chest: geometry.
+      chest: geometry of the chest.
       rng: random stream of the image.
-      plethora: 0 for a normal chest; 1 draws twice the branches, wider and further out.
+      plethora: fullness of the vessels: 0 for a normal chest; 1 draws twice the branches, wider
+        and further out.
     """
     size = len(chest.x), len(chest.y)
     layer = Image.new("L", size, 0)

@@ -1,4 +1,4 @@
-"""Lays images of a phantom out on one sheet, a row a finding, to look at what was drawn.
+"""Draws a contact sheet of a phantom's images, with one row for each kind of finding.
 
 python -m data_prep.phantom.contact_sheet --data=DIR --out=sheet.png --tile=192 --columns=8 --masks
 """
@@ -19,19 +19,19 @@ _FLAGS = flags.FLAGS
 
 
 def draw_sheet(data: pathlib.Path, *, tile: int, columns: int, masks: bool) -> Image.Image:
-    """Draws a sheet: a row for each kind of finding, the last for chests without any.
+    """Draws a sheet with one row for each kind of finding, and a last row for normal chests.
 
     Args:
-      data: a complete phantom.
+      data: directory of a complete phantom.
       tile: pixels of a tile's side.
-      columns: images a row.
-      masks: tint the row's finding.
+      columns: number of images in a row.
+      masks: whether to tint the finding of each row.
 
     Returns:
       An RGB image.
 
     Raises:
-      DataError: `data` holds no phantom.
+      DataError: if `data` holds no phantom.
     """
     index = data / "phantom" / "findings.jsonl"
     if not index.exists():
@@ -68,14 +68,14 @@ def _tile(data, image, kind, *, tile, masks) -> Image.Image:
 
 def _define_flags() -> None:
     flags.DEFINE_string("data", None, "Directory of a complete phantom.", required=True)
-    flags.DEFINE_string("out", None, "PNG to write.", required=True)
+    flags.DEFINE_string("out", None, "Path of the PNG to write.", required=True)
     flags.DEFINE_integer("tile", 192, "Pixels of a tile's side.", lower_bound=16)
-    flags.DEFINE_integer("columns", 8, "Images a row.", lower_bound=1)
-    flags.DEFINE_bool("masks", False, "Tint each row's finding.")
+    flags.DEFINE_integer("columns", 8, "Number of images in a row.", lower_bound=1)
+    flags.DEFINE_bool("masks", False, "Tint the finding of each row.")
 
 
 def main(argv: list[str]) -> None:
-    """Writes the sheet; exits with 2 and one line when it cannot."""
+    """Writes the sheet; if that fails, prints one line and exits with 2."""
     del argv
     try:
         sheet = draw_sheet(

@@ -1,4 +1,4 @@
-"""Tubes, wires and markers drawn over the phantom's chest."""
+"""Draws tubes, wires and markers over the phantom's chest."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -43,7 +43,8 @@ def _sternotomy(draw, chest):
 
 
 def _leads(draw, chest):
-    # Beyond the lungs, and rings rather than discs, lest they pass for nodules.
+    # Electrodes are beyond the lungs, and rings rather than discs, so that they do not look like
+    # nodules.
     spots = ((-0.8, -0.04), (0.8, -0.04), (-1.04, 0.95), (1.04, 0.9), (0.25, 1.12))
     for across, down in spots:
         x, y = across * chest.half_width, down * chest.lung_height
@@ -82,12 +83,12 @@ _LETTERS = {
 
 
 def overlay(chest, devices: tuple[str, ...], rng) -> np.ndarray:
-    """Additive shadow of devices and side marker, float32[H, W] in 0..1.
+    """Draws the additive shadow of devices and side marker, float32[H, W] in 0..1.
 
     Args:
-      chest: geometry, a `anatomy.Chest`.
+      chest: geometry of the chest, an `anatomy.Chest`.
       devices: names from `cases.Study.devices`.
-      rng: random stream of the image; decides the marker.
+      rng: random stream of the image, which determines the marker.
     """
     layer = Image.new("L", (len(chest.x), len(chest.y)), 0)
     draw = ImageDraw.Draw(layer)

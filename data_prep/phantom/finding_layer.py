@@ -1,7 +1,7 @@
-"""How each finding changes the phantom's chest, and where: one function a kind, in a table.
+"""Draws the findings into the phantom's chest: one painter function for each kind, in a table.
 
-A painter adds opacity to the lungs (0 is air, 1 is soft tissue), may darken them or wipe out their
-markings, and returns the region it claims as the finding's mask.
+A painter adds opacity to the lungs (0 is air, 1 is soft tissue), may darken the lungs or remove
+their markings, and returns the region of the finding as its mask.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ from data_prep.phantom import anatomy, cases
 
 @dataclasses.dataclass(kw_only=True)
 class Layers:
-    """What the painters write to; all float32[H, W].
+    """The arrays that the painters write to; all are float32[H, W].
 
     Attributes:
-      opacity: 0 aerated lung, 1 soft tissue.
-      markings: factor of the vessels' visibility.
-      extra: added to the attenuation as it is, e.g. thin lines.
+      opacity: 0 for aerated lung, 1 for soft tissue.
+      markings: factor on the visibility of the vessels.
+      extra: values that are added to the attenuation unchanged, e.g. thin lines.
     """
 
     opacity: np.ndarray
@@ -27,13 +27,13 @@ class Layers:
     extra: np.ndarray
 
     def cover(self, columns: slice, opacity: np.ndarray) -> None:
-        """Lays `opacity` float32[H, columns] over what is there; never above 1."""
+        """Adds `opacity` float32[H, columns] to the existing opacity, never above 1."""
         view = self.opacity[:, columns]
         view += opacity * (1 - view)
 
 
 def effects_on_pose(study: cases.Study) -> tuple[dict[str, float], float]:
-    """Volume lost or gained: raised domes by side (mm) and the mediastinum's shift (mm)."""
+    """Returns the effects of lost or gained volume: raised domes by side and the shift, in mm."""
     raised, shift = {"left": 0.0, "right": 0.0}, 0.0
     for finding in study.findings:
         if finding.side == "midline":
@@ -49,7 +49,7 @@ def effects_on_pose(study: cases.Study) -> tuple[dict[str, float], float]:
 
 
 def band(x, y, *, start, end, width) -> np.ndarray:
-    """Soft line from `start` to `end` (mm), float32[len(y), len(x)]."""
+    """Draws a soft line from `start` to `end` (mm), float32[len(y), len(x)]."""
     (x0, y0), (x1, y1) = start, end
     length = float(np.hypot(x1 - x0, y1 - y0))
     ux, uy = (x1 - x0) / length, (y1 - y0) / length
@@ -91,19 +91,19 @@ def _paint_atelectasis(chest, layers, finding, rng):
 
 
 def _collapsed_lobe(chest, finding, half) -> np.ndarray:
-    """Wedge between hilum, mediastinum and dome with one straight, sharp border."""
+    """Draws a wedge between hilum, mediastinum and dome with one straight, sharp border."""
     reach = (0.46 if finding.size == "moderate" else 0.66) * chest.half_width
     away = np.abs(chest.x[half])[None]
     top = 0.5 * chest.lung_height
     edge = (chest.y[:, None] - np.float32(top)) / np.float32(0.5 * chest.lung_height)
-    # The left lower lobe would vanish behind the heart, so its border is drawn further out.
+    # The left lower lobe would be hidden behind the heart, so its border is drawn further out.
     start = (0.34 if finding.side == "left" else 0.16) * chest.half_width
     depth = (start + reach * edge - away) / 2.5
     return np.clip(np.minimum(depth, edge * 30), 0, 1).astype(np.float32)
 
 
 def _paint_cardiomegaly(chest, layers, finding, rng):
-    del layers, finding, rng  # The heart itself was built wide.
+    del layers, finding, rng  # the heart was already built wide
     return slice(None), chest.heart > 0.5
 
 
@@ -132,7 +132,7 @@ def _paint_consolidation(chest, layers, finding, rng):
 
 
 def _air_bronchogram(chest, finding, half, texture, centre, radius) -> np.ndarray:
-    """Dark branching tubes inside a consolidation, float32[H, columns]; none in a small one."""
+    """Draws dark branching tubes in a consolidation, float32[H, columns]; none in a small one."""
     layer = Image.new("L", (len(chest.x), len(chest.y)), 0)
     if finding.size != "small":
         draw = ImageDraw.Draw(layer)
@@ -164,7 +164,7 @@ def _paint_edema(chest, layers, finding, rng):
 
 
 def _kerley_lines(chest, layers, finding, sign) -> None:
-    """Short level lines at the outer border of the lung base."""
+    """Draws short horizontal lines at the outer border of the lung base."""
     for i in range(7):
         y = (0.62 + 0.042 * i) * chest.lung_height
         row = chest.row(y)
@@ -202,7 +202,7 @@ def _paint_effusion(chest, layers, finding, rng):
     bottom = float(dome.max(initial=-np.inf, where=np.abs(chest.x[half]) < 0.97 * chest.half_width))
     top = bottom - finding.extent
     away = np.clip(np.abs(chest.x[half]) / np.float32(chest.half_width), 0, 1)
-    # The meniscus climbs the chest wall: lowest near the mediastinum, highest outside.
+    # The meniscus rises towards the chest wall: lowest near the mediastinum, highest outside.
     surface = top + 0.36 * min(finding.extent, 110) * np.clip((1 - away) / 0.8, 0, 1) ** 0.6
     fluid = np.clip((chest.y[:, None] - surface[None]) / 5, 0, 1).astype(np.float32)
     layers.cover(half, np.float32(0.72 if finding.hedged else 0.96) * fluid)
@@ -217,8 +217,8 @@ def _paint_pneumothorax(chest, layers, finding, rng):
     away = np.abs(chest.x[half])
     t = np.clip(chest.y / np.float32(chest.lung_height), 0, 1)
     rim = finding.extent * np.clip(1.0 - (1.1 if finding.size == "small" else 0.5) * t, 0, None)
-    # The collapsed lung keeps its outline, lower and narrower. Its depth is that behind the
-    # visceral pleura's line; the air lies at negative depths.
+    # The collapsed lung keeps its outline, but is lower and narrower. Depth is measured from the
+    # line of the visceral pleura; the air is at negative depths.
     sunk = chest.y - np.float32(1.1 * finding.extent)
     border = np.interp(sunk, chest.y, chest.outer).astype(np.float32) - rim.astype(np.float32)
     depth = np.minimum(border[:, None] - away[None], (0.9 * sunk)[:, None])
@@ -251,12 +251,12 @@ def paint(chest, study: cases.Study, rng) -> tuple[Layers, list[np.ndarray]]:
     """Paints every finding of a study.
 
     Args:
-      chest: geometry, a `anatomy.Chest`.
-      study: the study.
+      chest: geometry of the chest, an `anatomy.Chest`.
+      study: study to paint.
       rng: random stream of the image.
 
     Returns:
-      The layers, and a mask bool[H, W] for each of `study.findings`.
+      The layers, and a mask bool[H, W] for each finding of `study.findings`.
     """
     shape = chest.lung.shape
     layers = Layers(
@@ -276,7 +276,7 @@ def paint(chest, study: cases.Study, rng) -> tuple[Layers, list[np.ndarray]]:
 
 
 def haze_from_edema(study: cases.Study) -> float:
-    """How full the vessels are: 0 without edema, up to 1."""
+    """Returns the fullness of the vessels: 0 without edema, up to 1."""
     return max(
         ({"small": 0.4, "moderate": 0.65, "large": 1.0}[f.size] for f in study.of("Edema")),
         default=0.0,

@@ -2,9 +2,9 @@
 
     python -m data_prep.phantom --out=DIR --studies=1000 --seed=0 --size=320 --workers=2
 
-The layout is that of the real data set, so the same preparer reads both; the truth (masks, boxes,
-sentences) lies beside it in `phantom/`. See docs/phantom.md. A run that was stopped goes on where
-it was when started again, and ends with the same bytes.
+The layout is that of the real data set, so the same preparer reads both; the ground truth (masks,
+boxes, sentences) is beside it in `phantom/`. See docs/phantom.md. A run that was stopped continues
+when started again, and ends with the same bytes.
 """
 
 import collections
@@ -29,7 +29,7 @@ from prior_jax.errors import DataError
 
 _FLAGS = flags.FLAGS
 
-# Studies a part: what a stopped run may have to draw again, and what a worker takes at a time.
+# Studies in a part: a worker draws one part at a time, and a stopped run may redraw parts.
 PART_STUDIES = 32
 
 METADATA_COLUMNS = (
@@ -52,16 +52,16 @@ CHEXPERT_COLUMNS = ("subject_id", "study_id", *LABELS)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides a phantom's bytes.
+    """The settings that determine a phantom's bytes.
 
     Attributes:
       studies: number of studies, >= 1.
-      seed: of everything, >= 0.
+      seed: seed of all draws, >= 0.
       size: pixels of the shorter side of an image, >= 32.
-      train: share of patients for training; with `validate` and `test` it adds up to 1.
+      train: share of patients for training; `train`, `validate` and `test` add up to 1.
       validate: share of patients for validation.
       test: share of patients for testing.
-      zip_reports: reports go into mimic-cxr-reports.zip instead of reports/.
+      zip_reports: whether reports go into mimic-cxr-reports.zip instead of reports/.
     """
 
     studies: int
@@ -73,7 +73,7 @@ class Settings:
     zip_reports: bool
 
     def __post_init__(self):
-        """Refuses values no phantom can be drawn with."""
+        """Refuses invalid values."""
         for name, least in (("studies", 1), ("seed", 0), ("size", 32)):
             value = getattr(self, name)
             if value < least:
@@ -86,23 +86,23 @@ class Settings:
 
     @property
     def shares(self) -> cases.SplitShares:
-        """Shares of patients by split."""
+        """Returns the shares of patients by split."""
         return cases.SplitShares(train=self.train, validate=self.validate, test=self.test)
 
 
 def draw_phantom(out: pathlib.Path, settings: Settings, *, workers: int) -> dict[str, int]:
-    """Draws a phantom into a directory, or goes on with one that was stopped.
+    """Draws a phantom into a directory, or continues one that was stopped.
 
     Args:
-      out: directory, made if absent; if it holds a phantom, one of the same settings.
-      settings: what to draw.
-      workers: processes, >= 1; 1 draws in this one. The bytes do not depend on it.
+      out: directory, made if missing; if it holds a phantom, that must have the same settings.
+      settings: settings of the phantom.
+      workers: number of processes, >= 1; 1 draws in this process. The bytes do not depend on it.
 
     Returns:
-      Numbers of studies, images and subjects, and images by split.
+      The numbers of studies, images and subjects, and of images by split.
 
     Raises:
-      DataError: `out` holds another phantom, or something else.
+      DataError: if `out` holds another phantom, or something else.
     """
     if workers < 1:
         raise DataError("workers", received=workers, accepted="a whole number >= 1")
@@ -133,7 +133,7 @@ def draw_phantom(out: pathlib.Path, settings: Settings, *, workers: int) -> dict
 
 
 def _clean_up(out: pathlib.Path, settings: Settings) -> None:
-    """Removes what only an unfinished run needs; the manifest has to be there already."""
+    """Removes files that only an unfinished run needs; the manifest must exist already."""
     (out / "phantom" / "settings.json").unlink(missing_ok=True)
     leftovers = [out / "phantom" / "parts", *([out / "reports"] if settings.zip_reports else [])]
     for leftover in leftovers:
@@ -142,7 +142,7 @@ def _clean_up(out: pathlib.Path, settings: Settings) -> None:
 
 
 def _claim(out: pathlib.Path, settings: Settings) -> None:
-    """Marks `out` as being drawn with these settings; refuses what holds something else."""
+    """Marks `out` as being drawn with these settings; refuses a directory with other contents."""
     mark = out / "phantom" / "settings.json"
     if mark.exists():
         _refuse_other(out, json.loads(mark.read_text()), settings)
@@ -165,7 +165,7 @@ def _refuse_other(out: pathlib.Path, found: dict, settings: Settings) -> None:
 
 
 def _draw_part(task: tuple[int, pathlib.Path], *, out: pathlib.Path, settings: Settings) -> int:
-    """Draws the studies of one part; its file appears once all of them are on disk."""
+    """Draws the studies of one part; the part's file is written when all are on disk."""
     number, name = task
     first = number * PART_STUDIES
     lines = []
@@ -185,7 +185,7 @@ def _records(parts: list[pathlib.Path]) -> Iterator[dict]:
 
 
 def _write_tables(out: pathlib.Path, parts, settings: Settings) -> dict[str, int]:
-    """Gathers the parts, one pass a table so that memory stays bounded."""
+    """Writes the tables from the parts, with one pass for each table to bound the memory."""
     tables = (("metadata", METADATA_COLUMNS), ("split", SPLIT_COLUMNS))
     for name, columns in tables:
         rows = (image[name] for record in _records(parts) for image in record["images"])
@@ -209,7 +209,7 @@ def _write_tables(out: pathlib.Path, parts, settings: Settings) -> dict[str, int
 
 def _write_csv_gz(path: pathlib.Path, columns, rows: Iterable[dict]) -> None:
     with path.open("wb") as raw:
-        # No name and no time in the header: equal tables are equal bytes.
+        # The header holds neither name nor time, so that equal tables have equal bytes.
         with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
             with io.TextIOWrapper(packed, newline="") as text:
                 writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -223,7 +223,7 @@ def _write_jsonl(path: pathlib.Path, rows: Iterable[dict]) -> None:
 
 
 def _zip_reports(out: pathlib.Path, parts) -> None:
-    """Packs reports/files/... as members files/...."""
+    """Packs reports/files/... into a zip as members files/...."""
     with zipfile.ZipFile(out / "mimic-cxr-reports.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         for record in _records(parts):
             member = zipfile.ZipInfo(record["truth"]["report"], (2020, 1, 1, 0, 0, 0))
@@ -238,12 +238,12 @@ def _write_atomically(path: pathlib.Path, content: bytes) -> None:
 
 
 def define_flags() -> None:
-    """Defines the flags of the program; called when it is run, not when it is imported."""
-    flags.DEFINE_string("out", None, "Directory to draw into.", required=True)
+    """Defines the program's flags; called when the program is run, not when it is imported."""
+    flags.DEFINE_string("out", None, "Directory to draw the phantom into.", required=True)
     flags.DEFINE_integer("studies", 1000, "Number of studies.")
-    flags.DEFINE_integer("seed", 0, "Seed of everything.")
+    flags.DEFINE_integer("seed", 0, "Seed of all draws.")
     flags.DEFINE_integer("size", 320, "Pixels of an image's shorter side.")
-    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that draw.")
+    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Number of processes that draw.")
     flags.DEFINE_float("train", 0.75, "Share of patients for training.")
     flags.DEFINE_float("validate", 0.1, "Share of patients for validation.")
     flags.DEFINE_float("test", 0.15, "Share of patients for testing.")
@@ -251,7 +251,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Draws what the flags ask for and prints what it has drawn."""
+    """Draws the phantom that the flags describe and prints its numbers."""
     names = [field.name for field in dataclasses.fields(Settings)]
     settings = Settings(**{name: _FLAGS[name].value for name in names})
     counts = draw_phantom(pathlib.Path(_FLAGS.out), settings, workers=_FLAGS.workers)

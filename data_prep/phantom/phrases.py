@@ -1,9 +1,9 @@
-"""The phantom's wording, as data: every sentence its reports can hold.
+"""The phantom's wording as data: all sentences that its reports can contain.
 
-A row is `Phrase(text, labels)`. Slots in braces are filled by `report_text`: {side}, {zone},
-{size} (a word for the extent that suits the finding), {mm}, {cm}, {left} and {right} (size words of
-a pair). `labels` are CheXpert labels the sentence asserts besides its own finding. The sentences
-were written for this project.
+A row is `Phrase(text, labels)`. `report_text` fills the slots in braces: {side}, {zone}, {size} (a
+word for the extent that suits the finding), {mm}, {cm}, {left} and {right} (size words of a pair).
+`labels` are CheXpert labels that the sentence asserts besides its own finding. The sentences were
+written for this project.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Phrase:
-    """A sentence with slots; `sizes` limits the extents it suits, `labels` what else it asserts."""
+    """A sentence with slots; it suits findings of `sizes`, and asserts `labels` besides its own."""
 
     text: str
     sizes: str = "sml"
@@ -44,7 +44,7 @@ SIZE_WORDS = {
     },
 }
 
-# Sure statements, by kind and form; the first rows are also short enough for an impression.
+# Certain statements, by kind and form; the first rows are also short enough for an impression.
 POSITIVE = {
     ("Pleural Effusion", "one"): (
         Phrase("{size} {side} pleural effusion."),
@@ -149,7 +149,7 @@ POSITIVE = {
     ),
 }
 
-# The report is unsure (label -1); only small findings.
+# Uncertain statements (label -1), for small findings only.
 HEDGED = {
     "Pleural Effusion": (
         Phrase("Possible {size} {side} pleural effusion."),
@@ -186,7 +186,7 @@ HEDGED = {
     ),
 }
 
-# Absent findings: what the sentence denies, and the sentence.
+# Denials: the findings that the sentence denies, and the sentence.
 NEGATIVE = (
     (("Pleural Effusion",), "No pleural effusion."),
     (("Pleural Effusion",), "There is no pleural effusion."),
@@ -222,7 +222,7 @@ NEGATIVE = (
     (("Cardiomegaly", "Edema"), "The heart is not enlarged and there is no edema."),
 )
 
-# Said of any chest; the kinds must all be absent; the labels are asserted.
+# Sentences for any chest without these kinds of findings; the labels are asserted.
 NORMAL = (
     (("Consolidation", "Edema", "Atelectasis", "Lung Lesion", "Pneumothorax", "Pleural Effusion"),
      Phrase("The lungs are clear.")),

@@ -1,4 +1,4 @@
-"""Exposes a phantom study: film, masks and boxes of each view."""
+"""Draws the images of a phantom study, with masks and boxes for each view."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from data_prep.phantom import anatomy, cases, device_layer, finding_layer
 from prior_jax.errors import DataError
 
 LUNGS = 7
-"""Bit of the lungs in `Exposure.regions`; the bits below it are the findings'."""
+"""Bit of the lungs in `Exposure.regions`; the lower bits belong to the findings."""
 
 LATERAL_VIEWS = ("LATERAL", "LL")
 
@@ -20,9 +20,9 @@ class Exposure:
 
     Attributes:
       pixels: uint8[H, W].
-      regions: uint8[H, W], bit k is set inside the study's finding k, bit 7 inside the lungs
+      regions: uint8[H, W], bit k is set inside finding k of the study, bit 7 inside the lungs
         (heart excluded); None for a lateral view.
-      px_per_mm: pixels a millimetre.
+      px_per_mm: pixels per millimetre.
     """
 
     pixels: np.ndarray
@@ -30,7 +30,7 @@ class Exposure:
     px_per_mm: float
 
     def mask(self, index: int) -> np.ndarray:
-        """bool[H, W], where finding `index` of the study is; `LUNGS` for the lungs."""
+        """Returns the mask bool[H, W] of finding `index` of the study; `LUNGS` for the lungs."""
         if self.regions is None:
             raise DataError("view", received="lateral", accepted="a frontal view, which has masks")
         return (self.regions >> index) & 1 > 0
@@ -40,13 +40,13 @@ def expose(seed: int, study: cases.Study, index: int, *, size: int) -> Exposure:
     """Draws image `index` of a study.
 
     Args:
-      seed: of the data set.
-      study: the study.
-      index: position in `study.views`.
+      seed: seed of the data set.
+      study: study that the image belongs to.
+      index: index of the image in `study.views`.
       size: pixels of the shorter side, >= 32.
 
     Returns:
-      The image and its masks, a pure function of the arguments.
+      The image and its masks, which are a pure function of the arguments.
     """
     rng = cases.stream(seed, 4, study.number, index)
     aspect = float(rng.uniform(1.0, 1.2))
@@ -84,7 +84,7 @@ def _frontal(study, shape, rng, *, bedside) -> Exposure:
 
 
 def _density(chest, layers, study, rng) -> np.ndarray:
-    """Attenuation float32[H, W], about 0 for air outside and 1 for the densest bone."""
+    """Returns the attenuation float32[H, W]: about 0 in the outside air, 1 in the densest bone."""
     patient = study.patient
     trunk = anatomy.body(chest, habitus=patient.habitus)
     air = chest.lung * (1 - np.float32(0.94) * np.maximum(chest.heart, chest.aorta))
@@ -124,7 +124,7 @@ def _breasts(chest, habitus) -> np.ndarray:
 
 
 def _develop(density, rng) -> np.ndarray:
-    """Film curve, exposure, and grain: uint8[H, W]."""
+    """Applies film curve, exposure and grain, and returns uint8[H, W]."""
     gain, offset = rng.uniform(0.88, 1.12), rng.uniform(-0.05, 0.05)
     gamma, noise = rng.uniform(0.8, 1.25), rng.uniform(0.008, 0.028)
     grainy = density + np.float32(noise) * anatomy.grain(rng, density.shape)
@@ -135,7 +135,7 @@ def _develop(density, rng) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """Rotation and shift of the patient against the plate; lengths are kept."""
+    """A rotation and shift of the patient relative to the plate; lengths do not change."""
 
     matrix: tuple[float, ...]
 
@@ -160,7 +160,7 @@ class _Frame:
 
 
 def _lateral(study, shape, rng) -> tuple[np.ndarray, float]:
-    """Side view, the breastbone on the left of the image: heart and fluid only, no masks."""
+    """Draws a side view, breastbone on the image's left, with heart and fluid but no masks."""
     patient = study.patient
     px_per_mm = min(shape[1] / 300, shape[0] / 330)
     x = (((np.arange(shape[1]) + 0.5) - shape[1] / 2) / px_per_mm).astype(np.float32)

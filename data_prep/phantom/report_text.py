@@ -1,4 +1,4 @@
-"""Writes a phantom study's report, and the CheXpert labels its sentences assert."""
+"""Writes the report of a phantom study, and the CheXpert labels that its sentences assert."""
 
 import dataclasses
 import re
@@ -25,7 +25,7 @@ LABELS = (
 )
 """Columns of mimic-cxr-2.0.0-chexpert.csv, in its order."""
 
-# How the report is laid out; the rarer ones give the preparers' filters something to reject.
+# Layouts of reports; the rarer layouts are test cases for the preparers' filters.
 _LAYOUTS = {
     "both": 0.78,
     "impression": 0.07,
@@ -41,7 +41,7 @@ _ZONES = {
     "lower": ("lower lung", "lower lobe", "lung base"),
 }
 
-# Chance that a report full enough to do so denies an absent finding.
+# Probability that a report with denials denies an absent finding.
 _DENIED = {
     "Pleural Effusion": 0.85,
     "Pneumothorax": 0.85,
@@ -58,10 +58,10 @@ class Sentence:
     """One sentence of a report.
 
     Attributes:
-      text: as written, before lines are wrapped.
+      text: text as written, before lines are wrapped.
       section: "findings", "impression", or "none" in a report without sections.
-      about: (kind, side) of the findings it states.
-      labels: (CheXpert label, 1, 0 or -1) it asserts.
+      about: (kind, side) of each finding that the sentence states.
+      labels: (CheXpert label, value 1, 0 or -1) of each label that the sentence asserts.
     """
 
     text: str
@@ -84,12 +84,13 @@ def write_report(seed: int, study: cases.Study) -> Report:
     """Writes the report of a study.
 
     Args:
-      seed: of the data set.
-      study: the study.
+      seed: seed of the data set.
+      study: study to report.
 
     Returns:
-      The report, a pure function of the arguments. `labels` has an entry for each label the text
-      asserts, and is empty for a layout without sections, which CheXpert's labeler does not read.
+      The report, which is a pure function of the arguments. `labels` has an entry for each label
+      that the text asserts, and is empty for a layout without sections, which CheXpert's labeler
+      does not read.
     """
     rng = cases.stream(seed, 5, study.number)
     layout = cases.pick(rng, _LAYOUTS)
@@ -120,9 +121,9 @@ def write_report(seed: int, study: cases.Study) -> Report:
 
 
 def merge_labels(sentences) -> dict[str, int]:
-    """One value a label over all sentences: 1 beats -1 beats 0; then CheXpert's No Finding.
+    """Returns one value for each label over all sentences (1 beats -1 beats 0), and No Finding.
 
-    No Finding is 1 when nothing but devices is positive or uncertain, else absent.
+    CheXpert's No Finding is 1 if only devices are positive or uncertain; otherwise it has no value.
     """
     merged: dict[str, int] = {}
     for sentence in sentences:
@@ -166,7 +167,7 @@ def _impression_section(rng, study, section, *, brief) -> list[Sentence]:
 
 
 def _statements(rng, study, section) -> list[Sentence]:
-    """One sentence for each kind of finding in the chest, in random order."""
+    """Returns one sentence for each kind of finding in the chest, in random order."""
     kinds = [kind for kind in cases.KINDS if study.of(kind)]
     return [_statement(rng, study.of(kinds[i]), section) for i in rng.permutation(len(kinds))]
 
@@ -179,7 +180,7 @@ def _statement(rng, findings: tuple[cases.Finding, ...], section: str) -> Senten
     else:
         rows = phrases.POSITIVE[first.kind, _form(findings)]
         rows = [row for row in rows if first.size[0] in row.sizes]
-    # Radiologists are terser in the impression; the tables begin with their shortest rows.
+    # Radiologists are briefer in the impression; the tables begin with their shortest rows.
     terse = section == "impression" and rng.random() < 0.6
     row = rows[int(rng.integers(min(3, len(rows)) if terse else len(rows)))]
     about = tuple((finding.kind, finding.side) for finding in findings)
@@ -251,7 +252,7 @@ def _absent(study) -> set[str]:
 
 
 def _denials(rng, study, section, *, share) -> list[Sentence]:
-    """Sentences that deny absent findings, none of them twice."""
+    """Returns sentences that deny absent findings, each finding at most once."""
     absent = sorted(_absent(study))
     due = {kind for kind in absent if rng.random() < share * _DENIED[kind]}
     sentences = []
@@ -291,7 +292,7 @@ def _one(rng, rows) -> str:
 
 
 def _opening(rng, study) -> list[tuple[str, str]]:
-    """Blocks before the findings: (header, text)."""
+    """Returns the blocks before the findings, as pairs (header, text)."""
     patient = study.patient
     who = "woman" if patient.woman else "man"
     age = "___" if rng.random() < 0.8 else str(patient.age)
@@ -309,7 +310,7 @@ def _opening(rng, study) -> list[tuple[str, str]]:
 
 
 def procedure(study: cases.Study) -> str:
-    """Name of the procedure, after the views taken."""
+    """Returns the name of the procedure, which depends on the views taken."""
     if len(study.views) == 2 and study.views[1] != "AP":
         return "CHEST (PA AND LAT)"
     if "PA" in study.views:
@@ -318,7 +319,7 @@ def procedure(study: cases.Study) -> str:
 
 
 def _lay_out(rng, study, layout, sentences) -> str:
-    """The text file: a banner, header blocks, wrapped lines that begin with a blank."""
+    """Returns the text file: a banner, header blocks, and wrapped lines that begin with a space."""
     blocks = _opening(rng, study)
     gap = "  " if rng.random() < 0.6 else " "
     by_section = {

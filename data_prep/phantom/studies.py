@@ -1,4 +1,4 @@
-"""Puts one phantom study on disk and says what the tables have to hold about it."""
+"""Writes one phantom study to disk and returns its rows of the tables."""
 
 import io
 import pathlib
@@ -28,9 +28,9 @@ def write_study(
     """Draws a study and writes its images, masks and report.
 
     Args:
-      out: root of the data set.
-      seed: of the data set.
-      number: of the study.
+      out: root directory of the data set.
+      seed: seed of the data set.
+      number: number of the study.
       shares: shares of patients by split.
       size: pixels of an image's shorter side.
 
@@ -61,7 +61,7 @@ def _write_image(out, folder, seed, study, index, size) -> dict:
     exposure = radiographs.expose(seed, study, index, size=size)
     dicom_id, view = study.dicom_ids[index], study.views[index]
     path = f"files/{folder}/{dicom_id}.jpg"
-    # Written in place: a part counts only when its own file is there, so a half-written image
+    # Images are written in place: a part counts only if its own file exists, so an incomplete image
     # of a killed run is always drawn again.
     packed = io.BytesIO()
     Image.fromarray(exposure.pixels).save(packed, "JPEG", quality=JPEG_QUALITY)
@@ -141,7 +141,7 @@ def _finding_truth(finding: cases.Finding, bit: int, exposure) -> dict:
 
 
 def box_of(mask: np.ndarray) -> list[int] | None:
-    """Smallest box [x, y, width, height] in pixels around bool[H, W]; None if it is empty."""
+    """Returns the smallest box [x, y, width, height] in pixels around bool[H, W]; None if empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
@@ -171,7 +171,7 @@ def _study_truth(study, report, path: str) -> dict:
 
 
 def read_regions(path: pathlib.Path) -> dict[int, np.ndarray]:
-    """Masks of a file under phantom/masks: {bit: bool[H, W]}; bit 7 is the lungs."""
+    """Reads the masks of a file under phantom/masks: {bit: bool[H, W]}; bit 7 is the lungs."""
     with Image.open(path) as image:
         regions = np.asarray(image)
     return {bit: (regions >> bit) & 1 > 0 for bit in range(8)}

@@ -1,4 +1,4 @@
-"""Commands of other programs: shown as a shell would take them, or run."""
+"""Commands that start other programs; they can be printed as shell lines or run."""
 
 import dataclasses
 import shlex
@@ -11,23 +11,23 @@ _END = "END_OF_INPUT"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
-    """A program with its arguments.
+    """A program and its arguments.
 
     Attributes:
-      arguments: the program first; no shell reads them.
-      stdin: what it is given to read.
+      arguments: program, then its arguments; no shell interprets them.
+      stdin: text that the program reads from stdin.
     """
 
     arguments: tuple[str, ...]
     stdin: str = ""
 
     def __str__(self) -> str:
-        """The command as a line for a shell, what it reads as a here-document."""
+        """Returns the command as a shell line, with `stdin` as a here-document."""
         line = shlex.join(self.arguments)
         return f"{line} <<'{_END}'\n{self.stdin.rstrip()}\n{_END}" if self.stdin else line
 
     def run(self) -> int:
-        """Runs it to its end and returns its exit code; what it prints is seen.
+        """Runs the program to its end, shows its output and returns its exit code.
 
         Raises:
           ConfigError: if there is no such program.
@@ -35,7 +35,7 @@ class Command:
         return self._start(capture=False).returncode
 
     def read(self) -> str | None:
-        """Runs it and returns what it prints to stdout, or None if it fails.
+        """Runs the program and returns what it prints to stdout, or None if it fails.
 
         Raises:
           ConfigError: if there is no such program.

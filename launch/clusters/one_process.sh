@@ -1,10 +1,11 @@
 #!/bin/bash
-# Runs one of a run's processes where no scheduler keeps its log:
+# Runs one process of a run on a host where no scheduler keeps its log:
 #
 #   bash launch/clusters/one_process.sh LOG COMMAND [ARGUMENT ...]
 #
-# Appends what it says to LOG, hands SIGTERM on to it, and ends with its exit code. One at a time
-# on a machine: a second call waits for the first, whose connection may have been lost.
+# Appends the process's output to LOG, forwards SIGTERM to the process, and ends with its exit
+# code. Only one process runs on a host at a time: a second call waits for the first, whose
+# connection may have been lost.
 
 set -u
 log=$1
@@ -13,8 +14,8 @@ mkdir -p -- "$(dirname -- "$log")"
 exec 8>"${TMPDIR:-/tmp}/prior_jax_one_process.lock"
 flock 8
 
-# A machine that shuts down sends SIGTERM to all at once, and the last lines are still to come;
-# -p: a reader that has gone away is no reason to stop.
+# A host that shuts down sends SIGTERM to all processes at once; tee ignores it, since the
+# program's last lines are still to come. -p: tee goes on when the reader of its output is gone.
 exec 3> >(trap '' TERM; exec tee -a -p -- "$log" 8>&-)
 tee=$!
 printf '$ %s\n' "$*" >&3
@@ -22,7 +23,7 @@ printf '$ %s\n' "$*" >&3
 process=$!
 trap 'kill -TERM "$process"' TERM
 
-# A signal ends a wait before its time.
+# A signal ends `wait` before the process has ended.
 wait "$process"
 code=$?
 while kill -0 "$process" 2>/dev/null; do

@@ -1,4 +1,4 @@
-"""What is started on a cluster, and where its logs are."""
+"""A program to start on a cluster, and the folder of its logs."""
 
 import dataclasses
 import pathlib
@@ -15,11 +15,11 @@ class Work:
     """A run or a sweep.
 
     Attributes:
-      name: of the job and of what is made for it; started again, it is known by it. Lower-case
-        letters, digits and "-", at most 40, as in a host's name.
-      workdir: absolute; every process has to see it under this path.
-      module: the program, e.g. "launch.train".
-      arguments: of the program, without those that say which processes there are.
+      name: name of the job and of the resources that are created for it; a later start finds the
+        job by this name. At most 40 lower-case letters, digits and "-", as in a host name.
+      workdir: absolute path of the workdir, the same for every process.
+      module: module of the program, e.g. "launch.train".
+      arguments: arguments of the program, without those that describe its processes.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Work:
     arguments: tuple[str, ...]
 
     def __post_init__(self):
-        """Refuses a name that is none for a host, and a path that means another place there."""
+        """Refuses a name that is no host name, and a path that is not the same on every host."""
         if not _NAME.fullmatch(self.name):
             accepted = "at most 40 lower-case letters, digits and '-', beginning with a letter"
             raise ConfigError("--name", received=self.name, accepted=accepted)
@@ -39,10 +39,10 @@ class Work:
 
     @property
     def logs(self) -> pathlib.Path:
-        """The folder of the logs, one a process."""
+        """Returns the folder of the logs; each process has one log."""
         return self.workdir / LOGS_NAME
 
 
 def default_name(workdir: pathlib.Path) -> str:
-    """A name made of the folder's: what is no letter or digit becomes "-"."""
+    """Returns a job name from the folder's name, with "-" for all but letters and digits."""
     return re.sub(r"[^a-z0-9]+", "-", workdir.name.lower()).strip("-")[:40].rstrip("-")

@@ -1,1 +1,1 @@
-"""The tasks that evaluate a model, and how each is run."""
+"""The tasks that evaluate a model, and the code that runs each of them."""

@@ -1,4 +1,4 @@
-"""Reads where a drawn phantom's findings are, as the model sees its images."""
+"""Reads the masks of a phantom's findings, resized like the model's images."""
 
 import json
 import pathlib
@@ -12,16 +12,16 @@ from prior_jax.data import image as image_lib
 from prior_jax.errors import DataError
 
 LUNGS = 7
-"""The bit of the lungs, docs/phantom.md."""
+"""Bit of the lungs; see docs/phantom.md."""
 SIDES = ("right", "left")
-_HALF = 128  # of 255: a pixel belongs to a region that covers at least half of it
+_HALF = 128  # out of 255: a pixel belongs to a region that covers at least half of the pixel
 
 
 def check_drawn(folder: pathlib.Path, *, field: str) -> pathlib.Path:
-    """The list of findings of the phantom that was drawn in a folder.
+    """Returns the path of the list of findings of the phantom in a folder.
 
     Raises:
-      DataError: naming the field, if none was drawn there.
+      DataError: if no phantom was drawn in the folder; the message names the field.
     """
     path = folder / "phantom" / "findings.jsonl"
     if not path.is_file():
@@ -35,35 +35,35 @@ def check_drawn(folder: pathlib.Path, *, field: str) -> pathlib.Path:
 
 
 class PhantomMasks:
-    """The masks beside the images of `data_prep.phantom`."""
+    """The masks that `data_prep.phantom` wrote beside its images."""
 
     def __init__(self, folder: pathlib.Path, *, field: str):
         """Reads the list of findings.
 
         Args:
-          folder: where the phantom was drawn.
-          field: of the config that names the folder, for errors.
+          folder: folder that the phantom was drawn into.
+          field: field of the config that names the folder, for errors.
 
         Raises:
-          DataError: if no phantom was drawn there.
+          DataError: if no phantom was drawn in the folder.
         """
         self._folder = folder
         with check_drawn(folder, field=field).open() as lines:
             self._images = {line["dicom_id"]: line for line in map(json.loads, lines)}
 
     def findings(self, image_id: str, *, size: int) -> Mapping[str, np.ndarray]:
-        """The findings of an image.
+        """Returns the masks of an image's findings.
 
         Args:
-          image_id: its dicom_id.
-          size: pixels of either side of the model's image.
+          image_id: dicom_id of the image.
+          size: side of the model's image, in pixels.
 
         Returns:
-          Label -> bool[size, size], the union of its findings; a label without a pixel is left
-          out.
+          Label -> bool[size, size], the union of the label's findings; a label whose mask has no
+          pixel is left out.
 
         Raises:
-          DataError: if the phantom has no such image, or no mask of it.
+          DataError: if the phantom has no such image, or no mask of the image.
         """
         line = self._line(image_id)
         regions = self._regions(line)
@@ -77,19 +77,19 @@ class PhantomMasks:
     def lung_centres(
         self, image_ids: Iterable[str], *, size: int
     ) -> dict[str, tuple[float, float]]:
-        """The usual centre of either lung.
+        """Returns the mean centre of each lung.
 
         Args:
-          image_ids: of the images to average over.
-          size: pixels of either side of the model's image.
+          image_ids: dicom_ids of the images to average over.
+          size: side of the model's image, in pixels.
 
         Returns:
-          "right" and "left", the patient's, -> (row, column) as shares of height and width: the
+          Side of the patient, "right" or "left" -> (row, column) as shares of height and width: the
           mean over the images of the centroid of the lung pixels on that side of the centroid of
           both lungs. In a frontal image the patient's right is on the left.
 
         Raises:
-          DataError: if the phantom lacks an image, or shows no lungs in any.
+          DataError: if the phantom lacks an image, or no image shows lungs.
         """
         found = []
         for image_id in image_ids:
@@ -125,6 +125,6 @@ class PhantomMasks:
 
 
 def _resized(mask: np.ndarray, *, size: int) -> np.ndarray:
-    """bool[size, size]: resized as `prior_jax.data.image` resizes the image."""
+    """Returns the mask as bool[size, size], resized as `prior_jax.data.image` resizes images."""
     pixels = Image.fromarray(mask.astype(np.uint8) * np.uint8(image_lib.PIXEL_MAXIMUM))
     return np.asarray(image_lib.resize(pixels, size=size)) >= _HALF

@@ -1,4 +1,4 @@
-"""Runs a task on one model: opens what it needs, and hands it to `prior_jax.evaluate`."""
+"""Runs a task on one model: opens the data and calls `prior_jax.evaluate`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -30,13 +30,13 @@ from prior_jax.strict import build
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A split and what is known of its records besides their arrays.
+    """A split with the texts, ids and labels of its records.
 
     Attributes:
-      split: to make batches of.
-      texts: [N], reports and ids.
-      image_ids: [N], of the image that evaluation sees, a record's first.
-      labels: int8[N, C].
+      split: split that batches are made from.
+      texts: reports and ids, [N].
+      image_ids: ids of the images that evaluation uses, [N]; each is the first image of a record.
+      labels: labels of the records, int8[N, C].
     """
 
     split: pipeline.Split
@@ -46,7 +46,7 @@ class Opened:
 
     @property
     def patients(self) -> np.ndarray:
-        """str[N]."""
+        """Returns the patient of each record, str[N]."""
         return np.asarray([text.subject_id for text in self.texts])
 
 
@@ -74,10 +74,10 @@ def measure(
     """Measures one model.
 
     Args:
-      task: what.
-      encoder: of the model.
-      run: that it belongs to.
-      opened: name of a split -> the split; called again, it should not read again.
+      task: task to measure.
+      encoder: encoder of the model.
+      run: run that the model belongs to.
+      opened: function from the name of a split to the split; it should cache what it has read.
     """
     return _MEASURES[type(task)](task, encoder, run, opened)
 
@@ -102,7 +102,7 @@ def _zero_shot(task: ZeroShotTask, encoder: Encoder, run: run_lib.Run, opened) -
 
 def _retrieval(task: RetrievalTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
     data = opened(task.split)
-    # Without a class, retrieval is counted by pair alone.
+    # If there is no class, only retrieval by pair is measured.
     classes = _frequent(task, data, data.split.label_names)
     section = {**task.retrieval, "classes": classes}
     batches = run.eval_batches(data.split, batch_size=task.batch_size, require_text=True)
@@ -195,14 +195,14 @@ def asked(
     data: Opened,
     unit: str,
 ) -> grounding.Asked:
-    """The sentences that name their finding by a word, and the rows that stand for it.
+    """Finds the sentences that name a finding by a word, and the local features of that word.
 
     Args:
-      task: says whose sentences.
-      about: finding -> the records that have it.
-      run: whose limits of tokens and sentences hold.
-      data: whose reports are read, by its tokenizer.
-      unit: "word" or "sentence", of the objective.
+      task: task, which tells whether sentences come from the reports or the prompts.
+      about: finding -> the records that have the finding.
+      run: run, whose limits on tokens and sentences apply.
+      data: split whose reports are read with the split's tokenizer.
+      unit: unit of the objective's local features, "word" or "sentence".
 
     Raises:
       ConfigError: if no sentence names a finding.
@@ -234,7 +234,7 @@ def asked(
 
 
 def _own_sentences(task, name, records, data: Opened) -> list[tuple[str, int]]:
-    """Each record's sentences that name the finding."""
+    """Returns the sentences of the records that name the finding."""
     words = prompts.finding_words(name)
     return [
         (sentence, record)
@@ -245,7 +245,7 @@ def _own_sentences(task, name, records, data: Opened) -> list[tuple[str, int]]:
 
 
 def _prompts(task: GroundingTask, name, records, data) -> list[tuple[str, int]]:
-    """The affirming prompts that name the finding; of no record."""
+    """Returns the affirming prompts that name the finding; they belong to no record."""
     table = prompts.prompt_table(
         task.prompts.set, classes=(name,), negatives=task.prompts.negatives
     )
@@ -255,7 +255,7 @@ def _prompts(task: GroundingTask, name, records, data) -> list[tuple[str, int]]:
 
 
 def _rows(sentence: str, words: Sequence[str], run: run_lib.Run, data: Opened, unit: str):
-    """Local features of a sentence that stand for the finding, of those that are not cut off."""
+    """Returns the rows of a sentence's local features, after truncation, that name the finding."""
     if unit == "sentence":
         return (0,)
     tokenizer = data.split.tokenizer
@@ -278,13 +278,13 @@ def _tokens(run: run_lib.Run, data: Opened, texts: Sequence[str]) -> ReportToken
 
 
 def _askable(data: Opened) -> tuple[str, ...]:
-    """The labels that prompts speak of."""
+    """Returns the labels for which there are prompts."""
     known = {prompts.canonical(name) for name in prompts.known_classes()}
     return tuple(name for name in data.split.label_names if prompts.canonical(name) in known)
 
 
 def without_prompts(task: Task, data: Opened) -> tuple[str, ...]:
-    """The labels that a task would have asked for if there were prompts for them."""
+    """Returns the labels that a task leaves out only because there are no prompts for them."""
     if task.classes or not isinstance(task, ZeroShotTask):
         return ()
     askable = _askable(data)
@@ -297,10 +297,10 @@ def _excluded(name: str, task: Task) -> bool:
 
 
 def _classes(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
-    """The task's classes, or the candidates with enough positives and negatives.
+    """Returns the task's classes, or the candidates with enough positives and negatives.
 
     Raises:
-      ConfigError: if there is none.
+      ConfigError: if there is no such class.
     """
     found = _frequent(task, data, candidates)
     if found:
@@ -322,10 +322,10 @@ def _classes(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, 
 
 
 def _frequent(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
-    """The task's classes, or the candidates with enough positives and negatives, or ().
+    """Returns the task's classes, or the candidates with enough positives and negatives, or ().
 
     Raises:
-      ConfigError: for a class that is no label of the data set, or is named twice.
+      ConfigError: if a class is not a label of the data set, or is named twice.
     """
     if task.classes:
         names = data.split.label_names

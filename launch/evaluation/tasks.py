@@ -1,4 +1,4 @@
-"""What can be measured of a run: the files of configs/eval as dataclasses."""
+"""Evaluation tasks: the files of configs/eval as dataclasses."""
 
 import dataclasses
 import pathlib
@@ -17,11 +17,12 @@ from prior_jax.strict import build
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptConfig:
-    """Which sentences stand for a class.
+    """The choice of the prompts for a class.
 
     Attributes:
       set: "release", "single", "ensemble" or "described".
-      negatives: whether a class's score is affirmation minus denial.
+      negatives: whether the score of a class is that of the affirming prompts minus that of the
+        denying prompts.
     """
 
     set: str
@@ -30,16 +31,16 @@ class PromptConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """What every config of configs/eval has.
+    """The settings that all configs of configs/eval have.
 
     Attributes:
-      task: its kind.
-      split: which split is measured.
-      batch_size: images encoded at once.
-      classes: labels to answer for; () for every one that fits and is frequent enough.
-      exclude: labels that () leaves out.
-      min_positives: positives that a class chosen by () has at least.
-      bootstrap: the intervals.
+      task: kind of the task.
+      split: split on which the task is measured.
+      batch_size: number of images encoded at once.
+      classes: labels to measure; () selects every suitable label that is frequent enough.
+      exclude: labels that () does not select.
+      min_positives: least number of positives of a class that () selects.
+      bootstrap: settings of the bootstrap intervals.
     """
 
     task: str
@@ -51,27 +52,27 @@ class Task:
     bootstrap: bootstrap.BootstrapConfig
 
     def __post_init__(self):
-        """Refuses a batch of nothing."""
+        """Refuses an empty batch."""
         if self.batch_size < 1:
             raise ConfigError("task.batch_size", received=self.batch_size, accepted="at least 1")
 
     @property
     def result(self) -> str:
-        """Name of the file of results, without its ending.
+        """Returns the name of the results file, without its suffix.
 
-        Results of another split than "test" have a name of their own, `retrieval_validate`, so that
-        neither takes the place of the other.
+        Results of a split other than "test" have a name of their own, such as `retrieval_validate`,
+        so that they do not overwrite the results of "test".
         """
         return self.task if self.split == "test" else f"{self.task}_{self.split}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZeroShotTask(Task):
-    """Task "zero_shot".
+    """The task "zero_shot".
 
     Attributes:
-      prompts: the sentences.
-      zero_shot: how to count; its classes and policy.
+      prompts: choice of the prompts.
+      zero_shot: settings of the measurement: its classes and its policy for uncertain labels.
     """
 
     prompts: PromptConfig
@@ -80,10 +81,10 @@ class ZeroShotTask(Task):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalTask(Task):
-    """Task "retrieval".
+    """The task "retrieval".
 
     Attributes:
-      retrieval: what counts as a hit, but for its classes.
+      retrieval: definition of a hit, without the classes.
     """
 
     retrieval: Mapping[str, Any]
@@ -91,17 +92,17 @@ class RetrievalTask(Task):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbeTask(Task):
-    """Task "probe"; learns on "train" and chooses on "validate" whatever `split` is.
+    """The task "probe", which trains on "train" and selects on "validate" for any `split`.
 
     Attributes:
-      probe: how the probe is trained.
+      probe: settings of the probe's training.
     """
 
     probe: probe.ProbeConfig
 
     @property
     def result(self) -> str:
-        """Each fraction of the training patients has a file of its own."""
+        """Returns the name of the results file, which is different for each training fraction."""
         if self.probe.fraction == 1:
             return self.task
         percent = f"{100 * self.probe.fraction:g}".replace(".", "_")
@@ -110,14 +111,15 @@ class ProbeTask(Task):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroundingTask(Task):
-    """Task "grounding".
+    """The task "grounding".
 
     Attributes:
-      text: whose sentences look: "report", each study's own, or "prompts", the same for every
-        image. Of either those that hold a word that names the finding.
-      prompts: the sentences with text "prompts".
-      masks: folder that `data_prep.phantom` drew the set's images into; None for the one that
-        the launcher drew under the workdir.
+      text: source of the sentences whose attention is measured: "report" takes each study's own,
+        "prompts" the same for every image. Both use only sentences with a word that names the
+        finding.
+      prompts: choice of the prompts if `text` is "prompts".
+      masks: folder that `data_prep.phantom` drew the set's images into; None for the phantom
+        that the launcher drew under the workdir.
     """
 
     text: Literal["report", "prompts"]
@@ -134,26 +136,26 @@ TASKS: Mapping[str, type[Task]] = {
 
 
 def load_task(path: str) -> Task:
-    """Reads a file of configs/eval.
+    """Reads a task from a file of configs/eval.
 
     Raises:
-      ConfigError: if it is not one.
+      ConfigError: if the file holds no task.
     """
     return task_of(runpy.run_path(path)["get_config"]())
 
 
 def check_task(task: Task, *, workdir: pathlib.Path | None = None) -> None:
-    """Refuses a task that lacks packages or files, before anything is computed for it.
+    """Refuses a task whose packages or files are missing, before anything is computed.
 
     Args:
-      task: the task.
-      workdir: of the run, where all that the task reads is there already; None before a training,
-        which may draw the data itself.
+      task: task to check.
+      workdir: workdir of the run, if all files that the task reads exist already; None before a
+        training, which may still draw the data.
 
     Raises:
-      ConfigError: naming the package and how to install it, or the batch size that does not fit
-        the processes.
-      DataError: naming the folder in which no phantom was drawn.
+      ConfigError: if a package is missing, with the command that installs it, or if the batch
+        size does not fit the number of processes.
+      DataError: if no phantom was drawn in the folder, which the message names.
     """
     if isinstance(task, ProbeTask):
         probe.check_installed()
@@ -169,7 +171,7 @@ def check_task(task: Task, *, workdir: pathlib.Path | None = None) -> None:
 
 
 def masks_folder(task: GroundingTask, workdir: pathlib.Path) -> pathlib.Path:
-    """Where the masks lie: as told, or where launch.train draws them in a run's folder."""
+    """Returns the folder of the masks: the task's, or the one that launch.train draws into."""
     return workdir / "data" / "raw" if task.masks is None else pathlib.Path(task.masks)
 
 
@@ -177,7 +179,7 @@ def task_of(section: Any) -> Task:
     """Checks a task's settings.
 
     Raises:
-      ConfigError: for an unknown task, or settings that it does not take.
+      ConfigError: if the task is unknown, or has unknown settings.
     """
     name = section.get("task")
     if name not in TASKS:

@@ -1,1 +1,1 @@
-"""What a compiled step will cost on hardware you do not have."""
+"""Forecasts of a compiled step's memory and time on hardware you do not have."""

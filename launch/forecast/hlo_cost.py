@@ -1,4 +1,4 @@
-"""What one run of a compiled program costs a device: arithmetic, memory traffic, collectives."""
+"""Counts what one run of a program costs a device: arithmetic, memory traffic, collectives."""
 
 import dataclasses
 import math
@@ -18,13 +18,13 @@ COLLECTIVES = (
     "collective-permute",
     "collective-broadcast",
 )
-# Neither reads nor writes an array of its own.
+# Instructions that neither read nor write an array of their own.
 _FREE = (
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
     "call", "after-all", "partition-id", "replica-id", "async-start", "async-update",
     "opt-barrier", "add-dependency", "iota",
 )  # fmt: skip
-# Products on TPUs of float32 factors: one pass of bfloat16 by default, more for more digits.
+# Products of float32 factors on TPUs: one bfloat16 pass by default, more for higher precision.
 _PASSES = {"high": 3, "highest": 6}
 
 
@@ -33,11 +33,11 @@ class Collective:
     """All collectives of one kind among groups of one size.
 
     Attributes:
-      kind: e.g. "all-reduce".
-      group: how many devices take part in each.
-      count: how many run.
-      bytes: of the whole arrays that they make or sum, on one device.
-      sent: bytes that a device sends, by the algorithm that sends least.
+      kind: kind of the collectives, e.g. "all-reduce".
+      group: number of devices that take part in each collective.
+      count: number of collectives that run.
+      bytes: size of the whole arrays that the collectives make or sum, on one device.
+      sent: number of bytes that a device sends with the algorithm that sends least.
     """
 
     kind: str
@@ -49,13 +49,14 @@ class Collective:
 
 @dataclasses.dataclass
 class Cost:
-    """Of one device.
+    """The cost of one run of a program on one device.
 
     Attributes:
-      flops: of matrix products and convolutions, two for a multiplication with its addition.
-      passes: the same, a product of several passes counted as often.
-      memory: bytes read from and written to main memory, each instruction by itself.
-      collectives: by kind and size of group.
+      flops: operations of matrix products and convolutions; a multiplication with its addition
+        counts as two.
+      passes: operations as in `flops`, multiplied by the number of passes of each product.
+      memory: bytes read from and written to main memory, summed over single instructions.
+      collectives: collectives by kind and group size.
     """
 
     flops: float = 0.0
@@ -65,19 +66,19 @@ class Cost:
 
     @property
     def collective_bytes(self) -> int:
-        """Of all collectives together."""
+        """Returns the bytes of all collectives together."""
         return sum(found.bytes for found in self.collectives.values())
 
 
 def cost_of(program: Program, *, devices: int) -> Cost:
-    """Counts what one run costs a device.
+    """Counts the cost of one run of a program on one device.
 
     Args:
-      program: from `hlo_text.read`.
-      devices: that the program runs on.
+      program: program from `hlo_text.read`.
+      devices: number of devices that the program runs on.
 
     Returns:
-      The cost. Elementwise arithmetic counts as traffic only.
+      The cost. Elementwise arithmetic counts as memory traffic only.
     """
     cost = Cost()
     for name, instruction, runs in program.each():
@@ -95,7 +96,7 @@ def cost_of(program: Program, *, devices: int) -> Cost:
 
 
 def flops_of(instruction: Instruction, computation: Computation) -> int:
-    """Arithmetic of a matrix product or convolution; taps on padding do not count."""
+    """Returns the operations of a product or convolution; kernel taps on padding do not count."""
     (output,) = instruction.shapes
     left, right = (computation[name].shapes[0] for name in instruction.operands[:2])
     if instruction.opcode == "dot":
@@ -128,7 +129,7 @@ def _window(instruction: Instruction) -> dict[str, list[str]]:
 
 
 def _taps(size: int, kernel: int, output: int, window: Mapping[str, str]) -> int:
-    """Pairs of an output and a kernel position that meet an input, along one dimension."""
+    """Counts the pairs of an output and a kernel position that meet an input in one dimension."""
     stride, input_gap, kernel_gap = (
         int(window.get(name, 1)) for name in ("stride", "lhs_dilate", "rhs_dilate")
     )
@@ -145,7 +146,7 @@ def _passes(instruction: Instruction, computation: Computation) -> int:
 
 
 def memory_of(instruction: Instruction, program: Program, computation: Computation) -> int:
-    """Bytes that an instruction moves; of an array that it only takes slices of, the slices."""
+    """Returns the bytes that an instruction moves; arrays that are only sliced count by slices."""
     if instruction.opcode in _FREE or instruction.opcode.endswith(("-done", "-update")):
         return 0
     fusion = instruction.opcode == "fusion"
@@ -153,13 +154,13 @@ def memory_of(instruction: Instruction, program: Program, computation: Computati
     written = sum(shape.bytes for shape in instruction.shapes if not shape.on_chip)
     read = 0
     for index, name in enumerate(instruction.operands):
-        # A parameter of the computation under which a called one is known has no line of its own.
+        # An operand that names a called computation has no line of its own.
         shapes = computation[name].shapes if name in computation else ()
         whole = sum(shape.bytes for shape in shapes if not shape.on_chip)
         used, updated = _slices(index, instruction, inside, computation)
         read += whole if used is None else min(whole, used)
         if updated:
-            # The rest of the array stays as it lies.
+            # The rest of the array is not moved.
             written = max(written - whole, 0) + (used or 0)
     if instruction.opcode == "copy-start":
         return sum(shape.bytes for shape in instruction.shapes[:2] if not shape.on_chip)
@@ -172,7 +173,7 @@ def _slices(
     inside: Computation | None,
     computation: Computation,
 ) -> tuple[int | None, bool]:
-    """Bytes of an operand's slices if only slices are used (or None), and if it is updated."""
+    """Returns the bytes of an operand's slices, None if more is used; and if it is updated."""
     if inside is None:
         if index == 0 and instruction.opcode in ("dynamic-slice", "gather"):
             return instruction.shapes[0].bytes, False
@@ -212,12 +213,12 @@ def _add_collective(
     group = group_size(instruction, devices=devices)
     size = sum(shape.bytes for shape in instruction.shapes)
     if instruction.opcode.endswith("-start") and kind != "all-reduce":
-        # Operand and result, and on some platforms numbers that stand for neither.
+        # Operand and result, and on some platforms numbers that are neither of the two.
         size = max(shape.bytes for shape in instruction.shapes)
     if kind == "reduce-scatter":
         size *= group
     if kind == "all-reduce" and name in program.fused and "all-reduce-scatter" in name:
-        kind = "reduce-scatter"  # of the part that a TPU's fusion keeps
+        kind = "reduce-scatter"  # a TPU's fusion keeps only its own part
     entry = cost.collectives.setdefault((kind, group), Collective(kind, group))
     entry.count += runs
     entry.bytes += runs * size
@@ -225,7 +226,7 @@ def _add_collective(
 
 
 def _share_sent(kind: str, group: int) -> float:
-    """Bytes a device sends of one byte of the whole array; a ring's, which none beats."""
+    """Returns the bytes a device sends for each byte of the whole array, by the optimal ring."""
     if kind.startswith("collective"):
         return 1.0
     ring = (group - 1) / group
@@ -233,7 +234,7 @@ def _share_sent(kind: str, group: int) -> float:
 
 
 def group_size(instruction: Instruction, *, devices: int) -> int:
-    """How many devices a collective is among."""
+    """Returns the number of devices that take part in a collective."""
     text = instruction.attributes
     if instruction.opcode.startswith("collective-permute"):
         pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", text)

@@ -1,7 +1,8 @@
-"""Reads a compiled program's HLO text: its instructions, and how often each of them runs.
+"""Reads a compiled program's HLO text: its instructions, and the number of runs of each.
 
-XLA's own cost analysis counts the body of a loop once, however often it runs, and so tells little
-of a model whose layers are a loop. The text has all that is needed to do better.
+XLA's own cost analysis counts the body of a loop once, however often the loop runs, and so says
+little about a model whose layers are a loop. The HLO text holds all that is needed to count every
+run.
 """
 
 import dataclasses
@@ -26,9 +27,9 @@ class Shape:
     """One array of a program.
 
     Attributes:
-      dtype: as HLO has it, e.g. "bf16".
-      dims: sizes.
-      on_chip: whether it lies in the core's own memory instead of the device's main memory.
+      dtype: dtype in HLO's notation, e.g. "bf16".
+      dims: sizes of the dimensions.
+      on_chip: whether the array lies in the core's own memory instead of the main memory.
     """
 
     dtype: str
@@ -37,12 +38,12 @@ class Shape:
 
     @property
     def size(self) -> int:
-        """Number of elements."""
+        """Returns the number of elements."""
         return math.prod(self.dims)
 
     @property
     def bytes(self) -> int:
-        """Bytes without the padding of tiles."""
+        """Returns the number of bytes without the padding of tiles."""
         if self.dtype in ("pred", "token", "opaque"):
             return self.size if self.dtype == "pred" else 0
         bits = _BITS.search(self.dtype)
@@ -54,13 +55,13 @@ class Instruction:
     """One line of a computation.
 
     Attributes:
-      name: without the percent sign.
-      opcode: e.g. "fusion".
-      type_text: its type as written.
-      operands: names, in order.
-      attributes: all that follows the operands, as written.
-      arguments: between the parentheses, as written.
-      root: whether it is the computation's result.
+      name: name without the percent sign.
+      opcode: opcode, e.g. "fusion".
+      type_text: type as written.
+      operands: names of the operands, in order.
+      attributes: text that follows the operands, as written.
+      arguments: text between the parentheses, as written.
+      root: whether the instruction is the result of its computation.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Instruction:
 
     @functools.cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """Its arrays: one, or those of a tuple."""
+        """Returns the arrays of the result: one, or those of a tuple."""
         return tuple(
             Shape(
                 dtype,
@@ -84,14 +85,14 @@ class Instruction:
         )
 
     def called(self) -> tuple[str, ...]:
-        """Names of the computations that it runs."""
+        """Returns the names of the computations that the instruction calls."""
         found = _CALLS.findall(self.attributes)
         for group in _MANY_CALLS.findall(self.attributes):
             found += [name.strip().lstrip("%") for name in group.split(",")]
         return tuple(found)
 
     def attribute(self, name: str) -> str | None:
-        """The value of an attribute without blanks in it, e.g. "bf_io->bf" of dim_labels."""
+        """Returns the value of an attribute without spaces, e.g. "bf_io->bf" of dim_labels."""
         found = re.search(rf"\b{name}=([^\s,]+)", self.attributes)
         return found[1] if found else None
 
@@ -104,11 +105,12 @@ class Program:
     """A compiled program.
 
     Attributes:
-      computations: name -> its instructions by name; those that are called come first.
-      runs: name -> how often each is run by one call of the program; both branches of a
-        conditional count.
-      fused: names of those that are parts of another instruction.
-      unknown_loops: bodies of loops whose length is not known; they are counted once.
+      computations: name of a computation -> its instructions by name; called computations come
+        before their callers.
+      runs: name of a computation -> number of times that one call of the program runs it; both
+        branches of a conditional count.
+      fused: names of the computations that are parts of another instruction.
+      unknown_loops: bodies of loops whose trip count is not known; they are counted once.
     """
 
     computations: Mapping[str, Computation]
@@ -117,7 +119,7 @@ class Program:
     unknown_loops: tuple[str, ...]
 
     def each(self) -> Iterator[tuple[str, Instruction, int]]:
-        """All instructions that run: name of the computation, instruction, how often."""
+        """Yields (name of the computation, instruction, number of runs) for all that run."""
         for name, computation in self.computations.items():
             if self.runs[name]:
                 for instruction in computation.values():
@@ -128,7 +130,7 @@ def read(text: str) -> Program:
     """Reads the text of a compiled program, e.g. `compiled.as_text()`.
 
     Raises:
-      ValueError: if it has no entry computation.
+      ValueError: if the text has no entry computation.
     """
     computations: dict[str, dict[str, Instruction]] = {}
     entry, current = None, None
@@ -169,7 +171,7 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _closing(text: str, start: int) -> int:
-    """Index of the parenthesis that closes the one at `start`."""
+    """Returns the index of the parenthesis that closes the one at `start`."""
     depth = 0
     for found in re.compile(r"[()]").finditer(text, start):
         depth += 1 if found[0] == "(" else -1
@@ -179,7 +181,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _count(computations: dict[str, dict[str, Instruction]], entry: str) -> Program:
-    """How often each computation runs: HLO writes those that are called before their callers."""
+    """Counts the runs of each computation; HLO lists called computations before their callers."""
     runs = dict.fromkeys(computations, 0)
     runs[entry] = 1
     fused, unknown = set(), []
@@ -200,7 +202,7 @@ def _count(computations: dict[str, dict[str, Instruction]], entry: str) -> Progr
 
 
 def _trips(loop: Instruction, computations: Mapping[str, Computation]) -> int | None:
-    """How often a loop runs; counters that JAX's loops have start at 0 and grow by 1."""
+    """Returns the trip count of a loop; the counters of JAX's loops start at 0 and grow by 1."""
     known = _KNOWN_TRIPS.search(loop.attributes)
     if known:
         return int(known[1])

@@ -1,4 +1,4 @@
-"""Memory, time and traffic of a compiled step on one chip, and their table."""
+"""Forecasts memory, time and traffic of a compiled step on one chip, and prints them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from launch.start.machines import MachineConfig
 
 
 def bytes_on_chip(tree: Any) -> int:
-    """Bytes of one device's parts of a tree of `jax.ShapeDtypeStruct`s with shardings."""
+    """Returns the bytes of one device's shards of a tree of `jax.ShapeDtypeStruct`s."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
@@ -19,15 +19,15 @@ def bytes_on_chip(tree: Any) -> int:
 
 
 def memory(parts: Mapping[str, int], compiled: Any) -> dict[str, int]:
-    """What a chip's memory holds while a step runs, in bytes.
+    """Returns the contents of a chip's memory while a step runs, in bytes.
 
     Args:
-      parts: name -> bytes of what a step is given.
-      compiled: the step.
+      parts: name -> bytes of an argument of the step.
+      compiled: compiled step.
 
     Returns:
-      The parts, then what layouts add to them, "temporaries" (activations, gradients, gathered
-      weights), "results" that replace no argument, "code", and "total".
+      The parts, then the bytes that layouts add to them, "temporaries" (activations, gradients,
+      gathered weights), "results" that replace no argument, "code", and "total".
     """
     found = compiled.memory_analysis()
     given = sum(parts.values())
@@ -44,18 +44,19 @@ def memory(parts: Mapping[str, int], compiled: Any) -> dict[str, int]:
 def summary(
     machine: MachineConfig, *, memory: Mapping[str, int], cost: Cost, pairs: int
 ) -> dict[str, Any]:
-    """What a step costs a chip, and the least time that it takes.
+    """Returns the cost of a step for a chip, and a lower bound of its time.
 
     Args:
-      machine: gives the chip's figures.
-      memory: see `memory`.
-      cost: of one step on one chip.
-      pairs: of the global batch.
+      machine: machine, which has the figures of the chip.
+      memory: contents of the memory, from `memory`.
+      cost: cost of one step on one chip.
+      pairs: number of pairs of the global batch.
 
     Returns:
-      JSON values. The time is that of whatever takes longest (products, memory or the network),
-      as if the others were hidden behind it: no step is quicker, most are slower. The memory's
-      share is an upper bound, since each instruction is taken to read all from main memory.
+      JSON values. The time is that of the slowest resource (products, memory or the network), as
+      if the work of the others were hidden behind it: no step is faster, most are slower. The
+      time of the memory is an upper bound, since each instruction is assumed to read all its
+      operands from main memory.
     """
     chip, slice_size = machine.chip, machine.chips // machine.slices
     inside = sum(c.sent for c in cost.collectives.values() if c.group <= slice_size)
@@ -83,7 +84,7 @@ def summary(
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """One batch's figures, in Markdown."""
+    """Returns the figures of one batch size as a Markdown table."""
     mesh = ", ".join(f"{name} {size}" for name, size in report["mesh"].items())
     head = (
         f"\n{report['config']} {report['stage']} on {report['machine']}: {report['chips']} x "
@@ -118,7 +119,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def _size(count: float) -> str:
-    """Bytes for reading."""
+    """Formats a number of bytes for people."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:.2f} {unit}"
@@ -126,7 +127,7 @@ def _size(count: float) -> str:
 
 
 def verdict(reports: Sequence[Mapping[str, Any]]) -> str:
-    """Which of the batches fit."""
+    """Returns a sentence that names the batch sizes that fit."""
     fitting = [report["pairs_per_chip"] for report in reports if report["fits"]]
     if not fitting:
         return "No batch fits."

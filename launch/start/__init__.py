@@ -1,1 +1,1 @@
-"""What every program does before its own work: flags, machine, devices, config, data."""
+"""The start of every program: flags, machine, devices, config and data."""

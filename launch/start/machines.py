@@ -1,7 +1,7 @@
-"""The machine of a run: `--machine=configs/machines/v5e_256.py`, and what follows from it.
+"""The machine of a run, `--machine=configs/machines/v5e_256.py`, and its effect on the config.
 
-A machine says how devices are laid out and what is computed again for want of memory. It changes
-neither losses nor batches, so that a run may go on with another one.
+A machine states the layout of the devices and what is rematerialised to save memory. It changes
+neither losses nor batches, so a run may continue on another machine.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from prior_jax.strict import build
 
 FLAGS = flags.FLAGS
 
-# What a config says of itself where it leaves the mesh to the machine.
+# The value of a config's mesh if the config leaves the mesh to the machine.
 _OPEN_MESH = {"axes": {"data": -1}, "data_axes": ("data",), "bank_axis": None, "rules": ()}
-# Which of the machine's two settings each part of a model follows, where it has that part.
+# The machine's rematerialisation setting, of the two, for each part that a model may have.
 _REMAT = {
     "model.image.resnet.remat": "image",
     "model.text.remat": "text",
@@ -35,12 +35,12 @@ class ChipConfig:
     """Figures of one chip; see configs/machines/base.py for their sources.
 
     Attributes:
-      kind: its name.
-      hbm_bytes: of memory.
-      peak_flops: of bfloat16, a second.
-      hbm_bandwidth: bytes a second.
-      link_bandwidth: bytes a second that it sends over the fast network.
-      dcn_bandwidth: bytes a second that it sends over the data centre's network.
+      kind: name of the chip.
+      hbm_bytes: size of the memory, in bytes.
+      peak_flops: bfloat16 operations per second.
+      hbm_bandwidth: bytes per second to and from the memory.
+      link_bandwidth: bytes per second that the chip sends over the fast network.
+      dcn_bandwidth: bytes per second that the chip sends over the data centre's network.
     """
 
     kind: str
@@ -53,11 +53,11 @@ class ChipConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MachineRemat:
-    """What is computed again in the backward pass.
+    """What is rematerialised in the backward pass.
 
     Attributes:
-      image: of the image encoder; see `nn.resnet.ResNetConfig`.
-      text: of every stack of transformer layers; see `nn.transformer.StackConfig`.
+      image: setting of the image encoder; see `nn.resnet.ResNetConfig`.
+      text: setting of every stack of transformer layers; see `nn.transformer.StackConfig`.
     """
 
     image: Literal["none", "block"]
@@ -66,20 +66,20 @@ class MachineRemat:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """A file of configs/machines.
+    """A machine: the settings of a file of configs/machines.
 
     Attributes:
-      name: of the machine.
-      platform: of JAX.
-      topology: as libtpu names it; None elsewhere.
-      slices: groups of chips with a fast network of their own.
-      processes: of a run.
-      local_devices: of each process.
-      chip: figures of one.
-      mesh: how they are laid out.
-      pairs_per_chip: advice.
-      remat: what is computed again.
-      environment: variables to set where they are not set.
+      name: name of the machine.
+      platform: JAX platform.
+      topology: libtpu's name of the topology; None for other platforms.
+      slices: number of groups of chips that have a fast network of their own.
+      processes: number of processes of a run.
+      local_devices: number of devices of each process.
+      chip: figures of one chip.
+      mesh: layout of the devices.
+      pairs_per_chip: recommended number of pairs on each chip.
+      remat: rematerialisation in the backward pass.
+      environment: environment variables to set if they are not set.
     """
 
     name: str
@@ -96,11 +96,11 @@ class MachineConfig:
 
     @property
     def chips(self) -> int:
-        """Devices of all processes."""
+        """Returns the number of devices of all processes."""
         return self.processes * self.local_devices
 
     def set_environment(self) -> None:
-        """Sets what the environment lacks, before a device is touched."""
+        """Sets the environment variables that are not set, before a device is initialised."""
         for name, value in self.environment.items():
             os.environ.setdefault(name, value)
 
@@ -109,41 +109,44 @@ def define_flags() -> None:
     """Defines `--machine` and `--pairs_per_chip` of a run."""
     define_machine_flag(required=False)
     flags.DEFINE_integer(
-        "pairs_per_chip", None, "Sets config.data.batch_size to this times the devices.", 1
+        "pairs_per_chip",
+        None,
+        "Sets config.data.batch_size to this number times the device count.",
+        1,
     )
 
 
 def define_machine_flag(*, required: bool) -> None:
     """Defines `--machine`."""
     program.define_config_flag(
-        "machine", "Where, e.g. configs/machines/v5e_256.py.", required=required
+        "machine", "File of the machine, e.g. configs/machines/v5e_256.py.", required=required
     )
 
 
 def from_flags() -> MachineConfig | None:
-    """The machine that `--machine` names, or None.
+    """Returns the machine that `--machine` names, or None.
 
     Raises:
-      ConfigError: if it says something that nobody reads, or leaves something out.
+      ConfigError: if the machine has an unknown setting, or lacks one.
     """
     section = FLAGS.machine
     return None if section is None else build(MachineConfig, section, name="machine")
 
 
 def given(name: str) -> Collection[str]:
-    """Dotted names of what the command line gives of the config in `--name`."""
+    """Returns the dotted names of the settings of `--name` that the command line overrides."""
     return config_flags.get_override_values(FLAGS[name])
 
 
 def arguments() -> tuple[str, ...]:
-    """The arguments that give `--machine` and `--pairs_per_chip` again as they were given."""
+    """Returns the arguments that repeat `--machine` and `--pairs_per_chip` as they were given."""
     found = () if FLAGS.machine is None else program.config_arguments("machine")
     pairs = FLAGS.pairs_per_chip
     return found if pairs is None else (*found, f"--pairs_per_chip={pairs}")
 
 
 def start() -> MachineConfig | None:
-    """The machine of `--machine`, its environment set; before the devices start."""
+    """Sets the environment of `--machine` and returns the machine; call before devices start."""
     machine = from_flags()
     if machine is not None:
         machine.set_environment()
@@ -151,15 +154,16 @@ def start() -> MachineConfig | None:
 
 
 def configure(config: Any, machine: MachineConfig | None, *, devices: int) -> Any:
-    """The config of `--config` with what `--machine` and `--pairs_per_chip` say.
+    """Returns the config of `--config`, adapted to `--machine` and `--pairs_per_chip`.
 
     Args:
-      config: of the run; left as it is.
-      machine: from `start`.
-      devices: that the run has, or will have.
+      config: config of the run; it is not changed.
+      machine: machine from `start`.
+      devices: number of devices that the run has, or will have.
 
     Raises:
-      ConfigError: naming what two of the flags give, or the devices that are not there.
+      ConfigError: if two flags give the same setting, or if devices are missing; the message
+        names the setting or the devices.
     """
     check_chips(machine, devices=devices)
     pairs = FLAGS.pairs_per_chip
@@ -168,7 +172,7 @@ def configure(config: Any, machine: MachineConfig | None, *, devices: int) -> An
 
 
 def check_chips(machine: MachineConfig | None, *, devices: int) -> None:
-    """Refuses a machine of another number of chips, by name."""
+    """Refuses a machine whose number of chips differs from the number of devices."""
     if machine is not None and machine.chips != devices:
         raise ConfigError(
             "--machine",
@@ -185,17 +189,17 @@ def merged(
     given: Collection[str] = (),
     replace: bool = False,
 ) -> Any:
-    """A copy of the config with a machine's mesh and remat, and a batch size.
+    """Returns a copy of the config with a machine's mesh and remat, and a batch size.
 
     Args:
-      config: of a run.
-      machine: None to leave mesh and remat as they are.
-      batch_size: pairs of the global batch; None to leave it.
-      given: dotted names of what the command line gives of the config.
-      replace: whether the config's own mesh may be replaced, as a run has kept it.
+      config: config of a run.
+      machine: machine, or None to leave mesh and remat as they are.
+      batch_size: number of pairs of the global batch; None leaves it as it is.
+      given: dotted names of the settings that the command line overrides.
+      replace: whether the config's own mesh may be replaced, as when a run has saved the config.
 
     Raises:
-      ConfigError: naming what two places give.
+      ConfigError: if two places give the same setting, which the message names.
     """
     config = config.copy_and_resolve_references()
     with config.unlocked():
@@ -242,10 +246,11 @@ def _set_where_it_is(section: Any, path: Sequence[str], value: str) -> None:
 
 
 def absent_devices(machine: MachineConfig) -> Sequence[Any]:
-    """The TPU devices of a machine that is not there, to compile for.
+    """Returns TPU devices to compile for without having the machine.
 
     Raises:
-      ConfigError: if the machine has no TPU, or libtpu is not installed or does not know it.
+      ConfigError: if the machine has no TPU, or if libtpu is not installed or does not know the
+        machine's topology.
     """
     if machine.topology is None:
         raise ConfigError(
@@ -253,7 +258,7 @@ def absent_devices(machine: MachineConfig) -> Sequence[Any]:
             received=f"{machine.name}, whose topology is None",
             accepted="a TPU's, or --platform=cpu to compile for simulated devices",
         )
-    # It would else look for a TPU's metadata server, and insist on being alone.
+    # Otherwise libtpu would look for a TPU's metadata server, and refuse a second process.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")

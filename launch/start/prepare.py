@@ -1,4 +1,4 @@
-"""Makes what a run lacks: a phantom data set, and a tokenizer of the set's own reports."""
+"""Makes the missing inputs of a run: a phantom data set, and a tokenizer of its reports."""
 
 import contextlib
 import json
@@ -17,12 +17,12 @@ from prior_jax.errors import ConfigError, DataError, PriorJaxError, first_line
 
 
 def check_data(config: RunConfig) -> None:
-    """Refuses data that are not there and cannot be made, before a run is begun.
+    """Refuses missing data that cannot be made, before a run begins.
 
     Raises:
-      ConfigError: naming the flag to give, the setting with which nothing can be made, or the
-        validations that the set has no records for.
-      DataError: for a manifest that cannot be read.
+      ConfigError: if a flag is missing, if a setting prevents the data from being made, or if
+        the set has no records for the validations; the message names the flag or setting.
+      DataError: if the manifest cannot be read.
     """
     config.check_data()
     if config.makes_tokenizer:
@@ -44,10 +44,10 @@ def check_data(config: RunConfig) -> None:
 
 
 def check_validates(config: RunConfig, manifest: schema.Manifest) -> None:
-    """Refuses validations on a set that has no records to validate on.
+    """Refuses validations on a set that has no validation records.
 
     Raises:
-      ConfigError: saying how to train without.
+      ConfigError: if there are no such records; the message says how to train without validations.
     """
     held = [split for split, counts in manifest.splits.items() if counts.studies]
     if config.train.validate_every and "validate" not in held:
@@ -60,14 +60,14 @@ def check_validates(config: RunConfig, manifest: schema.Manifest) -> None:
 
 
 def check_made(config: RunConfig) -> None:
-    """Refuses to go on with a tokenizer that this workdir's run made with other settings.
+    """Refuses to continue with a tokenizer that this workdir's run made with other settings.
 
-    It is not made anew, so that the config that is kept would say what is not so. A tokenizer
-    that lacks its record of settings is taken as it is.
+    An existing tokenizer is not made anew, so the saved config would state settings that it does
+    not have. A tokenizer without a record of its settings is accepted.
 
     Raises:
-      ConfigError: naming the setting that differs, with both values.
-      DataError: if the record is damaged.
+      ConfigError: if a setting differs; the message names the setting, with both values.
+      DataError: if the record of settings is damaged.
     """
     out = pathlib.Path(config.data.tokenizer.path)
     record = out.with_name(out.stem + train_tokenizer.SETTINGS_SUFFIX)
@@ -91,14 +91,14 @@ def check_made(config: RunConfig) -> None:
 
 
 def make_absent(config: RunConfig, workdir: pathlib.Path) -> None:
-    """Makes the prepared set and the tokenizer that a config does not name, where absent.
+    """Makes the prepared set and the tokenizer that a config does not name, if they are missing.
 
     Args:
-      config: all sections.
-      workdir: gets `data/raw`, `data/set` and `tokenizer/tokenizer.model`.
+      config: config with all sections.
+      workdir: folder for `data/raw`, `data/set` and `tokenizer/tokenizer.model`.
 
     Raises:
-      DataError: if a part of it is there, but damaged or made with other settings.
+      DataError: if one of them exists, but is damaged or was made with other settings.
     """
     if config.makes_set:
         _phantom_set(config.prepare.phantom, workdir / "data")
@@ -133,7 +133,7 @@ def _phantom_settings(wanted: PhantomConfig | None) -> hospital.Settings:
 
 @contextlib.contextmanager
 def _named(section: str) -> Iterator[None]:
-    """Names a setting that a preparing program refuses as the config does."""
+    """Renames a setting that a preparing program refuses to its name in the config."""
     try:
         yield
     except PriorJaxError as error:
@@ -142,9 +142,9 @@ def _named(section: str) -> Iterator[None]:
 
 
 def _phantom_set(wanted: PhantomConfig | None, folder: pathlib.Path) -> None:
-    """Draws the phantom and prepares it as MIMIC-CXR is prepared; goes on where it was stopped."""
+    """Draws the phantom and prepares it like MIMIC-CXR; continues what was interrupted."""
     settings, raw = _phantom_settings(wanted), folder / "raw"
-    # A worker takes longer to start than to draw a few hundred studies.
+    # Starting a worker takes longer than drawing a few hundred studies.
     workers = min(os.cpu_count() or 1, 1 + settings.studies // 500)
     logging.info("drawing %d phantom studies in %s", settings.studies, raw)
     hospital.draw_phantom(raw, settings, workers=workers)
@@ -156,5 +156,6 @@ def _phantom_set(wanted: PhantomConfig | None, folder: pathlib.Path) -> None:
             cli.RunOptions(out=str(folder / "set"), workers=workers),
         )
     except writer.ProgramChanged:
-        # A run goes on with the records that it began with, or its checkpoints would be refused.
+        # A run continues with the records that it began with; otherwise its checkpoints would be
+        # refused.
         logging.info("they are there as another version of the program has prepared them")

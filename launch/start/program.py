@@ -1,4 +1,4 @@
-"""How every program starts and ends: flags, processes, devices, exit codes."""
+"""The start and end of every program: flags, processes, devices and exit codes."""
 
 import functools
 import importlib.util
@@ -22,17 +22,17 @@ from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
 from prior_jax.processes.preemption import Preempted
 
 START_SECONDS = 300
-_CONFIG_FLAGS: set[str] = set()  # names of those that `define_config_flag` has defined
+_CONFIG_FLAGS: set[str] = set()  # names of the flags that `define_config_flag` has defined
 _EXIT_FAULT = 1
 
 
 class OwnMessages(logging.Filter):
-    """Lets everything through from this project, and only warnings from the libraries."""
+    """A filter that passes all messages of this project, and only warnings of the libraries."""
 
     _ROOT = pathlib.Path(__file__).parents[2]
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is shown."""
+        """Tells whether the record is shown."""
         own = self._ROOT in pathlib.Path(record.pathname).parents
         installed = "site-packages" in record.pathname and "prior_jax" not in record.pathname
         return record.levelno >= logging.WARNING or (own and not installed)
@@ -44,12 +44,12 @@ def define_config_flag(name: str, help_text: str, *, required: bool = True) -> N
     _CONFIG_FLAGS.add(name)
     if required:
         flags.mark_flag_as_required(name)
-    # The library tells of a file that it cannot read only when a value is asked for.
+    # ml_collections reports a file that it cannot read only when a value is requested.
     flags.register_validator(name, lambda config: config is None or bool(config.keys()))
 
 
 def config_arguments(name: str) -> tuple[str, ...]:
-    """The arguments that give `--name` again as it was given, with its overrides."""
+    """Returns the arguments that repeat `--name` as it was given, with its overrides."""
     flag = flags.FLAGS[name]
     overrides = config_flags.get_override_values(flag)
     return (
@@ -59,24 +59,28 @@ def config_arguments(name: str) -> tuple[str, ...]:
 
 
 def define_cluster_flags() -> None:
-    """Defines the flags that say where to start a run, and under which name."""
-    define_config_flag("cluster", "Where, e.g. configs/clusters/slurm_gpu.py.", required=False)
-    flags.DEFINE_string("name", None, "Of the job; by default made of the workdir's name.")
-    flags.DEFINE_boolean("dry_run", False, "Print what would run and make nothing.")
+    """Defines the flags for the cluster to start a run on, and for the job's name."""
+    define_config_flag(
+        "cluster", "File of the cluster, e.g. configs/clusters/slurm_gpu.py.", required=False
+    )
+    flags.DEFINE_string(
+        "name", None, "Name of the job; by default derived from the workdir's name."
+    )
+    flags.DEFINE_boolean("dry_run", False, "Print the commands that would run, and make nothing.")
 
 
 def define_cache_flag() -> None:
-    """Defines the flag that lets runs share what is costly to make and the same for all."""
+    """Defines the flag for the cache that runs share: costly results that are equal for all."""
     flags.DEFINE_string(
         "cache_dir",
         None,
-        "Folder for compiled programs and measurements of the data; runs may share one. By "
+        "Folder for compiled programs and measurements of the data; runs may share a folder. By "
         "default cache/ in the workdir.",
     )
 
 
 def define_device_flags() -> None:
-    """Defines the flags that say which devices and processes a run has."""
+    """Defines the flags for the devices and processes of a run."""
     flags.DEFINE_enum(
         "distributed",
         "off",
@@ -84,27 +88,27 @@ def define_device_flags() -> None:
         "off: one process; auto: detect the cluster (Slurm, TPU pod, GKE, Open MPI); explicit: "
         "take --coordinator, --processes and --process.",
     )
-    flags.DEFINE_string("coordinator", None, "host:port of process 0, with explicit.")
-    flags.DEFINE_integer("processes", None, "Number of processes, with explicit.")
-    flags.DEFINE_integer("process", None, "Index of this process, with explicit.")
+    flags.DEFINE_string("coordinator", None, "host:port of process 0, with --distributed=explicit.")
+    flags.DEFINE_integer("processes", None, "Number of processes, with --distributed=explicit.")
+    flags.DEFINE_integer("process", None, "Index of this process, with --distributed=explicit.")
     flags.DEFINE_integer(
-        "start_seconds", START_SECONDS, "How long to wait for the other processes to start.", 1
+        "start_seconds", START_SECONDS, "Seconds to wait for the other processes to start.", 1
     )
     flags.DEFINE_integer(
         "heartbeat_seconds",
         distributed.HEARTBEAT_SECONDS,
-        "A process that was silent for so long is lost, and ends the others.",
+        "Seconds of silence after which a process counts as lost, which ends the others.",
     )
     flags.DEFINE_integer(
-        "cpu_devices", None, "Run on this many simulated CPU devices instead of what is there."
+        "cpu_devices", None, "Run on this many simulated CPU devices instead of the real devices."
     )
 
 
 def start_devices() -> None:
-    """Joins the other processes, before anything touches a device.
+    """Joins the other processes, before any device is initialised.
 
     Raises:
-      ConfigError: if the flags do not fit together or the others cannot be found.
+      ConfigError: if the flags do not fit together, or the other processes cannot be found.
     """
     values = flags.FLAGS
     if values.cpu_devices is not None:
@@ -133,14 +137,15 @@ def leave_out_absent_tpu() -> None:
 def _only_cpu(
     devices: pathlib.Path = pathlib.Path("/dev"), bus: pathlib.Path = pathlib.Path("/sys/bus/pci")
 ) -> bool:
-    """Whether libtpu is installed on a Linux machine that has neither a TPU nor a GPU.
+    """Tells whether libtpu is installed on a Linux machine that has neither a TPU nor a GPU.
 
-    JAX tries every platform it has a library for, and libtpu then prints several lines of errors of
-    its own. Where the user names platforms, or any accelerator may be there, JAX is left to look.
+    JAX tries every platform for which a library is installed, and libtpu then prints several lines
+    of errors. If the user names platforms, or if an accelerator may be present, JAX searches for
+    devices itself.
 
     Args:
       devices: folder of the device files.
-      bus: folder of the PCI bus, whose vendor 0x1ae0 is Google.
+      bus: folder of the PCI bus; vendor 0x1ae0 is Google.
     """
     named = any(os.environ.get(name) for name in ("JAX_FORCE_TPU_INIT", "TPU_NAME"))
     if named or jax.config.jax_platforms or importlib.util.find_spec("libtpu") is None:
@@ -153,14 +158,15 @@ def _only_cpu(
 def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
     """Runs a program and exits.
 
-    The exit code is 0 after success, 2 after an error that the user can mend (one line on
+    The exit code is 0 after success, 2 after an error that the user can correct (one line on
     stderr), 75 after a stop on request with everything saved, 76 after another process was lost
-    or ended with an error (one line that names it), 77 after the watchdog found a stage that
-    does not end, 1 with a trace after a fault of the program.
+    or ended with an error (one line that names the process), 77 after the watchdog found a stage
+    that does not end, and 1 with a trace after a fault of the program.
 
     Args:
-      main: the program, without arguments; gives an exit code, or None for 0.
-      *define: define its flags.
+      main: function that runs the program; it takes no arguments and returns an exit code, or
+        None for 0.
+      *define: functions that define the program's flags.
     """
     for step in define:
         step()
@@ -178,7 +184,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _config_files(argv: list[str]) -> Iterator[tuple[str, str]]:
-    """The files that are given for flags of configs; what stands behind ":" is for the config."""
+    """Yields flag and file of the configs; text after ":" is an argument of the config."""
     for argument, following in itertools.zip_longest(argv[1:], argv[2:], fillvalue=""):
         if argument == "--":
             return
@@ -188,7 +194,7 @@ def _config_files(argv: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _meant(error: Exception, argv: list[str]) -> str:
-    """The setting that an unknown key was given for, or the program's name."""
+    """Returns the setting that an unknown key was given for, or the program's name."""
     if isinstance(error, AttributeError | KeyError):
         for argument in argv[1:]:
             name = argument.split("=")[0].lstrip("-")
@@ -198,20 +204,21 @@ def _meant(error: Exception, argv: list[str]) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """An error's text; that of a KeyError, also inside another error, is quoted once too often."""
+    """Returns an error's text without the extra quotes of a KeyError, also inside another error."""
     if error.args and isinstance(error.args[0], BaseException):
         return _words(error.args[0])
     return str(error.args[0]) if isinstance(error, KeyError) else str(error)
 
 
 def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
-    """Runs a program's `main`, leaves the other processes, and returns the exit code.
+    """Runs a program's `main`, disconnects from the other processes, and returns the exit code.
 
-    One of several processes that fails ends here: waiting for the others could take for ever.
+    If one of several processes fails, it ends here: waiting for the others could take for ever.
 
     Args:
-      main: the program, without arguments; gives an exit code, or None for 0.
-      argv: what the flags left over; anything but the program's name is refused.
+      main: function that runs the program; it takes no arguments and returns an exit code, or
+        None for 0.
+      argv: arguments that are no flags; anything but the program's name is refused.
     """
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.get_absl_handler().addFilter(OwnMessages())
@@ -234,7 +241,7 @@ def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
 
 
 def _reported(main: Callable[[], int | None]) -> int | None:
-    """Runs `main` and tells the other processes of an error before it takes this one away."""
+    """Runs `main`, and reports an error to the other processes before it ends this process."""
     try:
         return main()
     except Preempted:

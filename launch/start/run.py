@@ -1,4 +1,4 @@
-"""A run as its programs see it: config, data, devices and objective, put together once."""
+"""A run's config, data, devices and objective, assembled once for every program."""
 
 import dataclasses
 import hashlib
@@ -36,16 +36,16 @@ _VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tens
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """What training and evaluation share.
+    """The parts of a run that training and evaluation share.
 
     Attributes:
-      workdir: of the run.
-      cache_dir: keeps measurements of the data and compiled programs; runs may share one.
-      config: all sections.
-      data: the training split.
-      schedule: the stages, in steps.
-      place: mesh, axes and rules.
-      objective: what is trained.
+      workdir: folder of the run.
+      cache_dir: folder for measurements of the data and compiled programs; runs may share one.
+      config: config with all sections.
+      data: training split.
+      schedule: stages, in steps.
+      place: placement of arrays: mesh, axes and rules.
+      objective: objective that is trained.
     """
 
     workdir: pathlib.Path
@@ -57,11 +57,11 @@ class Run:
     objective: Objective
 
     def split(self, name: str) -> pipeline.Split:
-        """Another split of the same set."""
+        """Returns another split of the same set."""
         return pipeline.open_split(self.config.data, name, cache_dir=self.cache_dir)  # type: ignore[arg-type]
 
     def put(self, tree: Any) -> Any:
-        """Host arrays, the same in every process, onto the devices; rows split if they divide."""
+        """Puts host arrays, equal in every process, on the devices; shards rows if they divide."""
         sharded = batch_sharding(self.place.mesh, self.place.data_axes)
         whole = NamedSharding(self.place.mesh, PartitionSpec())
         shards = int(np.prod([self.place.mesh.shape[axis] for axis in self.place.data_axes]))
@@ -76,7 +76,7 @@ class Run:
     def eval_batches(
         self, split: pipeline.Split, *, batch_size: int, require_text: bool
     ) -> Iterator[Batch]:
-        """One pass over a split, on the devices."""
+        """Yields the batches of one pass over a split, on the devices."""
         with split.eval_batches(batch_size=batch_size, require_text=require_text) as batches:
             for _, batch in batches:
                 yield self.put(batch)
@@ -89,17 +89,17 @@ def open_run(
     *,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Run:
-    """Makes what is absent, opens the data and puts the parts together.
+    """Makes missing data, opens the data and assembles the run.
 
     Args:
-      config: all sections.
-      place: where arrays lie, as `check_fits` has accepted it.
+      config: config with all sections.
+      place: placement of arrays that `check_fits` has accepted.
       workdir: folder of the run.
-      cache_dir: see `Run`; None for `cache` in the workdir.
+      cache_dir: cache of the run, see `Run`; None for `cache` in the workdir.
 
     Raises:
-      ConfigError: for settings that do not fit the data.
-      DataError: for data that cannot be used.
+      ConfigError: if settings do not fit the data.
+      DataError: if the data cannot be used.
     """
     cache = workdir / "cache" if cache_dir is None else pathlib.Path(cache_dir)
     _compile_to(cache / "compiled", quick=config.quick_compile)
@@ -139,11 +139,11 @@ def open_run(
 
 
 def check_fits(config: RunConfig, place: Placement) -> None:
-    """Refuses what does not fit the devices, or names weights that are not there.
+    """Refuses settings that do not fit the devices, and weights that do not exist.
 
     Raises:
-      ConfigError: naming the setting.
-      WeightsError: for weights of `config.init` that are absent or damaged.
+      ConfigError: if a setting does not fit the devices; the message names the setting.
+      WeightsError: if weights of `config.init` are missing or damaged.
     """
     batch_size = config.data.batch_size
     check_batch_size(batch_size, mesh=place.mesh, data_axes=place.data_axes)
@@ -156,14 +156,14 @@ def check_fits(config: RunConfig, place: Placement) -> None:
 
 
 def _compile_to(folder: pathlib.Path, *, quick: bool) -> None:
-    """Keeps compiled programs, so that a resumed run and an evaluation start at once."""
-    # By host: code compiled for one machine's processor need not run on another's.
+    """Caches compiled programs, so that a resumed run and an evaluation start at once."""
+    # One cache for each host: code compiled for one processor need not run on another.
     jax.config.update("jax_compilation_cache_dir", str(folder / platform.node()))
     jax.config.update("jax_disable_most_optimizations", quick)
 
 
 def _check_alike(config: RunConfig) -> None:
-    """Refuses processes that were started with another config, code or clock."""
+    """Refuses processes that were started with different configs, code or clocks."""
     if jax.process_count() == 1:
         return
     distributed.check_agreement(
@@ -178,9 +178,9 @@ def _check_alike(config: RunConfig) -> None:
 
 
 def identity(run: Run) -> dict[str, Any]:
-    """What must be the same when a run is resumed: anything that changes its numbers.
+    """Returns all that must be equal when a run is resumed: everything that changes its numbers.
 
-    What is rematerialised to save memory does not, so that a run may go on with other devices.
+    Rematerialisation does not change the numbers, so a run may continue on other devices.
     """
     return {
         **_identity_of_settings(run.config),
@@ -190,7 +190,7 @@ def identity(run: Run) -> dict[str, Any]:
 
 
 def _identity_of_settings(config: RunConfig) -> dict[str, Any]:
-    """The part of the identity that the config alone decides."""
+    """Returns the part of the identity that the config alone determines."""
     data = dataclasses.asdict(config.data)
     for free in ("path", "workers", "threads", "prefetch"):
         del data[free]
@@ -206,18 +206,18 @@ def _identity_of_settings(config: RunConfig) -> dict[str, Any]:
 
 
 def _fingerprint(manifest: schema.Manifest) -> str:
-    """A hash of all records of a set."""
+    """Returns a hash of all records of a set."""
     shards = json.dumps(dict(manifest.shards), sort_keys=True)
     return hashlib.sha256(shards.encode()).hexdigest()
 
 
 def check_resumable(config: RunConfig, workdir: pathlib.Path) -> None:
-    """Refuses to go on in a folder whose checkpoints another run has written; only reads.
+    """Refuses to continue in a folder whose checkpoints another run wrote; writes nothing.
 
-    What only the opened data tells, such as the steps of an epoch, is checked by `check_resumed`.
+    `check_resumed` checks settings that depend on the opened data, such as the steps of an epoch.
 
     Raises:
-      CheckpointError: naming the setting that differs, with both values.
+      CheckpointError: if a setting differs; the message names the setting, with both values.
     """
     kept = checkpoint.newest_host(config.train.checkpoint.folder(workdir))
     if kept is None:
@@ -225,7 +225,8 @@ def check_resumable(config: RunConfig, workdir: pathlib.Path) -> None:
     ours = _identity_of_settings(config)
     if (pathlib.Path(config.data.path) / schema.MANIFEST_NAME).is_file():
         ours["data set"] = _fingerprint(schema.load_manifest(config.data.path))
-    # First what decides all else; the data section repeats the seed, by a name that no one sets.
+    # Settings that determine others are compared first; the data section repeats the seed under a
+    # name that users do not set.
     objective = kept["identity"]["config.objective"]
     resume.check_identity(
         {"config.objective": config.objective, "config.seed": config.train.seed},
@@ -238,10 +239,10 @@ def check_resumable(config: RunConfig, workdir: pathlib.Path) -> None:
 
 
 def check_resumed(run: Run) -> None:
-    """Refuses a run that its folder's checkpoints are not of, once its data are open.
+    """Refuses a run that did not write its folder's checkpoints, once its data are open.
 
     Raises:
-      CheckpointError: naming the setting that differs, with both values.
+      CheckpointError: if a setting differs; the message names the setting, with both values.
     """
     kept = checkpoint.newest_host(run.config.train.checkpoint.folder(run.workdir))
     if kept is not None:
@@ -259,7 +260,7 @@ def _check_schedule(
 
 
 def _without(section: dict[str, Any], name: str) -> dict[str, Any]:
-    """A section without the settings of one name, its own and those below it."""
+    """Returns a section without the settings of one name, in the section and all below it."""
     return {
         key: _without(value, name) if isinstance(value, dict) else value
         for key, value in section.items()
@@ -268,7 +269,7 @@ def _without(section: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def initial_values(run: Run, model: ModelDefinition) -> dict[str, np.ndarray]:
-    """The arrays that the run starts from in place of drawn ones; see `interop.initial`."""
+    """Returns the arrays that replace random initial values; see `interop.initial`."""
     return initial.initial_values(
         run.config.init,
         shapes={**model.params, **model.rest},
@@ -281,7 +282,7 @@ def make_workdir(workdir: pathlib.Path) -> None:
     """Makes the folder of a run.
 
     Raises:
-      ConfigError: if it is none that can be written to.
+      ConfigError: if the folder cannot be made or written to.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -295,7 +296,7 @@ def make_workdir(workdir: pathlib.Path) -> None:
 
 
 def save_config(config: RunConfig, workdir: pathlib.Path) -> None:
-    """Keeps the config in the workdir, for evaluation."""
+    """Saves the config in the workdir, for evaluation."""
     if distributed.is_primary():
         target = workdir / CONFIG_NAME
         aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -304,7 +305,7 @@ def save_config(config: RunConfig, workdir: pathlib.Path) -> None:
 
 
 def versions() -> Mapping[str, str]:
-    """Versions of all that a run's numbers depend on."""
+    """Returns the versions of the packages that a run's numbers depend on."""
     found = {name: importlib.metadata.version(name) for name in _VERSIONS}
     device = jax.devices()[0]
     return {

@@ -1,4 +1,4 @@
-"""The folder of `--workdir`, looked at before anything is written to it."""
+"""Checks of the folder of `--workdir` before anything is written to it."""
 
 import pathlib
 
@@ -8,16 +8,16 @@ from prior_jax.config import CONFIG_NAME
 from prior_jax.errors import ConfigError
 
 SWEEP_NAME = "sweep.json"
-"""What marks the folder of launch.sweep."""
+"""Name of the file that marks a folder of launch.sweep."""
 
 _OF_A_RUN = (CONFIG_NAME, "checkpoints")
 
 
 def from_flag(name: str = "workdir") -> pathlib.Path:
-    """The folder that a flag names.
+    """Returns the folder that a flag names.
 
     Raises:
-      ConfigError: for an empty name, as a script gives whose variable is not set.
+      ConfigError: if the name is empty, as when a script's variable is not set.
     """
     value = flags.FLAGS[name].value
     if not value:
@@ -27,20 +27,20 @@ def from_flag(name: str = "workdir") -> pathlib.Path:
 
 
 def check_for_run(folder: pathlib.Path) -> None:
-    """Refuses the folder of a sweep, whose trials have folders of their own, to a run.
+    """Refuses to put a run into the folder of a sweep, whose trials have folders of their own.
 
     Raises:
-      ConfigError: naming the file that marks the folder.
+      ConfigError: if it is a sweep's folder; the message names the file that marks it.
     """
     if (folder / SWEEP_NAME).exists() and not (folder / CONFIG_NAME).exists():
         raise _of_another(folder, SWEEP_NAME, kind="a sweep")
 
 
 def check_for_sweep(folder: pathlib.Path) -> None:
-    """Refuses the folder of a run to a sweep.
+    """Refuses to put a sweep into the folder of a run.
 
     Raises:
-      ConfigError: naming what marks the folder.
+      ConfigError: if it is a run's folder; the message names the file that marks it.
     """
     found = [name for name in _OF_A_RUN if (folder / name).exists()]
     if found and not (folder / SWEEP_NAME).exists():

@@ -1,1 +1,1 @@
-"""The parts of a sweep: its trials, their queue, their table."""
+"""The parts of a sweep: its trials, the queue that runs them, and the table of results."""

@@ -1,4 +1,4 @@
-"""A sweep's config as dataclasses, and the trials that it stands for."""
+"""A sweep's config as dataclasses, and the trials that the config describes."""
 
 import dataclasses
 import itertools
@@ -21,11 +21,11 @@ Overrides = tuple[tuple[str, Any], ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A config of launch.train, and what is changed in it.
+    """A config of launch.train, with overrides.
 
     Attributes:
-      config: its file, e.g. "configs/phantom.py" or "configs/baselines/phantom.py:clip".
-      overrides: (dotted name, value), e.g. (("optimizer.beta2", 0.99),).
+      config: file of the config, e.g. "configs/phantom.py" or "configs/baselines/phantom.py:clip".
+      overrides: pairs (dotted name, value), e.g. (("optimizer.beta2", 0.99),).
     """
 
     config: str
@@ -34,16 +34,16 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arm(Source):
-    """One of the things that are compared.
+    """One of the alternatives that the sweep compares.
 
     Attributes:
-      name: letters, digits, "_" and "-"; the row of the table and the folder.
+      name: name of the table's row and of the folder: letters, digits, "_" and "-".
     """
 
     name: str
 
     def __post_init__(self):
-        """Refuses a name that is none for a folder."""
+        """Refuses a name that cannot name a folder."""
         if not self.name or not self.name.replace("_", "").replace("-", "").isalnum():
             accepted = "letters, digits, '_' and '-'"
             raise ConfigError("sweep.arms.name", received=self.name, accepted=accepted)
@@ -51,14 +51,14 @@ class Arm(Source):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A setting that is tried at several values: either `values`, or `low` to `high`.
+    """A setting with several values to try: either `values`, or the range `low` to `high`.
 
     Attributes:
-      key: dotted name in the trial's config.
-      values: to choose from; () for a range.
+      key: dotted name of the setting in the trial's config.
+      values: values to choose from; () for a range.
       low: smallest value of a range.
-      high: largest.
-      log: whether the range is even in the logarithm.
+      high: largest value of a range.
+      log: whether the range is sampled uniformly in the logarithm.
     """
 
     key: str
@@ -68,7 +68,7 @@ class Choice:
     log: bool = False
 
     def __post_init__(self):
-        """Refuses what is neither values nor a range."""
+        """Refuses a choice that is neither values nor a range."""
         ranged = self.low is not None and self.high is not None
         if bool(self.values) == ranged or (self.low is None) != (self.high is None):
             raise ConfigError(
@@ -87,13 +87,13 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Space:
-    """What varies within every arm; each arm is tried at the same points.
+    """The settings that vary within every arm; all arms are tried at the same points.
 
     Attributes:
       sampler: "grid" tries every combination of the values, "random" draws points.
-      choices: what varies.
-      count: points of "random"; None with "grid".
-      seed: of "random"; None with "grid".
+      choices: settings that vary.
+      count: number of points of "random"; None with "grid".
+      seed: seed of "random"; None with "grid".
     """
 
     sampler: Literal["grid", "random"]
@@ -102,7 +102,7 @@ class Space:
     seed: int | None
 
     def __post_init__(self):
-        """Refuses what gives no points."""
+        """Refuses a space without points."""
         if not self.choices:
             raise ConfigError("sweep.space.choices", received=(), accepted="at least one")
         random = self.sampler == "random"
@@ -115,7 +115,7 @@ class Space:
             raise ConfigError("sweep.space.sampler", received="grid", accepted="values only")
 
     def points(self) -> list[Overrides]:
-        """The points, each a value for every choice."""
+        """Returns the points, each with a value for every choice."""
         keys = [choice.key for choice in self.choices]
         if self.sampler == "grid":
             every = itertools.product(*(choice.values for choice in self.choices))
@@ -138,11 +138,12 @@ def _drawn(choice: Choice, rng: np.random.Generator) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What every trial may spend.
+    """The training budget of every trial.
 
     Attributes:
-      steps: of all its stages together, which share them as in their own config.
-      batch_size: pairs a step.
+      steps: number of steps of all stages together; the stages share them in proportion to the
+        lengths in their config.
+      batch_size: number of pairs in a step.
     """
 
     steps: int
@@ -151,20 +152,20 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A config of configs/sweeps.
+    """A sweep: the settings of a file of configs/sweeps.
 
     Attributes:
-      name: of the table.
-      data: whose data and tokenizer are made, once, where they are absent; every trial uses them.
-      arms: what is compared.
-      space: what varies within each arm, or None.
-      seeds: `config.seed` of the trials of each point.
-      budget: the same for every trial, or None for what their configs say.
-      shared: overrides of every trial, before those of its arm.
+      name: name of the table.
+      data: config whose data and tokenizer every trial uses; they are made once if missing.
+      arms: alternatives that are compared.
+      space: settings that vary within each arm, or None.
+      seeds: values of `config.seed` for the trials of each point.
+      budget: budget of every trial, or None for the lengths and batch sizes of their configs.
+      shared: overrides of every trial, applied before those of the arm.
       tasks: files of configs/eval, measured after training.
       metrics: columns of the table, "<results>.<metric>", e.g. "zero_shot.macro_auroc".
-      reference: the arm that the others are compared with.
-      confidence: of the intervals, and 1 less the level of the tests.
+      reference: arm that the others are compared with.
+      confidence: confidence of the intervals; the tests have the level 1 - confidence.
     """
 
     name: str
@@ -180,7 +181,7 @@ class Sweep:
     confidence: float
 
     def __post_init__(self):
-        """Refuses what makes no table."""
+        """Refuses a sweep that yields no table."""
         names = [arm.name for arm in self.arms]
         checks = {
             "arms": (len(set(names)) == len(names) > 0, names, "at least one, names differing"),
@@ -203,7 +204,7 @@ class Sweep:
                 raise ConfigError("sweep.metrics", received=metric, accepted=accepted)
 
     def loaded_tasks(self) -> list[Task]:
-        """The tasks, checked."""
+        """Returns the tasks, after checking them."""
         for index, path in enumerate(self.tasks):
             if not pathlib.Path(path).is_file():
                 accepted = "an existing file"
@@ -213,15 +214,15 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
-    """An arm at one point of the space; its trials differ in their seed alone.
+    """An arm at one point of the space; its trials differ only in their seed.
 
     Attributes:
-      name: the arm's, with the point's number where there is a space.
-      arm: the arm's name.
+      name: name of the arm, with the number of the point if there is a space.
+      arm: name of the arm.
       config: file of the config.
-      point: what the space chose.
-      overrides: of all: shared, the arm's, the point's, the budget's and the tasks.
-      resolved: the config that they make, flat; without seed and data, for comparing.
+      point: overrides of the point in the space.
+      overrides: all overrides: shared, the arm's, the point's, the budget's and the tasks.
+      resolved: flat config with the overrides, without seed and data, for comparisons.
     """
 
     name: str
@@ -236,17 +237,17 @@ def sweep_of(section: Any) -> Sweep:
     """Checks a sweep's settings.
 
     Raises:
-      ConfigError: naming what is unknown, missing or does not fit.
+      ConfigError: if a setting is unknown, missing or does not fit; the message names it.
     """
     return build(Sweep, section, name="sweep")
 
 
 def variants(sweep: Sweep) -> list[Variant]:
-    """Every arm at every point, each config checked against its overrides.
+    """Returns every arm at every point, after checking each config with its overrides.
 
     Raises:
-      ConfigError: naming arm and key, for an override that a config does not have or a stage that
-        may end before its budget.
+      ConfigError: if a config lacks an overridden setting, or a stage may end before its budget;
+        the message names arm and key.
     """
     points = sweep.space.points() if sweep.space else [()]
     found = []
@@ -274,10 +275,11 @@ def variants(sweep: Sweep) -> list[Variant]:
 
 
 def resolve(source: Source, *, where: str) -> Any:
-    """A config with its overrides.
+    """Returns a config with its overrides applied.
 
     Raises:
-      ConfigError: if the file is none, or an override names no setting of it or has another type.
+      ConfigError: if the file is no config, or if an override names no setting of the config or
+        has another type.
     """
     path, _, argument = source.config.partition(":")
     if not pathlib.Path(path).is_file():
@@ -289,7 +291,7 @@ def resolve(source: Source, *, where: str) -> Any:
 
 
 def apply(config: Any, overrides: Overrides, *, where: str) -> Any:
-    """Sets values in place, none of them new."""
+    """Sets values in place; every key must exist already."""
     for key, value in overrides:
         try:
             _check_readable(config, key)
@@ -304,7 +306,7 @@ def apply(config: Any, overrides: Overrides, *, where: str) -> Any:
 
 
 def _check_readable(config: Any, key: str) -> None:
-    """Refuses a key that no command line can set: the trials get their overrides by one."""
+    """Refuses a key that a command line cannot set, since trials get their overrides by flags."""
     *way, last = key.split(".")
     for name in way:
         config = config[name]
@@ -313,7 +315,7 @@ def _check_readable(config: Any, key: str) -> None:
 
 
 def _budget(config: Any, budget: Budget, *, where: str) -> Overrides:
-    """Overrides that share the steps among the stages in proportion to their lengths."""
+    """Returns overrides that divide the steps among the stages in proportion to their lengths."""
     if config.early_stopping is not None:
         raise ConfigError(
             f"{where}.early_stopping",
@@ -321,7 +323,7 @@ def _budget(config: Any, budget: Budget, *, where: str) -> Overrides:
             accepted="None: with a budget every trial does all its steps",
         )
     lengths = {name: float(stage.length) for name, stage in config.stages.items()}
-    # In the stages' order; the ends are rounded, so that the steps add up.
+    # In the order of the stages; the ends are rounded, so the steps of the stages add up.
     ends = np.cumsum(list(lengths.values())) / sum(lengths.values()) * budget.steps
     steps = np.diff(np.rint(ends).astype(int), prepend=0)
     if steps.min() < 1:
@@ -340,7 +342,7 @@ def _budget(config: Any, budget: Budget, *, where: str) -> Overrides:
 
 
 def flat(config: Any) -> dict[str, Any]:
-    """Dotted name -> JSON value of every setting."""
+    """Returns dotted name -> JSON value of every setting."""
     plain = json.loads(json.dumps(config.to_dict()))
 
     def walk(value: Any, name: str) -> dict[str, Any]:
@@ -353,7 +355,7 @@ def flat(config: Any) -> dict[str, Any]:
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first name, in alphabetical order, under which two flat mappings differ; None if none."""
+    """Returns the alphabetically first name at which two flat mappings differ, or None."""
     absent = object()
     names: Sequence[str] = sorted({*ours, *theirs})
     return next(

@@ -1,4 +1,4 @@
-"""What each of the programs of a local queue has for itself: GPUs, or cores."""
+"""The GPUs or cores that each concurrent program of a local queue has to itself."""
 
 import contextlib
 import dataclasses
@@ -17,9 +17,9 @@ class DeviceSet:
     """Devices that one program at a time may use.
 
     Attributes:
-      locks: names of what is locked while a program runs, one a device.
-      environment: variables that keep the program to its devices.
-      cores: that the program is kept to; empty for all.
+      locks: names of the locks that are held while a program runs, one for each device.
+      environment: environment variables that restrict the program to its devices.
+      cores: cores that the program is restricted to; empty for all.
     """
 
     locks: tuple[str, ...]
@@ -27,14 +27,14 @@ class DeviceSet:
     cores: frozenset[int]
 
     def bind(self, process: int) -> None:
-        """Keeps a program that has just been started, and its threads to come, to the cores."""
+        """Restricts a program that has just been started, and its later threads, to the cores."""
         if self.cores:
-            with contextlib.suppress(ProcessLookupError):  # it has ended already
+            with contextlib.suppress(ProcessLookupError):  # the process has ended already
                 os.sched_setaffinity(process, self.cores)
 
 
 def places(count: int) -> tuple[DeviceSet, ...]:
-    """Room for so many programs that share all devices."""
+    """Returns device sets for `count` programs that share all devices."""
     return tuple(
         DeviceSet(locks=(f"place_{index}",), environment={}, cores=frozenset())
         for index in range(count)
@@ -48,8 +48,8 @@ def device_sets(text: str) -> tuple[DeviceSet, ...]:
       text: kind and sets, e.g. "gpu:0;1;2,3" for three sets of GPUs, or "cpu:0-3;4-7".
 
     Raises:
-      ConfigError: if that is not what it is, a device is in two sets, or a core is none of this
-        machine's.
+      ConfigError: if the text has another form, if a device is in two sets, or if this machine
+        does not have a core.
     """
     kind, _, listed = text.partition(":")
     sets = [_numbers(part) for part in listed.split(";")]
@@ -72,7 +72,7 @@ def device_sets(text: str) -> tuple[DeviceSet, ...]:
 
 
 def _numbers(part: str) -> list[int]:
-    """Turns "0,2-4" into [0, 2, 3, 4]; [] for anything else."""
+    """Converts "0,2-4" into [0, 2, 3, 4], and any other text into []."""
     found = []
     for piece in part.split(","):
         match = _PART.fullmatch(piece.strip())

@@ -1,4 +1,4 @@
-"""Runs programs in a local queue: each once, some at a time, and again where it was stopped."""
+"""Runs programs in a local queue: each once, some at a time; stopped ones are continued."""
 
 import contextlib
 import dataclasses
@@ -33,9 +33,10 @@ class Job:
     """A program to run to its end.
 
     Attributes:
-      name: for people.
-      folder: made if absent; keeps the program's output and the mark that it is done.
-      command: the program and its arguments; run again after a stop or failure, it goes on.
+      name: name to show to people.
+      folder: folder for the program's output and the mark that the program is done; made if
+        missing.
+      command: program and its arguments; a rerun after a stop or failure continues the program.
     """
 
     name: str
@@ -44,12 +45,12 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended well, now or in an earlier queue."""
+        """Tells whether the program has succeeded, in this queue or an earlier one."""
         return (self.folder / MARK_NAME).is_file()
 
     @property
     def standing(self) -> "Outcome":
-        """How it stands by what queues, here or on other machines, have left in its folder."""
+        """Returns the job's outcome from the files that any queue has left in its folder."""
         failure = self.folder / FAILURE_NAME
         if not self.done and failure.is_file():
             message = json.loads(failure.read_text())["message"]
@@ -59,13 +60,13 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a job stands.
+    """The state of a job.
 
     Attributes:
-      name: of the job.
-      status: "done"; "failed" with an exit code; "stopped" by a request to stop, of the queue or
-        of the program alone; "waiting" to be started.
-      message: the last line of what a failed one said, "" for the others.
+      name: name of the job.
+      status: "done"; "failed" with an exit code; "stopped" by a request to stop, to the queue or
+        to the program alone; "waiting" to be started.
+      message: last line of the output of a failed job, "" for other jobs.
     """
 
     name: str
@@ -81,28 +82,28 @@ class _Running:
 
 
 class Queue:
-    """Runs jobs; SIGTERM and SIGINT stop it in good order."""
+    """A queue that runs jobs; SIGTERM and SIGINT stop it gracefully."""
 
     def __init__(self, jobs: Sequence[Job], *, sets: Sequence[DeviceSet], locks: pathlib.Path):
-        """Keeps the jobs.
+        """Takes the jobs; `run` starts them.
 
         Args:
-          jobs: in the order in which they start.
-          sets: what a program has for itself; as many run at a time.
-          locks: folder of the sets' locks. A program holds those of its set for as long as it
-            lives, also where its queue is killed.
+          jobs: jobs in the order in which they start.
+          sets: device sets; one program at a time runs on each set.
+          locks: folder of the locks of the sets. A program holds the locks of its set until it
+            ends, even if its queue is killed.
         """
         self._jobs, self._sets, self._locks = tuple(jobs), tuple(sets), locks
         self._asked = False
 
     def run(self) -> list[Outcome]:
-        """Runs what is not done yet; a job that fails does not keep the others from running.
+        """Runs the jobs that are not done; a job that fails does not prevent the others.
 
-        Asked to stop, it asks the running programs to (SIGTERM), waits for them, and starts no
-        more.
+        On a request to stop, the queue asks the running programs to stop (SIGTERM), waits for
+        them, and starts no more.
 
         Returns:
-          How each job stands, in their order.
+          The outcome of each job, in the order of the jobs.
         """
         waiting = [job for job in self._jobs if not job.done]
         found, total, running = {}, len(waiting), []
@@ -131,7 +132,7 @@ class Queue:
 
     @property
     def asked_to_stop(self) -> bool:
-        """Whether a signal ended the queue before its time."""
+        """Tells whether a signal stopped the queue."""
         return self._asked
 
     def _handle(self, number: int, frame: object) -> None:
@@ -139,7 +140,7 @@ class Queue:
         self._asked = True
 
     def _fill(self, waiting: list[Job], running: list[_Running]) -> None:
-        """Starts as many as there is room for; one that another queue left running waits."""
+        """Starts jobs on all free device sets; a job that still runs for another queue waits."""
         for devices in self._sets:
             with contextlib.ExitStack() as stack:
                 locks = _hold_all([self._locks / name for name in devices.locks], stack)
@@ -167,7 +168,7 @@ class Queue:
 
 
 def last_line(path: pathlib.Path) -> str:
-    """The last line of a log that is not blank, or ""."""
+    """Returns the last line of a log that is not blank, or ""."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
@@ -177,13 +178,13 @@ def last_line(path: pathlib.Path) -> str:
 
 
 def hold(folder: pathlib.Path) -> IO | None:
-    """Takes the lock of a folder until the file is closed; None if another process has it."""
+    """Locks a folder until the file is closed; returns None if another process has the lock."""
     folder.mkdir(parents=True, exist_ok=True)
     return take(folder / ".lock")
 
 
 def _hold_all(folders: Sequence[pathlib.Path], stack: contextlib.ExitStack) -> list[IO] | None:
-    """The locks of all folders, let go with the stack; None if another process has one."""
+    """Locks all folders until the stack closes; returns None if another process has a lock."""
     locks = []
     for folder in folders:
         if (lock := hold(folder)) is None:
@@ -193,7 +194,7 @@ def _hold_all(folders: Sequence[pathlib.Path], stack: contextlib.ExitStack) -> l
 
 
 def _take(job: Job, locks: list[IO], stack: contextlib.ExitStack) -> bool:
-    """Adds a job's lock to those of its devices; False if it runs, or ended, elsewhere."""
+    """Adds a job's lock to its devices' locks; returns False if the job runs or ended elsewhere."""
     held = _hold_all([job.folder], stack)
     if held is None or job.done:
         return False
@@ -202,9 +203,9 @@ def _take(job: Job, locks: list[IO], stack: contextlib.ExitStack) -> bool:
 
 
 def _start(job: Job, devices: DeviceSet, locks: Sequence[IO]) -> _Running:
-    """Starts a program that inherits the locks: all stays locked for as long as it lives.
+    """Starts a program that inherits the locks, which stay locked until the program ends.
 
-    A queue that is killed leaves its programs running; the next queue waits for them.
+    A queue that is killed leaves its programs running, and the next queue waits for them.
     """
     (job.folder / FAILURE_NAME).unlink(missing_ok=True)
     shown = " ".join(f"{name}={value}" for name, value in devices.environment.items())
@@ -217,7 +218,7 @@ def _start(job: Job, devices: DeviceSet, locks: Sequence[IO]) -> _Running:
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=tuple(lock.fileno() for lock in locks),
-            # Ctrl-C reaches the queue alone, which asks the programs to stop.
+            # Ctrl-C reaches only the queue, which asks the programs to stop.
             start_new_session=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(devices.environment),
         )
@@ -227,7 +228,7 @@ def _start(job: Job, devices: DeviceSet, locks: Sequence[IO]) -> _Running:
 
 
 def _stop(running: Sequence[_Running]) -> None:
-    """Asks programs to stop and waits for them; they save their state first."""
+    """Asks programs to stop, and waits until they have saved their state and ended."""
     for one in running:
         if one.process.poll() is None:
             one.process.send_signal(signal.SIGTERM)

@@ -17,7 +17,7 @@ from prior_jax.data.schema import write_atomically
 from prior_jax.evaluate import compare, results
 from prior_jax.evaluate.bootstrap import Interval
 
-# Settings of two results that must agree for their draws to be paired.
+# Settings that must be equal in two results for their bootstrap draws to be paired.
 _SAME = ("split", "records", "patients", "classes", "bootstrap")
 
 
@@ -26,16 +26,17 @@ class Row:
     """One metric of one variant.
 
     Attributes:
-      variant: its name.
+      variant: name of the variant.
       metric: "<results>.<metric>".
-      seeds: that have a value, in the sweep's order.
-      values: one a seed.
-      untrained: the mean over seeds before the first step; NaN without.
-      mean: with its interval over seeds.
-      difference: to the reference, over the seeds that both have; None for the reference itself
-        and where there is no common seed.
-      adjusted_p: of the difference, for the number of variants compared; NaN without.
-      verdict: on the difference; "" without.
+      seeds: seeds that have a value, in the sweep's order.
+      values: value of each seed.
+      untrained: mean over the seeds before the first step; NaN if there is none.
+      mean: mean with its interval over the seeds.
+      difference: difference to the reference over their common seeds; None for the reference
+        itself and if there is no common seed.
+      adjusted_p: p value of the difference, adjusted for the number of variants compared; NaN if
+        there is none.
+      verdict: verdict on the difference; "" if there is none.
     """
 
     variant: str
@@ -50,7 +51,7 @@ class Row:
 
 
 class _Trial:
-    """What one trial left in its folder, read once."""
+    """The results in the folder of one trial, read once."""
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
@@ -58,7 +59,7 @@ class _Trial:
         self._draws: dict[str, Mapping[str, np.ndarray]] = {}
 
     def value(self, metric: str, *, part: str) -> float:
-        """A number of "metrics" or "untrained"; NaN where there is none."""
+        """Returns a number of "metrics" or "untrained", or NaN if there is none."""
         result, _, name = metric.partition(".")
         found = self._results.get(result, {}).get(part, {}).get(name, {}).get("value")
         return math.nan if found is None else float(found)
@@ -76,18 +77,18 @@ class _Trial:
 def collect(
     sweep: Sweep, found: Sequence[Variant], folders: Mapping[tuple[str, int], pathlib.Path]
 ) -> list[Row]:
-    """Reads what the finished trials left and compares the variants.
+    """Reads the results of the finished trials and compares the variants.
 
     Args:
-      sweep: the sweep.
-      found: its variants.
+      sweep: sweep whose results to read.
+      found: variants of the sweep.
       folders: (variant, seed) -> workdir of each trial that is done.
 
     Returns:
-      A row for each metric and variant, the variants of a metric together.
+      A row for each metric and variant, grouped by metric.
 
     Raises:
-      DataError: if a result is damaged; names the file.
+      DataError: if a result is damaged; the message names the file.
     """
     trials = {key: _Trial(folder) for key, folder in folders.items()}
     names = [variant.name for variant in found]
@@ -136,7 +137,7 @@ def _row(sweep: Sweep, name: str, metric: str, trials, *, reference: str) -> Row
 
 
 def _values(sweep: Sweep, name: str, metric: str, trials, *, part: str) -> dict[int, float]:
-    """Seed -> value, for the seeds that have one."""
+    """Returns seed -> value, for the seeds that have a value."""
     found = {
         seed: trials[name, seed].value(metric, part=part)
         for seed in sweep.seeds
@@ -181,7 +182,7 @@ def write(
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    """A row as flat JSON values, NaN as None."""
+    """Returns a row as flat JSON values, with None for NaN."""
     seeds = row.difference.seeds if row.difference else None
     patients = row.difference.patients if row.difference else None
 
@@ -226,7 +227,7 @@ def markdown(
     rows: Sequence[Row],
     outcomes: Sequence[Outcome],
 ) -> str:
-    """The table for people: means, differences to the reference, and what they rest on."""
+    """Returns the table in Markdown: means, differences to the reference, and their basis."""
     percent = f"{100 * sweep.confidence:g} %"
     by_place = {(row.variant, row.metric): row for row in rows}
     lines = [f"# {sweep.name}", "", f"| | seeds | {' | '.join(sweep.metrics)} |"]
@@ -282,7 +283,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row], percent: str) -> list[str]:
 
 
 def _untrained(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
-    """The range of the untrained models' means, by metric."""
+    """Returns lines with the range of the untrained models' means for each metric."""
     cells = []
     for metric in sweep.metrics:
         known = [row.untrained for row in rows if row.metric == metric]

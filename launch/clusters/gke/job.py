@@ -1,4 +1,4 @@
-"""Runs on Kubernetes: the JobSet's manifest, filled in."""
+"""Starts runs on Kubernetes by filling in a JobSet's manifest."""
 
 import dataclasses
 import math
@@ -25,25 +25,26 @@ _SELECTOR = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gke:
-    """A Kubernetes cluster with JobSet; the section of a file in configs/clusters.
+    """A Kubernetes cluster with JobSet: the settings of a file in configs/clusters.
 
     Attributes:
       kind: "gke".
-      namespace: of the JobSet.
+      namespace: namespace of the JobSet.
       device: "tpu" or "gpu".
-      accelerator: of the nodes, e.g. "tpu-v5-lite-podslice" or "nvidia-h100-80gb".
-      topology: chips of a slice, e.g. "4x4"; None for GPUs.
-      slices: how many; 1 for GPUs.
-      hosts: pods of a slice, a process and a node each.
-      chips: devices of a host.
-      spot: whether the nodes may be taken away, for a lower price.
-      image: container with this repository and its packages.
+      accelerator: accelerator type of the nodes, e.g. "tpu-v5-lite-podslice" or
+        "nvidia-h100-80gb".
+      topology: arrangement of the chips of a slice, e.g. "4x4"; None for GPUs.
+      slices: number of slices; 1 for GPUs.
+      hosts: number of pods in a slice; each pod runs one process on a node of its own.
+      chips: number of devices on a host.
+      spot: whether the nodes are cheaper spot nodes, which GKE may preempt.
+      image: container image with this repository and its packages.
       code: folder of this repository in the image.
-      python: interpreter in the image.
-      claim: of the volume that all pods share.
-      mount: where the volume is; the workdir lies in it.
-      grace_seconds: to save in when the nodes are taken away; GKE caps it for spot nodes.
-      max_restarts: after faults; nodes that are taken away do not count.
+      python: path of the Python interpreter in the image.
+      claim: name of the claim of the volume that all pods share.
+      mount: path at which the volume is mounted; the workdir lies below it.
+      grace_seconds: seconds in which to save before preemption; GKE caps them for spot nodes.
+      max_restarts: number of restarts after faults; preemptions do not count.
     """
 
     kind: Literal["gke"]
@@ -64,7 +65,7 @@ class Gke:
     max_restarts: int
 
     def __post_init__(self):
-        """Refuses what is left empty, and numbers that do not fit together."""
+        """Refuses empty settings, and numbers that do not fit together."""
         for name in ("namespace", "accelerator", "image", "code", "python", "claim", "mount"):
             if not getattr(self, name):
                 accepted = f"a value, e.g. by --cluster.{name}=..."
@@ -93,31 +94,31 @@ class Gke:
 
 
 def train(cluster: Gke, work: Work) -> list[Command]:
-    """What starts a run.
+    """Returns the commands that start a run.
 
     Args:
-      cluster: where.
-      work: what.
+      cluster: cluster to start the run on.
+      work: run to start.
 
     Raises:
-      ConfigError: for a workdir that is not in the shared volume.
+      ConfigError: if the workdir is not in the shared volume.
     """
     stdin = manifest(cluster, work)
     return [Command(arguments=("kubectl", "create", "--filename=-"), stdin=stdin)]
 
 
 def manifest(cluster: Gke, work: Work) -> str:
-    """The JobSet as YAML.
+    """Returns the JobSet as YAML.
 
-    GKE tells TPU processes who they are (`--distributed=auto`). GPU processes are told by the
-    flags: the first pod of a JobSet has the host name <name>-<job>-0-0.<name>.
+    GKE tells TPU processes their index and coordinator (`--distributed=auto`). GPU processes get
+    them from flags: the first pod of a JobSet has the host name <name>-<job>-0-0.<name>.
 
     Args:
-      cluster: where.
-      work: what.
+      cluster: cluster to start the run on.
+      work: run to start.
 
     Raises:
-      ConfigError: for a workdir that is not in the shared volume.
+      ConfigError: if the workdir is not in the shared volume.
     """
     if not work.workdir.is_relative_to(cluster.mount):
         accepted = f"a folder in {cluster.mount}, the volume that all pods share (cluster.mount)"
@@ -132,7 +133,7 @@ def manifest(cluster: Gke, work: Work) -> str:
         **dataclasses.asdict(cluster),
         name=work.name,
         job=_JOB,
-        # A slice's job has its node pool for itself.
+        # The job of a slice has a node pool to itself.
         annotations={_EXCLUSIVE: "cloud.google.com/gke-nodepool"}
         if cluster.device == "tpu"
         else {},
@@ -144,7 +145,7 @@ def manifest(cluster: Gke, work: Work) -> str:
 
 
 def _command(cluster: Gke, work: Work) -> list[str]:
-    """What a pod runs; Kubernetes puts in $(SLICE) and $(PROCESS)."""
+    """Returns the command of a pod, in which Kubernetes replaces $(SLICE) and $(PROCESS)."""
     program = (cluster.python, "-m", work.module, *work.arguments)
     joining = ["--distributed=auto"]
     if cluster.device == "gpu":
@@ -164,5 +165,5 @@ def _command(cluster: Gke, work: Work) -> list[str]:
 
 
 def _literal(text: str) -> str:
-    """Text in which Kubernetes puts in nothing."""
+    """Escapes a text so that Kubernetes replaces nothing in it."""
     return text.replace("$(", "$$(")

@@ -1,4 +1,4 @@
-"""Jobs and arrays of jobs on Slurm: what is asked of `sbatch`."""
+"""Starts runs and sweeps on Slurm: the arguments of `sbatch` for jobs and job arrays."""
 
 import dataclasses
 import pathlib
@@ -15,18 +15,19 @@ _ROOT = pathlib.Path(__file__).parents[3]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slurm:
-    """A cluster with Slurm; the section of a file in configs/clusters.
+    """A Slurm cluster: the settings of a file in configs/clusters.
 
     Attributes:
       kind: "slurm".
-      nodes: how many machines.
-      gpus: on each; a run has a process for each of them, or one a node without.
-      cpus: cores for a process.
-      time: limit, as Slurm writes it, e.g. "1-00:00:00"; the run is asked to stop two minutes
-        before and goes on in the next job.
-      partition: or None for the cluster's default.
-      account: or None for the user's default.
-      options: more of sbatch's, e.g. ("--mem=0", "--constraint=h100").
+      nodes: number of nodes.
+      gpus: number of GPUs on each node; a run has one process for each GPU, or one process for
+        each node if the nodes have no GPU.
+      cpus: number of cores for each process.
+      time: time limit in Slurm's notation, e.g. "1-00:00:00"; the run is asked to stop two
+        minutes before the limit and continues in the next job.
+      partition: partition, or None for the cluster's default.
+      account: account, or None for the user's default.
+      options: further options of sbatch, e.g. ("--mem=0", "--constraint=h100").
     """
 
     kind: Literal["slurm"]
@@ -39,7 +40,7 @@ class Slurm:
     options: tuple[str, ...]
 
     def __post_init__(self):
-        """Refuses numbers that ask for nothing."""
+        """Refuses numbers that are too small."""
         for name, least in (("nodes", 1), ("gpus", 0), ("cpus", 1)):
             if getattr(self, name) < least:
                 accepted = f"at least {least}"
@@ -49,15 +50,15 @@ class Slurm:
 
 
 def train(cluster: Slurm, work: Work) -> list[Command]:
-    """What submits a run.
+    """Returns the commands that submit a run.
 
     JAX reads SLURM_JOB_ID, SLURM_STEP_NODELIST, SLURM_NTASKS, SLURM_PROCID and SLURM_LOCALID
-    (`--distributed=auto`) and gives each process the GPU of its SLURM_LOCALID. So all of a
-    node's processes see all of its GPUs, and there are as many of one as of the other.
+    (`--distributed=auto`) and gives each process the GPU of its SLURM_LOCALID. Every process of
+    a node therefore sees all GPUs of the node, and a node has as many processes as GPUs.
 
     Args:
-      cluster: where.
-      work: what.
+      cluster: cluster to submit to.
+      work: run to submit.
     """
     options = [f"--nodes={cluster.nodes}", f"--ntasks-per-node={cluster.gpus or 1}"]
     return _submit(cluster, work, options, file="train.sbatch", more=("--distributed=auto",))
@@ -66,16 +67,16 @@ def train(cluster: Slurm, work: Work) -> list[Command]:
 def array(
     cluster: Slurm, work: Work, *, indices: Sequence[int], parallel: int | None
 ) -> list[Command]:
-    """What submits a sweep: a task for each trial.
+    """Returns the commands that submit a sweep as a job array, one task for each trial.
 
     Args:
-      cluster: where; a trial is one process that has all GPUs of its node.
-      work: the sweep; its program takes `--trial=INDEX`.
-      indices: of the trials to run, ascending.
-      parallel: how many at a time; None for as many as there is room for.
+      cluster: cluster to submit to; a trial is one process that has all GPUs of its node.
+      work: sweep to submit; its program takes `--trial=INDEX`.
+      indices: indices of the trials to run, ascending.
+      parallel: number of trials that may run at a time; None for no limit.
 
     Raises:
-      ConfigError: for more than one node.
+      ConfigError: if the cluster has more than one node.
     """
     if cluster.nodes != 1:
         accepted = "1 for a sweep: a trial is one process"
@@ -90,7 +91,7 @@ def array(
 def _submit(
     cluster: Slurm, work: Work, options: Sequence[str], *, file: str, more: Sequence[str]
 ) -> list[Command]:
-    # A % begins one of Slurm's patterns.
+    # Slurm replaces patterns that begin with %.
     logs = str(work.logs).replace("%", "%%")
     found = [
         f"--job-name={work.name}",
@@ -110,7 +111,7 @@ def _submit(
     program = (sys.executable, "-m", work.module, *work.arguments, *more)
     script = str(_ROOT / "launch" / "clusters" / "slurm" / file)
     return [
-        # Slurm opens the job's log before it runs anything.
+        # Slurm opens the job's log before it runs the job, so the folder has to exist.
         Command(arguments=("mkdir", "-p", "--", str(work.logs))),
         Command(
             arguments=("sbatch", *found, *cluster.options, script, str(work.workdir), *program)

@@ -1,32 +1,33 @@
 # shellcheck shell=bash
-# What the job files share; they source it from the folder that they were submitted in.
+# Functions that the job files share; they source this file from the folder of submission.
 
-preempted=75 # prior_jax.processes.preemption.EXIT_CODE: stopped on request, everything saved
+preempted=75 # prior_jax.processes.preemption.EXIT_CODE: stopped on request after saving
 
-# run_step LOG COMMAND [ARGUMENT ...]: one process a task, each with a log of its own; then ends
-# the job. A job that was stopped after it had saved goes back into the queue.
+# run_step LOG COMMAND [ARGUMENT ...]: runs one process for each task, each with its own log, and
+# ends the job. A job that was stopped on request after saving is requeued.
 #
-# LOG may have Slurm's patterns (%t: the task).
+# LOG may contain Slurm's patterns (%t: the task).
 run_step() {
   local log=$1 asked=0 code step
   shift
-  # Slurm warns the job file alone, --signal=B:TERM@..., whose only step is number 0.
+  # With --signal=B:TERM@... Slurm signals the job file alone; its only step is number 0.
   trap 'asked=1; echo "asked to stop"; scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
-  # Not inherited from the job since Slurm 22.05.
+  # Since Slurm 22.05 srun does not inherit this variable from the job.
   export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
-  # Processes that have saved end one by one: the first must not take the others with it. One that
-  # never ends is ended after ten minutes.
+  # Processes that have saved end one by one, and the first must not end the others. A process
+  # that does not end is killed ten minutes after the first has ended.
   srun --kill-on-bad-exit=0 --wait=600 --open-mode=append --output="$log" "$@" &
   step=$!
-  # A signal ends a wait before its time.
+  # A signal ends `wait` before the step has ended.
   wait "$step"
   code=$?
   while kill -0 "$step" 2>/dev/null; do
     wait "$step"
     code=$?
   done
-  # Above 128: processes that did not save in time were killed; they go on from what is saved. A
-  # job that its user cancels saves too, but is not running any more, and stays cancelled.
+  # A code above 128 means that processes were killed before they had saved; they continue from
+  # the last checkpoint. A job that its user cancels saves too, but its state is no longer RUNNING,
+  # so it stays cancelled.
   if ((code == preempted || (asked && code > 128))) &&
     [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then
     echo "exit code $code: back into the queue, start ${SLURM_RESTART_COUNT:-0} ended"

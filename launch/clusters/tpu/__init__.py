@@ -1,1 +1,1 @@
-"""Runs on Cloud TPU slices that a queue hands out."""
+"""Runs on Cloud TPU slices that come from a queue."""

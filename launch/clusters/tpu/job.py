@@ -1,4 +1,4 @@
-"""Runs on Cloud TPU slices: asked for, used, asked for again when they are taken away."""
+"""Runs a program on Cloud TPU slices, and requests new slices after a preemption."""
 
 import dataclasses
 import shlex
@@ -13,7 +13,7 @@ from launch.clusters.work import Work
 from prior_jax.errors import ConfigError
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
 
-# States of a queued resource, see `gcloud compute tpus queued-resources describe`.
+# States of a queued resource; see `gcloud compute tpus queued-resources describe`.
 READY = "ACTIVE"
 LOST = ("FAILED", "SUSPENDING", "SUSPENDED")
 _SSH_FAILED = 255
@@ -22,23 +22,23 @@ _ATTRIBUTES = "http://metadata.google.internal/computeMetadata/v1/instance/attri
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tpu:
-    """Slices of Cloud TPU; the section of a file in configs/clusters.
+    """Slices of Cloud TPU: the settings of a file in configs/clusters.
 
     Attributes:
       kind: "tpu".
-      project: of Google Cloud.
-      zone: of the slices.
+      project: project of Google Cloud.
+      zone: zone of the slices.
       accelerator: type of a slice, e.g. "v5litepod-16".
-      runtime: version of the machines' image, e.g. "v2-alpha-tpuv5-lite".
-      slices: how many, joined by the data centre's network.
-      spot: whether they may be taken away, for a lower price.
-      options: more of `queued-resources create`'s, e.g. ("--internal-ips",).
-      setup: shell command that every host runs before the program: puts this repository into
-        `code` with its packages and mounts the workdir; has to do no harm when run again.
-      code: folder of this repository on the hosts, seen from the home folder.
-      python: interpreter on the hosts.
-      poll_seconds: between two looks at the queue.
-      retries: how often the program is started again after its connection was lost.
+      runtime: version of the hosts' image, e.g. "v2-alpha-tpuv5-lite".
+      slices: number of slices, which the data centre's network connects.
+      spot: whether the slices are cheaper spot slices, which Google may preempt.
+      options: further options of `queued-resources create`, e.g. ("--internal-ips",).
+      setup: shell command that every host runs before the program. It installs this repository
+        and its packages in `code` and mounts the workdir; it must be harmless to run again.
+      code: folder of this repository on the hosts, relative to the home folder.
+      python: path of the Python interpreter on the hosts.
+      poll_seconds: seconds between two queries of the queue.
+      retries: number of times that the program is started again after a lost connection.
     """
 
     kind: Literal["tpu"]
@@ -56,7 +56,7 @@ class Tpu:
     retries: int
 
     def __post_init__(self):
-        """Refuses what is left empty, and numbers that ask for nothing."""
+        """Refuses empty settings, and numbers that are too small."""
         for name in ("project", "zone", "accelerator", "runtime", "setup", "code", "python"):
             if not getattr(self, name):
                 accepted = f"a value, e.g. by --cluster.{name}=..."
@@ -71,14 +71,14 @@ class Tpu:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Steps:
-    """The commands of a run; each may be needed several times.
+    """The commands of a run; each may be run several times.
 
     Attributes:
-      create: asks for the slices.
-      describe: prints their state.
-      setup: makes every host ready.
-      run: runs the program on every host.
-      delete: gives the slices back.
+      create: command that requests the slices.
+      describe: command that prints the state of the slices.
+      setup: command that prepares every host.
+      run: command that runs the program on every host.
+      delete: command that releases the slices.
     """
 
     create: Command
@@ -89,11 +89,13 @@ class Steps:
 
 
 def steps(cluster: Tpu, work: Work) -> Steps:
-    """The commands; JAX finds the processes by the machines' metadata (`--distributed=auto`).
+    """Returns the commands of a run.
+
+    JAX finds the processes through the metadata of the hosts (`--distributed=auto`).
 
     Args:
-      cluster: where.
-      work: what.
+      cluster: slices to run on.
+      work: run to start.
     """
 
     def gcloud(verb: str, *options: str) -> Command:
@@ -102,7 +104,8 @@ def steps(cluster: Tpu, work: Work) -> Steps:
         return Command(arguments=(*tool, work.name, *place, *options))
 
     def everywhere(command: str) -> Command:
-        # In batches, gcloud's default, the first would wait for processes of the second for ever.
+        # gcloud starts hosts in batches by default; the first batch would then wait for the
+        # processes of the second for ever.
         options = ("--node=all", "--worker=all", "--batch-size=all")
         return gcloud("ssh", *options, f"--command={command}")
 
@@ -126,9 +129,9 @@ def steps(cluster: Tpu, work: Work) -> Steps:
 
 
 def _on_host(cluster: Tpu, work: Work) -> str:
-    """What a host's shell runs: the program with its log, named after slice and host."""
+    """Returns the shell line that runs the program on a host, with a log for slice and host."""
     program = (cluster.python, "-m", work.module, *work.arguments, "--distributed=auto")
-    # A host alone knows which it is; MEGASCALE_SLICE_ID is there with several slices.
+    # Only the host itself knows its index; MEGASCALE_SLICE_ID is set if there are several slices.
     read = f"curl -sf -H 'Metadata-Flavor: Google' {_ATTRIBUTES}"
     return (
         f"cd {shlex.quote(cluster.code)} && "
@@ -140,7 +143,7 @@ def _on_host(cluster: Tpu, work: Work) -> str:
 
 
 def describe(cluster: Tpu, work: Work) -> str:
-    """What a run would do, as a script's lines."""
+    """Returns the commands that a run would execute, as the lines of a script."""
     found = steps(cluster, work)
     return "\n".join(
         (
@@ -158,22 +161,22 @@ def describe(cluster: Tpu, work: Work) -> str:
 
 
 def supervise(cluster: Tpu, work: Work, *, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Runs the program to its end, on new slices when they are taken away.
+    """Runs the program to its end, and moves it to new slices when its slices are preempted.
 
-    The slices are given back when the program has ended well. After a fault of the program they
-    are kept, to be looked at; delete them then. Stopped and started again, it goes on with the
-    slices that are there.
+    The slices are released when the program has succeeded. After a fault of the program they are
+    kept for inspection, and the user has to delete them. When this supervisor is stopped and
+    started again, it continues with the existing slices.
 
     Args:
-      cluster: where.
-      work: what.
-      sleep: waits for so many seconds.
+      cluster: slices to run on.
+      work: run to start.
+      sleep: function that waits for the given number of seconds.
 
     Returns:
-      The program's exit code.
+      The exit code of the program.
 
     Raises:
-      ConfigError: if the slices cannot be asked for.
+      ConfigError: if the slices cannot be requested.
     """
     found, retries = steps(cluster, work), cluster.retries
     while True:
@@ -187,7 +190,7 @@ def supervise(cluster: Tpu, work: Work, *, sleep: Callable[[float], None] = time
         state = _state(found)
         logging.warning("%s: exit code %d, the slices are %s", work.name, code, state)
         if code == _SSH_FAILED and state == READY:
-            # The state of slices that were taken away follows some time later.
+            # The state of preempted slices is updated with a delay.
             if retries == 0:
                 return code
             retries -= 1
@@ -197,7 +200,7 @@ def supervise(cluster: Tpu, work: Work, *, sleep: Callable[[float], None] = time
 
 
 def _make_ready(cluster: Tpu, found: Steps, *, sleep: Callable[[float], None]) -> None:
-    """Waits for the slices, asking for them where there are none or lost ones."""
+    """Waits for the slices, and requests them if they are absent or lost."""
     while (state := _state(found)) != READY:
         logging.info("the slices are %s", state)
         if state in LOST and found.delete.run() != 0:
@@ -210,6 +213,6 @@ def _make_ready(cluster: Tpu, found: Steps, *, sleep: Callable[[float], None]) -
 
 
 def _state(found: Steps) -> str | None:
-    """The slices' state; None where nothing of the name is there."""
+    """Returns the state of the slices, or None if no slices of this name exist."""
     said = found.describe.read()
     return None if said is None else said.strip()
