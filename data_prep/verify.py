@@ -20,6 +20,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from data_prep.kit import cli, finish, values, writer
 from data_prep.kit.plan import UNLISTED
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 
@@ -77,7 +78,7 @@ def verify(settings: Settings) -> list[str]:
       DataError: if there is no readable manifest, so that nothing can be compared.
     """
     root = pathlib.Path(settings.path)
-    manifest = schema.load_manifest(root)
+    manifest = manifest_lib.load_manifest(root)
     failures = list(_metadata_failures(root, manifest))
     reports = {}
     present = [name for name in manifest.shards if (root / name).is_file()]
@@ -101,7 +102,7 @@ def verify(settings: Settings) -> list[str]:
     return failures
 
 
-def _metadata_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterator[str]:
+def _metadata_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> Iterator[str]:
     """Yields what is wrong with the files beside the shards."""
     for name in ("features.json", "dataset_info.json"):
         if not (root / name).is_file():
@@ -134,7 +135,7 @@ def _metadata_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterato
 
 
 def _row_failures(
-    table: str, found: schema.RowCounts, *, listed: Mapping[str, int]
+    table: str, found: manifest_lib.RowCounts, *, listed: Mapping[str, int]
 ) -> Iterator[str]:
     """Yields where the rows of a table do not add up."""
     rejected = sum(found.rejected.values())
@@ -228,7 +229,7 @@ def _image_failures(record: schema.Record) -> Iterator[str]:
 
 
 def _set_failures(
-    root: pathlib.Path, manifest: schema.Manifest, reports: Mapping[str, ShardReport]
+    root: pathlib.Path, manifest: manifest_lib.Manifest, reports: Mapping[str, ShardReport]
 ) -> Iterator[str]:
     """Yields what is wrong with the set as a whole: counts, doubles, leaking patients."""
     of_split = {
@@ -281,7 +282,9 @@ def _leaks(of_split: Mapping[str, Sequence[ShardReport]]) -> Iterator[str]:
         yield f"one image stands in two splits: {where}; leave one of them out"
 
 
-def _total_failures(manifest: schema.Manifest, reports: Iterable[ShardReport]) -> Iterator[str]:
+def _total_failures(
+    manifest: manifest_lib.Manifest, reports: Iterable[ShardReport]
+) -> Iterator[str]:
     """Yields where labels and rows in the records differ from what the manifest says."""
     reports = list(reports)
     for name, counts in manifest.labels.items():
@@ -300,7 +303,7 @@ def _total_failures(manifest: schema.Manifest, reports: Iterable[ShardReport]) -
             yield f"{table}: {images} images in the records, {rows.images} in the manifest"
 
 
-def _index_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterator[str]:
+def _index_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> Iterator[str]:
     """Yields where TFDS's own metadata disagrees with the manifest."""
     import tensorflow_datasets as tfds
 
@@ -328,7 +331,7 @@ def main() -> int:
         print(f"and {len(failures) - MOST_FAILURES} more")
     if failures:
         return cli.EXIT_FAILED_CHECK
-    manifest = schema.load_manifest(settings.path)
+    manifest = manifest_lib.load_manifest(settings.path)
     print(f"sound: {len(manifest.shards)} shards. " + finish.summary(manifest, out=settings.path))
     return 0
 

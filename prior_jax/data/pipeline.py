@@ -18,8 +18,9 @@ from prior_jax.data import set_statistics as measure_lib
 from prior_jax.data import text as text_lib
 from prior_jax.data import workers as workers_lib
 from prior_jax.data.loader import RowLoader, RowOptions
+from prior_jax.data.manifest import Manifest
 from prior_jax.data.reader import RecordReader
-from prior_jax.data.schema import TEXT_SOURCES, Manifest, Record
+from prior_jax.data.schema import TEXT_SOURCES, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.types import Batch

@@ -7,7 +7,8 @@ import pathlib
 import threading
 from typing import Any
 
-from prior_jax.data.schema import DATASET_NAME, Record, load_manifest
+from prior_jax.data.manifest import load_manifest
+from prior_jax.data.schema import DATASET_NAME, Record
 from prior_jax.errors import DataError
 
 

@@ -11,7 +11,7 @@ from prior_jax import assemble
 from prior_jax.config import read_kept_config
 from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
-from prior_jax.data.schema import load_manifest
+from prior_jax.data.manifest import load_manifest
 from prior_jax.data.tokenizer import open_tokenizer, vocabulary
 from prior_jax.errors import CheckpointError
 from prior_jax.interface.imported import open_weights
