@@ -17,7 +17,7 @@ MANIFEST_NAME = "manifest.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitCounts:
-    """How much one split holds."""
+    """Counts of one split."""
 
     studies: int
     images: int
@@ -27,12 +27,12 @@ class SplitCounts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageStatistics:
-    """Facts on the stored images.
+    """Statistics of the stored images.
 
     Attributes:
-      short_side: pixels.
-      mean: of the training images' pixels on a scale of 0 to 1.
-      std: likewise, > 0.
+      short_side: shorter side in pixels.
+      mean: mean of the training images' pixels on a scale of 0 to 1.
+      std: standard deviation of the training images' pixels on that scale, > 0.
     """
 
     short_side: int
@@ -42,13 +42,13 @@ class ImageStatistics:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowCounts:
-    """What became of the rows of one table: `read` is `kept` and all of `rejected` together.
+    """Counts of the rows of one table: `read` is the sum of `kept` and all of `rejected`.
 
     Attributes:
-      read: rows of the table, the header not counted.
-      kept: rows that are in a record.
-      rejected: reason -> rows that are in none.
-      images: images in the records that the kept rows stand for, where rows are images; else -1.
+      read: number of rows of the table, without the header.
+      kept: number of rows that are in a record.
+      rejected: number of rows that are in no record, by reason.
+      images: number of images in the records of the kept rows, if rows are images; otherwise -1.
     """
 
     read: int
@@ -59,7 +59,7 @@ class RowCounts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelCounts:
-    """How many studies say what of one label."""
+    """Number of studies with each state of one label."""
 
     positive: int
     negative: int
@@ -69,24 +69,25 @@ class LabelCounts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a prepared set holds and what it was made from.
+    """The contents and the sources of a prepared set.
 
     Attributes:
-      format: MANIFEST_FORMAT.
-      program: what wrote it, e.g. "data_prep.mimic_cxr".
-      settings: the program's flags.
-      versions: package -> version.
-      label_names: the order of a record's `labels`.
-      splits: split -> counts; an empty split has zeros or is absent.
-      rejected: reason -> number of things left out; each is listed in `rejected.jsonl`.
-      inputs: table -> sha256.
-      shards: file name -> sha256.
-      image: short side and pixel statistics.
-      text_sources: text source -> studies.
-      tables: table -> what became of its rows; empty for a set of an earlier version.
-      labels: label -> studies that say what of it, over all splits; likewise.
-      notes: sentences on how the tables were read, e.g. which column was taken for what.
-      code: sha256 of the program's source; "" for a set of an earlier version.
+      format: version of the format, MANIFEST_FORMAT.
+      program: program that wrote the set, e.g. "data_prep.mimic_cxr".
+      settings: flags of the program.
+      versions: versions of the packages, package -> version.
+      label_names: names of the labels, in the order of a record's `labels`.
+      splits: counts of each split; an empty split has zeros or is absent.
+      rejected: number of rejected items by reason; each is listed in `rejected.jsonl`.
+      inputs: sha256 of each input table.
+      shards: sha256 of each shard, by file name.
+      image: shorter side and pixel statistics of the images.
+      text_sources: number of studies by text source.
+      tables: counts of the rows of each table; empty for a set of an earlier version.
+      labels: number of studies with each state of each label, over all splits; empty for a set of
+        an earlier version.
+      notes: sentences on how the tables were read, e.g. which meaning was given to a column.
+      code: sha256 of the program's source code; "" for a set of an earlier version.
     """
 
     format: int
@@ -107,7 +108,7 @@ class Manifest:
 
 
 def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
-    """Writes `manifest.json` into the directory, whole or not at all."""
+    """Writes `manifest.json` into the directory, atomically."""
     text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
     write_atomically(pathlib.Path(directory) / MANIFEST_NAME, text.encode("utf-8"))
 
@@ -116,7 +117,7 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
     """Reads and checks the `manifest.json` of a prepared set.
 
     Args:
-      directory: the prepared set.
+      directory: directory of the prepared set.
 
     Raises:
       DataError: if the file is absent, is not JSON, is of another format, or a field is missing,
@@ -163,7 +164,7 @@ _JSON_TYPES = {int: (int,), float: (int, float), str: (str,), tuple: (list,), Ma
 
 
 def _checked(content: Any, kind: type, *, path: pathlib.Path, prefix: str) -> dict[str, Any]:
-    """Returns `content` if it has exactly the fields of the dataclass `kind`, rightly typed."""
+    """Returns `content` if it has exactly the fields and types of the dataclass `kind`."""
     if not isinstance(content, dict):
         raise DataError(f"{path}: {prefix.rstrip('.')}", received=content, accepted="a JSON object")
     fields = dataclasses.fields(kind)

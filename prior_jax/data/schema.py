@@ -1,8 +1,8 @@
 """The format of a prepared set on disk: the features of a record, and its shards.
 
-A prepared set is one TFDS directory (ArrayRecord shards, `dataset_info.json`, `features.json`;
-read without TensorFlow) with `manifest.json` in it. One record is one study. The programs of
-`data_prep` write it, the pipeline reads it, and both use the names given here.
+A prepared set is one TFDS directory (ArrayRecord shards, `dataset_info.json`, `features.json`; read
+without TensorFlow) that also contains `manifest.json` (see `manifest`). One record is one study.
+The programs of `data_prep` write it, the pipeline reads it, and both use the names defined here.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ LABEL_UNCERTAIN = -1
 LABEL_NOT_MENTIONED = -2
 LABEL_VALUES = (LABEL_POSITIVE, LABEL_NEGATIVE, LABEL_UNCERTAIN, LABEL_NOT_MENTIONED)
 
-# Values of `sentence_sections`: where a sentence comes from.
+# Values of `sentence_sections`: the section that a sentence is from.
 SECTION_IMPRESSION = 0
 SECTION_FINDINGS = 1
 SECTION_LABELS = 2
@@ -45,7 +45,7 @@ def features() -> Any:
     """Returns the `tfds.features.FeaturesDict` of one study.
 
     Images are sequences of *text*, which TFDS stores as plain bytes: its own Image feature needs
-    TensorFlow as soon as an image is one of a sequence.
+    TensorFlow if there are several images in a sequence.
     """
     import tensorflow_datasets as tfds  # ~0.5 s, and only readers and writers of shards need it
 
@@ -69,21 +69,22 @@ def features() -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """One study.
+    """The record of one study.
 
     Attributes:
-      study_id: unique in the set.
-      subject_id: the patient; a patient is in one split only.
-      images: JPEG or PNG files as bytes, at least one, already resized to the chosen short side.
-      image_ids: parallel to `images`.
-      views: parallel to `images`; "PA", "AP", or "" where unknown.
+      study_id: id of the study, unique in the set.
+      subject_id: id of the patient; a patient is in one split only.
+      images: contents of JPEG or PNG files, at least one, already resized to the chosen short side.
+      image_ids: ids of the images, parallel to `images`.
+      views: view of each image, parallel to `images`; "PA", "AP", or "" where unknown.
       impression: raw text of the section, "" where the report has none.
       findings: raw text of the section, "" where the report has none.
-      sentences: in report order, impression before findings (as the release,
+      sentences: sentences in report order, impression before findings (as in the release,
         codes/prior/data/pretrain/mimiccxr.py).
-      sentence_sections: parallel to `sentences`: SECTION_IMPRESSION, _FINDINGS or _LABELS.
-      labels: one of LABEL_VALUES for each of the manifest's `label_names`.
-      text_source: one of TEXT_SOURCES.
+      sentence_sections: section of each sentence, parallel to `sentences`: SECTION_IMPRESSION,
+        _FINDINGS or _LABELS.
+      labels: label states, one of LABEL_VALUES for each of the manifest's `label_names`.
+      text_source: source of the text, one of TEXT_SOURCES.
     """
 
     study_id: str
@@ -99,7 +100,7 @@ class Record:
     text_source: str
 
     def __post_init__(self):
-        """Raises DataError, naming the study, where fields do not fit together."""
+        """Raises DataError, naming the study, if fields are inconsistent."""
         where = f"record {self.study_id!r}"
         if not self.images:
             raise DataError(f"{where}.images", received=0, accepted="at least one image")
@@ -161,22 +162,22 @@ class Record:
 
 
 def shard_name(split: str, *, shard: int, shards: int) -> str:
-    """Returns the file name TFDS gives shard number `shard` of a split."""
+    """Returns the file name that TFDS gives to shard number `shard` of a split."""
     return f"{DATASET_NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
 
 
 def serialize(record: Record, *, spec: Any) -> bytes:
-    """Returns the bytes of one ArrayRecord entry, the same for the same record always.
+    """Returns the bytes of one ArrayRecord entry, always the same for the same record.
 
     Args:
-      record: the study.
-      spec: what `features()` returned; building it anew for each record is slow.
+      record: record of the study.
+      spec: value returned by `features()`; building it for each record is slow.
     """
     from tensorflow_datasets.core import example_serializer
 
     serializer = example_serializer.ExampleSerializer(spec.get_serialized_info())
     example = serializer.get_tf_example(spec.encode_example(record.to_example()))
-    # The fields' order in a protocol buffer changes from process to process if left free.
+    # If not fixed, the order of fields in a protocol buffer varies between processes.
     return example.SerializeToString(deterministic=True)
 
 
@@ -186,13 +187,13 @@ def write_dataset_info(
     shard_lengths: Mapping[str, Sequence[int]],
     shard_bytes: Mapping[str, int],
 ) -> None:
-    """Writes `dataset_info.json` and `features.json` beside finished shards.
+    """Writes `dataset_info.json` and `features.json` for finished shards.
 
     Args:
-      directory: where the shards lie, named by `shard_name`.
-      shard_lengths: split -> records in each of its shards; a split without records is left out,
+      directory: directory of the shards, which are named by `shard_name`.
+      shard_lengths: number of records in each shard, by split; a split without records is left out,
         because TFDS cannot read an empty one.
-      shard_bytes: split -> size of its records in bytes, for information.
+      shard_bytes: size of the records in bytes, by split, for information.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import dataset_info
@@ -229,7 +230,7 @@ def write_dataset_info(
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that a reader, or a crash, never meets half of it."""
+    """Writes a file so that neither a reader nor a crash can leave half of it."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with contextlib.ExitStack() as unless_replaced:
         unless_replaced.callback(os.unlink, temporary)
