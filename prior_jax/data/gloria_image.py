@@ -35,7 +35,7 @@ def fit(pixels: np.ndarray, *, size: int) -> np.ndarray:
     """
     height, width = pixels.shape if pixels.ndim == 2 else (0, 0)
     scale = size / float(max(height, width, 1))
-    # The release cuts off the fraction of a pixel (quirk 40).
+    # The release cuts off the fraction of a pixel (quirk G40).
     shape = (size, int(width * scale)) if height >= width else (int(height * scale), size)
     resized = resample.area(pixels, height=shape[0], width=shape[1])
     margins = [(size - side) // 2 for side in shape]
@@ -70,7 +70,7 @@ def segmentation_sample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Prepares an image and its mask for segmentation.
 
-    Mode "release" (PneumothoraxImageDataset; quirk 45) stretches the image, fits the mask, and
+    Mode "release" (PneumothoraxImageDataset; quirk G45) stretches the image, fits the mask, and
     leaves the mask soft where shrinking by area made it so. Mode "paper" fits both and keeps the
     mask binary.
 

@@ -7,7 +7,7 @@ There are two modes:
   of a list item, so "3.5 cm" becomes "5 cm" in a separate sentence; one-word sentences are
   dropped, including "Normal."; letters outside ASCII are removed from words; "_" counts as a
   letter; a report ends early only if its number of words so far equals the limit exactly
-  (quirks 32, 34, 35).
+  (quirks G32, G34, G35).
 - "paper": decimals are not split, only numbers that begin a line or a sentence count as numbers of
   list items, one-word sentences are kept, accents are removed from letters, and a report ends with
   the sentence that reaches the limit.

@@ -46,7 +46,7 @@ def mean_dice(values: np.ndarray, *, release_batch: int | None = None) -> float:
       values: Dice coefficients, float[N].
       release_batch: batch size of the release's averaging; None weights every image equally. The
         release averages over the images of each batch and then over batches, so that the images of
-        a smaller last batch count more (quirk 64).
+        a smaller last batch count more (quirk G64).
 
     Returns:
       Mean, 0 to 1; NaN without an image.

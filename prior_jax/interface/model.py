@@ -225,10 +225,10 @@ class Model:
             them; or a table of `evaluate.prompts.prompt_table`, whose denials are subtracted.
           kind: part of the similarity, see `similarity`.
           pool: pooling over a class's sentences: "mean", or "max" as in GLoRIA's release (quirk
-            23).
+            G23).
           normalise: normalisation: "softmax" over an image's classes; "z-score" of a class over the
             images, as in GLoRIA's release, so that an image's scores depend on the other images
-            (quirk 24).
+            (quirk G24).
 
         Returns:
           Scores, float32, one row per image, named as in `ProcessedImages` (encoded images are

@@ -95,7 +95,7 @@ class Retriever:
           kind: part of the similarity, see `Model.similarity`.
           normalise: normalisation: "softmax" or "z-score" of a query's scores over the corpus. A
             z-score of kind "both" is the mean of the z-scores of the two parts, if the objective
-            has two, so that neither outweighs the other, as in GLoRIA's release (quirk 31).
+            has two, so that neither outweighs the other, as in GLoRIA's release (quirk G31).
 
         Returns:
           Columns "query" (name of an image, number of a report), "rank" (from 1), "id" and "score";

@@ -52,7 +52,7 @@ def paired_contrastive(
     Source: CLIP, arXiv:2103.00020, figure 3; ConVIRT, arXiv:2010.00747, section 2.2; release,
       codes/prior/models/prior.py, `global_alignment_loss`. Differs: padded rows neither count as
       anchors nor as negatives, and the batch is one global array, so no rank offset of labels
-      exists (quirks 18 and 19).
+      exists (quirks P18 and P19).
     """
     check_pairs(image, text, weight)
     logits = scale * jnp.einsum("id,jd->ij", image, text, preferred_element_type=jnp.float32)

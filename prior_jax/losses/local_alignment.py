@@ -34,7 +34,7 @@ def local_image(
       ValueError: during tracing, if the shapes are inconsistent.
 
     Source: SimSiam, arXiv:2011.10566, equation 2; PRIOR, arXiv:2307.12577, section 3.2; release,
-      codes/prior/models/prior.py, `simsiam_loss_func` (quirk 21).
+      codes/prior/models/prior.py, `simsiam_loss_func` (quirk P21).
     """
     shapes = {x.shape for x in (patches, context, predicted_patches, predicted_context)}
     if len(shapes) != 1 or patches.ndim != 3 or weight.shape != patches.shape[:1]:
@@ -77,7 +77,7 @@ def local_text(
       ValueError: during tracing, if the shapes are inconsistent.
 
     Source: PRIOR, arXiv:2307.12577, section 3.2; release, codes/prior/models/prior.py,
-      `text_local_loss_fn` (quirk 21).
+      `text_local_loss_fn` (quirk P21).
     """
     if sentences.shape != context.shape or sentences.ndim != 3:
         raise ValueError(

@@ -32,7 +32,7 @@ def pairwise_cost(
       ValueError: for another metric, or if the shapes are inconsistent.
 
     Source: release, codes/prior/models/prior.py, `matching_label` (l1, not normalised, by
-      default: quirk 5).
+      default: quirk P5).
     """
     if predicted.ndim != 3 or predicted.shape[::2] != targets.shape[::2]:
         raise ValueError(
@@ -137,7 +137,7 @@ def arrange(predicted: jax.Array, col_ind: jax.Array, *, inverse: bool) -> jax.A
       col_ind: target of each prediction, int32[B, Q].
       inverse: True puts the prediction whose target is j at position j. False takes
         `predicted[col_ind]` as the release does, which is the permutation in the wrong direction
-        (quirk 3).
+        (quirk P3).
 
     Returns:
       Reordered predictions, [B, Q, D].

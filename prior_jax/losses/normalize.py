@@ -45,7 +45,7 @@ def cosine_of_products(
       Cosines, float32[...], 0 where a or b is zero. The gradient with respect to a zero vector is
       the other vector / eps: finite, and as large as torch's.
 
-    Source: GLoRIA's release, gloria/loss/gloria_loss.py, `cosine_similarity` (quirk 5).
+    Source: GLoRIA's release, gloria/loss/gloria_loss.py, `cosine_similarity` (quirk G5).
     """
     norms = _root(square_a) * _root(square_b)
     return dot / jnp.maximum(norms, jnp.float32(eps))

@@ -39,7 +39,7 @@ def prototype_l1(rows: jax.Array, prototypes: jax.Array, *, weight: jax.Array) -
       weight: weight of each sentence, float32[B, S], 1 for a real sentence, 0 on padding.
 
     Returns:
-      Loss, float32[], mean over features and real sentences of the global batch (quirk 20: the
+      Loss, float32[], mean over features and real sentences of the global batch (quirk P20: the
       release averages over each rank's sentences, then over ranks).
 
     Source: PRIOR, arXiv:2307.12577, section 3.3; release, codes/prior/modules/spb.py.
@@ -62,7 +62,7 @@ def prototype_kl(
       logits: logits of the predicted sentences, float32[B, S, K].
       weight: weight of each sentence, float32[B, S], 1 for a real sentence, 0 on padding.
       stop_target_gradient: whether the target gets no gradient. The release lets the gradient flow
-        into the target (quirk 7), which also pulls the sentences towards the prediction.
+        into the target (quirk P7), which also pulls the sentences towards the prediction.
 
     Returns:
       Loss, float32[], nats per real sentence, without temperature or noise.
@@ -97,11 +97,11 @@ def matched_l1(
     Args:
       predicted: predicted prototypes, [B, Q, D], already in the order of the targets.
       targets: target prototypes, [B, Q, D], 0 where `mask` is False; gradient flows into them
-        (quirk 5).
+        (quirk P5).
       mask: mask of the real sentences, bool[B, Q].
       weight: weight of each report, float32[B], 1 for a real report, 0 for padding.
       ignore_padding: True averages over a report's sentences; False averages over all Q slots,
-        which pulls the queries without a sentence to 0 (quirk 4).
+        which pulls the queries without a sentence to 0 (quirk P4).
 
     Returns:
       Loss, float32[], mean over features, slots and then real reports.

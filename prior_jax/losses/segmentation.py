@@ -1,6 +1,6 @@
 """Losses on logits of any shape, for masks and for labels that are not mutually exclusive.
 
-A target lies in [0, 1]; it may be soft, since shrinking a mask makes it soft (quirk 45). Padded
+A target lies in [0, 1]; it may be soft, since shrinking a mask makes it soft (quirk G45). Padded
 images have weight 0: their content affects neither value nor gradient.
 """
 
@@ -31,7 +31,7 @@ def soft_dice(
       ValueError: during tracing, if the shapes are inconsistent.
 
     Source: GLoRIA's release, gloria/loss/segmentation_loss.py, `dice_loss`, which is named a loss
-      and returns the coefficient (quirk 61).
+      and returns the coefficient (quirk G61).
     """
     logits, target, weight = _rows(logits, target, weight)
     probability = jax.nn.sigmoid(logits) * weight
@@ -58,7 +58,7 @@ def dice_losses(
       smooth: constant added to numerator and denominator, in pixels.
       power: exponent of the masks in the denominator; V-Net uses 2, the usual coefficient 1.
       release: whether to reproduce the release, which uses the logits as probabilities and counts
-        the overlap once instead of twice: a perfect mask costs about 0.5 (quirk 62).
+        the overlap once instead of twice: a perfect mask costs about 0.5 (quirk G62).
 
     Returns:
       Losses, float32[B], dimensionless. Padded rows hold numbers too, which the caller must leave

@@ -116,7 +116,7 @@ def word_region_similarity(
       temp2: factor of the cosines of words.
       softmax_over_words: order of the softmaxes, see `word_region_attention`.
       aggregate: aggregation over a caption's words: "sum" grows with their number (the release's
-        training, quirk 4), "mean" does not, "max" takes the best word (its zero-shot, quirk 22).
+        training, quirk G4), "mean" does not, "max" takes the best word (its zero-shot, quirk G22).
       chunk: number of captions compared at once; memory grows with chunk x M x W x P. None compares
         all of them. The value does not depend on it; where a gradient is taken and N is larger than
         the chunk, each chunk is rematerialised in the backward pass.
@@ -176,7 +176,7 @@ def word_region_attention(
       region_mask: mask of the real regions, bool[B, P]; None if all regions are real.
       temp1: factor of the scores in the softmax over regions.
       softmax_over_words: whether the dot products first pass through a softmax over the words of
-        each region, as in the release (quirk 1): the words then compete for a region, and the
+        each region, as in the release (quirk G1): the words then compete for a region, and the
         scores lie in [0, 1]. With False, the dot products themselves are the scores, as in the
         paper.
 

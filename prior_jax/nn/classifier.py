@@ -13,7 +13,7 @@ class ImageClassifier(nnx.Module):
     """A linear map on the pooled output of an image encoder, before any projection.
 
     Source: GLoRIA's release, gloria/models/vision_model.py, `PretrainedImageClassifier`, whose
-    encoder is `RegionEncoder` with its enlargement to 299 pixels (quirk 60). Without a pre-trained
+    encoder is `RegionEncoder` with its enlargement to 299 pixels (quirk G60). Without a pre-trained
     model the release trains a plain ResNet at its input size, which is the same encoder with
     `upsample=None`, not frozen.
     """
@@ -40,7 +40,7 @@ class ImageClassifier(nnx.Module):
           frozen: whether no gradient reaches the encoder; its batch normalisation then also keeps
             the statistics of pre-training.
           drifting_statistics: whether, as in the release, a frozen encoder is normalised by the
-            batch's statistics in training and updates its running ones (quirk 59).
+            batch's statistics in training and updates its running ones (quirk G59).
           rngs: source of the initial parameters.
         """
         self.encoder = encoder

@@ -34,7 +34,7 @@ class LocalCrossAttention(nnx.Module):
     """One head of sigmoid attention in each direction, each with its own linear maps.
 
     Source: PRIOR, arXiv:2307.12577, section 3.2; release, codes/prior/modules/local_attention.py (1
-    is the image, 2 the text). A context grows with the number of keys (quirk 22). The release's
+    is the image, 2 the text). A context grows with the number of keys (quirk P22). The release's
     dropout has rate 0 in every use, so this module has none.
     """
 

@@ -29,7 +29,7 @@ class Predictor(nnx.Module):
     """Linear, ReLU, linear: predicts the patches of one view from those of the other.
 
     Source: release, codes/prior/models/prior.py (`predictor`); SimSiam, arXiv:2011.10566,
-    section 3. Differs from SimSiam: no batch normalisation (quirk 21).
+    section 3. Differs from SimSiam: no batch normalisation (quirk P21).
     """
 
     def __init__(self, embed_dim: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):

@@ -113,7 +113,7 @@ class PrototypeBank(nnx.Module):
           rows: number S of sentences.
 
         Returns:
-          Noise, float32[B, S, K], drawn in float32 whatever the compute dtype (quirk 42).
+          Noise, float32[B, S, K], drawn in float32 whatever the compute dtype (quirk P42).
         """
         shape = (rows, self.embed.shape[0])
 

@@ -83,7 +83,7 @@ class RegionFeatures:
 
 
 class RegionEncoder(nnx.Module):
-    """The ImageEncoder of the release (gloria/models/vision_model.py, quirk 13).
+    """The ImageEncoder of the release (gloria/models/vision_model.py, quirk G13).
 
     Images are enlarged; the map of the next to last stage is projected without bias, the mean of
     the last map with bias. GLoRIA, ICCV 2021, section 3.2.

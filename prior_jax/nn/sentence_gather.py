@@ -40,7 +40,7 @@ def mean_sentences(
       ValueError: during tracing, if the shapes are inconsistent.
 
     Source: release, codes/prior/modules/gather.py ('avg'). Differs: an absent sentence is masked
-      rather than skipped (quirk 23; `compact_sentences` skips it).
+      rather than skipped (quirk P23; `compact_sentences` skips it).
     """
     _check(tokens, sentence_index)
     member = sentence_membership(sentence_index, num_sentences=num_sentences)
@@ -60,7 +60,7 @@ def compact_sentences(sentences: jax.Array, mask: jax.Array) -> tuple[jax.Array,
       Both arrays, reordered along S; absent rows, which are now last, are 0.
 
     Source: release, codes/prior/modules/gather.py: an index without a token is skipped, so the
-      numbers of later sentences shift (quirk 23). This is needed before cutting to a fixed number.
+      numbers of later sentences shift (quirk P23). This is needed before cutting to a fixed number.
     """
     order = jnp.argsort(jnp.logical_not(mask), axis=1, stable=True)
     mask = jnp.take_along_axis(mask, order, axis=1)
@@ -93,7 +93,7 @@ class SentenceAttention(nnx.Module):
     """Weights a sentence's tokens by their summed dot products with all tokens of the sentence.
 
     Source: release, codes/prior/modules/gather.py, `AttentionPool` ('attention', not the default;
-    unscaled energies, quirk 45). This version is linear in the number of tokens: it takes the sum
+    unscaled energies, quirk P45). This version is linear in the number of tokens: it takes the sum
     over keys first.
     """
 

@@ -33,7 +33,7 @@ class UNetConfig:
       form: architecture: "nearest" repeats pixels and joins the maps of the ResNet, as the Unet of
         segmentation_models_pytorch 0.2.0 does, which the release uses for segmentation.
         "transposed" learns the doubling, has a bridge of two convolutions below, and joins the
-        image as well, as in gloria/models/unet.py, which the release never uses (quirk 63).
+        image as well, as in gloria/models/unet.py, which the release never uses (quirk G63).
     """
 
     resnet: ResNetConfig

@@ -47,7 +47,7 @@ def find_words(
       ValueError: during tracing, if the shapes differ.
 
     Source: release, gloria/models/text_model.py, `aggregate_tokens`; gloria/models/gloria_model.py,
-      `_calc_local_loss`, for the count (quirk 3).
+      `_calc_local_loss`, for the count (quirk G3).
     """
     if tokens.ndim != 2 or tokens.shape != token_mask.shape:
         raise ValueError(
@@ -83,7 +83,7 @@ def sum_pieces(pieces: jax.Array, places: WordPlaces) -> jax.Array:
       ValueError: during tracing, if the shapes are inconsistent.
 
     Source: release, gloria/models/text_model.py, `aggregate_tokens`: a sum, so that words of many
-      pieces have embeddings with a large norm (quirk 7).
+      pieces have embeddings with a large norm (quirk G7).
     """
     if pieces.ndim != 3 or places.index.shape != pieces.shape[:2]:
         raise ValueError(

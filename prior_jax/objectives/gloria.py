@@ -52,7 +52,7 @@ class GloriaObjective:
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
         """Returns whether the parameter at `path` receives a gradient in the stage.
 
-        Every parameter does except those of BERT's pooler (quirk 11).
+        Every parameter does except those of BERT's pooler (quirk G11).
         """
         _known(stage)
         return tuple(str(part) for part in path[:2]) != ("text_encoder", "pooler")

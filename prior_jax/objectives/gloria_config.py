@@ -33,17 +33,17 @@ class Fidelity:
 
     Attributes:
       single_softmax: True computes a word's attention as one softmax over regions; the release
-        first takes a softmax over the words (quirk 1).
+        first takes a softmax over the words (quirk G1).
       words_only: True matches only real words with regions; the release includes [CLS], leaves
-        [SEP] out and loses one trailing word for every [UNK] (quirks 2 and 3).
+        [SEP] out and loses one trailing word for every [UNK] (quirks G2 and G3).
       word_mean: True takes the log of the mean over a caption's words as its score; the release
-        takes the log of the sum, which grows with the caption (quirk 4).
+        takes the log of the sum, which grows with the caption (quirk G4).
       report_from_words: True averages a report's embedding over its real words; the release
-        averages over all positions, including [CLS], [SEP] and padding (quirk 8).
+        averages over all positions, including [CLS], [SEP] and padding (quirk G8).
       score_as_trained: True uses the cosine of the training loss as the local similarity; the
-        release uses the maximum over words, multiplied by 5 (quirk 22).
+        release uses the maximum over words, multiplied by 5 (quirk G22).
       score_words: True computes similarities from a caption's real words; the release uses as many
-        positions after [CLS] as the raw text has characters (quirks 18, 19 and 21).
+        positions after [CLS] as the raw text has characters (quirks G18, G19 and G21).
     """
 
     single_softmax: bool
@@ -81,7 +81,7 @@ FIDELITY: Mapping[str, Fidelity] = types.MappingProxyType(
 class GloriaConfig:
     """Configuration of GLoRIA, the section `config.model`.
 
-    Word and report embeddings are BERT's own hidden states, without a projection (quirk 11): D is
+    Word and report embeddings are BERT's own hidden states, without a projection (quirk G11): D is
     `text.hidden_size`.
 
     Attributes:

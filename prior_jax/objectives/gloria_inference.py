@@ -17,7 +17,7 @@ from prior_jax.objectives.gloria_model import GloriaModel
 from prior_jax.types import ImageFeatures, ReportFeatures
 
 # Source: release, gloria/models/gloria_model.py, `get_local_similarities`, which uses this value
-# whatever the temperatures of the model are (quirk 22).
+# whatever the temperatures of the model are (quirk G22).
 _RELEASE_ATTENTION_SCALE = 4.0
 _RELEASE_WORD_SCALE = 5.0
 
@@ -40,7 +40,7 @@ def encode_report(
       word_mask: mask of the words that are compared, bool[B, L]: `prompt_words` or
         `retrieval_words` reproduce the release's behaviour on raw text. By default, the paper's
         mode compares the real words; the release's mode compares as many words after [CLS] as there
-        are words without a bracket, which is what the release intended to count (quirk 18).
+        are words without a bracket, which is what the release intended to count (quirk G18).
 
     Returns:
       Features in the compute dtype; row w is word w, where [CLS] is word 0.
@@ -60,7 +60,7 @@ def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
     The number of words is the number of characters of the prompt.
 
     They begin after [CLS] and continue through [SEP] into the padding, whose zero vectors make
-    every local score at least 0 (quirks 18, 19 and 21).
+    every local score at least 0 (quirks G18, G19 and G21).
 
     Args:
       prompts: B raw prompts, including blanks at their ends.
@@ -71,7 +71,7 @@ def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
 
     Raises:
       DataError: for a prompt of more than L - 1 characters. For these the release stops with a
-        reshape error or, if the sizes happen to match, continues with wrong numbers (quirk 20).
+        reshape error or, if the sizes happen to match, continues with wrong numbers (quirk G20).
 
     Source: release, gloria/models/gloria_model.py, `process_text` and `get_local_similarities`.
     """
@@ -90,7 +90,7 @@ def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
 def retrieval_words(places: WordPlaces) -> jax.Array:
     """Returns the mask of the words that the release's retrieval compares: bool[B, L].
 
-    The release removes [CLS] twice, so the first word is lost and [SEP] is kept (quirk 30). Source:
+    The release removes [CLS] twice, so the first word is lost and [SEP] is kept (quirk G30). Source:
     release, gloria/models/retrival_model.py.
     """
     return leading_words(places.unbracketed, length=places.real.shape[1], first=2)
@@ -122,7 +122,7 @@ def pair_scores(
     Returns:
       The scores. In the paper's mode the local score is Z of equation 6 with a mean over the words,
       in [-1, 1] like the global score; in the release's mode it is 5 times the cosine of the best
-      word, so it outweighs the global score in their mean (quirk 22).
+      word, so it outweighs the global score in their mean (quirk G22).
 
     Source: GLoRIA, ICCV 2021, section 3.3; release, gloria/models/gloria_model.py,
       `get_global_similarities` and `get_local_similarities`.
@@ -182,7 +182,7 @@ def retrieval_scores(
       reports (`evaluate.zero_shot.normalised`).
 
     Source: release, gloria/models/retrival_model.py, `_compute_local_similarity` and `retrieve`
-      (quirk 31).
+      (quirk G31).
     """
     local = word_region_similarity(
         reports.local,

@@ -31,7 +31,7 @@ class GloriaModel(nnx.Module):
     """The two encoders of GLoRIA.
 
     Source: GLoRIA, ICCV 2021, section 3; release, gloria/models/gloria_model.py. BERT's pooler is
-    kept because the released weights contain one, although nothing uses its output (quirk 11).
+    kept because the released weights contain one, although nothing uses its output (quirk G11).
     """
 
     def __init__(self, config: GloriaConfig, *, rngs: nnx.Rngs):
@@ -59,7 +59,7 @@ class GloriaModel(nnx.Module):
           image: normalised images, float32[B, H, W, C].
           train: whether batch normalisation uses the batch's statistics and updates the running
             ones. The release scores images with True, because nothing calls `eval()` on a loaded
-            model (quirk 25).
+            model (quirk G25).
 
         Returns:
           Features [B, P, D] and [B, D] in the compute dtype.
@@ -109,7 +109,7 @@ def matched_words(places: WordPlaces, choices: Fidelity) -> jax.Array:
     """Returns the mask of words that the training loss matches with regions: bool[B, L].
 
     These are the real words. In the release they are [CLS] and as many words after it as there are
-    words without a bracket (quirks 2 and 3).
+    words without a bracket (quirks G2 and G3).
     """
     if choices.words_only:
         return places.real

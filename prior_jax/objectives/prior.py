@@ -23,7 +23,7 @@ from prior_jax.objectives.prior_terms import (
 )
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 
-# The parts that a stage does not use yet (quirk 13).
+# The parts that a stage does not use yet (quirk P13).
 _IDLE = {
     "stage1": ("sentence_bank", "prototype_queries", "sentence_decoder", "image_decoder"),
     "stage2": ("prototype_queries", "sentence_decoder", "image_decoder"),
@@ -73,7 +73,7 @@ class PriorObjective:
         return dict(self.config.weights[_known(stage)])
 
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Returns whether the parameter at `path` receives a gradient in the stage (quirk 13)."""
+        """Returns whether the parameter at `path` receives a gradient in the stage (quirk P13)."""
         path = tuple(str(part) for part in path)
         return path[0] not in _IDLE[_known(stage)] and path[:2] != ("text_encoder", "pooler")
 
@@ -115,7 +115,7 @@ class PriorObjective:
 
         Returns:
           The terms of the stage and metrics: scales, bank temperature and bank usage. Terms on
-          sentences are means over the sentences of the global batch (quirk 20).
+          sentences are means over the sentences of the global batch (quirk P20).
 
         Raises:
           ConfigError: for an unknown stage.
@@ -243,7 +243,7 @@ class PriorObjective:
 
         Returns:
           The target of each predicted prototype (col_ind). In the paper's mode absent targets cost
-          nothing; in the release's mode they are matched as zero vectors (quirk 4).
+          nothing; in the release's mode they are matched as zero vectors (quirk P4).
         """
         cost = matching.pairwise_cost(predicted, targets, metric="l1", normalize=False)
         if self.config.choices.ignore_padding:

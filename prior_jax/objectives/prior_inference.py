@@ -38,7 +38,7 @@ def encode_report(
       sentence_index: sentence that each token belongs to, int32[B, L], 0..S-1 or -1 for none.
       sentence_mask: mask of the real sentences, bool[B, S].
       temperature: temperature of the bank, float32[].
-      key: random key of the noise that the release adds at inference too (quirk 8); by default that
+      key: random key of the noise that the release adds at inference too (quirk P8); by default that
         of the release's seed. The paper's mode draws no noise.
       noise: noise that is added instead of a random draw, float32[B, S, K].
       prototypes: False keeps the sentence embeddings themselves, which stage 1 aligns.
@@ -79,8 +79,8 @@ def pair_scores(model: PriorModel, images: ImageFeatures, reports: ReportFeature
     """Scores every image against every report, a block at a time.
 
     Args:
-      model: trained model, whose `choices` determine whether the scale is an exponential (quirk 26)
-        and whether the local score is that of one image or of the mean image (quirk 27).
+      model: trained model, whose `choices` determine whether the scale is an exponential (quirk P26)
+        and whether the local score is that of one image or of the mean image (quirk P27).
       images: features of Bi images.
       reports: features of Br reports.
 
@@ -157,7 +157,7 @@ def prompt_sentence_index(token_mask: jax.Array, *, separator_in_prompt: bool) -
       token_mask: mask of the real tokens, bool[B, L], [CLS] first and [SEP] last.
       separator_in_prompt: False takes only the words. True reproduces the release, which cuts off
         the first and the last column: in a padded prompt these are [CLS] and a padding token, so
-        [SEP] stays (quirk 28).
+        [SEP] stays (quirk P28).
 
     Returns:
       Sentence index, int32[B, L], 0 on the sentence's tokens and -1 elsewhere.
@@ -182,7 +182,7 @@ def text_attention(model: PriorModel, images: ImageFeatures, reports: ReportFeat
 
     Returns:
       Attention, float32[B, S, P], in [0, 1], 0 for absent sentences. P is row-major over the
-      feature grid in the paper's mode and has no spatial meaning in the release's mode (quirk 1).
+      feature grid in the paper's mode and has no spatial meaning in the release's mode (quirk P1).
     """
     return model.attend(images.local, reports.local, reports.local_mask).text_attention
 
