@@ -19,6 +19,7 @@ from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import Plan, PlannedImage, PlannedStudies, Planner, Reject, TableUse
 from data_prep.kit.preparer import ImageFile, SetSettings
 from data_prep.kit.text import TextProblem, sections_text
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import DataError
 
@@ -90,7 +91,7 @@ def read_report(path: pathlib.Path) -> tuple[str, list[str], Mapping[str, Any]]:
     return identity.get("id", ""), images, {**sections, "labels": labels}
 
 
-def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema.Manifest:
+def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manifest_lib.Manifest:
     """Prepares the set, or goes on with it, or finds it complete; returns its manifest."""
     reports = sorted(preparer.folder(paths.reports, flag="--reports").glob("*.xml"))
     if not reports:

@@ -37,6 +37,7 @@ from data_prep.kit.tables import Table
 from data_prep.kit.text import TextProblem, study_text
 from data_prep.manifest_columns import Columns
 from data_prep.manifest_rows import Row, RowReader
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 
 PROGRAM = "data_prep.manifest"
@@ -224,7 +225,7 @@ def prepare(
     options: cli.RunOptions,
     *,
     given: frozenset[str] = frozenset(),
-) -> schema.Manifest:
+) -> manifest_lib.Manifest:
     """Prepares the set, continues an unfinished one, or returns a complete one.
 
     Args:
@@ -335,7 +336,9 @@ def _separators(path: pathlib.Path, settings: Settings) -> dict[str, str]:
     return manifest_labels.found_separators(rows, settings.labels_columns)
 
 
-def _prepare_as_given(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema.Manifest:
+def _prepare_as_given(
+    paths: Paths, settings: Settings, options: cli.RunOptions
+) -> manifest_lib.Manifest:
     return prepare(paths, settings, options, given=cli.given_flags(Settings))
 
 

@@ -26,7 +26,8 @@ from data_prep.kit.plan import Plan, Reject
 from data_prep.kit.preparer import ImageFile, StoredImages, StoreSettings
 from data_prep.kit.text import StudyText, TextProblem, TextSettings, decoded_report, study_text
 from data_prep.mimic_reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
-from prior_jax.data import schema, sentences
+from prior_jax.data import manifest as manifest_lib
+from prior_jax.data import sentences
 from prior_jax.errors import DataError
 
 PROGRAM = "data_prep.mimic_cxr"
@@ -207,7 +208,7 @@ class Studies:
                     yield Rejection(id=path, reason="file_without_row", detail="not in metadata")
 
 
-def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> schema.Manifest:
+def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manifest_lib.Manifest:
     """Prepares the set, or goes on with it, or finds it complete.
 
     Returns:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import tqdm
 
 from data_prep.kit import cli
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.data.tokenizer import SPECIAL_TOKENS
 from prior_jax.errors import ConfigError, DataError
@@ -70,7 +71,7 @@ def train(settings: Settings) -> pathlib.Path:
       DataError: if the set is missing or damaged, or has no training sentence.
     """
     root = pathlib.Path(settings.path)
-    manifest = schema.load_manifest(root)
+    manifest = manifest_lib.load_manifest(root)
     out = pathlib.Path(settings.out or root / "tokenizer.model")
     content, used = _trained(sample_sentences(root, manifest, settings), settings)
     digest = hashlib.sha256(content).hexdigest()
@@ -93,7 +94,7 @@ def train(settings: Settings) -> pathlib.Path:
 
 
 def sample_sentences(
-    root: pathlib.Path, manifest: schema.Manifest, settings: Settings
+    root: pathlib.Path, manifest: manifest_lib.Manifest, settings: Settings
 ) -> list[str]:
     """Returns at most `settings.sentences` training sentences, drawn uniformly from all."""
     draw = random.Random(settings.seed)
@@ -117,7 +118,7 @@ def sample_sentences(
 
 
 def _training_sentences(
-    root: pathlib.Path, manifest: schema.Manifest, settings: Settings
+    root: pathlib.Path, manifest: manifest_lib.Manifest, settings: Settings
 ) -> Iterator[str]:
     from array_record.python import array_record_module
 

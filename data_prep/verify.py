@@ -21,6 +21,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from data_prep.kit import cli, finish, values, writer
 from data_prep.kit.plan import UNLISTED
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 
@@ -78,7 +79,7 @@ def verify(settings: Settings) -> list[str]:
       DataError: if there is no readable manifest to compare with.
     """
     root = pathlib.Path(settings.path)
-    manifest = schema.load_manifest(root)
+    manifest = manifest_lib.load_manifest(root)
     failures = list(_metadata_failures(root, manifest))
     reports = {}
     present = [name for name in manifest.shards if (root / name).is_file()]
@@ -102,7 +103,7 @@ def verify(settings: Settings) -> list[str]:
     return failures
 
 
-def _metadata_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterator[str]:
+def _metadata_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> Iterator[str]:
     """Yields the problems of the files beside the shards."""
     for name in ("features.json", "dataset_info.json"):
         if not (root / name).is_file():
@@ -135,7 +136,7 @@ def _metadata_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterato
 
 
 def _row_failures(
-    table: str, found: schema.RowCounts, *, listed: Mapping[str, int]
+    table: str, found: manifest_lib.RowCounts, *, listed: Mapping[str, int]
 ) -> Iterator[str]:
     """Yields the tables whose rows do not add up."""
     rejected = sum(found.rejected.values())
@@ -229,7 +230,7 @@ def _image_failures(record: schema.Record) -> Iterator[str]:
 
 
 def _set_failures(
-    root: pathlib.Path, manifest: schema.Manifest, reports: Mapping[str, ShardReport]
+    root: pathlib.Path, manifest: manifest_lib.Manifest, reports: Mapping[str, ShardReport]
 ) -> Iterator[str]:
     """Yields the problems of the set as a whole: counts, duplicates, leaking patients."""
     of_split = {
@@ -285,11 +286,13 @@ def _leaks(of_split: Mapping[str, Sequence[ShardReport]]) -> Iterator[str]:
 
 def uncounted(root: pathlib.Path) -> bool:
     """Whether a manifest lacks the fields of this version, empty or not, as earlier ones do."""
-    content = json.loads((root / schema.MANIFEST_NAME).read_text(encoding="utf-8"))
+    content = json.loads((root / manifest_lib.MANIFEST_NAME).read_text(encoding="utf-8"))
     return not content.keys() & {"tables", "labels", "notes"}
 
 
-def _total_failures(manifest: schema.Manifest, reports: Iterable[ShardReport]) -> Iterator[str]:
+def _total_failures(
+    manifest: manifest_lib.Manifest, reports: Iterable[ShardReport]
+) -> Iterator[str]:
     """Yields the differences between the records' labels and rows and those of the manifest."""
     reports = list(reports)
     studies = sum(report.counts["studies"] for report in reports)
@@ -314,7 +317,7 @@ def _total_failures(manifest: schema.Manifest, reports: Iterable[ShardReport]) -
             yield f"{table}: {images} images in the records, {rows.images} in the manifest"
 
 
-def _index_failures(root: pathlib.Path, manifest: schema.Manifest) -> Iterator[str]:
+def _index_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> Iterator[str]:
     """Yields the differences between TFDS's own metadata and the manifest."""
     import tensorflow_datasets as tfds
 
@@ -342,7 +345,7 @@ def main() -> int:
         print(f"and {len(failures) - MOST_FAILURES} more")
     if failures:
         return cli.EXIT_FAILED_CHECK
-    manifest = schema.load_manifest(settings.path)
+    manifest = manifest_lib.load_manifest(settings.path)
     print(f"sound: {len(manifest.shards)} shards. " + finish.summary(manifest, out=settings.path))
     if uncounted(pathlib.Path(settings.path)):
         print("  An earlier version made it, without counts of rows and labels to compare.")

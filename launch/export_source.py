@@ -12,8 +12,8 @@ from flax import nnx, traverse_util
 
 import prior_jax
 from prior_jax.config import CONFIG_NAME, read_kept_config
+from prior_jax.data.manifest import MANIFEST_NAME, load_manifest
 from prior_jax.data.pipeline import DataConfig
-from prior_jax.data.schema import MANIFEST_NAME, load_manifest
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate.results import read_results

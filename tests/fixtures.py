@@ -9,6 +9,7 @@ import numpy as np
 from array_record.python import array_record_module
 from PIL import Image, ImageDraw
 
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 
 LABEL_NAMES = ("Effusion", "Cardiomegaly", "No Finding")
@@ -101,7 +102,7 @@ def write_prepared(
     for split, content in splits.items():
         lengths[split], sizes[split] = _write_split(directory, split, content, hashes)
     schema.write_dataset_info(directory, shard_lengths=lengths, shard_bytes=sizes)
-    schema.save_manifest(_manifest(splits, hashes, size=size), directory)
+    manifest_lib.save_manifest(_manifest(splits, hashes, size=size), directory)
     return directory
 
 
@@ -124,14 +125,14 @@ def _write_split(directory, split, records, hashes):
 def _manifest(splits, hashes, *, size):
     everything = [record for records in splits.values() for record in records]
     sources = [record.text_source for record in everything]
-    return schema.Manifest(
-        format=schema.MANIFEST_FORMAT,
+    return manifest_lib.Manifest(
+        format=manifest_lib.MANIFEST_FORMAT,
         program="tests.fixtures",
         settings={"size": size},
         versions={},
         label_names=LABEL_NAMES,
         splits={
-            split: schema.SplitCounts(
+            split: manifest_lib.SplitCounts(
                 studies=len(records),
                 images=sum(len(r.images) for r in records),
                 subjects=len({r.subject_id for r in records}),
@@ -142,7 +143,7 @@ def _manifest(splits, hashes, *, size):
         rejected={},
         inputs={},
         shards=hashes,
-        image=schema.ImageStatistics(short_side=size, mean=0.4, std=0.25),
+        image=manifest_lib.ImageStatistics(short_side=size, mean=0.4, std=0.25),
         text_sources={source: sources.count(source) for source in set(sources)},
     )
 

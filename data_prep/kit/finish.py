@@ -16,13 +16,14 @@ from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedStudies, TableUse, read_image
 from data_prep.kit.writer import SOURCES_NAME, SetWriter, abandon, remove_set, shard_path
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import DataError
 
 
 def finish(
     writer: SetWriter, plan: Plan, parts: Mapping[str, Part], *, planned: RejectionCounts
-) -> schema.Manifest:
+) -> manifest_lib.Manifest:
     """Moves the shards to their places and writes the set's metadata and manifest.
 
     If this is killed at any moment, a later run continues from there.
@@ -52,7 +53,7 @@ def finish(
         abandon(writer)
         raise nothing_kept(rejections, inputs=writer.inputs, plan=plan)
     tables = _row_counts(plan, parts, rejections)
-    if (writer.out / schema.MANIFEST_NAME).exists():
+    if (writer.out / manifest_lib.MANIFEST_NAME).exists():
         remove_set(writer.out)  # the set that --overwrite replaces, kept until now
     _concatenate(
         writer.out / schema.REJECTED_NAME,
@@ -78,7 +79,7 @@ def finish(
         tables=tables,
         shards=shards,
     )
-    schema.save_manifest(manifest, writer.out)
+    manifest_lib.save_manifest(manifest, writer.out)
     shutil.rmtree(writer.parts)
     return manifest
 
@@ -154,7 +155,7 @@ def _rows_lost(table: TableUse, used: str, rejected: Mapping[str, int]) -> DataE
 
 def _row_counts(
     plan: Plan, parts: Mapping[str, Part], rejections: RejectionCounts
-) -> dict[str, schema.RowCounts]:
+) -> dict[str, manifest_lib.RowCounts]:
     """Returns the numbers of kept and left out rows of each table.
 
     Raises:
@@ -168,7 +169,7 @@ def _row_counts(
         kept = in_records if table.kept is None else table.kept
         if table.read != kept + sum(rejected.values()):
             raise _rows_lost(table, f"{kept} are in records", rejected)
-        found[table.name] = schema.RowCounts(
+        found[table.name] = manifest_lib.RowCounts(
             read=table.read,
             kept=kept,
             rejected=dict(sorted(rejected.items())),
@@ -210,9 +211,9 @@ def _manifest(
     parts: Mapping[str, Sequence[Part]],
     *,
     rejected: Mapping[str, int],
-    tables: Mapping[str, schema.RowCounts],
+    tables: Mapping[str, manifest_lib.RowCounts],
     shards: Mapping[str, str],
-) -> schema.Manifest:
+) -> manifest_lib.Manifest:
     every = [part for split in parts.values() for part in split]
     # A set without training studies is described by the statistics of all its studies.
     pixels = sum((PixelSums(*part.pixels) for part in parts["train"] or every), start=PixelSums())
@@ -221,14 +222,14 @@ def _manifest(
     for part in every:
         text_sources.update(part.text_sources)
     counted = ("studies", "images", "subjects", "sentences")
-    return schema.Manifest(
-        format=schema.MANIFEST_FORMAT,
+    return manifest_lib.Manifest(
+        format=manifest_lib.MANIFEST_FORMAT,
         program=writer.program,
         settings=dict(writer.settings),
         versions=dict(cli.versions()),
         label_names=tuple(plan.label_names),
         splits={
-            split: schema.SplitCounts(
+            split: manifest_lib.SplitCounts(
                 **{name: sum(getattr(part, name) for part in parts[split]) for name in counted}
             )
             for split in parts
@@ -236,7 +237,7 @@ def _manifest(
         rejected=rejected,
         inputs=dict(writer.inputs),
         shards=dict(shards),
-        image=schema.ImageStatistics(short_side=plan.short_side, mean=mean, std=std),
+        image=manifest_lib.ImageStatistics(short_side=plan.short_side, mean=mean, std=std),
         text_sources=dict(sorted(text_sources.items())),
         tables=tables,
         labels=_label_counts(plan.label_names, every),
@@ -245,21 +246,23 @@ def _manifest(
     )
 
 
-def _label_counts(names: Sequence[str], parts: Sequence[Part]) -> dict[str, schema.LabelCounts]:
+def _label_counts(
+    names: Sequence[str], parts: Sequence[Part]
+) -> dict[str, manifest_lib.LabelCounts]:
     """Sums the label counts of all parts; the counts of a part are in the order of LABEL_VALUES."""
     sums = [
         [sum(column) for column in zip(*rows, strict=True)]
         for rows in zip(*(part.labels for part in parts), strict=True)
     ]
     return {
-        name: schema.LabelCounts(
+        name: manifest_lib.LabelCounts(
             positive=counts[0], negative=counts[1], uncertain=counts[2], not_mentioned=counts[3]
         )
         for name, counts in zip(names, sums, strict=True)
     }
 
 
-def summary(manifest: schema.Manifest, *, out: str) -> str:
+def summary(manifest: manifest_lib.Manifest, *, out: str) -> str:
     """Returns lines on a set's contents, on what was left out, and on how the tables were read."""
     lines = [f"{out}:"]
     for split, counts in manifest.splits.items():

@@ -15,6 +15,7 @@ from data_prep.kit.images import ImageProblem, PixelSums, PreparedImage, prepare
 from data_prep.kit.outcomes import Kept, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedImage, Reject
 from data_prep.kit.text import TextSettings
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.data.sentences import SPLITTER_HELP
 from prior_jax.errors import ConfigError, DataError, InputProblem
@@ -30,7 +31,7 @@ def prepare_set(
     program: str,
     settings: Any,
     inputs: Mapping[str, str],
-) -> schema.Manifest:
+) -> manifest_lib.Manifest:
     """Plans and writes a set, continues an unfinished one, or returns a complete one.
 
     Args:
@@ -58,7 +59,7 @@ def prepare_set(
         code=source.code_hash(type(settings).__module__),
     ) as target:
         if target is None:
-            return schema.load_manifest(options.out)
+            return manifest_lib.load_manifest(options.out)
         counts = RejectionCounts()
         with (
             writer.refusing(target),
@@ -298,7 +299,9 @@ def rejected_study(
 
 
 def run_program(
-    prepare: Callable[[Any, Any, cli.RunOptions], schema.Manifest], paths: type, settings: type
+    prepare: Callable[[Any, Any, cli.RunOptions], manifest_lib.Manifest],
+    paths: type,
+    settings: type,
 ) -> None:
     """Runs a preparer as a program: parses flags, prepares the set and prints a summary.
 
@@ -322,7 +325,7 @@ def run_program(
 def _stamp(out: str) -> tuple[int, int] | None:
     """Returns a stamp that changes with the manifest of a directory, None without a manifest."""
     try:
-        found = os.stat(pathlib.Path(out) / schema.MANIFEST_NAME)
+        found = os.stat(pathlib.Path(out) / manifest_lib.MANIFEST_NAME)
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns

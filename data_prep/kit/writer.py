@@ -25,6 +25,7 @@ from array_record.python import array_record_module
 
 from data_prep.kit import cli, set_differences
 from data_prep.kit.outcomes import Job, Part, Process, Rejection, Tally, check_labels
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError, PriorJaxError
 
@@ -123,7 +124,7 @@ def opened(
             "changed since it was written",
             accepted="another directory, or --overwrite to prepare the set anew",
         )
-    if (writer.out / schema.MANIFEST_NAME).exists() and not options.overwrite:
+    if (writer.out / manifest_lib.MANIFEST_NAME).exists() and not options.overwrite:
         raise _other_set(writer, _described_by_manifest(writer.out))
     absent = [folder for folder in (writer.out, *writer.out.parents) if not folder.exists()]
     writer = dataclasses.replace(writer, made=tuple(absent))
@@ -153,7 +154,7 @@ def _refuse_foreign_directory(out: pathlib.Path) -> None:
     if not out.is_dir():
         raise ConfigError("--out", received=str(out), accepted="a directory")
     names = {path.name for path in out.iterdir()}
-    if names and not names & {PARTS, schema.MANIFEST_NAME}:
+    if names and not names & {PARTS, manifest_lib.MANIFEST_NAME}:
         raise ConfigError("--out", received=str(out), accepted="an empty or absent directory")
 
 
@@ -174,7 +175,7 @@ def _other_set(writer: SetWriter, there: Mapping[str, Any]) -> ConfigError:
 
 def _described_by_manifest(out: pathlib.Path) -> dict[str, Any]:
     try:
-        found = schema.load_manifest(out)
+        found = manifest_lib.load_manifest(out)
     except DataError:
         return {}
     return _description(
@@ -192,7 +193,7 @@ def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
     ours = {"digest": _digest(writer), "code": writer.code, **_description(writer)}
     old = json.loads(state.read_text()) if state.is_file() else {}
     if old.get("digest") != ours["digest"]:
-        drops = bool(old) or (writer.out / schema.MANIFEST_NAME).exists()
+        drops = bool(old) or (writer.out / manifest_lib.MANIFEST_NAME).exists()
         if drops and not overwrite:
             raise _other_set(writer, old)
     else:
@@ -207,7 +208,7 @@ def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
         for path in writer.parts.iterdir():
             if path.name != _LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if not (writer.out / schema.MANIFEST_NAME).exists():
+        if not (writer.out / manifest_lib.MANIFEST_NAME).exists():
             remove_set(writer.out)  # shards of a run that was killed while it finished
     schema.write_atomically(state, json.dumps(ours).encode())
     for stale in writer.parts.glob("*.tmp"):
@@ -236,7 +237,7 @@ def abandon(writer: SetWriter) -> None:
 def _code_of_complete(writer: SetWriter) -> str | None:
     """Returns the hash of the program that wrote this same set, or None if it is not complete."""
     try:
-        manifest = schema.load_manifest(writer.out)
+        manifest = manifest_lib.load_manifest(writer.out)
     except DataError:
         return None
     written = SetWriter(
@@ -258,7 +259,7 @@ def remove_set(out: pathlib.Path) -> None:
     for path in out.glob(f"{schema.DATASET_NAME}-*.array_record-*"):
         path.unlink()
     names = (schema.REJECTED_NAME, SOURCES_NAME, "dataset_info.json", "features.json")
-    for path in (out / name for name in (*names, schema.MANIFEST_NAME)):
+    for path in (out / name for name in (*names, manifest_lib.MANIFEST_NAME)):
         path.unlink(missing_ok=True)
 
 

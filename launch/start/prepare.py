@@ -12,7 +12,7 @@ from data_prep import mimic_cxr, train_tokenizer
 from data_prep.kit import cli, writer
 from data_prep.phantom import hospital
 from prior_jax.config import PhantomConfig, RunConfig
-from prior_jax.data import schema
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import ConfigError, DataError, PriorJaxError, first_line
 
 
@@ -33,17 +33,17 @@ def check_data(config: RunConfig) -> None:
             _phantom_settings(config.prepare.phantom)
         return
     path = config.data.path
-    if not (pathlib.Path(path) / schema.MANIFEST_NAME).is_file():
+    if not (pathlib.Path(path) / manifest_lib.MANIFEST_NAME).is_file():
         raise ConfigError(
             "config.data.path",
             received=path,
-            accepted=f"the folder of a prepared set, which holds {schema.MANIFEST_NAME} "
+            accepted=f"the folder of a prepared set, which holds {manifest_lib.MANIFEST_NAME} "
             "(docs/data.md says how to prepare one)",
         )
-    check_validates(config, schema.load_manifest(path))
+    check_validates(config, manifest_lib.load_manifest(path))
 
 
-def check_validates(config: RunConfig, manifest: schema.Manifest) -> None:
+def check_validates(config: RunConfig, manifest: manifest_lib.Manifest) -> None:
     """Refuses validations on a set that has no validation records.
 
     Raises:

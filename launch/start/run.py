@@ -17,7 +17,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from launch.start import prepare
 from prior_jax import __version__, assemble
 from prior_jax.config import CONFIG_NAME, RunConfig
-from prior_jax.data import pipeline, schema, tokenizer
+from prior_jax.data import manifest as manifest_lib
+from prior_jax.data import pipeline, tokenizer
 from prior_jax.errors import ConfigError
 from prior_jax.interop import initial
 from prior_jax.objectives.base import Objective
@@ -205,7 +206,7 @@ def _identity_of_settings(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _fingerprint(manifest: schema.Manifest) -> str:
+def _fingerprint(manifest: manifest_lib.Manifest) -> str:
     """Returns a hash of all records of a set."""
     shards = json.dumps(dict(manifest.shards), sort_keys=True)
     return hashlib.sha256(shards.encode()).hexdigest()
@@ -223,8 +224,8 @@ def check_resumable(config: RunConfig, workdir: pathlib.Path) -> None:
     if kept is None:
         return
     ours = _identity_of_settings(config)
-    if (pathlib.Path(config.data.path) / schema.MANIFEST_NAME).is_file():
-        ours["data set"] = _fingerprint(schema.load_manifest(config.data.path))
+    if (pathlib.Path(config.data.path) / manifest_lib.MANIFEST_NAME).is_file():
+        ours["data set"] = _fingerprint(manifest_lib.load_manifest(config.data.path))
     # Settings that determine others are compared first; the data section repeats the seed under a
     # name that users do not set.
     objective = kept["identity"]["config.objective"]

@@ -1,1 +1,1 @@
-"""From prepared records to batches."""
+"""The data pipeline, from prepared records to batches."""

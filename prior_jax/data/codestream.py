@@ -1,7 +1,8 @@
-"""What the header of compressed pixels says of them: JPEG, JPEG-LS and JPEG 2000.
+"""Reads the headers of compressed pixels: JPEG, JPEG-LS and JPEG 2000.
 
-A decoder that is told other sizes than these may write beyond its memory, show noise or end the
-whole process, so that they are compared with the file's own header before any pixel is decoded.
+A decoder that receives other sizes than those of the header may write outside its memory, show
+noise or terminate the process. The sizes are therefore compared with the file's own header before
+any pixel is decoded.
 """
 
 import dataclasses
@@ -10,8 +11,8 @@ import struct
 _JPEG = b"\xff\xd8"
 _JPEG_2000 = b"\xff\x4f\xff\x51"  # SOC and SIZ, which always follow one another
 _JP2 = b"\0\0\0\x0cjP  "  # boxes around the codestream
-# ITU-T T.81, table B.1: every start of a frame; C4, C8 and CC among them are other markers. F7 is
-# that of JPEG-LS (ITU-T T.87, C.1.1).
+# ITU-T T.81, table B.1: every start of a frame; C4, C8 and CC in this range are other markers. F7
+# is the start of a frame in JPEG-LS (ITU-T T.87, C.1.1).
 _FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _PIXELS_BEGIN, _END = 0xDA, 0xD9
@@ -19,14 +20,14 @@ _PIXELS_BEGIN, _END = 0xDA, 0xD9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Codestream:
-    """What compressed pixels say of themselves.
+    """The header of compressed pixels.
 
     Attributes:
-      jpeg_2000: whether it is JPEG 2000, not JPEG or JPEG-LS.
-      channels: samples a pixel.
-      width: pixels.
-      height: pixels; 0 where a JPEG says it behind its pixels.
-      precision: bits a sample; the most of all channels.
+      jpeg_2000: whether the format is JPEG 2000, and not JPEG or JPEG-LS.
+      channels: number of samples per pixel.
+      width: width in pixels.
+      height: height in pixels; 0 where a JPEG stores it after its pixels.
+      precision: number of bits per sample; the largest of all channels.
     """
 
     jpeg_2000: bool
@@ -40,7 +41,8 @@ def read_header(frame: bytes) -> Codestream:
     """Reads the header of one compressed image, without its pixels.
 
     Raises:
-      ValueError: if it begins as none of the three kinds, or its header is cut off or damaged.
+      ValueError: if the data begins like none of the three formats, or its header is cut off or
+        damaged.
     """
     try:
         if frame.startswith(_JPEG):
@@ -59,7 +61,7 @@ def _jpeg(frame: bytes) -> Codestream:
     while True:
         if frame[place] != 0xFF:
             raise ValueError("the header of its compressed pixels is damaged")
-        while frame[place] == 0xFF:  # a marker may stand behind fill bytes
+        while frame[place] == 0xFF:  # a marker may follow fill bytes
             place += 1
         marker = frame[place]
         place += 1
@@ -76,10 +78,10 @@ def _jpeg(frame: bytes) -> Codestream:
 
 
 def _jpeg_2000(frame: bytes, place: int) -> Codestream:
-    """Reads the segment SIZ (ITU-T T.800, A.5.1); `place` is that of its length."""
+    """Reads the segment SIZ (ITU-T T.800, A.5.1); `place` is the position of its length."""
     right, bottom, left, top = struct.unpack_from(">4I", frame, place + 4)
     (channels,) = struct.unpack_from(">H", frame, place + 36)
-    # The highest bit of each says that the samples are signed.
+    # The highest bit of each byte tells whether the samples are signed.
     bits = [(frame[place + 38 + 3 * channel] & 0x7F) + 1 for channel in range(channels)]
     return Codestream(
         jpeg_2000=True,

@@ -1,7 +1,7 @@
-"""An image file of any kind -> 8-bit grey or colour, upright: the one decoder of the project.
+"""Decodes image files of any kind to upright 8-bit grey or colour images.
 
-Preparation, training and the Python interface all read files here, so that a file that one of them
-takes the others take too, with the same pixels.
+It is the project's only decoder: preparation, training and the Python interface all use it, so that
+they accept the same files and get the same pixels.
 """
 
 import io
@@ -19,7 +19,7 @@ from prior_jax.errors import InputProblem
 
 Mode = Literal["L", "RGB"]
 
-# Sides outside this range are no radiograph; beyond it a decode could eat the memory.
+# No radiograph has sides outside this range; above it, decoding could exhaust the memory.
 MIN_SIDE = 32
 MAX_SIDE = 16_384
 MAX_ASPECT = 8.0
@@ -34,13 +34,13 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Cameras append previews to the picture and call the file MPO.
+# Cameras append previews to the picture; Pillow calls such a file MPO.
 _ONE_PICTURE = ("MPO",)
 _COLOUR = ("RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "P", "PA")
 _GREY = ("1", "L", "LA", "La")
 _ALPHA = ("A", "a")
-_SIXTEEN_BITS = re.compile(r";16[BLN]$")  # how Pillow calls such channels, but not 5-6-5 bits
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_FORMAT = 258, 262, 339  # TIFF 6.0, section 8 and 19
+_SIXTEEN_BITS = re.compile(r";16[BLN]$")  # Pillow's names of such channels, but not of 5-6-5 bits
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_FORMAT = 258, 262, 339  # TIFF 6.0, sections 8 and 19
 _TIFF_MIN_IS_WHITE = 0
 _TIFF_UNSIGNED, _TIFF_SIGNED = 1, 2
 
@@ -52,33 +52,35 @@ class ImageProblem(InputProblem):
 def decoded(
     content: bytes, *, mode: Mode, name: str, short_side: int | None = None, any_size: bool = False
 ) -> Image.Image:
-    """Decodes an image completely, upright, to 8 bits a channel.
+    """Decodes an image completely, upright, to 8 bits per channel.
 
-    What EXIF says of its orientation is applied; damaged EXIF is as none. More than 8 bits, and
-    floats, are stretched from their least to their largest value: a division by 65,535 would turn
-    12 bits black. Of 16-bit colour, and 16-bit grey with transparency, Pillow keeps the highest 8
-    bits; where the very highest is in no use, the image is refused. Transparency is not looked at:
-    a pixel counts with the grey or colour that is stored. DICOM is shown as `dicom.shown` says.
+    The EXIF orientation is applied; damaged EXIF is ignored. Images of more than 8 bits, and of
+    floats, are stretched from their smallest to their largest value: a division by 65,535 would
+    turn 12-bit images black. Of 16-bit colour, and 16-bit grey with transparency, Pillow keeps the
+    highest 8 bits; if the highest bits are not in use, the image is refused. Transparency is
+    ignored: a pixel has the grey or colour that is stored. DICOM is rendered as `dicom.shown`
+    describes.
 
     Args:
-      content: a JPEG, PNG, TIFF, DICOM or other file that Pillow or pydicom reads.
-      mode: "L" for grey, "RGB" for colour; a grey image becomes three equal channels.
-      name: name of the file; DICOM without its preamble is known by it.
-      short_side: pixels; a JPEG whose sides are several times longer is decoded at a half, a
-        quarter or an eighth, never below this, by averaging in its frequencies. None for all
-        pixels.
-      any_size: whether sides that no radiograph has are taken as well.
+      content: content of a JPEG, PNG, TIFF, DICOM or other file that Pillow or pydicom reads.
+      mode: mode of the result: "L" for grey, "RGB" for colour; a grey image becomes three equal
+        channels.
+      name: name of the file; DICOM without its preamble is recognised by it.
+      short_side: shorter side in pixels that is needed; a JPEG whose sides are several times longer
+        is decoded at a half, a quarter or an eighth, never below this side, by averaging in the
+        frequency domain. None decodes all pixels.
+      any_size: whether sides that no radiograph has are accepted too.
 
     Returns:
       The image.
 
     Raises:
-      ImageProblem: zero_byte_image, truncated_image, undecodable_image, absurd_image_size,
-        several_frames, colour_dicom or dicom_without_decoder.
+      ImageProblem: with one of the kinds zero_byte_image, truncated_image, undecodable_image,
+        absurd_image_size, several_frames, colour_dicom or dicom_without_decoder.
     """
     if not content:
         raise ImageProblem("zero_byte_image", "the file is empty")
-    # Another library may have switched this on; the release itself does, and so trains on images
+    # Another library may have switched this on. The release switches it on, and so trains on images
     # whose lower half is grey (codes/prior/data/pretrain/mimiccxr.py).
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
@@ -96,7 +98,7 @@ def decoded(
     except Image.DecompressionBombError as error:
         raise ImageProblem("absurd_image_size", str(error)) from error
     except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
-        # Pillow's readers let all of these escape on damaged files.
+        # Pillow's readers raise all of these on damaged files.
         kind = "truncated_image" if "truncated" in str(error).lower() else "undecodable_image"
         raise ImageProblem(kind, _described(error)) from error
     except (struct.error, ArithmeticError, MemoryError, RuntimeError, AttributeError) as error:
@@ -132,20 +134,23 @@ def _check_size(image: Image.Image, *, any_size: bool) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Returns the value of EXIF's orientation, 1 for none.
+    """Returns the value of the EXIF orientation, 1 for none.
 
-    It is asked for after loading: PNG may hold it behind the pixels, and Pillow turns TIFF itself.
+    It is read after loading: PNG may store it after the pixels, and Pillow rotates TIFF itself.
     """
     try:
         value = image.getexif().get(_ORIENTATION) or 1
-        # Pillow hands on bytes as bytes, and several numbers as a tuple.
+        # Pillow returns bytes as bytes, and several numbers as a tuple.
         return int(value[0] if isinstance(value, bytes | tuple) else value)
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error, EOFError):
         return 1
 
 
 def _has_sixteen_bits(image: Image.Image, content: bytes) -> bool:
-    """Whether channels of 16 bits are stored; asked before loading, which forgets it."""
+    """Returns whether channels of 16 bits are stored.
+
+    It must be called before loading, which discards this information.
+    """
     if image.format == "JPEG2000":
         return codestream.read_header(content).precision > 15
     for codec, _, _, settings in getattr(image, "tile", ()):
@@ -160,9 +165,9 @@ def _has_sixteen_bits(image: Image.Image, content: bytes) -> bool:
 
 
 def _refuse_unused_bits(image: Image.Image) -> None:
-    """Refuses what Pillow has made almost black, by keeping 8 bits of which few are in use."""
+    """Refuses images that Pillow made almost black by keeping 8 bits of which few are in use."""
     if image.mode.startswith(("I", "F")):
-        return  # all bits were kept
+        return  # Pillow kept all bits
     channels = zip(image.getbands(), image.split(), strict=True)
     shown = [np.asarray(channel) for name, channel in channels if name not in _ALPHA]
     if max(int(channel.max()) for channel in shown) < 128:
@@ -180,8 +185,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         pixels = np.asarray(image)
         bits = np.atleast_1d(tags.get(_TIFF_BITS, 0))[0]
         if tags and image.mode == "I" and bits == 32 and kind == _TIFF_UNSIGNED:
-            pixels = pixels.view(np.uint32)  # Pillow has no unsigned kind of 32 bits
-        # Pillow turns over only what has 8 bits or fewer.
+            pixels = pixels.view(np.uint32)  # Pillow has no unsigned 32-bit type
+        # Pillow inverts only images of 8 bits or fewer.
         inverted = tags.get(_TIFF_PHOTOMETRIC) == _TIFF_MIN_IS_WHITE
         return _stretched(pixels, inverted=inverted)
     if image.mode == "L" and kind == _TIFF_SIGNED:
@@ -194,7 +199,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _stretched(pixels: np.ndarray, *, inverted: bool) -> Image.Image:
-    """Stretches the range in use over 0 to 255, or over 255 to 0."""
+    """Stretches the range in use to 0 to 255, or to 255 to 0 if `inverted`."""
     pixels = pixels.astype(np.float64) * (-1 if inverted else 1)
     low, high = float(pixels.min()), float(pixels.max())
     if not math.isfinite(low) or not math.isfinite(high):

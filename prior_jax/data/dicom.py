@@ -1,6 +1,6 @@
-"""DICOM radiographs -> 8-bit grey, bone white, as a viewer shows them.
+"""Renders DICOM radiographs as 8-bit grey, bone white, as a viewer shows them.
 
-Reading needs pydicom, which `pip install prior_jax[dicom]` brings. The steps are those of DICOM
+Reading needs pydicom, which `pip install prior_jax[dicom]` installs. The steps are those of DICOM
 PS3.3: stored values, modality transformation (C.11.1), value of interest (C.11.2), presentation
 (C.11.6).
 """
@@ -20,43 +20,43 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
-_OTHER_MARKS = (b"\xff\xd8", b"\x89PNG")  # JPEG and PNG, whatever they are called
+_OTHER_MARKS = (b"\xff\xd8", b"\x89PNG")  # JPEG and PNG, whatever the name of the file
 _WHITE = 255
-_WINDOW_BITS = 16  # windows are mapped to 0 .. 2**16 - 1 before they are rounded to 8 bits
+_WINDOW_BITS = 16  # windows are mapped to 0 .. 2**16 - 1 before rounding to 8 bits
 
 
 def is_dicom(content: bytes, *, name: str) -> bool:
-    """Whether a file is DICOM, by its mark or, where it lacks a preamble, by its name."""
+    """Returns whether a file is DICOM, by its mark or, without a preamble, by its name."""
     named = name.lower().endswith(ENDINGS) and not content.startswith(_OTHER_MARKS)
     return content[MARK] == b"DICM" or named
 
 
 def grey(content: bytes, *, name: str) -> np.ndarray:
-    """Reads a file and shows it: uint8[H, W], bone white.
+    """Reads a file and renders it: uint8[H, W], bone white.
 
     Args:
-      content: the file.
+      content: content of the file.
       name: name of the file; one that ends in .dcm may lack the preamble.
 
     Raises:
-      DicomProblem: see `parse` and `shown`.
+      DicomProblem: for the reasons that `parse` and `shown` list.
     """
     return shown(parse(content, name=name))
 
 
 def shown(image: Radiograph) -> np.ndarray:
-    """Maps the values to 0 to 255 as a viewer does at first sight.
+    """Maps the values to 0 to 255 as a viewer does by default.
 
-    Modality LUT or rescale; then the first VOI LUT, or else the first window (linear, exactly
-    linear or sigmoid), or without either the range of values. Padding takes no part in that range
-    and is black. MONOCHROME1, and the presentation shape INVERSE, are turned over.
+    The steps are: modality LUT or rescale; then the first VOI LUT, or else the first window
+    (linear, exactly linear or sigmoid), or without either the range of values. Padding is left out
+    of that range and is black. MONOCHROME1, and the presentation shape INVERSE, are inverted.
 
     Returns:
-      uint8[H, W], bone white; an image of one value is black.
+      Image, uint8[H, W], bone white; an image with a single value is black.
 
     Raises:
-      DicomProblem: `undecodable_image` for a header that cannot be followed, or a window that shows
-        none of the pixels.
+      DicomProblem: `undecodable_image` for an invalid header, or a window that contains none of the
+        pixels.
 
     Source: DICOM PS3.3, C.11.1, C.11.2, C.11.6, C.7.5.1.1.2; the arithmetic is pydicom's.
     """
@@ -74,7 +74,7 @@ def shown(image: Radiograph) -> np.ndarray:
             scaled = _of_interest(values, header, kept=~padding)
     except DicomProblem:
         raise
-    except Exception as error:  # an element of the wrong kind fails wherever it is used
+    except Exception as error:  # an element of the wrong type can fail wherever it is used
         detail = f"its header cannot be followed: {type(error).__name__}: {error}"
         raise DicomProblem("undecodable_image", detail) from error
     gray = np.rint(np.clip(scaled, 0, 1) * _WHITE).astype(np.uint8)
@@ -89,7 +89,7 @@ def shown(image: Radiograph) -> np.ndarray:
 
 
 def _shows_none(values: np.ndarray, header: "Dataset | None") -> str:
-    """What to say of an image that has come out in one grey, and of what made it so."""
+    """Returns the error message for an image rendered in one grey, with its cause."""
     span = f"its values, {values.min():g} to {values.max():g}"
     if header is not None and "VOILUTSequence" in header:
         return f"its VOI LUT begins or ends elsewhere than {span}, and gives them one grey"
@@ -97,7 +97,7 @@ def _shows_none(values: np.ndarray, header: "Dataset | None") -> str:
 
 
 def _modality(pixels: np.ndarray, header: "Dataset | None") -> np.ndarray:
-    """Returns the values that windows speak of."""
+    """Returns the values that the windows refer to."""
     from pydicom.pixels.processing import apply_modality_lut
 
     if header is None:
@@ -108,14 +108,14 @@ def _modality(pixels: np.ndarray, header: "Dataset | None") -> np.ndarray:
         header.RescaleIntercept = header.get("RescaleIntercept", 0)
         if float(header.RescaleSlope) == 0:
             raise DicomProblem("undecodable_image", "RescaleSlope is 0, so that every pixel is one")
-    # 64 bits, because pydicom subtracts a LUT's first value in the type of the pixels.
+    # 64 bits, because pydicom subtracts the first value of a LUT in the type of the pixels.
     values = apply_modality_lut(pixels.astype(np.int64), header)
     whole = np.rint(values)
     return whole.astype(np.int64) if np.array_equal(whole, values) else values
 
 
 def _of_interest(values: np.ndarray, header: "Dataset | None", *, kept: np.ndarray) -> np.ndarray:
-    """Returns float64[H, W], 0 for black and 1 for white before the presentation."""
+    """Maps values to float64[H, W], 0 for black and 1 for white before the presentation."""
     from pydicom import Dataset
     from pydicom.pixels.processing import apply_voi, apply_windowing
 
@@ -127,16 +127,16 @@ def _of_interest(values: np.ndarray, header: "Dataset | None", *, kept: np.ndarr
         table = Dataset()
         table.file_meta = header.file_meta
         table.VOILUTSequence = [item]
-        # pydicom counts input values in the type of the output: 8 bits would wrap round.
+        # pydicom counts input values in the output's type, in which 8 bits would wrap around.
         item.LUTDescriptor = [entries, first, max(int(bits), _WINDOW_BITS)]
         return apply_voi(np.rint(values).astype(np.int64), table) / (2.0 ** int(bits) - 1)
     if header is not None and "WindowCenter" in header and "WindowWidth" in header:
         window = Dataset()
         window.PhotometricInterpretation = PLAIN
-        # Unsigned and without rescaling, the window's output is 0 .. 2**bits - 1 whatever the
+        # If unsigned and without rescaling, the window's output is 0 .. 2**bits - 1 whatever the
         # input.
         window.PixelRepresentation, window.BitsStored = 0, _WINDOW_BITS
-        # A file may offer several windows; the first is the one to start with.
+        # A file may contain several windows; the first is the default.
         window.WindowCenter = _first(header.WindowCenter)
         window.WindowWidth = _first(header.WindowWidth)
         if "VOILUTFunction" in header:
@@ -155,10 +155,10 @@ def _first(value: Any) -> float:
 
 
 def eight_bit_as_released(image: Radiograph) -> np.ndarray:
-    """Scales the largest stored value to 255 and looks at neither window nor slope.
+    """Scales the largest stored value to 255, ignoring window and slope.
 
     Returns:
-      uint8[H, W], bone white.
+      Image, uint8[H, W], bone white.
 
     Raises:
       DataError: if no value is above 0, where the release divides by 0.

@@ -1,7 +1,7 @@
-"""The pixels of a DICOM file as pydicom's decoders give them, none of which may end the process.
+"""Decodes the pixels of DICOM files with pydicom's decoders, safely for the process.
 
-What compressed pixels say of themselves is compared with the header first. Then the decoders are
-asked in turn, gdcm last and in a process of its own.
+The header of compressed pixels is first compared with the DICOM header. Then the decoders are tried
+in turn, gdcm last and in a separate process, so that none can terminate this process.
 """
 
 import contextlib
@@ -24,29 +24,29 @@ _BEFORE_MESSAGES = "exceptions were raised by all available plugins:"
 
 
 class DicomProblem(InputProblem):
-    """A DICOM file that cannot be shown."""
+    """A DICOM file that cannot be rendered."""
 
 
 def decoded(file: "Dataset", content: bytes) -> tuple[np.ndarray, int | None]:
-    """Decodes the pixels of a file of one grey frame.
+    """Decodes the pixels of a file with one grey frame.
 
     Args:
-      file: what pydicom read, with a transfer syntax.
-      content: the file itself.
+      file: data set that pydicom read, with a transfer syntax.
+      content: content of the file.
 
     Returns:
-      int or uint[...] as stored, and the bits that a compressed sample has; None where the
-      compression, if any, does not say them.
+      Pixels as stored, int or uint[...], and the number of bits of a compressed sample; None if
+      there is no compression or it does not specify the bits.
 
     Raises:
       DicomProblem: `dicom_without_decoder`, `colour_dicom`, `absurd_image_size` or
         `undecodable_image`.
-      Exception: whatever pydicom raises on a damaged file.
+      Exception: any exception that pydicom raises on a damaged file.
     """
     from pydicom.uid import RLELossless
 
     decoder = _decoder(file)
-    # The bits above BitsStored are kept: they tell padding, and values that stand at the top.
+    # The bits above BitsStored are kept: they identify padding, and values in the highest bits.
     file.pixel_array_options(correct_unused_bits=False)
     if not decoder.is_encapsulated:
         return file.pixel_array, None
@@ -59,9 +59,9 @@ def decoded(file: "Dataset", content: bytes) -> tuple[np.ndarray, int | None]:
             file.pixel_array_options(decoding_plugin=name, correct_unused_bits=False)
             with _quiet(_DECODERS):
                 return file.pixel_array, precision
-        except Exception as error:  # decoders raise whatever they like; the next may do better
+        except Exception as error:  # decoders raise any exception; the next may succeed
             text = " ".join(str(error).split())
-            # pydicom's message names the decoder as well.
+            # The message of pydicom also names the decoder.
             _, _, own = text.rpartition(_BEFORE_MESSAGES)
             failures.append(own.strip() if own != text else f"{name}: {text}")
     raise _refused(failures, kind=decoder.UID.name, missing=decoder.missing_dependencies)
@@ -74,7 +74,7 @@ def _decoder(file: "Dataset") -> "Decoder":
 
 
 def _checked(file: "Dataset") -> int:
-    """Refuses compressed pixels that are not those of the header; returns the bits of a sample."""
+    """Refuses compressed pixels that contradict the header; returns the bits of a sample."""
     from pydicom.encaps import get_frame
 
     try:
@@ -94,7 +94,7 @@ def _checked(file: "Dataset") -> int:
             f"{file.Columns}x{file.Rows}",
         )
     allocated = int(file.BitsAllocated)
-    # Only decoders of JPEG give the bytes that BitsAllocated promises, whatever they decode.
+    # Only JPEG decoders return the bytes that BitsAllocated specifies, whatever they decode.
     narrow = not found.jpeg_2000 and found.precision <= 8 < allocated and not _is_jpeg_ls(file)
     if not 0 < found.precision <= allocated or narrow:
         raise DicomProblem(
@@ -112,9 +112,9 @@ def _is_jpeg_ls(file: "Dataset") -> bool:
 
 
 def _refused(failures: list[str], *, kind: str, missing: list[str]) -> DicomProblem:
-    """The problem of pixels that no decoder took."""
+    """Returns the problem for pixels that no decoder accepted."""
     text = "; ".join(failures)
-    # A decoder that says of itself that it is not made for the kind is as one that is absent.
+    # A decoder that reports that it does not support the format counts as missing.
     if all("does not support" in failure for failure in failures):
         lacking = ", ".join(" ".join(name.split()) for name in missing)
         return DicomProblem(
@@ -128,7 +128,7 @@ def _refused(failures: list[str], *, kind: str, missing: list[str]) -> DicomProb
 
 @contextlib.contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Keeps a logger from printing what the exception says as well."""
+    """Keeps a logger from printing the text that the exception also contains."""
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:

@@ -1,4 +1,4 @@
-"""A DICOM file -> stored values, what its header says of showing them, and its padding."""
+"""Reads a DICOM file: stored values, the header elements that affect rendering, and padding."""
 
 import dataclasses
 import io
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
 INVERTED, PLAIN = "MONOCHROME1", "MONOCHROME2"
-MARK = slice(128, 132)  # PS3.10, 7.1: "DICM" behind the preamble
-# Enhanced files say these of each frame, or of all, in a sequence of functional groups (PS3.3,
-# C.7.6.16); the frame's own group comes first.
+MARK = slice(128, 132)  # PS3.10, 7.1: "DICM" after the preamble
+# Enhanced files store these elements for each frame, or for all frames, in a sequence of functional
+# groups (PS3.3, C.7.6.16); the frame's own group takes precedence.
 _GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 _GROUPED = {
     "WindowCenter": "FrameVOILUTSequence",
@@ -31,14 +31,14 @@ _GROUPED = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Radiograph:
-    """What a file holds.
+    """Contents of a DICOM file.
 
     Attributes:
-      pixels: int or uint[H, W], as stored.
-      photometric: "MONOCHROME1", where the lowest value is white, or "MONOCHROME2".
-      header: the elements that say how the values are shown, empty ones left out; None for plain
-        pixels.
-      padding: bool[H, W], which pixels are none of the image; None for none.
+      pixels: stored pixel values, int or uint[H, W].
+      photometric: photometric interpretation: "MONOCHROME1", where the lowest value is white, or
+        "MONOCHROME2".
+      header: elements that affect rendering, without empty ones; None for plain pixels.
+      padding: mask of the pixels that do not belong to the image, bool[H, W]; None for none.
     """
 
     pixels: np.ndarray
@@ -51,11 +51,11 @@ def parse(content: bytes, *, name: str) -> Radiograph:
     """Reads one file.
 
     Args:
-      content: the file.
+      content: content of the file.
       name: name of the file.
 
     Returns:
-      Pixels as stored, of the bits that are in use, the header's elements and the padding.
+      Pixels as stored, reduced to the bits in use, with the header's elements and the padding.
 
     Raises:
       DicomProblem: `dicom_without_decoder` if pydicom or the decoder of its compression is not
@@ -63,7 +63,7 @@ def parse(content: bytes, *, name: str) -> Radiograph:
     """
     pydicom = _pydicom()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns of values that do not harm the pixels
+        warnings.simplefilter("ignore")  # pydicom warns of values that do not affect the pixels
         try:
             file = pydicom.dcmread(io.BytesIO(content), force=content[MARK] != b"DICM")
             photometric = _one_grey_frame(file)
@@ -81,13 +81,13 @@ def parse(content: bytes, *, name: str) -> Radiograph:
             )
         except DicomProblem:
             raise
-        except Exception as error:  # pydicom hands on whatever its decoders and parsers raise
+        except Exception as error:  # pydicom raises any exception of its decoders and parsers
             text = " ".join(f"{type(error).__name__}: {error}".split())
             raise DicomProblem("undecodable_image", text[:300]) from error
 
 
 def _pydicom() -> types.ModuleType:
-    """Imports pydicom, or says why it cannot be imported."""
+    """Imports pydicom; raises an error with the reason if it cannot be imported."""
     try:
         import pydicom
     except ImportError as error:
@@ -100,7 +100,7 @@ def _pydicom() -> types.ModuleType:
 
 
 def _one_grey_frame(file: "Dataset") -> str:
-    """Returns MONOCHROME1 or MONOCHROME2; refuses anything but the pixels of one grey frame."""
+    """Returns MONOCHROME1 or MONOCHROME2; refuses files without exactly one grey frame."""
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     if "PixelData" not in file:
@@ -128,12 +128,12 @@ def _one_grey_frame(file: "Dataset") -> str:
 
 
 def _used_bits(pixels: np.ndarray, file: "Dataset", *, precision: int | None) -> np.ndarray:
-    """Moves what stands at HighBit down, and clears the bits above BitsStored, as of an overlay."""
+    """Shifts the bits at HighBit down, and clears those above BitsStored, e.g. of an overlay."""
     stored, allocated = int(file.BitsStored), int(file.BitsAllocated)
     if not 0 < stored < allocated or pixels.dtype.kind not in "iu":
         return pixels
     highest = file.get("HighBit")
-    # Compressed samples of no more bits than are stored can stand nowhere else.
+    # Compressed samples that have no more bits than are stored cannot be at another position.
     if highest is not None and (precision is None or precision > stored):
         unused = int(highest) + 1 - stored
         if unused < 0 or int(highest) >= allocated:
@@ -149,12 +149,12 @@ def _used_bits(pixels: np.ndarray, file: "Dataset", *, precision: int | None) ->
             )
         pixels = pixels >> unused
     shift = pixels.dtype.itemsize * 8 - stored
-    # Shifting up and down again carries the sign of signed values.
+    # Shifting up and down again extends the sign of signed values.
     return (pixels << shift) >> shift if shift > 0 else pixels
 
 
 def _header(file: "Dataset") -> "Dataset":
-    """Returns the elements that decide how values are shown; an empty one counts as absent."""
+    """Returns the elements that affect rendering; an empty one counts as absent."""
     from pydicom import Dataset
 
     found = Dataset()
@@ -188,16 +188,16 @@ def _element(file: "Dataset", name: str) -> "DataElement | None":
 def _padding(
     pixels: np.ndarray, used: np.ndarray, *, header: "Dataset", allocated: int
 ) -> np.ndarray | None:
-    """Returns bool[H, W], which pixels are padding.
+    """Returns the mask of the padding pixels, bool[H, W].
 
-    Padding is looked for with the bits above BitsStored and without them: it may be a value that
-    BitsStored has no room for.
+    Padding is searched for with and without the bits above BitsStored: the padding value may be too
+    large for BitsStored.
     """
     if "PixelPaddingValue" not in header or pixels.dtype.kind not in "iu":
         return None
     first = int(header.PixelPaddingValue)
     given = (first, int(header.get("PixelPaddingRangeLimit", first)))
-    # Files write the same bits as a signed number or as an unsigned one.
+    # Files write the same bits as a signed or as an unsigned number.
     low = -(1 << (allocated - 1)) if pixels.dtype.kind == "i" else 0
     least, most = sorted((value - low) % (1 << allocated) + low for value in given)
     return ((pixels >= least) & (pixels <= most)) | ((used >= least) & (used <= most))

@@ -1,8 +1,8 @@
-"""gdcm in a process of its own, which is allowed to die.
+"""Runs gdcm in a separate process, whose termination is handled.
 
-gdcm ends the whole process on some damaged files, with a C++ exception that Python cannot catch.
-It alone reads lossless JPEG, so that it cannot be left out. One process serves all files of the
-process that asks; it is started by the first file, and again after a file that it died of.
+On some damaged files gdcm terminates the whole process, with a C++ exception that Python cannot
+catch. It is the only decoder of lossless JPEG, so it is required. One child process serves all
+files of its parent; it is started by the first file, and restarted after a file that terminated it.
 """
 
 import atexit
@@ -17,7 +17,7 @@ import threading
 
 import numpy as np
 
-LIMIT_S = 120  # a file of one radiograph takes less than a second
+LIMIT_S = 120  # the file of one radiograph takes less than a second
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[1:]; "
     "from prior_jax.data import gdcm_process; gdcm_process.serve()"
@@ -28,22 +28,22 @@ _process: subprocess.Popen[bytes] | None = None
 
 
 class DecoderDied(Exception):
-    """The process ended, or was ended, on the file that it was given."""
+    """The child process ended, or was stopped, while decoding the file."""
 
 
 def decode(content: bytes, *, plugin: str = "gdcm") -> np.ndarray:
-    """Decodes a DICOM file's pixels as pydicom does with one of its plugins.
+    """Decodes the pixels of a DICOM file with one of pydicom's plugins.
 
     Args:
-      content: the file.
+      content: content of the file.
       plugin: pydicom's name of the decoder.
 
     Returns:
-      int or uint[...], as pydicom gives them, with the bits above BitsStored.
+      Pixels, int or uint[...], as pydicom returns them, with the bits above BitsStored.
 
     Raises:
-      DecoderDied: the process ended or took too long.
-      ValueError: the decoder refused the file.
+      DecoderDied: if the process ended or took too long.
+      ValueError: if the decoder refused the file.
     """
     with _lock:
         process = _started()
@@ -65,7 +65,7 @@ def decode(content: bytes, *, plugin: str = "gdcm") -> np.ndarray:
             code = _stop()
             detail = f"took longer than {LIMIT_S} s" if late.is_set() else f"died ({_named(code)})"
             raise DecoderDied(f"the decoder {plugin} {detail} on this file") from error
-        except BaseException:  # an interrupt: the answer must not be taken for the next file's
+        except BaseException:  # interrupted: the answer must not be taken for the next file's
             _stop()
             raise
         finally:
@@ -76,9 +76,12 @@ def decode(content: bytes, *, plugin: str = "gdcm") -> np.ndarray:
 
 
 def serve() -> None:
-    """Answers on stdout what is asked on stdin, until it is closed; the other process's `main`."""
+    """Answers requests from stdin on stdout until stdin is closed.
+
+    It is the `main` of the child process.
+    """
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a decoder prints must not stand among the answers
+    os.dup2(2, 1)  # output of a decoder must not be mixed with the answers
     while True:
         try:
             content, plugin = pickle.load(sys.stdin.buffer)
@@ -95,7 +98,7 @@ def _answer(content: bytes, plugin: str) -> np.ndarray | str:
         file = pydicom.dcmread(io.BytesIO(content), force=True)
         file.pixel_array_options(decoding_plugin=plugin, correct_unused_bits=False)
         return file.pixel_array
-    except Exception as error:  # decoders raise whatever they like
+    except Exception as error:  # decoders raise any exception
         return f"{type(error).__name__}: {error}"
 
 
@@ -113,13 +116,13 @@ def _started() -> subprocess.Popen[bytes]:
 
 
 def _stop() -> int:
-    """Ends the process and returns its exit code; 0 if there was none."""
+    """Stops the process and returns its exit code; 0 if there was none."""
     global _process
     process, _process = _process, None
     if process is None:
         return 0
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(1)  # its own exit code says more than that of killing it
+        process.wait(1)  # its own exit code is more informative than that of killing it
     process.kill()
     for pipe in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):
@@ -129,7 +132,7 @@ def _stop() -> int:
 
 
 def _named(code: int) -> str:
-    """The name of the signal that an exit code stands for, or the code."""
+    """Returns the name of the signal that an exit code stands for, or the code."""
     try:
         return signal.Signals(-code).name
     except ValueError:
@@ -137,14 +140,14 @@ def _named(code: int) -> str:
 
 
 def _end() -> None:
-    """Ends the process at exit without waiting for a file that it has not finished."""
+    """Stops the process at exit without waiting for an unfinished file."""
     if _process is not None:
         _process.kill()
     _stop()
 
 
 def _forget() -> None:
-    """A fork owns neither the process nor whoever holds the lock."""
+    """Resets the state after a fork: the child owns neither the process nor the lock's holder."""
     global _process, _lock
     _process, _lock = None, threading.Lock()
 

@@ -1,6 +1,6 @@
-"""Images as GLoRIA's encoder sees them: whole, shrunk by area, padded to a square, cropped.
+"""Image processing of GLoRIA: images are shrunk by area, padded to a square and cropped.
 
-Unlike PRIOR's (image.py) they keep their aspect ratio, and are normalised to -1 to 1.
+Unlike PRIOR's images (image.py), they keep their aspect ratio and are normalised to -1 to 1.
 
 Source: GLoRIA's release, gloria/datasets/image_dataset.py and pretraining_dataset.py
 (_resize_img, three copies), gloria/models/gloria_model.py (process_img).
@@ -24,18 +24,18 @@ def fit(pixels: np.ndarray, *, size: int) -> np.ndarray:
     """Resizes the longer side to `size` by area and pads the shorter one with zeros.
 
     Args:
-      pixels: uint8[H, W] or float32[H, W].
-      size: of either side of the result.
+      pixels: image, uint8[H, W] or float32[H, W].
+      size: side of the square result in pixels.
 
     Returns:
-      [size, size], same dtype; of an odd padding the larger part is right or below.
+      Image, [size, size], same dtype; if the padding is odd, the larger part is right or below.
 
     Raises:
-      DataError: for another dtype or rank, or an image so narrow that nothing is left of it.
+      DataError: for another dtype or rank, or an image so narrow that it vanishes.
     """
     height, width = pixels.shape if pixels.ndim == 2 else (0, 0)
     scale = size / float(max(height, width, 1))
-    # The release cuts the fraction of a pixel off (quirk G40).
+    # The release cuts off the fraction of a pixel (quirk G40).
     shape = (size, int(width * scale)) if height >= width else (int(height * scale), size)
     resized = resample.area(pixels, height=shape[0], width=shape[1])
     margins = [(size - side) // 2 for side in shape]
@@ -47,15 +47,15 @@ def encoder_input(pixels: np.ndarray, *, size: int = SIZE, crop: int = CROP) -> 
     """Prepares one image for inference.
 
     Args:
-      pixels: uint8[H, W], gray.
-      size: side that it is fitted to.
-      crop: side of the middle that is kept.
+      pixels: grey image, uint8[H, W].
+      size: side of the square that the image is fitted to, in pixels.
+      crop: side of the centre crop, in pixels.
 
     Returns:
-      float32[crop, crop, 3], -1 to 1, three equal channels.
+      Image, float32[crop, crop, 3], -1 to 1, three equal channels.
 
     Raises:
-      DataError: as `fit`.
+      DataError: for the reasons that `fit` lists.
       ConfigError: if the crop is larger than the image.
     """
     if not 1 <= crop <= size:
@@ -75,17 +75,17 @@ def segmentation_sample(
     mask binary.
 
     Args:
-      pixels: uint8[H, W], gray.
-      mask: bool[H, W] or float32[H, W] of 0 and 1.
-      size: of either side of the results.
-      mode: "paper" or "release".
+      pixels: grey image, uint8[H, W].
+      mask: mask, bool[H, W] or float32[H, W] of 0 and 1.
+      size: side of the square results in pixels.
+      mode: mode of the processing, "paper" or "release".
 
     Returns:
-      float32[size, size, 3], -1 to 1, and float32[size, size], 0 to 1.
+      Image, float32[size, size, 3], -1 to 1, and mask, float32[size, size], 0 to 1.
 
     Raises:
-      DataError: if the two differ in shape, or as `fit`.
-      ConfigError: if the mode is another.
+      DataError: if the two differ in shape, or for the reasons that `fit` lists.
+      ConfigError: if the mode is unknown.
     """
     if mode not in ("paper", "release"):
         raise ConfigError("mode", received=mode, accepted="paper or release")

@@ -1,17 +1,18 @@
-"""A raw report -> sentences of bare lower-case words, as GLoRIA reads it.
+"""Text processing of GLoRIA: splits a raw report into sentences of bare lower-case words.
 
-Two modes:
+There are two modes:
 
 - "release": gloria/datasets/pretraining_dataset.py (create_path_2_sent_mapping) and
-  gloria/models/gloria_model.py (process_text). Every number with a full stop is taken for that of
-  a list, so "3.5 cm" becomes "5 cm" in a sentence of its own; one-word sentences are dropped,
-  "Normal." among them; letters outside ASCII vanish from within words; "_" is a letter; a report
-  ends early only where its words so far are exactly as many as the limit (quirks G32, G34, G35).
-- "paper": decimals stay whole, only numbers that begin a line or a sentence are of a list,
-  one-word sentences stay, accents are taken off letters, and a report ends with the sentence that
-  reaches the limit.
+  gloria/models/gloria_model.py (process_text). Every number with a full stop counts as the number
+  of a list item, so "3.5 cm" becomes "5 cm" in a separate sentence; one-word sentences are
+  dropped, including "Normal."; letters outside ASCII are removed from words; "_" counts as a
+  letter; a report ends early only if its number of words so far equals the limit exactly
+  (quirks G32, G34, G35).
+- "paper": decimals are not split, only numbers that begin a line or a sentence count as numbers of
+  list items, one-word sentences are kept, accents are removed from letters, and a report ends with
+  the sentence that reaches the limit.
 
-Training feeds one of the sentences or all of them joined by blanks, inference all of them.
+Training uses one of the sentences or all of them joined by blanks; inference uses all of them.
 """
 
 import re
@@ -38,17 +39,17 @@ def split_report(
     """Splits a report into sentences of words joined by single blanks.
 
     Args:
-      text: raw; lines may be wrapped.
-      mode: "paper" or "release", see the module.
-      max_words: after which sentence a report ends, see the module; None for never, as at
-        inference. The release means 97 and passes 5.
+      text: raw report; lines may be wrapped.
+      mode: mode of the processing, "paper" or "release", see the module.
+      max_words: number of words after which a report ends with the current sentence, see the
+        module; None for no limit, as at inference. The release intends 97 and passes 5.
 
     Returns:
-      Sentences in order. In mode "paper" none is empty; in mode "release" one of words without
-      an ASCII letter is "".
+      Sentences in order. In mode "paper" none is empty; in mode "release" a sentence of words
+      without an ASCII letter is "".
 
     Raises:
-      ConfigError: if the mode is another.
+      ConfigError: if the mode is unknown.
     """
     if mode not in MODES:
         raise ConfigError("mode", received=mode, accepted=" or ".join(MODES))
@@ -87,7 +88,7 @@ def _paper(text: str) -> list[list[str]]:
 
 
 def _without_accents(text: str) -> str:
-    """Takes accents off letters; anything else outside ASCII becomes a blank."""
+    """Removes accents from letters; other characters outside ASCII become blanks."""
     letters = unicodedata.normalize("NFKD", text)
     kept = (letter for letter in letters if not unicodedata.combining(letter))
     return "".join(letter if letter.isascii() else " " for letter in kept)

@@ -1,4 +1,4 @@
-"""Encoded radiographs -> normalised arrays, with the augmentation of pre-training."""
+"""Converts encoded radiographs to normalised arrays, with the augmentation of pre-training."""
 
 import dataclasses
 import math
@@ -12,22 +12,23 @@ from prior_jax.errors import ConfigError, DataError
 
 PIXEL_MAXIMUM = 255.0
 MODES: Mapping[int, Mode] = {1: "L", 3: "RGB"}
-# JPEG decoding in the DCT domain may shrink an image, but never below this multiple of the size
-# asked for, so that the antialiased resize still decides on the pixels.
+# JPEG decoding in the DCT domain may shrink an image, but never below this multiple of the
+# requested size, so that the antialiased resize still determines the pixels.
 DRAFT_MARGIN = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageConfig:
-    """What the image encoder sees.
+    """The input format of the image encoder.
 
     Attributes:
-      size: pixels of either side; the aspect ratio is not kept (release,
+      size: side of the square image in pixels; the aspect ratio is not kept (release,
         configs/image_transformation.yaml: 224).
-      channels: 1 (release) or 3, gray repeated.
-      mean: one number a channel on a scale of 0 to 1, or None for the prepared set's own
+      channels: number of channels: 1 (release) or 3, with the grey channel repeated.
+      mean: mean of each channel on a scale of 0 to 1, or None for that of the prepared set
         (release: 0.4755 for one channel, 0.4755, 0.4755, 0.406 for three).
-      std: likewise (release: 0.3011 for one channel, 0.229, 0.224, 0.225 for three).
+      std: standard deviation of each channel, or None as for `mean` (release: 0.3011 for one
+        channel, 0.229, 0.224, 0.225 for three).
     """
 
     size: int
@@ -36,7 +37,7 @@ class ImageConfig:
     std: tuple[float, ...] | None
 
     def __post_init__(self):
-        """Raises ConfigError for values outside what is accepted."""
+        """Raises ConfigError for values that are not accepted."""
         if self.size < 1:
             raise ConfigError("config.data.image.size", received=self.size, accepted=">= 1")
         if self.channels not in MODES:
@@ -62,20 +63,21 @@ class ImageConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of a training image.
+    """Random augmentation of a training image.
 
     Attributes:
-      rotation_degrees: the angle is uniform in -x .. x, nearest pixel, zeros outside (release,
-        configs/image_transformation.yaml: RandomAffine(degrees=5)).
-      flip_probability: of a horizontal flip. Release 0.5; paper 0, because reports say left and
-        right.
+      rotation_degrees: largest angle x in degrees: the angle is uniform in -x .. x, with
+        nearest-pixel interpolation and zeros outside (release, configs/image_transformation.yaml:
+        RandomAffine(degrees=5)).
+      flip_probability: probability of a horizontal flip. Release 0.5; paper 0, because reports name
+        left and right.
     """
 
     rotation_degrees: float
     flip_probability: float
 
     def __post_init__(self):
-        """Raises ConfigError for values outside what is accepted."""
+        """Raises ConfigError for values that are not accepted."""
         if not 0 <= self.rotation_degrees <= 180:
             raise ConfigError(
                 "config.data.augment.rotation_degrees",
@@ -94,16 +96,17 @@ def decode(content: bytes, *, channels: int, size: int, name: str) -> Image.Imag
     """Decodes one image completely, upright; see `prior_jax.data.decode.decoded`.
 
     Args:
-      content: the file: JPEG, PNG, TIFF, DICOM and the like.
-      channels: 1 or 3.
-      size: side in pixels that it will be resized to; a far larger JPEG is decoded at a fraction.
-      name: name of the image, for errors.
+      content: content of the file: JPEG, PNG, TIFF, DICOM or similar.
+      channels: number of channels, 1 or 3.
+      size: side in pixels that the image will be resized to; a far larger JPEG is decoded at a
+        fraction of its size.
+      name: name of the image, for error messages.
 
     Returns:
       An 8-bit image of mode "L" or "RGB".
 
     Raises:
-      DataError: naming the image, if it is truncated, damaged or of a kind that is not read.
+      DataError: if the image is truncated, damaged or of an unsupported kind; names the image.
     """
     try:
         return decoded(
@@ -116,7 +119,7 @@ def decode(content: bytes, *, channels: int, size: int, name: str) -> Image.Imag
 
 
 def resize(image: Image.Image, *, size: int) -> Image.Image:
-    """Resizes to a square, bilinear and antialiased, not keeping the aspect ratio.
+    """Resizes to a square, bilinear and antialiased, without keeping the aspect ratio.
 
     Source: release, configs/image_transformation.yaml (torchvision Resize on PIL images).
     """
@@ -126,7 +129,7 @@ def resize(image: Image.Image, *, size: int) -> Image.Image:
 
 
 def augment(image: Image.Image, *, config: AugmentConfig, rng: np.random.Generator) -> Image.Image:
-    """Rotates and flips at random; draws two numbers whatever the config.
+    """Rotates and flips at random; draws two random numbers whatever the config.
 
     Source: release, configs/experiments/pre_train/train_prior.yaml (rotation, then flip, after
       the resize).
@@ -141,18 +144,18 @@ def augment(image: Image.Image, *, config: AugmentConfig, rng: np.random.Generat
 
 
 def normalise(image: Image.Image, *, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Turns an 8-bit image into numbers.
+    """Converts an 8-bit image to normalised numbers.
 
     Args:
-      image: mode "L" or "RGB".
-      mean: float32[C], on a scale of 0 to 1.
-      std: float32[C], > 0.
+      image: image of mode "L" or "RGB".
+      mean: mean of each channel, float32[C], on a scale of 0 to 1.
+      std: standard deviation of each channel, float32[C], > 0.
 
     Returns:
-      float32[H, W, C], (pixel / 255 - mean) / std.
+      Pixels, float32[H, W, C], (pixel / 255 - mean) / std.
     """
     pixels = np.asarray(image, np.float32).reshape(image.height, image.width, -1)
-    # One multiplication and one addition a pixel.
+    # One multiplication and one addition per pixel.
     scale = (1.0 / (PIXEL_MAXIMUM * std)).astype(np.float32)
     pixels = pixels * scale
     pixels -= (mean / std).astype(np.float32)
@@ -160,12 +163,12 @@ def normalise(image: Image.Image, *, mean: np.ndarray, std: np.ndarray) -> np.nd
 
 
 def statistics(config: ImageConfig, *, mean: float, std: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns float32[C] mean and std: the config's, or else the prepared set's.
+    """Returns float32[C] mean and std: those of the config, or else of the prepared set.
 
     Args:
-      config: may hold its own numbers.
-      mean: the prepared set's, from its manifest.
-      std: likewise.
+      config: settings of the images, which may contain their own statistics.
+      mean: mean of the prepared set, from its manifest.
+      std: standard deviation of the prepared set, from its manifest.
     """
     shape = config.channels
     chosen_mean = np.full(shape, mean) if config.mean is None else np.array(config.mean)
@@ -174,9 +177,9 @@ def statistics(config: ImageConfig, *, mean: float, std: float) -> tuple[np.ndar
 
 
 def with_statistics(config: ImageConfig, *, mean: float, std: float) -> ImageConfig:
-    """The same settings with numbers to normalise by: the config's, or else the prepared set's.
+    """Returns the settings with statistics: those of the config, or else of the prepared set.
 
-    Arguments as `statistics`.
+    For the arguments see `statistics`.
     """
     chosen = statistics(config, mean=mean, std=std)
     return dataclasses.replace(

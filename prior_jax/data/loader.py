@@ -1,6 +1,6 @@
-"""One row of a batch, from its position in the run; runs in threads and worker processes.
+"""Loads one row of a batch from its position in the run; runs in threads and workers.
 
-Nothing here touches JAX: a worker process must not claim a device.
+This module does not use JAX: a worker process must not claim a device.
 """
 
 import dataclasses
@@ -19,19 +19,21 @@ from prior_jax.errors import DataError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowOptions:
-    """How a record becomes a row.
+    """The conversion of a record to a row.
 
     Attributes:
-      size: pixels of either side.
-      mean: float32[C].
-      std: float32[C].
-      augment: random changes of the image; None leaves the study's first image as it is.
-      shuffle_sentences: whether sentences come in random order (release); else as reported.
-      caption: "report" for all sentences, "sentence" for one drawn from them.
-      text_mode: "paper" or "release", see text.py.
-      max_tokens: longest report.
-      max_sentences: S.
-      seed: of the records' chances.
+      size: side of the square image in pixels.
+      mean: mean of each channel, float32[C].
+      std: standard deviation of each channel, float32[C].
+      augment: random augmentation of the image; None takes the study's first image unchanged.
+      shuffle_sentences: whether sentences are in random order (release); otherwise they are in the
+        report's order.
+      caption: part of the report that is read: "report" for all sentences, "sentence" for one
+        randomly drawn sentence.
+      text_mode: mode of text processing, "paper" or "release", see text.py.
+      max_tokens: longest report in tokens.
+      max_sentences: largest number S of sentences.
+      seed: seed of each record's random draws (image, augmentation, sentence order).
     """
 
     size: int
@@ -47,7 +49,7 @@ class RowOptions:
 
 
 class RowLoader:
-    """Position -> row, where position = step x rows of this process + row."""
+    """Maps a position to a row, where position = step x rows of this process + row."""
 
     def __init__(
         self,
@@ -61,11 +63,11 @@ class RowLoader:
         """Keeps the arguments.
 
         Args:
-          reader: the split.
-          tokenizer: of the reports.
-          plan: the global batches.
-          rows: this process's part of a global batch.
-          options: how a record becomes a row.
+          reader: reader of the split.
+          tokenizer: tokenizer of the reports.
+          plan: plan of the global batches.
+          rows: rows of a global batch that this process loads.
+          options: settings of the conversion of a record to a row.
         """
         self._reader = reader
         self._tokenizer = tokenizer
@@ -77,7 +79,7 @@ class RowLoader:
         """Returns one row: the fields of a `Batch` without their leading axis.
 
         Raises:
-          DataError: naming record and shard, for a damaged record or image.
+          DataError: if a record or image is damaged; names record and shard.
         """
         step, row = divmod(position, self._rows.stop - self._rows.start)
         batch = self._plan.batch(step)

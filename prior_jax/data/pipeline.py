@@ -1,7 +1,7 @@
-"""From a prepared set to batches: for training without end, for evaluation in order.
+"""Batches of a prepared set: endless for training, one ordered pass for evaluation.
 
-The position in the run is the step: `train_batches(start_step=k)` goes on exactly as an iterator
-that has given k batches, on any number of processes, workers and threads.
+The position in the run is the step: `train_batches(start_step=k)` continues exactly like an
+iterator that has yielded k batches, for any number of processes, workers and threads.
 """
 
 import dataclasses
@@ -18,44 +18,46 @@ from prior_jax.data import set_statistics as measure_lib
 from prior_jax.data import text as text_lib
 from prior_jax.data import workers as workers_lib
 from prior_jax.data.loader import RowLoader, RowOptions
+from prior_jax.data.manifest import Manifest
 from prior_jax.data.reader import RecordReader
-from prior_jax.data.schema import TEXT_SOURCES, Manifest, Record
+from prior_jax.data.schema import TEXT_SOURCES, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.types import Batch
 
-_KILLED = "terminated unexpectedly"  # what grain says of a worker process that was killed
-_ENDLESS = 2**40  # steps; an iterator has a length for grain only
+_KILLED = "terminated unexpectedly"  # grain's message for a worker process that was killed
+_ENDLESS = 2**40  # steps; grain requires a length of every iterator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The section `config.data`.
+    """Configuration of the data pipeline, the section `config.data`.
 
     Attributes:
-      path: the prepared set, as a program of `data_prep` wrote it.
-      image: what the image encoder sees.
-      augment: random changes of training images.
-      tokenizer: of the reports.
-      caption: what training reads of a report: "report" for all of it, "sentence" for one
-        sentence, drawn again in each epoch (GLoRIA's release). Evaluation reads all of it.
-      text_mode: "paper" or "release", see text.py.
-      text_sources: records used for training and retrieval, by where their text is from:
-        "report", "labels" or both.
+      path: directory of the prepared set, as a program of `data_prep` wrote it.
+      image: settings of the image encoder's input.
+      augment: random augmentation of training images.
+      tokenizer: settings of the tokenizer of the reports.
+      caption: part of a report that training reads: "report" for all of it, "sentence" for one
+        sentence, drawn again in each epoch (GLoRIA's release). Evaluation reads whole reports.
+      text_mode: mode of text processing, "paper" or "release", see text.py.
+      text_sources: sources of text; only records with text from these sources are used for training
+        and retrieval: "report", "labels" or both.
       shuffle_sentences: whether training reads a report's sentences in random order (release,
         mimiccxr.py); False with caption "sentence".
-      max_tokens: longest report, [CLS] and [SEP] included (release: 256).
-      max_sentences: S of every batch; the rest of a report is left out.
-      buckets: accepted padded lengths, ascending, the last = max_tokens. Each costs one
-        compilation. Mode "release" pads everything to max_tokens, because its index can own
-        padding.
-      bucket_window: batches sorted together by length; 1 for none (release).
-      batch_size: pairs in the global batch (release: 98 x 6).
-      seed: of order, augmentation and sentence order; 0 to 2**32 - 1.
-      workers: processes that load; 0 loads in threads of the main process.
-      threads: threads that load, in the main process or in each worker.
-      prefetch: batches ready ahead, in the main process or in each worker. Memory holds about
-        prefetch x max(workers, 1) batches of this process.
+      max_tokens: longest report in tokens, including [CLS] and [SEP] (release: 256).
+      max_sentences: number S of sentences of every batch; the rest of a report is left out.
+      buckets: accepted padded lengths, ascending; the last is max_tokens. Each costs one
+        compilation. Mode "release" pads everything to max_tokens, because its sentence index can
+        own padding.
+      bucket_window: number of batches that are sorted together by length; 1 for no sorting
+        (release).
+      batch_size: number of pairs in the global batch (release: 98 x 6).
+      seed: seed of the order, augmentation and sentence order; 0 to 2**32 - 1.
+      workers: number of worker processes that load; 0 loads in threads of the main process.
+      threads: number of threads that load, in the main process or in each worker.
+      prefetch: number of batches loaded ahead, in the main process or in each worker. About
+        prefetch x max(workers, 1) batches of this process are in memory.
     """
 
     path: str
@@ -77,7 +79,7 @@ class DataConfig:
     prefetch: int
 
     def __post_init__(self):
-        """Raises ConfigError for values outside what is accepted; batch and buckets: plan.py."""
+        """Raises ConfigError for unaccepted values; plan.py checks batch and buckets."""
         least = {
             "max_tokens": text_lib.SPECIALS + 1,
             "max_sentences": 1,
@@ -113,13 +115,14 @@ def open_split(
     """Opens one split; measures its reports on the first call with this tokenizer.
 
     Args:
-      config: the section `config.data`.
-      split: which one.
-      cache_dir: keeps the measurements; on a shared disk all processes may use one.
+      config: configuration, the section `config.data`.
+      split: name of the split.
+      cache_dir: directory that stores the measurements; on a shared disk all processes may use the
+        same one.
 
     Raises:
-      DataError: if set, split or tokenizer are absent or damaged.
-      ConfigError: if the config asks what this set cannot give.
+      DataError: if the set, split or tokenizer is absent or damaged.
+      ConfigError: if the config requests something that this set does not have.
     """
     reader = RecordReader(config.path, split)
     tokenizer = open_tokenizer(config.tokenizer)
@@ -134,12 +137,12 @@ def open_split(
 
 
 class Split:
-    """One split of a prepared set, ready to be read.
+    """One split of a prepared set, ready for reading.
 
     Attributes:
-      tokenizer: of the reports.
-      manifest: what the set says of itself.
-      label_names: order of the last axis of a batch's labels.
+      tokenizer: tokenizer of the reports.
+      manifest: manifest of the prepared set.
+      label_names: names of the labels, in the order of the last axis of a batch's labels.
     """
 
     def __init__(
@@ -150,15 +153,16 @@ class Split:
         tokenizer: Tokenizer,
         measured: measure_lib.Measurements,
     ):
-        """See `open_split`."""
+        """Keeps the arguments; see `open_split`."""
         self._config = config
         self._reader = reader
         self.tokenizer = tokenizer
         self.manifest: Manifest = reader.manifest
         self.label_names = self.manifest.label_names
-        # In mode "release" lengths only tell who has text: everything is padded to max_tokens.
+        # In mode "release" lengths only tell which records have text: everything is padded to
+        # max_tokens.
         self._counts = np.minimum(measured.tokens, config.max_tokens)
-        # What training reads of a report, at most: a batch is padded to no more than this.
+        # The most that training reads of a report: a batch is padded to no more than this.
         read = measured.tokens if config.caption == "report" else measured.sentence
         self._train_counts = np.minimum(read, config.max_tokens)
         wanted = [TEXT_SOURCES.index(source) for source in config.text_sources]
@@ -166,16 +170,19 @@ class Split:
         self._with_text = np.flatnonzero(usable)
 
     def __len__(self) -> int:
-        """Returns the number of records, with text or without."""
+        """Returns the number of records, with or without text."""
         return len(self._reader)
 
     @property
     def pairs(self) -> int:
-        """The number of records with text of the wanted sources."""
+        """Returns the number of records with text from the configured sources."""
         return len(self._with_text)
 
     def steps_per_epoch(self) -> int:
-        """Returns the training batches of one epoch; an unfilled last one is left out."""
+        """Returns the number of training batches per epoch.
+
+        A last batch that is not full is left out.
+        """
         return self._train_plan().steps_per_epoch
 
     def record(self, index: int) -> Record:
@@ -187,7 +194,7 @@ class Split:
         return "" if index == plan_lib.FILLER else self._reader.read(int(index)).study_id
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns float32[C] mean and std that images are normalised with, on a 0 to 1 scale."""
+        """Returns float32[C] mean and std that normalise images, on a 0 to 1 scale."""
         stored = self.manifest.image
         return image_lib.statistics(self._config.image, mean=stored.mean, std=stored.std)
 
@@ -197,12 +204,13 @@ class Split:
         """Iterates over training batches, without end.
 
         Args:
-          start_step: the first step to give.
-          process_index: which rows of each global batch are given, see `plan.rows_of_process`.
-          process_count: the global batch size must divide by it.
+          start_step: first step to yield.
+          process_index: number of this process, which determines its rows of each global batch, see
+            `plan.rows_of_process`.
+          process_count: number of processes, a divisor of the global batch size.
 
         Returns:
-          iterator of (step, Batch of numpy arrays with batch_size / process_count rows).
+          Iterator of (step, Batch of numpy arrays with batch_size / process_count rows).
         """
         rows = plan_lib.rows_of_process(
             self._config.batch_size, process_index=process_index, process_count=process_count
@@ -219,18 +227,20 @@ class Split:
         process_index: int = 0,
         process_count: int = 1,
     ) -> "BatchIterator":
-        """Iterates once over the records in order, without chance: first image, sentences as read.
+        """Iterates once over the records in order, without randomness.
+
+        The first image of each study is used, and sentences are in the report's order.
 
         Args:
-          batch_size: rows of the global batch; the last one is filled up with rows of weight 0
-            and record -1.
-          require_text: whether records without text of the wanted sources are left out (for
-            retrieval); otherwise they have no sentence.
-          process_index: which rows of each global batch are given.
-          process_count: `batch_size` must divide by it.
+          batch_size: number of rows of the global batch; the last one is filled up with rows of
+            weight 0 and record -1.
+          require_text: whether records without text from the configured sources are left out (for
+            retrieval); otherwise such records have no sentence.
+          process_index: number of this process, which determines its rows of each global batch.
+          process_count: number of processes, a divisor of `batch_size`.
 
         Returns:
-          iterator of (number, Batch of numpy arrays); shapes vary with the bucket only.
+          Iterator of (number, Batch of numpy arrays); shapes vary only with the bucket.
         """
         candidates = self._with_text if require_text else np.arange(len(self))
         plan = self._plan(
@@ -293,10 +303,10 @@ class Split:
 
 
 class BatchIterator(Iterator[tuple[int, Batch]]):
-    """Gives (step, Batch of numpy arrays); also a context manager that closes it."""
+    """Iterator of (step, Batch of numpy arrays), and a context manager that closes it."""
 
     def __init__(self, source: Any, *, start: int):
-        """Takes grain's iterator over."""
+        """Wraps grain's iterator."""
         self._source = source
         self._step = start
 
@@ -304,7 +314,7 @@ class BatchIterator(Iterator[tuple[int, Batch]]):
         """Returns the next batch.
 
         Raises:
-          DataError: naming record and shard, if a record of the batch is damaged; or if a worker
+          DataError: if a record of the batch is damaged (names record and shard), or a worker
             process was killed.
         """
         try:
@@ -317,20 +327,20 @@ class BatchIterator(Iterator[tuple[int, Batch]]):
                 received=f"a worker process that was killed while it read step {self._step}",
                 accepted="workers that live; fewer of them if memory was short. Run again to go on",
             ) from error
-        # Worker processes hand over shared memory; a copy of it owes nothing to their life.
+        # Worker processes pass shared memory; a copy stays valid after they end.
         rows: dict[str, Any] = {name: np.array(value) for name, value in row.items()}
         batch = Batch(**rows)
         step, self._step = self._step, self._step + 1
         return step, batch
 
     def close(self) -> None:
-        """Ends threads and worker processes."""
+        """Stops threads and worker processes."""
         self._source.close()
 
     def __enter__(self) -> "BatchIterator":
-        """Returns itself."""
+        """Returns the iterator itself."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Closes it."""
+        """Closes the iterator."""
         self.close()

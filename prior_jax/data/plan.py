@@ -1,8 +1,8 @@
-"""Which records make up the global batch of a step: a pure function of (seed, step).
+"""Plans the records of each step's global batch, as a pure function of (seed, step).
 
-Index arithmetic only. A process asks for any step and loads the rows that are its own, so the
-global batches do not depend on the number of processes, workers or devices, and resuming at a
-step costs nothing.
+The plan is index arithmetic only. A process requests any step and loads its own rows, so the global
+batches do not depend on the number of processes, workers or devices, and resuming at a step costs
+nothing.
 """
 
 import collections
@@ -14,8 +14,8 @@ import numpy as np
 from prior_jax.errors import ConfigError
 
 FILLER = -1  # the record of a row that only fills the batch
-_EPOCHS_KEPT = 2  # prefetching threads straddle the border of two epochs
-# First words of the seeds: order of an epoch, and chances of a record, never share a stream.
+_EPOCHS_KEPT = 2  # prefetching threads work on two epochs at their border
+# First words of the seeds: the order of an epoch and the draws of a record never share a stream.
 _ORDER_STREAM, _RECORD_STREAM = 0, 1
 
 
@@ -24,9 +24,10 @@ class PlannedBatch:
     """One global batch.
 
     Attributes:
-      records: int64[B], index in the split; FILLER where the row only fills the batch.
-      length: L, the tokens that every report of the batch is padded to.
-      epoch: passes over the data before this one.
+      records: index of each record in the split, int64[B]; FILLER where the row only fills the
+        batch.
+      length: number L of tokens that every report of the batch is padded to.
+      epoch: number of complete passes over the data before this one.
     """
 
     records: np.ndarray
@@ -58,19 +59,21 @@ class BatchPlan:
         """Checks and keeps the arguments.
 
         Args:
-          token_counts: int32[N], tokens of each record's report, specials included.
-          candidates: int64[M], the records to use, e.g. those that have text; ascending.
-          batch_size: B, rows of the global batch.
-          seed: 0 to 2**32 - 1; another seed gives another order.
-          buckets: accepted padded lengths, ascending; the last holds the longest report.
-          window: W batches are taken together, sorted by length and cut into batches, whose
-            order is drawn again; 1 leaves every batch as drawn.
-          shuffle: whether the order is drawn for each epoch; otherwise ascending.
-          drop_last: whether records that fill no whole batch wait for another epoch (each epoch
-            leaves out others); otherwise the last batch is filled up with FILLER.
+          token_counts: number of tokens of each record's report, int32[N], including special
+            tokens.
+          candidates: indices of the records to use, e.g. those that have text, int64[M]; ascending.
+          batch_size: number B of rows of the global batch.
+          seed: seed of the order, 0 to 2**32 - 1.
+          buckets: accepted padded lengths, ascending; the last is at least as long as the longest
+            report.
+          window: number W of batches that are sorted together by length, cut into batches and
+            shuffled as batches; 1 leaves every batch as drawn.
+          shuffle: whether the order is drawn for each epoch; otherwise it is ascending.
+          drop_last: whether records that do not fill a whole batch are left out of the epoch (each
+            epoch leaves out others); otherwise the last batch is filled up with FILLER.
 
         Raises:
-          ConfigError: if a value is outside what is accepted, or no batch can be made.
+          ConfigError: if a value is not accepted, or no batch can be built.
         """
         self._counts = np.asarray(token_counts, np.int64)
         self._candidates = np.asarray(candidates, np.int64)
@@ -112,7 +115,7 @@ class BatchPlan:
             )
 
     def __getstate__(self):
-        """Leaves out what a worker process computes again."""
+        """Leaves out the caches, which a worker process computes again."""
         return {**self.__dict__, "_epochs": None, "_lock": None}
 
     def __setstate__(self, state):
@@ -128,7 +131,7 @@ class BatchPlan:
         )
 
     def has_text(self, record: int) -> bool:
-        """Whether the record's report has any token."""
+        """Returns whether the record's report has any token."""
         return bool(self._counts[record] > 0)
 
     def _epoch(self, number: int) -> _Epoch:
@@ -178,8 +181,8 @@ def rows_of_process(batch_size: int, *, process_index: int, process_count: int) 
 
 
 def record_rng(*, seed: int, epoch: int, record: int) -> np.random.Generator:
-    """Returns the random numbers of one record in one epoch.
+    """Returns the random generator of one record in one epoch.
 
-    They depend on nothing else: not on the row, the process, the worker or the batch size.
+    Its numbers depend on nothing else: not on the row, the process, the worker or the batch size.
     """
     return np.random.default_rng((_RECORD_STREAM, seed, epoch, record))

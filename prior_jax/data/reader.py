@@ -1,4 +1,4 @@
-"""Random access to the records of a prepared split; safe across threads and processes."""
+"""Random access to the records of a prepared split, safe across threads and processes."""
 
 import bisect
 import itertools
@@ -7,23 +7,24 @@ import pathlib
 import threading
 from typing import Any
 
-from prior_jax.data.schema import DATASET_NAME, Record, load_manifest
+from prior_jax.data.manifest import load_manifest
+from prior_jax.data.schema import DATASET_NAME, Record
 from prior_jax.errors import DataError
 
 
 class RecordReader:
-    """Reads records by index; opens files on first use, in each process anew."""
+    """Reads records by index; opens files on first use, separately in each process."""
 
     def __init__(self, directory: str | os.PathLike[str], split: str):
-        """Looks the split up in the prepared set.
+        """Finds the split in the prepared set.
 
         Args:
-          directory: the prepared set.
-          split: "train", "validate" or "test".
+          directory: directory of the prepared set.
+          split: name of the split: "train", "validate" or "test".
 
         Raises:
-          DataError: if the directory is no prepared set, or has no such split, or a shard that
-            the set lists is not there.
+          DataError: if the directory is not a prepared set, has no such split, or lacks a shard
+            that the set lists.
         """
         self.directory = pathlib.Path(directory)
         self.split = split
@@ -48,11 +49,11 @@ class RecordReader:
         self._lock = threading.Lock()
 
     def __getstate__(self):
-        """Leaves the open files behind."""
+        """Leaves out the open files."""
         return {**self.__dict__, "_source": None, "_lock": None}
 
     def __setstate__(self, state):
-        """Opens files again when needed."""
+        """Prepares the reader to open the files again when needed."""
         self.__dict__.update(state, _lock=threading.Lock())
 
     def _builder(self) -> Any:
@@ -81,17 +82,17 @@ class RecordReader:
         return self.shards[bisect.bisect_right(self._ends, index)]
 
     def where(self, index: int) -> str:
-        """Returns words for errors: split, index and shard of a record."""
+        """Returns split, index and shard of a record as text for error messages."""
         return f"{self.split} record {index} in {self.directory / self.shard_of(index)}"
 
     def read(self, index: int) -> Record:
         """Reads one record.
 
         Args:
-          index: 0 .. len - 1.
+          index: index of the record, 0 .. len - 1.
 
         Raises:
-          DataError: naming the record's index and shard, if its bytes are damaged.
+          DataError: if the record's bytes are damaged; names the record's index and shard.
         """
         if not 0 <= index < self._length:
             raise DataError(
@@ -108,7 +109,7 @@ class RecordReader:
                 received=error.received,
                 accepted=error.accepted,
             ) from error
-        except Exception as error:  # array_record, protobuf and TFDS share no base class
+        except Exception as error:  # array_record, protobuf and TFDS have no common exception class
             raise DataError(
                 self.where(index),
                 received=f"{type(error).__name__}: {error}",

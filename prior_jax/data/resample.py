@@ -1,8 +1,8 @@
-"""OpenCV's resizing in numpy, 8-bit images to the bit: GLoRIA's images were made with it.
+"""OpenCV's resizing in numpy, bit-exact on 8-bit images, as used for GLoRIA's images.
 
-Shrinking by area takes the mean of the source pixels that a target pixel covers; enlarging and
-bilinear resizing mix two pixels a side, in fixed point for 8 bits. Sums are taken in OpenCV's
-order and width, because a sum that ends in .5 is rounded by its last bit.
+Shrinking by area averages the source pixels that a target pixel covers; enlarging and bilinear
+resizing mix two pixels per side, in fixed point for 8 bits. Sums are computed in OpenCV's order and
+width, because the last bit decides the rounding of a sum that ends in .5.
 
 Source: OpenCV 4, modules/imgproc/src/resize.cpp (INTER_AREA, INTER_LINEAR).
 """
@@ -13,28 +13,28 @@ import numpy as np
 
 from prior_jax.errors import DataError
 
-_SCALE = 2048  # of fixed point coefficients
-_SLIVER = 1e-3  # a smaller part of a source pixel does not count
+_SCALE = 2048  # scale of the fixed-point coefficients
+_SLIVER = 1e-3  # a smaller share of a source pixel is left out
 
 
 def area(pixels: np.ndarray, *, height: int, width: int) -> np.ndarray:
     """Resizes as cv2.INTER_AREA does.
 
     Args:
-      pixels: uint8[H, W] or float32[H, W].
-      height: of the result, >= 1.
-      width: of the result, >= 1.
+      pixels: image, uint8[H, W] or float32[H, W].
+      height: height of the result in pixels, >= 1.
+      width: width of the result in pixels, >= 1.
 
     Returns:
-      [height, width], same dtype.
+      Resized image, [height, width], same dtype.
 
     Raises:
-      DataError: for other dtypes, other ranks or an empty result.
+      DataError: for another dtype or rank, or an empty result.
     """
     _check(pixels, height=height, width=width)
     ratios = _ratio(pixels.shape[0], height), _ratio(pixels.shape[1], width)
     if min(ratios) < 1:
-        # Enlarging, a source pixel covers several target pixels: only their borders are mixed.
+        # When enlarging, a source pixel covers several target pixels: only their borders are mixed.
         rows = _border_taps(pixels.shape[0], height)
         columns = _border_taps(pixels.shape[1], width)
         return _mixed(pixels, rows=rows, columns=columns)
@@ -46,18 +46,18 @@ def area(pixels: np.ndarray, *, height: int, width: int) -> np.ndarray:
 
 
 def linear(pixels: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """Resizes as cv2.INTER_LINEAR does, which halves both sides by means of 2 x 2 pixels.
+    """Resizes as cv2.INTER_LINEAR does, which averages 2 x 2 pixels to halve both sides.
 
     Args:
-      pixels: uint8[H, W] or float32[H, W].
-      height: of the result, >= 1.
-      width: of the result, >= 1.
+      pixels: image, uint8[H, W] or float32[H, W].
+      height: height of the result in pixels, >= 1.
+      width: width of the result in pixels, >= 1.
 
     Returns:
-      [height, width], same dtype.
+      Resized image, [height, width], same dtype.
 
     Raises:
-      DataError: as `area`.
+      DataError: for the reasons that `area` lists.
     """
     _check(pixels, height=height, width=width)
     if pixels.shape == (2 * height, 2 * width):
@@ -70,15 +70,17 @@ def linear(pixels: np.ndarray, *, height: int, width: int) -> np.ndarray:
 
 
 def nearest(pixels: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """Takes for each target pixel the source pixel its centre lies in; keeps masks masks.
+    """Takes for each target pixel the source pixel that contains its centre.
+
+    The result of a mask is a mask.
 
     Args:
-      pixels: [H, W], any dtype.
-      height: of the result, >= 1.
-      width: of the result, >= 1.
+      pixels: image, [H, W], any dtype.
+      height: height of the result in pixels, >= 1.
+      width: width of the result in pixels, >= 1.
 
     Returns:
-      [height, width], same dtype.
+      Resized image, [height, width], same dtype.
     """
     rows = (2 * np.arange(height) + 1) * pixels.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * pixels.shape[1] // (2 * width)
@@ -114,14 +116,17 @@ def _block_means(pixels: np.ndarray, *, height: int, width: int) -> np.ndarray:
     if pixels.dtype == np.uint8:
         total = blocks.sum(axis=(1, 3), dtype=np.int32)
         if (tall, wide) == (2, 2):
-            return ((total + 2) >> 2).astype(np.uint8)  # halves go up, elsewhere to even
+            return ((total + 2) >> 2).astype(np.uint8)  # halves go up here, to even elsewhere
     else:
         total = blocks.sum(axis=(1, 3), dtype=np.float32)
     return _as(total.astype(np.float32) * np.float32(1.0 / (tall * wide)), pixels.dtype)
 
 
 def _area_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """int[target, K] source pixels that each target pixel covers, float32[target, K] shares."""
+    """Returns the source pixels that each target pixel covers, and their shares.
+
+    The arrays are int[target, K] and float32[target, K].
+    """
     ratio = _ratio(source, target)
     index = np.zeros((target, math.ceil(ratio) + 2), np.int64)
     share = np.zeros(index.shape, np.float32)
@@ -142,7 +147,7 @@ def _area_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _weighted(lines: np.ndarray, taps: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """float32[source, N] -> float32[target, N], one tap after the other."""
+    """Mixes float32[source, N] to float32[target, N], one tap after the other."""
     index, share = taps
     total = np.zeros((len(index), lines.shape[1]), np.float32)
     for place in range(index.shape[1]):
@@ -151,7 +156,10 @@ def _weighted(lines: np.ndarray, taps: tuple[np.ndarray, np.ndarray]) -> np.ndar
 
 
 def _border_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """int[target] first of two source pixels and float32[target] share of the second."""
+    """Returns the first of two source pixels, and the share of the second.
+
+    The arrays are int[target] and float32[target].
+    """
     number = np.arange(target)
     first = np.floor(number * _ratio(source, target)).astype(np.int64)
     share = ((number + 1) - (first + 1) * (target / source)).astype(np.float32)
@@ -159,7 +167,10 @@ def _border_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _linear_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same with pixels' centres: first can be -1, before the first pixel."""
+    """Returns the same as `_border_taps` for pixel centres.
+
+    The first pixel can be -1, before the first one of the image.
+    """
     place = ((np.arange(target) + 0.5) * _ratio(source, target) - 0.5).astype(np.float32)
     first = np.floor(place)
     return first.astype(np.int64), place - first
@@ -173,7 +184,8 @@ def _mixed(
 ) -> np.ndarray:
     first, share = columns
     outside = (first < 0) | (first >= pixels.shape[1] - 1)
-    # Columns beyond an edge take the edge alone, rows the edge twice: with rounding not the same.
+    # A column beyond an edge uses the edge alone, a row uses the edge twice, which rounds
+    # differently.
     left, right = _clipped(first, pixels.shape[1])
     share = np.where(outside, np.float32(0), share)
     top, bottom = _clipped(rows[0], pixels.shape[0])
@@ -194,6 +206,6 @@ def _clipped(first: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fixed(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the first and second pixel in 1/2048."""
+    """Returns the shares of the first and second pixel in 1/2048."""
     near, far = np.float32(1) - share, share
     return np.rint(near * _SCALE).astype(np.int32), np.rint(far * _SCALE).astype(np.int32)

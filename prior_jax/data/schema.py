@@ -1,14 +1,12 @@
-"""What a prepared set is on disk: the features of a record, and its `manifest.json`.
+"""The format of a prepared set on disk: the features of a record, and its shards.
 
-A prepared set is one TFDS directory (ArrayRecord shards, `dataset_info.json`, `features.json`;
-read without TensorFlow) with `manifest.json` in it. One record is one study. The programs of
-`data_prep` write it, the pipeline reads it, and both use the names given here.
+A prepared set is one TFDS directory (ArrayRecord shards, `dataset_info.json`, `features.json`; read
+without TensorFlow) that also contains `manifest.json` (see `manifest`). One record is one study.
+The programs of `data_prep` write it, the pipeline reads it, and both use the names defined here.
 """
 
 import contextlib
 import dataclasses
-import json
-import math
 import os
 import pathlib
 import tempfile
@@ -21,8 +19,6 @@ from prior_jax.errors import DataError
 
 DATASET_NAME = "prior_set"
 DATASET_VERSION = "1.0.0"
-MANIFEST_FORMAT = 1
-MANIFEST_NAME = "manifest.json"
 REJECTED_NAME = "rejected.jsonl"
 SPLITS = ("train", "validate", "test")
 
@@ -33,7 +29,7 @@ LABEL_UNCERTAIN = -1
 LABEL_NOT_MENTIONED = -2
 LABEL_VALUES = (LABEL_POSITIVE, LABEL_NEGATIVE, LABEL_UNCERTAIN, LABEL_NOT_MENTIONED)
 
-# Values of `sentence_sections`: where a sentence comes from.
+# Values of `sentence_sections`: the section that a sentence is from.
 SECTION_IMPRESSION = 0
 SECTION_FINDINGS = 1
 SECTION_LABELS = 2
@@ -49,7 +45,7 @@ def features() -> Any:
     """Returns the `tfds.features.FeaturesDict` of one study.
 
     Images are sequences of *text*, which TFDS stores as plain bytes: its own Image feature needs
-    TensorFlow as soon as an image is one of a sequence.
+    TensorFlow if there are several images in a sequence.
     """
     import tensorflow_datasets as tfds  # ~0.5 s, and only readers and writers of shards need it
 
@@ -73,21 +69,22 @@ def features() -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """One study.
+    """The record of one study.
 
     Attributes:
-      study_id: unique in the set.
-      subject_id: the patient; a patient is in one split only.
-      images: JPEG or PNG files as bytes, at least one, already resized to the chosen short side.
-      image_ids: parallel to `images`.
-      views: parallel to `images`; "PA", "AP", or "" where unknown.
+      study_id: id of the study, unique in the set.
+      subject_id: id of the patient; a patient is in one split only.
+      images: contents of JPEG or PNG files, at least one, already resized to the chosen short side.
+      image_ids: ids of the images, parallel to `images`.
+      views: view of each image, parallel to `images`; "PA", "AP", or "" where unknown.
       impression: raw text of the section, "" where the report has none.
       findings: raw text of the section, "" where the report has none.
-      sentences: in report order, impression before findings (as the release,
+      sentences: sentences in report order, impression before findings (as in the release,
         codes/prior/data/pretrain/mimiccxr.py).
-      sentence_sections: parallel to `sentences`: SECTION_IMPRESSION, _FINDINGS or _LABELS.
-      labels: one of LABEL_VALUES for each of the manifest's `label_names`.
-      text_source: one of TEXT_SOURCES.
+      sentence_sections: section of each sentence, parallel to `sentences`: SECTION_IMPRESSION,
+        _FINDINGS or _LABELS.
+      labels: label states, one of LABEL_VALUES for each of the manifest's `label_names`.
+      text_source: source of the text, one of TEXT_SOURCES.
     """
 
     study_id: str
@@ -103,7 +100,7 @@ class Record:
     text_source: str
 
     def __post_init__(self):
-        """Raises DataError, naming the study, where fields do not fit together."""
+        """Raises DataError, naming the study, if fields are inconsistent."""
         where = f"record {self.study_id!r}"
         if not self.images:
             raise DataError(f"{where}.images", received=0, accepted="at least one image")
@@ -165,22 +162,22 @@ class Record:
 
 
 def shard_name(split: str, *, shard: int, shards: int) -> str:
-    """Returns the file name TFDS gives shard number `shard` of a split."""
+    """Returns the file name that TFDS gives to shard number `shard` of a split."""
     return f"{DATASET_NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
 
 
 def serialize(record: Record, *, spec: Any) -> bytes:
-    """Returns the bytes of one ArrayRecord entry, the same for the same record always.
+    """Returns the bytes of one ArrayRecord entry, always the same for the same record.
 
     Args:
-      record: the study.
-      spec: what `features()` returned; building it anew for each record is slow.
+      record: record of the study.
+      spec: value returned by `features()`; building it for each record is slow.
     """
     from tensorflow_datasets.core import example_serializer
 
     serializer = example_serializer.ExampleSerializer(spec.get_serialized_info())
     example = serializer.get_tf_example(spec.encode_example(record.to_example()))
-    # The fields' order in a protocol buffer changes from process to process if left free.
+    # If not fixed, the order of fields in a protocol buffer varies between processes.
     return example.SerializeToString(deterministic=True)
 
 
@@ -190,13 +187,13 @@ def write_dataset_info(
     shard_lengths: Mapping[str, Sequence[int]],
     shard_bytes: Mapping[str, int],
 ) -> None:
-    """Writes `dataset_info.json` and `features.json` beside finished shards.
+    """Writes `dataset_info.json` and `features.json` for finished shards.
 
     Args:
-      directory: where the shards lie, named by `shard_name`.
-      shard_lengths: split -> records in each of its shards; a split without records is left out,
+      directory: directory of the shards, which are named by `shard_name`.
+      shard_lengths: number of records in each shard, by split; a split without records is left out,
         because TFDS cannot read an empty one.
-      shard_bytes: split -> size of its records in bytes, for information.
+      shard_bytes: size of the records in bytes, by split, for information.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import dataset_info
@@ -232,105 +229,8 @@ def write_dataset_info(
     info.write_to_directory(directory)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SplitCounts:
-    """How much one split holds."""
-
-    studies: int
-    images: int
-    subjects: int
-    sentences: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageStatistics:
-    """Facts on the stored images.
-
-    Attributes:
-      short_side: pixels.
-      mean: of the training images' pixels on a scale of 0 to 1.
-      std: likewise, > 0.
-    """
-
-    short_side: int
-    mean: float
-    std: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RowCounts:
-    """What became of the rows of one table: `read` is `kept` and all of `rejected` together.
-
-    Attributes:
-      read: rows of the table, the header not counted.
-      kept: rows that are in a record.
-      rejected: reason -> rows that are in none.
-      images: images in the records that the kept rows stand for, where rows are images; else -1.
-    """
-
-    read: int
-    kept: int
-    rejected: Mapping[str, int]
-    images: int = -1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelCounts:
-    """How many studies say what of one label."""
-
-    positive: int
-    negative: int
-    uncertain: int
-    not_mentioned: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a prepared set holds and what it was made from.
-
-    Attributes:
-      format: MANIFEST_FORMAT.
-      program: what wrote it, e.g. "data_prep.mimic_cxr".
-      settings: the program's flags.
-      versions: package -> version.
-      label_names: the order of a record's `labels`.
-      splits: split -> counts; an empty split has zeros or is absent.
-      rejected: reason -> number of things left out; each is listed in `rejected.jsonl`.
-      inputs: table -> sha256.
-      shards: file name -> sha256.
-      image: short side and pixel statistics.
-      text_sources: text source -> studies.
-      tables: table -> what became of its rows; empty for a set of an earlier version.
-      labels: label -> studies that say what of it, over all splits; likewise.
-      notes: sentences on how the tables were read, e.g. which column was taken for what.
-      code: sha256 of the program's source; "" for a set of an earlier version.
-    """
-
-    format: int
-    program: str
-    settings: Mapping[str, Any]
-    versions: Mapping[str, str]
-    label_names: tuple[str, ...]
-    splits: Mapping[str, SplitCounts]
-    rejected: Mapping[str, int]
-    inputs: Mapping[str, str]
-    shards: Mapping[str, str]
-    image: ImageStatistics
-    text_sources: Mapping[str, int]
-    tables: Mapping[str, RowCounts] = dataclasses.field(default_factory=dict)
-    labels: Mapping[str, LabelCounts] = dataclasses.field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    code: str = ""
-
-
-def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
-    """Writes `manifest.json` into the directory, whole or not at all."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(pathlib.Path(directory) / MANIFEST_NAME, text.encode("utf-8"))
-
-
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that a reader, or a crash, never meets half of it."""
+    """Writes a file so that neither a reader nor a crash can leave half of it."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with contextlib.ExitStack() as unless_replaced:
         unless_replaced.callback(os.unlink, temporary)
@@ -341,79 +241,3 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         unless_replaced.pop_all()
-
-
-def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
-    """Reads and checks the `manifest.json` of a prepared set.
-
-    Args:
-      directory: the prepared set.
-
-    Raises:
-      DataError: if the file is absent, is not JSON, is of another format, or a field is missing,
-        unknown or of the wrong type; the error names file and field.
-    """
-    path = pathlib.Path(directory) / MANIFEST_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(
-            str(path), received="no such file", accepted="a prepared set (see data_prep)"
-        ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(str(path), received=str(error), accepted="a JSON object") from error
-    if not isinstance(content, dict):
-        raise DataError(str(path), received=type(content).__name__, accepted="a JSON object")
-    if content.get("format") != MANIFEST_FORMAT:
-        raise DataError(
-            f"{path}: format", received=content.get("format"), accepted=f"{MANIFEST_FORMAT}"
-        )
-    fields = _checked(content, Manifest, path=path, prefix="")
-    fields["label_names"] = tuple(fields["label_names"])
-    fields["image"] = ImageStatistics(
-        **_checked(fields["image"], ImageStatistics, path=path, prefix="image.")
-    )
-    if not (math.isfinite(fields["image"].mean) and 0 < fields["image"].std < math.inf):
-        raise DataError(
-            f"{path}: image", received=fields["image"], accepted="a finite mean and a std above 0"
-        )
-    fields["splits"] = {
-        split: SplitCounts(**_checked(counts, SplitCounts, path=path, prefix=f"splits.{split}."))
-        for split, counts in fields["splits"].items()
-    }
-    for field, kind in (("tables", RowCounts), ("labels", LabelCounts)):
-        fields[field] = {
-            name: kind(**_checked(counts, kind, path=path, prefix=f"{field}.{name}."))
-            for name, counts in fields.get(field, {}).items()
-        }
-    fields["notes"] = tuple(fields.get("notes", ()))
-    return Manifest(**fields)
-
-
-_JSON_TYPES = {int: (int,), float: (int, float), str: (str,), tuple: (list,), Mapping: (dict,)}
-
-
-def _checked(content: Any, kind: type, *, path: pathlib.Path, prefix: str) -> dict[str, Any]:
-    """Returns `content` if it has exactly the fields of the dataclass `kind`, rightly typed."""
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: {prefix.rstrip('.')}", received=content, accepted="a JSON object")
-    fields = dataclasses.fields(kind)
-    names = {field.name: field.type for field in fields}
-    required = {
-        field.name
-        for field in fields
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-    for name in content.keys() - names.keys():
-        raise DataError(f"{path}: {prefix}{name}", received="unknown field", accepted=f"{[*names]}")
-    for name, annotation in names.items():
-        if name not in content:
-            if name not in required:
-                continue
-            raise DataError(f"{path}: {prefix}{name}", received="missing", accepted=f"{annotation}")
-        base = getattr(annotation, "__origin__", annotation)
-        expected = (dict,) if dataclasses.is_dataclass(base) else _JSON_TYPES.get(base, (dict,))
-        value = content[name]
-        if not isinstance(value, expected) or isinstance(value, bool):
-            raise DataError(f"{path}: {prefix}{name}", received=value, accepted=f"{annotation}")
-    return dict(content)

@@ -1,4 +1,4 @@
-"""What a sentencepiece model holds, for those who write it down for another library."""
+"""The contents of a sentencepiece model, for conversion to the format of another library."""
 
 import dataclasses
 from typing import Any, Literal
@@ -7,7 +7,7 @@ from prior_jax.errors import DataError
 
 Algorithm = Literal["unigram", "bpe"]
 
-_FOLDS = {"nmt_nfkc_cf": True, "nmt_nfkc": False}  # name of a normalisation -> folds case
+_FOLDS = {"nmt_nfkc_cf": True, "nmt_nfkc": False}  # normalisation -> whether it folds case
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,11 +15,12 @@ class SentencePieceModel:
     """A model of `data_prep.train_tokenizer`.
 
     Attributes:
-      algorithm: how pieces are chosen.
-      pieces: the written form of ids 0, 1, ...
-      scores: of the pieces; log-probabilities with "unigram", minus the rank with "bpe".
+      algorithm: algorithm that chooses the pieces.
+      pieces: pieces of the vocabulary in their written form, for ids 0, 1, ...
+      scores: scores of the pieces; log-probabilities with "unigram", minus the rank with "bpe".
       folds: whether the normalisation folds case.
-      charsmap: the compiled normalisation: replaces characters by others, longest match first.
+      charsmap: compiled normalisation table, which replaces characters by others, longest match
+        first.
     """
 
     algorithm: Algorithm
@@ -30,15 +31,15 @@ class SentencePieceModel:
 
 
 def read_sentencepiece(content: bytes, *, name: str) -> SentencePieceModel:
-    """Reads a model's bytes.
+    """Reads the bytes of a model.
 
     Args:
-      content: of the file.
-      name: of the file, for errors.
+      content: content of the file.
+      name: name of the file, for error messages.
 
     Raises:
-      DataError: if they are none, or the model was trained with what `data_prep.train_tokenizer`
-        never uses; names the field and the value.
+      DataError: if the bytes are not a model, or the model was trained with an option that
+        `data_prep.train_tokenizer` never uses; names the field and the value.
     """
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2

@@ -1,14 +1,15 @@
 """Splits the text of a report section into sentences without losing a character of it.
 
-pysbd does the splitting (F1 .90 on radiology reports), with what it gets wrong there put right
-(.98): pieces after "3 cm.", "approx.", "Dr." or the "1." of an enumeration are joined again,
-de-identified names ("___", "XXXX") count as words, and a blank missing after a full stop is seen.
-The release uses stanza's neural tokenizer (codes/prior/data/pretrain/text_process.py), whose
-weights need a download and which is about a hundred times slower.
+pysbd does the splitting (F1 .90 on radiology reports), and its known errors are corrected (.98):
+pieces after "3 cm.", "approx.", "Dr." or the "1." of an enumeration are joined again, de-identified
+names ("___", "XXXX") count as words, and a missing blank after a full stop is recognised. The
+release uses stanza's neural tokenizer (codes/prior/data/pretrain/text_process.py), whose weights
+need a download and which is about a hundred times slower.
 
-pysbd's cost grows faster than the text, so a paragraph is first cut where any splitter would cut
-(a full stop after a plain word, then a capitalised word) unless brackets, quotes or an enumeration
-make the context matter; most pieces are then one plain sentence that needs no pysbd at all.
+The cost of pysbd grows faster than the text, so a paragraph is first cut where any splitter would
+cut (a full stop after a plain word, then a capitalised word), unless brackets, quotes or an
+enumeration make the context relevant. Most pieces are then single plain sentences, for which pysbd
+is not called.
 """
 
 import functools
@@ -29,9 +30,9 @@ _LONG_ABBREVIATIONS = frozenset(
     "approx prev resp inferolat posterolat anterolat diam measur dept univ prof capt corp "
     "assoc asst admin supt gen govt natl intl".split()
 )
-# A full stop after these belongs to the word; a capital may follow at once.
+# A full stop after these belongs to the word, even if a capital follows.
 _TITLES = frozenset("dr drs mr mrs ms prof st pt pts vs no nos fig figs".split())
-# A full stop after these may also end the sentence; then a capital follows.
+# A full stop after these ends the sentence only if a capital follows.
 _MEASURES = frozenset(
     "cm mm m ml cc kg g mg in ft approx ca wk wks hr hrs yr yrs mo mos min mins sec secs "
     "resp incl excl ext int inf sup ant post lat med prev bilat diam temp e.g i.e a.m p.m".split()
@@ -47,18 +48,18 @@ _BROKEN_DECIMAL = re.compile(r"\w .*\b\d{1,2}\.$", re.DOTALL), re.compile(r"\d{1
 _DEIDENTIFIED = re.compile(r"_{3,}|X{3,}")
 
 CACHE_SIZE = 65_536
-GLORIA_WORDS = 97  # GLoRIA's release, word_num in its configs: what its text encoder reads
+GLORIA_WORDS = 97  # GLoRIA's release, word_num in its configs: the limit of its text encoder
 
 
 def split_sentences(text: str) -> list[str]:
     """Splits a section's text into sentences.
 
     Args:
-      text: raw section text, wrapped lines and blank lines included.
+      text: raw text of the section, including wrapped lines and blank lines.
 
     Returns:
-      Sentences in order, stripped, runs of white space collapsed to a blank, none empty. Without
-      their white space they are the text without its white space.
+      Sentences in order, stripped, with runs of white space collapsed to a blank, none empty.
+      Without white space, their concatenation equals the text.
     """
     sentences = []
     for paragraph in _PARAGRAPH.split(text):
@@ -70,7 +71,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _pieces(line: str) -> list[str]:
-    """Cuts a line at every possible sentence end; pieces keep the blanks behind them."""
+    """Cuts a line at every possible sentence end; pieces keep the blanks after them."""
     pieces = []
     for part in _cut(line, [match.start() for match in _MISSING_BLANK.finditer(line)]):
         for chunk in _cut(part, _safe_ends(part)):
@@ -84,7 +85,7 @@ def _cut(text: str, positions: list[int]) -> list[str]:
 
 
 def _safe_ends(text: str) -> list[int]:
-    """Returns positions where pysbd cuts whatever stands before and behind."""
+    """Returns positions where pysbd always cuts, whatever the surrounding text."""
     if _CONTEXT.search(text):
         return []
     return [
@@ -101,7 +102,7 @@ def _needs_pysbd(text: str) -> bool:
 @functools.lru_cache(maxsize=1)
 def _segmenter() -> Any:
     with warnings.catch_warnings():
-        # Its source has escapes that python 3.12 warns of when it first compiles them.
+        # The source of pysbd has escapes that Python 3.12 warns of when it first compiles them.
         warnings.simplefilter("ignore")
         import pysbd
     return pysbd.Segmenter(language="en", clean=False)
@@ -109,14 +110,15 @@ def _segmenter() -> Any:
 
 @functools.lru_cache(maxsize=CACHE_SIZE)
 def _segment(text: str) -> tuple[str, ...]:
-    """Cuts a text as pysbd does; the pieces together are the text.
+    """Cuts a text as pysbd does; the concatenated pieces are the text.
 
-    pysbd may lose or repeat characters of odd input, so only the number of characters in its
-    pieces is used, and only if the pieces are the text; otherwise the text stays whole.
+    pysbd may lose or repeat characters of unusual input. Only the number of characters in its
+    pieces is used, and only if the concatenated pieces are the text; otherwise the text stays
+    whole.
     """
     if not _needs_pysbd(text):
         return (text,)
-    # Capitalised stand-ins of the same length: a name, to pysbd, as it was before.
+    # Capitalised stand-ins of the same length, which pysbd treats as names.
     masked = _DEIDENTIFIED.sub(lambda match: "N" + "a" * (len(match[0]) - 1), text)
     pieces = _segmenter().processor(masked).process()
     counts = [len(_SPACE.sub("", piece)) for piece in pieces]
@@ -132,7 +134,7 @@ def _segment(text: str) -> tuple[str, ...]:
 
 
 def _joined(pieces: list[str]) -> list[str]:
-    """Joins pieces that a full stop cut apart though it ended no sentence."""
+    """Joins pieces that were cut at a full stop that does not end a sentence."""
     sentences: list[str] = []
     for piece in pieces:
         if sentences and _continues(sentences[-1], piece):
@@ -143,7 +145,7 @@ def _joined(pieces: list[str]) -> list[str]:
 
 
 def _continues(before: str, after: str) -> bool:
-    """Whether `after` goes on with the sentence that `before` begins."""
+    """Returns whether `after` continues the sentence that `before` begins."""
     start = after.lstrip()
     end = before.strip()
     if not start or not end:
@@ -160,13 +162,13 @@ def _continues(before: str, after: str) -> bool:
     return name in _TITLES or (name in _MEASURES and not start[0].isupper())
 
 
-# How the text of a section becomes sentences, by name; both of GLoRIA's give bare words.
+# Functions that split a section into sentences, by name; both of GLoRIA's return bare words.
 SPLITTERS: dict[str, Callable[[str], list[str]]] = {
     "pysbd": split_sentences,
     "gloria_paper": functools.partial(
         gloria_text.split_report, mode="paper", max_words=GLORIA_WORDS
     ),
-    # The release's limit is 5, by mistake, and only ends a report that meets it exactly.
+    # The release's limit is 5, by mistake, and ends only a report that reaches it exactly.
     "gloria_release": functools.partial(gloria_text.split_report, mode="release", max_words=5),
 }
 SPLITTER_HELP = (

@@ -1,4 +1,4 @@
-"""How long each report is in tokens: measured once for a prepared set and tokenizer, then kept."""
+"""Measures the length of each report in tokens, once per prepared set and tokenizer."""
 
 import dataclasses
 import hashlib
@@ -18,17 +18,19 @@ from prior_jax.data.tokenizer import Tokenizer
 from prior_jax.errors import DataError
 
 _FORMAT = 2
-_CHUNK = 256  # records; what is in memory at a time is a few chunks
+_CHUNK = 256  # records; a few chunks are in memory at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurements:
-    """Facts on the reports of one split.
+    """Measurements of the reports of one split.
 
     Attributes:
-      tokens: int32[N], with [CLS] and [SEP], not truncated; 0 where no sentence has a token.
-      sentence: int32[N], likewise of the report's longest sentence alone.
-      source: int8[N], position in schema.TEXT_SOURCES.
+      tokens: number of tokens of each report, int32[N], including [CLS] and [SEP], not truncated; 0
+        where no sentence has a token.
+      sentence: number of tokens of the report's longest sentence alone, int32[N], counted in the
+        same way.
+      source: source of the text, int8[N], as position in schema.TEXT_SOURCES.
     """
 
     tokens: np.ndarray
@@ -44,14 +46,15 @@ def measure(
     workers: int,
     threads: int,
 ) -> Measurements:
-    """Measures every report of a split, or reads what an earlier call kept.
+    """Measures every report of a split, or reads the stored result of an earlier call.
 
     Args:
-      reader: the split.
-      tokenizer: counts the tokens.
-      cache_dir: made if absent; the file's name is a hash of the shards and the tokenizer.
-      workers: processes that read; 0 for none.
-      threads: threads that read in each process.
+      reader: reader of the split.
+      tokenizer: tokenizer that counts the tokens.
+      cache_dir: directory of the stored results, created if absent; the file's name is a hash of
+        the shards and the tokenizer.
+      workers: number of worker processes that read; 0 for none.
+      threads: number of threads that read in each process.
 
     Raises:
       DataError: for a damaged record, or a damaged file in the cache.
@@ -99,7 +102,7 @@ def _measure_all(
     reader: RecordReader, *, tokenizer: Tokenizer, workers: int, threads: int
 ) -> Measurements:
     chunks = -(-len(reader) // _CHUNK)
-    # Starting a process costs seconds: not for what one can read meanwhile.
+    # Starting a process costs seconds, which is not worth it for a few chunks.
     workers = workers if chunks > 8 * workers else 0
     dataset = grain.MapDataset.range(chunks).map(_MeasureChunk(reader, tokenizer))
     iterator = workers_lib.start(dataset, workers=workers, threads=threads, prefetch=threads)
@@ -114,7 +117,7 @@ def _measure_all(
 
 
 class _MeasureChunk:
-    """Chunk number -> int32[n, 3], the fields of `Measurements`; goes to worker processes."""
+    """Maps a chunk number to int32[n, 3], the fields of `Measurements`, in worker processes."""
 
     def __init__(self, reader: RecordReader, tokenizer: Tokenizer):
         self._reader = reader

@@ -1,16 +1,16 @@
-"""A report's sentences -> token ids, and which sentence owns each token.
+"""Converts a report's sentences to token ids and the sentence that owns each token.
 
-Two ways of joining sentences, `mode`:
+There are two ways of joining sentences, selected by `mode`:
 
-- "paper": sentences are tokenised apart and put side by side, which equals joining them with a
-  blank; every token's owner is known by construction. A report that is too long loses whole
-  sentences from its end, and [SEP] stays.
+- "paper": sentences are tokenised separately and concatenated, which equals joining them with a
+  blank; the sentence of every token is known by construction. A report that is too long loses
+  whole sentences from its end, and keeps [SEP].
 - "release": codes/prior/data/pretrain/mimiccxr.py, `_tokenizer`. Sentences are joined with
-  nothing between them, so "clear" and "Heart" become one word, while the index counts tokens of
-  sentences tokenised apart: it drifts, over [SEP] and padding too. Long reports are sliced and
-  lose [SEP].
+  nothing between them, so "clear" and "Heart" become one word, while the index counts the tokens
+  of separately tokenised sentences: it drifts, also over [SEP] and padding. Long reports are
+  truncated and lose [SEP].
 
-The release numbers sentences from 1 in its index; here they count from 0.
+The release numbers sentences from 1 in its index; this module numbers them from 0.
 """
 
 import dataclasses
@@ -29,14 +29,15 @@ SPECIALS = 2  # [CLS] and [SEP]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodedText:
-    """The text side of one row, or of a batch with a leading axis, of a `Batch`.
+    """The text fields of a `Batch`, for one row or with a leading batch axis.
 
     Attributes:
-      tokens: int32[L].
-      token_mask: bool[L].
-      sentence_index: int32[L], 0 .. S-1, -1 where no sentence owns the token. In mode "release"
-        it can also number [SEP] and padding, where the release's own index does.
-      sentence_mask: bool[S], True where the sentence owns at least one token.
+      tokens: token ids, int32[L].
+      token_mask: mask of the real tokens, bool[L].
+      sentence_index: sentence that owns each token, int32[L], 0 .. S-1, -1 for none. In mode
+        "release", [SEP] and padding can also have a number, where they have one in the release's
+        own index.
+      sentence_mask: mask of the sentences that own at least one token, bool[S].
     """
 
     tokens: np.ndarray
@@ -47,11 +48,11 @@ class EncodedText:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenCounts:
-    """Lengths in tokens, specials included; 0 where no sentence has a token, else >= 3.
+    """Lengths in tokens, including special tokens; 0 where no sentence has a token, else >= 3.
 
     Attributes:
-      report: of all sentences together.
-      sentence: of the longest one alone.
+      report: length of all sentences together.
+      sentence: length of the longest sentence alone.
     """
 
     report: int
@@ -69,7 +70,9 @@ def shuffled(sentences: Sequence[str], *, rng: np.random.Generator) -> list[str]
 def drawn_sentence(
     sentences: Sequence[str], *, tokenizer: Tokenizer, rng: np.random.Generator
 ) -> list[str]:
-    """Returns one sentence, drawn evenly from those that have a token; none if none has.
+    """Returns one random sentence that has a token, or no sentence if none has one.
+
+    All sentences with a token are equally probable.
 
     Source: GLoRIA's release, gloria/datasets/pretraining_dataset.py (get_caption, full_report
       false). Differs: its workers draw from copies of one generator, so they repeat each other.
@@ -90,19 +93,19 @@ def encode_report(
     """Encodes one report, padded to `max_tokens`.
 
     Args:
-      sentences: in the order they are to be read (shuffle before).
-      tokenizer: gives the ids.
-      mode: "paper" or "release", see the module.
-      max_tokens: L, [CLS] and [SEP] included; >= 3.
-      max_sentences: S. Mode "paper" drops further sentences; "release" keeps their tokens, owned
-        by no sentence.
-      name: the record, for errors.
+      sentences: sentences in the order in which they are read (to be shuffled before).
+      tokenizer: tokenizer that gives the token ids.
+      mode: mode of joining sentences, "paper" or "release", see the module.
+      max_tokens: number L of tokens, including [CLS] and [SEP]; >= 3.
+      max_sentences: number S of sentences. Mode "paper" drops further sentences; "release" keeps
+        their tokens without an owner.
+      name: name of the record, for error messages.
 
     Returns:
-      tokens, mask and index of length L, sentence mask of length S.
+      Tokens, mask and index of length L, sentence mask of length S.
 
     Raises:
-      DataError: naming the record, if no sentence has a token.
+      DataError: if no sentence has a token; names the record.
     """
     encode = _encode_release if mode == "release" else _encode_paper
     ids, index = encode(sentences, tokenizer, max_tokens=max_tokens, max_sentences=max_sentences)
@@ -133,10 +136,10 @@ def cut_to(text: EncodedText, length: int) -> EncodedText:
 
 
 def count_tokens(sentences: Sequence[str], *, tokenizer: Tokenizer) -> TokenCounts:
-    """Counts the tokens of a report in mode "paper", nothing truncated.
+    """Counts the tokens of a report in mode "paper", without truncation.
 
-    The order of sentences does not matter, and dropping some can only shorten: no row of this
-    report is longer.
+    The order of sentences does not matter, and dropping sentences can only shorten a row, so no row
+    of this report is longer.
     """
     lengths = [len(ids) for ids in tokenizer.encode_ids(sentences)]
     if not any(lengths):
@@ -155,17 +158,17 @@ def encode_prompts(
     """Encodes prompts as reports of one sentence each, for zero-shot classification.
 
     Args:
-      prompts: B texts.
-      tokenizer: gives the ids.
-      max_tokens: longest prompt, specials included.
-      max_sentences: S of the arrays; only sentence 0 exists.
-      length: L of the arrays, at most `max_tokens`; None for the longest prompt's.
+      prompts: texts of B prompts.
+      tokenizer: tokenizer that gives the token ids.
+      max_tokens: longest prompt in tokens, including special tokens.
+      max_sentences: number S of sentences of the arrays; only sentence 0 exists.
+      length: length L of the arrays, at most `max_tokens`; None for that of the longest prompt.
 
     Returns:
-      arrays of a `Batch`'s text side: [B, L] and [B, S].
+      Text fields of a `Batch`: [B, L] and [B, S].
 
     Raises:
-      DataError: if there is no prompt, or one without a token.
+      DataError: if there is no prompt, or a prompt has no token.
     """
     if not prompts:
         raise DataError("prompts", received=list(prompts), accepted="at least one prompt")
@@ -199,7 +202,7 @@ def stack(rows: Sequence[EncodedText]) -> EncodedText:
 def _encode_paper(
     sentences: Sequence[str], tokenizer: Tokenizer, *, max_tokens: int, max_sentences: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whole sentences, in order, as long as they fit; the first one is cut if need be."""
+    """Encodes whole sentences, in order, as far as they fit; cuts the first one if necessary."""
     room = max_tokens - SPECIALS
     ids: list[np.ndarray] = []
     for sentence in tokenizer.encode_ids(sentences):
@@ -222,7 +225,10 @@ def _encode_paper(
 def _encode_release(
     sentences: Sequence[str], tokenizer: Tokenizer, *, max_tokens: int, max_sentences: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joined without a blank, indexed by lengths of sentences alone, then sliced."""
+    """Encodes sentences joined without a blank, then truncates.
+
+    The index is counted from the lengths of separately tokenised sentences.
+    """
     joined, *alone = tokenizer.encode_ids(["".join(sentences), *sentences])
     ids = np.concatenate([[tokenizer.cls_id], joined, [tokenizer.sep_id]]).astype(np.int32)
     index = np.full(max(len(ids), max_tokens), -1, np.int32)

@@ -1,7 +1,7 @@
-"""Text to token ids: sentencepiece or WordPiece behind one small interface.
+"""Converts text to token ids: sentencepiece or WordPiece behind one small interface.
 
-Both give ids without special tokens and the characters each token covers; `text.py` puts [CLS],
-[SEP] and padding around them.
+Both return ids without special tokens, and the characters that each token covers; `text.py` adds
+[CLS], [SEP] and padding.
 """
 
 import abc
@@ -20,18 +20,20 @@ from prior_jax.data.wordpiece_settings import SPECIAL_TOKENS, read_bytes
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.vocabulary import Vocabulary
 
-_BLANK = "\u2581"  # how sentencepiece writes the blank before a word
+_BLANK = "\u2581"  # sentencepiece's sign for the blank before a word
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """Which tokenizer reads the reports.
+    """Settings of the tokenizer of the reports.
 
     Attributes:
-      kind: "sentencepiece" (a model of `data_prep.train_tokenizer`) or "wordpiece" (BERT).
-      path: the sentencepiece model, or a `vocab.txt` or `tokenizer.json`.
-      lower_case: lower-case the text first. The release does, on the cased vocabulary of
-        Bio_ClinicalBERT, because its repository has no tokenizer_config: True for its weights.
+      kind: kind of tokenizer: "sentencepiece" (a model of `data_prep.train_tokenizer`) or
+        "wordpiece" (BERT).
+      path: path of the sentencepiece model, or of a `vocab.txt` or `tokenizer.json`.
+      lower_case: whether the text is first lower-cased. The release does so, on the cased
+        vocabulary of Bio_ClinicalBERT, because its repository has no tokenizer_config; use True for
+        the release's weights.
     """
 
     kind: Literal["sentencepiece", "wordpiece"]
@@ -55,9 +57,10 @@ class Encoding:
     """The tokens of one text, without special tokens.
 
     Attributes:
-      ids: int32[n].
-      spans: int32[n, 2], first character of the text that the token covers, and one past the
-        last; surrounding blanks excluded, so a token made of a blank alone covers nothing.
+      ids: token ids, int32[n].
+      spans: span of each token, int32[n, 2]: the first character of the text that the token covers,
+        and one past the last; surrounding blanks are excluded, so a token made of a blank alone
+        covers nothing.
     """
 
     ids: np.ndarray
@@ -65,12 +68,12 @@ class Encoding:
 
 
 class Tokenizer(Protocol):
-    """What the pipeline, prompts and checkpoints need of a tokenizer.
+    """The interface that the pipeline, prompts and checkpoints need of a tokenizer.
 
     Attributes:
-      name: kind and file name, for reports.
-      fingerprint: sha256 of everything that decides on the ids; kept in checkpoints.
-      vocab_size: ids are 0 .. vocab_size - 1.
+      name: kind and file name of the tokenizer, for reports.
+      fingerprint: sha256 of everything that determines the ids; stored in checkpoints.
+      vocab_size: size of the vocabulary; ids are 0 .. vocab_size - 1.
       pad_id: id of [PAD].
       unk_id: id of [UNK].
       cls_id: id of [CLS].
@@ -92,7 +95,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Returns int32[n] for each text; faster than `encode`."""
+        """Returns int32[n] for each text, faster than `encode`."""
         ...
 
     def token(self, token_id: int) -> str:
@@ -100,7 +103,7 @@ class Tokenizer(Protocol):
         ...
 
     def starts_word(self, token_id: int) -> bool:
-        """Whether a token begins a word rather than going on with one."""
+        """Returns whether a token begins a word rather than continuing one."""
         ...
 
 
@@ -108,14 +111,14 @@ def open_tokenizer(config: TokenizerConfig) -> Tokenizer:
     """Reads a tokenizer from disk.
 
     Raises:
-      DataError: naming the file, and the field in it, if it is absent, damaged or lacks one of
-        SPECIAL_TOKENS.
+      DataError: if the file is absent, damaged or lacks one of SPECIAL_TOKENS; names the file, and
+        the field in it.
     """
     return TOKENIZERS[config.kind](pathlib.Path(config.path), lower_case=config.lower_case)
 
 
 def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """What a model needs to know of a tokenizer."""
+    """Returns the properties of a tokenizer that a model needs."""
     ids = range(tokenizer.vocab_size)
     return Vocabulary(
         size=tokenizer.vocab_size,
@@ -128,11 +131,13 @@ def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
 
 
 def words_of(tokens: np.ndarray, *, tokenizer: Tokenizer) -> list[str]:
-    """The words of a tokenised text, [CLS] being word 0, as `nn.word_aggregate` counts them.
+    """Returns the words of a tokenised text, where [CLS] is word 0.
+
+    Words are counted as in `nn.word_aggregate`.
 
     Args:
-      tokens: int32[L], without padding.
-      tokenizer: of the tokens.
+      tokens: token ids, int32[L], without padding.
+      tokenizer: tokenizer of the tokens.
     """
     words: list[str] = []
     for token in tokens.tolist():
@@ -144,7 +149,7 @@ def words_of(tokens: np.ndarray, *, tokenizer: Tokenizer) -> list[str]:
 
 
 def unknown_vocabulary(size: int) -> Vocabulary:
-    """Stands for that of a tokenizer which is still to be trained: each token is a word."""
+    """Returns the vocabulary of a tokenizer that is not yet trained: each token is a word."""
     special = np.arange(size) < len(SPECIAL_TOKENS)
     return Vocabulary(
         size=size,
@@ -159,12 +164,12 @@ def unknown_vocabulary(size: int) -> Vocabulary:
 class _LazyEngine(abc.ABC):
     """Holds a tokenizer's file as bytes and builds the library's object on first use.
 
-    Worker processes get the bytes by pickling, so every worker reads what the parent read even
-    if the file has changed since.
+    Worker processes get the bytes by pickling, so every worker uses what the parent read, even if
+    the file has changed since.
     """
 
     def __init__(self, path: pathlib.Path, *, kind: str, lower_case: bool):
-        """Reads the file and takes the fingerprint."""
+        """Reads the file and computes the fingerprint."""
         self.name = f"{kind}:{path.name}"
         self._path = str(path)
         self._lower_case = lower_case
@@ -189,7 +194,7 @@ class _LazyEngine(abc.ABC):
 
     @abc.abstractmethod
     def _build(self) -> Any:
-        """The library's object, from the file's bytes."""
+        """Builds the library's object from the file's bytes."""
 
     def _set_specials(self, ids: Mapping[str, int]) -> None:
         for name, token in zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL_TOKENS, strict=True):
@@ -210,7 +215,7 @@ class SentencePieceTokenizer(_LazyEngine):
     mask_id: int
 
     def __init__(self, path: pathlib.Path, *, lower_case: bool):
-        """Reads the model; DataError if it is none or its first five pieces are others."""
+        """Reads the model; raises DataError if it is invalid or its first five pieces differ."""
         super().__init__(path, kind="sentencepiece", lower_case=lower_case)
         engine = self._get_engine()
         self.vocab_size = int(engine.get_piece_size())
@@ -254,7 +259,7 @@ class SentencePieceTokenizer(_LazyEngine):
         return self._get_engine().id_to_piece(int(token_id))
 
     def starts_word(self, token_id: int) -> bool:
-        """Whether the piece is a special token or has its blank."""
+        """Returns whether the piece is a special token or begins with the blank sign."""
         return token_id < len(SPECIAL_TOKENS) or self.token(token_id).startswith(_BLANK)
 
     def _prepared(self, text: str) -> str:
@@ -271,16 +276,16 @@ class WordPieceTokenizer(_LazyEngine):
     mask_id: int
 
     def __init__(self, path: pathlib.Path, *, lower_case: bool):
-        """Reads `vocab.txt` or `tokenizer.json`, and the settings beside it."""
+        """Reads `vocab.txt` or `tokenizer.json`, and the settings in its directory."""
         super().__init__(path, kind="wordpiece", lower_case=lower_case)
         self.wordpiece = wordpiece_files.read_wordpiece(path, lower_case=lower_case)
         if self.wordpiece.rules != wordpiece.bert_rules(lower_case=lower_case):
-            # The file alone does not decide on the ids.
+            # The file alone does not determine the ids.
             document = json.dumps(self.wordpiece.document(), sort_keys=True)
             self.fingerprint = hashlib.sha256(f"wordpiece {document}".encode()).hexdigest()
         vocabulary = self.wordpiece.vocabulary
         self._set_specials(vocabulary)
-        # Not the number of words: a word written twice leaves its first id without an owner.
+        # This is not the number of words: if a word occurs twice, its first id belongs to no word.
         self.vocab_size = max(vocabulary.values()) + 1
         self._words = {index: word for word, index in vocabulary.items()}
 
@@ -303,7 +308,7 @@ class WordPieceTokenizer(_LazyEngine):
         return self._words.get(int(token_id), "[UNK]")
 
     def starts_word(self, token_id: int) -> bool:
-        """Whether the piece lacks the prefix of those that go on with a word."""
+        """Returns whether the piece lacks the prefix of pieces that continue a word."""
         return not self.token(token_id).startswith(wordpiece.PREFIX)
 
 
@@ -314,14 +319,14 @@ TOKENIZERS: dict[str, Any] = {
 
 
 def portable_file(config: TokenizerConfig) -> tuple[str, bytes]:
-    """One file that gives the ids by itself, wherever it lies.
+    """Returns one self-contained file that gives the same ids in any directory.
 
     Args:
-      config: settings of a tokenizer.
+      config: settings of the tokenizer.
 
     Returns:
-      Name and content: the tokenizer's own file where that is enough, else a `tokenizer.json` with
-      the settings that lie beside it.
+      Name and content: the tokenizer's own file where that is sufficient, otherwise a
+      `tokenizer.json` that includes the settings from its directory.
     """
     path = pathlib.Path(config.path)
     content = read_bytes(path)
@@ -335,7 +340,7 @@ def portable_file(config: TokenizerConfig) -> tuple[str, bytes]:
 
 
 def _lower(text: str) -> str:
-    """Lower-cases without changing the number of characters, so that spans stay true."""
+    """Lower-cases without changing the number of characters, so that spans stay valid."""
     lowered = text.lower()
     if len(lowered) == len(text):
         return lowered
@@ -343,7 +348,7 @@ def _lower(text: str) -> str:
 
 
 def _byte_to_character(text: str) -> Sequence[int]:
-    """Maps a byte offset of the UTF-8 form to the character it falls in."""
+    """Maps a byte offset of the UTF-8 form to the character that contains it."""
     if text.isascii():
         return range(len(text) + 1)
     widths = [len(c.encode("utf-8")) for c in text]

@@ -1,4 +1,4 @@
-"""A WordPiece tokenizer's vocabulary and rules, and the library's object that follows them.
+"""Vocabulary and rules of a WordPiece tokenizer, and the library's object built from them.
 
 rules = bert_rules(lower_case=True, strip_accents=False)
 WordPiece(vocabulary={"[UNK]": 0, "lung": 1}, rules=rules).engine().encode("Lung").ids
@@ -13,19 +13,20 @@ from prior_jax.errors import DataError
 
 PREFIX = "##"
 MAX_CHARACTERS = 100
-"""BERT's; a longer word becomes one [UNK]."""
+"""BERT's limit of characters; a longer word becomes one [UNK]."""
 
 BERT_PRE_TOKENIZER: Mapping[str, Any] = {"type": "BertPreTokenizer"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What happens to a text before and while it is looked up.
+    """The processing of a text before and during the lookup.
 
     Attributes:
-      normalizer: normaliser as a tokenizer.json describes it; None leaves the text as it is.
-      pre_tokenizer: the one that a tokenizer.json describes; None takes the text as one word.
-      max_characters: a longer word becomes one [UNK].
+      normalizer: normaliser as a tokenizer.json describes it; None leaves the text unchanged.
+      pre_tokenizer: pre-tokenizer as a tokenizer.json describes it; None takes the text as one
+        word.
+      max_characters: largest number of characters; a longer word becomes one [UNK].
     """
 
     normalizer: Mapping[str, Any] | None
@@ -34,7 +35,11 @@ class Rules:
 
     @property
     def is_bert(self) -> bool:
-        """Whether `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` tell all of it."""
+        """Returns whether the rules are BERT's.
+
+        BERT's rules are fully given by `do_lower_case`, `strip_accents` and
+        `tokenize_chinese_chars`.
+        """
         normalizer = self.normalizer or {}
         return (
             normalizer.get("type") == "BertNormalizer"
@@ -49,15 +54,15 @@ class WordPiece:
     """A vocabulary and its rules.
 
     Attributes:
-      vocabulary: word or word piece -> id.
-      rules: rules by which texts are cut.
+      vocabulary: id of each word or word piece.
+      rules: rules by which texts are split.
     """
 
     vocabulary: Mapping[str, int]
     rules: Rules
 
     def document(self) -> dict[str, Any]:
-        """All of it as the content of a tokenizer.json."""
+        """Returns vocabulary and rules as the content of a tokenizer.json."""
         return {
             "version": "1.0",
             "truncation": None,
@@ -77,7 +82,7 @@ class WordPiece:
         }
 
     def engine(self) -> Any:
-        """A `tokenizers.Tokenizer`."""
+        """Builds a `tokenizers.Tokenizer`."""
         import tokenizers
 
         return tokenizers.Tokenizer.from_str(json.dumps(self.document()))
@@ -86,11 +91,11 @@ class WordPiece:
 def bert_rules(
     *, lower_case: bool, strip_accents: bool | None = None, chinese: bool = True
 ) -> Rules:
-    """BERT's own rules.
+    """Returns BERT's own rules.
 
     Args:
       lower_case: whether the text is lower-cased.
-      strip_accents: whether accents are taken off; None does so where text is lower-cased.
+      strip_accents: whether accents are removed; None removes them if text is lower-cased.
       chinese: whether each Chinese character is a word.
     """
     normalizer = {
@@ -106,10 +111,10 @@ def bert_rules(
 
 
 def lower_cases(rules: Rules, *, field: str = "normalizer") -> bool:
-    """Whether rules lower-case a text, found by trying.
+    """Returns whether rules lower-case a text, determined by a trial.
 
     Raises:
-      DataError: if they lower-case some letters alone.
+      DataError: if the rules lower-case only some letters.
     """
     if rules.normalizer is None:
         return False

@@ -1,4 +1,4 @@
-"""Whether a tokenizer.json puts [CLS] before a text and [SEP] behind it, as this project does."""
+"""Checks that a tokenizer.json puts [CLS] before a text and [SEP] after it."""
 
 import json
 import pathlib
@@ -11,14 +11,14 @@ from prior_jax.errors import DataError, first_line
 
 
 def check_ends(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Refuses a post-processor that does not put [CLS] before a text and [SEP] behind it.
+    """Refuses a post-processor that does not put [CLS] before a text and [SEP] after it.
 
     Args:
-      path: a tokenizer.json, for errors.
+      path: path of a tokenizer.json, for error messages.
       content: JSON value of the file, with a model's vocabulary.
 
     Raises:
-      DataError: naming the post-processor.
+      DataError: if the post-processor does something else; names it.
     """
     if content.get("post_processor") is None:
         return
@@ -35,9 +35,9 @@ def check_ends(path: pathlib.Path, content: Mapping[str, Any]) -> None:
         document = {**plain, "post_processor": content["post_processor"]}
         engine = tokenizers.Tokenizer.from_str(json.dumps(document))
         ids = engine.encode("[MASK]x", add_special_tokens=True).ids
-    except Exception as error:  # the library raises its own bare Exception
+    except Exception as error:  # the library raises a plain Exception
         raise DataError(field, received=first_line(error), accepted=accepted) from error
-    # The processor has ids of its own, those of the file's vocabulary.
+    # The processor contains ids, which must equal those of the file's vocabulary.
     words = content["model"]["vocab"]
     if (ids[:1], ids[-1:]) != ([words.get("[CLS]")], [words.get("[SEP]")]):
         raise DataError(field, received=content["post_processor"].get("type"), accepted=accepted)
@@ -47,7 +47,10 @@ def check_ends(path: pathlib.Path, content: Mapping[str, Any]) -> None:
 
 
 def _undefined(processor: Any) -> list[Any]:
-    """Special tokens that a template uses and does not define; the library panics at them."""
+    """Returns the special tokens that a template uses without defining them.
+
+    The library panics at such tokens.
+    """
     if not isinstance(processor, dict):
         return []
     below = processor.get("processors")

@@ -1,12 +1,12 @@
-"""Which ids a WordPiece tokenizer gives, read from the files that people hold.
+"""Reads a WordPiece tokenizer from the files that users have.
 
     found = read_wordpiece(pathlib.Path("clinical_bert/vocab.txt"), lower_case=True)
     found.engine().encode("No effusion.").ids
 
-A `vocab.txt` or `tokenizer.json` by itself is read as it is. Beside a `tokenizer_config.json` it is
-read as transformers' AutoTokenizer reads the directory; what versions 4 and 5 of transformers read
-differently, and what this project has no place for, is refused by its name
-(`wordpiece_settings`).
+A `vocab.txt` or `tokenizer.json` by itself is read as it is. With a `tokenizer_config.json` in the
+same directory, it is read as transformers' AutoTokenizer reads the directory. Settings that
+versions 4 and 5 of transformers read differently, and settings that this project does not support,
+are refused by name (`wordpiece_settings`).
 """
 
 import dataclasses
@@ -48,11 +48,11 @@ def read_wordpiece(path: pathlib.Path, *, lower_case: bool | None = None) -> Wor
     """Reads a tokenizer by itself or in its directory.
 
     Args:
-      path: a vocab.txt or tokenizer.json.
-      lower_case: whether text is lower-cased; None takes what the files say.
+      path: path of a vocab.txt or tokenizer.json.
+      lower_case: whether text is lower-cased; None follows the files.
 
     Raises:
-      DataError: naming the file, the key and the value that cannot be followed.
+      DataError: if a value cannot be followed; names the file, the key and the value.
     """
     settings = read_settings(path.parent)
     json_file = path if path.suffix == ".json" else path.parent / "tokenizer.json"
@@ -79,11 +79,11 @@ def read_wordpiece(path: pathlib.Path, *, lower_case: bool | None = None) -> Wor
 
 
 def read_alone(name: str, content: bytes, *, lower_case: bool) -> WordPiece:
-    """What a file gives with nothing beside it.
+    """Returns the tokenizer of a single file without settings from its directory.
 
     Args:
-      name: name of the file, which tells its kind.
-      content: its bytes.
+      name: name of the file, which determines its kind.
+      content: content of the file.
       lower_case: whether text is lower-cased.
     """
     path = pathlib.Path(name)
@@ -100,7 +100,7 @@ def read_alone(name: str, content: bytes, *, lower_case: bool) -> WordPiece:
 
 
 def vocabulary_of_lines(path: pathlib.Path, content: bytes) -> dict[str, int]:
-    """Reads `vocab.txt`: the line number is the id; of a word written twice the last counts."""
+    """Reads `vocab.txt`: the line number is the id; of a repeated word the last line counts."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -157,7 +157,7 @@ def _vocabulary_of_json(path: pathlib.Path, content: Mapping[str, Any]) -> dict[
 
 
 def _is_text(word: str) -> bool:
-    """Whether a word has no half of a pair of surrogates, which JSON can write and no file hold."""
+    """Returns whether a word has no unpaired surrogate, which JSON can write but no file hold."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -166,12 +166,15 @@ def _is_text(word: str) -> bool:
 
 
 def _is_bare(content: Mapping[str, Any]) -> bool:
-    """Whether JSON is a vocabulary alone: the library writes these keys, if only as null."""
+    """Returns whether JSON is only a vocabulary.
+
+    The library always writes `normalizer` and `pre_tokenizer`, if only as null.
+    """
     return not {"normalizer", "pre_tokenizer"} & content.keys()
 
 
 def _rules_of_json(path: pathlib.Path, content: Mapping[str, Any]) -> Rules:
-    """The rules that a `tokenizer.json` describes, if the library can read them."""
+    """Returns the rules that a `tokenizer.json` describes, if the library can read them."""
     most = content["model"].get("max_input_chars_per_word", MAX_CHARACTERS)
     if type(most) is not int or most < 0:
         raise DataError(
@@ -194,7 +197,7 @@ def _rules_of_json(path: pathlib.Path, content: Mapping[str, Any]) -> Rules:
         other = "pre_tokenizer" if name == "normalizer" else "normalizer"
         try:
             tokenizers.Tokenizer.from_str(json.dumps({**document, other: None}))
-        except Exception as error:  # the library raises its own bare Exception
+        except Exception as error:  # the library raises a plain Exception
             raise DataError(
                 f"{path}: {name}", received=first_line(error), accepted=f"a {name} of tokenizers"
             ) from error
@@ -202,7 +205,7 @@ def _rules_of_json(path: pathlib.Path, content: Mapping[str, Any]) -> Rules:
 
 
 def _types(node: Any) -> list[str]:
-    """The types of a pre-tokenizer and of those within it."""
+    """Returns the types of a pre-tokenizer and of those nested in it."""
     if not isinstance(node, dict):
         return []
     below = node.get("pretokenizers", [])
@@ -211,7 +214,7 @@ def _types(node: Any) -> list[str]:
 
 
 def _as_bert(settings: Settings | None, lower_case: bool | None) -> Rules:
-    """The rules that transformers makes from the settings alone."""
+    """Returns the rules that transformers builds from the settings alone."""
     said = settings.lower_case if settings is not None else None
     lower = lower_case if lower_case is not None else said is not False
     if settings is None:
@@ -226,7 +229,7 @@ def _as_bert(settings: Settings | None, lower_case: bool | None) -> Rules:
 def _as_said(
     rules: Rules, path: pathlib.Path, settings: Settings | None, lower_case: bool | None
 ) -> Rules:
-    """The rules of a `tokenizer.json` itself."""
+    """Returns the rules of a `tokenizer.json` itself."""
     field = f"{path}: normalizer"
     normalizer = rules.normalizer or {}
     if settings is not None:
@@ -246,7 +249,7 @@ def _as_said(
 
 
 def _refuse_contradiction(settings: Settings, rules: Rules, field: str) -> None:
-    """Refuses settings that a class which reads tokenizer.json alone would not follow."""
+    """Refuses settings that contradict tokenizer.json, for classes that read only that file."""
     normalizer = rules.normalizer or {}
     found = {
         "do_lower_case": lower_cases(rules, field=field),
@@ -269,7 +272,7 @@ def _refuse_contradiction(settings: Settings, rules: Rules, field: str) -> None:
 
 
 def _refuse_other_than_bert(path: pathlib.Path, rules: Rules) -> None:
-    """Refuses what versions of transformers read differently for BertTokenizer."""
+    """Refuses rules that versions of transformers read differently for BertTokenizer."""
     normalizer = rules.normalizer or {}
     checks = (
         ("normalizer", normalizer.get("type"), "BertNormalizer"),

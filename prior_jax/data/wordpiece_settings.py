@@ -1,9 +1,9 @@
-"""What the small files of a Hugging Face BERT directory say of its tokenizer.
+"""The tokenizer settings in the small files of a Hugging Face BERT directory.
 
-Each setting that decides on ids is followed as transformers' AutoTokenizer follows it or refused
-by the name of its file and key; `wordpiece` puts them together with the vocabulary. Settings that
-take part in calls with padding or truncation alone (`model_max_length`, `truncation`, `padding`)
-change nothing here, since a tokenizer of ours does neither.
+Each setting that affects ids is either followed as transformers' AutoTokenizer follows it, or
+refused with the name of its file and key; `wordpiece` combines the settings with the vocabulary.
+Settings that affect only calls with padding or truncation (`model_max_length`, `truncation`,
+`padding`) are ignored, since this project's tokenizers do neither.
 
 Source: transformers 4.57 and 5.24, models/bert/tokenization_bert*.py and
 models/auto/tokenization_auto.py.
@@ -30,7 +30,7 @@ _SWITCHES = {
     "strip_accents": (True, False, None),
     "tokenize_chinese_chars": (True, False),
 }
-# Key -> the values that change no id of BERT's.
+# Values of each key that change no id of BERT's.
 _FIXED = {
     "do_basic_tokenize": (True, None),
     "never_split": (None, []),
@@ -44,16 +44,15 @@ _FIXED = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What tokenizer_config.json and its companions say.
+    """The settings of tokenizer_config.json and its companions.
 
     Attributes:
-      path: tokenizer_config.json.
-      tokenizer_class: the class that reads the directory; None is BERT's.
-      lower_case: `do_lower_case`; None where nothing is said.
-      strip_accents: whether accents are removed; None ties it to `lower_case`.
-      chinese: `tokenize_chinese_chars`; None where nothing is said.
-      added: (file, key, token, id) of every token that is added to the vocabulary; the id may be
-        None.
+      path: path of tokenizer_config.json.
+      tokenizer_class: name of the class that reads the directory; None is BERT's.
+      lower_case: value of `do_lower_case`; None where it is not given.
+      strip_accents: whether accents are removed; None follows `lower_case`.
+      chinese: value of `tokenize_chinese_chars`; None where it is not given.
+      added: tokens added to the vocabulary, as (file, key, token, id); the id may be None.
     """
 
     path: pathlib.Path
@@ -65,15 +64,15 @@ class Settings:
 
     @property
     def as_is(self) -> bool:
-        """Whether the class follows tokenizer.json and nothing else."""
+        """Returns whether the class follows tokenizer.json and nothing else."""
         return self.tokenizer_class in _AS_IS
 
 
 def read_settings(folder: pathlib.Path) -> Settings | None:
-    """Reads what lies beside a tokenizer; None where nothing does.
+    """Reads the settings in a tokenizer's directory; returns None where there are none.
 
     Raises:
-      DataError: for a setting that is neither followed nor without effect.
+      DataError: if a setting is neither supported nor without effect.
     """
     files = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
     paths = [folder / name for name in files]
@@ -89,7 +88,7 @@ def read_settings(folder: pathlib.Path) -> Settings | None:
             f"{where}: tokenizer_class", received=kind, accepted=f"one of {[*_BERT, *_AS_IS]}"
         )
     for key, values in {**_SWITCHES, **_FIXED}.items():
-        # 1 == True, but JSON's 1 is no switch.
+        # In Python 1 == True, but 1 in JSON is not a boolean.
         if key in config and not any(
             config[key] == value and type(config[key]) is type(value) for value in values
         ):
@@ -119,16 +118,16 @@ def check_added(
     content: Mapping[str, Any] | None,
     vocabulary: Mapping[str, int],
 ) -> None:
-    """Refuses tokens that are added to the vocabulary, as they are cut out of a text first.
+    """Refuses tokens added to the vocabulary, because they are cut out of a text first.
 
     Args:
       settings: settings of the directory.
-      json_file: a tokenizer.json, for errors.
+      json_file: path of a tokenizer.json, for error messages.
       content: JSON value of the file; None where it is absent.
-      vocabulary: word -> id.
+      vocabulary: vocabulary, word -> id.
 
     Raises:
-      DataError: for a token that is none of SPECIAL_TOKENS, or has another id.
+      DataError: if a token is none of SPECIAL_TOKENS, or has another id.
     """
     added = list(settings.added) if settings is not None else []
     entries = (content or {}).get("added_tokens") or []
@@ -154,10 +153,10 @@ def check_added(
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
-    """The bytes of a tokenizer's file.
+    """Reads the bytes of a tokenizer's file.
 
     Raises:
-      DataError: if it is absent, unreadable or empty.
+      DataError: if the file is absent, unreadable or empty.
     """
     try:
         content = path.read_bytes()
@@ -171,10 +170,10 @@ def read_bytes(path: pathlib.Path) -> bytes:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """An object of JSON.
+    """Reads a JSON object from a file.
 
     Raises:
-      DataError: if the file is absent, or holds something else.
+      DataError: if the file is absent, or does not hold an object.
     """
     try:
         content = json.loads(read_bytes(path))
@@ -203,7 +202,7 @@ def _check_roles(path: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 
 def _text(token: Any) -> Any:
-    """The text of a token that may be an object with settings."""
+    """Returns the text of a token, which may be an object with settings."""
     return token.get("content") if isinstance(token, dict) else token
 
 

@@ -1,19 +1,20 @@
-"""From attention over the patches of an image to its pixels."""
+"""Interpolates attention over the patches of an image to attention over its pixels."""
 
 import numpy as np
 
 
 def spread(heat: np.ndarray, *, shape: tuple[int, int], spacing: float) -> np.ndarray:
-    """Lays a map of patches over the pixels that they see, bilinear between their centres.
+    """Interpolates a map of patches to pixels, bilinearly between the patch centres.
 
     Args:
-      heat: float[h, w], of the patches.
-      shape: (H, W) of the image.
-      spacing: pixels from one patch's centre to the next; the first is centred on pixel 0, see
-        `ShowsAttention.patch_spacing`.
+      heat: attention of the patches, float[h, w].
+      shape: size (H, W) of the image.
+      spacing: distance in pixels from one patch centre to the next; the first patch is centred on
+        pixel 0, see `ShowsAttention.patch_spacing`.
 
     Returns:
-      float64[H, W]; beyond the outermost centres the nearest patch's value.
+      Attention of the pixels, float64[H, W]; beyond the outermost centres it has the value of the
+      nearest patch.
     """
     rows, columns = (
         _between(size, cells, spacing) for size, cells in zip(shape, heat.shape, strict=True)
@@ -22,6 +23,6 @@ def spread(heat: np.ndarray, *, shape: tuple[int, int], spacing: float) -> np.nd
 
 
 def _between(size: int, cells: int, spacing: float) -> np.ndarray:
-    """float64[size, cells], the weight of each patch at each pixel."""
+    """Returns the weight of each patch at each pixel, float64[size, cells]."""
     place = np.arange(size) / spacing
     return np.stack([np.interp(place, np.arange(cells), row) for row in np.eye(cells)], axis=1)

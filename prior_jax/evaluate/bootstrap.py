@@ -8,18 +8,18 @@ import numpy as np
 
 from prior_jax.errors import ConfigError
 
-# Bounds the temporary arrays: resamples computed together.
+# Number of resamples computed together, which bounds the temporary arrays.
 _CHUNK = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BootstrapConfig:
-    """How the intervals are made.
+    """Settings of the bootstrap intervals.
 
     Attributes:
-      resamples: how many; 1000 gives the 2.5th percentile from 25 draws.
-      confidence: share that the interval should cover, 0 to 1 exclusive; 0.95.
-      seed: of the resampling.
+      resamples: number of resamples; 1000 gives the 2.5th percentile from 25 draws.
+      confidence: coverage of the interval, 0 to 1 exclusive; 0.95.
+      seed: seed of the resampling.
     """
 
     resamples: int
@@ -27,7 +27,7 @@ class BootstrapConfig:
     seed: int
 
     def __post_init__(self):
-        """Refuses values that make no interval."""
+        """Refuses values that define no interval."""
         if self.resamples < 1:
             raise ConfigError(
                 "task.bootstrap.resamples", received=self.resamples, accepted="an integer >= 1"
@@ -42,14 +42,14 @@ class BootstrapConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A metric with its interval.
+    """A metric with its bootstrap interval.
 
     Attributes:
-      value: on the records as they are; NaN where the metric does not exist.
-      low: lower end of the interval; NaN where no resample has the metric.
-      high: upper end.
-      draws: float64[resamples], the metric of each resample, NaN where it does not exist; None
-        where they were not kept. Those of two models on the same records and seed are paired.
+      value: metric on the original records; NaN where the metric is undefined.
+      low: lower end of the interval; NaN where the metric is undefined on every resample.
+      high: upper end of the interval; NaN where the metric is undefined on every resample.
+      draws: metric of each resample, float64[resamples], NaN where it is undefined; None where the
+        draws were not kept. The draws of two models on the same records and seed are paired.
     """
 
     value: float
@@ -58,7 +58,7 @@ class Interval:
     draws: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, float | None]:
-        """Returns `{"value", "low", "high"}`, NaN as None."""
+        """Returns `{"value", "low", "high"}`, with NaN as None."""
         numbers = {"value": self.value, "low": self.low, "high": self.high}
         return {
             name: None if math.isnan(number) else float(number) for name, number in numbers.items()
@@ -66,17 +66,17 @@ class Interval:
 
 
 def resample_weights(groups: np.ndarray, *, config: BootstrapConfig) -> np.ndarray:
-    """How often each record occurs in each resample.
+    """Counts how often each record occurs in each resample.
 
-    Whole groups are drawn with replacement, as many as there are: two images of one patient
-    are not two independent observations.
+    Whole groups are drawn with replacement, as many as there are: two images of one patient are not
+    two independent observations.
 
     Args:
-      groups: int[N] or str[N], the patient (or record) each row belongs to.
-      config: resamples and seed.
+      groups: group of each row, int[N] or str[N]: its patient (or record).
+      config: bootstrap settings with the number of resamples and the seed.
 
     Returns:
-      float32[resamples, N], counts. The same groups and seed give the same counts.
+      Counts, float32[resamples, N]. The same groups and seed give the same counts.
     """
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     counts = np.zeros((config.resamples, len(names)), np.float32)
@@ -93,18 +93,19 @@ def intervals(
     groups: np.ndarray,
     config: BootstrapConfig,
 ) -> dict[str, Interval]:
-    """Metrics on the records as they are, each with its percentile bootstrap interval.
+    """Computes metrics on the original records, each with its percentile bootstrap interval.
 
-    A resample in which a metric does not exist (its class drew no positive) is left out of
+    A resample in which a metric is undefined (no positive of its class was drawn) is left out of
     that metric's percentiles.
 
     Args:
-      statistics: float[R, N] weights -> {name: float[R]}, the same names at each call.
-      groups: int[N] or str[N], what is resampled: the patient of each record.
-      config: how.
+      statistics: function that computes the metrics: float[R, N] weights -> {name: float[R]}, with
+        the same names at each call.
+      groups: group of each record that is resampled as a whole, int[N] or str[N]: its patient.
+      config: bootstrap settings.
 
     Returns:
-      {name: Interval}, in the order of `statistics`.
+      Intervals by metric name, {name: Interval}, in the order of `statistics`.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13.
     """
@@ -121,12 +122,12 @@ def intervals(
 
 
 def from_draws(value: float, draws: np.ndarray, *, confidence: float) -> Interval:
-    """The percentile interval of a metric's resamples.
+    """Computes the percentile interval of a metric from its resamples.
 
     Args:
-      value: on the records as they are.
-      draws: float64[resamples]; NaN are left out of the percentiles.
-      confidence: share that the interval should cover, 0 to 1 exclusive.
+      value: metric on the original records.
+      draws: metric of each resample, float64[resamples]; NaN are left out of the percentiles.
+      confidence: coverage of the interval, 0 to 1 exclusive.
     """
     edge = 50.0 * (1.0 - confidence)
     defined = draws[~np.isnan(draws)]

@@ -19,10 +19,10 @@ class Difference:
     """A difference of two means over the same seeds.
 
     Attributes:
-      seeds: the mean of the differences by seed, with its t interval.
-      p: two-sided, of the paired t test; NaN with fewer than two seeds.
-      patients: the same mean, with its percentile interval over resampled patients; None where
-        the two were not measured on the same records.
+      seeds: mean of the differences by seed, with its t interval.
+      p: two-sided p of the paired t test; NaN with fewer than two seeds.
+      patients: mean of the same differences, with its percentile interval over resampled patients;
+        None where the two were not measured on the same records.
     """
 
     seeds: Interval
@@ -31,15 +31,15 @@ class Difference:
 
 
 def mean_over_seeds(values: Sequence[float], *, confidence: float) -> Interval:
-    """The mean with its t interval.
+    """Computes the mean with its t interval.
 
     Args:
-      values: one a seed, finite.
-      confidence: share that the interval should cover, 0 to 1 exclusive.
+      values: one finite value per seed.
+      confidence: coverage of the interval, 0 to 1 exclusive.
 
     Returns:
-      The mean; NaN without a value. The interval's ends are NaN with fewer than two: nothing is
-      then known of the spread over seeds.
+      The mean; NaN without a value. The ends of the interval are NaN with fewer than two values,
+      since the spread over seeds is then unknown.
 
     Source: Student, Biometrika 6 (1908) 1: mean +- t(n - 1) * s / sqrt(n).
     """
@@ -54,13 +54,14 @@ def mean_over_seeds(values: Sequence[float], *, confidence: float) -> Interval:
 
 
 def paired_p(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t test that the mean difference is 0.
+    """Computes the two-sided p of the paired t test that the mean difference is 0.
 
     Args:
-      differences: one a seed, finite.
+      differences: one finite difference per seed.
 
     Returns:
-      NaN with fewer than two; 1 if all are 0, and 0 if all are another number.
+      The p value: NaN with fewer than two differences; 1 if all are 0, and 0 if all are the same
+      other number.
     """
     sample = np.asarray(differences, np.float64)
     if len(sample) < 2:
@@ -72,13 +73,13 @@ def paired_p(differences: Sequence[float]) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Adjusts p values for their number, step down.
+    """Adjusts p values for multiple comparisons by Holm's step-down method.
 
     Args:
-      ps: of a family of tests; NaN are no tests.
+      ps: p values of a family of tests; NaN do not count as tests.
 
     Returns:
-      Adjusted values in the same order, at most 1, NaN where they were.
+      Adjusted values in the same order, at most 1; NaN stay NaN.
 
     Source: Holm, Scand. J. Statist. 6 (1979) 65.
     """
@@ -98,19 +99,19 @@ def difference(
     their_draws: Sequence[np.ndarray] | None,
     confidence: float,
 ) -> Difference:
-    """Compares two rows of values, paired by seed.
+    """Compares two sequences of values, paired by seed.
 
     Args:
-      ours: one a seed, finite.
-      theirs: of the same seeds, in the same order.
-      our_draws: a seed's bootstrap draws float64[R], made from the same patients and resampling
-        seed as `their_draws`; None without.
-      their_draws: likewise.
-      confidence: of both intervals.
+      ours: one finite value per seed.
+      theirs: values of the same seeds, in the same order.
+      our_draws: bootstrap draws of each seed, float64[R], made from the same patients and
+        resampling seed as `their_draws`; None without draws.
+      their_draws: bootstrap draws of each seed, as `our_draws`.
+      confidence: coverage of both intervals.
 
     Returns:
-      Ours less theirs. The patients' interval holds the seeds fixed, and the seeds' interval the
-      patients.
+      The difference `ours` - `theirs`. The interval over patients keeps the seeds fixed, and the
+      interval over seeds keeps the patients fixed.
 
     Raises:
       ValueError: if the numbers of seeds or draws differ.
@@ -128,16 +129,16 @@ def difference(
 
 
 def verdict(found: Difference, *, adjusted_p: float, confidence: float) -> Verdict:
-    """What may be said of a difference, in one word.
+    """Summarises a difference in one word.
 
     Args:
-      found: the difference.
-      adjusted_p: its p, adjusted for the number of comparisons.
-      confidence: 1 less the level of the tests.
+      found: difference to summarise.
+      adjusted_p: p value of the difference, adjusted for the number of comparisons.
+      confidence: confidence level, 1 - the level of the tests.
 
     Returns:
       "higher" or "lower" if both the seeds (adjusted p below 1 - confidence) and the patients
-      (interval without 0) say so; "leans" if one of the two does and the other does not disagree.
+      (interval without 0) show it; "leans" if one of the two does and the other does not disagree.
     """
     sign = math.copysign(1.0, found.seeds.value)
     by_seeds = adjusted_p < 1 - confidence  # False for NaN

@@ -26,16 +26,16 @@ from prior_jax.types import Batch, ImageFeatures, ReportFeatures
 
 
 class Encoder:
-    """An objective's encoders and similarity, compiled once for every model of one structure."""
+    """The compiled encoders and similarity of an objective, for all models of one structure."""
 
     def __init__(self, objective: Objective, model: nnx.Module, *, place: Callable[[Any], Any]):
-        """Compiles lazily: nothing runs until the first batch.
+        """Prepares lazy compilation: nothing runs until the first batch.
 
         Args:
-          objective: whose model it is.
-          model: what its `init` gave, trained or not.
-          place: puts a tree of host arrays, the same on every process, on the devices (for one
-            device `jax.device_put`; sharded over the batch on a mesh).
+          objective: objective of the model.
+          model: model that the objective's `init` built, trained or not.
+          place: function that puts a tree of host arrays, the same on every process, on the devices
+            (`jax.device_put` for one device; sharded over the batch on a mesh).
         """
         self._graph, state = nnx.split(model)
         self._state = nnx.as_pure(state)
@@ -66,17 +66,20 @@ class Encoder:
 
     @property
     def patch_spacing(self) -> float:
-        """`ShowsAttention.patch_spacing`; a ConfigError if the objective shows no attention."""
+        """Returns `ShowsAttention.patch_spacing`.
+
+        Raises a ConfigError if the objective shows no attention.
+        """
         return _looking(self._objective).patch_spacing
 
     def with_model(self, model: nnx.Module) -> "Encoder":
-        """The same compiled functions with other weights, e.g. those of the untrained model.
+        """Returns the same compiled functions with other weights, e.g. untrained ones.
 
         Args:
-          model: of the same structure.
+          model: model of the same structure.
 
         Returns:
-          A new encoder; this one is unchanged.
+          A new encoder; this encoder is unchanged.
 
         Raises:
           ValueError: if the structure differs.
@@ -90,14 +93,15 @@ class Encoder:
         return other
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of the model and of arrays, as one of the arrays alone.
+        """Compiles a function of the model and arrays into a function of the arrays.
 
         Args:
-          function: e.g. a method of the objective, called with the model first.
+          function: function to compile, e.g. a method of the objective, which takes the model
+            first.
 
         Returns:
-          The compiled function. The model's arrays are its arguments, not constants of the
-          program, so that a program once compiled serves every model of the structure.
+          The compiled function. The model's arrays are arguments, not constants, of the compiled
+          program, so that one program serves every model of the same structure.
         """
 
         def run(state, *arguments):
@@ -109,9 +113,9 @@ class Encoder:
         """Encodes a split once.
 
         Args:
-          batches: one pass over the split, arrays as `jax.jit` takes them (sharded or on the
-            host); rows of weight 0 are dropped.
-          reports: whether to encode the reports beside the images.
+          batches: batches of one pass over the split, arrays in any form that `jax.jit` accepts
+            (sharded or on the host); rows of weight 0 are dropped.
+          reports: whether the reports are encoded as well as the images.
 
         Returns:
           Features in the order of the batches.
@@ -132,16 +136,16 @@ class Encoder:
         )
 
     def pooled(self, batches: Iterable[Batch]) -> Pooled:
-        """Encodes the images of a split, keeping one vector of each.
+        """Encodes the images of a split and keeps one pooled vector per image.
 
         Args:
-          batches: as `studies` takes them.
+          batches: batches of one pass over the split, see `studies`.
 
         Returns:
           Features in the order of the batches.
 
         Raises:
-          DataError: as `studies` does.
+          DataError: for the reasons that `studies` lists.
         """
         kept = [
             Pooled(features=np.asarray(part.images.pooled), labels=part.labels, record=part.record)
@@ -158,19 +162,19 @@ class Encoder:
     def attention(
         self, images: ImageFeatures, reports: ReportFeatures, *, block: int
     ) -> np.ndarray:
-        """Where the text of each report looks in the image of the same row.
+        """Computes the attention of each report's text over the image of the same row.
 
         Args:
-          images: on the host, N rows.
-          reports: on the host, N rows.
-          block: rows computed at once.
+          images: image features on the host, N rows.
+          reports: report features on the host, N rows.
+          block: number of rows computed at once.
 
         Returns:
-          float32[N, T, P] on the host, see `ShowsAttention.text_attention`.
+          Attention, float32[N, T, P], on the host, see `ShowsAttention.text_attention`.
 
         Raises:
           ConfigError: if the objective shows no attention.
-          DataError: if an entry is not finite.
+          DataError: if a value is not finite.
         """
         found = self._in_blocks(self._attention, (images, reports), block)
         return finite(found, "attention")
@@ -179,11 +183,11 @@ class Encoder:
         """Encodes images.
 
         Args:
-          image: float32[N, H, W, C], normalised.
-          block: as `prompts` takes it.
+          image: normalised images, float32[N, H, W, C].
+          block: number of rows encoded at once, see `prompts`.
 
         Returns:
-          float32 features on the host, N rows.
+          Image features, float32, on the host, N rows.
 
         Raises:
           DataError: if a feature is not finite.
@@ -194,11 +198,12 @@ class Encoder:
         """Encodes tokenised sentences.
 
         Args:
-          tokens: N of them.
-          block: rows encoded at once; the last block is filled up with copies of its last row.
+          tokens: tokens of N sentences.
+          block: number of rows encoded at once; the last block is filled up with copies of its last
+            row.
 
         Returns:
-          float32 features on the host, N rows.
+          Report features, float32, on the host, N rows.
 
         Raises:
           DataError: if a feature is not finite.
@@ -218,18 +223,19 @@ class Encoder:
         """Compares every image with every report, a block of pairs at a time.
 
         Args:
-          images: on the host, N rows.
-          reports: on the host, M rows.
-          block: rows and columns of a block; the memory in use is that of one block.
-          columns: the columns, if they are not as many.
-          kind: "both" for the objective's similarity, "global" or "local" for a part of it.
+          images: image features on the host, N rows.
+          reports: report features on the host, M rows.
+          block: number of rows and columns of a block; only one block is in memory at a time.
+          columns: number of columns of a block, if it differs from the number of rows.
+          kind: part of the similarity: "both" for the objective's similarity, "global" or "local"
+            for one part of it.
 
         Yields:
-          (first image, first report, float32[block, columns]); the last blocks are filled up with
-          copies, which the caller must cut off or mask.
+          The tuple (first image, first report, float32[block, columns]); the last blocks are filled
+          up with copies, which the caller must cut off or mask.
 
         Raises:
-          ConfigError: for another kind, or a part that the objective's similarity does not have.
+          ConfigError: for an unknown kind, or a part that the objective's similarity does not have.
         """
         across = block if columns is None else columns
         report_parts = [(start, part) for start, (_, part) in numbered(reports, across)]
@@ -247,17 +253,17 @@ class Encoder:
         columns: int | None = None,
         kind: SimilarityKind = "both",
     ) -> np.ndarray:
-        """The whole similarity matrix, for few reports or few images.
+        """Computes the whole similarity matrix, for few reports or few images.
 
         Args:
-          images: on the host, N rows.
-          reports: on the host, M rows.
-          block: rows and columns computed at once.
-          columns: the columns, if they are not as many.
-          kind: as `similarity_blocks` takes it.
+          images: image features on the host, N rows.
+          reports: report features on the host, M rows.
+          block: number of rows and columns computed at once.
+          columns: number of columns of a block, if it differs from the number of rows.
+          kind: part of the similarity, see `similarity_blocks`.
 
         Returns:
-          float32[N, M] on the host, higher = closer.
+          Similarities, float32[N, M], on the host; higher = closer.
         """
         found = np.empty((len(images.global_), len(reports.global_)), np.float32)
         found_blocks = self.similarity_blocks(
@@ -299,7 +305,7 @@ class Encoder:
 
 
 def _looking(objective: Objective) -> ShowsAttention:
-    """The objective, if it shows attention."""
+    """Returns the objective if it shows attention; raises a ConfigError otherwise."""
     if not isinstance(objective, ShowsAttention):
         raise ConfigError(
             "config.objective",
@@ -310,7 +316,10 @@ def _looking(objective: Objective) -> ShowsAttention:
 
 
 def _compare(objective, model, images, reports, *, kind: SimilarityKind) -> jax.Array:
-    """A similarity or a part of it: float32[Bi, Br]; one that has no parts is of wholes."""
+    """Computes a similarity or one part of it: float32[Bi, Br].
+
+    The similarity of an objective without parts counts as its global part.
+    """
     if kind not in get_args(SimilarityKind):
         raise ConfigError("kind", received=kind, accepted=" | ".join(get_args(SimilarityKind)))
     parts = isinstance(objective, ComparesParts)

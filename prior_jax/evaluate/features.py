@@ -1,4 +1,4 @@
-"""Features on the host: containers, and how rows are cut into blocks and joined again."""
+"""Containers of features on the host, and functions that cut rows into blocks and join them."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ class ReportTokens:
     """Tokenised reports or prompts, on the host.
 
     Attributes:
-      tokens: int32[N, L].
-      token_mask: bool[N, L].
-      sentence_index: int32[N, L], -1 where no sentence owns the token.
-      sentence_mask: bool[N, S].
+      tokens: token ids, int32[N, L].
+      token_mask: mask of the real tokens, bool[N, L].
+      sentence_index: sentence that owns each token, int32[N, L], -1 where no sentence owns it.
+      sentence_mask: mask of the real sentences, bool[N, S].
     """
 
     tokens: np.ndarray
@@ -31,13 +31,14 @@ class ReportTokens:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Studies:
-    """Features of N studies, on the host, without the rows that only filled a batch.
+    """Features of N studies on the host, without the rows that only fill a batch.
 
     Attributes:
-      images: float32, rows are studies.
-      reports: float32, padded to the longest report; None if not asked for.
-      labels: int8[N, C].
-      record: int32[N], the record's index in its split.
+      images: image features, float32, one row per study.
+      reports: report features, float32, padded to the longest report; None if they were not
+        requested.
+      labels: label states, int8[N, C].
+      record: index of each record in its split, int32[N].
     """
 
     images: ImageFeatures
@@ -48,12 +49,12 @@ class Studies:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """What a linear probe sees of N studies, on the host.
+    """Inputs of a linear probe for N studies, on the host.
 
     Attributes:
-      features: float32[N, F], `ImageFeatures.pooled`.
-      labels: int8[N, C].
-      record: int32[N], the record's index in its split.
+      features: pooled image features, float32[N, F], see `ImageFeatures.pooled`.
+      labels: label states, int8[N, C].
+      record: index of each record in its split, int32[N].
     """
 
     features: np.ndarray
@@ -62,10 +63,10 @@ class Pooled:
 
 
 def to_host(tree: Any) -> Any:
-    """Brings device arrays, also those spread over processes, to every host.
+    """Copies device arrays, including those sharded over processes, to every host.
 
     Args:
-      tree: of arrays.
+      tree: tree of device arrays.
 
     Returns:
       The same tree of numpy arrays.
@@ -80,7 +81,7 @@ def to_host(tree: Any) -> Any:
 
 
 def finite(features: Any, where: str) -> Any:
-    """The features; a DataError that names `where` if one is NaN or infinite."""
+    """Returns the features; raises a DataError that names `where` if a value is not finite."""
     for leaf in jax.tree.leaves(features):
         if leaf.dtype != bool and not np.isfinite(leaf).all():
             raise DataError(where, received="features with NaN or inf", accepted="finite features")
@@ -88,7 +89,7 @@ def finite(features: Any, where: str) -> Any:
 
 
 def same_length(parts: Sequence[ReportFeatures]) -> list[ReportFeatures]:
-    """Pads every part to the longest, so that they can be joined."""
+    """Pads every part to the length of the longest, so that they can be joined."""
     longest = max(part.local_mask.shape[1] for part in parts)
 
     def pad(x):
@@ -101,7 +102,7 @@ def same_length(parts: Sequence[ReportFeatures]) -> list[ReportFeatures]:
 
 
 def join(parts: Sequence[Any]) -> Any:
-    """Rows of several trees, one after the other."""
+    """Concatenates the rows of several trees."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
@@ -116,6 +117,6 @@ def blocks(tree: Any, block: int) -> Iterator[tuple[int, Any]]:
 
 
 def numbered(tree: Any, block: int) -> Iterator[tuple[int, tuple[int, Any]]]:
-    """The blocks, each with the number of its first row."""
+    """Yields the blocks, each with the number of its first row."""
     for index, part in enumerate(blocks(tree, block)):
         yield index * block, part

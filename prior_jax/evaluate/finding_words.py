@@ -1,4 +1,4 @@
-"""Which row of a sentence's local features is the word that names a finding."""
+"""Finds the row of a sentence's local features that belongs to the word naming a finding."""
 
 import re
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from prior_jax.data.tokenizer import Tokenizer
 
 
 def mentions(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Where a text holds one of the words as a whole word, whatever its case.
+    """Finds every place where a text contains one of the words as a whole word, in any case.
 
     Args:
-      text: a sentence.
-      words: e.g. ("effusion",).
+      text: sentence to search.
+      words: words to find, e.g. ("effusion",).
 
     Returns:
-      (first character, one past the last) of each mention, in order; empty if there is none.
+      Spans (first character, one past the last) of the mentions, in order; empty if there is none.
     """
     pattern = "|".join(re.escape(word) for word in words)
     found = re.finditer(rf"\b(?:{pattern})\b", text, re.IGNORECASE)
@@ -24,17 +24,16 @@ def mentions(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def rows_of_words(text: str, words: Sequence[str], *, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The words of a tokenised text that are mentions, [CLS] being word 0.
+    """Returns the words of a tokenised text that are mentions, where [CLS] is word 0.
 
     Args:
-      text: a sentence, tokenised alone.
-      words: what is looked for, as `mentions` takes it.
-      tokenizer: of the model; a word begins at every token that starts one, as in
+      text: sentence, tokenised alone.
+      words: words to find, see `mentions`.
+      tokenizer: tokenizer of the model; a word begins at every token that starts one, as in
         `nn.word_aggregate`.
 
     Returns:
-      The numbers of the words, ascending, each once; punctuation that clings to a word is part
-      of it.
+      Numbers of the words, ascending and unique; punctuation attached to a word belongs to it.
     """
     encoding = tokenizer.encode(text)
     starts = np.array([tokenizer.starts_word(int(token)) for token in encoding.ids], bool)

@@ -1,10 +1,11 @@
 """GLoRIA's class prompts: a grammar of severity, subtype and location, and draws from it.
 
-A form is a row of slots; it stands for every way of filling them. `RELEASED` is the authors'
-table, fact by fact: its misspellings, blanks, the effusion whose sides and sizes are one slot and
-stand before "bilateral", and the subtype that occurs twice decide what is drawn and how it is
-tokenised. `GRAMMAR` puts it right: words are spelled as reports spell them and stand in the slot
-they belong to, a subtype that says where it is takes no other place, nothing occurs twice.
+A form is a sequence of slots; it stands for all combinations of the slots' values. `RELEASED` is
+the authors' table, reproduced exactly, because its details decide which prompts are drawn and how
+they are tokenised: its misspellings and blanks, the effusion whose sides and sizes are one slot and
+precede "bilateral", and the subtype that occurs twice. `GRAMMAR` is the corrected table: words are
+spelled as in reports and are in the right slots, a subtype that includes a location takes no other
+location, and nothing occurs twice.
 
 Source: GLoRIA, ICCV 2021, sec. 4.1; release, gloria/constants.py (CHEXPERT_CLASS_PROMPTS) and
 gloria/gloria.py (generate_chexpert_class_prompts).
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Mapping
 Form = tuple[tuple[str, ...], ...]
 
 COUNT = 5  # release: n of generate_chexpert_class_prompts
-SEED = 6  # release: set while the package is imported
+SEED = 6  # release: set when the package is imported
 
 _ANY = ("",)
 _ATELECTASIS_PLACES = (
@@ -159,14 +160,14 @@ def sentences(name: str) -> tuple[str, ...]:
 
 
 def drawn(*, count: int = COUNT, seed: int = SEED) -> dict[str, tuple[str, ...]]:
-    """Draws from the sentences of each class, none twice.
+    """Draws distinct sentences for each class.
 
     Args:
-      count: sentences a class.
-      seed: gives another draw; a class's sentences do not depend on the other classes.
+      count: number of sentences per class.
+      seed: seed of the draw; a class's sentences do not depend on the other classes.
 
     Returns:
-      class -> `count` sentences.
+      Sentences by class: class -> `count` sentences.
 
     Raises:
       ValueError: if a class has fewer sentences than `count`.
@@ -178,14 +179,15 @@ def drawn(*, count: int = COUNT, seed: int = SEED) -> dict[str, tuple[str, ...]]
 
 
 def drawn_as_released(*, count: int = COUNT, seed: int = SEED) -> dict[str, tuple[str, ...]]:
-    """Draws as the release does: one stream of Python's random numbers through all classes.
+    """Draws as the release does: one stream of Python's random numbers for all classes.
 
     Args:
-      count: prompts a class.
-      seed: of the stream; the release seeds the interpreter's own.
+      count: number of prompts per class.
+      seed: seed of the random stream; the release seeds the interpreter's global stream.
 
     Returns:
-      class -> `count` prompts, blanks at their ends included; one can occur twice.
+      Prompts by class: class -> `count` prompts, including blanks at their ends; a prompt can occur
+      twice.
 
     Raises:
       ValueError: if a class has fewer prompts than `count`.
@@ -198,5 +200,5 @@ def drawn_as_released(*, count: int = COUNT, seed: int = SEED) -> dict[str, tupl
 
 
 def _fill(form: Form) -> Iterable[tuple[str, ...]]:
-    """Every way of filling a form, the last slot varying fastest."""
+    """Yields every combination of slot values of a form, the last slot varying fastest."""
     return itertools.product(*form)

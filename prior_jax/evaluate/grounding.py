@@ -1,8 +1,8 @@
 """Grounding: whether the attention of a finding's prompt falls on the finding.
 
-The pointing game (Zhang et al., arXiv:1608.00507, sec. 4.1): a map hits if its maximum lies in the
-finding's mask. Beside it stand points that look at no image: the better of the two lungs' usual
-centres, the point midway between them, and a random pixel.
+The pointing game (Zhang et al., arXiv:1608.00507, sec. 4.1): a map is a hit if its maximum lies in
+the finding's mask. It is compared with points that do not depend on the image: the better of the
+two lungs' usual centres, the point midway between them, and a random pixel.
 """
 
 import dataclasses
@@ -20,25 +20,26 @@ from prior_jax.evaluate.features import ReportTokens
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.types import Batch
 
-# Attention this close to the maximum, relative to it, shares it: float32 rounding is 1e-7.
+# Values this close to the maximum, relative to it, count as equal to it: float32 rounding is 1e-7.
 _TIE = 1e-6
 _SIDES = ("right", "left")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The sentences whose attention is looked at.
+    """The sentences whose attention is evaluated.
 
     Attributes:
-      classes: C findings.
-      texts: Q sentences.
-      tokens: of the sentences.
-      owner: int32[Q], the finding each sentence speaks of, 0..C-1; each has at least one.
-      rows: Q times the rows of a sentence's local features that stand for the finding; at least
-        one each. Their maps are averaged, then those of a finding's sentences.
-      record: int32[Q], the record that each sentence was written about, in whose image alone it
-        looks; None if every sentence looks in every image. A record without a sentence about a
-        finding is not counted for it.
+      classes: names of the C findings.
+      texts: texts of the Q sentences.
+      tokens: tokens of the Q sentences.
+      owner: finding that each sentence mentions, int32[Q], 0..C-1; each finding has at least one
+        sentence.
+      rows: rows of each sentence's local features that stand for the finding, Q tuples with at
+        least one row each. Their maps are averaged, and then the maps of a finding's sentences.
+      record: record that each sentence was written about, int32[Q]; the attention of the sentence
+        is evaluated only in this record's image. None if every sentence is evaluated in every
+        image. A record without a sentence about a finding does not count for that finding.
     """
 
     classes: tuple[str, ...]
@@ -51,11 +52,12 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Located:
-    """Where the findings are, in the square images that the model sees.
+    """The locations of the findings in the square input images of the model.
 
     Attributes:
-      masks: finding -> record of the split -> bool[H, W], not empty; only where it is present.
-      lungs: "left" and "right" (the patient's) -> the lung's usual centre (row, column), as
+      masks: masks of the findings: finding -> record of the split -> bool[H, W], not empty; only
+        where the finding is present.
+      lungs: usual centres of the lungs: "left" and "right" (the patient's) -> (row, column), as
         shares of the image's height and width.
     """
 
@@ -76,21 +78,22 @@ def evaluate_grounding(
     """Plays the pointing game on every record that has the finding.
 
     Args:
-      encoder: of the model to be measured; its objective must show attention.
-      batches: one pass over the split.
-      asked: the prompts.
-      located: the truth.
-      patients: [records of the split], whom each record belongs to; the bootstrap's unit.
-      block: images whose attention is computed at once.
-      resampling: the intervals.
+      encoder: encoder of the evaluated model, whose objective must show attention.
+      batches: batches of one pass over the split.
+      asked: prompts to evaluate.
+      located: true locations of the findings.
+      patients: patient of each record of the split, [records]; the bootstrap resamples patients.
+      block: number of images whose attention is computed at once.
+      resampling: settings of the bootstrap intervals.
 
     Returns:
-      For each finding `pointing_<class>`, share of the records whose maximum lies in the mask;
-      `lung_centre_<class>`, the same of the better of the two lungs' usual centres, chosen in
-      hindsight, which favours it; `gain_<class>`, the first less the second; `middle_<class>`,
-      of the point midway between the two centres; `random_<class>`, of a uniformly random pixel;
-      `attention_ratio_<class>`, attention in the mask over what would be there if it were spread
-      evenly; `cnr_<class>`, see `contrast_to_noise`. `macro_<...>` are the means over findings.
+      For each finding: `pointing_<class>`, the share of records whose maximum lies in the mask;
+      `lung_centre_<class>`, the same for the better of the two lungs' usual centres, which is
+      chosen in hindsight and therefore favoured; `gain_<class>`, the first minus the second;
+      `middle_<class>`, the same for the point midway between the two centres; `random_<class>`, the
+      same for a uniformly random pixel; `attention_ratio_<class>`, the attention in the mask
+      divided by that of uniform attention; `cnr_<class>`, see `contrast_to_noise`. `macro_<...>`
+      are the means over findings.
 
     Raises:
       ConfigError: if the objective shows no attention.
@@ -127,51 +130,51 @@ def evaluate_grounding(
 
 
 def pointing_hit(attention: np.ndarray, mask: np.ndarray) -> float:
-    """Whether the maximum lies in the mask.
+    """Computes whether the maximum lies in the mask.
 
     Args:
-      attention: float[H, W], finite.
-      mask: bool[H, W].
+      attention: attention of the pixels, float[H, W], finite.
+      mask: mask of the finding, bool[H, W].
 
     Returns:
-      1.0 or 0.0; where several pixels share the maximum, the share of them in the mask: a map
-      that is the same everywhere scores as a random pixel does.
+      1.0 or 0.0; where several pixels share the maximum, the share of them in the mask: a constant
+      map scores as a random pixel does.
     """
     greatest = attention.max()
     return float(mask[attention >= greatest - _TIE * abs(greatest)].mean())
 
 
 def attention_ratio(attention: np.ndarray, mask: np.ndarray) -> float:
-    """Share of the attention in the mask, over the mask's share of the image; 1 is chance.
+    """Computes the attention in the mask divided by that of uniform attention; 1 is chance.
 
     Args:
-      attention: float[H, W], >= 0.
-      mask: bool[H, W], not empty.
+      attention: attention of the pixels, float[H, W], >= 0.
+      mask: mask of the finding, bool[H, W], not empty.
 
     Returns:
-      The ratio; NaN if there is no attention at all.
+      The ratio; NaN if all attention is 0.
     """
     total = attention.sum()
     return float(attention[mask].sum() / total / mask.mean()) if total > 0 else float("nan")
 
 
 def contrast_to_noise(attention: np.ndarray, mask: np.ndarray) -> float:
-    """Difference of the means inside and outside, in units of their common spread.
+    """Computes the difference of the means inside and outside, in units of their spread.
 
     Args:
-      attention: float[H, W].
-      mask: bool[H, W], neither empty nor full.
+      attention: attention of the pixels, float[H, W].
+      mask: mask of the finding, bool[H, W], neither empty nor full.
 
     Returns:
-      (mean inside - mean outside) / sqrt(variance inside + variance outside); 0 if nothing
-      varies.
+      Ratio (mean inside - mean outside) / sqrt(variance inside + variance outside); 0 if the
+      attention is constant.
 
-    Source: CNR of BioViL, arXiv:2204.09817, sec. 4.3. Differs: keeps the sign, so that looking
-      away from the finding does not count in favour.
+    Source: CNR of BioViL, arXiv:2204.09817, sec. 4.3. Differs: keeps the sign, so that attention
+      outside the finding does not increase the score.
     """
     inside, outside = attention[mask], attention[~mask]
     spread = np.sqrt(inside.var() + outside.var())
-    # Rounding in the upsampling is no spread.
+    # Rounding in the upsampling does not count as spread.
     flat = spread <= _TIE * np.abs(attention).max()
     return 0.0 if flat else float((inside.mean() - outside.mean()) / spread)
 
@@ -190,7 +193,7 @@ _COLUMNS = (
 def _pairs(
     asked: Asked, column: int, *, place: Mapping[int, int], rows: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which image rows are paired with which of a finding's sentences: int[K] twice."""
+    """Returns which image rows are paired with which of a finding's sentences: int[K] twice."""
     about = np.flatnonzero(asked.owner == column)
     if asked.record is None:
         return np.repeat(np.asarray(rows, np.int64), len(about)), np.tile(about, len(rows))
@@ -201,7 +204,7 @@ def _pairs(
 
 
 def _attention(encoder, images, reports, rows, sentences, asked: Asked, *, block) -> np.ndarray:
-    """float64[K, P]: each sentence's map in the image it is paired with."""
+    """Computes each sentence's map in the image that it is paired with: float64[K, P]."""
     paired = jax.tree.map(lambda x: x[rows], images), jax.tree.map(lambda x: x[sentences], reports)
     attention = encoder.attention(*paired, block=block)
     return np.stack(
@@ -219,7 +222,7 @@ def _compare(
     lungs: Mapping[str, tuple[float, float]],
     spacing: float,
 ) -> tuple[dict[str, np.ndarray], str]:
-    """Each column's value in each image, and the side of the better lung centre."""
+    """Returns each metric's value in each image, and the side of the better lung centre."""
     found: dict[str, Any] = {name: np.full(len(masks), np.nan) for name in _COLUMNS}
     points = dict(lungs)
     points["middle"] = tuple(np.mean([lungs[side] for side in _SIDES], axis=0))
@@ -237,7 +240,7 @@ def _compare(
 
 
 def _square(attention: np.ndarray) -> np.ndarray:
-    """float[P], row-major, as float[h, h]."""
+    """Reshapes row-major float[P] to float[h, h]."""
     side = round(len(attention) ** 0.5)
     if side * side != len(attention):
         raise DataError(
@@ -247,13 +250,13 @@ def _square(attention: np.ndarray) -> np.ndarray:
 
 
 def _at(mask: np.ndarray, point: Sequence[float]) -> float:
-    """Whether a point, given in shares of height and width, lies in the mask."""
+    """Returns whether a point, given in shares of height and width, lies in the mask."""
     row, column = (min(int(p * n), n - 1) for p, n in zip(point, mask.shape, strict=True))
     return float(mask[row, column])
 
 
 def _sentences(asked: Asked) -> dict[str, Any]:
-    """The prompts of each finding; of sentences from reports, only how many."""
+    """Lists the prompts of each finding; for sentences from reports, returns only their number."""
     about = {
         label: [t for t, o in zip(asked.texts, asked.owner, strict=True) if o == index]
         for index, label in enumerate(asked.classes)
@@ -265,7 +268,7 @@ def _sentences(asked: Asked) -> dict[str, Any]:
 
 def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
     names = [prompts.slug(label) for label in asked.classes]
-    # Patients without any of the findings say nothing and are not drawn.
+    # Patients without any of the findings contribute nothing and are not drawn.
     counted = ~np.isnan(tables["pointing"]).all(axis=1)
     if not counted.any():
         raise DataError(

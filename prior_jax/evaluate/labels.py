@@ -1,4 +1,4 @@
-"""From labels with four states to what a metric can count."""
+"""Converts labels with four states to the two states that metrics count."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,20 +17,21 @@ POSITIVE, NEGATIVE, UNCERTAIN, UNMENTIONED = 1, 0, -1, -2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelPolicy:
-    """What an uncertain and an unmentioned finding count as.
+    """The treatment of uncertain and unmentioned findings.
 
     Attributes:
-      uncertain: "ignore" leaves the record out of that class, "negative" and "positive" count
-        it so (U-Ignore, U-Zeros, U-Ones of CheXpert, arXiv:1901.07031, sec. 4).
-      unmentioned: the same choices for a finding the report does not speak of; CheXpert's
-        convention, and that of its 5x200 subset, is "negative".
+      uncertain: treatment of uncertain findings: "ignore" leaves the record out of that class,
+        "negative" and "positive" count it as such (U-Ignore, U-Zeros, U-Ones of CheXpert,
+        arXiv:1901.07031, sec. 4).
+      unmentioned: treatment of findings that the report does not mention, with the same choices;
+        the convention of CheXpert and of its 5x200 subset is "negative".
     """
 
     uncertain: Policy
     unmentioned: Policy
 
     def __post_init__(self):
-        """Refuses a policy that does not exist."""
+        """Refuses an unknown policy."""
         for field in ("uncertain", "unmentioned"):
             received = getattr(self, field)
             if received not in get_args(Policy):
@@ -43,12 +44,14 @@ class LabelPolicy:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Truth:
-    """Labels that a metric can count.
+    """Labels in the form that metrics count.
 
     Attributes:
-      positive: bool[N, C].
-      known: bool[N, C], False where the policy leaves the record out of the class.
-      single: bool[N], exactly one class is positive and none is left out for being uncertain.
+      positive: whether each record is positive for each class, bool[N, C].
+      known: whether each record counts for each class, bool[N, C]; False where the policy leaves it
+        out.
+      single: whether exactly one class is positive and none is left out for being uncertain,
+        bool[N].
     """
 
     positive: np.ndarray
@@ -57,17 +60,17 @@ class Truth:
 
 
 def apply_policy(labels: np.ndarray, *, policy: LabelPolicy) -> Truth:
-    """Makes the four states of a label two.
+    """Converts the four states of a label to two.
 
     Args:
-      labels: int8[N, C], 1 positive, 0 negative, -1 uncertain, -2 not mentioned.
-      policy: what the last two count as.
+      labels: label states, int8[N, C], 1 positive, 0 negative, -1 uncertain, -2 not mentioned.
+      policy: treatment of the last two states.
 
     Returns:
-      The truth, [N, C]. An unmentioned finding never keeps a record from being `single`.
+      The truth, [N, C]. An unmentioned finding does not prevent a record from being `single`.
 
     Raises:
-      ValueError: if a label is none of the four.
+      ValueError: if a label is not one of the four states.
     """
     labels = np.asarray(labels)
     strange = ~np.isin(labels, (POSITIVE, NEGATIVE, UNCERTAIN, UNMENTIONED))
@@ -85,17 +88,17 @@ def apply_policy(labels: np.ndarray, *, policy: LabelPolicy) -> Truth:
 def select_columns(
     labels: np.ndarray, *, label_names: Sequence[str], classes: Sequence[str], field: str
 ) -> np.ndarray:
-    """Takes the columns of the evaluated classes, in their order.
+    """Selects the columns of the evaluated classes, in their order.
 
     Args:
-      labels: int8[N, C], columns in the order of `label_names`.
-      label_names: the data set's names, C of them (its manifest lists them).
-      classes: the evaluated classes; case, blanks, underscores and known synonyms
+      labels: label states, int8[N, C], with columns in the order of `label_names`.
+      label_names: names of the data set's C labels (its manifest lists them).
+      classes: names of the evaluated classes; case, blanks, underscores and known synonyms
         (`prompts.canonical`) do not matter.
-      field: name of the config field that holds `classes`, for the error.
+      field: name of the config field that holds `classes`, for the error message.
 
     Returns:
-      int8[N, len(classes)].
+      Label states of the classes, int8[N, len(classes)].
 
     Raises:
       ConfigError: if a class is not a label of the data set, or two are the same label.

@@ -1,27 +1,27 @@
-"""Numbers of a classifier or a retrieval, in numpy, over many weightings at once.
+"""Metrics of classifiers and retrieval, in numpy, over many weightings at once.
 
-Every function takes `weights`, float[R, N]: R ways of weighting the same N records. One row of
-ones is the plain metric; the rows of `bootstrap.resample_weights` are its bootstrap resamples.
-A metric that does not exist (a class without a positive record) is NaN, never an exception:
-the writer of the results turns it into null and names the reason.
+Every function takes `weights`, float[R, N]: R ways of weighting the same N records. One row of ones
+gives the plain metric; the rows of `bootstrap.resample_weights` give its bootstrap resamples. An
+undefined metric (a class without a positive record) is NaN, never an exception: the writer of the
+results converts it to null and names the reason.
 """
 
 import numpy as np
 
-# Bounds the temporary arrays of one call: rows of weights handled together.
+# Number of rows of weights handled together, which bounds the temporary arrays of a call.
 _ROWS = 128
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
-    """Area under the receiver operating characteristic; a tie counts one half.
+    """Computes the area under the ROC curve; a tie counts one half.
 
     Args:
-      scores: float[N], finite; higher = more likely positive.
-      positive: bool[N].
-      weights: float[R, N], >= 0.
+      scores: score of each record, float[N], finite; higher = more likely positive.
+      positive: whether each record is positive, bool[N].
+      weights: R weightings of the records, float[R, N], >= 0.
 
     Returns:
-      float64[R], 0 to 1; NaN where the positives or the negatives weigh nothing.
+      Area, float64[R], 0 to 1; NaN where the positives or the negatives have no weight.
 
     Raises:
       ValueError: if the lengths differ or a score is not finite.
@@ -37,15 +37,15 @@ def auroc(scores: np.ndarray, positive: np.ndarray, *, weights: np.ndarray) -> n
 def average_precision(
     scores: np.ndarray, positive: np.ndarray, *, weights: np.ndarray
 ) -> np.ndarray:
-    """Mean precision at each recovered positive; tied scores are one threshold.
+    """Computes the mean precision at each recovered positive; tied scores are one threshold.
 
     Args:
-      scores: float[N], finite; higher = more likely positive.
-      positive: bool[N].
-      weights: float[R, N], >= 0.
+      scores: score of each record, float[N], finite; higher = more likely positive.
+      positive: whether each record is positive, bool[N].
+      weights: R weightings of the records, float[R, N], >= 0.
 
     Returns:
-      float64[R], 0 to 1; NaN where the positives weigh nothing.
+      Average precision, float64[R], 0 to 1; NaN where the positives have no weight.
 
     Raises:
       ValueError: if the lengths differ or a score is not finite.
@@ -62,16 +62,16 @@ def average_precision(
 def confusion(
     truth: np.ndarray, predicted: np.ndarray, *, classes: int, weights: np.ndarray
 ) -> np.ndarray:
-    """Weighted confusion matrices.
+    """Computes weighted confusion matrices.
 
     Args:
-      truth: int[N], the class of each record, 0..classes-1.
-      predicted: int[N], the class given to it.
-      classes: how many classes there are.
-      weights: float[R, N], >= 0.
+      truth: true class of each record, int[N], 0..classes-1.
+      predicted: predicted class of each record, int[N].
+      classes: number of classes.
+      weights: R weightings of the records, float[R, N], >= 0.
 
     Returns:
-      float64[R, classes, classes], rows are the truth, columns the prediction.
+      Matrices, float64[R, classes, classes]; rows are the truth, columns the prediction.
 
     Raises:
       ValueError: if the lengths differ or a class lies outside 0..classes-1.
@@ -87,25 +87,25 @@ def confusion(
 
 
 def accuracy(matrix: np.ndarray) -> np.ndarray:
-    """Share of the weight on the diagonal.
+    """Computes the share of the weight on the diagonal.
 
     Args:
-      matrix: float[R, C, C], from `confusion`.
+      matrix: confusion matrices, float[R, C, C], from `confusion`.
 
     Returns:
-      float64[R]; NaN where the matrix is empty.
+      Accuracy, float64[R]; NaN where the matrix is empty.
     """
     return _ratio(np.trace(matrix, axis1=1, axis2=2), matrix.sum(axis=(1, 2)))
 
 
 def macro_f1(matrix: np.ndarray) -> np.ndarray:
-    """F1 averaged over the classes that occur in truth or prediction.
+    """Computes F1, averaged over the classes that occur in truth or prediction.
 
     Args:
-      matrix: float[R, C, C], from `confusion`.
+      matrix: confusion matrices, float[R, C, C], from `confusion`.
 
     Returns:
-      float64[R]; NaN where the matrix is empty.
+      F1, float64[R]; NaN where the matrix is empty.
     """
     hits = np.diagonal(matrix, axis1=1, axis2=2)
     seen = matrix.sum(axis=1) + matrix.sum(axis=2)
@@ -113,14 +113,14 @@ def macro_f1(matrix: np.ndarray) -> np.ndarray:
 
 
 def cohen_kappa(matrix: np.ndarray) -> np.ndarray:
-    """Agreement beyond chance between truth and prediction.
+    """Computes the agreement beyond chance between truth and prediction.
 
     Args:
-      matrix: float[R, C, C], from `confusion`.
+      matrix: confusion matrices, float[R, C, C], from `confusion`.
 
     Returns:
-      float64[R], -1 to 1; NaN where chance alone agrees always (one class only) or the matrix
-      is empty.
+      Kappa, float64[R], -1 to 1; NaN where chance agreement is complete (one class only) or the
+      matrix is empty.
 
     Source: Cohen, Educ. Psychol. Meas. 20 (1960) 37.
     """
@@ -131,13 +131,13 @@ def cohen_kappa(matrix: np.ndarray) -> np.ndarray:
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN.
+    """Averages over the last axis, leaving out NaN.
 
     Args:
-      values: float[..., C].
+      values: values, float[..., C].
 
     Returns:
-      float64[...]; NaN where every entry is NaN.
+      Means, float64[...]; NaN where every entry is NaN.
     """
     values = np.asarray(values, np.float64)
     defined = ~np.isnan(values)
@@ -145,14 +145,14 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
 
 
 def precision_at(relevant: np.ndarray, k: int) -> np.ndarray:
-    """Share of a query's first k results that are relevant.
+    """Computes the share of a query's first k results that are relevant.
 
     Args:
-      relevant: bool[Q, K], whether the result at each rank is relevant; K >= k.
-      k: how many ranks count, >= 1.
+      relevant: whether the result at each rank is relevant, bool[Q, K]; K >= k.
+      k: number of ranks that count, >= 1.
 
     Returns:
-      float64[Q].
+      Precision of each query, float64[Q].
 
     Raises:
       ValueError: if fewer than k ranks are given.
@@ -163,14 +163,14 @@ def precision_at(relevant: np.ndarray, k: int) -> np.ndarray:
 
 
 def recall_at(relevant: np.ndarray, k: int) -> np.ndarray:
-    """1 where the first k results hold the query's partner, else 0.
+    """Returns 1 where the first k results contain the query's partner, and 0 elsewhere.
 
     Args:
-      relevant: bool[Q, K], whether the result at each rank is the partner; K >= k.
-      k: how many ranks count, >= 1.
+      relevant: whether the result at each rank is the partner, bool[Q, K]; K >= k.
+      k: number of ranks that count, >= 1.
 
     Returns:
-      float64[Q].
+      Recall of each query, float64[Q].
 
     Raises:
       ValueError: if fewer than k ranks are given.
@@ -179,14 +179,14 @@ def recall_at(relevant: np.ndarray, k: int) -> np.ndarray:
 
 
 def weighted_mean(values: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
-    """Mean of one value a record, under each weighting; records with NaN are left out.
+    """Averages one value per record under each weighting; records with NaN are left out.
 
     Args:
-      values: float[N].
-      weights: float[R, N], >= 0.
+      values: value of each record, float[N].
+      weights: R weightings of the records, float[R, N], >= 0.
 
     Returns:
-      float64[R]; NaN where nothing is left.
+      Means, float64[R]; NaN where no record is left.
     """
     values = np.asarray(values, np.float64)
     _check_lengths(values, values, weights)

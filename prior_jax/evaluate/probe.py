@@ -1,7 +1,7 @@
-"""Linear probe: what a logistic regression reads off the frozen image encoder.
+"""Linear probe: logistic regression on the features of the frozen image encoder.
 
-One regression a finding on `ImageFeatures.pooled`, standardised on the training records. The
-strength of its penalty is chosen once for all findings, on the validation records.
+There is one regression per finding on `ImageFeatures.pooled`, standardised on the training records.
+The strength of the penalty is chosen once for all findings, on the validation records.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ from prior_jax.evaluate.results import TaskResult
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """How the probe is trained.
+    """Training of the probe.
 
     Attributes:
-      fraction: share of the training patients it learns from, 0 excluded to 1; 1 %, 10 % and
-        all in ConVIRT, arXiv:2010.00747, sec. 4.1. A smaller fraction's patients are among a
-        larger one's.
-      seed: of the choice of patients.
-      penalties: values of C to choose from, > 0: the inverse of the weight of the squared norm,
-        beside the sum of the losses over the records.
-      max_iterations: of each regression, >= 1.
-      policy: what uncertain and unmentioned findings count as, in every split.
+      fraction: share of the training patients that the probe is trained on, 0 excluded to 1; 1 %,
+        10 % and all in ConVIRT, arXiv:2010.00747, sec. 4.1. The patients of a smaller fraction are
+        among those of a larger one.
+      seed: seed of the choice of patients.
+      penalties: values of C to choose from, > 0: C is the inverse of the weight of the squared norm
+        relative to the sum of the losses over the records.
+      max_iterations: largest number of iterations of each regression, >= 1.
+      policy: treatment of uncertain and unmentioned findings, in every split.
     """
 
     fraction: float
@@ -40,7 +40,7 @@ class ProbeConfig:
     policy: labels.LabelPolicy
 
     def __post_init__(self):
-        """Refuses values that train nothing."""
+        """Refuses values with which nothing can be trained."""
         checks = {
             "fraction": (0.0 < self.fraction <= 1.0, "a number above 0, at most 1"),
             "penalties": (
@@ -57,7 +57,7 @@ class ProbeConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A split as the probe sees it: float32[N, F], and the truth [N, C]."""
+    """Probe inputs of one split: features float32[N, F], and the truth [N, C]."""
 
     features: np.ndarray
     truth: labels.Truth
@@ -78,21 +78,22 @@ def evaluate_probe(
     """Trains on one split, chooses the penalty on another and measures on a third.
 
     Args:
-      train: features of one encoder, as those of the other splits.
-      validate: chooses the penalty, by the macro AUROC; of equal ones the strongest.
-      test: measured on.
-      train_patients: [N], whom each row of `train` belongs to.
-      test_patients: likewise of `test`; the bootstrap's unit.
-      label_names: the data set's, in the order of the labels.
-      classes: the findings asked for.
-      config: how the probe is trained.
-      resampling: the intervals. They are those of one trained probe; that another choice of
-        training patients would give another probe is not in them.
+      train: pooled features of the training split; all splits are encoded by the same encoder.
+      validate: pooled features of the validation split, which choose the penalty by the macro
+        AUROC; among equal ones the strongest penalty is chosen.
+      test: pooled features of the test split, on which the metrics are measured.
+      train_patients: patient of each row of `train`, [N].
+      test_patients: patient of each row of `test`, [N]; the bootstrap resamples patients.
+      label_names: label names of the data set, in the order of the labels.
+      classes: names of the evaluated findings.
+      config: settings of the probe's training.
+      resampling: settings of the bootstrap intervals. The intervals are those of one trained probe;
+        they do not include the variation from the choice of training patients.
 
     Returns:
       `macro_auroc`, `auroc_<class>`, `macro_average_precision`, `average_precision_<class>`. A
-      class that the chosen training records hold only one kind of is NaN, with its reason in
-      `settings["undefined"]`.
+      class for which the chosen training records are all positive or all negative is NaN, with its
+      reason in `settings["undefined"]`.
 
     Raises:
       ConfigError: if a class is not a label of the data set.
@@ -137,10 +138,10 @@ def evaluate_probe(
 
 
 def check_installed() -> None:
-    """Refuses to go on where scikit-learn is missing.
+    """Refuses to continue if scikit-learn is missing.
 
     Raises:
-      ConfigError: naming the extra that brings it.
+      ConfigError: if scikit-learn is missing; names the extra that installs it.
     """
     if importlib.util.find_spec("sklearn") is None:
         raise ConfigError(
@@ -151,26 +152,31 @@ def check_installed() -> None:
 
 
 def choose_patients(patients: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
-    """Rows of a share of the patients, whole patients at a time.
+    """Returns the rows of a share of the patients, with all rows of each chosen patient.
 
     Args:
-      patients: str[N] or int[N].
-      fraction: of the distinct patients, rounded up.
-      seed: the same seed gives a smaller fraction a part of a larger one's patients.
+      patients: patient of each row, str[N] or int[N].
+      fraction: share of the distinct patients, rounded up.
+      seed: seed of the choice; with the same seed, a smaller fraction's patients are a subset of a
+        larger one's.
 
     Returns:
-      int64[M], ascending.
+      Row numbers, int64[M], ascending.
     """
     names, member = np.unique(np.asarray(patients), return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
-    # Less a hair, so that 0.1 of 10 patients, 1.0000000000000002 in other words, is one.
+    # The small subtraction makes 0.1 of 10 patients, 1.0000000000000002 in floating point, one
+    # patient.
     count = int(np.ceil(fraction * len(names) - 1e-9))
     return np.flatnonzero(np.isin(member.reshape(-1), order[:count]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Fit:
-    """A linear score a class: float64[F, C], float64[C], and whether each stopped too early."""
+    """A linear score per class.
+
+    It holds float64[F, C], float64[C], and whether each regression stopped too early.
+    """
 
     weights: np.ndarray
     bias: np.ndarray
@@ -181,7 +187,7 @@ class _Fit:
 
 
 def _fit(part: _Part, learnable: Sequence[bool], *, penalty: float, config: ProbeConfig) -> _Fit:
-    """One regression a class; a class that cannot be learnt gets the score 0."""
+    """Fits one regression per class; a class that cannot be learnt gets the score 0."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -192,7 +198,7 @@ def _fit(part: _Part, learnable: Sequence[bool], *, penalty: float, config: Prob
         rows = part.truth.known[:, index]
         model = LogisticRegression(C=penalty, max_iter=config.max_iterations)
         with warnings.catch_warnings():
-            # Told in the settings as `not_converged`.
+            # Reported in the settings as `not_converged`.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(part.features[rows].astype(np.float64), part.truth.positive[rows, index])
         weights[:, index], bias[index] = model.coef_[0], np.ravel(model.intercept_)[0]
@@ -201,7 +207,10 @@ def _fit(part: _Part, learnable: Sequence[bool], *, penalty: float, config: Prob
 
 
 def _choose(fits, part: _Part, *, classes) -> tuple[float, dict[float, float]]:
-    """The penalty of the best macro AUROC, and that of each; the strongest if none has one."""
+    """Returns the penalty with the best macro AUROC, and the AUROC of each penalty.
+
+    Returns the strongest penalty if none has an AUROC.
+    """
     once = np.ones((1, len(part.features)), np.float32)
     found: dict[float, float] = {}
     for penalty, fit in fits.items():
@@ -213,7 +222,7 @@ def _choose(fits, part: _Part, *, classes) -> tuple[float, dict[float, float]]:
             weights=once,
         )
         found[penalty] = float(scores["macro_auroc"][0])
-    # `max` keeps the first of equal ones, which is the smallest C.
+    # `max` keeps the first of equal values, which is the smallest C.
     return max(found, key=lambda penalty: np.nan_to_num(found[penalty], nan=-1.0)), found
 
 
@@ -250,7 +259,10 @@ def _part(split: Pooled, rows, mean, std, *, label_names, classes, config: Probe
 
 
 def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation, float32[F]; a feature that never changes divides by 1."""
+    """Computes the mean and standard deviation, float32[F].
+
+    The standard deviation of a constant feature is replaced by 1.
+    """
     if not len(features):
         raise DataError("train split", received="no record", accepted="at least one record")
     std = features.std(axis=0)

@@ -1,4 +1,4 @@
-"""How reports word the findings, and the names that data sets give to them: tables alone."""
+"""Tables of the wording of findings in reports and of the names that data sets give them."""
 
 import dataclasses
 
@@ -8,8 +8,8 @@ class ClassPrompts:
     """The sentences of one class.
 
     Attributes:
-      positive: affirm the finding; at least one.
-      negative: deny it; may be empty.
+      positive: sentences that affirm the finding; at least one.
+      negative: sentences that deny the finding; may be empty.
     """
 
     positive: tuple[str, ...]
@@ -18,18 +18,19 @@ class ClassPrompts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """How reports word one finding.
+    """The wording of one finding in reports.
 
     Attributes:
-      name: of the class.
-      a: the finding with its article, as in "there is ...".
-      bare: without, as in "no ...".
-      positive: further sentences that affirm it.
-      negative: further sentences that deny it.
-      described: templates with the slots {size} and {place}, filled with every pair.
-      sizes: what {size} can be.
-      places: what {place} can be.
-      words: words that alone name it; () for the last word of `bare`.
+      name: name of the class.
+      a: name of the finding with its article, as in "there is ...".
+      bare: the finding without its article, as in "no ...".
+      positive: further sentences that affirm the finding.
+      negative: further sentences that deny the finding.
+      described: templates with the slots {size} and {place}, which are filled with every pair of
+        values.
+      sizes: values of {size}.
+      places: values of {place}.
+      words: words that name the finding by themselves; () for the last word of `bare`.
     """
 
     name: str
@@ -51,7 +52,7 @@ _EXTENT = ("small", "moderate", "large")
 _SEVERITY = ("mild", "moderate", "severe")
 
 # The CheXpert labels (arXiv:1901.07031, table 1), then those that only ChestX-ray14
-# (arXiv:1705.02315, sec. 3) has. The wording is our own.
+# (arXiv:1705.02315, sec. 3) has. The wording is this project's own.
 FINDINGS = (
     Finding(
         name="Atelectasis",
@@ -209,7 +210,7 @@ FINDINGS = (
     Finding(name="Hernia", a="a hiatal hernia", bare="hiatal hernia"),
 )
 
-# No template fits the absence of every finding.
+# The templates do not fit the absence of every finding.
 NO_FINDING = ClassPrompts(
     positive=(
         "No acute cardiopulmonary abnormality.",

@@ -1,17 +1,18 @@
-"""Sentences that stand for a class, as data: what is asked of the text encoder zero-shot.
+"""Sets of sentences that stand for a class: the zero-shot prompts for the text encoder.
 
-A prompt is a report of one sentence. These sets exist:
+A prompt is a report of one sentence. The following sets exist:
 
-* `release`: the one prompt a class of the authors' code, "<Class> is observed"; no negatives.
+* `release`: the single prompt per class of PRIOR's release, "<Class> is observed"; no negatives.
 * `single`: one sentence that affirms the finding, one that denies it.
-* `ensemble`: several phrasings of each, as reports word them; their scores are pooled.
-* `described`: affirmations that say how much and where, as reports do, after GLoRIA's grammar of
+* `ensemble`: several affirmations and denials in the wording of reports; their scores are pooled.
+* `described`: affirmations with severity and location, as in reports and after GLoRIA's grammar of
   severity, subtype and location (ICCV 2021, sec. 4.1); denials as in `ensemble`.
-* `gloria`: five sentences a class drawn from GLoRIA's own grammar, put right; no negatives.
-* `gloria_release`: the five that its release draws, see `gloria_prompts.py`; no negatives.
+* `gloria`: five sentences per class from GLoRIA's own grammar, corrected; no negatives.
+* `gloria_release`: the five sentences that GLoRIA's release draws, see `gloria_prompts.py`; no
+  negatives.
 
-With negatives a class is scored by affirmation minus denial, which cancels what makes an image
-similar to any sentence about that anatomy.
+With negatives, the score of a class is affirmation minus denial, which cancels the part of the
+similarity that is common to all sentences about the same anatomy.
 """
 
 import dataclasses
@@ -26,13 +27,13 @@ from prior_jax.evaluate.prompt_tables import FINDINGS, NO_FINDING, SYNONYMS, Cla
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptTable:
-    """Prompts of the evaluated classes, flat, ready for the tokenizer.
+    """Prompts of the evaluated classes, as flat sequences, ready for the tokenizer.
 
     Attributes:
-      classes: C names.
-      texts: P sentences.
-      owner: int32[P], the class each sentence speaks of, 0..C-1.
-      affirms: bool[P], True where it affirms the finding, False where it denies it.
+      classes: names of the C classes.
+      texts: texts of the P sentences.
+      owner: class that each sentence mentions, int32[P], 0..C-1.
+      affirms: whether each sentence affirms the finding (True) or denies it (False), bool[P].
     """
 
     classes: tuple[str, ...]
@@ -42,37 +43,37 @@ class PromptTable:
 
 
 def canonical(name: str) -> str:
-    """The one spelling under which a class is compared.
+    """Returns the spelling under which class names are compared.
 
     Args:
-      name: e.g. "Pleural_Effusion", "Effusion", "pleural effusion".
+      name: class name, e.g. "Pleural_Effusion", "Effusion", "pleural effusion".
 
     Returns:
-      Lower case with single blanks, synonyms of other data sets resolved.
+      The name in lower case with single blanks, and with synonyms of other data sets replaced.
     """
     plain = " ".join(name.replace("_", " ").replace("-", " ").lower().split())
     return SYNONYMS.get(plain, plain)
 
 
 def slug(name: str) -> str:
-    """The class's part of a metric's name, e.g. `pleural_effusion`."""
+    """Returns the class's part of a metric's name, e.g. `pleural_effusion`."""
     return "_".join(name.replace("_", " ").replace("-", " ").lower().split())
 
 
 def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> PromptTable:
-    """The sentences of a named set for the evaluated classes.
+    """Returns the sentences of a named set for the evaluated classes.
 
     Args:
-      set_name: one of the module's.
-      classes: at least one; spelled in any way `canonical` takes.
-      negatives: whether to give the denying sentences too.
+      set_name: name of one of the module's sets.
+      classes: names of the classes, at least one; in any spelling that `canonical` accepts.
+      negatives: whether the denying sentences are included.
 
     Returns:
-      The table; classes in the given order, a class's affirmations before its denials.
+      The table; classes are in the given order, and a class's affirmations come before its denials.
 
     Raises:
-      ConfigError: if the set is unknown, a class has no prompts in it, or negatives are asked
-        of a set that has none.
+      ConfigError: if the set is unknown, a class has no prompts in it, or negatives are requested
+        from a set that has none.
     """
     if set_name not in _SETS:
         raise ConfigError("task.prompts.set", received=set_name, accepted=" | ".join(sorted(_SETS)))
@@ -100,18 +101,20 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
 
 
 def known_classes() -> tuple[str, ...]:
-    """Names of every class that the sets `single` and `ensemble` have prompts for."""
+    """Returns the names of all classes that the sets `single` and `ensemble` have prompts for."""
     return (*(finding.name for finding in FINDINGS), "No Finding")
 
 
 def finding_words(name: str) -> tuple[str, ...]:
-    """The words that alone name a finding in a report, e.g. ("effusion",), lower case.
+    """Returns the words that by themselves name a finding in a report, in lower case.
+
+    An example is ("effusion",).
 
     Args:
-      name: of the class; spelled in any way `canonical` takes.
+      name: name of the class; in any spelling that `canonical` accepts.
 
     Raises:
-      ConfigError: if the class has no prompts, or none of its words names it ("No Finding").
+      ConfigError: if the class has no prompts, or no single word names it ("No Finding").
     """
     for finding in FINDINGS:
         if canonical(finding.name) == canonical(name):
@@ -121,7 +124,10 @@ def finding_words(name: str) -> tuple[str, ...]:
 
 
 def _release(name: str) -> ClassPrompts:
-    """Source: release, codes/prior/data/zero_shot_classification/chexpert_zls.py."""
+    """Returns the release's prompts of a class.
+
+    Source: release, codes/prior/data/zero_shot_classification/chexpert_zls.py.
+    """
     spelled = {canonical(known): known for known in known_classes()}
     return ClassPrompts(
         positive=(f"{spelled.get(canonical(name), name)} is observed",), negative=()
@@ -161,7 +167,7 @@ def _ensemble(name: str) -> ClassPrompts:
 def _described(name: str) -> ClassPrompts:
     known = _ensemble(name)
     if known is NO_FINDING:
-        # Whatever is found denies that nothing is.
+        # Any affirmed finding denies the class "No Finding".
         found = (_described(finding.name).positive for finding in FINDINGS if finding.described)
         return ClassPrompts(
             positive=known.positive, negative=tuple(text for texts in found for text in texts)

@@ -1,4 +1,4 @@
-"""How well scores rank the records of each class: what zero-shot and the probe both report."""
+"""Ranking metrics of each class, reported by zero-shot classification and by the probe."""
 
 from collections.abc import Sequence
 
@@ -17,18 +17,18 @@ def ranking(
     classes: Sequence[str],
     weights: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """AUROC and average precision of every class and their means.
+    """Computes AUROC and average precision of every class and their means.
 
     Args:
-      scores: float[N, C], finite; higher = more likely.
-      positive: bool[N, C].
-      counted: bool[N, C], False leaves a record out of a class.
-      classes: C names.
-      weights: float[R, N], >= 0.
+      scores: scores, float[N, C], finite; higher = more likely.
+      positive: whether each record is positive for each class, bool[N, C].
+      counted: whether each record counts for each class, bool[N, C]; False leaves it out.
+      classes: names of the C classes.
+      weights: R weightings of the records, float[R, N], >= 0.
 
     Returns:
       `macro_auroc`, `auroc_<class>`, `macro_average_precision`, `average_precision_<class>`:
-      float64[R] each, NaN where the metric does not exist; such a class is left out of the means.
+      float64[R] each, NaN where the metric is undefined; such a class is left out of the means.
     """
     found = {}
     for name, metric in (("auroc", metrics.auroc), ("average_precision", _average_precision)):
@@ -46,12 +46,12 @@ def ranking(
 
 
 def reasons(positive: np.ndarray, counted: np.ndarray, *, classes: Sequence[str]) -> dict[str, str]:
-    """Why a metric of `ranking` does not exist, by its name; empty if all do.
+    """Returns why metrics of `ranking` are undefined, by metric name; empty if all are defined.
 
     Args:
-      positive: bool[N, C].
-      counted: bool[N, C].
-      classes: C names.
+      positive: whether each record is positive for each class, bool[N, C].
+      counted: whether each record counts for each class, bool[N, C].
+      classes: names of the C classes.
     """
     found = {}
     for index, label in enumerate(classes):
@@ -67,7 +67,10 @@ def reasons(positive: np.ndarray, counted: np.ndarray, *, classes: Sequence[str]
 
 
 def _average_precision(scores, positive, *, weights):
-    """Only where the AUROC exists too, so that both macro averages are over the same classes."""
+    """Computes average precision only where the AUROC is defined too.
+
+    Both macro averages are therefore over the same classes.
+    """
     found = metrics.average_precision(scores, positive, weights=weights)
     negatives = weights[:, ~positive].sum(axis=1)
     return np.where(negatives > 0, found, np.nan)

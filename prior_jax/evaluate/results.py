@@ -1,4 +1,4 @@
-"""The files and the console table that an evaluation leaves behind."""
+"""The files and the console table that an evaluation writes."""
 
 import dataclasses
 import io
@@ -21,12 +21,12 @@ DRAWS_SUFFIX = ".draws.npz"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskResult:
-    """What one model reaches on one task.
+    """The results of one model on one task.
 
     Attributes:
-      metrics: name -> value with its interval; NaN where the metric does not exist.
-      settings: how it was measured: counts, policies, chance levels, and under `undefined` the
-        reason of each metric that does not exist. JSON types only.
+      metrics: metrics by name, each with its interval; NaN where a metric is undefined.
+      settings: settings of the measurement: counts, policies, chance levels, and under `undefined`
+        the reason for each undefined metric. JSON types only.
     """
 
     metrics: Mapping[str, Interval]
@@ -41,23 +41,24 @@ def write_results(
     untrained: TaskResult,
     settings: Mapping[str, Any],
 ) -> pathlib.Path:
-    """Writes `workdir/eval/<task>.json`; an older file is replaced in one move.
+    """Writes `workdir/eval/<task>.json` and replaces an older file atomically.
 
-    The trained model's bootstrap draws, where kept, go to `<task>.draws.npz` beside it.
+    The bootstrap draws of the trained model, if they were kept, are written to `<task>.draws.npz`
+    in the same folder.
 
     Args:
-      workdir: of the run.
-      task: the file's name without ending; letters, digits, "_" and "-".
-      trained: of the run's model.
-      untrained: of the same model before its first step, on the same records.
-      settings: what the caller adds to the trained result's own settings (checkpoint step,
-        data set, split); its keys win.
+      workdir: folder of the run.
+      task: name of the file without its ending; letters, digits, "_" and "-".
+      trained: results of the run's model.
+      untrained: results of the same model before its first step, on the same records.
+      settings: settings that the caller adds to the trained result's own settings (checkpoint step,
+        data set, split); on equal keys the caller's value is kept.
 
     Returns:
-      The file's path.
+      Path of the file.
 
     Raises:
-      DataError: if the task's name is no file name, or the settings are no JSON.
+      DataError: if the task's name is not a valid file name, or the settings are not valid JSON.
     """
     if not task or not task.replace("_", "").replace("-", "").isalnum():
         raise DataError("task", received=task, accepted="letters, digits, '_' and '-'")
@@ -79,7 +80,7 @@ def write_results(
     if draws:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **draws)
-        # Before the results: whoever finds those finds their draws.
+        # Written before the results, so that a reader who finds the results also finds their draws.
         write_atomically(path.with_suffix(DRAWS_SUFFIX), buffer.getvalue())
     write_atomically(path, (text + "\n").encode("utf-8"))
     return path
@@ -89,14 +90,15 @@ def read_draws(workdir: os.PathLike[str] | str, *, task: str) -> dict[str, np.nd
     """Reads the bootstrap draws that `write_results` kept.
 
     Args:
-      workdir: of the run.
-      task: as given to `write_results`.
+      workdir: folder of the run.
+      task: name of the task, as given to `write_results`.
 
     Returns:
-      Metric -> float64[resamples], NaN where a resample lacks the metric.
+      Draws by metric name, float64[resamples] each, NaN where the metric is undefined on a
+      resample.
 
     Raises:
-      DataError: if the file is absent or damaged; names it.
+      DataError: if the file is absent or damaged; the error names it.
     """
     path = pathlib.Path(workdir) / "eval" / f"{task}{DRAWS_SUFFIX}"
     try:
@@ -110,13 +112,13 @@ def read_results(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
     """Reads every `workdir/eval/*.json`, sorted by task.
 
     Args:
-      workdir: of the run; a missing `eval` folder gives an empty list.
+      workdir: folder of the run; a missing `eval` folder gives an empty list.
 
     Returns:
-      The files' contents, as `write_results` wrote them.
+      Contents of the files, as `write_results` wrote them.
 
     Raises:
-      DataError: if a file is not of that form; names it.
+      DataError: if a file does not have that form; the error names it.
     """
     found = []
     for path in sorted((pathlib.Path(workdir) / "eval").glob("*.json")):
@@ -136,15 +138,15 @@ def read_results(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
 
 
 def format_table(trained: TaskResult, untrained: TaskResult) -> str:
-    """Lays the trained figures beside the untrained ones, for the console.
+    """Formats the trained results beside the untrained ones, for the console.
 
     Args:
-      trained: of the run's model.
-      untrained: of the same model before its first step.
+      trained: results of the run's model.
+      untrained: results of the same model before its first step.
 
     Returns:
-      Lines of text without a final line break: a header, a line a metric, and a line for each
-      metric that does not exist, with its reason.
+      Lines of text without a final line break: a header, one line per metric, and one line for each
+      undefined metric with its reason.
     """
     names = list(trained.metrics)
     width = max([len("metric"), *map(len, names)])

@@ -1,8 +1,8 @@
-"""Retrieval between images and reports, both ways, over a whole split.
+"""Retrieval between images and reports, in both directions, over a whole split.
 
-The gallery is every record of the evaluated set, the query's own partner included, as in
-GLoRIA (ICCV 2021, sec. 4.2). Metrics without a prefix go from image to report; the other way
-carries the prefix `report_to_image_`.
+The gallery is every record of the evaluated set, including the query's own partner, as in GLoRIA
+(ICCV 2021, sec. 4.2). Metrics without a prefix are from image to report; metrics of the other
+direction have the prefix `report_to_image_`.
 """
 
 import dataclasses
@@ -25,29 +25,29 @@ Subset = Literal["all", "single_positive"]
 Match = Literal["any", "exact"]
 Duplicates = Literal["hit", "miss"]
 
-# The unprefixed direction first.
+# The direction without a prefix comes first.
 _DIRECTIONS = ("", "report_to_image_")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
-    """What counts as a hit.
+    """The definition of a hit.
 
     Attributes:
-      ranks: the K of precision@K and recall@K, e.g. (1, 5, 10).
-      classes: labels that precision looks at.
-      subset: "single_positive" keeps only records with exactly one positive class, as queries
-        and in the gallery: precision is then that of GLoRIA's 5x200 protocol. "all" keeps
-        every record.
-      match: of records with several classes: "any" calls a result relevant if it shares at
-        least one positive class with the query (a query without any is no query of precision);
-        "exact" if its set of positive classes is the query's, the empty set included. The same
-        for single positive records.
-      duplicates: whether a report (or its image) whose text equals the true one's, letter for
-        letter, is a "hit" or a "miss" of recall by pair. Short reports repeat, and no model
-        can tell such pairs apart.
-      policy: what uncertain and unmentioned findings count as; "ignore" reads as not positive.
-      block: rows and columns compared at once.
+      ranks: values of K for precision@K and recall@K, e.g. (1, 5, 10).
+      classes: names of the labels used for precision.
+      subset: records that are used: "single_positive" keeps only records with exactly one positive
+        class, as queries and in the gallery, so that precision is that of GLoRIA's 5x200 protocol.
+        "all" keeps every record.
+      match: relevance between records with several classes: "any" makes a result relevant if it
+        shares at least one positive class with the query (a query without any positive class is
+        left out of precision); "exact" if its set of positive classes equals the query's, the empty
+        set included. For single positive records both are the same.
+      duplicates: treatment of a report (or its image) whose text is identical to the true one: a
+        "hit" or a "miss" of recall by pair. Short reports repeat, and no model can distinguish such
+        pairs.
+      policy: treatment of uncertain and unmentioned findings; "ignore" means not positive.
+      block: number of rows and columns compared at once.
     """
 
     ranks: tuple[int, ...]
@@ -59,7 +59,7 @@ class RetrievalConfig:
     block: int
 
     def __post_init__(self):
-        """Refuses choices that do not exist."""
+        """Refuses unknown choices."""
         choices = (("subset", Subset), ("match", Match), ("duplicates", Duplicates))
         for field, accepted in choices:
             received = getattr(self, field)
@@ -79,12 +79,13 @@ class RetrievalConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retrieved:
-    """What each query brought, best first.
+    """The results of each query, best first.
 
     Attributes:
-      report_of_image: int32[N, K], rows of the studies searched; equal scores in row order.
-      image_of_report: int32[N, K].
-      score_of_image: float32[N, K], similarity of `report_of_image`.
+      report_of_image: rows of the retrieved reports of each image, int32[N, K], among the searched
+        studies; equal scores are in row order.
+      image_of_report: rows of the retrieved images of each report, int32[N, K].
+      score_of_image: similarities of `report_of_image`, float32[N, K].
     """
 
     report_of_image: np.ndarray
@@ -102,21 +103,21 @@ def evaluate_retrieval(
     config: RetrievalConfig,
     resampling: bootstrap.BootstrapConfig,
 ) -> TaskResult:
-    """Ranks a split against itself and counts.
+    """Ranks a split against itself and computes the retrieval metrics.
 
     Args:
-      encoder: of the model that made the features.
-      studies: of `encoder.studies(..., reports=True)`.
-      texts: [records of the split], each report's text: equal texts are one pair.
-      label_names: the data set's, in the order of `Batch.labels`.
-      patients: [records of the split], whom each record belongs to; the bootstrap's unit.
-      config: what counts as a hit.
-      resampling: the intervals; queries are resampled, the gallery stays.
+      encoder: encoder of the model that computed the features.
+      studies: features from `encoder.studies(..., reports=True)`.
+      texts: text of each report of the split, [records]: equal texts count as one pair.
+      label_names: label names of the data set, in the order of `Batch.labels`.
+      patients: patient of each record of the split, [records]; the bootstrap resamples patients.
+      config: definition of a hit.
+      resampling: settings of the bootstrap intervals; queries are resampled, the gallery is fixed.
 
     Returns:
-      `precision_at_<K>`, `recall_at_<K>` and the same with `report_to_image_`. Without labels
-      of the classes in the data set, precision is NaN with its reason. `settings["chance"]` is
-      the expectation of each under random order.
+      `precision_at_<K>`, `recall_at_<K>` and the same with `report_to_image_`. If the data set has
+      no labels of the classes, precision is NaN with its reason. `settings["chance"]` is the
+      expectation of each metric under random order.
 
     Raises:
       ConfigError: if a class is not a label of the data set.
@@ -148,7 +149,7 @@ def evaluate_retrieval(
 
 
 def take(studies: Studies, rows: np.ndarray) -> Studies:
-    """The studies at `rows`, int[M], in that order."""
+    """Returns the studies at `rows`, int[M], in that order."""
     images, reports = jax.tree.map(lambda x: x[rows], (studies.images, studies.reports))
     return Studies(
         images=images, reports=reports, labels=studies.labels[rows], record=studies.record[rows]
@@ -156,15 +157,16 @@ def take(studies: Studies, rows: np.ndarray) -> Studies:
 
 
 def search(encoder: Encoder, studies: Studies, *, ranks: int, block: int) -> Retrieved:
-    """The best reports of every image and the best images of every report.
+    """Finds the best reports of every image and the best images of every report.
 
-    Holds one block of similarities and the best so far, never the whole matrix.
+    Only one block of similarities and the best results so far are in memory, never the whole
+    matrix.
 
     Args:
-      encoder: of the model that made the features.
-      studies: N of them, with reports.
-      ranks: how many results to keep a query.
-      block: rows and columns compared at once.
+      encoder: encoder of the model that computed the features.
+      studies: features of N studies, with reports.
+      ranks: number of results to keep per query.
+      block: number of rows and columns compared at once.
 
     Returns:
       The results, best first.
@@ -207,7 +209,7 @@ def search(encoder: Encoder, studies: Studies, *, ranks: int, block: int) -> Ret
 
 @jax.jit
 def _merge(score, index, block, offset, left):
-    """Keeps the best of what was kept and a new block; equal scores keep the lower index."""
+    """Keeps the best of the results so far and a new block; equal scores keep the lower index."""
     columns = jnp.arange(block.shape[1], dtype=jnp.int32)
     fresh = jnp.where((columns < left)[None, :], block, -jnp.inf)
     scores = jnp.concatenate([score, fresh], axis=1)
@@ -227,18 +229,18 @@ def measure(
     config: RetrievalConfig,
     resampling: bootstrap.BootstrapConfig,
 ) -> TaskResult:
-    """Counts hits among what was retrieved.
+    """Computes the metrics of the retrieved results.
 
     Args:
-      top: results of N queries each way.
-      positive: bool[N, C], the records' classes.
-      texts: N report texts.
-      groups: [N], the patient of each record.
-      config: what counts as a hit.
-      resampling: the intervals.
+      top: results of N queries in each direction.
+      positive: positive classes of the records, bool[N, C].
+      texts: texts of the N reports.
+      groups: patient of each record, [N].
+      config: definition of a hit.
+      resampling: settings of the bootstrap intervals.
 
     Returns:
-      As `evaluate_retrieval`.
+      The result that `evaluate_retrieval` returns.
     """
     count = len(texts)
     class_of, has_class = _class_sets(positive, config)
@@ -278,7 +280,10 @@ def measure(
 
 
 def _class_sets(positive, config):
-    """Numbers the distinct sets of classes; says which records can be a query of precision."""
+    """Numbers the distinct sets of classes.
+
+    Also returns which records can be a query of precision.
+    """
     sets = np.unique(positive, axis=0, return_inverse=True)[1].reshape(-1)
     exact = config.match == "exact" and positive.shape[1] > 0
     has_class = np.ones(len(positive), bool) if exact else positive.any(axis=1)
@@ -286,7 +291,7 @@ def _class_sets(positive, config):
 
 
 def _relevant(positive, class_of, query, found, *, match):
-    """Whether each result, int[N, K], fits its query, int[N, 1]."""
+    """Returns whether each result, int[N, K], is relevant to its query, int[N, 1]."""
     if match == "exact":
         return class_of[found] == class_of[query]
     hit = np.zeros(np.broadcast_shapes(query.shape, found.shape), bool)
@@ -296,11 +301,11 @@ def _relevant(positive, class_of, query, found, *, match):
 
 
 def _chance(relevant, *, has_class, pair, ranks) -> dict[str, Any]:
-    """Expectation of each metric if the gallery came in random order."""
+    """Computes the expectation of each metric for a gallery in random order."""
     count = len(pair)
     everyone = np.arange(count)[None, :]
     queries = np.flatnonzero(has_class)
-    # In slices: all pairs at once would not fit for a large split.
+    # Computed in slices: all pairs at once would not fit in memory for a large split.
     shares = [
         relevant(queries[start : start + 256, None], everyone).mean(axis=1)
         for start in range(0, len(queries), 256)
@@ -309,7 +314,8 @@ def _chance(relevant, *, has_class, pair, ranks) -> dict[str, Any]:
     partners = np.bincount(pair)[pair]
     chance: dict[str, Any] = {f"precision_at_{k}": precision for k in ranks}
     for k in ranks:
-        # 1 - C(N - m, k) / C(N, k), the chance that k draws miss all m partners.
+        # 1 - C(N - m, k) / C(N, k), where the ratio is the probability that k draws miss all m
+        # partners.
         miss = np.prod([(count - partners - j).clip(0) / (count - j) for j in range(k)], axis=0)
         chance[f"recall_at_{k}"] = float(np.mean(1.0 - miss))
     return chance

@@ -1,4 +1,4 @@
-"""How well predicted masks cover the true ones, in numpy."""
+"""Agreement of predicted masks with the true ones, in numpy."""
 
 import numpy as np
 
@@ -6,15 +6,18 @@ from prior_jax.evaluate.metrics import mean_of_defined
 
 
 def mask_dice(probability: np.ndarray, truth: np.ndarray, *, threshold: float = 0.5) -> np.ndarray:
-    """Dice coefficient of each image; without a true mask 1 for an empty prediction, else 0.
+    """Computes the Dice coefficient of each image.
+
+    Without a true mask, it is 1 for an empty prediction and 0 otherwise.
 
     Args:
-      probability: float[N, ...], of each pixel's mask, in [0, 1].
-      truth: [N, ...], in [0, 1]; above 0.5 is inside (masks are soft where they were shrunk).
-      threshold: probabilities above it are inside.
+      probability: probability of each pixel's mask, float[N, ...], in [0, 1].
+      truth: true masks, [N, ...], in [0, 1]; above 0.5 is inside (masks are soft where they were
+        shrunk).
+      threshold: threshold above which a probability is inside.
 
     Returns:
-      float64[N], 0 to 1.
+      Dice coefficients, float64[N], 0 to 1.
 
     Raises:
       ValueError: if the shapes differ or a probability is not a number.
@@ -37,16 +40,16 @@ def mask_dice(probability: np.ndarray, truth: np.ndarray, *, threshold: float = 
 
 
 def mean_dice(values: np.ndarray, *, release_batch: int | None = None) -> float:
-    """Mean of `mask_dice` over images.
+    """Averages `mask_dice` over images.
 
     Args:
-      values: float[N].
-      release_batch: None weighs every image alike. The release averages over the images of each
-        batch and then over batches, so that those of a smaller last batch count more (quirk G64);
-        this is the size of its batches.
+      values: Dice coefficients, float[N].
+      release_batch: batch size of the release's averaging; None weights every image equally. The
+        release averages over the images of each batch and then over batches, so that the images of
+        a smaller last batch count more (quirk G64).
 
     Returns:
-      0 to 1; NaN without an image.
+      Mean, 0 to 1; NaN without an image.
 
     Raises:
       ValueError: if `values` is not a list of numbers or the batch is not positive.

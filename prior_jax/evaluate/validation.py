@@ -1,4 +1,4 @@
-"""The loss terms on held-out pairs, for the curves and for the choice of the best checkpoint."""
+"""The loss terms on held-out pairs, for the curves and for choosing the best checkpoint."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,19 +12,19 @@ from prior_jax.objectives.base import Objective, weighted_sum
 from prior_jax.processes import activities
 from prior_jax.types import Batch
 
-# A fixed key: an objective that draws at validation draws the same each time.
+# The key is fixed, so that an objective with random draws at validation draws the same each time.
 _KEY = 0
 
 
 class Validation:
-    """Mean loss terms over one pass of held-out pairs, compiled once a stage and shape."""
+    """Mean loss terms over one pass of held-out pairs, compiled once per stage and shape."""
 
     def __init__(self, objective: Objective, merge: Callable[[Any, Any], Any]):
-        """Compiles lazily.
+        """Prepares lazy compilation.
 
         Args:
-          objective: gives the terms.
-          merge: (params, rest) -> model, e.g. `ModelDefinition.merge`.
+          objective: objective that computes the terms.
+          merge: function (params, rest) -> model, e.g. `ModelDefinition.merge`.
         """
         self._objective = objective
 
@@ -44,15 +44,15 @@ class Validation:
         """Averages every term over the pairs.
 
         Args:
-          params: of the model, as `merge` takes them.
-          rest: of the model.
-          batches: one pass, on the devices; rows of weight 0 count nothing.
-          stage: whose terms.
-          step: optimizer steps done.
+          params: parameters of the model, as `merge` takes them.
+          rest: remaining state of the model, as `merge` takes it.
+          batches: batches of one pass, on the devices; rows of weight 0 do not count.
+          stage: name of the stage whose terms are computed.
+          step: number of optimizer steps done.
 
         Returns:
           `validation_<term>_loss` for every term and `validation_total_loss`: means over batches,
-          weighted by their pairs. A contrastive term depends on the batch size.
+          weighted by their numbers of pairs. A contrastive term depends on the batch size.
 
         Raises:
           DataError: if no batch holds a pair.

@@ -1,6 +1,6 @@
 """Zero-shot classification: the class whose sentences are closest to the image.
 
-A class's score is the pooled similarity of the image to its affirming prompts, less, if the
+The score of a class is the pooled similarity of the image to its affirming prompts, minus, if the
 prompt table holds denials, that to its denying prompts.
 """
 
@@ -24,21 +24,21 @@ Normalise = Literal["none", "softmax", "z-score"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZeroShotConfig:
-    """What is asked and how it is counted.
+    """Settings of zero-shot classification and its metrics.
 
     Attributes:
-      mode: "multi_label" counts every record that the policy knows towards a class's AUROC,
-        accuracy, F1 and kappa only on records with exactly one positive class; "multi_class"
-        counts those records alone in every metric (the 5x200 protocol of GLoRIA, ICCV 2021,
-        sec. 4.1, given a split so drawn).
-      pool: several sentences of a class: "mean", or "max" as GLoRIA and the release's global
-        score.
-      normalise: "softmax" replaces a record's scores by their softmax over the classes, as the
-        release does; the predicted class stays, the AUROC can change. "z-score" brings a class's
-        scores over the records to mean 0 and deviation 1, as GLoRIA's release does; its AUROC
-        stays, the predicted class can change.
-      policy: what uncertain and unmentioned findings count as.
-      block: images and sentences compared at once.
+      mode: records that count: "multi_label" counts every record that the policy knows for a
+        class's AUROC, but accuracy, F1 and kappa only on records with exactly one positive class;
+        "multi_class" uses only those records for every metric (the 5x200 protocol of GLoRIA, ICCV
+        2021, sec. 4.1, on a split drawn for it).
+      pool: pooling over several sentences of a class: "mean", or "max" as in GLoRIA and in the
+        release's global score.
+      normalise: normalisation of the scores: "softmax" replaces a record's scores by their softmax
+        over the classes, as the release does; the predicted class stays the same, the AUROC can
+        change. "z-score" scales a class's scores over the records to mean 0 and deviation 1, as
+        GLoRIA's release does; the class's AUROC stays the same, the predicted class can change.
+      policy: treatment of uncertain and unmentioned findings.
+      block: number of images and sentences compared at once.
     """
 
     mode: Mode
@@ -48,7 +48,7 @@ class ZeroShotConfig:
     block: int
 
     def __post_init__(self):
-        """Refuses choices that do not exist."""
+        """Refuses unknown choices."""
         for field, choices in (("mode", Mode), ("pool", Pool), ("normalise", Normalise)):
             received = getattr(self, field)
             if received not in get_args(choices):
@@ -74,17 +74,17 @@ def evaluate_zero_shot(
     config: ZeroShotConfig,
     resampling: bootstrap.BootstrapConfig,
 ) -> TaskResult:
-    """Encodes a split, scores every class and counts.
+    """Encodes a split, scores every class and computes the metrics.
 
     Args:
-      encoder: of the model to be measured.
-      batches: one pass over the split.
-      table: the prompts, from `prompts.prompt_table`.
-      tokens: `table.texts`, tokenised in their order.
-      label_names: the data set's, in the order of `Batch.labels`.
-      patients: [records of the split], whom each record belongs to; the bootstrap's unit.
-      config: how to count.
-      resampling: the intervals.
+      encoder: encoder of the evaluated model.
+      batches: batches of one pass over the split.
+      table: prompts, from `prompts.prompt_table`.
+      tokens: tokens of `table.texts`, in their order.
+      label_names: label names of the data set, in the order of `Batch.labels`.
+      patients: patient of each record of the split, [records]; the bootstrap resamples patients.
+      config: settings of zero-shot classification.
+      resampling: settings of the bootstrap intervals.
 
     Returns:
       `macro_auroc`, `auroc_<class>`, `accuracy`, `macro_f1`, `kappa`,
@@ -136,14 +136,14 @@ def class_scores(
     """Pools the similarities to a class's sentences into one score.
 
     Args:
-      similarity: float[N, P], to each sentence of the table.
-      table: the sentences.
-      pool: as `ZeroShotConfig` has it.
-      normalise: likewise; a single record, or a class whose scores are all equal, has no
-        deviation: the record keeps its scores, the class gets 0.
+      similarity: similarity to each sentence of the table, float[N, P].
+      table: table of the sentences.
+      pool: pooling over sentences, see `ZeroShotConfig`.
+      normalise: normalisation, see `ZeroShotConfig`; a single record, or a class whose scores are
+        all equal, has no deviation: the record keeps its scores, the class gets 0.
 
     Returns:
-      float32[N, C], higher = more likely.
+      Scores, float32[N, C]; higher = more likely.
 
     Raises:
       DataError: if a similarity is not finite.
@@ -162,15 +162,17 @@ def class_scores(
 
 
 def normalised(scores: np.ndarray, *, how: Normalise, axis: int) -> np.ndarray:
-    """Makes the scores along an axis comparable with those beside them.
+    """Normalises the scores along an axis, to make them comparable with their neighbours.
 
     Args:
-      scores: float32[N, M].
-      how: "softmax"; "z-score" to mean 0 and population standard deviation 1; "none" for as is.
-      axis: 0 or 1.
+      scores: scores, float32[N, M].
+      how: normalisation: "softmax"; "z-score" to mean 0 and population standard deviation 1; "none"
+        for no change.
+      axis: axis of the normalisation, 0 or 1.
 
     Returns:
-      float32[N, M]; with "z-score" 0 where all scores are equal, and unchanged where there is one.
+      Normalised scores, float32[N, M]; with "z-score" 0 where all scores are equal, and unchanged
+      where there is only one.
     """
     if how == "softmax":
         scores = np.exp(scores - scores.max(axis=axis, keepdims=True))
@@ -178,7 +180,7 @@ def normalised(scores: np.ndarray, *, how: Normalise, axis: int) -> np.ndarray:
     if how == "none" or scores.shape[axis] == 1:
         return scores
     centred = scores - scores.mean(axis=axis, keepdims=True)
-    # Asked of the scores themselves: rounding gives equal ones a deviation.
+    # Tests the scores themselves: through rounding, equal scores can have a nonzero deviation.
     varies = scores.max(axis=axis, keepdims=True) > scores.min(axis=axis, keepdims=True)
     deviation = np.where(varies, scores.std(axis=axis, keepdims=True), np.float32(1))
     return np.where(varies, centred / deviation, np.float32(0))
@@ -193,23 +195,23 @@ def measure(
     config: ZeroShotConfig,
     resampling: bootstrap.BootstrapConfig,
 ) -> TaskResult:
-    """Counts, given a score for every record and class.
+    """Computes the metrics from a score for every record and class.
 
     Args:
-      scores: float[N, C].
-      label_columns: int8[N, C], the same classes.
-      classes: their names.
-      groups: [N], the patient of each record.
-      config: `mode` and `policy`.
-      resampling: the intervals.
+      scores: scores, float[N, C].
+      label_columns: label states of the same classes, int8[N, C].
+      classes: names of the classes.
+      groups: patient of each record, [N].
+      config: settings, of which `mode` and `policy` are used.
+      resampling: settings of the bootstrap intervals.
 
     Returns:
-      The metrics `evaluate_zero_shot` names. One that does not exist is NaN, its reason stands
-      in `settings["undefined"]`; a class without AUROC is left out of the macro averages, and
-      `settings["classes_left_out_of_macro"]` counts them.
+      The metrics that `evaluate_zero_shot` names. An undefined metric is NaN, with its reason in
+      `settings["undefined"]`; a class without AUROC is left out of the macro averages, and
+      `settings["classes_left_out_of_macro"]` counts such classes.
     """
     truth = labels.apply_policy(label_columns, policy=config.policy)
-    # A record with exactly one positive class answers for every class, mentioned or not.
+    # A record with exactly one positive class counts for every class, mentioned or not.
     counted = (
         np.broadcast_to(truth.single[:, None], truth.known.shape)
         if config.mode == "multi_class"

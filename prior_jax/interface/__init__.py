@@ -1,4 +1,4 @@
-"""What users of a trained model call; `import prior_jax` gives the same names when asked."""
+"""The Python interface for users of trained models; `import prior_jax` exports it lazily."""
 
 from prior_jax.interface.inputs import ProcessedImages, TextSettings
 from prior_jax.interface.model import Attention, Model

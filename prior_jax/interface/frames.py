@@ -1,4 +1,4 @@
-"""Tables for the user; pandas is an extra."""
+"""Builds DataFrames for the user; pandas is an optional dependency."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 def frame(
     columns: Mapping[str, Any], *, index: Sequence[str | int] | None = None
 ) -> "pd.DataFrame":
-    """A DataFrame of columns.
+    """Builds a DataFrame from columns.
 
     Args:
-      columns: name -> values, in order.
-      index: names of the rows; None for their numbers.
+      columns: values of each column, name -> values, in order.
+      index: names of the rows; None numbers them.
 
     Raises:
-      ConfigError: naming the extra that brings pandas, if it is missing.
+      ConfigError: if pandas is missing; names the extra that installs it.
     """
     if importlib.util.find_spec("pandas") is None:
         raise ConfigError(

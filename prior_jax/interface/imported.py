@@ -34,15 +34,16 @@ _WORDS = "text_encoder/word_embedding"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Input:
-    """What `weights.json` must say under `data`, as `config.data` does.
+    """The settings that `weights.json` must contain under `data`, as in `config.data`.
 
     Attributes:
-      image: size, channels, mean and std.
-      text_mode: see data/text.py.
-      max_tokens: longest report, [CLS] and [SEP] included.
-      max_sentences: the rest of a report is left out; 32 as in configs/prior/base.py, where
-        weights were trained without such a limit.
-      splitter: what finds a report's sentences, a name of `data.sentences.SPLITTERS`.
+      image: settings of the images: size, channels, mean and std.
+      text_mode: mode of text processing, see data/text.py.
+      max_tokens: longest report in tokens, including [CLS] and [SEP].
+      max_sentences: largest number of sentences; the rest of a report is left out. The default is
+        32 as in configs/prior/base.py, for weights that were trained without such a limit.
+      splitter: name of the function that splits reports into sentences, one of
+        `data.sentences.SPLITTERS`.
     """
 
     image: ImageConfig
@@ -56,16 +57,17 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
     """Loads a whole model from a folder of weights onto one device.
 
     Args:
-      folder: written by `launch.import_weights` (with a tokenizer) or `launch.export
+      folder: folder written by `launch.import_weights` (with a tokenizer) or `launch.export
         --format=nnx`.
 
     Returns:
       The model.
 
     Raises:
-      WeightsError: if the folder is damaged, holds an encoder alone or no tokenizer, or its
-        arrays are not those of its model.
-      ConfigError: if `weights.json` lacks a setting of the model or of its input, by name.
+      WeightsError: if the folder is damaged, holds only an encoder or no tokenizer, or its arrays
+        do not match its model.
+      ConfigError: if `weights.json` lacks a setting of the model or of its input; names the
+        setting.
     """
     folder = pathlib.Path(folder)
     document = read_document(folder)
@@ -104,7 +106,7 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
 
 
 def _settings(folder: pathlib.Path, document: Document) -> dict[str, Any]:
-    """How images and texts are read: as the weights say."""
+    """Returns the image and text settings that the weights' file specifies."""
     where = f"{folder / DOCUMENT}: data"
     known = {field.name for field in dataclasses.fields(_Input)}
     section = {key: value for key, value in document.data.items() if key in known}
@@ -125,7 +127,7 @@ def _settings(folder: pathlib.Path, document: Document) -> dict[str, Any]:
 
 
 def _tokenizer(folder: pathlib.Path, document: Document) -> Tokenizer:
-    """The tokenizer that lies beside, of as many tokens as there are word embeddings."""
+    """Opens the tokenizer in the folder; its size must equal the number of word embeddings."""
     config = tokenizer_config(folder)
     if config is None:
         raise WeightsError(

@@ -1,4 +1,4 @@
-"""What a user has, files and arrays and raw text, as the arrays that a model takes."""
+"""Converts the user's files, arrays and raw text to the input arrays of a model."""
 
 import dataclasses
 import os
@@ -19,16 +19,16 @@ from prior_jax.evaluate.features import ReportTokens
 ImageSource = str | os.PathLike[str] | np.ndarray
 
 _ARRAYS = "uint8[H, W], uint8[H, W, 1] or uint8[H, W, 3], or floats from 0 to 1 so shaped"
-_LENGTH_STEP = 32  # lengths of reports are rounded up to it: each one costs a compilation
+_LENGTH_STEP = 32  # report lengths are rounded up to a multiple; each length is compiled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ProcessedImages:
-    """Images as an encoder takes them.
+    """Images in the form that an encoder takes.
 
     Attributes:
-      pixels: float32[N, H, W, C], normalised.
-      names: N names: the path, or the position of an image that was given as an array.
+      pixels: normalised images, float32[N, H, W, C].
+      names: names of the N images: the path, or the position of an image given as an array.
     """
 
     pixels: np.ndarray
@@ -37,13 +37,13 @@ class ProcessedImages:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextSettings:
-    """How raw text becomes tokens.
+    """The conversion of raw text to tokens.
 
     Attributes:
-      split: a report -> its sentences, as those of the training reports were found.
-      mode: "paper" or "release", see data/text.py.
-      max_tokens: longest report, [CLS] and [SEP] included.
-      max_sentences: S; the rest of a report is left out.
+      split: function that splits a report into sentences, as for the training reports.
+      mode: mode, "paper" or "release", see data/text.py.
+      max_tokens: longest report in tokens, including [CLS] and [SEP].
+      max_sentences: largest number S of sentences; the rest of a report is left out.
     """
 
     split: Callable[[str], Sequence[str]]
@@ -53,14 +53,14 @@ class TextSettings:
 
 
 def sentence_splitter(name: str, *, field: str) -> Callable[[str], Sequence[str]]:
-    """What finds a report's sentences.
+    """Returns the function that splits a report into sentences.
 
     Args:
-      name: of `data.sentences.SPLITTERS`.
-      field: where the name was read, for the message.
+      name: name of the function, one of `data.sentences.SPLITTERS`.
+      field: field from which the name was read, for the error message.
 
     Raises:
-      DataError: for a name that is unknown.
+      DataError: if the name is unknown.
     """
     if name not in SPLITTERS:
         raise DataError(field, received=name, accepted=" | ".join(SPLITTERS))
@@ -68,7 +68,7 @@ def sentence_splitter(name: str, *, field: str) -> Callable[[str], Sequence[str]
 
 
 def check_image_config(config: image_lib.ImageConfig) -> None:
-    """Refuses settings without the numbers that images are normalised with.
+    """Refuses settings without the mean and std that normalise images.
 
     Raises:
       ConfigError: if mean and std are None.
@@ -87,16 +87,16 @@ def process_images(
     """Reads, resizes and normalises images as evaluation does.
 
     Args:
-      images: one or several; see `listed`. Files are of every kind that preparation takes, JPEG,
-        PNG, TIFF, DICOM and others, and are read in the same way.
-      config: size, channels, mean and std.
+      images: one image or several; see `listed`. Files of every kind that preparation accepts
+        (JPEG, PNG, TIFF, DICOM and others) are read in the same way.
+      config: settings of the images: size, channels, mean and std.
 
     Returns:
-      The images in order.
+      The processed images in order.
 
     Raises:
-      DataError: naming the image, if there is none, or it cannot be read or is of another shape
-        or type.
+      DataError: if there is no image, or an image cannot be read or has another shape or type;
+        names the image.
     """
     check_image_config(config)
     mean, std = image_lib.statistics(config, mean=0.0, std=1.0)
@@ -110,17 +110,17 @@ def process_images(
 
 
 def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
-    """One image or several as a list.
+    """Returns one image or several as a list.
 
     Args:
-      images: a path, an array of rank 2 or 3 (one image) or 4 (several), or any iterable of
-        paths and arrays, e.g. a column of a DataFrame.
+      images: one image or several: a path, an array of rank 2 or 3 (one image) or 4 (several), or
+        any iterable of paths and arrays, e.g. a column of a DataFrame.
 
     Returns:
       The images.
 
     Raises:
-      DataError: if there is none.
+      DataError: if there is no image.
 
     >>> listed("chest.jpg")
     ['chest.jpg']
@@ -142,14 +142,15 @@ def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str)
 
     Args:
       source: path of an image file, see `prior_jax.data.decode.decoded`, or an array.
-      config: size and channels.
-      name: of an image that has no path, for errors.
+      config: settings of the images: size and channels.
+      name: name of an image that has no path, for error messages.
 
     Returns:
-      8-bit, of mode "L" or "RGB" as the channels ask; of any size.
+      8-bit image of mode "L" or "RGB", depending on the channels, of any size.
 
     Raises:
-      DataError: naming the path, or `name`, if it cannot be read or is of another shape or type.
+      DataError: if the image cannot be read or has another shape or type; names the path, or
+        `name`.
     """
     mode = image_lib.MODES[config.channels]
     if isinstance(source, np.ndarray):
@@ -186,15 +187,15 @@ def process_text(
     """Splits raw reports into sentences and tokenises them.
 
     Args:
-      texts: one or several.
-      tokenizer: of the model.
-      settings: how.
+      texts: text of one report, or of several.
+      tokenizer: tokenizer of the model.
+      settings: settings of the text processing.
 
     Returns:
-      int32 and bool arrays [N, L] and [N, S]; L is the longest report's, rounded up.
+      Arrays int32 and bool, [N, L] and [N, S]; L is the length of the longest report, rounded up.
 
     Raises:
-      DataError: naming the text, if there is none, it is no text, or it holds no word.
+      DataError: if there is no text, or one is not a string or contains no word; names the text.
     """
     rows = [
         text_lib.encode_report(
@@ -208,7 +209,7 @@ def process_text(
         for position, text in enumerate(checked_texts(texts))
     ]
     length = settings.max_tokens
-    if settings.mode == "paper":  # in the release's a sentence can own padding
+    if settings.mode == "paper":  # in the release's mode a sentence can own padding
         longest = max(int(row.token_mask.sum()) for row in rows)
         length = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, length)
     return as_tokens(text_lib.stack([text_lib.cut_to(row, length) for row in rows]))
@@ -217,15 +218,17 @@ def process_text(
 def process_prompts(
     prompts: Sequence[str], *, tokenizer: Tokenizer, settings: TextSettings
 ) -> ReportTokens:
-    """Tokenises prompts as evaluation does, each as one sentence whatever stops are in it.
+    """Tokenises prompts as evaluation does.
+
+    Each prompt is one sentence, whatever full stops it contains.
 
     Args:
-      prompts: N texts.
-      tokenizer: of the model.
-      settings: lengths.
+      prompts: N prompts.
+      tokenizer: tokenizer of the model.
+      settings: settings, of which the lengths are used.
 
     Raises:
-      DataError: naming the prompt, if it is no text or holds no word.
+      DataError: if a prompt is not a string or contains no word; names the prompt.
     """
     return as_tokens(
         text_lib.encode_prompts(
@@ -238,10 +241,10 @@ def process_prompts(
 
 
 def checked_texts(texts: str | Iterable[str]) -> list[str]:
-    """One text or several as a list.
+    """Returns one text or several as a list.
 
     Raises:
-      DataError: if there is none, or one is no text or blank, naming it by its position.
+      DataError: if there is no text, or one is not a string or is blank; names it by its position.
 
     >>> checked_texts("No effusion.")
     ['No effusion.']
@@ -261,5 +264,5 @@ def checked_texts(texts: str | Iterable[str]) -> list[str]:
 
 
 def as_tokens(encoded: text_lib.EncodedText) -> ReportTokens:
-    """A batch of texts as the encoder of an evaluation takes it."""
+    """Converts a batch of texts to the input of an evaluation encoder."""
     return ReportTokens(**dataclasses.asdict(encoded))

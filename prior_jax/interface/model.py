@@ -1,4 +1,4 @@
-"""A trained model as its users see it: images and reports in, features and scores out."""
+"""A trained model for its users: takes images and reports, gives features and scores."""
 
 import dataclasses
 import functools
@@ -35,14 +35,14 @@ Texts = str | Iterable[str] | ReportTokens | ReportFeatures
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Attention:
-    """Where a report looks in an image.
+    """The attention of a report over an image.
 
     Attributes:
-      unit: what a row stands for, "word" or "sentence".
-      texts: T words or sentences, in order.
-      weights: float32[T, h, w], of each over the regions of the image.
-      spacing: pixels of the processed image from one region's centre to the next; the first is
-        centred on the first pixel.
+      unit: unit of text that a row represents, "word" or "sentence".
+      texts: texts of the T words or sentences, in order.
+      weights: attention of each text over the regions of the image, float32[T, h, w].
+      spacing: distance in pixels of the processed image from one region centre to the next; the
+        first region is centred on the first pixel.
     """
 
     unit: TextUnit
@@ -52,18 +52,18 @@ class Attention:
 
 
 class Model:
-    """An objective's model, ready to be asked, whatever the objective.
+    """A trained model with one interface for every objective.
 
-    Every method takes images and texts in any form they have on their way: as the user has them
-    (see `inputs.listed`), processed, or encoded. Encode once what is asked for several times.
+    Every method accepts images and texts in any form: raw (see `inputs.listed`), processed, or
+    encoded. Inputs of several calls should be encoded once.
 
     Attributes:
-      objective: whose model it is.
-      tokenizer: of its reports.
-      image: size, channels and normalisation of its images.
-      text: how raw text becomes tokens.
-      encoder: the compiled encoders and similarity.
-      module: the parameters and batch statistics, for those who write them down.
+      objective: objective that the model was trained with.
+      tokenizer: tokenizer of the reports.
+      image: settings of the images: size, channels and normalisation.
+      text: settings of the conversion of raw text to tokens.
+      encoder: compiled encoders and similarity.
+      module: parameters and batch statistics, for callers that save them.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class Model:
         text: TextSettings,
         block: int = BLOCK,
     ):
-        """Puts the parts together; nothing is compiled before it is used.
+        """Combines the parts; nothing is compiled before its first use.
 
         Args:
-          objective: what the model was trained with.
-          module: what the objective's `init` gave, with trained values.
-          tokenizer: that of the training reports.
-          image: with mean and std.
-          text: how raw text becomes tokens.
-          block: images and reports that are encoded and compared at once, at most.
+          objective: objective that the model was trained with.
+          module: module that the objective's `init` built, with trained values.
+          tokenizer: tokenizer of the training reports.
+          image: settings of the images, with mean and std.
+          text: settings of the conversion of raw text to tokens.
+          block: largest number of images or reports encoded and compared at once.
 
         Raises:
           ConfigError: if the image settings lack mean and std, or `block` is less than 1.
@@ -98,7 +98,10 @@ class Model:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Sha256 of weights, tokenizer and settings: two models that agree give one embedding."""
+        """Returns the sha256 of weights, tokenizer and settings.
+
+        Models with equal fingerprints compute the same embeddings.
+        """
         digest = hashlib.sha256(f"{self.tokenizer.fingerprint} {self.image}".encode())
         settings = (self.text.mode, self.text.max_tokens, self.text.max_sentences)
         digest.update(f"{type(self.objective).__name__} {settings}".encode())
@@ -114,29 +117,29 @@ class Model:
           images: paths of JPEG, PNG or DICOM files, or arrays: see `inputs.listed`.
 
         Returns:
-          float32[N, size, size, C] and the images' names.
+          Images, float32[N, size, size, C], and their names.
 
         Raises:
-          DataError: naming the image, if one cannot be read or is of another shape or type.
+          DataError: if an image cannot be read or has another shape or type; names the image.
         """
         return inputs.process_images(images, config=self.image)
 
     def process_text(self, texts: str | Iterable[str]) -> ReportTokens:
-        """Splits raw reports into sentences and tokenises them, as training did.
+        """Splits raw reports into sentences and tokenises them, as in training.
 
         Args:
-          texts: one report or several.
+          texts: text of one report, or of several.
 
         Returns:
-          int32 and bool arrays [N, L] and [N, S].
+          Arrays int32 and bool, [N, L] and [N, S].
 
         Raises:
-          DataError: naming the text, if one holds no word.
+          DataError: if a text contains no word; names the text.
         """
         return inputs.process_text(texts, tokenizer=self.tokenizer, settings=self.text)
 
     def ready(self, images: Images) -> ProcessedImages | ImageFeatures:
-        """Processes images unless they are processed, or even encoded, already."""
+        """Processes images, unless they are already processed or encoded."""
         if isinstance(images, ProcessedImages | ImageFeatures):
             return images
         return self.process_images(images)
@@ -145,14 +148,14 @@ class Model:
         """Encodes images a block at a time.
 
         Args:
-          images: in any form.
+          images: images in any form.
 
         Returns:
-          float32 on the host: `local` [N, P, D], `global_` [N, D], `pooled` [N, F]. Baselines of
-          whole images have P = 0.
+          Features, float32, on the host: `local` [N, P, D], `global_` [N, D], `pooled` [N, F].
+          Baselines that use whole images have P = 0.
 
         Raises:
-          DataError: as `process_images`, or if a feature is not finite.
+          DataError: for the reasons that `process_images` lists, or if a feature is not finite.
         """
         ready = self.ready(images)
         if isinstance(ready, ImageFeatures):
@@ -163,14 +166,14 @@ class Model:
         """Encodes reports a block at a time.
 
         Args:
-          texts: in any form.
+          texts: texts in any form.
 
         Returns:
-          float32 on the host: `local` [N, T, D], a row a sentence or a word, `local_mask`
-          bool[N, T], `global_` [N, D]. Baselines of whole reports have T = 0.
+          Features, float32, on the host: `local` [N, T, D], one row per sentence or word,
+          `local_mask` bool[N, T], `global_` [N, D]. Baselines that use whole reports have T = 0.
 
         Raises:
-          DataError: as `process_text`, or if a feature is not finite.
+          DataError: for the reasons that `process_text` lists, or if a feature is not finite.
         """
         if isinstance(texts, ReportFeatures):
             return texts
@@ -183,18 +186,18 @@ class Model:
         """Scores every image against every report.
 
         Args:
-          images: N, in any form.
-          texts: M, in any form.
-          kind: "both" for the score that the objective is evaluated by, in which its global and
-            its local part, if it has two, are put together; "global" for that of whole images
-            with whole reports; "local" for that of regions with words or sentences.
+          images: N images in any form.
+          texts: M texts in any form.
+          kind: part of the similarity: "both" for the score that the objective is evaluated by,
+            which combines its global and local parts if it has two; "global" for the score of whole
+            images and whole reports; "local" for the score of regions and words or sentences.
 
         Returns:
-          float32[N, M], higher = closer; scales differ between objectives and kinds.
+          Scores, float32[N, M]; higher = closer. Scales differ between objectives and kinds.
 
         Raises:
-          ConfigError: for another kind, or "local" where the objective has no such score.
-          DataError: as `encode_images` and `encode_text`.
+          ConfigError: for an unknown kind, or "local" where the objective has no local score.
+          DataError: for the reasons that `encode_images` and `encode_text` list.
         """
         image_features, report_features = self.encode_images(images), self.encode_text(texts)
         return self.encoder.similarity(
@@ -214,24 +217,26 @@ class Model:
         pool: zero_shot.Pool = "mean",
         normalise: zero_shot.Normalise = "none",
     ) -> "pd.DataFrame":
-        """Scores every image for every class by the class's sentences.
+        """Scores every image for every class from the class's sentences.
 
         Args:
-          images: N, in any form.
-          class_prompts: class -> sentences, as `generate_class_prompts` gives them; or a table of
-            `evaluate.prompts.prompt_table`, whose denials are subtracted.
-          kind: see `similarity`.
-          pool: "mean" over a class's sentences, or "max" as GLoRIA's release (quirk G23).
-          normalise: "softmax" over an image's classes; "z-score" of a class over the images, as
-            GLoRIA's release does, so that an image's scores depend on the others (quirk G24).
+          images: N images in any form.
+          class_prompts: sentences by class, class -> sentences, as `generate_class_prompts` returns
+            them; or a table of `evaluate.prompts.prompt_table`, whose denials are subtracted.
+          kind: part of the similarity, see `similarity`.
+          pool: pooling over a class's sentences: "mean", or "max" as in GLoRIA's release (quirk
+            G23).
+          normalise: normalisation: "softmax" over an image's classes; "z-score" of a class over the
+            images, as in GLoRIA's release, so that an image's scores depend on the other images
+            (quirk G24).
 
         Returns:
-          float32, a row an image, named as in `ProcessedImages` (encoded images are numbered), a
-          column a class.
+          Scores, float32, one row per image, named as in `ProcessedImages` (encoded images are
+          numbered), one column per class.
 
         Raises:
-          ConfigError: for a choice that does not exist, or without pandas.
-          DataError: as `similarity`, or for a class without a sentence.
+          ConfigError: for an unknown choice, or if pandas is missing.
+          DataError: for the reasons that `similarity` lists, or if a class has no sentence.
         """
         for name, value, choices in (
             ("pool", pool, get_args(zero_shot.Pool)),
@@ -254,18 +259,19 @@ class Model:
         )
 
     def attention(self, image: Images, text: str) -> Attention:
-        """Where a report looks in an image.
+        """Computes the attention of a report over an image.
 
         Args:
-          image: one image, in any form.
-          text: one raw report.
+          image: image in any form, exactly one.
+          text: raw text of one report.
 
         Returns:
-          A map for each word or sentence that the objective aligns.
+          One map for each word or sentence that the objective aligns.
 
         Raises:
-          ConfigError: if the objective's text looks at no places.
-          DataError: as `encode_images` and `encode_text`, or for more than one image.
+          ConfigError: if the objective has no text attention.
+          DataError: for the reasons that `encode_images` and `encode_text` list, or for more than
+            one image.
         """
         tokens = self.process_text(text)
         images, reports = self.encode_images(image), self.encode_text(tokens)
@@ -289,7 +295,7 @@ class Model:
         )
 
     def _sentences(self, text: str) -> list[str]:
-        """The sentences of a report by their number among the features."""
+        """Returns the sentences of a report in the order of the features' rows."""
         sentences = list(self.text.split(text))
         if self.text.mode == "release":
             return sentences
@@ -297,12 +303,12 @@ class Model:
         return [one for one, length in zip(sentences, lengths, strict=True) if length]
 
     def _fitting(self, count: int) -> int:
-        """A block that wastes little on few rows, of one of few sizes."""
+        """Returns a block size that wastes little on few rows, from a small set of sizes."""
         return min(self._block, 1 << max(count - 1, 0).bit_length())
 
 
 def names_of(images: ProcessedImages | ImageFeatures) -> list[str | int]:
-    """What rows about these images are called."""
+    """Returns the names of the rows of a result about these images."""
     if isinstance(images, ProcessedImages):
         return list(images.names)
     return list(range(len(images.global_)))

@@ -1,4 +1,4 @@
-"""Where the interface's models lie."""
+"""Placement of the interface's models on devices."""
 
 import jax
 
@@ -7,6 +7,6 @@ from prior_jax.sharding.placement import Placement, placement
 
 
 def one_device() -> Placement:
-    """The first device of this process, for every array."""
+    """Returns a placement of every array on the first device of this process."""
     config = MeshConfig(axes={"data": 1}, data_axes=("data",))
     return placement(config, devices=jax.local_devices()[:1])

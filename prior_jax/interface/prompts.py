@@ -1,4 +1,4 @@
-"""Class prompts by the name of a task: what is asked of a text encoder zero-shot."""
+"""Class prompts by task name: the zero-shot sentences for a text encoder."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from prior_jax.evaluate import gloria_prompts
 from prior_jax.evaluate.prompts import PromptTable, canonical, prompt_table
 
 CLASSES = tuple(gloria_prompts.GRAMMAR)
-"""The five of GLoRIA's CheXpert 5x200."""
+"""The five classes of GLoRIA's CheXpert 5x200."""
 
 _DRAWN = {
     "gloria": gloria_prompts.drawn,
@@ -27,23 +27,24 @@ def generate_class_prompts(
     seed: int = gloria_prompts.SEED,
     classes: Sequence[str] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """Sentences that affirm each class.
+    """Returns sentences that affirm each class.
 
     Args:
-      task: a set of `evaluate.prompts`: "gloria" draws from GLoRIA's grammar of severity, subtype
-        and location, "gloria_release" exactly as its code does; "described", "ensemble", "single"
-        and "release" are lists.
-      n: sentences a class, drawn without repetition; None for 5 of GLoRIA's, and whole lists of
-        the others.
-      seed: of the draw. By default GLoRIA's, with which "gloria_release" gives the prompts that
-        its README gets.
-      classes: in the order wanted; None for `CLASSES`. Lists know many more.
+      task: name of a set of `evaluate.prompts`: "gloria" draws from GLoRIA's grammar of severity,
+        subtype and location, "gloria_release" draws exactly as its code does; "described",
+        "ensemble", "single" and "release" are lists.
+      n: number of sentences per class, drawn without repetition; None gives 5 for the sets of
+        GLoRIA, and whole lists for the others.
+      seed: seed of the draw. By default that of GLoRIA, with which "gloria_release" gives the
+        prompts shown in its README.
+      classes: names of the classes, in the order of the result; None for `CLASSES`. The lists
+        contain many more classes.
 
     Returns:
-      class -> sentences.
+      Sentences by class, class -> sentences.
 
     Raises:
-      ConfigError: for an unknown task or class, or more sentences than there are.
+      ConfigError: for an unknown task or class, or if more sentences are requested than exist.
 
     >>> prompts = generate_class_prompts("gloria", 2, seed=0)
     >>> list(prompts)
@@ -56,7 +57,7 @@ def generate_class_prompts(
     wanted = CLASSES if classes is None else tuple(classes)
     if n is not None and n < 1:
         raise ConfigError("n", received=n, accepted="at least 1, or None")
-    # The one reader of the sets checks the names, and finds classes whatever their spelling.
+    # This function checks the names, and finds classes in any spelling.
     table = prompt_table(task, classes=wanted, negatives=False)
     try:
         if task in _DRAWN:
@@ -69,20 +70,21 @@ def generate_class_prompts(
             stream = random.Random(f"{seed}/{name}")
             found[name] = texts if n is None else tuple(stream.sample(texts, n))
         return found
-    except ValueError as error:  # more than there are to draw from
+    except ValueError as error:  # more sentences requested than there are to draw from
         raise ConfigError(
             "n", received=n, accepted=f"no more sentences than {task!r} has of every class"
         ) from error
 
 
 def as_table(class_prompts: ClassPrompts | PromptTable) -> PromptTable:
-    """Prompts by class as a flat table.
+    """Converts prompts by class to a flat table.
 
     Args:
-      class_prompts: class -> sentences, or a table, which can hold denials too.
+      class_prompts: sentences by class, class -> sentences, or a table, which can also hold
+        denials.
 
     Raises:
-      DataError: if there is no class, or one without a sentence.
+      DataError: if there is no class, or a class without a sentence.
 
     >>> as_table({"Edema": ["Edema."], "Mass": ["A mass.", "Masses."]}).owner.tolist()
     [0, 1, 1]

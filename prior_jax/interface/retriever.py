@@ -1,4 +1,4 @@
-"""Finds the reports that fit an image, or the images that fit a report, in a corpus."""
+"""Retrieves the reports that match an image, or the images that match a report, from a corpus."""
 
 import io
 import json
@@ -26,12 +26,12 @@ _FEATURES = {"images": ImageFeatures, "reports": ReportFeatures}
 
 
 class Retriever:
-    """A corpus of images or of reports, encoded once, and asked from the other side.
+    """A corpus of images or reports, encoded once, and searched by queries of the other kind.
 
     Attributes:
-      model: that encoded the corpus.
-      ids: what results are called.
-      features: of the corpus, float32 on the host.
+      model: model that encoded the corpus.
+      ids: ids of the corpus entries, which name the results.
+      features: features of the corpus, float32 on the host.
     """
 
     def __init__(
@@ -45,14 +45,18 @@ class Retriever:
         """Encodes the corpus.
 
         Args:
-          model: encodes it and its queries.
-          images: the corpus, in any form that `Model` takes, if it is of images.
-          reports: likewise, if it is of reports.
-          ids: of the corpus, in order; None for the names of images, and numbers.
+          model: model that encodes the corpus and the queries.
+          images: images of the corpus, in any form that `Model` accepts; None for a corpus of
+            reports.
+          reports: reports of the corpus, in any form that `Model` accepts; None for a corpus of
+            images.
+          ids: ids of the corpus entries, in order; None uses the names of images, and numbers
+            otherwise.
 
         Raises:
-          ConfigError: unless there are either images or reports.
-          DataError: if they cannot be read, or the ids are not as many.
+          ConfigError: unless exactly one of images and reports is given.
+          DataError: if an entry cannot be read, or the number of ids differs from that of the
+            entries.
         """
         self.model = model
         self.features: ImageFeatures | ReportFeatures
@@ -82,23 +86,24 @@ class Retriever:
         kind: SimilarityKind = "both",
         normalise: zero_shot.Normalise = "none",
     ) -> "pd.DataFrame":
-        """The best of the corpus for each query.
+        """Returns the best entries of the corpus for each query.
 
         Args:
-          queries: images where the corpus is of reports, reports where it is of images; one or
-            several, in any form that `Model` takes.
-          k: results a query.
-          kind: see `Model.similarity`.
-          normalise: "softmax" or "z-score" of a query's scores over the corpus. A z-score of
-            kind "both" is the mean of the two parts', where the objective has two, so that
-            neither outweighs the other: as GLoRIA's release mixes them (quirk G31).
+          queries: images for a corpus of reports, reports for a corpus of images; one or several,
+            in any form that `Model` accepts.
+          k: number of results per query.
+          kind: part of the similarity, see `Model.similarity`.
+          normalise: normalisation: "softmax" or "z-score" of a query's scores over the corpus. A
+            z-score of kind "both" is the mean of the z-scores of the two parts, if the objective
+            has two, so that neither outweighs the other, as in GLoRIA's release (quirk G31).
 
         Returns:
-          Columns "query" (name of an image, number of a report), "rank" (from 1), "id" and
-          "score"; k rows a query, best first, equal scores in the order of the corpus.
+          Columns "query" (name of an image, number of a report), "rank" (from 1), "id" and "score";
+          k rows per query, best first, equal scores in the order of the corpus.
 
         Raises:
-          ConfigError: for a choice that does not exist, or more results than the corpus holds.
+          ConfigError: for an unknown choice, or if more results are requested than the corpus
+            holds.
           DataError: if a query cannot be read, or a score is not finite.
         """
         if not 1 <= k <= len(self.ids):
@@ -133,7 +138,10 @@ class Retriever:
         how: zero_shot.Normalise,
         axis: int,
     ) -> np.ndarray:
-        """float32[images, reports], normalised over the corpus, which lies along `axis`."""
+        """Computes scores, float32[images, reports], normalised over the corpus.
+
+        The corpus lies along `axis`.
+        """
         parts: tuple[SimilarityKind, ...] = (kind,)
         if kind == "both" and how == "z-score" and isinstance(self.model.objective, ComparesParts):
             parts = ("global", "local")
@@ -146,7 +154,7 @@ class Retriever:
         return np.mean(found, axis=0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the encoded corpus as one .npz file, whole or not at all."""
+        """Writes the encoded corpus as one .npz file, atomically."""
         about = {
             "format": _FORMAT,
             "side": next(s for s, kind in _FEATURES.items() if isinstance(self.features, kind)),
@@ -162,11 +170,11 @@ class Retriever:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: Model) -> "Retriever":
-        """Reads what `save` wrote; nothing is encoded again.
+        """Reads a corpus that `save` wrote, without encoding it again.
 
         Args:
-          path: the file.
-          model: the one that encoded the corpus.
+          path: path of the file.
+          model: model that encoded the corpus.
 
         Raises:
           DataError: if the file is absent or damaged, or another model encoded it.

@@ -1,4 +1,4 @@
-"""Opens what `launch.train` left in its folder, or a folder of weights."""
+"""Opens the folder of a `launch.train` run, or a folder of weights."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from prior_jax import assemble
 from prior_jax.config import read_kept_config
 from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
-from prior_jax.data.schema import load_manifest
+from prior_jax.data.manifest import load_manifest
 from prior_jax.data.tokenizer import open_tokenizer, vocabulary
 from prior_jax.errors import CheckpointError
 from prior_jax.interface.imported import open_weights
@@ -25,7 +25,7 @@ from prior_jax.train import checkpoint
 from prior_jax.train.stages import Stage
 from prior_jax.train.state import define_model
 
-_FIRST_SPLITTER = "pysbd"  # of sets prepared before there was a choice
+_FIRST_SPLITTER = "pysbd"  # of sets prepared before the splitter could be chosen
 
 
 def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
@@ -33,20 +33,21 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
 
     Args:
       workdir: folder of a run of `launch.train`. The prepared set that its config names is needed
-        too, if only for its manifest: images are normalised and reports split as it says; and so
-        are its checkpoints, where its config says they are. Or a folder of weights of a whole
-        model, which has all that is needed: see `open_weights`.
-      step: which checkpoint; None for the newest that is sound, or for weights.
+        too, at least its manifest, which tells how images are normalised and reports are split; so
+        are the checkpoints, at the location that the config names. Alternatively, a folder of
+        weights of a whole model, which is self-contained: see `open_weights`.
+      step: step of the checkpoint to load; None for the newest intact checkpoint, or for weights.
 
     Returns:
       The model.
 
     Raises:
-      DataError: if the folder is not that of a run, or its set or tokenizer cannot be read.
-      ConfigError: if the run's config, or that of the weights, is not one of this version.
-      CheckpointError: if there is no sound checkpoint of that step, or it was trained with another
-        tokenizer; or a step is asked of weights.
-      WeightsError: if weights cannot be used, saying what is missing.
+      DataError: if the folder is not that of a run, or its prepared set or tokenizer cannot be
+        read.
+      ConfigError: if the config of the run, or of the weights, does not belong to this version.
+      CheckpointError: if there is no intact checkpoint of that step, or it was trained with another
+        tokenizer, or a step is given for weights.
+      WeightsError: if the weights cannot be used; names what is missing.
     """
     folder = pathlib.Path(workdir)
     if is_weights_folder(folder):
@@ -67,8 +68,8 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
             place=place,
         )
 
-    # Shapes do not depend on how long the stages were; what the bank's temperature ended at does,
-    # and the checkpoint knows it without the training data at hand.
+    # Shapes do not depend on the lengths of the stages. The end value of the bank's temperature
+    # does, and the checkpoint holds it, so the training data is not needed.
     definition = define_model(objective(()).init)
     whole = mesh_lib.replicated(place.mesh)
     checkpoints = config.train.checkpoint.folder(folder)
@@ -103,7 +104,7 @@ def _placed(shapes: Mapping[str, jax.ShapeDtypeStruct], sharding: Any) -> dict[s
 
 
 def _settings(data: pipeline.DataConfig) -> dict[str, Any]:
-    """How images and texts are read: as the prepared set and the config say."""
+    """Returns the image and text settings of the prepared set and the config."""
     manifest = load_manifest(data.path)
     splitter = sentence_splitter(
         manifest.settings.get("splitter", _FIRST_SPLITTER),

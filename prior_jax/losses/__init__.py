@@ -1,1 +1,1 @@
-"""Loss terms: pure functions on arrays."""
+"""Loss terms as pure functions on arrays."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from prior_jax.losses.normalize import cosine_of_products, weighted_mean
 
-# Stands for a negative that is not there; finite, so that no gradient is NaN.
+# Logit of an absent negative; finite, so that no gradient is NaN.
 ABSENT = -1e30
 
 
@@ -17,8 +17,8 @@ class Directions:
     """A contrastive loss in both directions, each float32[], nats per real pair.
 
     Attributes:
-      image_to_text: each image among all reports.
-      text_to_image: each report among all images.
+      image_to_text: loss of each image classified among all reports.
+      text_to_image: loss of each report classified among all images.
     """
 
     image_to_text: jax.Array
@@ -33,21 +33,21 @@ def paired_contrastive(
     weight: jax.Array,
     image_share: float = 0.5,
 ) -> jax.Array:
-    """Symmetric cross-entropy over every image-report pair of the global batch.
+    """Computes the symmetric cross-entropy over all image-report pairs of the global batch.
 
     Args:
-      image: float32[B, D], unit L2 norm over D.
-      text: float32[B, D], unit L2 norm over D; row i belongs to image i.
-      scale: float32[], inverse temperature, dimensionless, > 0.
-      weight: float32[B], 1 for a real pair, 0 for padding.
-      image_share: share of the direction in which an image chooses among reports; the rest is
-        that of reports choosing among images. CLIP 1/2, ConVIRT 3/4.
+      image: image embeddings, float32[B, D], unit L2 norm over D.
+      text: text embeddings, float32[B, D], unit L2 norm over D; row i belongs to image i.
+      scale: inverse temperature, float32[], dimensionless, > 0.
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
+      image_share: weight of the direction in which an image chooses among reports; the rest is the
+        weight of the direction in which a report chooses among images. CLIP 1/2, ConVIRT 3/4.
 
     Returns:
-      float32[], nats per real pair, averaged over the two directions; 0 without a real pair.
+      Loss, float32[], nats per real pair, averaged over the two directions; 0 without a real pair.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: CLIP, arXiv:2103.00020, figure 3; ConVIRT, arXiv:2010.00747, section 2.2; release,
       codes/prior/models/prior.py, `global_alignment_loss`. Differs: padded rows neither count as
@@ -63,19 +63,19 @@ def paired_contrastive(
 def cosine_contrastive(
     image: jax.Array, text: jax.Array, *, scale: jax.Array, weight: jax.Array
 ) -> Directions:
-    """Cross-entropy of the cosines of every image-report pair, each direction by itself.
+    """Computes the cross-entropy of all image-report cosines, for each direction separately.
 
     Args:
-      image: [B, D], of any norm.
-      text: [B, D], of any norm; row i belongs to image i.
-      scale: float32[], multiplies the cosines, > 0; 10 in GLoRIA (temp3).
-      weight: float32[B], 1 for a real pair, 0 for padding.
+      image: image embeddings, [B, D], of any norm.
+      text: text embeddings, [B, D], of any norm; row i belongs to image i.
+      scale: factor of the cosines, float32[], > 0; 10 in GLoRIA (temp3).
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
 
     Returns:
-      float32[] twice: the release's loss0 and loss1; 0 without a real pair.
+      Two losses, float32[] each: the release's loss0 and loss1; 0 without a real pair.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: GLoRIA, ICCV 2021, the global contrastive loss; release, gloria/loss/gloria_loss.py,
       `global_loss`. Differs: padded pairs are neither anchors nor negatives.
@@ -90,30 +90,30 @@ def cosine_contrastive(
 
 
 def paired_cross_entropy(logits: jax.Array, mask: jax.Array, weight: jax.Array) -> jax.Array:
-    """Cross-entropy of a square score matrix against its diagonal, both ways.
+    """Computes the cross-entropy of a square logit matrix against its diagonal, both ways.
 
     Args:
-      logits: float32[N, N].
-      mask: bool[N], True on rows (and columns) that exist.
-      weight: float32[N], weight of each row in the mean; 0 where `mask` is False.
+      logits: logit matrix, float32[N, N].
+      mask: mask of rows (and columns) that exist, bool[N].
+      weight: weight of each row in the mean, float32[N]; 0 where `mask` is False.
 
     Returns:
-      float32[], nats, averaged over rows and the two directions; 0 if no row has weight.
+      Loss, float32[], nats, averaged over rows and the two directions; 0 if no row has weight.
     """
     rows, columns = _cross_entropies(logits, mask)
     return weighted_mean((rows + columns) / 2, weight)
 
 
 def directed_cross_entropy(logits: jax.Array, mask: jax.Array, weight: jax.Array) -> Directions:
-    """The two halves of `paired_cross_entropy`, whose mean it is.
+    """Computes the two directions whose mean is `paired_cross_entropy`.
 
     Args:
-      logits: float32[N, N], images by reports.
-      mask: bool[N], True on rows (and columns) that exist.
-      weight: float32[N], weight of each row in the mean; 0 where `mask` is False.
+      logits: logit matrix, float32[N, N], images by reports.
+      mask: mask of rows (and columns) that exist, bool[N].
+      weight: weight of each row in the mean, float32[N]; 0 where `mask` is False.
 
     Returns:
-      float32[] twice, nats; 0 if no row has weight.
+      Two losses, float32[] each, nats; 0 if no row has weight.
     """
     rows, columns = _cross_entropies(logits, mask)
     return Directions(
@@ -122,10 +122,10 @@ def directed_cross_entropy(logits: jax.Array, mask: jax.Array, weight: jax.Array
 
 
 def _cross_entropies(logits: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of each row and of each column against the diagonal: float32[N] twice."""
+    """Computes the cross-entropies of rows and columns against the diagonal: float32[N] twice."""
     row = jnp.where(mask[None, :], logits, jnp.float32(ABSENT))
     column = jnp.where(mask[:, None], logits, jnp.float32(ABSENT))
-    # As a sum, which each device does for its rows; taking the entries would gather them.
+    # Each device computes this sum for its own rows; indexing the diagonal would gather all rows.
     own = jnp.sum(jnp.where(jnp.eye(mask.size, dtype=bool), logits, 0), axis=1)
     own = jnp.where(mask, own, jnp.float32(ABSENT))
     rows = jax.nn.logsumexp(row, axis=1) - own

@@ -15,20 +15,23 @@ def local_image(
     predicted_context: jax.Array,
     weight: jax.Array,
 ) -> jax.Array:
-    """Negative cosine between each patch and what it sees of the report, no negatives.
+    """Computes the negative cosine between each patch and its context in the report.
+
+    The loss has no negatives.
 
     Args:
-      patches: [B, P, D], a target: no gradient flows into it.
-      context: [B, P, D], what each patch gathered from the sentences; a target as well.
-      predicted_patches: [B, P, D], the predictor applied to `patches`.
-      predicted_context: [B, P, D], the predictor applied to `context`.
-      weight: float32[B], 1 for a real pair, 0 for padding.
+      patches: patch embeddings, [B, P, D]; they are targets, so no gradient flows into them.
+      context: context that each patch gathered from the sentences, [B, P, D]; also a target without
+        gradient.
+      predicted_patches: output of the predictor for `patches`, [B, P, D].
+      predicted_context: output of the predictor for `context`, [B, P, D].
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
 
     Returns:
-      float32[], in [-1, 1], mean over patches and real pairs of the two halves.
+      Loss, float32[], in [-1, 1]: the mean over patches and real pairs of the two directions.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: SimSiam, arXiv:2011.10566, equation 2; PRIOR, arXiv:2307.12577, section 3.2; release,
       codes/prior/models/prior.py, `simsiam_loss_func` (quirk P21).
@@ -54,22 +57,24 @@ def local_text(
     weight: jax.Array,
     normalize: bool = True,
 ) -> jax.Array:
-    """Matches each sentence with what it sees of its image; negatives come from its own report.
+    """Contrasts each sentence with its context in the image, against others of its report.
+
+    The negatives are the other sentences of the same report.
 
     Args:
-      sentences: [B, S, D].
-      context: [B, S, D], what each sentence gathered from the patches.
-      scale: float32[], inverse temperature, > 0.
-      mask: bool[B, S], True on real sentences.
-      weight: float32[B], 1 for a real pair, 0 for padding.
-      normalize: whether both are scaled to unit norm first, as PRIOR does.
+      sentences: sentence embeddings, [B, S, D].
+      context: context that each sentence gathered from the patches, [B, S, D].
+      scale: inverse temperature, float32[], > 0.
+      mask: mask of the real sentences, bool[B, S].
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
+      normalize: whether `sentences` and `context` are first scaled to unit norm, as PRIOR does.
 
     Returns:
-      float32[], nats: the mean over a report's sentences and both directions, then over real
+      Loss, float32[], nats: the mean over a report's sentences and both directions, then over real
       pairs. A report of one sentence has no negative: it adds 0 and counts in the mean.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: PRIOR, arXiv:2307.12577, section 3.2; release, codes/prior/models/prior.py,
       `text_local_loss_fn` (quirk P21).

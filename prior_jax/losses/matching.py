@@ -1,4 +1,4 @@
-"""Which predicted prototype stands for which sentence: optimal assignment inside jit."""
+"""Assigns predicted prototypes to sentences: an optimal assignment that runs inside jit."""
 
 import jax
 import jax.numpy as jnp
@@ -8,28 +8,28 @@ from jax.sharding import PartitionSpec
 from prior_jax.losses.normalize import unit
 
 TIE_BREAK = 1e-5
-"""A share of the costs' scale that is ten times what rounding moves them by: see `break_ties`."""
+"""Share of the largest cost that is ten times the rounding error of the costs; see `break_ties`."""
 
-# Replaces a cost that is not finite: the solver hangs or errs silently on NaN and infinity.
+# Replaces a cost that is not finite: on NaN and infinity the solver hangs or fails silently.
 _WORST = 1e9
 
 
 def pairwise_cost(
     predicted: jax.Array, targets: jax.Array, *, metric: str, normalize: bool
 ) -> jax.Array:
-    """Cost of every prediction standing for every target, a constant for the gradient.
+    """Computes the cost of assigning each prediction to each target, without gradient.
 
     Args:
-      predicted: [B, Q, D].
-      targets: [B, T, D].
-      metric: "l1", "l2" (both summed over features) or "cosine" (negative).
-      normalize: whether predictions are scaled to unit norm first (the targets are not).
+      predicted: predicted prototypes, [B, Q, D].
+      targets: target prototypes, [B, T, D].
+      metric: cost function: "l1", "l2" (both summed over features) or "cosine" (negative).
+      normalize: whether predictions are first scaled to unit norm (the targets are not).
 
     Returns:
-      float32[B, Q, T].
+      Costs, float32[B, Q, T].
 
     Raises:
-      ValueError: for another metric, or if the shapes do not fit together.
+      ValueError: for another metric, or if the shapes are inconsistent.
 
     Source: release, codes/prior/models/prior.py, `matching_label` (l1, not normalised, by
       default: quirk P5).
@@ -54,40 +54,41 @@ def pairwise_cost(
 
 
 def ignore_absent_targets(cost: jax.Array, mask: jax.Array) -> jax.Array:
-    """Makes targets that do not exist cost nothing, so that they decide nothing.
+    """Sets the cost of absent targets to 0, so that they do not influence the assignment.
 
     Args:
-      cost: float32[B, Q, T].
-      mask: bool[B, T], True on real targets.
+      cost: assignment costs, float32[B, Q, T].
+      mask: mask of the real targets, bool[B, T].
 
     Returns:
-      float32[B, Q, T], 0 in the columns of absent targets.
+      Costs, float32[B, Q, T], 0 in the columns of absent targets.
     """
     return jnp.where(mask[:, None, :], cost, jnp.float32(0))
 
 
 def break_ties(cost: jax.Array, *, share: float = TIE_BREAK) -> jax.Array:
-    """Makes the choice between equally good assignments that nearest to the identity.
+    """Makes the solver choose, among equally good assignments, the one nearest the identity.
 
-    Adds u (q - t)^2 / 2 to the cost of prediction q standing for target t, where u is `share` of
-    the largest cost of the report. Where all assignments are tied, one that displaces k
-    predictions then costs at least k u / 2 more than the identity, while errors of e in every
-    cost tell the two apart by at most 2 k e: costs known to within u / 4 always give the same
-    assignment, on any layout of devices. Where some are tied (sentences that are alike), the one
-    that keeps the order is ahead in the same way. With 16 queries the total cost of what is
-    chosen exceeds the least by at most 680 u, 4e-4 of 16 times the largest cost.
+    Adds u (q - t)^2 / 2 to the cost of assigning prediction q to target t, where u is `share` of
+    the largest cost of the report. Where all assignments are tied, one that displaces k predictions
+    then costs at least k u / 2 more than the identity, while errors of e in every cost change the
+    difference by at most 2 k e: costs known to within u / 4 always give the same assignment, on any
+    layout of devices. Where only some assignments are tied (similar sentences), the one that keeps
+    the order is preferred in the same way. With 16 queries the total cost of the chosen assignment
+    exceeds the least total by at most 680 u, 4e-4 of 16 times the largest cost.
 
-    What remains: tied assignments equally far from the identity, and true differences that the
-    added ones cancel to within rounding. There rounding still chooses.
+    Two cases are not resolved: tied assignments equally far from the identity, and true differences
+    that the added costs cancel to within rounding. In these cases rounding still decides.
 
     Args:
-      cost: float32[B, Q, Q].
-      share: of the scale, much larger than the costs' relative errors and much smaller than 1.
+      cost: assignment costs, float32[B, Q, Q].
+      share: share of the largest cost; must be much larger than the costs' relative errors and much
+        smaller than 1.
 
     Returns:
-      float32[B, Q, Q].
+      Adjusted costs, float32[B, Q, Q].
 
-    Source: ours; the release leaves the choice to scipy's solver.
+    Source: this project; the release leaves the choice to scipy's solver.
     """
     size = jnp.where(jnp.isfinite(cost), jnp.abs(cost), jnp.float32(0))
     unit_cost = jnp.float32(share) * jnp.max(size, axis=(1, 2), keepdims=True)
@@ -97,16 +98,16 @@ def break_ties(cost: jax.Array, *, share: float = TIE_BREAK) -> jax.Array:
 
 
 def assign(cost: jax.Array, *, axis: str | tuple[str, ...] | None = None) -> jax.Array:
-    """The assignment of least total cost, for each report.
+    """Solves for the assignment of least total cost of each report.
 
     Args:
-      cost: float32[B, Q, Q]. Entries that are not finite count as 1e9.
+      cost: assignment costs, float32[B, Q, Q]. Entries that are not finite are replaced by 1e9.
       axis: mesh axis over which B is split: each device then solves its own reports (B must be a
-        multiple of it, under `jax.set_mesh`). None: all are solved together.
+        multiple of the axis size, under `jax.set_mesh`). None solves all reports together.
 
     Returns:
-      int32[B, Q]: col_ind, the target of each prediction. Among equally good assignments, any:
-      rounding chooses (see `break_ties`).
+      Target of each prediction (col_ind), int32[B, Q]. Among equally good assignments, rounding
+      decides (see `break_ties`).
 
     Source: optax.assignment.hungarian_algorithm; the release calls scipy's
       `linear_sum_assignment` on the host for each report.
@@ -124,30 +125,30 @@ def assign(cost: jax.Array, *, axis: str | tuple[str, ...] | None = None) -> jax
 
 def _assign_one(cost: jax.Array) -> jax.Array:
     rows, columns = optax.assignment.hungarian_algorithm(cost)
-    # The solver returns rows out of order.
+    # The solver returns the rows out of order.
     return jnp.zeros(cost.shape[:1], jnp.int32).at[rows].set(columns.astype(jnp.int32))
 
 
 def arrange(predicted: jax.Array, col_ind: jax.Array, *, inverse: bool) -> jax.Array:
-    """Puts predictions into the order of their targets.
+    """Reorders predictions into the order of their targets.
 
     Args:
-      predicted: [B, Q, D].
-      col_ind: int32[B, Q], the target of each prediction.
-      inverse: True puts at place j the prediction whose target is j. False takes
+      predicted: predicted prototypes, [B, Q, D].
+      col_ind: target of each prediction, int32[B, Q].
+      inverse: True puts the prediction whose target is j at position j. False takes
         `predicted[col_ind]` as the release does, which is the permutation in the wrong direction
         (quirk P3).
 
     Returns:
-      [B, Q, D].
+      Reordered predictions, [B, Q, D].
     """
     if col_ind.shape != predicted.shape[:2]:
         raise ValueError(f"col_ind {col_ind.shape}: accepted {predicted.shape[:2]}")
     places = jnp.arange(predicted.shape[1], dtype=col_ind.dtype)
-    chosen = places[None, :, None] == col_ind[:, None, :]  # [b, j, k]: k's target is j
+    chosen = places[None, :, None] == col_ind[:, None, :]  # [b, j, k]: the target of k is j
     if not inverse:
         chosen = chosen.swapaxes(1, 2)
-    # A product with ones and zeros, exact: gathers and scatters of rows cost TPUs more.
+    # An exact product with ones and zeros: gathers and scatters of rows cost more on TPUs.
     return jnp.einsum(
         "bjk,bkd->bjd",
         chosen.astype(predicted.dtype),

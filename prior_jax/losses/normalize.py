@@ -8,11 +8,11 @@ def unit(x: jax.Array, *, eps: float = 1e-12) -> jax.Array:
     """Scales the last axis to unit L2 norm.
 
     Args:
-      x: [..., D], any float dtype.
-      eps: norms up to this count as zero.
+      x: input vectors, [..., D], any float dtype.
+      eps: largest norm that is treated as zero.
 
     Returns:
-      float32[..., D]; a zero vector gives a zero vector and a zero gradient, where
+      Unit vectors, float32[..., D]; a zero vector gives a zero vector and a zero gradient, where
       `torch.nn.functional.normalize` has a gradient of 1 / eps.
     """
     x = x.astype(jnp.float32)
@@ -23,7 +23,7 @@ def unit(x: jax.Array, *, eps: float = 1e-12) -> jax.Array:
 
 
 def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Cosine of the last axes: float32[...]; 0, with zero gradient, at zero vectors.
+    """Computes cosines over the last axis: float32[...]; 0, with zero gradient, at zero vectors.
 
     Source: torch.nn.functional.cosine_similarity, eps 1e-8.
     """
@@ -33,17 +33,17 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
 def cosine_of_products(
     dot: jax.Array, square_a: jax.Array, square_b: jax.Array, *, eps: float = 1e-8
 ) -> jax.Array:
-    """Cosines of vectors known by their products alone.
+    """Computes the cosines of vectors from their dot products.
 
     Args:
-      dot: float32[...], products of each a with its b.
-      square_a: float32[...], squared norms of a; below 0 by rounding counts as 0.
-      square_b: float32[...], squared norms of b.
-      eps: least product of the two norms that is divided by.
+      dot: dot products of each a with its b, float32[...].
+      square_a: squared norms of a, float32[...]; negative values from rounding are treated as 0.
+      square_b: squared norms of b, float32[...].
+      eps: smallest product of the two norms used as divisor.
 
     Returns:
-      float32[...], 0 where a or b is zero. The gradient of a zero vector is the other one / eps:
-      finite, and as large as torch's.
+      Cosines, float32[...], 0 where a or b is zero. The gradient with respect to a zero vector is
+      the other vector / eps: finite, and as large as torch's.
 
     Source: GLoRIA's release, gloria/loss/gloria_loss.py, `cosine_similarity` (quirk G5).
     """
@@ -52,16 +52,17 @@ def cosine_of_products(
 
 
 def _root(square: jax.Array) -> jax.Array:
-    """Square root with gradient 0 where it is 0, instead of infinity."""
+    """Computes the square root, whose gradient at 0 is 0 instead of infinity."""
     positive = square > 0
     root = jnp.sqrt(jnp.where(positive, square, jnp.float32(1)))
     return jnp.where(positive, root, jnp.float32(0))
 
 
 def weighted_mean(value: jax.Array, weight: jax.Array) -> jax.Array:
-    """Mean of `value` with weights of the same shape: float32[], 0 if all weights are 0.
+    """Computes the weighted mean of `value`: float32[], 0 if all weights are 0.
 
-    Values where the weight is 0 may be anything, even NaN: they touch neither value nor gradient.
+    The weights have the shape of `value`. Values whose weight is 0 may be anything, even NaN: they
+    affect neither the mean nor its gradient.
     """
     if value.shape != weight.shape:
         raise ValueError(f"value {value.shape} and weight {weight.shape}: accepted equal shapes")

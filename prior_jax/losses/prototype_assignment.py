@@ -1,4 +1,4 @@
-"""Images and reports choose among prototypes, and each predicts the other's choice."""
+"""The loss of assigning images and reports to prototypes and predicting each other's assignment."""
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +8,20 @@ from prior_jax.losses.normalize import weighted_mean
 
 
 def sinkhorn(scores: jax.Array, *, mask: jax.Array, epsilon: float, iterations: int) -> jax.Array:
-    """Soft assignment of the global batch to prototypes, all prototypes used alike.
+    """Assigns the global batch softly to prototypes, with all prototypes used equally.
 
     Args:
-      scores: float32[B, K], higher fits better.
-      mask: bool[B], True on real rows.
-      epsilon: entropy of the assignment, in units of `scores`, > 0.
-      iterations: how often prototypes and rows are normalised in turn, >= 1.
+      scores: scores of each row for each prototype, float32[B, K]; higher is a better fit.
+      mask: mask of the real rows, bool[B].
+      epsilon: entropy regularisation of the assignment, in units of `scores`, > 0.
+      iterations: number of alternating normalisations of prototypes and rows, >= 1.
 
     Returns:
-      float32[B, K], a constant for the gradient: rows sum to 1, padded rows are 0. With more
-      iterations each prototype's total comes nearer to (number of real rows) / K.
+      Assignment, float32[B, K], without gradient: rows sum to 1, padded rows are 0. With more
+      iterations each prototype's total approaches (number of real rows) / K.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together or there is no iteration.
+      ValueError: during tracing, if the shapes are inconsistent or there is no iteration.
 
     Source: SwAV, arXiv:2006.09882, section 3.1; MGCA's release, mgca/models/mgca/mgca_module.py
       (epsilon 0.05, 3 iterations). Differs: in logarithms, so that a small epsilon neither
@@ -52,22 +52,22 @@ def swapped_assignment(
     iterations: int,
     weight: jax.Array,
 ) -> jax.Array:
-    """Each modality predicts the prototypes that the other one was assigned to.
+    """Computes the loss of each modality predicting the other's prototype assignment.
 
     Args:
-      image_scores: float32[B, K], cosines of images and prototypes.
-      text_scores: float32[B, K], cosines of reports and prototypes; row i belongs to image i.
-      temperature: of the prediction, > 0; MGCA 0.2.
-      epsilon: of the assignment, see `sinkhorn`.
-      iterations: of the assignment.
-      weight: float32[B], 1 for a real pair, 0 for padding.
+      image_scores: cosines of images and prototypes, float32[B, K].
+      text_scores: cosines of reports and prototypes, float32[B, K]; row i belongs to image i.
+      temperature: temperature of the prediction, > 0; MGCA 0.2.
+      epsilon: entropy regularisation of the assignment, see `sinkhorn`.
+      iterations: number of iterations of the assignment, see `sinkhorn`.
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
 
     Returns:
-      float32[], nats per real pair, averaged over the two directions; 0 without a real pair. The
-      assignments are targets: no gradient flows into them.
+      Loss, float32[], nats per real pair, averaged over the two directions; 0 without a real pair.
+      The assignments are targets: no gradient flows into them.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: MGCA, arXiv:2210.06044, section 3.4; its release, mgca/models/mgca/mgca_module.py.
       Differs: padded rows take part in no assignment.

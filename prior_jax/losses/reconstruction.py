@@ -7,18 +7,18 @@ from prior_jax.losses.normalize import weighted_mean
 
 
 def image_l1(output: jax.Array, target: jax.Array, *, weight: jax.Array) -> jax.Array:
-    """Mean absolute difference of two images.
+    """Computes the mean absolute difference of two images.
 
     Args:
-      output: [B, H, W, C].
-      target: [B, H, W, C], the normalised image.
-      weight: float32[B], 1 for a real image, 0 for padding.
+      output: reconstructed images, [B, H, W, C].
+      target: normalised target images, [B, H, W, C].
+      weight: weight of each image, float32[B], 1 for a real image, 0 for padding.
 
     Returns:
-      float32[], in units of the image's standard deviation; mean over pixels and real images.
+      Loss, float32[], in units of the image's standard deviation; mean over pixels and real images.
 
     Raises:
-      ValueError: while tracing, if the shapes differ.
+      ValueError: during tracing, if the shapes differ.
 
     Source: PRIOR, arXiv:2307.12577, section 3.4; release, codes/prior/decoders/image.py.
     """
@@ -29,16 +29,18 @@ def image_l1(output: jax.Array, target: jax.Array, *, weight: jax.Array) -> jax.
 
 
 def prototype_l1(rows: jax.Array, prototypes: jax.Array, *, weight: jax.Array) -> jax.Array:
-    """Mean absolute difference between sentences and their prototypes; both get a gradient.
+    """Computes the mean absolute difference between sentences and their prototypes.
+
+    Gradient flows into both.
 
     Args:
-      rows: [B, S, D], sentences.
-      prototypes: [B, S, D], what the bank made of them.
-      weight: float32[B, S], 1 on real sentences, 0 on padding.
+      rows: sentence embeddings, [B, S, D].
+      prototypes: mixtures of prototypes that the bank returned for the sentences, [B, S, D].
+      weight: weight of each sentence, float32[B, S], 1 for a real sentence, 0 on padding.
 
     Returns:
-      float32[], mean over features and real sentences of the global batch (quirk P20: the release
-      averages over each rank's sentences, then over ranks).
+      Loss, float32[], mean over features and real sentences of the global batch (quirk P20: the
+      release averages over each rank's sentences, then over ranks).
 
     Source: PRIOR, arXiv:2307.12577, section 3.3; release, codes/prior/modules/spb.py.
     """
@@ -53,20 +55,20 @@ def prototype_kl(
     weight: jax.Array,
     stop_target_gradient: bool,
 ) -> jax.Array:
-    """KL(target || prediction) between two choices among the prototypes.
+    """Computes KL(target || prediction) between two distributions over the prototypes.
 
     Args:
-      target_logits: float32[B, S, K], of the real sentences.
-      logits: float32[B, S, K], of the predicted ones.
-      weight: float32[B, S], 1 on real sentences, 0 on padding.
-      stop_target_gradient: whether the target is a constant. The release lets its gradient
-        through (quirk P7), which also pulls the sentences towards the prediction.
+      target_logits: logits of the real sentences, float32[B, S, K].
+      logits: logits of the predicted sentences, float32[B, S, K].
+      weight: weight of each sentence, float32[B, S], 1 for a real sentence, 0 on padding.
+      stop_target_gradient: whether the target gets no gradient. The release lets the gradient flow
+        into the target (quirk P7), which also pulls the sentences towards the prediction.
 
     Returns:
-      float32[], nats per real sentence; no temperature, no noise.
+      Loss, float32[], nats per real sentence, without temperature or noise.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: release, codes/prior/modules/spb.py, `cal_loss`.
     """
@@ -90,18 +92,19 @@ def matched_l1(
     weight: jax.Array,
     ignore_padding: bool,
 ) -> jax.Array:
-    """L1 between predicted prototypes, already in the targets' order, and the targets.
+    """Computes the L1 between predicted prototypes and targets that are in the same order.
 
     Args:
-      predicted: [B, Q, D].
-      targets: [B, Q, D], 0 where `mask` is False; gradient flows into them (quirk P5).
-      mask: bool[B, Q], True on real sentences.
-      weight: float32[B], 1 for a real report, 0 for padding.
-      ignore_padding: True averages over a report's sentences; False over all Q slots, which pulls
-        the queries without a sentence to 0 (quirk P4).
+      predicted: predicted prototypes, [B, Q, D], already in the order of the targets.
+      targets: target prototypes, [B, Q, D], 0 where `mask` is False; gradient flows into them
+        (quirk P5).
+      mask: mask of the real sentences, bool[B, Q].
+      weight: weight of each report, float32[B], 1 for a real report, 0 for padding.
+      ignore_padding: True averages over a report's sentences; False averages over all Q slots,
+        which pulls the queries without a sentence to 0 (quirk P4).
 
     Returns:
-      float32[], mean over features, slots and then real reports.
+      Loss, float32[], mean over features, slots and then real reports.
 
     Source: PRIOR, arXiv:2307.12577, section 3.4; release, codes/prior/models/prior.py, `spg_loss`.
     """

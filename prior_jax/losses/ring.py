@@ -1,24 +1,23 @@
 """Losses over every pair of the global batch, block by block, so that no [B, B] array exists.
 
 Each device keeps its images and passes its texts round a ring of all devices: after n hops every
-image has met every text, and the texts are home again. What meets is cut into blocks of at most
-`Plan.rows` x `Plan.columns` pairs, computed, reduced and forgotten. With one device the ring is a
-loop over blocks.
+image has been paired with every text, and the texts are back on their first device. The pairs on a
+device are cut into blocks of at most `Plan.rows` x `Plan.columns`, whose scores are computed,
+reduced and discarded. With one device the ring is a loop over blocks.
 
-Forward. With scores S, the cross-entropy of image i among all texts is L_i - S_ii, where
-L_i = log sum_j exp S_ij. The sum is gathered as blocks come by: with the largest score so far, m,
-and t = sum exp(S - m), a block whose largest score is m' turns (m, t) into
-(M, t exp(m - M) + sum exp(S - M)) with M = max(m, m'). The texts carry the same pair for their
-columns with them.
+Forward pass. With scores S, the cross-entropy of image i among all texts is L_i - S_ii, where L_i =
+log sum_j exp S_ij. The sum is accumulated block by block: with the largest score so far, m, and t =
+sum exp(S - m), a block whose largest score is m' turns (m, t) into (M, t exp(m - M) + sum exp(S -
+M)) with M = max(m, m'). The texts carry the same two values for their columns.
 
-Backward. With the cotangents a_i of the rows' losses and b_j of the columns',
+Backward pass. With the cotangents a_i of the rows' losses and b_j of the columns' losses,
 
     dS_ij = a_i exp(S_ij - L_i) + b_j exp(S_ij - M_j) - [i = j] (a_i + b_j),
 
-M_j being the columns' L. So with L and M kept, which are vectors, each block's dS follows from the
-block alone: a second round computes S again and pulls dS back through the function that gives
-scores. Gradients of images add up where the images are, those of texts travel with the texts,
-those of parameters are summed over the devices at the end.
+where M_j is the L of column j. The vectors L and M are kept, so dS of each block follows from the
+block alone: a second round computes S again and pulls dS back through the score function. Gradients
+of images accumulate on the device of the images, gradients of texts travel with the texts, and
+gradients of parameters are summed over the devices at the end.
 """
 
 import dataclasses
@@ -36,13 +35,13 @@ from prior_jax.losses.ring_walk import Plan, fill, walk
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Side:
-    """One side of all pairs: the images, or the texts.
+    """One side of all pairs: either the images or the texts.
 
     Attributes:
-      features: tree of float arrays [B, ...], which get gradients.
-      facts: tree of arrays [B, ...] of any dtype, which get none, such as masks.
-      place: int32[B], the row in the batch: image i and text i are a pair.
-      mask: bool[B], True on real rows; the others are in no pair.
+      features: tree of float arrays [B, ...] that receive gradients.
+      facts: tree of arrays [B, ...] of any dtype that receive no gradient, such as masks.
+      place: row in the batch, int32[B]: image i and text i are a pair.
+      mask: mask of the real rows, bool[B]; other rows belong to no pair.
     """
 
     features: Any
@@ -53,19 +52,25 @@ class Side:
 
 Pair = tuple[jax.Array, jax.Array]
 Scores = Callable[[Any, Side, Side], jax.Array]
-"""(parameters, r images, c texts) -> float32[r, c]; may hold no traced value of its own."""
+"""Score function: (parameters, r images, c texts) -> float32[r, c].
+
+It must not close over traced values.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reduction:
-    """What becomes of the scores.
+    """The reduction of the scores to per-row results.
 
     Attributes:
-      start: mask -> what one side gathers, before any block.
-      add: (scores, real, own, gathered by rows, gathered by columns) -> both with the block.
-      finish: (gathered, mask) -> the side's result, a tree of [B], and what `pull` needs of it.
-      pull: (scores, own, rows, columns) -> the scores' cotangent, each side giving its results'
-        cotangents and what `finish` kept. `own` is where the row is the column's partner.
+      start: function that gives the initial accumulator of one side: mask -> accumulator.
+      add: function that adds a block: (scores, real, own, row accumulator, column accumulator) ->
+        both accumulators including the block.
+      finish: function that finishes one side: (accumulator, mask) -> the result, a tree of [B], and
+        the residuals for `pull`.
+      pull: function that gives the cotangent of the scores: (scores, own, rows, columns) ->
+        cotangent, where rows and columns hold the cotangents of that side's results and the
+        residuals of `finish`. `own` is True where row and column are partners.
     """
 
     start: Callable
@@ -85,23 +90,24 @@ def ring_cross_entropies(
     mask: jax.Array,
     plan: Plan,
 ) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy of each image among all texts and of each text among all images.
+    """Computes the cross-entropy of each image among all texts and of each text among images.
 
     Args:
-      scores: gives the scores of a block.
+      scores: function that gives the scores of a block.
       parameters: tree of float arrays that all pairs share, the first argument of `scores`.
-      images: tree of float arrays [B, ...], `features` of the second.
-      texts: tree of float arrays [B, ...], `features` of the third; row i belongs to image i.
-      image_facts: tree of arrays [B, ...] of any dtype, `facts` of the second.
-      text_facts: the same of the third.
-      mask: bool[B], True on real pairs.
-      plan: size of the blocks, and the ring. B need not be a multiple of anything.
+      images: tree of float arrays [B, ...], `features` of the second argument of `scores`.
+      texts: tree of float arrays [B, ...], `features` of the third argument; row i belongs to image
+        i.
+      image_facts: tree of arrays [B, ...] of any dtype, `facts` of the second argument.
+      text_facts: tree of arrays [B, ...] of any dtype, `facts` of the third argument.
+      mask: mask of the real pairs, bool[B].
+      plan: block sizes and ring axis. B need not be a multiple of anything.
 
     Returns:
-      float32[B] twice, nats; 0 where `mask` is False.
+      Losses of images and of texts, float32[B] each, nats; 0 where `mask` is False.
 
     Raises:
-      ValueError: while tracing, if the plan names an axis that no mesh of the context has.
+      ValueError: during tracing, if the plan names an axis that no mesh of the context has.
     """
     sides = _sides(images, texts, image_facts, text_facts, mask=mask, plan=plan)
     found = cast(Pair, _reduced(_CROSS_ENTROPY, scores, plan, parameters, *sides))
@@ -118,21 +124,21 @@ def ring_row_sums(
     mask: jax.Array,
     plan: Plan,
 ) -> jax.Array:
-    """The sum of each image's scores over all texts.
+    """Computes the sum of each image's scores over all texts.
 
     Args:
-      scores: gives the scores of a block.
-      parameters: see `ring_cross_entropies`.
-      images: see `ring_cross_entropies`.
-      texts: see `ring_cross_entropies`.
-      mask: bool[B], True on real rows: the others are neither images nor texts.
-      plan: see `ring_cross_entropies`.
+      scores: function that gives the scores of a block.
+      parameters: shared float arrays, see `ring_cross_entropies`.
+      images: float arrays of the images, see `ring_cross_entropies`.
+      texts: float arrays of the texts, see `ring_cross_entropies`.
+      mask: mask of the real rows, bool[B]: the others are neither images nor texts.
+      plan: block sizes and ring axis, see `ring_cross_entropies`.
 
     Returns:
-      float32[B]; 0 where `mask` is False.
+      Sums, float32[B]; 0 where `mask` is False.
 
     Raises:
-      ValueError: while tracing, if the plan names an axis that no mesh of the context has.
+      ValueError: during tracing, if the plan names an axis that no mesh of the context has.
     """
     sides = _sides(images, texts, None, None, mask=mask, plan=plan)
     rows, _ = cast(Pair, _reduced(_ROW_SUM, scores, plan, parameters, *sides))
@@ -140,7 +146,7 @@ def ring_row_sums(
 
 
 def _sides(images, texts, image_facts, text_facts, *, mask, plan) -> tuple[Side, Side]:
-    """Both sides, filled up to a multiple of the devices with rows that are in no pair."""
+    """Builds both sides, padded to a multiple of the devices with rows that are in no pair."""
     place = jnp.arange(mask.shape[0], dtype=jnp.int32)
     missing = -mask.shape[0] % plan.devices
     sides = [
@@ -152,7 +158,7 @@ def _sides(images, texts, image_facts, text_facts, *, mask, plan) -> tuple[Side,
 
 
 def _online(kept, scores: jax.Array, own: jax.Array, *, axis: int):
-    """Takes a block into (largest score, sum of exp above it, score of the partner)."""
+    """Adds a block to (largest score, sum of exp relative to it, score of the partner)."""
     peak, total, partner = kept
     higher = jnp.maximum(peak, jnp.max(scores, axis=axis))
     grown = jnp.sum(jnp.exp(scores - jnp.expand_dims(higher, axis)), axis=axis)
@@ -166,7 +172,8 @@ def _start_online(mask: jax.Array):
 
 
 def _add_to_both(scores, real, own, rows, columns):
-    # Of what is absent alone, the sums are junk until the first real score drowns it.
+    # While only absent scores were added, the sums are meaningless; the first real score rescales
+    # them to 0.
     scores = jnp.where(real, scores, jnp.float32(ABSENT))
     return _online(rows, scores, own, axis=1), _online(columns, scores, own, axis=0)
 
@@ -210,7 +217,7 @@ _ROW_SUM = _Reduction(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _reduced(reduction, scores, plan, parameters, images, texts):
-    """The results of both sides: float32[B] twice."""
+    """Reduces the scores to the results of both sides: float32[B] twice."""
     return _reduced_forward(reduction, scores, plan, parameters, images, texts)[0]
 
 
@@ -276,6 +283,6 @@ _reduced.defvjp(_reduced_forward, _reduced_backward)
 
 
 def _which(image: Side, text: Side) -> tuple[jax.Array, jax.Array]:
-    """Which pairs of a block exist, and which of them are image and report of one study."""
+    """Returns which pairs of a block exist, and which pairs are image and report of one study."""
     real = image.mask[:, None] & text.mask[None, :]
     return real, real & (image.place[:, None] == text.place[None, :])

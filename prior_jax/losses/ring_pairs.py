@@ -1,6 +1,6 @@
 """The losses of `contrastive`, `sigmoid` and `word_region` without a [B, B] array.
 
-Value and gradient are those of the plain forms, up to rounding; see `ring` for the derivation.
+Values and gradients equal those of the plain forms, up to rounding; see `ring` for the derivation.
 """
 
 import functools
@@ -24,21 +24,22 @@ def ring_paired_contrastive(
     image_share: float = 0.5,
     plan: Plan,
 ) -> jax.Array:
-    """`contrastive.paired_contrastive`, block by block; arguments as there.
+    """Computes `contrastive.paired_contrastive` block by block.
 
     Args:
-      image: float32[B, D], unit L2 norm over D.
-      text: float32[B, D], unit L2 norm over D; row i belongs to image i.
-      scale: float32[], inverse temperature, > 0.
-      weight: float32[B], 1 for a real pair, 0 for padding.
-      image_share: share of the direction in which an image chooses among reports.
-      plan: size of the blocks, and the ring.
+      image: image embeddings, float32[B, D], unit L2 norm over D.
+      text: text embeddings, float32[B, D], unit L2 norm over D; row i belongs to image i.
+      scale: inverse temperature, float32[], > 0.
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
+      image_share: weight of the direction in which an image chooses among reports.
+      plan: block sizes and ring axis.
 
     Returns:
-      float32[], nats per real pair; 0 without one.
+      Loss, float32[], nats per real pair; 0 without a real pair.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together, or the plan not the mesh.
+      ValueError: during tracing, if the shapes are inconsistent or the plan does not match the
+        mesh.
     """
     check_pairs(image, text, weight)
     found = _directions(_scaled_dots, jnp.asarray(scale, jnp.float32), image, text, weight, plan)
@@ -48,20 +49,21 @@ def ring_paired_contrastive(
 def ring_cosine_contrastive(
     image: jax.Array, text: jax.Array, *, scale: jax.Array, weight: jax.Array, plan: Plan
 ) -> Directions:
-    """`contrastive.cosine_contrastive`, block by block; arguments as there.
+    """Computes `contrastive.cosine_contrastive` block by block.
 
     Args:
-      image: [B, D], of any norm.
-      text: [B, D], of any norm; row i belongs to image i.
-      scale: float32[], multiplies the cosines, > 0.
-      weight: float32[B], 1 for a real pair, 0 for padding.
-      plan: size of the blocks, and the ring.
+      image: image embeddings, [B, D], of any norm.
+      text: text embeddings, [B, D], of any norm; row i belongs to image i.
+      scale: factor of the cosines, float32[], > 0.
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
+      plan: block sizes and ring axis.
 
     Returns:
-      float32[] twice, nats per real pair; 0 without one.
+      Two losses, float32[] each, nats per real pair; 0 without a real pair.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together, or the plan not the mesh.
+      ValueError: during tracing, if the shapes are inconsistent or the plan does not match the
+        mesh.
     """
     check_pairs(image, text, weight)
     return _directions(_scaled_cosines, jnp.asarray(scale, jnp.float32), image, text, weight, plan)
@@ -76,23 +78,24 @@ def ring_paired_sigmoid(
     weight: jax.Array,
     plan: Plan,
 ) -> jax.Array:
-    """`sigmoid.paired_sigmoid`, block by block; arguments as there.
+    """Computes `sigmoid.paired_sigmoid` block by block.
 
     Args:
-      image: float32[B, D], unit L2 norm over D.
-      text: float32[B, D], unit L2 norm over D; row i belongs to image i.
-      scale: float32[], inverse temperature, > 0.
-      bias: float32[], added to every logit.
-      weight: float32[B], 1 for a real pair, 0 for padding.
-      plan: size of the blocks, and the ring.
+      image: image embeddings, float32[B, D], unit L2 norm over D.
+      text: text embeddings, float32[B, D], unit L2 norm over D; row i belongs to image i.
+      scale: inverse temperature, float32[], > 0.
+      bias: bias added to every logit, float32[].
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
+      plan: block sizes and ring axis.
 
     Returns:
-      float32[], nats per real image, the sum over its B reports; 0 without a real pair.
+      Loss, float32[], nats per real image, the sum over its B reports; 0 without a real pair.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together, or the plan not the mesh.
+      ValueError: during tracing, if the shapes are inconsistent or the plan does not match the
+        mesh.
 
-    Source: SigLIP, arXiv:2303.15343, section 3.3, which passes the texts around likewise.
+    Source: SigLIP, arXiv:2303.15343, section 3.3, which also passes the texts around.
     """
     check_pairs(image, text, weight)
     parameters = jnp.asarray(scale, jnp.float32), jnp.asarray(bias, jnp.float32)
@@ -116,31 +119,33 @@ def ring_word_region_contrast(
     aggregate: str,
     plan: Plan,
 ) -> Directions:
-    """`word_region.word_region_contrast`, block by block.
+    """Computes `word_region.word_region_contrast` block by block.
 
-    The captions travel, being smaller than the regions (GLoRIA: 97 words against 361 regions and
-    their Gram matrix), which stay with their images. A block compares `plan.columns` captions, the
-    plain form's `chunk`, with `plan.rows` images; memory grows with rows x columns x W x P.
+    The captions are passed round the ring, because they are smaller than the regions (GLoRIA: 97
+    words against 361 regions and their Gram matrix), which stay with their images. A block compares
+    `plan.columns` captions, the plain form's `chunk`, with `plan.rows` images; memory grows with
+    rows x columns x W x P.
 
     Args:
-      words: [B, W, D], row i belongs to image i.
-      regions: [B, P, D].
-      word_mask: bool[B, W], True on real words.
-      weight: float32[B], 1 for a real pair, 0 for padding.
-      region_mask: bool[B, P], True on real regions; None: all are.
-      temp1: multiplies the scores of the softmax over regions.
-      temp2: multiplies the cosines of words.
-      temp3: multiplies the similarities of captions.
-      softmax_over_words: see `word_region.word_region_attention`.
-      aggregate: see `word_region.word_region_similarity`.
-      plan: size of the blocks, and the ring.
+      words: word embeddings, [B, W, D], row i belongs to image i.
+      regions: region embeddings, [B, P, D].
+      word_mask: mask of the real words, bool[B, W].
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
+      region_mask: mask of the real regions, bool[B, P]; None if all regions are real.
+      temp1: factor of the scores in the softmax over regions.
+      temp2: factor of the cosines of words.
+      temp3: factor of the similarities of captions.
+      softmax_over_words: order of the softmaxes, see `word_region.word_region_attention`.
+      aggregate: aggregation over words, see `word_region.word_region_similarity`.
+      plan: block sizes and ring axis.
 
     Returns:
-      float32[] twice, nats per real pair. A pair without a word or a region counts as padding.
+      Two losses, float32[] each, nats per real pair. A pair without a word or a region counts as
+      padding.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together, or the plan not the mesh, or
-        for another aggregate.
+      ValueError: during tracing, if the shapes are inconsistent, the plan does not match the mesh,
+        or the aggregate is unknown.
     """
     check_contrast(
         words,
@@ -192,7 +197,7 @@ def _scaled_cosines(scale: jax.Array, image: Side, text: Side) -> jax.Array:
 
 
 def _signed_logs(parameters, image: Side, text: Side) -> jax.Array:
-    """Of each pair: the text's weight times the log of the right answer's probability."""
+    """Computes each pair's log-probability of the right answer times the text's weight."""
     scale, bias = parameters
     vectors, weight = text.features
     logits = scale * _dots(image.features, vectors) + bias

@@ -1,7 +1,8 @@
-"""Round the ring: every image of the global batch meets every text, a block at a time.
+"""Passes texts round the ring, so that every image is paired with every text, block by block.
 
 Each device keeps its images and passes its texts to the next device: after n hops every image has
-met every text, and the texts are home again. With one device the ring is a loop over blocks.
+been paired with every text, and the texts are back on their first device. With one device the ring
+is a loop over blocks.
 """
 
 import dataclasses
@@ -16,13 +17,13 @@ Axis = str | tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How the pairs are gone through.
+    """The order in which the pairs are processed.
 
     Attributes:
-      axis: mesh axis (or axes) over which the batch is split; everything must then run under
-        `jax.jit` and `jax.set_mesh`. None: one device has it all.
-      rows: most images of a block.
-      columns: most texts of a block.
+      axis: mesh axis (or axes) over which the batch is split; every call must then run under
+        `jax.jit` and `jax.set_mesh`. None if one device holds the whole batch.
+      rows: largest number of images in a block.
+      columns: largest number of texts in a block.
     """
 
     axis: Axis | None
@@ -37,7 +38,7 @@ class Plan:
 
     @property
     def devices(self) -> int:
-        """Length of the ring."""
+        """Returns the number of devices in the ring."""
         if self.axis is None:
             return 1
         names = (self.axis,) if isinstance(self.axis, str) else self.axis
@@ -50,24 +51,26 @@ class Plan:
 
 
 def fill(x: jax.Array, missing: int) -> jax.Array:
-    """Adds this many rows of zeros."""
+    """Appends `missing` rows of zeros."""
     return jnp.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)]) if missing else x
 
 
 def walk(visit, start, plan: Plan, parameters, images, texts):
-    """Lets every image meet every text, each in its turn.
+    """Visits every pair of image and text, block by block.
 
     Args:
-      visit: (parameters, r images, c texts, (rows, columns, total)) -> that triple with this
-        block: what the images, the texts and all together have gathered.
-      start: (parameters, images, texts) -> the triple before the first block.
-      plan: size of the blocks, and the ring.
-      parameters: tree of arrays, the same on all devices.
-      images: tree of arrays [B, ...].
-      texts: tree of arrays [B, ...].
+      visit: function (parameters, r images, c texts, (rows, columns, total)) -> the triple
+        including this block, where the triple holds what was accumulated for the images, for the
+        texts and for all together.
+      start: function (parameters, images, texts) -> the triple before the first block.
+      plan: block sizes and ring axis.
+      parameters: tree of arrays that are the same on all devices.
+      images: tree of image arrays [B, ...].
+      texts: tree of text arrays [B, ...].
 
     Returns:
-      What images [B, ...] and texts [B, ...] gathered, and the total over all devices.
+      What was accumulated for the images [B, ...] and the texts [B, ...], and the total over all
+      devices.
     """
 
     def on_device(parameters, images, texts):
@@ -99,7 +102,7 @@ def walk(visit, start, plan: Plan, parameters, images, texts):
 
 
 def _meet(visit, parameters, images, texts, kept):
-    """All blocks of the images and texts that one device has: trees of [blocks, size, ...]."""
+    """Visits all blocks of one device's images and texts: trees of [blocks, size, ...]."""
 
     def with_texts(carry, text):
         rows, total = carry
@@ -120,7 +123,7 @@ def _meet(visit, parameters, images, texts, kept):
 
 
 def _pass_on(tree, plan: Plan):
-    """Gives the tree to the next device of the ring."""
+    """Sends the tree to the next device of the ring."""
     devices = plan.devices
     if devices == 1:
         return tree
@@ -129,7 +132,10 @@ def _pass_on(tree, plan: Plan):
 
 
 def _cut(tree, size: int):
-    """[b, ...] -> [blocks, at most `size`, ...], blocks as equal as can be, the rest filled."""
+    """Cuts [b, ...] into [blocks, at most `size`, ...].
+
+    Blocks have nearly equal sizes; the last rows are filled up.
+    """
 
     def cut(x):
         blocks = max(1, -(-x.shape[0] // size))
@@ -140,5 +146,5 @@ def _cut(tree, size: int):
 
 
 def _joined(tree, count: int):
-    """The inverse of `_cut`."""
+    """Reverses `_cut`."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], tree)

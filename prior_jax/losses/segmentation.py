@@ -1,7 +1,7 @@
-"""Losses of masks, and of labels that do not exclude each other, from logits of any size.
+"""Losses on logits of any shape, for masks and for labels that are not mutually exclusive.
 
-A target lies in [0, 1]; it may be soft, as masks become when they are shrunk (quirk G45). Padded
-images have weight 0: they touch neither value nor gradient, whatever they hold.
+A target lies in [0, 1]; it may be soft, since shrinking a mask makes it soft (quirk G45). Padded
+images have weight 0: their content affects neither value nor gradient.
 """
 
 import jax
@@ -13,19 +13,22 @@ from prior_jax.losses.normalize import weighted_mean
 def soft_dice(
     logits: jax.Array, target: jax.Array, *, weight: jax.Array, smooth: float = 1.0
 ) -> jax.Array:
-    """Dice coefficient of all pixels of the batch together: 1 where the masks are the same.
+    """Computes the Dice coefficient of all pixels of the batch together.
+
+    It is 1 where the masks are the same.
 
     Args:
-      logits: [B, ...], of each pixel's mask.
-      target: [B, ...], in [0, 1].
-      weight: float32[B], 1 for a real image, 0 for padding.
-      smooth: added above and below, in pixels; it makes two empty masks the same.
+      logits: logits of the masks, [B, ...], one per pixel.
+      target: target masks, [B, ...], in [0, 1].
+      weight: weight of each image, float32[B], 1 for a real image, 0 for padding.
+      smooth: constant added to numerator and denominator, in pixels; it makes two empty masks
+        equal.
 
     Returns:
-      float32[], in (0, 1], dimensionless.
+      Dice coefficient, float32[], in (0, 1], dimensionless.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: GLoRIA's release, gloria/loss/segmentation_loss.py, `dice_loss`, which is named a loss
       and returns the coefficient (quirk G61).
@@ -45,21 +48,24 @@ def dice_losses(
     power: int = 2,
     release: bool = False,
 ) -> jax.Array:
-    """One minus each image's dice coefficient over squared masks; 0 for a perfect mask.
+    """Computes one minus each image's Dice coefficient over squared masks.
+
+    The loss of a perfect mask is 0.
 
     Args:
-      logits: [B, ...], of each pixel's mask.
-      target: [B, ...], in [0, 1].
-      smooth: added above and below, in pixels.
-      power: of the masks in the denominator; 2 is V-Net's, 1 the usual coefficient's.
-      release: whether to repeat the release, which takes the logits for probabilities and counts
+      logits: logits of the masks, [B, ...], one per pixel.
+      target: target masks, [B, ...], in [0, 1].
+      smooth: constant added to numerator and denominator, in pixels.
+      power: exponent of the masks in the denominator; V-Net uses 2, the usual coefficient 1.
+      release: whether to reproduce the release, which uses the logits as probabilities and counts
         the overlap once instead of twice: a perfect mask costs about 0.5 (quirk G62).
 
     Returns:
-      float32[B], dimensionless. Padded rows hold numbers too: leave them out of the mean.
+      Losses, float32[B], dimensionless. Padded rows hold numbers too, which the caller must leave
+      out of the mean.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: V-Net, arXiv:1606.04797, section 3; GLoRIA's release,
       gloria/loss/segmentation_loss.py, `DiceLoss`.
@@ -80,21 +86,21 @@ def dice_loss(
     power: int = 2,
     release: bool = False,
 ) -> jax.Array:
-    """Mean of `dice_losses` over the real images.
+    """Averages `dice_losses` over the real images.
 
     Args:
-      logits: [B, ...], of each pixel's mask.
-      target: [B, ...], in [0, 1].
-      weight: float32[B], 1 for a real image, 0 for padding.
-      smooth: as for `dice_losses`.
-      power: as for `dice_losses`.
-      release: as for `dice_losses`.
+      logits: logits of the masks, [B, ...], one per pixel.
+      target: target masks, [B, ...], in [0, 1].
+      weight: weight of each image, float32[B], 1 for a real image, 0 for padding.
+      smooth: constant in pixels, as for `dice_losses`.
+      power: exponent of the masks, as for `dice_losses`.
+      release: whether to reproduce the release, as for `dice_losses`.
 
     Returns:
-      float32[], dimensionless; 0 without a real image.
+      Loss, float32[], dimensionless; 0 without a real image.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
     """
     logits, target, weight = _rows(logits, target, weight)
     losses = dice_losses(logits, target, smooth=smooth, power=power, release=release)
@@ -104,23 +110,25 @@ def dice_loss(
 def focal(
     logits: jax.Array, target: jax.Array, *, weight: jax.Array, gamma: float = 2.0
 ) -> jax.Array:
-    """Cross-entropy of each pixel, scaled down by (1 - p) ** gamma where it is already right.
+    """Computes each pixel's cross-entropy, scaled down where the prediction is already right.
+
+    The factor is (1 - p) ** gamma.
 
     Args:
-      logits: [B, ...], of each pixel's mask.
-      target: [B, ...], in [0, 1].
-      weight: float32[B], 1 for a real image, 0 for padding.
-      gamma: 0 is plain cross-entropy.
+      logits: logits of the masks, [B, ...], one per pixel.
+      target: target masks, [B, ...], in [0, 1].
+      weight: weight of each image, float32[B], 1 for a real image, 0 for padding.
+      gamma: exponent of the factor; 0 gives plain cross-entropy.
 
     Returns:
-      float32[], nats, mean over the pixels of real images.
+      Loss, float32[], nats, mean over the pixels of real images.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: arXiv:1708.02002, equation 4, without its alpha; GLoRIA's release,
-      gloria/loss/segmentation_loss.py, `FocalLoss`. Of a soft target t the release takes
-      sigmoid(-x (2 t - 1)) for 1 - p, and so do we.
+      gloria/loss/segmentation_loss.py, `FocalLoss`. For a soft target t the release computes 1 - p
+      as sigmoid(-x (2 t - 1)), and so does this function.
     """
     logits, target, weight = _rows(logits, target, weight)
     wrong = jnp.exp(gamma * jax.nn.log_sigmoid(-logits * (2 * target - 1)))
@@ -135,20 +143,20 @@ def mixed(
     alpha: float = 10.0,
     gamma: float = 2.0,
 ) -> jax.Array:
-    """Focal loss and the logarithm of the batch's dice: what GLoRIA and MGCA segment with.
+    """Computes focal loss minus log Dice, the segmentation loss of GLoRIA and MGCA.
 
     Args:
-      logits: [B, ...], of each pixel's mask.
-      target: [B, ...], in [0, 1].
-      weight: float32[B], 1 for a real image, 0 for padding.
+      logits: logits of the masks, [B, ...], one per pixel.
+      target: target masks, [B, ...], in [0, 1].
+      weight: weight of each image, float32[B], 1 for a real image, 0 for padding.
       alpha: weight of the focal loss; release 10.
-      gamma: as for `focal`.
+      gamma: exponent of the focal factor, as for `focal`.
 
     Returns:
-      float32[], `alpha * focal - log(soft_dice)`.
+      Loss, float32[], `alpha * focal - log(soft_dice)`.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: GLoRIA's release, gloria/loss/segmentation_loss.py, `MixedLoss`.
     """
@@ -164,21 +172,21 @@ def binary_cross_entropy(
     weight: jax.Array,
     positive_weight: jax.Array | None = None,
 ) -> jax.Array:
-    """Cross-entropy of every entry with its own yes or no.
+    """Computes the binary cross-entropy of every entry.
 
     Args:
-      logits: [B, ..., C], of pixels or of labels.
-      target: [B, ..., C], in [0, 1].
-      weight: float32[B], 1 for a real row, 0 for padding.
-      positive_weight: float32[C], what a yes counts against a no; None is 1 for all.
+      logits: logits of pixels or of labels, [B, ..., C].
+      target: target masks, [B, ..., C], in [0, 1].
+      weight: weight of each row, float32[B], 1 for a real row, 0 for padding.
+      positive_weight: weight of a positive relative to a negative, float32[C]; None is 1 for all.
 
     Returns:
-      float32[], nats, mean over the entries of real rows.
+      Loss, float32[], nats, mean over the entries of real rows.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
-    Source: torch.nn.BCEWithLogitsLoss, which GLoRIA's release classifies with
+    Source: torch.nn.BCEWithLogitsLoss, which GLoRIA's release uses for classification
       (gloria/builder.py, `build_loss`).
     """
     if positive_weight is not None:
@@ -205,7 +213,10 @@ def _cross_entropy(
 def _rows(
     logits: jax.Array, target: jax.Array, weight: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """float32[B, N] twice, with zeros in padded rows, and the weight as float32[B, 1]."""
+    """Flattens both inputs to float32[B, N] with zeros in padded rows.
+
+    Also returns the weights as float32[B, 1].
+    """
     if logits.ndim < 2 or logits.shape != target.shape or weight.shape != logits.shape[:1]:
         raise ValueError(
             f"logits {logits.shape}, target {target.shape} and weight {weight.shape}: "

@@ -1,4 +1,4 @@
-"""Localized contrast within a pair: LoVT's losses between regions and sentences."""
+"""Local contrast within a pair: LoVT's losses between regions and sentences."""
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +9,16 @@ from prior_jax.losses.normalize import unit, weighted_mean
 
 
 def spatial_positiveness(grid: tuple[int, int], *, threshold: float, decay: float) -> np.ndarray:
-    """How much the regions of an image count as positives of each other, by their distance.
+    """Computes how far an image's regions count as positives of each other, by distance.
 
     Args:
-      grid: (h, w) of the feature map; P = h w.
-      threshold: largest distance of a positive, in diagonals of the map; LoVT 0.5. 0 leaves each
-        region alone.
-      decay: beta, distance at which the share falls to 1 / e, in diagonals; LoVT 1.
+      grid: size (h, w) of the feature map; P = h w.
+      threshold: largest distance of a positive, in diagonals of the map; LoVT 0.5. With 0, a region
+        is positive only to itself.
+      decay: distance (beta) at which positiveness falls to 1 / e, in diagonals; LoVT 1.
 
     Returns:
-      float32[P, P], row-major over the grid; rows sum to 1.
+      Positiveness, float32[P, P], row-major over the grid; rows sum to 1.
 
     Source: LoVT, arXiv:2112.02889, section 3.4; its release, configs/objective/
       scan_local_intra_contrastive.yaml and src/models/objectives/local_alignment.py.
@@ -39,26 +39,27 @@ def local_contrast(
     weight: jax.Array,
     positiveness: jax.Array | np.ndarray | None = None,
 ) -> jax.Array:
-    """Matches each local feature with what it gathered from the other modality, both ways.
+    """Contrasts each local feature with its context in the other modality, in both directions.
 
-    Negatives are the other rows of the same pair.
+    The negatives are the other rows of the same pair.
 
     Args:
-      local: [B, N, D], regions, sentences or words; scaled to unit norm here.
-      context: [B, N, D], row n is what `local[:, n]` attends to; scaled to unit norm here.
-      scale: float32[], inverse temperature, > 0.
-      mask: bool[B, N], True on real rows.
-      row_weight: float32[B, N], >= 0: share of each row in its pair's mean, in any scale. What
-        masked rows hold is ignored.
-      weight: float32[B], 1 for a real pair, 0 for padding.
-      positiveness: float32[N, N], >= 0: how much row m is a positive of row n. None: only row n is.
+      local: embeddings of regions, sentences or words, [B, N, D]; scaled to unit norm here.
+      context: context that `local[:, n]` attends to, in row n, [B, N, D]; scaled to unit norm here.
+      scale: inverse temperature, float32[], > 0.
+      mask: mask of the real rows, bool[B, N].
+      row_weight: weight of each row in its pair's mean, float32[B, N], >= 0, in any scale. Weights
+        of masked rows are ignored.
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
+      positiveness: weights with which row m is a positive of row n, float32[N, N], >= 0. None means
+        that only row n itself is.
 
     Returns:
-      float32[], nats: the weighted mean over a pair's rows of both directions' mean, then the mean
-      over real pairs. Pairs whose rows have no weight add 0 and count in the mean.
+      Loss, float32[], nats: the weighted mean over a pair's rows of both directions' mean, then the
+      mean over real pairs. Pairs whose rows have no weight add 0 and count in the mean.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: LoVT, arXiv:2112.02889, section 3.4; MGCA, arXiv:2210.06044, section 3.3 (without
       positiveness).
@@ -79,7 +80,7 @@ def local_contrast(
 
 
 def _cross_entropy(logits: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
-    """float32[B, N] of rows against their targets [B, N, N], which sum to 1."""
+    """Computes float32[B, N] from logits and targets [B, N, N], whose rows sum to 1."""
     present = jnp.where(mask[:, None, :], logits, jnp.float32(ABSENT))
     return jax.nn.logsumexp(present, axis=2) - jnp.sum(target * logits, axis=2)
 

@@ -10,19 +10,20 @@ from prior_jax.losses.normalize import unit
 def token_attention(
     queries: jax.Array, keys: jax.Array, *, key_mask: jax.Array, scale: jax.Array
 ) -> jax.Array:
-    """Where each token of one modality looks in the other, by cosine alone.
+    """Computes the attention of each token over the other modality's tokens, from cosines alone.
 
     Args:
-      queries: [B, Q, D]; scaled to unit norm here.
-      keys: [B, K, D]; scaled to unit norm here.
-      key_mask: bool[B, K], True on real keys.
-      scale: float32[], inverse temperature of the attention, > 0.
+      queries: query embeddings, [B, Q, D]; scaled to unit norm here.
+      keys: key embeddings, [B, K, D]; scaled to unit norm here.
+      key_mask: mask of the real keys, bool[B, K].
+      scale: inverse temperature of the attention, float32[], > 0.
 
     Returns:
-      float32[B, Q, K], 0 on absent keys; rows sum to 1 if there is a key, and are 0 if not.
+      Attention, float32[B, Q, K], 0 on absent keys; rows sum to 1 if there is a real key, and are 0
+      otherwise.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: MGCA, arXiv:2210.06044, section 3.3; its release, mgca/models/mgca/mgca_module.py, whose
       default leaves out the paper's query, key and value maps.
@@ -43,19 +44,19 @@ def token_attention(
 def token_context(
     queries: jax.Array, keys: jax.Array, *, key_mask: jax.Array, scale: jax.Array
 ) -> jax.Array:
-    """What each token of one modality sees of the other.
+    """Computes the context that each token gathers from the other modality.
 
     Args:
-      queries: [B, Q, D].
-      keys: [B, K, D], which are the values too, at unit norm.
-      key_mask: bool[B, K], True on real keys.
-      scale: float32[], inverse temperature of the attention, > 0.
+      queries: query embeddings, [B, Q, D].
+      keys: key embeddings, [B, K, D], which at unit norm are also the values.
+      key_mask: mask of the real keys, bool[B, K].
+      scale: inverse temperature of the attention, float32[], > 0.
 
     Returns:
-      float32[B, Q, D], the mean of `keys` under `token_attention`, not normalised.
+      Contexts, float32[B, Q, D], the mean of `keys` under `token_attention`, not normalised.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
     """
     attention = token_attention(queries, keys, key_mask=key_mask, scale=scale)
     keys = jnp.where(key_mask[..., None], keys, jnp.zeros((), keys.dtype))

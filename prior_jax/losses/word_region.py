@@ -9,9 +9,9 @@ from prior_jax.losses.contrastive import Directions, directed_cross_entropy
 from prior_jax.losses.normalize import cosine_of_products
 
 AGGREGATES = ("sum", "mean", "max")
-"""How the similarities of a caption's words become that of the caption."""
+"""The ways in which the similarities of a caption's words are aggregated."""
 
-# Stands for the score of a word or region that is not there; finite, so that no gradient is NaN.
+# Score of an absent word or region; finite, so that no gradient is NaN.
 _ABSENT = -1e30
 
 
@@ -29,28 +29,29 @@ def word_region_contrast(
     aggregate: str,
     chunk: int | None = None,
 ) -> Directions:
-    """Cross-entropy of every image against every caption of the global batch, by their parts.
+    """Computes the cross-entropy of all images and captions from words and regions.
 
     Args:
-      words: [B, W, D], row i belongs to image i; their norm matters to the attention.
-      regions: [B, P, D].
-      word_mask: bool[B, W], True on real words.
-      weight: float32[B], 1 for a real pair, 0 for padding.
-      region_mask: bool[B, P], True on real regions; None: all are.
-      temp1: multiplies the scores of the softmax over regions.
-      temp2: multiplies the cosines of words.
-      temp3: multiplies the similarities of captions.
-      softmax_over_words: see `word_region_attention`.
-      aggregate: see `word_region_similarity`.
-      chunk: see `word_region_similarity`.
+      words: word embeddings, [B, W, D], row i belongs to image i; their norm influences the
+        attention.
+      regions: region embeddings, [B, P, D].
+      word_mask: mask of the real words, bool[B, W].
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
+      region_mask: mask of the real regions, bool[B, P]; None if all regions are real.
+      temp1: factor of the scores in the softmax over regions.
+      temp2: factor of the cosines of words.
+      temp3: factor of the similarities of captions.
+      softmax_over_words: order of the softmaxes, see `word_region_attention`.
+      aggregate: aggregation over words, see `word_region_similarity`.
+      chunk: number of captions compared at once, see `word_region_similarity`.
 
     Returns:
-      float32[] twice, nats per real pair: images among captions (the release's loss0), captions
-      among images (loss1). A pair without a word or without a region counts as padding.
+      Two losses, float32[] each, nats per real pair: images among captions (the release's loss0),
+      captions among images (loss1). A pair without a word or without a region counts as padding.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together, or for another aggregate or a
-        chunk below 1.
+      ValueError: during tracing, if the shapes are inconsistent, the aggregate is unknown or the
+        chunk is below 1.
 
     Source: GLoRIA, ICCV 2021, the local contrastive loss; release, gloria/loss/gloria_loss.py,
       `local_loss`. Differs: padded pairs are neither anchors nor negatives, and the batch is the
@@ -82,7 +83,7 @@ def word_region_contrast(
 def real_pairs(
     weight: jax.Array, *, word_mask: jax.Array, region_mask: jax.Array | None
 ) -> jax.Array:
-    """The weight float32[B] of pairs that have a word and a region, 0 for the others."""
+    """Returns the weights, float32[B], set to 0 for pairs without a word or a region."""
     present = (weight > 0) & jnp.any(word_mask, axis=1)
     if region_mask is not None:
         present &= jnp.any(region_mask, axis=1)
@@ -101,31 +102,32 @@ def word_region_similarity(
     aggregate: str,
     chunk: int | None = None,
 ) -> jax.Array:
-    """Similarity of every image with every caption, by their parts.
+    """Computes the similarity of every image with every caption, from their regions and words.
 
-    Each word is compared with what it attends to in the image: log(mean(exp(temp2 * cosine))).
+    Each word is compared with the context that it attends to in the image: log(mean(exp(temp2 *
+    cosine))).
 
     Args:
-      words: [N, W, D].
-      regions: [M, P, D].
-      word_mask: bool[N, W], True on real words.
-      region_mask: bool[M, P], True on real regions; None: all are.
-      temp1: multiplies the scores of the softmax over regions.
-      temp2: multiplies the cosines of words.
-      softmax_over_words: see `word_region_attention`.
-      aggregate: over a caption's words: "sum" grows with their number (the release's training,
-        quirk G4), "mean" does not, "max" takes the best word (its zero-shot, quirk G22).
-      chunk: captions compared at once; memory grows with chunk x M x W x P. None: all of them.
-        The value does not depend on it; where the gradient is taken and N is larger, each chunk
-        is computed again.
+      words: word embeddings, [N, W, D].
+      regions: region embeddings, [M, P, D].
+      word_mask: mask of the real words, bool[N, W].
+      region_mask: mask of the real regions, bool[M, P]; None if all regions are real.
+      temp1: factor of the scores in the softmax over regions.
+      temp2: factor of the cosines of words.
+      softmax_over_words: order of the softmaxes, see `word_region_attention`.
+      aggregate: aggregation over a caption's words: "sum" grows with their number (the release's
+        training, quirk G4), "mean" does not, "max" takes the best word (its zero-shot, quirk G22).
+      chunk: number of captions compared at once; memory grows with chunk x M x W x P. None compares
+        all of them. The value does not depend on it; where a gradient is taken and N is larger than
+        the chunk, each chunk is rematerialised in the backward pass.
 
     Returns:
-      float32[M, N], images by captions; in [-temp2, temp2] for "mean" and "max". Finite, but
-      without meaning, for a caption without a word or an image without a region.
+      Similarities, float32[M, N], images by captions; in [-temp2, temp2] for "mean" and "max". They
+      are finite, but meaningless, for a caption without a word or an image without a region.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together, or for another aggregate or a
-        chunk below 1.
+      ValueError: during tracing, if the shapes are inconsistent, the aggregate is unknown or the
+        chunk is below 1.
 
     Source: release, gloria/loss/gloria_loss.py, `local_loss`, and gloria/models/gloria_model.py,
       `get_local_similarities`. Differs: masked rather than sliced, and the attended context is
@@ -150,7 +152,7 @@ def word_region_similarity(
     )
     if chunk >= captions:
         return jax.vmap(compare)(words, word_mask).T
-    # Without the checkpoint, the loop's gradient would keep the attention of all chunks.
+    # Without this checkpoint, the gradient of the loop would keep the attention of all chunks.
     compare = jax.checkpoint(compare, prevent_cse=False)
     rows = jax.lax.map(lambda caption: compare(*caption), (words, word_mask), batch_size=chunk)
     return rows.T
@@ -165,23 +167,24 @@ def word_region_attention(
     temp1: float | jax.Array = 4.0,
     softmax_over_words: bool,
 ) -> jax.Array:
-    """Where each word of a caption looks in its own image.
+    """Computes the attention of each word of a caption over its own image.
 
     Args:
-      words: [B, W, D], row i belongs to image i.
-      regions: [B, P, D].
-      word_mask: bool[B, W], True on real words.
-      region_mask: bool[B, P], True on real regions; None: all are.
-      temp1: multiplies the scores of the softmax over regions.
-      softmax_over_words: whether the dot products first pass a softmax over the words of each
-        region, as in the release (quirk G1): the words then compete for a region, and the scores
-        lie in [0, 1]. False: the dot products themselves are the scores, as in the paper.
+      words: word embeddings, [B, W, D], row i belongs to image i.
+      regions: region embeddings, [B, P, D].
+      word_mask: mask of the real words, bool[B, W].
+      region_mask: mask of the real regions, bool[B, P]; None if all regions are real.
+      temp1: factor of the scores in the softmax over regions.
+      softmax_over_words: whether the dot products first pass through a softmax over the words of
+        each region, as in the release (quirk G1): the words then compete for a region, and the
+        scores lie in [0, 1]. With False, the dot products themselves are the scores, as in the
+        paper.
 
     Returns:
-      float32[B, W, P]: rows of real words sum to 1 over the real regions; 0 at padding.
+      Attention, float32[B, W, P]: rows of real words sum to 1 over the real regions; 0 at padding.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: GLoRIA, ICCV 2021, the attention-weighted image representation; release,
       gloria/loss/gloria_loss.py, `attention_fn`.
@@ -200,9 +203,10 @@ def word_region_attention(
 
 
 def gram_of(regions: jax.Array) -> jax.Array | None:
-    """Products of an image's regions [B, P, D] with each other: float32[B, P, P].
+    """Computes the Gram matrix of an image's regions [B, P, D]: float32[B, P, P].
 
-    None where there are more regions than dimensions, and contexts themselves cost less.
+    Returns None where there are more regions than dimensions, because computing the contexts
+    themselves then costs less.
     """
     if regions.shape[1] > regions.shape[2]:
         return None
@@ -227,21 +231,23 @@ def compare_caption(
     softmax_over_words: bool,
     aggregate: str,
 ) -> jax.Array:
-    """Similarity of one caption with every image: one column of `word_region_similarity`.
+    """Computes the similarities of one caption with all images.
+
+    The result is one column of `word_region_similarity`.
 
     Args:
-      words: [W, D].
-      word_mask: bool[W].
-      regions: [M, P, D].
-      region_mask: bool[M, P], or None.
-      gram: float32[M, P, P] or None, from `gram_of(regions)`.
-      temp1: see `word_region_similarity`, as all that follows.
-      temp2: see there.
-      softmax_over_words: see there.
-      aggregate: see there.
+      words: word embeddings, [W, D].
+      word_mask: mask of the real words, bool[W].
+      regions: region embeddings, [M, P, D].
+      region_mask: mask of the real regions, bool[M, P], or None.
+      gram: Gram matrices, float32[M, P, P], or None, from `gram_of(regions)`.
+      temp1: factor of the region scores, see `word_region_similarity`.
+      temp2: factor of the cosines of words, see `word_region_similarity`.
+      softmax_over_words: order of the softmaxes, see `word_region_attention`.
+      aggregate: aggregation over words, see `word_region_similarity`.
 
     Returns:
-      float32[M].
+      Similarities, float32[M].
     """
     dots = jnp.einsum("wd,bpd->bwp", words, regions, preferred_element_type=jnp.float32)
     attention = _attention(
@@ -251,13 +257,13 @@ def compare_caption(
         temp1=temp1,
         softmax_over_words=softmax_over_words,
     )
-    # With context = attention @ regions: words . context, and |context|^2.
+    # With context = attention @ regions, these are words . context and |context|^2.
     word_context = jnp.sum(attention * dots, axis=-1)
     if gram is None:
         context = jnp.einsum("bwp,bpd->bwd", attention, regions, preferred_element_type=jnp.float32)
         context_square = jnp.sum(jnp.square(context), axis=-1)
     else:
-        # Entries of the Gram matrix cancel in the sum: this product bears no reduced precision.
+        # Entries of the Gram matrix cancel in the sum, so this product needs full precision.
         pulled = jnp.einsum("bwp,bpq->bwq", attention, gram, precision=jax.lax.Precision.HIGHEST)
         context_square = jnp.sum(pulled * attention, axis=-1)
     word_square = jnp.sum(jnp.square(words.astype(jnp.float32)), axis=-1)
@@ -275,7 +281,10 @@ def _attention(
     temp1: float | jax.Array,
     softmax_over_words: bool,
 ) -> jax.Array:
-    """Attention over regions from the dot products [B, W, P] and bool[B or 1, W], bool[B, P]."""
+    """Computes attention over regions from the dot products [B, W, P].
+
+    The masks are bool[B or 1, W] and bool[B, P].
+    """
     real = word_mask[:, :, None]
     if region_mask is not None:
         real = real & region_mask[:, None, :]
@@ -287,7 +296,10 @@ def _attention(
 
 
 def _aggregate(values: jax.Array, mask: jax.Array, *, aggregate: str) -> jax.Array:
-    """log(sum, mean or max of exp(values)) over the words that `mask` [1, W] has: float32[B]."""
+    """Computes log(sum, mean or max of exp(values)) over the real words: float32[B].
+
+    The mask of the real words is [1, W].
+    """
     values = jnp.where(mask, values, jnp.float32(_ABSENT))
     if aggregate == "max":
         return jnp.max(values, axis=-1)
@@ -307,7 +319,7 @@ def check_contrast(
     weight: jax.Array,
     aggregate: str,
 ) -> None:
-    """Raises a ValueError that names what does not fit `word_region_contrast`."""
+    """Raises a ValueError that names the invalid argument of `word_region_contrast`."""
     if words.ndim != 3 or regions.shape[:1] != words.shape[:1] or weight.shape != words.shape[:1]:
         raise ValueError(
             f"words {words.shape}, regions {regions.shape} and weight {weight.shape}: "

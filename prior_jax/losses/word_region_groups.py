@@ -1,4 +1,4 @@
-"""The contrast of words with regions within groups of pairs, so that its cost follows the batch."""
+"""The word-region contrast within groups of pairs, whose cost is linear in the batch size."""
 
 from typing import Any
 
@@ -18,26 +18,28 @@ def grouped_word_region_contrast(
     weight: jax.Array,
     **options: Any,
 ) -> Directions:
-    """`word_region_contrast` of each run of `group` pairs by itself, averaged over real pairs.
+    """Averages `word_region_contrast` of each run of `group` pairs over the real pairs.
 
-    Every caption with every image costs each device B captions times its own images, which at
-    32,768 pairs is a hundred times the encoders. In groups a device compares its pairs with
-    `group` others whatever the batch is, and nothing crosses devices if `group` divides their
-    rows. An image then has group - 1 negatives, as it has B - 1 in a batch of B = group.
+    Comparing every caption with every image costs each device B captions times its own images,
+    which at 32,768 pairs is a hundred times the cost of the encoders. With groups, each pair is
+    compared with `group` pairs whatever the batch size, and nothing crosses devices if `group`
+    divides the rows of each device. An image then has group - 1 negatives, as it has B - 1 in a
+    batch of B = group.
 
     Args:
-      words: [B, W, D], row i belongs to image i.
-      regions: [B, P, D].
-      group: pairs of a group, a divisor of B.
-      word_mask: bool[B, W], True on real words.
-      weight: float32[B], 1 for a real pair, 0 for padding.
-      **options: the rest of `word_region_contrast`'s, without a region mask.
+      words: word embeddings, [B, W, D], row i belongs to image i.
+      regions: region embeddings, [B, P, D].
+      group: number of pairs in a group, a divisor of B.
+      word_mask: mask of the real words, bool[B, W].
+      weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
+      **options: remaining arguments of `word_region_contrast`, except a region mask.
 
     Returns:
-      float32[] twice, nats per real pair; a group of one real pair adds 0 and counts.
+      Two losses, float32[] each, nats per real pair; a group with one real pair adds 0 and counts
+      in the mean.
 
     Raises:
-      ValueError: while tracing, if B does not divide into groups.
+      ValueError: during tracing, if B is not a multiple of the group size.
     """
     rows = words.shape[0]
     if group < 1 or rows % group:

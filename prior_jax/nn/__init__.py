@@ -1,1 +1,1 @@
-"""Modules: arrays in, arrays out."""
+"""Neural network modules: functions from arrays to arrays."""

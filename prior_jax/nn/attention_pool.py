@@ -1,4 +1,4 @@
-"""Attention pooling: the mean of a set of tokens attends to itself and to the set."""
+"""Attention pooling: the mean of a set of tokens is a query to the mean and all the tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from prior_jax.nn.transformer import attend, mask_bias
 
 
 class _AttentionPool(nnx.Module):
-    """What pooling over patches and over sentences share."""
+    """The part shared by pooling over patches and over sentences."""
 
     def __init__(
         self,
@@ -36,12 +36,12 @@ class _AttentionPool(nnx.Module):
         self.positions = positions
 
     def _pool(self, tokens: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """Pools [B, N, D] to [B, out]; mask bool[B, N], None for all True."""
+        """Pools [B, N, D] to [B, out] with the mask bool[B, N], or None if all rows are real."""
         bias = None
         if mask is None:
             mean = jnp.mean(tokens, axis=1, keepdims=True, dtype=jnp.float32)
         else:
-            # Zeroing keeps whatever the padding holds, NaN included, out of every product.
+            # Zeroing keeps the content of the padding, NaN included, out of every product.
             tokens = jnp.where(mask[..., None], tokens, jnp.zeros_like(tokens))
             count = jnp.sum(mask, axis=1, keepdims=True, dtype=jnp.float32)
             total = jnp.sum(tokens, axis=1, keepdims=True, dtype=jnp.float32)
@@ -55,7 +55,7 @@ class _AttentionPool(nnx.Module):
                     f"pool has positions for {self.positions} tokens, the input has {count - 1}"
                 )
             tokens = tokens + self.position_embedding[:count].astype(tokens.dtype)[None]
-        # Only the mean's output is used, so it alone asks.
+        # Only the mean's output is used, so the mean is the only query.
         pooled = attend(
             self.query(tokens[:, :1]),
             self.key(tokens),
@@ -86,10 +86,10 @@ class AttentionPool2d(_AttentionPool):
         """Creates the projections and `position_embedding` float32[1 + h * w, features].
 
         Args:
-          features: channels of the map.
-          out_features: size of the output; the release's is `features`.
-          heads: attention heads, a divisor of `features`; the release's 8.
-          grid: (h, w) of the map; 7 x 7 for ResNet-50 at 224 pixels.
+          features: number of channels of the map.
+          out_features: size of the output; in the release the same as `features`.
+          heads: number of attention heads, a divisor of `features`; release 8.
+          grid: size (h, w) of the map; 7 x 7 for ResNet-50 at 224 pixels.
           dtype: compute dtype; parameters are float32.
           rngs: source of the initial parameters.
 
@@ -107,16 +107,16 @@ class AttentionPool2d(_AttentionPool):
         self.grid = grid
 
     def __call__(self, feature_map: jax.Array) -> jax.Array:
-        """Pools.
+        """Pools a feature map to one vector per image.
 
         Args:
-          feature_map: [B, h, w, features], (h, w) the grid.
+          feature_map: feature map, [B, h, w, features], where (h, w) is the grid.
 
         Returns:
-          dtype[B, out_features].
+          Pooled vectors, dtype[B, out_features].
 
         Raises:
-          ValueError: while tracing, if the map has another grid.
+          ValueError: during tracing, if the map has another grid.
         """
         batch, height, width, features = feature_map.shape
         if (height, width) != self.grid:
@@ -125,10 +125,10 @@ class AttentionPool2d(_AttentionPool):
 
 
 class SentenceAttentionPool(_AttentionPool):
-    """Attention pooling of a report's sentences, padding left out.
+    """Attention pooling of a report's sentences, without padding.
 
-    Source: release, codes/prior/modules/sentence_pool.py (8 heads, no positions, so the order
-    of sentences does not matter). Differs: a mask in place of one call per report.
+    Source: release, codes/prior/modules/sentence_pool.py (8 heads, no positions, so the order of
+    sentences does not matter). Differs: a mask replaces one call per report.
     """
 
     def __init__(
@@ -145,10 +145,10 @@ class SentenceAttentionPool(_AttentionPool):
 
         Args:
           features: size of a sentence embedding.
-          out_features: size of the output; the release's is `features`.
-          heads: attention heads, a divisor of `features`; the release's 8.
-          positions: most sentences of a report, to learn an embedding of their order; None, as
-            released, learns none.
+          out_features: size of the output; in the release the same as `features`.
+          heads: number of attention heads, a divisor of `features`; release 8.
+          positions: largest number of sentences in a report, for which an embedding of their order
+            is learned; None, as in the release, learns none.
           dtype: compute dtype; parameters are float32.
           rngs: source of the initial parameters.
 
@@ -165,17 +165,18 @@ class SentenceAttentionPool(_AttentionPool):
         )
 
     def __call__(self, sentences: jax.Array, sentence_mask: jax.Array) -> jax.Array:
-        """Pools.
+        """Pools the sentences of each report to one vector.
 
         Args:
-          sentences: [B, S, features].
-          sentence_mask: bool[B, S], True on real sentences. The others change neither the
-            output nor any gradient. A report of none pools a zero vector: finite.
+          sentences: sentence embeddings, [B, S, features].
+          sentence_mask: mask of the real sentences, bool[B, S]. Other sentences change neither the
+            output nor any gradient. A report without sentences pools a zero vector, which stays
+            finite.
 
         Returns:
-          dtype[B, out_features].
+          Pooled vectors, dtype[B, out_features].
 
         Raises:
-          ValueError: while tracing, if there are more sentences than positions.
+          ValueError: during tracing, if there are more sentences than positions.
         """
         return self._pool(sentences, sentence_mask)

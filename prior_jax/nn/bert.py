@@ -25,10 +25,11 @@ class BertConfig(StackConfig):
     """Sizes of a BERT encoder; see StackConfig for the layers.
 
     Attributes:
-      vocab_size: rows of the word embedding; Bio_ClinicalBERT 28996.
-      max_positions: longest report, in tokens; BERT 512.
-      token_types: rows of the token-type embedding, of which only the first is used; BERT 2.
-      pad_token: id whose embedding receives no gradient; BERT 0.
+      vocab_size: number of rows of the word embedding; Bio_ClinicalBERT 28996.
+      max_positions: longest report in tokens; BERT 512.
+      token_types: number of rows of the token-type embedding, of which only the first is used; BERT
+        2.
+      pad_token: id of the token whose embedding receives no gradient; BERT 0.
     """
 
     vocab_size: int
@@ -37,7 +38,7 @@ class BertConfig(StackConfig):
     pad_token: int
 
     def __post_init__(self):
-        """Refuses sizes that do not fit together."""
+        """Refuses sizes that are inconsistent."""
         super().__post_init__()
         for name in ("vocab_size", "max_positions", "token_types"):
             self.check(name, getattr(self, name), getattr(self, name) >= 1, "a positive integer")
@@ -49,13 +50,13 @@ class BertConfig(StackConfig):
 
 @flax.struct.dataclass
 class BertOutput:
-    """What the encoder gives.
+    """Output of the encoder.
 
     Attributes:
-      last_hidden_state: [B, L, D].
-      pooled: [B, D], tanh of a projection of the first token.
-      hidden_states: [layers + 1, B, L, D], the embeddings and every layer's output, or None
-        if they were not asked for.
+      last_hidden_state: token embeddings after the last layer, [B, L, D].
+      pooled: report embeddings, [B, D], the tanh of a projection of the first token.
+      hidden_states: embeddings and output of every layer, [layers + 1, B, L, D], or None if they
+        were not requested.
     """
 
     last_hidden_state: jax.Array
@@ -66,15 +67,15 @@ class BertOutput:
 class Bert(nnx.Module):
     """BERT, arXiv:1810.04805, as transformers 4.17.0 computes it.
 
-    Exact GELU, post-norm, LayerNorm epsilon 1e-12, token type 0 everywhere. The release's text
-    encoder is this with Bio_ClinicalBERT's weights (codes/prior/encoders/language/bert.py).
+    Exact GELU, post-norm, LayerNorm epsilon 1e-12, token type 0 everywhere. The release uses this
+    encoder with Bio_ClinicalBERT's weights (codes/prior/encoders/language/bert.py).
     """
 
     def __init__(self, config: BertConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
         """Creates the embeddings, the stacked layers and the pooler.
 
         Args:
-          config: sizes, dropout, how to run the layers.
+          config: configuration with sizes, dropout rate and execution of the layers.
           dtype: compute dtype; parameters, softmax and LayerNorm are float32.
           rngs: source of the initial parameters.
         """
@@ -103,18 +104,18 @@ class Bert(nnx.Module):
         """Encodes reports.
 
         Args:
-          tokens: int32[B, L], token ids; L at most max_positions. An id outside the vocabulary
+          tokens: token ids, int32[B, L]; L is at most max_positions. An id outside the vocabulary
             gives NaN.
-          token_mask: bool[B, L], True on real tokens; the others are attended by none.
-          train: whether to drop.
-          key: dropout key; needed in training unless the rate is 0.
-          hidden_states: whether to return every layer's output.
+          token_mask: mask of the real tokens, bool[B, L]; no token attends to the others.
+          train: whether dropout is applied.
+          key: random key of the dropout; required in training unless the dropout rate is 0.
+          hidden_states: whether the output of every layer is returned.
 
         Returns:
-          BertOutput in the compute dtype. Rows behind the mask hold numbers of no meaning.
+          BertOutput in the compute dtype. Rows outside the mask have no meaning.
 
         Raises:
-          ValueError: while tracing, if the report is too long or the key is missing.
+          ValueError: during tracing, if the report is too long or the key is missing.
         """
         config = self.config
         key = training_key(key, train=train, rate=config.dropout, module="Bert")
@@ -134,17 +135,17 @@ class Bert(nnx.Module):
         return BertOutput(last_hidden_state=last, pooled=pooled, hidden_states=hidden)
 
     def first_token_attention(self, output: BertOutput, token_mask: jax.Array) -> jax.Array:
-        """How much the last layer takes of each token for the first one, without dropout.
+        """Computes the last layer's attention from the first token to each token, without dropout.
 
         Args:
-          output: of the same tokens, with hidden states.
-          token_mask: bool[B, L], True on real tokens.
+          output: output of the encoder for the same tokens, with hidden states.
+          token_mask: mask of the real tokens, bool[B, L].
 
         Returns:
-          float32[B, L], the mean over heads; sums to 1, 0 on padding.
+          Attention, float32[B, L], the mean over heads; sums to 1, 0 on padding.
 
         Raises:
-          ValueError: if the hidden states were not kept.
+          ValueError: if the output holds no hidden states.
         """
         if output.hidden_states is None:
             raise ValueError("first_token_attention needs hidden_states, got None")
@@ -159,7 +160,7 @@ class Bert(nnx.Module):
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         length = check_length(tokens.shape[1], self.config.max_positions, module="Bert")
-        # Gather first, cast later: casting the table would touch every word of the vocabulary.
+        # Gathers before casting: casting the table would touch every row of the vocabulary.
         words = jnp.take(self.word_embedding[...], tokens, axis=0)
         is_pad = (tokens == self.config.pad_token)[..., None]
         words = jnp.where(is_pad, jax.lax.stop_gradient(words), words)

@@ -10,12 +10,12 @@ from prior_jax.nn.layers import torch_linear
 
 
 class ImageClassifier(nnx.Module):
-    """The encoder's pooled vector, before any projection, and one linear map.
+    """A linear map on the pooled output of an image encoder, before any projection.
 
     Source: GLoRIA's release, gloria/models/vision_model.py, `PretrainedImageClassifier`, whose
-    encoder is `RegionEncoder` with its enlargement to 299 pixels (quirk G60); without a
-    pre-trained model the release trains a plain ResNet at its input size, which is the same
-    encoder with `upsample=None`, not frozen.
+    encoder is `RegionEncoder` with its enlargement to 299 pixels (quirk G60). Without a pre-trained
+    model the release trains a plain ResNet at its input size, which is the same encoder with
+    `upsample=None`, not frozen.
     """
 
     def __init__(
@@ -32,14 +32,15 @@ class ImageClassifier(nnx.Module):
         """Wraps the encoder and creates the linear map, in float32.
 
         Args:
-          encoder: the pre-trained encoder; it becomes part of this module.
-          pool: `pool(encoder, image, train=...)` gives the vector [B, features] of each image.
-          features: size of that vector; ResNet-50 2048.
-          classes: labels to tell, each on its own.
-          frozen: whether no gradient reaches the encoder, whose batch norm then also keeps the
-            statistics of pre-training.
+          encoder: pre-trained encoder, which becomes part of this module.
+          pool: function `pool(encoder, image, train=...)` that gives the vector [B, features] of
+            each image.
+          features: size of the pooled vector; ResNet-50 2048.
+          classes: number of labels, each classified independently.
+          frozen: whether no gradient reaches the encoder; its batch normalisation then also keeps
+            the statistics of pre-training.
           drifting_statistics: whether, as in the release, a frozen encoder is normalised by the
-            batch's statistics in training, and gathers them (quirk G59).
+            batch's statistics in training and updates its running ones (quirk G59).
           rngs: source of the initial parameters.
         """
         self.encoder = encoder
@@ -52,11 +53,11 @@ class ImageClassifier(nnx.Module):
         """Classifies images.
 
         Args:
-          image: float32[B, H, W, C], normalised.
-          train: whether this is training.
+          image: normalised images, float32[B, H, W, C].
+          train: whether the module is in training mode.
 
         Returns:
-          float32[B, classes], logits.
+          Logits, float32[B, classes].
         """
         gathers = train and (self.drifting_statistics or not self.frozen)
         pooled = self.pool(self.encoder, image, train=gathers)

@@ -1,4 +1,4 @@
-"""Attention between an image's patches and a report's sentences, both ways at once."""
+"""Attention between an image's patches and a report's sentences, in both directions at once."""
 
 import flax.struct
 import jax
@@ -11,13 +11,17 @@ from prior_jax.nn.transformer import MASKED
 
 @flax.struct.dataclass
 class LocalContext:
-    """What patches see of sentences and sentences of patches.
+    """Contexts that patches gather from sentences and sentences gather from patches.
 
     Attributes:
-      image: [B, P, D], for each patch the sum of sentence values it attends to.
-      image_attention: float32[B, P, S], in [0, 1]; sigmoids do not sum to 1 over S.
-      text: [B, S, D], for each sentence the sum of patch values it attends to.
-      text_attention: float32[B, S, P], in [0, 1]; sigmoids do not sum to 1 over P.
+      image: context of each patch, [B, P, D]: the weighted sum of the sentence values that it
+        attends to.
+      image_attention: attention of patches over sentences, float32[B, P, S], in [0, 1]; sigmoids do
+        not sum to 1 over S.
+      text: context of each sentence, [B, S, D]: the weighted sum of the patch values that it
+        attends to.
+      text_attention: attention of sentences over patches, float32[B, S, P], in [0, 1]; sigmoids do
+        not sum to 1 over P.
     """
 
     image: jax.Array
@@ -27,18 +31,18 @@ class LocalContext:
 
 
 class LocalCrossAttention(nnx.Module):
-    """One head of sigmoid attention in each direction, with maps of its own.
+    """One head of sigmoid attention in each direction, each with its own linear maps.
 
-    Source: PRIOR, arXiv:2307.12577, section 3.2; release, codes/prior/modules/local_attention.py
-    (1 is the image, 2 the text). A context grows with the number of keys (quirk P22). Its dropout
-    has rate 0 in every use, so there is none here.
+    Source: PRIOR, arXiv:2307.12577, section 3.2; release, codes/prior/modules/local_attention.py (1
+    is the image, 2 the text). A context grows with the number of keys (quirk P22). The release's
+    dropout has rate 0 in every use, so this module has none.
     """
 
     def __init__(self, embed_dim: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
-        """Builds six D x D maps.
+        """Creates six D x D linear maps.
 
         Args:
-          embed_dim: D.
+          embed_dim: size D of the embeddings.
           dtype: compute dtype; parameters and the sigmoid are float32.
           rngs: source of the initial parameters.
         """
@@ -57,20 +61,22 @@ class LocalCrossAttention(nnx.Module):
         image_mask: jax.Array | None = None,
         text_mask: jax.Array | None = None,
     ) -> LocalContext:
-        """Attends both ways.
+        """Attends in both directions.
 
         Args:
-          patches: [B, P, D].
-          sentences: [B, S, D].
-          image_mask: bool, [B, P, S] or broadcastable to it: which sentences a patch may see.
-            A padded sentence is one that none sees: `sentence_mask[:, None, :]`.
-          text_mask: bool, [B, S, P] or broadcastable to it: which patches a sentence may see.
+          patches: patch embeddings, [B, P, D].
+          sentences: sentence embeddings, [B, S, D].
+          image_mask: mask of the sentences that a patch may attend to, bool, [B, P, S] or
+            broadcastable to it. For padded sentences, which no patch may attend to:
+            `sentence_mask[:, None, :]`.
+          text_mask: mask of the patches that a sentence may attend to, bool, [B, S, P] or
+            broadcastable to it.
 
         Returns:
-          The contexts; hidden pairs have attention 0.
+          The contexts; masked pairs have attention 0.
 
         Raises:
-          ValueError: while tracing, if the shapes do not fit together.
+          ValueError: during tracing, if the shapes are inconsistent.
         """
         _check(patches, sentences)
         image_attention = _attention(self.query1(patches), self.key2(sentences), image_mask)
@@ -83,14 +89,17 @@ class LocalCrossAttention(nnx.Module):
         )
 
     def attention(self, patches: jax.Array, sentences: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Every patch against every sentence of other reports, without contexts.
+        """Computes the attention of all patches and sentences, also of other reports' sentences.
+
+        No contexts are computed.
 
         Args:
-          patches: [..., P, D].
-          sentences: [S, D].
+          patches: patch embeddings, [..., P, D].
+          sentences: sentence embeddings, [S, D].
 
         Returns:
-          float32[..., P, S] of patches over sentences and float32[..., S, P] of the reverse.
+          Attention of patches over sentences, float32[..., P, S], and of sentences over patches,
+          float32[..., S, P].
         """
         return (
             _attention(self.query1(patches), self.key2(sentences), None),
@@ -99,18 +108,18 @@ class LocalCrossAttention(nnx.Module):
 
 
 class SharedCrossAttention(nnx.Module):
-    """Softmax attention whose three maps patches and sentences share.
+    """Softmax attention with three linear maps that patches and sentences share.
 
     Source: LoVT, arXiv:2112.02889, section 3.3; its release, src/models/components/attention.py,
-    symmetric. Differs: the output is not batch-normalised, as padded sentences would count in its
-    statistics.
+    symmetric. Differs: the output has no batch normalisation, because padded sentences would count
+    in its statistics.
     """
 
     def __init__(self, embed_dim: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
-        """Builds three D x D maps.
+        """Creates three D x D linear maps.
 
         Args:
-          embed_dim: D.
+          embed_dim: size D of the embeddings.
           dtype: compute dtype; parameters and the softmax are float32.
           rngs: source of the initial parameters.
         """
@@ -121,19 +130,19 @@ class SharedCrossAttention(nnx.Module):
     def __call__(
         self, patches: jax.Array, sentences: jax.Array, sentence_mask: jax.Array
     ) -> LocalContext:
-        """Attends both ways.
+        """Attends in both directions.
 
         Args:
-          patches: [B, P, D].
-          sentences: [B, S, D].
-          sentence_mask: bool[B, S], True on real sentences. The others are attended by none, and
-            attend to none.
+          patches: patch embeddings, [B, P, D].
+          sentences: sentence embeddings, [B, S, D].
+          sentence_mask: mask of the real sentences, bool[B, S]. No patch attends to the other
+            sentences, and they attend to none.
 
         Returns:
           The contexts, whose attention sums to 1 (0 if there is no sentence).
 
         Raises:
-          ValueError: while tracing, if the shapes do not fit together.
+          ValueError: during tracing, if the shapes are inconsistent.
         """
         _check(patches, sentences)
         keys = self.key(patches), self.key(sentences)

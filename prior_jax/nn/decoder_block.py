@@ -1,4 +1,4 @@
-"""The block of convolutional decoders: double the map, join a finer one, convolve twice."""
+"""The block of convolutional decoders: doubles the map, joins a finer map, convolves twice."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from prior_jax.nn.layers import (
 
 
 class ConvPair(nnx.Module):
-    """Two 3x3 convolutions, each with batch norm and ReLU."""
+    """Two 3x3 convolutions, each with batch normalisation and ReLU."""
 
     def __init__(
         self,
@@ -29,9 +29,10 @@ class ConvPair(nnx.Module):
         """Creates the convolutions.
 
         Args:
-          in_features: channels of the input.
-          out_features: channels of the output.
-          use_bias: whether the convolutions have a bias, which batch norm then takes out again.
+          in_features: number of input channels.
+          out_features: number of output channels.
+          use_bias: whether the convolutions have a bias, which the following batch normalisation
+            cancels.
           kernel_init: initialiser of the kernels.
           dtype: compute dtype; parameters and batch statistics are float32.
           rngs: source of the initial parameters.
@@ -54,13 +55,13 @@ class ConvPair(nnx.Module):
         self.norm2 = BatchNorm(out_features, dtype=dtype)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, h, w, in] to [B, h, w, out]."""
+        """Maps [B, h, w, in] to [B, h, w, out]."""
         x = jax.nn.relu(self.norm1(self.conv1(x), train=train))
         return jax.nn.relu(self.norm2(self.conv2(x), train=train))
 
 
 class DoublingConv(nnx.Module):
-    """Every pixel becomes 2x2 pixels by learned weights: a transposed convolution of stride 2."""
+    """A transposed convolution of stride 2, which turns every pixel into 2x2 pixels."""
 
     def __init__(
         self,
@@ -70,15 +71,15 @@ class DoublingConv(nnx.Module):
         dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
     ):
-        """Creates `kernel` float32[2, 2, in, out] and `bias`, as torch's ConvTranspose2d does."""
-        init = torch_uniform_bias(4 * out_features)  # torch counts the wrong side's fan
+        """Creates `kernel` float32[2, 2, in, out] and `bias`, as in torch's ConvTranspose2d."""
+        init = torch_uniform_bias(4 * out_features)  # torch uses the fan of the output side here
         shape = (2, 2, in_features, out_features)
         self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(init(rngs.params(), (out_features,), jnp.float32))
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, h, w, in] to dtype[B, 2 h, 2 w, out]."""
+        """Maps [B, h, w, in] to dtype[B, 2 h, 2 w, out]."""
         kernel = self.kernel[...].astype(self.dtype)
         y = jnp.einsum("bhwc,yxco->bhywxo", x.astype(self.dtype), kernel)
         batch, height, _, width, _, features = y.shape
@@ -87,7 +88,7 @@ class DoublingConv(nnx.Module):
 
 
 class DecoderBlock(ConvPair):
-    """Doubles the map, joins the encoder's map of that size, then convolves twice."""
+    """Doubles the map, joins the encoder's map of the new size, then convolves twice."""
 
     def __init__(
         self,
@@ -103,10 +104,10 @@ class DecoderBlock(ConvPair):
         """Creates the convolutions.
 
         Args:
-          in_features: channels of the coarse map.
-          out_features: channels of the output.
-          skip_features: channels of the finer map to join; 0 for none.
-          learned: whether doubling is a transposed convolution to `out_features`, and all
+          in_features: number of channels of the coarse map.
+          out_features: number of output channels.
+          skip_features: number of channels of the finer map that is joined; 0 for none.
+          learned: whether doubling is a transposed convolution to `out_features` and all
             convolutions have a bias; otherwise pixels are repeated.
           kernel_init: initialiser of the 3x3 kernels.
           dtype: compute dtype; parameters and batch statistics are float32.
@@ -126,7 +127,10 @@ class DecoderBlock(ConvPair):
             self.upsample = None
 
     def __call__(self, x: jax.Array, skip: jax.Array | None = None, *, train: bool) -> jax.Array:
-        """[B, h, w, in] and, if made for one, [B, 2 h, 2 w, skip] to [B, 2 h, 2 w, out]."""
+        """Maps [B, h, w, in] to [B, 2 h, 2 w, out].
+
+        A block with a skip connection also takes the finer map, [B, 2 h, 2 w, skip].
+        """
         x = upsample_nearest_double(x) if self.upsample is None else self.upsample(x)
         if skip is not None:
             x = jnp.concatenate([x, skip.astype(x.dtype)], axis=-1)

@@ -1,4 +1,4 @@
-"""Dropout with explicit keys: a module without a key does not drop."""
+"""Dropout with explicit keys: a module without a key applies no dropout."""
 
 import jax
 import jax.numpy as jnp
@@ -7,25 +7,26 @@ import jax.numpy as jnp
 def dropout(
     x: jax.Array, *, rate: float, key: jax.Array | None, shape: tuple[int, ...] | None = None
 ) -> jax.Array:
-    """Zeroes a random share of x and scales the rest so that the mean stays.
+    """Zeroes a random share of x and scales the rest so that the expectation stays the same.
 
     Args:
-      x: any shape.
+      x: input array of any shape.
       rate: probability of a zero, in [0, 1), rounded to 1/65536.
-      key: the draw's key; None means no dropout (evaluation).
-      shape: shape of the draw, broadcast to x; x's by default. (B, 1, 1, C) drops channels.
+      key: random key of the draw; None disables dropout (evaluation).
+      shape: shape of the random mask, which is broadcast to x; by default the shape of x. (B, 1, 1,
+        C) drops whole channels.
 
     Returns:
-      x's shape and dtype.
+      Array with the shape and dtype of x.
 
-    Source: arXiv:1207.0580. Sixteen random bits an element halve the generator's work.
+    Source: arXiv:1207.0580. Drawing 16 random bits per element halves the generator's work.
     """
     threshold = round(rate * 65536)
     if key is None or threshold == 0:
         return x
     shape = x.shape if shape is None else shape
-    # Drawn without axes of one element, whose layouts cost a compiler much, and once: the draw is
-    # long arithmetic, which the compiler would else repeat within each user of the bits.
+    # The draw leaves out axes of size 1, whose layouts are slow to compile, and is made once: it is
+    # long arithmetic, which the compiler would otherwise repeat in each consumer of the bits.
     bits = jax.random.bits(key, tuple(size for size in shape if size > 1), jnp.uint16)
     keep = jax.lax.optimization_barrier(bits).reshape(shape) >= jnp.uint16(threshold)
     scale = jnp.asarray(65536 / (65536 - threshold), x.dtype)
@@ -33,14 +34,14 @@ def dropout(
 
 
 def fold(key: jax.Array | None, site: int | jax.Array) -> jax.Array | None:
-    """The key of one place below `key`; None, no dropout, stays None.
+    """Derives the key of one call site from `key`; a key of None stays None (no dropout).
 
     Args:
-      key: a key or None.
-      site: number of the place, e.g. a layer's index.
+      key: random key, or None.
+      site: number of the call site, e.g. the index of a layer.
 
     Returns:
-      The folded key or None.
+      The derived key or None.
     """
     return None if key is None else jax.random.fold_in(key, site)
 
@@ -48,13 +49,13 @@ def fold(key: jax.Array | None, site: int | jax.Array) -> jax.Array | None:
 def training_key(
     key: jax.Array | None, *, train: bool, rate: float, module: str
 ) -> jax.Array | None:
-    """The dropout key to use: None outside training; a missing one in training is refused.
+    """Returns the dropout key to use: None outside training; refuses a missing key in training.
 
     Args:
-      key: the key as handed over.
-      train: whether the module trains.
+      key: random key that the caller passed.
+      train: whether the module is in training mode.
       rate: dropout rate; at 0 no key is needed.
-      module: name for the message.
+      module: name of the module in the error message.
 
     Returns:
       The key, or None for no dropout.

@@ -1,4 +1,4 @@
-"""Small maps on top of the encoders, with the initialisation of the release."""
+"""Small projections on top of the encoders, initialised as in the release."""
 
 import jax
 from flax import nnx
@@ -9,7 +9,9 @@ from prior_jax.nn.layers import linear, torch_linear, torch_uniform_bias
 def projection(
     in_features: int, out_features: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """`layers.linear` with weights drawn from normal(0, in_features ** -0.5), torch's uniform bias.
+    """Creates `layers.linear` with normal weights and torch's uniform bias.
+
+    The weights are drawn from normal(0, in_features ** -0.5).
 
     Source: release, codes/prior/models/prior.py, `inititalize_parameters`.
     """
@@ -24,17 +26,17 @@ def projection(
 
 
 class Predictor(nnx.Module):
-    """Linear, ReLU, linear: predicts one view's patches from the other's.
+    """Linear, ReLU, linear: predicts the patches of one view from those of the other.
 
     Source: release, codes/prior/models/prior.py (`predictor`); SimSiam, arXiv:2011.10566,
     section 3. Differs from SimSiam: no batch normalisation (quirk P21).
     """
 
     def __init__(self, embed_dim: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
-        """Creates D -> D // 2 -> D.
+        """Creates the linear maps D -> D // 2 -> D.
 
         Args:
-          embed_dim: D.
+          embed_dim: size D of the embeddings.
           dtype: compute dtype; parameters are float32.
           rngs: source of the initial parameters.
         """
@@ -47,11 +49,11 @@ class Predictor(nnx.Module):
 
 
 class ProjectionHead(nnx.Module):
-    """From an encoder's vector to the space that images and reports share.
+    """Projection from an encoder's output to the embedding space of images and reports.
 
     Source: linear in CLIP, arXiv:2103.00020, section 2.3; linear, ReLU, linear in ConVIRT,
     arXiv:2010.00747, section 2.3. Differs from LoVT's and MGCA's: no batch normalisation, whose
-    statistics would see padded words and sentences.
+    statistics would include padded words and sentences.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class ProjectionHead(nnx.Module):
         Args:
           in_features: size of the last axis of the input.
           out_features: size of the last axis of the output.
-          hidden_features: inner size; None for a linear head.
+          hidden_features: inner width; None for a linear head.
           dtype: compute dtype; parameters are float32.
           rngs: source of the initial parameters.
         """

@@ -1,4 +1,4 @@
-"""The decoder that redraws the image from its own masked features and those the report picked."""
+"""The decoder that reconstructs the image from its masked features and the report's context."""
 
 import dataclasses
 
@@ -17,10 +17,10 @@ class ImageDecoderConfig:
     """Sizes of the image decoder.
 
     Attributes:
-      features: channels of each of the two input maps; release 768.
+      features: number of channels of each of the two input maps; release 768.
       grid: side of the input maps, in patches; release 7.
-      image_size: side of the reconstruction, in pixels: grid times a power of two; release 224.
-      channels: channels of the reconstruction; release 1.
+      image_size: side of the reconstruction in pixels: grid times a power of two; release 224.
+      channels: number of channels of the reconstruction; release 1.
       dropout: share of the image map's channels masked in training; release 0.5.
     """
 
@@ -31,7 +31,7 @@ class ImageDecoderConfig:
     dropout: float
 
     def __post_init__(self):
-        """Refuses sizes that doubling cannot reach."""
+        """Refuses sizes that doubling the grid cannot reach."""
         for name in ("features", "grid", "channels"):
             if getattr(self, name) < 1:
                 raise _config_error(name, getattr(self, name), "a positive integer")
@@ -47,7 +47,7 @@ class ImageDecoderConfig:
 
     @property
     def blocks(self) -> int:
-        """Number of doublings from the grid to the image; release 5."""
+        """Returns the number of doublings from the grid to the image; release 5."""
         return (self.image_size // self.grid).bit_length() - 1
 
 
@@ -56,17 +56,17 @@ def _config_error(field: str, received: object, accepted: str) -> ConfigError:
 
 
 class ImageDecoder(nnx.Module):
-    """Reconstructs the image from 2 * features channels, halved by every doubling of the map.
+    """Reconstructs the image; every doubling of the map halves its 2 * features channels.
 
-    Source: PRIOR, arXiv:2307.12577, sec. 3.4; release, codes/prior/decoders/image.py. Differs:
-    the number of blocks follows the image's size instead of being five.
+    Source: PRIOR, arXiv:2307.12577, sec. 3.4; release, codes/prior/decoders/image.py. Differs: the
+    number of blocks follows from the image's size instead of being five.
     """
 
     def __init__(self, config: ImageDecoderConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
         """Creates the blocks and the output convolution.
 
         Args:
-          config: sizes.
+          config: configuration with the sizes.
           dtype: compute dtype; parameters and batch statistics are float32.
           rngs: source of the initial parameters.
         """
@@ -96,20 +96,22 @@ class ImageDecoder(nnx.Module):
         train: bool,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Reconstructs.
+        """Reconstructs images.
 
         Args:
-          image_map: [B, grid, grid, features], the image's own features; whole channels of it
-            are masked in training, so that the report must help.
-          text_map: [B, grid, grid, features], what the patches gathered from the report.
-          train: whether to mask, and batch norm to use and gather the batch's statistics.
-          key: masking key; needed in training unless the rate is 0.
+          image_map: features of the image itself, [B, grid, grid, features]; whole channels of them
+            are masked in training, so that the decoder must use the report.
+          text_map: context that the patches gathered from the report, [B, grid, grid, features].
+          train: whether channels are masked, and batch normalisation uses the batch's statistics
+            and updates the running ones.
+          key: random key of the masking; required in training unless the masking rate is 0.
 
         Returns:
-          float32[B, image_size, image_size, channels], in the normalised scale of the images.
+          Images, float32[B, image_size, image_size, channels], in the normalised scale of the input
+          images.
 
         Raises:
-          ValueError: while tracing, if the maps do not fit or the key is missing.
+          ValueError: during tracing, if the maps have the wrong shape or the key is missing.
         """
         config = self.config
         expected = (config.grid, config.grid, config.features)

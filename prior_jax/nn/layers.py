@@ -1,4 +1,4 @@
-"""Small layers shared by the encoders and decoders: what torch and flax do differently, once."""
+"""Small layers of the encoders and decoders that reproduce torch's behaviour in flax."""
 
 import math
 
@@ -15,7 +15,7 @@ bert_normal = nnx.initializers.normal(0.02)
 
 
 def torch_uniform_bias(fan_in: int) -> nnx.Initializer:
-    """The bias initialiser that torch defaults to: uniform in +-1 / sqrt(fan_in).
+    """Returns torch's default bias initialiser: uniform in +-1 / sqrt(fan_in).
 
     Args:
       fan_in: number of inputs that each output of the layer sums.
@@ -41,13 +41,13 @@ def linear(
     dtype: jax.typing.DTypeLike,
     rngs: nnx.Rngs,
 ) -> nnx.Linear:
-    """A linear layer with the initialisation of one's choice.
+    """Creates a linear layer with the given initialisers.
 
     Args:
       in_features: size of the last axis of the input.
       out_features: size of the last axis of the output.
-      kernel_init: of the weights.
-      bias_init: of the bias.
+      kernel_init: initialiser of the weights.
+      bias_init: initialiser of the bias.
       dtype: compute dtype; parameters are float32.
       rngs: source of the initial parameters.
 
@@ -68,7 +68,7 @@ def linear(
 def torch_linear(
     in_features: int, out_features: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """`linear`, initialised as `torch.nn.Linear` is."""
+    """Creates `linear` with the initialisation of `torch.nn.Linear`."""
     bias = torch_uniform_bias(in_features)
     return linear(
         in_features, out_features, kernel_init=torch_uniform, bias_init=bias, dtype=dtype, rngs=rngs
@@ -78,7 +78,7 @@ def torch_linear(
 def bert_linear(
     in_features: int, out_features: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """`linear`, initialised as BERT's: normal weights of 0.02, zero bias."""
+    """Creates `linear` with BERT's initialisation: normal weights of 0.02, zero bias."""
     bias = nnx.initializers.zeros
     return linear(
         in_features, out_features, kernel_init=bert_normal, bias_init=bias, dtype=dtype, rngs=rngs
@@ -88,8 +88,8 @@ def bert_linear(
 class Conv(nnx.Module):
     """Square convolution on NHWC with torch's symmetric padding of kernel_size // 2.
 
-    A 1x1 kernel is computed as a matrix product on every stride-th pixel: the same numbers,
-    three times faster than XLA's convolution on a CPU, and no slower elsewhere.
+    A 1x1 kernel is computed as a matrix product on every stride-th pixel: the result is the same,
+    three times faster than XLA's convolution on a CPU, and not slower elsewhere.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class Conv(nnx.Module):
         dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
     ):
-        """Creates `kernel` float32[k, k, in, out] and, if asked, torch's uniform `bias`.
+        """Creates `kernel` float32[k, k, in, out] and, with `use_bias`, torch's uniform `bias`.
 
         Args:
-          in_features: input channels.
-          out_features: output channels.
+          in_features: number of input channels.
+          out_features: number of output channels.
           kernel_size: odd side of the kernel, in pixels.
           stride: step in both directions, in pixels.
           use_bias: whether to add a bias.
@@ -128,13 +128,13 @@ class Conv(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Convolves.
+        """Convolves the input.
 
         Args:
-          x: [B, H, W, in].
+          x: input maps, [B, H, W, in].
 
         Returns:
-          dtype[B, ceil(H / stride), ceil(W / stride), out].
+          Output maps, dtype[B, ceil(H / stride), ceil(W / stride), out].
         """
         x = x.astype(self.dtype)
         kernel = self.kernel[...].astype(self.dtype)
@@ -158,10 +158,10 @@ class Conv(nnx.Module):
 class BatchNorm(nnx.Module):
     """Batch normalisation over [B, H, W] with torch's running statistics.
 
-    Statistics are float32 and, under jit with a sharded batch, those of the whole global batch.
-    The batch is normalised by its biased variance while the running variance gathers the
-    unbiased one, as torch does (flax gathers the biased one). Source: arXiv:1502.03167;
-    momentum 0.1 and epsilon 1e-5 are torch's defaults, kept by the release.
+    Statistics are float32 and, under jit with a sharded batch, are those of the whole global batch.
+    The batch is normalised by its biased variance, while the running variance is updated with the
+    unbiased one, as in torch (flax uses the biased one). Source: arXiv:1502.03167; momentum 0.1 and
+    epsilon 1e-5 are torch's defaults, which the release keeps.
     """
 
     momentum = 0.1
@@ -171,7 +171,7 @@ class BatchNorm(nnx.Module):
         """Creates `scale`, `bias` (parameters) and `mean`, `var` (batch statistics).
 
         Args:
-          features: channels, the last axis of the input.
+          features: number of channels, the last axis of the input.
           dtype: dtype of the output.
         """
         self.scale = nnx.Param(jnp.ones((features,), jnp.float32))
@@ -181,17 +181,17 @@ class BatchNorm(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises, by the batch's statistics in training and the running ones otherwise.
+        """Normalises by the batch's statistics in training and by the running ones otherwise.
 
         Args:
-          x: [B, H, W, features].
-          train: whether to use, and gather, the statistics of this batch.
+          x: input maps, [B, H, W, features].
+          train: whether this batch's statistics are used and the running ones updated.
 
         Returns:
-          dtype[B, H, W, features].
+          Normalised maps, dtype[B, H, W, features].
 
         Raises:
-          ValueError: while tracing, in training with a single value per channel.
+          ValueError: during tracing, in training with a single value per channel.
         """
         wide = x.astype(jnp.float32)
         if train:
@@ -206,8 +206,8 @@ class BatchNorm(nnx.Module):
         count = x.size // x.shape[-1]
         if count < 2:
             raise ValueError(f"batch norm in training needs 2 values per channel, got {x.shape}")
-        # One pass over the data: moments about the running mean, which is near the batch's,
-        # lose nothing to cancellation. Exact for any centre.
+        # One pass over the data: moments about the running mean, which is near the batch's mean,
+        # avoid cancellation. The result is exact for any centre.
         centre = jax.lax.stop_gradient(self.mean[...])
         centred = x - centre.reshape(1, 1, 1, -1)
         shift = jnp.mean(centred, axis=(0, 1, 2))
@@ -227,7 +227,7 @@ class LayerNorm(nnx.Module):
 
         Args:
           features: size of the last axis.
-          epsilon: added to the variance.
+          epsilon: constant added to the variance.
           dtype: dtype of the output.
         """
         self.scale = nnx.Param(jnp.ones((features,), jnp.float32))
@@ -236,13 +236,13 @@ class LayerNorm(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises.
+        """Normalises the last axis.
 
         Args:
-          x: [..., features].
+          x: input vectors, [..., features].
 
         Returns:
-          dtype[..., features].
+          Normalised vectors, dtype[..., features].
         """
         x = x.astype(jnp.float32)
         centred = x - jnp.mean(x, axis=-1, keepdims=True)
@@ -253,17 +253,17 @@ class LayerNorm(nnx.Module):
 
 
 def max_pool_stem(x: jax.Array) -> jax.Array:
-    """The 3x3 maximum with stride 2 and padding 1 behind a ResNet's first convolution.
+    """Computes the 3x3 maximum, stride 2, padding 1, after a ResNet's first convolution.
 
     Args:
-      x: [B, H, W, C].
+      x: input maps, [B, H, W, C].
 
     Returns:
-      [B, ceil(H / 2), ceil(W / 2), C], x's dtype.
+      Maps [B, ceil(H / 2), ceil(W / 2), C] in the dtype of x.
     """
     return jax.lax.reduce_window(
         x,
-        -jnp.inf,  # a constant, or JAX would not know a maximum and its gradient
+        -jnp.inf,  # a constant, so that JAX recognises a maximum and its gradient
         jax.lax.max,
         window_dimensions=(1, 3, 3, 1),
         window_strides=(1, 2, 2, 1),
@@ -275,10 +275,10 @@ def upsample_nearest_double(x: jax.Array) -> jax.Array:
     """Repeats every pixel twice in both directions.
 
     Args:
-      x: [B, H, W, C].
+      x: input maps, [B, H, W, C].
 
     Returns:
-      [B, 2 H, 2 W, C], x's dtype.
+      Maps [B, 2 H, 2 W, C] in the dtype of x.
     """
     batch, height, width, channels = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
@@ -286,17 +286,17 @@ def upsample_nearest_double(x: jax.Array) -> jax.Array:
 
 
 def resize_align_corners(image: jax.Array, *, size: tuple[int, int]) -> jax.Array:
-    """Bilinear resize whose corner pixels stay at the corners.
+    """Resizes bilinearly, with corner pixels kept at the corners.
 
-    `jax.image.resize` places pixels by their centres; torch's `align_corners=True`, which both
-    releases use, by their corners: output i lies at i * (in - 1) / (out - 1).
+    `jax.image.resize` aligns the centres of pixels. torch's `align_corners=True`, which both
+    releases use, aligns the corners: output i lies at i * (in - 1) / (out - 1).
 
     Args:
-      image: [B, H, W, C].
-      size: (height, width) of the output, in pixels.
+      image: input images, [B, H, W, C].
+      size: size (height, width) of the output, in pixels.
 
     Returns:
-      float32[B, height, width, C].
+      Resized images, float32[B, height, width, C].
     """
     rows = _align_corners_matrix(image.shape[1], size[0])
     columns = _align_corners_matrix(image.shape[2], size[1])
@@ -310,7 +310,10 @@ def resize_align_corners(image: jax.Array, *, size: tuple[int, int]) -> jax.Arra
 
 
 def _align_corners_matrix(source: int, target: int) -> jax.Array:
-    """float32[target, source], two weights a row (one where the point falls on a pixel)."""
+    """Returns the resize matrix, float32[target, source], with at most two weights per row.
+
+    A row has one weight where the point falls on a pixel.
+    """
     step = (source - 1) / (target - 1) if target > 1 else 0.0
     position = jnp.arange(target, dtype=jnp.float32) * jnp.float32(step)
     distance = jnp.abs(position[:, None] - jnp.arange(source, dtype=jnp.float32)[None, :])

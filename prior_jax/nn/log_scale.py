@@ -1,4 +1,4 @@
-"""Learned inverse temperatures: kept as logarithms, held below a limit."""
+"""Learned inverse temperatures, stored as logarithms and clamped from above."""
 
 import math
 
@@ -11,16 +11,17 @@ MAX_LOG_SCALE = math.log(100)
 
 
 def log_scale(temperature: float) -> nnx.Param:
-    """The parameter whose exponential is 1 / temperature: float32[]."""
+    """Creates the parameter whose exponential is 1 / temperature: float32[]."""
     return nnx.Param(jnp.full((), -math.log(temperature), jnp.float32))
 
 
 @jax.custom_vjp
 def clamp_from_above(log_scale: jax.Array) -> jax.Array:
-    """min(log_scale, ln 100), whose gradient still pulls down at and above the limit.
+    """Computes min(log_scale, ln 100), with a gradient that still lowers it at the limit.
 
-    A plain minimum has no gradient there, and a temperature of 0.01 starts exactly there: it
-    could never rise. Source: CLIP, arXiv:2103.00020, section 2.5.
+    A plain minimum has no gradient at and above the limit. An initial temperature of 0.01 lies
+    exactly at the limit, so the temperature could never rise. Source: CLIP, arXiv:2103.00020,
+    section 2.5.
     """
     return jnp.minimum(log_scale, jnp.float32(MAX_LOG_SCALE))
 

@@ -1,20 +1,21 @@
-"""Between feature maps [B, h, w, C] and rows of patches [B, P, C], rightly and as the release does.
+"""Conversions between feature maps and patches, correct ones and those of the release.
 
-The release reinterprets buffers where it means to transpose (`view` on an NCHW map). Its weights
-were trained so: the `scrambled_*` functions repeat it, the others do what the paper says.
+Feature maps are [B, h, w, C] and patches [B, P, C]. The release reinterprets buffers (`view` on an
+NCHW map) where a transpose is meant. Its weights were trained in this way: the `scrambled_*`
+functions reproduce it, the others follow the paper.
 """
 
 import jax
 
 
 def spatial_patches(feature_map: jax.Array) -> jax.Array:
-    """One row per location of the feature map, row-major.
+    """Returns one row per location of the feature map, row-major.
 
     Args:
-      feature_map: [B, h, w, C].
+      feature_map: feature maps, [B, h, w, C].
 
     Returns:
-      [B, h * w, C], the map's dtype.
+      Patches, [B, h * w, C], in the dtype of the map.
 
     Source: PRIOR, arXiv:2307.12577, sec. 3.2.
     """
@@ -23,15 +24,15 @@ def spatial_patches(feature_map: jax.Array) -> jax.Array:
 
 
 def scrambled_patches(feature_map: jax.Array) -> jax.Array:
-    """The release's rows: C consecutive numbers of the flat (C, h, w) buffer each.
+    """Returns the release's rows: C consecutive numbers each of the flat (C, h, w) buffer.
 
-    A row so holds a few channels over many locations, and no location of its own.
+    Such a row holds a few channels at many locations, so it has no location of its own.
 
     Args:
-      feature_map: [B, h, w, C].
+      feature_map: feature maps, [B, h, w, C].
 
     Returns:
-      [B, h * w, C], the map's dtype.
+      Patches, [B, h * w, C], in the dtype of the map.
 
     Source: release, codes/prior/encoders/image/resnet.py, the `view` of local_features.
     """
@@ -40,29 +41,29 @@ def scrambled_patches(feature_map: jax.Array) -> jax.Array:
 
 
 def patches_to_map(patches: jax.Array, *, grid: tuple[int, int]) -> jax.Array:
-    """The inverse of `spatial_patches`.
+    """Reverses `spatial_patches`.
 
     Args:
-      patches: [B, h * w, C].
-      grid: (h, w), in patches.
+      patches: patch embeddings, [B, h * w, C].
+      grid: size (h, w) of the map, in patches.
 
     Returns:
-      [B, h, w, C], the patches' dtype.
+      Feature maps, [B, h, w, C], in the dtype of the patches.
     """
     return patches.reshape(patches.shape[0], *grid, patches.shape[2])
 
 
 def scrambled_map(patches: jax.Array, *, grid: tuple[int, int]) -> jax.Array:
-    """The release's map: the patches' flat buffer read as (C, h, w).
+    """Returns the release's map: the flat buffer of the patches read as (C, h, w).
 
-    Inverse of `scrambled_patches` where C stays the same; the release projects in between.
+    It is the inverse of `scrambled_patches` if C stays the same; the release projects in between.
 
     Args:
-      patches: [B, h * w, C].
-      grid: (h, w), in patches.
+      patches: patch embeddings, [B, h * w, C].
+      grid: size (h, w) of the map, in patches.
 
     Returns:
-      [B, h, w, C], the patches' dtype.
+      Feature maps, [B, h, w, C], in the dtype of the patches.
 
     Source: release, codes/prior/models/prior.py, the two `view`s before the image decoder.
     """

@@ -1,4 +1,4 @@
-"""The sentence prototype bank: a soft lookup over K vectors that may live on many devices."""
+"""The sentence prototype bank: a soft lookup over K vectors, which may be sharded over devices."""
 
 import flax.struct
 import jax
@@ -14,9 +14,9 @@ class Lookup:
     """Result of a soft lookup.
 
     Attributes:
-      prototypes: [..., D], the weighted sum of prototypes, 0 in masked rows.
-      logits: float32[..., K], dot products with the bank, without noise or temperature.
-      probability: float32[..., K], the weights of the sum.
+      prototypes: weighted sum of the prototypes, [..., D], 0 in masked rows.
+      logits: dot products with the bank, float32[..., K], without noise or temperature.
+      probability: weights of the sum, float32[..., K].
     """
 
     prototypes: jax.Array
@@ -25,12 +25,12 @@ class Lookup:
 
 
 class PrototypeBank(nnx.Module):
-    """K learned vectors and the soft choice among them.
+    """K learned vectors and the soft selection among them.
 
     The bank may be sharded over K: with `axis` set, every array with a K axis (logits, noise,
     probabilities and their gradients) is constrained to that mesh axis, so a device holds K / n
-    prototypes and K / n columns; rows that lay on the same axis are gathered, being far smaller.
-    Only sums over K cross devices. The noise does not depend on the placement.
+    prototypes and K / n columns. Rows that are sharded over the same axis are gathered, since they
+    are far smaller. Only sums over K cross devices. The noise does not depend on the sharding.
 
     Source: PRIOR, arXiv:2307.12577, section 3.3; release, codes/prior/modules/spb.py.
     """
@@ -44,13 +44,13 @@ class PrototypeBank(nnx.Module):
         dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
     ):
-        """Draws the bank from N(0, 1), as torch's `nn.Embedding`.
+        """Draws the bank from N(0, 1), as torch's `nn.Embedding` does.
 
         Args:
-          num_prototypes: K.
-          embed_dim: D.
-          axis: mesh axis (or axes) over which K is split, None for no constraint. With one, every
-            call must run under `jax.jit` and `jax.set_mesh`, axes of type Auto.
+          num_prototypes: number K of prototypes.
+          embed_dim: size D of the embeddings.
+          axis: mesh axis (or axes) over which K is split; None for no constraint. With an axis,
+            every call must run under `jax.jit` and `jax.set_mesh`, with axes of type Auto.
           dtype: compute dtype of the products; parameters, noise and softmax are float32.
           rngs: source of the initial parameters.
         """
@@ -60,7 +60,7 @@ class PrototypeBank(nnx.Module):
         self.dtype = dtype
 
     def logits(self, rows: jax.Array) -> jax.Array:
-        """Dot products of rows [..., D] with the bank: float32[..., K]."""
+        """Computes dot products of rows [..., D] with the bank: float32[..., K]."""
         embed_dim = self.embed.shape[1]
         if rows.shape[-1] != embed_dim:
             raise ValueError(f"rows {rows.shape}: accepted [..., {embed_dim}]")
@@ -81,13 +81,13 @@ class PrototypeBank(nnx.Module):
         """Replaces each row by a mixture of prototypes: softmax((logits + noise) / temperature).
 
         Args:
-          rows: [B, S, D].
-          mask: bool[B, S], True on real rows.
-          temperature: float32[], > 0.
-          noise: float32[B, S, K] added to the logits (see `gumbel`), None for none.
+          rows: sentence embeddings, [B, S, D].
+          mask: mask of the real rows, bool[B, S].
+          temperature: temperature of the softmax, float32[], > 0.
+          noise: noise added to the logits (see `gumbel`), float32[B, S, K]; None for no noise.
 
         Returns:
-          The lookup; masked rows give prototypes 0 and no gradient.
+          The lookup; masked rows give prototypes of 0 and no gradient.
         """
         logits = self.logits(rows)
         scaled = logits if noise is None else self._split(logits + noise)
@@ -102,18 +102,18 @@ class PrototypeBank(nnx.Module):
         return Lookup(prototypes=mixed, logits=logits, probability=probability)
 
     def gumbel(self, key: jax.Array, *, batch: int, rows: int) -> jax.Array:
-        """Standard Gumbel noise for `batch` reports of `rows` sentences.
+        """Draws standard Gumbel noise for `batch` reports of `rows` sentences.
 
-        A number depends on the key, its report, its sentence and its prototype alone: not on how
-        far the batch or the report is padded, nor on where the bank lies.
+        A number depends only on the key, its report, its sentence and its prototype, and not on the
+        padding of the batch or report or on the sharding of the bank.
 
         Args:
           key: a random key.
-          batch: B.
-          rows: S.
+          batch: number B of reports.
+          rows: number S of sentences.
 
         Returns:
-          float32[B, S, K], drawn in float32 whatever the compute dtype (quirk P42).
+          Noise, float32[B, S, K], drawn in float32 whatever the compute dtype (quirk P42).
         """
         shape = (rows, self.embed.shape[0])
 
@@ -123,15 +123,17 @@ class PrototypeBank(nnx.Module):
         return self._split(jax.vmap(report)(jnp.arange(batch, dtype=jnp.uint32)))
 
     def usage(self, lookup: Lookup, weight: jax.Array) -> jax.Array:
-        """Perplexity of the prototypes that real sentences choose: how many are in even use.
+        """Computes the perplexity of the prototypes that real sentences select.
+
+        It is the effective number of prototypes in use.
 
         Args:
-          lookup: of rows [B, S].
-          weight: float32[B, S], 1 on real sentences, 0 on padding.
+          lookup: lookup of rows [B, S].
+          weight: weight of each sentence, float32[B, S], 1 for a real sentence, 0 on padding.
 
         Returns:
-          float32[], from 1 (one prototype takes all) to min(K, sentences); 1 without a sentence.
-          A constant for the gradient.
+          Perplexity, float32[], from 1 (one prototype gets all) to min(K, sentences); 1 without a
+          sentence. It has no gradient.
         """
         probability = jax.lax.stop_gradient(lookup.probability)
         choice = jnp.argmax(probability, axis=-1)
@@ -143,7 +145,7 @@ class PrototypeBank(nnx.Module):
         return jnp.exp(-jnp.sum(jax.scipy.special.xlogy(share, share)))
 
     def _split(self, x: jax.Array) -> jax.Array:
-        """Constrains the last axis, K, to the bank's mesh axis; leaves the others free."""
+        """Constrains the last axis, K, to the bank's mesh axis; leaves the other axes free."""
         if self.axis is None:
             return x
         free = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
@@ -157,17 +159,17 @@ def bank_temperature(
     schedule: str,
     total_steps: int,
 ) -> jax.Array:
-    """Temperature of the lookup after `step` steps with the bank in use.
+    """Computes the temperature of the lookup after `step` steps in which the bank is used.
 
     Args:
-      step: int32[], counted from the first step that uses the bank.
+      step: number of steps since the first step that uses the bank, int32[].
       start: temperature at step 0.
-      schedule: "fixed"; "linear" falls to a tenth of `start` in a straight line; "exp" falls to a
-        tenth geometrically.
-      total_steps: steps after which the tenth is reached; the formulas go on beyond it.
+      schedule: name of the schedule: "fixed"; "linear", which falls linearly to a tenth of `start`;
+        or "exp", which falls geometrically to a tenth.
+      total_steps: number of steps after which a tenth is reached; the formulas continue beyond it.
 
     Returns:
-      float32[].
+      Temperature, float32[].
 
     Raises:
       ValueError: for another schedule.

@@ -1,4 +1,4 @@
-"""GLoRIA's image encoder: a ResNet whose next to last map gives regions, its last one vector."""
+"""GLoRIA's image encoder: a ResNet with regions from its next to last map and a pooled vector."""
 
 import dataclasses
 
@@ -15,13 +15,13 @@ from prior_jax.nn.resnet import ResNet, ResNetConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegionEncoderConfig:
-    """A ResNet and the size at which it sees images.
+    """A ResNet and the size of its input images.
 
     Attributes:
-      resnet: shape of the ResNet; release ResNet-50 of 3 channels.
-      image_size: side of the square images handed over, in pixels; release 224.
-      upsample: side to which they are resized first, in pixels, corners aligned; release 299,
-        None leaves them as they are.
+      resnet: configuration of the ResNet; release ResNet-50 of 3 channels.
+      image_size: side of the square input images in pixels; release 224.
+      upsample: side in pixels to which the images are first resized, with corners aligned; release
+        299, None does not resize them.
     """
 
     resnet: ResNetConfig
@@ -29,7 +29,7 @@ class RegionEncoderConfig:
     upsample: int | None
 
     def __post_init__(self):
-        """Refuses sizes that no image has."""
+        """Refuses sizes that no image can have."""
         if self.image_size < 1:
             raise _config_error("image_size", self.image_size, "a positive number of pixels")
         if self.upsample is not None and self.upsample < 1:
@@ -37,16 +37,18 @@ class RegionEncoderConfig:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(h, w) of the regions; 19 x 19 with four stages at 299 pixels."""
+        """Returns the size (h, w) of the region grid; 19 x 19 with four stages at 299 pixels."""
         side = self.image_size if self.upsample is None else self.upsample
         side = -(-side // (self.resnet.stride // 2))  # the last stage halves the map
         return side, side
 
     @property
     def spacing(self) -> float:
-        """Pixels of the image between the centres of regions; the first is centred on pixel 0.
+        """Returns the spacing of region centres, in pixels of the input image.
 
-        11.97 for 224 pixels enlarged to 299, whose corners are aligned.
+        The first region is centred on pixel 0.
+
+        The spacing is 11.97 for 224 pixels enlarged to 299 with aligned corners.
         """
         stride = self.resnet.stride // 2
         if self.upsample is None:
@@ -55,7 +57,7 @@ class RegionEncoderConfig:
 
     @property
     def region_features(self) -> int:
-        """Channels of a region before its projection; ResNet-50 1024."""
+        """Returns the number of channels of a region before projection; ResNet-50 1024."""
         return self.resnet.stage_features[-2]
 
 
@@ -65,13 +67,13 @@ def _config_error(field: str, received: object, accepted: str) -> ConfigError:
 
 @flax.struct.dataclass
 class RegionFeatures:
-    """What the encoder gives.
+    """Output of the encoder.
 
     Attributes:
-      regions: dtype[B, P, D], projected, row-major over the grid.
-      global_: dtype[B, D], projected.
-      region_map: dtype[B, h, w, F'], the next to last stage's map.
-      pooled: dtype[B, F], the mean of the last stage's map.
+      regions: projected regions, dtype[B, P, D], row-major over the grid.
+      global_: projected image embeddings, dtype[B, D].
+      region_map: feature map of the next to last stage, dtype[B, h, w, F'].
+      pooled: mean of the last stage's map, dtype[B, F].
     """
 
     regions: jax.Array
@@ -81,10 +83,10 @@ class RegionFeatures:
 
 
 class RegionEncoder(nnx.Module):
-    """The release's ImageEncoder (gloria/models/vision_model.py, quirk G13).
+    """The ImageEncoder of the release (gloria/models/vision_model.py, quirk G13).
 
-    Images are enlarged, the next to last stage's map is projected without bias, the mean of the
-    last one with bias. GLoRIA, ICCV 2021, section 3.2.
+    Images are enlarged; the map of the next to last stage is projected without bias, the mean of
+    the last map with bias. GLoRIA, ICCV 2021, section 3.2.
     """
 
     def __init__(
@@ -95,11 +97,11 @@ class RegionEncoder(nnx.Module):
         dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
     ):
-        """Creates the ResNet and the two projections, initialised as torch's.
+        """Creates the ResNet and the two projections, initialised as in torch.
 
         Args:
-          config: shape.
-          embed_dim: D of both projections.
+          config: configuration of the encoder.
+          embed_dim: output size D of both projections.
           dtype: compute dtype; parameters and batch statistics are float32.
           rngs: source of the initial parameters.
         """
@@ -122,8 +124,9 @@ class RegionEncoder(nnx.Module):
         """Encodes images.
 
         Args:
-          image: float32[B, H, W, C], normalised.
-          train: whether batch norm uses, and gathers, the batch's statistics.
+          image: normalised images, float32[B, H, W, C].
+          train: whether batch normalisation uses the batch's statistics and updates the running
+            ones.
 
         Returns:
           Features in the compute dtype.

@@ -16,7 +16,7 @@ Block = Literal["bottleneck", "basic"]
 Pool = Literal["attention", "mean"]
 Remat = Literal["none", "block"]
 
-# Width of a block's output over its inner width: He et al., arXiv:1512.03385, table 1.
+# Ratio of a block's output width to its inner width: He et al., arXiv:1512.03385, table 1.
 EXPANSION = {"bottleneck": 4, "basic": 1}
 
 
@@ -25,14 +25,14 @@ class ResNetConfig:
     """Shape of a ResNet.
 
     Attributes:
-      depths: blocks of each stage, 2 to 4 stages; ResNet-50 is (3, 4, 6, 3).
-      width: channels of the stem, doubled by each stage after the first; ResNet-50 64.
-      in_channels: channels of the image; the release's 1, ImageNet weights' 3.
-      block: "bottleneck" (ResNet-50 and deeper) or "basic" (ResNet-18, 34).
-      stem_pool: whether a 3x3 maximum halves the map behind the stem; torchvision True, False
-        keeps twice the resolution for small images.
-      remat: "block" keeps only each block's input for the backward pass, and compiles blocks of
-        one shape once, as a loop over them; "none" keeps all.
+      depths: number of blocks in each stage, 2 to 4 stages; ResNet-50 is (3, 4, 6, 3).
+      width: number of channels of the stem, doubled by each stage after the first; ResNet-50 64.
+      in_channels: number of channels of the image; release 1, ImageNet weights 3.
+      block: type of block: "bottleneck" (ResNet-50 and deeper) or "basic" (ResNet-18, 34).
+      stem_pool: whether a 3x3 maximum halves the map after the stem; torchvision True, False keeps
+        twice the resolution for small images.
+      remat: "block" rematerialises blocks: only each block's input is kept for the backward pass,
+        and blocks of one shape are compiled once, as a loop; "none" keeps all activations.
     """
 
     depths: tuple[int, ...]
@@ -43,7 +43,7 @@ class ResNetConfig:
     remat: Remat
 
     def __post_init__(self):
-        """Refuses shapes that make no network."""
+        """Refuses shapes that do not define a network."""
         if not (2 <= len(self.depths) <= 4 and all(depth >= 1 for depth in self.depths)):
             raise _config_error("depths", self.depths, "2 to 4 positive integers")
         if self.width < 1:
@@ -57,22 +57,28 @@ class ResNetConfig:
 
     @property
     def features(self) -> int:
-        """Channels of the last map; ResNet-50 2048."""
+        """Returns the number of channels of the last map; ResNet-50 2048."""
         return self.stage_features[-1]
 
     @property
     def stage_features(self) -> tuple[int, ...]:
-        """Channels of each stage's map."""
+        """Returns the number of channels of each stage's map."""
         expansion = EXPANSION[self.block]
         return tuple(self.width * 2**stage * expansion for stage in range(len(self.depths)))
 
     @property
     def stride(self) -> int:
-        """Pixels of the image per pixel of the last map; 32 with four stages and stem_pool."""
+        """Returns the image pixels per pixel of the last map.
+
+        It is 32 with four stages and stem_pool.
+        """
         return (4 if self.stem_pool else 2) * 2 ** (len(self.depths) - 1)
 
     def grid(self, image_size: int) -> int:
-        """Side of the last map for square images of `image_size` pixels; 7 for 224 and 32."""
+        """Returns the side of the last map for square images of `image_size` pixels.
+
+        It is 7 for 224 pixels and a stride of 32.
+        """
         return -(-image_size // self.stride)
 
 
@@ -93,7 +99,7 @@ class ResidualBlock(nnx.Module):
         dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
     ):
-        """Creates the convolutions, and a projection for the shortcut where shapes change."""
+        """Creates the convolutions, and a projection of the shortcut where shapes change."""
         out_features = width * EXPANSION[block]
 
         def conv(inputs, outputs, size, stride):
@@ -126,7 +132,7 @@ class ResidualBlock(nnx.Module):
             self.shortcut_conv = self.shortcut_norm = None
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, in] to [B, ceil(H / stride), ceil(W / stride), out]."""
+        """Maps [B, H, W, in] to [B, ceil(H / stride), ceil(W / stride), out]."""
         y = jax.nn.relu(self.norm1(self.conv1(x), train=train))
         y = self.norm2(self.conv2(y), train=train)
         if self.conv3 is not None and self.norm3 is not None:
@@ -140,15 +146,15 @@ class ResNet(nnx.Module):
     """ResNet as torchvision 0.11 builds it, without its classifier.
 
     Source: arXiv:1512.03385; the release wraps torchvision's resnet50
-    (codes/prior/encoders/image/resnet.py). Last normalisations are not zero-initialised, as
-    there.
+    (codes/prior/encoders/image/resnet.py). As in torchvision, the last normalisation of a block is
+    not zero-initialised.
     """
 
     def __init__(self, config: ResNetConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
         """Creates the stem and the stages.
 
         Args:
-          config: shape.
+          config: configuration of the ResNet.
           dtype: compute dtype; parameters and batch statistics are float32.
           rngs: source of the initial parameters.
         """
@@ -186,11 +192,12 @@ class ResNet(nnx.Module):
         """Encodes images.
 
         Args:
-          image: float32[B, H, W, in_channels], normalised.
-          train: whether batch norm uses, and gathers, the batch's statistics.
+          image: normalised images, float32[B, H, W, in_channels].
+          train: whether batch normalisation uses the batch's statistics and updates the running
+            ones.
 
         Returns:
-          The last map dtype[B, ceil(H / stride), ceil(W / stride), features], and all maps from
+          The last map, dtype[B, ceil(H / stride), ceil(W / stride), features], and all maps from
           fine to coarse: the stem before its pooling, then each stage (the last one included).
         """
         x = jax.nn.relu(self.stem_norm(self.stem_conv(image.astype(self.dtype)), train=train))
@@ -210,9 +217,9 @@ class ResNet(nnx.Module):
 
 
 def _train_again(blocks: Sequence[ResidualBlock], x: jax.Array) -> jax.Array:
-    """A stage in training whose blocks run again in the backward pass.
+    """Runs a stage in training with blocks that are rematerialised in the backward pass.
 
-    All blocks but the first have one shape: the loop over them is compiled as one block.
+    All blocks but the first have the same shape: the loop over them is compiled as one block.
     """
     x = nnx.remat(lambda block, x: block(x, train=True))(blocks[0], x)
     if len(blocks) == 1:
@@ -234,13 +241,14 @@ def _train_again(blocks: Sequence[ResidualBlock], x: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageEncoderConfig:
-    """A ResNet and how its last map becomes one vector.
+    """A ResNet and the pooling of its last map.
 
     Attributes:
-      resnet: shape of the ResNet.
-      pool: "attention" (release) or "mean".
-      pool_heads: heads of the attention pool, a divisor of the ResNet's features; release 8.
-      image_size: side of the square images, in pixels; release 224.
+      resnet: configuration of the ResNet.
+      pool: pooling operation, "attention" (release) or "mean".
+      pool_heads: number of heads of the attention pool, a divisor of the ResNet's features; release
+        8.
+      image_size: side of the square images in pixels; release 224.
     """
 
     resnet: ResNetConfig
@@ -249,7 +257,7 @@ class ImageEncoderConfig:
     image_size: int
 
     def __post_init__(self):
-        """Refuses a pool that does not fit the ResNet."""
+        """Refuses a pool that is incompatible with the ResNet."""
         if self.pool not in get_args(Pool):
             raise _config_error("pool", self.pool, f"one of {get_args(Pool)}")
         if self.image_size < 1:
@@ -260,23 +268,23 @@ class ImageEncoderConfig:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(h, w) of the last map."""
+        """Returns the size (h, w) of the last map."""
         side = self.resnet.grid(self.image_size)
         return side, side
 
 
 class ImageEncoder(nnx.Module):
-    """ResNet with a global pool: the release's image encoder without its local `view`.
+    """A ResNet with a global pool: the release's image encoder without its local `view`.
 
-    Source: release, codes/prior/encoders/image/resnet.py, ResNet. Local features are
-    `patches.spatial_patches` (or `scrambled_patches`, the release's) of the returned map.
+    Source: release, codes/prior/encoders/image/resnet.py, ResNet. Local features are computed by
+    `patches.spatial_patches` (or by the release's `scrambled_patches`) from the returned map.
     """
 
     def __init__(self, config: ImageEncoderConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
         """Creates the ResNet and the pool.
 
         Args:
-          config: shape.
+          config: configuration of the encoder.
           dtype: compute dtype; parameters and batch statistics are float32.
           rngs: source of the initial parameters.
         """
@@ -298,15 +306,16 @@ class ImageEncoder(nnx.Module):
         """Encodes images.
 
         Args:
-          image: float32[B, image_size, image_size, in_channels], normalised.
-          train: whether batch norm uses, and gathers, the batch's statistics.
+          image: normalised images, float32[B, image_size, image_size, in_channels].
+          train: whether batch normalisation uses the batch's statistics and updates the running
+            ones.
 
         Returns:
-          The last map dtype[B, h, w, features], and the image as one vector
-          dtype[B, features].
+          The last map, dtype[B, h, w, features], and one pooled vector per image, dtype[B,
+          features].
 
         Raises:
-          ValueError: while tracing, if the attention pool was made for another image size.
+          ValueError: during tracing, if the attention pool was created for another image size.
         """
         feature_map, _ = self.resnet(image, train=train)
         if self.pool is None:

@@ -1,4 +1,4 @@
-"""The decoder that turns learned queries into sentence prototypes by looking at the image."""
+"""The decoder from learned queries to sentence prototypes, with cross-attention to the image."""
 
 import dataclasses
 from typing import ClassVar
@@ -24,10 +24,12 @@ class SentenceDecoderConfig(StackConfig):
     """Sizes of the sentence decoder; see StackConfig for the layers.
 
     Attributes:
-      max_positions: rows of the position embedding, at least the number of queries; BERT 512.
-      token_types: rows of the token-type embedding, of which only the first is used; BERT 2.
-      causal: whether query j sees only queries up to j. The paper's decoder is
-        non-autoregressive (False); the release's is causal by accident, through BERT's
+      max_positions: number of rows of the position embedding, at least the number of queries; BERT
+        512.
+      token_types: number of rows of the token-type embedding, of which only the first is used; BERT
+        2.
+      causal: whether query j attends only to queries up to j. The paper's decoder is
+        non-autoregressive (False); the release's decoder is accidentally causal, through BERT's
         is_decoder (True).
     """
 
@@ -48,7 +50,7 @@ class SentenceDecoder(nnx.Module):
     """BERT layers with cross-attention from sentence queries to image patches.
 
     Source: PRIOR, arXiv:2307.12577, sec. 3.4; release, codes/prior/decoders/sentence.py. The
-    release also carries a word embedding that nothing reads; it has no place here.
+    release's decoder also has a word embedding, which nothing uses; this module leaves it out.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class SentenceDecoder(nnx.Module):
         """Creates the embeddings and the stacked layers.
 
         Args:
-          config: sizes, dropout, causality, how to run the layers.
+          config: configuration with sizes, dropout rate, causality and execution of the layers.
           dtype: compute dtype; parameters, softmax and LayerNorm are float32.
           rngs: source of the initial parameters.
         """
@@ -81,19 +83,19 @@ class SentenceDecoder(nnx.Module):
         train: bool,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Decodes.
+        """Decodes the queries.
 
         Args:
-          queries: [B, Q, D], Q at most max_positions.
-          patches: [B, P, D], the image's local features, all of them attended.
-          train: whether to drop.
-          key: dropout key; needed in training unless the rate is 0.
+          queries: query embeddings, [B, Q, D]; Q is at most max_positions.
+          patches: local features of the image, [B, P, D], all of which are attended to.
+          train: whether dropout is applied.
+          key: random key of the dropout; required in training unless the dropout rate is 0.
 
         Returns:
-          dtype[B, Q, D], one row a predicted sentence.
+          Predicted sentences, dtype[B, Q, D], one row per sentence.
 
         Raises:
-          ValueError: while tracing, if there are too many queries or the key is missing.
+          ValueError: during tracing, if there are too many queries or the key is missing.
         """
         config = self.config
         key = training_key(key, train=train, rate=config.dropout, module="SentenceDecoder")

@@ -1,4 +1,4 @@
-"""Pools word vectors into sentence vectors, and moves absent sentences to the end."""
+"""Pools token embeddings into sentence embeddings, and moves absent sentences to the end."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,15 @@ from prior_jax.nn.layers import torch_linear
 
 
 def sentence_membership(sentence_index: jax.Array, *, num_sentences: int) -> jax.Array:
-    """Which token belongs to which sentence.
+    """Returns which token belongs to which sentence.
 
     Args:
-      sentence_index: int32[B, L], -1 or 0..num_sentences-1; other values belong nowhere.
-      num_sentences: S.
+      sentence_index: sentence of each token, int32[B, L], 0..num_sentences-1 or -1; other values
+        belong to no sentence.
+      num_sentences: number S of sentences.
 
     Returns:
-      bool[B, L, S].
+      Membership, bool[B, L, S].
     """
     slots = jnp.arange(num_sentences, dtype=sentence_index.dtype)
     return sentence_index[:, :, None] == slots[None, None, :]
@@ -24,19 +25,19 @@ def sentence_membership(sentence_index: jax.Array, *, num_sentences: int) -> jax
 def mean_sentences(
     tokens: jax.Array, sentence_index: jax.Array, *, num_sentences: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The mean vector of each sentence's tokens, as one matrix product a report.
+    """Averages the tokens of each sentence, with one matrix product per report.
 
     Args:
-      tokens: [B, L, D].
-      sentence_index: int32[B, L], the sentence that owns the token; -1 for none.
-      num_sentences: S.
+      tokens: token embeddings, [B, L, D].
+      sentence_index: sentence that owns each token, int32[B, L]; -1 for none.
+      num_sentences: number S of sentences.
 
     Returns:
-      sentences [B, S, D] in the dtype of `tokens`, 0 where the sentence owns no token, and the
-      mask bool[B, S] of sentences that own one.
+      Sentence embeddings [B, S, D] in the dtype of `tokens`, 0 where the sentence owns no token,
+      and the mask bool[B, S] of sentences that own a token.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: release, codes/prior/modules/gather.py ('avg'). Differs: an absent sentence is masked
       rather than skipped (quirk P23; `compact_sentences` skips it).
@@ -49,17 +50,17 @@ def mean_sentences(
 
 
 def compact_sentences(sentences: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Moves the present sentences to the front, keeping their order.
+    """Moves the present sentences to the front and keeps their order.
 
     Args:
-      sentences: [B, S, D].
-      mask: bool[B, S], True where the sentence exists.
+      sentences: sentence embeddings, [B, S, D].
+      mask: mask, bool[B, S], True where the sentence exists.
 
     Returns:
-      Both, reordered along S; absent rows, now last, are 0.
+      Both arrays, reordered along S; absent rows, which are now last, are 0.
 
-    Source: release, codes/prior/modules/gather.py: an index without token is skipped, so the
-      numbers of later sentences shift (quirk P23). Needed before cutting to a fixed number.
+    Source: release, codes/prior/modules/gather.py: an index without a token is skipped, so the
+      numbers of later sentences shift (quirk P23). This is needed before cutting to a fixed number.
     """
     order = jnp.argsort(jnp.logical_not(mask), axis=1, stable=True)
     mask = jnp.take_along_axis(mask, order, axis=1)
@@ -73,12 +74,12 @@ def fit_sentences(
     """Cuts or zero-pads compacted sentences to a fixed number.
 
     Args:
-      sentences: [B, S, D], present sentences first.
-      mask: bool[B, S].
-      num_sentences: Q.
+      sentences: sentence embeddings, [B, S, D], present sentences first.
+      mask: mask of the present sentences, bool[B, S].
+      num_sentences: number Q of sentences to return.
 
     Returns:
-      [B, Q, D] and bool[B, Q].
+      Embeddings, [B, Q, D], and mask, bool[B, Q].
 
     Source: release, codes/prior/models/prior.py, `trancated_sentence_stack` and
       `padding_sentence_stacks`.
@@ -89,17 +90,18 @@ def fit_sentences(
 
 
 class SentenceAttention(nnx.Module):
-    """Weighs a sentence's tokens by their summed dot products with all its tokens.
+    """Weights a sentence's tokens by their summed dot products with all tokens of the sentence.
 
     Source: release, codes/prior/modules/gather.py, `AttentionPool` ('attention', not the default;
-    unscaled energies, quirk P45). Linear in the tokens here: the sum over keys is taken first.
+    unscaled energies, quirk P45). This version is linear in the number of tokens: it takes the sum
+    over keys first.
     """
 
     def __init__(self, embed_dim: int, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
-        """Builds the query and key maps.
+        """Creates the query and key maps.
 
         Args:
-          embed_dim: D; queries and keys have D // 8 features.
+          embed_dim: size D of the embeddings; queries and keys have D // 8 features.
           dtype: compute dtype; parameters are float32.
           rngs: source of the initial parameters.
         """
@@ -109,7 +111,10 @@ class SentenceAttention(nnx.Module):
     def __call__(
         self, tokens: jax.Array, sentence_index: jax.Array, *, num_sentences: int
     ) -> tuple[jax.Array, jax.Array]:
-        """Pools as `mean_sentences` does, with learned weights; same shapes and errors."""
+        """Pools as `mean_sentences` does, with learned weights.
+
+        Shapes and errors are the same.
+        """
         _check(tokens, sentence_index)
         member = sentence_membership(sentence_index, num_sentences=num_sentences)
         keys = _weighted_sums(member.astype(jnp.float32), self.key(tokens))

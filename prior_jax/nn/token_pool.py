@@ -1,4 +1,4 @@
-"""From the tokens of a report, or the places of an image, to one vector."""
+"""Pools the tokens of a report, or the patches of an image, into one vector."""
 
 from typing import Literal
 
@@ -13,16 +13,17 @@ TokenPool = Literal["first", "mean", "max"]
 
 
 def pool_tokens(tokens: jax.Array, mask: jax.Array, *, pool: TokenPool) -> jax.Array:
-    """Pools without parameters.
+    """Pools tokens without parameters.
 
     Args:
-      tokens: [B, N, D].
-      mask: bool[B, N], True on real tokens; the others change neither output nor gradient.
-      pool: "first" takes the first token ([CLS]), "mean" and "max" all real ones, each feature by
-        itself.
+      tokens: token embeddings, [B, N, D].
+      mask: mask of the real tokens, bool[B, N]; other tokens change neither output nor gradient.
+      pool: pooling operation: "first" takes the first token ([CLS]), "mean" and "max" pool each
+        feature over all real tokens.
 
     Returns:
-      [B, D] in the dtype of `tokens`; "mean" and "max" give 0 where no token is real.
+      Pooled vectors, [B, D], in the dtype of `tokens`; "mean" and "max" give 0 where no token is
+      real.
 
     Raises:
       ValueError: for another pool.
@@ -42,19 +43,19 @@ def pool_tokens(tokens: jax.Array, mask: jax.Array, *, pool: TokenPool) -> jax.A
 
 
 class MeanQueryPool(nnx.Module):
-    """Attention pooling that tells how much it takes of each row: the mean row asks.
+    """Attention pooling with the mean row as query, which also returns the weight of each row.
 
     Source: LoVT, arXiv:2112.02889, section 3.2; its release, src/models/components/aggregation.py,
-    `GlobalAvgAttentionAggregator`. Differs: its mean counts padding, as zeros, in the divisor.
-    From `attention_pool`: the mean is no key, and the weights are given back.
+    `GlobalAvgAttentionAggregator`. Differs: the release's mean counts padding, as zeros, in the
+    divisor. Differs from `attention_pool`: the mean is not a key, and the weights are returned.
     """
 
     def __init__(self, features: int, *, heads: int, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
         """Creates the four maps.
 
         Args:
-          features: D, of rows and output.
-          heads: a divisor of D; LoVT 8.
+          features: size D of rows and output.
+          heads: number of attention heads, a divisor of D; LoVT 8.
           dtype: compute dtype; parameters and the softmax are float32.
           rngs: source of the initial parameters.
 
@@ -70,15 +71,15 @@ class MeanQueryPool(nnx.Module):
         self.heads = heads
 
     def __call__(self, rows: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Pools.
+        """Pools the real rows.
 
         Args:
-          rows: [B, N, D].
-          mask: bool[B, N], True on real rows.
+          rows: input rows, [B, N, D].
+          mask: mask of the real rows, bool[B, N].
 
         Returns:
-          dtype[B, D], and the share of each row float32[B, N]: the mean over heads, which sums to 1
-          where a row is real and is 0 on the others.
+          Pooled vectors, dtype[B, D], and the weight of each row, float32[B, N]: the mean over
+          heads, which sums to 1 over the real rows and is 0 on the others.
         """
         rows = jnp.where(mask[..., None], rows, jnp.zeros((), rows.dtype))
         mean = pool_tokens(rows, mask, pool="mean")[:, None]

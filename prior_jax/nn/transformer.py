@@ -1,4 +1,4 @@
-"""The post-norm transformer layer of BERT, stacked: shared by the text encoder and the decoder."""
+"""BERT's post-norm transformer layer and stacks of it, for the text encoder and the decoder."""
 
 import dataclasses
 from typing import ClassVar, Literal, get_args
@@ -13,8 +13,8 @@ from prior_jax.nn.layers import LayerNorm, bert_linear
 
 Remat = Literal["none", "layer"]
 
-# Added to the logits of masked keys: their softmax weight is exactly 0 in float32, and a row
-# without any real key still has a finite softmax.
+# Bias of the logits of masked keys: their softmax weight is exactly 0 in float32, and a row without
+# any real key still has a finite softmax.
 MASKED = -1e9
 
 # BERT, transformers 4.17.0: layer_norm_eps.
@@ -23,17 +23,18 @@ LAYER_NORM_EPSILON = 1e-12
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StackConfig:
-    """Sizes of a stack of transformer layers, and how to run it.
+    """Sizes of a stack of transformer layers, and its execution.
 
     Attributes:
-      hidden_size: features of a token; BERT-base 768.
+      hidden_size: number of features of a token; BERT-base 768.
       layers: number of layers; BERT-base 12, the release's decoder 8.
-      heads: attention heads; BERT-base 12.
-      intermediate_size: features inside the feed-forward; BERT-base 3072.
-      dropout: rate for attention weights and every sublayer's output; BERT 0.1.
-      scan_layers: True compiles one layer and loops over it; False unrolls, which XLA optimises
-        across layers at the price of compile time.
-      remat: "layer" keeps only each layer's input for the backward pass; "none" keeps all.
+      heads: number of attention heads; BERT-base 12.
+      intermediate_size: number of features inside the feed-forward part; BERT-base 3072.
+      dropout: dropout rate of attention weights and of every sublayer's output; BERT 0.1.
+      scan_layers: True compiles one layer and loops over it; False unrolls the loop, so that XLA
+        optimises across layers but compiles longer.
+      remat: "layer" rematerialises layers: only each layer's input is kept for the backward pass;
+        "none" keeps all activations.
     """
 
     SECTION: ClassVar[str] = "config.model.text"
@@ -58,31 +59,31 @@ class StackConfig:
         self.check("remat", self.remat, self.remat in get_args(Remat), f"one of {get_args(Remat)}")
 
     def check(self, field: str, received: object, good: bool, accepted: str) -> None:
-        """Raises a ConfigError that names the field in its section, unless `good`."""
+        """Raises a ConfigError that names the field in its section, unless `good` is True."""
         if not good:
             raise ConfigError(f"{self.SECTION}.{field}", received=received, accepted=accepted)
 
 
 def mask_bias(mask: jax.Array) -> jax.Array:
-    """What to add to attention logits so that masked keys weigh nothing.
+    """Returns the bias of attention logits that gives masked keys no weight.
 
     Args:
-      mask: bool[B, K], True on real keys.
+      mask: mask of the real keys, bool[B, K].
 
     Returns:
-      float32[B, 1, 1, K].
+      Bias, float32[B, 1, 1, K].
     """
     return jnp.where(mask, 0.0, MASKED).astype(jnp.float32)[:, None, None, :]
 
 
 def causal_bias(length: int) -> jax.Array:
-    """What to add to self-attention logits so that a token sees itself and what is before it.
+    """Returns the bias of self-attention logits that hides later tokens from each token.
 
     Args:
       length: number of tokens.
 
     Returns:
-      float32[1, 1, length, length].
+      Bias, float32[1, 1, length, length].
     """
     seen = jnp.tril(jnp.ones((length, length), bool))
     return jnp.where(seen, 0.0, MASKED).astype(jnp.float32)[None, None]
@@ -98,19 +99,19 @@ def attend(
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
-    """Scaled dot-product attention over several heads, softmax in float32.
+    """Computes scaled dot-product attention with several heads and a float32 softmax.
 
     Args:
-      query: [B, Q, D].
-      key: [B, K, D].
-      value: [B, K, D].
-      heads: divisor of D.
-      bias: float32, broadcastable to [B, heads, Q, K], added to the logits.
+      query: queries, [B, Q, D].
+      key: keys, [B, K, D].
+      value: values, [B, K, D].
+      heads: number of heads, a divisor of D.
+      bias: additive bias, float32, broadcastable to [B, heads, Q, K], added to the logits.
       dropout_rate: share of attention weights dropped.
-      dropout_key: key of that draw; None for none.
+      dropout_key: random key of the dropout; None disables dropout.
 
     Returns:
-      [B, Q, D], the value's dtype.
+      Attended values, [B, Q, D], in the dtype of `value`.
 
     Source: arXiv:1706.03762, sec. 3.2.
     """
@@ -124,16 +125,16 @@ def attend(
 def attention_weights(
     query: jax.Array, key: jax.Array, *, heads: int, bias: jax.Array | None
 ) -> jax.Array:
-    """The weights of `attend`, before dropout.
+    """Computes the attention weights of `attend`, before dropout.
 
     Args:
-      query: [B, Q, D].
-      key: [B, K, D].
-      heads: divisor of D.
-      bias: float32, broadcastable to [B, heads, Q, K], added to the logits.
+      query: queries, [B, Q, D].
+      key: keys, [B, K, D].
+      heads: number of heads, a divisor of D.
+      bias: additive bias, float32, broadcastable to [B, heads, Q, K], added to the logits.
 
     Returns:
-      float32[B, heads, Q, K]; rows sum to 1.
+      Weights, float32[B, heads, Q, K]; rows sum to 1.
     """
     query, key = _split_heads(query, heads), _split_heads(key, heads)
     scale = query.shape[-1] ** -0.5
@@ -144,12 +145,12 @@ def attention_weights(
 
 
 def _split_heads(x: jax.Array, heads: int) -> jax.Array:
-    """[B, N, D] to [B, N, heads, D / heads]."""
+    """Reshapes [B, N, D] to [B, N, heads, D / heads]."""
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads)
 
 
 def check_length(length: int, limit: int, *, module: str) -> int:
-    """Returns the length; raises ValueError if it is above the number of position embeddings."""
+    """Returns the length; raises ValueError if it exceeds the number of position embeddings."""
     if length > limit:
         raise ValueError(f"{module} has {limit} positions, the input has {length}")
     return length
@@ -172,7 +173,10 @@ class Attention(nnx.Module):
     def __call__(
         self, x: jax.Array, memory: jax.Array, *, bias: jax.Array | None, key: jax.Array | None
     ) -> jax.Array:
-        """[B, Q, D] attends to memory [B, K, D]; bias as in `attend`; key None: no dropout."""
+        """Attends from x [B, Q, D] to memory [B, K, D].
+
+        For the bias see `attend`; a key of None disables dropout.
+        """
         mixed = attend(
             self.query(x),
             self.key(memory),
@@ -197,13 +201,13 @@ class FeedForward(nnx.Module):
         self.dropout = config.dropout
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None) -> jax.Array:
-        """[B, L, D] to [B, L, D]; key None: no dropout."""
+        """Maps [B, L, D] to [B, L, D]; a key of None disables dropout."""
         y = self.outer(jax.nn.gelu(self.inner(x), approximate=False))
         return self.norm(x + dropout(y, rate=self.dropout, key=key))
 
 
 class TransformerLayer(nnx.Module):
-    """Self-attention, cross-attention where `cross`, feed-forward."""
+    """Self-attention, cross-attention if `cross`, and feed-forward."""
 
     def __init__(
         self, config: StackConfig, *, cross: bool, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
@@ -221,7 +225,10 @@ class TransformerLayer(nnx.Module):
         memory: jax.Array | None,
         key: jax.Array | None,
     ) -> jax.Array:
-        """[B, L, D] to [B, L, D]; bias on the self-attention; memory [B, K, D] where `cross`."""
+        """Maps [B, L, D] to [B, L, D], with `bias` on the self-attention.
+
+        If `cross`, it attends to the memory [B, K, D].
+        """
         x = self.self_attention(x, x, bias=bias, key=fold(key, 0))
         if self.cross_attention is not None:
             if memory is None:
@@ -233,16 +240,16 @@ class TransformerLayer(nnx.Module):
 def create_layers(
     config: StackConfig, *, cross: bool, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
 ) -> TransformerLayer:
-    """A stack of layers as one module whose parameters have a leading [layers] axis.
+    """Creates a stack of layers as one module with a leading [layers] axis on its parameters.
 
     Args:
-      config: sizes.
+      config: configuration with the sizes.
       cross: whether the layers have cross-attention.
       dtype: compute dtype; parameters are float32.
-      rngs: source of the initial parameters; every layer draws its own.
+      rngs: source of the initial parameters; every layer draws its own parameters.
 
     Returns:
-      A TransformerLayer to be handed to `run_layers`, not called.
+      A TransformerLayer that must be passed to `run_layers`, not called.
     """
 
     @nnx.split_rngs(splits=config.layers)
@@ -263,19 +270,19 @@ def run_layers(
     key: jax.Array | None = None,
     keep_hidden: bool = False,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Runs a stack made by `create_layers`.
+    """Runs a stack created by `create_layers`.
 
     Args:
-      layers: the stacked module.
-      x: [B, L, D].
-      config: the configuration the stack was made with.
-      bias: added to the self-attention's logits, broadcastable to [B, heads, L, L].
-      memory: [B, K, D] where the layers have cross-attention.
-      key: dropout key, folded with the layer's index; None: no dropout.
-      keep_hidden: whether to return the output of every layer.
+      layers: stacked module.
+      x: input tokens, [B, L, D].
+      config: configuration that the stack was created with.
+      bias: bias added to the self-attention's logits, broadcastable to [B, heads, L, L].
+      memory: keys and values of the cross-attention, [B, K, D], where the layers have one.
+      key: dropout key, folded with the index of the layer; None disables dropout.
+      keep_hidden: whether the output of every layer is returned.
 
     Returns:
-      The last output [B, L, D], and all outputs [layers, B, L, D] or None.
+      The last output, [B, L, D], and all outputs, [layers, B, L, D], or None.
     """
     graphdef, state = nnx.split(layers)
     state = nnx.as_pure(state)

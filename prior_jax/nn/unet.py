@@ -1,4 +1,4 @@
-"""U-Nets that draw masks: a ResNet and a decoder that joins its maps, from coarse to fine."""
+"""U-Nets for segmentation: a ResNet and a decoder that joins its maps, from coarse to fine."""
 
 import dataclasses
 from typing import Literal, get_args
@@ -25,15 +25,15 @@ class UNetConfig:
     """Sizes of a U-Net.
 
     Attributes:
-      resnet: shape of the encoder.
-      channels: of each decoder block, from coarse to fine, one a doubling of the last map to the
-        image; segmentation_models_pytorch 256, 128, 64, 32, 16, GLoRIA's own 1024, 512, 256,
-        128, 64.
-      classes: masks to draw; release 1.
-      form: "nearest" repeats pixels, and joins the maps of the ResNet: the Unet of
-        segmentation_models_pytorch 0.2.0, which the release segments with. "transposed" learns
-        how to double, has a bridge of two convolutions below, and joins the image as well:
-        gloria/models/unet.py, which the release never uses (quirk G63).
+      resnet: configuration of the encoder.
+      channels: number of channels of each decoder block, from coarse to fine, one block per
+        doubling from the last map to the image; segmentation_models_pytorch 256, 128, 64, 32, 16,
+        GLoRIA's own U-Net 1024, 512, 256, 128, 64.
+      classes: number of masks to predict; release 1.
+      form: architecture: "nearest" repeats pixels and joins the maps of the ResNet, as the Unet of
+        segmentation_models_pytorch 0.2.0 does, which the release uses for segmentation.
+        "transposed" learns the doubling, has a bridge of two convolutions below, and joins the
+        image as well, as in gloria/models/unet.py, which the release never uses (quirk G63).
     """
 
     resnet: ResNetConfig
@@ -42,7 +42,7 @@ class UNetConfig:
     form: Form
 
     def __post_init__(self):
-        """Refuses sizes that do not lead back to the image."""
+        """Refuses sizes that do not lead back to the size of the image."""
         if self.form not in get_args(Form):
             raise _config_error("form", self.form, f"one of {get_args(Form)}")
         if self.classes < 1:
@@ -53,9 +53,12 @@ class UNetConfig:
 
     @property
     def skip_features(self) -> tuple[int, ...]:
-        """Channels that each block joins, from coarse to fine; 0 where it joins nothing."""
+        """Returns the number of channels that each block joins, from coarse to fine.
+
+        It is 0 where a block joins nothing.
+        """
         features = self.resnet.stage_features[-2::-1]
-        if self.resnet.stem_pool:  # without, the stem's map is no finer than the first stage's
+        if self.resnet.stem_pool:  # otherwise the stem's map is no finer than stage 1's
             features += (self.resnet.width,)
         return (*features, self.resnet.in_channels if self.form == "transposed" else 0)
 
@@ -65,17 +68,17 @@ def _config_error(field: str, received: object, accepted: str) -> ConfigError:
 
 
 class UNet(nnx.Module):
-    """An encoder and a decoder to the image's full size.
+    """An encoder and a decoder to the full size of the image.
 
     Source: U-Net, arXiv:1505.04597; segmentation_models_pytorch 0.2.0, unet/decoder.py; GLoRIA's
     release, gloria/models/unet.py.
     """
 
     def __init__(self, config: UNetConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
-        """Creates the encoder, the bridge if the form has one, the blocks and the output.
+        """Creates the encoder, the bridge if the form has one, the blocks and the output layer.
 
         Args:
-          config: sizes.
+          config: configuration with the sizes.
           dtype: compute dtype; parameters and batch statistics are float32.
           rngs: source of the initial parameters.
         """
@@ -115,18 +118,19 @@ class UNet(nnx.Module):
         self.config = config
 
     def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Draws masks.
+        """Predicts masks.
 
         Args:
-          image: float32[B, H, W, in_channels], normalised; H and W are multiples of the
+          image: normalised images, float32[B, H, W, in_channels]; H and W are multiples of the
             ResNet's stride.
-          train: whether batch norm uses, and gathers, the batch's statistics.
+          train: whether batch normalisation uses the batch's statistics and updates the running
+            ones.
 
         Returns:
-          Logits float32[B, H, W, classes], and the last map dtype[B, H, W, channels[-1]].
+          Logits, float32[B, H, W, classes], and the last map, dtype[B, H, W, channels[-1]].
 
         Raises:
-          ValueError: while tracing, if the image is of another shape.
+          ValueError: during tracing, if the image has another shape.
         """
         resnet = self.config.resnet
         if (
@@ -142,7 +146,7 @@ class UNet(nnx.Module):
         x, maps = self.resnet(image, train=train)
         if self.bridge is not None:
             x = self.bridge(x, train=train)
-        finer = (*maps[-2::-1], image)  # the skips from coarse to fine, as in `skip_features`
+        finer = (*maps[-2::-1], image)  # the skip maps from coarse to fine, as in `skip_features`
         if not resnet.stem_pool:
             finer = (*maps[-2:0:-1], image)
         for index, features in enumerate(self.config.skip_features):

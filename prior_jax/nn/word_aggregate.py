@@ -1,4 +1,4 @@
-"""Sums word pieces into words, inside jit, from token ids."""
+"""Sums word pieces into words from token ids, inside jit."""
 
 import flax.struct
 import jax
@@ -11,13 +11,14 @@ from prior_jax.vocabulary import Vocabulary
 
 @flax.struct.dataclass
 class WordPlaces:
-    """Which word every token belongs to; words are counted from [CLS], which is word 0.
+    """The word that each token belongs to; words are counted from [CLS], which is word 0.
 
     Attributes:
-      index: int32[B, L], the word of each token; -1 behind [SEP], which is a word of its own.
-      real: bool[B, L], True for word w if it is neither [CLS], [SEP] nor padding.
-      unbracketed: int32[B], words that are not written with a "[" first: the real ones without
-        [UNK] (and without [MASK]).
+      index: word of each token, int32[B, L]; -1 after [SEP], which is a word of its own.
+      real: mask of the real words, bool[B, L]: True for word w if it is neither [CLS], [SEP] nor
+        padding.
+      unbracketed: number of words that do not begin with "[", int32[B]: the real words except [UNK]
+        (and [MASK]).
     """
 
     index: jax.Array
@@ -30,20 +31,20 @@ def find_words(
 ) -> WordPlaces:
     """Finds the words of tokenised texts.
 
-    A word begins at every token that starts one; the first token begins word 0 in any case. Text
-    ends at its first [SEP] or, where it was cut off, with its last real token.
+    A word begins at every token that starts one; the first token always begins word 0. Text ends at
+    its first [SEP] or, if it was truncated, with its last real token.
 
     Args:
-      tokens: int32[B, L].
-      token_mask: bool[B, L], True on real tokens.
-      vocabulary: which tokens begin a word.
+      tokens: token ids, int32[B, L].
+      token_mask: mask of the real tokens, bool[B, L].
+      vocabulary: vocabulary, which tells which tokens begin a word.
       pieces: whether every token is a word of its own.
 
     Returns:
-      The places of at most L words.
+      Positions of at most L words.
 
     Raises:
-      ValueError: while tracing, if the shapes differ.
+      ValueError: during tracing, if the shapes differ.
 
     Source: release, gloria/models/text_model.py, `aggregate_tokens`; gloria/models/gloria_model.py,
       `_calc_local_loss`, for the count (quirk G3).
@@ -68,21 +69,21 @@ def find_words(
 
 
 def sum_pieces(pieces: jax.Array, places: WordPlaces) -> jax.Array:
-    """The sum of each word's pieces, as one matrix product a text.
+    """Sums the pieces of each word, with one matrix product per text.
 
     Args:
-      pieces: [B, L, D], one row a token.
-      places: of the same tokens.
+      pieces: embeddings of word pieces, [B, L, D], one row per token.
+      places: positions of the words among the same tokens.
 
     Returns:
-      [B, L, D] in the dtype of `pieces`, row w the sum over word w; 0 where no word is. [CLS]
-      and [SEP] keep their rows.
+      Word embeddings, [B, L, D], in the dtype of `pieces`; row w is the sum over word w, or 0 where
+      there is no word. [CLS] and [SEP] keep their rows.
 
     Raises:
-      ValueError: while tracing, if the shapes do not fit together.
+      ValueError: during tracing, if the shapes are inconsistent.
 
     Source: release, gloria/models/text_model.py, `aggregate_tokens`: a sum, so that words of many
-      pieces are long vectors (quirk G7).
+      pieces have embeddings with a large norm (quirk G7).
     """
     if pieces.ndim != 3 or places.index.shape != pieces.shape[:2]:
         raise ValueError(
@@ -100,12 +101,12 @@ def sum_pieces(pieces: jax.Array, places: WordPlaces) -> jax.Array:
 
 
 def leading_words(count: jax.Array, *, length: int, first: int) -> jax.Array:
-    """Words first .. first + count - 1 of `length`: bool[B, length].
+    """Returns the mask of words first .. first + count - 1 of `length`: bool[B, length].
 
     Args:
-      count: int32[B].
-      length: L.
-      first: 0 to begin with [CLS], 1 behind it.
+      count: number of words, int32[B].
+      length: length L of the mask.
+      first: first word: 0 starts at [CLS], 1 after it.
     """
     word = jnp.arange(length, dtype=jnp.int32)[None, :]
     return (word >= first) & (word < first + count[:, None])

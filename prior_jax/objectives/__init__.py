@@ -1,1 +1,1 @@
-"""What is trained: modules and loss terms put together."""
+"""Training objectives: models combined with their loss terms."""

@@ -1,4 +1,4 @@
-"""How the losses over every pair of the global batch are computed: the one place that chooses."""
+"""Chooses how the losses over every pair of the global batch are computed."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,22 +15,24 @@ Form = Literal["gathered", "ring"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AllPairsConfig:
-    """The section `config.mesh.all_pairs`.
+    """Form of the losses over all pairs, the section `config.mesh.all_pairs`.
 
-    It changes rounding and memory, not the loss, so that a run may be resumed with another.
+    The setting changes rounding and memory use but not the loss, so a run may be resumed with
+    another one.
 
     Attributes:
-      form: "gathered" writes a loss on the global batch as it is in the paper: each device holds
-        its images' scores with all texts, B x B / devices of them. "ring" passes the texts round
-        the devices, and holds chunk x chunk scores.
-      chunk: most images, and most texts, of a block of the ring. "gathered" does not read it.
+      form: "gathered" computes a loss on the whole global batch as the paper defines it: each
+        device holds the scores of its images with all texts, B x B / devices of them. "ring" passes
+        the texts round the devices and holds only chunk x chunk scores.
+      chunk: largest number of images, and of texts, in one block of the ring. "gathered" ignores
+        it.
     """
 
     form: Form
     chunk: int
 
     def __post_init__(self):
-        """Refuses values that no loss could follow."""
+        """Refuses configuration values that no loss accepts."""
         forms = get_args(Form)
         for field, good, accepted in (
             ("form", self.form in forms, f"one of {forms}"),
@@ -43,12 +45,12 @@ class AllPairsConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AllPairs:
-    """The losses over all pairs, in the form that a run has chosen.
+    """The losses over all pairs, computed in the form that the run's configuration chooses.
 
     Attributes:
-      config: the form.
-      axis: mesh axis (or axes) over which batches are split; the ring then goes round it, under
-        `jax.jit` and `jax.set_mesh`. None on one device.
+      config: form of the computation.
+      axis: mesh axis (or axes) over which batches are split; the ring then passes over this axis,
+        and the caller must use `jax.jit` and `jax.set_mesh`. None on one device.
     """
 
     config: AllPairsConfig
@@ -63,14 +65,14 @@ class AllPairs:
         weight: jax.Array,
         image_share: float = 0.5,
     ) -> jax.Array:
-        """float32[]; see `losses.contrastive.paired_contrastive`."""
+        """Returns the loss, float32[]; see `losses.contrastive.paired_contrastive`."""
         loss = self._of(contrastive.paired_contrastive, ring_pairs.ring_paired_contrastive)
         return loss(image, text, scale=scale, weight=weight, image_share=image_share)
 
     def cosine_contrastive(
         self, image: jax.Array, text: jax.Array, *, scale: jax.Array, weight: jax.Array
     ) -> contrastive.Directions:
-        """Both directions; see `losses.contrastive.cosine_contrastive`."""
+        """Returns both directions of the loss; see `losses.contrastive.cosine_contrastive`."""
         loss = self._of(contrastive.cosine_contrastive, ring_pairs.ring_cosine_contrastive)
         return loss(image, text, scale=scale, weight=weight)
 
@@ -83,14 +85,14 @@ class AllPairs:
         bias: jax.Array,
         weight: jax.Array,
     ) -> jax.Array:
-        """float32[]; see `losses.sigmoid.paired_sigmoid`."""
+        """Returns the loss, float32[]; see `losses.sigmoid.paired_sigmoid`."""
         loss = self._of(sigmoid.paired_sigmoid, ring_pairs.ring_paired_sigmoid)
         return loss(image, text, scale=scale, bias=bias, weight=weight)
 
     def word_region_contrast(
         self, words: jax.Array, regions: jax.Array, *, chunk: int, **options: Any
     ) -> contrastive.Directions:
-        """Both directions; arguments as `losses.word_region.word_region_contrast`."""
+        """Returns both directions; for arguments see `losses.word_region.word_region_contrast`."""
         if self.config.form == "gathered":
             return word_region.word_region_contrast(words, regions, chunk=chunk, **options)
         plan = Plan(axis=self.axis, rows=self.config.chunk, columns=chunk)
@@ -104,7 +106,7 @@ class AllPairs:
 
 
 GATHERED = AllPairsConfig(form="gathered", chunk=1024)
-"""The form of the papers."""
+"""The form in which the papers define the losses."""
 
 PLAIN = AllPairs(config=GATHERED, axis=None)
-"""For objectives that are given no other."""
+"""The default of objectives that receive no other setting."""

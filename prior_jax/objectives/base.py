@@ -1,4 +1,4 @@
-"""What training and evaluation ask of an objective, and the weighted sum of its terms."""
+"""The interface between an objective and training or evaluation, and the weighted loss sum."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -14,14 +14,14 @@ SimilarityKind = Literal["both", "local", "global"]
 
 
 class TrainObjective(Protocol):
-    """What training asks of an objective: a model and the losses it is trained with.
+    """The interface that training uses: a model and the losses that it is trained with.
 
-    Models are handed over as `Any`: an objective takes only those its own `init` made.
+    Models are typed as `Any`: an objective accepts only models that its own `init` built.
     """
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages it knows, in their usual order."""
+        """Returns the names of the objective's stages, in their usual order."""
         ...
 
     def init(self, rngs: nnx.Rngs) -> nnx.Module:
@@ -38,18 +38,19 @@ class TrainObjective(Protocol):
         key: jax.Array,
         train: bool = True,
     ) -> LossTerms:
-        """Named, unweighted terms of one global batch.
+        """Computes the named, unweighted terms of one global batch.
 
         Args:
-          model: from `init`; batch statistics are updated in place when `train`.
-          batch: the whole global batch.
-          stage: one of `stages`.
-          step: int32[], optimizer steps done so far over all stages.
-          key: key of this step's noise and dropout.
-          train: False for validation.
+          model: model built by `init`; its batch statistics are updated in place if `train` is
+            True.
+          batch: whole global batch.
+          stage: name of the stage, one of `stages`.
+          step: number of optimizer steps done so far over all stages, int32[].
+          key: random key of this step's noise and dropout.
+          train: whether the step trains; False for validation.
 
         Returns:
-          The stage's terms: exactly the names of `weights(stage)`.
+          The terms of the stage; their names are exactly those of `weights(stage)`.
 
         Raises:
           ConfigError: for an unknown stage.
@@ -57,22 +58,22 @@ class TrainObjective(Protocol):
         ...
 
     def weights(self, stage: str) -> Mapping[str, float]:
-        """Term name -> weight, for every term of the stage."""
+        """Returns the weight of every term of the stage, by the term's name."""
         ...
 
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Whether the parameter at `path` receives a gradient in the stage.
+        """Returns whether the parameter at `path` receives a gradient in the stage.
 
-        The others get neither weight decay nor optimizer state.
+        All other parameters get neither weight decay nor optimizer state.
         """
         ...
 
 
 class Objective(TrainObjective, Protocol):
-    """What a trained model is judged by as well: features, and how well they fit."""
+    """The interface that evaluation uses as well: features and their similarity."""
 
     def encode_image(self, model: Any, image: jax.Array) -> ImageFeatures:
-        """Features of images float32[B, H, W, C], in inference mode."""
+        """Returns the features of images float32[B, H, W, C], in inference mode."""
         ...
 
     def encode_report(
@@ -83,26 +84,30 @@ class Objective(TrainObjective, Protocol):
         sentence_index: jax.Array,
         sentence_mask: jax.Array,
     ) -> ReportFeatures:
-        """Features of reports, in inference mode; arguments as the fields of `Batch`."""
+        """Encodes reports in inference mode; for the arguments see the fields of `Batch`."""
         ...
 
     def similarity(self, model: Any, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
-        """float32[Bi, Br] of every image to every report; higher is closer."""
+        """Returns the similarity of every image to every report.
+
+        The array is float32[Bi, Br]; higher is closer.
+        """
         ...
 
 
 def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
-    """The total that is minimised.
+    """Computes the weighted total loss that training minimises.
 
     Args:
-      terms: name -> float32[].
-      weights: name -> weight, the same names.
+      terms: loss terms, name -> float32[].
+      weights: weights of the terms, name -> weight, with the same names as `terms`.
 
     Returns:
-      float32[], summed in the order of the names, so that it does not depend on theirs.
+      Total loss, float32[]. Terms are summed in the order of their names, so the total does not
+      depend on the order of the mapping.
 
     Raises:
-      ValueError: if the names differ.
+      ValueError: if the names of terms and weights differ.
     """
     if set(terms) != set(weights):
         raise ValueError(
@@ -117,52 +122,55 @@ def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -
 
 @runtime_checkable
 class ComparesParts(Protocol):
-    """An objective whose similarity is put together of two: that of wholes and that of parts."""
+    """An objective whose similarity combines a global part and a local part."""
 
     def similarity_parts(
         self, model: Any, images: ImageFeatures, reports: ReportFeatures
     ) -> tuple[jax.Array, jax.Array]:
-        """The global and the local score, float32[Bi, Br] each; higher is closer."""
+        """Returns the global and the local scores, float32[Bi, Br] each; higher is closer."""
         ...
 
 
 @runtime_checkable
 class ShowsAttention(Protocol):
-    """An objective whose sentences or words look at places of the image."""
+    """An objective whose sentences or words attend to patches of the image."""
 
     @property
     def text_unit(self) -> TextUnit:
-        """What a row of a report's local features is."""
+        """Returns which unit of text a row of a report's local features represents."""
         ...
 
     @property
     def patch_spacing(self) -> float:
-        """Pixels of the image from the centre of what one patch sees to that of the next.
+        """Returns the distance between the centres of neighbouring patches, in image pixels.
 
-        The first patch is centred on the first pixel: with torch's padding an output at place i
-        of a convolution of stride s is centred on place i * s of its input.
+        The first patch is centred on the first pixel: with the padding of torch, output i of a
+        convolution of stride s is centred on position i * s of its input.
         """
         ...
 
     def text_attention(
         self, model: Any, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """float32[B, T, P] of row i's sentences or words over its patches, row-major."""
+        """Returns the attention of row i's sentences or words over its patches.
+
+        The array is float32[B, T, P], with patches in row-major order.
+        """
         ...
 
 
 @runtime_checkable
 class Reconstructs(Protocol):
-    """An objective that redraws images."""
+    """An objective that reconstructs images."""
 
     def reconstruct(self, model: Any, batch: Batch) -> jax.Array:
-        """float32[B, H, W, C], in the normalised scale of `batch.image`."""
+        """Reconstructs images, float32[B, H, W, C], in the normalised scale of `batch.image`."""
         ...
 
 
 @runtime_checkable
 class HasPrototypes(Protocol):
-    """An objective whose sentences choose among prototypes."""
+    """An objective whose sentences select among prototypes."""
 
     def prototype_choice(
         self,
@@ -172,10 +180,13 @@ class HasPrototypes(Protocol):
         sentence_index: jax.Array,
         sentence_mask: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        """int32[B, S], each sentence's prototype, and float32[B, S], its share, 0 to 1."""
+        """Returns each sentence's prototype, int32[B, S], and its probability, float32[B, S].
+
+        The probability is between 0 and 1.
+        """
         ...
 
     @property
     def num_prototypes(self) -> int:
-        """K."""
+        """Returns the number of prototypes, K."""
         ...

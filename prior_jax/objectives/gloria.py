@@ -1,4 +1,4 @@
-"""The GLoRIA objective: global contrast, and contrast of words with the regions they look at."""
+"""The GLoRIA objective: a global contrastive loss, and one between words and image regions."""
 
 import functools
 
@@ -19,7 +19,7 @@ from prior_jax.vocabulary import Vocabulary
 
 
 class GloriaObjective:
-    """GLoRIA, ICCV 2021, trained as the authors' release trains it, in one stage.
+    """GLoRIA, ICCV 2021, trained in one stage as in the authors' release.
 
     Implements `objectives.base.Objective`.
     """
@@ -32,9 +32,9 @@ class GloriaObjective:
         """Keeps the configuration.
 
         Args:
-          config: the section `config.model`.
-          vocabulary: of the tokenizer, to find words among tokens.
-          all_pairs: how both contrasts are computed.
+          config: configuration, the section `config.model`.
+          vocabulary: vocabulary of the tokenizer, used to find words among tokens.
+          all_pairs: form in which both contrastive losses are computed.
         """
         self.config = config
         self.vocabulary = vocabulary
@@ -45,17 +45,20 @@ class GloriaObjective:
         return GloriaModel(self.config, rngs=rngs)
 
     def weights(self, stage: str) -> dict[str, float]:
-        """Term name -> weight, from the configuration."""
+        """Returns the weight of each term from the configuration, by the term's name."""
         _known(stage)
         return dict(self.config.weights)
 
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Whether a gradient reaches the parameter at `path`: all but BERT's pooler (quirk G11)."""
+        """Returns whether the parameter at `path` receives a gradient in the stage.
+
+        Every parameter does except those of BERT's pooler (quirk G11).
+        """
         _known(stage)
         return tuple(str(part) for part in path[:2]) != ("text_encoder", "pooler")
 
     def find_words(self, tokens: jax.Array, token_mask: jax.Array) -> WordPlaces:
-        """The words among int32[B, L] tokens; see `nn.word_aggregate.find_words`."""
+        """Finds the words among int32[B, L] tokens; see `nn.word_aggregate.find_words`."""
         return find_words(
             tokens,
             token_mask,
@@ -73,19 +76,21 @@ class GloriaObjective:
         key: jax.Array | None,
         train: bool = True,
     ) -> LossTerms:
-        """Named, unweighted terms of one global batch; see `objectives.base.Objective`.
+        """Computes named, unweighted terms of one global batch; see `objectives.base.Objective`.
 
         Args:
-          model: from `init`; batch statistics are updated in place when `train`.
-          batch: the whole global batch. Rows of weight 0 and captions without a word that is
-            matched count in no term.
-          stage: "pretrain".
-          step: not used: nothing changes with it.
-          key: of this step's dropout; None only where nothing is dropped.
-          train: False for validation: no dropout, running batch statistics.
+          model: model built by `init`; its batch statistics are updated in place if `train` is
+            True.
+          batch: whole global batch. Rows of weight 0, and captions without a word to match,
+            contribute to no term.
+          stage: name of the stage, "pretrain".
+          step: number of optimizer steps, which this objective does not use.
+          key: random key of this step's dropout; None is accepted only where no dropout is applied.
+          train: whether the step trains; False for validation: no dropout, running batch
+            statistics.
 
         Returns:
-          Each direction of the global and of the local contrast, without metrics.
+          Both directions of the global and of the local contrastive loss, without metrics.
 
         Raises:
           ConfigError: for an unknown stage.
@@ -106,13 +111,13 @@ class GloriaObjective:
         *,
         weight: jax.Array,
     ) -> dict[str, jax.Array]:
-        """The terms of encoded pairs.
+        """Computes the loss terms of encoded pairs.
 
         Args:
           images: features of B images.
           captions: features of their captions.
-          places: of the captions' words.
-          weight: float32[B], 1 for a real pair, 0 for padding.
+          places: positions of the captions' words.
+          weight: weights of the pairs, float32[B], 1 for a real pair, 0 for padding.
         """
         config, choices = self.config, self.config.choices
         mask = matched_words(places, choices)
@@ -143,7 +148,7 @@ class GloriaObjective:
         }
 
     def encode_image(self, model: GloriaModel, image: jax.Array) -> ImageFeatures:
-        """Features of images float32[B, H, W, C], in inference mode."""
+        """Encodes images float32[B, H, W, C] in inference mode."""
         return model.encode_image(image, train=False)
 
     def encode_report(
@@ -156,9 +161,9 @@ class GloriaObjective:
         *,
         word_mask: jax.Array | None = None,
     ) -> ReportFeatures:
-        """Features of reports, in inference mode; see `gloria_inference.encode_report`.
+        """Encodes reports in inference mode; see `gloria_inference.encode_report`.
 
-        Sentences play no part: a report is one caption.
+        Sentence boundaries are ignored: a report is one caption.
         """
         del sentence_index, sentence_mask
         places = self.find_words(tokens, token_mask)
@@ -169,14 +174,17 @@ class GloriaObjective:
     def similarity(
         self, model: GloriaModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """Mean of the global and the local score: float32[Bi, Br]; see `gloria_inference`."""
+        """Returns the mean of the global and local scores: float32[Bi, Br].
+
+        See `gloria_inference`.
+        """
         del model
         return gloria_inference.similarity(images, reports, config=self.config)
 
     def similarity_parts(
         self, model: GloriaModel, images: ImageFeatures, reports: ReportFeatures
     ) -> tuple[jax.Array, jax.Array]:
-        """The global and the local score: float32[Bi, Br] each; see `gloria_inference`."""
+        """Returns the global and the local score: float32[Bi, Br] each; see `gloria_inference`."""
         del model
         return (
             gloria_inference.similarity(images, reports, config=self.config, kind="global"),
@@ -185,18 +193,21 @@ class GloriaObjective:
 
     @property
     def text_unit(self) -> TextUnit:
-        """Reports are aligned by the word; row w of the features is word w, [CLS] being 0."""
+        """Returns "word": reports are aligned by the word.
+
+        Row w of the features is word w, where [CLS] is word 0.
+        """
         return "word"
 
     @property
     def patch_spacing(self) -> float:
-        """Pixels between the centres of neighbouring regions; see `RegionEncoderConfig`."""
+        """Returns the spacing of region centres in pixels; see `RegionEncoderConfig`."""
         return self.config.image.spacing
 
     def text_attention(
         self, model: GloriaModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """Where each word looks: float32[B, W, P]; see `gloria_inference`."""
+        """Returns each word's attention over regions: float32[B, W, P]; see `gloria_inference`."""
         del model
         return gloria_inference.text_attention(images, reports, config=self.config)
 

@@ -1,4 +1,4 @@
-"""What GLoRIA is built from, and every way in which the authors' release departs from the paper."""
+"""The configuration of GLoRIA, with every departure of the authors' release from the paper."""
 
 import dataclasses
 import types
@@ -29,21 +29,21 @@ RELEASE_WEIGHTS: Mapping[str, float] = types.MappingProxyType(dict.fromkeys(TERM
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """Each choice on which the release and the paper differ; see docs/fidelity.md.
+    """The choices in which the release and the paper differ; see docs/fidelity.md.
 
     Attributes:
-      single_softmax: a word's attention is one softmax over regions; the release takes one over
-        the words first (quirk G1).
-      words_only: real words alone are matched with regions; the release takes [CLS] with them,
-        leaves [SEP] out and loses a trailing word for every [UNK] (quirks G2 and G3).
-      word_mean: a caption's score is the log of the mean over its words, the release's of the
-        sum, which grows with the caption (quirk G4).
-      report_from_words: a report's vector is the mean over its real words; the release's is that
-        over all positions, [CLS], [SEP] and padding included (quirk G8).
-      score_as_trained: the local similarity is the training loss's, as a cosine; the release's is
-        the maximum over words, multiplied by 5 (quirk G22).
-      score_words: similarities see a caption's real words; the release sees as many positions
-        behind [CLS] as its raw text has characters (quirks G18, G19 and G21).
+      single_softmax: True computes a word's attention as one softmax over regions; the release
+        first takes a softmax over the words (quirk G1).
+      words_only: True matches only real words with regions; the release includes [CLS], leaves
+        [SEP] out and loses one trailing word for every [UNK] (quirks G2 and G3).
+      word_mean: True takes the log of the mean over a caption's words as its score; the release
+        takes the log of the sum, which grows with the caption (quirk G4).
+      report_from_words: True averages a report's embedding over its real words; the release
+        averages over all positions, including [CLS], [SEP] and padding (quirk G8).
+      score_as_trained: True uses the cosine of the training loss as the local similarity; the
+        release uses the maximum over words, multiplied by 5 (quirk G22).
+      score_words: True computes similarities from a caption's real words; the release uses as many
+        positions after [CLS] as the raw text has characters (quirks G18, G19 and G21).
     """
 
     single_softmax: bool
@@ -74,36 +74,38 @@ FIDELITY: Mapping[str, Fidelity] = types.MappingProxyType(
         ),
     }
 )
-"""The only place where the name of a fidelity is turned into choices."""
+"""The only mapping from the name of a fidelity to its choices."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GloriaConfig:
-    """GLoRIA, the section `config.model`.
+    """Configuration of GLoRIA, the section `config.model`.
 
-    Words and reports are BERT's own vectors, without a projection (quirk G11): D is
+    Word and report embeddings are BERT's own hidden states, without a projection (quirk G11): D is
     `text.hidden_size`.
 
     Attributes:
-      fidelity: "paper", or "release" to load the authors' weights and repeat their numbers.
-      dtype: of the computation; parameters, losses, softmax and normalisation stay float32.
-      image: the image encoder; release ResNet-50 at 299 pixels, 3 channels.
-      text: the text encoder; release Bio_ClinicalBERT.
-      last_layers: how many of BERT's hidden states (the embeddings are the first) are pooled;
-        release 4.
-      layer_pool: how; release "sum".
-      whole_words: whether pieces are summed into words; release True.
-      unit_text: whether words and reports are scaled to unit norm; release False.
-      unit_regions: whether regions are scaled to unit norm; release False. With `unit_text`,
-        attention is one of cosines: no region draws every word by its length alone.
+      fidelity: "paper", or "release" to load the authors' weights and reproduce their numbers.
+      dtype: dtype of the computation; parameters, losses, softmax and normalisation stay float32.
+      image: configuration of the image encoder; release ResNet-50 at 299 pixels, 3 channels.
+      text: configuration of the text encoder; release Bio_ClinicalBERT.
+      last_layers: number of BERT's last hidden states that are pooled (the embeddings count as the
+        first state); release 4.
+      layer_pool: pooling operation over these hidden states; release "sum".
+      whole_words: whether word pieces are summed into words; release True.
+      unit_text: whether word and report embeddings are scaled to unit norm; release False.
+      unit_regions: whether region embeddings are scaled to unit norm; release False. With
+        `unit_text`, attention is computed from cosines, so a region with a large norm does not
+        attract every word.
       attention_scale: inverse temperature of a word's attention over regions; release 4 (temp1).
-      word_scale: that of the words in a caption's score; release 5 (temp2).
-      contrast_scale: that of the contrasts; release 10 (temp3).
-      caption_chunk: captions matched with all images at once; bounds the memory.
-      weights: term -> weight; the release's are `RELEASE_WEIGHTS`.
-      local_group: pairs that words are contrasted with regions among, a divisor of the batch;
-        None for the whole batch, whose cost a pod cannot bear (`losses.word_region_groups`). The
-        released batch is 48 (configs/chexpert_pretrain_config.yaml).
+      word_scale: inverse temperature of the words in a caption's score; release 5 (temp2).
+      contrast_scale: inverse temperature of the contrastive losses; release 10 (temp3).
+      caption_chunk: number of captions matched with all images at once, which bounds the memory.
+      weights: weights of the terms, term -> weight; the release's are `RELEASE_WEIGHTS`.
+      local_group: number of pairs among which words are contrasted with regions, a divisor of the
+        batch size; None for the whole batch, whose cost is too high on a pod
+        (`losses.word_region_groups`). The released batch is 48
+        (configs/chexpert_pretrain_config.yaml).
     """
 
     fidelity: FidelityName
@@ -123,7 +125,7 @@ class GloriaConfig:
     local_group: int | None = None
 
     def __post_init__(self):
-        """Refuses values that do not fit together."""
+        """Refuses configuration values that are inconsistent."""
         for name, choices in (
             ("fidelity", get_args(FidelityName)),
             ("dtype", get_args(ComputeDtype)),
@@ -144,7 +146,7 @@ class GloriaConfig:
 
     @property
     def choices(self) -> Fidelity:
-        """What the fidelity stands for."""
+        """Returns the choices that the fidelity's name stands for."""
         return FIDELITY[self.fidelity]
 
 

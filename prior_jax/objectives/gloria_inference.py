@@ -1,4 +1,4 @@
-"""What a trained GLoRIA is asked: report features, similarities, attention."""
+"""Inference with a trained GLoRIA: report features, similarities and attention."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,8 @@ from prior_jax.objectives.gloria_config import GloriaConfig
 from prior_jax.objectives.gloria_model import GloriaModel
 from prior_jax.types import ImageFeatures, ReportFeatures
 
-# release, gloria/models/gloria_model.py, `get_local_similarities`: whatever the model's own
-# temperatures are (quirk G22).
+# Source: release, gloria/models/gloria_model.py, `get_local_similarities`, which uses this value
+# whatever the temperatures of the model are (quirk G22).
 _RELEASE_ATTENTION_SCALE = 4.0
 _RELEASE_WORD_SCALE = 5.0
 
@@ -30,20 +30,20 @@ def encode_report(
     places: WordPlaces,
     word_mask: jax.Array | None = None,
 ) -> ReportFeatures:
-    """Words and the report as one vector, in inference mode.
+    """Encodes words and whole reports in inference mode.
 
     Args:
-      model: the model.
-      tokens: int32[B, L].
-      token_mask: bool[B, L].
-      places: of the words among the tokens.
-      word_mask: bool[B, L], the words that are compared: `prompt_words` or `retrieval_words`
-        repeat what the release does with raw text. By default the real words in the paper's
-        mode; in the release's as many behind [CLS] as there are words without a bracket, which
-        is what it meant to count (quirk G18).
+      model: trained GLoRIA model.
+      tokens: token ids, int32[B, L].
+      token_mask: mask of the real tokens, bool[B, L].
+      places: positions of the words among the tokens.
+      word_mask: mask of the words that are compared, bool[B, L]: `prompt_words` or
+        `retrieval_words` reproduce the release's behaviour on raw text. By default, the paper's
+        mode compares the real words; the release's mode compares as many words after [CLS] as there
+        are words without a bracket, which is what the release intended to count (quirk G18).
 
     Returns:
-      Features in the compute dtype; row w is word w, [CLS] being word 0.
+      Features in the compute dtype; row w is word w, where [CLS] is word 0.
     """
     captions = model.encode_text(tokens, token_mask, places, train=False)
     if word_mask is None:
@@ -55,22 +55,23 @@ def encode_report(
 
 
 def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
-    """The words that the release's zero-shot compares: as many as the prompt has characters.
+    """Returns the mask of the words that the release's zero-shot classification compares.
 
-    They begin behind [CLS] and go on through [SEP] into the padding, whose zero vectors make
+    The number of words is the number of characters of the prompt.
+
+    They begin after [CLS] and continue through [SEP] into the padding, whose zero vectors make
     every local score at least 0 (quirks G18, G19 and G21).
 
     Args:
-      prompts: B raw prompts, blanks at their ends included.
-      length: L of their tokens.
+      prompts: B raw prompts, including blanks at their ends.
+      length: number L of tokens.
 
     Returns:
-      bool[B, L].
+      The mask, bool[B, L].
 
     Raises:
-      DataError: for a prompt of more than L - 1 characters, where the release stops with an
-        error of its reshaping or, where sizes happen to fit, goes on with wrong numbers
-        (quirk G20).
+      DataError: for a prompt of more than L - 1 characters. For these the release stops with a
+        reshape error or, if the sizes happen to match, continues with wrong numbers (quirk G20).
 
     Source: release, gloria/models/gloria_model.py, `process_text` and `get_local_similarities`.
     """
@@ -87,9 +88,9 @@ def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
 
 
 def retrieval_words(places: WordPlaces) -> jax.Array:
-    """The words that the release's retrieval compares: bool[B, L].
+    """Returns the mask of the words that the release's retrieval compares: bool[B, L].
 
-    [CLS] is taken away twice, so that the first word is lost and [SEP] stays (quirk G30).
+    The release removes [CLS] twice, so the first word is lost and [SEP] is kept (quirk G30).
     Source: release, gloria/models/retrival_model.py.
     """
     return leading_words(places.unbracketed, length=places.real.shape[1], first=2)
@@ -97,11 +98,11 @@ def retrieval_words(places: WordPlaces) -> jax.Array:
 
 @flax.struct.dataclass
 class PairScores:
-    """How well images and reports fit; higher is closer.
+    """Scores of image-report pairs; higher is closer.
 
     Attributes:
-      global_: float32[Bi, Br], cosine of the global vectors.
-      local: float32[Bi, Br], of words and the regions they look at.
+      global_: cosines of the global embeddings, float32[Bi, Br].
+      local: scores of words and the regions that they attend to, float32[Bi, Br].
     """
 
     global_: jax.Array
@@ -116,12 +117,12 @@ def pair_scores(
     Args:
       images: features of Bi images.
       reports: features of Br reports.
-      config: scales and choices.
+      config: configuration with the scales and fidelity choices.
 
     Returns:
-      The scores. In the paper's mode the local one is Z of its equation 6 with a mean over the
-      words, in [-1, 1] as the global one is; in the release's it is 5 times the best word's
-      cosine, so that it outweighs the global one in their mean (quirk G22).
+      The scores. In the paper's mode the local score is Z of equation 6 with a mean over the words,
+      in [-1, 1] like the global score; in the release's mode it is 5 times the cosine of the best
+      word, so it outweighs the global score in their mean (quirk G22).
 
     Source: GLoRIA, ICCV 2021, section 3.3; release, gloria/models/gloria_model.py,
       `get_global_similarities` and `get_local_similarities`.
@@ -151,10 +152,11 @@ def similarity(
     config: GloriaConfig,
     kind: SimilarityKind = "both",
 ) -> jax.Array:
-    """One number a pair: the global score, the local one, or their mean.
+    """Returns one score per pair: the global score, the local score, or their mean.
 
     Returns:
-      float32[Bi, Br]; higher is closer. The local score of a report without a word counts as 0.
+      Scores, float32[Bi, Br]; higher is closer. The local score of a report without a word counts
+      as 0.
 
     Source: release, gloria/gloria.py, `get_similarities`.
     """
@@ -168,15 +170,15 @@ def similarity(
 def retrieval_scores(
     images: ImageFeatures, reports: ReportFeatures, *, config: GloriaConfig
 ) -> PairScores:
-    """The two scores of the release's retrieval, whose local one grows with the report.
+    """Computes both scores of the release's retrieval; the local one grows with the report.
 
     Args:
       images: features of Bi images.
-      reports: features of Br reports, with `retrieval_words`.
-      config: scales and choices.
+      reports: features of Br reports, encoded with `retrieval_words`.
+      config: configuration with the scales and fidelity choices.
 
     Returns:
-      Both scores; the release ranks reports by the mean of the two, each standardised over the
+      Both scores. The release ranks reports by the mean of the two, each standardised over the
       reports (`evaluate.zero_shot.normalised`).
 
     Source: release, gloria/models/retrival_model.py, `_compute_local_similarity` and `retrieve`
@@ -199,15 +201,16 @@ def retrieval_scores(
 def text_attention(
     images: ImageFeatures, reports: ReportFeatures, *, config: GloriaConfig
 ) -> jax.Array:
-    """Where in its image each word looks.
+    """Returns the attention of each word over the regions of its image.
 
     Args:
       images: features of B images.
       reports: features of their B reports.
-      config: scales and choices.
+      config: configuration with the scales and fidelity choices.
 
     Returns:
-      float32[B, W, P]: rows of real words sum to 1 over the regions, row-major; others are 0.
+      Attention, float32[B, W, P]: rows of real words sum to 1 over the regions, in row-major order;
+      other rows are 0.
     """
     return word_region_attention(
         reports.local,

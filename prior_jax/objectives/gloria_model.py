@@ -1,4 +1,4 @@
-"""GLoRIA's model: both encoders, and which words of a caption count, without any loss."""
+"""The GLoRIA model: both encoders and the selection of a caption's words, without any loss."""
 
 import flax.struct
 import jax
@@ -15,11 +15,12 @@ from prior_jax.types import ImageFeatures
 
 @flax.struct.dataclass
 class CaptionFeatures:
-    """What the text encoder gives.
+    """Output of the text encoder.
 
     Attributes:
-      words: [B, W, D], one row a word, [CLS] first and [SEP] behind the last; W = L.
-      report: [B, D], the caption as one vector.
+      words: word embeddings, [B, W, D], one row per word, with [CLS] first and [SEP] after the last
+        word; W = L.
+      report: caption embedding, [B, D].
     """
 
     words: jax.Array
@@ -29,15 +30,15 @@ class CaptionFeatures:
 class GloriaModel(nnx.Module):
     """The two encoders of GLoRIA.
 
-    Source: GLoRIA, ICCV 2021, section 3; release, gloria/models/gloria_model.py. BERT's pooler
-    is kept, though nothing reads it, because the released weights have one (quirk G11).
+    Source: GLoRIA, ICCV 2021, section 3; release, gloria/models/gloria_model.py. BERT's pooler is
+    kept because the released weights contain one, although nothing uses its output (quirk G11).
     """
 
     def __init__(self, config: GloriaConfig, *, rngs: nnx.Rngs):
         """Creates both encoders.
 
         Args:
-          config: sizes and choices.
+          config: configuration with sizes and fidelity choices.
           rngs: source of the initial parameters.
         """
         dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.dtype]
@@ -52,12 +53,13 @@ class GloriaModel(nnx.Module):
         self.choices = config.choices
 
     def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
-        """Regions and one vector of each image.
+        """Encodes images as region embeddings and one global embedding per image.
 
         Args:
-          image: float32[B, H, W, C], normalised.
-          train: whether batch norm uses, and gathers, the batch's statistics. The release scores
-            images so, because nothing calls `eval()` on a loaded model (quirk G25).
+          image: normalised images, float32[B, H, W, C].
+          train: whether batch normalisation uses the batch's statistics and updates the running
+            ones. The release scores images with True, because nothing calls `eval()` on a loaded
+            model (quirk G25).
 
         Returns:
           Features [B, P, D] and [B, D] in the compute dtype.
@@ -77,18 +79,18 @@ class GloriaModel(nnx.Module):
         train: bool,
         key: jax.Array | None = None,
     ) -> CaptionFeatures:
-        """Words, and the caption as one vector.
+        """Encodes captions as word embeddings and one global embedding per caption.
 
         Args:
-          tokens: int32[B, L].
-          token_mask: bool[B, L].
-          places: of the words among the tokens.
-          train: whether to drop.
-          key: dropout key; needed in training unless the rate is 0.
+          tokens: token ids, int32[B, L].
+          token_mask: mask of the real tokens, bool[B, L].
+          places: positions of the words among the tokens.
+          train: whether dropout is applied.
+          key: random key of the dropout; required in training unless the dropout rate is 0.
 
         Returns:
-          Features in the compute dtype. Layers are pooled before pieces are summed: both are
-          linear, and so a layer's words need not be kept.
+          Features in the compute dtype. Layers are pooled before word pieces are summed: both
+          operations are linear, so the words of single layers need not be kept.
 
         Source: release, gloria/models/text_model.py, `forward`.
         """
@@ -104,10 +106,10 @@ class GloriaModel(nnx.Module):
 
 
 def matched_words(places: WordPlaces, choices: Fidelity) -> jax.Array:
-    """The words that the training loss matches with regions: bool[B, L].
+    """Returns the mask of words that the training loss matches with regions: bool[B, L].
 
-    Real words, or in the release [CLS] and as many behind it as there are words without a
-    bracket (quirks G2 and G3).
+    These are the real words. In the release they are [CLS] and as many words after it as there are
+    words without a bracket (quirks G2 and G3).
     """
     if choices.words_only:
         return places.real
@@ -115,7 +117,7 @@ def matched_words(places: WordPlaces, choices: Fidelity) -> jax.Array:
 
 
 def _mean(words: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Mean over the words of `mask`, or over all positions: [B, D], 0 without a word."""
+    """Averages over the words of `mask`, or over all positions: [B, D], 0 without a word."""
     if mask is None:
         return jnp.mean(words, axis=1, dtype=jnp.float32).astype(words.dtype)
     kept = jnp.where(mask[:, :, None], words.astype(jnp.float32), jnp.float32(0))

@@ -1,4 +1,4 @@
-"""The objectives by the names that `config.objective` takes."""
+"""The objectives by the names that `config.objective` accepts."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,15 +22,16 @@ from prior_jax.vocabulary import Vocabulary
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What an objective is given beside its settings.
+    """Inputs of an objective besides its own configuration section.
 
     Attributes:
       vocabulary: vocabulary of the tokenizer.
-      lengths: stage -> optimizer steps, of the stages that are run; empty for a model that is not
-        trained.
-      bank_axis: mesh axis over which the prototype bank is split, None for a whole bank.
-      batch_axis: mesh axes over which batches are split, None on one device.
-      all_pairs: how the losses over all pairs of a batch are computed.
+      lengths: number of optimizer steps of each stage that is run, stage -> steps; empty for a
+        model that is not trained.
+      bank_axis: mesh axis over which the prototype bank is split; None for a bank that is not
+        split.
+      batch_axis: mesh axes over which batches are split; None on one device.
+      all_pairs: form in which the losses over all pairs of a batch are computed.
     """
 
     vocabulary: Vocabulary
@@ -47,14 +48,16 @@ def _any_rows(settings: Any, rows: int) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One objective.
+    """The entry of one objective in the table of objectives.
 
     Attributes:
-      stages: names of its stages, in their usual order.
-      settings: dataclass of the section `config.model`.
-      make: builds it from its settings, with the tokenizer's sizes in them, and the rest.
-      derived: part of the section -> values that `make` replaces, so that nobody gives them.
-      check_rows: refuses settings that the pairs which a step sees at once do not fit.
+      stages: names of the objective's stages, in their usual order.
+      settings: dataclass of the configuration section `config.model`.
+      make: function that builds the objective from its configuration (which includes the
+        tokenizer's sizes) and a `Setting`.
+      derived: values that `make` computes, part of the section -> values, so users do not set them.
+      check_rows: function that refuses a configuration incompatible with the number of pairs per
+        step.
     """
 
     stages: tuple[str, ...]
@@ -90,7 +93,7 @@ def _check_local_groups(settings: GloriaConfig, rows: int) -> None:
 
 
 def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) -> Kind:
-    """The row of an objective of one stage that needs no more than its section."""
+    """Returns the entry of a one-stage objective that needs only its configuration section."""
 
     def make(settings: TowersConfig, setting: Setting) -> OneStageObjective:
         return objective(settings, vocabulary=setting.vocabulary, all_pairs=setting.all_pairs)

@@ -1,4 +1,4 @@
-"""The LoVT-style objective: contrast of whole pairs, of regions and of sentences."""
+"""The LoVT-style objective: contrastive losses on whole pairs, on regions and on sentences."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,17 +23,17 @@ TERMS = (GLOBAL_TERM, "local_image", "local_text")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LovtConfig(TowersConfig):
-    """LoVT, the section `config.model`.
+    """Configuration of LoVT, the section `config.model`.
 
     Attributes:
-      pool_heads: heads of the pools over regions and over sentences; release 8.
-      temperature: of the contrast of whole pairs, fixed; release 0.1.
-      local_temperature: of the contrasts within a pair, fixed; release 0.3.
-      image_share: share of the direction from image to report; release 0.75.
-      positive_distance: regions up to this distance are positives of each other, in diagonals of
-        the feature map; release 0.5.
-      positive_decay: distance at which that falls to 1 / e, in diagonals; release 1.
-      weights: term -> weight; release 1, 0.75 and 0.75.
+      pool_heads: number of heads of the pools over regions and over sentences; release 8.
+      temperature: fixed temperature of the contrastive loss on whole pairs; release 0.1.
+      local_temperature: fixed temperature of the contrastive losses within a pair; release 0.3.
+      image_share: weight of the direction from image to report; release 0.75.
+      positive_distance: largest distance at which regions are positives of each other, in diagonals
+        of the feature map; release 0.5.
+      positive_decay: distance at which positiveness falls to 1 / e, in diagonals; release 1.
+      weights: weights of the terms, term -> weight; release 1, 0.75 and 0.75.
     """
 
     pool_heads: int
@@ -45,7 +45,7 @@ class LovtConfig(TowersConfig):
     weights: Mapping[str, float]
 
     def __post_init__(self):
-        """Refuses values that do not fit together."""
+        """Refuses configuration values that are inconsistent."""
         super().__post_init__()
         self.check_positive("temperature", "local_temperature", "positive_decay")
         self.check("image_share", 0 <= self.image_share <= 1, "a share, 0 to 1")
@@ -55,16 +55,16 @@ class LovtConfig(TowersConfig):
         self.check("pool_heads", divides, f"a divisor of the encoders' widths {widths}")
         self.check_weights(self.weights, TERMS)
         if self.image.pool != "mean":
-            # The pool over regions is LoVT's own, whose query is the mean.
+            # LoVT has its own pool over regions, which uses the mean as query.
             pool = self.image.pool
             raise ConfigError("config.model.image.pool", received=pool, accepted="'mean'")
 
 
 class LovtModel(Towers):
-    """Towers pooled over regions and sentences, heads for these, and attention between them."""
+    """Encoders pooled over regions and sentences, local heads, and attention between both."""
 
     def __init__(self, config: LovtConfig, *, rngs: nnx.Rngs):
-        """Creates every part; arguments as `Towers`."""
+        """Creates every part; for the arguments see `Towers`."""
         super().__init__(config, rngs=rngs)
         features, width = config.image.resnet.features, config.text.hidden_size
         heads, dtype = config.pool_heads, self.dtype
@@ -75,19 +75,20 @@ class LovtModel(Towers):
         self.attention = SharedCrossAttention(config.embed_dim, dtype=dtype, rngs=rngs)
 
     def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
-        """Regions and one vector of each image: `weigh_image` without the weights."""
+        """Encodes images as `weigh_image` does, without the pooling weights."""
         return self.weigh_image(image, train=train)[0]
 
     def weigh_image(self, image: jax.Array, *, train: bool) -> tuple[ImageFeatures, jax.Array]:
         """Encodes images.
 
         Args:
-          image: float32[B, H, W, C], normalised.
-          train: whether batch norm uses, and gathers, the batch's statistics.
+          image: normalised images, float32[B, H, W, C].
+          train: whether batch normalisation uses the batch's statistics and updates the running
+            ones.
 
         Returns:
-          Features in the compute dtype, and float32[B, P], how much of each region is in the
-          pooled vector.
+          Features in the compute dtype, and the weight of each region in the pooled embedding,
+          float32[B, P].
         """
         feature_map, _ = self.image_encoder(image, train=train)
         regions = spatial_patches(feature_map)
@@ -110,16 +111,16 @@ class LovtModel(Towers):
         """Encodes reports.
 
         Args:
-          tokens: int32[B, L].
-          token_mask: bool[B, L].
-          sentence_index: int32[B, L], -1 or 0..S-1.
-          sentence_mask: bool[B, S].
-          train: whether to drop.
-          key: dropout key; needed in training unless the rate is 0.
+          tokens: token ids, int32[B, L].
+          token_mask: mask of the real tokens, bool[B, L].
+          sentence_index: sentence that each token belongs to, int32[B, L], 0..S-1 or -1 for none.
+          sentence_mask: mask of the real sentences, bool[B, S].
+          train: whether dropout is applied.
+          key: random key of the dropout; required in training unless the dropout rate is 0.
 
         Returns:
-          Features in the compute dtype, and float32[B, S], how much of each sentence is in the
-          report's vector.
+          Features in the compute dtype, and the weight of each sentence in the report's embedding,
+          float32[B, S].
         """
         hidden = self.text_encoder(tokens, token_mask, train=train, key=key).last_hidden_state
         sentences, present = mean_sentences(
@@ -136,15 +137,15 @@ class LovtModel(Towers):
         return features, share
 
     def attend(self, images: ImageFeatures, reports: ReportFeatures) -> LocalContext:
-        """What regions see of their report's sentences, and sentences of their image's regions."""
+        """Attends from regions to the report's sentences, and from sentences to regions."""
         return self.attention(images.local, reports.local, reports.local_mask)
 
 
 class LovtObjective(OneStageObjective):
-    """LoVT, arXiv:2112.02889, section 3.
+    """The objective of LoVT, arXiv:2112.02889, section 3.
 
-    Differs: a sentence is the mean of its tokens, not their maximum; neither heads nor attention
-    are batch-normalised; no layer of BERT is frozen.
+    Differs: a sentence embedding is the mean of its tokens, not their maximum; neither heads nor
+    attention use batch normalisation; no layer of BERT is frozen.
     """
 
     config: LovtConfig
@@ -154,11 +155,11 @@ class LovtObjective(OneStageObjective):
         return LovtModel(self.config, rngs=rngs)
 
     def weights(self, stage: str) -> dict[str, float]:
-        """Term name -> weight, from the configuration."""
+        """Returns the weight of each term from the configuration, by the term's name."""
         return super().weights(stage) | dict(self.config.weights)
 
     def scale(self, model: LovtModel) -> jax.Array:
-        """Inverse temperature of whole pairs, a constant: float32[]."""
+        """Returns the constant inverse temperature of whole pairs: float32[]."""
         del model
         return jnp.float32(1 / self.config.temperature)
 
@@ -171,10 +172,12 @@ class LovtObjective(OneStageObjective):
         train: bool,
         key: jax.Array | None,
     ) -> dict[str, jax.Array]:
-        """Contrast of pairs, of regions with their contexts, and of sentences with theirs.
+        """Computes the contrastive losses on pairs, on regions and on sentences.
 
-        How much a region or sentence counts in its local term is its share of the pooled vector, a
-        constant for the gradient.
+        Each region and each sentence is contrasted with its context from the other modality.
+
+        The weight of a region or sentence in its local term is its share of the pooled embedding,
+        without gradient.
         """
         config = self.config
         images, region_share = model.weigh_image(batch.image, train=train)
@@ -213,21 +216,24 @@ class LovtObjective(OneStageObjective):
         sentence_index: jax.Array,
         sentence_mask: jax.Array,
     ) -> ReportFeatures:
-        """Features of reports, in inference mode; arguments as the fields of `Batch`."""
+        """Encodes reports in inference mode; for the arguments see the fields of `Batch`."""
         return model.weigh_report(tokens, token_mask, sentence_index, sentence_mask, train=False)[0]
 
     @property
     def text_unit(self) -> TextUnit:
-        """Reports are aligned by the sentence."""
+        """Returns "sentence": reports are aligned by the sentence."""
         return "sentence"
 
     @property
     def patch_spacing(self) -> float:
-        """Pixels between the centres of neighbouring patches: the encoder's stride."""
+        """Returns the spacing of patch centres in pixels: the encoder's stride."""
         return float(self.config.image.resnet.stride)
 
     def text_attention(
         self, model: LovtModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """Where each sentence looks: float32[B, S, P]; rows of real sentences sum to 1."""
+        """Returns each sentence's attention over patches: float32[B, S, P].
+
+        Rows of real sentences sum to 1.
+        """
         return model.attend(images, reports).text_attention

@@ -1,4 +1,4 @@
-"""The MGCA-style objective: contrast of pairs, of words and patches, and of their prototypes."""
+"""The MGCA-style objective: contrastive losses on pairs, tokens and prototype assignments."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,17 +25,17 @@ TERMS = (GLOBAL_TERM, "token_image", "token_text", "prototype")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MgcaConfig(TwoTowerConfig):
-    """MGCA, the section `config.model`.
+    """Configuration of MGCA, the section `config.model`.
 
     Attributes:
-      temperature: of the contrast of whole pairs, fixed; release 0.07.
-      local_temperature: of attention and contrast of tokens, fixed; release 0.1.
-      num_prototypes: K; paper 500.
-      prototype_temperature: of the prediction of a prototype; release 0.2.
-      sinkhorn_epsilon: entropy of the assignment to prototypes; release 0.05.
-      sinkhorn_iterations: of that assignment; release 3.
-      weights: term -> weight; the release's, which sums both directions of the contrast of pairs,
-        are 2, 0.7, 0.7 and 0.5.
+      temperature: fixed temperature of the contrastive loss on whole pairs; release 0.07.
+      local_temperature: fixed temperature of the token attention and token contrast; release 0.1.
+      num_prototypes: number K of prototypes; paper 500.
+      prototype_temperature: temperature of the prototype prediction; release 0.2.
+      sinkhorn_epsilon: entropy regularisation of the assignment to prototypes; release 0.05.
+      sinkhorn_iterations: number of Sinkhorn iterations of that assignment; release 3.
+      weights: weights of the terms, term -> weight; the release's weights are 2, 0.7, 0.7 and 0.5,
+        since it sums both directions of the pair contrast.
     """
 
     temperature: float
@@ -47,7 +47,7 @@ class MgcaConfig(TwoTowerConfig):
     weights: Mapping[str, float]
 
     def __post_init__(self):
-        """Refuses values that do not fit together."""
+        """Refuses configuration values that are inconsistent."""
         super().__post_init__()
         self.check_positive(
             "temperature", "local_temperature", "prototype_temperature", "sinkhorn_epsilon"
@@ -59,11 +59,12 @@ class MgcaConfig(TwoTowerConfig):
 
 @flax.struct.dataclass
 class WordFeatures:
-    """A batch of reports by the word.
+    """Word features of a batch of reports.
 
     Attributes:
-      report: features; row w is word w, counted from [CLS], which is word 0 and no real word.
-      share: float32[B, L], how much [CLS] takes of each word in BERT's last layer.
+      report: features of the report; row w is word w, counted from [CLS], which is word 0 and not a
+        real word.
+      share: attention of [CLS] to each word in BERT's last layer, float32[B, L].
     """
 
     report: ReportFeatures
@@ -71,10 +72,10 @@ class WordFeatures:
 
 
 class MgcaModel(Towers):
-    """Towers, heads for patches and words, and prototypes."""
+    """Two encoders, heads for patches and words, and prototypes."""
 
     def __init__(self, config: MgcaConfig, *, rngs: nnx.Rngs):
-        """Creates every part; arguments as `Towers`."""
+        """Creates every part; for the arguments see `Towers`."""
         super().__init__(config, rngs=rngs)
         self.local_image_head = self.head(config, config.image.resnet.features, rngs=rngs)
         self.local_text_head = self.head(config, config.text.hidden_size, rngs=rngs)
@@ -83,11 +84,12 @@ class MgcaModel(Towers):
         self.text_pool: TokenPool = config.text_pool
 
     def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
-        """Patches and one vector of each image.
+        """Encodes images as patch embeddings and one global embedding per image.
 
         Args:
-          image: float32[B, H, W, C], normalised.
-          train: whether batch norm uses, and gathers, the batch's statistics.
+          image: normalised images, float32[B, H, W, C].
+          train: whether batch normalisation uses the batch's statistics and updates the running
+            ones.
 
         Returns:
           Features in the compute dtype.
@@ -108,17 +110,17 @@ class MgcaModel(Towers):
         train: bool,
         key: jax.Array | None = None,
     ) -> WordFeatures:
-        """Words, sums of their pieces, and one vector of each report.
+        """Encodes reports as word embeddings (sums of word pieces) and one global embedding.
 
         Args:
-          tokens: int32[B, L].
-          token_mask: bool[B, L].
-          vocabulary: which tokens begin a word.
-          train: whether to drop.
-          key: dropout key; needed in training unless the rate is 0.
+          tokens: token ids, int32[B, L].
+          token_mask: mask of the real tokens, bool[B, L].
+          vocabulary: vocabulary, which tells which tokens begin a word.
+          train: whether dropout is applied.
+          key: random key of the dropout; required in training unless the dropout rate is 0.
 
         Returns:
-          Features in the compute dtype, L rows a report.
+          Features in the compute dtype, with L rows per report.
 
         Source: release, mgca/models/backbones/encoder.py.
         """
@@ -136,11 +138,11 @@ class MgcaModel(Towers):
 
 
 class MgcaObjective(OneStageObjective):
-    """MGCA, arXiv:2210.06044, section 3, with a ResNet, as the authors' release trains it.
+    """MGCA, arXiv:2210.06044, section 3, with a ResNet, trained as in the authors' release.
 
-    Differs: patches are those of the last map, not of the one before at 299 pixels; the weights of
-    words are not cut at their 10th and 90th percentile; heads are not batch-normalised; prototypes
-    learn from the first step.
+    Differs: patches come from the last feature map, not from the one before it at 299 pixels; word
+    weights are not clipped at their 10th and 90th percentiles; heads do not use batch
+    normalisation; prototypes are trained from the first step.
     """
 
     config: MgcaConfig
@@ -150,11 +152,11 @@ class MgcaObjective(OneStageObjective):
         return MgcaModel(self.config, rngs=rngs)
 
     def weights(self, stage: str) -> dict[str, float]:
-        """Term name -> weight, from the configuration."""
+        """Returns the weight of each term from the configuration, by the term's name."""
         return super().weights(stage) | dict(self.config.weights)
 
     def scale(self, model: MgcaModel) -> jax.Array:
-        """Inverse temperature of whole pairs, a constant: float32[]."""
+        """Returns the constant inverse temperature of whole pairs: float32[]."""
         del model
         return jnp.float32(1 / self.config.temperature)
 
@@ -167,7 +169,10 @@ class MgcaObjective(OneStageObjective):
         train: bool,
         key: jax.Array | None,
     ) -> dict[str, jax.Array]:
-        """Alignment of instances, of tokens and of prototypes (sections 3.2, 3.3 and 3.4)."""
+        """Computes the alignment terms of instances, tokens and prototypes.
+
+        Source: sections 3.2, 3.3 and 3.4.
+        """
         config = self.config
         images = model.encode_image(batch.image, train=train)
         found = model.encode_words(
@@ -191,10 +196,13 @@ class MgcaObjective(OneStageObjective):
     def token_terms(
         self, images: ImageFeatures, found: WordFeatures, *, weight: jax.Array
     ) -> dict[str, jax.Array]:
-        """Patches against what they see of the words, and words against what they see of patches.
+        """Computes the contrast of patches with words and of words with patches.
 
-        Words count by their share, a constant for the gradient; patches count alike, as the
-        release has it for a ResNet, which has no [CLS].
+        Each patch is contrasted with its attended context of words, and each word with its attended
+        context of patches.
+
+        Words are weighted by their share, without gradient. Patches have equal weights, as in the
+        release for a ResNet, which has no [CLS].
         """
         scale = jnp.float32(1 / self.config.local_temperature)
         patches, words, real = images.local, found.report.local, found.report.local_mask
@@ -219,25 +227,31 @@ class MgcaObjective(OneStageObjective):
         sentence_index: jax.Array,
         sentence_mask: jax.Array,
     ) -> ReportFeatures:
-        """Features of reports, in inference mode; sentences play no part."""
+        """Encodes reports in inference mode; sentence boundaries are ignored."""
         del sentence_index, sentence_mask
         found = model.encode_words(tokens, token_mask, vocabulary=self.vocabulary, train=False)
         return found.report
 
     @property
     def text_unit(self) -> TextUnit:
-        """Reports are aligned by the word; row w of the features is word w, [CLS] being 0."""
+        """Returns "word": reports are aligned by the word.
+
+        Row w of the features is word w, where [CLS] is word 0.
+        """
         return "word"
 
     @property
     def patch_spacing(self) -> float:
-        """Pixels between the centres of neighbouring patches: the encoder's stride."""
+        """Returns the spacing of patch centres in pixels: the encoder's stride."""
         return float(self.config.image.resnet.stride)
 
     def text_attention(
         self, model: MgcaModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """Where each word looks: float32[B, L, P]; rows of real words sum to 1, others are 0."""
+        """Returns each word's attention over patches: float32[B, L, P].
+
+        Rows of real words sum to 1; other rows are 0.
+        """
         del model
         scale = jnp.float32(1 / self.config.local_temperature)
         every = jnp.ones(images.local.shape[:2], bool)

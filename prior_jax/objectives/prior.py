@@ -32,10 +32,10 @@ _IDLE = {
 
 
 class PriorObjective:
-    """PRIOR, arXiv:2307.12577, trained as the authors' release trains it.
+    """PRIOR, arXiv:2307.12577, trained as in the authors' release.
 
-    Stage 1 aligns images with sentences, stage 2 with their prototypes, stage 3 also reconstructs
-    each modality from the other. Implements `objectives.base.Objective`.
+    Stage 1 aligns images with sentences, stage 2 aligns images with sentence prototypes, and stage
+    3 also reconstructs each modality from the other. Implements `objectives.base.Objective`.
     """
 
     stages = STAGES
@@ -51,12 +51,13 @@ class PriorObjective:
         """Keeps the configuration.
 
         Args:
-          config: the section `config.model`.
-          bank_axis: mesh axis (or axes) over which the bank is split, None for a whole bank.
-          batch_axis: mesh axis (or axes) over which batches are split; the matching then runs
-            where its rows are. None on one device. With either axis, everything must run under
-            `jax.jit` and `jax.set_mesh`.
-          all_pairs: how the contrasts of whole images and reports are computed.
+          config: configuration, the section `config.model`.
+          bank_axis: mesh axis (or axes) over which the bank is split; None for a bank that is not
+            split.
+          batch_axis: mesh axis (or axes) over which batches are split; each device then solves the
+            matching of its own rows. None on one device. With either axis, every call must run
+            under `jax.jit` and `jax.set_mesh`.
+          all_pairs: form in which the contrastive losses of whole images and reports are computed.
         """
         self.config = config
         self.all_pairs = all_pairs
@@ -68,16 +69,16 @@ class PriorObjective:
         return PriorModel(self.config, bank_axis=self.bank_axis, rngs=rngs)
 
     def weights(self, stage: str) -> dict[str, float]:
-        """Term name -> weight, from the configuration."""
+        """Returns the weight of each term from the configuration, by the term's name."""
         return dict(self.config.weights[_known(stage)])
 
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Whether the parameter at `path` receives a gradient in the stage (quirk P13)."""
+        """Returns whether the parameter at `path` receives a gradient in the stage (quirk P13)."""
         path = tuple(str(part) for part in path)
         return path[0] not in _IDLE[_known(stage)] and path[:2] != ("text_encoder", "pooler")
 
     def temperature(self, step: jax.Array) -> jax.Array:
-        """Temperature of the bank after `step` optimizer steps: float32[]."""
+        """Returns the bank's temperature after `step` optimizer steps: float32[]."""
         bank = self.config.bank
         step = jnp.maximum(step - bank.start_step, 0)
         if self.config.choices.clip_temperature:
@@ -97,21 +98,24 @@ class PriorObjective:
         train: bool = True,
         replay: Replay | None = None,
     ) -> LossTerms:
-        """Named, unweighted terms of one global batch; see `objectives.base.Objective`.
+        """Computes named, unweighted terms of one global batch; see `objectives.base.Objective`.
 
         Args:
-          model: from `init`; batch statistics are updated in place when `train`.
-          batch: the whole global batch. Rows of weight 0 and reports without a sentence count in
+          model: model built by `init`; its batch statistics are updated in place if `train` is
+            True.
+          batch: whole global batch. Rows of weight 0 and reports without a sentence contribute to
             no term.
-          stage: "stage1", "stage2" or "stage3".
-          step: int32[], optimizer steps done so far over all stages.
-          key: of this step's noise and dropout; None only where nothing is drawn.
-          train: False for validation: no dropout, running batch statistics.
-          replay: choices to repeat instead of making them.
+          stage: name of the stage: "stage1", "stage2" or "stage3".
+          step: number of optimizer steps done so far over all stages, int32[].
+          key: random key of this step's noise and dropout; None is accepted only where nothing is
+            drawn.
+          train: whether the step trains; False for validation: no dropout, running batch
+            statistics.
+          replay: choices that are repeated instead of being made anew.
 
         Returns:
-          The stage's terms, means over sentences of the global batch where they are over
-          sentences (quirk P20), and metrics: scales, bank temperature and usage.
+          The terms of the stage and metrics: scales, bank temperature and bank usage. Terms on
+          sentences are means over the sentences of the global batch (quirk P20).
 
         Raises:
           ConfigError: for an unknown stage.
@@ -199,7 +203,7 @@ class PriorObjective:
         train: bool,
         replay: Replay,
     ) -> dict[str, jax.Array]:
-        """Terms of the predicted sentence prototypes; sentences are compacted, Q of them."""
+        """Computes the terms of predicted sentence prototypes, with sentences compacted to Q."""
         if pairs.lookup is None:
             raise ValueError("predicting prototypes needs the sentences' lookup")
         choices = self.config.choices
@@ -230,16 +234,16 @@ class PriorObjective:
         }  # fmt: skip
 
     def match(self, predicted: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
-        """The target of each predicted prototype: int32[B, Q], by least total L1 distance.
+        """Matches predicted prototypes to targets by least total L1 distance: int32[B, Q].
 
         Args:
-          predicted: [B, Q, D].
-          targets: [B, Q, D], 0 where `mask` is False.
-          mask: bool[B, Q].
+          predicted: predicted prototypes, [B, Q, D].
+          targets: target prototypes, [B, Q, D], 0 where `mask` is False.
+          mask: mask of the real targets, bool[B, Q].
 
         Returns:
-          col_ind. In the paper's mode absent targets cost nothing; in the release's they are
-          matched as zero vectors (quirk P4).
+          The target of each predicted prototype (col_ind). In the paper's mode absent targets cost
+          nothing; in the release's mode they are matched as zero vectors (quirk P4).
         """
         cost = matching.pairwise_cost(predicted, targets, metric="l1", normalize=False)
         if self.config.choices.ignore_padding:
@@ -249,7 +253,7 @@ class PriorObjective:
         return matching.assign(cost, axis=self.batch_axis)
 
     def encode_image(self, model: PriorModel, image: jax.Array) -> ImageFeatures:
-        """Features of images float32[B, H, W, C], in inference mode."""
+        """Encodes images float32[B, H, W, C] in inference mode."""
         return model.encode_image(image, train=False)
 
     def encode_report(
@@ -264,7 +268,7 @@ class PriorObjective:
         noise: jax.Array | None = None,
         prototypes: bool = True,
     ) -> ReportFeatures:
-        """Features of reports, in inference mode; see `prior_inference.encode_report`."""
+        """Encodes reports in inference mode; see `prior_inference.encode_report`."""
         bank = self.config.bank
         end = jnp.asarray(bank.start_step + bank.steps, jnp.int32)
         return prior_inference.encode_report(
@@ -275,35 +279,44 @@ class PriorObjective:
     def similarity(
         self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """Global logit + half the local score: float32[Bi, Br]; see `prior_inference`."""
+        """Returns the global logit + half the local score: float32[Bi, Br].
+
+        See `prior_inference`.
+        """
         return prior_inference.similarity(model, images, reports)
 
     def similarity_parts(
         self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures
     ) -> tuple[jax.Array, jax.Array]:
-        """The global logit and the local score: float32[Bi, Br] each; see `prior_inference`."""
+        """Returns the global logits and the local scores: float32[Bi, Br] each.
+
+        See `prior_inference`.
+        """
         scores = prior_inference.pair_scores(model, images, reports)
         return scores.global_, scores.local
 
     @property
     def text_unit(self) -> TextUnit:
-        """Reports are aligned by the sentence."""
+        """Returns "sentence": reports are aligned by the sentence."""
         return "sentence"
 
     @property
     def patch_spacing(self) -> float:
-        """Pixels between the centres of neighbouring patches: the encoder's stride."""
+        """Returns the spacing of patch centres in pixels: the encoder's stride."""
         return float(self.config.image.resnet.stride)
 
     def text_attention(
         self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """Where each sentence looks: float32[B, S, P]; see `prior_inference`."""
+        """Returns each sentence's attention over patches: float32[B, S, P].
+
+        See `prior_inference`.
+        """
         return prior_inference.text_attention(model, images, reports)
 
     @property
     def num_prototypes(self) -> int:
-        """Size of the bank."""
+        """Returns the number of prototypes in the bank."""
         return self.config.bank.num_prototypes
 
     def prototype_choice(
@@ -314,7 +327,7 @@ class PriorObjective:
         sentence_index: jax.Array,
         sentence_mask: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        """Which prototype each sentence looks up most; see `prior_inference`."""
+        """Returns each sentence's most probable prototype; see `prior_inference`."""
         bank = self.config.bank
         end = jnp.asarray(bank.start_step + bank.steps, jnp.int32)
         return prior_inference.prototype_choice(
@@ -325,10 +338,10 @@ class PriorObjective:
     def reconstruct(
         self, model: PriorModel, batch: Batch, *, key: jax.Array | None = None
     ) -> jax.Array:
-        """The batch's images redrawn with their reports' help: float32[B, H, W, C].
+        """Reconstructs the batch's images with their reports: float32[B, H, W, C].
 
-        In inference mode and the normalised scale of the images; `key` as in `encode_report`.
-        Means something for a model that went through stage 3.
+        The reconstruction runs in inference mode and is in the normalised scale of the images; for
+        `key` see `encode_report`. It is meaningful only for a model that was trained in stage 3.
         """
         reports = self.encode_report(
             model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,

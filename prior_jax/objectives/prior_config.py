@@ -1,4 +1,4 @@
-"""What PRIOR is built from, and every way in which the authors' release departs from the paper."""
+"""The configuration of PRIOR, with every departure of the authors' release from the paper."""
 
 import dataclasses
 import types
@@ -61,26 +61,29 @@ RELEASE_WEIGHTS: Mapping[str, Mapping[str, float]] = types.MappingProxyType(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """Each choice on which the release and the paper differ; see docs/fidelity.md.
+    """The choices in which the release and the paper differ; see docs/fidelity.md.
 
     Attributes:
-      spatial_patches: patches are locations of the feature map; False reads the NCHW buffer as
-        the release's `view` does (quirks P1 and P2).
-      causal_decoder: query j of the sentence decoder sees only queries up to j (quirk P11).
-      inverse_permutation: the Hungarian permutation is applied in the right direction (quirk P3).
-      ignore_padding: matching and its L1 see real sentences only; False keeps the zero-padded
-        targets, to which the release pulls the queries left over (quirk P4).
-      break_ties: among equally good assignments of queries to sentences, the one nearest the
-        order of the sentences is taken; False leaves the choice to the solver, and so to rounding.
-      stop_kl_target: the target of the KL term gets no gradient (quirk P7).
-      clamp_scale: inverse temperatures are clamped at 100 (quirk P17).
-      noise_at_inference: Gumbel noise is added outside training too (quirk P8).
-      clip_temperature: the bank's temperature stays at its end value beyond the last step;
-        False follows the formula on.
-      exponential_scale: zero-shot scores use exp(logit_scale), False logit_scale itself
-        (quirk P26).
-      local_score_per_image: zero-shot local scores are of one image, False averages them over
-        the batch (quirk P27).
+      spatial_patches: True takes locations of the feature map as patches; False reads the NCHW
+        buffer as the release's `view` does (quirks P1 and P2).
+      causal_decoder: whether query j of the sentence decoder attends only to queries up to j (quirk
+        11).
+      inverse_permutation: whether the Hungarian permutation is applied in the right direction
+        (quirk P3).
+      ignore_padding: True restricts the matching and its L1 to real sentences; False keeps the
+        zero-padded targets, towards which the release pulls the unmatched queries (quirk P4).
+      break_ties: True chooses, among equally good assignments of queries to sentences, the one
+        nearest to the order of the sentences; False leaves the choice to the solver, and so to
+        rounding.
+      stop_kl_target: whether the target of the KL term gets no gradient (quirk P7).
+      clamp_scale: whether inverse temperatures are clamped at 100 (quirk P17).
+      noise_at_inference: whether Gumbel noise is added outside training too (quirk P8).
+      clip_temperature: True keeps the bank's temperature at its end value after the last step;
+        False continues the formula.
+      exponential_scale: True multiplies zero-shot scores by exp(logit_scale), False by logit_scale
+        itself (quirk P26).
+      local_score_per_image: True computes zero-shot local scores for each image, False averages
+        them over the batch (quirk P27).
     """
 
     spatial_patches: bool
@@ -126,19 +129,21 @@ FIDELITY: Mapping[str, Fidelity] = types.MappingProxyType(
         ),
     }
 )
-"""The only place where the name of a fidelity is turned into choices."""
+"""The only mapping from the name of a fidelity to its choices."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BankConfig:
-    """The sentence prototype bank.
+    """Configuration of the sentence prototype bank.
 
     Attributes:
-      num_prototypes: K; release 512 (codes/prior/models/prior.py, spb_k).
-      temperature: of the lookup at its first step; release 0.9 (codes/prior/modules/spb.py).
-      schedule: how the temperature falls to a tenth: "fixed" (release), "linear" or "exp".
-      start_step: the optimizer step at which the schedule starts: the first of stage 2.
-      steps: steps until a tenth is reached: those of stages 2 and 3 together.
+      num_prototypes: number K of prototypes; release 512 (codes/prior/models/prior.py, spb_k).
+      temperature: temperature of the lookup at the bank's first step; release 0.9
+        (codes/prior/modules/spb.py).
+      schedule: schedule by which the temperature falls to a tenth: "fixed" (release), "linear" or
+        "exp".
+      start_step: optimizer step at which the schedule starts: the first step of stage 2.
+      steps: number of steps until a tenth is reached: those of stages 2 and 3 together.
     """
 
     num_prototypes: int
@@ -148,7 +153,7 @@ class BankConfig:
     steps: int
 
     def __post_init__(self):
-        """Refuses values no bank could have."""
+        """Refuses configuration values that no bank accepts."""
         _check("bank", self, "num_prototypes", self.num_prototypes >= 1, "a positive integer")
         _check("bank", self, "temperature", self.temperature > 0, "a positive number")
         schedules = get_args(TemperatureSchedule)
@@ -159,17 +164,17 @@ class BankConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SentenceDecoderOptions:
-    """The decoder from queries to sentence prototypes; its width is `embed_dim`.
+    """Configuration of the decoder from queries to sentence prototypes, of width `embed_dim`.
 
     Attributes:
-      layers: release 8 (codes/prior/decoders/sentence.py).
-      heads: Bio_ClinicalBERT's 12, a divisor of `embed_dim`.
-      intermediate_size: Bio_ClinicalBERT's 3072.
-      dropout: Bio_ClinicalBERT's 0.1.
-      max_positions: rows of the position embedding; Bio_ClinicalBERT's 512.
-      token_types: rows of the token-type embedding; BERT's 2.
-      scan_layers: whether layers run in a loop compiled once.
-      remat: "layer" recomputes each layer in the backward pass, "none" nothing.
+      layers: number of layers; release 8 (codes/prior/decoders/sentence.py).
+      heads: number of attention heads, a divisor of `embed_dim`; Bio_ClinicalBERT 12.
+      intermediate_size: width of the feed-forward layers; Bio_ClinicalBERT 3072.
+      dropout: dropout rate; Bio_ClinicalBERT 0.1.
+      max_positions: number of rows of the position embedding; Bio_ClinicalBERT 512.
+      token_types: number of rows of the token-type embedding; BERT 2.
+      scan_layers: whether the layers run in a loop that is compiled once.
+      remat: "layer" rematerialises each layer in the backward pass, "none" rematerialises nothing.
     """
 
     layers: int
@@ -184,7 +189,7 @@ class SentenceDecoderOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageDecoderOptions:
-    """The decoder from patches to the image; its sizes follow the image encoder's.
+    """Configuration of the decoder from patches to images; sizes follow the image encoder.
 
     Attributes:
       dropout: share of the image map's channels masked in training; release 0.5
@@ -196,23 +201,27 @@ class ImageDecoderOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PriorConfig:
-    """PRIOR, the section `config.model`.
+    """Configuration of PRIOR, the section `config.model`.
 
     Attributes:
-      fidelity: "paper", or "release" to load the authors' weights and repeat their numbers.
-      dtype: of the computation; parameters, losses, softmax and normalisation stay float32.
-      image: the image encoder; release ResNet-50 with attention pooling, 224 pixels, 1 channel.
-      text: the text encoder; release Bio_ClinicalBERT.
-      embed_dim: D, size of every aligned vector; release 768.
-      sentence_pool: how a sentence's tokens become one vector; release "mean" (gahter_pool avg).
-      sentence_heads: heads of the attention pool over sentences; release 8.
-      temperature: of the global contrast at the start; release 0.01.
-      local_temperature: of the sentence contrast at the start; release 0.01.
-      num_queries: Q, most sentences that stage 3 uses of a report; release 16.
-      bank: the sentence prototype bank.
-      sentence_decoder: reconstructs sentence prototypes from the image.
-      image_decoder: reconstructs the image with the report's help.
-      weights: stage -> term -> weight; the release's are `RELEASE_WEIGHTS`.
+      fidelity: "paper", or "release" to load the authors' weights and reproduce their numbers.
+      dtype: dtype of the computation; parameters, losses, softmax and normalisation stay float32.
+      image: configuration of the image encoder; release ResNet-50 with attention pooling, 224
+        pixels, 1 channel.
+      text: configuration of the text encoder; release Bio_ClinicalBERT.
+      embed_dim: size D of every aligned embedding; release 768.
+      sentence_pool: pooling of a sentence's tokens into one embedding; release "mean" (gahter_pool
+        avg).
+      sentence_heads: number of heads of the attention pool over sentences; release 8.
+      temperature: initial temperature of the global contrastive loss; release 0.01.
+      local_temperature: initial temperature of the sentence contrastive loss; release 0.01.
+      num_queries: largest number Q of sentences per report that stage 3 uses; release 16.
+      bank: configuration of the sentence prototype bank.
+      sentence_decoder: configuration of the decoder that reconstructs sentence prototypes from the
+        image.
+      image_decoder: configuration of the decoder that reconstructs the image with the report's
+        help.
+      weights: weights of the terms, stage -> term -> weight; the release's are `RELEASE_WEIGHTS`.
     """
 
     fidelity: FidelityName
@@ -231,7 +240,7 @@ class PriorConfig:
     weights: Mapping[str, Mapping[str, float]]
 
     def __post_init__(self):
-        """Refuses values that do not fit together."""
+        """Refuses configuration values that are inconsistent."""
         for name, choices in (
             ("fidelity", get_args(FidelityName)),
             ("dtype", get_args(ComputeDtype)),
@@ -250,7 +259,7 @@ class PriorConfig:
         accepted = f"at most config.model.sentence_decoder.max_positions {positions}"
         _check("", self, "num_queries", self.num_queries <= positions, accepted)
         self._check_weights()
-        # Both raise a ConfigError of their own section.
+        # Both calls raise a ConfigError that names their own section.
         self.sentence_decoder_config()
         self.image_decoder_config()
 
@@ -266,11 +275,11 @@ class PriorConfig:
 
     @property
     def choices(self) -> Fidelity:
-        """What the fidelity stands for."""
+        """Returns the choices that the fidelity's name stands for."""
         return FIDELITY[self.fidelity]
 
     def sentence_decoder_config(self) -> SentenceDecoderConfig:
-        """The sentence decoder's full configuration."""
+        """Returns the full configuration of the sentence decoder."""
         return SentenceDecoderConfig(
             hidden_size=self.embed_dim,
             causal=self.choices.causal_decoder,
@@ -278,7 +287,10 @@ class PriorConfig:
         )
 
     def image_decoder_config(self) -> ImageDecoderConfig:
-        """The image decoder's full configuration: it doubles the grid up to the image's stride."""
+        """Returns the full configuration of the image decoder.
+
+        The decoder doubles the grid until it reaches the image's size.
+        """
         side, _ = self.image.grid
         return ImageDecoderConfig(
             features=self.embed_dim,

@@ -1,4 +1,4 @@
-"""What a trained PRIOR is asked: report features, similarity, zero-shot, attention, images."""
+"""Inference with a trained PRIOR: features, similarity, zero-shot, attention, reconstruction."""
 
 import flax.struct
 import jax
@@ -8,11 +8,12 @@ from prior_jax.losses.normalize import unit, weighted_mean
 from prior_jax.objectives.prior_model import PriorModel
 from prior_jax.types import ImageFeatures, ReportFeatures
 
-# Images and reports of one block of scores: 32 x 32 reports of 16 sentences over 49 patches are
-# 3 MiB of attention, however many are compared.
+# Number of images and of reports in one block of scores. The attention of 32 x 32 reports with 16
+# sentences over 49 patches takes 3 MiB, however many are compared.
 _BLOCK = 32
 
-# Where the release draws noise at inference and no key is given, its own seed (base_config.yaml).
+# Seed of the release (base_config.yaml), used where the release draws noise at inference and no key
+# is given.
 _RELEASE_SEED = 114514
 
 
@@ -28,19 +29,19 @@ def encode_report(
     noise: jax.Array | None = None,
     prototypes: bool = True,
 ) -> ReportFeatures:
-    """Sentences, as the bank gives them back, and the report as one vector.
+    """Encodes sentences as mixtures of prototypes, and whole reports.
 
     Args:
-      model: the model.
-      tokens: int32[B, L].
-      token_mask: bool[B, L].
-      sentence_index: int32[B, L], -1 or 0..S-1.
-      sentence_mask: bool[B, S].
-      temperature: float32[], of the bank.
-      key: of the noise that the release adds at inference too (quirk P8); by default its seed.
-        The paper's mode draws none.
-      noise: float32[B, S, K] to add instead of drawing.
-      prototypes: False keeps the sentences as they are, as stage 1 aligns them.
+      model: trained PRIOR model.
+      tokens: token ids, int32[B, L].
+      token_mask: mask of the real tokens, bool[B, L].
+      sentence_index: sentence that each token belongs to, int32[B, L], 0..S-1 or -1 for none.
+      sentence_mask: mask of the real sentences, bool[B, S].
+      temperature: temperature of the bank, float32[].
+      key: random key of the noise that the release adds at inference too (quirk P8); by default
+        the key of the release's seed. The paper's mode draws no noise.
+      noise: noise that is added instead of a random draw, float32[B, S, K].
+      prototypes: False keeps the sentence embeddings themselves, which stage 1 aligns.
 
     Returns:
       Features in the compute dtype.
@@ -63,11 +64,11 @@ def encode_report(
 
 @flax.struct.dataclass
 class PairScores:
-    """How well images and reports fit.
+    """Scores of image-report pairs.
 
     Attributes:
-      global_: float32[Bi, Br], scaled cosine of the global vectors.
-      local: float32[Bi, Br], in [0, 1], mean attention between patches and real sentences.
+      global_: scaled cosines of the global embeddings, float32[Bi, Br].
+      local: mean attention between patches and real sentences, float32[Bi, Br], in [0, 1].
     """
 
     global_: jax.Array
@@ -78,13 +79,13 @@ def pair_scores(model: PriorModel, images: ImageFeatures, reports: ReportFeature
     """Scores every image against every report, a block at a time.
 
     Args:
-      model: the model, whose `choices` say whether the scale is an exponential (quirk P26) and
-        whether the local score is of one image or of the mean image (quirk P27).
+      model: trained model, whose `choices` determine whether the scale is an exponential (quirk
+        P26) and whether the local score is that of one image or of the mean image (quirk P27).
       images: features of Bi images.
       reports: features of Br reports.
 
     Returns:
-      The scores; memory beyond them does not grow with Bi x Br.
+      The scores; no other memory grows with Bi x Br.
 
     Source: release, codes/prior/downstream/zero_classification_model.py, `global_loss` and
       `local_loss`.
@@ -111,14 +112,14 @@ def pair_scores(model: PriorModel, images: ImageFeatures, reports: ReportFeature
 
 
 def similarity(model: PriorModel, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
-    """One number a pair: the global logit plus half the local score.
+    """Returns one score per pair: the global logit plus half the local score.
 
-    These are the two parts of the release's zero-shot score, with its weights, before the softmax
-    over classes that `zero_shot_probabilities` takes: a score of the pair alone, fit to rank
-    images as well as reports.
+    These are the two parts of the release's zero-shot score, with its weights, before
+    `zero_shot_probabilities` takes the softmax over classes. The score depends on the pair alone,
+    so it can rank images as well as reports.
 
     Returns:
-      float32[Bi, Br]; higher is closer.
+      Scores, float32[Bi, Br]; higher is closer.
     """
     scores = pair_scores(model, images, reports)
     return scores.global_ + 0.5 * scores.local
@@ -127,16 +128,16 @@ def similarity(model: PriorModel, images: ImageFeatures, reports: ReportFeatures
 def zero_shot_probabilities(
     scores: PairScores, prompt_class: jax.Array, *, num_classes: int
 ) -> jax.Array:
-    """The release's zero-shot answer: softmax of global logits + half that of local scores.
+    """Computes the release's zero-shot output: softmax of global logits + half that of local ones.
 
     Args:
-      scores: of images against prompts, one "report" a prompt.
-      prompt_class: int32[Br], the class of each prompt; every class has one.
-      num_classes: C.
+      scores: scores of images against prompts, with one "report" per prompt.
+      prompt_class: class of each prompt, int32[Br]; every class has at least one prompt.
+      num_classes: number C of classes.
 
     Returns:
-      float32[Bi, C]; rows sum to 1.5. A class takes the best of its prompts' global logits and
-      the mean of their local scores.
+      Probabilities, float32[Bi, C]; rows sum to 1.5. A class gets the maximum of its prompts'
+      global logits and the mean of their local scores.
 
     Source: release, codes/prior/downstream/zero_classification_model.py, `shared_step`.
     """
@@ -150,19 +151,19 @@ def zero_shot_probabilities(
 
 
 def prompt_sentence_index(token_mask: jax.Array, *, separator_in_prompt: bool) -> jax.Array:
-    """Which tokens of a prompt form its one sentence.
+    """Returns which tokens of a prompt form its one sentence.
 
     Evaluation leaves [SEP] out in both fidelities (`data.text.encode_prompts`); hand this index to
     `encode_report` to score prompts as the release does.
 
     Args:
-      token_mask: bool[B, L], True on real tokens, [CLS] first and [SEP] last.
-      separator_in_prompt: False takes the words alone. True repeats the release, which cuts off
-        the first and the last column: of a padded prompt [CLS] and a pad, so that [SEP] stays
-        (quirk P28).
+      token_mask: mask of the real tokens, bool[B, L], [CLS] first and [SEP] last.
+      separator_in_prompt: False takes only the words. True reproduces the release, which cuts off
+        the first and the last column: in a padded prompt these are [CLS] and a padding token, so
+        [SEP] stays (quirk P28).
 
     Returns:
-      int32[B, L], 0 on the sentence's tokens, -1 elsewhere.
+      Sentence index, int32[B, L], 0 on the sentence's tokens and -1 elsewhere.
 
     Source: release, codes/prior/downstream/zero_classification_model.py, `on_test_start`.
     """
@@ -175,30 +176,30 @@ def prompt_sentence_index(token_mask: jax.Array, *, separator_in_prompt: bool) -
 
 
 def text_attention(model: PriorModel, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
-    """Where in its image each sentence looks.
+    """Returns the attention of each sentence over the patches of its image.
 
     Args:
-      model: the model.
+      model: trained PRIOR model.
       images: features of B images.
       reports: features of their B reports.
 
     Returns:
-      float32[B, S, P], in [0, 1], 0 for absent sentences; P row-major over the feature grid in
-      the paper's mode, without spatial meaning in the release's (quirk P1).
+      Attention, float32[B, S, P], in [0, 1], 0 for absent sentences. P is row-major over the
+      feature grid in the paper's mode and has no spatial meaning in the release's mode (quirk P1).
     """
     return model.attend(images.local, reports.local, reports.local_mask).text_attention
 
 
 def reconstruct(model: PriorModel, image: jax.Array, reports: ReportFeatures) -> jax.Array:
-    """Redraws images from their own patches and their reports, without masking.
+    """Reconstructs images from their own patches and their reports, without masking.
 
     Args:
-      model: a model that went through stage 3.
-      image: float32[B, H, W, C], normalised.
+      model: model that was trained in stage 3.
+      image: normalised images, float32[B, H, W, C].
       reports: features of the images' reports.
 
     Returns:
-      float32[B, h * stride, w * stride, C], in the normalised scale of the images.
+      Images, float32[B, h * stride, w * stride, C], in the normalised scale of the input images.
     """
     patches = model.encode_image(image, train=False).local
     context = model.attend(patches, reports.local, reports.local_mask)
@@ -214,19 +215,19 @@ def prototype_choice(
     *,
     temperature: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Which prototype each sentence looks up most, without noise.
+    """Returns each sentence's most probable prototype, without noise.
 
     Args:
-      model: the model.
-      tokens: int32[B, L].
-      token_mask: bool[B, L].
-      sentence_index: int32[B, L], -1 or 0..S-1.
-      sentence_mask: bool[B, S].
-      temperature: float32[], of the bank.
+      model: trained PRIOR model.
+      tokens: token ids, int32[B, L].
+      token_mask: mask of the real tokens, bool[B, L].
+      sentence_index: sentence that each token belongs to, int32[B, L], 0..S-1 or -1 for none.
+      sentence_mask: mask of the real sentences, bool[B, S].
+      temperature: temperature of the bank, float32[].
 
     Returns:
-      int32[B, S], the prototype, -1 for absent sentences; and float32[B, S], its share of the
-      lookup, 0 for absent sentences.
+      Index of the prototype, int32[B, S], -1 for absent sentences; and its probability in the
+      lookup, float32[B, S], 0 for absent sentences.
     """
     sentences, mask = model.encode_sentences(
         tokens, token_mask, sentence_index, sentence_mask, train=False

@@ -1,4 +1,4 @@
-"""PRIOR's model: every part of it, and what they compute together, without any loss."""
+"""The PRIOR model: all of its parts and their forward computations, without any loss."""
 
 import jax
 import jax.numpy as jnp
@@ -25,17 +25,18 @@ from prior_jax.types import ImageFeatures
 
 
 class PriorModel(nnx.Module):
-    """Encoders, projections, bank and decoders of PRIOR.
+    """Encoders, projections, prototype bank and decoders of PRIOR.
 
-    Source: PRIOR, arXiv:2307.12577, section 3; release, codes/prior/models/prior.py, whose names
-    the attributes keep. The release's `global_text_projection`, which nothing reads, is left out.
+    Source: PRIOR, arXiv:2307.12577, section 3; release, codes/prior/models/prior.py, whose
+    attribute names are kept. The release's `global_text_projection` is left out because nothing
+    uses it.
     """
 
     def __init__(self, config: PriorConfig, *, bank_axis: Axis | None, rngs: nnx.Rngs):
         """Creates every part.
 
         Args:
-          config: sizes and choices.
+          config: configuration with sizes and fidelity choices.
           bank_axis: mesh axis (or axes) over which the bank is split; see PrototypeBank.
           rngs: source of the initial parameters.
         """
@@ -74,11 +75,12 @@ class PriorModel(nnx.Module):
         self.grid = config.image.grid
 
     def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
-        """Patches and one vector of each image.
+        """Encodes images as patch embeddings and one global embedding per image.
 
         Args:
-          image: float32[B, H, W, C], normalised.
-          train: whether batch norm uses, and gathers, the batch's statistics.
+          image: normalised images, float32[B, H, W, C].
+          train: whether batch normalisation uses the batch's statistics and updates the running
+            ones.
 
         Returns:
           Features [B, P, D] and [B, D] in the compute dtype.
@@ -102,24 +104,25 @@ class PriorModel(nnx.Module):
         train: bool,
         key: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """One vector a sentence.
+        """Encodes each sentence as one embedding.
 
         Args:
-          tokens: int32[B, L].
-          token_mask: bool[B, L].
-          sentence_index: int32[B, L], -1 or 0..S-1.
-          sentence_mask: bool[B, S].
-          train: whether to drop.
-          key: dropout key; needed in training unless the rate is 0.
+          tokens: token ids, int32[B, L].
+          token_mask: mask of the real tokens, bool[B, L].
+          sentence_index: sentence that each token belongs to, int32[B, L], 0..S-1 or -1 for none.
+          sentence_mask: mask of the real sentences, bool[B, S].
+          train: whether dropout is applied.
+          key: random key of the dropout; required in training unless the dropout rate is 0.
 
         Returns:
-          [B, S, D], 0 in absent rows, and bool[B, S]: the sentences of `sentence_mask` that own a
-          token.
+          Embeddings [B, S, D], 0 in absent rows, and bool[B, S]: the sentences of `sentence_mask`
+          that own a token.
         """
         words = self.text_encoder(tokens, token_mask, train=train, key=key).last_hidden_state
         count = sentence_mask.shape[1]
         if self.item_gather is None:
-            # The mean of projections is the projection of the mean: S rows instead of L.
+            # The mean of projections equals the projection of the mean, which needs S rows instead
+            # of L.
             means, present = mean_sentences(words, sentence_index, num_sentences=count)
             sentences = self.local_text_projection(means)
         else:
@@ -129,7 +132,7 @@ class PriorModel(nnx.Module):
         return jnp.where(mask[:, :, None], sentences, jnp.zeros((), sentences.dtype)), mask
 
     def attend(self, patches: jax.Array, sentences: jax.Array, mask: jax.Array) -> LocalContext:
-        """Cross-attention that no padded sentence takes part in."""
+        """Computes the cross-attention of patches and sentences, ignoring padded sentences."""
         return self.local_cross_attention(
             patches, sentences, image_mask=mask[:, None, :], text_mask=mask[:, :, None]
         )
@@ -137,17 +140,18 @@ class PriorModel(nnx.Module):
     def decode_image(
         self, patches: jax.Array, context: jax.Array, *, train: bool, key: jax.Array | None = None
     ) -> jax.Array:
-        """Reconstructs images from their patches and what those gathered from the report.
+        """Reconstructs images from patches and the context that these attended to in the report.
 
         Args:
-          patches: [B, P, D].
-          context: [B, P, D].
-          train: whether to mask channels of `patches`, and batch norm to use and gather the
-            batch's statistics.
-          key: masking key; needed in training unless the rate is 0.
+          patches: patch embeddings, [B, P, D].
+          context: context that each patch gathered from the report, [B, P, D].
+          train: whether channels of `patches` are masked, and batch normalisation uses the batch's
+            statistics and updates the running ones.
+          key: random key of the masking; required in training unless the masking rate is 0.
 
         Returns:
-          float32[B, h * stride, w * stride, C], in the normalised scale of the images.
+          Images, float32[B, h * stride, w * stride, C], in the normalised scale of the input
+          images.
         """
         to_map = patches_to_map if self.choices.spatial_patches else scrambled_map
         image_map = to_map(patches, grid=self.grid)
@@ -163,11 +167,11 @@ class PriorModel(nnx.Module):
         return self.sentence_decoder(queries, patches, train=train, key=key)
 
     def scale(self) -> jax.Array:
-        """Inverse temperature of the contrast of images and reports, float32[]."""
+        """Returns the inverse temperature of the image-report contrast, float32[]."""
         return self._exponential(self.logit_scale[...])
 
     def local_scale(self) -> jax.Array:
-        """Inverse temperature of the contrast of sentences, float32[]."""
+        """Returns the inverse temperature of the sentence contrast, float32[]."""
         return self._exponential(self.local_logit_scale[...])
 
     def _exponential(self, scale: jax.Array) -> jax.Array:

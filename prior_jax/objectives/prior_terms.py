@@ -1,4 +1,4 @@
-"""What PRIOR aligns in a batch, and the terms that need nothing else."""
+"""The aligned features of a batch in PRIOR, and the loss terms that need only those features."""
 
 import flax.struct
 import jax
@@ -19,9 +19,10 @@ class Replay:
     """Random and combinatorial choices made elsewhere, to repeat a computation exactly.
 
     Attributes:
-      noise: float32[B, S, K], added to the logits of the sentences' lookup.
-      second_noise: float32[B, Q, K], to those of the predicted prototypes' (stage 3).
-      col_ind: int32[B, Q], the target of each query (stage 3).
+      noise: noise added to the logits of the sentences' lookup, float32[B, S, K].
+      second_noise: noise added to the logits of the predicted prototypes' lookup (stage 3),
+        float32[B, Q, K].
+      col_ind: target of each query (stage 3), int32[B, Q].
     """
 
     noise: jax.Array | None = None
@@ -31,7 +32,7 @@ class Replay:
 
 @flax.struct.dataclass
 class StepKeys:
-    """Keys of one step's draws; each None if the step got no key."""
+    """Random keys of one step's draws; each is None if the step got no key."""
 
     text: jax.Array | None
     bank: jax.Array | None
@@ -41,7 +42,7 @@ class StepKeys:
 
     @classmethod
     def of(cls, key: jax.Array | None) -> "StepKeys":
-        """Splits a step's key; None gives None for each."""
+        """Splits a step's key; a key of None gives None for each draw."""
         parts = (None,) * 5 if key is None else tuple(jax.random.split(key, 5))
         return cls(*parts)
 
@@ -51,14 +52,15 @@ class AlignedPairs:
     """The aligned features of a batch.
 
     Attributes:
-      image: patches and global vectors.
-      sentences: [B, S, D], before the bank.
-      lookup: of the sentences, None in stage 1.
-      aligned: [B, S, D], what images are aligned with: prototypes, or in stage 1 sentences.
-      mask: bool[B, S].
-      context: of patches and `aligned`.
-      report: [B, D], the report as one vector.
-      weight: float32[B], 0 for filling rows and reports without a sentence.
+      image: patch embeddings and global embeddings of the images.
+      sentences: sentence embeddings before the bank, [B, S, D].
+      lookup: lookup of the sentences in the bank; None in stage 1.
+      aligned: embeddings that images are aligned with, [B, S, D]: prototypes, or sentences in stage
+        1.
+      mask: mask of the real sentences, bool[B, S].
+      context: contexts of patches and of `aligned` from their cross-attention.
+      report: report embedding, [B, D].
+      weight: weights of the pairs, float32[B], 0 for filling rows and reports without a sentence.
     """
 
     image: ImageFeatures
@@ -72,22 +74,22 @@ class AlignedPairs:
 
     @property
     def sentence_weight(self) -> jax.Array:
-        """float32[B, S]."""
+        """Returns the weight of each sentence, float32[B, S]."""
         return self.mask.astype(jnp.float32) * self.weight[:, None]
 
 
 def alignment_terms(
     model: PriorModel, pairs: AlignedPairs, all_pairs: AllPairs
 ) -> dict[str, jax.Array]:
-    """The terms of all stages, PRIOR section 3.2: global and local alignment.
+    """Computes the terms of all stages, PRIOR section 3.2: global and local alignment.
 
     Args:
-      model: its predictor and scales.
-      pairs: the aligned features.
-      all_pairs: how the contrast of whole images and reports is computed.
+      model: model, whose predictor and scales are used.
+      pairs: aligned features.
+      all_pairs: form in which the contrastive loss of whole images and reports is computed.
 
     Returns:
-      float32[] each: "global_alignment", "local_image", "local_text".
+      The terms, float32[] each: "global_alignment", "local_image", "local_text".
     """
     patches, context = pairs.image.local, pairs.context
     return {
@@ -111,7 +113,10 @@ def alignment_terms(
 def image_term(
     model: PriorModel, pairs: AlignedPairs, batch: Batch, *, train: bool, key: jax.Array | None
 ) -> jax.Array:
-    """L1 of the images redrawn from patches and the text that they attend to: float32[]."""
+    """Computes the L1 loss of reconstructed images: float32[].
+
+    Images are reconstructed from their patches and the text that these patches attend to.
+    """
     output = model.decode_image(pairs.image.local, pairs.context.image, train=train, key=key)
     target = batch.image
     if output.shape != target.shape:

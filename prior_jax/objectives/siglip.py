@@ -1,4 +1,4 @@
-"""The SigLIP objective: every pair of the batch is judged by itself, by a sigmoid."""
+"""The SigLIP objective: a sigmoid loss that classifies every pair of the batch separately."""
 
 import dataclasses
 
@@ -13,36 +13,36 @@ from prior_jax.types import ImageFeatures, ReportFeatures
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SiglipConfig(TwoTowerConfig):
-    """SigLIP, the section `config.model`.
+    """Configuration of SigLIP, the section `config.model`.
 
     Attributes:
-      temperature: of the logits at the start, then learned; paper 0.1.
-      bias: added to the logits, at the start, then learned; paper -10.
+      temperature: initial temperature of the logits, which is then learned; paper 0.1.
+      bias: initial bias of the logits, which is then learned; paper -10.
     """
 
     temperature: float
     bias: float
 
     def __post_init__(self):
-        """Refuses values that do not fit together."""
+        """Refuses configuration values that are inconsistent."""
         super().__post_init__()
         self.check_positive("temperature")
 
 
 class SiglipModel(TwoTowerModel):
-    """Two towers, the logarithm of the inverse temperature, and the bias."""
+    """Two encoders with heads, the logarithm of the inverse temperature, and the bias."""
 
     def __init__(self, config: SiglipConfig, *, rngs: nnx.Rngs):
-        """Creates the towers, `logit_scale` and `logit_bias`, float32[] each."""
+        """Creates the encoders, `logit_scale` and `logit_bias`, float32[] each."""
         super().__init__(config, rngs=rngs)
         self.logit_scale = log_scale(config.temperature)
         self.logit_bias = nnx.Param(jnp.full((), config.bias, jnp.float32))
 
 
 class SiglipObjective(TwoTowerObjective):
-    """SigLIP, arXiv:2303.15343, section 3.2.
+    """The objective of SigLIP, arXiv:2303.15343, section 3.2.
 
-    Differs: ResNet and BERT in place of vision and text transformers.
+    Differs: ResNet and BERT replace the vision and text transformers.
     """
 
     config: SiglipConfig
@@ -52,17 +52,17 @@ class SiglipObjective(TwoTowerObjective):
         return SiglipModel(self.config, rngs=rngs)
 
     def scale(self, model: SiglipModel) -> jax.Array:
-        """Inverse temperature, learned, without a limit: float32[]."""
+        """Returns the learned inverse temperature, which has no limit: float32[]."""
         return jnp.exp(model.logit_scale[...])
 
     def metrics(self, model: SiglipModel) -> dict[str, jax.Array]:
-        """The learned scale and bias."""
+        """Returns the learned scale and bias."""
         return {**super().metrics(model), "logit_bias": model.logit_bias[...]}
 
     def contrast(
         self, model: SiglipModel, image: jax.Array, text: jax.Array, *, weight: jax.Array
     ) -> jax.Array:
-        """The sigmoid loss."""
+        """Computes the sigmoid loss."""
         bias = model.logit_bias[...]
         return self.all_pairs.paired_sigmoid(
             image, text, scale=self.scale(model), bias=bias, weight=weight
@@ -71,5 +71,5 @@ class SiglipObjective(TwoTowerObjective):
     def similarity(
         self, model: SiglipModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """The logit of each pair, whose sigmoid is its probability: float32[Bi, Br]."""
+        """Returns the logit of each pair, float32[Bi, Br]; its sigmoid is the probability."""
         return super().similarity(model, images, reports) + model.logit_bias[...]

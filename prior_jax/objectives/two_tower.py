@@ -1,4 +1,4 @@
-"""What the baselines share: two encoders with a head each, one stage, similarity by cosine."""
+"""The parts shared by the baselines: two encoders with heads, one stage, cosine similarity."""
 
 import abc
 import dataclasses
@@ -27,14 +27,14 @@ ComputeDtype = Literal["float32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TowersConfig:
-    """The part of the section `config.model` that every baseline has.
+    """The part of the section `config.model` that all baselines share.
 
     Attributes:
-      dtype: of the computation; parameters, losses, softmax and normalisation stay float32.
-      image: the image encoder.
-      text: the text encoder.
-      hidden_dim: inner size of the heads, None for linear ones.
-      embed_dim: D, size of every vector that is compared.
+      dtype: dtype of the computation; parameters, losses, softmax and normalisation stay float32.
+      image: configuration of the image encoder.
+      text: configuration of the text encoder.
+      hidden_dim: inner width of the heads; None for linear heads.
+      embed_dim: size D of every embedding that is compared.
     """
 
     dtype: ComputeDtype
@@ -44,7 +44,7 @@ class TowersConfig:
     embed_dim: int
 
     def __post_init__(self):
-        """Refuses values that no model has."""
+        """Refuses configuration values that no model accepts."""
         dtypes = get_args(ComputeDtype)
         self.check("dtype", self.dtype in dtypes, f"one of {dtypes}")
         self.check("embed_dim", self.embed_dim >= 1, "a positive integer")
@@ -52,7 +52,7 @@ class TowersConfig:
         self.check("hidden_dim", wide, "a positive integer, or None")
 
     def check(self, field: str, good: bool, accepted: str) -> None:
-        """Raises a ConfigError that names the field, unless `good`."""
+        """Raises a ConfigError that names the field, unless `good` is True."""
         if not good:
             received = getattr(self, field)
             raise ConfigError(f"config.model.{field}", received=received, accepted=accepted)
@@ -63,7 +63,7 @@ class TowersConfig:
             self.check(field, getattr(self, field) > 0, "a positive number")
 
     def check_weights(self, weights: Mapping[str, float], terms: tuple[str, ...]) -> None:
-        """Refuses weights that are not exactly those of the terms."""
+        """Refuses weights whose names are not exactly those of the terms."""
         if set(weights) != set(terms):
             raise ConfigError(
                 "config.model.weights", received=sorted(weights), accepted=f"the terms {terms}"
@@ -72,29 +72,29 @@ class TowersConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TwoTowerConfig(TowersConfig):
-    """A baseline whose report is pooled over its tokens.
+    """Configuration of a baseline whose report embedding is pooled over its tokens.
 
     Attributes:
-      text_pool: "first" takes [CLS], "mean" and "max" all real tokens.
+      text_pool: "first" takes [CLS], "mean" and "max" pool over all real tokens.
     """
 
     text_pool: TokenPool
 
     def __post_init__(self):
-        """Refuses a pool that does not exist."""
+        """Refuses an unknown pool."""
         super().__post_init__()
         pools = get_args(TokenPool)
         self.check("text_pool", self.text_pool in pools, f"one of {pools}")
 
 
 class Towers(nnx.Module):
-    """Two encoders, and a head on each for whole images and whole reports."""
+    """Two encoders, each with a head for the embedding of whole images or reports."""
 
     def __init__(self, config: TowersConfig, *, rngs: nnx.Rngs):
         """Creates the encoders and heads.
 
         Args:
-          config: sizes.
+          config: configuration with the sizes.
           rngs: source of the initial parameters.
         """
         self.dtype = jnp.dtype(config.dtype)
@@ -104,7 +104,7 @@ class Towers(nnx.Module):
         self.text_head = self.head(config, config.text.hidden_size, rngs=rngs)
 
     def head(self, config: TowersConfig, features: int, *, rngs: nnx.Rngs) -> ProjectionHead:
-        """A new head on vectors of an encoder."""
+        """Returns a new head on the output vectors of an encoder."""
         return ProjectionHead(
             features,
             config.embed_dim,
@@ -115,22 +115,23 @@ class Towers(nnx.Module):
 
 
 class TwoTowerModel(Towers):
-    """One vector an image, one vector a report, nothing local."""
+    """A model with one embedding per image and one per report, without local features."""
 
     def __init__(self, config: TwoTowerConfig, *, rngs: nnx.Rngs):
-        """Creates the towers; arguments as `Towers`."""
+        """Creates the encoders and heads; for the arguments see `Towers`."""
         super().__init__(config, rngs=rngs)
         self.text_pool: TokenPool = config.text_pool
 
     def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
-        """One vector of each image.
+        """Encodes each image as one embedding.
 
         Args:
-          image: float32[B, H, W, C], normalised.
-          train: whether batch norm uses, and gathers, the batch's statistics.
+          image: normalised images, float32[B, H, W, C].
+          train: whether batch normalisation uses the batch's statistics and updates the running
+            ones.
 
         Returns:
-          Features in the compute dtype, without a patch: P = 0.
+          Features in the compute dtype, without patches: P = 0.
         """
         _, pooled = self.image_encoder(image, train=train)
         vector = self.image_head(pooled)
@@ -144,16 +145,16 @@ class TwoTowerModel(Towers):
         train: bool,
         key: jax.Array | None = None,
     ) -> ReportFeatures:
-        """One vector of each report.
+        """Encodes each report as one embedding.
 
         Args:
-          tokens: int32[B, L].
-          token_mask: bool[B, L].
-          train: whether to drop.
-          key: dropout key; needed in training unless the rate is 0.
+          tokens: token ids, int32[B, L].
+          token_mask: mask of the real tokens, bool[B, L].
+          train: whether dropout is applied.
+          key: random key of the dropout; required in training unless the dropout rate is 0.
 
         Returns:
-          Features in the compute dtype, without a row: T = 0.
+          Features in the compute dtype, without local rows: T = 0.
         """
         hidden = self.text_encoder(tokens, token_mask, train=train, key=key).last_hidden_state
         vector = self.text_head(pool_tokens(hidden, token_mask, pool=self.text_pool))
@@ -165,14 +166,14 @@ class TwoTowerModel(Towers):
 
 
 def _nothing(vector: jax.Array) -> jax.Array:
-    """[B, 0, D] for [B, D]."""
+    """Returns an empty array [B, 0, D] for [B, D]."""
     return vector[:, None, :][:, :0]
 
 
 class OneStageObjective(abc.ABC):
     """An objective of one stage whose similarity is a scaled cosine.
 
-    Subclasses build the model, encode, and give the terms. Implements
+    Subclasses build the model, encode its inputs and compute the terms. Implements
     `objectives.base.Objective`.
     """
 
@@ -182,9 +183,9 @@ class OneStageObjective(abc.ABC):
         """Keeps the configuration.
 
         Args:
-          config: the section `config.model`.
-          vocabulary: of the tokenizer.
-          all_pairs: how the contrast of whole pairs is computed.
+          config: configuration, the section `config.model`.
+          vocabulary: vocabulary of the tokenizer.
+          all_pairs: form in which the contrastive loss of whole pairs is computed.
         """
         self.config = config
         self.vocabulary = vocabulary
@@ -198,11 +199,11 @@ class OneStageObjective(abc.ABC):
     def terms(
         self, model: Any, batch: Batch, *, weight: jax.Array, train: bool, key: jax.Array | None
     ) -> dict[str, jax.Array]:
-        """The terms of one global batch; `weight` is 0 for pairs that count in none."""
+        """Computes the terms of one global batch; pairs with `weight` 0 contribute to none."""
 
     @abc.abstractmethod
     def scale(self, model: Any) -> jax.Array:
-        """Inverse temperature of the contrast of images and reports: float32[]."""
+        """Returns the inverse temperature of the image-report contrast: float32[]."""
 
     @abc.abstractmethod
     def encode_report(
@@ -213,19 +214,22 @@ class OneStageObjective(abc.ABC):
         sentence_index: jax.Array,
         sentence_mask: jax.Array,
     ) -> ReportFeatures:
-        """Features of reports, in inference mode; arguments as the fields of `Batch`."""
+        """Encodes reports in inference mode; for the arguments see the fields of `Batch`."""
 
     def metrics(self, model: Any) -> dict[str, jax.Array]:
-        """What is logged beside the terms: the scale, which some models learn."""
+        """Returns the metrics logged beside the terms: the scale, which some models learn."""
         return {"logit_scale": self.scale(model)}
 
     def weights(self, stage: str) -> dict[str, float]:
-        """Term name -> weight: the one term counts once, unless the configuration has weights."""
+        """Returns the weight of each term, by the term's name.
+
+        A single term has weight 1, unless the configuration has weights.
+        """
         _known(stage)
         return {GLOBAL_TERM: 1.0}
 
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Whether the parameter at `path` receives a gradient: all but BERT's pooler."""
+        """Returns whether the parameter at `path` gets a gradient: all but BERT's pooler."""
         _known(stage)
         return tuple(str(part) for part in path[:2]) != ("text_encoder", "pooler")
 
@@ -239,19 +243,21 @@ class OneStageObjective(abc.ABC):
         key: jax.Array | None,
         train: bool = True,
     ) -> LossTerms:
-        """Named, unweighted terms of one global batch; see `objectives.base.Objective`.
+        """Computes named, unweighted terms of one global batch; see `objectives.base.Objective`.
 
         Args:
-          model: from `init`; batch statistics are updated in place when `train`.
-          batch: the whole global batch. Rows of weight 0 and reports without a sentence count in
+          model: model built by `init`; its batch statistics are updated in place if `train` is
+            True.
+          batch: whole global batch. Rows of weight 0 and reports without a sentence contribute to
             no term.
-          stage: "pretrain".
-          step: not used: nothing changes with it.
-          key: of this step's dropout; None only where nothing is dropped.
-          train: False for validation: no dropout, running batch statistics.
+          stage: name of the stage, "pretrain".
+          step: number of optimizer steps, which this objective does not use.
+          key: random key of this step's dropout; None is accepted only where no dropout is applied.
+          train: whether the step trains; False for validation: no dropout, running batch
+            statistics.
 
         Returns:
-          The terms, and `metrics`.
+          The terms, together with `metrics`.
 
         Raises:
           ConfigError: for an unknown stage.
@@ -265,11 +271,11 @@ class OneStageObjective(abc.ABC):
         return LossTerms(terms=terms, metrics=metrics)
 
     def encode_image(self, model: Any, image: jax.Array) -> ImageFeatures:
-        """Features of images float32[B, H, W, C], in inference mode."""
+        """Encodes images float32[B, H, W, C] in inference mode."""
         return model.encode_image(image, train=False)
 
     def similarity(self, model: Any, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
-        """Scaled cosine of the global vectors: float32[Bi, Br]; higher is closer."""
+        """Returns scaled cosines of the global embeddings: float32[Bi, Br]; higher is closer."""
         cosine = jnp.einsum("id,jd->ij", unit(images.global_), unit(reports.global_))
         return self.scale(model) * cosine
 
@@ -281,7 +287,7 @@ class TwoTowerObjective(OneStageObjective):
     def contrast(
         self, model: Any, image: jax.Array, text: jax.Array, *, weight: jax.Array
     ) -> jax.Array:
-        """The loss of unit vectors float32[B, D] twice: float32[]."""
+        """Computes the loss of image and text unit vectors, float32[B, D] each: float32[]."""
 
     def terms(
         self,
@@ -292,7 +298,7 @@ class TwoTowerObjective(OneStageObjective):
         train: bool,
         key: jax.Array | None,
     ) -> dict[str, jax.Array]:
-        """The one term of the global batch."""
+        """Computes the single term of the global batch."""
         images = model.encode_image(batch.image, train=train)
         reports = model.encode_report(batch.tokens, batch.token_mask, train=train, key=key)
         vectors = unit(images.global_), unit(reports.global_)
@@ -306,7 +312,7 @@ class TwoTowerObjective(OneStageObjective):
         sentence_index: jax.Array,
         sentence_mask: jax.Array,
     ) -> ReportFeatures:
-        """Features of reports, in inference mode; sentences play no part."""
+        """Encodes reports in inference mode; sentence boundaries are ignored."""
         del sentence_index, sentence_mask
         return model.encode_report(tokens, token_mask, train=False)
 

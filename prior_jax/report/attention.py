@@ -1,4 +1,4 @@
-"""Where the sentences or words of reports look in their images, ready to be drawn."""
+"""Attention of reports' sentences or words over their images, prepared for drawing."""
 
 from collections.abc import Sequence
 
@@ -28,22 +28,22 @@ def attention_examples(
     sentences: Sequence[Sequence[str]],
     tokenizer: Tokenizer,
 ) -> tuple[AttentionExample, ...]:
-    """Attention maps of some studies.
+    """Computes the attention maps of some studies.
 
     Args:
-      objective: of the model; one whose text looks at no places gives no example.
-      encoder: of the trained model.
-      studies: features of a split, reports included.
-      batch: the N studies to show, a row each, on the host.
-      rows: [N], their rows in `studies`.
-      pictures: float[N, H, W], the images.
-      titles: [N].
-      sentences: [N], each report's, in the order of `batch.sentence_index`.
-      tokenizer: of the batch.
+      objective: objective of the model; one without text attention gives no example.
+      encoder: encoder of the trained model.
+      studies: features of a split, including reports.
+      batch: batch of the N studies to show, one row each, on the host.
+      rows: rows of these studies in `studies`, [N].
+      pictures: images, float[N, H, W].
+      titles: title of each study, [N].
+      sentences: sentences of each report, [N], in the order of `batch.sentence_index`.
+      tokenizer: tokenizer of the batch.
 
     Returns:
-      One example a study: every sentence, or the words that name findings, at most
-      `WORDS_SHOWN` of them.
+      One example per study: every sentence, or the words that name findings, at most `WORDS_SHOWN`
+      of them.
     """
     if not isinstance(objective, ShowsAttention):
         return ()
@@ -75,14 +75,14 @@ def attention_examples(
 
 
 def telling(words: Sequence[str], *, count: int) -> dict[int, str]:
-    """The words that name findings, else the longest, in the order of the text.
+    """Selects the words that name findings, or else the longest, in the order of the text.
 
     Args:
-      words: of `tokenizer.words_of`.
-      count: how many at most.
+      words: words of a text, from `tokenizer.words_of`.
+      count: largest number of words to select.
 
     Returns:
-      Number of the word -> the word, without the punctuation that clings to it.
+      Selected words, number of the word -> the word, without the punctuation attached to it.
     """
     plain = {i: word.strip(".,;:()").lower() for i, word in enumerate(words) if word[:1] != "["}
     names = {

@@ -1,4 +1,4 @@
-"""Charts as SVG inside `data:` addresses, each drawn for a light and for a dark page."""
+"""Charts as SVG in `data:` URIs, each drawn for a light and for a dark page."""
 
 import base64
 import dataclasses
@@ -16,14 +16,14 @@ from matplotlib.ticker import MaxNLocator
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Theme:
-    """Colours of one look. Line and accent are of Okabe and Ito's colour-blind safe set.
+    """Colours of one theme. Line and accent are from Okabe and Ito's colour-blind safe set.
 
     Attributes:
-      ink: text and axes.
-      faint: grid, the raw line under the smoothed one.
-      band: every other stage's background.
-      line: the main line.
-      accent: the second line.
+      ink: colour of text and axes.
+      faint: colour of the grid and of the raw line under the smoothed one.
+      band: background colour of every other stage.
+      line: colour of the main line.
+      accent: colour of the second line.
     """
 
     ink: str
@@ -39,13 +39,13 @@ DARK = Theme(ink="#b9c1cf", faint="#3a4150", band="#222835", line="#56b4e9", acc
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One chart as the page shows it.
+    """One chart of the page.
 
     Attributes:
-      title: its heading.
-      light: `data:` address for a light page.
-      dark: the same for a dark page.
-      alt: what it shows, in words.
+      title: heading of the chart.
+      light: `data:` URI for a light page.
+      dark: `data:` URI for a dark page.
+      alt: alternative text that describes the chart.
     """
 
     title: str
@@ -56,12 +56,12 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stretch of steps trained in one stage.
+    """A range of steps trained in one stage.
 
     Attributes:
-      name: of the stage.
-      first: its first logged step.
-      last: its last logged step.
+      name: name of the stage.
+      first: first logged step of the stage.
+      last: last logged step of the stage.
     """
 
     name: str
@@ -71,11 +71,11 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Series:
-    """Numbers over steps; a step without one is left out.
+    """Values over steps; a step without a value is left out.
 
     Attributes:
-      steps: float[N], increasing, N >= 1.
-      values: float[N], finite.
+      steps: steps, float[N], increasing, N >= 1.
+      values: values, float[N], finite.
     """
 
     steps: np.ndarray
@@ -90,14 +90,16 @@ def line_chart(
     stages: Sequence[Stage],
     logarithmic: bool,
 ) -> Chart:
-    """A line over all steps, the stages shaded behind it.
+    """Draws a line over all steps, with the stages shaded behind it.
 
     Args:
-      title: the heading.
-      train: logged while training; drawn faint, and smoothed in full colour, if dense.
-      held_out: of the validation split, drawn as marked points; None if there is none.
-      stages: in order; also steps of stages without this number are on the axis.
-      logarithmic: whether to take the logarithm of the value axis.
+      title: heading of the chart.
+      train: values logged in training; if dense, they are drawn faint, with a smoothed line in full
+        colour.
+      held_out: values of the validation split, drawn as marked points; None if there are none.
+      stages: stages in order; the axis also includes the steps of stages without values of this
+        series.
+      logarithmic: whether the value axis is logarithmic.
 
     Returns:
       The chart.
@@ -115,7 +117,7 @@ def line_chart(
         else:
             axes.yaxis.set_major_locator(MaxNLocator(5))
             axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
-            # Beside the axis: the stages' names stand above it.
+            # Placed beside the axis, because the names of the stages are above it.
             axes.yaxis.get_offset_text().set(color=theme.ink, fontsize=7, x=-0.12)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("step", color=theme.ink, fontsize=8)
@@ -129,11 +131,11 @@ def line_chart(
 
 
 def usage_chart(title: str, counts: np.ndarray) -> Chart:
-    """Share of each prototype's choices, most used first, and the even share as a line.
+    """Draws the share of each prototype's choices, most used first, and the even share as a line.
 
     Args:
-      title: the heading.
-      counts: float[K], >= 0.
+      title: heading of the chart.
+      counts: number of choices of each prototype, float[K], >= 0.
 
     Returns:
       The chart.
@@ -179,7 +181,7 @@ def _shade(axes, stages, theme):
 
 
 def _draw_train(axes, train, stages, theme):
-    """A stage at a time: no line joins what different stages logged."""
+    """Draws one stage at a time: no line connects values of different stages."""
     spans = [(stage.first, stage.last) for stage in stages] or [(-np.inf, np.inf)]
     for number, (first, last) in enumerate(spans):
         after = train.steps >= first if number == 0 else train.steps > spans[number - 1][1]
@@ -194,7 +196,7 @@ def _draw_train(axes, train, stages, theme):
 
 
 def _thin(steps, values, most=600):
-    """Means over neighbours, so that a long run stays a small picture."""
+    """Averages neighbouring values, so that the picture of a long run stays small."""
     if steps.size <= most:
         return steps, values
     parts = np.array_split(np.arange(steps.size), most)
@@ -202,7 +204,7 @@ def _thin(steps, values, most=600):
 
 
 def _smooth(values):
-    """Mean over a centred window of a twentieth of the line."""
+    """Averages over a centred window of a twentieth of the line."""
     half = max(1, values.size // 40)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     place = np.arange(values.size)
@@ -216,7 +218,7 @@ def _chart(title, alt, draw: Callable[[Axes, Theme], None], *, width=4.4) -> Cha
 
 
 def _svg(draw, theme, width) -> str:
-    # A fixed salt keeps the ids, and so the file, the same from run to run.
+    # A fixed salt keeps the ids, and therefore the file, the same from run to run.
     with matplotlib.rc_context({"svg.hashsalt": "prior_jax", "svg.fonttype": "path"}):
         figure = Figure(figsize=(width, 2.3), layout="constrained")
         canvas = FigureCanvasSVG(figure)
@@ -231,7 +233,7 @@ def _svg(draw, theme, width) -> str:
         draw(axes, theme)
         file = io.BytesIO()
         canvas.print_svg(file, metadata={"Date": None, "Creator": None})
-    # The document type and the metadata only name addresses that nobody needs.
+    # The document type and the metadata only hold URIs that nothing needs.
     text = re.sub(
         r"<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", file.getvalue().decode(), flags=re.S
     )

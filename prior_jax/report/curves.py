@@ -1,4 +1,4 @@
-"""`metrics.jsonl` to charts."""
+"""Converts `metrics.jsonl` to charts."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 from prior_jax.report import charts
 
-# Headings of what every run logs beside its loss terms, in the page's order.
+# Headings of the values that every run logs besides its loss terms, in the page's order.
 _TITLES = {
     "lr": "Learning rate",
     "gradient_norm": "Gradient norm",
@@ -28,11 +28,11 @@ _AXES = {"step", "stage"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Log:
-    """What could be read of a metrics file.
+    """The readable contents of a metrics file.
 
     Attributes:
-      records: the lines that are JSON objects with a numeric `step`, in the order of steps.
-      unreadable: how many lines are not; a run that was killed can leave one.
+      records: lines that are JSON objects with a numeric `step`, in the order of steps.
+      unreadable: number of other lines; a run that was killed can leave one.
     """
 
     records: Sequence[Mapping[str, Any]]
@@ -44,9 +44,9 @@ class Curves:
     """Charts of a run.
 
     Attributes:
-      losses: the total and each term.
-      others: learning rate, gradient norm, speed and whatever else was logged.
-      stages: what is shaded.
+      losses: charts of the total loss and of each term.
+      others: charts of the learning rate, the gradient norm, the speed and all other logged values.
+      stages: stages that are shaded.
     """
 
     losses: Sequence[charts.Chart]
@@ -55,13 +55,13 @@ class Curves:
 
 
 def read_log(path: pathlib.Path) -> Log:
-    """Reads a metrics file as far as it can be read.
+    """Reads all readable lines of a metrics file.
 
     Args:
-      path: of the file; one that does not exist is an empty log.
+      path: path of the file; a missing file gives an empty log.
 
     Returns:
-      Its records; of two lines of one step the later one counts.
+      The records; of two lines with the same step the later one is kept.
     """
     if not path.exists():
         return Log(records=(), unreadable=0)
@@ -80,13 +80,13 @@ def read_log(path: pathlib.Path) -> Log:
 
 
 def draw(log: Log) -> Curves:
-    """Draws every number of a log.
+    """Draws every series of a log.
 
     Args:
-      log: at least one record.
+      log: log with at least one record.
 
     Returns:
-      The charts; a name without any finite number has none.
+      The charts; a name without any finite value has no chart.
     """
     names = dict.fromkeys(name for record in log.records for name in record)
     stages = stages_of(log.records)
@@ -116,7 +116,7 @@ def draw(log: Log) -> Curves:
 
 
 def series_of(records: Sequence[Mapping[str, Any]], name: str) -> charts.Series | None:
-    """The numbers called `name`, or None if there is no finite one."""
+    """Returns the values called `name`, or None if no value is finite."""
     found = [(record["step"], float(record[name])) for record in records if _number(record, name)]
     if not found:
         return None
@@ -125,28 +125,28 @@ def series_of(records: Sequence[Mapping[str, Any]], name: str) -> charts.Series 
 
 
 def stages_of(records: Sequence[Mapping[str, Any]]) -> list[charts.Stage]:
-    """Stretches of consecutive records of one stage."""
+    """Returns the ranges of consecutive records of one stage."""
     stages: list[charts.Stage] = []
     for record in records:
         name, step = str(record.get("stage", "")), float(record["step"])
         if stages and stages[-1].name == name:
             stages[-1] = dataclasses.replace(stages[-1], last=step)
         else:
-            # A stage begins where the one before ended: no gap between logged steps.
+            # A stage begins where the previous one ended, so there is no gap between logged steps.
             first = stages[-1].last if stages else step
             stages.append(charts.Stage(name=name, first=first, last=step))
     return stages
 
 
 def title_of(name: str) -> str:
-    """A heading from a logged name: `local_image_loss` is "Local image loss"."""
+    """Converts a logged name to a heading: `local_image_loss` becomes "Local image loss"."""
     words = name.replace("_", " ").replace("/", " ").split()
     text = " ".join(_ACRONYMS.get(word, word) for word in words)
     return _TITLES.get(name, text[:1].upper() + text[1:])
 
 
 def _train_name(name):
-    """The training counterpart of a held-out name, or "" if the name is none."""
+    """Returns the training counterpart of a held-out name, or "" for other names."""
     return next((name.removeprefix(p) for p in _HELD_OUT if name.startswith(p)), "")
 
 

@@ -1,4 +1,4 @@
-"""What the caller hands to the report: arrays and texts, already computed. It only draws."""
+"""The inputs of the report page: arrays and texts that were already computed."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,13 +9,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """The head of the page.
+    """The contents of the page's header.
 
     Attributes:
-      name: of the run.
-      settings: the run's config as nested mappings; shown flat.
-      versions: package -> version, and what else is needed to repeat the run.
-      dataset: split -> {what: count}, e.g. {"train": {"studies": 900, "images": 1100}}.
+      name: name of the run.
+      settings: config of the run as nested mappings; shown flattened.
+      versions: versions, package -> version, and other facts needed to repeat the run.
+      dataset: counts of the data set, split -> {what: count}, e.g. {"train": {"studies": 900,
+        "images": 1100}}.
     """
 
     name: str
@@ -26,15 +27,16 @@ class RunInfo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionExample:
-    """Where sentences or words of a report look in its image.
+    """The attention of a report's sentences or words over its image.
 
     Attributes:
-      title: e.g. the study's id.
-      image: float[H, W], any range; shown between its 0.5th and 99.5th percentile.
-      attention: float[T, P], >= 0, of each text to each patch, row-major over `grid`.
-      grid: (rows, columns) of patches; their product is P.
-      spacing: pixels from one patch's centre to the next, see `ShowsAttention.patch_spacing`.
-      texts: T sentences or words.
+      title: title of the example, e.g. the id of the study.
+      image: image, float[H, W], any range; shown between its 0.5th and 99.5th percentile.
+      attention: attention of each text to each patch, float[T, P], >= 0, row-major over `grid`.
+      grid: number of patches (rows, columns); their product is P.
+      spacing: distance in pixels from one patch centre to the next, see
+        `ShowsAttention.patch_spacing`.
+      texts: texts of the T sentences or words.
     """
 
     title: str
@@ -45,7 +47,7 @@ class AttentionExample:
     texts: tuple[str, ...]
 
     def __post_init__(self):
-        """Refuses arrays that do not fit together."""
+        """Refuses arrays with inconsistent shapes."""
         _check_image("AttentionExample.image", self.image)
         wanted = (len(self.texts), self.grid[0] * self.grid[1])
         if np.shape(self.attention) != wanted:
@@ -60,10 +62,10 @@ class RetrievedReport:
     """One result of a search.
 
     Attributes:
-      text: the report.
-      score: similarity, as the objective scales it.
-      match: "pair" the image's own report (or its very text), "class" another of the same
-        class, "none" neither.
+      text: text of the report.
+      score: similarity, in the scale of the objective.
+      match: relation to the query: "pair" for the image's own report (or an identical text),
+        "class" for another report of the same class, "none" for neither.
     """
 
     text: str
@@ -73,12 +75,12 @@ class RetrievedReport:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalExample:
-    """What an image brought out of a gallery of reports.
+    """The reports that an image retrieved from a gallery.
 
     Attributes:
-      title: e.g. the study's id.
-      image: float[H, W], any range.
-      report: the image's own report.
+      title: title of the example, e.g. the id of the study.
+      image: image, float[H, W], any range.
+      report: report of the image itself.
       classes: names of the image's positive classes.
       retrieved: results, best first.
     """
@@ -90,19 +92,19 @@ class RetrievalExample:
     retrieved: tuple[RetrievedReport, ...]
 
     def __post_init__(self):
-        """Refuses an array that is no image."""
+        """Refuses an array that is not an image."""
         _check_image("RetrievalExample.image", self.image)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReconstructionExample:
-    """An image, what the decoder was shown of it, and what it drew.
+    """An image, the part of it that the decoder received, and its reconstruction.
 
     Attributes:
-      title: e.g. the study's id.
-      image: float[H, W], any range; its window is used for all three.
-      shown: float[H, W], the input with its masked parts blank; None if nothing was masked.
-      reconstruction: float[H, W], in the units of `image`.
+      title: title of the example, e.g. the id of the study.
+      image: image, float[H, W], any range; its grey window is used for all three.
+      shown: input with its masked parts blank, float[H, W]; None if nothing was masked.
+      reconstruction: reconstruction, float[H, W], in the units of `image`.
     """
 
     title: str
@@ -111,7 +113,7 @@ class ReconstructionExample:
     reconstruction: np.ndarray
 
     def __post_init__(self):
-        """Refuses arrays that are no images of one size."""
+        """Refuses arrays that are not images of one size."""
         for field in ("image", "shown", "reconstruction"):
             array = getattr(self, field)
             if array is None:
@@ -126,11 +128,11 @@ class ReconstructionExample:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prototype:
-    """One entry of the bank, as its nearest sentences show it.
+    """One entry of the bank, represented by its nearest sentences.
 
     Attributes:
-      index: its row in the bank.
-      sentences: the sentences that choose it most strongly, best first.
+      index: row of the prototype in the bank.
+      sentences: sentences that select the prototype most strongly, best first.
     """
 
     index: int
@@ -139,18 +141,18 @@ class Prototype:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BankUsage:
-    """How often each prototype is chosen.
+    """How often each prototype is selected.
 
     Attributes:
-      counts: float[K], >= 0, sentences that chose it.
-      prototypes: those to be listed, most used first.
+      counts: number of sentences that selected each prototype, float[K], >= 0.
+      prototypes: prototypes to list, most used first.
     """
 
     counts: np.ndarray
     prototypes: tuple[Prototype, ...]
 
     def __post_init__(self):
-        """Refuses counts that are none and prototypes the bank lacks."""
+        """Refuses invalid counts and prototypes that the bank does not have."""
         counts = np.asarray(self.counts)
         if counts.ndim != 1 or not counts.size or not (counts >= 0).all():
             raise ValueError(f"BankUsage.counts: got {counts.shape}, expected [K] numbers >= 0")

@@ -1,4 +1,4 @@
-"""Asks a trained model for what the page shows of it."""
+"""Computes the examples of a trained model that the page shows."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -30,12 +30,12 @@ POSITIVE = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyText:
-    """What is known of a record besides its arrays.
+    """The texts and ids of a record.
 
     Attributes:
-      study_id: as the data set names it.
-      subject_id: the patient.
-      sentences: of the report, in the order in which the model reads them.
+      study_id: id of the study in the data set.
+      subject_id: id of the patient.
+      sentences: sentences of the report, in the order in which the model reads them.
     """
 
     study_id: str
@@ -44,13 +44,13 @@ class StudyText:
 
     @property
     def text(self) -> str:
-        """The report in one line."""
+        """Returns the report in one line."""
         return " ".join(self.sentences)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
-    """All that the page shows of the model; empty where the objective has no such thing."""
+    """All examples of the model on the page; empty where the objective has none of a kind."""
 
     attention: tuple[AttentionExample, ...]
     retrieval: tuple[RetrievalExample, ...]
@@ -59,11 +59,13 @@ class Examples:
 
 
 def choose(labels: np.ndarray, *, count: int) -> list[int]:
-    """Rows that show different findings: for each class in turn the first row not yet taken.
+    """Selects rows that show different findings.
+
+    For each class in turn, it selects the first positive row not selected before.
 
     Args:
-      labels: int8[N, C].
-      count: how many at most.
+      labels: label states, int8[N, C].
+      count: largest number of rows to select.
 
     Returns:
       Distinct row numbers, fewer than `count` only if there are fewer rows.
@@ -92,18 +94,18 @@ def gather(
     count: int,
     block: int,
 ) -> Examples:
-    """Computes the examples of some studies and the bank's use over all.
+    """Computes the examples of some studies, and the use of the bank over all studies.
 
     Args:
-      objective: of the model.
-      encoder: of the trained model.
-      studies: of `encoder.studies(..., reports=True)`.
-      batches: starts one pass over the split with reports, on the devices.
-      texts: [records of the split].
-      label_names: in the order of `studies.labels`.
-      tokenizer: of the batches.
-      count: studies to show.
-      block: rows and columns of similarity computed at once.
+      objective: objective of the model.
+      encoder: encoder of the trained model.
+      studies: features from `encoder.studies(..., reports=True)`.
+      batches: function that starts one pass over the split with reports, on the devices.
+      texts: texts of the split, [records].
+      label_names: names of the labels, in the order of `studies.labels`.
+      tokenizer: tokenizer of the batches.
+      count: number of studies to show.
+      block: number of rows and columns of similarity computed at once.
 
     Returns:
       The examples.
@@ -130,7 +132,7 @@ def gather(
 
 
 def pick(batches: Iterable[Batch], records: Sequence[int]) -> Batch:
-    """The rows of some records, in their order, as one batch on the host."""
+    """Returns the rows of some records, in their order, as one batch on the host."""
     rows: dict[int, Batch] = {}
     for batch in batches:
         host = to_host(batch)
@@ -144,7 +146,7 @@ def pick(batches: Iterable[Batch], records: Sequence[int]) -> Batch:
 
 
 def _padded(row: Batch, length: int) -> Batch:
-    """One row with its tokens filled up to a length; no sentence owns the filling."""
+    """Pads one row's tokens to a length; no sentence owns the padding."""
     missing = length - row.tokens.shape[0]
     return dataclasses.replace(
         row,
@@ -230,6 +232,6 @@ def _bank(objective: Any, encoder: Encoder, batches: Iterable[Batch], *, texts) 
 
 
 def _distinct(found: list[tuple[float, str]]) -> tuple[str, ...]:
-    """The strongest different sentences."""
+    """Returns the strongest distinct sentences."""
     ordered = sorted(found, key=lambda pair: (-pair[0], pair[1]))
     return tuple(dict.fromkeys(sentence for _, sentence in ordered))[:SENTENCES_A_PROTOTYPE]

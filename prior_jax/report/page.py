@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a run: no script, no font, no address outside itself."""
+"""One self-contained HTML page of a run, without scripts, fonts or external links."""
 
 import os
 import pathlib
@@ -20,7 +20,7 @@ from prior_jax.report.template import TEMPLATE
 _TRAIN = "python -m launch.train --config=CONFIG --workdir=WORKDIR"
 _EVALUATE = "python -m launch.evaluate --workdir=WORKDIR --task=configs/eval/{}.py"
 
-# The command that makes a section's input, for the sentence that stands in its place.
+# The command that produces a section's data, for the sentence shown if the data is missing.
 _COMMANDS = {
     "curves": _TRAIN,
     "evaluation": _EVALUATE.format("zero_shot"),
@@ -42,22 +42,22 @@ def write_report(
 ) -> pathlib.Path:
     """Draws `workdir/report/index.html` from the run's files and the given examples.
 
-    What is missing (no metrics.jsonl, no eval/*.json, no examples) leaves its section out; a
-    sentence in its place names the command that makes it.
+    A section without data (no metrics.jsonl, no eval/*.json, no examples) is replaced by a sentence
+    that names the command producing the data.
 
     Args:
-      workdir: of the run; `metrics.jsonl` and `eval/*.json` are read from it.
-      run: name, settings, versions and counts.
-      attention: sentences or words over images.
-      retrieval: reports that images brought.
-      reconstructions: images and what the decoder drew.
+      workdir: folder of the run; `metrics.jsonl` and `eval/*.json` are read from it.
+      run: name, settings, versions and counts of the run.
+      attention: examples of sentences or words over images.
+      retrieval: examples of reports that images retrieved.
+      reconstructions: examples of images and their reconstructions.
       bank: use of the prototypes; None for objectives without a bank.
 
     Returns:
-      The page's path; an older page is replaced in one move.
+      Path of the page; an older page is replaced atomically.
 
     Raises:
-      DataError: if a results file is damaged; names it.
+      DataError: if a results file is damaged; the error names it.
     """
     workdir = pathlib.Path(workdir)
     log = curves.read_log(workdir / "metrics.jsonl")

@@ -1,4 +1,4 @@
-"""Examples to what the page's template shows: pictures as addresses, texts in pieces."""
+"""Converts examples to the values of the page's template: image URIs and pieces of text."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ from prior_jax.report.examples import (
     RetrievalExample,
 )
 
-# Words too common to mean anything when two reports share them.
+# Words too common to be meaningful when two reports share them.
 _COMMON = frozenset(
     "a an and are as at by for from has have in is it no not of on or seen that the there this to "
     "was were which with without".split()
@@ -25,13 +25,13 @@ _MATCHES = {"pair": "same report", "class": "same class", "none": "no match"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture with what stands under it.
+    """A picture with its caption.
 
     Attributes:
-      uri: its `data:` address.
-      alt: what it shows, in words.
-      caption: its sentence or name.
-      note: a number or range, or "".
+      uri: `data:` URI of the picture.
+      alt: alternative text that describes the picture.
+      caption: sentence or name under the picture.
+      note: number or range under the caption, or "".
     """
 
     uri: str
@@ -45,8 +45,8 @@ class PictureRow:
     """Pictures of one study.
 
     Attributes:
-      title: of the study.
-      pictures: left to right.
+      title: title of the study.
+      pictures: pictures from left to right.
     """
 
     title: str
@@ -58,10 +58,11 @@ class Found:
     """A retrieved report.
 
     Attributes:
-      pieces: its text, cut where a word is shared with the true report: (text, shared).
+      pieces: pieces of the report's text, cut where a word is shared with the true report: (text,
+        shared).
       score: similarity, as text.
-      match: "pair", "class" or "none".
-      label: the match in words.
+      match: relation to the query: "pair", "class" or "none".
+      label: the relation in words.
     """
 
     pieces: Sequence[tuple[str, bool]]
@@ -72,13 +73,13 @@ class Found:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalSheet:
-    """An image and what it brought.
+    """An image and the reports that it retrieved.
 
     Attributes:
-      picture: the image.
-      title: of the study.
-      report: its own report.
-      classes: its classes in one line.
+      picture: the query image.
+      title: title of the study.
+      report: report of the image itself.
+      classes: classes of the image in one line.
       found: results, best first.
     """
 
@@ -91,12 +92,12 @@ class RetrievalSheet:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BankSheet:
-    """The bank's use.
+    """The use of the bank.
 
     Attributes:
-      chart: the shares.
-      summary: a sentence.
-      rows: (prototype, share as text, its sentences).
+      chart: chart of the shares.
+      summary: summary in one sentence.
+      rows: rows of the table: (prototype, share as text, its sentences).
     """
 
     chart: charts.Chart
@@ -105,7 +106,7 @@ class BankSheet:
 
 
 def attention_row(example: AttentionExample) -> PictureRow:
-    """The image, then once for each text with its attention over it."""
+    """Draws the image, and then the image with the attention of each text over it."""
     picture = images.grey(example.image, limits=images.window(example.image))
     pictures = [
         Picture(
@@ -134,7 +135,7 @@ def attention_row(example: AttentionExample) -> PictureRow:
 
 
 def reconstruction_row(example: ReconstructionExample) -> PictureRow:
-    """The input, what was shown of it, and the reconstruction, in one grey window."""
+    """Draws the input, its unmasked part and the reconstruction, in one grey window."""
     limits = images.window(example.image)
     error = np.abs(np.asarray(example.reconstruction, np.float64) - example.image).mean()
     panels = [("Input", example.image, ""), ("Shown to the model", example.shown, "")]
@@ -155,7 +156,7 @@ def reconstruction_row(example: ReconstructionExample) -> PictureRow:
 
 
 def retrieval_sheet(example: RetrievalExample) -> RetrievalSheet:
-    """The image with its own report, and the retrieved ones with shared words marked."""
+    """Arranges the image, its own report, and the retrieved ones with shared words marked."""
     picture = images.grey(example.image, limits=images.window(example.image))
     classes = ", ".join(example.classes)
     return RetrievalSheet(
@@ -181,15 +182,15 @@ def retrieval_sheet(example: RetrievalExample) -> RetrievalSheet:
 
 
 def shared_words(text: str, other: str) -> list[tuple[str, bool]]:
-    """Cuts a text into pieces, marking words that the other text has too.
+    """Cuts a text into pieces and marks words that the other text contains too.
 
     Args:
-      text: to be cut.
-      other: whose words are looked for; case does not matter, common words never count.
+      text: text to cut.
+      other: text whose words are searched for; case does not matter, common words never count.
 
     Returns:
-      (piece, shared) pairs; the pieces joined are the text. Neighbouring shared words are one
-      piece, with the blanks between them.
+      The pairs (piece, shared); the concatenated pieces are the text. Neighbouring shared words are
+      one piece, with the blanks between them.
     """
     known = {word.lower() for word in re.findall(r"\w+", other)} - _COMMON
     pieces: list[tuple[str, bool]] = []
@@ -204,14 +205,14 @@ def shared_words(text: str, other: str) -> list[tuple[str, bool]]:
 
 
 def _blank_behind(piece):
-    """Takes a trailing blank out of a marked piece."""
+    """Moves a trailing blank out of a marked piece."""
     text, shared = piece
     bare = text.rstrip()
     return [piece] if not shared or bare == text else [(bare, True), (text[len(bare) :], False)]
 
 
 def bank_sheet(usage: BankUsage) -> BankSheet:
-    """The histogram of use, and the listed prototypes with their nearest sentences."""
+    """Arranges the histogram of use, and the listed prototypes with their nearest sentences."""
     counts = np.asarray(usage.counts, np.float64)
     share = counts / max(counts.sum(), 1e-12)
     used = share[share > 0]

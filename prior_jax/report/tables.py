@@ -1,31 +1,31 @@
-"""The files of `workdir/eval` as tables with drawn intervals."""
+"""Converts the files of `workdir/eval` to tables with drawn intervals."""
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Of the metrics, in the order in which they stand on the page.
+# Prefixes of the metrics, in the order of the page.
 _PREFIXES = (
     ("report_to_image_", "Report to image"),
     ("auroc_", "AUROC by class"),
     ("average_precision_", "Average precision by class"),
 )
 _ACRONYMS = {"auroc": "AUROC", "f1": "F1", "kappa": "Cohen's kappa"}
-# What the top of the page shows, as far as it was measured.
+# Metrics shown at the top of the page, if they were measured.
 _HEADLINES = ("macro_auroc", "accuracy", "precision_at_5", "recall_at_10")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mark:
-    """One model's figure, as text and as places on a 0 to 100 axis.
+    """One metric of one model, as text and as positions on a 0 to 100 axis.
 
     Attributes:
-      text: the value, or "–".
-      interval: "[low, high]", or "".
-      value: place of the value; None if there is none.
-      low: place of the interval's lower end; None if there is none.
-      high: place of its upper end.
+      text: value as text, or "–".
+      interval: interval as text, "[low, high]", or "".
+      value: position of the value; None if there is no value.
+      low: position of the interval's lower end; None if there is no interval.
+      high: position of the interval's upper end; None if there is no interval.
     """
 
     text: str
@@ -37,16 +37,16 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A metric, trained beside untrained.
+    """A metric of the trained model beside that of the untrained one.
 
     Attributes:
-      name: as in the file.
-      label: in words.
-      trained: of the run's model.
-      untrained: of the model before its first step.
-      chance: place of the chance level on the axis, None if the file has none.
-      chance_text: its value, or "".
-      reason: why the metric does not exist, or "".
+      name: name of the metric in the file.
+      label: name of the metric in words.
+      trained: result of the run's model.
+      untrained: result of the model before its first step.
+      chance: position of the chance level on the axis; None if the file has none.
+      chance_text: chance level as text, or "".
+      reason: reason why the metric is undefined, or "".
     """
 
     name: str
@@ -63,9 +63,9 @@ class Table:
     """Metrics of one kind.
 
     Attributes:
-      title: its heading, "" for the first of a task.
-      axis: what the drawn axis runs from and to, as text.
-      rows: the metrics.
+      title: heading of the table, "" for the first one of a task.
+      axis: ends of the drawn axis, as text.
+      rows: rows of the metrics.
     """
 
     title: str
@@ -78,10 +78,10 @@ class Task:
     """One results file.
 
     Attributes:
-      name: as in the file.
-      label: in words.
-      tables: its metrics.
-      settings: flat (name, value) pairs.
+      name: name of the task in the file.
+      label: name of the task in words.
+      tables: tables of the metrics.
+      settings: settings as flat (name, value) pairs.
     """
 
     name: str
@@ -91,13 +91,13 @@ class Task:
 
 
 def task_of(content: Mapping[str, Any]) -> Task:
-    """Arranges one results file.
+    """Converts one results file to tables.
 
     Args:
-      content: as `evaluate.results.read_results` gives it.
+      content: content of the file, from `evaluate.results.read_results`.
 
     Returns:
-      The task.
+      The tables of the task.
     """
     groups: dict[str, list[str]] = {"": []}
     for name in content["metrics"]:
@@ -119,20 +119,20 @@ def task_of(content: Mapping[str, Any]) -> Task:
 
 
 def headlines(tasks: Sequence[Task]) -> list[Row]:
-    """The rows for the top of the page."""
+    """Returns the rows shown at the top of the page."""
     rows = {row.name: row for task in tasks for table in task.tables for row in table.rows}
     return [rows[name] for name in _HEADLINES if name in rows and rows[name].trained.value]
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (dotted name, value) pairs.
+    """Flattens nested settings to (dotted name, value) pairs.
 
     Args:
       settings: nested mappings; lists of plain values stay in one line.
-      prefix: what the names begin with.
+      prefix: prefix of the names.
 
     Returns:
-      Pairs in the order of the settings.
+      The pairs in the order of the settings.
     """
     found = []
     for name, value in settings.items():
@@ -150,7 +150,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
 
 
 def words(name: str) -> str:
-    """A metric's or task's name in words: `macro_f1` is "Macro F1"."""
+    """Converts the name of a metric or task to words: `macro_f1` becomes "Macro F1"."""
     for prefix, _ in _PREFIXES:
         if name.startswith(prefix) and name != prefix:
             name = name.removeprefix(prefix)
@@ -169,7 +169,7 @@ def _table(content, title, names) -> Table:
         for number in content[side].get(name, {}).values()
         if number is not None
     ]
-    # Room for a kappa a little below 0, without shrinking everything else.
+    # Leaves room for a kappa slightly below 0 without shrinking all other values.
     low = math.floor(10.0 * min(0.0, *every, 0.0)) / 10.0
     high = max([1.0, *every])
     chance = content["settings"].get("chance", {})

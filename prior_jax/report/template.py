@@ -1,4 +1,4 @@
-"""The page's markup and style. Every value that enters it is escaped by the environment."""
+"""The markup and style of the page. The environment escapes every inserted value."""
 
 _STYLE = """
 :root { color-scheme: light dark;

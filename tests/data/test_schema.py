@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from prior_jax.data import reader, schema
+from prior_jax.data import manifest as manifest_lib
+from prior_jax.data import reader
 from prior_jax.errors import DataError
 from tests import fixtures
 
@@ -62,12 +63,12 @@ def test_a_record_that_does_not_fit_together_is_refused(change, field):
 
 
 def test_the_manifest_comes_back_as_written(prepared, tmp_path):
-    manifest = schema.load_manifest(prepared)
+    manifest = manifest_lib.load_manifest(prepared)
     assert manifest.label_names == fixtures.LABEL_NAMES
     assert manifest.splits["train"].studies == 26
-    schema.save_manifest(manifest, tmp_path)
-    assert schema.load_manifest(tmp_path) == manifest
-    assert [path.name for path in tmp_path.iterdir()] == [schema.MANIFEST_NAME]
+    manifest_lib.save_manifest(manifest, tmp_path)
+    assert manifest_lib.load_manifest(tmp_path) == manifest
+    assert [path.name for path in tmp_path.iterdir()] == [manifest_lib.MANIFEST_NAME]
 
 
 @pytest.mark.parametrize(
@@ -83,24 +84,24 @@ def test_the_manifest_comes_back_as_written(prepared, tmp_path):
     ],
 )
 def test_a_wrong_manifest_is_refused_by_field(prepared, tmp_path, path, value, field):
-    content = json.loads((prepared / schema.MANIFEST_NAME).read_text())
+    content = json.loads((prepared / manifest_lib.MANIFEST_NAME).read_text())
     place = content
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
     if value is None:
         del place[path[-1]]
-    (tmp_path / schema.MANIFEST_NAME).write_text(json.dumps(content))
-    with pytest.raises(DataError, match=f"{schema.MANIFEST_NAME}: {field}:"):
-        schema.load_manifest(tmp_path)
+    (tmp_path / manifest_lib.MANIFEST_NAME).write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"{manifest_lib.MANIFEST_NAME}: {field}:"):
+        manifest_lib.load_manifest(tmp_path)
 
 
 def test_a_manifest_that_is_absent_or_no_json_is_refused(tmp_path):
     with pytest.raises(DataError, match="no such file"):
-        schema.load_manifest(tmp_path)
-    (tmp_path / schema.MANIFEST_NAME).write_text('{"format": 1')
+        manifest_lib.load_manifest(tmp_path)
+    (tmp_path / manifest_lib.MANIFEST_NAME).write_text('{"format": 1')
     with pytest.raises(DataError, match="a JSON object"):
-        schema.load_manifest(tmp_path)
+        manifest_lib.load_manifest(tmp_path)
 
 
 def test_an_unknown_split_and_a_missing_shard_are_named(prepared, tmp_path):

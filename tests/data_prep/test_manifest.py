@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from data_prep import manifest, verify
 from data_prep.kit import cli
 from data_prep.kit.label_sentences import label_sentences
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import hospital
@@ -294,10 +295,10 @@ def test_each_label_is_counted(tmp_path):
     rows = [("a.jpg", "1.0", "True"), ("b.jpg", "0", "nan"), ("c.jpg", "-1", "false")]
     path = table(tmp_path, ("image", "Edema", " Mass "), *rows)
     summary = prepare_table(tmp_path, path, label_columns=("Edema", "Mass"))
-    assert summary.labels["Edema"] == schema.LabelCounts(
+    assert summary.labels["Edema"] == manifest_lib.LabelCounts(
         positive=1, negative=1, uncertain=1, not_mentioned=0
     )
-    assert summary.labels["Mass"] == schema.LabelCounts(
+    assert summary.labels["Mass"] == manifest_lib.LabelCounts(
         positive=1, negative=1, uncertain=0, not_mentioned=1
     )
 

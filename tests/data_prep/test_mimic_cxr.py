@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 
 from data_prep import mimic_cxr, verify
 from data_prep.kit import cli
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import hospital
@@ -56,7 +57,7 @@ def edit_table(root, kind, change):
 def test_records_hold_what_the_hospital_holds(tmp_path):
     drawn = hospital.draw(tmp_path / "raw", studies=24)
     manifest = prepare(tmp_path / "raw", tmp_path / "out")
-    assert manifest.splits["train"] == schema.SplitCounts(
+    assert manifest.splits["train"] == manifest_lib.SplitCounts(
         studies=20, images=20, subjects=10, sentences=100
     )
     assert manifest.rejected == {"wrong_view": 24}
@@ -341,7 +342,7 @@ def test_killed_at_any_moment_the_next_run_ends_with_the_same_bytes(tmp_path):
             time.sleep(0.002)
         os.kill(process.pid, signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
-        assert not (tmp_path / "out" / schema.MANIFEST_NAME).exists()
+        assert not (tmp_path / "out" / manifest_lib.MANIFEST_NAME).exists()
     assert killed == 2
     (parts / "train-0000000.array_record.1.tmp").write_bytes(b"half a shard")
     assert len(list(parts.glob("train-*.json"))) >= 20  # work is kept, not done again

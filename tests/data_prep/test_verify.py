@@ -10,6 +10,7 @@ import pytest
 
 from data_prep import manifest, verify
 from data_prep.kit import cli
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.data.reader import RecordReader
 from prior_jax.errors import DataError
@@ -53,9 +54,9 @@ def failures_of(path):
 
 
 def change_manifest(path, change):
-    content = json.loads((path / schema.MANIFEST_NAME).read_text())
+    content = json.loads((path / manifest_lib.MANIFEST_NAME).read_text())
     change(content)
-    (path / schema.MANIFEST_NAME).write_text(json.dumps(content))
+    (path / manifest_lib.MANIFEST_NAME).write_text(json.dumps(content))
 
 
 def rewrite(path, change):
@@ -192,7 +193,7 @@ def test_damaged_metadata_is_named(prepared):
     found = failures_of(prepared)
     assert "features.json: no such file" in found
     assert "stray.array_record-00000-of-00001: a shard the manifest does not list" in found
-    (prepared / schema.MANIFEST_NAME).unlink()
+    (prepared / manifest_lib.MANIFEST_NAME).unlink()
     with pytest.raises(DataError, match=r"manifest\.json"):
         failures_of(prepared)
 
