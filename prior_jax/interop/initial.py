@@ -39,8 +39,8 @@ class InitConfig:
     """The section `config.init`; everything else of the model is drawn.
 
     Attributes:
-      image: of the image encoder; None, as a path of None, draws it.
-      text: of the text encoder, likewise.
+      image: weights of the image encoder; None, as a path of None, draws it.
+      text: weights of the text encoder, likewise.
     """
 
     image: EncoderInit | None

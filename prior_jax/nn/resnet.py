@@ -238,7 +238,7 @@ class ImageEncoderConfig:
 
     Attributes:
       resnet: shape of the ResNet.
-      pool: "attention" (release) or "mean".
+      pool: how the last map becomes one vector: "attention" (release) or "mean".
       pool_heads: heads of the attention pool, a divisor of the ResNet's features; release 8.
       image_size: side of the square images, in pixels; release 224.
     """

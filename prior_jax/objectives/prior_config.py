@@ -139,7 +139,8 @@ class BankConfig:
 
     Attributes:
       num_prototypes: K; release 512 (codes/prior/models/prior.py, spb_k).
-      temperature: of the lookup at its first step; release 0.9 (codes/prior/modules/spb.py).
+      temperature: temperature of the lookup at its first step; release 0.9
+        (codes/prior/modules/spb.py).
       schedule: how the temperature falls to a tenth: "fixed" (release), "linear" or "exp".
       start_step: the optimizer step at which the schedule starts: the first of stage 2.
       steps: steps until a tenth is reached: those of stages 2 and 3 together.
@@ -166,10 +167,10 @@ class SentenceDecoderOptions:
     """The decoder from queries to sentence prototypes; its width is `embed_dim`.
 
     Attributes:
-      layers: release 8 (codes/prior/decoders/sentence.py).
-      heads: Bio_ClinicalBERT's 12, a divisor of `embed_dim`.
-      intermediate_size: Bio_ClinicalBERT's 3072.
-      dropout: Bio_ClinicalBERT's 0.1.
+      layers: number of layers; release 8 (codes/prior/decoders/sentence.py).
+      heads: attention heads, a divisor of `embed_dim`; Bio_ClinicalBERT's 12.
+      intermediate_size: features inside the feed-forward; Bio_ClinicalBERT's 3072.
+      dropout: rate for attention weights and every sublayer's output; Bio_ClinicalBERT's 0.1.
       max_positions: rows of the position embedding; Bio_ClinicalBERT's 512.
       token_types: rows of the token-type embedding; BERT's 2.
       scan_layers: whether layers run in a loop compiled once.
@@ -204,14 +205,15 @@ class PriorConfig:
 
     Attributes:
       fidelity: "paper", or "release" to load the authors' weights and repeat their numbers.
-      dtype: of the computation; parameters, losses, softmax and normalisation stay float32.
+      dtype: number type of the computation; parameters, losses, softmax and normalisation stay
+        float32.
       image: the image encoder; release ResNet-50 with attention pooling, 224 pixels, 1 channel.
       text: the text encoder; release Bio_ClinicalBERT.
       embed_dim: D, size of every aligned vector; release 768.
       sentence_pool: how a sentence's tokens become one vector; release "mean" (gahter_pool avg).
       sentence_heads: heads of the attention pool over sentences; release 8.
-      temperature: of the global contrast at the start; release 0.01.
-      local_temperature: of the sentence contrast at the start; release 0.01.
+      temperature: temperature of the global contrast at the start; release 0.01.
+      local_temperature: temperature of the sentence contrast at the start; release 0.01.
       num_queries: Q, most sentences that stage 3 uses of a report; release 16.
       bank: the sentence prototype bank.
       sentence_decoder: reconstructs sentence prototypes from the image.

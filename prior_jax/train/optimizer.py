@@ -33,7 +33,8 @@ class OptimizerConfig:
         (release, configs/experiments/pre_train/train_prior.yaml; quirk 16); "matrices" decays
         those of two or more dimensions that are not called bias or scale.
       clip_norm: largest global gradient norm, or None not to clip (release: None).
-      past_end: see `stages.learning_rate`; "rise" is the release, "hold" the paper's schedule.
+      past_end: what the rate does behind its end, see `stages.learning_rate`; "rise" is the
+        release, "hold" the paper's schedule.
       accumulate_steps: parts that a batch is gone through in, for one update; see
         `accumulate.Accumulation`. 1: the whole batch at once, as the release.
     """

@@ -20,7 +20,7 @@ class TrainOptions:
     """How a run is run.
 
     Attributes:
-      seed: of the parameters and of every step's noise; 0 to 2**32 - 1.
+      seed: seed of the parameters and of every step's noise; 0 to 2**32 - 1.
       validate_every: steps between calls of the evaluation hook, or 0 for never; the last
         step of the run is evaluated as well.
       early_stopping: when a stage ends before its steps are done, or None for never.

@@ -26,7 +26,7 @@ class EarlyStoppingConfig:
     ended. The steps between are not done.
 
     Attributes:
-      metric: name in the evaluation's answer.
+      metric: name of a value that validation gives.
       patience: that many validations in a row without improvement end the stage; each stage
         starts to count anew. GLoRIA has 10 (release, configs/chexpert_pretrain_config.yaml).
       mode: "min" if lower values are better, else "max".

@@ -74,10 +74,10 @@ class StageRates:
         constant (quirk 53); its "warmup" scheduler is a constant rate of a hundredth of the
         nominal one, reached in four epochs from a thousandth (quirk 54).
       plateau: when "plateau" lowers the rate; the other schedules do not read it.
-      learning_rate: the peak.
+      learning_rate: the peak of the learning rate, which the warm-up ends at.
       learning_rate_start: rate of the very first step.
       learning_rate_end: rate at the end of the cosine; the other schedules do not read it.
-      weight_decay: see `OptimizerConfig.decay`.
+      weight_decay: strength of the weight decay; `OptimizerConfig.decay` says how it acts.
     """
 
     name: str
