@@ -39,5 +39,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # fields of dataclasses, which are described once, in "Attributes"
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88  # a longer one has a line for each argument
 autodoc_preserve_defaults = True
 autoclass_content = "both"  # the arguments are described with `__init__`

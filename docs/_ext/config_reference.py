@@ -39,8 +39,7 @@ class ConfigReference(SphinxDirective):
         from prior_jax import config as config_lib
         from prior_jax.objectives.prior_config import PriorConfig
 
-        for module in (base, config_lib):
-            self.env.note_dependency(module.__file__)
+        self.env.note_reread()  # any module of a section may have changed
         reference = Reference(
             paper=base.get_config("paper").to_dict(),
             release=base.get_config("release").to_dict(),

@@ -98,7 +98,7 @@ class Model:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Sha256 of weights, tokenizer and settings: two models that agree give one embedding."""
+        """Sha256 of weights, tokenizer and settings; two models that agree give one embedding."""
         digest = hashlib.sha256(f"{self.tokenizer.fingerprint} {self.image}".encode())
         settings = (self.text.mode, self.text.max_tokens, self.text.max_sentences)
         digest.update(f"{type(self.objective).__name__} {settings}".encode())

@@ -223,7 +223,7 @@ class LovtObjective(OneStageObjective):
 
     @property
     def patch_spacing(self) -> float:
-        """Pixels between the centres of neighbouring patches: the encoder's stride."""
+        """Pixels between the centres of neighbouring patches, which is the encoder's stride."""
         return float(self.config.image.resnet.stride)
 
     def text_attention(

@@ -292,7 +292,7 @@ class PriorObjective:
 
     @property
     def patch_spacing(self) -> float:
-        """Pixels between the centres of neighbouring patches: the encoder's stride."""
+        """Pixels between the centres of neighbouring patches, which is the encoder's stride."""
         return float(self.config.image.resnet.stride)
 
     def text_attention(
