@@ -1,7 +1,7 @@
 r"""Starts a run on a cluster: Slurm, Cloud TPU slices, or Kubernetes with JobSet.
 
     python -m launch.submit --cluster=configs/clusters/slurm_gpu.py --cluster.nodes=4 \
-        --config=configs/prior/paper.py --workdir=/shared/runs/prior
+        --config=configs/prior/paper.py --config.data.path=/shared/set --workdir=/shared/runs/prior
 
 `--dry_run` prints the commands that would run, and makes nothing. See docs/pods.md, "Launching".
 """

@@ -87,7 +87,7 @@ class RunConfig:
     Attributes:
       given: the config as it was given, JSON values; a run keeps it and is known by it.
       name: name of the run, for people.
-      objective: key of `objectives.kinds.KINDS`.
+      objective: which objective is trained, a key of `objectives.kinds.KINDS`.
       model: settings of the objective, the dataclass `KINDS[objective].settings`. What only the
         tokenizer knows is that of a tokenizer of `prepare.vocab_size` pieces; `assemble.objective`
         puts the opened tokenizer's in its place.
@@ -99,7 +99,7 @@ class RunConfig:
       quick_compile: whether compiling is to be quick rather than its result; rounding may differ.
       stage_unit: what the lengths of the stages count, "epochs" or "steps".
       stages: stages in the order of the objective.
-      optimizer: what the stages share.
+      optimizer: settings of the optimizer that the stages share.
       mesh: how the devices are laid out.
       train: seed, logging, checkpoints, validation and watchdog.
       after: paths of the evaluation configs to run once training has ended.

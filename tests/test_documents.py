@@ -10,14 +10,18 @@ from prior_jax.evaluate.prompt_tables import SYNONYMS
 
 ROOT = pathlib.Path(__file__).parents[1]
 # The changelog names places that files have left.
-DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")} - {ROOT / "CHANGELOG.md"})
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")} - {ROOT / "CHANGELOG.md"})
 FOLDERS = "configs|data_prep|docs|launch|prior_jax|tests"
 # From the root, wherever it stands; a sign behind it may make a pattern of it.
 FULL = re.compile(rf"(?<![\w/.<-])((?:{FOLDERS})/[\w./-]*\w)(?![\w/]*[*<{{])")
 # In backticks, also from the document's folder or, where modules are spoken of, from prior_jax.
 QUOTED = re.compile(r"`([\w./-]+\.(?:py|md|sh|yaml|toml))`")
-# Files of the authors' releases, and those of a folder that a program makes.
-FOREIGN = re.compile(r"codes/|gloria/|models/unet\.py|DIR/")
+# Files of the authors' releases, those of a folder that a program makes, the built site, and what
+# the reader of a tutorial writes.
+FOREIGN = re.compile(
+    r"codes/|gloria/|models/unet\.py|DIR/|docs/_build|data_prep/teaching\.py|"
+    r"prior_jax/objectives/even\.py|/tmp/|/runs/"
+)
 
 
 def named(document):

@@ -2,7 +2,7 @@
 
 Sources: [yaml] release, configs/experiments/pre_train/train_prior.yaml; [prior.py], [spb.py],
 [sentence.py] release, codes/prior/...; [bert] the config of Bio_ClinicalBERT; [torch] defaults of
-torch 1.10. `prior_jax/assemble.py` derives the settings that follow from others (image size of the
+torch 1.10. `prior_jax/config.py` derives the settings that follow from others (image size of the
 encoder, vocabulary, steps of the bank's schedule).
 """
 

@@ -20,8 +20,9 @@ def check_data(config: RunConfig) -> None:
     """Refuses missing data that cannot be made, before a run begins.
 
     Raises:
-      ConfigError: if a flag is missing, if a setting prevents the data from being made, or if
-        the set has no records for the validations; the message names the flag or setting.
+      ConfigError: if a flag is missing, if a setting prevents the data from being made, if the set
+        has no records for the validations, or if it was prepared with another parser than the run
+        needs; the message names the flag or setting.
       DataError: if the manifest cannot be read.
     """
     config.check_data()
@@ -40,7 +41,9 @@ def check_data(config: RunConfig) -> None:
             accepted=f"the folder of a prepared set, which holds {manifest_lib.MANIFEST_NAME} "
             "(docs/data.md says how to prepare one)",
         )
-    check_validates(config, manifest_lib.load_manifest(path))
+    manifest = manifest_lib.load_manifest(path)
+    check_validates(config, manifest)
+    check_parser(config, manifest)
 
 
 def check_validates(config: RunConfig, manifest: manifest_lib.Manifest) -> None:
@@ -56,6 +59,33 @@ def check_validates(config: RunConfig, manifest: manifest_lib.Manifest) -> None:
             received=config.train.validate_every,
             accepted="--config.validate_every=0, or a set that is prepared with a split validate: "
             f"this one has records in {', '.join(held) or 'no split'} only",
+        )
+
+
+def check_parser(config: RunConfig, manifest: manifest_lib.Manifest) -> None:
+    """Refuses a set whose reports were not read as the authors' release of PRIOR reads them.
+
+    That is asked of a run that repeats the release throughout: model, text and tokenizer. One that
+    departs from it in any of these, as the arm of `configs/sweeps/objectives.py` does, compares
+    fidelities on one set, and is let through. So is a set whose preparer has no choice of parser.
+
+    Raises:
+      ConfigError: naming the parser that the set was prepared with, and the one that is needed.
+    """
+    if (
+        config.objective != "prior"
+        or config.model.fidelity != "release"
+        or config.data.text_mode != "release"
+        or config.data.tokenizer.kind != "wordpiece"
+    ):
+        return
+    parser = manifest.settings.get("parser", "release")
+    if parser != "release":
+        raise ConfigError(
+            "config.data.path",
+            received=f"{config.data.path}, prepared with --parser={parser}",
+            accepted="a set prepared with --parser=release, which config.model.fidelity 'release' "
+            "is to repeat (or --config=configs/prior/paper.py for this set)",
         )
 
 

@@ -19,8 +19,8 @@ def token_attention(
       scale: inverse temperature of the attention, float32[], > 0.
 
     Returns:
-      Attention, float32[B, Q, K], 0 on absent keys; rows sum to 1 if there is a real key, and are 0
-      otherwise.
+      Attention weights, float32[B, Q, K], 0 on absent keys; rows sum to 1 if there is a real key,
+      and are 0 otherwise.
 
     Raises:
       ValueError: during tracing, if the shapes are inconsistent.

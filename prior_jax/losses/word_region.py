@@ -181,7 +181,8 @@ def word_region_attention(
         paper.
 
     Returns:
-      Attention, float32[B, W, P]: rows of real words sum to 1 over the real regions; 0 at padding.
+      Attention weights, float32[B, W, P]: rows of real words sum to 1 over the real regions; 0 at
+      padding.
 
     Raises:
       ValueError: during tracing, if the shapes are inconsistent.

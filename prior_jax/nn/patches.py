@@ -65,7 +65,7 @@ def scrambled_map(patches: jax.Array, *, grid: tuple[int, int]) -> jax.Array:
     Returns:
       Feature maps, [B, h, w, C], in the dtype of the patches.
 
-    Source: release, codes/prior/models/prior.py, the two `view`s before the image decoder.
+    Source: release, codes/prior/models/prior.py, both calls of `view` before the image decoder.
     """
     channels_first = patches.reshape(patches.shape[0], patches.shape[2], *grid)
     return channels_first.transpose(0, 2, 3, 1)

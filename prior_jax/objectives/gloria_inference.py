@@ -209,8 +209,8 @@ def text_attention(
       config: configuration with the scales and fidelity choices.
 
     Returns:
-      Attention, float32[B, W, P]: rows of real words sum to 1 over the regions, in row-major order;
-      other rows are 0.
+      Attention weights, float32[B, W, P]: rows of real words sum to 1 over the regions, in
+      row-major order; other rows are 0.
     """
     return word_region_attention(
         reports.local,

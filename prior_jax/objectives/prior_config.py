@@ -67,7 +67,7 @@ class Fidelity:
       spatial_patches: True takes locations of the feature map as patches; False reads the NCHW
         buffer as the release's `view` does (quirks P1 and P2).
       causal_decoder: whether query j of the sentence decoder attends only to queries up to j (quirk
-        11).
+        P11).
       inverse_permutation: whether the Hungarian permutation is applied in the right direction
         (quirk P3).
       ignore_padding: True restricts the matching and its L1 to real sentences; False keeps the

@@ -1,4 +1,4 @@
-"""The preparer that CONTRIBUTING.md writes out is a preparer."""
+"""The preparer that the tutorial on data sets writes out is a preparer."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ import types
 import pytest
 
 from data_prep import verify
-from data_prep.kit import cli, source, splits, values, writer
+from data_prep.kit import cli, finish, source, splits, values, writer
 from data_prep.kit.plan import RowProblem
 from prior_jax.data import reader, schema
 from prior_jax.errors import DataError
@@ -23,14 +23,19 @@ HEADER = "Case,Patient,File,Report,Pneumonia,Fracture\n"
 
 
 def guide():
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    return text[text.index("## Adding a data set") : text.index("## Adding an objective")]
+    return (ROOT / "docs" / "tutorials" / "add_a_data_set.md").read_text()
+
+
+def blocks():
+    """The Python blocks of the guide: what draws its cases, and the preparer."""
+    cases, program = re.findall(r"^```python\n(.*?)^```", guide(), re.S | re.M)
+    return cases, program
 
 
 @pytest.fixture
 def loaded(tmp_path, monkeypatch):
     """Gives the module of the guide with some of its text replaced."""
-    program = re.search(r"```python\n(.*?)```", guide(), re.S)[1]
+    _, program = blocks()
 
     def load(*replaced):
         changed, path = program, tmp_path / "teaching.py"
@@ -98,6 +103,21 @@ def test_the_example_refuses_a_table_that_is_not_its_own(teaching, tmp_path):
             teaching.Settings(),
             cli.RunOptions(out=str(tmp_path / "out"), workers=1),
         )
+
+
+def test_the_guides_cases_give_what_the_guide_shows(teaching, tmp_path):
+    cases, _ = blocks()
+    assert "/tmp/teaching" in cases
+    exec(cases.replace("/tmp/teaching", str(tmp_path / "cases")), {})
+    manifest = teaching.prepare(
+        teaching.Paths(root=str(tmp_path / "cases")),
+        teaching.Settings(short_side=96),
+        cli.RunOptions(out=str(tmp_path / "out"), workers=1),
+    )
+    shown = finish.summary(manifest, out="/tmp/prepared/teaching")
+    assert all(line.strip() in guide() for line in shown.splitlines() if "read" not in line)
+    assert "cases.csv: 21 rows read = 20 kept + 1 incomplete_row" in shown
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"), sample=1.0)) == []
 
 
 GOOD = "c1,p1,0.jpg,Clear lungs.,1,0\nc2,p2,1.jpg,No effusion.,1,0\n"

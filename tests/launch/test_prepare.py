@@ -1,11 +1,19 @@
 """What the launcher makes of a set that is there already."""
 
+import dataclasses
+
+import pytest
+
 from configs import debug
+from configs.prior import paper, release
 from data_prep import mimic_cxr
 from data_prep.kit.writer import ProgramChanged
 from data_prep.phantom import hospital
 from launch.start import prepare
 from prior_jax.config import read_config
+from prior_jax.data import manifest as manifest_lib
+from prior_jax.errors import ConfigError
+from tests import fixtures
 
 
 def test_a_run_goes_on_with_the_set_that_an_earlier_version_has_prepared(tmp_path, monkeypatch):
@@ -19,3 +27,37 @@ def test_a_run_goes_on_with_the_set_that_an_earlier_version_has_prepared(tmp_pat
     read = read_config(config, workdir=tmp_path)
     prepare.make_absent(read, tmp_path)
     assert read.data.path == str(tmp_path / "data" / "set")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return fixtures.write_prepared(
+        tmp_path_factory.mktemp("prepared") / "set", studies=8, validate=2, test=2
+    )
+
+
+def checked(prepared, config, *, parser, **changes):
+    manifest = manifest_lib.load_manifest(prepared)
+    settings = {**manifest.settings, **({} if parser is None else {"parser": parser})}
+    schema.save_manifest(dataclasses.replace(manifest, settings=settings), prepared)
+    config.data.path = str(prepared)
+    config.data.tokenizer.path = "tokenizer"
+    config.update_from_flattened_dict(changes)
+    try:
+        prepare.check_data(read_config(config, workdir=prepared))
+    finally:
+        schema.save_manifest(manifest, prepared)
+
+
+def test_the_release_refuses_a_set_of_another_parser_and_names_both(prepared):
+    with pytest.raises(ConfigError, match=r"--parser=paper'; accepted: .*--parser=release"):
+        checked(prepared, release.get_config(), parser="paper")
+
+
+def test_other_runs_and_sets_are_let_through(prepared):
+    checked(prepared, release.get_config(), parser="release")
+    checked(prepared, release.get_config(), parser=None)
+    checked(prepared, paper.get_config(), parser="paper")
+    # A comparison of fidelities on one set, with a tokenizer of its own.
+    changes = {"data.tokenizer.kind": "sentencepiece"}
+    checked(prepared, release.get_config(), parser="paper", **changes)
