@@ -185,7 +185,8 @@ def text_attention(model: PriorModel, images: ImageFeatures, reports: ReportFeat
 
     Returns:
       Attention weights, float32[B, S, P], in [0, 1], 0 for absent sentences. P is row-major over
-      the feature grid in the paper's mode and has no spatial meaning in the release's mode (quirk P1).
+      the feature grid in the paper's mode and has no spatial meaning in the release's mode (quirk
+      P1).
     """
     return model.attend(images.local, reports.local, reports.local_mask).text_attention
 

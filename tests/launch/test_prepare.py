@@ -39,14 +39,14 @@ def prepared(tmp_path_factory):
 def checked(prepared, config, *, parser, **changes):
     manifest = manifest_lib.load_manifest(prepared)
     settings = {**manifest.settings, **({} if parser is None else {"parser": parser})}
-    schema.save_manifest(dataclasses.replace(manifest, settings=settings), prepared)
+    manifest_lib.save_manifest(dataclasses.replace(manifest, settings=settings), prepared)
     config.data.path = str(prepared)
     config.data.tokenizer.path = "tokenizer"
     config.update_from_flattened_dict(changes)
     try:
         prepare.check_data(read_config(config, workdir=prepared))
     finally:
-        schema.save_manifest(manifest, prepared)
+        manifest_lib.save_manifest(manifest, prepared)
 
 
 def test_the_release_refuses_a_set_of_another_parser_and_names_both(prepared):
