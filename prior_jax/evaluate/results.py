@@ -79,7 +79,7 @@ def write_results(
     draws = {name: m.draws for name, m in trained.metrics.items() if m.draws is not None}
     if draws:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **draws)
+        np.savez_compressed(buffer, **draws)
         # Written before the results, so that a reader who finds the results also finds their draws.
         write_atomically(path.with_suffix(DRAWS_SUFFIX), buffer.getvalue())
     write_atomically(path, (text + "\n").encode("utf-8"))

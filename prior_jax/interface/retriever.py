@@ -165,7 +165,7 @@ class Retriever:
         for name, value in vars(self.features).items():
             arrays[name] = np.asarray(value)
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
+        np.savez(buffer, **arrays)
         write_atomically(pathlib.Path(path), buffer.getvalue())
 
     @classmethod

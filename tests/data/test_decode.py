@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageOps
 
@@ -67,6 +68,17 @@ KINDS = {
     "opaque LA": saved(Image.merge("LA", (GREY, _alpha(True))), "PNG"),
     "grey with a transparent level": saved(GREY, "PNG", transparency=255),
 }  # fmt: skip
+# Pillow before 13 cannot read the YCbCr TIFF files that it writes; see the test below.
+READS_YCBCR_TIFF = int(PIL.__version__.partition(".")[0]) >= 13
+YCBCR_TIFF = KINDS["YCbCr TIFF"] if READS_YCBCR_TIFF else KINDS.pop("YCbCr TIFF")
+
+
+def test_a_tiff_that_pillow_cannot_read_is_refused_by_name():
+    if READS_YCBCR_TIFF:
+        np.testing.assert_allclose(grey(YCBCR_TIFF), RAMP, atol=3)
+    else:
+        with pytest.raises(ImageProblem, match="truncated_image"):
+            grey(YCBCR_TIFF)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -360,7 +360,13 @@ def test_stopped_while_finishing_the_next_run_ends_with_the_same_bytes(
     prepare(tmp_path / "raw", tmp_path / "whole")
     from data_prep.kit import finish
 
-    owner = {"_place_shards": finish, "rmtree": finish.shutil}.get(moment, finish.schema)
+    owners = {
+        "_place_shards": finish,
+        "write_dataset_info": finish.schema,
+        "save_manifest": finish.manifest_lib,
+        "rmtree": finish.shutil,
+    }
+    owner = owners[moment]
     original = getattr(owner, moment)
 
     def stopped(*args, **kwargs):
