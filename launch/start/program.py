@@ -160,8 +160,8 @@ def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
 
     The exit code is 0 after success, 2 after an error that the user can correct (one line on
     stderr), 75 after a stop on request with everything saved, 76 after another process was lost
-    or ended with an error (one line that names the process), 77 after the watchdog found an activity
-    that does not end, and 1 with a trace after a fault of the program.
+    or ended with an error (one line that names the process), 77 after the watchdog found an
+    activity that does not end, and 1 with a trace after a fault of the program.
 
     Args:
       main: function that runs the program; it takes no arguments and returns an exit code, or
