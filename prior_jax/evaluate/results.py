@@ -76,7 +76,11 @@ def write_results(
         ) from error
     path = pathlib.Path(workdir) / "eval" / f"{task}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    draws = {name: m.draws for name, m in trained.metrics.items() if m.draws is not None}
+    draws: dict[str, Any] = {
+        name: m.draws for name, m in trained.metrics.items() if m.draws is not None
+    }
+        name: m.draws for name, m in trained.metrics.items() if m.draws is not None
+    }
     if draws:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **draws)

@@ -6,7 +6,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
@@ -161,7 +161,7 @@ class Retriever:
             "model": self.model.fingerprint,
             "ids": self.ids,
         }
-        arrays = {"about": np.array(json.dumps(about))}
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for name, value in vars(self.features).items():
             arrays[name] = np.asarray(value)
         buffer = io.BytesIO()

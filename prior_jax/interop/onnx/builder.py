@@ -185,7 +185,7 @@ class Graph:
           ExportError: if onnx is not installed, or for 2 GiB of weights or more.
         """
         try:
-            import onnx  # pyright: ignore[reportMissingImports]
+            import onnx as library
         except ImportError as error:
             accepted = "pip install prior_jax[export]"
             raise ExportError("onnx", received="not installed", accepted=accepted) from error
@@ -197,6 +197,7 @@ class Graph:
         if size > _MOST_WEIGHTS:
             accepted = f"at most {_MOST_WEIGHTS}: one ONNX file holds its weights"
             raise ExportError("weights", received=f"{size} bytes", accepted=accepted)
+        onnx: Any = library  # a type checker without the package finds this folder instead
         helper = onnx.helper
 
         def described(name: str, value: Value) -> Any:
