@@ -79,8 +79,6 @@ def write_results(
     draws: dict[str, Any] = {
         name: m.draws for name, m in trained.metrics.items() if m.draws is not None
     }
-        name: m.draws for name, m in trained.metrics.items() if m.draws is not None
-    }
     if draws:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **draws)
