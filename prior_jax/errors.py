@@ -1,35 +1,65 @@
-"""Errors a user can act on: each names the field, the value received and what is accepted."""
+"""Errors that a user can act on: each says what is wrong, where, and what to do about it."""
 
-from typing import Any
+from typing import Any, Self
 
 
 class PriorJaxError(Exception):
     """Base of every error this package raises on purpose.
 
     Programs in `launch` and `data_prep` print it as one line and exit with code 2.
+
+    Attributes:
+      where: what is wrong, e.g. `config.data.path`, `--out` or a file's path; "" if the problem
+        says it itself.
+      problem: one sentence or more: what was found, and why it cannot be used.
+      remedy: one sentence or more: what to do about it.
     """
 
-    def __init__(self, field: str, *, received: Any, accepted: str):
-        """Builds the one-line message `field: received ...; accepted: ...`.
+    def __init__(
+        self,
+        problem: str,
+        remedy: str = "",
+        *,
+        where: str = "",
+        received: Any = ...,
+        accepted: str = "",
+    ):
+        """Builds the message `where: problem remedy`."""
+        if received is not ...:  # The old form, while the messages are being rewritten.
+            self.field, self.received, self.accepted = problem, received, accepted
+            where, problem, remedy = problem, f"received {received!r};", f"accepted: {accepted}"
+        self.problem = problem
+        self.remedy = remedy
+        self.where = where
+        super().__init__(f"{where}: {problem} {remedy}" if where else f"{problem} {remedy}")
+
+    @classmethod
+    def of_value(cls, where: str, value: Any, must_be: str) -> Self:
+        """Returns the error for one value that is not what it must be.
 
         Args:
-          field: dotted name of what is wrong, e.g. `config.data.path` or a file's path.
-          received: the value as given.
-          accepted: in words, what would have been accepted.
+          where: name of the value, e.g. `config.data.batch_size` or `--port`.
+          value: the value as given.
+          must_be: completes "It must be ...", e.g. "a positive integer".
         """
-        self.field = field
-        self.received = received
-        self.accepted = accepted
-        super().__init__(f"{field}: received {received!r}; accepted: {accepted}")
+        return cls(f"The value is {value!r}.", f"It must be {must_be}.", where=where)
+
+    def within(self, section: str) -> Self:
+        """Returns the same error with the name of the section in front of `where`.
+
+        Args:
+          section: e.g. `config.model.image`, for an error of its field `pool`.
+        """
+        where = f"{section}.{self.where}" if self.where else section
+        return type(self)(self.problem, self.remedy, where=where)
 
     def __reduce__(self):
         """Keeps the error picklable, so that worker processes can raise it."""
-        rebuild = _rebuild, (type(self), self.field, self.received, self.accepted)
-        return rebuild
+        return _rebuild, (type(self), self.problem, self.remedy, self.where)
 
 
-def _rebuild(kind, field, received, accepted):
-    return kind(field, received=received, accepted=accepted)
+def _rebuild(kind, problem, remedy, where):
+    return kind(problem, remedy, where=where)
 
 
 class ConfigError(PriorJaxError):
