@@ -168,7 +168,10 @@ def eight_bit_as_released(image: Radiograph) -> np.ndarray:
     """
     largest = int(image.pixels.max())
     if largest <= 0:
-        raise DataError("largest pixel", received=largest, accepted="above 0")
+        raise DataError(
+            f"The largest pixel is {largest}, and GLoRIA's release divides by it.",
+            "Give an image with a pixel above 0.",
+        )
     scaled = np.abs(image.pixels.astype(np.float32) * np.float32(_WHITE / largest))
     gray = np.clip(np.rint(scaled), 0, _WHITE).astype(np.uint8)
     return _WHITE - gray if image.photometric == INVERTED else gray
