@@ -101,7 +101,8 @@ class RowLoader:
         classes = len(self._reader.manifest.label_names)
         if len(record.labels) != classes:
             raise DataError(
-                f"The record has {len(record.labels)} labels, but the set's manifest names {classes}.",
+                f"The record has {len(record.labels)} labels, but the manifest of the set names "
+                f"{classes}.",
                 "Prepare the set again.",
                 where=f"{name}: labels",
             )

@@ -155,8 +155,8 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
     )
     if not (math.isfinite(fields["image"].mean) and 0 < fields["image"].std < math.inf):
         raise DataError(
-            f"The statistics are {fields['image']}, but the mean must be finite, and the std finite "
-            "and above 0.",
+            f"The statistics are {fields['image']}, but mean and std must be finite, and std above "
+            "0.",
             _PREPARE_AGAIN,
             where=f"{path}: image",
         )

@@ -259,9 +259,10 @@ def _as_said(
         return dataclasses.replace(rules, normalizer={**normalizer, "lowercase": lower_case})
     found = lower_cases(rules, field=field)
     if found != lower_case:
+        does = "lower-cases text" if found else "keeps case"
         raise DataError(
-            f"The normalizer {normalizer.get('type')} {'lower-cases text' if found else 'keeps case'}"
-            f", which contradicts lower_case={lower_case}.",
+            f"The normalizer {normalizer.get('type')} {does}, which contradicts "
+            f"lower_case={lower_case}.",
             f"Set lower_case={found}, as the normalizer does.",
             where=field,
         )
@@ -284,8 +285,8 @@ def _refuse_contradiction(settings: Settings, rules: Rules, field: str) -> None:
     for key, value in said.items():
         if value is not None and value != found[key]:
             raise DataError(
-                f"The value is {json.dumps(value)}, but {json.dumps(found[key])} in tokenizer.json, "
-                f"which alone the class {settings.tokenizer_class} follows.",
+                f"The value is {json.dumps(value)}, but the class {settings.tokenizer_class} "
+                f"follows tokenizer.json, where it is {json.dumps(found[key])}.",
                 f"Set {key} to {json.dumps(found[key])}.",
                 where=f"{settings.path}: {key}",
             )
