@@ -118,7 +118,8 @@ def evaluate_probe(
     chosen, validation = _choose(fits, parts["validate"], classes=classes)
     found = _measure(fits[chosen], parts["test"], classes, np.asarray(test_patients), resampling)
     unlearnt = {
-        f"{name}_{prompts.slug(label)}": f"the training records are all positive or all negative for {label}"
+        f"{name}_{prompts.slug(label)}": "the training records are all positive or all negative "
+        f"for {label}"
         for label, learnt in zip(classes, learnable, strict=True)
         if not learnt
         for name in ranking.METRICS

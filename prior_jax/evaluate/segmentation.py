@@ -58,8 +58,8 @@ def mean_dice(values: np.ndarray, *, release_batch: int | None = None) -> float:
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or (release_batch is not None and release_batch < 1):
         raise ValueError(
-            f"values {values.shape} must have the shape [N], and release_batch {release_batch} must "
-            "be None or at least 1"
+            f"values {values.shape} must have the shape [N], and release_batch {release_batch} "
+            "must be None or at least 1"
         )
     if release_batch is not None:
         starts = range(0, len(values), release_batch)

@@ -96,7 +96,7 @@ def evaluate_zero_shot(
     """
     if len(tokens.tokens) != len(table.texts):
         raise DataError(
-            f"The table has {len(table.texts)} prompts, but the number of tokenised prompts is "
+            f"The table needs {len(table.texts)} tokenised prompts, but the number given is "
             f"{len(tokens.tokens)}.",
             "Tokenise all texts of the table, in their order.",
         )

@@ -75,7 +75,7 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
     if document.part != "model" or kind is None or kind not in KINDS:
         raise WeightsError(
             f"The folder holds the part {document.part!r} of the objective {document.objective!r}, "
-            "which is not a whole model.",
+            "which is not a whole model of a known objective.",
             f"Give weights of the part 'model' of one of the objectives {', '.join(KINDS)}; an "
             "encoder alone can only begin a training, with config.init.",
             where=f"{folder / DOCUMENT}",
@@ -143,8 +143,8 @@ def _tokenizer(folder: pathlib.Path, document: Document) -> Tokenizer:
     shape = document.arrays[_WORDS][0] if _WORDS in document.arrays else None
     if shape is not None and shape[0] != tokenizer.vocab_size:
         raise WeightsError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens, but the weights have word embeddings "
-            f"for {shape[0]}.",
+            f"The tokenizer has {tokenizer.vocab_size} tokens, but the weights have word "
+            f"embeddings for {shape[0]}.",
             "Give the tokenizer that the model was trained with, by importing the weights again "
             "with --tokenizer=FILE.",
             where=f"{tokenizer_file(folder)}",

@@ -200,8 +200,8 @@ class Retriever:
             ) from error
         if found != (_FORMAT, model.fingerprint):
             raise DataError(
-                f"The corpus has the format {found[0]} and was encoded by the model {found[1]}, but "
-                f"this version reads the format {_FORMAT}, and this model is {model.fingerprint}.",
+                f"The corpus was encoded by the model {found[1]} in the format {found[0]}, but "
+                f"this is the model {model.fingerprint}, and the format {_FORMAT} is read.",
                 "Load the model that encoded the corpus, or encode the corpus again.",
                 where=str(path),
             )
