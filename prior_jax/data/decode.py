@@ -106,7 +106,7 @@ def decoded(
 
 
 def _described(error: BaseException) -> str:
-    text = str(error).split("<_io.BytesIO")[0].strip()
+    text = " ".join(str(error).split("<_io.BytesIO")[0].split())
     return f"The file cannot be decoded ({type(error).__name__}: {text})."
 
 

@@ -75,7 +75,8 @@ def shown(image: Radiograph) -> np.ndarray:
     except DicomProblem:
         raise
     except Exception as error:  # an element of the wrong type can fail wherever it is used
-        detail = f"The header cannot be followed ({type(error).__name__}: {error})."
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        detail = f"The header cannot be followed ({text})."
         raise DicomProblem("undecodable_image", detail) from error
     gray = np.rint(np.clip(scaled, 0, 1) * _WHITE).astype(np.uint8)
     if gray[~padding].min() == gray[~padding].max():

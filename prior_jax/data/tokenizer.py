@@ -225,8 +225,8 @@ class SentencePieceTokenizer(_LazyEngine):
         pieces = tuple(engine.id_to_piece(i) for i in range(count))
         if pieces != SPECIAL_TOKENS:
             raise DataError(
-                f"The ids 0 to {len(SPECIAL_TOKENS) - 1} belong to the pieces {', '.join(pieces)}, "
-                f"but must belong to {', '.join(SPECIAL_TOKENS)}.",
+                f"The ids 0 to {len(SPECIAL_TOKENS) - 1} belong to {pieces}, but must belong to "
+                f"{SPECIAL_TOKENS}.",
                 "Give a model that data_prep.train_tokenizer wrote.",
                 where=str(path),
             )

@@ -109,9 +109,9 @@ def select_columns(
     if missing or len(set(chosen)) != len(chosen) or not chosen:
         problem = "No class is given."
         if missing:
-            problem = f"The data set has no labels for the classes {', '.join(missing)}."
+            problem = f"The data set has no labels for the classes {missing}."
         elif chosen:
-            problem = f"Two of the classes {', '.join(classes)} are the same label."
+            problem = f"Two of the classes {list(classes)} are the same label."
         remedy = f"Choose different labels of the data set: {', '.join(label_names)}."
         if not label_names:
             remedy = "Choose a data set with labels; this one has none."

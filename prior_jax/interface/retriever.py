@@ -200,7 +200,7 @@ class Retriever:
             ) from error
         if found != (_FORMAT, model.fingerprint):
             raise DataError(
-                f"The corpus was encoded by the model {found[1]} in the format {found[0]}, but "
+                f"The corpus was encoded by the model {found[1]!r} in the format {found[0]!r}, but "
                 f"this is the model {model.fingerprint}, and the format {_FORMAT} is read.",
                 "Load the model that encoded the corpus, or encode the corpus again.",
                 where=str(path),

@@ -81,7 +81,7 @@ def test_labels_without_prompts_are_named():
         (
             ("Gout",),
             ("Edema",),
-            r"no labels for the classes Edema\. Choose different labels .*Gout",
+            r"no labels for the classes \['Edema'\]\. Choose different labels .*Gout",
         ),
     ],
 )
