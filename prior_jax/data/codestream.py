@@ -51,8 +51,8 @@ def read_header(frame: bytes) -> Codestream:
         if begin >= 0 and frame.startswith(_JPEG_2000, begin):
             return _jpeg_2000(frame, begin + len(_JPEG_2000))
     except (struct.error, IndexError):
-        raise ValueError("the header of its compressed pixels is cut off") from None
-    raise ValueError("its compressed pixels begin neither as JPEG, JPEG-LS nor as JPEG 2000")
+        raise ValueError("The header of the compressed pixels is cut off.") from None
+    raise ValueError("The compressed pixels begin neither as JPEG or JPEG-LS nor as JPEG 2000.")
 
 
 def _jpeg(frame: bytes) -> Codestream:
@@ -60,7 +60,7 @@ def _jpeg(frame: bytes) -> Codestream:
     place = len(_JPEG)
     while True:
         if frame[place] != 0xFF:
-            raise ValueError("the header of its compressed pixels is damaged")
+            raise ValueError("The header of the compressed pixels is damaged.")
         while frame[place] == 0xFF:  # a marker may follow fill bytes
             place += 1
         marker = frame[place]
@@ -68,7 +68,7 @@ def _jpeg(frame: bytes) -> Codestream:
         if marker in _WITHOUT_LENGTH:
             continue
         if marker in (_PIXELS_BEGIN, _END):
-            raise ValueError("the header of its compressed pixels does not say their size")
+            raise ValueError("The header of the compressed pixels does not say their size.")
         if marker in _FRAMES:
             precision, height, width, channels = struct.unpack_from(">BHHB", frame, place + 2)
             return Codestream(

@@ -79,7 +79,7 @@ def decoded(
         absurd_image_size, several_frames, colour_dicom or dicom_without_decoder.
     """
     if not content:
-        raise ImageProblem("zero_byte_image", "the file is empty")
+        raise ImageProblem("zero_byte_image", "The file is empty.")
     # Another library may have switched this on. The release switches it on, and so trains on images
     # whose lower half is grey (codes/prior/data/pretrain/mimiccxr.py).
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -96,7 +96,7 @@ def decoded(
     except dicom.DicomProblem as problem:
         raise ImageProblem(problem.reason, problem.detail) from problem
     except Image.DecompressionBombError as error:
-        raise ImageProblem("absurd_image_size", str(error)) from error
+        raise ImageProblem("absurd_image_size", _described(error)) from error
     except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
         # Pillow's readers raise all of these on damaged files.
         kind = "truncated_image" if "truncated" in str(error).lower() else "undecodable_image"
@@ -106,8 +106,8 @@ def decoded(
 
 
 def _described(error: BaseException) -> str:
-    text = str(error).split("<_io.BytesIO")[0].strip()
-    return f"{type(error).__name__}: {text}"
+    text = " ".join(str(error).split("<_io.BytesIO")[0].split())
+    return f"The file cannot be decoded ({type(error).__name__}: {text})."
 
 
 def _opened(content: bytes, *, mode: Mode, short_side: int | None, any_size: bool) -> Image.Image:
@@ -115,7 +115,9 @@ def _opened(content: bytes, *, mode: Mode, short_side: int | None, any_size: boo
         _check_size(image, any_size=any_size)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format not in _ONE_PICTURE:
-            raise ImageProblem("several_frames", f"{frames} frames; give each as an image")
+            raise ImageProblem(
+                "several_frames", f"The file has {frames} frames. Give each as an image."
+            )
         if short_side is not None:
             image.draft("L" if mode == "L" else None, (short_side, short_side))
         deep = _has_sixteen_bits(image, content)
@@ -130,7 +132,11 @@ def _opened(content: bytes, *, mode: Mode, short_side: int | None, any_size: boo
 def _check_size(image: Image.Image, *, any_size: bool) -> None:
     low, high = sorted(image.size)
     if not any_size and (low < MIN_SIDE or high > MAX_SIDE or high > MAX_ASPECT * low):
-        raise ImageProblem("absurd_image_size", f"{image.width}x{image.height} pixels")
+        raise ImageProblem(
+            "absurd_image_size",
+            f"The image has {image.width}x{image.height} pixels. The sides of a radiograph have "
+            f"{MIN_SIDE} to {MAX_SIDE} pixels, and a ratio of at most {MAX_ASPECT:g}.",
+        )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -173,8 +179,9 @@ def _refuse_unused_bits(image: Image.Image) -> None:
     if max(int(channel.max()) for channel in shown) < 128:
         raise ImageProblem(
             "undecodable_image",
-            "16 bits a channel, of which the highest are not used, would come out almost black; "
-            "store it as grey of 16 bits without transparency, or with 8 bits a channel",
+            "The image has 16 bits a channel, of which the highest are not used, so that it would "
+            "come out almost black. Store it as grey of 16 bits without transparency, or with 8 "
+            "bits a channel.",
         )
 
 
@@ -195,7 +202,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         return image.convert("L")
     if image.mode in _COLOUR:
         return image if image.mode == "RGB" else image.convert("RGB")
-    raise ImageProblem("undecodable_image", f"colours of the kind {image.mode}, which are not read")
+    raise ImageProblem("undecodable_image", f"Colours of the mode {image.mode} are not supported.")
 
 
 def _stretched(pixels: np.ndarray, *, inverted: bool) -> Image.Image:
@@ -203,7 +210,7 @@ def _stretched(pixels: np.ndarray, *, inverted: bool) -> Image.Image:
     pixels = pixels.astype(np.float64) * (-1 if inverted else 1)
     low, high = float(pixels.min()), float(pixels.max())
     if not math.isfinite(low) or not math.isfinite(high):
-        raise ImageProblem("undecodable_image", "pixels that are not finite")
+        raise ImageProblem("undecodable_image", "The image has pixels that are not finite.")
     if high == low:
         return Image.new("L", pixels.shape[::-1])
     return Image.fromarray(np.rint((pixels - low) * (255.0 / (high - low))).astype(np.uint8))

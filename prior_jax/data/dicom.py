@@ -75,7 +75,8 @@ def shown(image: Radiograph) -> np.ndarray:
     except DicomProblem:
         raise
     except Exception as error:  # an element of the wrong type can fail wherever it is used
-        detail = f"its header cannot be followed: {type(error).__name__}: {error}"
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        detail = f"The header cannot be followed ({text})."
         raise DicomProblem("undecodable_image", detail) from error
     gray = np.rint(np.clip(scaled, 0, 1) * _WHITE).astype(np.uint8)
     if gray[~padding].min() == gray[~padding].max():
@@ -90,10 +91,10 @@ def shown(image: Radiograph) -> np.ndarray:
 
 def _shows_none(values: np.ndarray, header: "Dataset | None") -> str:
     """Returns the error message for an image rendered in one grey, with its cause."""
-    span = f"its values, {values.min():g} to {values.max():g}"
+    span = f"the values of the image, {values.min():g} to {values.max():g}"
     if header is not None and "VOILUTSequence" in header:
-        return f"its VOI LUT begins or ends elsewhere than {span}, and gives them one grey"
-    return f"its window shows none of {span}"
+        return f"The VOI LUT lies outside {span}, and gives all of them the same grey."
+    return f"The window shows none of {span}."
 
 
 def _modality(pixels: np.ndarray, header: "Dataset | None") -> np.ndarray:
@@ -107,7 +108,9 @@ def _modality(pixels: np.ndarray, header: "Dataset | None") -> np.ndarray:
         header.RescaleSlope = header.get("RescaleSlope", 1)
         header.RescaleIntercept = header.get("RescaleIntercept", 0)
         if float(header.RescaleSlope) == 0:
-            raise DicomProblem("undecodable_image", "RescaleSlope is 0, so that every pixel is one")
+            raise DicomProblem(
+                "undecodable_image", "RescaleSlope is 0, which gives all pixels the same value."
+            )
     # 64 bits, because pydicom subtracts the first value of a LUT in the type of the pixels.
     values = apply_modality_lut(pixels.astype(np.int64), header)
     whole = np.rint(values)
@@ -120,7 +123,9 @@ def _of_interest(values: np.ndarray, header: "Dataset | None", *, kept: np.ndarr
     from pydicom.pixels.processing import apply_voi, apply_windowing
 
     if header is not None and "PresentationLUTSequence" in header:
-        raise DicomProblem("undecodable_image", "a PresentationLUTSequence, which is not followed")
+        raise DicomProblem(
+            "undecodable_image", "The file has a PresentationLUTSequence, which is not supported."
+        )
     if header is not None and "VOILUTSequence" in header:
         item = header.VOILUTSequence[0]
         entries, first, bits = item.LUTDescriptor
@@ -145,7 +150,7 @@ def _of_interest(values: np.ndarray, header: "Dataset | None", *, kept: np.ndarr
     low, high = float(values[kept].min()), float(values[kept].max())
     if low == high:
         raise DicomProblem(
-            "undecodable_image", f"its modality LUT gives all pixels one value, {low:g}"
+            "undecodable_image", f"The modality LUT gives all pixels the same value, {low:g}."
         )
     return (values - low) / (high - low)
 
@@ -168,7 +173,10 @@ def eight_bit_as_released(image: Radiograph) -> np.ndarray:
     """
     largest = int(image.pixels.max())
     if largest <= 0:
-        raise DataError("largest pixel", received=largest, accepted="above 0")
+        raise DataError(
+            f"The largest pixel is {largest}, and GLoRIA's release divides by it.",
+            "Give an image with a pixel above 0.",
+        )
     scaled = np.abs(image.pixels.astype(np.float32) * np.float32(_WHITE / largest))
     gray = np.clip(np.rint(scaled), 0, _WHITE).astype(np.uint8)
     return _WHITE - gray if image.photometric == INVERTED else gray

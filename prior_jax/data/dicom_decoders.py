@@ -84,14 +84,14 @@ def _checked(file: "Dataset") -> int:
     if found.channels != 1:
         raise DicomProblem(
             "colour_dicom",
-            f"pixels compressed as {found.channels} channels under a header of one, which is not "
-            "grey",
+            f"The compressed pixels have {found.channels} channels, but the header says 1, for "
+            "grey.",
         )
     if found.width != file.Columns or (found.height or file.Rows) != file.Rows:
         raise DicomProblem(
             "undecodable_image",
-            f"its compressed pixels are {found.width}x{found.height}, its header says "
-            f"{file.Columns}x{file.Rows}",
+            f"The compressed pixels are {found.width}x{found.height}, but the header says "
+            f"{file.Columns}x{file.Rows}.",
         )
     allocated = int(file.BitsAllocated)
     # Only JPEG decoders return the bytes that BitsAllocated specifies, whatever they decode.
@@ -99,8 +99,8 @@ def _checked(file: "Dataset") -> int:
     if not 0 < found.precision <= allocated or narrow:
         raise DicomProblem(
             "undecodable_image",
-            f"its compressed pixels have {found.precision} bits, its header says BitsAllocated "
-            f"{allocated}",
+            f"The compressed pixels have {found.precision} bits, but the header says "
+            f"BitsAllocated {allocated}.",
         )
     return found.precision
 
@@ -119,11 +119,11 @@ def _refused(failures: list[str], *, kind: str, missing: list[str]) -> DicomProb
         lacking = ", ".join(" ".join(name.split()) for name in missing)
         return DicomProblem(
             "dicom_without_decoder",
-            f"no decoder for {kind}: pip install prior_jax[dicom] ({text or lacking})"[:400],
+            f"No decoder is installed for {kind}. Run pip install 'prior_jax[dicom]' "
+            f"({(text or lacking)[:320]}).",
         )
-    if "decompression bomb" in text.lower():
-        return DicomProblem("absurd_image_size", f"{kind}: {text}"[:300])
-    return DicomProblem("undecodable_image", f"{kind}: {text}"[:300])
+    reason = "absurd_image_size" if "decompression bomb" in text.lower() else "undecodable_image"
+    return DicomProblem(reason, f"The pixels, {kind}, cannot be decoded ({text[:280]}).")
 
 
 @contextlib.contextmanager

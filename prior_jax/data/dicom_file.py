@@ -69,7 +69,7 @@ def parse(content: bytes, *, name: str) -> Radiograph:
             photometric = _one_grey_frame(file)
             pixels, precision = dicom_decoders.decoded(file, content)
             if pixels.ndim != 2 or not pixels.size:
-                detail = f"pixels of shape {pixels.shape}, not of one frame"
+                detail = f"The pixels have the shape {pixels.shape}, which is not one frame."
                 raise DicomProblem("several_frames", detail)
             used = _used_bits(pixels, file, precision=precision)
             header = _header(file)
@@ -83,7 +83,8 @@ def parse(content: bytes, *, name: str) -> Radiograph:
             raise
         except Exception as error:  # pydicom raises any exception of its decoders and parsers
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise DicomProblem("undecodable_image", text[:300]) from error
+            detail = f"The file cannot be read ({text[:300]})."
+            raise DicomProblem("undecodable_image", detail) from error
 
 
 def _pydicom() -> types.ModuleType:
@@ -92,9 +93,10 @@ def _pydicom() -> types.ModuleType:
         import pydicom
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "pydicom"
-        detail = "is not installed" if missing else f"cannot be imported: {first_line(error)}"
+        detail = "is not installed" if missing else f"cannot be imported ({first_line(error)})"
         raise DicomProblem(
-            "dicom_without_decoder", f"pydicom {detail}: pip install prior_jax[dicom]"
+            "dicom_without_decoder",
+            f"The package pydicom {detail}. Run pip install 'prior_jax[dicom]'.",
         ) from error
     return pydicom
 
@@ -104,7 +106,7 @@ def _one_grey_frame(file: "Dataset") -> str:
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     if "PixelData" not in file:
-        raise DicomProblem("undecodable_image", "no element PixelData in it")
+        raise DicomProblem("undecodable_image", "The element PixelData is missing.")
     if not getattr(file, "file_meta", None) or "TransferSyntaxUID" not in file.file_meta:
         file.ensure_file_meta()
         implicit = file.original_encoding[0]
@@ -113,16 +115,18 @@ def _one_grey_frame(file: "Dataset") -> str:
         )
     frames = int(file.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise DicomProblem("several_frames", f"{frames} frames; give each as an image")
+        detail = f"The file has {frames} frames. Give each as an image."
+        raise DicomProblem("several_frames", detail)
     photometric = str(file.get("PhotometricInterpretation") or "").strip().upper()
     if not photometric:
-        raise DicomProblem("undecodable_image", "no element PhotometricInterpretation in it")
+        detail = "The element PhotometricInterpretation is missing."
+        raise DicomProblem("undecodable_image", detail)
     if photometric not in (INVERTED, PLAIN):
-        detail = f"PhotometricInterpretation {photometric!r}, which is not grey"
+        detail = f"PhotometricInterpretation is {photometric!r}, which is not grey."
         raise DicomProblem("colour_dicom", detail)
     samples = int(file.get("SamplesPerPixel") or 1)
     if samples != 1:
-        detail = f"SamplesPerPixel {samples}, which is not grey, though it is called {photometric}"
+        detail = f"SamplesPerPixel is {samples}, but a grey image, {photometric}, has 1."
         raise DicomProblem("colour_dicom", detail)
     return photometric
 
@@ -139,13 +143,13 @@ def _used_bits(pixels: np.ndarray, file: "Dataset", *, precision: int | None) ->
         if unused < 0 or int(highest) >= allocated:
             raise DicomProblem(
                 "undecodable_image",
-                f"HighBit {highest} contradicts BitsStored {stored} of {allocated} bits",
+                f"HighBit {highest} contradicts BitsStored {stored} and BitsAllocated {allocated}.",
             )
         if np.any(pixels & ((1 << unused) - 1)):
             raise DicomProblem(
                 "undecodable_image",
                 f"HighBit {highest} and BitsStored {stored} leave the lowest {unused} bits "
-                "unused, which the pixels use",
+                "unused, but the pixels use them.",
             )
         pixels = pixels >> unused
     shift = pixels.dtype.itemsize * 8 - stored

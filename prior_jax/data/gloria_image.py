@@ -59,7 +59,7 @@ def encoder_input(pixels: np.ndarray, *, size: int = SIZE, crop: int = CROP) -> 
       ConfigError: if the crop is larger than the image.
     """
     if not 1 <= crop <= size:
-        raise ConfigError("crop", received=crop, accepted=f"1 to {size}")
+        raise ConfigError.of_value("crop", crop, f"from 1 to {size}, the side of the image")
     first = round((size - crop) / 2)
     middle = fit(pixels, size=size)[first : first + crop, first : first + crop]
     return _normalised(middle)
@@ -88,9 +88,13 @@ def segmentation_sample(
       ConfigError: if the mode is unknown.
     """
     if mode not in ("paper", "release"):
-        raise ConfigError("mode", received=mode, accepted="paper or release")
+        raise ConfigError.of_value("mode", mode, "'paper' or 'release'")
     if mask.shape != pixels.shape:
-        raise DataError("mask", received=mask.shape, accepted=f"{pixels.shape}, as the image")
+        raise DataError(
+            f"The mask has the shape {mask.shape}, but the image has {pixels.shape}.",
+            "Give a mask of the image's shape.",
+            where="mask",
+        )
     soft = fit(mask.astype(np.float32), size=size)
     if mode == "release":
         return _normalised(resample.linear(pixels, height=size, width=size)), soft

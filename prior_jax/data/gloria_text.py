@@ -52,7 +52,7 @@ def split_report(
       ConfigError: if the mode is unknown.
     """
     if mode not in MODES:
-        raise ConfigError("mode", received=mode, accepted=" or ".join(MODES))
+        raise ConfigError.of_value("mode", mode, " or ".join(map(repr, MODES)))
     split, ends = (_release, _is_equal) if mode == "release" else (_paper, _is_reached)
     sentences, count = [], 0
     for words in split(text):

@@ -114,7 +114,10 @@ def decode(content: bytes, *, channels: int, size: int, name: str) -> Image.Imag
         )
     except ImageProblem as problem:
         raise DataError(
-            name, received=f"{problem.reason}: {problem.detail}", accepted="a whole image"
+            f"The image cannot be used ({problem.reason}). {problem.detail}",
+            "Give an image that is whole and of a supported kind; if it is in a prepared set, "
+            "prepare the set again.",
+            where=name,
         ) from problem
 
 

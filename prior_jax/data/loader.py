@@ -101,7 +101,10 @@ class RowLoader:
         classes = len(self._reader.manifest.label_names)
         if len(record.labels) != classes:
             raise DataError(
-                f"{name}: labels", received=len(record.labels), accepted=f"{classes} labels"
+                f"The record has {len(record.labels)} labels, but the manifest of the set names "
+                f"{classes}.",
+                "Prepare the set again.",
+                where=f"{name}: labels",
             )
         return _row_of(
             image, text, labels=np.array(record.labels, np.int8), weight=1.0, record=index

@@ -128,15 +128,25 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
-            str(path), received="no such file", accepted="a prepared set (see data_prep)"
+            f"{directory} is not a prepared set: {MANIFEST_NAME} is missing.",
+            "Give the --out folder of a data_prep program that has finished.",
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(str(path), received=str(error), accepted="a JSON object") from error
+        raise DataError(
+            f"The file is damaged: it is not JSON ({error}).", _PREPARE_AGAIN, where=str(path)
+        ) from error
     if not isinstance(content, dict):
-        raise DataError(str(path), received=type(content).__name__, accepted="a JSON object")
+        raise DataError(
+            f"The file holds a JSON value of the type {type(content).__name__}, not an object.",
+            _PREPARE_AGAIN,
+            where=str(path),
+        )
     if content.get("format") != MANIFEST_FORMAT:
         raise DataError(
-            f"{path}: format", received=content.get("format"), accepted=f"{MANIFEST_FORMAT}"
+            f"The set has the format {content.get('format')!r}, but this version reads "
+            f"{MANIFEST_FORMAT}.",
+            "Prepare the set again with this version.",
+            where=f"{path}: format",
         )
     fields = _checked(content, Manifest, path=path, prefix="")
     fields["label_names"] = tuple(fields["label_names"])
@@ -145,7 +155,10 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
     )
     if not (math.isfinite(fields["image"].mean) and 0 < fields["image"].std < math.inf):
         raise DataError(
-            f"{path}: image", received=fields["image"], accepted="a finite mean and a std above 0"
+            f"The statistics are {fields['image']}, but mean and std must be finite, and std above "
+            "0.",
+            _PREPARE_AGAIN,
+            where=f"{path}: image",
         )
     fields["splits"] = {
         split: SplitCounts(**_checked(counts, SplitCounts, path=path, prefix=f"splits.{split}."))
@@ -160,13 +173,18 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
     return Manifest(**fields)
 
 
+_PREPARE_AGAIN = f"Restore the {MANIFEST_NAME} that data_prep wrote, or prepare the set again."
 _JSON_TYPES = {int: (int,), float: (int, float), str: (str,), tuple: (list,), Mapping: (dict,)}
 
 
 def _checked(content: Any, kind: type, *, path: pathlib.Path, prefix: str) -> dict[str, Any]:
     """Returns `content` if it has exactly the fields and types of the dataclass `kind`."""
     if not isinstance(content, dict):
-        raise DataError(f"{path}: {prefix.rstrip('.')}", received=content, accepted="a JSON object")
+        raise DataError(
+            f"The value is {content!r}, not a JSON object.",
+            _PREPARE_AGAIN,
+            where=f"{path}: {prefix.rstrip('.')}",
+        )
     fields = dataclasses.fields(kind)
     names = {field.name: field.type for field in fields}
     required = {
@@ -175,15 +193,31 @@ def _checked(content: Any, kind: type, *, path: pathlib.Path, prefix: str) -> di
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
     for name in content.keys() - names.keys():
-        raise DataError(f"{path}: {prefix}{name}", received="unknown field", accepted=f"{[*names]}")
+        raise DataError(
+            f"The field is unknown to this version. It knows {', '.join(names)}.",
+            "Prepare the set with this version, or read it with the version that prepared it.",
+            where=f"{path}: {prefix}{name}",
+        )
     for name, annotation in names.items():
         if name not in content:
             if name not in required:
                 continue
-            raise DataError(f"{path}: {prefix}{name}", received="missing", accepted=f"{annotation}")
+            raise DataError(
+                f"The field is missing. Its type is {_words(annotation)}.",
+                _PREPARE_AGAIN,
+                where=f"{path}: {prefix}{name}",
+            )
         base = getattr(annotation, "__origin__", annotation)
         expected = (dict,) if dataclasses.is_dataclass(base) else _JSON_TYPES.get(base, (dict,))
         value = content[name]
         if not isinstance(value, expected) or isinstance(value, bool):
-            raise DataError(f"{path}: {prefix}{name}", received=value, accepted=f"{annotation}")
+            raise DataError(
+                f"The value is {value!r}, but the type is {_words(annotation)}.",
+                _PREPARE_AGAIN,
+                where=f"{path}: {prefix}{name}",
+            )
     return dict(content)
+
+
+def _words(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)

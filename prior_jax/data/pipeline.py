@@ -323,9 +323,9 @@ class BatchIterator(Iterator[tuple[int, Batch]]):
             if _KILLED not in str(error):
                 raise
             raise DataError(
-                "config.data.workers",
-                received=f"a worker process that was killed while it read step {self._step}",
-                accepted="workers that live; fewer of them if memory was short. Run again to go on",
+                f"A data worker was killed while it read step {self._step}, probably for lack of "
+                "memory.",
+                "Lower config.data.workers and run the same command to resume.",
             ) from error
         # Worker processes pass shared memory; a copy stays valid after they end.
         rows: dict[str, Any] = {name: np.array(value) for name, value in row.items()}

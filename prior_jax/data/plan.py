@@ -91,27 +91,35 @@ class BatchPlan:
 
     def _check(self) -> None:
         if self.batch_size < 1:
-            raise ConfigError("config.data.batch_size", received=self.batch_size, accepted=">= 1")
+            raise ConfigError.of_value("config.data.batch_size", self.batch_size, "1 or more")
         if not 0 <= self._seed < 2**32:  # one word of a SeedSequence
-            raise ConfigError("config.data.seed", received=self._seed, accepted="0 to 2**32 - 1")
+            raise ConfigError.of_value("config.data.seed", self._seed, "from 0 to 2**32 - 1")
         if self._window < 1:
-            raise ConfigError("config.data.bucket_window", received=self._window, accepted=">= 1")
-        least = self.batch_size if self._drop_last else 1
-        if len(self._candidates) < least:
+            raise ConfigError.of_value("config.data.bucket_window", self._window, "1 or more")
+        if not len(self._candidates):
             raise ConfigError(
-                "config.data.batch_size",
-                received=self.batch_size,
-                accepted=f"at most the {len(self._candidates)} usable records of the split"
-                if len(self._candidates)
-                else "a split with usable records; this one has none",
+                "The split has no usable record, so that no batch can be made.",
+                "Choose a split or a set with records; for training and retrieval, they need text "
+                "from one of config.data.text_sources.",
+                where="config.data.path",
             )
+        if self._drop_last and len(self._candidates) < self.batch_size:
+            raise ConfigError(
+                f"A batch of {self.batch_size} records is larger than the split, which has "
+                f"{len(self._candidates)} usable records.",
+                f"Set config.data.batch_size to {len(self._candidates)} or less.",
+                where="config.data.batch_size",
+            )
+        self._check_buckets()
+
+    def _check_buckets(self) -> None:
         longest = int(self._counts[self._candidates].max())
         ascending = len(self._buckets) > 0 and bool((np.diff(self._buckets) > 0).all())
         if not ascending or self._buckets[-1] < longest:
-            raise ConfigError(
+            raise ConfigError.of_value(
                 "config.data.buckets",
-                received=tuple(self._buckets.tolist()),
-                accepted=f"ascending lengths, the last at least {longest}",
+                tuple(self._buckets.tolist()),
+                f"ascending lengths, the last at least {longest}, the longest report in tokens",
             )
 
     def __getstate__(self):
@@ -171,10 +179,10 @@ def rows_of_process(batch_size: int, *, process_index: int, process_count: int) 
       ConfigError: if the batch does not divide evenly.
     """
     if batch_size % process_count:
-        raise ConfigError(
+        raise ConfigError.of_value(
             "config.data.batch_size",
-            received=batch_size,
-            accepted=f"a multiple of the {process_count} processes",
+            batch_size,
+            f"a multiple of {process_count}, the number of processes",
         )
     rows = batch_size // process_count
     return slice(process_index * rows, (process_index + 1) * rows)

@@ -9,7 +9,7 @@ from typing import Any
 
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import DATASET_NAME, Record
-from prior_jax.errors import DataError
+from prior_jax.errors import DataError, first_line
 
 
 class RecordReader:
@@ -32,9 +32,9 @@ class RecordReader:
         builder = self._builder()
         if split not in builder.info.splits:
             raise DataError(
-                f"{self.directory}: split",
-                received=split,
-                accepted=f"a split with records: {sorted(builder.info.splits)}",
+                f"The prepared set has no records in the split {split!r}.",
+                f"Choose one of the splits {', '.join(sorted(builder.info.splits))}.",
+                where=str(self.directory),
             )
         info = builder.info.splits[split]
         self.shards = tuple(sorted(os.path.basename(path) for path in info.filenames))
@@ -43,7 +43,9 @@ class RecordReader:
         for shard in self.shards:
             if not (self.directory / shard).is_file():
                 raise DataError(
-                    str(self.directory / shard), received="no such file", accepted="a shard"
+                    "The shard is missing, though the set's dataset_info.json lists it.",
+                    "Copy the shard into the folder, or prepare the set again.",
+                    where=str(self.directory / shard),
                 )
         self._source: Any = None
         self._lock = threading.Lock()
@@ -63,7 +65,9 @@ class RecordReader:
             return tfds.builder_from_directory(self.directory)
         except (FileNotFoundError, ValueError, KeyError) as error:
             raise DataError(
-                str(self.directory), received=str(error), accepted="a prepared set (see data_prep)"
+                f"The folder is not a whole prepared set ({first_line(error)}).",
+                "Give the --out folder of a data_prep program that has finished.",
+                where=str(self.directory),
             ) from error
 
     def _open(self) -> Any:
@@ -95,23 +99,19 @@ class RecordReader:
           DataError: if the record's bytes are damaged; names the record's index and shard.
         """
         if not 0 <= index < self._length:
-            raise DataError(
-                f"{self.directory}: {self.split} record",
-                received=index,
-                accepted=f"0 to {self._length - 1}",
+            raise DataError.of_value(
+                f"{self.directory}: {self.split} record", index, f"from 0 to {self._length - 1}"
             )
         source = self._open()
         try:
             return Record.from_example(source[index])
         except DataError as error:
             raise DataError(
-                f"{self.where(index)}: {error.field}",
-                received=error.received,
-                accepted=error.accepted,
+                error.problem, error.remedy, where=f"{self.where(index)}: {error.where}"
             ) from error
         except Exception as error:  # array_record, protobuf and TFDS have no common exception class
             raise DataError(
-                self.where(index),
-                received=f"{type(error).__name__}: {error}",
-                accepted=f"a whole record of {DATASET_NAME}",
+                f"The bytes are not a whole record of {DATASET_NAME} ({first_line(error)}).",
+                "Copy the shard again, or prepare the set again.",
+                where=self.where(index),
             ) from error

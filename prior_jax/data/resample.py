@@ -90,13 +90,13 @@ def nearest(pixels: np.ndarray, *, height: int, width: int) -> np.ndarray:
 def _check(pixels: np.ndarray, *, height: int, width: int) -> None:
     if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.float32):
         raise DataError(
-            "pixels", received=f"{pixels.dtype}{pixels.shape}", accepted="uint8 or float32[H, W]"
+            f"The image is {pixels.dtype}{list(pixels.shape)}, which cannot be resized.",
+            "Give an image that is uint8[H, W] or float32[H, W].",
         )
     if min(height, width, *pixels.shape) < 1:
         raise DataError(
-            "size",
-            received=f"{pixels.shape} to {(height, width)}",
-            accepted="at least one pixel a side",
+            f"An image of {pixels.shape} pixels cannot be resized to {(height, width)}.",
+            "Give each side at least one pixel.",
         )
 
 

@@ -103,26 +103,32 @@ class Record:
         """Raises DataError, naming the study, if fields are inconsistent."""
         where = f"record {self.study_id!r}"
         if not self.images:
-            raise DataError(f"{where}.images", received=0, accepted="at least one image")
+            raise DataError(
+                "The study has no image.",
+                "Give every study at least one image.",
+                where=f"{where}.images",
+            )
         for name in ("image_ids", "views"):
             if len(getattr(self, name)) != len(self.images):
                 raise DataError(
-                    f"{where}.{name}",
-                    received=len(getattr(self, name)),
-                    accepted=f"one entry for each of {len(self.images)} images",
+                    f"The number of entries is {len(getattr(self, name))}, but that of images is "
+                    f"{len(self.images)}.",
+                    "Give one entry for each image.",
+                    where=f"{where}.{name}",
                 )
         if len(self.sentence_sections) != len(self.sentences):
             raise DataError(
-                f"{where}.sentence_sections",
-                received=len(self.sentence_sections),
-                accepted=f"one entry for each of {len(self.sentences)} sentences",
+                f"The number of entries is {len(self.sentence_sections)}, but that of sentences is "
+                f"{len(self.sentences)}.",
+                "Give one entry for each sentence.",
+                where=f"{where}.sentence_sections",
             )
         for value in self.labels:
             if value not in LABEL_VALUES:
-                raise DataError(f"{where}.labels", received=value, accepted=f"{LABEL_VALUES}")
+                raise DataError.of_value(f"{where}.labels", value, f"one of {LABEL_VALUES}")
         if self.text_source not in TEXT_SOURCES:
-            raise DataError(
-                f"{where}.text_source", received=self.text_source, accepted=f"{TEXT_SOURCES}"
+            raise DataError.of_value(
+                f"{where}.text_source", self.text_source, f"one of {TEXT_SOURCES}"
             )
 
     def to_example(self) -> dict[str, Any]:

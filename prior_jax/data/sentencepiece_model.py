@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from prior_jax.errors import DataError
+from prior_jax.errors import DataError, first_line
 
 Algorithm = Literal["unigram", "bpe"]
 
@@ -48,11 +48,15 @@ def read_sentencepiece(content: bytes, *, name: str) -> SentencePieceModel:
         # The generated module has no types.
         model: Any = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
     except DecodeError as error:
-        raise DataError(name, received=str(error), accepted="a sentencepiece model") from error
+        raise DataError(
+            f"The file is not a sentencepiece model ({first_line(error)}).",
+            "Give a model that data_prep.train_tokenizer wrote.",
+            where=name,
+        ) from error
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
     algorithms = {trainer.UNIGRAM: "unigram", trainer.BPE: "bpe"}
     kinds = {piece.type for piece in model.pieces[5:]}
-    for field, received, accepted in (
+    for field, found, supported in (
         ("model_type", algorithms.get(trainer.model_type), ("unigram", "bpe")),
         ("byte_fallback", trainer.byte_fallback, (False,)),
         ("treat_whitespace_as_suffix", trainer.treat_whitespace_as_suffix, (False,)),
@@ -62,11 +66,13 @@ def read_sentencepiece(content: bytes, *, name: str) -> SentencePieceModel:
         ("escape_whitespaces", normalizer.escape_whitespaces, (True,)),
         ("types of the pieces behind the special ones", kinds, ({1}, set())),  # NORMAL
     ):
-        if received not in accepted:
+        if found not in supported:
             raise DataError(
-                f"{name}: {field}",
-                received=received,
-                accepted=f"{' or '.join(map(str, accepted))}, to be written for another library",
+                f"The model was trained with the value {found!r}, which cannot be written for "
+                "another library.",
+                "Train the model with data_prep.train_tokenizer, so that the value is "
+                f"{' or '.join(map(str, supported))}.",
+                where=f"{name}: {field}",
             )
     return SentencePieceModel(
         algorithm=algorithms[trainer.model_type],  # type: ignore[arg-type]

@@ -15,10 +15,11 @@ from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import TEXT_SOURCES, write_atomically
 from prior_jax.data.text import count_tokens
 from prior_jax.data.tokenizer import Tokenizer
-from prior_jax.errors import DataError
+from prior_jax.errors import DataError, first_line
 
 _FORMAT = 2
 _CHUNK = 256  # records; a few chunks are in memory at a time
+_MEASURE_AGAIN = "Delete the file and run the same command again, which measures the reports again."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,9 @@ def _key(reader: RecordReader, tokenizer: Tokenizer) -> str:
     for shard in reader.shards:
         if shard not in reader.manifest.shards:
             raise DataError(
-                f"{reader.directory / shard}",
-                received="no entry in manifest.json",
-                accepted="shards that the manifest lists with their sha256",
+                "The shard is not listed in manifest.json, which must contain its sha256.",
+                "Prepare the set again.",
+                where=f"{reader.directory / shard}",
             )
         digest.update(f"{shard} {reader.manifest.shards[shard]}\n".encode())
     return digest.hexdigest()
@@ -90,11 +91,17 @@ def _load(path: pathlib.Path, *, count: int) -> Measurements:
             measured = Measurements(**{name: arrays[name] for name in names})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
-            str(path), received=str(error), accepted="a whole file; delete it to measure again"
+            f"The file of the reports' lengths is damaged ({first_line(error)}).",
+            _MEASURE_AGAIN,
+            where=str(path),
         ) from error
     shapes = {array.shape for array in vars(measured).values()}
     if shapes != {(count,)}:
-        raise DataError(str(path), received=shapes, accepted=f"{count} records; delete it")
+        raise DataError(
+            f"The arrays have the shapes {sorted(shapes)}, but the split has {count} records.",
+            _MEASURE_AGAIN,
+            where=str(path),
+        )
     return measured
 
 

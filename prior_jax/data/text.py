@@ -111,9 +111,9 @@ def encode_report(
     ids, index = encode(sentences, tokenizer, max_tokens=max_tokens, max_sentences=max_sentences)
     if not (index >= 0).any():
         raise DataError(
-            f"{name}: sentences",
-            received=list(sentences)[:3],
-            accepted="at least one sentence with a word in it",
+            f"No sentence contains a word; the sentences are {list(sentences)[:3]}.",
+            "Give at least one sentence with a word in it.",
+            where=name,
         )
     return _padded(ids, index, tokenizer=tokenizer, length=max_tokens, max_sentences=max_sentences)
 
@@ -171,7 +171,7 @@ def encode_prompts(
       DataError: if there is no prompt, or a prompt has no token.
     """
     if not prompts:
-        raise DataError("prompts", received=list(prompts), accepted="at least one prompt")
+        raise DataError("There is no prompt to encode.", "Give at least one prompt.")
     rows = [
         encode_report(
             [prompt],
@@ -185,7 +185,9 @@ def encode_prompts(
     ]
     longest = max(int(row.token_mask.sum()) for row in rows)
     if length is not None and not longest <= length <= max_tokens:
-        raise DataError("length", received=length, accepted=f"{longest} to {max_tokens}")
+        raise DataError.of_value(
+            "length", length, f"from {longest}, the longest prompt, to {max_tokens}, max_tokens"
+        )
     return stack([cut_to(row, length or longest) for row in rows])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from prior_jax.data import wordpiece, wordpiece_files
 from prior_jax.data.wordpiece_settings import SPECIAL_TOKENS, read_bytes
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import ConfigError, DataError, first_line
 from prior_jax.vocabulary import Vocabulary
 
 _BLANK = "\u2581"  # sentencepiece's sign for the blank before a word
@@ -200,7 +200,9 @@ class _LazyEngine(abc.ABC):
         for name, token in zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL_TOKENS, strict=True):
             if token not in ids:
                 raise DataError(
-                    f"{self._path}: {token}", received="missing", accepted=f"{SPECIAL_TOKENS}"
+                    f"The vocabulary lacks the special token {token}.",
+                    f"Give a tokenizer that has all of {', '.join(SPECIAL_TOKENS)}.",
+                    where=self._path,
                 )
             setattr(self, f"{name}_id", ids[token])
 
@@ -223,9 +225,10 @@ class SentencePieceTokenizer(_LazyEngine):
         pieces = tuple(engine.id_to_piece(i) for i in range(count))
         if pieces != SPECIAL_TOKENS:
             raise DataError(
-                f"{path}: ids 0 to {len(SPECIAL_TOKENS) - 1}",
-                received=pieces,
-                accepted=f"{SPECIAL_TOKENS}, as data_prep.train_tokenizer makes them",
+                f"The ids 0 to {len(SPECIAL_TOKENS) - 1} belong to {pieces}, but must belong to "
+                f"{SPECIAL_TOKENS}.",
+                "Give a model that data_prep.train_tokenizer wrote.",
+                where=str(path),
             )
         self._set_specials({piece: i for i, piece in enumerate(pieces)})
 
@@ -236,7 +239,9 @@ class SentencePieceTokenizer(_LazyEngine):
             return sentencepiece.SentencePieceProcessor(model_proto=self._content)
         except (RuntimeError, ValueError, OSError) as error:
             raise DataError(
-                self._path, received=str(error), accepted="a sentencepiece model"
+                f"The file is not a sentencepiece model ({first_line(error)}).",
+                "Give a model that data_prep.train_tokenizer wrote.",
+                where=self._path,
             ) from error
 
     def encode(self, text: str) -> Encoding:

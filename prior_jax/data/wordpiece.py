@@ -126,6 +126,8 @@ def lower_cases(rules: Rules, *, field: str = "normalizer") -> bool:
     changed = [normalizer.normalize_str(letter) == letter.lower() for letter in letters]  # pyright: ignore[reportOptionalMemberAccess]
     if any(changed) and not all(changed):
         raise DataError(
-            field, received="a normalizer that lower-cases some letters", accepted="all or none"
+            "The normalizer lower-cases some letters and keeps the others.",
+            "Give a normalizer that lower-cases all letters or none.",
+            where=field,
         )
     return all(changed)

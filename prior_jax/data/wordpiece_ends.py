@@ -24,11 +24,9 @@ def check_ends(path: pathlib.Path, content: Mapping[str, Any]) -> None:
         return
     import tokenizers
 
-    field = f"{path}: post_processor"
-    accepted = "one that puts [CLS] before a text and [SEP] behind it, or null"
     unknown = _undefined(content["post_processor"])
     if unknown:
-        raise DataError(field, received=f"the undefined token {unknown[0]!r}", accepted=accepted)
+        raise _refused(path, f"The post-processor uses the undefined token {unknown[0]!r}.")
     vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
     plain = WordPiece(vocabulary=vocabulary, rules=bert_rules(lower_case=False)).document()
     try:
@@ -36,14 +34,24 @@ def check_ends(path: pathlib.Path, content: Mapping[str, Any]) -> None:
         engine = tokenizers.Tokenizer.from_str(json.dumps(document))
         ids = engine.encode("[MASK]x", add_special_tokens=True).ids
     except Exception as error:  # the library raises a plain Exception
-        raise DataError(field, received=first_line(error), accepted=accepted) from error
+        problem = f"The package tokenizers cannot read the post-processor ({first_line(error)})."
+        raise _refused(path, problem) from error
+    kind = content["post_processor"].get("type")
     # The processor contains ids, which must equal those of the file's vocabulary.
     words = content["model"]["vocab"]
     if (ids[:1], ids[-1:]) != ([words.get("[CLS]")], [words.get("[SEP]")]):
-        raise DataError(field, received=content["post_processor"].get("type"), accepted=accepted)
+        raise _refused(path, f"The post-processor {kind} puts other ids at the ends of a text.")
     body = engine.encode("[MASK]x", add_special_tokens=False).ids
     if ids[1:-1] != body:
-        raise DataError(field, received=content["post_processor"].get("type"), accepted=accepted)
+        raise _refused(path, f"The post-processor {kind} changes the text between its ends.")
+
+
+def _refused(path: pathlib.Path, problem: str) -> DataError:
+    return DataError(
+        problem,
+        "Give a post-processor that puts [CLS] before a text and [SEP] after it, or null.",
+        where=f"{path}: post_processor",
+    )
 
 
 def _undefined(processor: Any) -> list[Any]:

@@ -38,9 +38,9 @@ _SPLITTERS = (
     "BertPreTokenizer", "CharDelimiterSplit", "Digits", "Punctuation", "Sequence", "Split",
     "UnicodeScripts", "Whitespace", "WhitespaceSplit",
 )  # fmt: skip
-_DISAGREE = (
-    "as BertTokenizer of transformers 4 follows the value and that of 5 does not; to have it "
-    'followed, write "tokenizer_class": "PreTrainedTokenizerFast" into tokenizer_config.json'
+_FOLLOW = (
+    'to have the value followed, write "tokenizer_class": "PreTrainedTokenizerFast" into '
+    "tokenizer_config.json"
 )
 
 
@@ -62,9 +62,9 @@ def read_wordpiece(path: pathlib.Path, *, lower_case: bool | None = None) -> Wor
     if content is None or (settings is None and _is_bare(content)):
         if settings is not None and settings.as_is:
             raise DataError(
-                f"{settings.path}: tokenizer_class",
-                received=settings.tokenizer_class,
-                accepted="BertTokenizer: this class needs a tokenizer.json, which is absent",
+                f"The class {settings.tokenizer_class} needs a tokenizer.json, which is missing.",
+                "Add the tokenizer.json to the folder, or set the class to BertTokenizer.",
+                where=f"{settings.path}: tokenizer_class",
             )
         rules = _as_bert(settings, lower_case)
     else:
@@ -104,7 +104,11 @@ def vocabulary_of_lines(path: pathlib.Path, content: bytes) -> dict[str, int]:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(str(path), received=str(error), accepted="UTF-8 text") from error
+        raise DataError(
+            f"The file is not UTF-8 text ({error}).",
+            "Give the vocab.txt of a BERT tokenizer, one word a line.",
+            where=str(path),
+        ) from error
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -121,9 +125,10 @@ def _vocabulary(path: pathlib.Path, content: Mapping[str, Any] | None) -> dict[s
         differing = {word for word, _ in vocabulary.items() ^ other.items()}
         if differing:
             raise DataError(
-                f"{beside}: model.vocab",
-                received=f"another id for {len(differing)} words, such as {min(differing)!r}",
-                accepted=f"the vocabulary of {path.name} beside it, or only one of the two files",
+                f"The vocabulary differs from that of {path.name} beside it. Words without the "
+                f"same id in both: {len(differing)}, such as {min(differing)!r}.",
+                "Keep only one of the two files, or make their vocabularies equal.",
+                where=f"{beside}: model.vocab",
             )
     return vocabulary
 
@@ -133,25 +138,35 @@ def _vocabulary_of_json(path: pathlib.Path, content: Mapping[str, Any]) -> dict[
     model = content.get("model", {})
     if not isinstance(model, dict):
         raise DataError(
-            f"{path}: model", received=type(model).__name__, accepted="a WordPiece model"
+            f"The value is of the type {type(model).__name__}, and no WordPiece model.",
+            "Give the tokenizer.json of a BERT tokenizer.",
+            where=f"{path}: model",
         )
     wanted = {
         "type": "WordPiece", "continuing_subword_prefix": PREFIX, "unk_token": "[UNK]"
     }  # fmt: skip
     for field, value in wanted.items():
         if model.get(field, "[UNK]" if field == "unk_token" else None) != value:
-            raise DataError(f"{path}: model.{field}", received=model.get(field), accepted=value)
+            raise DataError(
+                f"The value is {model.get(field)!r}, but that of a BERT tokenizer is {value!r}.",
+                "Give the tokenizer.json of a BERT tokenizer.",
+                where=f"{path}: model.{field}",
+            )
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or not all(
         type(index) is int and 0 <= index < _MAX_ID for index in vocabulary.values()
     ):
         raise DataError(
-            f"{path}: model.vocab", received=type(vocabulary).__name__, accepted="word -> id"
+            f"The value, of the type {type(vocabulary).__name__}, does not map words to ids.",
+            "Give a vocabulary in which every word has an id, an integer from 0 to 2**31 - 1.",
+            where=f"{path}: model.vocab",
         )
     broken = [word for word in vocabulary if not word.isascii() and not _is_text(word)]
     if broken:
         raise DataError(
-            f"{path}: model.vocab", received=f"{broken[0]!a}", accepted="words of whole characters"
+            f"The word {broken[0]!a} contains half of a character, an unpaired surrogate.",
+            "Remove the word from the vocabulary, or complete the character.",
+            where=f"{path}: model.vocab",
         )
     return vocabulary
 
@@ -177,13 +192,15 @@ def _rules_of_json(path: pathlib.Path, content: Mapping[str, Any]) -> Rules:
     """Returns the rules that a `tokenizer.json` describes, if the library can read them."""
     most = content["model"].get("max_input_chars_per_word", MAX_CHARACTERS)
     if type(most) is not int or most < 0:
-        raise DataError(
-            f"{path}: model.max_input_chars_per_word", received=most, accepted="a whole number"
+        raise DataError.of_value(
+            f"{path}: model.max_input_chars_per_word", most, "an integer of 0 or more"
         )
     for name in _types(content.get("pre_tokenizer")):
         if name not in _SPLITTERS:
             raise DataError(
-                f"{path}: pre_tokenizer", received=name, accepted=f"one of {', '.join(_SPLITTERS)}"
+                f"The pre-tokenizer {name!r} is not supported.",
+                f"Give a tokenizer that uses only {', '.join(_SPLITTERS)}.",
+                where=f"{path}: pre_tokenizer",
             )
     rules = Rules(
         normalizer=content.get("normalizer"),
@@ -199,7 +216,9 @@ def _rules_of_json(path: pathlib.Path, content: Mapping[str, Any]) -> Rules:
             tokenizers.Tokenizer.from_str(json.dumps({**document, other: None}))
         except Exception as error:  # the library raises a plain Exception
             raise DataError(
-                f"{path}: {name}", received=first_line(error), accepted=f"a {name} of tokenizers"
+                f"The package tokenizers cannot read this {name} ({first_line(error)}).",
+                f"Give a {name} that the installed version of tokenizers reads.",
+                where=f"{path}: {name}",
             ) from error
     return rules
 
@@ -240,10 +259,12 @@ def _as_said(
         return dataclasses.replace(rules, normalizer={**normalizer, "lowercase": lower_case})
     found = lower_cases(rules, field=field)
     if found != lower_case:
+        does = "lower-cases text" if found else "keeps case"
         raise DataError(
-            field,
-            received=f"{normalizer.get('type')}, which {'lower-cases' if found else 'keeps case'}",
-            accepted=f"lower_case={found}, as the normalizer does, not lower_case={lower_case}",
+            f"The normalizer {normalizer.get('type')} {does}, which contradicts "
+            f"lower_case={lower_case}.",
+            f"Set lower_case={found}, as the normalizer does.",
+            where=field,
         )
     return rules
 
@@ -264,10 +285,10 @@ def _refuse_contradiction(settings: Settings, rules: Rules, field: str) -> None:
     for key, value in said.items():
         if value is not None and value != found[key]:
             raise DataError(
-                f"{settings.path}: {key}",
-                received=value,
-                accepted=f"{found[key]}, as tokenizer.json says, which {settings.tokenizer_class} "
-                "follows",
+                f"The value is {json.dumps(value)}, but the class {settings.tokenizer_class} "
+                f"follows tokenizer.json, where it is {json.dumps(found[key])}.",
+                f"Set {key} to {json.dumps(found[key])}.",
+                where=f"{settings.path}: {key}",
             )
 
 
@@ -282,4 +303,9 @@ def _refuse_other_than_bert(path: pathlib.Path, rules: Rules) -> None:
     )
     for field, value, wanted in checks:
         if value != wanted:
-            raise DataError(f"{path}: {field}", received=value, accepted=f"{wanted!r}, {_DISAGREE}")
+            raise DataError(
+                f"The value is {json.dumps(value)}, which BertTokenizer of transformers 4 follows "
+                "and that of 5 does not.",
+                f"Set it to {json.dumps(wanted)}; {_FOLLOW}.",
+                where=f"{path}: {field}",
+            )

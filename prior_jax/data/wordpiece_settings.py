@@ -85,7 +85,9 @@ def read_settings(folder: pathlib.Path) -> Settings | None:
         kind, where = read_json(model).get("tokenizer_class"), model
     if kind is not None and kind not in (*_BERT, *_AS_IS):
         raise DataError(
-            f"{where}: tokenizer_class", received=kind, accepted=f"one of {[*_BERT, *_AS_IS]}"
+            f"The tokenizer class {kind!r} is not supported.",
+            f"Give a tokenizer of one of the classes {', '.join((*_BERT, *_AS_IS))}.",
+            where=f"{where}: tokenizer_class",
         )
     for key, values in {**_SWITCHES, **_FIXED}.items():
         # In Python 1 == True, but 1 in JSON is not a boolean.
@@ -93,9 +95,9 @@ def read_settings(folder: pathlib.Path) -> Settings | None:
             config[key] == value and type(config[key]) is type(value) for value in values
         ):
             raise DataError(
-                f"{paths[0]}: {key}",
-                received=config[key],
-                accepted=" or ".join(json.dumps(value) for value in values),
+                f"The value {json.dumps(config[key])} is not supported.",
+                f"Set it to {' or '.join(json.dumps(value) for value in values)}.",
+                where=f"{paths[0]}: {key}",
             )
     _check_roles(paths[0], config)
     _check_roles(paths[1], special)
@@ -133,7 +135,9 @@ def check_added(
     entries = (content or {}).get("added_tokens") or []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DataError(
-            f"{json_file}: added_tokens", received=type(entries).__name__, accepted="a list"
+            f"The value, of the type {type(entries).__name__}, is not a list of objects.",
+            "Give a list of tokens with their ids, or remove the key.",
+            where=f"{json_file}: added_tokens",
         )
     added += [
         (json_file, "added_tokens", entry.get("content"), entry.get("id")) for entry in entries
@@ -142,13 +146,15 @@ def check_added(
         where = ": ".join(part for part in (str(path), key) if part)
         if token not in SPECIAL_TOKENS:
             raise DataError(
-                where,
-                received=token,
-                accepted=f"{', '.join(SPECIAL_TOKENS)}: no word may be added to the vocabulary",
+                f"The token {token!r} is added to the vocabulary, which is not supported.",
+                f"Remove every added token but {', '.join(SPECIAL_TOKENS)}.",
+                where=where,
             )
         if index is not None and index != vocabulary.get(token):
             raise DataError(
-                f"{where}: {token}", received=index, accepted=f"its id {vocabulary.get(token)}"
+                f"The id is {index!r} here, but {vocabulary.get(token)!r} in the vocabulary.",
+                "Make the two ids equal.",
+                where=f"{where}: {token}",
             )
 
 
@@ -162,10 +168,14 @@ def read_bytes(path: pathlib.Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            str(path), received=error.strerror, accepted="a readable tokenizer file"
+            f"The tokenizer file cannot be read ({error.strerror}).",
+            "Give the path of a readable tokenizer file.",
+            where=str(path),
         ) from error
     if not content:
-        raise DataError(str(path), received="an empty file", accepted="a tokenizer file")
+        raise DataError(
+            "The tokenizer file is empty.", "Give a whole tokenizer file.", where=str(path)
+        )
     return content
 
 
@@ -178,9 +188,17 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
-        raise DataError(str(path), received=first_line(error), accepted="a JSON object") from error
+        raise DataError(
+            f"The file is not JSON ({first_line(error)}).",
+            "Give a whole tokenizer file.",
+            where=str(path),
+        ) from error
     if not isinstance(content, dict):
-        raise DataError(str(path), received=type(content).__name__, accepted="a JSON object")
+        raise DataError(
+            f"The file holds a JSON value of the type {type(content).__name__}, not an object.",
+            "Give a tokenizer file in the form that transformers writes.",
+            where=str(path),
+        )
     return content
 
 
@@ -188,16 +206,26 @@ def _check_roles(path: pathlib.Path, config: Mapping[str, Any]) -> None:
     """Refuses special tokens other than BERT's."""
     for key, wanted in _ROLES.items():
         if key in config and _text(config[key]) != wanted:
-            raise DataError(f"{path}: {key}", received=config[key], accepted=wanted)
+            raise DataError(
+                f"The token is {config[key]!r}, but BERT's is {wanted!r}.",
+                "Give a tokenizer with the special tokens of BERT.",
+                where=f"{path}: {key}",
+            )
     for key in ("bos_token", "eos_token"):
         if config.get(key) is not None and _text(config[key]) not in SPECIAL_TOKENS:
-            raise DataError(f"{path}: {key}", received=config[key], accepted="null")
+            raise DataError(
+                f"The token {config[key]!r} is none of BERT's special tokens.",
+                "Set it to null, or give a tokenizer with the special tokens of BERT.",
+                where=f"{path}: {key}",
+            )
     for key in ("additional_special_tokens", "extra_special_tokens"):
         tokens = config.get(key) or []
         tokens = list(tokens.values()) if isinstance(tokens, dict) else tokens
         if not isinstance(tokens, list) or any(_text(t) not in SPECIAL_TOKENS for t in tokens):
             raise DataError(
-                f"{path}: {key}", received=config[key], accepted=f"none besides {SPECIAL_TOKENS}"
+                f"The value is {config[key]!r}, with tokens that are none of BERT's.",
+                f"Remove every token but {', '.join(SPECIAL_TOKENS)}.",
+                where=f"{path}: {key}",
             )
 
 
@@ -210,5 +238,9 @@ def _added_by_id(path: pathlib.Path, config: Mapping[str, Any]) -> list[tuple]:
     key = "added_tokens_decoder"
     entries = config.get(key) or {}
     if not isinstance(entries, dict) or not all(index.isdecimal() for index in entries):
-        raise DataError(f"{path}: {key}", received=entries, accepted="id -> token")
+        raise DataError(
+            f"The value {entries!r} does not map ids to tokens.",
+            "Give an object with one token for each id, or remove the key.",
+            where=f"{path}: {key}",
+        )
     return [(path, key, _text(token), int(index)) for index, token in entries.items()]

@@ -117,7 +117,9 @@ def difference(
       ValueError: if the numbers of seeds or draws differ.
     """
     if len(ours) != len(theirs):
-        raise ValueError(f"{len(ours)} and {len(theirs)} seeds: accepted as many of each")
+        raise ValueError(
+            f"there are {len(ours)} and {len(theirs)} seeds, but both need the same seeds"
+        )
     steps = [a - b for a, b in zip(ours, theirs, strict=True)]
     patients = None
     if our_draws and their_draws:

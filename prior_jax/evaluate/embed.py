@@ -126,7 +126,7 @@ class Encoder:
         kept = [self._encode(batch, reports=reports) for batch in batches]
         kept = [part for part in kept if part.record.size]
         if not kept:
-            raise DataError("batches", received="no record", accepted="at least one real record")
+            raise _no_record()
         found = [part.reports for part in kept if part.reports is not None]
         return Studies(
             images=join([part.images for part in kept]),
@@ -152,7 +152,7 @@ class Encoder:
             for part in (self._encode(batch, reports=False) for batch in batches)
         ]
         if not any(part.record.size for part in kept):
-            raise DataError("batches", received="no record", accepted="at least one real record")
+            raise _no_record()
         return Pooled(
             features=np.concatenate([part.features for part in kept]),
             labels=np.concatenate([part.labels for part in kept]),
@@ -308,11 +308,18 @@ def _looking(objective: Objective) -> ShowsAttention:
     """Returns the objective if it shows attention; raises a ConfigError otherwise."""
     if not isinstance(objective, ShowsAttention):
         raise ConfigError(
-            "config.objective",
-            received=type(objective).__name__,
-            accepted="an objective whose text looks at places of the image",
+            f"The objective {type(objective).__name__} has no attention of text over the image.",
+            "Choose a model of an objective that has it, such as prior or gloria.",
+            where="config.objective",
         )
     return objective
+
+
+def _no_record() -> DataError:
+    return DataError(
+        "The batches contain no record, so that there is nothing to encode.",
+        "Choose a split that has records.",
+    )
 
 
 def _compare(objective, model, images, reports, *, kind: SimilarityKind) -> jax.Array:
@@ -321,13 +328,14 @@ def _compare(objective, model, images, reports, *, kind: SimilarityKind) -> jax.
     The similarity of an objective without parts counts as its global part.
     """
     if kind not in get_args(SimilarityKind):
-        raise ConfigError("kind", received=kind, accepted=" | ".join(get_args(SimilarityKind)))
+        raise ConfigError.of_value("kind", kind, f"one of {', '.join(get_args(SimilarityKind))}")
     parts = isinstance(objective, ComparesParts)
     if kind == "local" and not parts:
         raise ConfigError(
-            "kind",
-            received=kind,
-            accepted=f"both | global: {type(objective).__name__} compares whole images and reports",
+            f"The objective {type(objective).__name__} compares only whole images and reports, so "
+            "that it has no similarity of the kind 'local'.",
+            "Choose the kind 'both' or 'global'.",
+            where="kind",
         )
     if kind == "both" or not parts:
         return objective.similarity(model, images, reports)

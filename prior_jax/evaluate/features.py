@@ -84,8 +84,22 @@ def finite(features: Any, where: str) -> Any:
     """Returns the features; raises a DataError that names `where` if a value is not finite."""
     for leaf in jax.tree.leaves(features):
         if leaf.dtype != bool and not np.isfinite(leaf).all():
-            raise DataError(where, received="features with NaN or inf", accepted="finite features")
+            raise not_finite("The features", where=where)
     return features
+
+
+def not_finite(what: str, *, where: str = "") -> DataError:
+    """Returns the error for values of a model that are not finite.
+
+    Args:
+      what: beginning of a sentence, e.g. "The features".
+      where: name of the inputs, e.g. "records [4, 5]".
+    """
+    return DataError(
+        f"{what} contain NaN or infinity.",
+        "Use other weights, such as an earlier checkpoint of the run.",
+        where=where,
+    )
 
 
 def same_length(parts: Sequence[ReportFeatures]) -> list[ReportFeatures]:

@@ -104,7 +104,12 @@ def evaluate_grounding(
     for text, mask, rows in zip(asked.texts, reports.local_mask, asked.rows, strict=True):
         real = np.flatnonzero(mask).tolist()
         if not rows or not set(rows) <= set(real):
-            raise DataError(f"rows of {text!r}", received=rows, accepted=f"some of {real}")
+            raise DataError(
+                f"The rows {rows} are none, or not all among those of the prompt's local features, "
+                f"{real}.",
+                "Give at least one row of these for every prompt.",
+                where=f"rows of {text!r}",
+            )
     place = {int(record): row for row, record in enumerate(studies.record)}
     tables: dict[str, np.ndarray] = {
         name: np.full((len(place), len(asked.classes)), np.nan) for name in _COLUMNS
@@ -244,7 +249,8 @@ def _square(attention: np.ndarray) -> np.ndarray:
     side = round(len(attention) ** 0.5)
     if side * side != len(attention):
         raise DataError(
-            "attention", received=f"{len(attention)} cells", accepted="a square number of cells"
+            f"The attention has {len(attention)} cells, which is not a square number.",
+            "Use an objective whose attention lies on a square grid.",
         )
     return attention.reshape(side, side)
 
@@ -272,7 +278,8 @@ def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
     counted = ~np.isnan(tables["pointing"]).all(axis=1)
     if not counted.any():
         raise DataError(
-            "masks", received="no record with one of the findings", accepted="at least one"
+            f"No record of the split has a mask of one of the findings {', '.join(asked.classes)}.",
+            "Choose a split or findings with such records.",
         )
     groups = groups[counted]
     tables = {name: table[counted] for name, table in tables.items()}
@@ -305,7 +312,7 @@ def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
             },
             "better_lung": {prompts.slug(label): side for label, side in sides.items()},
             "undefined": {
-                name: "no record has the finding, or no attention"
+                name: "no record has the finding, or its attention is 0 everywhere"
                 for name, metric in found.items()
                 if np.isnan(metric.value)
             },

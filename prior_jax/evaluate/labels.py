@@ -107,9 +107,13 @@ def select_columns(
     missing = [name for name in classes if prompts.canonical(name) not in column]
     chosen = [prompts.canonical(name) for name in classes]
     if missing or len(set(chosen)) != len(chosen) or not chosen:
-        raise ConfigError(
-            field,
-            received=missing or list(classes),
-            accepted=f"different labels of the data set: {', '.join(label_names) or 'it has none'}",
-        )
+        problem = "No class is given."
+        if missing:
+            problem = f"The data set has no labels for the classes {missing}."
+        elif chosen:
+            problem = f"Two of the classes {list(classes)} are the same label."
+        remedy = f"Choose different labels of the data set: {', '.join(label_names)}."
+        if not label_names:
+            remedy = "Choose a data set with labels; this one has none."
+        raise ConfigError(problem, remedy, where=field)
     return np.asarray(labels)[:, [column[name] for name in chosen]]

@@ -118,7 +118,8 @@ def evaluate_probe(
     chosen, validation = _choose(fits, parts["validate"], classes=classes)
     found = _measure(fits[chosen], parts["test"], classes, np.asarray(test_patients), resampling)
     unlearnt = {
-        f"{name}_{prompts.slug(label)}": f"the training records hold {label} or its absence only"
+        f"{name}_{prompts.slug(label)}": "the training records are all positive or all negative "
+        f"for {label}"
         for label, learnt in zip(classes, learnable, strict=True)
         if not learnt
         for name in ranking.METRICS
@@ -145,9 +146,9 @@ def check_installed() -> None:
     """
     if importlib.util.find_spec("sklearn") is None:
         raise ConfigError(
-            "task.task",
-            received="probe, without scikit-learn",
-            accepted="an installation with its extra: pip install 'prior_jax[probe]'",
+            "The linear probe needs the package scikit-learn, which is not installed.",
+            "Run pip install 'prior_jax[probe]'.",
+            where="task.task",
         )
 
 
@@ -264,7 +265,10 @@ def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The standard deviation of a constant feature is replaced by 1.
     """
     if not len(features):
-        raise DataError("train split", received="no record", accepted="at least one record")
+        raise DataError(
+            "The split 'train' has no record to train the probe on.",
+            "Give a prepared set with records in this split.",
+        )
     std = features.std(axis=0)
     return features.mean(axis=0), np.where(std > 0, std, np.float32(1))
 

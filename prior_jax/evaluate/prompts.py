@@ -76,22 +76,24 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
         from a set that has none.
     """
     if set_name not in _SETS:
-        raise ConfigError("task.prompts.set", received=set_name, accepted=" | ".join(sorted(_SETS)))
+        raise ConfigError.of_value(
+            "task.prompts.set", set_name, f"one of {', '.join(sorted(_SETS))}"
+        )
     texts, owner, affirms = [], [], []
     for index, name in enumerate(classes):
         found = _SETS[set_name](name)
         if negatives and not found.negative:
             raise ConfigError(
-                "task.prompts.negatives",
-                received=True,
-                accepted=f"False with the prompt set {set_name!r}, which denies nothing",
+                f"The prompt set {set_name!r} has no sentences that deny {name!r}.",
+                "Set task.prompts.negatives to False, or choose another task.prompts.set.",
+                where="task.prompts.negatives",
             )
         denials = found.negative if negatives else ()
         texts += [*found.positive, *denials]
         owner += [index] * (len(found.positive) + len(denials))
         affirms += [True] * len(found.positive) + [False] * len(denials)
     if not texts:
-        raise ConfigError("task.classes", received=list(classes), accepted="at least one class")
+        raise ConfigError("No class is given.", "Name at least one class.", where="task.classes")
     return PromptTable(
         classes=tuple(classes),
         texts=tuple(texts),
@@ -120,7 +122,11 @@ def finding_words(name: str) -> tuple[str, ...]:
         if canonical(finding.name) == canonical(name):
             return finding.words or (finding.bare.split()[-1],)
     named = ", ".join(finding.name for finding in FINDINGS)
-    raise ConfigError("task.classes", received=name, accepted=f"one of {named}")
+    raise ConfigError(
+        f"No single word names the class {name!r}.",
+        f"Choose among {named}.",
+        where="task.classes",
+    )
 
 
 def _release(name: str) -> ClassPrompts:
@@ -159,9 +165,7 @@ def _ensemble(name: str) -> ClassPrompts:
                     *finding.negative,
                 ),
             )
-    raise ConfigError(
-        "task.classes", received=name, accepted=f"one of {', '.join(known_classes())}"
-    )
+    raise _without_prompts(name, known_classes())
 
 
 def _described(name: str) -> ClassPrompts:
@@ -191,10 +195,18 @@ def _gloria(drawn: Mapping[str, tuple[str, ...]]) -> Callable[[str], ClassPrompt
 
     def prompts_of(name: str) -> ClassPrompts:
         if canonical(name) not in spelled:
-            raise ConfigError("task.classes", received=name, accepted=f"one of {', '.join(drawn)}")
+            raise _without_prompts(name, tuple(drawn))
         return ClassPrompts(positive=spelled[canonical(name)], negative=())
 
     return prompts_of
+
+
+def _without_prompts(name: str, known: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"The prompt set has no sentences for the class {name!r}.",
+        f"Choose among {', '.join(known)}, or choose another prompt set.",
+        where="task.classes",
+    )
 
 
 def _capital(text: str) -> str:

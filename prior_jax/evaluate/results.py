@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from prior_jax.data.schema import write_atomically
-from prior_jax.errors import DataError
+from prior_jax.errors import DataError, first_line
 from prior_jax.evaluate.bootstrap import Interval
 
 DRAWS_SUFFIX = ".draws.npz"
+_EVALUATE_AGAIN = "Delete the file, and run launch.evaluate again if it was a result."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def write_results(
       DataError: if the task's name is not a valid file name, or the settings are not valid JSON.
     """
     if not task or not task.replace("_", "").replace("-", "").isalnum():
-        raise DataError("task", received=task, accepted="letters, digits, '_' and '-'")
+        raise DataError.of_value("task", task, "a name of letters, digits, '_' and '-'")
     content = {
         "task": task,
         "metrics": {name: value.to_json() for name, value in trained.metrics.items()},
@@ -72,7 +73,9 @@ def write_results(
         text = json.dumps(content, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"settings of {task}", received=str(error), accepted="finite JSON values"
+            f"The settings cannot be written as JSON ({first_line(error)}).",
+            "Use only finite numbers, strings, lists and mappings.",
+            where=f"settings of {task}",
         ) from error
     path = pathlib.Path(workdir) / "eval" / f"{task}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +110,11 @@ def read_draws(workdir: os.PathLike[str] | str, *, task: str) -> dict[str, np.nd
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(str(path), received=str(error), accepted="draws of a task") from error
+        raise DataError(
+            f"The bootstrap draws of the task cannot be read ({first_line(error)}).",
+            "Run launch.evaluate again for this task.",
+            where=str(path),
+        ) from error
 
 
 def read_results(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
@@ -127,13 +134,17 @@ def read_results(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DataError(str(path), received=str(error), accepted="a JSON file") from error
+            raise DataError(
+                f"The file is not JSON ({first_line(error)}).", _EVALUATE_AGAIN, where=str(path)
+            ) from error
         wanted = {"task", "metrics", "untrained", "settings"}
         if not isinstance(content, dict) or wanted - content.keys():
+            found_in = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise DataError(
-                str(path),
-                received=sorted(content) if isinstance(content, dict) else type(content).__name__,
-                accepted=f"an object with {', '.join(sorted(wanted))}",
+                f"The file is no result of an evaluation: it holds {found_in}, not an object with "
+                f"{', '.join(sorted(wanted))}.",
+                _EVALUATE_AGAIN,
+                where=str(path),
             )
         found.append(content)
     return found
@@ -158,7 +169,7 @@ def format_table(trained: TaskResult, untrained: TaskResult) -> str:
         cells = (trained.metrics[name], untrained.metrics.get(name, missing))
         lines.append(f"{name:<{width}}  " + "  ".join(f"{_cell(cell):>21}" for cell in cells))
     reasons = trained.settings.get("undefined", {})
-    lines += [f"{name} does not exist: {reason}" for name, reason in reasons.items()]
+    lines += [f"{name} is undefined: {reason}." for name, reason in reasons.items()]
     return "\n".join(lines)
 
 

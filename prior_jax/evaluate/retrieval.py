@@ -18,7 +18,7 @@ import numpy as np
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import bootstrap, labels, metrics
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.evaluate.features import Studies, to_host
+from prior_jax.evaluate.features import Studies, not_finite, to_host
 from prior_jax.evaluate.results import TaskResult
 
 Subset = Literal["all", "single_positive"]
@@ -180,7 +180,8 @@ def search(encoder: Encoder, studies: Studies, *, ranks: int, block: int) -> Ret
         raise ValueError("the studies hold no reports: encode them with reports=True")
     if count < ranks:
         raise DataError(
-            "records to search", received=count, accepted=f"at least {ranks}, the largest rank"
+            f"The evaluated set has {count} records, but the largest rank needs at least {ranks}.",
+            "Lower task.retrieval.ranks, or evaluate more records.",
         )
     padded = -(-count // block) * block
     best = [
@@ -199,7 +200,7 @@ def search(encoder: Encoder, studies: Studies, *, ranks: int, block: int) -> Ret
             merged = _merge(score[rows], index[rows], seen, np.int32(there), left)
             score[rows], index[rows], finite = to_host(merged)
             if not finite:
-                raise DataError("similarity", received="NaN or inf", accepted="finite similarities")
+                raise not_finite("The similarities of images and reports")
     return Retrieved(
         report_of_image=best[0][1][:count],
         image_of_report=best[1][1][:count],

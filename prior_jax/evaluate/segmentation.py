@@ -28,7 +28,8 @@ def mask_dice(probability: np.ndarray, truth: np.ndarray, *, threshold: float = 
     probability, truth = np.asarray(probability), np.asarray(truth)
     if probability.shape != truth.shape or probability.ndim < 2:
         raise ValueError(
-            f"probability {probability.shape} and truth {truth.shape}: accepted [N, ...] twice"
+            f"probability {probability.shape} and truth {truth.shape} must both have the shape "
+            "[N, ...]"
         )
     if np.isnan(probability).any():
         raise ValueError(f"{int(np.isnan(probability).sum())} probabilities are not numbers")
@@ -57,7 +58,8 @@ def mean_dice(values: np.ndarray, *, release_batch: int | None = None) -> float:
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or (release_batch is not None and release_batch < 1):
         raise ValueError(
-            f"values {values.shape}, release_batch {release_batch}: accepted [N], 1 or more"
+            f"values {values.shape} must have the shape [N], and release_batch {release_batch} "
+            "must be None or at least 1"
         )
     if release_batch is not None:
         starts = range(0, len(values), release_batch)

@@ -67,5 +67,9 @@ class Validation:
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * float(count)
         if not pairs:
-            raise DataError("validate split", received="no pair", accepted="at least one pair")
+            raise DataError(
+                "The split 'validate' has no pair of an image and a report, so that no loss can be "
+                "computed.",
+                "Prepare a set that has such pairs in this split.",
+            )
         return {f"validation_{name}_loss": value / pairs for name, value in sums.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import bootstrap, labels, metrics, prompts, ranking
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.evaluate.features import ReportTokens
+from prior_jax.evaluate.features import ReportTokens, not_finite
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.types import Batch
 
@@ -96,7 +96,9 @@ def evaluate_zero_shot(
     """
     if len(tokens.tokens) != len(table.texts):
         raise DataError(
-            "tokens", received=len(tokens.tokens), accepted=f"{len(table.texts)} tokenised prompts"
+            f"The table needs {len(table.texts)} tokenised prompts, but the number given is "
+            f"{len(tokens.tokens)}.",
+            "Tokenise all texts of the table, in their order.",
         )
     studies = encoder.studies(batches, reports=False)
     similarity = encoder.similarity(
@@ -149,7 +151,7 @@ def class_scores(
       DataError: if a similarity is not finite.
     """
     if not np.isfinite(similarity).all():
-        raise DataError("similarity", received="NaN or inf", accepted="finite similarities")
+        raise not_finite("The similarities of images and texts")
     pooled = {"mean": np.mean, "max": np.max}[pool]
     columns = []
     for index in range(len(table.classes)):

@@ -24,9 +24,8 @@ def frame(
     """
     if importlib.util.find_spec("pandas") is None:
         raise ConfigError(
-            "pandas",
-            received="not installed",
-            accepted="an installation with its extra: pip install 'prior_jax[interface]'",
+            "The result is a table, which needs the package pandas, and it is not installed.",
+            "Run pip install 'prior_jax[interface]'.",
         )
     import pandas as pd
 

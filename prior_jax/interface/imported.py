@@ -74,10 +74,11 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
     kind = document.objective
     if document.part != "model" or kind is None or kind not in KINDS:
         raise WeightsError(
-            f"{folder / DOCUMENT}: part, objective",
-            received=(document.part, document.objective),
-            accepted=f'part "model" of an objective {tuple(KINDS)}; an encoder alone is for '
-            "config.init",
+            f"The folder holds the part {document.part!r} of the objective {document.objective!r}, "
+            "which is not a whole model of a known objective.",
+            f"Give weights of the part 'model' of one of the objectives {', '.join(KINDS)}; an "
+            "encoder alone can only begin a training, with config.init.",
+            where=f"{folder / DOCUMENT}",
         )
     tokenizer = _tokenizer(folder, document)
     settings = _settings(folder, document)
@@ -113,7 +114,9 @@ def _settings(folder: pathlib.Path, document: Document) -> dict[str, Any]:
     read = build(_Input, section, name=where)
     if read.image.mean is None:
         raise WeightsError(
-            f"{where}.image.mean", received=None, accepted="a number a channel, and std"
+            "The mean that normalises images is missing.",
+            "Write one number a channel, and the same for std.",
+            where=f"{where}.image.mean",
         )
     return {
         "image": read.image,
@@ -131,17 +134,19 @@ def _tokenizer(folder: pathlib.Path, document: Document) -> Tokenizer:
     config = tokenizer_config(folder)
     if config is None:
         raise WeightsError(
-            f"{folder / 'tokenizer'}",
-            received="no tokenizer",
-            accepted="the vocabulary that the model was trained with: import it again with "
-            "--tokenizer=FILE, for PRIOR and GLoRIA the vocab.txt of Bio_ClinicalBERT",
+            "The folder has no tokenizer, so that the model cannot read text.",
+            "Import the weights again with --tokenizer=FILE, the vocabulary that the model was "
+            "trained with; for PRIOR and GLoRIA it is the vocab.txt of Bio_ClinicalBERT.",
+            where=f"{folder / 'tokenizer'}",
         )
     tokenizer = open_tokenizer(config)
     shape = document.arrays[_WORDS][0] if _WORDS in document.arrays else None
     if shape is not None and shape[0] != tokenizer.vocab_size:
         raise WeightsError(
-            f"{tokenizer_file(folder)}",
-            received=f"{tokenizer.vocab_size} tokens",
-            accepted=f"the {shape[0]} that the weights have word embeddings for",
+            f"The tokenizer has {tokenizer.vocab_size} tokens, but the weights have word "
+            f"embeddings for {shape[0]}.",
+            "Give the tokenizer that the model was trained with, by importing the weights again "
+            "with --tokenizer=FILE.",
+            where=f"{tokenizer_file(folder)}",
         )
     return tokenizer

@@ -18,7 +18,9 @@ from prior_jax.evaluate.features import ReportTokens
 
 ImageSource = str | os.PathLike[str] | np.ndarray
 
-_ARRAYS = "uint8[H, W], uint8[H, W, 1] or uint8[H, W, 3], or floats from 0 to 1 so shaped"
+_ARRAYS = (
+    "Give an array of the shape [H, W], [H, W, 1] or [H, W, 3], of uint8 or of floats from 0 to 1."
+)
 _LENGTH_STEP = 32  # report lengths are rounded up to a multiple; each length is compiled
 
 
@@ -63,7 +65,7 @@ def sentence_splitter(name: str, *, field: str) -> Callable[[str], Sequence[str]
       DataError: if the name is unknown.
     """
     if name not in SPLITTERS:
-        raise DataError(field, received=name, accepted=" | ".join(SPLITTERS))
+        raise DataError.of_value(field, name, f"one of {', '.join(SPLITTERS)}")
     return SPLITTERS[name]
 
 
@@ -75,9 +77,9 @@ def check_image_config(config: image_lib.ImageConfig) -> None:
     """
     if config.mean is None or config.std is None:
         raise ConfigError(
-            "image.mean",
-            received=None,
-            accepted="the prepared set's own numbers, see data.image.statistics",
+            "The mean or std that normalises images is None.",
+            "Use the numbers of the prepared set, see data.image.with_statistics.",
+            where="image.mean",
         )
 
 
@@ -133,7 +135,7 @@ def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
         return [images]
     found = list(images)
     if not found:
-        raise DataError("images", received="none", accepted="at least one image")
+        raise DataError("There is no image.", "Give at least one image.", where="images")
     return found
 
 
@@ -156,28 +158,35 @@ def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str)
     if isinstance(source, np.ndarray):
         return _of_array(source, name=name).convert(mode)
     if not isinstance(source, str | os.PathLike):
-        raise DataError(name, received=type(source).__name__, accepted="a path or a numpy array")
+        raise DataError(
+            f"The image is of the type {type(source).__name__}.",
+            "Give a path or a numpy array.",
+            where=name,
+        )
     path = pathlib.Path(source)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            str(path), received=error.strerror, accepted="a readable image file"
+            f"The file cannot be read ({error.strerror}).",
+            "Give the path of a readable image file.",
+            where=str(path),
         ) from error
     return image_lib.decode(content, channels=config.channels, size=config.size, name=str(path))
 
 
 def _of_array(array: np.ndarray, *, name: str) -> Image.Image:
     plain = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    problem = f"The array is {array.dtype}{list(array.shape)}, which is not an image."
     if not (plain.ndim == 2 or (plain.ndim == 3 and plain.shape[2] == 3)) or not plain.size:
-        raise DataError(name, received=f"{array.dtype}{list(array.shape)}", accepted=_ARRAYS)
+        raise DataError(problem, _ARRAYS, where=name)
     if plain.dtype.kind == "f":
         low, high = float(plain.min()), float(plain.max())
         if not 0 <= low <= high <= 1:  # also where one is NaN
-            raise DataError(name, received=f"floats from {low} to {high}", accepted=_ARRAYS)
+            raise DataError(f"The array has floats from {low} to {high}.", _ARRAYS, where=name)
         plain = np.rint(plain * image_lib.PIXEL_MAXIMUM).astype(np.uint8)
     if plain.dtype != np.uint8:
-        raise DataError(name, received=f"{array.dtype}{list(array.shape)}", accepted=_ARRAYS)
+        raise DataError(problem, _ARRAYS, where=name)
     return Image.fromarray(np.ascontiguousarray(plain))
 
 
@@ -250,16 +259,14 @@ def checked_texts(texts: str | Iterable[str]) -> list[str]:
     ['No effusion.']
     >>> checked_texts(["No effusion.", " "])
     Traceback (most recent call last):
-    prior_jax.errors.DataError: texts[1]: received ' '; accepted: a text with a word in it
+    prior_jax.errors.DataError: texts[1]: The value is ' '. It must be a text with a word in it.
     """
     found = [texts] if isinstance(texts, str) else list(texts)
     if not found:
-        raise DataError("texts", received="none", accepted="at least one text")
+        raise DataError("There is no text.", "Give at least one text.", where="texts")
     for position, text in enumerate(found):
         if not isinstance(text, str) or not text.strip():
-            raise DataError(
-                f"texts[{position}]", received=text, accepted="a text with a word in it"
-            )
+            raise DataError.of_value(f"texts[{position}]", text, "a text with a word in it")
     return found
 
 

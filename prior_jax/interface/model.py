@@ -91,7 +91,7 @@ class Model:
         """
         inputs.check_image_config(image)
         if block < 1:
-            raise ConfigError("block", received=block, accepted="an integer >= 1")
+            raise ConfigError.of_value("block", block, "an integer of 1 or more")
         self.objective, self.tokenizer, self.image, self.text = objective, tokenizer, image, text
         self.encoder = Encoder(objective, module, place=jax.device_put)
         self.module, self._block = module, block
@@ -243,7 +243,7 @@ class Model:
             ("normalise", normalise, get_args(zero_shot.Normalise)),
         ):
             if value not in choices:
-                raise ConfigError(name, received=value, accepted=" | ".join(choices))
+                raise ConfigError.of_value(name, value, f"one of {', '.join(choices)}")
         table = as_table(class_prompts)
         tokens = inputs.process_prompts(table.texts, tokenizer=self.tokenizer, settings=self.text)
         ready = self.ready(images)
@@ -276,8 +276,11 @@ class Model:
         tokens = self.process_text(text)
         images, reports = self.encode_images(image), self.encode_text(tokens)
         if len(images.global_) != 1 or len(reports.global_) != 1:
-            received = f"{len(images.global_)} and {len(reports.global_)}"
-            raise DataError("image and text", received=received, accepted="one of each")
+            raise DataError(
+                "Attention is computed for one image and one text, but the numbers are "
+                f"{len(images.global_)} and {len(reports.global_)}.",
+                "Give one of each.",
+            )
         maps = self.encoder.attention(images, reports, block=1)[0]
         rows = np.flatnonzero(reports.local_mask[0])
         shows = cast(ShowsAttention, self.objective)

@@ -56,7 +56,7 @@ def generate_class_prompts(
     """
     wanted = CLASSES if classes is None else tuple(classes)
     if n is not None and n < 1:
-        raise ConfigError("n", received=n, accepted="at least 1, or None")
+        raise ConfigError.of_value("n", n, "at least 1, or None")
     # This function checks the names, and finds classes in any spelling.
     table = prompt_table(task, classes=wanted, negatives=False)
     try:
@@ -72,7 +72,9 @@ def generate_class_prompts(
         return found
     except ValueError as error:  # more sentences requested than there are to draw from
         raise ConfigError(
-            "n", received=n, accepted=f"no more sentences than {task!r} has of every class"
+            f"The value is {n}, but the set {task!r} has fewer sentences for some class.",
+            "Ask for fewer sentences, or for None.",
+            where="n",
         ) from error
 
 
@@ -92,12 +94,16 @@ def as_table(class_prompts: ClassPrompts | PromptTable) -> PromptTable:
     if isinstance(class_prompts, PromptTable):
         return class_prompts
     if not class_prompts:
-        raise DataError("class_prompts", received={}, accepted="class -> sentences")
+        raise DataError(
+            "No class is given.",
+            "Give a mapping of at least one class to its sentences.",
+            where="class_prompts",
+        )
     texts, owner = [], []
     for index, (name, sentences) in enumerate(class_prompts.items()):
         if isinstance(sentences, str) or not len(sentences):
-            raise DataError(
-                f"class_prompts[{name!r}]", received=sentences, accepted="a list of sentences"
+            raise DataError.of_value(
+                f"class_prompts[{name!r}]", sentences, "a list of at least one sentence"
             )
         texts += sentences
         owner += [index] * len(sentences)

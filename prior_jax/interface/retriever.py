@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 
 from prior_jax.data.schema import write_atomically
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import ConfigError, DataError, first_line
 from prior_jax.evaluate import zero_shot
+from prior_jax.evaluate.features import not_finite
 from prior_jax.interface.frames import frame
 from prior_jax.interface.model import Images, Model, Texts, names_of
 from prior_jax.objectives.base import ComparesParts, SimilarityKind
@@ -67,15 +68,19 @@ class Retriever:
             self.features = model.encode_text(reports)
             names = list(range(len(self.features.global_)))
         else:
+            which = "Neither images nor reports are" if images is None else "Both are"
             raise ConfigError(
-                "images, reports",
-                received="neither" if images is None else "both",
-                accepted="a corpus of images or one of reports",
+                f"{which} given, but a corpus consists of one of them.",
+                "Give either images or reports.",
+                where="images, reports",
             )
         self.ids = names if ids is None else list(ids)
         if len(self.ids) != len(self.features.global_):
             raise DataError(
-                "ids", received=len(self.ids), accepted=f"{len(self.features.global_)} of them"
+                f"The number of ids is {len(self.ids)}, but the corpus has "
+                f"{len(self.features.global_)} entries.",
+                "Give one id for each entry.",
+                where="ids",
             )
 
     def search(
@@ -107,10 +112,12 @@ class Retriever:
           DataError: if a query cannot be read, or a score is not finite.
         """
         if not 1 <= k <= len(self.ids):
-            raise ConfigError("k", received=k, accepted=f"1 to {len(self.ids)}")
-        if normalise not in get_args(zero_shot.Normalise):
-            choices = " | ".join(get_args(zero_shot.Normalise))
-            raise ConfigError("normalise", received=normalise, accepted=choices)
+            raise ConfigError.of_value(
+                "k", k, f"from 1 to {len(self.ids)}, the number of entries of the corpus"
+            )
+        choices = get_args(zero_shot.Normalise)
+        if normalise not in choices:
+            raise ConfigError.of_value("normalise", normalise, f"one of {', '.join(choices)}")
         if isinstance(self.features, ReportFeatures):
             ready = self.model.ready(cast(Images, queries))
             names, encoded = names_of(ready), self.model.encode_images(ready)
@@ -149,7 +156,7 @@ class Retriever:
         for part in parts:
             scores = self.model.similarity(images, reports, kind=part)
             if not np.isfinite(scores).all():
-                raise DataError("similarity", received="NaN or inf", accepted="finite similarities")
+                raise not_finite("The similarities of images and reports")
             found.append(zero_shot.normalised(scores, how=how, axis=axis))
         return np.mean(found, axis=0)
 
@@ -187,12 +194,15 @@ class Retriever:
             features = _FEATURES[side](**arrays)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(
-                str(path),
-                received=f"{type(error).__name__}: {error}",
-                accepted="a file of Retriever.save",
+                f"The file cannot be read as an encoded corpus ({first_line(error)}).",
+                "Give a file that Retriever.save wrote.",
+                where=str(path),
             ) from error
         if found != (_FORMAT, model.fingerprint):
             raise DataError(
-                str(path), received=found, accepted=f"an index of this model, {model.fingerprint}"
+                f"The corpus was encoded by the model {found[1]!r} in the format {found[0]!r}, but "
+                f"this is the model {model.fingerprint}, and the format {_FORMAT} is read.",
+                "Load the model that encoded the corpus, or encode the corpus again.",
+                where=str(path),
             )
         return cls(model, **{side: features}, ids=about["ids"])

@@ -53,7 +53,9 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     if is_weights_folder(folder):
         if step is not None:
             raise CheckpointError(
-                str(folder), received=f"step {step}", accepted="None: weights have no steps"
+                f"The folder holds weights, which have no steps, but step {step} was requested.",
+                "Leave the step out.",
+                where=str(folder),
             )
         return open_weights(folder)
     config = read_kept_config(folder)
@@ -83,9 +85,10 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     trained_with = kept["identity"]["tokenizer"]
     if tokenizer.fingerprint != trained_with:
         raise CheckpointError(
-            config.data.tokenizer.path,
-            received=tokenizer.fingerprint,
-            accepted=f"{trained_with} (sha256)",
+            f"The tokenizer has the sha256 {tokenizer.fingerprint}, but the run was trained with "
+            f"{trained_with}.",
+            "Restore the tokenizer that the run was trained with.",
+            where=config.data.tokenizer.path,
         )
     schedule = [build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]]
     return Model(

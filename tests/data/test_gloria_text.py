@@ -51,5 +51,5 @@ def test_the_corrected_mode_keeps_every_letter_and_nothing_else(text):
 
 
 def test_another_mode_is_refused():
-    with pytest.raises(ConfigError, match=r"mode: received 'fast'"):
+    with pytest.raises(ConfigError, match=r"mode: The value is 'fast'"):
         split_report("x", mode="fast")  # pyright: ignore[reportArgumentType]

@@ -108,7 +108,9 @@ def test_rows_of_processes_make_up_the_batch():
             plan_lib.rows_of_process(8, process_index=i, process_count=count) for i in range(count)
         ]
         assert np.concatenate([np.arange(8)[part] for part in parts]).tolist() == list(range(8))
-    with pytest.raises(ConfigError, match=r"config.data.batch_size.*3 processes"):
+    with pytest.raises(
+        ConfigError, match=r"config.data.batch_size: The value is 8.*of 3, the number of processes"
+    ):
         plan_lib.rows_of_process(8, process_index=0, process_count=3)
 
 
@@ -125,8 +127,8 @@ def test_chances_of_a_record_differ_by_seed_epoch_and_record_alone():
     ("changes", "message"),
     [
         ({"batch_size": 0}, "config.data.batch_size"),
-        ({"batch_size": 104}, "at most the 103 usable records"),
-        ({"candidates": np.arange(0)}, "this one has none"),
+        ({"batch_size": 104}, "104 records.*103 usable records.*103 or less"),
+        ({"candidates": np.arange(0)}, "no usable record"),
         ({"seed": -1}, "config.data.seed"),
         ({"seed": 2**32}, "config.data.seed"),
         ({"window": 0}, "config.data.bucket_window"),

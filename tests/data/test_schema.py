@@ -97,15 +97,15 @@ def test_a_wrong_manifest_is_refused_by_field(prepared, tmp_path, path, value, f
 
 
 def test_a_manifest_that_is_absent_or_no_json_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match=f"{tmp_path} is not a prepared set"):
         manifest_lib.load_manifest(tmp_path)
     (tmp_path / manifest_lib.MANIFEST_NAME).write_text('{"format": 1')
-    with pytest.raises(DataError, match="a JSON object"):
+    with pytest.raises(DataError, match="not JSON"):
         manifest_lib.load_manifest(tmp_path)
 
 
 def test_an_unknown_split_and_a_missing_shard_are_named(prepared, tmp_path):
-    with pytest.raises(DataError, match="split: received 'test'"):
+    with pytest.raises(DataError, match=r"no records in the split 'test'.*train"):
         reader.RecordReader(prepared, "test")
     fixtures.write_prepared(tmp_path, studies=8)
     lost = tmp_path / "prior_set-train.array_record-00001-of-00002"

@@ -140,7 +140,7 @@ def test_the_release_keeps_tokens_of_sentences_beyond_the_cap(wordpiece):
 @pytest.mark.parametrize("mode", text_lib.MODES)
 @pytest.mark.parametrize("sentences", [[], ["", " \n"]])
 def test_a_report_without_a_word_is_refused_by_name(wordpiece, mode, sentences):
-    with pytest.raises(DataError, match="record 7: sentences"):
+    with pytest.raises(DataError, match="record 7: No sentence contains a word"):
         encode(sentences, wordpiece, mode=mode)
 
 
@@ -159,7 +159,7 @@ def test_prompts_are_reports_of_one_sentence(wordpiece):
     assert fitted.token_mask.all(axis=1).any()
     with pytest.raises(DataError, match="at least one prompt"):
         text_lib.encode_prompts([], tokenizer=wordpiece, max_tokens=40, max_sentences=3)
-    with pytest.raises(DataError, match="length: received 3"):
+    with pytest.raises(DataError, match="length: The value is 3"):
         text_lib.encode_prompts(
             prompts, tokenizer=wordpiece, max_tokens=40, max_sentences=3, length=3
         )

@@ -193,9 +193,9 @@ REFUSALS = {
         r"checkpoints: received 'damaged checkpoints at steps \[\d+, \d+\], and no sound one'",
         checkpoints_again,
     ),
-    "a corrupt record": (corrupt_record, r"train\.array_record.*received", data_again),
-    "a shard is missing": (missing_shard, r"train\.array_record.*received", data_again),
-    "a shard is cut off": (truncated_shard, r"train\.array_record.*received", data_again),
+    "a corrupt record": (corrupt_record, r"train\.array_record.*(record|image)", data_again),
+    "a shard is missing": (missing_shard, r"train\.array_record.*is missing", data_again),
+    "a shard is cut off": (truncated_shard, r"train\.array_record.*(record|image)", data_again),
     "another tokenizer": (other_tokenizer, r"tokenizer.*received", data_again),
     "metrics.jsonl is a folder": (
         folder_in_the_way,
@@ -297,5 +297,5 @@ def test_a_killed_worker_of_the_input_is_named(place):
         os.kill(worker, signal.SIGKILL)
     code, output = runs.finish(process)
     assert code == 2, output
-    assert re.search(r"^config\.data\.workers: received 'a worker process", output, re.MULTILINE)
+    assert re.search(r"^A data worker was killed .*config\.data\.workers", output, re.MULTILINE)
     assert max(runs.saved_steps(place.workdir)) >= max(before)

@@ -55,7 +55,7 @@ def test_a_step_can_be_chosen(finished, model):
     steps = sorted(int(path.name) for path in (finished.workdir / "checkpoints").iterdir())
     earlier = prior_jax.load(finished.workdir, step=steps[0])
     assert earlier.fingerprint != model.fingerprint
-    with pytest.raises(CheckpointError, match="received 'step 7'"):
+    with pytest.raises(CheckpointError, match="step 7"):
         prior_jax.load(finished.workdir, step=7)
 
 
@@ -76,5 +76,5 @@ def test_another_tokenizer_is_refused(finished, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["data"]["tokenizer"]["lower_case"] ^= True
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"tokenizer\.model: received"):
+    with pytest.raises(CheckpointError, match=r"tokenizer\.model: The tokenizer has the sha256"):
         prior_jax.load(tmp_path)

@@ -169,7 +169,7 @@ def test_a_finding_without_a_record_is_null_and_not_in_the_mean():
     assert np.isnan(found.metrics["pointing_lung_lesion"].value)
     assert "pointing_lung_lesion" in found.settings["undefined"]
     assert found.metrics["macro_pointing"].value == 1
-    with pytest.raises(DataError, match="masks"):
+    with pytest.raises(DataError, match="has a mask of one"):
         run(masks={name: {} for name in CLASSES})
 
 

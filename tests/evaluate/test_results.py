@@ -74,4 +74,4 @@ def test_the_table_sets_trained_beside_untrained_and_names_what_is_missing():
         "0.900 [0.850, 0.950]   0.500 [0.400, 0.600]",
     ]
     assert lines[2].split() == ["auroc_edema", "-", "-"]
-    assert lines[3] == "auroc_edema does not exist: no positive of Edema is counted"
+    assert lines[3] == "auroc_edema is undefined: no positive of Edema is counted."

@@ -198,7 +198,7 @@ def test_z_scores_compare_the_records_of_a_class_and_leave_a_single_one_alone():
 
 def test_a_similarity_that_is_not_finite_is_refused():
     table = prompts.prompt_table("release", classes=("Edema",), negatives=False)
-    with pytest.raises(DataError, match="similarity"):
+    with pytest.raises(DataError, match="similarities"):
         zero_shot.class_scores(np.array([[np.nan]]), table=table, pool="mean", normalise="none")
 
 

@@ -80,16 +80,16 @@ def test_dicom_is_stretched_and_bone_is_white(whole, tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((3, 4, 5, 6, 1), np.uint8), "images[0]: received 'uint8[3, 4, 5, 6, 1]'"),
-        (np.zeros((4, 8, 2), np.uint8), "images[0]: received 'uint8[4, 8, 2]'"),
-        (np.zeros((8,), np.uint8), "images[0]: received 'uint8[8]'"),
-        (np.zeros((0, 8), np.uint8), "images[0]: received 'uint8[0, 8]'"),
-        (np.zeros((8, 8), np.uint16), "images[0]: received 'uint16[8, 8]'"),
-        (np.full((8, 8), 200.0), "images[0]: received 'floats from 200.0 to 200.0'"),
-        (np.full((8, 8), np.nan), "images[0]: received 'floats from nan to nan'"),
-        ([GRAY, 7], "images[1]: received 'int'"),
-        ([], "images: received 'none'"),
-        ("absent.jpg", "absent.jpg: received 'No such file or directory'"),
+        (np.zeros((3, 4, 5, 6, 1), np.uint8), "images[0]: The array is uint8[3, 4, 5, 6, 1],"),
+        (np.zeros((4, 8, 2), np.uint8), "images[0]: The array is uint8[4, 8, 2],"),
+        (np.zeros((8,), np.uint8), "images[0]: The array is uint8[8],"),
+        (np.zeros((0, 8), np.uint8), "images[0]: The array is uint8[0, 8],"),
+        (np.zeros((8, 8), np.uint16), "images[0]: The array is uint16[8, 8],"),
+        (np.full((8, 8), 200.0), "images[0]: The array has floats from 200.0 to 200.0."),
+        (np.full((8, 8), np.nan), "images[0]: The array has floats from nan to nan."),
+        ([GRAY, 7], "images[1]: The image is of the type int."),
+        ([], "images: There is no image."),
+        ("absent.jpg", "absent.jpg: The file cannot be read (No such file or directory)."),
     ],
 )
 def test_bad_images_are_named(whole, image, message):
@@ -100,7 +100,7 @@ def test_bad_images_are_named(whole, image, message):
 @pytest.mark.parametrize("name", ["broken.jpg", "broken.dcm"])
 def test_a_damaged_file_is_named(whole, tmp_path, name):
     (tmp_path / name).write_bytes(b"\xff\xd8 no image")
-    with pytest.raises(DataError, match=f"{name}: received"):
+    with pytest.raises(DataError, match=f"{name}: The image cannot be used"):
         whole.process_images(tmp_path / name)
 
 
@@ -133,10 +133,10 @@ def test_a_long_report_is_cut(whole):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ("", "texts[0]: received ''"),
-        (["Clear.", 3], "texts[1]: received 3"),
-        (["Clear.", None], "texts[1]: received None"),
-        ([], "texts: received 'none'"),
+        ("", "texts[0]: The value is ''."),
+        (["Clear.", 3], "texts[1]: The value is 3."),
+        (["Clear.", None], "texts[1]: The value is None."),
+        ([], "texts: There is no text."),
     ],
 )
 def test_bad_texts_are_named(whole, texts, message):

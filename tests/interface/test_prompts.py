@@ -43,9 +43,9 @@ def test_lists_are_given_whole_or_drawn_from():
         (("glorias",), {}, "glorias"),
         (("gloria",), {"classes": ["Fracture"]}, "Fracture"),
         (("single",), {"classes": ["Fever"]}, "Fever"),
-        (("gloria", 10_000), {}, "n: received 10000"),
-        (("single", 2), {}, "n: received 2"),
-        (("gloria", 0), {}, "n: received 0"),
+        (("gloria", 10_000), {}, "n: The value is 10000"),
+        (("single", 2), {}, "n: The value is 2,"),
+        (("gloria", 0), {}, "n: The value is 0"),
     ],
 )
 def test_what_no_set_has_is_refused_by_name(arguments, options, message):

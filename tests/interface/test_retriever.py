@@ -73,7 +73,9 @@ def test_another_model_s_index_is_refused(whole, corpus, tokenizer, tmp_path):
     other = Model(
         whole.objective, type(whole.module)(2.0), tokenizer=tokenizer, image=IMAGE, text=TEXT
     )
-    with pytest.raises(DataError, match=r"index\.npz: .*an index of this model"):
+    with pytest.raises(
+        DataError, match=r"index\.npz: .*encoded by the model .*but this is the model"
+    ):
         Retriever.load(tmp_path / "index.npz", other)
 
 
@@ -83,21 +85,21 @@ def test_a_damaged_index_is_refused(whole, corpus, tmp_path):
         Retriever.load(path, whole)
     corpus.save(path)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match=r"index\.npz: .*a file of Retriever.save"):
+    with pytest.raises(DataError, match=r"index\.npz: .*a file that Retriever.save wrote"):
         Retriever.load(path, whole)
 
 
 def test_bad_choices_are_refused_by_name(whole, corpus, paths):
-    with pytest.raises(ConfigError, match="images, reports: received 'neither'"):
+    with pytest.raises(ConfigError, match="images, reports: Neither"):
         Retriever(whole)
-    with pytest.raises(ConfigError, match="images, reports: received 'both'"):
+    with pytest.raises(ConfigError, match="images, reports: Both"):
         Retriever(whole, images=paths, reports=REPORTS)
-    with pytest.raises(DataError, match="ids: received 1; accepted: 5 of them"):
+    with pytest.raises(DataError, match=r"ids: The number of ids is 1, .* 5 entries"):
         Retriever(whole, reports=REPORTS, ids=["a"])
     for k in (0, 6):
-        with pytest.raises(ConfigError, match=f"k: received {k}; accepted: 1 to 5"):
+        with pytest.raises(ConfigError, match=f"k: The value is {k}. It must be from 1 to 5"):
             corpus.search(paths, k)
-    with pytest.raises(ConfigError, match="normalise: received 'norm'"):
+    with pytest.raises(ConfigError, match="normalise: The value is 'norm'"):
         corpus.search(paths, normalise="norm")
-    with pytest.raises(ConfigError, match="kind: received 'word'"):
+    with pytest.raises(ConfigError, match="kind: The value is 'word'"):
         corpus.search(paths, kind="word")

@@ -186,7 +186,7 @@ def test_what_no_other_library_repeats_is_refused_by_name(sentencepiece, tmp_pat
         control_symbols=["[MASK]"], minloglevel=2,
     )  # fmt: skip
     config = TokenizerConfig(kind="sentencepiece", path=str(path), lower_case=False)
-    with pytest.raises(DataError, match=r"bytes\.model: byte_fallback: received True"):
+    with pytest.raises(DataError, match=r"bytes\.model: byte_fallback: .* the value True"):
         tokenizer_files(open_tokenizer(config), config, max_length=64)
 
 

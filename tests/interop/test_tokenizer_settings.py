@@ -83,7 +83,7 @@ def test_settings_come_through_a_folder_of_weights_and_back_out(tmp_path, name):
 
 def test_settings_that_cannot_be_followed_stop_the_import(tmp_path):
     source = folders.write(tmp_path / "source", config={"cls_token": "a"})
-    with pytest.raises(DataError, match=r"tokenizer_config\.json: cls_token: received 'a'"):
+    with pytest.raises(DataError, match=r"tokenizer_config\.json: cls_token: The token is 'a'"):
         read_bert_directory(source)
 
 

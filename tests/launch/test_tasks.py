@@ -77,8 +77,12 @@ def test_labels_without_prompts_are_named():
     [
         (("Gout", "Scoliosis"), (), r"received \(\); accepted: .*Atelectasis.*are Gout, Scoliosis"),
         ((), (), "this one has none"),
-        (("Gout",), ("Gout",), r"received 'Gout'; accepted: one of Atelectasis"),
-        (("Gout",), ("Edema",), r"received \['Edema'\]; accepted: different labels .*Gout"),
+        (("Gout",), ("Gout",), r"sentences for the class 'Gout'\. Choose among Atelectasis"),
+        (
+            ("Gout",),
+            ("Edema",),
+            r"no labels for the classes \['Edema'\]\. Choose different labels .*Gout",
+        ),
     ],
 )
 def test_a_class_that_nobody_can_be_asked_for_is_refused_by_name(labels, classes, message):
