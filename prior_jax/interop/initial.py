@@ -53,11 +53,12 @@ class InitConfig:
             given = getattr(self, encoder)
             if given is None:
                 continue
-            field = f"config.init.{encoder}"
-            check_names(given.adapt, encoder=encoder, field=field)
+            check_names(given.adapt, encoder=encoder, field=encoder)
             if given.path is None and given.adapt:
                 raise ConfigError(
-                    f"{field}.adapt", received=given.adapt, accepted="() without a path"
+                    f"The adaptations {given.adapt} are for weights, and there is no path of any.",
+                    f"Set {encoder}.path to a folder of weights, or {encoder}.adapt to ().",
+                    where=f"{encoder}.adapt",
                 )
 
     def given(self) -> dict[Encoder, EncoderInit]:
