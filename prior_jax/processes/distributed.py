@@ -280,7 +280,7 @@ def _compare(name: str, digest: bytes, *, text: str) -> None:
     if differ:
         shown = text if len(text) <= 200 else f"{text[:200]}..."
         raise ConfigError(
-            f"The processes {differ} were started with another {name} than process 0; in this "
-            f"process it is {shown}.",
+            f"The {name} of the processes {differ} differs from that of process 0; in this process "
+            f"it is {shown}.",
             "Start every process from the same code with the same arguments.",
         )
