@@ -200,7 +200,7 @@ def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
     try:
         code = cli.guarded(functools.partial(_reported, main), argv)
     except Preempted as stop:
-        print(f"{stop}; run the same command again to resume", file=sys.stderr)
+        print(f"{stop} Run the same command again to resume.", file=sys.stderr)
         code = EXIT_PREEMPTED
     except LostProcess as lost:
         print(lost, file=sys.stderr)

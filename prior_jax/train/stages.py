@@ -127,8 +127,8 @@ class StageConfig(StageRates):
         check_field(self, "length", self.length > 0, f"a number of {self.unit} above 0")
         if not 0 <= self.warmup < self.length:
             raise ConfigError(
-                f"A warm-up of {self.warmup:g} {self.unit} does not fit into the stage, whose "
-                f"length is {self.length:g} {self.unit}.",
+                f"The warm-up is {self.warmup:g} and the stage's length {self.length:g}, in "
+                f"{self.unit}, so the warm-up does not fit into the stage.",
                 self._remedy(),
                 where="warmup",
             )
@@ -156,13 +156,13 @@ class StageConfig(StageRates):
         steps, warmup_steps = round(self.length * per_unit), round(self.warmup * per_unit)
         if steps < 1:
             raise ConfigError(
-                f"A length of {self.length:g} {self.unit} is not a whole step.",
+                f"The length, {self.length:g} in {self.unit}, makes less than one step.",
                 "Raise the length of the stage.",
                 where="length",
             )
         if warmup_steps >= steps:
             raise ConfigError(
-                f"The warm-up of {self.warmup:g} {self.unit} leaves no step after it: rounded, it "
+                f"The warm-up, {self.warmup:g} in {self.unit}, leaves no step: rounded, it "
                 f"takes {warmup_steps} of the stage's {steps} steps.",
                 self._remedy(),
                 where="warmup",
@@ -170,7 +170,7 @@ class StageConfig(StageRates):
         return steps, warmup_steps
 
     def _remedy(self) -> str:
-        return f"Lower the warmup or raise the length of {self.name}; a warmup of 0 has none."
+        return f"Lower the warmup or raise the length of the stage {self.name!r}."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

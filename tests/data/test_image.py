@@ -139,7 +139,7 @@ def test_wrong_image_settings_are_refused_by_name(values, field):
 
 
 def test_wrong_augment_settings_are_refused_by_name():
-    with pytest.raises(ConfigError, match="^rotation_degrees: "):
+    with pytest.raises(ConfigError, match=r"^rotation_degrees: "):
         image_lib.AugmentConfig(rotation_degrees=-1.0, flip_probability=0.0)
-    with pytest.raises(ConfigError, match="^flip_probability: "):
+    with pytest.raises(ConfigError, match=r"^flip_probability: "):
         image_lib.AugmentConfig(rotation_degrees=0.0, flip_probability=1.5)

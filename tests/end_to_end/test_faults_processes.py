@@ -45,8 +45,7 @@ FAULTS = {
     ),
     "clocks an hour apart": Fault(
         BOTH,
-        (r"The clocks of the processes are 36\d\d\.\d s apart, and that of process 1 is the last",)
-        * 2,
+        (r"clocks of the processes are 36\d\d\.\d s apart, .* process 1 is the last",) * 2,
         "late_clock",
     ),
     "other code": Fault(
@@ -130,9 +129,7 @@ def test_another_seed_in_one_process(place, single):  # noqa: F811
     codes, logs = ended(place, processes, steps=runs.saved_steps(place.workdir))
     assert codes == BOTH, logs
     for log in logs:
-        assert re.search(r"The seed of the processes \[1\] differs from that of process 0", log), (
-            log
-        )
+        assert re.search(r"seed of the processes \[1\] differs from", log), log
     go_on(place, single)
 
 

@@ -208,7 +208,7 @@ def test_wrong_weights_and_sections_are_refused_by_name():
     with pytest.raises(ConfigError, match=r"^weights\.stage2: "):
         tiny_config(weights=missing)
     config = tiny_config()
-    with pytest.raises(ConfigError, match="^schedule: The value is 'cosine'"):
+    with pytest.raises(ConfigError, match=r"^schedule: The value is 'cosine'"):
         dataclasses.replace(config.bank, schedule="cosine")
     with pytest.raises(ConfigError, match=r"^sentence_decoder\.heads: "):
         decoder = dataclasses.replace(config.sentence_decoder, heads=3)

@@ -56,7 +56,7 @@ def test_large_kernels_are_split_over_their_inputs_and_the_rest_is_whole(mesh):
 def test_an_axis_that_does_not_divide_is_refused_by_name(mesh):
     rules = fsdp.fsdp_rules(("data", "fsdp"))
     with pytest.raises(
-        ConfigError, match=r"odd/kernel \(1020, 512\) has a dimension of 1020, which the axis"
+        ConfigError, match=r"odd/kernel \(1020, 512\) has .* of 1020, which the axis"
     ):
         spec_for("odd/kernel", (1020, 512), rules=rules, mesh=mesh)
 

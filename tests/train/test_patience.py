@@ -189,7 +189,7 @@ def test_settings_that_validations_obey_may_not_change(tmp_path):
 def test_waiting_for_a_metric_that_nobody_gives_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"^validate_every: .*early_stopping"):
         patient(validate_every=0)
-    with pytest.raises(ConfigError, match="^validate_every: The value is -1"):
+    with pytest.raises(ConfigError, match=r"^validate_every: The value is -1"):
         toy.options(validate_every=-1)
     with pytest.raises(ConfigError, match=r"validate_every.*stages\.first\.plateau"):
         run(tmp_path / "a", options=toy.options(validate_every=0))
