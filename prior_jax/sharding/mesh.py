@@ -58,15 +58,15 @@ class MeshConfig:
         check_field(self, "data_axes", known and distinct, must_be)
 
 
-def make_mesh(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Mesh:
-    """Lays the devices out on the configured axes.
+def make_mesh(axes: Mapping[str, int], *, devices: Sequence[Any] | None = None) -> Mesh:
+    """Lays the devices out on named axes.
 
     The axes are of type Auto: the compiler chooses the collectives, so that a loss over the
     global batch is written as if on one device (with JAX's default, Explicit, the product of a
     batch-sharded matrix with another's transpose is refused).
 
     Args:
-      config: names and sizes of the axes.
+      axes: axis name -> size, as `MeshConfig.axes`.
       devices: devices to use; by default all devices of all processes.
 
     Returns:
@@ -76,12 +76,12 @@ def make_mesh(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Me
       ConfigError: if the sizes do not multiply to the number of devices.
     """
     devices = list(jax.devices() if devices is None else devices)
-    sizes = dict(config.axes)
+    sizes = dict(axes)
     known = math.prod(size for size in sizes.values() if size != -1)
     free = [name for name, size in sizes.items() if size == -1]
     if len(devices) % known or (not free and known != len(devices)):
         raise ConfigError(
-            f"The axes {dict(config.axes)} do not fit the {len(devices)} devices of this run.",
+            f"The axes {dict(axes)} do not fit the {len(devices)} devices of this run.",
             "Give sizes whose product is the number of devices; one size may be -1, which takes "
             "the devices that the others leave.",
             where="config.mesh.axes",

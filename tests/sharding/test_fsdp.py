@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec
 
 from prior_jax.errors import ConfigError
 from prior_jax.sharding import fsdp
-from prior_jax.sharding.mesh import MeshConfig, make_mesh
+from prior_jax.sharding.mesh import make_mesh
 from prior_jax.sharding.rules import Rule, gathered_names, shardings_for, spec_for
 from prior_jax.train.program import Program
 from tests.train import toy
@@ -18,8 +18,7 @@ pytestmark = pytest.mark.multidevice
 
 @pytest.fixture(scope="module")
 def mesh():
-    axes = MeshConfig(axes={"data": 2, "fsdp": 4}, data_axes=("data", "fsdp"))
-    return make_mesh(axes)
+    return make_mesh({"data": 2, "fsdp": 4})
 
 
 def test_a_leading_ellipsis_counts_from_the_end(mesh):
