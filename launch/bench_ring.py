@@ -20,10 +20,10 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from launch.start import program
+from launch.start import jax_settings, program
 from prior_jax.losses.normalize import unit
 from prior_jax.objectives.all_pairs import AllPairs, AllPairsConfig
-from prior_jax.sharding.mesh import MeshConfig, make_mesh
+from prior_jax.sharding.mesh import make_mesh
 
 FLAGS = flags.FLAGS
 FORMS = ("gathered", "ring")
@@ -46,8 +46,7 @@ def define_flags() -> None:
 
 def mesh_of(devices: int) -> Mesh:
     """Returns a mesh of the first `devices` devices on one axis, "data"."""
-    config = MeshConfig(axes={"data": -1}, data_axes=("data",))
-    return make_mesh(config, devices=jax.devices()[:devices])
+    return make_mesh({"data": -1}, devices=jax.devices()[:devices])
 
 
 def value_and_gradient(name: str, *, form: str, chunk: int, mesh: Mesh) -> Callable[..., Any]:
@@ -120,8 +119,7 @@ def _timed(name: str, *, mesh: Mesh) -> tuple[list[float], float]:
 
 def main() -> None:
     """Compiles every loss in both forms for every batch, times one, and prints Markdown tables."""
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", FLAGS.devices)
+    jax_settings.use_cpu(FLAGS.devices)
     mesh = mesh_of(FLAGS.devices)
     sizes = {"features": FLAGS.features, "chunk": FLAGS.chunk, "mesh": mesh}
     print("| loss | B | gathered, MiB | ring, MiB | ratio |")

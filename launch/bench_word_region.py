@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from launch.start import program
+from launch.start import jax_settings, program
 from prior_jax.losses.word_region import AGGREGATES, word_region_contrast
 
 FLAGS = flags.FLAGS
@@ -72,7 +72,7 @@ def temporary_bytes(
 
 def main() -> None:
     """Compiles every batch size, with and without chunks, and prints a Markdown table."""
-    program.leave_out_absent_tpu()
+    jax_settings.leave_out_absent_tpu()
     sizes = {name: FLAGS[name].value for name in ("words", "regions", "features", "aggregate")}
     start = time.perf_counter()
     print(f"| B | chunk of {FLAGS.chunk}, MiB | ratio to half of B | all captions, MiB | ratio |")

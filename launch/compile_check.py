@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from absl import flags, logging
 
 from launch.forecast import hlo_cost, hlo_text, roofline
-from launch.start import machines, program
+from launch.start import jax_settings, machines, program
 from launch.start.run import check_fits
 from prior_jax import __version__, assemble
 from prior_jax.config import RunConfig, read_config
@@ -104,15 +104,9 @@ def _batches(machine: machines.MachineConfig) -> Iterator[int]:
 def _start(machine: machines.MachineConfig) -> Sequence[Any]:
     """Returns the devices to compile for; no accelerator is initialised."""
     machine.set_environment()
-    jax.config.update("jax_platforms", "cpu")
     kind = FLAGS.platform or ("cpu" if machine.platform == "cpu" else "tpu")
-    if kind == "cpu":
-        jax.config.update("jax_num_cpu_devices", machine.chips)
-    if FLAGS.effort == "quick":
-        jax.config.update("jax_exec_time_optimization_effort", -1.0)
-        jax.config.update("jax_memory_fitting_effort", -1.0)
-    if FLAGS.cache_dir is not None:
-        jax.config.update("jax_compilation_cache_dir", FLAGS.cache_dir)
+    jax_settings.use_cpu(machine.chips if kind == "cpu" else None)
+    jax_settings.compile_for_memory(FLAGS.cache_dir, quick=FLAGS.effort == "quick")
     return jax.devices() if kind == "cpu" else machines.absent_devices(machine)
 
 

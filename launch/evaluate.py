@@ -10,7 +10,8 @@ Flags override the settings of a task: --task.split=validate --task.zero_shot.po
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from absl import flags, logging
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 
 from launch.evaluation.task_results import Opened, measure, open_split, without_prompts
 from launch.evaluation.tasks import Task, check_task, task_of
-from launch.start import machines, program
+from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import kept_json, read_config
@@ -55,8 +56,10 @@ class Evaluation:
 
         Raises:
           CheckpointError: if there is no sound checkpoint of that step.
+          WeightsError: if weights of `config.init` are missing or damaged.
         """
         self.run = run
+        initial_weights = initial.identity(run.config.init)
         builder = Program(
             objective=run.objective,
             stages=run.schedule,
@@ -70,18 +73,18 @@ class Evaluation:
         params, rest, self.step = checkpoint.restore_model(
             checkpoints, params=wanted.params, rest=wanted.rest, step=step
         )
-        self._check_weights(checkpoints / str(self.step))
-        values = run_lib.initial_values(run, builder.model)
+        self._check_weights(checkpoints / str(self.step), initial_weights)
+        values = run_lib.initial_values(run)({**builder.model.params, **builder.model.rest})
         fresh = builder.initial(seed=run.config.train.seed, values=values)
         trained = builder.model.merge(params, rest)
         self.encoder = Encoder(run.objective, trained, place=run.put)
         self.untrained = self.encoder.with_model(builder.model.merge(fresh.params, fresh.rest))
         self._splits: dict[str, Opened] = {}
 
-    def _check_weights(self, path: os.PathLike[str]) -> None:
+    def _check_weights(self, path: os.PathLike[str], ours: Mapping[str, Any]) -> None:
         """Refuses weights in `config.init` that are not those that the run started from."""
         kept = checkpoint.read_document(path)["host"]["identity"]
-        for name, now in initial.identity(self.run.config.init).items():
+        for name, now in ours.items():
             if now != kept.get(name):
                 raise CheckpointError(
                     name, received=now, accepted=f"{kept.get(name)}, as in {path}"
@@ -208,7 +211,11 @@ def main() -> None:
     config = read_config(given, workdir=workdir)
     place = placement(config.mesh)
     run_lib.check_fits(config, place)
-    run = run_lib.open_run(config, place, workdir, cache_dir=FLAGS.cache_dir)
+    cache = workdir_lib.cache_of(workdir)
+    jax_settings.compile_to(cache, quick=config.quick_compile)
+    run_lib.check_alike(config)
+    prepare.make_in_one_process(prepare.missing(config), workdir)
+    run = run_lib.open_run(config, place, workdir, cache_dir=cache)
     evaluate_run(run, [task], step=FLAGS.step)
 
 

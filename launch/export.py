@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from launch.export_source import Source, open_source
-from launch.start import program
+from launch.start import jax_settings, program
 from launch.start import workdir as workdir_lib
 from prior_jax import storage_errors
 from prior_jax.errors import ConfigError, WeightsError, first_line
@@ -292,7 +292,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Exports the weights that the flags name."""
-    program.leave_out_absent_tpu()
+    jax_settings.leave_out_absent_tpu()
     workdir, out = workdir_lib.from_flag(), workdir_lib.from_flag("out")
     for name in export(workdir, out, formats=FLAGS.format, step=FLAGS.step):
         print(f"{name}: written")

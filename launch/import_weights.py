@@ -15,7 +15,7 @@ import sys
 
 from absl import flags
 
-from launch.start import program
+from launch.start import jax_settings, program
 from launch.start import workdir as workdir_lib
 from prior_jax.errors import WeightsError
 from prior_jax.folder_names import check_folder_name
@@ -72,7 +72,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Reads the checkpoint, accounts for every tensor, and writes the weights."""
-    program.leave_out_absent_tpu()
+    jax_settings.leave_out_absent_tpu()
     out = check_folder_name(workdir_lib.from_flag("out"), field="--out")
     if out.exists():
         raise WeightsError("--out", received=str(out), accepted="a folder that does not exist yet")

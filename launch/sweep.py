@@ -21,7 +21,7 @@ from data_prep.kit import cli
 from launch.clusters.command import Command
 from launch.clusters.slurm import job as slurm
 from launch.clusters.work import Work, default_name
-from launch.start import prepare, program
+from launch.start import jax_settings, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from launch.submit import cluster_of, run_all
@@ -83,7 +83,7 @@ def define_flags() -> None:
 
 def main() -> int:
     """Runs the trials and makes the table, or submits the trials; returns the exit code."""
-    program.leave_out_absent_tpu()
+    jax_settings.leave_out_absent_tpu()
     sweep, workdir = sweep_of(FLAGS.config), workdir_lib.from_flag().absolute()
     workdir_lib.check_for_sweep(workdir)
     found, sets = variants(sweep), _device_sets()
@@ -292,9 +292,10 @@ def finish(
 def _paths(sweep: Sweep, workdir: pathlib.Path, *, make: bool) -> Overrides:
     """Returns overrides that name the shared data and tokenizer; makes them if `make` is set."""
     config = read_config(resolve(sweep.data, where="sweep.data"), workdir=workdir)
-    prepare.check_data(config)
+    missing = prepare.missing(config)
+    prepare.check_set(config)
     if make:
-        prepare.make_absent(config, workdir)
+        prepare.make_absent(missing, workdir)
     return (
         ("data.path", os.path.abspath(config.data.path)),
         ("data.tokenizer.path", os.path.abspath(config.data.tokenizer.path)),

@@ -6,21 +6,21 @@ Running the same command again resumes from the newest sound checkpoint.
 """
 
 import dataclasses
-import functools
 
 import jax
 from absl import flags
 
 from launch.evaluate import evaluate_run
 from launch.evaluation.tasks import check_task, load_task
-from launch.start import machines, prepare, program
+from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import read_config
 from prior_jax.evaluate.validation import Validation
 from prior_jax.processes import lock
 from prior_jax.sharding.placement import placement
-from prior_jax.train import loop, options
+from prior_jax.train import loop
+from prior_jax.train.options import Snapshot, TrainOptions
 
 FLAGS = flags.FLAGS
 
@@ -49,45 +49,52 @@ def main() -> None:
     # Nothing is written before everything that may be refused has been checked.
     place = placement(config.mesh)
     run_lib.check_fits(config, place)
-    prepare.check_data(config)
+    settings = run_lib.identity_of_settings(config)
+    missing = prepare.missing(config)
+    prepare.check_set(config)
     workdir_lib.check_for_run(workdir)
-    run_lib.check_resumable(config, workdir)
-    prepare.check_made(config)
+    run_lib.check_resumable(config, settings, workdir)
+    prepare.check_made(missing)
     run_lib.make_workdir(workdir)
+    cache = workdir_lib.cache_of(workdir)
+    jax_settings.compile_to(cache, quick=config.quick_compile)
     with lock.only_run(workdir):
-        run = run_lib.open_run(config, place, workdir, cache_dir=FLAGS.cache_dir)
-        run_lib.check_resumed(run)
+        run_lib.check_alike(config)
+        prepare.make_in_one_process(missing, workdir)
+        run = run_lib.open_run(config, place, workdir, cache_dir=cache)
+        identity = run_lib.identity(settings, run.data)
+        options = dataclasses.replace(config.train, identity=identity)
+        run_lib.check_resumed(run, options)
+        prepare.check_validates(options.validate_every, run.data.manifest)
         run_lib.save_config(config, workdir)
         with jax.set_mesh(place.mesh):
-            train(run)
+            train(run, options)
         if tasks:
             evaluate_run(run, tasks, step=None, pass_over=True)
 
 
-def train(run: run_lib.Run) -> None:
+def train(run: run_lib.Run, options: TrainOptions) -> None:
     """Trains through all remaining stages; the run's mesh must be the mesh of the context."""
-    config = run.config
     loop.train(
         objective=run.objective,
         data=run.data,
         stages=run.schedule,
-        optimizer=config.optimizer,
-        options=dataclasses.replace(config.train, identity=run_lib.identity(run)),
+        optimizer=run.config.optimizer,
+        options=options,
         mesh=run.place.mesh,
         rules=run.place.rules,
         data_axes=run.place.data_axes,
         workdir=run.workdir,
-        evaluate=_validation(run) if config.train.validate_every else None,
-        initial_values=functools.partial(run_lib.initial_values, run),
+        evaluate=_validation(run) if options.validate_every else None,
+        initial_values=run_lib.initial_values(run),
     )
 
 
 def _validation(run: run_lib.Run):
-    prepare.check_validates(run.config, run.data.manifest)
     split = run.split("validate")
     known = {}
 
-    def evaluate(snapshot: options.Snapshot):
+    def evaluate(snapshot: Snapshot):
         validation = known.setdefault("one", Validation(run.objective, snapshot.model.merge))
         batches = run.eval_batches(split, batch_size=run.config.data.batch_size, require_text=True)
         return validation(

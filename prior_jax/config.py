@@ -14,7 +14,7 @@ from typing import Any
 
 from prior_jax.data.pipeline import DataConfig
 from prior_jax.data.tokenizer import unknown_vocabulary
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import ConfigError, DataError, in_section
 from prior_jax.interop.initial import InitConfig
 from prior_jax.objectives.all_pairs import AllPairsConfig
 from prior_jax.objectives.kinds import KINDS
@@ -126,11 +126,28 @@ class RunConfig:
         """Refuses sections that do not fit together."""
         if not self.stages:
             known = KINDS[self.objective].stages
-            raise ConfigError("config.stages", received=(), accepted=f"one or more of {known}")
-        if self.stage_unit == "steps":
-            self.schedule(steps_per_epoch=1)
+            raise ConfigError(
+                "The config has no stage, so there is nothing to train.",
+                f"Give one or more of the stages {', '.join(known)}.",
+                where="config.stages",
+            )
         rows = self.data.batch_size // self.optimizer.accumulate_steps
-        KINDS[self.objective].check_rows(self.model, rows)
+        with in_section("config.model"):
+            KINDS[self.objective].check_rows(self.model, rows)
+
+    @property
+    def repeats_release(self) -> bool:
+        """Returns whether the run repeats the authors' release of PRIOR throughout.
+
+        That is, in its model, text and tokenizer. A run that departs from the release in any of
+        these compares fidelities, as the arm of `configs/sweeps/objectives.py` does.
+        """
+        return (
+            self.objective == "prior"
+            and self.model.fidelity == "release"
+            and self.data.text_mode == "release"
+            and self.data.tokenizer.kind == "wordpiece"
+        )
 
     def check_data(self) -> None:
         """Refuses a config that names no data set or tokenizer, and cannot make one.
@@ -140,13 +157,17 @@ class RunConfig:
         """
         if self.makes_set and self.prepare.phantom is None:
             raise ConfigError(
-                "config.data.path", received=None, accepted="--config.data.path=DIR, a prepared set"
+                "There is no data set: the path is None, and config.prepare.phantom, which would "
+                "be drawn instead, is None too.",
+                "Give --config.data.path=DIR, the folder of a prepared set.",
+                where="config.data.path",
             )
         if self.makes_tokenizer and self.data.tokenizer.kind != "sentencepiece":
             raise ConfigError(
-                "config.data.tokenizer.path",
-                received=None,
-                accepted="--config.data.tokenizer.path=FILE, a vocab.txt or tokenizer.json",
+                "There is no tokenizer: the path is None, and a run cannot make a tokenizer of "
+                f"the kind {self.data.tokenizer.kind!r}.",
+                "Give --config.data.tokenizer.path=FILE, a vocab.txt or tokenizer.json.",
+                where="config.data.tokenizer.path",
             )
 
     def schedule(self, *, steps_per_epoch: int) -> tuple[Stage, ...]:
@@ -156,9 +177,13 @@ class RunConfig:
           steps_per_epoch: steps of an epoch of the training split; lengths in steps ignore it.
 
         Raises:
-          ConfigError: for a stage without a step, or without one behind its warm-up.
+          ConfigError: for a stage without a step, or without one after its warm-up.
         """
-        return tuple(stage.in_steps(steps_per_epoch) for stage in self.stages)
+        found = []
+        for stage in self.stages:
+            with in_section(f"config.stages.{stage.name}"):
+                found.append(stage.in_steps(steps_per_epoch))
+        return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,7 +227,11 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
     _check_choice("stage_unit", sections.stage_unit, STAGE_UNITS)
     for index, task in enumerate(sections.after):
         if not pathlib.Path(task).is_file():
-            raise ConfigError(f"config.after[{index}]", received=task, accepted="an existing file")
+            raise ConfigError(
+                f"There is no file {task}.",
+                "Give a file of configs/eval.",
+                where=f"config.after[{index}]",
+            )
     data = _read_data(sections, workdir=workdir)
     return RunConfig(
         given=plain,
@@ -224,14 +253,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
         stages=_read_stages(sections),
         optimizer=sections.optimizer,
         mesh=sections.mesh,
-        train=TrainOptions(
-            seed=sections.seed,
-            validate_every=sections.validate_every,
-            early_stopping=sections.early_stopping,
-            log=sections.log,
-            checkpoint=sections.checkpoint,
-            watchdog=sections.watchdog,
-        ),
+        train=_read_options(sections),
         after=sections.after,
     )
 
@@ -257,10 +279,16 @@ def kept_json(workdir: pathlib.Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except OSError as error:
         raise DataError(
-            str(path), received=error.strerror, accepted="a file in the workdir of launch.train"
+            f"{workdir} is not the folder of a run: {CONFIG_NAME} cannot be read "
+            f"({error.strerror}).",
+            "Give the --workdir of a launch.train run.",
         ) from error
     except json.JSONDecodeError as error:
-        raise DataError(str(path), received=str(error), accepted="the config as JSON") from error
+        raise DataError(
+            f"The file is damaged: it is not JSON ({error}).",
+            "Restore it from a copy, or train in a new --workdir.",
+            where=str(path),
+        ) from error
 
 
 def read_model(
@@ -283,7 +311,9 @@ def read_model(
     name, model = "config.model", dict(section)
     for part in ("image", "text"):
         if part not in model:
-            raise ConfigError(f"{name}.{part}", received="nothing", accepted="a section")
+            raise ConfigError(
+                "The section is missing.", "Add it to the config.", where=f"{name}.{part}"
+            )
     encoder = dict(model["image"])
     encoder["resnet"] = _derived(
         encoder.get("resnet", {}),
@@ -317,7 +347,9 @@ def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
     section = dict(sections.data)
     for key in ("path", "tokenizer"):
         if key not in section:
-            raise ConfigError(f"config.data.{key}", received="nothing", accepted="a value")
+            raise ConfigError(
+                "The setting is missing.", "Add it to the config.", where=f"config.data.{key}"
+            )
     tokenizer = dict(section["tokenizer"])
     section["path"] = section["path"] or made_set
     section["tokenizer"] = tokenizer | {"path": tokenizer.get("path") or made_tokenizer}
@@ -329,7 +361,11 @@ def _read_stages(sections: _Sections) -> tuple[StageConfig, ...]:
     known = KINDS[sections.objective].stages
     for name in sections.stages:
         if name not in known:
-            raise ConfigError(f"config.stages.{name}", received=name, accepted=f"one of {known}")
+            raise ConfigError(
+                f"The objective {sections.objective!r} has no stage {name!r}.",
+                f"Use the stages {', '.join(known)}.",
+                where=f"config.stages.{name}",
+            )
     return tuple(
         build(
             StageConfig,
@@ -345,15 +381,32 @@ def _read_stages(sections: _Sections) -> tuple[StageConfig, ...]:
     )
 
 
+def _read_options(sections: _Sections) -> TrainOptions:
+    with in_section("config"):
+        return TrainOptions(
+            seed=sections.seed,
+            validate_every=sections.validate_every,
+            early_stopping=sections.early_stopping,
+            log=sections.log,
+            checkpoint=sections.checkpoint,
+            watchdog=sections.watchdog,
+        )
+
+
 def _derived(section: Mapping[str, Any], values: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     """Adds what follows from other sections; giving it as well is an error."""
     for key, value in values.items():
         if key in section:
-            accepted = f"nothing: it follows from the rest and is {value!r}"
-            raise ConfigError(f"{name}.{key}", received=section[key], accepted=accepted)
+            raise ConfigError(
+                f"The value is {section[key]!r}, but the setting follows from others and is "
+                f"{value!r}.",
+                "Remove it from the config.",
+                where=f"{name}.{key}",
+            )
     return {**section, **values}
 
 
 def _check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
-        raise ConfigError(f"config.{name}", received=value, accepted=", ".join(accepted))
+        known = ", ".join(map(repr, accepted))
+        raise ConfigError.of_value(f"config.{name}", value, f"one of {known}")

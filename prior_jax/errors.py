@@ -1,5 +1,7 @@
 """Errors that a user can act on: each says what is wrong, where, and what to do about it."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 
@@ -64,6 +66,53 @@ def _rebuild(kind, problem, remedy, where):
 
 class ConfigError(PriorJaxError):
     """A config value that is unknown, missing or outside what is accepted."""
+
+
+@contextlib.contextmanager
+def in_section(name: str) -> Iterator[None]:
+    """Puts the name of a section in front of the field that a ConfigError of the block names.
+
+    Args:
+      name: e.g. `config.model.image`; an error of its field `pool` then names
+        `config.model.image.pool`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise error.within(name) from error
+
+
+def check_field(config: Any, field: str, holds: bool, must_be: str) -> None:
+    """Refuses the value of one field of a dataclass that is made from a config section.
+
+    Args:
+      config: dataclass, which calls this in its `__post_init__`.
+      field: name of the field.
+      holds: whether the value can be used.
+      must_be: completes "It must be ...", e.g. "a positive integer".
+
+    Raises:
+      ConfigError: naming the field alone; `strict.build` puts the name of the section in front.
+    """
+    if not holds:
+        raise ConfigError.of_value(field, getattr(config, field), must_be)
+
+
+def check_choice(config: Any, field: str, choices: Sequence[Any]) -> None:
+    """Refuses a value that is none of the choices; see `check_field`."""
+    known = ", ".join(map(repr, choices))
+    check_field(config, field, getattr(config, field) in choices, f"one of {known}")
+
+
+def check_least(config: Any, **least: float) -> None:
+    """Refuses values below their minimum; see `check_field`.
+
+    Args:
+      config: dataclass, which calls this in its `__post_init__`.
+      **least: smallest value of each field, by the field's name.
+    """
+    for field, low in least.items():
+        check_field(config, field, getattr(config, field) >= low, f"at least {low}")
 
 
 class DataError(PriorJaxError):

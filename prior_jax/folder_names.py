@@ -1,7 +1,7 @@
 """Which folder names the libraries that store arrays can write to and read again.
 
 Orbax writes checkpoints and weights through etils' epath and tensorstore. They take some characters
-of a path for a pattern or a scheme, so that what they write there they never find again.
+of a path for a pattern or a scheme, so that they never find again what they write there.
 """
 
 import os
@@ -36,22 +36,27 @@ def check_folder_name(folder: str | os.PathLike[str], *, field: str) -> pathlib.
     stray = sorted(set(_UNREADABLE.findall(f"{given}/")))
     if stray:
         raise ConfigError(
-            field,
-            received=f"{str(given)!r}, which holds {', '.join(map(repr, stray))}",
-            accepted="a path without *, ?, [, a backslash, a colon before a slash, control "
-            "characters, or bytes that are not UTF-8: what is stored in it could not be read again",
+            f"The path {str(given)!r} contains {', '.join(map(repr, stray))}, so what is stored in "
+            "it could not be read again.",
+            "Give a path without *, ?, [, a backslash, a colon before a slash, control characters "
+            "and bytes that are not UTF-8.",
+            where=field,
         )
     long = [name for name in given.parts if len(os.fsencode(name)) > _LONGEST_NAME]
     if long:
         raise ConfigError(
-            field,
-            received=f"{long[0][:40]}..., a name of {len(os.fsencode(long[0]))} bytes",
-            accepted=f"names of at most {_LONGEST_NAME} bytes",
+            f"The name {long[0][:40]}... in the path has {len(os.fsencode(long[0]))} bytes, and "
+            f"file systems take at most {_LONGEST_NAME}.",
+            "Give a shorter name.",
+            where=field,
         )
     return given
 
 
 def temporary_beside(path: pathlib.Path) -> pathlib.Path:
-    """Where this process builds what is then renamed to `path`; short, however long its name."""
+    """Returns the path at which this process builds what it then renames to `path`.
+
+    Its name is short, however long the name of `path` is.
+    """
     digest = zlib.crc32(os.fsencode(path.name))
     return path.with_name(f".{digest:08x}.{os.getpid()}.tmp")

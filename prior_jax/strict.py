@@ -1,7 +1,8 @@
 """Nested mappings become frozen dataclasses, field by field.
 
 A key that nobody reads, a missing key or a value of another type is a `ConfigError` that names
-it, at start-up.
+it, at start-up. The dataclasses know their fields but not where they lie in the config: what their
+own checks refuse (`errors.check_field`) gets the name of the section here.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, in_section
 
 T = TypeVar("T")
 
@@ -28,23 +29,34 @@ def build(kind: type[T], section: Mapping[str, Any], *, name: str) -> T:
       The dataclass, every value checked against its field's type.
 
     Raises:
-      ConfigError: for an unknown key, a missing key or a value of another type.
+      ConfigError: for an unknown key, a missing key, a value of another type, or a value that the
+        dataclass refuses; the message has the dotted name of the key.
     """
     if not isinstance(section, Mapping) and not hasattr(section, "items"):
-        raise ConfigError(name, received=section, accepted=f"a section with {_names(kind)}")
+        raise ConfigError.of_value(name, section, f"a section with the settings {_names(kind)}")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
     values = dict(section.items())
     for key in values:
         if key not in fields:
-            raise ConfigError(f"{name}.{key}", received=values[key], accepted=_names(kind))
+            raise ConfigError(
+                f"There is no setting {key!r} in {name}.",
+                f"Use one of {_names(kind)}.",
+                where=f"{name}.{key}",
+            )
     arguments = {}
     for key, field in fields.items():
         if key in values:
             arguments[key] = _convert(hints[key], values[key], name=f"{name}.{key}")
         elif _required(field):
-            raise ConfigError(f"{name}.{key}", received="nothing", accepted=_words(hints[key]))
-    return kind(**arguments)
+            raise ConfigError(
+                "The setting is missing.",
+                f"Give it a value of the type {_words(hints[key])}.",
+                where=f"{name}.{key}",
+            )
+    # The values of nested sections exist already, so an error of this call is one of this section.
+    with in_section(name):
+        return kind(**arguments)
 
 
 def _required(field: dataclasses.Field) -> bool:
@@ -53,7 +65,7 @@ def _required(field: dataclasses.Field) -> bool:
 
 
 def _names(kind: type) -> str:
-    return "one of " + ", ".join(field.name for field in dataclasses.fields(kind))
+    return ", ".join(field.name for field in dataclasses.fields(kind) if field.init)
 
 
 def _words(hint: Any) -> str:
@@ -72,12 +84,12 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
     if origin is typing.Literal:
         if value in arguments:
             return value
-        raise ConfigError(name, received=value, accepted=", ".join(map(repr, arguments)))
+        raise ConfigError.of_value(name, value, f"one of {', '.join(map(repr, arguments))}")
     if origin is tuple:
         return _convert_tuple(arguments, value, hint, name=name)
     if origin is not None and issubclass(origin, Mapping):
         if not hasattr(value, "items"):
-            raise ConfigError(name, received=value, accepted="a section")
+            raise ConfigError.of_value(name, value, "a section")
         return {k: _convert(arguments[1], v, name=f"{name}.{k}") for k, v in value.items()}
     return _convert_plain(hint, value, name=name)
 
@@ -91,18 +103,18 @@ def _convert_union(choices: tuple, value: Any, hint: Any, *, name: str) -> Any:
     for choice in rest:
         if isinstance(value, typing.get_origin(choice) or choice):
             return _convert(choice, value, name=name)
-    raise ConfigError(name, received=value, accepted=_words(hint))
+    raise ConfigError.of_value(name, value, f"of the type {_words(hint)}")
 
 
 def _convert_tuple(items: tuple, value: Any, hint: Any, *, name: str) -> tuple:
     if not isinstance(value, list | tuple):
-        raise ConfigError(name, received=value, accepted=_words(hint))
+        raise ConfigError.of_value(name, value, f"of the type {_words(hint)}")
     if len(items) == 2 and items[1] is Ellipsis:
         return tuple(
             _convert(items[0], item, name=f"{name}[{index}]") for index, item in enumerate(value)
         )
     if len(items) != len(value):
-        raise ConfigError(name, received=tuple(value), accepted=f"{len(items)} values")
+        raise ConfigError.of_value(name, tuple(value), f"a list of {len(items)} values")
     return tuple(
         _convert(item_hint, item, name=f"{name}[{index}]")
         for index, (item_hint, item) in enumerate(zip(items, value, strict=True))
@@ -114,5 +126,5 @@ def _convert_plain(hint: Any, value: Any, *, name: str) -> Any:
         return float(value)
     wrong_bool = isinstance(value, bool) and hint is not bool
     if wrong_bool or not isinstance(value, hint):
-        raise ConfigError(name, received=value, accepted=_words(hint))
+        raise ConfigError.of_value(name, value, f"of the type {_words(hint)}")
     return value

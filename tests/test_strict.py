@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from ml_collections import ConfigDict
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_choice, check_field
 from prior_jax.strict import build
 
 
@@ -15,6 +15,9 @@ class Inner:
     width: int
     rate: float = 0.5
 
+    def __post_init__(self):
+        check_field(self, "width", self.width >= 1, "a positive integer")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outer:
@@ -22,6 +25,11 @@ class Outer:
     kind: Literal["paper", "release"]
     depths: tuple[int, ...]
     limit: int | None
+
+    def __post_init__(self):
+        check_choice(self, "limit", (None, 8))
+        if self.limit == 8 and self.inner.rate < 0.5:
+            raise ConfigError("The rate is too low.", "Raise it.", where="inner.rate")
 
 
 def section(**changes):
@@ -53,6 +61,9 @@ def test_an_int_is_accepted_for_a_float_and_a_list_for_a_tuple():
         (dict(depths=3), r"config\.o\.depths"),
         (dict(limit="x"), r"config\.o\.limit"),
         (dict(inner=7), r"config\.o\.inner"),
+        (dict(inner=dict(width=0)), r"^config\.o\.inner\.width: The value is 0\. It must be a pos"),
+        (dict(limit=7), r"^config\.o\.limit: The value is 7\. It must be one of None, 8\.$"),
+        (dict(limit=8, inner=dict(width=3, rate=0.1)), r"^config\.o\.inner\.rate: The rate"),
     ],
 )
 def test_what_does_not_fit_is_named(change, field):
@@ -65,5 +76,5 @@ def test_what_does_not_fit_is_named(change, field):
 def test_a_missing_value_is_named():
     values = section()
     del values.limit
-    with pytest.raises(ConfigError, match=r"config\.o\.limit: received 'nothing'"):
+    with pytest.raises(ConfigError, match=r"config\.o\.limit: The setting is missing\. .* int"):
         build(Outer, values, name="config.o")

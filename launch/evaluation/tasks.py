@@ -10,7 +10,7 @@ import jax
 
 from launch.evaluation import phantom_masks
 from prior_jax.data.schema import SPLITS
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_least
 from prior_jax.evaluate import bootstrap, probe, zero_shot
 from prior_jax.strict import build
 
@@ -53,8 +53,7 @@ class Task:
 
     def __post_init__(self):
         """Refuses an empty batch."""
-        if self.batch_size < 1:
-            raise ConfigError("task.batch_size", received=self.batch_size, accepted="at least 1")
+        check_least(self, batch_size=1)
 
     @property
     def result(self) -> str:

@@ -5,7 +5,6 @@ neither losses nor batches, so a run may continue on another machine.
 """
 
 import dataclasses
-import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from absl import flags
 from jax.experimental import topologies
 from ml_collections import ConfigDict, config_flags
 
-from launch.start import program
+from launch.start import jax_settings, program
 from prior_jax.errors import ConfigError
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.strict import build
@@ -101,8 +100,7 @@ class MachineConfig:
 
     def set_environment(self) -> None:
         """Sets the environment variables that are not set, before a device is initialised."""
-        for name, value in self.environment.items():
-            os.environ.setdefault(name, value)
+        jax_settings.set_environment(self.environment)
 
 
 def define_flags() -> None:
@@ -175,9 +173,10 @@ def check_chips(machine: MachineConfig | None, *, devices: int) -> None:
     """Refuses a machine whose number of chips differs from the number of devices."""
     if machine is not None and machine.chips != devices:
         raise ConfigError(
-            "--machine",
-            received=f"{machine.name} with {machine.chips} chips",
-            accepted=f"one with the {devices} devices of this run",
+            f"The machine {machine.name} has {machine.chips} chips, and this run has {devices} "
+            "devices.",
+            "Name a machine with as many chips as the run has devices.",
+            where="--machine",
         )
 
 
@@ -222,7 +221,9 @@ def _refuse(given: Collection[str], taken: Sequence[str], flag: str) -> None:
     for key in given:
         if any(key == name or key.startswith(f"{name}.") for name in taken):
             raise ConfigError(
-                f"--config.{key}", received="a value", accepted=f"nothing: {flag} says so"
+                f"The setting is given twice, because {flag} sets it too.",
+                "Leave out one of the two flags.",
+                where=f"--config.{key}",
             )
 
 
@@ -232,7 +233,9 @@ def _refuse_own_mesh(config: Any) -> None:
         found = found.to_dict() if isinstance(found, ConfigDict) else found
         if found != value:
             raise ConfigError(
-                f"config.mesh.{name}", received=found, accepted=f"{value!r} with --machine"
+                f"The config sets a mesh of its own ({found!r}), which --machine would replace.",
+                f"Leave out --machine, or leave the mesh to the machine by {value!r}.",
+                where=f"config.mesh.{name}",
             )
 
 
@@ -254,14 +257,18 @@ def absent_devices(machine: MachineConfig) -> Sequence[Any]:
     """
     if machine.topology is None:
         raise ConfigError(
-            "--machine",
-            received=f"{machine.name}, whose topology is None",
-            accepted="a TPU's, or --platform=cpu to compile for simulated devices",
+            f"The machine {machine.name} has no TPU topology to compile for.",
+            "Name a machine with TPUs, or compile for simulated devices with --platform=cpu.",
+            where="--machine",
         )
     # Otherwise libtpu would look for a TPU's metadata server, and refuse a second process.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    jax_settings.set_environment(
+        {
+            "TPU_SKIP_MDS_QUERY": "1",
+            "TPU_WORKER_HOSTNAMES": "localhost",
+            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        }
+    )
     options = {"num_slices": machine.slices} if machine.slices > 1 else {}
     try:
         found = topologies.get_topology_desc(
@@ -269,8 +276,9 @@ def absent_devices(machine: MachineConfig) -> Sequence[Any]:
         )
     except (RuntimeError, ValueError, NotImplementedError) as error:
         raise ConfigError(
-            "--machine",
-            received=f"{machine.topology}: {str(error).splitlines()[0]}",
-            accepted="a topology that libtpu knows; pip install 'prior_jax[tpu]'",
+            f"libtpu cannot describe the topology {machine.topology} "
+            f"({str(error).splitlines()[0]}).",
+            "Run pip install 'prior_jax[tpu]', or set --machine.topology to one that libtpu knows.",
+            where="--machine",
         ) from error
     return found.devices

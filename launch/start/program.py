@@ -1,7 +1,6 @@
 """The start and end of every program: flags, processes, devices and exit codes."""
 
 import functools
-import importlib.util
 import itertools
 import logging
 import os
@@ -10,12 +9,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from data_prep.kit import cli
+from launch.start import jax_settings
+from prior_jax.errors import ConfigError
 from prior_jax.processes import distributed
 from prior_jax.processes.peers import EXIT_LOST, LostProcess
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
@@ -112,12 +112,11 @@ def start_devices() -> None:
     """
     values = flags.FLAGS
     if values.cpu_devices is not None:
-        jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", values.cpu_devices)
+        jax_settings.use_cpu(values.cpu_devices)
     else:
-        leave_out_absent_tpu()
-    distributed.start(
-        distributed.DistributedConfig(
+        jax_settings.leave_out_absent_tpu()
+    try:
+        config = distributed.DistributedConfig(
             mode=values.distributed,
             coordinator=values.coordinator,
             processes=values.processes,
@@ -125,34 +124,10 @@ def start_devices() -> None:
             timeout_seconds=values.start_seconds,
             heartbeat_seconds=values.heartbeat_seconds,
         )
-    )
-
-
-def leave_out_absent_tpu() -> None:
-    """Keeps JAX from trying libtpu on a machine without an accelerator; see `_only_cpu`."""
-    if _only_cpu():
-        jax.config.update("jax_platforms", "cpu")
-
-
-def _only_cpu(
-    devices: pathlib.Path = pathlib.Path("/dev"), bus: pathlib.Path = pathlib.Path("/sys/bus/pci")
-) -> bool:
-    """Tells whether libtpu is installed on a Linux machine that has neither a TPU nor a GPU.
-
-    JAX tries every platform for which a library is installed, and libtpu then prints several lines
-    of errors. If the user names platforms, or if an accelerator may be present, JAX searches for
-    devices itself.
-
-    Args:
-      devices: folder of the device files.
-      bus: folder of the PCI bus; vendor 0x1ae0 is Google.
-    """
-    named = any(os.environ.get(name) for name in ("JAX_FORCE_TPU_INIT", "TPU_NAME"))
-    if named or jax.config.jax_platforms or importlib.util.find_spec("libtpu") is None:
-        return False
-    files = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "nvidiactl", "dxg", "kfd")
-    vendors = [path.read_text().strip() for path in bus.glob("devices/*/vendor")]
-    return "0x1ae0" not in vendors and not any(any(devices.glob(name)) for name in files)
+    except ConfigError as error:
+        flag = "distributed" if error.where == "mode" else error.where
+        raise ConfigError(error.problem, error.remedy, where=f"--{flag}") from error
+    distributed.start(config)
 
 
 def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
@@ -176,7 +151,7 @@ def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
 def _parse(argv: list[str]) -> list[str]:
     for name, path in _config_files(argv):
         if not os.path.isfile(path):
-            sys.exit(cli.fail(f"--{name}: received {path!r}; accepted: a config; no such file"))
+            sys.exit(cli.fail(f"--{name}: There is no file {path!r}. Give the file of a config."))
     try:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -225,7 +200,7 @@ def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
     try:
         code = cli.guarded(functools.partial(_reported, main), argv)
     except Preempted as stop:
-        print(f"{stop}; run the same command again to go on", file=sys.stderr)
+        print(f"{stop} Run the same command again to resume.", file=sys.stderr)
         code = EXIT_PREEMPTED
     except LostProcess as lost:
         print(lost, file=sys.stderr)

@@ -1,6 +1,7 @@
 """A run's config, data, devices and objective, assembled once for every program."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -14,7 +15,6 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from launch.start import prepare
 from prior_jax import __version__, assemble
 from prior_jax.config import CONFIG_NAME, RunConfig
 from prior_jax.data import manifest as manifest_lib
@@ -27,8 +27,9 @@ from prior_jax.sharding.mesh import batch_sharding, check_batch_size
 from prior_jax.sharding.placement import Placement
 from prior_jax.train import checkpoint, resume
 from prior_jax.train.accumulate import check_accumulation
+from prior_jax.train.loop import InitialValues
+from prior_jax.train.options import TrainOptions
 from prior_jax.train.stages import Schedule, Stage
-from prior_jax.train.state import ModelDefinition
 from prior_jax.types import Batch
 
 CLOCK_TOLERANCE_SECONDS = 60.0
@@ -84,46 +85,37 @@ class Run:
 
 
 def open_run(
-    config: RunConfig,
-    place: Placement,
-    workdir: pathlib.Path,
-    *,
-    cache_dir: str | os.PathLike[str] | None = None,
+    config: RunConfig, place: Placement, workdir: pathlib.Path, *, cache_dir: pathlib.Path
 ) -> Run:
-    """Makes missing data, opens the data and assembles the run.
+    """Opens the data and assembles the run; every process of the run has to call it.
 
     Args:
-      config: config with all sections.
+      config: config with all sections; the data and tokenizer that it names exist.
       place: placement of arrays that `check_fits` has accepted.
       workdir: folder of the run.
-      cache_dir: cache of the run, see `Run`; None for `cache` in the workdir.
+      cache_dir: cache of the run, see `Run`.
 
     Raises:
       ConfigError: if settings do not fit the data.
       DataError: if the data cannot be used.
     """
-    cache = workdir / "cache" if cache_dir is None else pathlib.Path(cache_dir)
-    _compile_to(cache / "compiled", quick=config.quick_compile)
-    _check_alike(config)
     primary = distributed.is_primary()
-    if primary:
-        prepare.make_absent(config, workdir)
-    distributed.barrier("data prepared")
-    if not primary:
+    if not primary:  # process 0 measures the data, and the others read what it has measured
         distributed.barrier("data measured")
-    data = pipeline.open_split(config.data, "train", cache_dir=cache)
+    data = pipeline.open_split(config.data, "train", cache_dir=cache_dir)
     if primary:
         distributed.barrier("data measured")
     if data.pairs < config.data.batch_size:
         raise ConfigError(
-            "config.data.batch_size",
-            received=config.data.batch_size,
-            accepted=f"at most the {data.pairs} training pairs of {config.data.path}",
+            f"A batch of {config.data.batch_size} pairs is larger than the training split of "
+            f"{config.data.path}, which has {data.pairs} pairs.",
+            f"Lower --config.data.batch_size to at most {data.pairs}.",
+            where="config.data.batch_size",
         )
     schedule = config.schedule(steps_per_epoch=data.steps_per_epoch())
     return Run(
         workdir=workdir,
-        cache_dir=cache,
+        cache_dir=cache_dir,
         config=config,
         data=data,
         schedule=schedule,
@@ -140,11 +132,10 @@ def open_run(
 
 
 def check_fits(config: RunConfig, place: Placement) -> None:
-    """Refuses settings that do not fit the devices, and weights that do not exist.
+    """Refuses settings that do not fit the devices.
 
     Raises:
       ConfigError: if a setting does not fit the devices; the message names the setting.
-      WeightsError: if weights of `config.init` are missing or damaged.
     """
     batch_size = config.data.batch_size
     check_batch_size(batch_size, mesh=place.mesh, data_axes=place.data_axes)
@@ -153,18 +144,14 @@ def check_fits(config: RunConfig, place: Placement) -> None:
         steps=config.optimizer.accumulate_steps,
         sharding=batch_sharding(place.mesh, place.data_axes),
     )
-    initial.identity(config.init)
 
 
-def _compile_to(folder: pathlib.Path, *, quick: bool) -> None:
-    """Caches compiled programs, so that a resumed run and an evaluation start at once."""
-    # One cache for each host: code compiled for one processor need not run on another.
-    jax.config.update("jax_compilation_cache_dir", str(folder / platform.node()))
-    jax.config.update("jax_disable_most_optimizations", quick)
+def check_alike(config: RunConfig) -> None:
+    """Refuses processes that were started with different configs, code or clocks.
 
-
-def _check_alike(config: RunConfig) -> None:
-    """Refuses processes that were started with different configs, code or clocks."""
+    Raises:
+      ConfigError: in every process, naming the value that differs.
+    """
     if jax.process_count() == 1:
         return
     distributed.check_agreement(
@@ -178,20 +165,14 @@ def _check_alike(config: RunConfig) -> None:
     )
 
 
-def identity(run: Run) -> dict[str, Any]:
-    """Returns all that must be equal when a run is resumed: everything that changes its numbers.
+def identity_of_settings(config: RunConfig) -> dict[str, Any]:
+    """Returns the part of a run's identity that the config alone determines.
 
     Rematerialisation does not change the numbers, so a run may continue on other devices.
+
+    Raises:
+      WeightsError: if weights of `config.init` are missing or damaged.
     """
-    return {
-        **_identity_of_settings(run.config),
-        "data set": _fingerprint(run.data.manifest),
-        "tokenizer": run.data.tokenizer.fingerprint,
-    }
-
-
-def _identity_of_settings(config: RunConfig) -> dict[str, Any]:
-    """Returns the part of the identity that the config alone determines."""
     data = dataclasses.asdict(config.data)
     for free in ("path", "workers", "threads", "prefetch"):
         del data[free]
@@ -206,16 +187,35 @@ def _identity_of_settings(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def identity(settings: Mapping[str, Any], data: pipeline.Split) -> dict[str, Any]:
+    """Returns all that must be equal when a run is resumed: everything that changes its numbers.
+
+    Args:
+      settings: the part from `identity_of_settings`.
+      data: training split of the run.
+    """
+    return {
+        **settings,
+        "data set": _fingerprint(data.manifest),
+        "tokenizer": data.tokenizer.fingerprint,
+    }
+
+
 def _fingerprint(manifest: manifest_lib.Manifest) -> str:
     """Returns a hash of all records of a set."""
     shards = json.dumps(dict(manifest.shards), sort_keys=True)
     return hashlib.sha256(shards.encode()).hexdigest()
 
 
-def check_resumable(config: RunConfig, workdir: pathlib.Path) -> None:
+def check_resumable(config: RunConfig, settings: Mapping[str, Any], workdir: pathlib.Path) -> None:
     """Refuses to continue in a folder whose checkpoints another run wrote; writes nothing.
 
     `check_resumed` checks settings that depend on the opened data, such as the steps of an epoch.
+
+    Args:
+      config: config of the run.
+      settings: its part from `identity_of_settings`.
+      workdir: folder of the run.
 
     Raises:
       CheckpointError: if a setting differs; the message names the setting, with both values.
@@ -223,7 +223,7 @@ def check_resumable(config: RunConfig, workdir: pathlib.Path) -> None:
     kept = checkpoint.newest_host(config.train.checkpoint.folder(workdir))
     if kept is None:
         return
-    ours = _identity_of_settings(config)
+    ours = dict(settings)
     if (pathlib.Path(config.data.path) / manifest_lib.MANIFEST_NAME).is_file():
         ours["data set"] = _fingerprint(manifest_lib.load_manifest(config.data.path))
     # Settings that determine others are compared first; the data section repeats the seed under a
@@ -236,28 +236,27 @@ def check_resumable(config: RunConfig, workdir: pathlib.Path) -> None:
     )
     resume.check_identity(ours, kept["identity"], workdir=workdir)
     if config.stage_unit == "steps":
-        _check_schedule(config, config.schedule(steps_per_epoch=1), kept, workdir)
+        schedule = Schedule(config.schedule(steps_per_epoch=1))
+        options = dataclasses.replace(config.train, identity=kept["identity"])
+        known = resume.settings_of(options, schedule)
+        resume.check_same(known, kept, schedule=schedule, workdir=workdir)
 
 
-def check_resumed(run: Run) -> None:
+def check_resumed(run: Run, options: TrainOptions) -> None:
     """Refuses a run that did not write its folder's checkpoints, once its data are open.
+
+    Args:
+      run: run that is about to be trained.
+      options: its options, with its identity.
 
     Raises:
       CheckpointError: if a setting differs; the message names the setting, with both values.
     """
-    kept = checkpoint.newest_host(run.config.train.checkpoint.folder(run.workdir))
+    kept = checkpoint.newest_host(options.checkpoint.folder(run.workdir))
     if kept is not None:
-        resume.check_identity(identity(run), kept["identity"], workdir=run.workdir)
-        _check_schedule(run.config, run.schedule, kept, run.workdir)
-
-
-def _check_schedule(
-    config: RunConfig, stages: tuple[Stage, ...], kept: Mapping[str, Any], workdir: pathlib.Path
-) -> None:
-    schedule = Schedule(stages)
-    options = dataclasses.replace(config.train, identity=kept["identity"])
-    ours = resume.settings_of(options, schedule)
-    resume.check_same(ours, kept, schedule=schedule, workdir=workdir)
+        schedule = Schedule(run.schedule)
+        ours = resume.settings_of(options, schedule)
+        resume.check_same(ours, kept, schedule=schedule, workdir=run.workdir)
 
 
 def _without(section: dict[str, Any], name: str) -> dict[str, Any]:
@@ -269,11 +268,14 @@ def _without(section: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def initial_values(run: Run, model: ModelDefinition) -> dict[str, np.ndarray]:
-    """Returns the arrays that replace random initial values; see `interop.initial`."""
-    return initial.initial_values(
+def initial_values(run: Run) -> InitialValues:
+    """Returns the function from a model's shapes to the arrays that replace random initial values.
+
+    See `interop.initial.initial_values`.
+    """
+    return functools.partial(
+        initial.initial_values,
         run.config.init,
-        shapes={**model.params, **model.rest},
         model=run.config.given["model"],
         tokenizer=run.data.tokenizer.fingerprint,
     )
@@ -290,9 +292,10 @@ def make_workdir(workdir: pathlib.Path) -> None:
         (workdir / "cache").mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            "--workdir",
-            received=str(workdir),
-            accepted=f"a folder to write to ({error.strerror}: {error.filename})",
+            f"The folder {workdir} cannot be made or written to ({error.strerror}: "
+            f"{error.filename}).",
+            "Give a folder that can be written to.",
+            where="--workdir",
         ) from error
 
 

@@ -21,9 +21,18 @@ def from_flag(name: str = "workdir") -> pathlib.Path:
     """
     value = flags.FLAGS[name].value
     if not value:
-        accepted = "the path of a folder; . is the current one"
-        raise ConfigError(f"--{name}", received=value, accepted=accepted)
+        raise ConfigError(
+            "The name of the folder is empty, as when a variable of a script is not set.",
+            "Give the path of a folder; the current folder is '.'.",
+            where=f"--{name}",
+        )
     return pathlib.Path(value)
+
+
+def cache_of(workdir: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of `--cache_dir`, or by default `cache` in the workdir."""
+    given = flags.FLAGS.cache_dir
+    return workdir / "cache" if given is None else pathlib.Path(given)
 
 
 def check_for_run(folder: pathlib.Path) -> None:
@@ -49,7 +58,7 @@ def check_for_sweep(folder: pathlib.Path) -> None:
 
 def _of_another(folder: pathlib.Path, mark: str, *, kind: str) -> ConfigError:
     return ConfigError(
-        "--workdir",
-        received=f"{folder}, which holds {mark} of {kind}",
-        accepted="a new folder, or one that this program has made",
+        f"The folder {folder} belongs to {kind}: it holds {mark}.",
+        "Give a new folder, or one that this program has made.",
+        where="--workdir",
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from launch.evaluation.tasks import Task, load_task
 from prior_jax.config import read_config
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_field
 from prior_jax.strict import build
 
 Overrides = tuple[tuple[str, Any], ...]
@@ -44,9 +44,8 @@ class Arm(Source):
 
     def __post_init__(self):
         """Refuses a name that cannot name a folder."""
-        if not self.name or not self.name.replace("_", "").replace("-", "").isalnum():
-            accepted = "letters, digits, '_' and '-'"
-            raise ConfigError("sweep.arms.name", received=self.name, accepted=accepted)
+        plain = self.name.replace("_", "").replace("-", "").isalnum()
+        check_field(self, "name", plain, "letters, digits, '_' and '-', because it names a folder")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,16 +71,16 @@ class Choice:
         ranged = self.low is not None and self.high is not None
         if bool(self.values) == ranged or (self.low is None) != (self.high is None):
             raise ConfigError(
-                f"sweep.space.choices.{self.key}",
-                received=dataclasses.asdict(self),
-                accepted="either values, or low and high",
+                f"The choice of {self.key!r} must have either values or a range: "
+                f"{dataclasses.asdict(self)}.",
+                "Give values, or low and high.",
             )
         least = 0.0 if self.log else -math.inf
         if self.low is not None and self.high is not None and not least < self.low < self.high:
+            above = ", and both above 0 because the range is logarithmic" if self.log else ""
             raise ConfigError(
-                f"sweep.space.choices.{self.key}",
-                received=(self.low, self.high),
-                accepted="low below high" + ", both above 0" * self.log,
+                f"The range of {self.key!r} is {self.low} to {self.high}.",
+                f"Give a low that is below high{above}.",
             )
 
 
@@ -103,16 +102,22 @@ class Space:
 
     def __post_init__(self):
         """Refuses a space without points."""
-        if not self.choices:
-            raise ConfigError("sweep.space.choices", received=(), accepted="at least one")
+        check_field(self, "choices", bool(self.choices), "at least one choice")
         random = self.sampler == "random"
         for name in ("count", "seed"):
             value = getattr(self, name)
             if (value is not None) != random or (random and value < (name == "count")):
-                accepted = f"a number with 'random', None with 'grid'; here {self.sampler!r}"
-                raise ConfigError(f"sweep.space.{name}", received=value, accepted=accepted)
+                raise ConfigError(
+                    f"The value is {value!r}, and the sampler is {self.sampler!r}.",
+                    "Give a number with the sampler 'random', and None with 'grid'.",
+                    where=name,
+                )
         if not random and not all(choice.values for choice in self.choices):
-            raise ConfigError("sweep.space.sampler", received="grid", accepted="values only")
+            raise ConfigError(
+                "The sampler 'grid' cannot try all values of a range.",
+                "Give values for every choice, or use the sampler 'random'.",
+                where="sampler",
+            )
 
     def points(self) -> list[Overrides]:
         """Returns the points, each with a value for every choice."""
@@ -183,32 +188,32 @@ class Sweep:
     def __post_init__(self):
         """Refuses a sweep that yields no table."""
         names = [arm.name for arm in self.arms]
-        checks = {
-            "arms": (len(set(names)) == len(names) > 0, names, "at least one, names differing"),
-            "seeds": (
-                len(set(self.seeds)) == len(self.seeds) > 0,
-                self.seeds,
-                "at least one, differing",
-            ),
-            "reference": (self.reference in names, self.reference, f"one of {names}"),
-            "confidence": (0 < self.confidence < 1, self.confidence, "between 0 and 1"),
-            "tasks": (bool(self.tasks), self.tasks, "at least one file of configs/eval"),
-        }
-        for field, (valid, received, accepted) in checks.items():
-            if not valid:
-                raise ConfigError(f"sweep.{field}", received=received, accepted=accepted)
+        if not len(set(names)) == len(names) > 0:
+            must_be = "one or more arms, whose names differ"
+            raise ConfigError.of_value("arms", names, must_be)
+        differ = len(set(self.seeds)) == len(self.seeds) > 0
+        check_field(self, "seeds", differ, "one or more numbers, all different")
+        check_field(self, "reference", self.reference in names, f"the name of an arm: {names}")
+        check_field(self, "confidence", 0 < self.confidence < 1, "above 0 and below 1")
+        check_field(self, "tasks", bool(self.tasks), "one or more files of configs/eval")
         results = {task.result for task in self.loaded_tasks()}
         for metric in self.metrics:
             if metric.partition(".")[0] not in results:
-                accepted = f"<results>.<metric>, results being one of {sorted(results)}"
-                raise ConfigError("sweep.metrics", received=metric, accepted=accepted)
+                raise ConfigError(
+                    f"No task of the sweep has results for the metric {metric!r}.",
+                    f"Write <results>.<metric>, with results one of {sorted(results)}.",
+                    where="metrics",
+                )
 
     def loaded_tasks(self) -> list[Task]:
         """Returns the tasks, after checking them."""
         for index, path in enumerate(self.tasks):
             if not pathlib.Path(path).is_file():
-                accepted = "an existing file"
-                raise ConfigError(f"sweep.tasks[{index}]", received=path, accepted=accepted)
+                raise ConfigError(
+                    f"There is no file {path}.",
+                    "Give a file of configs/eval.",
+                    where=f"tasks[{index}]",
+                )
         return [load_task(path) for path in self.tasks]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from prior_jax.data.decode import ImageProblem, Mode, decoded
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import DataError, check_choice, check_field, check_least
 
 PIXEL_MAXIMUM = 255.0
 MODES: Mapping[int, Mode] = {1: "L", 3: "RGB"}
@@ -38,27 +38,18 @@ class ImageConfig:
 
     def __post_init__(self):
         """Raises ConfigError for values that are not accepted."""
-        if self.size < 1:
-            raise ConfigError("config.data.image.size", received=self.size, accepted=">= 1")
-        if self.channels not in MODES:
-            raise ConfigError(
-                "config.data.image.channels", received=self.channels, accepted=f"{[*MODES]}"
-            )
-        if (self.mean is None) != (self.std is None):
-            raise ConfigError(
-                "config.data.image.std", received=self.std, accepted="None if and only if mean is"
-            )
+        check_least(self, size=1)
+        check_choice(self, "channels", tuple(MODES))
+        both = (self.mean is None) == (self.std is None)
+        check_field(self, "std", both, f"None exactly if mean is None, and mean is {self.mean}")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is None:
                 continue
             finite = all(math.isfinite(value) for value in values)
-            if len(values) != self.channels or not finite or (name == "std" and min(values) <= 0):
-                raise ConfigError(
-                    f"config.data.image.{name}",
-                    received=values,
-                    accepted=f"{self.channels} finite numbers" + ", > 0" * (name == "std"),
-                )
+            holds = len(values) == self.channels and finite and (name == "mean" or min(values) > 0)
+            above = " above 0" if name == "std" else ""
+            check_field(self, name, holds, f"{self.channels} finite numbers{above}, for channels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,18 +69,10 @@ class AugmentConfig:
 
     def __post_init__(self):
         """Raises ConfigError for values that are not accepted."""
-        if not 0 <= self.rotation_degrees <= 180:
-            raise ConfigError(
-                "config.data.augment.rotation_degrees",
-                received=self.rotation_degrees,
-                accepted="0 to 180",
-            )
-        if not 0 <= self.flip_probability <= 1:
-            raise ConfigError(
-                "config.data.augment.flip_probability",
-                received=self.flip_probability,
-                accepted="0 to 1",
-            )
+        turns = 0 <= self.rotation_degrees <= 180
+        check_field(self, "rotation_degrees", turns, "an angle from 0 to 180")
+        flips = 0 <= self.flip_probability <= 1
+        check_field(self, "flip_probability", flips, "a probability from 0 to 1")
 
 
 def decode(content: bytes, *, channels: int, size: int, name: str) -> Image.Image:

@@ -22,7 +22,7 @@ from prior_jax.data.manifest import Manifest
 from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import TEXT_SOURCES, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import DataError, check_choice, check_field, check_least
 from prior_jax.types import Batch
 
 _KILLED = "terminated unexpectedly"  # grain's message for a worker process that was killed
@@ -87,26 +87,20 @@ class DataConfig:
             "threads": 1,
             "prefetch": 1,
         }
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise _refused(name, getattr(self, name), f">= {bound}")
-        if self.text_mode not in text_lib.MODES:
-            raise _refused("text_mode", self.text_mode, f"{text_lib.MODES}")
-        if self.caption not in text_lib.CAPTIONS:
-            raise _refused("caption", self.caption, f"{text_lib.CAPTIONS}")
-        if self.caption == "sentence" and self.shuffle_sentences:
-            raise _refused("shuffle_sentences", True, "False with caption 'sentence'")
+        check_least(self, **least)
+        check_choice(self, "text_mode", text_lib.MODES)
+        check_choice(self, "caption", text_lib.CAPTIONS)
+        one = self.caption == "sentence" and self.shuffle_sentences
+        check_field(self, "shuffle_sentences", not one, "False with caption 'sentence'")
         usable = TEXT_SOURCES[:2]
-        if not self.text_sources or not set(self.text_sources) <= set(usable):
-            raise _refused("text_sources", self.text_sources, f"one or both of {usable}")
-        if not self.buckets or self.buckets[-1] != self.max_tokens:
-            raise _refused("buckets", self.buckets, f"ascending lengths up to {self.max_tokens}")
-        if self.text_mode == "release" and len(self.buckets) > 1:
-            raise _refused("buckets", self.buckets, f"({self.max_tokens},) in mode 'release'")
-
-
-def _refused(field: str, received: Any, accepted: str) -> ConfigError:
-    return ConfigError(f"config.data.{field}", received=received, accepted=accepted)
+        known = bool(self.text_sources) and set(self.text_sources) <= set(usable)
+        check_field(self, "text_sources", known, f"one or both of {usable}")
+        whole = bool(self.buckets) and self.buckets[-1] == self.max_tokens
+        must_be = f"ascending lengths up to max_tokens, which is {self.max_tokens}"
+        check_field(self, "buckets", whole, must_be)
+        several = self.text_mode == "release" and len(self.buckets) > 1
+        must_be = f"({self.max_tokens},) with text_mode 'release'"
+        check_field(self, "buckets", not several, must_be)
 
 
 def open_split(

@@ -17,7 +17,7 @@ import numpy as np
 
 from prior_jax.data import wordpiece, wordpiece_files
 from prior_jax.data.wordpiece_settings import SPECIAL_TOKENS, read_bytes
-from prior_jax.errors import ConfigError, DataError, first_line
+from prior_jax.errors import DataError, check_choice, check_field, first_line
 from prior_jax.vocabulary import Vocabulary
 
 _BLANK = "\u2581"  # sentencepiece's sign for the blank before a word
@@ -42,14 +42,8 @@ class TokenizerConfig:
 
     def __post_init__(self):
         """Raises ConfigError for an unknown kind or an empty path."""
-        if self.kind not in TOKENIZERS:
-            raise ConfigError(
-                "config.data.tokenizer.kind", received=self.kind, accepted=f"{[*TOKENIZERS]}"
-            )
-        if not self.path:
-            raise ConfigError(
-                "config.data.tokenizer.path", received=self.path, accepted="path of a file"
-            )
+        check_choice(self, "kind", tuple(TOKENIZERS))
+        check_field(self, "path", bool(self.path), "the path of a file")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_field, check_least
 
 # Number of resamples computed together, which bounds the temporary arrays.
 _CHUNK = 100
@@ -28,16 +28,8 @@ class BootstrapConfig:
 
     def __post_init__(self):
         """Refuses values that define no interval."""
-        if self.resamples < 1:
-            raise ConfigError(
-                "task.bootstrap.resamples", received=self.resamples, accepted="an integer >= 1"
-            )
-        if not 0.0 < self.confidence < 1.0:
-            raise ConfigError(
-                "task.bootstrap.confidence",
-                received=self.confidence,
-                accepted="a number between 0 and 1, both excluded",
-            )
+        check_least(self, resamples=1)
+        check_field(self, "confidence", 0.0 < self.confidence < 1.0, "above 0 and below 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_choice
 from prior_jax.evaluate import prompts
 
 Policy = Literal["ignore", "negative", "positive"]
@@ -33,13 +33,7 @@ class LabelPolicy:
     def __post_init__(self):
         """Refuses an unknown policy."""
         for field in ("uncertain", "unmentioned"):
-            received = getattr(self, field)
-            if received not in get_args(Policy):
-                raise ConfigError(
-                    f"policy.{field}",
-                    received=received,
-                    accepted=" | ".join(get_args(Policy)),
-                )
+            check_choice(self, field, get_args(Policy))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

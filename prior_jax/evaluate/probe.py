@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import ConfigError, DataError, check_field, check_least
 from prior_jax.evaluate import bootstrap, labels, prompts, ranking
 from prior_jax.evaluate.features import Pooled
 from prior_jax.evaluate.results import TaskResult
@@ -41,18 +41,10 @@ class ProbeConfig:
 
     def __post_init__(self):
         """Refuses values with which nothing can be trained."""
-        checks = {
-            "fraction": (0.0 < self.fraction <= 1.0, "a number above 0, at most 1"),
-            "penalties": (
-                bool(self.penalties) and min(self.penalties, default=0.0) > 0,
-                "at least one number, all > 0",
-            ),
-            "max_iterations": (self.max_iterations >= 1, "an integer >= 1"),
-        }
-        for field, (valid, accepted) in checks.items():
-            if not valid:
-                received = getattr(self, field)
-                raise ConfigError(f"task.probe.{field}", received=received, accepted=accepted)
+        check_field(self, "fraction", 0.0 < self.fraction <= 1.0, "above 0 and at most 1")
+        positive = min(self.penalties, default=0.0) > 0
+        check_field(self, "penalties", positive, "one or more numbers, all above 0")
+        check_least(self, max_iterations=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import DataError, check_choice, check_field, check_least
 from prior_jax.evaluate import bootstrap, labels, metrics
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Studies, not_finite, to_host
@@ -61,20 +61,11 @@ class RetrievalConfig:
     def __post_init__(self):
         """Refuses unknown choices."""
         choices = (("subset", Subset), ("match", Match), ("duplicates", Duplicates))
-        for field, accepted in choices:
-            received = getattr(self, field)
-            if received not in get_args(accepted):
-                raise ConfigError(
-                    f"task.retrieval.{field}",
-                    received=received,
-                    accepted=" | ".join(get_args(accepted)),
-                )
-        if not self.ranks or min(self.ranks) < 1:
-            raise ConfigError("task.retrieval.ranks", received=self.ranks, accepted="integers >= 1")
-        if self.block < 1:
-            raise ConfigError(
-                "task.retrieval.block", received=self.block, accepted="an integer >= 1"
-            )
+        for field, known in choices:
+            check_choice(self, field, get_args(known))
+        positive = min(self.ranks, default=0) >= 1
+        check_field(self, "ranks", positive, "one or more integers, all at least 1")
+        check_least(self, block=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import DataError, check_choice, check_least
 from prior_jax.evaluate import bootstrap, labels, metrics, prompts, ranking
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, not_finite
@@ -50,17 +50,8 @@ class ZeroShotConfig:
     def __post_init__(self):
         """Refuses unknown choices."""
         for field, choices in (("mode", Mode), ("pool", Pool), ("normalise", Normalise)):
-            received = getattr(self, field)
-            if received not in get_args(choices):
-                raise ConfigError(
-                    f"task.zero_shot.{field}",
-                    received=received,
-                    accepted=" | ".join(get_args(choices)),
-                )
-        if self.block < 1:
-            raise ConfigError(
-                "task.zero_shot.block", received=self.block, accepted="an integer >= 1"
-            )
+            check_choice(self, field, get_args(choices))
+        check_least(self, block=1)
 
 
 def evaluate_zero_shot(

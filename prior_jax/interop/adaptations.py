@@ -232,8 +232,12 @@ def check_names(names: Sequence[str], *, encoder: Encoder, field: str) -> None:
     """Refuses names of adaptations that do not exist."""
     for name in names:
         if name not in ADAPTATIONS[encoder]:
-            accepted = ", ".join(ADAPTATIONS[encoder])
-            raise ConfigError(f"{field}.adapt", received=name, accepted=accepted)
+            known = ", ".join(ADAPTATIONS[encoder])
+            raise ConfigError(
+                f"There is no adaptation {name!r} of the {encoder} encoder.",
+                f"Use some of {known}.",
+                where=f"{field}.adapt",
+            )
 
 
 def problems(fit: Fit) -> dict[str, str]:

@@ -53,11 +53,12 @@ class InitConfig:
             given = getattr(self, encoder)
             if given is None:
                 continue
-            field = f"config.init.{encoder}"
-            check_names(given.adapt, encoder=encoder, field=field)
+            check_names(given.adapt, encoder=encoder, field=encoder)
             if given.path is None and given.adapt:
                 raise ConfigError(
-                    f"{field}.adapt", received=given.adapt, accepted="() without a path"
+                    f"The adaptations {given.adapt} are for weights, and there is no path of any.",
+                    f"Set {encoder}.path to a folder of weights, or {encoder}.adapt to ().",
+                    where=f"{encoder}.adapt",
                 )
 
     def given(self) -> dict[Encoder, EncoderInit]:
@@ -79,7 +80,7 @@ def identity(config: InitConfig) -> dict[str, Any]:
     """
     found: dict[str, Any] = {f"config.init.{name}": None for name in get_args(Encoder)}
     for encoder, given in config.given().items():
-        document = _document(given, encoder)
+        document = _document(str(given.path), encoder)
         found[f"config.init.{encoder}"] = {
             "weights": document.fingerprint,
             "adapt": list(given.adapt),
@@ -89,8 +90,8 @@ def identity(config: InitConfig) -> dict[str, Any]:
 
 def initial_values(
     config: InitConfig,
-    *,
     shapes: Mapping[str, Any],
+    *,
     model: Mapping[str, Any],
     tokenizer: str,
 ) -> dict[str, np.ndarray]:
@@ -114,7 +115,7 @@ def initial_values(
     values: dict[str, np.ndarray] = {}
     for encoder, given in config.given().items():
         field, prefix = f"config.init.{encoder}", f"{encoder}_encoder/"
-        document = _document(given, encoder)
+        document = _document(str(given.path), encoder)
         weights = load_weights(str(given.path))
         arrays = weights.arrays
         if document.part == "model":
@@ -131,12 +132,12 @@ def initial_values(
     return values
 
 
-def _document(given: EncoderInit, encoder: Encoder) -> Document:
-    document = read_document(str(given.path))
+def _document(path: str, encoder: Encoder) -> Document:
+    document = read_document(path)
     if document.part not in (encoder, "model"):
         raise WeightsError(
             f"config.init.{encoder}.path",
-            received=f"{given.path}, weights of part {document.part!r}",
+            received=f"{path}, weights of part {document.part!r}",
             accepted=f'weights of part "{encoder}" or "model"',
         )
     return document

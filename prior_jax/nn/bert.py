@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from prior_jax.errors import check_field, check_least
 from prior_jax.nn.dropout import dropout, fold, training_key
 from prior_jax.nn.layers import LayerNorm, bert_linear, bert_normal
 from prior_jax.nn.transformer import (
@@ -40,12 +41,9 @@ class BertConfig(StackConfig):
     def __post_init__(self):
         """Refuses sizes that are inconsistent."""
         super().__post_init__()
-        for name in ("vocab_size", "max_positions", "token_types"):
-            self.check(name, getattr(self, name), getattr(self, name) >= 1, "a positive integer")
-        self.check(
-            "pad_token", self.pad_token, 0 <= self.pad_token < self.vocab_size,
-            f"a token id below vocab_size {self.vocab_size}",
-        )  # fmt: skip
+        check_least(self, vocab_size=1, max_positions=1, token_types=1)
+        known = 0 <= self.pad_token < self.vocab_size
+        check_field(self, "pad_token", known, f"a token id below vocab_size {self.vocab_size}")
 
 
 @flax.struct.dataclass

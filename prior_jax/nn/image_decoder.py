@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_field, check_least
 from prior_jax.nn.decoder_block import DecoderBlock
 from prior_jax.nn.dropout import dropout, training_key
 from prior_jax.nn.layers import Conv, torch_uniform
@@ -32,27 +32,18 @@ class ImageDecoderConfig:
 
     def __post_init__(self):
         """Refuses sizes that doubling the grid cannot reach."""
-        for name in ("features", "grid", "channels"):
-            if getattr(self, name) < 1:
-                raise _config_error(name, getattr(self, name), "a positive integer")
+        check_least(self, features=1, grid=1, channels=1)
         ratio = self.image_size // self.grid
-        if ratio < 2 or ratio * self.grid != self.image_size or ratio & (ratio - 1):
-            accepted = f"the grid {self.grid} times 2, 4, 8, ..."
-            raise _config_error("image_size", self.image_size, accepted)
-        if 2 * self.features < ratio:
-            accepted = f"at least {ratio // 2}, to be halved by {self.blocks} blocks"
-            raise _config_error("features", self.features, accepted)
-        if not 0 <= self.dropout < 1:
-            raise _config_error("dropout", self.dropout, "a rate in [0, 1)")
+        doubles = ratio >= 2 and ratio * self.grid == self.image_size and not ratio & (ratio - 1)
+        check_field(self, "image_size", doubles, f"the grid {self.grid} times 2, 4, 8, ...")
+        least = f"at least {ratio // 2}, because {self.blocks} blocks halve it"
+        check_field(self, "features", 2 * self.features >= ratio, least)
+        check_field(self, "dropout", 0 <= self.dropout < 1, "a rate in [0, 1)")
 
     @property
     def blocks(self) -> int:
         """Returns the number of doublings from the grid to the image; release 5."""
         return (self.image_size // self.grid).bit_length() - 1
-
-
-def _config_error(field: str, received: object, accepted: str) -> ConfigError:
-    return ConfigError(f"config.model.image_decoder.{field}", received=received, accepted=accepted)
 
 
 class ImageDecoder(nnx.Module):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_field
 from prior_jax.nn.layers import Conv, resize_align_corners, torch_linear, torch_uniform
 from prior_jax.nn.patches import spatial_patches
 from prior_jax.nn.resnet import ResNet, ResNetConfig
@@ -30,10 +30,9 @@ class RegionEncoderConfig:
 
     def __post_init__(self):
         """Refuses sizes that no image can have."""
-        if self.image_size < 1:
-            raise _config_error("image_size", self.image_size, "a positive number of pixels")
-        if self.upsample is not None and self.upsample < 1:
-            raise _config_error("upsample", self.upsample, "a positive number of pixels, or None")
+        check_field(self, "image_size", self.image_size >= 1, "a positive number of pixels")
+        fits = self.upsample is None or self.upsample >= 1
+        check_field(self, "upsample", fits, "a positive number of pixels, or None")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -59,10 +58,6 @@ class RegionEncoderConfig:
     def region_features(self) -> int:
         """Returns the number of channels of a region before projection; ResNet-50 1024."""
         return self.resnet.stage_features[-2]
-
-
-def _config_error(field: str, received: object, accepted: str) -> ConfigError:
-    return ConfigError(f"config.model.image.{field}", received=received, accepted=accepted)
 
 
 @flax.struct.dataclass

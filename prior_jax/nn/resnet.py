@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_choice, check_field, check_least
 from prior_jax.nn.attention_pool import AttentionPool2d
 from prior_jax.nn.layers import BatchNorm, Conv, kaiming_normal_fan_out, max_pool_stem
 
@@ -44,16 +44,12 @@ class ResNetConfig:
 
     def __post_init__(self):
         """Refuses shapes that do not define a network."""
-        if not (2 <= len(self.depths) <= 4 and all(depth >= 1 for depth in self.depths)):
-            raise _config_error("depths", self.depths, "2 to 4 positive integers")
-        if self.width < 1:
-            raise _config_error("width", self.width, "a positive integer")
-        if self.in_channels not in (1, 3):
-            raise _config_error("in_channels", self.in_channels, "1 or 3")
-        if self.block not in get_args(Block):
-            raise _config_error("block", self.block, f"one of {get_args(Block)}")
-        if self.remat not in get_args(Remat):
-            raise _config_error("remat", self.remat, f"one of {get_args(Remat)}")
+        stages = 2 <= len(self.depths) <= 4 and all(depth >= 1 for depth in self.depths)
+        check_field(self, "depths", stages, "2 to 4 positive integers")
+        check_least(self, width=1)
+        check_choice(self, "in_channels", (1, 3))
+        check_choice(self, "block", get_args(Block))
+        check_choice(self, "remat", get_args(Remat))
 
     @property
     def features(self) -> int:
@@ -80,10 +76,6 @@ class ResNetConfig:
         It is 7 for 224 pixels and a stride of 32.
         """
         return -(-image_size // self.stride)
-
-
-def _config_error(field: str, received: object, accepted: str) -> ConfigError:
-    return ConfigError(f"config.model.image.{field}", received=received, accepted=accepted)
 
 
 class ResidualBlock(nnx.Module):
@@ -258,13 +250,11 @@ class ImageEncoderConfig:
 
     def __post_init__(self):
         """Refuses a pool that is incompatible with the ResNet."""
-        if self.pool not in get_args(Pool):
-            raise _config_error("pool", self.pool, f"one of {get_args(Pool)}")
-        if self.image_size < 1:
-            raise _config_error("image_size", self.image_size, "a positive number of pixels")
-        if self.pool_heads < 1 or self.resnet.features % self.pool_heads:
-            accepted = f"a divisor of the last map's {self.resnet.features} channels"
-            raise _config_error("pool_heads", self.pool_heads, accepted)
+        check_choice(self, "pool", get_args(Pool))
+        check_field(self, "image_size", self.image_size >= 1, "a positive number of pixels")
+        features = self.resnet.features
+        divides = self.pool_heads >= 1 and features % self.pool_heads == 0
+        check_field(self, "pool_heads", divides, f"a divisor of the last map's {features} channels")
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 """The decoder from learned queries to sentence prototypes, with cross-attention to the image."""
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from prior_jax.errors import check_least
 from prior_jax.nn.dropout import dropout, fold, training_key
 from prior_jax.nn.layers import LayerNorm, bert_normal
 from prior_jax.nn.transformer import (
@@ -33,8 +33,6 @@ class SentenceDecoderConfig(StackConfig):
         is_decoder (True).
     """
 
-    SECTION: ClassVar[str] = "config.model.sentence_decoder"
-
     max_positions: int
     token_types: int
     causal: bool
@@ -42,8 +40,7 @@ class SentenceDecoderConfig(StackConfig):
     def __post_init__(self):
         """Refuses sizes that do not fit together."""
         super().__post_init__()
-        for name in ("max_positions", "token_types"):
-            self.check(name, getattr(self, name), getattr(self, name) >= 1, "a positive integer")
+        check_least(self, max_positions=1, token_types=1)
 
 
 class SentenceDecoder(nnx.Module):

@@ -1,13 +1,13 @@
 """BERT's post-norm transformer layer and stacks of it, for the text encoder and the decoder."""
 
 import dataclasses
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_choice, check_field, check_least
 from prior_jax.nn.dropout import dropout, fold
 from prior_jax.nn.layers import LayerNorm, bert_linear
 
@@ -37,8 +37,6 @@ class StackConfig:
         "none" keeps all activations.
     """
 
-    SECTION: ClassVar[str] = "config.model.text"
-
     hidden_size: int
     layers: int
     heads: int
@@ -49,19 +47,11 @@ class StackConfig:
 
     def __post_init__(self):
         """Refuses sizes that do not fit together."""
-        for name in ("hidden_size", "layers", "heads", "intermediate_size"):
-            self.check(name, getattr(self, name), getattr(self, name) >= 1, "a positive integer")
-        self.check(
-            "heads", self.heads, self.hidden_size % self.heads == 0,
-            f"a divisor of hidden_size {self.hidden_size}",
-        )  # fmt: skip
-        self.check("dropout", self.dropout, 0 <= self.dropout < 1, "a rate in [0, 1)")
-        self.check("remat", self.remat, self.remat in get_args(Remat), f"one of {get_args(Remat)}")
-
-    def check(self, field: str, received: object, good: bool, accepted: str) -> None:
-        """Raises a ConfigError that names the field in its section, unless `good` is True."""
-        if not good:
-            raise ConfigError(f"{self.SECTION}.{field}", received=received, accepted=accepted)
+        check_least(self, hidden_size=1, layers=1, heads=1, intermediate_size=1)
+        divides = self.hidden_size % self.heads == 0
+        check_field(self, "heads", divides, f"a divisor of hidden_size {self.hidden_size}")
+        check_field(self, "dropout", 0 <= self.dropout < 1, "a rate in [0, 1)")
+        check_choice(self, "remat", get_args(Remat))
 
 
 def mask_bias(mask: jax.Array) -> jax.Array:

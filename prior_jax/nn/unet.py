@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_choice, check_field, check_least
 from prior_jax.nn.decoder_block import ConvPair, DecoderBlock
 from prior_jax.nn.layers import Conv, torch_uniform
 from prior_jax.nn.resnet import ResNet, ResNetConfig
@@ -43,13 +43,11 @@ class UNetConfig:
 
     def __post_init__(self):
         """Refuses sizes that do not lead back to the size of the image."""
-        if self.form not in get_args(Form):
-            raise _config_error("form", self.form, f"one of {get_args(Form)}")
-        if self.classes < 1:
-            raise _config_error("classes", self.classes, "a positive integer")
+        check_choice(self, "form", get_args(Form))
+        check_least(self, classes=1)
         doublings = len(self.skip_features)
-        if len(self.channels) != doublings or min(self.channels, default=0) < 1:
-            raise _config_error("channels", self.channels, f"{doublings} positive integers")
+        fits = len(self.channels) == doublings and min(self.channels, default=0) >= 1
+        check_field(self, "channels", fits, f"{doublings} positive integers")
 
     @property
     def skip_features(self) -> tuple[int, ...]:
@@ -61,10 +59,6 @@ class UNetConfig:
         if self.resnet.stem_pool:  # otherwise the stem's map is no finer than stage 1's
             features += (self.resnet.width,)
         return (*features, self.resnet.in_channels if self.form == "transposed" else 0)
-
-
-def _config_error(field: str, received: object, accepted: str) -> ConfigError:
-    return ConfigError(f"config.model.unet.{field}", received=received, accepted=accepted)
 
 
 class UNet(nnx.Module):

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import jax
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_choice, check_field
 from prior_jax.losses import contrastive, ring_pairs, sigmoid, word_region
 from prior_jax.losses.ring_walk import Axis, Plan
 
@@ -33,14 +33,8 @@ class AllPairsConfig:
 
     def __post_init__(self):
         """Refuses configuration values that no loss accepts."""
-        forms = get_args(Form)
-        for field, good, accepted in (
-            ("form", self.form in forms, f"one of {forms}"),
-            ("chunk", self.chunk >= 1, "a positive number of pairs"),
-        ):
-            if not good:
-                name = f"config.mesh.all_pairs.{field}"
-                raise ConfigError(name, received=getattr(self, field), accepted=accepted)
+        check_choice(self, "form", get_args(Form))
+        check_field(self, "chunk", self.chunk >= 1, "a positive number of pairs")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

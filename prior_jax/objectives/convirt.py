@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from prior_jax.errors import check_field
 from prior_jax.objectives.two_tower import TwoTowerConfig, TwoTowerModel, TwoTowerObjective
 
 
@@ -25,7 +26,7 @@ class ConvirtConfig(TwoTowerConfig):
         """Refuses configuration values that are inconsistent."""
         super().__post_init__()
         self.check_positive("temperature")
-        self.check("image_share", 0 <= self.image_share <= 1, "a share, 0 to 1")
+        check_field(self, "image_share", 0 <= self.image_share <= 1, "a share from 0 to 1")
 
 
 class ConvirtObjective(TwoTowerObjective):

@@ -214,5 +214,7 @@ class GloriaObjective:
 
 def _known(stage: str) -> str:
     if stage not in STAGES:
-        raise ConfigError("config.stages.name", received=stage, accepted=f"one of {STAGES}")
+        raise ConfigError(
+            f"The objective has no stage {stage!r}.", f"Use one of the stages {', '.join(STAGES)}."
+        )
     return stage

@@ -3,9 +3,9 @@
 import dataclasses
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_choice, check_field, check_least
 from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.region_encoder import RegionEncoderConfig
 
@@ -131,26 +131,21 @@ class GloriaConfig:
             ("dtype", get_args(ComputeDtype)),
             ("layer_pool", get_args(Pool)),
         ):
-            _check(self, name, getattr(self, name) in choices, f"one of {choices}")
+            check_choice(self, name, choices)
         states = self.text.layers + 1
-        accepted = f"1 to config.model.text.layers + 1 = {states}"
-        _check(self, "last_layers", 1 <= self.last_layers <= states, accepted)
+        must_be = f"1 to {states}, the number of layers of the text encoder and one"
+        check_field(self, "last_layers", 1 <= self.last_layers <= states, must_be)
         for name in ("attention_scale", "word_scale", "contrast_scale"):
-            _check(self, name, getattr(self, name) > 0, "a positive number")
+            check_field(self, name, getattr(self, name) > 0, "a positive number")
         group = self.local_group is None or self.local_group >= 1
-        _check(self, "local_group", group, "a number of pairs, or None")
-        _check(self, "caption_chunk", self.caption_chunk >= 1, "a positive integer")
+        check_field(self, "local_group", group, "a number of pairs, or None")
+        check_least(self, caption_chunk=1)
         if set(self.weights) != set(TERMS):
-            received = sorted(self.weights)
-            raise ConfigError("config.model.weights", received=received, accepted=f"{TERMS}")
+            raise ConfigError.of_value(
+                "weights", sorted(self.weights), f"a weight for each of the terms {TERMS}"
+            )
 
     @property
     def choices(self) -> Fidelity:
         """Returns the choices that the fidelity's name stands for."""
         return FIDELITY[self.fidelity]
-
-
-def _check(config: Any, field: str, good: bool, accepted: str) -> None:
-    if not good:
-        received = getattr(config, field)
-        raise ConfigError(f"config.model.{field}", received=received, accepted=accepted)

@@ -79,9 +79,9 @@ def prompt_words(prompts: Sequence[str], *, length: int) -> np.ndarray:
     for prompt, count in zip(prompts, counts, strict=True):
         if count > length - 1:
             raise DataError(
-                f"prompt {prompt!r}",
-                received=f"{count} characters",
-                accepted=f"at most {length - 1} in the release's mode, one a position behind [CLS]",
+                f"The prompt {prompt!r} has {count} characters, and the mode 'release' takes one "
+                "position behind [CLS] for each of them.",
+                f"Use prompts of at most {length - 1} characters.",
             )
     word = np.arange(length)[None, :]
     return (word >= 1) & (word <= np.asarray(counts, np.int32)[:, None])

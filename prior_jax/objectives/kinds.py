@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_field
 from prior_jax.objectives.all_pairs import AllPairs
 from prior_jax.objectives.base import Objective
 from prior_jax.objectives.clip import ClipConfig, ClipObjective
@@ -57,7 +57,7 @@ class Kind:
         tokenizer's sizes) and a `Setting`.
       derived: values that `make` computes, part of the section -> values, so users do not set them.
       check_rows: function that refuses a configuration incompatible with the number of pairs per
-        step.
+        step; its ConfigError names the field alone.
     """
 
     stages: tuple[str, ...]
@@ -84,12 +84,9 @@ def _gloria(settings: GloriaConfig, setting: Setting) -> GloriaObjective:
 
 
 def _check_local_groups(settings: GloriaConfig, rows: int) -> None:
-    if settings.local_group is not None and rows % settings.local_group:
-        raise ConfigError(
-            "config.model.local_group",
-            received=settings.local_group,
-            accepted=f"a divisor of {rows}, the pairs that a step sees at once",
-        )
+    divides = settings.local_group is None or rows % settings.local_group == 0
+    must_be = f"a divisor of {rows}, the number of pairs that a step sees at once"
+    check_field(settings, "local_group", divides, must_be)
 
 
 def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) -> Kind:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_field
 from prior_jax.losses.normalize import unit
 from prior_jax.losses.sentence_region import local_contrast, spatial_positiveness
 from prior_jax.nn.cross_attention import LocalContext, SharedCrossAttention
@@ -48,16 +48,18 @@ class LovtConfig(TowersConfig):
         """Refuses configuration values that are inconsistent."""
         super().__post_init__()
         self.check_positive("temperature", "local_temperature", "positive_decay")
-        self.check("image_share", 0 <= self.image_share <= 1, "a share, 0 to 1")
-        self.check("positive_distance", self.positive_distance >= 0, "0 or above")
+        check_field(self, "image_share", 0 <= self.image_share <= 1, "a share from 0 to 1")
+        check_field(self, "positive_distance", self.positive_distance >= 0, "0 or above")
         widths = self.image.resnet.features, self.text.hidden_size
         divides = self.pool_heads >= 1 and not any(width % self.pool_heads for width in widths)
-        self.check("pool_heads", divides, f"a divisor of the encoders' widths {widths}")
+        check_field(self, "pool_heads", divides, f"a divisor of the encoders' widths {widths}")
         self.check_weights(self.weights, TERMS)
         if self.image.pool != "mean":
-            # LoVT has its own pool over regions, which uses the mean as query.
-            pool = self.image.pool
-            raise ConfigError("config.model.image.pool", received=pool, accepted="'mean'")
+            raise ConfigError(
+                f"LoVT has its own pool over regions, and cannot use {self.image.pool!r} as well.",
+                "Set it to 'mean', which is the query of that pool.",
+                where="image.pool",
+            )
 
 
 class LovtModel(Towers):

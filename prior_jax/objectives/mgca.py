@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from prior_jax.errors import check_least
 from prior_jax.losses.normalize import unit
 from prior_jax.losses.prototype_assignment import swapped_assignment
 from prior_jax.losses.sentence_region import local_contrast
@@ -52,8 +53,7 @@ class MgcaConfig(TwoTowerConfig):
         self.check_positive(
             "temperature", "local_temperature", "prototype_temperature", "sinkhorn_epsilon"
         )
-        for name in ("num_prototypes", "sinkhorn_iterations"):
-            self.check(name, getattr(self, name) >= 1, "a positive integer")
+        check_least(self, num_prototypes=1, sinkhorn_iterations=1)
         self.check_weights(self.weights, TERMS)
 
 

@@ -352,5 +352,7 @@ class PriorObjective:
 
 def _known(stage: str) -> str:
     if stage not in STAGES:
-        raise ConfigError("config.stages.name", received=stage, accepted=f"one of {STAGES}")
+        raise ConfigError(
+            f"The objective has no stage {stage!r}.", f"Use one of the stages {', '.join(STAGES)}."
+        )
     return stage

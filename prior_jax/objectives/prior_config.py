@@ -1,11 +1,18 @@
 """The configuration of PRIOR, with every departure of the authors' release from the paper."""
 
 import dataclasses
+import functools
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import (
+    ConfigError,
+    check_choice,
+    check_field,
+    check_least,
+    in_section,
+)
 from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.image_decoder import ImageDecoderConfig
 from prior_jax.nn.resnet import ImageEncoderConfig
@@ -154,12 +161,10 @@ class BankConfig:
 
     def __post_init__(self):
         """Refuses configuration values that no bank accepts."""
-        _check("bank", self, "num_prototypes", self.num_prototypes >= 1, "a positive integer")
-        _check("bank", self, "temperature", self.temperature > 0, "a positive number")
-        schedules = get_args(TemperatureSchedule)
-        _check("bank", self, "schedule", self.schedule in schedules, f"one of {schedules}")
-        _check("bank", self, "start_step", self.start_step >= 0, "a step, 0 or above")
-        _check("bank", self, "steps", self.steps >= 1, "a positive number of steps")
+        check_least(self, num_prototypes=1)
+        check_field(self, "temperature", self.temperature > 0, "a positive number")
+        check_choice(self, "schedule", get_args(TemperatureSchedule))
+        check_least(self, start_step=0, steps=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -246,38 +251,45 @@ class PriorConfig:
             ("dtype", get_args(ComputeDtype)),
             ("sentence_pool", get_args(SentencePool)),
         ):
-            _check("", self, name, getattr(self, name) in choices, f"one of {choices}")
-        for name in ("embed_dim", "sentence_heads", "num_queries"):
-            _check("", self, name, getattr(self, name) >= 1, "a positive integer")
+            check_choice(self, name, choices)
+        check_least(self, embed_dim=1, sentence_heads=1, num_queries=1)
         for name in ("temperature", "local_temperature"):
-            _check("", self, name, getattr(self, name) > 0, "a positive number")
+            check_field(self, name, getattr(self, name) > 0, "a positive number")
         divides = self.embed_dim % self.sentence_heads == 0
-        _check("", self, "sentence_heads", divides, f"a divisor of embed_dim {self.embed_dim}")
-        least = 8 if self.sentence_pool == "attention" else 2
-        _check("", self, "embed_dim", self.embed_dim >= least, f"at least {least}")
+        check_field(self, "sentence_heads", divides, f"a divisor of embed_dim {self.embed_dim}")
+        check_least(self, embed_dim=8 if self.sentence_pool == "attention" else 2)
         positions = self.sentence_decoder.max_positions
-        accepted = f"at most config.model.sentence_decoder.max_positions {positions}"
-        _check("", self, "num_queries", self.num_queries <= positions, accepted)
+        must_be = f"at most sentence_decoder.max_positions, which is {positions}"
+        check_field(self, "num_queries", self.num_queries <= positions, must_be)
         self._check_weights()
-        # Both calls raise a ConfigError that names their own section.
-        self.sentence_decoder_config()
-        self.image_decoder_config()
+        # The decoders' sizes follow from several sections, so they are made, checked and kept here.
+        with in_section("sentence_decoder"):
+            _ = self.sentence_decoder_config
+        with in_section("image_decoder"):
+            _ = self.image_decoder_config
 
     def _check_weights(self) -> None:
         for stage in {*TERMS, *self.weights}:
-            name = f"config.model.weights.{stage}"
+            where = f"weights.{stage}"
             if stage not in TERMS or stage not in self.weights:
-                received = sorted(self.weights)
-                raise ConfigError(name, received=received, accepted=f"the stages {STAGES}")
+                raise ConfigError(
+                    f"The stages with weights are {sorted(self.weights)}.",
+                    f"Give weights for each of the stages {', '.join(STAGES)}.",
+                    where=where,
+                )
             if set(self.weights[stage]) != set(TERMS[stage]):
-                received = sorted(self.weights[stage])
-                raise ConfigError(name, received=received, accepted=f"the terms {TERMS[stage]}")
+                raise ConfigError(
+                    f"The terms with weights are {sorted(self.weights[stage])}.",
+                    f"Give a weight for each of the terms {', '.join(TERMS[stage])}.",
+                    where=where,
+                )
 
     @property
     def choices(self) -> Fidelity:
         """Returns the choices that the fidelity's name stands for."""
         return FIDELITY[self.fidelity]
 
+    @functools.cached_property
     def sentence_decoder_config(self) -> SentenceDecoderConfig:
         """Returns the full configuration of the sentence decoder."""
         return SentenceDecoderConfig(
@@ -286,6 +298,7 @@ class PriorConfig:
             **dataclasses.asdict(self.sentence_decoder),
         )
 
+    @functools.cached_property
     def image_decoder_config(self) -> ImageDecoderConfig:
         """Returns the full configuration of the image decoder.
 
@@ -299,9 +312,3 @@ class PriorConfig:
             channels=self.image.resnet.in_channels,
             dropout=self.image_decoder.dropout,
         )
-
-
-def _check(section: str, config: Any, field: str, good: bool, accepted: str) -> None:
-    if not good:
-        name = ".".join(part for part in ("config.model", section, field) if part)
-        raise ConfigError(name, received=getattr(config, field), accepted=accepted)

@@ -66,9 +66,9 @@ class PriorModel(nnx.Module):
         queries = jax.random.normal(rngs.params(), (1, config.num_queries, size), jnp.float32)
         self.prototype_queries = nnx.Param(queries)
         self.sentence_decoder = SentenceDecoder(
-            config.sentence_decoder_config(), dtype=dtype, rngs=rngs
+            config.sentence_decoder_config, dtype=dtype, rngs=rngs
         )
-        self.image_decoder = ImageDecoder(config.image_decoder_config(), dtype=dtype, rngs=rngs)
+        self.image_decoder = ImageDecoder(config.image_decoder_config, dtype=dtype, rngs=rngs)
         self.logit_scale = log_scale(config.temperature)
         self.local_logit_scale = log_scale(config.local_temperature)
         self.choices = config.choices

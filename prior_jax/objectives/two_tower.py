@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_choice, check_field
 from prior_jax.losses.normalize import unit
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.heads import ProjectionHead
@@ -45,28 +45,21 @@ class TowersConfig:
 
     def __post_init__(self):
         """Refuses configuration values that no model accepts."""
-        dtypes = get_args(ComputeDtype)
-        self.check("dtype", self.dtype in dtypes, f"one of {dtypes}")
-        self.check("embed_dim", self.embed_dim >= 1, "a positive integer")
+        check_choice(self, "dtype", get_args(ComputeDtype))
+        check_field(self, "embed_dim", self.embed_dim >= 1, "a positive integer")
         wide = self.hidden_dim is None or self.hidden_dim >= 1
-        self.check("hidden_dim", wide, "a positive integer, or None")
-
-    def check(self, field: str, good: bool, accepted: str) -> None:
-        """Raises a ConfigError that names the field, unless `good` is True."""
-        if not good:
-            received = getattr(self, field)
-            raise ConfigError(f"config.model.{field}", received=received, accepted=accepted)
+        check_field(self, "hidden_dim", wide, "a positive integer, or None")
 
     def check_positive(self, *fields: str) -> None:
         """Refuses each field that is not above 0."""
         for field in fields:
-            self.check(field, getattr(self, field) > 0, "a positive number")
+            check_field(self, field, getattr(self, field) > 0, "a positive number")
 
     def check_weights(self, weights: Mapping[str, float], terms: tuple[str, ...]) -> None:
         """Refuses weights whose names are not exactly those of the terms."""
         if set(weights) != set(terms):
-            raise ConfigError(
-                "config.model.weights", received=sorted(weights), accepted=f"the terms {terms}"
+            raise ConfigError.of_value(
+                "weights", sorted(weights), f"a weight for each of the terms {', '.join(terms)}"
             )
 
 
@@ -83,8 +76,7 @@ class TwoTowerConfig(TowersConfig):
     def __post_init__(self):
         """Refuses an unknown pool."""
         super().__post_init__()
-        pools = get_args(TokenPool)
-        self.check("text_pool", self.text_pool in pools, f"one of {pools}")
+        check_choice(self, "text_pool", get_args(TokenPool))
 
 
 class Towers(nnx.Module):
@@ -319,4 +311,6 @@ class TwoTowerObjective(OneStageObjective):
 
 def _known(stage: str) -> None:
     if stage not in STAGES:
-        raise ConfigError("config.stages.name", received=stage, accepted=f"one of {STAGES}")
+        raise ConfigError(
+            f"The objective has no stage {stage!r}.", f"Use one of the stages {', '.join(STAGES)}."
+        )

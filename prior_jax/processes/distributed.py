@@ -18,7 +18,7 @@ from absl import logging
 from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_choice, check_field, check_least
 from prior_jax.processes import activities, signals
 from prior_jax.processes.cards import say
 from prior_jax.processes.peers import Peers
@@ -54,26 +54,16 @@ class DistributedConfig:
 
     def __post_init__(self):
         """Refuses an incomplete address, and values out of range."""
-        if self.mode not in MODES:
-            raise ConfigError("distributed.mode", received=self.mode, accepted=f"one of {MODES}")
-        given = {"coordinator": self.coordinator, "processes": self.processes}
-        given["process"] = self.process
-        for name, value in given.items():
-            if (value is not None) != (self.mode == "explicit"):
-                wanted = "a value" if self.mode == "explicit" else "None"
-                raise ConfigError(
-                    f"distributed.{name}",
-                    received=value,
-                    accepted=f"{wanted} with mode {self.mode!r}",
-                )
-        if self.mode == "explicit" and not 0 <= int(self.process or 0) < int(self.processes or 0):
-            raise ConfigError(
-                "distributed.process", received=self.process, accepted=f"0..{self.processes} - 1"
-            )
-        if self.heartbeat_seconds < 1:
-            raise ConfigError(
-                "distributed.heartbeat_seconds", received=self.heartbeat_seconds, accepted=">= 1"
-            )
+        check_choice(self, "mode", MODES)
+        explicit = self.mode == "explicit"
+        for name in ("coordinator", "processes", "process"):
+            must_be = f"{'given' if explicit else 'left out'} with the mode {self.mode!r}"
+            check_field(self, name, (getattr(self, name) is not None) == explicit, must_be)
+        if explicit:
+            known = 0 <= int(self.process or 0) < int(self.processes or 0)
+            must_be = f"at least 0 and below the number of processes, {self.processes}"
+            check_field(self, "process", known, must_be)
+        check_least(self, heartbeat_seconds=1)
 
 
 _peers: Peers | None = None
@@ -113,9 +103,10 @@ def start(config: DistributedConfig) -> None:
     except (RuntimeError, ValueError) as error:
         # jax raises ValueError where no cluster is found, RuntimeError (of XLA) on a timeout.
         raise ConfigError(
-            "distributed",
-            received=f"{config.mode}: {str(error).splitlines()[0]}",
-            accepted="a cluster that can be detected, or coordinator, processes and process",
+            f"No cluster was found in the mode {config.mode!r}: {str(error).splitlines()[0]}.",
+            "Start the program by a cluster that JAX can detect, or give --distributed=explicit "
+            "with --coordinator, --processes and --process.",
+            where="--distributed",
         ) from error
     finally:
         patience.cancel()
@@ -126,9 +117,10 @@ def _give_up(config: DistributedConfig) -> None:
     """Ends this process from a thread, since the main thread waits for the others inside jaxlib."""
     which = f" of {config.processes}" if config.processes else ""
     error = ConfigError(
-        "distributed",
-        received=f"{config.mode}: not all processes{which} within {config.timeout_seconds} s",
-        accepted="every process started; see --start_seconds and the others' logs",
+        f"In the mode {config.mode!r} not all processes{which} have started within "
+        f"{config.timeout_seconds} s.",
+        "Read the logs of the other processes, or wait longer with --start_seconds.",
+        where="--distributed",
     )
     say(str(error))
     os._exit(2)
@@ -275,9 +267,9 @@ def check_agreement(values: Mapping[str, str], *, clock_tolerance_seconds: float
     spread = float(clocks.max() - clocks.min())
     if spread > clock_tolerance_seconds:
         raise ConfigError(
-            "distributed.clock",
-            received=f"clocks {spread:.1f} s apart (process {int(clocks.argmin())} is behind)",
-            accepted=f"at most {clock_tolerance_seconds} s",
+            f"The clocks of the processes are {spread:.1f} s apart, and that of process "
+            f"{int(clocks.argmin())} is the last; at most {clock_tolerance_seconds} s are allowed.",
+            "Synchronise the clocks of the hosts.",
         )
 
 
@@ -288,7 +280,7 @@ def _compare(name: str, digest: bytes, *, text: str) -> None:
     if differ:
         shown = text if len(text) <= 200 else f"{text[:200]}..."
         raise ConfigError(
-            f"distributed.{name}",
-            received=f"processes {differ} differ from process 0 (here: {shown})",
-            accepted="the same value in every process",
+            f"The {name} of the processes {differ} differs from that of process 0; in this process "
+            f"it is {shown}.",
+            "Start every process from the same code with the same arguments.",
         )

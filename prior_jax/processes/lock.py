@@ -56,9 +56,9 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
         if not agree(alone):
             holder = (workdir / RUN_LOCK_NAME).read_text().strip()
             raise ConfigError(
-                "--workdir",
-                received=f"{workdir}, in use by {holder or 'another run'}",
-                accepted="a folder that no other run writes to",
+                f"The folder {workdir} is in use by {holder or 'another run'}.",
+                "Wait until that run has ended, or give another folder.",
+                where="--workdir",
             )
         yield
 
@@ -70,7 +70,11 @@ def _alone(path: pathlib.Path, stack: contextlib.ExitStack) -> bool:
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise
-        logging.warning("%s: this file system has no locks; two runs at once go unnoticed", path)
+        logging.warning(
+            "%s: this file system has no locks, so two runs that use the folder at the same time "
+            "are not noticed. Start only one.",
+            path,
+        )
         return True
     if file is None:
         return False

@@ -273,7 +273,7 @@ class Peers:
             else f"process {i} was lost"
             for i in lost
         ]
-        again = "run the same command again to go on from the newest checkpoint"
+        again = "run the same command again to resume from the newest checkpoint"
         return Verdict(code=EXIT_LOST, cause=f"{', '.join(named)}; {again}", lost=lost)
 
     def _blame(self, error: BaseException) -> Verdict | None:

@@ -19,7 +19,7 @@ class Preempted(Exception):
     def __init__(self, step: int):
         """Stores the number of steps that were done and saved."""
         self.step = step
-        super().__init__(f"asked to stop; saved after step {step}")
+        super().__init__(f"The run was asked to stop, and has saved its state after step {step}.")
 
 
 class PreemptionGuard:
@@ -59,7 +59,7 @@ class PreemptionGuard:
             # The next SIGINT raises KeyboardInterrupt, for users who cannot wait for the save.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         name = signal.Signals(number).name
-        logging.warning("%s: saving after this step, then stopping", name)
+        logging.warning("%s: the run saves its state after this step, and then stops", name)
         if self._asked is None:
             self._asked, self._noticed = name, time.monotonic()
         if self._peers is not None:

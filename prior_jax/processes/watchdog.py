@@ -13,7 +13,7 @@ import jax
 from absl import logging
 from jax.errors import JaxRuntimeError
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_field, check_least
 from prior_jax.processes import activities
 from prior_jax.processes.cards import Card, Verdict, own_card, say
 from prior_jax.processes.peers import Peers
@@ -46,22 +46,11 @@ class WatchdogConfig:
 
     def __post_init__(self):
         """Refuses limits that are out of range or in the wrong order."""
-        if self.warn_seconds <= 0:
-            raise ConfigError(
-                "config.watchdog.warn_seconds", received=self.warn_seconds, accepted="above 0"
-            )
-        if self.end_seconds is not None and self.end_seconds < self.warn_seconds:
-            raise ConfigError(
-                "config.watchdog.end_seconds",
-                received=self.end_seconds,
-                accepted=f"None, or at least warn_seconds = {self.warn_seconds}",
-            )
-        if self.compile_seconds < 0:
-            raise ConfigError(
-                "config.watchdog.compile_seconds",
-                received=self.compile_seconds,
-                accepted="at least 0",
-            )
+        check_field(self, "warn_seconds", self.warn_seconds > 0, "above 0")
+        ordered = self.end_seconds is None or self.end_seconds >= self.warn_seconds
+        must_be = f"None, or at least warn_seconds, which is {self.warn_seconds}"
+        check_field(self, "end_seconds", ordered, must_be)
+        check_least(self, compile_seconds=0)
 
 
 class Watchdog:
@@ -109,7 +98,7 @@ class Watchdog:
         place = activities.place()
         seconds = self._clock() - place.since
         if self._warned is not None and self._warned != place:
-            logging.warning("%s: it goes on", self._warned)
+            logging.warning("%s: the run makes progress again", self._warned)
             self._warned = None
         if seconds <= self._config.warn_seconds:
             return

@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_field
 
 SLICE_AXIS = "dcn"
 """Name of the mesh axis over slices: groups of devices with a fast network of their own, which are
@@ -41,43 +41,32 @@ class MeshConfig:
 
     def __post_init__(self):
         """Refuses sizes and names that no set of devices could satisfy."""
-        if self.bank_axis is not None and self.bank_axis not in self.axes:
-            raise ConfigError(
-                "config.mesh.bank_axis",
-                received=self.bank_axis,
-                accepted=f"one of {tuple(self.axes)}, or None",
-            )
         object.__setattr__(self, "axes", dict(self.axes))
         object.__setattr__(self, "data_axes", tuple(self.data_axes))
-        if not self.axes:
-            raise ConfigError("config.mesh.axes", received={}, accepted="at least one axis")
+        names = ", ".join(map(repr, self.axes))
+        known = self.bank_axis is None or self.bank_axis in self.axes
+        check_field(self, "bank_axis", known, f"None or one of the mesh axes {names}")
+        check_field(self, "axes", bool(self.axes), "a section with at least one axis")
         for name, size in self.axes.items():
             if size != -1 and size < 1:
-                raise ConfigError(
-                    f"config.mesh.axes.{name}", received=size, accepted="a positive size, or -1"
-                )
-        if list(self.axes.values()).count(-1) > 1:
-            raise ConfigError(
-                "config.mesh.axes", received=dict(self.axes), accepted="at most one axis of size -1"
-            )
-        unknown = [name for name in self.data_axes if name not in self.axes]
-        if unknown or len(set(self.data_axes)) != len(self.data_axes):
-            raise ConfigError(
-                "config.mesh.data_axes",
-                received=self.data_axes,
-                accepted=f"distinct names among {tuple(self.axes)}",
-            )
+                raise ConfigError.of_value(f"axes.{name}", size, "a positive size, or -1")
+        free = list(self.axes.values()).count(-1)
+        check_field(self, "axes", free <= 1, "axes of which at most one has the size -1")
+        known = set(self.data_axes) <= set(self.axes)
+        distinct = len(set(self.data_axes)) == len(self.data_axes)
+        must_be = f"distinct names of the mesh axes {names}"
+        check_field(self, "data_axes", known and distinct, must_be)
 
 
-def make_mesh(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Mesh:
-    """Lays the devices out on the configured axes.
+def make_mesh(axes: Mapping[str, int], *, devices: Sequence[Any] | None = None) -> Mesh:
+    """Lays the devices out on named axes.
 
     The axes are of type Auto: the compiler chooses the collectives, so that a loss over the
     global batch is written as if on one device (with JAX's default, Explicit, the product of a
     batch-sharded matrix with another's transpose is refused).
 
     Args:
-      config: names and sizes of the axes.
+      axes: axis name -> size, as `MeshConfig.axes`.
       devices: devices to use; by default all devices of all processes.
 
     Returns:
@@ -87,15 +76,15 @@ def make_mesh(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Me
       ConfigError: if the sizes do not multiply to the number of devices.
     """
     devices = list(jax.devices() if devices is None else devices)
-    sizes = dict(config.axes)
+    sizes = dict(axes)
     known = math.prod(size for size in sizes.values() if size != -1)
     free = [name for name, size in sizes.items() if size == -1]
     if len(devices) % known or (not free and known != len(devices)):
         raise ConfigError(
-            "config.mesh.axes",
-            received=dict(config.axes),
-            accepted=f"sizes whose product is the {len(devices)} devices of this run "
-            "(one size may be -1 and takes what the others leave)",
+            f"The axes {dict(axes)} do not fit the {len(devices)} devices of this run.",
+            "Give sizes whose product is the number of devices; one size may be -1, which takes "
+            "the devices that the others leave.",
+            where="config.mesh.axes",
         )
     for name in free:
         sizes[name] = len(devices) // known
@@ -111,9 +100,9 @@ def _across_slices(devices: list[Any], sizes: Mapping[str, int], *, slices: int)
     """Lays out devices of several slices so that only the axis "dcn" crosses the slower network."""
     if sizes.get(SLICE_AXIS) != slices:
         raise ConfigError(
-            "config.mesh.axes",
-            received=dict(sizes),
-            accepted=f"an axis {SLICE_AXIS!r} of size {slices}: the devices lie in {slices} slices",
+            f"The devices lie in {slices} slices, and the axes are {dict(sizes)}.",
+            f"Give the axis {SLICE_AXIS!r} the size {slices}.",
+            where="config.mesh.axes",
         )
     return mesh_utils.create_hybrid_device_mesh(
         tuple(1 if name == SLICE_AXIS else size for name, size in sizes.items()),
@@ -163,9 +152,10 @@ def process_shard(mesh: Mesh, data_axes: Sequence[str]) -> tuple[int, int]:
     first, size = min(mine), len(mine)
     if mine != set(range(first, first + size)) or rows % size or first % size:
         raise ConfigError(
-            "config.mesh",
-            received=f"axes {dict(mesh.shape)}: this process holds batch rows {sorted(mine)}",
-            accepted="data axes first, so that each process holds one run of a batch's rows",
+            f"With the axes {dict(mesh.shape)} this process holds the rows {sorted(mine)} of a "
+            "batch, which are not one consecutive part of it.",
+            "Put the data axes before the other axes.",
+            where="config.mesh.axes",
         )
     return first // size, rows // size
 
@@ -183,11 +173,11 @@ def check_batch_size(batch_size: int, *, mesh: Mesh, data_axes: Sequence[str]) -
     """
     shards = int(np.prod([mesh.shape[name] for name in data_axes], dtype=np.int64))
     if batch_size < 1 or batch_size % shards:
-        raise ConfigError(
+        raise ConfigError.of_value(
             "config.data.batch_size",
-            received=batch_size,
-            accepted=f"a positive multiple of {shards}, the product of mesh axes "
-            f"{tuple(data_axes)}",
+            batch_size,
+            f"a positive multiple of {shards}, the product of the sizes of the mesh axes "
+            f"{', '.join(data_axes) or '()'}",
         )
 
 

@@ -50,7 +50,7 @@ def placement(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Pl
     if config.bank_axis is not None:
         rules = (Rule("sentence_bank/.*", (config.bank_axis,)), *rules)
     return Placement(
-        mesh=make_mesh(config, devices=devices),
+        mesh=make_mesh(config.axes, devices=devices),
         data_axes=config.data_axes,
         bank_axis=config.bank_axis,
         rules=rules,

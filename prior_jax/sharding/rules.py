@@ -41,9 +41,9 @@ class Rule:
             re.compile(self.pattern)
         except re.error as error:
             raise ConfigError(
-                "config.mesh.rules",
-                received=self.pattern,
-                accepted=f"a regular expression: {error}",
+                f"The pattern {self.pattern!r} is not a regular expression: {error}.",
+                "Correct the pattern.",
+                where="config.mesh.rules",
             ) from error
 
     def matches(self, path: str, shape: Sequence[int]) -> bool:
@@ -82,31 +82,35 @@ def spec_for(
     rule = _rule_for(path, shape, rules)
     if rule is None:
         raise ConfigError(
-            "config.mesh.rules",
-            received=f"no rule for {path} {tuple(shape)}",
-            accepted=f"a pattern that matches it; the patterns are {[r.pattern for r in rules]}",
+            f"No rule matches the array {path} {tuple(shape)}; the patterns are "
+            f"{[r.pattern for r in rules]}.",
+            "Add a rule whose pattern matches it, e.g. ('.*', ()) as the last.",
+            where="config.mesh.rules",
         )
     where = f"config.mesh.rules[{rule.pattern!r}]"
     spec = rule.axes(len(shape))
     if len(spec) > len(shape):
         raise ConfigError(
-            where,
-            received=f"{len(spec)} axes {spec} for {path} {tuple(shape)}",
-            accepted=f"at most {len(shape)} axes",
+            f"The rule has {len(spec)} axes {spec} for the array {path} {tuple(shape)}.",
+            f"Give the rule at most {len(shape)} axes.",
+            where=where,
         )
     for dimension, axis in zip(shape, spec, strict=False):
         names = () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
         unknown = [name for name in names if name not in mesh.shape]
         if unknown:
             raise ConfigError(
-                where, received=f"axis {unknown[0]!r}", accepted=f"axes {tuple(mesh.shape)}"
+                f"The mesh has no axis {unknown[0]!r}.",
+                f"Use the axes {tuple(mesh.shape)}.",
+                where=where,
             )
         size = math.prod(mesh.shape[name] for name in names)
         if dimension % size:
             raise ConfigError(
-                where,
-                received=f"{path} {tuple(shape)}: {dimension} over axis {axis!r} of size {size}",
-                accepted="a dimension divisible by the axis size",
+                f"The array {path} {tuple(shape)} has a dimension of {dimension}, which the axis "
+                f"{axis!r} of size {size} does not divide.",
+                "Write None for that dimension in the rule, or change the size of the axis.",
+                where=where,
             )
     return PartitionSpec(*spec)
 
@@ -179,9 +183,10 @@ def optimizer_shardings(
             return NamedSharding(mesh, PartitionSpec())
         if tuple(leaf.shape) != tuple(shapes[name]):
             raise ConfigError(
-                "config.optimizer",
-                received=f"state of shape {tuple(leaf.shape)} for parameter {name}",
-                accepted=f"state of the parameter's shape {tuple(shapes[name])}",
+                f"The optimizer has a state of shape {tuple(leaf.shape)} for the parameter {name} "
+                f"of shape {tuple(shapes[name])}.",
+                "Use an optimizer whose states have the shapes of their parameters.",
+                where="config.optimizer",
             )
         return parameters[name]
 

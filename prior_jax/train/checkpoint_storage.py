@@ -37,17 +37,15 @@ def check_directory(directory: str | None) -> None:
       directory: directory as in `CheckpointConfig.directory`.
 
     Raises:
-      ConfigError: naming the accepted forms.
+      ConfigError: for the field `directory`, naming the accepted forms.
     """
     if directory is None:
         return
     scheme = _SCHEME.match(directory)
     bucket = re.fullmatch(r"(gs|s3)://[^/]+/+[^/].*", directory)
     if not directory or (scheme and not bucket):
-        raise ConfigError(
-            "config.checkpoint.directory",
-            received=directory,
-            accepted="None, a path, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER",
+        raise ConfigError.of_value(
+            "directory", directory, "None, a path, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"
         )
 
 

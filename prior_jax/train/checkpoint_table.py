@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from prior_jax.errors import CheckpointError, ConfigError
+from prior_jax.errors import CheckpointError, ConfigError, check_choice, check_least
 from prior_jax.train import checkpoint_storage
 from prior_jax.train.state import TrainState
 
@@ -47,23 +47,14 @@ class CheckpointConfig:
 
     def __post_init__(self):
         """Refuses counts below their minimum, contradictions and locations of an unknown kind."""
-        least = {"every_steps": 1, "keep_last": 1, "keep_best": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ConfigError(
-                    f"config.checkpoint.{name}",
-                    received=getattr(self, name),
-                    accepted=f"at least {low}",
-                )
-        if self.best_is not in ("lowest", "highest"):
-            raise ConfigError(
-                "config.checkpoint.best_is", received=self.best_is, accepted="lowest or highest"
-            )
+        check_least(self, every_steps=1, keep_last=1, keep_best=0)
+        check_choice(self, "best_is", ("lowest", "highest"))
         if self.keep_best and self.best_metric is None:
             raise ConfigError(
-                "config.checkpoint.best_metric",
-                received=None,
-                accepted="a name of the evaluation's answer where keep_best > 0",
+                f"The best {self.keep_best} checkpoints are to be kept, but no metric says which "
+                "are best.",
+                "Name a metric of the evaluation, or set keep_best to 0.",
+                where="best_metric",
             )
         checkpoint_storage.check_directory(self.directory)
 

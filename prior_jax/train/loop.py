@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,9 +30,10 @@ from prior_jax.train.program import Program
 from prior_jax.train.resume import check_same, settings_of
 from prior_jax.train.run_log import Pending, RunLog
 from prior_jax.train.stages import Stage
-from prior_jax.train.state import ModelDefinition, TrainState
+from prior_jax.train.state import TrainState
 
-InitialValues = Callable[[ModelDefinition], Mapping[str, np.ndarray]]
+InitialValues = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
+"""Function from path -> anything with a shape, for every leaf of a model, to path -> array."""
 
 
 def train(
@@ -69,8 +71,8 @@ def train(
       evaluate: function that returns name -> number for the model after a step, the same in every
         process, added to the step's line in metrics.jsonl; called every `options.validate_every`
         steps and after the last. None for a run without validation.
-      initial_values: function that returns path -> array, imported weights that replace initial
-        ones; called when the run starts, not when it resumes.
+      initial_values: function from the shapes of the model's arrays to path -> array, imported
+        weights that replace initial ones; called when the run starts, not when it resumes.
 
     Returns:
       The final model.
@@ -106,7 +108,8 @@ def train(
             check=lambda host: check_same(settings, host, schedule=schedule, workdir=folder),
         )
         if restored is None:
-            values = None if initial_values is None else initial_values(program.model)
+            shapes = {**program.model.params, **program.model.rest}
+            values = None if initial_values is None else initial_values(shapes)
             state, patience = program.initial(seed=options.seed, values=values), Patience()
             checkpoints.get_ready(state)  # restoring has already compiled the checksums
         else:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 
 from absl import logging
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_least
 from prior_jax.storage_errors import is_out_of_space
 
 
@@ -38,10 +38,7 @@ class LogConfig:
 
     def __post_init__(self):
         """Refuses intervals below 1."""
-        if self.every_steps < 1:
-            raise ConfigError(
-                "config.log.every_steps", received=self.every_steps, accepted="at least 1"
-            )
+        check_least(self, every_steps=1)
 
 
 class Writer(Protocol):

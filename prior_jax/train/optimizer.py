@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import check_choice, check_field, check_least
 from prior_jax.train.stages import PAST_END, Stage
 
 DECAYS = ("decoupled", "coupled")
@@ -50,30 +50,14 @@ class OptimizerConfig:
     def __post_init__(self):
         """Refuses values for which Adam is not defined."""
         for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(
-                    f"config.optimizer.{name}", received=getattr(self, name), accepted="0 <= x < 1"
-                )
-        if not self.epsilon > 0:
-            raise ConfigError("config.optimizer.epsilon", received=self.epsilon, accepted="> 0")
-        choices = {"decay": DECAYS, "decay_mask": DECAY_MASKS, "past_end": PAST_END}
-        for name, accepted in choices.items():
-            if getattr(self, name) not in accepted:
-                raise ConfigError(
-                    f"config.optimizer.{name}",
-                    received=getattr(self, name),
-                    accepted=f"one of {accepted}",
-                )
-        if self.accumulate_steps < 1:
-            raise ConfigError(
-                "config.optimizer.accumulate_steps",
-                received=self.accumulate_steps,
-                accepted="a number of parts, 1 or more",
-            )
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ConfigError(
-                "config.optimizer.clip_norm", received=self.clip_norm, accepted="> 0, or None"
-            )
+            check_field(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        check_field(self, "epsilon", self.epsilon > 0, "above 0")
+        check_choice(self, "decay", DECAYS)
+        check_choice(self, "decay_mask", DECAY_MASKS)
+        check_choice(self, "past_end", PAST_END)
+        check_least(self, accumulate_steps=1)
+        clips = self.clip_norm is None or self.clip_norm > 0
+        check_field(self, "clip_norm", clips, "above 0, or None not to clip")
 
 
 def decays(path: str, *, ndim: int, decay_mask: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_field
 from prior_jax.processes.watchdog import WatchdogConfig
 from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.metrics import LogConfig
@@ -41,17 +41,14 @@ class TrainOptions:
 
     def __post_init__(self):
         """Refuses values out of range, and early stopping without validation."""
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError("config.seed", received=self.seed, accepted="0 to 2**32 - 1")
-        if self.validate_every < 0:
-            raise ConfigError(
-                "config.validate_every",
-                received=self.validate_every,
-                accepted="a number of steps, or 0 for never",
-            )
+        check_field(self, "seed", 0 <= self.seed < 2**32, "an integer from 0 to 2**32 - 1")
+        must_be = "a number of steps, or 0 for no validation"
+        check_field(self, "validate_every", self.validate_every >= 0, must_be)
         if self.early_stopping is not None and not self.validate_every:
             raise ConfigError(
-                "config.validate_every", received=0, accepted=">= 1 with config.early_stopping"
+                "Early stopping needs the results of validations, and the value 0 turns them off.",
+                "Set it to a number of steps, or early_stopping to None.",
+                where="validate_every",
             )
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_choice, check_field, check_least
 from prior_jax.train.stages import PlateauConfig, Stage
 
 MODES = ("min", "max")
@@ -41,18 +41,10 @@ class EarlyStoppingConfig:
 
     def __post_init__(self):
         """Refuses values with which every stage would end at once, or no stage could end early."""
-        bounds = {
-            "patience": (self.patience >= 1, "at least 1"),
-            "mode": (self.mode in MODES, f"one of {MODES}"),
-            "min_delta": (0 <= self.min_delta < math.inf, "a number >= 0"),
-        }
-        for name, (holds, accepted) in bounds.items():
-            if not holds:
-                raise ConfigError(
-                    f"config.early_stopping.{name}",
-                    received=getattr(self, name),
-                    accepted=accepted,
-                )
+        check_least(self, patience=1)
+        check_choice(self, "mode", MODES)
+        holds = 0 <= self.min_delta < math.inf
+        check_field(self, "min_delta", holds, "a finite number, 0 or above")
 
     def improves(self, value: float, best: float) -> bool:
         """Returns whether `value` is better than `best` by more than the margin."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_choice, check_field, check_least, in_section
 
 PAST_END = ("hold", "rise")
 SCHEDULES = ("cosine", "constant", "plateau")
@@ -37,26 +37,15 @@ class PlateauConfig:
     threshold: float
     min_learning_rate: float
 
-    def check(self, field: str) -> None:
+    def check(self) -> None:
         """Refuses values with which the rate would rise, or never fall.
 
-        Args:
-          field: dotted name of the section, for the error.
-
         Raises:
-          ConfigError: naming the value.
+          ConfigError: naming the value by its field.
         """
-        bounds = {
-            "factor": (0 < self.factor < 1, "0 < x < 1"),
-            "patience": (self.patience >= 0, ">= 0"),
-            "threshold": (0 <= self.threshold < 1, "0 <= x < 1"),
-            "min_learning_rate": (self.min_learning_rate >= 0, ">= 0"),
-        }
-        for name, (holds, accepted) in bounds.items():
-            if not holds:
-                raise ConfigError(
-                    f"{field}.{name}", received=getattr(self, name), accepted=accepted
-                )
+        check_field(self, "factor", 0 < self.factor < 1, "above 0 and below 1")
+        check_field(self, "threshold", 0 <= self.threshold < 1, "at least 0 and below 1")
+        check_least(self, patience=0, min_learning_rate=0)
 
     def improves(self, value: float, best: float) -> bool:
         """Returns whether `value` is lower than `best` by more than the threshold."""
@@ -93,29 +82,24 @@ class StageRates:
         """Refuses rates from which no schedule can be made."""
         for field in ("learning_rate", "learning_rate_start", "learning_rate_end", "weight_decay"):
             value = getattr(self, field)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(self._field(field), received=value, accepted="a number >= 0")
+            holds = math.isfinite(value) and value >= 0
+            check_field(self, field, holds, "a finite number, 0 or above")
         self._check_schedule()
 
     def _check_schedule(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise ConfigError(
-                self._field("schedule"), received=self.schedule, accepted=f"one of {SCHEDULES}"
-            )
+        check_choice(self, "schedule", SCHEDULES)
         if self.schedule != "plateau":
             return
         if self.plateau is None:
             raise ConfigError(
-                self._field("plateau"), received=None, accepted="a section, with this schedule"
+                "The schedule 'plateau' needs this section, and it is None.",
+                "Fill in the section, or choose another schedule.",
+                where="plateau",
             )
-        self.plateau.check(self._field("plateau"))
-        if self.learning_rate == 0:
-            raise ConfigError(
-                self._field("learning_rate"), received=0.0, accepted="> 0, with this schedule"
-            )
-
-    def _field(self, name: str) -> str:
-        return f"config.stages.{self.name}.{name}"
+        with in_section("plateau"):
+            self.plateau.check()
+        must_be = "above 0 with the schedule 'plateau'"
+        check_field(self, "learning_rate", self.learning_rate > 0, must_be)
 
     @property
     def watched(self) -> PlateauConfig | None:
@@ -140,19 +124,16 @@ class StageConfig(StageRates):
     def __post_init__(self):
         """Refuses a warm-up that does not fit into the stage."""
         super().__post_init__()
-        if not self.length > 0:
-            raise ConfigError(
-                self._field("length"),
-                received=self.length,
-                accepted=f"a number of {self.unit} above 0",
-            )
+        check_field(self, "length", self.length > 0, f"a number of {self.unit} above 0")
         if not 0 <= self.warmup < self.length:
             raise ConfigError(
-                self._field("warmup"),
-                received=self.warmup,
-                accepted=f"0 or more, and less than the stage's length of {self.length:g} "
-                f"{self.unit}: {self._remedy()}",
+                f"The warm-up is {self.warmup:g} and the stage's length {self.length:g}, in "
+                f"{self.unit}, so the warm-up does not fit into the stage.",
+                self._remedy(),
+                where="warmup",
             )
+        if self.unit == "steps":
+            self._check_steps(per_unit=1)
 
     def in_steps(self, steps_per_epoch: int) -> "Stage":
         """Returns the stage in optimizer steps.
@@ -161,29 +142,35 @@ class StageConfig(StageRates):
           steps_per_epoch: steps of an epoch; lengths in steps ignore it.
 
         Raises:
-          ConfigError: for a stage without a step, or without one after its warm-up.
+          ConfigError: for a stage without a step, or without one after its warm-up; the message
+            names the field alone.
         """
-        unit = steps_per_epoch if self.unit == "epochs" else 1
-        steps, warmup_steps = round(self.length * unit), round(self.warmup * unit)
-        if steps < 1:
-            raise ConfigError(
-                self._field("length"),
-                received=self.length,
-                accepted=f"{self.unit} that make at least one step: raise "
-                f"--{self._field('length')}",
-            )
-        if warmup_steps >= steps:
-            raise ConfigError(
-                self._field("warmup"),
-                received=self.warmup,
-                accepted=f"{self.unit} that leave a step behind them: rounded, the warm-up takes "
-                f"{warmup_steps} of the stage's {steps} steps; {self._remedy()}",
-            )
+        steps, warmup_steps = self._check_steps(
+            per_unit=steps_per_epoch if self.unit == "epochs" else 1
+        )
         rates = {field.name: getattr(self, field.name) for field in dataclasses.fields(StageRates)}
         return Stage(steps=steps, warmup_steps=warmup_steps, schedule_steps=None, **rates)
 
+    def _check_steps(self, *, per_unit: int) -> tuple[int, int]:
+        """Returns the numbers of steps of the stage and of its warm-up, if both can be used."""
+        steps, warmup_steps = round(self.length * per_unit), round(self.warmup * per_unit)
+        if steps < 1:
+            raise ConfigError(
+                f"The length, {self.length:g} in {self.unit}, makes less than one step.",
+                "Raise the length of the stage.",
+                where="length",
+            )
+        if warmup_steps >= steps:
+            raise ConfigError(
+                f"The warm-up, {self.warmup:g} in {self.unit}, leaves no step: rounded, it "
+                f"takes {warmup_steps} of the stage's {steps} steps.",
+                self._remedy(),
+                where="warmup",
+            )
+        return steps, warmup_steps
+
     def _remedy(self) -> str:
-        return f"lower --{self._field('warmup')} or raise --{self._field('length')}"
+        return f"Lower the warmup or raise the length of the stage {self.name!r}."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,14 +195,10 @@ class Stage(StageRates):
     def __post_init__(self):
         """Refuses lengths from which no schedule can be made."""
         super().__post_init__()
-        if self.steps < 1:
-            raise ConfigError(self._field("steps"), received=self.steps, accepted="at least 1")
-        if not 0 <= self.warmup_steps < self.planned_steps:
-            raise ConfigError(
-                self._field("warmup_steps"),
-                received=self.warmup_steps,
-                accepted=f"0 up to one less than the {self.planned_steps} steps of the schedule",
-            )
+        check_least(self, steps=1)
+        fits = 0 <= self.warmup_steps < self.planned_steps
+        must_be = f"at least 0 and below the {self.planned_steps} steps of the schedule"
+        check_field(self, "warmup_steps", fits, must_be)
 
     @property
     def planned_steps(self) -> int:

@@ -270,7 +270,7 @@ def test_a_second_run_in_the_folder_is_refused(place, single):
     first = runs.start(place.workdir, *place.options)
     assert runs.wait_for(first, lambda: "restored" in first.printed())
     output = runs.go(place.workdir, *place.options, code=2)
-    assert_one_line(output, f"--workdir: received .* in use by process {first.pid} on")
+    assert_one_line(output, f"--workdir: .* in use by process {first.pid} on")
     code, output = runs.finish(first)
     assert code == 0, output
     assert runs.numbers(place.workdir) == runs.numbers(single)

@@ -45,12 +45,12 @@ FAULTS = {
     ),
     "clocks an hour apart": Fault(
         BOTH,
-        (r"distributed\.clock: received 'clocks 36\d\d\.\d s apart \(process 1 is behind\)",) * 2,
+        (r"clocks of the processes are 36\d\d\.\d s apart, .* process 1 is the last",) * 2,
         "late_clock",
     ),
     "other code": Fault(
         BOTH,
-        (r"distributed\.code: received 'processes \[1\] differ from process 0",) * 2,
+        (r"The code of the processes \[1\] differs from that of process 0",) * 2,
         "other_code",
     ),
     "a fault of the program": Fault(
@@ -129,7 +129,7 @@ def test_another_seed_in_one_process(place, single):  # noqa: F811
     codes, logs = ended(place, processes, steps=runs.saved_steps(place.workdir))
     assert codes == BOTH, logs
     for log in logs:
-        assert re.search(r"distributed\.seed: received 'processes \[1\] differ", log), log
+        assert re.search(r"seed of the processes \[1\] differs from", log), log
     go_on(place, single)
 
 
@@ -157,6 +157,6 @@ def test_a_process_that_never_comes_is_reported(place, single):  # noqa: F811
     code, output = runs.finish(first, timeout=END_SECONDS)
     runs.finish(second)
     assert code == 2, output
-    says = r"^distributed: received 'explicit: not all processes of 2 within 20 s'"
+    says = r"^--distributed: In the mode 'explicit' not all processes of 2 have started within 20 s"
     assert re.search(says, output, re.MULTILINE), output
     go_on(place, single)

@@ -75,7 +75,7 @@ def test_told_to_stop_it_saves_and_says_so(finished, whole, tmp_path):
     process.send_signal(signal.SIGTERM)
     code, output = runs.finish(process)
     assert code == 75, output
-    assert "run the same command again to go on" in output
+    assert "Run the same command again to resume." in output
     before = runs.logged(workdir)
     again = runs.go(workdir, *finished.data)
     assert f"restored {workdir}/checkpoints/{before}" in again

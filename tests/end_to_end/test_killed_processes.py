@@ -81,7 +81,7 @@ def check_ended_well(moment, codes, output):
     """Every process has ended, with a code and a line that say why."""
     if moment.number == signal.SIGTERM:
         assert codes == [75] * moment.processes, output
-        assert "asked to stop; saved after step" in output
+        assert "asked to stop, and has saved its state after step" in output
         return
     others = [code for i, code in enumerate(codes) if i != moment.victim]
     assert codes[moment.victim] == -signal.SIGKILL, output

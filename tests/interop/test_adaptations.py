@@ -160,7 +160,7 @@ def test_what_nothing_mends_is_listed(changes, message):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ConfigError, match=r"config\.init\.text\.adapt: received 'sum_rgb'"):
+    with pytest.raises(ConfigError, match=r"config\.init\.text\.adapt: There is no .* 'sum_rgb'"):
         adapt("text", drawn(TEXT), TEXT, "sum_rgb")
 
 

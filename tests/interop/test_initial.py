@@ -187,9 +187,15 @@ def test_the_wrong_part_is_refused(folders):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (dict(path=None, adapt=("sum_rgb",)), r"adapt: received \('sum_rgb',\).*without a path"),
-        (dict(path="x", adapt=("sum",)), r"config\.init\.image\.adapt: received 'sum'"),
-        (dict(path="x"), r"config\.init\.image\.adapt: received 'nothing'"),
+        (
+            dict(path=None, adapt=("sum_rgb",)),
+            r"init\.image\.adapt: .*\('sum_rgb',\).*no path",
+        ),
+        (
+            dict(path="x", adapt=("sum",)),
+            r"config\.init\.image\.adapt: There is no .* 'sum'",
+        ),
+        (dict(path="x"), r"config\.init\.image\.adapt: The setting is missing"),
         (dict(path="x", adapt=(), strict=False), r"config\.init\.image\.strict"),
     ],
 )

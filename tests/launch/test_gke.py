@@ -165,11 +165,11 @@ def test_gpu_processes_are_told_of_their_coordinator():
 @pytest.mark.parametrize(
     ("kind", "changes", "named"),
     [
-        (gke_tpu_v5e, dict(topology="4x8"), r"cluster\.topology: received '4x8'.*16 chips"),
-        (gke_tpu_v5e, dict(topology=None), r"cluster\.topology: received None"),
+        (gke_tpu_v5e, dict(topology="4x8"), r"cluster\.topology: The value is '4x8'.*16 chips"),
+        (gke_tpu_v5e, dict(topology=None), r"cluster\.topology: The value is None"),
         (gke_tpu_v5e, dict(image=""), r"cluster\.image.*--cluster\.image"),
         (gke_tpu_v5e, dict(hosts=0), r"cluster\.hosts"),
-        (gke_h100, dict(slices=2), r"cluster\.slices: received 2; accepted: 1"),
+        (gke_h100, dict(slices=2), r"cluster\.slices: The value is 2\. It must be 1"),
         (gke_h100, dict(topology="4x4"), r"cluster\.topology"),
     ],
 )

@@ -58,7 +58,7 @@ def test_what_two_places_give_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"--config\.mesh\.axes\.data.*--machine"):
         machines.merged(config, found, batch_size=64, given=("mesh.axes.data",))
     config.mesh.axes = ConfigDict({"data": 4})
-    with pytest.raises(ConfigError, match=r"config\.mesh\.axes.*with --machine"):
+    with pytest.raises(ConfigError, match=r"config\.mesh\.axes.*--machine would replace"):
         machines.merged(config, found, batch_size=64)
 
 
@@ -75,11 +75,10 @@ def test_a_run_may_go_on_on_another_machine():
     def identity(config):
         tokenizer = types.SimpleNamespace(fingerprint="words")
         manifest = types.SimpleNamespace(shards={})
+        read = read_config(config, workdir=pathlib.Path())
         return run_lib.identity(
-            types.SimpleNamespace(
-                config=read_config(config, workdir=pathlib.Path()),
-                data=types.SimpleNamespace(manifest=manifest, tokenizer=tokenizer),
-            )
+            run_lib.identity_of_settings(read),
+            types.SimpleNamespace(manifest=manifest, tokenizer=tokenizer),
         )
 
     config = prior.get_config()

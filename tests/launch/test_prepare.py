@@ -25,7 +25,7 @@ def test_a_run_goes_on_with_the_set_that_an_earlier_version_has_prepared(tmp_pat
     config = debug.get_config()
     config.data.tokenizer.path = str(tmp_path / "tokenizer.model")
     read = read_config(config, workdir=tmp_path)
-    prepare.make_absent(read, tmp_path)
+    prepare.make_absent(prepare.missing(read), tmp_path)
     assert read.data.path == str(tmp_path / "data" / "set")
 
 
@@ -44,13 +44,13 @@ def checked(prepared, config, *, parser, **changes):
     config.data.tokenizer.path = "tokenizer"
     config.update_from_flattened_dict(changes)
     try:
-        prepare.check_data(read_config(config, workdir=prepared))
+        prepare.check_set(read_config(config, workdir=prepared))
     finally:
         manifest_lib.save_manifest(manifest, prepared)
 
 
 def test_the_release_refuses_a_set_of_another_parser_and_names_both(prepared):
-    with pytest.raises(ConfigError, match=r"--parser=paper'; accepted: .*--parser=release"):
+    with pytest.raises(ConfigError, match=r"prepared with --parser=paper.*--parser=release"):
         checked(prepared, release.get_config(), parser="paper")
 
 

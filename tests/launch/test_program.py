@@ -5,7 +5,7 @@ import importlib.util
 import jax
 import pytest
 
-from launch.start import program
+from launch.start import jax_settings
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def only_cpu(machine):
-    return program._only_cpu(devices=machine / "dev", bus=machine / "bus")
+    return jax_settings._only_cpu(devices=machine / "dev", bus=machine / "bus")
 
 
 def test_libtpu_without_an_accelerator_is_left_alone(machine):

@@ -140,7 +140,7 @@ def test_a_grid_is_every_combination_and_a_random_space_is_drawn_once_for_all():
         (dict(shared=(("optimizer.beta3", 1.0),)), r"sweep\.arms\.plain\.overrides\.optimizer"),
         (dict(shared=(("early_stopping", 3),)), r"plain\.overrides\.early_stopping.*command line"),
         (dict(shared=(("optimizer.beta2", "x"),)), r"sweep\.arms\.plain\.overrides\.optimizer"),
-        (dict(arms=(dict(name="a/b", config="x", overrides=()),)), r"sweep\.arms\.name"),
+        (dict(arms=(dict(name="a/b", config="x", overrides=()),)), r"sweep\.arms\[0\]\.name"),
         (dict(space=dict(sampler="grid", choices=(), count=None, seed=None)), "choices"),
         (dict(space=dict(sampler="grid", choices=(dict(key="seed", low=0.0, high=1.0),),
                          count=None, seed=None)), r"sweep\.space\.sampler"),

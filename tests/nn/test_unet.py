@@ -125,5 +125,5 @@ def test_images_that_do_not_fit_are_refused_by_name(shape):
     [("channels", (6, 5)), ("channels", (6, 5, 0)), ("classes", 0), ("form", "bilinear")],
 )
 def test_sizes_that_do_not_fit_are_refused_by_name(field, value):
-    with pytest.raises(ConfigError, match=rf"config\.model\.unet\.{field}: received"):
+    with pytest.raises(ConfigError, match=f"^{field}: The value is "):
         config(**{field: value})

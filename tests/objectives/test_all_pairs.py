@@ -124,6 +124,6 @@ def test_a_run_takes_the_form_from_its_mesh():
         config = debug.get_config()
         config.mesh.all_pairs[field] = wrong
         with pytest.raises(
-            ConfigError, match=rf"config\.mesh\.all_pairs\.{field}: received .?{wrong}"
+            ConfigError, match=rf"config\.mesh\.all_pairs\.{field}: The value is .?{wrong}"
         ):
             pairs_of(config)

@@ -28,7 +28,7 @@ def config(**changes):
     ],
 )
 def test_half_an_address_is_refused_by_name(changes, field):
-    with pytest.raises(ConfigError, match=rf"^distributed\.{field}:"):
+    with pytest.raises(ConfigError, match=f"^{field}: The value is "):
         config(**changes)
 
 

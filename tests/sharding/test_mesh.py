@@ -22,10 +22,6 @@ from prior_jax.sharding.rules import REPLICATED, Rule, optimizer_shardings, shar
 pytestmark = pytest.mark.multidevice
 
 
-def config(data_axes=("data",), **axes):
-    return MeshConfig(axes=axes, data_axes=data_axes)
-
-
 @pytest.mark.parametrize(
     "axes, shape",
     [
@@ -37,52 +33,52 @@ def config(data_axes=("data",), **axes):
     ],
 )
 def test_axes_take_all_devices(axes, shape):
-    mesh = make_mesh(config(**axes))
+    mesh = make_mesh(axes)
     assert dict(mesh.shape) == shape
     assert set(mesh.devices.flat) == set(jax.devices())
     assert all(kind == AxisType.Auto for kind in mesh.axis_types)
 
 
 def test_one_device_makes_a_mesh():
-    assert make_mesh(config(data=-1), devices=jax.devices()[:1]).size == 1
+    assert make_mesh(dict(data=-1), devices=jax.devices()[:1]).size == 1
 
 
 @pytest.mark.parametrize("axes", [{"data": 3}, {"data": 4}, {"data": 16}, {"data": -1, "b": 3}])
 def test_sizes_that_do_not_fit_the_devices_are_refused(axes):
     with pytest.raises(ConfigError, match=r"config\.mesh\.axes.*8 devices"):
-        make_mesh(config(**axes))
+        make_mesh(axes)
 
 
 @pytest.mark.parametrize(
     "changes, field",
     [
-        ({"axes": {}}, "config.mesh.axes"),
-        ({"axes": {"data": 0}}, "config.mesh.axes.data"),
-        ({"axes": {"data": -1, "model": -1}}, "config.mesh.axes"),
-        ({"data_axes": ("rows",)}, "config.mesh.data_axes"),
-        ({"data_axes": ("data", "data")}, "config.mesh.data_axes"),
+        ({"axes": {}}, "axes"),
+        ({"axes": {"data": 0}}, "axes.data"),
+        ({"axes": {"data": -1, "model": -1}}, "axes"),
+        ({"data_axes": ("rows",)}, "data_axes"),
+        ({"data_axes": ("data", "data")}, "data_axes"),
     ],
 )
 def test_contradictions_are_refused_by_name(changes, field):
     with pytest.raises(ConfigError) as error:
         MeshConfig(**({"axes": {"data": -1}, "data_axes": ("data",)} | changes))
-    assert error.value.field == field
+    assert error.value.where == field
 
 
 def test_batches_are_split_over_the_data_axes_and_bad_sizes_refused():
-    mesh = make_mesh(config(("data", "model"), data=4, model=2))
+    mesh = make_mesh(dict(data=4, model=2))
     rows = jax.device_put(jnp.zeros((16, 3)), batch_sharding(mesh, ("data", "model")))
     assert rows.addressable_shards[0].data.shape == (2, 3)
     half = jax.device_put(jnp.zeros((16, 3)), batch_sharding(mesh, ("data",)))
     assert half.addressable_shards[0].data.shape == (4, 3)
     assert process_shard(mesh, ("data",)) == (0, 1)
     check_batch_size(8, mesh=mesh, data_axes=("data",))
-    with pytest.raises(ConfigError, match=r"config\.data\.batch_size: received 6.*multiple of 4"):
+    with pytest.raises(ConfigError, match=r"config\.data\.batch_size: .* is 6\. .*multiple of 4"):
         check_batch_size(6, mesh=mesh, data_axes=("data",))
 
 
 def test_the_first_matching_rule_wins():
-    mesh = make_mesh(config(data=4, model=2))
+    mesh = make_mesh(dict(data=4, model=2))
     rules = (
         Rule("bank/.*", ("data",)),
         Rule(".*/kernel", (None, "model")),
@@ -103,22 +99,22 @@ def test_the_first_matching_rule_wins():
 
 
 def test_a_pattern_has_to_match_the_whole_path():
-    mesh = make_mesh(config(data=8))
-    with pytest.raises(ConfigError, match=r"no rule for text/bank \(4,\)"):
+    mesh = make_mesh(dict(data=8))
+    with pytest.raises(ConfigError, match=r"No rule matches the array text/bank \(4,\)"):
         spec_for("text/bank", (4,), rules=(Rule("bank", ()),), mesh=mesh)
 
 
 @pytest.mark.parametrize(
     "spec, shape, message",
     [
-        (("data",), (10, 3), r"bank \(10, 3\): 10 over axis 'data' of size 4"),
-        ((("data", "model"),), (12, 3), r"12 over axis \('data', 'model'\) of size 8"),
+        (("data",), (10, 3), r"bank \(10, 3\) has .* 10, .* axis 'data' of size 4"),
+        ((("data", "model"),), (12, 3), r"of 12, .* axis \('data', 'model'\) of size 8"),
         ((None, None, "data"), (8, 8), "3 axes .* at most 2"),
         (("rows",), (8,), r"axis 'rows'.*axes \('data', 'model'\)"),
     ],
 )
 def test_specs_that_do_not_fit_are_refused_by_name(spec, shape, message):
-    mesh = make_mesh(config(data=4, model=2))
+    mesh = make_mesh(dict(data=4, model=2))
     with pytest.raises(ConfigError, match=message):
         spec_for("bank", shape, rules=(Rule("bank", spec),), mesh=mesh)
 
@@ -129,7 +125,7 @@ def test_broken_patterns_are_refused():
 
 
 def test_optimizer_state_follows_its_parameter():
-    mesh = make_mesh(config(data=8))
+    mesh = make_mesh(dict(data=8))
     parameters = {"bank": jnp.zeros((16, 2)), "bias": jnp.zeros(3)}
     places = shardings_for(parameters, rules=(Rule("bank", ("data",)), *REPLICATED), mesh=mesh)
     shapes = {name: value.shape for name, value in parameters.items()}
@@ -139,12 +135,12 @@ def test_optimizer_state_follows_its_parameter():
     assert adam.mu["bank"].spec == adam.nu["bank"].spec == PartitionSpec("data")
     assert adam.count.spec == PartitionSpec()
     odd = {"mu": {"bank": np.zeros((16,))}}
-    with pytest.raises(ConfigError, match=r"state of shape \(16,\) for parameter bank"):
+    with pytest.raises(ConfigError, match=r"state of shape \(16,\) for the parameter bank"):
         optimizer_shardings(odd, shapes=shapes, parameters=places, mesh=mesh)
 
 
 def test_a_bank_of_65536_rows_lies_in_eighths_and_its_gradient_too():
-    mesh = make_mesh(config(data=8))
+    mesh = make_mesh(dict(data=8))
     rules = (Rule("bank", ("data",)), *REPLICATED)
     place = shardings_for({"bank": np.zeros((65536, 4))}, rules=rules, mesh=mesh)["bank"]
     rng = np.random.default_rng(0)
@@ -180,14 +176,14 @@ class Chip:
 
 def test_only_the_axis_dcn_crosses_slices():
     chips = [Chip(id=i, slice_index=i % 2) for i in range(8)]
-    mesh = make_mesh(config(("dcn", "data"), data=-1, dcn=2), devices=chips)
+    mesh = make_mesh(dict(data=-1, dcn=2), devices=chips)
     assert dict(mesh.shape) == {"data": 4, "dcn": 2}
     for index in range(2):
         assert {chip.slice_index for chip in mesh.devices[:, index]} == {index}
-    with pytest.raises(ConfigError, match=r"config\.mesh\.axes.*'dcn' of size 2.*2 slices"):
-        make_mesh(config(data=-1), devices=chips)
-    with pytest.raises(ConfigError, match="'dcn' of size 2"):
-        make_mesh(config(("dcn", "data"), data=-1, dcn=4), devices=chips)
+    with pytest.raises(ConfigError, match=r"config\.mesh\.axes.*2 slices.*'dcn' the size 2"):
+        make_mesh(dict(data=-1), devices=chips)
+    with pytest.raises(ConfigError, match="'dcn' the size 2"):
+        make_mesh(dict(data=-1, dcn=4), devices=chips)
     hosts = [dataclasses.replace(chip, platform="gpu") for chip in chips]
-    with pytest.raises(ConfigError, match="'dcn' of size 2"):
-        make_mesh(config(("dcn", "data"), data=-1, dcn=4), devices=hosts)
+    with pytest.raises(ConfigError, match="'dcn' the size 2"):
+        make_mesh(dict(data=-1, dcn=4), devices=hosts)

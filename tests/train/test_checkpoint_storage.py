@@ -23,7 +23,7 @@ from tests.train import toy
     ],
 )
 def test_a_place_of_an_unknown_kind_is_refused_by_name(directory):
-    with pytest.raises(ConfigError, match=r"config\.checkpoint\.directory.*gs://BUCKET/FOLDER"):
+    with pytest.raises(ConfigError, match=r"^directory: .*gs://BUCKET/FOLDER"):
         toy.replace(toy.CHECKPOINT, directory=directory)
 
 

@@ -95,7 +95,7 @@ def test_what_a_checkpoint_holds_comes_back():
                 {"min_learning_rate": -1.0}]
 )  # fmt: skip
 def test_bad_plateaus_are_refused_by_name(changes):
-    with pytest.raises(ConfigError, match=rf"stages\.first\.plateau\.{next(iter(changes))}"):
+    with pytest.raises(ConfigError, match=rf"^plateau\.{next(iter(changes))}: "):
         toy.replace(STAGES[0], plateau=toy.replace(PLATEAU, **changes))
 
 
@@ -103,7 +103,7 @@ def test_bad_plateaus_are_refused_by_name(changes):
     "changes", [{"patience": 0}, {"mode": "lowest"}, {"min_delta": -1.0}, {"min_delta": math.inf}]
 )
 def test_bad_early_stopping_is_refused_by_name(changes):
-    with pytest.raises(ConfigError, match=rf"config\.early_stopping\.{next(iter(changes))}"):
+    with pytest.raises(ConfigError, match=f"^{next(iter(changes))}: "):
         toy.replace(STOPPING, **changes)
 
 
@@ -187,9 +187,9 @@ def test_settings_that_validations_obey_may_not_change(tmp_path):
 
 
 def test_waiting_for_a_metric_that_nobody_gives_is_refused_by_name(tmp_path):
-    with pytest.raises(ConfigError, match=r"validate_every.*config\.early_stopping"):
+    with pytest.raises(ConfigError, match=r"^validate_every: .*early_stopping"):
         patient(validate_every=0)
-    with pytest.raises(ConfigError, match=r"config\.validate_every: received -1"):
+    with pytest.raises(ConfigError, match=r"^validate_every: The value is -1"):
         toy.options(validate_every=-1)
     with pytest.raises(ConfigError, match=r"validate_every.*stages\.first\.plateau"):
         run(tmp_path / "a", options=toy.options(validate_every=0))

@@ -145,4 +145,4 @@ def test_processes_started_differently_refuse_to_train(tmp_path, compilation_cac
     processes = pair(tmp_path, compilation_cache, second=("--config", "other"))
     for code, errors in (finish(process) for process in processes):
         assert code == 2, errors
-        assert "distributed.config: received 'processes [1] differ from process 0" in errors
+        assert "The config of the processes [1] differs from that of process 0" in errors

@@ -63,7 +63,7 @@ def test_short_warm_ups(warmup, first):
     ],
 )
 def test_bad_stages_are_refused_by_name(changes, field):
-    with pytest.raises(ConfigError, match=rf"config\.stages\.first\.{field}"):
+    with pytest.raises(ConfigError, match=f"^{field}: "):
         toy.replace(toy.STAGES[0], **changes)
 
 
@@ -92,7 +92,7 @@ def test_steps_belong_to_their_stage():
     ],
 )
 def test_bad_optimizer_settings_are_refused_by_name(changes):
-    with pytest.raises(ConfigError, match=rf"config\.optimizer\.{next(iter(changes))}"):
+    with pytest.raises(ConfigError, match=f"^{next(iter(changes))}: "):
         toy.replace(toy.OPTIMIZER, **changes)
 
 

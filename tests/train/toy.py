@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from prior_jax.processes.watchdog import WatchdogConfig
-from prior_jax.sharding.mesh import MeshConfig, make_mesh
+from prior_jax.sharding.mesh import make_mesh
 from prior_jax.sharding.rules import Rule
 from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.loop import train
@@ -151,8 +151,7 @@ def options(**changes):
 
 
 def mesh_of(count=1):
-    config = MeshConfig(axes={"data": -1}, data_axes=("data",))
-    return make_mesh(config, devices=jax.devices()[:count])
+    return make_mesh({"data": -1}, devices=jax.devices()[:count])
 
 
 def run(workdir, *, devices=1, mesh=None, **changes):

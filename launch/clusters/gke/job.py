@@ -9,7 +9,7 @@ import jinja2
 
 from launch.clusters.command import Command
 from launch.clusters.work import Work
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_field, check_least
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
 
 COORDINATOR_PORT = 8476
@@ -68,29 +68,25 @@ class Gke:
         """Refuses empty settings, and numbers that do not fit together."""
         for name in ("namespace", "accelerator", "image", "code", "python", "claim", "mount"):
             if not getattr(self, name):
-                accepted = f"a value, e.g. by --cluster.{name}=..."
-                raise ConfigError(f"cluster.{name}", received="", accepted=accepted)
-        numbers = {"slices": 1, "hosts": 1, "chips": 1, "grace_seconds": 1, "max_restarts": 0}
-        for name, least in numbers.items():
-            if getattr(self, name) < least:
-                accepted = f"at least {least}"
                 raise ConfigError(
-                    f"cluster.{name}", received=getattr(self, name), accepted=accepted
+                    "The setting is empty.",
+                    f"Give a value, e.g. by --cluster.{name}=VALUE.",
+                    where=name,
                 )
+        check_least(self, slices=1, hosts=1, chips=1, grace_seconds=1, max_restarts=0)
         self._check_topology()
 
     def _check_topology(self) -> None:
         if self.device == "gpu":
-            for name, accepted in (("topology", None), ("slices", 1)):
-                if (value := getattr(self, name)) != accepted:
-                    accepted = f"{accepted} with device 'gpu'"
-                    raise ConfigError(f"cluster.{name}", received=value, accepted=accepted)
+            for name, needed in (("topology", None), ("slices", 1)):
+                fits = getattr(self, name) == needed
+                check_field(self, name, fits, f"{needed} with the device 'gpu'")
             return
         sides = (self.topology or "").split("x")
         chips = self.hosts * self.chips
-        if not all(side.isdigit() for side in sides) or math.prod(map(int, sides)) != chips:
-            accepted = f"hosts x chips = {chips} chips, written like '4x4' or '4x4x8'"
-            raise ConfigError("cluster.topology", received=self.topology, accepted=accepted)
+        fits = all(side.isdigit() for side in sides) and math.prod(map(int, sides)) == chips
+        must_be = f"an arrangement of hosts x chips = {chips} chips, written like '4x4' or '4x4x8'"
+        check_field(self, "topology", fits, must_be)
 
 
 def train(cluster: Gke, work: Work) -> list[Command]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from launch.clusters.command import Command
 from launch.clusters.work import Work
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_least
 
 _ROOT = pathlib.Path(__file__).parents[3]
 
@@ -41,12 +41,7 @@ class Slurm:
 
     def __post_init__(self):
         """Refuses numbers that are too small."""
-        for name, least in (("nodes", 1), ("gpus", 0), ("cpus", 1)):
-            if getattr(self, name) < least:
-                accepted = f"at least {least}"
-                raise ConfigError(
-                    f"cluster.{name}", received=getattr(self, name), accepted=accepted
-                )
+        check_least(self, nodes=1, gpus=0, cpus=1)
 
 
 def train(cluster: Slurm, work: Work) -> list[Command]:

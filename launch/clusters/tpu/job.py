@@ -10,7 +10,7 @@ from absl import logging
 
 from launch.clusters.command import Command
 from launch.clusters.work import Work
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, check_least
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
 
 # States of a queued resource; see `gcloud compute tpus queued-resources describe`.
@@ -59,14 +59,12 @@ class Tpu:
         """Refuses empty settings, and numbers that are too small."""
         for name in ("project", "zone", "accelerator", "runtime", "setup", "code", "python"):
             if not getattr(self, name):
-                accepted = f"a value, e.g. by --cluster.{name}=..."
-                raise ConfigError(f"cluster.{name}", received="", accepted=accepted)
-        for name, least in (("slices", 1), ("poll_seconds", 1), ("retries", 0)):
-            if getattr(self, name) < least:
-                accepted = f"at least {least}"
                 raise ConfigError(
-                    f"cluster.{name}", received=getattr(self, name), accepted=accepted
+                    "The setting is empty.",
+                    f"Give a value, e.g. by --cluster.{name}=VALUE.",
+                    where=name,
                 )
+        check_least(self, slices=1, poll_seconds=1, retries=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

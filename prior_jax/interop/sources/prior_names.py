@@ -50,10 +50,10 @@ def prior_table(config: PriorConfig) -> Table:
         for name in _LOCAL_MAPS
     )
     table += array_table("sentence_bank.embed.weight", ("sentence_bank", "embed"))
-    table += sentence_decoder_table(config.sentence_decoder_config()).under(
+    table += sentence_decoder_table(config.sentence_decoder_config).under(
         "sentence_decoder.", ("sentence_decoder",)
     )
-    table += image_decoder_table(config.image_decoder_config()).under(
+    table += image_decoder_table(config.image_decoder_config).under(
         "image_decoder.", ("image_decoder",)
     )
     for name in ("prototype_queries", "logit_scale", "local_logit_scale"):

@@ -1,0 +1,84 @@
+"""The settings that hold for the whole process: JAX's options, and the variables that libtpu reads.
+
+No other module of the programs changes them. They are set before a device is initialised, except
+the folder of compiled programs, which is set before the first compilation.
+"""
+
+import importlib.util
+import os
+import pathlib
+import platform
+from collections.abc import Mapping
+
+import jax
+
+
+def set_environment(variables: Mapping[str, str]) -> None:
+    """Sets the environment variables that are not set."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
+def use_cpu(devices: int | None = None) -> None:
+    """Runs the process on the CPU.
+
+    Args:
+      devices: number of simulated devices, or None for JAX's default.
+    """
+    jax.config.update("jax_platforms", "cpu")
+    if devices is not None:
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def leave_out_absent_tpu() -> None:
+    """Keeps JAX from trying libtpu on a machine without an accelerator; see `_only_cpu`."""
+    if _only_cpu():
+        use_cpu()
+
+
+def compile_to(folder: str | os.PathLike[str], *, quick: bool) -> None:
+    """Keeps compiled programs in a folder, so that a resumed run and an evaluation start at once.
+
+    Args:
+      folder: cache of the run.
+      quick: whether XLA leaves out most optimisations; see `RunConfig.quick_compile`.
+    """
+    # One cache for each host: code compiled for one processor need not run on another.
+    cache = pathlib.Path(folder) / "compiled" / platform.node()
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_disable_most_optimizations", quick)
+
+
+def compile_for_memory(folder: str | None, *, quick: bool) -> None:
+    """Prepares a compilation whose program is not run.
+
+    Args:
+      folder: folder of compiled programs, or None for no cache.
+      quick: whether the compiler makes the least effort.
+    """
+    if quick:
+        jax.config.update("jax_exec_time_optimization_effort", -1.0)
+        jax.config.update("jax_memory_fitting_effort", -1.0)
+    if folder is not None:
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def _only_cpu(
+    devices: pathlib.Path = pathlib.Path("/dev"), bus: pathlib.Path = pathlib.Path("/sys/bus/pci")
+) -> bool:
+    """Tells whether libtpu is installed on a Linux machine that has neither a TPU nor a GPU.
+
+    JAX tries every platform for which a library is installed, and libtpu then prints several lines
+    of errors. If the user names platforms, or if an accelerator may be present, JAX searches for
+    devices itself.
+
+    Args:
+      devices: folder of the device files.
+      bus: folder of the PCI bus; vendor 0x1ae0 is Google.
+    """
+    named = any(os.environ.get(name) for name in ("JAX_FORCE_TPU_INIT", "TPU_NAME"))
+    if named or jax.config.jax_platforms or importlib.util.find_spec("libtpu") is None:
+        return False
+    files = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "nvidiactl", "dxg", "kfd")
+    vendors = [path.read_text().strip() for path in bus.glob("devices/*/vendor")]
+    return "0x1ae0" not in vendors and not any(any(devices.glob(name)) for name in files)
