@@ -44,9 +44,6 @@ _BLANK_LINE = re.compile(r"(?:\r\n|[\n\v\u2028\u2029])[ \t]*(?:\r\n|[\n\v\u2028\
 _ENDS = frozenset(("notification", "recommendations", "addendum", headers.END))
 _BOILERPLATE = re.compile(r"(?:FINAL REPORT|FINAL ADDENDUM|_{3,}|[ \t\r\n])+")
 
-_NEWLINES = re.compile(r"(?:[\t ]*(?:\r\n|\n)+)+")
-_BLANKS = re.compile(r"[\t ]+")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
@@ -78,41 +75,9 @@ class ReportText:
     findings: str
 
 
-def clean_text(text: str, *, replace_newlines: bool = False, newline_token: str = " ") -> str:
-    r"""Collapses runs of line ends to one "\n" and runs of blanks to one blank, and strips.
-
-    Args:
-      text: any text.
-      replace_newlines: whether line ends become `newline_token`.
-      newline_token: what a line end becomes.
-
-    Source: release, codes/prior/data/pretrain/text_process.py, `clean_text`.
-    """
-    text = _NEWLINES.sub("\n", text)
-    if replace_newlines:
-        text = text.replace("\n", newline_token)
-    return _BLANKS.sub(" ", text).strip()
-
-
-def normalize_section_names(names: Sequence[str], *, mode: str) -> list[str]:
-    """Maps headers as written onto canonical section names.
-
-    Args:
-      names: headers without their colon, in any case.
-      mode: "release", or "paper", which knows more spellings and reads "ndication" rightly.
-
-    Returns:
-      One name for each header; a header that means nothing known comes back in lower case.
-
-    Source: release, codes/prior/data/pretrain/text_process.py, `normalize_section_names`.
-    """
-    table = headers.RELEASE_NAMES if _checked(mode) == "release" else headers.PAPER_NAMES
-    return [headers.normalized(name.lower().strip(), table) for name in names]
-
-
 def _checked(mode: str) -> str:
     if mode not in MODES:
-        raise ConfigError("sections.mode", received=mode, accepted=" or ".join(MODES))
+        raise ConfigError.of_value("sections.mode", mode, " or ".join(MODES))
     return mode
 
 

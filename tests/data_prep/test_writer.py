@@ -50,7 +50,9 @@ def _die(number):
 
 
 def test_a_dead_worker_is_told_with_its_end_and_does_not_hang():
-    with pytest.raises(ConfigError, match=r"--workers.*crashed \(SIGABRT\).*run again"):
+    with pytest.raises(
+        ConfigError, match=r"--workers.*crashed \(SIGABRT\).*Run the same command again"
+    ):
         list(cli.parallel(_die, [signal.SIGABRT, signal.SIGABRT], workers=2))
 
 
