@@ -284,7 +284,7 @@ class RowReader:
     def _split(self, written: str) -> int | None:
         code = splits.split_code(written)
         if code is None and written:
-            raise RowProblem("unknown_split", f"{written!r} is none of {splits.KNOWN_NAMES}")
+            raise RowProblem("unknown_split", f"{written!r} is not one of {splits.KNOWN_NAMES}")
         return code
 
     def _labels(self, cells: Mapping[str, Any]) -> tuple[dict[str, int], bool]:

@@ -57,7 +57,7 @@ class ReportFolder:
             with open(self.root / name, "rb") as file:
                 content = file.read(MAX_REPORT_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise ReportProblem("missing_report", name) from error
+            raise ReportProblem("missing_report", f"there is no file {name}") from error
         except OSError as error:
             raise ReportProblem("unreadable_report", f"{name}: {error.strerror}") from error
         if len(content) > MAX_REPORT_BYTES:

@@ -235,7 +235,7 @@ def _splits(
         if place == len(dicoms) or dicoms[place] != identity:
             reject_row(row.line, "split_row_without_metadata", dicom)
         elif code is None:
-            reject_row(row.line, "unknown_split", f"{name!r} is none of {splits.KNOWN_NAMES}")
+            reject_row(row.line, "unknown_split", f"{name!r} is not one of {splits.KNOWN_NAMES}")
         elif codes[place] != _NO_SPLIT:
             reject_row(row.line, "duplicate_row", dicom)
         else:

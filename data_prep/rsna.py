@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.kit import values
-from data_prep.kit.row_cells import cells_of, refusing, required_id
+from data_prep.kit.row_cells import cells_of, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
 from prior_jax.errors import DataError
 
@@ -72,8 +72,14 @@ def patients(rows: Iterable[Mapping[str, Any]]) -> list[Patient]:
 
 
 def _box(patient_id: str, cells: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
-    with refusing(patient_id):
+    try:
         target = values.label_of(cells["Target"], field="Target")
+    except values.CellProblem:
+        target = None
+    if target not in (0, 1):
+        raise DataError(
+            f"Target is {cells['Target']!r}.", "Set Target to 0 or 1.", where=patient_id
+        )
     written = {side: cells[side] for side in _SIDES}
     if target == 0:
         if not all(map(values.is_missing, written.values())):
@@ -83,10 +89,6 @@ def _box(patient_id: str, cells: Mapping[str, Any]) -> tuple[float, float, float
                 where=patient_id,
             )
         return None
-    if target != 1:
-        raise DataError(
-            f"Target is {cells['Target']!r}.", "Set Target to 0 or 1.", where=patient_id
-        )
     try:
         x, y, width, height = (float(value) for value in written.values())
     except (TypeError, ValueError):

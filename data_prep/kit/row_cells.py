@@ -1,7 +1,6 @@
 """Cells of the rows of `csv.DictReader` or of a data frame, checked before they are read."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_prep.kit import values
@@ -52,22 +51,15 @@ def required_id(cells: Mapping[str, Any], column: str, *, place: int) -> str:
       DataError: if the id is missing, or if the cell does not hold an id; the message names row and
         column.
     """
-    with refusing(f"row {place}"):
+    problem = f"column {column!r} is {cells[column]!r}, which is not an id"
+    try:
         found = values.id_of(cells[column], field=column)
+    except values.CellProblem as error:
+        found, problem = "", error.detail
     if not found:
         raise DataError(
-            f"Column {column!r} is {cells[column]!r}, which is not an id.",
+            f"{problem[0].upper()}{problem[1:]}.",
             "Write the id into the table, or leave the row out.",
             where=f"row {place}",
         )
     return found
-
-
-@contextlib.contextmanager
-def refusing(where: str) -> Iterator[None]:
-    """Raises a CellProblem as a DataError that names the place."""
-    try:
-        yield
-    except values.CellProblem as problem:
-        text = f"{problem.detail[0].upper()}{problem.detail[1:]}."
-        raise DataError(text, "Correct the cell in the table.", where=where) from None

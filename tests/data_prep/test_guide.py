@@ -247,7 +247,7 @@ def test_the_pieces_of_the_guide_read_words_and_splits(word, split, found):
 def test_the_pieces_of_the_guide_reject_what_they_do_not_know():
     with pytest.raises(values.CellProblem, match="maybe"):
         pieces(Fracture="maybe", Split="train")
-    with pytest.raises(RowProblem, match=r"'holdout' is none of train, training"):
+    with pytest.raises(RowProblem, match=r"'holdout' is not one of train, training"):
         pieces(Fracture="yes", Split="holdout")
 
 

@@ -180,9 +180,9 @@ def test_flipped_bytes_and_lost_shards_are_named(prepared):
             lambda c: c["tables"]["rows.jsonl"].update(images=7),
             "rows.jsonl: The records have 24 images, but the manifest counts 7.",
         ),
-        (lambda c: c["tables"].clear(), "tables: There are 18 studies, but the manifest"),
+        (lambda c: c["tables"].clear(), "tables: There are 24 studies, but the manifest"),
         (lambda c: c["labels"].clear(), "Label A: The manifest does not count the label"),
-        (lambda c: c.pop("tables"), "tables: There are 18 studies, but the manifest"),
+        (lambda c: c.pop("tables"), "tables: There are 24 studies, but the manifest"),
     ],
 )
 def test_wrong_counts_are_named(prepared, change, expected):
