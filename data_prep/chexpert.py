@@ -107,7 +107,8 @@ def draw_5x200(
     for task, rows in found.items():
         if len(rows) < count:
             raise DataError(
-                f"images with {task} alone", received=len(rows), accepted=f"{count} or more"
+                f"The table has {len(rows)} images with {task} alone, but {count} are to be drawn.",
+                "Give the whole table, or lower `count`.",
             )
         drawn.append(rows[rng.choice(len(rows), size=count, replace=False)])
     return np.concatenate(drawn)
@@ -141,7 +142,11 @@ def patient_of(path: str) -> str:
     """
     found = _PATIENT.search(path)
     if found is None:
-        raise DataError("Path", received=path, accepted=".../patient00001/study1/...")
+        raise DataError(
+            f"The path {path!r} names no patient.",
+            "Give paths such as train/patient00001/study1/view1_frontal.jpg.",
+            where="Path",
+        )
     return found[1]
 
 
@@ -167,7 +172,10 @@ def split_by_patient(
     left = np.flatnonzero(~np.isin(owner, owner[test]))
     names, of_row, sizes = np.unique(owner[left], return_inverse=True, return_counts=True)
     if len(left) < count:
-        raise DataError("rows left to validate on", received=len(left), accepted=f">= {count}")
+        raise DataError(
+            f"Only {len(left)} rows are left to validate on, but {count} are needed.",
+            "Lower `count`, or give more rows.",
+        )
     order = rng.permutation(len(names))
     taken = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1 if count else 0
     validate = np.isin(of_row, order[:taken])
@@ -199,5 +207,8 @@ def split_as_released(
 
 def _column(names: Sequence[str], name: str) -> int:
     if name not in names:
-        raise DataError("labels", received=list(names), accepted=f"labels with {name!r}")
+        raise DataError(
+            f"The labels {list(names)} do not contain {name!r}.",
+            "Give the labels of the CheXpert table.",
+        )
     return list(names).index(name)

@@ -1,10 +1,10 @@
-"""IU X-Ray, the chest radiographs and reports of Open-i -> a prepared set of studies.
+"""Prepares a set of studies from IU X-Ray, the chest radiographs and reports of Open-i.
 
     python -m data_prep.iu_xray --reports=ecgen-radiology --images_dir=NLMCXR_png --out=prepared
 
 A report is an XML file; the images it names are PNG files. Its major MeSH headings are its positive
-labels ("normal" is No Finding); what they do not name is not mentioned. Words that were removed
-stay as they are written, "XXXX". The collection names no patients: each report counts as one.
+labels ("normal" is No Finding); other labels are not mentioned. Words that were removed from the
+reports remain as "XXXX". The collection names no patients, so each report counts as a patient.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ _NO_LABEL = "no indexing"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where the raw data lies."""
+    """The paths of the raw data."""
 
     reports: str = cli.setting("Folder ecgen-radiology, with an .xml for each report.")
     images_dir: str = cli.setting("Folder of the .png images.")
@@ -38,7 +38,7 @@ class Paths:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(SetSettings):
-    """What is kept, and how; recorded in the manifest."""
+    """The settings for what is kept, and in what form; recorded in the manifest."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Studies:
     settings: Settings
 
     def __call__(self, images: Sequence[PlannedImage]) -> Iterator[Kept | Rejection]:
-        """Yields the record, or why there is none."""
+        """Yields the record, or the rejection of the study."""
         study, report = images[0].study, images[0].data
         try:
             text = sections_text(
@@ -79,7 +79,7 @@ def read_report(path: pathlib.Path) -> tuple[str, list[str], Mapping[str, Any]]:
     root = ElementTree.parse(path).getroot()
     identity = root.find("uId")
     if identity is None or not identity.get("id"):
-        raise ValueError("no uId in it")
+        raise ValueError("the report has no uId")
     texts: dict[str, list[str]] = {}
     for part in root.iter("AbstractText"):
         label, text = part.get("Label", "").strip().upper(), "".join(part.itertext()).strip()
@@ -92,10 +92,22 @@ def read_report(path: pathlib.Path) -> tuple[str, list[str], Mapping[str, Any]]:
 
 
 def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manifest_lib.Manifest:
-    """Prepares the set, or goes on with it, or finds it complete; returns its manifest."""
+    """Prepares the set, continues an unfinished one, or returns a complete one.
+
+    Returns:
+      The manifest of the set.
+
+    Raises:
+      ConfigError: if the settings or the output directory cannot be used.
+      DataError: if a folder is missing, has no report, or no study can be kept.
+    """
     reports = sorted(preparer.folder(paths.reports, flag="--reports").glob("*.xml"))
     if not reports:
-        raise DataError("--reports", received=paths.reports, accepted="a folder of .xml files")
+        raise DataError(
+            f"{paths.reports} has no .xml file.",
+            "Give the folder ecgen-radiology, which holds an .xml file for each report.",
+            where="--reports",
+        )
     images = preparer.folder(paths.images_dir, flag="--images_dir")
     return preparer.prepare_set(
         functools.partial(_plan, reports, images, settings),
@@ -124,12 +136,13 @@ def _plan(
                 continue
             left_out = functools.partial(Rejection, id=study, rows=len(images), table=IMAGES)
             if files.setdefault(study, path.name) != path.name:
-                detail = f"{path.name} has the uId of {files[study]}"
+                detail = f"{path.name} has the same uId as {files[study]}"
                 reject(left_out(reason="duplicate_report", detail=detail))
                 repeated += len(images)
                 continue
             if not images:
-                reject(left_out(reason="report_without_image", detail=path.name))
+                detail = f"{path.name} names no image"
+                reject(left_out(reason="report_without_image", detail=detail))
             place = {"study": study, "patient": study, "split": settings.drawn_split(study)}
             for image in images:
                 planner.add(PlannedImage(id=image, data=report, **place))

@@ -31,6 +31,7 @@ from data_prep.kit.plan import (
     RowProblem,
     TableUse,
     rejecting,
+    rejecting_rows,
 )
 from data_prep.kit.preparer import ImageFile, SetSettings
 from data_prep.kit.tables import Table
@@ -103,10 +104,10 @@ class Settings(SetSettings):
         """Refuses invalid values."""
         super().__post_init__()
         names = set(self.label_columns) - {self.image_column, self.text_column}
-        accepted = "different columns, none of them that of the image or of the text"
-        self.check("label_columns", len(names) == len(self.label_columns), accepted)
+        must_be = "different columns, none of them that of the image or of the text"
+        self.check("label_columns", len(names) == len(self.label_columns), must_be)
         named = {self.image_column, *self.label_columns} & set(self.ignore_columns)
-        self.check("ignore_columns", not named, "columns that no other flag has read")
+        self.check("ignore_columns", not named, "columns that no other flag names")
 
     def columns(self) -> Columns:
         """Returns the names of the columns."""
@@ -187,13 +188,15 @@ class Studies:
         """Returns the record's text fields."""
         texts = {row.text for row in rows if row.text.strip()}
         if len(texts) > 1:
-            raise RowProblem("conflicting_text", f"{len(texts)} texts in one study")
+            detail = f"the rows of the study have {len(texts)} different texts"
+            raise RowProblem("conflicting_text", detail)
         if texts:
             return study_text(
                 texts.pop(), study="", settings=self.settings.text(free_text=True)
             ).fields()
         if not (labels != schema.LABEL_NOT_MENTIONED).any():
-            raise RowProblem("neither_text_nor_labels", f"source {rows[0].source!r}")
+            detail = f"the rows, of source {rows[0].source!r}, have neither a text nor labels"
+            raise RowProblem("neither_text_nor_labels", detail)
         made: tuple[str, ...] = ()
         if self.settings.label_sentences:
             made = label_sentences(
@@ -289,16 +292,8 @@ def _plan(
         drawn_split=settings.drawn_split,
         separators=_separators(path, settings),
     )
-
-    def reject_row(line: int, reason: str, detail: str) -> None:
-        reject(
-            Rejection(
-                id=f"{table.name}:{line}", reason=reason, detail=detail, rows=1, table=table.name
-            )
-        )
-
     with Planner(directory, reject=reject, table=table.name) as planner:
-        for row in reader.with_roles(table.rows(reject=reject_row)):
+        for row in reader.with_roles(table.rows(reject=rejecting_rows(table, reject))):
             with rejecting(reject, id=f"{table.name}:{row.line}", table=table.name):
                 planned, _ = reader.image(row)
                 planner.add(planned)

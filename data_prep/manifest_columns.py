@@ -69,10 +69,9 @@ def require(table: Table, columns: Columns, *, given: Collection[str]) -> None:
     likely = _likely("image", columns.present(table))
     if columns.image not in table.names and likely:
         raise DataError(
-            "--image_column",
-            received=columns.image,
-            accepted=f"a column of {table.path}, which has {list(table.names)}; "
-            f"--image_column={likely[0]!r} if that is the path of the image",
+            f"{table.path} has no column {columns.image!r}; its columns are {list(table.names)}.",
+            f"Set --image_column={likely[0]!r} if that column holds the path of the image.",
+            where="--image_column",
         )
     wanted = [("--image_column", columns.image)]
     for flag, names in columns.flags().items():
@@ -160,9 +159,9 @@ def _passed_over(
     """
     value = ",".join(found[0] if one == name else one for one in given) or found[0]
     return DataError(
-        flag,
-        received=f"{name!r}, where {table.path} has {' and '.join(map(repr, found))}, which would "
-        "not be read",
-        accepted=f"{flag}={value!r} to read that column, the column under its expected name, or "
-        f"--ignore_columns={','.join(found)!r} to leave it out",
+        f"The flag names the column {name!r}, but {table.path} has "
+        f"{' and '.join(map(repr, found))}, which would not be read.",
+        f"Set {flag}={value!r} to read that column, rename it to {name!r} in the table, or set "
+        f"--ignore_columns={','.join(found)!r} to leave it out.",
+        where=flag,
     )

@@ -78,7 +78,7 @@ def labels_of(value: Any) -> tuple[dict[str, int], bool]:
             found[name] = label
         return found, False
     if not isinstance(value, list):
-        raise _malformed(f"{value!r} is no list of names")
+        raise _malformed(f"{value!r} is not a list of names")
     names = [_name(name, value) for name in value if not values.is_missing(name)]
     return dict.fromkeys(names, LABEL_POSITIVE), True
 
@@ -119,7 +119,8 @@ def study_labels(
             if value != LABEL_NOT_MENTIONED and said.setdefault(name, value) != value:
                 clashes[name] = None
     if clashes:
-        raise RowProblem("conflicting_labels", ", ".join(name for name in names if name in clashes))
+        labels = ", ".join(name for name in names if name in clashes)
+        raise RowProblem("conflicting_labels", f"the rows of the study differ in {labels}")
     for labels, listed, source in rows:
         if listed and labels and source in exhaustive:
             for name in seen[source]:
@@ -142,7 +143,7 @@ def _written_out(text: str) -> list[Any] | dict[Any, Any]:
         value = sorted(value, key=str)
     value = list(value) if isinstance(value, tuple) else value
     if not isinstance(value, list | dict):
-        raise _malformed(f"{text!r} writes out neither a list nor a mapping")
+        raise _malformed(f"{text!r} is neither a list nor a mapping")
     return value
 
 
@@ -182,13 +183,13 @@ def _has_joined_texts(text: str) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice in it")
+        raise ValueError("a key is given twice")
     return found
 
 
 def _name(name: Any, value: Any) -> str:
     if not isinstance(name, str):
-        raise _malformed(f"{value!r} is no list of names")
+        raise _malformed(f"{value!r} is not a list of names")
     if spreadsheets.is_error(name):
         raise _malformed(f"label {name!r} is what a spreadsheet shows instead of a value")
     return name.strip()

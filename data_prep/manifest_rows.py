@@ -104,9 +104,11 @@ class RowReader:
             elif name in self._prose:
                 if "--labels_columns" in self._given:
                     raise DataError(
-                        "--labels_columns",
-                        received=f"{name!r}, whose cells in {self.table.path} are sentences",
-                        accepted="a column of label names; give prose as --text_column",
+                        f"The cells of column {name!r} in {self.table.path} are sentences, not "
+                        "names of labels.",
+                        f"Name a column of labels, or set --text_column={name} to read the "
+                        "sentences as reports.",
+                        where="--labels_columns",
                     )
                 refused.append(name)
         self._not_labels = tuple(refused)
@@ -145,20 +147,22 @@ class RowReader:
         if not self.columns.label_columns and manifest_labels.are_numbers(written):
             columns = ",".join(self._labels_read())
             raise DataError(
-                "--labels_columns",
-                received=f"labels of {self.table.path} that are called {written[:4]}",
-                accepted="names of labels; a column of 1, 0, -1, True or False, whose own name is "
-                f"that of its label, is given as --label_columns={columns}",
+                f"The labels of {self.table.path} are called {written[:4]}, which are values and "
+                "not names of labels.",
+                f"Set --label_columns={columns} to read each of these columns as the label of its "
+                "own name, with values 1, 0, -1, True or False.",
+                where="--labels_columns",
             )
         names = len(self._split_texts)
         sure = "--labels_columns" in self._given or "findings" not in self._label_columns
         if names >= self._labelled and names > (_MOST_NAMES if sure else 1):
             raise DataError(
-                "--labels_columns",
-                received=f"{names} different label names in {self._labelled} rows of "
-                f"{self.table.path}, such as {next(iter(self._split_texts))!r}",
-                accepted="a column of label names; give phrases of reports as --text_column, and a "
-                "column of labels that is to be read all the same as --labels_columns",
+                f"There are {names} different label names in {self._labelled} rows of "
+                f"{self.table.path}, such as {next(iter(self._split_texts))!r}; these are hardly "
+                "names of labels.",
+                "Set --text_column if the column holds phrases of reports, or --labels_columns to "
+                "a column of labels.",
+                where="--labels_columns",
             )
 
     def notes(self) -> list[str]:
@@ -280,7 +284,7 @@ class RowReader:
     def _split(self, written: str) -> int | None:
         code = splits.split_code(written)
         if code is None and written:
-            raise RowProblem("unknown_split", f"{written!r} is none of {splits.KNOWN_NAMES}")
+            raise RowProblem("unknown_split", f"{written!r} is not one of {splits.KNOWN_NAMES}")
         return code
 
     def _labels(self, cells: Mapping[str, Any]) -> tuple[dict[str, int], bool]:

@@ -1,12 +1,12 @@
-"""MIMIC-CXR-JPG 2.0.0 or 2.1.0 and its reports -> a prepared set of studies.
+"""Prepares a set of studies from MIMIC-CXR-JPG 2.0.0 or 2.1.0 and its reports.
 
     python -m data_prep.mimic_cxr --images_dir=/data/mimic-cxr-jpg \
         --reports=/data/mimic-cxr-reports.zip --out=/data/prepared/mimic
 
 A study keeps all its images of the chosen views, decoded strictly once, shrunk and stored as grey
-JPEG, and its report's findings and impression, in sentences. What is left out is counted by reason
-in manifest.json and listed in rejected.jsonl. Killed at any moment, the same command goes on where
-it stopped; what is written does not depend on --workers nor on interruptions.
+JPEG, and the findings and impression of its report, split into sentences. Everything that is left
+out is counted by reason in manifest.json and listed in rejected.jsonl. After a crash, the same
+command continues where it stopped; the output depends neither on --workers nor on interruptions.
 """
 
 import codecs
@@ -31,11 +31,12 @@ from prior_jax.data import sentences
 from prior_jax.errors import DataError
 
 PROGRAM = "data_prep.mimic_cxr"
+_NO_ROW = "the metadata table has no row for the file"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where the raw data lies."""
+    """The paths of the raw data."""
 
     images_dir: str = cli.setting(
         "Root of MIMIC-CXR-JPG: the folder that holds files/p10 ... p19 and the .csv.gz tables."
@@ -58,7 +59,7 @@ class Paths:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(StoreSettings):
-    """What is kept, and how; recorded in the manifest."""
+    """The settings for what is kept, and in what form; recorded in the manifest."""
 
     views: tuple[str, ...] = cli.setting("ViewPosition values to keep.", default=("PA", "AP"))
     sections: tuple[str, ...] = cli.setting(
@@ -81,7 +82,7 @@ class Settings(StoreSettings):
     )
 
     def __post_init__(self):
-        """Refuses values no set can be made with."""
+        """Refuses invalid values."""
         super().__post_init__()
         self.check("views", bool(self.views), "at least one view")
         labels = ("chexpert", "negbio", "none")
@@ -91,7 +92,7 @@ class Settings(StoreSettings):
         self.text()
 
     def text(self) -> TextSettings:
-        """Returns how reports are read."""
+        """Returns the settings for reading reports."""
         return TextSettings(
             parser=self.parser,
             splitter=self.splitter,
@@ -121,8 +122,8 @@ def read_report(content: bytes, *, study: str, settings: Settings) -> StudyText:
 
 @functools.lru_cache(maxsize=1)
 def _loaded_index(directory: pathlib.Path, written: int) -> mimic_tables.Index:
-    """Maps the index; another set may have been planned in the same folder since."""
-    del written  # tells one index from another
+    """Memory-maps the index."""
+    del written  # part of the cache key: the folder may hold another index later
     return mimic_tables.Index.load(directory)
 
 
@@ -131,10 +132,10 @@ class Studies:
     """Does a job in a worker: reads, checks and prepares the studies of one shard.
 
     Attributes:
-      files: the folder `files` of the images.
-      reports: where reports come from.
+      files: folder `files` of the images.
+      reports: source of the reports.
       index: directory of the saved index.
-      stored: how images are stored.
+      stored: storage of the images.
       settings: settings of the program.
     """
 
@@ -205,23 +206,27 @@ class Studies:
                 place = int(np.searchsorted(index.known, identity))
                 if place == len(index.known) or index.known[place] != identity:
                     path = os.path.relpath(os.path.join(base, name), self.files)
-                    yield Rejection(id=path, reason="file_without_row", detail="not in metadata")
+                    yield Rejection(id=path, reason="file_without_row", detail=_NO_ROW)
 
 
 def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manifest_lib.Manifest:
-    """Prepares the set, or goes on with it, or finds it complete.
+    """Prepares the set, continues an unfinished one, or returns a complete one.
 
     Returns:
-      Its manifest.
+      The manifest of the set.
 
     Raises:
-      ConfigError: for settings, or an output directory, that cannot be used.
-      DataError: if tables, images or reports are not where they should be.
+      ConfigError: if the settings or the output directory cannot be used.
+      DataError: if tables, images or reports are missing.
     """
     root = pathlib.Path(paths.images_dir)
     files = root / "files"
     if not files.is_dir():
-        raise DataError("--images_dir", received=str(root), accepted="a folder that holds files/")
+        raise DataError(
+            f"{root} has no folder files.",
+            "Give the root of MIMIC-CXR-JPG, which holds files/p10 to files/p19 and the tables.",
+            where="--images_dir",
+        )
     tables = mimic_tables.find_tables(
         root,
         overrides={
@@ -252,7 +257,7 @@ def _plan(
     directory: pathlib.Path,
     reject: Reject,
 ) -> Plan:
-    """Joins the tables, and looks up where the reports lie."""
+    """Joins the tables, and indexes the reports."""
     index, uses = mimic_tables.build_index(
         tables, views=[view.upper() for view in settings.views], reject=reject
     )
@@ -261,7 +266,8 @@ def _plan(
     if source.is_file():
         reports = ReportZip(path=source, index=directory / "reports.npy")
         for study in index_zip(source, reports.index):
-            reject(Rejection(id=study, reason="duplicate_report", detail=source.name))
+            detail = f"{source.name} holds the report more than once"
+            reject(Rejection(id=study, reason="duplicate_report", detail=detail))
     jobs = writer.shard_jobs(
         index.codes, index.subjects, studies_per_shard=settings.studies_per_shard
     )
@@ -295,14 +301,14 @@ def _report_source(paths: Paths) -> pathlib.Path:
             if _holds_reports(candidate):
                 return candidate
     raise DataError(
-        "--reports",
-        received=str(given),
-        accepted="mimic-cxr-reports.zip, or a folder with p10/p10000032/s50414267.txt and so on",
+        f"No reports were found in {given}.",
+        "Give mimic-cxr-reports.zip, or a folder of reports such as p10/p10000032/s50414267.txt.",
+        where="--reports",
     )
 
 
 def _holds_reports(folder: pathlib.Path) -> bool:
-    """Whether one of the first patients has a report; to look at all would take minutes."""
+    """Tells whether one of the first patients has a report; a full search would take minutes."""
     groups = sorted(folder.glob("p1[0-9]"))
     patients = [p for group in groups for p in itertools.islice(group.glob("p1*"), 100)]
     return any(next(patient.glob("s*.txt"), None) for patient in patients)

@@ -6,9 +6,8 @@ import re
 import numpy as np
 
 from data_prep.kit.ids import IdColumn
-from data_prep.kit.outcomes import Rejection
-from data_prep.kit.plan import OTHER_STUDY, Reject, TableUse
-from data_prep.kit.tables import MALFORMED, RejectRow, Table, TableRow
+from data_prep.kit.plan import OTHER_STUDY, Reject, TableUse, rejecting_rows
+from data_prep.kit.tables import MALFORMED, Table, TableRow
 from data_prep.kit.values import CellProblem, label_of
 from prior_jax.data.schema import LABEL_NOT_MENTIONED
 from prior_jax.errors import DataError
@@ -19,26 +18,22 @@ _LEAST_LABELLED = 0.5
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
-def rejecting_rows(table: Table, reject: Reject) -> RejectRow:
-    """Returns what hands a row of a table, by its line, to `reject`."""
-
-    def reject_row(line: int, reason: str, detail: str) -> None:
-        name = f"{table.name}:{line}"
-        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=table.name))
-
-    return reject_row
-
-
 def number_of(column: IdColumn, row: TableRow, *, prefix: str) -> int:
-    """Returns a subject's or study's number, written with its letter or without.
+    """Returns the number of a patient or study, written with the letter of its kind or without.
+
+    Args:
+      column: column of the ids.
+      row: row of the table.
+      prefix: letter that may stand before the digits, "p" or "s".
 
     Raises:
-      CellProblem: if it is none.
+      CellProblem: if the cell does not hold a number of 1 to 18 digits.
     """
     written = column.read(row)
     if not _NUMBER.fullmatch(written.removeprefix(prefix)):
         raise CellProblem(
-            f"{column.name} is {written[:80]!r}, which is no number of 1 to 18 digits"
+            f"column {column.name!r} holds {written[:80]!r}, which is not a number of 1 to 18 "
+            "digits"
         )
     return int(written.removeprefix(prefix))
 
@@ -46,12 +41,13 @@ def number_of(column: IdColumn, row: TableRow, *, prefix: str) -> int:
 def study_labels(
     path: pathlib.Path | None, studies: np.ndarray, *, reject: Reject
 ) -> tuple[tuple[str, ...], np.ndarray, list[TableUse]]:
-    """Returns label names, int8[N, C], and the rows used; what no row says is "not mentioned".
+    """Returns label names, int8[N, C], and the rows used; a label without a value is not mentioned.
 
     Args:
-      path: the table, or None for a set without labels.
+      path: path of the table, or None for a set without labels.
       studies: int64[N], numbers of the studies of the set.
-      reject: called with reason malformed_row or duplicate_row for each row left out.
+      reject: function that is called with reason malformed_row or duplicate_row for each row that
+        is left out.
 
     Raises:
       DataError: if no row can be used, or most of the studies have none.
@@ -79,7 +75,7 @@ def study_labels(
         place = int(np.searchsorted(ranked, number))
         if place == len(ranked) or ranked[place] != number:
             others += 1
-            example = example or f"line {row.line}: study {number} has no image that was chosen"
+            example = example or f"line {row.line}: no image of study {number} was chosen"
         elif seen[order[place]]:
             reject_row(row.line, "duplicate_row", f"study {number}")
         else:
@@ -88,12 +84,11 @@ def study_labels(
     column.check()
     if len(studies) and seen.mean() < _LEAST_LABELLED:
         raise DataError(
-            table.flag,
-            received=f"{path}, in which {int(seen.sum())} of {len(studies)} studies have a row "
-            f"that can be used ({example or 'the table ends early'}; the set has study "
-            f"{studies[0]})",
-            accepted="the label table of these studies, with 1, 0, -1 or blank in each column; "
-            "--labels=none prepares the set without labels",
+            f"Only {int(seen.sum())} of {len(studies)} studies have a usable row in {path} "
+            f"({example or 'the table ends early'}; the first study of the set is {studies[0]}).",
+            "Give the label table of these studies, with 1, 0, -1 or blank in each column, or set "
+            "--labels=none to prepare the set without labels.",
+            where=table.flag,
         )
     use = TableUse(
         name=table.name,

@@ -37,7 +37,7 @@ class ReportProblem(InputProblem):
 
 
 class Reports(Protocol):
-    """Where reports come from; picklable."""
+    """A source of reports; picklable."""
 
     def read(self, *, subject: int, study: int) -> bytes:
         """Returns the bytes of a report, or raises ReportProblem."""
@@ -46,7 +46,7 @@ class Reports(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportFolder:
-    """Reports unpacked: `p10/p10000032/s50414267.txt` under `root`."""
+    """A folder of unpacked reports, `p10/p10000032/s50414267.txt` under `root`."""
 
     root: pathlib.Path
 
@@ -57,23 +57,25 @@ class ReportFolder:
             with open(self.root / name, "rb") as file:
                 content = file.read(MAX_REPORT_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise ReportProblem("missing_report", name) from error
+            raise ReportProblem("missing_report", f"there is no file {name}") from error
         except OSError as error:
             raise ReportProblem("unreadable_report", f"{name}: {error.strerror}") from error
         if len(content) > MAX_REPORT_BYTES:
-            raise ReportProblem("unreadable_report", f"{name}: over {MAX_REPORT_BYTES} bytes")
+            raise ReportProblem(
+                "unreadable_report", f"{name} has more than {MAX_REPORT_BYTES} bytes"
+            )
         return content
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportZip:
-    """Reports in `mimic-cxr-reports.zip`, found by an index of 46 bytes a report.
+    """The reports in `mimic-cxr-reports.zip`, found by an index with 46 bytes for each report.
 
-    `zipfile` would hold about a kilobyte a report in every worker.
+    `zipfile` would take about a kilobyte for each report in every worker.
 
     Attributes:
-      path: the zip.
-      index: the `.npy` that `index_zip` wrote, sorted by study and patient.
+      path: path of the zip.
+      index: path of the `.npy` that `index_zip` wrote, sorted by study and patient.
     """
 
     path: pathlib.Path
@@ -101,22 +103,22 @@ class ReportZip:
 
 @functools.lru_cache(maxsize=1)
 def _opened_index(path: pathlib.Path, written: int) -> np.ndarray:
-    """Maps the index; another zip may have been indexed in the same place since."""
-    del written  # tells one index from another
+    """Memory-maps the index."""
+    del written  # part of the cache key: the folder may hold another index later
     return np.load(path, mmap_mode="r")
 
 
 def _member(file, entry: np.void) -> bytes:
-    """Returns an entry's bytes, checked against its size and CRC."""
+    """Returns the bytes of an entry, checked against its size and CRC."""
     if entry["size"] > MAX_REPORT_BYTES:
-        raise ValueError(f"over {MAX_REPORT_BYTES} bytes")
+        raise ValueError(f"the report has more than {MAX_REPORT_BYTES} bytes")
     file.seek(int(entry["offset"]))
     header = file.read(30)
     if header[:4] != _LOCAL:
-        raise ValueError("no local header where the directory points")
+        raise ValueError("the zip's directory points to a place without a file")
     flags = struct.unpack_from("<H", header, 6)[0]
     if flags & 1:
-        raise ValueError("encrypted")
+        raise ValueError("the report is encrypted")
     name, extra = struct.unpack_from("<HH", header, 26)
     file.seek(name + extra, 1)
     packed = file.read(int(entry["packed"]))
@@ -125,9 +127,9 @@ def _member(file, entry: np.void) -> bytes:
     elif entry["method"] == 8:
         content = zlib.decompressobj(-15).decompress(packed, MAX_REPORT_BYTES)
     else:
-        raise ValueError(f"compression method {entry['method']}")
+        raise ValueError(f"the report has the unknown compression method {entry['method']}")
     if len(content) != entry["size"] or zlib.crc32(content) != entry["crc"]:
-        raise ValueError("size or CRC differs from the directory's")
+        raise ValueError("size or CRC of the report differs from the zip's directory")
     return content
 
 
@@ -135,11 +137,11 @@ def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[str]:
     """Writes the index of a zip's reports, sorted by study and patient.
 
     Args:
-      path: the zip.
-      index: the `.npy` to write.
+      path: path of the zip.
+      index: path of the `.npy` to write.
 
     Returns:
-      Names of studies that one patient has in the zip more than once; the first of each is used.
+      Names of the studies with several reports of one patient; the first report of each is used.
 
     Raises:
       DataError: if the file is not a zip or its directory is damaged.
@@ -147,7 +149,11 @@ def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[str]:
     try:
         entries = np.fromiter(_entries(path), _ENTRY)
     except (OSError, struct.error, ValueError) as error:
-        raise DataError(str(path), received=str(error), accepted="a zip of reports") from error
+        raise DataError(
+            f"The zip of reports cannot be read: {error}.",
+            "Download mimic-cxr-reports.zip again, or set --reports to a folder of reports.",
+            where=str(path),
+        ) from error
     entries = entries[np.lexsort((entries["subject"], entries["study"]))]
     repeated = np.zeros(len(entries), bool)
     keys = entries[["subject", "study"]]
@@ -157,7 +163,7 @@ def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[str]:
 
 
 def _entries(path: pathlib.Path) -> Iterator[tuple[int, ...]]:
-    """Yields the central directory's reports, reading one entry at a time."""
+    """Yields the reports of the central directory, reading one entry at a time."""
     with open(path, "rb") as file:
         count, offset = _directory(file)
         file.seek(offset)
@@ -183,7 +189,7 @@ def _directory(file) -> tuple[int, int]:
     tail = file.read()
     place = tail.rfind(_END)
     if place < 0:
-        raise ValueError("no zip, or one that was cut off")
+        raise ValueError("the file is not a zip, or was cut off")
     count, _, offset = struct.unpack_from("<HLL", tail, place + 10)
     if count != 0xFFFF and offset != 0xFFFFFFFF:
         return count, offset

@@ -1,7 +1,7 @@
-"""Reads MIMIC-CXR-JPG's tables into compact arrays on disk, one row an image or a study.
+"""Reads the tables of MIMIC-CXR-JPG into compact arrays on disk, by image and by study.
 
-The tables are streamed; an image costs about 200 bytes while they are joined. Workers map the
-arrays that are left, so that they share them.
+The tables are streamed; while they are joined, each image takes about 200 bytes of memory. The
+workers memory-map the resulting arrays, so that they share them.
 """
 
 import array
@@ -11,18 +11,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.kit import splits
+from data_prep.kit import cli, splits
 from data_prep.kit.ids import IdColumn
 from data_prep.kit.outcomes import Rejection
-from data_prep.kit.plan import Reject, TableUse
+from data_prep.kit.plan import Reject, TableUse, rejecting_rows
 from data_prep.kit.tables import MALFORMED, Table
 from data_prep.kit.values import CellProblem, text_of
-from data_prep.mimic_labels import number_of, rejecting_rows, study_labels
+from data_prep.mimic_labels import number_of, study_labels
 from prior_jax.errors import DataError
 
 # A DICOM id has 44 characters.
 _ID_BYTES = 48
 _NO_SPLIT = -1
+_NO_IMAGE = "the study has no image of a chosen view that could be kept"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class Index:
 
     @classmethod
     def load(cls, directory: pathlib.Path) -> "Index":
-        """Maps the arrays `save` wrote; nothing is read before it is used."""
+        """Memory-maps the arrays that `save` wrote; nothing is read before it is used."""
         values = {
             field.name: np.load(directory / f"{field.name}.npy", mmap_mode="r")
             for field in dataclasses.fields(cls)
@@ -83,20 +84,20 @@ class Index:
 def build_index(
     tables: Tables, *, views: Sequence[str], reject: Reject
 ) -> tuple[Index, list[TableUse]]:
-    """Joins the tables and chooses images, telling `reject` of each row left out.
+    """Joins the tables, chooses the images, and passes each row that is left out to `reject`.
 
     Args:
       tables: paths of the tables.
       views: ViewPosition values to keep, in upper case.
-      reject: called with reason duplicate_row, malformed_row, row_without_split, unknown_split,
-        split_row_without_metadata, wrong_view, study_in_two_patients, patient_in_two_splits or
-        study_without_image.
+      reject: function that is called with reason duplicate_row, malformed_row, row_without_split,
+        unknown_split, split_row_without_metadata, wrong_view, study_in_two_patients,
+        patient_in_two_splits or study_without_image.
 
     Returns:
-      The chosen images, and how many rows of each table were read and used.
+      The chosen images, and the numbers of rows of each table that were read and used.
 
     Raises:
-      DataError: if a table cannot be read, or if the label table is not that of these studies.
+      DataError: if a table cannot be read, or if the label table belongs to other studies.
     """
     metadata = Table(tables.metadata, flag="--metadata_table", key="dicom_id", single_lines=True)
     dicoms, subjects, studies, view, view_names = _metadata(metadata, reject=reject)
@@ -112,7 +113,7 @@ def build_index(
     wanted = np.isin(view, [i for i, name in enumerate(view_names) if name in views])
     other = ~unsplit & ~wanted
     for place in np.flatnonzero(other):
-        shown = view_names[view[place]] or "no view"
+        shown = f"the view is {view_names[view[place]] or 'blank'}"
         reject(_image(dicoms, studies, place, "wrong_view", shown, table=metadata.name))
     _, of_study = np.unique(studies, return_inverse=True)
     mixed = splits.subjects_in_two_splits(of_study, subjects)
@@ -128,7 +129,7 @@ def build_index(
     )
     keep &= ~leaking
     for study in np.setdiff1d(studies, studies[keep]):
-        reject(Rejection(id=f"s{study}", reason="study_without_image", detail="of a chosen view"))
+        reject(Rejection(id=f"s{study}", reason="study_without_image", detail=_NO_IMAGE))
     known = dicoms
     dicoms, subjects, studies, view, codes = (
         x[keep] for x in (dicoms, subjects, studies, view, codes)
@@ -202,22 +203,22 @@ def _metadata(table: Table, *, reject: Reject):
 
 
 def _identity(dicom: str) -> bytes:
-    """Returns an image's id at fixed width.
+    """Returns the id of an image at fixed width.
 
     Raises:
-      CellProblem: for an id that could not be the name of a file.
+      CellProblem: if the id cannot be the name of a file.
     """
     content = dicom.strip().encode("utf-8", "surrogateescape")
     safe = content.isascii() and b"/" not in content and not content.startswith(b".")
     if not (safe and 0 < len(content) <= _ID_BYTES):
-        raise CellProblem(f"dicom_id is {dicom!r}, which is no image's name")
+        raise CellProblem(f"dicom_id is {dicom!r}, which cannot be the name of an image")
     return content.ljust(_ID_BYTES, b"\0")
 
 
 def _splits(
     path: pathlib.Path, dicoms: np.ndarray, *, reject: Reject
 ) -> tuple[np.ndarray, TableUse]:
-    """Returns int8[I], the split of each of the sorted images, or _NO_SPLIT."""
+    """Returns int8[I], the split of each of the sorted images or _NO_SPLIT, and the table's use."""
     codes = np.full(len(dicoms), _NO_SPLIT, np.int8)
     table = Table(path, flag="--split_table", key="dicom_id", single_lines=True)
     table.require((table.flag, name) for name in ("dicom_id", "split"))
@@ -234,7 +235,7 @@ def _splits(
         if place == len(dicoms) or dicoms[place] != identity:
             reject_row(row.line, "split_row_without_metadata", dicom)
         elif code is None:
-            reject_row(row.line, "unknown_split", f"{name!r} is none of {splits.KNOWN_NAMES}")
+            reject_row(row.line, "unknown_split", f"{name!r} is not one of {splits.KNOWN_NAMES}")
         elif codes[place] != _NO_SPLIT:
             reject_row(row.line, "duplicate_row", dicom)
         else:
@@ -247,42 +248,42 @@ def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str
     """Finds the tables of a download of version 2.0.0 or 2.1.0, packed or not.
 
     Args:
-      root: the folder that holds them.
-      overrides: "metadata", "split" or "labels" -> a path given by the user, "" for none.
+      root: folder of the tables.
+      overrides: "metadata", "split" or "labels" -> path that the user has given, or "".
       labels: "chexpert", "negbio" or "none".
 
     Raises:
-      DataError: if a table is absent that is needed, a path given is, or two tables could be meant.
+      ConfigError: if a path is too long.
+      DataError: if a table is missing, or if the folder has two tables of one kind.
     """
 
     def find(kind: str, name: str) -> pathlib.Path | None:
         if overrides[kind]:
-            path = pathlib.Path(overrides[kind])
-            if not path.is_file():
-                raise DataError(f"--{kind}_table", received=str(path), accepted="an existing file")
-            return path
+            return cli.required_file(pathlib.Path(overrides[kind]), flag=f"--{kind}_table")
         found = sorted({*root.glob(f"mimic-cxr-*-{name}.csv.gz"), *root.glob(f"*-{name}.csv")})
         if len(found) > 1:
             raise DataError(
-                f"--images_dir: {root}",
-                received=" and ".join(path.name for path in found),
-                accepted=f"one {name} table in it, or the one that is meant by --{kind}_table",
+                f"{root} has several {name} tables: {' and '.join(path.name for path in found)}.",
+                f"Name one of them with --{kind}_table, or leave only one in the folder.",
+                where="--images_dir",
             )
         return found[0] if found else None
 
     metadata, split = find("metadata", "metadata"), find("split", "split")
     if metadata is None or split is None:
         raise DataError(
-            f"--images_dir: {root}",
-            received=sorted(path.name for path in root.iterdir())[:8],
-            accepted="mimic-cxr-2.0.0-metadata.csv.gz and mimic-cxr-2.0.0-split.csv.gz in it",
+            f"{root} lacks the metadata table or the split table; it holds "
+            f"{', '.join(sorted(path.name for path in root.iterdir())[:8])}.",
+            "Put mimic-cxr-2.0.0-metadata.csv.gz and mimic-cxr-2.0.0-split.csv.gz into the folder, "
+            "or name them with --metadata_table and --split_table.",
+            where="--images_dir",
         )
     label_table = None if labels == "none" else find("labels", labels)
     if label_table is None and labels != "none":
         raise DataError(
-            "--labels",
-            received=f"{labels}, but {root} holds no mimic-cxr-*-{labels}.csv.gz",
-            accepted="that table in it, or its path by --labels_table; --labels=none prepares the "
-            "set without labels",
+            f"{root} has no label table mimic-cxr-*-{labels}.csv.gz.",
+            "Put the table into the folder, name it with --labels_table, or set --labels=none to "
+            "prepare the set without labels.",
+            where="--labels",
         )
     return Tables(metadata=metadata, split=split, labels=label_table)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.kit import values
-from data_prep.kit.row_cells import cells_of, refusing, required_id
+from data_prep.kit.row_cells import cells_of, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
 from prior_jax.errors import DataError
 
@@ -24,7 +24,7 @@ class Patient:
     """One radiograph; each patient has one.
 
     Attributes:
-      patient_id: also the name of its file.
+      patient_id: id of the patient, which is also the name of the radiograph's file.
       boxes: (x1, y1, x2, y2) of each opacity in pixels from the top left corner; () without
         pneumonia.
     """
@@ -34,24 +34,24 @@ class Patient:
 
     @property
     def target(self) -> int:
-        """1 with pneumonia, else 0."""
+        """Returns 1 with pneumonia, else 0."""
         return int(bool(self.boxes))
 
 
 def patients(rows: Iterable[Mapping[str, Any]]) -> list[Patient]:
-    """Gathers the rows of a patient, one a box.
+    """Groups the rows, which have one box each, by patient.
 
     Args:
-      rows: of the table: patientId, x, y, width, height, Target; as text, or as a data frame reads
-        them.
+      rows: rows of the table with patientId, x, y, width, height and Target, as text or as a data
+        frame reads them.
 
     Returns:
-      Patients sorted by id, boxes in the order of the table.
+      Patients sorted by id; the boxes of a patient are in the order of the table.
 
     Raises:
-      DataError: naming the row, for a column or a patient that is missing; naming patient and
-        column, for a box or target that is none, a box without pneumonia, or a patient with and
-        without pneumonia.
+      DataError: if a column or patient is missing, in which case the message names the row, or if a
+        box or target is invalid, a row without pneumonia has a box, or a patient has rows with and
+        without pneumonia, in which case the message names the patient.
     """
     boxes: dict[str, list[tuple[float, float, float, float] | None]] = {}
     for place, row in enumerate(rows, 1):
@@ -62,36 +62,52 @@ def patients(rows: Iterable[Mapping[str, Any]]) -> list[Patient]:
     for patient_id in sorted(boxes):
         own = [box for box in boxes[patient_id] if box is not None]
         if own and len(own) < len(boxes[patient_id]):
-            raise DataError(f"{patient_id}: Target", received="0 and 1", accepted="one of them")
+            raise DataError(
+                "The rows of the patient have Target 0 and 1, which contradict each other.",
+                "Leave out the wrong rows.",
+                where=patient_id,
+            )
         found.append(Patient(patient_id=patient_id, boxes=tuple(own)))
     return found
 
 
 def _box(patient_id: str, cells: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
-    with refusing(f"{patient_id}: Target"):
-        target = values.label_of(cells["Target"], field="Target")
-    received = {side: cells[side] for side in _SIDES}
-    if target == 0:
-        if not all(map(values.is_missing, received.values())):
-            raise DataError(f"{patient_id}: box", received=received, accepted="none with Target 0")
-        return None
-    if target != 1:
-        raise DataError(f"{patient_id}: Target", received=cells["Target"], accepted="0 or 1")
     try:
-        x, y, width, height = (float(value) for value in received.values())
+        target = values.label_of(cells["Target"], field="Target")
+    except values.CellProblem:
+        target = None
+    if target not in (0, 1):
+        raise DataError(
+            f"Target is {cells['Target']!r}.", "Set Target to 0 or 1.", where=patient_id
+        )
+    written = {side: cells[side] for side in _SIDES}
+    if target == 0:
+        if not all(map(values.is_missing, written.values())):
+            raise DataError(
+                f"A row with Target 0 has the box {written}.",
+                "Leave the cells of the box blank, or set Target to 1.",
+                where=patient_id,
+            )
+        return None
+    try:
+        x, y, width, height = (float(value) for value in written.values())
     except (TypeError, ValueError):
         x = y = width = height = math.nan
     finite = all(map(math.isfinite, (x, y, width, height)))
     if not (finite and x >= 0 and y >= 0 and width > 0 and height > 0):
-        raise DataError(f"{patient_id}: box", received=received, accepted="pixels, sides above 0")
+        raise DataError(
+            f"The box {written} is not a box in pixels.",
+            "Give x and y of at least 0, and width and height above 0.",
+            where=patient_id,
+        )
     return x, y, x + width, y + height
 
 
 def drawn_splits(found: Sequence[Patient]) -> dict[str, np.ndarray]:
-    """Draws GLoRIA's split: 18,678, 4,003 and 4,003 of the 26,684 patients.
+    """Draws the splits of GLoRIA: 18,678, 4,003 and 4,003 of the 26,684 patients.
 
     Args:
-      found: all patients, as `patients` sorts them.
+      found: all patients, in the order of `patients`.
 
     Returns:
       Split -> int64 positions in `found`, in the order drawn.

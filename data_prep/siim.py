@@ -18,8 +18,6 @@ from data_prep.kit.row_cells import cells_of, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
 from prior_jax.errors import DataError
 
-IMAGE_SIZE = 1024  # pixels of either side of every image
-
 _MASK = re.compile(r"\d+\s+\d+(?:\s+\d+\s+\d+)*+", re.ASCII)
 
 Draws = np.random.Generator | np.random.RandomState
@@ -27,11 +25,11 @@ Draws = np.random.Generator | np.random.RandomState
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """One row: an image has one for each of its masks, or one that says it has none.
+    """One row; an image has one row for each of its masks, or a single row without a mask.
 
     Attributes:
-      image_id: also the name of its file.
-      rle: the mask, see rle.py; "-1" for none.
+      image_id: id of the image, which is also the name of its file.
+      rle: run-length mask, see rle.py; "-1" for no mask.
     """
 
     image_id: str
@@ -39,19 +37,20 @@ class Annotation:
 
     @property
     def target(self) -> int:
-        """1 with a pneumothorax, else 0."""
+        """Returns 1 with a pneumothorax, else 0."""
         return int(self.rle != NO_MASK)
 
 
 def annotations(rows: Iterable[Mapping[str, Any]]) -> list[Annotation]:
-    """Reads the rows of either stage: the first has a blank before its column and its "-1".
+    """Reads the rows of either stage; the first stage has a space before the column and the "-1".
 
-    The release looks for the blank, so that with the second stage's table every image has a
-    pneumothorax and "-1" is then read as a mask (quirk G46).
+    The release looks for the space, so that every image of the second stage's table has a
+    pneumothorax, and "-1" is read as a mask (quirk G46).
 
     Raises:
-      DataError: naming the row, for a column or an image that is missing; naming the image, for a
-        mask that is none, and for an image with and without a mask.
+      DataError: if a column or image is missing, in which case the message names the row, or if a
+        cell is not a mask or an image has rows with and without a mask, in which case it names the
+        image.
     """
     found = []
     masked: dict[str, bool] = {}
@@ -61,22 +60,25 @@ def annotations(rows: Iterable[Mapping[str, Any]]) -> list[Annotation]:
         rle = _mask(cells["EncodedPixels"], image_id=image_id)
         if masked.setdefault(image_id, rle != NO_MASK) != (rle != NO_MASK):
             raise DataError(
-                f"{image_id}: EncodedPixels", received="-1 and a mask", accepted="one of them"
+                "The rows of the image have EncodedPixels with -1 and a mask, which contradict "
+                "each other.",
+                "Leave out the wrong row.",
+                where=image_id,
             )
         found.append(Annotation(image_id=image_id, rle=rle))
     return found
 
 
 def _mask(cell: Any, *, image_id: str) -> str:
-    """Returns a mask as text, "-1" for none; a data frame writes that as -1.0."""
+    """Returns a mask as text, "-1" for no mask, which a data frame writes as -1.0."""
     text = "" if values.is_missing(cell) else str(cell).strip()
     if text in (NO_MASK, f"{NO_MASK}.0"):
         return NO_MASK
     if not _MASK.fullmatch(text):
         raise DataError(
-            f"{image_id}: EncodedPixels",
-            received=str(cell)[:60],
-            accepted='"offset length ..." or "-1"',
+            f"EncodedPixels is {str(cell)[:60]!r}, which is not a run-length mask.",
+            'Write it as "offset length offset length ...", or as "-1" for no mask.',
+            where=image_id,
         )
     return text
 
@@ -84,12 +86,12 @@ def _mask(cell: Any, *, image_id: str) -> str:
 def drawn_splits(
     found: Sequence[Annotation], *, mode: Literal["paper", "release"]
 ) -> dict[str, np.ndarray]:
-    """Draws 70 %, 15 % and 15 %.
+    """Draws the splits: 70 %, 15 % and 15 %.
 
     Args:
       found: all rows, in the table's order.
-      mode: "paper" draws images; "release" draws rows, so that an image with several masks can
-        stand in several splits, with a part of its masks in each (quirk G47).
+      mode: "paper" draws images; "release" draws rows, so that an image with several masks may be
+        in several splits, with some of its masks in each (quirk G47).
 
     Returns:
       Split -> int64 positions in `found`, in the order drawn.
@@ -100,14 +102,15 @@ def drawn_splits(
 
 
 def balanced_images(found: Sequence[Annotation], *, rng: Draws) -> list[str]:
-    """Chooses the images of a split to train segmentation on: as many without a mask as with.
+    """Chooses images of a split to train segmentation on: as many without a mask as with one.
 
     Args:
-      found: the rows of the split.
-      rng: draws the images without a mask; the release uses a global `numpy.random.RandomState`.
+      found: rows of the split.
+      rng: random generator that draws the images without a mask; the release uses a global
+        `numpy.random.RandomState`.
 
     Returns:
-      Image ids, those with masks first, each once.
+      Ids of the images, each once, those with masks first.
 
     Raises:
       DataError: if fewer images are without a mask than with one.
@@ -116,7 +119,8 @@ def balanced_images(found: Sequence[Annotation], *, rng: Draws) -> list[str]:
     negative = _unique(a.image_id for a in found if not a.target)
     if len(negative) < len(positive):
         raise DataError(
-            "images without a mask", received=len(negative), accepted=f"{len(positive)} or more"
+            f"There are {len(negative)} images without a mask for {len(positive)} with one.",
+            "Give at least as many images without a mask as with one.",
         )
     chosen = set(rng.choice(negative, size=len(positive), replace=False).tolist())
     return positive + [image_id for image_id in negative if image_id in chosen]

@@ -56,9 +56,9 @@ class Settings:
             "algorithm": (self.algorithm in ("unigram", "bpe"), "unigram or bpe"),
             "sentences": (self.sentences >= 1, "1 or more"),
         }
-        for name, (valid, accepted) in checks.items():
+        for name, (valid, must_be) in checks.items():
             if not valid:
-                raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
+                raise ConfigError.of_value(f"--{name}", getattr(self, name), must_be)
 
 
 def train(settings: Settings) -> pathlib.Path:
@@ -110,9 +110,11 @@ def sample_sentences(
                 chosen[place] = sentence
     if not chosen:
         raise DataError(
-            f"{root}: training sentences",
-            received=dict(manifest.text_sources),
-            accepted="at least one (data_prep.manifest makes some with --label_sentences)",
+            "The split train has no sentence to train on; the studies of the set by source of "
+            f"their text: {dict(manifest.text_sources)}.",
+            "Prepare a set with reports, or with sentences made from labels "
+            "(data_prep.manifest --label_sentences).",
+            where=str(root),
         )
     return chosen
 
@@ -128,7 +130,11 @@ def _training_sentences(
         try:
             reader = array_record_module.ArrayRecordReader(str(root / name))
         except (ValueError, RuntimeError) as error:
-            raise DataError(str(root / name), received=str(error), accepted="a shard") from error
+            raise DataError(
+                f"The shard cannot be read: {error}.",
+                "Check the set with data_prep.verify, and prepare it again.",
+                where=str(root / name),
+            ) from error
         for place in range(reader.num_records()):
             record = schema.Record.from_example(
                 spec.deserialize_example_np(reader.read([place])[0])
@@ -171,9 +177,9 @@ def _trained(sentences: list[str], settings: Settings) -> tuple[bytes, int]:
     except RuntimeError as error:
         message = " ".join(str(error).split())
         raise DataError(
-            "--vocab_size",
-            received=f"{settings.vocab_size} ({message})",
-            accepted=f"what {len(sentences)} sentences support",
+            f"{len(sentences)} sentences do not support {settings.vocab_size} pieces ({message}).",
+            "Change --vocab_size, or train on a larger set.",
+            where="--vocab_size",
         ) from error
     return model.getvalue(), len(sentences)
 

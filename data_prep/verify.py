@@ -44,9 +44,9 @@ class Settings:
     def __post_init__(self):
         """Refuses an invalid share, and fewer than one worker."""
         if not 0 <= self.sample <= 1:
-            raise ConfigError("--sample", received=self.sample, accepted="0 to 1")
+            raise ConfigError.of_value("--sample", self.sample, "a share from 0 to 1")
         if self.workers < 1:
-            raise ConfigError("--workers", received=self.workers, accepted="at least 1")
+            raise ConfigError.of_value("--workers", self.workers, "at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def verify(settings: Settings) -> list[str]:
     reports = {}
     present = [name for name in manifest.shards if (root / name).is_file()]
     failures += [
-        f"{name}: no such shard, though the manifest lists it"
+        f"{name}: The manifest lists this shard, but the file is missing."
         for name in manifest.shards
         if name not in present
     ]
@@ -97,7 +97,7 @@ def verify(settings: Settings) -> list[str]:
             bar.update()
     for name in present:
         if reports[name].sha256 != manifest.shards[name]:
-            failures.append(f"{name}: its sha256 differs from the manifest's")
+            failures.append(f"{name}: The sha256 of the shard differs from the manifest.")
         failures += reports[name].failures
     failures += _set_failures(root, manifest, reports)
     return failures
@@ -107,10 +107,10 @@ def _metadata_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> I
     """Yields the problems of the files beside the shards."""
     for name in ("features.json", "dataset_info.json"):
         if not (root / name).is_file():
-            yield f"{name}: no such file"
+            yield f"{name}: The file is missing."
     for path in sorted(root.glob("*.array_record-*")):
         if path.name not in manifest.shards:
-            yield f"{path.name}: a shard the manifest does not list"
+            yield f"{path.name}: The manifest does not list this shard."
     listed = root / schema.REJECTED_NAME
     counts: collections.Counter[str] = collections.Counter()
     rows: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
@@ -122,17 +122,17 @@ def _metadata_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> I
                 if "rows" in rejection:
                     rows[rejection["table"]][rejection["reason"]] += rejection["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        yield f"{listed.name}: {error}"
+        yield f"{listed.name}: The file cannot be read: {error}."
     for reason in sorted(counts.keys() | manifest.rejected.keys()):
         if counts[reason] != manifest.rejected.get(reason, 0):
             yield (
-                f"rejected: {counts[reason]} of {reason} in {listed.name}, "
-                f"{manifest.rejected.get(reason, 0)} in the manifest"
+                f"{listed.name}: The file has {counts[reason]} lines of {reason}, but the manifest "
+                f"counts {manifest.rejected.get(reason, 0)}."
             )
     for table, found in manifest.tables.items():
         yield from _row_failures(table, found, listed=rows[table])
     if (root / writer.PARTS).exists():
-        yield f"{writer.PARTS}: left over from a run that did not end"
+        yield f"{writer.PARTS}: The folder is left over from a run that did not end."
 
 
 def _row_failures(
@@ -141,14 +141,17 @@ def _row_failures(
     """Yields the tables whose rows do not add up."""
     rejected = sum(found.rejected.values())
     if found.read != found.kept + rejected:
-        yield f"{table}: {found.read} rows read, but {found.kept} kept and {rejected} rejected"
+        yield (
+            f"{table}: {found.read} rows were read, but {found.kept} were kept and {rejected} "
+            "rejected."
+        )
     for reason in sorted(listed.keys() | found.rejected.keys()):
         if reason in UNLISTED:
             continue
         if listed.get(reason, 0) != found.rejected.get(reason, 0):
             yield (
-                f"{table}: {listed.get(reason, 0)} rows of {reason} in {schema.REJECTED_NAME}, "
-                f"{found.rejected.get(reason, 0)} in the manifest"
+                f"{table}: {schema.REJECTED_NAME} has {listed.get(reason, 0)} rows of {reason}, "
+                f"but the manifest counts {found.rejected.get(reason, 0)}."
             )
 
 
@@ -166,13 +169,15 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
         reader.close()
     except (ValueError, RuntimeError, IndexError) as error:
         records = []
-        failures.append(f"{name}: not a whole ArrayRecord: {error}")
+        failures.append(f"{name}: The shard is not a complete ArrayRecord: {error}.")
     for number, content in enumerate(records):
         try:
             record = _parsed(content, spec)
             failures += [f"{name}: {text}" for text in _record_failures(record, labels=labels)]
         except (DataError, KeyError, ValueError, TypeError) as error:
-            failures.append(f"{name}: record {number}: {type(error).__name__}: {error}")
+            failures.append(
+                f"{name}: Record {number} cannot be read: {type(error).__name__}: {error}"
+            )
             continue
         counts.update(studies=1, images=len(record.images), sentences=len(record.sentences))
         counts[record.text_source] += 1
@@ -209,14 +214,20 @@ def _parsed(content: bytes, spec) -> schema.Record:
 
 def _record_failures(record: schema.Record, *, labels: int) -> Iterator[str]:
     if not record.study_id or not record.subject_id:
-        yield f"study {record.study_id!r}: study or patient has no id"
+        yield f"Study {record.study_id!r}, or its patient, has no id."
     if len(record.labels) != labels:
-        yield f"study {record.study_id}: {len(record.labels)} labels, the manifest names {labels}"
+        yield (
+            f"Study {record.study_id} has {len(record.labels)} labels, but the manifest names "
+            f"{labels}."
+        )
     if any(not sentence.strip() for sentence in record.sentences):
-        yield f"study {record.study_id}: an empty sentence"
+        yield f"Study {record.study_id} has an empty sentence."
     if (record.text_source == schema.TEXT_NONE) != (not record.sentences):
         count = len(record.sentences)
-        yield f"study {record.study_id}: text source {record.text_source}, {count} sentences"
+        yield (
+            f"Study {record.study_id} has the text source {record.text_source} and {count} "
+            "sentences, which contradict each other."
+        )
 
 
 def _image_failures(record: schema.Record) -> Iterator[str]:
@@ -226,7 +237,7 @@ def _image_failures(record: schema.Record) -> Iterator[str]:
             with Image.open(io.BytesIO(content)) as image:
                 image.load()
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-            yield f"image {identity} does not decode: {str(error).split('<_io')[0]}"
+            yield f"Image {identity} cannot be decoded: {str(error).split('<_io')[0]}"
 
 
 def _set_failures(
@@ -250,19 +261,22 @@ def _set_failures(
         for name in _COUNTED:
             listed = getattr(expected, name) if expected else 0
             if counts[name] != listed:
-                yield f"{split}: {counts[name]} {name}, {listed} in the manifest"
+                yield (
+                    f"{split}: There are {counts[name]} {name}, but the manifest counts {listed}."
+                )
     for source in schema.TEXT_SOURCES:
         count = sum(report.counts[source] for report in reports.values())
         if count != manifest.text_sources.get(source, 0):
             listed = manifest.text_sources.get(source, 0)
-            yield f"text source {source}: {count} studies, {listed} in the manifest"
+            yield f"Text source {source}: {count} studies, but the manifest counts {listed}."
     yield from _leaks(of_split)
     if not uncounted(root):
         yield from _total_failures(manifest, reports.values())
     digests = [report.studies for report in reports.values()]
     every = np.concatenate(digests) if digests else np.zeros(0, np.uint64)
     if len(np.unique(every)) != len(every):
-        yield f"{len(every) - len(np.unique(every))} study ids stand in more than one record"
+        repeated = len(every) - len(np.unique(every))
+        yield f"{repeated} study ids are in more than one record."
     yield from _index_failures(root, manifest)
 
 
@@ -278,14 +292,14 @@ def _leaks(of_split: Mapping[str, Sequence[ShardReport]]) -> Iterator[str]:
                 images.setdefault(digest, {})[split] = place
     for places in sorted((found for found in patients.values() if len(found) > 1), key=str):
         written = " or ".join(sorted(set(places.values())))
-        yield f"patient {written} is in {' and '.join(places)}"
+        yield f"Patient {written} is in {' and '.join(places)}."
     for places in sorted((found for found in images.values() if len(found) > 1), key=str):
         where = " and ".join(f"{place} ({split})" for split, place in places.items())
-        yield f"one image stands in two splits: {where}; leave one of them out"
+        yield f"One image is in two splits: {where}. Leave one of them out."
 
 
 def uncounted(root: pathlib.Path) -> bool:
-    """Whether a manifest lacks the fields of this version, empty or not, as earlier ones do."""
+    """Tells whether a manifest lacks the fields that earlier versions did not write."""
     content = json.loads((root / manifest_lib.MANIFEST_NAME).read_text(encoding="utf-8"))
     return not content.keys() & {"tables", "labels", "notes"}
 
@@ -297,24 +311,29 @@ def _total_failures(
     reports = list(reports)
     studies = sum(report.counts["studies"] for report in reports)
     if studies and not manifest.tables:
-        yield f"tables: the manifest counts the rows of none, though there are {studies} studies"
+        yield f"tables: There are {studies} studies, but the manifest counts the rows of no table."
     for name in manifest.label_names:
         if name not in manifest.labels:
-            yield f"label {name}: it is not counted in the manifest"
+            yield f"Label {name}: The manifest does not count the label."
     for name, counts in manifest.labels.items():
         if name not in manifest.label_names:
-            yield f"labels: {name!r} is counted, but is no label of the set"
+            yield f"labels: The manifest counts {name!r}, which is not a label of the set."
             continue
         place = manifest.label_names.index(name)
         expected = (counts.positive, counts.negative, counts.uncertain, counts.not_mentioned)
         for value, listed in zip(schema.LABEL_VALUES, expected, strict=True):
             count = sum(report.labels[place][value] for report in reports)
             if count != listed:
-                yield f"label {name}: {count} studies are {value}, {listed} in the manifest"
+                yield (
+                    f"Label {name}: {count} studies have the value {value}, but the manifest "
+                    f"counts {listed}."
+                )
     images = sum(report.counts["images"] for report in reports)
     for table, rows in manifest.tables.items():
         if rows.images not in (-1, images):
-            yield f"{table}: {images} images in the records, {rows.images} in the manifest"
+            yield (
+                f"{table}: The records have {images} images, but the manifest counts {rows.images}."
+            )
 
 
 def _index_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> Iterator[str]:
@@ -329,10 +348,13 @@ def _index_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> Iter
         yield f"dataset_info.json or features.json: {type(error).__name__}: {error}"
         return
     for name in sorted(missing):
-        yield f"features.json: feature {name} is missing"
+        yield f"features.json: The feature {name} is missing."
     for split, counts in manifest.splits.items():
         if sizes.get(split, 0) != counts.studies:
-            yield f"dataset_info.json: {sizes.get(split, 0)} studies in {split}"
+            yield (
+                f"dataset_info.json: The file counts {sizes.get(split, 0)} studies in {split}, but "
+                f"the manifest counts {counts.studies}."
+            )
 
 
 def main() -> int:
@@ -342,13 +364,13 @@ def main() -> int:
     for line in failures[:MOST_FAILURES]:
         print(" ".join(line.split()))
     if len(failures) > MOST_FAILURES:
-        print(f"and {len(failures) - MOST_FAILURES} more")
+        print(f"There are {len(failures) - MOST_FAILURES} more such lines.")
     if failures:
         return cli.EXIT_FAILED_CHECK
     manifest = manifest_lib.load_manifest(settings.path)
     print(f"sound: {len(manifest.shards)} shards. " + finish.summary(manifest, out=settings.path))
     if uncounted(pathlib.Path(settings.path)):
-        print("  An earlier version made it, without counts of rows and labels to compare.")
+        print("  An earlier version made the set; it has no counts of rows and labels to compare.")
     return 0
 
 

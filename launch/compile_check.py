@@ -74,7 +74,11 @@ def main() -> int:
     """Compiles each batch and prints the results; returns 1 if no batch fits."""
     machine = machines.from_flags()
     if machine is None:
-        raise ConfigError("--machine", received=None, accepted="a file of configs/machines")
+        raise ConfigError(
+            "No machine is given.",
+            "Name a file of configs/machines, e.g. --machine=configs/machines/v5e_16.py.",
+            where="--machine",
+        )
     devices = _start(machine)
     reports = []
     for pairs in _batches(machine):
@@ -97,7 +101,7 @@ def _batches(machine: machines.MachineConfig) -> Iterator[int]:
     given = FLAGS.pairs_per_chip or [str(machine.pairs_per_chip)]
     for text in given:
         if not text.strip().isdigit() or int(text) < 1:
-            raise ConfigError("--pairs_per_chip", received=text, accepted="positive integers")
+            raise ConfigError.of_value("--pairs_per_chip", text, "positive integers, e.g. 256,128")
     return (int(text) for text in given)
 
 
@@ -197,7 +201,11 @@ def check(
 def _stage(builder: Program, name: str | None) -> Any:
     stages = {stage.name: stage for stage in builder.schedule.stages}
     if name is not None and name not in stages:
-        raise ConfigError("--stage", received=name, accepted=f"one of {tuple(stages)}")
+        raise ConfigError(
+            f"The config has no stage {name!r}.",
+            f"Choose one of {', '.join(stages)}.",
+            where="--stage",
+        )
     return stages[name] if name is not None else builder.schedule.stages[-1]
 
 

@@ -87,7 +87,10 @@ class Evaluation:
         for name, now in ours.items():
             if now != kept.get(name):
                 raise CheckpointError(
-                    name, received=now, accepted=f"{kept.get(name)}, as in {path}"
+                    f"The value is {now!r}, but the run began with {kept.get(name)!r}, as {path} "
+                    "records.",
+                    "Put the weights back that the run began with.",
+                    where=name,
                 )
 
     def split(self, name: str) -> Opened:
@@ -100,7 +103,7 @@ class Evaluation:
         """Runs a task on both models, prints the table and writes `eval/<result>.json`."""
         unasked = without_prompts(task, self.split(task.split))
         if unasked and distributed.is_primary():
-            print(f"{task.result}: left out, no prompts: {', '.join(unasked)}", flush=True)
+            print(f"{task.result}: left out for want of prompts: {', '.join(unasked)}", flush=True)
         found = [
             measure(task, encoder, run=self.run, opened=self.split)
             for encoder in (self.encoder, self.untrained)
@@ -172,19 +175,19 @@ def evaluate_run(
       ConfigError, DataError: if a task cannot be run and is not skipped.
     """
     with jax.set_mesh(run.place.mesh):
-        evaluation, passed_over = Evaluation(run, step=step), []
+        evaluation, skipped = Evaluation(run, step=step), []
         for task in tasks:
             try:
                 evaluation.measure(task)
             except (ConfigError, DataError) as error:
                 if not pass_over:
                     raise
-                logging.error("the task %s was passed over: %s", task.result, error)
-                passed_over.append(f"passed over: {task.result}: {error}")
+                logging.error("The task %s was skipped: %s", task.result, error)
+                skipped.append(f"The task {task.result} was skipped: {error}")
         last = tasks[-1]
         evaluation.report(split=last.split, batch_size=last.batch_size)
-        if passed_over and distributed.is_primary():
-            print(*passed_over, sep="\n", flush=True)
+        if skipped and distributed.is_primary():
+            print(*skipped, sep="\n", flush=True)
 
 
 def define_flags() -> None:

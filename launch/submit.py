@@ -75,7 +75,7 @@ def cluster_of(section: Any) -> Cluster:
     """
     kind = section.get("kind")
     if kind not in KINDS:
-        raise ConfigError("cluster.kind", received=kind, accepted=f"one of {list(KINDS)}")
+        raise ConfigError.of_value("cluster.kind", kind, f"one of {', '.join(KINDS)}")
     return build(KINDS[kind], section, name="cluster")
 
 

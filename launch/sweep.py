@@ -94,15 +94,22 @@ def main() -> int:
     if (FLAGS.collect or FLAGS.trial is not None) and not (
         workdir / workdir_lib.SWEEP_NAME
     ).is_file():
-        raise DataError("--workdir", received=str(workdir), accepted="a folder of launch.sweep")
+        raise DataError(
+            f"{workdir} holds no sweep: {workdir_lib.SWEEP_NAME} is missing.",
+            "Give the --workdir of a sweep that launch.sweep has prepared.",
+            where="--workdir",
+        )
     run_lib.make_workdir(workdir)
     if FLAGS.trial is not None:
         claim(workdir, sweep, found, settings=FLAGS.config)
         return run_trial(sweep, found, workdir, index=FLAGS.trial)
     lock = hold(workdir)
     if lock is None:
-        accepted = "a folder in which no sweep is running"
-        raise ConfigError("--workdir", received=str(workdir), accepted=accepted)
+        raise ConfigError(
+            f"A sweep is running in {workdir}.",
+            "Wait until it has ended, or choose another folder.",
+            where="--workdir",
+        )
     with lock:
         claim(workdir, sweep, found, settings=FLAGS.config)
         if FLAGS.collect:
@@ -123,7 +130,7 @@ def run_trial(sweep: Sweep, found: Sequence[Variant], workdir: pathlib.Path, *, 
     """
     jobs = jobs_of(sweep, found, workdir, data=_paths(sweep, workdir, make=False))
     if index >= len(jobs):
-        raise ConfigError("--trial", received=index, accepted=f"0..{len(jobs) - 1}")
+        raise ConfigError.of_value("--trial", index, f"from 0 to {len(jobs) - 1}")
     with tempfile.TemporaryDirectory() as locks:  # the external queue has assigned the devices
         (outcome,) = Queue([jobs[index]], sets=places(1), locks=pathlib.Path(locks)).run()
     print(f"{outcome.name}: {outcome.status} {outcome.message}".rstrip(), file=sys.stderr)
@@ -134,7 +141,7 @@ def _exit_code(code: int, outcomes: Sequence[Outcome]) -> int:
     """Returns the code, or the code of a stop on request if trials were stopped."""
     if all(outcome.status in ("done", "failed") for outcome in outcomes):
         return code
-    print("asked to stop; run the same command again to go on", file=sys.stderr)
+    print("The sweep was stopped. Run the same command again to continue.", file=sys.stderr)
     return EXIT_PREEMPTED
 
 
@@ -145,13 +152,21 @@ def _device_sets() -> tuple[DeviceSet, ...]:
       ConfigError: if both --parallel and --device_sets are given, or a flag of another queue.
     """
     if FLAGS.parallel is not None and FLAGS.queue == "print":
-        accepted = "nothing with --queue=print: your own queue says it"
-        raise ConfigError("--parallel", received=FLAGS.parallel, accepted=accepted)
+        raise ConfigError(
+            f"The value is {FLAGS.parallel}, but with --queue=print your own queue decides how "
+            "many trials run at a time.",
+            "Leave the flag out.",
+            where="--parallel",
+        )
     if FLAGS.device_sets is None:
         return places(FLAGS.parallel or 1)
     if FLAGS.parallel is not None or FLAGS.queue != "local":
-        accepted = "nothing with --parallel or another queue than local"
-        raise ConfigError("--device_sets", received=FLAGS.device_sets, accepted=accepted)
+        raise ConfigError(
+            f"The value {FLAGS.device_sets!r} cannot be used with --parallel, or with another "
+            "queue than --queue=local.",
+            "Leave out one of the flags.",
+            where="--device_sets",
+        )
     return device_sets(FLAGS.device_sets)
 
 
@@ -165,10 +180,19 @@ def _cluster() -> slurm.Slurm | None:
         cluster = cluster_of(FLAGS.cluster)
         if isinstance(cluster, slurm.Slurm):
             return cluster
-        raise ConfigError("cluster.kind", received=cluster.kind, accepted="'slurm' for a sweep")
+        raise ConfigError(
+            f"The cluster is of kind {cluster.kind!r}, on which sweeps cannot run.",
+            "Choose a cluster of kind 'slurm', e.g. --cluster=configs/clusters/slurm_gpu.py.",
+            where="cluster.kind",
+        )
     if FLAGS.queue == "slurm" or FLAGS.cluster is not None:
-        accepted = "a file of configs/clusters with --queue=slurm, nothing with another"
-        raise ConfigError("--cluster", received=FLAGS.cluster, accepted=accepted)
+        if FLAGS.cluster is None:
+            problem = "--queue=slurm needs a cluster."
+            remedy = "Name a file of configs/clusters, e.g. configs/clusters/slurm_gpu.py."
+        else:
+            problem = f"A cluster cannot be used with --queue={FLAGS.queue}."
+            remedy = "Set --queue=slurm, or leave the cluster out."
+        raise ConfigError(problem, remedy, where="--cluster")
     return None
 
 
@@ -212,13 +236,18 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
     try:
         before = json.loads(path.read_text())
     except ValueError as error:
-        raise DataError(str(path), received=str(error), accepted="the settings as JSON") from error
+        raise DataError(
+            f"The file does not hold the settings of a sweep as JSON: {error}.",
+            "Choose a new --workdir.",
+            where=str(path),
+        ) from error
     name = first_difference(content, before)
     if name is not None:
         raise ConfigError(
-            name,
-            received=content.get(name, "nothing"),
-            accepted=f"{before.get(name, 'nothing')!r}, as in {path}, or a new workdir",
+            f"The value is {content.get(name, 'missing')!r}, but {path} belongs to a sweep with "
+            f"{before.get(name, 'no value')!r}.",
+            "Give the settings of that sweep, or choose a new --workdir.",
+            where=name,
         )
 
 

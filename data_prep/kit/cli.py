@@ -60,7 +60,7 @@ class RunOptions:
     def __post_init__(self):
         """Refuses fewer than one worker."""
         if self.workers < 1:
-            raise ConfigError("--workers", received=self.workers, accepted="at least 1")
+            raise ConfigError.of_value("--workers", self.workers, "at least 1")
 
 
 def define_flags(*kinds: type) -> None:
@@ -127,7 +127,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(fail(f"{pathlib.Path(argv[0]).name}: {error}; --help lists the flags"))
+        sys.exit(fail(f"{pathlib.Path(argv[0]).name}: {error}; run it with --help for its flags."))
 
 
 def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
@@ -141,7 +141,7 @@ def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
       The exit code.
     """
     if len(argv) > 1:
-        return fail(f"unexpected argument {argv[1]!r}; settings are flags, see --help")
+        return fail(f"The argument {argv[1]!r} is not a flag. Give settings as --name=value.")
     try:
         return main()
     except PriorJaxError as error:
@@ -176,7 +176,8 @@ def required_file(path: pathlib.Path, *, flag: str) -> pathlib.Path:
     """Returns the path, or raises a DataError that names the flag if there is no such file."""
     refuse_long_name(path, flag=flag)
     if not path.is_file():
-        raise DataError(flag, received=str(path), accepted="an existing file")
+        problem = f"{path} does not exist, or is not a file."
+        raise DataError(problem, "Give the path of an existing file.", where=flag)
     return path
 
 
@@ -190,8 +191,11 @@ def refuse_long_name(path: pathlib.Path, *, flag: str) -> None:
         path.stat()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            accepted = "a path without names of more than 255 bytes, which file systems refuse"
-            raise ConfigError(flag, received=str(path), accepted=accepted) from error
+            raise ConfigError(
+                f"{path} has a name of more than 255 bytes, which file systems refuse.",
+                "Give a path with shorter names.",
+                where=flag,
+            ) from error
 
 
 def versions() -> Mapping[str, str]:
@@ -236,9 +240,9 @@ def parallel(
     except concurrent.futures.process.BrokenProcessPool as error:
         pool.shutdown(wait=True)  # the exit codes are known only after this
         raise ConfigError(
-            "--workers",
-            received=f"{workers}, of which one {end_of(process.exitcode for process in started)}",
-            accepted="any number; run again to go on, with fewer workers if memory was short",
+            f"One of the {workers} workers {end_of(process.exitcode for process in started)}.",
+            "Run the same command again to continue, with a lower --workers if memory was short.",
+            where="--workers",
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -253,16 +257,16 @@ def end_of(codes: Iterable[int | None]) -> str:
     """
     told = [code for code in codes if code not in (None, 0, -signal.SIGTERM)]
     if not told:
-        return "was ended by SIGTERM or in a way that is not known"
+        return "was ended by SIGTERM or for an unknown reason"
     if -signal.SIGKILL in told:
-        return "was killed (SIGKILL), most likely for want of memory"
+        return "was killed (SIGKILL), most likely because memory ran out"
     if told[0] > 0:
         return f"ended itself with exit code {told[0]}"
     try:
         name = signal.Signals(-told[0]).name
     except ValueError:
         name = f"signal {-told[0]}"
-    return f"crashed ({name}), in a library that one of the files was too much for"
+    return f"crashed ({name}), most likely because a library could not read one of the files"
 
 
 def _end_with_parent() -> None:

@@ -87,21 +87,27 @@ def finish(
 def nothing_kept(
     rejections: RejectionCounts, *, inputs: Mapping[str, str], plan: Plan
 ) -> DataError:
-    """Returns the error for a set without a study, with the count of each reason and an example."""
+    """Returns the error for a set without a study, with the count of each reason and an example.
+
+    Args:
+      rejections: rejections of the whole set.
+      inputs: table -> sha256 of its file.
+      plan: plan of the set, for its notes and its folder of images.
+    """
     counted = []
     for reason, count in sorted(rejections.reasons.items()):
         example = rejections.examples.get(reason)
         detail = f" (such as {_example(example, plan.images_dir)})" if example else ""
         counted.append(f"{count} {reason}{detail}")
-    received = f"rejected {', '.join(counted)}." if counted else "tables without a row."
-    accepted = "at least one study"
-    if plan.images_dir and set(rejections.reasons) <= {"missing_image", "no_usable_image"}:
-        accepted = "images that are there; --images_dir names the folder their paths begin in"
-    return DataError(
-        f"{', '.join(inputs) or 'the data set'}: no study can be kept",
-        received=" ".join((received, *plan.notes)),
-        accepted=accepted if counted else "at least one study",
-    )
+    problem = "No study can be kept: the tables have no row."
+    remedy = "Give tables with at least one row."
+    if counted:
+        problem = f"No study can be kept: rejected {', '.join(counted)}."
+        remedy = "Correct the tables or the settings, so that at least one study can be kept."
+        if plan.images_dir and set(rejections.reasons) <= {"missing_image", "no_usable_image"}:
+            remedy = "Set --images_dir to the folder that the paths of the images are relative to."
+    where = ", ".join(inputs) or "The data set"
+    return DataError(" ".join((problem, *plan.notes)), remedy, where=where)
 
 
 def _example(rejection: Rejection, images_dir: pathlib.Path | None) -> str:
@@ -129,27 +135,25 @@ def check_planned(plan: Plan, rejections: RejectionCounts) -> None:
         image = read_image(folder, int(offset))
         if not image.patient.strip():
             raise DataError(
-                f"patient of image {image.id!r}",
-                received=image.patient,
-                accepted="an id of the patient; reject a row without one, or take the id of its "
-                "study where each study is a patient of its own",
+                f"The patient of image {image.id!r} has no id.",
+                "Correct the preparer: reject rows without a patient, or use the id of the study "
+                "if each study is a patient of its own.",
             )
         planned += image.rows
     for table in (table for table in plan.tables if table.kept is None):
         rejected = collections.Counter(rejections.rows.get(table.name, {}))
         rejected.update(table.unused)
         if table.read != planned + sum(rejected.values()):
-            raise _rows_lost(table, f"{planned} are planned", rejected)
+            raise _rows_lost(table, f"{planned} were planned", rejected)
 
 
 def _rows_lost(table: TableUse, used: str, rejected: Mapping[str, int]) -> DataError:
     counts = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
     return DataError(
-        f"rows of {table.name}",
-        received=f"{table.read} read, of which {used} and {sum(rejected.values())} rejected"
-        f"{f' ({counts})' if counts else ''}",
-        accepted="each row either given to the planner or rejected with rows=1 and the table's "
-        "name, once; this is a fault of the preparer",
+        f"Of {table.read} rows read from {table.name}, {used} and {sum(rejected.values())} were "
+        f"rejected{f' ({counts})' if counts else ''}, which does not add up.",
+        "Correct the preparer: give each row to the planner, or reject it with rows=1 and the "
+        "name of the table, once.",
     )
 
 
@@ -190,7 +194,11 @@ def _place_shards(
             if source.is_file():
                 os.replace(source, writer.out / name)
             elif not (writer.out / name).is_file():
-                raise DataError(str(source), received="no such file", accepted="a finished shard")
+                raise DataError(
+                    "The file of a finished shard is missing.",
+                    "Run the same command with --overwrite to prepare the set again.",
+                    where=str(source),
+                )
             hashes[name] = parts[job.name].sha256
     return hashes
 
@@ -286,9 +294,9 @@ def summary(manifest: manifest_lib.Manifest, *, out: str) -> str:
     lines += [f"  {note}" for note in manifest.notes]
     empty = [split for split, counts in manifest.splits.items() if not counts.studies]
     if empty:
-        remedy = "give them studies in the table of splits"
+        remedy = "Give them studies in the table of splits"
         if "split_fractions" in manifest.settings:
-            remedy = "change --split_fractions or --split_seed, or name splits in a column"
+            remedy = "Change --split_fractions or --split_seed, or name the splits in a column"
             remedy += " (--split_column)" if "split_column" in manifest.settings else ""
-        lines.append(f"  Warning: {' and '.join(empty)} without a study; {remedy}.")
+        lines.append(f"  Warning: no study is in {' or '.join(empty)}. {remedy}.")
     return "\n".join(lines)

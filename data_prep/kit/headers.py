@@ -35,7 +35,7 @@ _MARKS = {
     ),
     **dict.fromkeys(map(ord, "\v\u0085\u2028\u2029"), "\n"),
 }  # fmt: skip
-# Repetitions are possessive: a line of 10,000 blanks must not be tried in every division.
+# Repetitions are possessive, so that a line of 10,000 spaces is not tried in every division.
 _TAG = r"</?(?:b|i|u|p|em|strong|div|font|span|h[1-6])[ \t]*+>"
 _BEGIN = (
     r"(?:\A|(?<=[\n\r\f]))[ \t]*+"
@@ -44,7 +44,7 @@ _BEGIN = (
     rf"(?:{_TAG}[ \t]*+)*+(?P<open>[\[(][ \t]*+)?"
 )
 _CLOSE = rf"(?(open)[ \t]*+[\])])[*_]{{0,3}}+(?:[ \t]*+{_TAG})*+"
-# Marks right behind a header, and a line of them below it.
+# Marks directly after a header, and a line of marks below it.
 _RULE = (
     r"(?:[-\u2013\u2014=~]++(?=\s|\Z|[A-Za-z]))?"
     r"(?:[ \t]*+(?:\r\n|\n|\r)[ \t]*+[-\u2013\u2014\u2500=~]{3,}+(?=\s|\Z))?"
@@ -87,7 +87,7 @@ _SPACED = re.compile(r"(?:[A-Z] )+[A-Z]")
 
 
 def normalized(name: str, table: dict[str, str]) -> str:
-    """Returns the canonical name of a header in lower case, or the header where it is not known."""
+    """Returns the canonical name of a header in lower case, or the header if it is not known."""
     if name in table:
         return table[name]
     for word in tables.MAIN_WORDS:
@@ -97,7 +97,7 @@ def normalized(name: str, table: dict[str, str]) -> str:
 
 
 def paper_heads(report: str) -> list[tuple[int, int, str]]:
-    """Returns (begin of header, start of body, name) of each header that opens a section."""
+    """Returns (start of header, start of body, name) of each header that opens a section."""
     report = report.translate(_MARKS)
     candidates = [
         (match.start("name"), rank, match)
@@ -114,7 +114,7 @@ def paper_heads(report: str) -> list[tuple[int, int, str]]:
     current, end, described = PREAMBLE, 0, False
     for _, _, match in sorted(candidates, key=lambda found: found[:2]):
         if match.start() < end:
-            continue  # another reading of the header just taken
+            continue  # another match of the previous header
         name = _opened_by(match, report, current=current, described=described)
         if name is not None:
             heads.append((match.start(), match.end(), name))
@@ -126,9 +126,9 @@ def paper_heads(report: str) -> list[tuple[int, int, str]]:
 def _inline_matches(report: str) -> list[re.Match[str]]:
     """Returns the headers in the middle of lines.
 
-    A header in capitals is one wherever it stands. One in mixed case could be a word of a sentence:
-    "Findings:" or "Impression:" is a header where no line of the report begins with it, and the
-    others are where one of these two is.
+    Capitals are a header anywhere. A word in mixed case could be part of a sentence: "Findings:" or
+    "Impression:" is a header only if no line of the report begins with it, and other words are
+    headers only if one of these two is.
     """
     at_line_starts = {
         normalized(_BLANKS.sub(" ", match["name"]).lower(), PAPER_NAMES)
@@ -150,13 +150,13 @@ def _inline_matches(report: str) -> list[re.Match[str]]:
 
 
 def _opened_by(match: re.Match[str], report: str, *, current: str, described: bool) -> str | None:
-    """Returns the section that a candidate opens, or None where it is prose.
+    """Returns the section that a candidate opens, or None if it is prose.
 
     Args:
-      match: of one of the three patterns.
-      report: the whole text.
-      current: the section in which it stands.
-      described: whether findings stand before it.
+      match: match of one of the three patterns.
+      report: whole text of the report.
+      current: section that contains the candidate.
+      described: whether findings precede the candidate.
     """
     written = _BLANKS.sub(" ", match["name"]).strip()
     written = written.replace(" ", "") if _SPACED.fullmatch(written) else written
@@ -178,9 +178,9 @@ def _opened_by(match: re.Match[str], report: str, *, current: str, described: bo
 
 
 def _section(written: str, *, current: str, followed: str) -> str | None:
-    """Returns the section a header-like phrase opens, or None where it opens none."""
+    """Returns the section that a phrase like a header opens, or None if it opens no section."""
     name = written.lower()
-    # A wrapped line of prose may begin with "study:"; hardly ever with "impression:".
+    # A wrapped line of prose may begin with "study:", but hardly ever with "impression:".
     plain = written[0].islower() and not written[1:].isupper()
     if name in PAPER_NAMES:
         return None if plain and name not in _LOWER_CASE_HEADERS else PAPER_NAMES[name]
@@ -191,12 +191,12 @@ def _section(written: str, *, current: str, followed: str) -> str | None:
     known = normalized(name, PAPER_NAMES)
     if known != name:
         return known
-    # A sub-heading ("ET TUBE", "LUNGS") belongs to the description it stands in.
+    # A sub-heading ("ET TUBE", "LUNGS") belongs to the description that contains it.
     return None if current in _DESCRIPTIONS else name
 
 
 def _summary(written: str, rest: str, *, current: str, described: bool) -> str | None:
-    """Returns what "SUMMARY:", "Diagnosis:" and the like open: behind findings the impression."""
+    """Returns the section that "SUMMARY:" and the like open: after findings, the impression."""
     if current == END or written[0].islower():
         return None
     if _CODE.match(rest):
@@ -209,14 +209,14 @@ def _summary(written: str, rest: str, *, current: str, described: bool) -> str |
 
 
 def _begins_sentence(report: str, place: int) -> bool:
-    """Whether a line begins a sentence: behind the end of one, or behind a blank line."""
+    """Tells whether a line begins a sentence: after the end of another, or after a blank line."""
     before = report[:place].rstrip()
     gap = report[len(before) : place].replace("\r\n", "\n")
     return not before or before[-1] in ".!?:;)]_" or sum(map(gap.count, "\n\r\f")) > 1
 
 
 def _nearly(word: str, target: str) -> bool:
-    """Whether a word has one letter more, less or different, or two letters changed round."""
+    """Tells whether a word has one letter more, less or different, or two letters swapped."""
     same = next((i for i, (a, b) in enumerate(zip(word, target)) if a != b), len(target))  # noqa: B905
     left, right = word[same:], target[same:]
     swapped = left[:2] == right[:2][::-1] and left[2:] == right[2:]

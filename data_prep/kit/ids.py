@@ -52,8 +52,8 @@ class IdColumn:
         if rounded is not None:
             line, found = rounded
             raise DataError(
-                self._flag,
-                received=f"{found!r} in column {self.name!r} of {self._table.path}, line {line}: "
-                "a spreadsheet has rounded ids to a few digits",
-                accepted="ids written out in full, in a column saved as text",
+                f"Column {self.name!r} of {self._table.path} holds {found!r} on line {line}: a "
+                "spreadsheet has rounded the ids to a few digits.",
+                "Save the table again from the original ids, with the column formatted as text.",
+                where=self._flag,
             )

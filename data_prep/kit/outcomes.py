@@ -87,10 +87,9 @@ def check_labels(record: schema.Record, names: Sequence[str]) -> None:
     """Refuses a record whose labels are not those of the set, which is a fault of the preparer."""
     if len(record.labels) != len(names):
         raise DataError(
-            f"record {record.study_id!r}.labels",
-            received=f"{len(record.labels)} values",
-            accepted=f"one value for each of the {len(names)} names in the plan's label_names "
-            f"({', '.join(names)}), in their order",
+            f"The record of study {record.study_id!r} has {len(record.labels)} labels, but the "
+            f"plan's label_names has {len(names)} names ({', '.join(names)}).",
+            "Correct the preparer: give each record one value for each name, in their order.",
         )
 
 

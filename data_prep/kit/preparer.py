@@ -83,7 +83,7 @@ def prepare_set(
 
 @contextlib.contextmanager
 def _explaining_images() -> Iterator[None]:
-    """Explains the accepted values of a planned image if the planner cannot write an image."""
+    """Explains which values a planned image may have if the planner cannot write one."""
     try:
         yield
     except (TypeError, OverflowError) as error:
@@ -91,11 +91,10 @@ def _explaining_images() -> Iterator[None]:
         if not any((f.filename, f.name) == (planner.__file__, "add") for f in frames):
             raise
         raise DataError(
-            "an image given to Planner.add",
-            received=str(error),
-            accepted="ids that are texts, a split that is a number, as settings.drawn_split and "
-            "splits.split_code give, and data of JSON values alone: texts, numbers, True, False, "
-            "None, lists and mappings",
+            f"Planner.add cannot write an image: {error}.",
+            "Correct the preparer: ids are texts; the split is a number, from settings.drawn_split "
+            "or splits.split_code; data consists of JSON values: texts, numbers, True, False, "
+            "None, lists and mappings.",
         ) from error
 
 
@@ -117,10 +116,19 @@ class StoreSettings:
         self.check("jpeg_quality", 1 <= self.jpeg_quality <= 100, "1 to 100")
         self.check("studies_per_shard", self.studies_per_shard >= 1, "1 or more")
 
-    def check(self, name: str, valid: bool, accepted: str) -> None:
-        """Raises a ConfigError that names the flag, unless `valid` is true."""
+    def check(self, name: str, valid: bool, must_be: str) -> None:
+        """Refuses the value of a flag that is not valid.
+
+        Args:
+          name: name of the setting.
+          valid: whether its value is valid.
+          must_be: completes "It must be ...", e.g. "1 or more".
+
+        Raises:
+          ConfigError: if the value is not valid; the message names the flag.
+        """
         if not valid:
-            raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
+            raise ConfigError.of_value(f"--{name}", getattr(self, name), must_be)
 
     def stored(self, table: str) -> "StoredImages":
         """Returns the storage of the images that are rows of a table."""
@@ -195,7 +203,7 @@ class StoredImages:
         try:
             kind = path.stat().st_mode
             if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe could block
-                raise ImageProblem("unreadable_image", f"{name}: a pipe or device, no file")
+                raise ImageProblem("unreadable_image", f"{name} is a pipe or device")
             content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ImageProblem("missing_image", name) from error
@@ -251,9 +259,8 @@ def study_outcome(
     wanted = {field.name for field in dataclasses.fields(schema.Record)} - _OF_IMAGES
     if wanted != fields.keys():
         raise DataError(
-            f"fields of study {fields.get('study_id')!r}",
-            received=", ".join(fields),
-            accepted=", ".join(sorted(wanted)),
+            f"The fields of study {fields.get('study_id')!r} are {', '.join(fields)}.",
+            f"Correct the preparer: the fields must be {', '.join(sorted(wanted))}.",
         )
     good: list[tuple[ImageFile, bytes]] = []
     pixels = PixelSums()
@@ -273,7 +280,7 @@ def study_outcome(
         pixels += prepared.pixels
     if not good:
         if len(files) > 1 or (files[0].reject_as or files[0].id) != fields["study_id"]:
-            detail = "each of its images is listed with its own reason"
+            detail = "each image of the study is listed with a reason of its own"
             yield Rejection(id=fields["study_id"], reason="no_usable_image", detail=detail)
         return
     record = schema.Record(
@@ -317,7 +324,7 @@ def run_program(
         manifest = prepare(cli.from_flags(paths), cli.from_flags(settings), options)
         print(finish.summary(manifest, out=options.out))
         if before is not None and before == _stamp(options.out):
-            print(f"{options.out}: already complete: nothing was done")
+            print(f"{options.out}: The set was complete already; nothing was done.")
 
     cli.run(main, paths, settings, cli.RunOptions)
 
@@ -340,8 +347,11 @@ def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
     names = [path.name for path in paths]
     for path in paths:
         if names.count(path.name) > 1:
-            accepted = "tables whose files have different names"
-            raise DataError(str(path), received=f"two tables named {path.name}", accepted=accepted)
+            raise DataError(
+                f"Two tables are named {path.name}.",
+                "Rename one of them: rows are counted by the names of the files.",
+                where=str(path),
+            )
     return {path.name: cli.sha256_of(path) for path in paths}
 
 
@@ -350,5 +360,6 @@ def folder(path: str, *, flag: str) -> pathlib.Path:
     found = pathlib.Path(path)
     cli.refuse_long_name(found, flag=flag)
     if not found.is_dir():
-        raise DataError(flag, received=str(found), accepted="an existing folder")
+        problem = f"{found} does not exist, or is not a folder."
+        raise DataError(problem, "Give the path of an existing folder.", where=flag)
     return found

@@ -40,12 +40,18 @@ def decode(
         return mask.reshape(height, width)
     numbers = rle.split()
     if not numbers or len(numbers) % 2 or not all(number.isdecimal() for number in numbers):
-        raise DataError(f"{name}: mask", received=rle[:60], accepted='"offset length ..." or "-1"')
+        raise DataError(
+            f"The mask of image {name} is {rle[:60]!r}, which is not a run-length mask.",
+            'Write it as "offset length offset length ...", or as "-1" for no mask.',
+        )
     runs = np.array(numbers, np.int64).reshape(-1, 2)
     ends = runs.sum(axis=1).cumsum()
     if mode == "paper" and ends[-1] > mask.size:
         raise DataError(
-            f"{name}: mask", received=f"a run up to {ends[-1]}", accepted=f"{mask.size} pixels"
+            f"The mask of image {name} has a run up to pixel {ends[-1]}, but the image has "
+            f"{mask.size} pixels.",
+            'Give the height and width of the image that was annotated, or use mode="release", '
+            "which clips such runs.",
         )
     for end, (_, length) in zip(ends, runs, strict=True):
         mask[end - length : end] = True

@@ -1,10 +1,10 @@
-"""What is known about the headers and the odd reports of MIMIC-CXR.
+"""Tables of the headers of reports, and of reports of MIMIC-CXR that need exceptions.
 
 The facts come from codes/prior/data/pretrain/text_process.py of the release, which took them from
 the MIT-LCP/mimic-cxr section parser.
 """
 
-# Canonical section -> the ways its header is written, in lower case.
+# Canonical section -> spellings of its header, in lower case.
 HEADERS = {
     "preamble": ("preamble",),
     "impression": (
@@ -70,10 +70,10 @@ HEADERS = {
     "wet read": ("wet read", "wetread"),
 }
 
-# The one header the two modes read differently: an INDICATION that lost its first letter.
+# The only header that the two modes read differently: an INDICATION without its first letter.
 TRUNCATED_INDICATION = "ndication"
 
-# Headers the release does not know, which the paper mode does.
+# Headers that only the paper mode knows.
 EXTRA_HEADERS = {
     "indication": (TRUNCATED_INDICATION, "clinical indications", "indications", "reason for study"),
     "impression": (
@@ -89,7 +89,7 @@ EXTRA_HEADERS = {
     "technique": ("techniques",),
     "notification": ("notifications",),
     "comparison": ("compared to", "comparison study", "comparison studies"),
-    # What follows these is said of the report, not of the patient (CheXpert Plus has the first).
+    # Text after these is about the report, not about the patient (CheXpert Plus has the first).
     "end of impression": (
         "end of impression",
         "end of report",
@@ -114,8 +114,8 @@ IMPRESSION_PHRASE = (
     r"|findings?))*(?: ?\(?(?:final|preliminary|overall)\)?)?(?: ?#? ?\d{1,2})?"
 )
 
-# Headers that mean the impression where they follow findings; before them they may say what the
-# patient came with.
+# Headers that mean the impression if they follow findings; before findings they may be about the
+# reason for the examination.
 SUMMARIES = frozenset(
     (
         "summary",
@@ -154,7 +154,7 @@ VIEW_PHRASES = (
     "pa and lat",
 )
 
-# Reports of MIMIC-CXR whose findings stand under another header: study -> that header.
+# Reports of MIMIC-CXR whose findings are under another header: study -> that header.
 FINDINGS_UNDER = {
     50913680: "recommendations",
     59363654: "examination",
@@ -181,7 +181,7 @@ FINDINGS_UNDER = {
     51491012: "history",
 }
 
-# Reports whose findings stand at a range of characters; (0, 0) where there are none at all.
+# Reports whose findings are a range of characters; (0, 0) if the report has no findings.
 FINDINGS_AT = {
     50525523: (201, 349),
     57564132: (233, 554),

@@ -3,19 +3,19 @@
 `mode="release"` repeats codes/prior/data/pretrain/text_process.py exactly. `mode="paper"`, the
 default of every preparer, differs where the release loses or misplaces text:
 
-* headers in any case, with digits, numbered, in bold, in brackets, behind bullets and no-break
-  blanks, misspelt, without a colon or in the middle of a line are seen (`headers.py`);
-* what stands behind "END OF IMPRESSION", and lines such as "Dictated by:", belong to no section;
-* a header with nothing on its line does not swallow the header below it;
-* a sub-heading such as "ET TUBE:" stays in the FINDINGS that hold it;
-* sections that occur twice are joined, where the release keeps the last;
+* headers in any case, with digits, numbered, in bold, in brackets, after bullets and no-break
+  spaces, misspelt, without a colon or in the middle of a line are found (`headers.py`);
+* text after "END OF IMPRESSION", and lines such as "Dictated by:", belong to no section;
+* a header that has a line to itself does not swallow the header below it;
+* a sub-heading such as "ET TUBE:" remains a part of the FINDINGS that contain it;
+* sections that occur twice are joined; the release keeps only the last one;
 * "NDICATION" is an indication, not an impression;
-* a report without either section gives its last paragraphs, where the release drops it; a
-  notification, a recommendation or an addendum behind them is none of them;
-* the 54 reports that MIMIC-CXR's own parser treats by hand are treated so, where the release's
-  list never matches (it looks for "ss5..." instead of "s5...").
+* a report without either section gives its last paragraphs, without a notification, recommendation
+  or addendum after them; the release drops such a report;
+* the 54 reports for which MIMIC-CXR's own parser has exceptions are treated by these exceptions;
+  the list of the release never matches (it looks for "ss5..." instead of "s5...").
 
-In both modes headers and bodies together are the report, character for character.
+In both modes, headers and bodies together are the report, character for character.
 """
 
 import dataclasses
@@ -33,29 +33,26 @@ LAST_PARAGRAPH = "last_paragraph"
 _RELEASE_HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")
 _RELEASE_PARAGRAPH = "\n \n"
 
-# A blank, or what stands behind a title such as "CHEST 1 VIEW: 1/2/2003".
+# White space, or a date after a title such as "CHEST 1 VIEW: 1/2/2003".
 _DATE = re.compile(
     r"[\W\d_]*(?:(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|january|february|march|april"
     r"|august|september|october|november|december|am|pm|at|hours|hrs)\b[\W\d_]*)*",
     re.IGNORECASE,
 )
 _BLANK_LINE = re.compile(r"(?:\r\n|[\n\v\u2028\u2029])[ \t]*(?:\r\n|[\n\v\u2028\u2029])")
-# Sections behind a description; what follows them is said to the reader, not of the patient.
+# Sections that follow a description; they address the reader, and do not describe the patient.
 _ENDS = frozenset(("notification", "recommendations", "addendum", headers.END))
 _BOILERPLATE = re.compile(r"(?:FINAL REPORT|FINAL ADDENDUM|_{3,}|[ \t\r\n])+")
-
-_NEWLINES = re.compile(r"(?:[\t ]*(?:\r\n|\n)+)+")
-_BLANKS = re.compile(r"[\t ]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
-    """One section of a report; sections in order tile the report.
+    """One section of a report; the sections in order make up the report.
 
     Attributes:
-      name: canonical name, or the header in lower case where it is not known.
-      header: the characters before the body that belong to its header, "" for a first section.
-      text: the body, with the blanks and line ends around it.
+      name: canonical name, or the header in lower case if it is not known.
+      header: characters of the header before the body, "" for the first section.
+      text: body with the spaces and line ends around it.
       start: index of the body's first character in the report.
     """
 
@@ -67,59 +64,30 @@ class Section:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportText:
-    """The two sections PRIOR reads.
+    """The two sections that PRIOR reads.
 
     Attributes:
-      impression: raw text, "" where the report has none.
-      findings: raw text, "" where the report has none.
+      impression: raw text, "" if the report has no impression.
+      findings: raw text, "" if the report has no findings.
     """
 
     impression: str
     findings: str
 
 
-def clean_text(text: str, *, replace_newlines: bool = False, newline_token: str = " ") -> str:
-    r"""Collapses runs of line ends to one "\n" and runs of blanks to one blank, and strips.
-
-    Args:
-      text: any text.
-      replace_newlines: whether line ends become `newline_token`.
-      newline_token: what a line end becomes.
-
-    Source: release, codes/prior/data/pretrain/text_process.py, `clean_text`.
-    """
-    text = _NEWLINES.sub("\n", text)
-    if replace_newlines:
-        text = text.replace("\n", newline_token)
-    return _BLANKS.sub(" ", text).strip()
-
-
-def normalize_section_names(names: Sequence[str], *, mode: str) -> list[str]:
-    """Maps headers as written onto canonical section names.
-
-    Args:
-      names: headers without their colon, in any case.
-      mode: "release", or "paper", which knows more spellings and reads "ndication" rightly.
-
-    Returns:
-      One name for each header; a header that means nothing known comes back in lower case.
-
-    Source: release, codes/prior/data/pretrain/text_process.py, `normalize_section_names`.
-    """
-    table = headers.RELEASE_NAMES if _checked(mode) == "release" else headers.PAPER_NAMES
-    return [headers.normalized(name.lower().strip(), table) for name in names]
-
-
 def _checked(mode: str) -> str:
     if mode not in MODES:
-        raise ConfigError("sections.mode", received=mode, accepted=" or ".join(MODES))
+        raise ConfigError.of_value("sections.mode", mode, " or ".join(MODES))
     return mode
 
 
 def is_excluded_study(study: str) -> bool:
-    """Whether a study, as "s" and eight digits, is one MIMIC-CXR's parser treats by hand.
+    """Tells whether MIMIC-CXR's own parser has an exception for a study.
 
-    The release asks this with a doubled "s" and so always hears no (quirk P37).
+    The release passes the id with a doubled "s", for which the answer is always no (quirk P37).
+
+    Args:
+      study: id of the study, "s" and eight digits.
     """
     number = _study_number(study)
     return number in tables.FINDINGS_UNDER or number in tables.FINDINGS_AT
@@ -131,10 +99,10 @@ def _study_number(study: str) -> int | None:
 
 
 def split_report(report: str, *, mode: str) -> tuple[Section, ...]:
-    """Cuts a report at its headers, keeping every section, the empty ones too.
+    """Divides a report at its headers; empty sections are kept.
 
     Args:
-      report: the whole text.
+      report: whole text of the report.
       mode: "paper" or "release".
 
     Returns:
@@ -153,11 +121,11 @@ def split_report(report: str, *, mode: str) -> tuple[Section, ...]:
 
 
 def _release_heads(report: str) -> list[tuple[int, int, str]]:
-    """Returns (begin of header, start of body, name) of each header the release sees."""
+    """Returns (start of header, start of body, name) of each header that the release finds."""
     heads = []
     match = _RELEASE_HEADER.search(report)
     while match:
-        # The first separator ("\n ") counts to the preamble, later ones to no section.
+        # The first separator ("\n ") belongs to the preamble, later ones to no section.
         begin = match.start() if heads else match.start(1)
         heads.append(
             (
@@ -166,7 +134,7 @@ def _release_heads(report: str) -> list[tuple[int, int, str]]:
                 headers.normalized(match[1].lower().strip(), headers.RELEASE_NAMES),
             )
         )
-        # The rest of the header's own line, and a header right below it, are not looked at.
+        # The rest of the header's line, and a header on the next line, are not examined.
         newline = report.find("\n", match.end())
         match = _RELEASE_HEADER.search(report, max(newline, match.end()))
     return heads
@@ -175,8 +143,8 @@ def _release_heads(report: str) -> list[tuple[int, int, str]]:
 def section_text(report: str) -> tuple[list[str], list[str], list[int]]:
     """Returns (texts, names, starts) of a report's sections exactly as the release does.
 
-    Empty findings and impressions are left out, and where neither is left, the paragraphs after
-    the first of the last section become "last_paragraph".
+    Empty findings and impressions are left out. If neither is left, the paragraphs after the first
+    paragraph of the last section become "last_paragraph".
 
     Source: release, codes/prior/data/pretrain/text_process.py, `section_text`.
     """
@@ -200,13 +168,13 @@ def split_into_sections(report: str, study: str, *, mode: str = "paper") -> Repo
     """Returns the findings and impression of a report.
 
     Args:
-      report: the whole text.
-      study: the study's id, "s" and eight digits for MIMIC-CXR; other ids have no special cases.
-        In release mode the caller passes what the release does, the id with one more "s".
+      report: whole text of the report.
+      study: id of the study, "s" and eight digits for MIMIC-CXR; other ids have no exceptions. In
+        release mode, the caller passes the id with a second "s", as the release does.
       mode: "paper" or "release".
 
     Returns:
-      None where the report has neither section.
+      The sections, or None if the report has neither.
 
     Source: release, codes/prior/data/pretrain/text_process.py, `split_into_sections`; MIMIC-CXR's
     parser for the special studies.
@@ -215,7 +183,7 @@ def split_into_sections(report: str, study: str, *, mode: str = "paper") -> Repo
         if is_excluded_study(study):
             return None
         texts, names, _ = section_text(report)
-        found = dict(zip(names, texts, strict=True))  # of equal names the last one stays
+        found = dict(zip(names, texts, strict=True))  # the last of equal names is kept
         if not {"findings", "impression"} & found.keys():
             return None
         return ReportText(
@@ -240,7 +208,7 @@ def _joined(sections: Sequence[Section], name: str) -> str:
 
 
 def _special_findings(report: str, study: str) -> str | None:
-    """Returns the findings of a report treated by hand, or None for any other report."""
+    """Returns the findings of a report with an exception, or None for any other report."""
     number = _study_number(study)
     if number in tables.FINDINGS_AT:
         begin, end = tables.FINDINGS_AT[number]
@@ -251,10 +219,10 @@ def _special_findings(report: str, study: str) -> str | None:
 
 
 def _last_paragraphs(sections: Sequence[Section]) -> str:
-    """Returns what follows the first paragraph of the last section that has more than one.
+    """Returns the paragraphs after the first of the last section that has more than one.
 
-    Notifications, recommendations and what stands behind them are passed over. A report of which
-    nothing else is left, or that has no headers, is returned whole, without its title.
+    Notifications, recommendations, addenda and the text after the impression's end are skipped. A
+    report without other headers is returned whole, without its title.
     """
     rest = [section for section in sections if section.name not in _ENDS]
     if len(rest) == 1 and rest[0].name in (FULL_REPORT, headers.PREAMBLE):

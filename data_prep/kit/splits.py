@@ -46,7 +46,9 @@ def checked_fractions(values: Sequence[str], *, flag: str) -> tuple[float, ...]:
         shares = ()
     if len(shares) != len(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         raise ConfigError(
-            flag, received=",".join(values), accepted=f"shares of {SPLITS} that sum to 1"
+            f"The value is {','.join(values)!r}.",
+            f"Give one share for each of {', '.join(SPLITS)}; together they must be 1.",
+            where=flag,
         )
     return shares
 

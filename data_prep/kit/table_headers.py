@@ -1,12 +1,12 @@
-"""What the beginning of a table says: its kind, its delimiter, the names of its columns."""
+"""Reads the beginning of a table: its kind, its delimiter and the names of its columns."""
 
 import re
 from collections.abc import Iterator
 
 _DELIMITERS = (";", "\t", "|", ",")
-# The first line by which Excel is told the delimiter.
+# A first line that declares the delimiter to Excel.
 _DECLARED = re.compile(r'\ufeff?"?sep=(?P<mark>[,;|\t])"?,*[\r\n]*', re.IGNORECASE)
-# What files begin with that are no tables of text.
+# First bytes of files that are not text tables -> kind of the file.
 _FOREIGN = {
     b"\xff\xfe": "a file in UTF-16",
     b"\xfe\xff": "a file in UTF-16",
@@ -17,15 +17,15 @@ _FOREIGN = {
     b"\xfd7zXZ": "a file packed with xz",
     b"\x28\xb5\x2f\xfd": "a file packed with zstd",
 }
-# What pandas calls a column without a name.
+# Beginning of the names that pandas gives to columns without a name.
 _UNNAMED = "Unnamed: "
 
 
 def foreign_kind(begin: bytes) -> str:
-    """Returns what a file is that begins as no text in UTF-8 does, "" for a text."""
+    """Returns the kind of a file that cannot be text in UTF-8, "" if it can."""
     kinds = [kind for mark, kind in _FOREIGN.items() if begin.startswith(mark)]
     if begin.count(b"\0") > len(begin) // 8:
-        kinds.append("a file in UTF-16, or none of text")
+        kinds.append("a file in UTF-16 or a binary file")
     return kinds[0] if kinds else ""
 
 
@@ -41,7 +41,12 @@ def declared_delimiter(line: str) -> str:
 
 
 def delimiter_of(line: str, *, expected: str) -> str:
-    """Returns the delimiter the suffix promises, or another if only that separates the header."""
+    """Returns the expected delimiter, or another one if only that one occurs in the header.
+
+    Args:
+      line: header of the table.
+      expected: delimiter that the suffix of the file stands for.
+    """
     bare = re.sub(r'"[^"]*"', "", line)
     if expected in bare:
         return expected
@@ -50,6 +55,6 @@ def delimiter_of(line: str, *, expected: str) -> str:
 
 
 def column_name(name: str) -> str:
-    """Returns a column's name without blanks and marks; "" for one that has none."""
+    """Returns a column's name without outer spaces and marks, "" for a column without a name."""
     name = name.replace("\ufeff", "").strip()
     return "" if name.startswith(_UNNAMED) else name

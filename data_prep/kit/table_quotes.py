@@ -1,4 +1,4 @@
-"""Whether a quotation mark of a `.csv` that is not closed took whole rows into its cell."""
+"""Detects rows of a `.csv` that an unclosed quotation mark has swallowed into a cell."""
 
 import csv
 import pathlib
@@ -10,15 +10,15 @@ _IMAGE_SUFFIXES = frozenset(
 
 
 class Lines:
-    """Lines of a text, kept until they are cleared, so that a row knows what it was made of.
+    """The lines of a text, kept until they are cleared, so that the lines of a row are known.
 
     Attributes:
-      kept: the lines since they were last cleared.
-      taken: number of lines read in all.
+      kept: lines that were read since `kept` was last cleared.
+      taken: number of all lines that were read.
     """
 
     def __init__(self, text: Iterable[str]):
-        """Starts before the first line."""
+        """Takes the text; no line is read yet."""
         self._text = iter(text)
         self.kept: list[str] = []
         self.taken = 0
@@ -36,10 +36,10 @@ class Lines:
 
 
 def last_opening(lines: Sequence[str], *, delimiter: str) -> int:
-    """Returns which of a row's lines the last quoted cell opens on, counted from 0.
+    """Returns the index of the line of a row on which its last quoted cell opens, from 0.
 
     Args:
-      lines: physical lines of a row, from its beginning.
+      lines: physical lines of the row, from its beginning.
       delimiter: character that separates cells.
     """
     state, opened = "cell begins", 0
@@ -52,7 +52,7 @@ def last_opening(lines: Sequence[str], *, delimiter: str) -> int:
             elif character in (delimiter, "\n", "\r"):
                 state = "cell begins"
             elif state == "cell begins" and character == " ":
-                pass  # blanks before a cell are none of it
+                pass  # spaces before a cell are not a part of it
             elif state == "cell begins" and character == '"':
                 state, opened = "inside", number
             else:
@@ -63,17 +63,17 @@ def last_opening(lines: Sequence[str], *, delimiter: str) -> int:
 def swallowed_row(
     lines: Sequence[str], *, own: str, place: int, columns: int, delimiter: str
 ) -> int:
-    """Returns which of a row's lines was most likely a row itself, counted from 0; 0 for none.
+    """Returns the index of a line of a row that was most likely a row itself, 0 if there is none.
 
-    A row has one key, the file of its image, on one of its lines. Another line with cells enough
-    for a row, and with something else that could be a key where the key stands, is a row that was
-    swallowed. The number of cells alone does not tell: prose has commas, and the last line of a
-    report has the cells behind it.
+    A row has one key, the file of its image, on one of its lines. Another line that has enough
+    cells for a row, and another possible key in the place of the key, is a row that was swallowed.
+    The number of cells alone is not enough to decide: prose has commas, and the last line of a
+    report is followed by the remaining cells of its row.
 
     Args:
       lines: physical lines of a row.
-      own: the row's cell in the column that identifies rows.
-      place: the place of that column.
+      own: cell of the row in the column that identifies rows.
+      place: index of that column.
       columns: number of columns.
       delimiter: character that separates cells.
     """
@@ -86,24 +86,24 @@ def swallowed_row(
             continue
         cells = [cell.strip().strip('"').strip() for cell in written]
         blank = [any(cell[:1] == " " for cell in written[p : p + 2]) for p in range(len(written))]
-        # Quoted cells before the key, or behind it, may hold delimiters of their own.
+        # Quoted cells before and after the key may contain delimiters.
         places = range(place, len(written) - columns + place + 1)
         if own in cells[place:]:
             keyed.append(number)
             spaced |= blank[cells.index(own, place)]
         elif any(_could_be_key(cells[p], own, prose=blank[p] and not spaced) for p in places):
             foreign.append(number)
-    # A row that begins with another key than its own has its own on a later line.
+    # If the row begins with another key than its own, its own key is on a later line.
     return (max(foreign + keyed) or len(lines) - 1) if foreign else 0
 
 
 def _could_be_key(cell: str, own: str, *, prose: bool) -> bool:
-    """Whether a cell could identify a row: a file of an image, or an id as the row's own is.
+    """Tells whether a cell could identify a row: an image file, or an id like the row's own.
 
     Args:
-      cell: the cell, without its marks.
-      own: what identifies the row that holds it.
-      prose: whether a blank follows the delimiters around it, as in a sentence.
+      cell: cell without quotation marks.
+      own: key of the row that contains the cell.
+      prose: whether a space follows the delimiters around the cell, as in a sentence.
     """
     suffix, own_suffix = (pathlib.PurePosixPath(name).suffix.lower() for name in (cell, own))
     blanks = any(map(str.isspace, cell))
@@ -117,18 +117,18 @@ def _could_be_key(cell: str, own: str, *, prose: bool) -> bool:
 
 
 def swallowing_header(lines: Sequence[str], *, columns: int, delimiter: str) -> bool:
-    """Whether a header of several lines most likely took rows into its cells.
+    """Tells whether a header of several lines has most likely swallowed rows.
 
     Args:
       lines: physical lines of the header.
-      columns: number of its columns.
+      columns: number of columns of the header.
       delimiter: character that separates cells.
     """
     return any(line.count(delimiter) + 1 >= columns for line in lines[1:])
 
 
 def explained(error: csv.Error) -> str:
-    """Returns in plain words what the csv module found."""
+    """Describes an error of the csv module in plain words."""
     text = str(error)
     if "unexpected end" in text:
         return "a quotation mark is never closed"
@@ -138,5 +138,5 @@ def explained(error: csv.Error) -> str:
             "closed"
         )
     if "expected after" in text:
-        return "text stands behind the quotation mark that closes a cell"
+        return "text follows the quotation mark that closes a cell"
     return text

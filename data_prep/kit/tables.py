@@ -25,6 +25,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 _GZIP_MARK = b"\x1f\x8b"
 MALFORMED = "malformed_row"
+_CLOSE_THE_MARK = "Close the quotation mark; a mark within a cell is written twice."
 
 RejectRow = Callable[[int, str, str], None]
 """Function that is called with the line of a row that is left out, the reason and the detail."""
@@ -90,10 +91,11 @@ class Table:
         if suffix not in (*DELIMITERS, *JSON_SUFFIXES):
             kinds = ", ".join((*DELIMITERS, *JSON_SUFFIXES))
             raise self._error(
-                f"a file named {path.name}", f"a table: {kinds}, or one with .gz behind it"
+                f"{path} is not a table of a kind that can be read.",
+                f"Save the table as one of {kinds}; the file may be compressed (.gz).",
             )
         if not path.is_file():
-            raise self._error("no such file", "an existing table")
+            raise self._error(f"{path} does not exist.", "Give the path of an existing table.")
         self._suffix = suffix
         if suffix in DELIMITERS:
             self._read_header()
@@ -132,7 +134,7 @@ class Table:
                 else:
                     yield from self._csv_rows(file, reject=reject)
         except (OSError, EOFError, zlib.error) as error:
-            raise self._error(f"{self.path}: {error}", "an undamaged table") from error
+            raise self._damaged(error) from error
 
     def require(self, columns: Iterable[tuple[str, str]]) -> None:
         """Checks that columns exist.
@@ -155,22 +157,30 @@ class Table:
                 found = [column for column in self.names]
                 plain = {values.simplified(column): column for column in found}
                 near = difflib.get_close_matches(values.simplified(name), plain, n=1, cutoff=0.5)
-                hint = f"; did you mean {plain[near[0]]!r}?" if near else ""
+                hint = f" (did you mean {plain[near[0]]!r}?)" if near else ""
                 raise DataError(
-                    flag,
-                    received=name,
-                    accepted=f"a column of {self.path}, which has {found}{hint}",
+                    f"{self.path} has no column {name!r}{hint}; its columns are {found}.",
+                    "Name a column that the table has, or add the column to the table.",
+                    where=flag,
                 )
 
-    def _error(self, received: Any, accepted: str) -> DataError:
-        return DataError(self.flag, received=received, accepted=accepted)
+    def _error(self, problem: str, remedy: str) -> DataError:
+        return DataError(problem, remedy, where=self.flag)
+
+    def _damaged(self, error: Exception) -> DataError:
+        return self._error(
+            f"{self.path} cannot be read to its end: {error}.",
+            "Copy or download the table again.",
+        )
 
     def _refuse_foreign(self, file: Any) -> None:
         """Refuses a file whose first bytes cannot begin a UTF-8 text."""
         kind = table_headers.foreign_kind(file.peek(4096)[:4096])
         if kind:
-            accepted = "the table saved as text in UTF-8, as .csv, .tsv or .jsonl"
-            raise self._error(f"{self.path}, {kind}", accepted)
+            raise self._error(
+                f"{self.path} is {kind}, which cannot be read as a table.",
+                "Save the table as text in UTF-8, as .csv, .tsv or .jsonl.",
+            )
 
     def _read_header(self) -> None:
         try:
@@ -189,24 +199,28 @@ class Table:
                 reader = _cells(itertools.chain([first], lines), delimiter)
                 header = next(reader) if first else []
         except (OSError, EOFError, zlib.error) as error:
-            raise self._error(f"{self.path}: {error}", "an undamaged table") from error
+            raise self._damaged(error) from error
         except csv.Error as error:
             raise self._error(
-                f"{self.path}, in whose header {table_quotes.explained(error)}",
-                "a header that can be read",
+                f"The header of {self.path} cannot be read: {table_quotes.explained(error)}.",
+                "Correct the first line of the table.",
             ) from error
         if not header:
-            raise self._error(f"{self.path}, which is empty", "a table with a header")
+            raise self._error(
+                f"{self.path} is empty.", "Give a table whose first line names its columns."
+            )
         if _is_broken(header):
-            raise self._error(f"{self.path}, whose header is not UTF-8", "the table saved as UTF-8")
+            raise self._error(
+                f"The header of {self.path} is not UTF-8.", "Save the table again in UTF-8."
+            )
         if len(lines.kept) > 1 and (
             self._single_lines
             or table_quotes.swallowing_header(lines.kept, columns=len(header), delimiter=delimiter)
         ):
             raise self._error(
-                f"{self.path}, where a quotation mark that opens in the header runs on to line "
-                f"{lines.taken}, over lines that are rows themselves",
-                "a header whose quotation marks are closed",
+                f"In {self.path}, a quotation mark that opens in the header runs on to line "
+                f"{lines.taken}, over lines that are rows themselves.",
+                "Close the quotation mark in the header.",
             )
         self.delimiter = delimiter
         self._header = [table_headers.column_name(name) for name in header]
@@ -215,8 +229,8 @@ class Table:
         repeated = [name for name, count in collections.Counter(named).items() if count > 1]
         if repeated:
             raise self._error(
-                f"{self.path}, in which more than one column is called {repeated}",
-                "a table whose columns have different names",
+                f"More than one column of {self.path} is called {repeated}.",
+                "Give each column a name of its own.",
             )
         self.names = dict.fromkeys(named)
 
@@ -250,22 +264,22 @@ class Table:
         except csv.Error as error:
             opened = begin + table_quotes.last_opening(lines.kept, delimiter=self.delimiter or ",")
             raise self._error(
-                f"{self.path}, where a quotation mark opens on line {opened}: "
-                f"{table_quotes.explained(error)}",
-                "rows whose quotation marks are closed; one within a cell is written twice",
+                f"In {self.path}, a quotation mark opens on line {opened}: "
+                f"{table_quotes.explained(error)}.",
+                _CLOSE_THE_MARK,
             ) from error
 
     def _problem(self, cells: Sequence[str]) -> str:
         """Returns the reason why a row does not match the header, "" if it does match."""
         if len(cells) != len(self._header):
-            return f"{len(cells)} cells for {len(self._header)} columns"
+            return f"the row has {len(cells)} cells for {len(self._header)} columns"
         if _is_broken(cells):
             return "a cell is not UTF-8"
         if any("\0" in cell for cell in cells):
             return "a cell holds a NUL character"
         repeated = [table_headers.column_name(cell) for cell in cells]
         if repeated == self._header and any(repeated):
-            return "it repeats the header, as where tables were put one behind the other"
+            return "the row repeats the header, as where two tables were joined into one"
         return ""
 
     def _refuse_swallowed(self, begin: int, cells: Sequence[str], lines: Sequence[str]) -> None:
@@ -281,9 +295,9 @@ class Table:
         if number or self._single_lines:
             inner = f", over line {begin + number}, which is a row itself" if number else ""
             raise self._error(
-                f"{self.path}, where the quotation mark that opens in the row of line {begin} "
-                f"runs on to line {begin + len(lines) - 1}{inner}",
-                "rows whose quotation marks are closed; one within a cell is written twice",
+                f"In {self.path}, the quotation mark that opens in the row of line {begin} "
+                f"runs on to line {begin + len(lines) - 1}{inner}.",
+                _CLOSE_THE_MARK,
             )
 
     def _json_rows(self, file: IO[bytes], *, reject: RejectRow) -> Iterator[TableRow]:
@@ -329,13 +343,13 @@ def _json_object(line: bytes) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in pairs:
             if name in found:
-                raise ValueError(f"the key {name!r} stands twice in it")
+                raise ValueError(f"the row has the key {name!r} twice")
             found[name] = value
         return found
 
     row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=unique)
     if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
+        raise ValueError("the row is not a JSON object")
     if b"\\u" in line:  # half a surrogate pair is valid JSON, but not valid text
         json.dumps(row, ensure_ascii=False).encode("utf-8")
     return unique([(name.replace("\ufeff", "").strip(), value) for name, value in row.items()])

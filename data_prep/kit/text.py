@@ -46,9 +46,9 @@ class TextSettings:
             "sections": (bool(self.sections) and known, f"some of {sorted(SECTION_CODES)}"),
             "min_sentences": (self.min_sentences >= 0, "0 or more"),
         }
-        for name, (valid, accepted) in checks.items():
+        for name, (valid, must_be) in checks.items():
             if not valid:
-                raise ConfigError(f"--{name}", received=getattr(self, name), accepted=accepted)
+                raise ConfigError.of_value(f"--{name}", getattr(self, name), must_be)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,11 +89,11 @@ def decoded_report(content: bytes, *, encoding: str) -> str:
     except UnicodeDecodeError as error:
         raise TextProblem("report_not_decodable", str(error)) from error
     if "\0" in report:
-        detail = "it holds NUL characters, as a report in UTF-16 or UTF-32 does"
+        detail = "the report holds NUL characters, as a report in UTF-16 or UTF-32 does"
         raise TextProblem("report_not_decodable", detail)
     report = report.removeprefix("\ufeff").replace("\r\n", "\n")
     if not report.strip():
-        raise TextProblem("empty_report", f"{len(content)} bytes")
+        raise TextProblem("empty_report", f"the {len(content)} bytes of the report hold no text")
     return report
 
 
@@ -134,12 +134,14 @@ def sections_text(*, impression: str, findings: str, settings: TextSettings) -> 
     texts = {"impression": impression, "findings": findings}
     chosen = {name: texts[name] if name in settings.sections else "" for name in SECTION_CODES}
     if not any(text.strip() for text in chosen.values()):
-        raise TextProblem("no_section", f"none of {', '.join(settings.sections)} in the report")
+        detail = f"the report has no text under {' or '.join(settings.sections)}"
+        raise TextProblem("no_section", detail)
     splitter = sentences.SPLITTERS[settings.splitter]
     split = {name: splitter(text) for name, text in chosen.items()}
     count = sum(map(len, split.values()))
     if count < settings.min_sentences:
-        raise TextProblem("too_few_sentences", f"{count} of {settings.min_sentences}")
+        detail = f"the report has {count} sentences, --min_sentences is {settings.min_sentences}"
+        raise TextProblem("too_few_sentences", detail)
     return StudyText(
         **chosen,
         sentences=tuple(sentence for part in split.values() for sentence in part),

@@ -58,7 +58,7 @@ def text_of(value: Any, *, field: str) -> str:
     if is_missing(value):
         return ""
     if not isinstance(value, str):
-        raise CellProblem(f"column {field!r} holds {_kind(value)} where a text is taken")
+        raise CellProblem(f"column {field!r} holds {_kind(value)} where a text is expected")
     _refuse_error(value, field=field)
     return value.strip()
 
@@ -82,7 +82,7 @@ def id_of(value: Any, *, field: str) -> str:
     if is_missing(value):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise CellProblem(f"column {field!r} holds {_kind(value)} where an id is taken")
+        raise CellProblem(f"column {field!r} holds {_kind(value)} where an id is expected")
     if isinstance(value, float):
         if not value.is_integer() or abs(value) >= 2**53:
             raise CellProblem(f"column {field!r} holds {value!r}, which is not an exact id")
@@ -134,8 +134,7 @@ def label_of(value: Any, *, field: str) -> int:
         number = math.nan
     if number not in _SAID:
         raise CellProblem(
-            f"label {field!r} is {str(value)[:80]!r}, which is none of 1, 0, -1, True, False and "
-            "blank"
+            f"label {field!r} is {str(value)[:80]!r}, which is not 1, 0, -1, True, False or blank"
         )
     return int(number)
 
@@ -166,7 +165,7 @@ def _refuse_error(text: str, *, field: str) -> None:
     if spreadsheets.is_error(text):
         raise CellProblem(
             f"column {field!r} holds {text.strip()[:40]!r}, which a spreadsheet shows instead of a "
-            "value; save the table again from where the value is right"
+            "value; save the table again from the original values"
         )
 
 

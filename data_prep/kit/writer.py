@@ -119,10 +119,10 @@ def opened(
         return
     if written_by is not None and not options.overwrite:
         raise ProgramChanged(
-            "--out",
-            received=f"{writer.out}, which holds a complete set; the program {program} has "
-            "changed since it was written",
-            accepted="another directory, or --overwrite to prepare the set anew",
+            f"{writer.out} holds a complete set, but the program {program} has changed since the "
+            "set was written.",
+            "Choose another --out, or set --overwrite to prepare the set again.",
+            where="--out",
         )
     if (writer.out / manifest_lib.MANIFEST_NAME).exists() and not options.overwrite:
         raise _other_set(writer, _described_by_manifest(writer.out))
@@ -134,7 +134,9 @@ def opened(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(
-                "--out", received=options.out, accepted="a set no other process is writing"
+                f"Another process is writing the set in {options.out}.",
+                "Wait until it has ended, or choose another --out.",
+                where="--out",
             ) from error
         _take_over(writer, overwrite=options.overwrite)
         yield writer
@@ -144,18 +146,22 @@ def _refuse_foreign_directory(out: pathlib.Path) -> None:
     """Refuses a directory that cannot hold a set, or holds anything but a set, finished or not."""
     if any("\ud800" <= letter <= "\udfff" for letter in str(out.absolute())):
         raise ConfigError(
-            "--out",
-            received=str(out),
-            accepted="a path in UTF-8: array_record writes its files to no other",
+            f"The path {str(out)!r} is not UTF-8, and array_record writes to no other.",
+            "Choose a path in UTF-8.",
+            where="--out",
         )
     cli.refuse_long_name(out, flag="--out")
     if not out.exists():
         return
     if not out.is_dir():
-        raise ConfigError("--out", received=str(out), accepted="a directory")
+        raise ConfigError(f"{out} is a file.", "Give the path of a directory.", where="--out")
     names = {path.name for path in out.iterdir()}
     if names and not names & {PARTS, manifest_lib.MANIFEST_NAME}:
-        raise ConfigError("--out", received=str(out), accepted="an empty or absent directory")
+        raise ConfigError(
+            f"{out} holds other files than those of a set.",
+            "Choose a directory that is empty or does not exist.",
+            where="--out",
+        )
 
 
 def _other_set(writer: SetWriter, there: Mapping[str, Any]) -> ConfigError:
@@ -167,9 +173,10 @@ def _other_set(writer: SetWriter, there: Mapping[str, Any]) -> ConfigError:
     """
     differing = set_differences.differences(there, _description(writer))
     return ConfigError(
-        "--out",
-        received=f"{writer.out}, which holds a set of other settings or inputs: {differing}",
-        accepted="another directory, the same settings and inputs, or --overwrite",
+        f"{writer.out} holds a set of other settings or inputs: {differing}.",
+        "Choose another --out, give the settings and inputs of that set, or replace it with "
+        "--overwrite.",
+        where="--out",
     )
 
 
@@ -200,8 +207,8 @@ def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
         drops = old.get("code") != ours["code"]
         if drops and any(writer.parts.glob("*-*.json")):
             print(
-                f"{writer.out}: the program {writer.program} has changed since the set was begun; "
-                "it is prepared from the start",
+                f"{writer.out}: the program {writer.program} has changed since the set was begun. "
+                "The set is prepared again from the start.",
                 file=sys.stderr,
             )
     if drops:
@@ -367,8 +374,11 @@ def shard_jobs(
     """
     wrong = [int(code) for code in codes if not 0 <= code < len(schema.SPLITS)]
     if wrong:
-        accepted = f"0 to {len(schema.SPLITS) - 1}, for {', '.join(schema.SPLITS)}"
-        raise DataError("split of an image", received=wrong[0], accepted=accepted)
+        raise DataError(
+            f"The split of an image is {wrong[0]}.",
+            f"Correct the preparer: give a number from 0 to {len(schema.SPLITS) - 1}, which stand "
+            f"for {', '.join(schema.SPLITS)}.",
+        )
     jobs = []
     begin = 0
     for position in range(1, len(codes) + 1):

@@ -5,7 +5,6 @@ python -m data_prep.phantom.contact_sheet --data=DIR --out=sheet.png --tile=192 
 
 import json
 import pathlib
-import sys
 
 import numpy as np
 from absl import app, flags
@@ -13,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from data_prep.kit import cli
 from data_prep.phantom import cases, studies
-from prior_jax.errors import DataError, PriorJaxError
+from prior_jax.errors import DataError
 
 _FLAGS = flags.FLAGS
 
@@ -35,7 +34,11 @@ def draw_sheet(data: pathlib.Path, *, tile: int, columns: int, masks: bool) -> I
     """
     index = data / "phantom" / "findings.jsonl"
     if not index.exists():
-        raise DataError("data", received=str(data), accepted="a directory with a complete phantom")
+        raise DataError(
+            f"{data} holds no complete phantom: {index} is missing.",
+            "Give a folder that data_prep.phantom drew to the end.",
+            where="--data",
+        )
     rows: dict[str, list[dict]] = {kind: [] for kind in (*cases.KINDS, "No Finding")}
     with index.open() as lines:
         for image in map(json.loads, lines):
@@ -74,19 +77,14 @@ def _define_flags() -> None:
     flags.DEFINE_bool("masks", False, "Tint the finding of each row.")
 
 
-def main(argv: list[str]) -> None:
-    """Writes the sheet; if that fails, prints one line and exits with 2."""
-    del argv
-    try:
-        sheet = draw_sheet(
-            pathlib.Path(_FLAGS.data), tile=_FLAGS.tile, columns=_FLAGS.columns, masks=_FLAGS.masks
-        )
-    except PriorJaxError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+def main() -> None:
+    """Writes the sheet."""
+    sheet = draw_sheet(
+        pathlib.Path(_FLAGS.data), tile=_FLAGS.tile, columns=_FLAGS.columns, masks=_FLAGS.masks
+    )
     sheet.save(_FLAGS.out)
 
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main, flags_parser=cli.parse_flags)
+    app.run(lambda argv: cli.guarded(main, argv), flags_parser=cli.parse_flags)

@@ -23,8 +23,10 @@ from collections.abc import Iterable, Iterator
 from absl import flags, logging
 
 from data_prep.kit import cli
+from data_prep.kit.set_differences import settings_differences
 from data_prep.phantom import cases, studies
 from data_prep.phantom.report_text import LABELS
+from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError
 
 _FLAGS = flags.FLAGS
@@ -77,11 +79,13 @@ class Settings:
         for name, least in (("studies", 1), ("seed", 0), ("size", 32)):
             value = getattr(self, name)
             if value < least:
-                raise DataError(name, received=value, accepted=f"a whole number >= {least}")
+                raise DataError.of_value(f"--{name}", value, f"at least {least}")
         shares = (self.train, self.validate, self.test)
         if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
             raise DataError(
-                "train, validate, test", received=shares, accepted="shares >= 0 that add up to 1"
+                f"The shares of the splits train, validate and test are {shares}.",
+                "Change them so that none is negative and they add up to 1.",
+                where="--train, --validate, --test",
             )
 
     @property
@@ -105,7 +109,7 @@ def draw_phantom(out: pathlib.Path, settings: Settings, *, workers: int) -> dict
       DataError: if `out` holds another phantom, or something else.
     """
     if workers < 1:
-        raise DataError("workers", received=workers, accepted="a whole number >= 1")
+        raise DataError.of_value("--workers", workers, "at least 1")
     truth = out / "phantom"
     if (truth / "manifest.json").exists():
         manifest = json.loads((truth / "manifest.json").read_text())
@@ -124,7 +128,7 @@ def draw_phantom(out: pathlib.Path, settings: Settings, *, workers: int) -> dict
             logging.INFO, "drew part %d (%d of %d due)", 10, number, done, len(due)
         )
     counts = _write_tables(out, names, settings)
-    _write_atomically(
+    write_atomically(
         truth / "manifest.json",
         json.dumps({"settings": dataclasses.asdict(settings), "counts": counts}, indent=1).encode(),
     )
@@ -149,18 +153,21 @@ def _claim(out: pathlib.Path, settings: Settings) -> None:
         return
     if out.exists() and any(path.name != "phantom" for path in out.iterdir()):
         raise DataError(
-            "out", received=str(out), accepted="an empty or absent directory, or a phantom's own"
+            f"{out} holds other files than those of a phantom.",
+            "Choose a directory that is empty or does not exist, or that holds a phantom.",
+            where="--out",
         )
     mark.parent.mkdir(parents=True, exist_ok=True)
-    _write_atomically(mark, json.dumps(dataclasses.asdict(settings)).encode())
+    write_atomically(mark, json.dumps(dataclasses.asdict(settings)).encode())
 
 
 def _refuse_other(out: pathlib.Path, found: dict, settings: Settings) -> None:
     if found != dataclasses.asdict(settings):
         raise DataError(
-            f"settings of the phantom in {out}",
-            received=dataclasses.asdict(settings),
-            accepted=f"{found}, those it was begun with",
+            f"{out} holds a phantom of other settings: "
+            f"{', '.join(settings_differences(found, dataclasses.asdict(settings)))}.",
+            "Choose another directory, or give the settings of that phantom.",
+            where="--out",
         )
 
 
@@ -174,7 +181,7 @@ def _draw_part(task: tuple[int, pathlib.Path], *, out: pathlib.Path, settings: S
             out, seed=settings.seed, number=study, shares=settings.shares, size=settings.size
         )
         lines.append(json.dumps(record) + "\n")
-    _write_atomically(name, "".join(lines).encode())
+    write_atomically(name, "".join(lines).encode())
     return number
 
 
@@ -229,12 +236,6 @@ def _zip_reports(out: pathlib.Path, parts) -> None:
             member = zipfile.ZipInfo(record["truth"]["report"], (2020, 1, 1, 0, 0, 0))
             member.compress_type = zipfile.ZIP_DEFLATED
             packed.writestr(member, (out / "reports" / member.filename).read_bytes())
-
-
-def _write_atomically(path: pathlib.Path, content: bytes) -> None:
-    beside = path.with_name(path.name + f".{os.getpid()}.tmp")
-    beside.write_bytes(content)
-    beside.replace(path)
 
 
 def define_flags() -> None:

@@ -32,7 +32,9 @@ class Exposure:
     def mask(self, index: int) -> np.ndarray:
         """Returns the mask bool[H, W] of finding `index` of the study; `LUNGS` for the lungs."""
         if self.regions is None:
-            raise DataError("view", received="lateral", accepted="a frontal view, which has masks")
+            raise DataError(
+                "A lateral view has no masks.", "Ask for the mask of a frontal view.", where="view"
+            )
         return (self.regions >> index) & 1 > 0
 
 

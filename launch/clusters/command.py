@@ -54,7 +54,7 @@ class Command:
             )
         except FileNotFoundError as error:
             raise ConfigError(
-                "--cluster",
-                received=f"no program {self.arguments[0]!r} here",
-                accepted="a machine that has it; --dry_run shows what would run",
+                f"This machine has no program {self.arguments[0]!r}.",
+                "Run the command on a machine that has it, or see with --dry_run what would run.",
+                where="--cluster",
             ) from error

@@ -30,11 +30,14 @@ class Work:
     def __post_init__(self):
         """Refuses a name that is no host name, and a path that is not the same on every host."""
         if not _NAME.fullmatch(self.name):
-            accepted = "at most 40 lower-case letters, digits and '-', beginning with a letter"
-            raise ConfigError("--name", received=self.name, accepted=accepted)
+            must_be = (
+                "at most 40 lower-case letters, digits and '-', beginning with a letter and not "
+                "ending with '-'"
+            )
+            raise ConfigError.of_value("--name", self.name, must_be)
         if not self.workdir.is_absolute():
-            raise ConfigError(
-                "--workdir", received=str(self.workdir), accepted="an absolute path for a cluster"
+            raise ConfigError.of_value(
+                "--workdir", str(self.workdir), "an absolute path, the same on every host"
             )
 
     @property

@@ -26,10 +26,9 @@ def check_drawn(folder: pathlib.Path, *, field: str) -> pathlib.Path:
     path = folder / "phantom" / "findings.jsonl"
     if not path.is_file():
         raise DataError(
-            field,
-            received=str(folder),
-            accepted="the folder of a phantom that data_prep.phantom drew, with "
-            "phantom/findings.jsonl and phantom/masks",
+            f"{folder} holds no phantom: phantom/findings.jsonl is missing.",
+            "Give the folder that data_prep.phantom drew the images of the set into.",
+            where=field,
         )
     return path
 
@@ -100,16 +99,20 @@ class PhantomMasks:
                 sides = (right, ~right)
                 found.append([(rows[side].mean(), columns[side].mean()) for side in sides])
         if not found:
-            raise DataError(str(self._folder), received="no lungs", accepted="masks of the lungs")
+            raise DataError(
+                "No image of the training split has a mask of both lungs.",
+                "Draw the phantom again, with more studies, with data_prep.phantom.",
+                where=str(self._folder),
+            )
         means = np.mean(found, axis=0) / size
         return {side: (float(y), float(x)) for side, (y, x) in zip(SIDES, means, strict=True)}
 
     def _line(self, image_id: str) -> Mapping:
         if image_id not in self._images:
             raise DataError(
-                str(self._folder),
-                received=f"no image {image_id!r}",
-                accepted="the phantom that the prepared set was made from",
+                f"The phantom has no image {image_id!r}.",
+                "Give the folder of the phantom that the prepared set was made from.",
+                where=str(self._folder),
             )
         return self._images[image_id]
 
@@ -117,9 +120,10 @@ class PhantomMasks:
         path = self._folder / (line["mask"] or "phantom/masks")
         if not path.is_file():
             raise DataError(
-                str(path),
-                received=f"no mask of image {line['dicom_id']!r}, a {line['view']} view",
-                accepted="a frontal image and its mask",
+                f"Image {line['dicom_id']!r}, a {line['view']} view, has no mask.",
+                "Prepare the set with frontal images alone (--views=PA,AP), and keep the folder "
+                "phantom/masks of the phantom.",
+                where=str(path),
             )
         return studies.read_regions(path)
 

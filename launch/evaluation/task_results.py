@@ -142,9 +142,10 @@ def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) 
     objective = run.objective
     if not isinstance(objective, ShowsAttention):
         raise ConfigError(
-            "task.task",
-            received=task.task,
-            accepted=f"a task for {run.config.objective!r}, whose text looks at no places",
+            f"The task {task.task!r} needs an objective whose texts attend to places of the image; "
+            f"the texts of {run.config.objective!r} do not.",
+            "Choose another task, e.g. --task=configs/eval/zero_shot.py.",
+            where="task.task",
         )
     source = PhantomMasks(masks_folder(task, run.workdir), field="--task.masks")
     data, size = opened(task.split), run.config.data.image.size
@@ -154,9 +155,7 @@ def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) 
         for name in _askable(data)
         if not _excluded(name, task) and len(masks.get(name, ())) >= max(task.min_positives, 1)
     )
-    absent = [name for name in classes if name not in masks]
-    if absent or not classes:
-        raise ConfigError("task.classes", received=absent, accepted=", ".join(masks) or "no class")
+    _check_drawn(classes, masks, split=task.split)
     about = {name: tuple(masks[name]) for name in classes}
     return grounding.evaluate_grounding(
         encoder,
@@ -177,6 +176,25 @@ _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
     ProbeTask: _probe,
     GroundingTask: _grounding,
 }
+
+
+def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:
+    """Refuses classes that no mask shows, and an empty list of classes.
+
+    Raises:
+      ConfigError: naming the classes, and the classes that masks show.
+    """
+    absent = [name for name in classes if name not in masks]
+    if not absent and classes:
+        return
+    if absent:
+        problem = f"No mask of split {split!r} shows {' or '.join(absent)}."
+    else:
+        problem = f"No class of split {split!r} has prompts and enough images with a mask."
+    remedy = "Prepare the set from a phantom with more studies."
+    if masks:
+        remedy = f"Set --task.classes to some of {', '.join(masks)}, or lower --task.min_positives."
+    raise ConfigError(problem, remedy, where="task.classes")
 
 
 def _masks_by_class(source: PhantomMasks, data: Opened, *, size: int):
@@ -216,11 +234,17 @@ def asked(
     ]
     unnamed = [name for index, name in enumerate(about) if index not in {one[0] for one in found}]
     if unnamed:
-        where = "task.text" if task.text == "report" else "task.prompts.set"
+        names = ", ".join(unnamed)
+        if task.text == "report":
+            raise ConfigError(
+                f"No sentence of a report names the finding by a word: {names}.",
+                "Set --task.text=prompts, or leave the class out with --task.exclude.",
+                where="task.text",
+            )
         raise ConfigError(
-            where,
-            received=task.text if task.text == "report" else task.prompts.set,
-            accepted=f"sentences that name {', '.join(unnamed)} by a word",
+            f"No prompt of the set {task.prompts.set!r} names the finding by a word: {names}.",
+            "Choose another --task.prompts.set, or leave the class out with --task.exclude.",
+            where="task.prompts.set",
         )
     owner, texts, record, rows = zip(*found, strict=True)
     return grounding.Asked(
@@ -306,19 +330,26 @@ def _classes(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, 
     if found:
         return found
     if candidates:
-        accepted = (
-            f"names of labels, or a lower --task.min_positives: none of the labels "
-            f"{tuple(candidates)} of split {task.split!r} has {task.min_positives} positives"
+        problem = (
+            f"No class can be scored on split {task.split!r}: none of the labels "
+            f"{', '.join(candidates)} has {task.min_positives} positive and "
+            f"{task.min_positives} other studies."
         )
+        remedy = "Set --task.classes, or lower --task.min_positives."
     elif data.split.label_names:
-        accepted = (
-            f"a set with a label that prompts are known for: {', '.join(prompts.known_classes())}. "
-            f"The labels of this one are {', '.join(data.split.label_names)}; with "
-            "--task.prompts.set=release --task.prompts.negatives=False, --task.classes takes them"
+        problem = (
+            f"No class can be scored: the labels of the set are "
+            f"{', '.join(data.split.label_names)}, but there are prompts only for "
+            f"{', '.join(prompts.known_classes())}."
+        )
+        remedy = (
+            "Set --task.classes to labels of the set, with --task.prompts.set=release and "
+            "--task.prompts.negatives=False."
         )
     else:
-        accepted = "a set with labels; this one has none"
-    raise ConfigError("task.classes", received=(), accepted=accepted)
+        problem = "No class can be scored: the set has no labels."
+        remedy = "Prepare the set with labels, or choose a task that needs none."
+    raise ConfigError(problem, remedy, where="task.classes")
 
 
 def _frequent(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:

@@ -160,9 +160,10 @@ def check_task(task: Task, *, workdir: pathlib.Path | None = None) -> None:
         probe.check_installed()
     if task.batch_size % jax.process_count():
         raise ConfigError(
-            "task.batch_size",
-            received=task.batch_size,
-            accepted=f"a multiple of the {jax.process_count()} processes",
+            f"The batch size is {task.batch_size}, which {jax.process_count()} processes cannot "
+            "share evenly.",
+            f"Set --task.batch_size to a multiple of {jax.process_count()}.",
+            where="task.batch_size",
         )
     if isinstance(task, GroundingTask) and (task.masks is not None or workdir is not None):
         folder = masks_folder(task, workdir or pathlib.Path())
@@ -182,12 +183,18 @@ def task_of(section: Any) -> Task:
     """
     name = section.get("task")
     if name not in TASKS:
-        raise ConfigError("task.task", received=name, accepted=", ".join(TASKS))
+        raise ConfigError(
+            f"The task is {name!r}, which is not known.",
+            f"Give a file of configs/eval, or set --task.task to one of {', '.join(TASKS)}.",
+            where="task.task",
+        )
     task = build(TASKS[name], section, name="task")
     if task.split not in SPLITS:
-        raise ConfigError("task.split", received=task.split, accepted=", ".join(SPLITS))
+        raise ConfigError.of_value("task.split", task.split, f"one of {', '.join(SPLITS)}")
     if isinstance(task, ProbeTask) and task.split != "test":
         raise ConfigError(
-            "task.split", received=task.split, accepted="test: the probe learns on the others"
+            f"The split is {task.split!r}, but the probe learns on 'train' and 'validate'.",
+            "Set --task.split=test.",
+            where="task.split",
         )
     return task

@@ -130,5 +130,5 @@ def verdict(reports: Sequence[Mapping[str, Any]]) -> str:
     """Returns a sentence that names the batch sizes that fit."""
     fitting = [report["pairs_per_chip"] for report in reports if report["fits"]]
     if not fitting:
-        return "No batch fits."
+        return "No batch size fits. Try a smaller --pairs_per_chip, or another --machine."
     return f"Pairs per chip that fit: {', '.join(map(str, sorted(fitting, reverse=True)))}."

@@ -288,7 +288,9 @@ def resolve(source: Source, *, where: str) -> Any:
     """
     path, _, argument = source.config.partition(":")
     if not pathlib.Path(path).is_file():
-        raise ConfigError(f"{where}.config", received=path, accepted="an existing file")
+        raise ConfigError(
+            f"{path} does not exist.", "Give a file of configs.", where=f"{where}.config"
+        )
     make = runpy.run_path(path)["get_config"]
     config = make(argument) if argument else make()
     config.lock()
@@ -303,9 +305,10 @@ def apply(config: Any, overrides: Overrides, *, where: str) -> Any:
             config.update_from_flattened_dict({key: value})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
-                f"{where}.overrides.{key}",
-                received=value,
-                accepted=f"a setting of the config ({' '.join(str(error).split())})",
+                f"The config has no setting {key!r} that the value {value!r} can override "
+                f"({' '.join(str(error).split())}).",
+                "Correct the name or the value of the override.",
+                where=f"{where}.overrides.{key}",
             ) from error
     return config
 
@@ -316,24 +319,28 @@ def _check_readable(config: Any, key: str) -> None:
     for name in way:
         config = config[name]
     if config.get_type(last) is type(None):
-        raise TypeError("it is None there and of no type, which a command line cannot change")
+        raise TypeError("it is None and of no type, which a command line cannot change")
 
 
 def _budget(config: Any, budget: Budget, *, where: str) -> Overrides:
     """Returns overrides that divide the steps among the stages in proportion to their lengths."""
     if config.early_stopping is not None:
         raise ConfigError(
-            f"{where}.early_stopping",
-            received=flat(config.early_stopping),
-            accepted="None: with a budget every trial does all its steps",
+            f"Early stopping is {flat(config.early_stopping)}, but with a budget every trial does "
+            "all its steps.",
+            "Set early_stopping=None in the config, or budget=None in the sweep.",
+            where=f"{where}.early_stopping",
         )
     lengths = {name: float(stage.length) for name, stage in config.stages.items()}
     # In the order of the stages; the ends are rounded, so the steps of the stages add up.
     ends = np.cumsum(list(lengths.values())) / sum(lengths.values()) * budget.steps
     steps = np.diff(np.rint(ends).astype(int), prepend=0)
     if steps.min() < 1:
-        accepted = f"at least one step for each of {list(lengths)}"
-        raise ConfigError("sweep.budget.steps", received=budget.steps, accepted=accepted)
+        raise ConfigError(
+            f"The budget is {budget.steps} steps, which leaves a stage without a step.",
+            f"Raise it to at least one step for each of the stages {', '.join(lengths)}.",
+            where="sweep.budget.steps",
+        )
     found: list[tuple[str, Any]] = [
         ("stage_unit", "steps"),
         ("data.batch_size", budget.batch_size),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from prior_jax.errors import ConfigError
 
 _PART = re.compile(r"(\d+)(?:-(\d+))?")
-_ACCEPTED = "kind:set;set;..., e.g. 'gpu:0;1;2,3' or 'cpu:0-3;4-7', no device twice"
+_FORM = "written as kind:set;set;..., e.g. 'gpu:0;1;2,3' or 'cpu:0-3;4-7', with no device twice"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,12 +55,16 @@ def device_sets(text: str) -> tuple[DeviceSet, ...]:
     sets = [_numbers(part) for part in listed.split(";")]
     numbers = [number for one in sets for number in one]
     if kind not in ("gpu", "cpu") or not all(sets) or len(set(numbers)) != len(numbers):
-        raise ConfigError("--device_sets", received=text, accepted=_ACCEPTED)
+        raise ConfigError.of_value("--device_sets", text, _FORM)
     if kind == "cpu":
         there = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         if not there.issuperset(numbers):
-            accepted = f"cores of this machine: {sorted(there) or 'it cannot keep programs to any'}"
-            raise ConfigError("--device_sets", received=text, accepted=accepted)
+            problem = f"The value {text!r} names cores that this machine does not have."
+            remedy = f"Choose from the cores {sorted(there)}."
+            if not there:
+                problem = "This machine cannot restrict programs to cores."
+                remedy = "Use --parallel instead."
+            raise ConfigError(problem, remedy, where="--device_sets")
     return tuple(
         DeviceSet(
             locks=tuple(f"{kind}_{number}" for number in one),

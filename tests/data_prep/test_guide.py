@@ -97,7 +97,7 @@ def test_the_example_prepares_a_set_in_which_every_row_is_counted(teaching, tmp_
 
 def test_the_example_refuses_a_table_that_is_not_its_own(teaching, tmp_path):
     (tmp_path / "cases.csv").write_text("case,patient,file\n")
-    with pytest.raises(DataError, match=r"--root: received 'Case'.*did you mean 'case'"):
+    with pytest.raises(DataError, match=r"--root: .*no column 'Case' \(did you mean 'case'"):
         teaching.prepare(
             teaching.Paths(root=str(tmp_path)),
             teaching.Settings(),
@@ -175,7 +175,7 @@ def test_a_complete_set_is_said_to_be_one(loaded, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("out: already complete: nothing was done\n")
+    assert done.stdout.endswith("out: The set was complete already; nothing was done.\n")
 
 
 # What an author may get wrong -> the text of the guide and what stands in its place, and what is
@@ -183,31 +183,31 @@ def test_a_complete_set_is_said_to_be_one(loaded, tmp_path):
 MISTAKES = {
     "a label too few": (
         ("for name in LABELS]", "for name in LABELS[:1]]"),
-        r"record 'c\d'\.labels: received '1 values'; .*2 names.*Pneumonia, Fracture",
+        r"record of study 'c\d' has 1 labels, .*2 names \(Pneumonia, Fracture",
     ),
     "data that is not JSON": (
         ('"labels": labels}', '"labels": labels, "path": pathlib.Path(path)}'),
-        r"Planner\.add: .*PosixPath is not JSON serializable.*data of JSON values",
+        r"Planner\.add .*PosixPath is not JSON serializable.*data consists of JSON values",
     ),
     "a split by its name": (
         ("split=settings.drawn_split(patient)", 'split="train"'),
-        r"Planner\.add: .*splits\.split_code",
+        r"Planner\.add .*splits\.split_code",
     ),
     "a split that is not known": (
         ("split=settings.drawn_split(patient)", "split=-1"),
-        r"split of an image: received -1; accepted: 0 to 2, for train, validate, test",
+        r"split of an image is -1\. .* from 0 to 2, which stand for train, validate, test",
     ),
     "a patient without an id": (
         ("patient=patient,", 'patient="",'),
-        r"patient of image '\d\.jpg': received ''; .*an id of the patient",
+        r"patient of image '\d\.jpg' has no id\. .*reject rows without a patient",
     ),
     "a row that is forgotten": (
         ("planner.add(planned_image", "row.line == 2 or planner.add(planned_image"),
-        r"rows of cases\.csv: received '2 read, of which 1 are planned and 0 rejected'",
+        r"Of 2 rows read from cases\.csv, 1 were planned and 0 were rejected",
     ),
     "a field that is forgotten": (
         ('"subject_id": first.patient,', ""),
-        r"fields of study 'c\d': received .*accepted: .*subject_id",
+        r"fields of study 'c\d' are .*fields must be .*subject_id",
     ),
 }
 
@@ -247,7 +247,7 @@ def test_the_pieces_of_the_guide_read_words_and_splits(word, split, found):
 def test_the_pieces_of_the_guide_reject_what_they_do_not_know():
     with pytest.raises(values.CellProblem, match="maybe"):
         pieces(Fracture="maybe", Split="train")
-    with pytest.raises(RowProblem, match=r"'holdout' is none of train, training"):
+    with pytest.raises(RowProblem, match=r"'holdout' is not one of train, training"):
         pieces(Fracture="yes", Split="holdout")
 
 

@@ -127,7 +127,7 @@ def test_a_second_report_of_one_id_is_rejected_by_name(tmp_path):
     assert manifest.rejected == {"duplicate_report": 1}
     assert (rows.read, rows.kept, rows.rejected) == (3, 1, {"duplicate_report": 2})
     (line,) = (tmp_path / "out" / schema.REJECTED_NAME).read_text().splitlines()
-    assert "CXR2.xml has the uId of CXR1.xml" in line
+    assert "CXR2.xml has the same uId as CXR1.xml" in line
     assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []
 
 

@@ -311,7 +311,7 @@ def test_a_hospital_without_one_usable_study_says_why(tmp_path):
     drawn = hospital.draw(tmp_path / "raw", studies=4)
     for subject, study in drawn:
         hospital.paths_of(tmp_path / "raw", subject, study)[0].write_text("")
-    with pytest.raises(DataError, match=r"no study can be kept.*4 empty_report"):
+    with pytest.raises(DataError, match=r"No study can be kept.*4 empty_report"):
         prepare(tmp_path / "raw", tmp_path / "out")
 
 
@@ -389,7 +389,7 @@ def test_two_runs_at_once_are_refused(tmp_path):
     (tmp_path / "out" / ".parts").mkdir(parents=True)
     with open(tmp_path / "out" / ".parts" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="no other process is writing"):
+        with pytest.raises(ConfigError, match="Another process is writing"):
             prepare(tmp_path / "raw", tmp_path / "out")
 
 
@@ -398,7 +398,7 @@ def test_program_reports_a_user_error_in_one_line_and_helps(tmp_path):
         command(tmp_path, tmp_path / "out"), cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("--images_dir: received")
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("--images_dir: ")
     done = subprocess.run(
         [*command(tmp_path, tmp_path / "out"), "--help"], cwd=ROOT, capture_output=True, text=True
     )

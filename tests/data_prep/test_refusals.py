@@ -92,6 +92,6 @@ def test_the_summary_says_what_is_not_there(tmp_path):
         "no text column",
         "no patient column ('patient_id'): each study counts as a patient",
         "splits are drawn by patient",
-        "without a study; change --split_fractions or --split_seed",
+        "no study is in train or validate. Change --split_fractions or --split_seed",
     ):
         assert words in text

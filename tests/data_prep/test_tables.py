@@ -264,18 +264,18 @@ def test_a_line_that_is_no_object_is_counted(tmp_path, kind):
 
 
 WHOLE_FILES = {
-    "no file": (None, "no such file"),
+    "no file": (None, r"absent\.csv does not exist"),
     "empty": (b"", "empty"),
     "UTF-16": ("image,text\na,b\n".encode("utf-16"), "UTF-16"),
     "UTF-16 without a mark": ("image,text\na,b\n".encode("utf-16-le"), "UTF-16"),
-    "UTF-32": ("image,text\na,b\n".encode("utf-32-le"), "UTF-16, or none of text"),
+    "UTF-32": ("image,text\na,b\n".encode("utf-32-le"), "UTF-16 or a binary file"),
     "a spreadsheet": (b"PK\x03\x04 and so on", "a spreadsheet"),
     "Parquet": (b"PAR1 and so on", "Parquet"),
-    "an open mark in the header": (b'image,"text\na,b\n', "header a quotation mark is never"),
+    "an open mark in the header": (b'image,"text\na,b\n', "header .*: a quotation mark is never"),
     "a header in latin-1": (b"image,gr\xf6\xdfe\n", "not UTF-8"),
     "two columns of one name": (b"image,text,image\n", "'image'"),
     "two columns that differ in blanks": (b"image,text, text\n", "'text'"),
-    "half a gzip": (gzip.compress(b"image,text\n" * 999)[:60], "ended before|undamaged"),
+    "half a gzip": (gzip.compress(b"image,text\n" * 999)[:60], "cannot be read to its end"),
 }
 
 

@@ -88,7 +88,7 @@ def test_bad_settings_are_refused_by_name(prepared, tmp_path):
         train_tokenizer.Settings(path="x", vocab_size=5)
     with pytest.raises(ConfigError, match="--algorithm"):
         train_tokenizer.Settings(path="x", algorithm="word")
-    with pytest.raises(DataError, match=r"--vocab_size.*8 .*sentences support"):
+    with pytest.raises(DataError, match=r"--vocab_size.*sentences do not support 8 "):
         train(prepared, tmp_path / "t.model", vocab_size=8)
     with pytest.raises(DataError, match=r"manifest\.json"):
         train(tmp_path, tmp_path / "t.model")

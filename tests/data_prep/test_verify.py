@@ -84,19 +84,19 @@ def test_a_sound_set_passes(prepared):
 
 def test_a_leaking_patient_is_named(prepared):
     rewrite(prepared, lambda n, record: dataclasses.replace(record, subject_id="p6"))
-    assert "patient p6 is in train and validate" in failures_of(prepared)
+    assert "Patient p6 is in train and validate." in failures_of(prepared)
 
 
 def test_a_patient_written_in_two_ways_leaks_all_the_same(prepared):
     rewrite(prepared, lambda n, record: dataclasses.replace(record, subject_id=" P6"))
-    assert "patient  P6 or p6 is in train and validate" in failures_of(prepared)
+    assert "Patient  P6 or p6 is in train and validate." in failures_of(prepared)
 
 
 def test_an_image_in_two_splits_is_named_with_both_places(prepared):
     reader = RecordReader(prepared, "test")
     image = reader.read(0).images
     rewrite(prepared, lambda n, record: dataclasses.replace(record, images=image))
-    (line,) = (line for line in failures_of(prepared) if "one image stands in two splits" in line)
+    (line,) = (line for line in failures_of(prepared) if "One image is in two splits" in line)
     assert "(train)" in line and f"study {reader.read(0).study_id}" in line
 
 
@@ -107,18 +107,18 @@ def test_an_image_that_does_not_decode_is_named(prepared):
             record, images=tuple(image[: len(image) // 2] for image in record.images)
         ),
     )
-    assert sum("does not decode" in line for line in failures_of(prepared)) == 4
+    assert sum("cannot be decoded" in line for line in failures_of(prepared)) == 4
     assert verify.verify(verify.Settings(path=str(prepared), sample=0.0)) == []
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"study_id": "i0"}, "study ids stand in more than one record"),
-        ({"labels": ()}, "0 labels, the manifest names 1"),
-        ({"sentences": ("Clear.", " "), "sentence_sections": (1, 1)}, "an empty sentence"),
-        ({"sentences": (), "sentence_sections": ()}, "text source report, 0 sentences"),
-        ({"text_source": "none"}, "text source report: "),
+        ({"study_id": "i0"}, "study ids are in more than one record"),
+        ({"labels": ()}, "0 labels, but the manifest names 1"),
+        ({"sentences": ("Clear.", " "), "sentence_sections": (1, 1)}, "has an empty sentence"),
+        ({"sentences": (), "sentence_sections": ()}, "text source report and 0 sentences"),
+        ({"text_source": "none"}, "Text source report: "),
         ({"subject_id": ""}, "has no id"),
     ],
 )
@@ -132,13 +132,16 @@ def test_flipped_bytes_and_lost_shards_are_named(prepared):
     content = bytearray((prepared / name).read_bytes())
     content[-100] ^= 1
     (prepared / name).write_bytes(bytes(content))
-    assert f"{name}: its sha256 differs from the manifest's" in failures_of(prepared)
+    assert f"{name}: The sha256 of the shard differs from the manifest." in failures_of(prepared)
     (prepared / name).write_bytes(bytes(content[: len(content) // 2]))
     assert any(
-        line.startswith(f"{name}: not a whole ArrayRecord") for line in failures_of(prepared)
+        line.startswith(f"{name}: The shard is not a complete ArrayRecord")
+        for line in failures_of(prepared)
     )
     (prepared / name).unlink()
-    assert f"{name}: no such shard, though the manifest lists it" in failures_of(prepared)
+    assert f"{name}: The manifest lists this shard, but the file is missing." in failures_of(
+        prepared
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,28 +149,40 @@ def test_flipped_bytes_and_lost_shards_are_named(prepared):
     [
         (
             lambda c: c["splits"]["train"].update(studies=99),
-            "train: 12 studies, 99 in the manifest",
+            "train: There are 12 studies, but the manifest counts 99.",
         ),
-        (lambda c: c["splits"]["test"].update(subjects=1), "test: 3 subjects, 1 in the manifest"),
-        (lambda c: c["splits"]["train"].update(sentences=1), "train: 24 sentences, 1 in"),
-        (lambda c: c["rejected"].update(zero_byte_image=3), "rejected: 0 of zero_byte_image"),
-        (lambda c: c["text_sources"].update(labels=3), "text source labels: 0 studies, 3"),
-        (lambda c: c["labels"]["A"].update(positive=1), "label A: 12 studies are 1, 1 in"),
+        (
+            lambda c: c["splits"]["test"].update(subjects=1),
+            "test: There are 3 subjects, but the manifest counts 1",
+        ),
+        (
+            lambda c: c["splits"]["train"].update(sentences=1),
+            "train: There are 24 sentences, but the manifest counts 1",
+        ),
+        (
+            lambda c: c["rejected"].update(zero_byte_image=3),
+            "rejected.jsonl: The file has 0 lines of zero_byte",
+        ),
+        (
+            lambda c: c["text_sources"].update(labels=3),
+            "Text source labels: 0 studies, but the manifest counts 3",
+        ),
+        (lambda c: c["labels"]["A"].update(positive=1), "Label A: 12 studies have the value 1"),
         (
             lambda c: c["tables"]["rows.jsonl"].update(read=25),
-            "rows.jsonl: 25 rows read, but 24 kept and 0 rejected",
+            "rows.jsonl: 25 rows were read, but 24 were kept and 0 rejected.",
         ),
         (
             lambda c: c["tables"]["rows.jsonl"].update(read=26, rejected={"unknown_split": 2}),
-            "rows.jsonl: 0 rows of unknown_split in rejected.jsonl, 2 in the manifest",
+            "rows.jsonl: rejected.jsonl has 0 rows of unknown_split, but the manifest counts 2.",
         ),
         (
             lambda c: c["tables"]["rows.jsonl"].update(images=7),
-            "rows.jsonl: 24 images in the records, 7 in the manifest",
+            "rows.jsonl: The records have 24 images, but the manifest counts 7.",
         ),
-        (lambda c: c["tables"].clear(), "tables: the manifest counts the rows of none"),
-        (lambda c: c["labels"].clear(), "label A: it is not counted in the manifest"),
-        (lambda c: c.pop("tables"), "tables: the manifest counts the rows of none"),
+        (lambda c: c["tables"].clear(), "tables: There are 24 studies, but the manifest"),
+        (lambda c: c["labels"].clear(), "Label A: The manifest does not count the label"),
+        (lambda c: c.pop("tables"), "tables: There are 24 studies, but the manifest"),
     ],
 )
 def test_wrong_counts_are_named(prepared, change, expected):
@@ -184,15 +199,15 @@ def test_a_set_of_an_earlier_version_is_sound_but_said_to_be_one(prepared):
     assert failures_of(prepared) == []
     command = [sys.executable, "-m", "data_prep.verify", f"--path={prepared}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "An earlier version made it" in done.stdout
+    assert done.returncode == 0 and "An earlier version made the set" in done.stdout
 
 
 def test_damaged_metadata_is_named(prepared):
     (prepared / "stray.array_record-00000-of-00001").write_bytes(b"")
     (prepared / "features.json").unlink()
     found = failures_of(prepared)
-    assert "features.json: no such file" in found
-    assert "stray.array_record-00000-of-00001: a shard the manifest does not list" in found
+    assert "features.json: The file is missing." in found
+    assert "stray.array_record-00000-of-00001: The manifest does not list this shard." in found
     (prepared / manifest_lib.MANIFEST_NAME).unlink()
     with pytest.raises(DataError, match=r"manifest\.json"):
         failures_of(prepared)
@@ -203,4 +218,4 @@ def test_program_exits_with_one_line_a_failure(prepared):
     change_manifest(prepared, lambda content: content["splits"]["train"].update(studies=99))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stdout.splitlines()[0] == "train: 12 studies, 99 in the manifest"
+    assert done.stdout.splitlines()[0] == "train: There are 12 studies, but the manifest counts 99."

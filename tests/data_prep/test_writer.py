@@ -50,18 +50,23 @@ def _die(number):
 
 
 def test_a_dead_worker_is_told_with_its_end_and_does_not_hang():
-    with pytest.raises(ConfigError, match=r"--workers.*crashed \(SIGABRT\).*run again"):
+    with pytest.raises(
+        ConfigError, match=r"--workers.*crashed \(SIGABRT\).*Run the same command again"
+    ):
         list(cli.parallel(_die, [signal.SIGABRT, signal.SIGABRT], workers=2))
 
 
 @pytest.mark.parametrize(
     ("codes", "told"),
     [
-        ([-signal.SIGTERM, -signal.SIGKILL], "killed (SIGKILL), most likely for want of memory"),
+        (
+            [-signal.SIGTERM, -signal.SIGKILL],
+            "killed (SIGKILL), most likely because memory ran out",
+        ),
         ([-signal.SIGSEGV, -signal.SIGTERM, 0], "crashed (SIGSEGV)"),
         ([9, -signal.SIGTERM], "exit code 9"),
-        ([-signal.SIGTERM, None], "not known"),
-        ([], "not known"),
+        ([-signal.SIGTERM, None], "unknown reason"),
+        ([], "unknown reason"),
     ],
 )
 def test_only_a_killed_worker_is_called_short_of_memory(codes, told):

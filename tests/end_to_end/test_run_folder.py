@@ -107,7 +107,7 @@ def test_refused_commands_leave_what_evaluation_export_and_loading_give(finished
 
 
 def test_a_set_without_labels_trains_and_gets_its_report(finished, tmp_path):
-    """Zero-shot classification is named and passed over; retrieval is counted by pair."""
+    """Zero-shot classification is named and skipped; retrieval is counted by pair."""
     from data_prep import mimic_cxr
     from data_prep.kit import cli
 
@@ -124,10 +124,10 @@ def test_a_set_without_labels_trains_and_gets_its_report(finished, tmp_path):
         *(f"--config.stages.stage{stage}.length=1" for stage in (1, 2, 3)),
         *(f"--config.stages.stage{stage}.warmup=0" for stage in (1, 2, 3)),
     )
-    assert "the task zero_shot was passed over" in output
+    assert "The task zero_shot was skipped: task.classes" in output
     last = [line for line in output.splitlines() if line.strip()][-2:]
     assert last[0].startswith("report: ")
-    assert last[1].startswith("passed over: zero_shot: task.classes: received ()")
+    assert last[1].startswith("The task zero_shot was skipped: task.classes: No class can")
     found = json.loads((tmp_path / "run" / "eval" / "retrieval.json").read_text())
     assert found["metrics"]["recall_at_10"]["value"] is not None
     assert (tmp_path / "run" / "report" / "index.html").is_file()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.kit import sections
+from data_prep.kit import headers, sections
 from tests.golden import reader
 
 pytestmark = pytest.mark.golden
@@ -41,13 +41,6 @@ def test_excluded_studies_equal_the_release(recorded):
         assert (got is None) == excluded, study
 
 
-def test_clean_text_equals_the_release(recorded):
-    for text, (plain, blanks, token) in recorded["clean_text"].items():
-        assert sections.clean_text(text) == plain
-        assert sections.clean_text(text, replace_newlines=True) == blanks
-        assert sections.clean_text(text, replace_newlines=True, newline_token=" | ") == token
-
-
 def test_section_names_equal_the_release(recorded):
     for written, canonical in recorded["normalize_section_names"]:
-        assert sections.normalize_section_names([written], mode="release") == [canonical]
+        assert headers.normalized(written.lower().strip(), headers.RELEASE_NAMES) == canonical

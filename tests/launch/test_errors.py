@@ -162,29 +162,29 @@ CASES = {
     "no studies to draw": (
         TRAIN,
         [DEBUG, "--workdir={tmp}/absent", "--config.prepare.phantom.studies=0"],
-        r"^config\.prepare\.phantom\.studies: received 0; accepted: a whole number >= 1",
+        r"^config\.prepare\.phantom\.studies: The value is 0\. It must be at least 1",
     ),
     "a tokenizer without words": (
         TRAIN,
         [DEBUG, "--workdir={tmp}/absent", "--config.prepare.vocab_size=5"],
-        r"^config\.prepare\.vocab_size: received 5; accepted: more than 6",
+        r"^config\.prepare\.vocab_size: The value is 5\. It must be more than 6",
     ),
     "masks that are not there": (
         EVALUATE,
         ["--workdir={tmp}/begun", GROUNDING, "--task.masks={tmp}/nothing"],
-        r"^--task\.masks: received '\{tmp\}/nothing'; accepted: the folder of a phantom",
+        r"^--task\.masks: \{tmp\}/nothing holds no phantom: .* Give the folder that data_prep",
     ),
     "a run without masks": (
         EVALUATE,
         ["--workdir={tmp}/begun", GROUNDING],
-        r"^--task\.masks: received '\{tmp\}/begun/data/raw'",
+        r"^--task\.masks: \{tmp\}/begun/data/raw holds no phantom",
     ),
     "a batch of nothing": (
         EVALUATE,
         ["--workdir={tmp}/begun", RETRIEVAL, "--task.batch_size=0"],
         r"^task\.batch_size: The value is 0\. It must be at least 1\.$",
     ),
-    "an argument": (TRAIN, [DEBUG, WORKDIR, "now"], "unexpected argument 'now'"),
+    "an argument": (TRAIN, [DEBUG, WORKDIR, "now"], "The argument 'now' is not a flag"),
     "mesh that does not divide": (
         TRAIN,
         [DEBUG, WORKDIR, "--cpu_devices=2", "--config.mesh.axes.data=3"],
@@ -233,13 +233,13 @@ CASES = {
     "a task of another kind": (
         EVALUATE,
         [WORKDIR, "--task=configs/debug.py"],
-        r"task\.task: received None; accepted: zero_shot, retrieval",
+        r"task\.task: The task is None, .*one of zero_shot, retrieval",
     ),
     "an unknown key of a task": (EVALUATE, [WORKDIR, RETRIEVAL, "--task.splt=x"], r"task\.splt"),
     "a wrong value of a task": (
         EVALUATE,
         ["--workdir={tmp}/trained", RETRIEVAL, "--task.split=dev"],
-        r"task\.split: received 'dev'",
+        r"task\.split: The value is 'dev'\. It must be one of train, validate, test",
     ),
     "a folder without a run": (
         EVALUATE,
@@ -266,7 +266,7 @@ CASES = {
     "a sweep for another cluster": (
         SWEEP,
         [OBJECTIVES, WORKDIR, "--queue=slurm", TPU],
-        r"cluster\.kind: received 'tpu'",
+        r"cluster\.kind: The cluster is of kind 'tpu'",
     ),
     "no such cluster": (
         SWEEP,
@@ -277,7 +277,7 @@ CASES = {
     "device sets of another queue": (
         SWEEP,
         [OBJECTIVES, WORKDIR, "--queue=print", "--device_sets=gpu:0;1"],
-        r"--device_sets: received 'gpu:0;1'",
+        r"--device_sets: The value 'gpu:0;1'",
     ),
     "two numbers of trials at a time": (
         SWEEP,

@@ -80,7 +80,7 @@ def test_a_job_that_is_warned_saves_and_goes_on_from_the_queue(workdir):
         assert log[1] == "saved"
         assert [json.loads(log[0])["restarts"], json.loads(log[2])["restarts"]] == [0, 1]
     said = (workdir / "logs" / "job_4711.log").read_text()
-    assert "asked to stop" in said and "exit code 75: back into the queue" in said
+    assert "asked the job to stop" in said and "Exit code 75: start 0 has ended" in said
 
 
 def test_processes_that_do_not_save_in_time_go_on_too(workdir):
@@ -130,11 +130,11 @@ def test_a_mistake_is_refused_by_name(tmp_path):
     ):
         with pytest.raises(ConfigError, match=named):
             cluster(**changes)
-    with pytest.raises(ConfigError, match=r"cluster\.nodes: received 2.*sweep"):
+    with pytest.raises(ConfigError, match=r"cluster\.nodes: The cluster has 2 nodes.*sweep"):
         job.array(cluster(nodes=2), work(tmp_path, "echo"), indices=(0,), parallel=1)
     with pytest.raises(ConfigError, match=r"--workdir.*absolute"):
         work(pathlib.Path("here"), "echo")
-    with pytest.raises(ConfigError, match=r"--name: received 'My_run'"):
+    with pytest.raises(ConfigError, match=r"--name: The value is 'My_run'"):
         Work(name="My_run", workdir=tmp_path, module="x", arguments=())
     assert default_name(pathlib.Path("/x/My run_2%")) == "my-run-2"
 

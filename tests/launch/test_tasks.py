@@ -75,8 +75,8 @@ def test_labels_without_prompts_are_named():
 @pytest.mark.parametrize(
     ("labels", "classes", "message"),
     [
-        (("Gout", "Scoliosis"), (), r"received \(\); accepted: .*Atelectasis.*are Gout, Scoliosis"),
-        ((), (), "this one has none"),
+        (("Gout", "Scoliosis"), (), r"are Gout, Scoliosis, .*only for .*Atelectasis"),
+        ((), (), "the set has no labels"),
         (("Gout",), ("Gout",), r"sentences for the class 'Gout'\. Choose among Atelectasis"),
         (
             ("Gout",),

@@ -117,8 +117,11 @@ def manifest(cluster: Gke, work: Work) -> str:
       ConfigError: if the workdir is not in the shared volume.
     """
     if not work.workdir.is_relative_to(cluster.mount):
-        accepted = f"a folder in {cluster.mount}, the volume that all pods share (cluster.mount)"
-        raise ConfigError("--workdir", received=str(work.workdir), accepted=accepted)
+        raise ConfigError(
+            f"{work.workdir} is not in the volume that all pods share.",
+            f"Choose a folder in {cluster.mount} (cluster.mount).",
+            where="--workdir",
+        )
     selector = {_SELECTOR[cluster.device]: cluster.accelerator}
     if cluster.topology is not None:
         selector["cloud.google.com/gke-tpu-topology"] = cluster.topology

@@ -74,8 +74,11 @@ def array(
       ConfigError: if the cluster has more than one node.
     """
     if cluster.nodes != 1:
-        accepted = "1 for a sweep: a trial is one process"
-        raise ConfigError("cluster.nodes", received=cluster.nodes, accepted=accepted)
+        raise ConfigError(
+            f"The cluster has {cluster.nodes} nodes, but each trial of a sweep is one process.",
+            "Set --cluster.nodes=1.",
+            where="cluster.nodes",
+        )
     if not indices:
         return []
     limit = "" if parallel is None else f"%{parallel}"

@@ -11,7 +11,7 @@ run_step() {
   local log=$1 asked=0 code step
   shift
   # With --signal=B:TERM@... Slurm signals the job file alone; its only step is number 0.
-  trap 'asked=1; echo "asked to stop"; scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
+  trap 'asked=1; echo "Slurm has asked the job to stop."; scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
   # Since Slurm 22.05 srun does not inherit this variable from the job.
   export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
   # Processes that have saved end one by one, and the first must not end the others. A process
@@ -30,7 +30,7 @@ run_step() {
   # so it stays cancelled.
   if ((code == preempted || (asked && code > 128))) &&
     [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then
-    echo "exit code $code: back into the queue, start ${SLURM_RESTART_COUNT:-0} ended"
+    echo "Exit code $code: start ${SLURM_RESTART_COUNT:-0} has ended, and the job is requeued."
     scontrol requeue "$SLURM_JOB_ID" || exit "$code"
   fi
   exit "$code"

@@ -202,11 +202,14 @@ def _make_ready(cluster: Tpu, found: Steps, *, sleep: Callable[[float], None]) -
     while (state := _state(found)) != READY:
         logging.info("the slices are %s", state)
         if state in LOST and found.delete.run() != 0:
-            logging.warning("they could not be deleted yet")
+            logging.warning("the lost slices could not be deleted yet")
         elif state is None or state in LOST:
             if found.create.run() != 0:
-                accepted = "settings that the call above does not refuse"
-                raise ConfigError("cluster", received=str(found.create), accepted=accepted)
+                raise ConfigError(
+                    f"The slices cannot be requested; this command failed: {found.create}",
+                    "Correct the settings that the output of the command names.",
+                    where="cluster",
+                )
         sleep(cluster.poll_seconds)
 
 
