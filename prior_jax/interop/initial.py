@@ -135,9 +135,9 @@ def _document(given: EncoderInit, encoder: Encoder) -> Document:
     document = read_document(str(given.path))
     if document.part not in (encoder, "model"):
         raise WeightsError(
-            f"config.init.{encoder}.path",
-            received=f"{given.path}, weights of part {document.part!r}",
-            accepted=f'weights of part "{encoder}" or "model"',
+            f"{given.path} holds weights of part {document.part!r}, without a {encoder} encoder.",
+            f'Give a folder of weights of part "{encoder}" or "model".',
+            where=f"config.init.{encoder}.path",
         )
     return document
 
@@ -150,10 +150,12 @@ def _refused(folder: str, tokenizer: str) -> dict[str, str]:
     """Returns the reason to refuse the word embedding if it belongs to another tokenizer."""
     own = tokenizer_config(folder)
     if own is None:
-        reason = "of words unknown: import the weights again with --tokenizer=FILE"
+        reason = (
+            "it belongs to an unknown tokenizer; import the weights again with --tokenizer=FILE"
+        )
     elif open_tokenizer(own).fingerprint != tokenizer:
         reason = (
-            "of another tokenizer than config.data.tokenizer; the weights' is "
+            "it belongs to another tokenizer than config.data.tokenizer; the weights' is "
             f"kind={own.kind}, path={own.path}, lower_case={own.lower_case}"
         )
     else:
@@ -172,7 +174,11 @@ def _check_unseen(
         wanted, ours = _at(theirs, path), _at(model, path)
         if wanted is not None and ours != wanted:
             name = ".".join(("config.model", encoder, *path))
-            raise ConfigError(name, received=ours, accepted=f"{wanted!r}, as the weights have it")
+            raise ConfigError(
+                f"The value is {ours!r}, but the initial weights were trained with {wanted!r}.",
+                f"Set --{name}={wanted}.",
+                where=name,
+            )
 
 
 def _at(section: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -29,6 +29,7 @@ import numpy as np
 from flax import nnx
 
 from prior_jax.errors import WeightsError
+from prior_jax.interop.torch.misfits import MisfitError, listed
 
 Layout = Literal["same", "linear", "conv", "conv_transpose"]
 Path = tuple[str, ...]
@@ -223,9 +224,7 @@ def to_nnx(state_dict: Mapping[str, Any], table: Table, abstract: Any) -> Any:
     """
     problems = find_problems(state_dict, table, abstract)
     if problems:
-        raise WeightsError(
-            "state_dict", received=problems, accepted="exactly the model's names and shapes"
-        )
+        raise MisfitError.of(problems, "Use weights of a model of exactly the same sizes.")
     leaves, treedef = _flatten(abstract)
     by_path = _by_path(table)
     filled = []
@@ -304,10 +303,11 @@ def to_torch(tree: Any, table: Table, *, partial: bool = False) -> dict[str, np.
     extra = [_dotted(path) for path in leaves if path not in paths]
     missing = [] if partial else [e.torch for e in table.entries if e.path not in leaves]
     if extra or missing:
+        problems = {"missing": missing, "extra": extra}
         raise WeightsError(
-            "parameters",
-            received={"missing": missing, "extra": extra},
-            accepted="exactly the leaves of the table",
+            f"The parameters are not those of the table of torch's names ({listed(problems)}).",
+            "Use the table of the model that the parameters belong to.",
+            where="parameters",
         )
     arrays = {path: np.asarray(leaf) for path, leaf in leaves.items()}
     return {
