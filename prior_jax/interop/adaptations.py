@@ -201,7 +201,8 @@ def adapted(
     left = problems(fit)
     mend = [n for n in table if problems(table[n].apply(fit)).keys() < left.keys()]
     remedy = f"Give weights of the {encoder} encoder of config.model"
-    hint = f", or add one of {', '.join(map(repr, mend))} to {field}.adapt" if mend else ""
+    helps = ", ".join(map(repr, mend))
+    hint = f", or add adaptations to {field}.adapt; these help: {helps}" if mend else ""
     _refuse(left, field=field, remedy=f"{remedy}{hint}.")
     return dict(fit.arrays)
 
@@ -235,9 +236,10 @@ def check_names(names: Sequence[str], *, encoder: Encoder, field: str) -> None:
     """Refuses names of adaptations that do not exist."""
     for name in names:
         if name not in ADAPTATIONS[encoder]:
+            known = ", ".join(ADAPTATIONS[encoder])
             raise ConfigError(
-                f"There is no adaptation {name!r} of {encoder} weights.",
-                f"Choose from {', '.join(ADAPTATIONS[encoder])}.",
+                f"There is no adaptation {name!r} of the {encoder} encoder.",
+                f"Use some of {known}.",
                 where=f"{field}.adapt",
             )
 

@@ -353,7 +353,7 @@ def test_an_index_that_lies_is_refused(refused, index):
 def test_an_index_of_a_missing_file_names_it(tmp_path):
     index = tmp_path / "pytorch_model.bin.index.json"
     index.write_text('{"weight_map": {"a": "pytorch_model-1-of-1.bin"}}')
-    with pytest.raises(WeightsError, match=r"pytorch_model-1-of-1\.bin: received 'No such file"):
+    with pytest.raises(WeightsError, match=r"pytorch_model-1-of-1\.bin: .*No such file"):
         read_weights(tmp_path)
 
 
@@ -376,6 +376,6 @@ def test_random_damage_is_refused_or_harmless(tmp_path, kind):
             for array in read_weights(path).tensors.values():
                 np.array(array)
         except WeightsError as error:
-            assert str(error).startswith(f"{path}: received ")
+            assert str(error).startswith(f"{path}: ") and error.remedy.endswith(".")
             refusals += 1
     assert refusals > 30

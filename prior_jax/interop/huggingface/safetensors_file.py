@@ -72,7 +72,7 @@ def read_safetensors(file: MappedFile) -> dict[str, np.ndarray]:
     for name, said in header.items():
         if said["dtype"] not in _DTYPES:
             refuse(
-                f"The file has a tensor {name[:200]!r} of dtype {said['dtype']}, which is not read.",
+                f"The tensor {name[:200]!r} has the dtype {said['dtype']}, which is not read.",
                 f"Convert it to one of {', '.join(_DTYPES)}.",
             )
         dtype, shape = _DTYPES[said["dtype"]], tuple(said["shape"])

@@ -153,7 +153,7 @@ def _vocabulary_lines(tokenizer: Tokenizer) -> bytes:
     broken = [line for line in lines if any(mark in line for mark in "\r\n")]
     if broken:
         raise WeightsError(
-            f"The vocabulary has the words {broken} with a line break, which vocab.txt cannot hold.",
+            f"The words {broken} have a line break in them, which vocab.txt cannot hold.",
             "Export another format (--format), or train with a tokenizer without such words.",
             where=tokenizer.name,
         )

@@ -303,7 +303,7 @@ def _heads(sizes: Mapping[str, Any], given: int | None, name: str) -> tuple[int,
         )
     heads = features // HEAD_SIZE
     return heads, (
-        f"the file does not show --{name}; it is set to {heads}, one for every {HEAD_SIZE} features",
+        f"the file does not show --{name}; it is {heads}, one head for {HEAD_SIZE} features",
     )
 
 

@@ -15,32 +15,33 @@ class MisfitError(WeightsError):
       problems: every name that does not fit, by kind; empty once the error has been pickled.
     """
 
-    problems: Problems = {}
+    def __init__(
+        self, problem: str, remedy: str = "", *, where: str = "", problems: Problems | None = None
+    ):
+        """Builds the message; `of` words the problem."""
+        super().__init__(problem, remedy, where=where)
+        self.problems = {} if problems is None else problems
 
     @classmethod
     def of(cls, problems: Problems, remedy: str, *, where: str = "state_dict") -> "MisfitError":
         """Returns the error that lists every name that does not fit."""
-        error = cls(
+        return cls(
             f"The names or shapes of the tensors are not those of the model ({listed(problems)}).",
             remedy,
             where=where,
+            problems=problems,
         )
-        error.problems = problems
-        return error
 
 
 def restated(
     error: WeightsError, *, where: str | None = None, remedy: str | None = None
 ) -> WeightsError:
     """Returns the same error with another place or remedy; a `MisfitError` keeps its names."""
-    found = type(error)(
-        error.problem,
-        error.remedy if remedy is None else remedy,
-        where=error.where if where is None else where,
-    )
-    if isinstance(found, MisfitError) and isinstance(error, MisfitError):
-        found.problems = error.problems
-    return found
+    remedy = error.remedy if remedy is None else remedy
+    where = error.where if where is None else where
+    if isinstance(error, MisfitError):
+        return MisfitError(error.problem, remedy, where=where, problems=error.problems)
+    return type(error)(error.problem, remedy, where=where)
 
 
 def listed(problems: Problems) -> str:
