@@ -104,7 +104,7 @@ LIES = {
         lambda: files.torch_zip(*files.of_arrays({"layer.w": np.full(3, np.nan, np.float16)})),
         "NaN or infinite numbers in layer.w",
     ),
-    "no_tensor": (lambda: files.torch_zip({"epoch": 3}, {}), "without tensors"),
+    "no_tensor": (lambda: files.torch_zip({"epoch": 3}, {}), "has no tensors"),
     "no_dictionary": (lambda: files.torch_zip([1], {}), "a saved list"),
     "lone_tensor": (
         lambda: files.torch_zip(files.tensor("0", shape=(4,)), {"0": bytes(16)}),

@@ -264,10 +264,10 @@ def test_an_object_under_several_keys_is_read_by_each(wanted):
     ("contents", "match"),
     [
         ({"student": A, "teacher": B}, r"'student' \(1 t.*'teacher' \(2 t.*--entry="),
-        ({"state_dict": A, "model": B}, "state dicts under state_dict, model.*--entry=state_dict"),
+        ({"state_dict": A, "model": B}, "state dicts, under state_dict, model.*--entry=state_dict"),
         ({"ema": {"module": A}, "epoch": 3}, r"'ema/module' \(1 tensor\).*--entry=ema/module"),
         ({"optimizer": {0: B}}, r"'optimizer' \(2 tensors\)"),
-        ({"epoch": 3}, "a file without tensors"),
+        ({"epoch": 3}, "The file has no tensors"),
     ],
 )  # fmt: skip
 def test_several_or_none_are_refused_with_the_keys_that_hold_tensors(write, contents, match):

@@ -191,7 +191,7 @@ def _left(value: dict, path: tuple[str, ...]) -> dict[str, int]:
 
 def _nothing(value: dict) -> str:
     if not _count(value):
-        return "The file is one without tensors."
+        return "The file has no tensors."
     return f"The file has no state dict at its top, but tensors under {_holders(value)}."
 
 

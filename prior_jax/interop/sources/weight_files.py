@@ -121,7 +121,7 @@ def _read_file(path: pathlib.Path, entry: str | None) -> WeightFile:
             f"The file is {_describe(file.data)}.", GIVE_STATE_DICT, where=file.field
         )
     if not tensors:
-        raise WeightsError("The file is one without tensors.", GIVE_STATE_DICT, where=file.field)
+        raise WeightsError("The file has no tensors.", GIVE_STATE_DICT, where=file.field)
     return WeightFile(
         tensors=tensors, format=kind, nested=nested, path=path, sha256=file.sha256(), left=left
     )
