@@ -7,16 +7,9 @@ from flax import nnx
 
 from prior_jax.errors import WeightsError
 from prior_jax.interop.torch.module_tables import bert_table, image_encoder_table, resnet_table
-from prior_jax.interop.torch.names import (
-    Entry,
-    Table,
-    dump_torch,
-    linear_table,
-    load_torch,
-    to_nnx,
-    to_torch,
-)
+from prior_jax.interop.torch.names import Entry, Table, linear_table, to_nnx, to_torch
 from tests.nn import small
+from tests.torch_models import dump_torch, load_torch
 
 
 @pytest.fixture(scope="module")
