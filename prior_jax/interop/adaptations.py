@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from prior_jax.errors import ConfigError, WeightsError
+from prior_jax.interop.printable import printable
 
 Encoder = Literal["image", "text"]
 
@@ -225,7 +226,7 @@ def check_fits(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any], *, f
 
 def _refuse(left: Mapping[str, str], *, field: str, remedy: str) -> None:
     if left:
-        shown = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:_SHOWN])
+        shown = "; ".join(f"{printable(name)}: {why}" for name, why in list(left.items())[:_SHOWN])
         more = f"; and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         raise WeightsError(
             f"Arrays of the weights do not fit the model ({shown}{more}).", remedy, where=field

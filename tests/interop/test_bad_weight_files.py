@@ -39,6 +39,10 @@ PAYLOADS = {
         payload(opcodes_for_stack_global("collections", "abc.sys.modules"), TOUCH),
         "collections.abc.sys.modules",
     ),
+    "line_breaks": (
+        payload(opcodes_for_stack_global("os\n\x1b[2J", "system"), TOUCH),
+        r"os\n\x1b[2J.system",
+    ),
     "eval": (payload(Global("builtins", "eval"), EVAL), "builtins.eval"),
     "exec_of_python_2": (payload(Global("__builtin__", "exec"), EVAL), "builtins.exec"),
     "import": (payload(Global("builtins", "__import__"), "os"), "builtins.__import__"),

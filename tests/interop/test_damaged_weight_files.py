@@ -104,6 +104,10 @@ LIES = {
         lambda: files.torch_zip(*files.of_arrays({"layer.w": np.full(3, np.nan, np.float16)})),
         "NaN or infinite numbers in layer.w",
     ),
+    "nan_under_a_name_with_a_line_break": (
+        lambda: files.torch_zip(*files.of_arrays({"a\nb": np.full(3, np.nan)})),
+        r"numbers in a\\nb\.",
+    ),
     "no_tensor": (lambda: files.torch_zip({"epoch": 3}, {}), "has no tensors"),
     "no_dictionary": (lambda: files.torch_zip([1], {}), "a saved list"),
     "lone_tensor": (

@@ -89,6 +89,8 @@ def test_harmless_buffers_are_ignored_and_only_they():
     )
     with pytest.raises(WeightsError, match="bn9"):
         to_nnx({**state_dict, "encoder.bn9.num_batches_tracked": 0}, table, tree)
+    with pytest.raises(WeightsError, match=r"extra: a\\nb\)"):
+        to_nnx({**state_dict, "a\nb": 0}, table, tree)
 
 
 def test_gradients_have_no_statistics_and_convert_partially():

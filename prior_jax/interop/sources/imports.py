@@ -26,6 +26,7 @@ from prior_jax.interop.huggingface.bert_directory import (
     check_tokenizer,
     read_bert_directory,
 )
+from prior_jax.interop.printable import printable
 from prior_jax.interop.sources import accounting
 from prior_jax.interop.sources.accounting import Row, Unused
 from prior_jax.interop.sources.chosen_names import choose, with_prefixes
@@ -311,8 +312,9 @@ def _recognise(name: str, recipes: Mapping[str, Recipe], shapes: Shapes) -> tupl
         for layout in recipe.layouts
     )
     raise WeightsError(
-        f"The file has {len(shapes)} names such as {', '.join(sorted(shapes)[:3])}, none of which "
-        f"is a name of the source {name}: it has names of its {' or '.join(recipes)} behind "
+        f"The file has {len(shapes)} names such as "
+        f"{', '.join(map(printable, sorted(shapes)[:3]))}, none of which is a name of the source "
+        f"{name}: it has names of its {' or '.join(recipes)} behind "
         f"{' or '.join(beginnings)}.",
         "Give the --source that the file comes from, or the --prefix of the model's names.",
         where="state_dict",
@@ -324,8 +326,8 @@ def _refuse_hollow(shapes: Shapes) -> None:
     hollow = [name for name, shape in shapes.items() if 0 in shape]
     if 2 * len(hollow) > len(shapes):
         raise WeightsError(
-            f"The file has {len(hollow)} tensors without numbers, such as {hollow[0]}; DeepSpeed's "
-            "ZeRO keeps the weights in parts beside such a file.",
+            f"The file has {len(hollow)} tensors without numbers, such as {printable(hollow[0])}; "
+            "DeepSpeed's ZeRO keeps the weights in parts beside such a file.",
             "Put the parts together with DeepSpeed's zero_to_fp32.py and import the result.",
             where="state_dict",
         )

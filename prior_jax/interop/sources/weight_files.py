@@ -23,6 +23,7 @@ import numpy as np
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.huggingface.safetensors_file import is_safetensors, read_safetensors
 from prior_jax.interop.mapped_file import MappedFile, open_mapped
+from prior_jax.interop.printable import printable
 from prior_jax.interop.sources.saved_entries import GIVE_STATE_DICT, Entry, find_entry
 from prior_jax.interop.torch.legacy_files import read_torch_legacy
 from prior_jax.interop.torch.tensors import BFLOAT16, arrays_of
@@ -259,5 +260,5 @@ def _check_values(
 
 def _few(names: list[str]) -> str:
     """Returns at most three names, and the number of the others."""
-    shown = ", ".join(name[:100] for name in names[:3])
+    shown = ", ".join(printable(name, 100) for name in names[:3])
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from prior_jax.errors import WeightsError
 from prior_jax.interop.mapped_file import MappedFile
+from prior_jax.interop.printable import printable
 from prior_jax.interop.torch.pickle_reader import Pickled, read_pickle
 from prior_jax.interop.torch.tensors import SAVE_AGAIN, Storage
 from prior_jax.interop.torch.zip_files import TorchFile
@@ -78,12 +79,15 @@ def _places(
         storage = storages[key]
         size = storage.count * storage.dtype.itemsize
         if position + 8 + size > len(data):
-            refuse(f"The file is cut short: storage {key[:40]} of {size} bytes is not all there.")
+            refuse(
+                f"The file is cut short: storage {printable(key, 40)} of {size} bytes is not all "
+                "there."
+            )
         (count,) = struct.unpack_from("<q", data, position)
         if count != storage.count:
             refuse(
-                f"The file has a storage {key[:40]} of {count} elements, not the {storage.count} "
-                "of its tensors."
+                f"The file has a storage {printable(key, 40)} of {count} elements, not the "
+                f"{storage.count} of its tensors."
             )
         places[key] = data[position + 8 : position + 8 + size]
         position += 8 + size

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from prior_jax.errors import WeightsError
+from prior_jax.interop.printable import printable
 
 Problems = Mapping[str, Sequence[str]]
 """Kind ("missing", "extra", "misshaped", "mistyped") -> names, with an explanation if needed."""
@@ -46,4 +47,8 @@ def restated(
 
 def listed(problems: Problems) -> str:
     """Returns every name by kind: "missing: a, b; extra: c"."""
-    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+    return "; ".join(
+        f"{kind}: {', '.join(printable(n, 500) for n in names)}"
+        for kind, names in problems.items()
+        if names
+    )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from prior_jax.errors import WeightsError
+from prior_jax.interop.printable import printable
 from prior_jax.interop.torch.tensors import (
     MAX_ELEMENTS,
     SAVE_AGAIN,
@@ -65,8 +66,8 @@ def find_name(module: str, name: str, *, field: str) -> Name:
     full = f"{_MODULES_OF_PYTHON_2.get(module, module)}.{name}"
     if full not in _TABLE:
         raise WeightsError(
-            f"The file has a pickle that asks for {full[:200]}; only tensors and plain data are "
-            "read, no other classes or functions.",
+            f"The file has a pickle that asks for {printable(full)}; only tensors and plain data "
+            "are read, no other classes or functions.",
             "If you trust the file, load it with torch and save its state dict alone.",
             where=field,
         )

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from prior_jax.errors import WeightsError
+from prior_jax.interop.printable import printable
 from prior_jax.interop.torch.pickle_names import Inert, Name, find_name, find_storage
 from prior_jax.interop.torch.tensors import SAVE_AGAIN, Storage, TorchTensor
 
@@ -179,7 +180,9 @@ class _Machine:
         storage = find_storage(self.pop(), field=self.field)
         known = self.storages.setdefault(storage.key, storage)
         if (known.dtype, known.count) != (storage.dtype, storage.count):
-            self.refuse(f"The file has a storage {storage.key[:40]} of two kinds or sizes.")
+            self.refuse(
+                f"The file has a storage {printable(storage.key, 40)} of two kinds or sizes."
+            )
         self.push(known)
 
     def state(self, _: None) -> None:

@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from prior_jax.errors import WeightsError
+from prior_jax.interop.printable import printable
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Storage class in torch -> dtype of its numbers. Any other class is refused by name.
@@ -104,8 +105,8 @@ def rebuild_tensor(arguments: tuple, *, field: str) -> TorchTensor:
     storage, offset, shape, strides = arguments[:4]
     if not (_are_counts(shape) and _are_counts(strides) and _are_counts((offset,))):
         raise WeightsError(
-            f"The file has a tensor of storage {storage.key[:40]} with a size, stride or offset "
-            "that is negative or no whole number.",
+            f"The file has a tensor of storage {printable(storage.key, 40)} with a size, stride or "
+            "offset that is negative or no whole number.",
             SAVE_AGAIN,
             where=field,
         )
@@ -121,7 +122,7 @@ def rebuild_tensor(arguments: tuple, *, field: str) -> TorchTensor:
     ):
         raise WeightsError(
             f"The file has a tensor of sizes {said}, which does not fit into its storage "
-            f"{storage.key[:40]} of {storage.count} elements.",
+            f"{printable(storage.key, 40)} of {storage.count} elements.",
             SAVE_AGAIN,
             where=field,
         )

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from prior_jax.errors import WeightsError
 from prior_jax.interop.mapped_file import MappedFile
+from prior_jax.interop.printable import printable
 from prior_jax.interop.torch.pickle_reader import MAX_BYTES, read_pickle
 from prior_jax.interop.torch.tensors import SAVE_AGAIN, Storage
 
@@ -77,14 +78,14 @@ def read_torch_zip(file: MappedFile) -> TorchFile:
         expected = storage.count * storage.dtype.itemsize
         if not archive.has(name):
             raise WeightsError(
-                f"The file is an archive without the record {name[:100]}.",
+                f"The file is an archive without the record {printable(name, 100)}.",
                 SAVE_AGAIN,
                 where=file.field,
             )
         if archive.size(name) != expected:
             raise WeightsError(
-                f"The file has a record {name[:100]} of {archive.size(name)} bytes, where its "
-                f"tensors take {expected}.",
+                f"The file has a record {printable(name, 100)} of {archive.size(name)} bytes, "
+                f"where its tensors take {expected}.",
                 SAVE_AGAIN,
                 where=file.field,
             )
