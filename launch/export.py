@@ -181,8 +181,13 @@ def export(
         known = storage_errors.meaning(error)
         if known is None and isinstance(error, WeightsError):
             raise
-        received, accepted = known or (first_line(error), "a folder to write to")
-        raise ConfigError("--out", received=f"{target} ({received})", accepted=accepted) from error
+        problem, remedy = known or (
+            f"The system reported an error ({first_line(error)}).",
+            "Choose a folder that can be written to.",
+        )
+        raise ConfigError(
+            f"The export cannot be written to {target}. {problem}", remedy, where="--out"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return tuple(chosen)
@@ -191,21 +196,31 @@ def export(
 def _check(formats: Sequence[str], target: pathlib.Path) -> None:
     for name in formats:
         if name not in (ALL, *FORMATS):
-            raise ConfigError("--format", received=name, accepted=f"{ALL}, {', '.join(FORMATS)}")
+            raise ConfigError(
+                f"There is no format {name!r}.",
+                f"Choose from {ALL}, {', '.join(FORMATS)}.",
+                where="--format",
+            )
     if not formats:
-        raise ConfigError("--format", received="nothing", accepted=f"{ALL}, {', '.join(FORMATS)}")
+        raise ConfigError(
+            "No format is given.", f"Choose from {ALL}, {', '.join(FORMATS)}.", where="--format"
+        )
     if target.exists():
-        raise ConfigError("--out", received=str(target), accepted="a folder that is not there yet")
+        raise ConfigError(
+            f"{target} exists already.", "Give a folder that does not exist yet.", where="--out"
+        )
 
 
 def _check_fits(name: str, source: Source) -> None:
     wanted, weights = FORMATS[name], source.weights
     if not wanted.fits(source):
-        origin = " that came from launch.import_weights" if wanted.imported else ""
+        origin = ", imported with launch.import_weights" if wanted.imported else ""
         raise WeightsError(
-            f"--format={name}",
-            received=f"{source.path}: part {weights.part!r} from {weights.origin.get('source')!r}",
-            accepted=f"weights of part {' or '.join(map(repr, wanted.parts))}{origin}",
+            f"The format cannot hold the weights in {source.path}, which are of part "
+            f"{weights.part!r} from {weights.origin.get('source')!r}.",
+            f"Give weights of part {' or '.join(map(repr, wanted.parts))}{origin}, or leave out "
+            "--format to write all formats that can hold them.",
+            where=f"--format={name}",
         )
 
 
@@ -231,8 +246,8 @@ def _write(name: str, source: Source, folder: pathlib.Path) -> None:
 
 
 _INPUTS = (
-    "Images are normalised as below, tokens are those of the tokenizer below; every input and "
-    "output is told in this project's docs/weights.md."
+    "Images are normalised as below, tokens are those of the tokenizer below; this project's "
+    "docs/weights.md describes every input and output."
 )
 
 _STABLEHLO_EXAMPLE = """\

@@ -68,17 +68,21 @@ def open_source(workdir: str | os.PathLike[str], *, step: int | None) -> Source:
         return _weights(folder, step=step)
     if not (folder / CONFIG_NAME).is_file():
         raise DataError(
-            "--workdir",
-            received=str(folder),
-            accepted="the folder of a run of launch.train, or one that launch.import_weights or "
-            "launch.export --format=nnx wrote",
+            f"{folder} holds neither a run nor weights.",
+            "Give the folder of a run of launch.train, or one that launch.import_weights or "
+            "launch.export --format=nnx wrote.",
+            where="--workdir",
         )
     return _run(folder, step=step)
 
 
 def _weights(folder: pathlib.Path, *, step: int | None) -> Source:
     if step is not None:
-        raise ConfigError("--step", received=step, accepted="no step: weights have none")
+        raise ConfigError(
+            f"Step {step} is asked for, but {folder} holds weights, which have no steps.",
+            "Leave out --step.",
+            where="--step",
+        )
     weights, config = load_weights(folder), tokenizer_config(folder)
     tokenizer = None if config is None else open_tokenizer(config)
     origin = weights.origin

@@ -23,6 +23,7 @@ from prior_jax.interop.sources import accounting
 from prior_jax.interop.sources.imports import open_checkpoint
 from prior_jax.interop.sources.plans import Unseen
 from prior_jax.interop.sources.table import SOURCES
+from prior_jax.interop.torch.misfits import MisfitError
 from prior_jax.interop.weights_folder import save_weights
 
 FLAGS = flags.FLAGS
@@ -75,7 +76,9 @@ def main() -> None:
     jax_settings.leave_out_absent_tpu()
     out = check_folder_name(workdir_lib.from_flag("out"), field="--out")
     if out.exists():
-        raise WeightsError("--out", received=str(out), accepted="a folder that does not exist yet")
+        raise WeightsError(
+            f"{out} exists already.", "Give a folder that does not exist yet.", where="--out"
+        )
     try:
         imported = open_checkpoint(
             FLAGS.source,
@@ -88,8 +91,8 @@ def main() -> None:
             entry=FLAGS.entry,
             prefix=FLAGS.prefix,
         )
-    except WeightsError as error:
-        raise _listed(error) from error
+    except MisfitError as error:
+        raise _summarised(error) from error
     print(accounting.render(imported.rows))
     for note in imported.weights.origin["notes"]:
         print(f"note: {note}")
@@ -98,15 +101,18 @@ def main() -> None:
     print(f"part {imported.weights.part!r} written to {out}", flush=True)
 
 
-def _listed(error: WeightsError) -> WeightsError:
+def _summarised(error: MisfitError) -> WeightsError:
     """Prints each wrong name on its own line and summarises them in a one-line error."""
-    if not isinstance(error.received, dict):
-        return error
-    for kind, names in error.received.items():
+    for kind, names in error.problems.items():
         for name in names:
             print(f"{kind}: {name}", file=sys.stderr)
-    counts = ", ".join(f"{len(names)} {kind}" for kind, names in error.received.items())
-    return WeightsError(error.field, received=counts, accepted=error.accepted)
+    counts = ", ".join(f"{len(names)} {kind}" for kind, names in error.problems.items())
+    return WeightsError(
+        f"The names or shapes of the tensors are not those of the model ({counts}; each is listed "
+        "above).",
+        error.remedy,
+        where=error.where,
+    )
 
 
 if __name__ == "__main__":

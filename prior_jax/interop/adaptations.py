@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from prior_jax.errors import ConfigError, WeightsError
+from prior_jax.interop.printable import printable
 
 Encoder = Literal["image", "text"]
 
@@ -191,16 +192,19 @@ def adapted(
         old, new = problems(before), problems(found)
         if new == old or new.keys() - old.keys():
             raise ConfigError(
-                f"{field}.adapt",
-                received=name,
-                accepted=f"the tuple without it: it mends nothing here ({table[name].does})",
+                f"The adaptation {name!r} ({table[name].does}) does not make these weights fit "
+                "better.",
+                f"Remove it from {field}.adapt.",
+                where=f"{field}.adapt",
             )
         _tell(before, found, name=name, field=field)
         fit = found
     left = problems(fit)
     mend = [n for n in table if problems(table[n].apply(fit)).keys() < left.keys()]
-    hint = f"; {field}.adapt may add {', '.join(map(repr, mend))}" if mend else ""
-    _refuse(left, field=field, accepted=f"the arrays of config.model's {encoder} encoder{hint}")
+    remedy = f"Give weights of the {encoder} encoder of config.model"
+    helps = ", ".join(map(repr, mend))
+    hint = f", or add adaptations to {field}.adapt; these help: {helps}" if mend else ""
+    _refuse(left, field=field, remedy=f"{remedy}{hint}.")
     return dict(fit.arrays)
 
 
@@ -217,14 +221,15 @@ def check_fits(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any], *, f
     """
     wanted = {name: tuple(leaf.shape) for name, leaf in shapes.items()}
     left = problems(Fit(arrays=arrays, shapes=wanted, refused={}))
-    _refuse(left, field=field, accepted="exactly the arrays of the model")
+    _refuse(left, field=field, remedy="Give weights of exactly the arrays of the model.")
 
 
-def _refuse(left: Mapping[str, str], *, field: str, accepted: str) -> None:
+def _refuse(left: Mapping[str, str], *, field: str, remedy: str) -> None:
     if left:
-        more = f" ({len(left) - _SHOWN} more do not fit)" if len(left) > _SHOWN else ""
+        shown = "; ".join(f"{printable(name)}: {why}" for name, why in list(left.items())[:_SHOWN])
+        more = f"; and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         raise WeightsError(
-            field, received=dict(list(left.items())[:_SHOWN]), accepted=f"{accepted}{more}"
+            f"Arrays of the weights do not fit the model ({shown}{more}).", remedy, where=field
         )
 
 

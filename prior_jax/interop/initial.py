@@ -136,9 +136,9 @@ def _document(path: str, encoder: Encoder) -> Document:
     document = read_document(path)
     if document.part not in (encoder, "model"):
         raise WeightsError(
-            f"config.init.{encoder}.path",
-            received=f"{path}, weights of part {document.part!r}",
-            accepted=f'weights of part "{encoder}" or "model"',
+            f"{path} holds weights of part {document.part!r}, without a {encoder} encoder.",
+            f'Give a folder of weights of part "{encoder}" or "model".',
+            where=f"config.init.{encoder}.path",
         )
     return document
 
@@ -151,10 +151,12 @@ def _refused(folder: str, tokenizer: str) -> dict[str, str]:
     """Returns the reason to refuse the word embedding if it belongs to another tokenizer."""
     own = tokenizer_config(folder)
     if own is None:
-        reason = "of words unknown: import the weights again with --tokenizer=FILE"
+        reason = (
+            "it belongs to an unknown tokenizer; import the weights again with --tokenizer=FILE"
+        )
     elif open_tokenizer(own).fingerprint != tokenizer:
         reason = (
-            "of another tokenizer than config.data.tokenizer; the weights' is "
+            "it belongs to another tokenizer than config.data.tokenizer; the weights' is "
             f"kind={own.kind}, path={own.path}, lower_case={own.lower_case}"
         )
     else:
@@ -173,7 +175,11 @@ def _check_unseen(
         wanted, ours = _at(theirs, path), _at(model, path)
         if wanted is not None and ours != wanted:
             name = ".".join(("config.model", encoder, *path))
-            raise ConfigError(name, received=ours, accepted=f"{wanted!r}, as the weights have it")
+            raise ConfigError(
+                f"The value is {ours!r}, but the initial weights were trained with {wanted!r}.",
+                f"Set --{name}={wanted}.",
+                where=name,
+            )
 
 
 def _at(section: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -45,19 +45,21 @@ def open_mapped(path: pathlib.Path) -> MappedFile:
     Raises:
       WeightsError: if the file is absent, unreadable, empty or not an ordinary file.
     """
-    accepted = "a readable, non-empty file of weights"
+    remedy = "Give a readable file of weights."
     try:
         # The kind of file is checked before opening: opening a pipe would block until its other
         # end is opened.
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-            raise WeightsError(str(path), received=kind, accepted=accepted)
+            raise WeightsError(f"This is {kind} and not a file.", remedy, where=str(path))
         if status.st_size == 0:
-            raise WeightsError(str(path), received="an empty file", accepted=accepted)
+            raise WeightsError("This is an empty file.", remedy, where=str(path))
         with open(path, "rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise WeightsError(str(path), received=reason, accepted=accepted) from None
+        raise WeightsError(
+            f"The file cannot be read ({reason}).", remedy, where=str(path)
+        ) from None
     return MappedFile(path=path, data=memoryview(mapped))

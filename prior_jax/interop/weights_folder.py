@@ -32,6 +32,7 @@ from prior_jax.data.wordpiece_settings import read_bytes
 from prior_jax.errors import WeightsError, first_line
 from prior_jax.folder_names import check_folder_name, temporary_beside
 from prior_jax.interop.late_writes import removed_on_error
+from prior_jax.interop.torch.misfits import listed
 
 _IN_FLIGHT = 2**27
 FORMAT = 1
@@ -65,14 +66,12 @@ class About:
     def __post_init__(self):
         """Refuses an unknown part, an encoder with an objective, and a whole model without one."""
         if self.part not in get_args(Part):
-            raise WeightsError(
-                "weights.part", received=self.part, accepted=f"one of {get_args(Part)}"
-            )
+            raise WeightsError.of_value("weights.part", self.part, f"one of {get_args(Part)}")
         if (self.objective is None) == (self.part == "model"):
-            raise WeightsError(
+            raise WeightsError.of_value(
                 "weights.objective",
-                received=self.objective,
-                accepted='the name of an objective for part "model", None for an encoder',
+                self.objective,
+                'the name of an objective for part "model", and None for an encoder',
             )
 
 
@@ -138,7 +137,11 @@ def save_weights(
     """
     target = check_folder_name(folder, field="folder of weights")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise WeightsError(str(target), received="something is there", accepted="an absent folder")
+        raise WeightsError(
+            "There is already something at this path.",
+            "Give a folder that does not exist yet.",
+            where=str(target),
+        )
     words = None if tokenizer is None else _tokenizer_copy(weights, tokenizer)
     document = Document(
         arrays=_table(weights.arrays),
@@ -203,18 +206,24 @@ def read_document(folder: str | os.PathLike[str]) -> Document:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise WeightsError(
-            str(path),
-            received=first_line(error),
-            accepted="a folder that launch.import_weights or launch.export --format=nnx wrote",
+            f"The description of the weights cannot be read ({first_line(error)}).",
+            "Give a folder that launch.import_weights or launch.export --format=nnx wrote.",
+            where=str(path),
         ) from error
     version = content.pop("format", None) if isinstance(content, dict) else None
     if version != FORMAT:
-        raise WeightsError(str(path), received=f"format {version}", accepted=f"format {FORMAT}")
+        raise WeightsError(
+            f"The weights have format {version}, and this version reads only format {FORMAT}.",
+            "Import or export the weights again with this version.",
+            where=str(path),
+        )
     try:
         return Document(**content)
     except TypeError as error:
         raise WeightsError(
-            str(path), received=first_line(error), accepted="what save_weights wrote"
+            f"The description of the weights has missing or unknown fields ({first_line(error)}).",
+            "Import or export the weights again.",
+            where=str(path),
         ) from error
 
 
@@ -228,7 +237,11 @@ def tokenizer_file(folder: str | os.PathLike[str]) -> pathlib.Path | None:
         path = pathlib.Path(folder) / _TOKENIZER / name
         found = _file_digest(path)
         if found != digest:
-            raise WeightsError(str(path), received=f"sha256 {found}", accepted=f"sha256 {digest}")
+            raise WeightsError(
+                f"The file has changed: its sha256 is {found}, and {digest} was written.",
+                "Copy the folder of weights again, or import the weights again.",
+                where=str(path),
+            )
         return path
     return None
 
@@ -258,7 +271,9 @@ def _file_digest(path: pathlib.Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise WeightsError(
-            str(path), received=first_line(error), accepted="the file of a tokenizer"
+            f"The tokenizer of the weights cannot be read ({first_line(error)}).",
+            "Copy the folder of weights again, or import the weights again.",
+            where=str(path),
         ) from error
 
 
@@ -272,11 +287,15 @@ def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise WeightsError(
-                    "weights.arrays", received=name, accepted=f"a name that is not below {parent!r}"
+                    f"The array {name!r} is below {parent!r}, which is an array itself.",
+                    "Rename one of the two.",
+                    where="weights.arrays",
                 )
         node[last] = np.asarray(arrays[name])
     if not tree:
-        raise WeightsError("weights.arrays", received="no array", accepted="at least one")
+        raise WeightsError(
+            "The weights have no array.", "Give at least one array.", where="weights.arrays"
+        )
     return tree
 
 
@@ -290,9 +309,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _unwritten(target: pathlib.Path, error: Exception) -> WeightsError:
-    known = storage_errors.meaning(error)
-    received, accepted = known or (first_line(error), "a folder to write to")
-    return WeightsError(str(target), received=received, accepted=accepted)
+    problem, remedy = storage_errors.meaning(error) or (
+        f"The weights cannot be written there ({first_line(error)}).",
+        "Choose a folder that can be written to.",
+    )
+    return WeightsError(problem, remedy, where=str(target))
 
 
 def _write(path: pathlib.Path, tree: Mapping[str, Any], *, target: pathlib.Path) -> None:
@@ -315,7 +336,9 @@ def _read(path: pathlib.Path) -> Any:
         return ocp.load(str(path.resolve()))
     except Exception as error:  # a damaged file can raise any error of the reading libraries
         raise WeightsError(
-            str(path), received=first_line(error), accepted="a sound orbax checkpoint"
+            f"The arrays cannot be read ({first_line(error)}).",
+            "Copy the folder of weights again, or import the weights again.",
+            where=str(path),
         ) from error
 
 
@@ -331,5 +354,7 @@ def _check(
     problems = {kind: names for kind, names in problems.items() if names}
     if problems:
         raise WeightsError(
-            str(path), received=problems, accepted=f"the arrays that {DOCUMENT} lists, unchanged"
+            f"The arrays are not those that {DOCUMENT} lists ({listed(problems)}).",
+            "Copy the folder of weights again, or import the weights again.",
+            where=str(path),
         )

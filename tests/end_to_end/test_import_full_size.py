@@ -162,9 +162,9 @@ def test_any_one_key_that_is_missing_or_misshaped_is_named(shapes):
         without = {other: array for other, array in whole.items() if other != name}
         with pytest.raises(WeightsError) as caught:
             from_tensors("prior", without)
-        assert caught.value.received == {"missing": [name]}
+        assert caught.value.problems == {"missing": [name]}
         wider = np.broadcast_to(np.float32(0.5), (*floats[name][:-1], 1 + sum(floats[name][-1:])))
         with pytest.raises(WeightsError) as caught:
             from_tensors("prior", {**whole, name: wider})
-        assert [line.split(":")[0] for line in caught.value.received["misshaped"]] == [name]
-        assert list(caught.value.received) == ["misshaped"]
+        assert [line.split(":")[0] for line in caught.value.problems["misshaped"]] == [name]
+        assert list(caught.value.problems) == ["misshaped"]

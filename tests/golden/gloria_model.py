@@ -11,7 +11,6 @@ from flax import nnx
 
 from prior_jax.interop.sources.gloria_names import gloria_table
 from prior_jax.interop.torch.module_tables import bert_table
-from prior_jax.interop.torch.names import load_torch
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.region_encoder import RegionEncoderConfig
 from prior_jax.nn.resnet import ResNetConfig
@@ -21,6 +20,7 @@ from prior_jax.types import Batch
 from prior_jax.vocabulary import Vocabulary
 from tests.golden.prior_model import count
 from tests.golden.reader import load, load_json
+from tests.torch_models import load_torch
 
 TEXT, IMAGE = "text_encoder.model.", "img_encoder."
 USUAL_HEADS = (4, 2, 8)  # tried first

@@ -14,7 +14,6 @@ from prior_jax.data.tokenizer import SPECIAL_TOKENS
 from prior_jax.interop.sources.imports import open_checkpoint
 from prior_jax.interop.sources.plans import Unseen
 from prior_jax.interop.sources.prior_names import prior_table
-from prior_jax.interop.torch.names import dump_torch, load_torch
 from prior_jax.interop.weights_folder import save_weights
 from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
@@ -27,6 +26,7 @@ from prior_jax.objectives.prior_config import (
     SentenceDecoderOptions,
 )
 from prior_jax.types import Batch
+from tests.torch_models import dump_torch, load_torch
 
 
 def count(params, pattern: str) -> int:

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from prior_jax.interop.sources.downstream_names import image_classifier_table
 from prior_jax.interop.sources.gloria_names import region_encoder_table
-from prior_jax.interop.torch.names import dump_torch, load_torch
 from prior_jax.losses.segmentation import binary_cross_entropy
 from prior_jax.nn.classifier import ImageClassifier
 from prior_jax.nn.region_encoder import RegionEncoder
 from tests.golden import reader
+from tests.golden.gloria_downstream_names import image_classifier_table
 from tests.golden.gloria_model import config_of
 from tests.golden.test_prior_encoders import nhwc
+from tests.torch_models import dump_torch, load_torch
 
 pytestmark = pytest.mark.golden
 

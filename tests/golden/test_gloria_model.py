@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.interop.torch.names import dump_torch, to_torch
+from prior_jax.interop.torch.names import to_torch
 from prior_jax.losses.word_region import word_region_attention
 from prior_jax.objectives.base import weighted_sum
 from prior_jax.objectives.gloria_config import TERMS
@@ -23,6 +23,7 @@ from tests.golden.gloria_model import (
     regions_map,
 )
 from tests.golden.reader import assert_close, is_key_bias, load, load_json
+from tests.torch_models import dump_torch
 
 pytestmark = pytest.mark.golden
 

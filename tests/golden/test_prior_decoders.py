@@ -10,7 +10,6 @@ import pytest
 from flax import nnx
 
 from prior_jax.interop.torch.module_tables import image_decoder_table, sentence_decoder_table
-from prior_jax.interop.torch.names import dump_torch, load_torch
 from prior_jax.nn.image_decoder import ImageDecoder, ImageDecoderConfig
 from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.patches import scrambled_map
@@ -24,6 +23,7 @@ from tests.golden.test_prior_encoders import (
     nchw,
     nhwc,
 )
+from tests.torch_models import dump_torch, load_torch
 
 pytestmark = pytest.mark.golden
 

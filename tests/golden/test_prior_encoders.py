@@ -11,13 +11,14 @@ from prior_jax.interop.torch.module_tables import (
     bert_table,
     image_encoder_table,
 )
-from prior_jax.interop.torch.names import dump_torch, load_torch, to_torch
+from prior_jax.interop.torch.names import to_torch
 from prior_jax.nn.attention_pool import AttentionPool2d, SentenceAttentionPool
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.patches import scrambled_patches, spatial_patches
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig, ResNetConfig
 from tests.golden import reader
 from tests.golden.kinks import check_up_to_rounding
+from tests.torch_models import dump_torch, load_torch
 
 pytestmark = pytest.mark.golden
 

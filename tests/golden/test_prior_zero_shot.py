@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from prior_jax.interop.sources.prior_names import prior_table
-from prior_jax.interop.torch.names import dump_torch
 from prior_jax.objectives import prior_inference
 from tests.golden.prior_model import config_of, imported
 from tests.golden.reader import assert_close, load
+from tests.torch_models import dump_torch
 
 pytestmark = pytest.mark.golden
 

@@ -1,5 +1,6 @@
 """Weights and exports on a disk that is full: one line that says so, and nothing is left there."""
 
+import errno
 import os
 import pathlib
 import subprocess
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from launch.export import export
+from prior_jax import storage_errors
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop import weights_folder
 from prior_jax.interop.weights_folder import save_weights
@@ -49,7 +51,7 @@ def full(monkeypatch):
 
 def test_weights_are_refused_in_one_line_and_leave_nothing(tmp_path, weights, full):
     hook = sys.unraisablehook
-    with pytest.raises(WeightsError, match="w: received 'no space left on device'; accepted"):
+    with pytest.raises(WeightsError, match=r"w: .*[Nn]o space left on (the )?device"):
         save_weights(tmp_path / "w", weights)
     assert os.listdir(tmp_path) == [] and sys.unraisablehook is hook
 
@@ -59,14 +61,14 @@ def test_an_error_that_is_not_of_the_disk_is_told(tmp_path, weights, monkeypatch
         raise TypeError("an array of objects\nsecond line")
 
     monkeypatch.setattr(weights_folder.ocp, "save", save)
-    with pytest.raises(WeightsError, match="w: received 'TypeError: an array of objects'"):
+    with pytest.raises(WeightsError, match=r"w: .*\(TypeError: an array of objects\)"):
         save_weights(tmp_path / "w", weights)
 
 
 def test_an_export_names_its_folder_and_not_the_temporary_one(tmp_path, weights, request):
     save_weights(tmp_path / "w", weights)
     request.getfixturevalue("full")
-    with pytest.raises(ConfigError, match=r"--out: received '/.*/e \(no space left on device\)'"):
+    with pytest.raises(ConfigError, match=r"--out: .*/e\..*[Nn]o space left on (the )?device"):
         export(tmp_path / "w", tmp_path / "e", formats=("image_safetensors", "nnx"))
     assert os.listdir(tmp_path) == ["w"]
 
@@ -99,5 +101,5 @@ print(code, os.listdir("{place}"))
         timeout=240,
     )
     assert done.stdout == "2 []\n", done.stderr
-    accepted = "accepted: a place with free space\n"
-    assert done.stderr == f"{place}/w: received 'no space left on device'; {accepted}"
+    problem, remedy = storage_errors.meaning(OSError(errno.ENOSPC, "full")) or ("", "")
+    assert done.stderr == f"{place}/w: {problem} {remedy}\n"

@@ -255,9 +255,9 @@ def test_the_whole_prior_gives_back_the_config_and_the_file_it_was_made_with():
 def test_heads_that_no_shape_tells_are_asked_for_and_noted():
     with pytest.raises(ConfigError, match=r"--heads.*16 features are no multiple of 64"):
         from_tensors("gloria", gloria())
-    with pytest.raises(ConfigError, match=r"heads: received 3"):
+    with pytest.raises(ConfigError, match=r"heads: .*\b3\b"):
         from_tensors("gloria", gloria(), unseen=Unseen(heads=3))
-    with pytest.raises(ConfigError, match="--decoder_heads: received 2"):
+    with pytest.raises(ConfigError, match="--decoder_heads: The value is '2'"):
         from_tensors("gloria", gloria(), unseen=Unseen(heads=2, decoder_heads=2))
 
 
@@ -288,9 +288,9 @@ def test_each_of_prior_gloria_and_convirt_gives_its_towers_alone():
     assert "word_embedding" in text.weights.arrays
     image = from_tensors("gloria", tensors, part="image")
     assert "resnet/stem_conv/kernel" in image.weights.arrays
-    with pytest.raises(ConfigError, match="--part: received 'model'; accepted: one of image, text"):
+    with pytest.raises(ConfigError, match=r"--part: .*'model'.* one of image, text"):
         from_tensors("mgca", mgca(), part="model")
-    with pytest.raises(ConfigError, match="--source: received 'clip'"):
+    with pytest.raises(ConfigError, match="--source: The value is 'clip'"):
         from_tensors("clip", tensors)
 
 
@@ -311,7 +311,7 @@ def test_everything_wrong_is_listed_at_once():
     tensors["gloria.img_encoder.global_embedder.bias"] = np.zeros(HIDDEN, np.float64)
     with pytest.raises(WeightsError) as caught:
         from_tensors("gloria", tensors, unseen=HEADS)
-    found = caught.value.received
+    found = caught.value.problems
     assert found["missing"] == ["gloria.text_encoder.model.encoder.layer.1.output.dense.bias"]
     assert sorted(found["extra"]) == [
         "gloria.img_encoder.model.bn9.num_batches_tracked",
@@ -333,8 +333,8 @@ def test_a_misshaped_tensor_is_not_believed(name, axis):
     tensors[name] = np.zeros(shape, np.float32)
     with pytest.raises(WeightsError) as caught:
         from_tensors("torchvision", tensors)
-    assert list(caught.value.received) == ["misshaped"]
-    assert len(caught.value.received["misshaped"]) == 1
+    assert list(caught.value.problems) == ["misshaped"]
+    assert len(caught.value.problems["misshaped"]) == 1
 
 
 @pytest.mark.parametrize("name", list(filled(resnet()))[::4])
@@ -346,7 +346,7 @@ def test_a_missing_tensor_is_named(name):
         return
     with pytest.raises(WeightsError) as caught:
         from_tensors("torchvision", tensors)
-    assert caught.value.received == {"missing": [name]}
+    assert caught.value.problems == {"missing": [name]}
 
 
 @pytest.mark.parametrize(
@@ -364,8 +364,8 @@ def test_a_last_stage_that_is_missing_is_named_where_a_classifier_tells_of_it(so
     from_tensors(source, tensors, part="image")
     for name in [name for name in tensors if ".layer3." in f".{name}"]:
         del tensors[name]
-    accepted = rf"the 8 features of .*layer2, the last stage in the file: {prefix}layer3, .*missing"
-    with pytest.raises(WeightsError, match=rf"{head}\.weight: received .*16 features.*{accepted}"):
+    stages = rf"the 8 features of .*layer2, the last stage in the file: {prefix}layer3, .*missing"
+    with pytest.raises(WeightsError, match=rf"{head}\.weight: .*16 features.*{stages}"):
         from_tensors(source, tensors, part="image")
     # Without a classifier a shorter ResNet is a ResNet.
     del tensors[f"{head}.weight"], tensors[f"{head}.bias"]
@@ -438,18 +438,18 @@ def test_bert_of_any_age(folder, prefix, old, pooler):
 )
 def test_another_kind_of_bert_is_refused_by_field(folder, field, value):
     (folder / "config.json").write_text(json.dumps({**CONFIG, field: value}))
-    with pytest.raises(WeightsError, match=rf"config\.json: {field}: received {value!r}"):
+    with pytest.raises(WeightsError, match=rf"config\.json: {field}: The value is {value!r}"):
         read_bert_directory(folder)
 
 
 def test_a_directory_that_lacks_something_is_refused(folder):
-    with pytest.raises(WeightsError, match="no directory"):
+    with pytest.raises(WeightsError, match="This is no directory"):
         read_bert_directory(folder / "vocab.txt")
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY[:-1]) + "\n")
-    with pytest.raises(WeightsError, match=r"vocab\.txt: received '10 entries'; accepted: 11"):
+    with pytest.raises(WeightsError, match=r"vocab\.txt: .* 10 entries, .* 11 rows"):
         from_tensors("hf_bert", filled(bert()), directory=read_bert_directory(folder))
     (folder / "vocab.txt").unlink()
-    with pytest.raises(WeightsError, match="no tokenizer"):
+    with pytest.raises(WeightsError, match="has no tokenizer"):
         read_bert_directory(folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(WeightsError, match="a JSON object"):
@@ -458,9 +458,9 @@ def test_a_directory_that_lacks_something_is_refused(folder):
 
 def test_config_json_is_compared_with_the_shapes(folder):
     (folder / "config.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 3}))
-    with pytest.raises(WeightsError, match=r"'missing': \['encoder\.layer\.2\."):
+    with pytest.raises(WeightsError, match=r"\(missing: encoder\.layer\.2\."):
         from_tensors("hf_bert", filled(bert()), directory=read_bert_directory(folder))
-    with pytest.raises(ConfigError, match="--heads: received 2"):
+    with pytest.raises(ConfigError, match="--heads: The value is '2'"):
         from_tensors("hf_bert", filled(bert()), directory=read_bert_directory(folder), unseen=HEADS)
 
 
@@ -490,7 +490,7 @@ def test_a_file_is_imported_with_what_is_known_of_it(folder):
     assert len(weights.origin["sha256"]) == 64
     del tensors["pooler.dense.bias"]
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(WeightsError, match=r"model\.safetensors: received \{'missing'"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: .*\(missing: pooler"):
         import_weights("hf_bert", folder)
 
 

@@ -21,22 +21,28 @@ def test_a_pickle_cut_anywhere_is_refused(refused):
 @pytest.mark.parametrize(
     ("opcodes", "named"),
     {
-        "empty_stack": (b"0", "mark it never set"),
-        "nothing_on_top": (b"q\x00", "looks at an empty stack"),
-        "underflow": (b"\x86", "empty stack"),
-        "no_mark": (b"N0t", "mark it never set"),
-        "memo": (b"h\x07", "recalls"),
+        "empty_stack": (b"0", "takes what it never stored"),
+        "nothing_on_top": (b"q\x00", "takes what it never stored"),
+        "nothing_at_the_end": (b"", "takes what it never stored"),
+        "underflow": (b"\x86", "takes what it never stored"),
+        "no_mark": (b"N0t", "takes what it never stored"),
+        "memo": (b"h\x07", "takes what it never stored"),
         "odd_items": (b"}(Nu", "no value"),
         "items_of_a_list": (b"](NNu", "no dictionary"),
         "append_to_a_text": (files.text("a") + b"Na", "no list"),
         "add_to_a_list": (b"](N\x90", "no set"),
-        "latin1": (b"U\x01\xff", "UTF-8"),
+        "latin1": (b"U\x01\xff", "'utf-8' codec can't decode"),
+        "surrogate": (b"X\x03\x00\x00\x00\xed\xa0\x80", "surrogates not allowed"),
         "long_text": (b"X\xff\xff\xff\xff", "cut short"),
         "longer_text": (b"\x8d" + b"\xff" * 8, "cut short"),
-        "long_integer": (b"\x8b\xff\xff\xff\x7f", "LONG4"),
-        "endless_name": (b"c" + b"a" * 2000, "does not end"),
+        "long_integer": (b"\x8b\x01\x00\x00\x00\x07", "LONG4"),
+        "longer_integer": (b"\x8b\xff\xff\xff\x7f", "cut short"),
+        "long_array": (b"\x96" + (2**40).to_bytes(8, "little"), "cut short"),
+        "endless_name": (b"c" + b"a" * 2000, "no newline found"),
+        "name_with_an_escape": (b"cos\n\\qsystem\n", "invalid escape"),
+        "escaped_name": (b"c\\x6fs\nsystem\n", "os.system"),
         "name_of_numbers": (b"K\x01K\x02\x93", "no text"),
-        "unknown_opcode": (b"\xfe", "0xfe"),
+        "unknown_opcode": (b"\xfe", "xfe"),
         "buffers": (b"\x97", "NEXT_BUFFER"),
         "protocol_9": (b"\x80\x09", "protocol 9"),
         "keywords": (
@@ -54,7 +60,13 @@ def test_nesting_and_floods_end_in_one_line(refused, monkeypatch):
     assert "a saved tuple" in refused(files.torch_zip(deep, {}))
     # A tree of shared tuples: to hash it as a key would take 2^60 steps.
     shared = b"\x80\x02}(K\x01" + b"q\x00h\x00\x86" * 60 + b"Nu."
-    assert "without tensors" in refused(files.torch_zip(shared, {}))
+    assert "has no tensors" in refused(files.torch_zip(shared, {}))
+    # To hash so deep a tuple as a key would overflow the stack of C.
+    deep_key = b"\x80\x02}(K\x01" + b"\x85" * 1_000_000 + b"Nu."
+    assert "has no tensors" in refused(files.torch_zip(deep_key, {}))
+    # A memo that is an array would take 64 GiB for this index.
+    memo = b"\x80\x02Nr\xff\xff\xff\xff."
+    assert "a saved NoneType" in refused(files.torch_zip(memo, {}))
     monkeypatch.setattr(torch_pickle, "MAX_STEPS", 1000)
     assert "more than 1000 steps" in refused(files.torch_zip(b"\x80\x02" + b"]" * 2000, {}))
     monkeypatch.setattr(torch_pickle, "MAX_BYTES", 200)

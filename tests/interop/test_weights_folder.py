@@ -107,7 +107,7 @@ def test_only_equal_weights_have_one_fingerprint(tmp_path, folder):
 
 
 def test_a_folder_in_use_is_left_alone(folder, tmp_path):
-    with pytest.raises(WeightsError, match="something is there"):
+    with pytest.raises(WeightsError, match="already something at this path"):
         save_weights(folder, weights_of(seed=1))
     assert_same(load_weights(folder).arrays, weights_of().arrays)
     (tmp_path / "empty").mkdir()
@@ -116,7 +116,7 @@ def test_a_folder_in_use_is_left_alone(folder, tmp_path):
 
 def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(pathlib.Path, "write_text", lambda *a, **k: (_ for _ in ()).throw(OSError))
-    with pytest.raises(WeightsError, match="a folder to write to"):
+    with pytest.raises(WeightsError, match="a folder that can be written to"):
         save_weights(tmp_path / "deep" / "w", weights_of())
     assert os.listdir(tmp_path / "deep") == []
 
@@ -139,20 +139,23 @@ def flip(folder, name):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "weights.json").unlink(), r"weights\.json: received .FileNotFoundError"),
-        (lambda f: (f / "weights.json").write_text("{"), r"weights\.json: received 'JSONDecode"),
-        (lambda f: (f / "weights.json").write_text("[]"), r"received 'format None'"),
-        (lambda f: edit(f, lambda c: c.update(format=2)), r"received 'format 2'; accepted: for"),
+        (lambda f: (f / "weights.json").unlink(), r"weights\.json: .*\(FileNotFoundError"),
+        (lambda f: (f / "weights.json").write_text("{"), r"weights\.json: .*\(JSONDecode"),
+        (lambda f: (f / "weights.json").write_text("[]"), r"have format None"),
+        (lambda f: edit(f, lambda c: c.update(format=2)), r"have format 2, .* only format 1"),
         (lambda f: edit(f, lambda c: c.pop("origin")), r"origin"),
-        (lambda f: edit(f, lambda c: c.update(part="sound")), r"weights\.part: received 'sound'"),
-        (lambda f: edit(f, lambda c: c["arrays"].pop("scale")), r"'extra': \['scale'\]"),
+        (
+            lambda f: edit(f, lambda c: c.update(part="sound")),
+            r"weights\.part: The value is 'sound'",
+        ),
+        (lambda f: edit(f, lambda c: c["arrays"].pop("scale")), r"\(extra: scale\)"),
         (
             lambda f: edit(f, lambda c: c["arrays"].update(gone=[[1], "float32", ""])),
-            r"'missing': \['gone'\]",
+            r"\(missing: gone\)",
         ),
         (
             lambda f: edit(f, lambda c: c["arrays"]["scale"].__setitem__(2, "0" * 64)),
-            r"'changed': \['scale'\]",
+            r"\(changed: scale\)",
         ),
     ],
 )
@@ -169,7 +172,7 @@ def test_damage_is_refused_by_name(folder, damage, message):
 @pytest.mark.parametrize("name", ["arrays", "kept"])
 def test_a_flipped_bit_is_refused_by_name(folder, name):
     flip(folder, name)
-    with pytest.raises(WeightsError, match=f"weights/{name}: received") as found:
+    with pytest.raises(WeightsError, match=f"weights/{name}: ") as found:
         load_weights(folder)
     assert "\n" not in str(found.value)
     gc.collect()
@@ -178,7 +181,7 @@ def test_a_flipped_bit_is_refused_by_name(folder, name):
 @pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_text("[PAD]\n")])
 def test_a_damaged_tokenizer_is_refused_by_name(folder, damage):
     damage(folder / "tokenizer" / "vocab.txt")
-    with pytest.raises(WeightsError, match=r"vocab\.txt: received"):
+    with pytest.raises(WeightsError, match=r"vocab\.txt: .*(sha256|cannot be read)"):
         tokenizer_file(folder)
 
 

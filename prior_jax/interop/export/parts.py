@@ -48,7 +48,8 @@ def part_of(weights: Weights, prefix: Mapping[str, str], *, wanted: str) -> dict
     found = {} if start is None else below(weights.arrays, start)
     if not found:
         raise WeightsError(
-            f"weights of part {weights.part!r}", received=f"no {wanted}", accepted=f"a {wanted}"
+            f"The weights are of part {weights.part!r} and have no {wanted}.",
+            f"Give weights with {'an' if wanted[0] in 'aeiou' else 'a'} {wanted}.",
         )
     return found
 
@@ -91,5 +92,9 @@ def section(model: Mapping[str, Any], name: str) -> Mapping[str, Any]:
       WeightsError: if the section is absent.
     """
     if name not in model:
-        raise WeightsError(f"weights.model.{name}", received="nothing", accepted="a section")
+        raise WeightsError(
+            "The description of the weights lacks this section.",
+            "Import or export the weights again.",
+            where=f"weights.model.{name}",
+        )
     return model[name]

@@ -49,8 +49,10 @@ def export_towers(
         programs with, is not installed.
     """
     if importlib.util.find_spec("flatbuffers") is None:
-        accepted = "pip install prior_jax[export]"
-        raise ExportError("flatbuffers", received="not installed", accepted=accepted)
+        raise ExportError(
+            "The package flatbuffers, which jax writes programs with, is not installed.",
+            "Run `pip install prior_jax[export]`.",
+        )
     found = towers(
         objective,
         model,
@@ -67,8 +69,8 @@ def _write(tower: Tower, name: str, platforms: Sequence[str]) -> bytes:
     size = len(program.mlir_module_serialized)
     if size > _MOST_WEIGHTS:
         raise ExportError(
-            f"StableHLO of the {name} tower",
-            received=f"{size} bytes",
-            accepted=f"at most {_MOST_WEIGHTS}: one program holds its weights",
+            f"The StableHLO program of the {name} tower has {size} bytes with its weights, and at "
+            f"most {_MOST_WEIGHTS} fit into one program.",
+            "Export the weights instead, with --format=nnx or --format=image_safetensors.",
         )
     return bytes(program.serialize())

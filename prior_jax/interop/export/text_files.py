@@ -65,9 +65,10 @@ def text_files(
     else:
         if tokenizer.vocab_size > bert.vocab_size:
             raise WeightsError(
-                tokenizer.name,
-                received=f"{tokenizer.vocab_size} tokens",
-                accepted=f"at most the {bert.vocab_size} rows of the word embedding",
+                f"The tokenizer has {tokenizer.vocab_size} tokens, more than the "
+                f"{bert.vocab_size} rows of the word embedding.",
+                "Give the tokenizer that the weights were trained with.",
+                where=tokenizer.name,
             )
         files |= tokenizer_files(tokenizer, config, max_length=bert.max_positions)
         notes.append(_TOKENIZER_NOTES[config.kind])

@@ -69,7 +69,8 @@ def towers(
     sizes["max_sentences"] = (max_sentences,)
     for name, size in sizes.items():
         if min(size, default=0) < 1 or len(size) != (3 if name == "image_shape" else 1):
-            raise ValueError(f"{name} {size}: accepted positive integers, (H, W, C) of an image")
+            count = "3 positive integers (H, W, C)" if name == "image_shape" else "1 or more"
+            raise ValueError(f"{name} is {size}. It must be {count}.")
     graph, state = nnx.split(model)
     state = nnx.as_pure(state)
 

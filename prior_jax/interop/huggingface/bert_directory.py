@@ -70,26 +70,29 @@ def read_bert_directory(path: str | os.PathLike[str]) -> BertDirectory:
     """
     folder = pathlib.Path(path)
     if not folder.is_dir():
-        accepted = f"a directory with {_CONFIG}, weights and {' or '.join(TOKENIZER_FILES)}"
-        raise WeightsError(str(folder), received="no directory", accepted=accepted)
+        raise WeightsError(
+            "This is no directory.",
+            f"Give a directory with {_CONFIG}, weights and {' or '.join(TOKENIZER_FILES)}.",
+            where=str(folder),
+        )
     config = _read_json(folder / _CONFIG)
     for field, wanted in _FIXED.items():
         if config.get(field, wanted) != wanted:
             raise WeightsError(
-                f"{folder / _CONFIG}: {field}", received=config[field], accepted=repr(wanted)
+                f"The value is {config[field]!r}, and only {wanted!r} is implemented.",
+                f"Give a BERT whose {field} is {wanted!r}.",
+                where=f"{folder / _CONFIG}: {field}",
             )
     sizes: dict[str, Any] = {}
     for ours, theirs in _SIZES.items():
         size = config.get(theirs)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise WeightsError(
-                f"{folder / _CONFIG}: {theirs}", received=size, accepted="a positive integer"
-            )
+            raise WeightsError.of_value(f"{folder / _CONFIG}: {theirs}", size, "a positive integer")
         sizes[ours] = size
     dropout = config.get("hidden_dropout_prob", 0.1)
     if isinstance(dropout, bool) or not isinstance(dropout, int | float):
-        raise WeightsError(
-            f"{folder / _CONFIG}: hidden_dropout_prob", received=dropout, accepted="a rate"
+        raise WeightsError.of_value(
+            f"{folder / _CONFIG}: hidden_dropout_prob", dropout, "a number from 0 to 1"
         )
     sizes["dropout"] = float(dropout)
     tokenizer = _tokenizer_file(folder)
@@ -112,8 +115,11 @@ def check_tokenizer(file: pathlib.Path, *, lower_case: bool, vocab_size: int) ->
     config = TokenizerConfig(kind="wordpiece", path=str(file), lower_case=lower_case)
     found = open_tokenizer(config).vocab_size
     if found != vocab_size:
-        accepted = f"{vocab_size} entries, as the word embedding has rows"
-        raise WeightsError(str(file), received=f"{found} entries", accepted=accepted)
+        raise WeightsError(
+            f"The tokenizer has {found} entries, but the word embedding has {vocab_size} rows.",
+            "Give the tokenizer that the weights were trained with.",
+            where=str(file),
+        )
 
 
 def _tokenizer_file(folder: pathlib.Path) -> pathlib.Path:
@@ -121,7 +127,9 @@ def _tokenizer_file(folder: pathlib.Path) -> pathlib.Path:
         if (folder / name).is_file():
             return folder / name
     raise WeightsError(
-        str(folder), received="no tokenizer", accepted=f"one of {', '.join(TOKENIZER_FILES)}"
+        "The directory has no tokenizer.",
+        f"Put one of {', '.join(TOKENIZER_FILES)} into it.",
+        where=str(folder),
     )
 
 
@@ -130,8 +138,14 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(
-            str(path), received=first_line(error), accepted="a file of JSON"
+            f"The file cannot be read as JSON ({first_line(error)}).",
+            "Copy or download the directory again.",
+            where=str(path),
         ) from error
     if not isinstance(content, dict):
-        raise WeightsError(str(path), received=type(content).__name__, accepted="a JSON object")
+        raise WeightsError(
+            f"The file holds a {type(content).__name__} and not a JSON object.",
+            "Copy or download the directory again.",
+            where=str(path),
+        )
     return content

@@ -50,12 +50,12 @@ def read_safetensors(file: MappedFile) -> dict[str, np.ndarray]:
         has a dtype that we do not read.
     """
 
-    def refuse(received: str, accepted: str = "an undamaged safetensors file") -> NoReturn:
-        raise WeightsError(file.field, received=received, accepted=accepted)
+    def refuse(problem: str, remedy: str = "Copy or download the file again.") -> NoReturn:
+        raise WeightsError(problem, remedy, where=file.field)
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) != len(pairs):
-            refuse("a safetensors header with a name in it twice")
+            refuse("The safetensors header has a name in it twice.")
         return dict(pairs)
 
     try:
@@ -63,7 +63,7 @@ def read_safetensors(file: MappedFile) -> dict[str, np.ndarray]:
             pass
     except (safetensors.SafetensorError, OSError) as error:
         why = " ".join(str(error).split())[:200]
-        refuse(f"a safetensors file that is damaged or cut short ({why})")
+        refuse(f"The file is a safetensors file that is damaged or cut short ({why}).")
     # The library has checked that offsets lie in the file and fit the shape and dtype.
     begin = _LENGTH + int.from_bytes(file.data[:_LENGTH], "little")
     header = json.loads(bytes(file.data[_LENGTH:begin]), object_pairs_hook=once)
@@ -71,7 +71,10 @@ def read_safetensors(file: MappedFile) -> dict[str, np.ndarray]:
     arrays = {}
     for name, said in header.items():
         if said["dtype"] not in _DTYPES:
-            refuse(f"{name[:200]!r} of dtype {said['dtype']}", ", ".join(_DTYPES))
+            refuse(
+                f"The tensor {name[:200]!r} has the dtype {said['dtype']}, which is not read.",
+                f"Convert it to one of {', '.join(_DTYPES)}.",
+            )
         dtype, shape = _DTYPES[said["dtype"]], tuple(said["shape"])
         start, stop = said["data_offsets"]
         raw = file.data[begin + start : begin + stop]

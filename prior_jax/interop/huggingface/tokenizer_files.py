@@ -117,9 +117,11 @@ def check_same_ids(tokenizer: Tokenizer, content: str, texts: Sequence[str]) -> 
     for text, ours, encoded in zip(texts, tokenizer.encode_ids(texts), theirs, strict=True):
         if ours.tolist() != encoded.ids:
             raise WeightsError(
-                f"{tokenizer.name}: {text!a}",
-                received=f"ids {encoded.ids} from a tokenizer.json",
-                accepted=f"{ours.tolist()}, as the tokenizer itself gives",
+                f"The text {text!a} has the ids {encoded.ids} from a tokenizer.json, and "
+                f"{ours.tolist()} from the tokenizer itself.",
+                "Export another format (--format), or train with another tokenizer; this one has "
+                "no equivalent tokenizer.json.",
+                where=tokenizer.name,
             )
 
 
@@ -151,7 +153,9 @@ def _vocabulary_lines(tokenizer: Tokenizer) -> bytes:
     broken = [line for line in lines if any(mark in line for mark in "\r\n")]
     if broken:
         raise WeightsError(
-            f"{tokenizer.name}: vocab.txt", received=broken, accepted="words without a line break"
+            f"The words {broken} have a line break in them, which vocab.txt cannot hold.",
+            "Export another format (--format), or train with a tokenizer without such words.",
+            where=tokenizer.name,
         )
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -188,9 +192,11 @@ def _sentence_piece(tokenizer: Tokenizer, config: TokenizerConfig) -> tokenizers
     model = read_sentencepiece(_read(config), name=config.path)
     if config.lower_case and not model.folds:
         raise WeightsError(
-            f"{tokenizer.name}: lower_case",
-            received=True,
-            accepted="False for a model of cased text: libraries differ on what is lower case",
+            "The setting lower_case is True for a sentencepiece model of cased text, and libraries "
+            "differ on what is lower case.",
+            "Export another format (--format), or train with lower_case=False or with a model that "
+            "folds case itself.",
+            where=tokenizer.name,
         )
     normalizers, regex = tokenizers.normalizers, tokenizers.Regex
     steps = [

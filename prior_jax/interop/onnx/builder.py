@@ -14,6 +14,9 @@ from prior_jax.errors import ExportError
 OPSET = 18
 """Version of the operator set: the first with bitwise operators; onnxruntime 1.14 and newer."""
 
+INSTEAD = "Export it with --format=stablehlo, which can express every model."
+"""Remedy for a model that ONNX export cannot express."""
+
 _IR_VERSION = 8  # version of the file format that belongs to opset 18
 
 # A protobuf has at most 2 GiB, of which everything but the weights takes a little.
@@ -59,8 +62,10 @@ def carried(dtype: Any) -> np.dtype:
     """Returns the graph's dtype for values of jax's `dtype`, or raises ExportError if none fits."""
     found = None if jnp.issubdtype(dtype, jax.dtypes.extended) else _CARRIED.get(np.dtype(dtype))
     if found is None:
-        accepted = ", ".join(sorted(kind.name for kind in _CARRIED))
-        raise ExportError("dtype in an ONNX graph", received=str(dtype), accepted=accepted)
+        known = ", ".join(sorted(kind.name for kind in _CARRIED))
+        raise ExportError(
+            f"The model computes in dtype {dtype}, and ONNX export supports only {known}.", INSTEAD
+        )
     return found
 
 
@@ -106,12 +111,16 @@ class Graph:
         self.inputs: dict[str, Tensor] = {}
         for name, spec in inputs.items():
             if carried(spec.dtype) != spec.dtype:
-                accepted = "float32, int32, int64 or bool"
-                raise ExportError(f"dtype of {name}", received=str(spec.dtype), accepted=accepted)
+                raise ExportError.of_value(
+                    f"dtype of {name}", str(spec.dtype), "float32, int32, int64 or bool"
+                )
             for place, size in enumerate(spec.shape):
                 if not isinstance(size, int) and (place or size != self.batch):
-                    accepted = f"sizes, and {self.batch} as the first"
-                    raise ExportError(f"shape of {name}", received=spec.shape, accepted=accepted)
+                    raise ExportError.of_value(
+                        f"shape of {name}",
+                        spec.shape,
+                        f"known sizes, of which only the first may be the batch {self.batch}",
+                    )
             self.inputs[name] = Tensor(name, tuple(spec.shape), np.dtype(spec.dtype))
         self._nodes: list[_Node] = []
         self._constants: dict[str, np.ndarray] = {}
@@ -141,8 +150,11 @@ class Graph:
         batch: Any = self.batch
         times = size // batch
         if not isinstance(times, int) or times * batch != size:
-            accepted = f"sizes, and multiples of the batch {batch}"
-            raise ExportError("dimension in an ONNX graph", received=str(size), accepted=accepted)
+            raise ExportError(
+                f"The model makes an array with a dimension of size {size}, and ONNX export "
+                f"supports only known sizes and multiples of the batch {batch}.",
+                INSTEAD,
+            )
         return times
 
     def shape(self, sizes: Sequence[Any]) -> np.ndarray | Tensor:
@@ -187,16 +199,20 @@ class Graph:
         try:
             import onnx as library
         except ImportError as error:
-            accepted = "pip install prior_jax[export]"
-            raise ExportError("onnx", received="not installed", accepted=accepted) from error
+            raise ExportError(
+                "The package onnx is not installed.", "Run `pip install prior_jax[export]`."
+            ) from error
         ends = [self._output(name, value) for name, value in outputs.items()]
         nodes = self._needed(ends)
         used = {name for node in nodes for name in node.inputs}
         constants = {name: array for name, array in self._constants.items() if name in used}
         size = sum(array.nbytes for array in constants.values())
         if size > _MOST_WEIGHTS:
-            accepted = f"at most {_MOST_WEIGHTS}: one ONNX file holds its weights"
-            raise ExportError("weights", received=f"{size} bytes", accepted=accepted)
+            raise ExportError(
+                f"The weights have {size} bytes, and at most {_MOST_WEIGHTS} fit into one ONNX "
+                "file.",
+                "Export the weights instead, with --format=nnx or --format=image_safetensors.",
+            )
         onnx: Any = library  # a type checker without the package finds this folder instead
         helper = onnx.helper
 

@@ -46,10 +46,10 @@ def _conv(op: Op, x: Value, kernel: Value) -> Value:
     if params["batch_group_count"] != 1:
         raise op.refuse("batch_group_count", params["batch_group_count"], "1")
     if any(step != 1 for step in params["lhs_dilation"]):
-        raise op.refuse("lhs_dilation", params["lhs_dilation"], "1: no transposed convolution")
+        raise op.refuse("lhs_dilation", params["lhs_dilation"], "1 (no transposed convolution)")
     padding = params["padding"]
     if any(size < 0 for sizes in padding for size in sizes):
-        raise op.refuse("padding", padding, "no negative size")
+        raise op.refuse("padding", padding, "sizes of 0 or more")
     spec = params["dimension_numbers"]
     x, kernel = (convert(op.graph, value, op.dtype) for value in (x, kernel))
     found = op.emit(

@@ -18,7 +18,7 @@ from jax.extend.core import Literal
 
 from prior_jax.errors import ExportError
 from prior_jax.interop.export.towers import towers
-from prior_jax.interop.onnx.builder import Graph, Tensor, Value, widened
+from prior_jax.interop.onnx.builder import INSTEAD, Graph, Tensor, Value, widened
 from prior_jax.interop.onnx.layout import Op, cut, reshape, stack
 from prior_jax.interop.onnx.primitives import EMITTERS
 from prior_jax.objectives.base import Objective
@@ -150,8 +150,11 @@ def _equation(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
     if still and not any(isinstance(value, Tensor) for value in inputs):
         return _compute(equation, inputs)
     if name not in EMITTERS:
-        accepted = ", ".join(sorted([*EMITTERS, *_CALLS, "scan"]))
-        raise ExportError("primitive in an ONNX graph", received=name, accepted=accepted)
+        known = ", ".join(sorted([*EMITTERS, *_CALLS, "scan"]))
+        raise ExportError(
+            f"The model uses the operation {name!r}, which ONNX export lacks; it has {known}.",
+            INSTEAD,
+        )
     op = Op(
         graph, name, params, shapes[0], equation.outvars[0].aval.dtype,
         functools.partial(_inline, graph),

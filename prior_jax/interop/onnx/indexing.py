@@ -19,7 +19,9 @@ from prior_jax.interop.onnx.layout import Op, convert, cut, reshape, transpose, 
 def _gather(op: Op, x: Value, indices: Value) -> Value:
     numbers, sizes = op.params["dimension_numbers"], op.params["slice_sizes"]
     if numbers.operand_batching_dims or numbers.start_indices_batching_dims:
-        raise op.refuse("dimension_numbers", numbers, "no batching dimensions")
+        raise op.refuse(
+            "dimension_numbers", numbers, "dimension numbers without batching dimensions"
+        )
     axes = tuple(int(axis) for axis in numbers.start_index_map)
     known, filling = not isinstance(indices, Tensor), _fills(op)
     if known and len(indices.shape) == 1 and not filling:
@@ -45,7 +47,9 @@ def _fills(op: Op) -> bool:
 def _sizes(op: Op, x: Value, axes: Sequence[int]) -> np.ndarray:
     sizes = [x.shape[axis] for axis in axes]
     if not all(isinstance(size, int) for size in sizes):
-        raise op.refuse("indexed dimensions", tuple(map(str, sizes)), "none that is the batch")
+        raise op.refuse(
+            "indexed dimensions", tuple(map(str, sizes)), "dimensions other than the batch"
+        )
     return np.asarray(sizes, np.int64)
 
 
@@ -68,7 +72,7 @@ def _known_part(x: Value, op: Op, starts: Mapping[int, int]) -> Value:
         if size == whole or start <= 0:
             start = 0
         elif not isinstance(whole, int):
-            raise op.refuse("start in the batch", start, "0: its size is not known")
+            raise op.refuse("start in the batch", start, "0 (the size of the batch is not known)")
         else:
             start = min(start, whole - size)
         lows[axis], limits[axis] = start, size if start == 0 else start + size

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from prior_jax.errors import ExportError
-from prior_jax.interop.onnx.builder import Graph, Tensor, Value, element_type, integers, widened
+from prior_jax.interop.onnx.builder import (
+    INSTEAD,
+    Graph,
+    Tensor,
+    Value,
+    element_type,
+    integers,
+    widened,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +42,19 @@ class Op:
         """Appends a node; `shape` and `dtype` are the equation's unless given."""
         return self.graph.add(op, *inputs, **({"shape": self.shape, "dtype": self.dtype} | options))
 
-    def refuse(self, what: str, received: Any, accepted: str) -> ExportError:
-        """Returns the error for a form of the primitive that has no emitter."""
-        return ExportError(f"ONNX of {self.name}: {what}", received=received, accepted=accepted)
+    def refuse(self, what: str, value: Any, supported: str) -> ExportError:
+        """Returns the error for a form of the primitive that has no emitter.
+
+        Args:
+          what: parameter or operand of the primitive.
+          value: its value.
+          supported: completes "ONNX export supports only ...".
+        """
+        return ExportError(
+            f"The model uses the operation {self.name} with {what} {value}, and ONNX export "
+            f"supports only {supported}.",
+            INSTEAD,
+        )
 
 
 def reshape(graph: Graph, x: Value, shape: Sequence[Any]) -> Value:
@@ -95,8 +113,11 @@ def cut(
         if not whole:
             axes.append(axis)
             if not (isinstance(start, int) and isinstance(limit, int)):
-                received = f"{start} to {limit} of {x.shape[axis]}"
-                raise ExportError("slice in ONNX", received=received, accepted="the whole batch")
+                raise ExportError(
+                    f"The model takes the slice {start} to {limit} of {x.shape[axis]}, and ONNX "
+                    "export supports only the whole batch.",
+                    INSTEAD,
+                )
         shape.append(x.shape[axis] if whole else max(0, -(-(limit - start) // stride)))
     if not axes:
         return x

@@ -102,7 +102,7 @@ def _clamp(op: Op, low: Value, x: Value, high: Value) -> Value:
 
 def _select(op: Op, which: Value, *cases: Value) -> Value:
     if len(cases) != 2:
-        raise op.refuse("cases", len(cases), "2")
+        raise op.refuse("a number of cases of", len(cases), "2")
     no, yes = cases
     return where(op, convert(op.graph, which, np.bool_), yes, no)
 
@@ -114,8 +114,8 @@ def _convert(op: Op, x: Value) -> Value:
 def _bits_as_float(op: Op, x: Value) -> Value:
     """Computes the float32 of 32 bits by arithmetic: exact for normal numbers, wrong for others."""
     if not (x.dtype == np.uint32 and op.dtype == np.float32):
-        received = f"{np.dtype(x.dtype).name} to {np.dtype(op.dtype).name}"
-        raise op.refuse("dtypes", received, "uint32 to float32")
+        found = f"{np.dtype(x.dtype).name} to {np.dtype(op.dtype).name}"
+        raise op.refuse("dtypes", found, "uint32 to float32")
     whole = functools.partial(op.emit, dtype=np.int64)
     exponent = whole("BitwiseAnd", whole("Div", x, np.int64(2**23)), np.int64(255))
     negative = whole("BitwiseAnd", whole("Div", x, np.int64(2**30)), np.int64(2))
@@ -137,8 +137,8 @@ def _shift(left: bool) -> _Single:
 
     def emit(op: Op, x: Value, places: Value) -> Value:
         if isinstance(places, Tensor) or op.dtype != np.uint32:
-            received = f"{op.dtype} by {'a tensor' if isinstance(places, Tensor) else 'a constant'}"
-            raise op.refuse("operands", received, "uint32 by a constant")
+            found = f"{op.dtype} by {'a tensor' if isinstance(places, Tensor) else 'a constant'}"
+            raise op.refuse("operands", found, "uint32 by a constant")
         # A shift by 32 or more gives 0.
         factor = np.int64(2) ** np.minimum(np.asarray(places, np.int64), 32)
         found = op.emit("Mul" if left else "Div", x, factor, dtype=np.int64)
@@ -238,7 +238,7 @@ def _split(op: Op, x: Value) -> tuple[Value, ...]:
 def _pad(op: Op, x: Value, fill: Value) -> Value:
     config = op.params["padding_config"]
     if any(between for _, _, between in config):
-        raise op.refuse("padding_config", config, "nothing between the elements")
+        raise op.refuse("padding_config", config, "padding outside the elements")
     # Negative padding removes elements.
     starts = [max(0, -low) for low, _, _ in config]
     limits = [

@@ -1,5 +1,9 @@
 """Random bits in ONNX: the threefry generator, computed when the graph runs.
 
+The text tower of PRIOR in fidelity "release" needs it: like the published code it draws Gumbel
+noise at inference (quirk P8, `nn.prototype_bank`) with one key per report of the batch, and the
+size of the batch is not known at export time. No other export draws numbers.
+
 A key is uint32[..., 2]. Only the hash itself is written by hand; the rest is jax's own program,
 traced anew.
 """
@@ -35,7 +39,7 @@ def _fold_in(op: Op, key: Value, number: Value) -> Value:
     data = _key_data(op, key)
     many, one = len(number.shape), len(data.shape) - 1
     if one not in (0, many):
-        raise op.refuse("keys", data.shape, "one, or as many as there are numbers")
+        raise op.refuse("keys", data.shape, "one key, or as many as there are numbers")
     program = threefry_prng_impl.fold_in
     for _ in range(many):
         program = jax.vmap(program, in_axes=(0 if one else None, 0))

@@ -17,6 +17,7 @@ from prior_jax.interop.sources.wrapped_names import (
     under_prefix,
     unwrapped,
 )
+from prior_jax.interop.torch.misfits import restated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,8 +103,8 @@ def with_prefixes(
     if not plain:
         return error
     best = next(iter(plain))
-    words = f"such names stand under {listed(plain)}; for example --prefix={best} reads those"
-    return WeightsError(error.field, received=error.received, accepted=f"{error.accepted}; {words}")
+    words = f"Such names stand under {listed(plain)}; for example --prefix={best} reads those."
+    return restated(error, remedy=f"{error.remedy} {words}")
 
 
 def _only_wrappers(prefix: str) -> bool:

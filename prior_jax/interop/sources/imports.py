@@ -26,6 +26,7 @@ from prior_jax.interop.huggingface.bert_directory import (
     check_tokenizer,
     read_bert_directory,
 )
+from prior_jax.interop.printable import printable
 from prior_jax.interop.sources import accounting
 from prior_jax.interop.sources.accounting import Row, Unused
 from prior_jax.interop.sources.chosen_names import choose, with_prefixes
@@ -34,6 +35,7 @@ from prior_jax.interop.sources.plans import Plan, Unseen, structure
 from prior_jax.interop.sources.saved_entries import in_words
 from prior_jax.interop.sources.table import BUFFERS, SOURCES, WRAPPED, Recipe, Source
 from prior_jax.interop.sources.weight_files import read_weights
+from prior_jax.interop.torch.misfits import MisfitError, restated
 from prior_jax.interop.torch.names import Table, find_problems, to_nnx, to_torch
 from prior_jax.interop.weights_folder import Part, Weights
 
@@ -111,11 +113,9 @@ def open_checkpoint(
             tokenizer=tokenizer, prefix=prefix,
         )  # fmt: skip
     except WeightsError as error:
-        if error.field != "state_dict":
+        if error.where != "state_dict":
             raise
-        raise WeightsError(
-            str(file.path), received=error.received, accepted=error.accepted
-        ) from error
+        raise restated(error, where=str(file.path)) from error
     _give_back(file.tensors)
     found = {
         "file": file.path.name, "sha256": file.sha256, "format": file.format, "nested": file.nested
@@ -218,7 +218,10 @@ def release_state_dict(weights: Weights) -> dict[str, np.ndarray]:
     origin = weights.origin
     if "layout" not in origin:
         raise WeightsError(
-            "weights.origin", received=sorted(origin), accepted="what import_weights notes"
+            f"The weights were not imported, so they have no names of a release: they note only "
+            f"{sorted(origin)}.",
+            "Give weights that launch.import_weights wrote.",
+            where="weights.origin",
         )
     words = [a for path, a in weights.arrays.items() if path.split("/")[-1] == "word_embedding"]
     plan = Plan(
@@ -274,16 +277,14 @@ class _Rules:
 
 def _source(name: str) -> Source:
     if name not in SOURCES:
-        raise ConfigError("--source", received=name, accepted=f"one of {', '.join(SOURCES)}")
+        raise ConfigError.of_value("--source", name, f"one of {', '.join(SOURCES)}")
     return SOURCES[name]
 
 
 def _recipes(name: str, source: Source, part: Part | None) -> Mapping[str, Recipe]:
     """Returns the recipes of the requested part, or of all parts of the source."""
     if part is not None and part not in source.recipes:
-        raise ConfigError(
-            "--part", received=part, accepted=f"one of {', '.join(source.recipes)} for {name}"
-        )
+        raise ConfigError.of_value("--part", part, f"one of {', '.join(source.recipes)} for {name}")
     return source.recipes if part is None else {part: source.recipes[part]}
 
 
@@ -293,7 +294,7 @@ def _left_notes(left: Mapping[str, int], *, taken: str | None) -> tuple[str, ...
         return ()
     read = "the names at the top of the file" if taken is None else f"the entry {taken!r}"
     others = ", ".join(f"{key!r} ({in_words(count)})" for key, count in left.items())
-    return (f"{read} was read; left out: {others}; --entry=KEY reads another state dict",)
+    return (f"{read} was read and {others} left out; --entry=KEY reads another state dict",)
 
 
 def _recognise(name: str, recipes: Mapping[str, Recipe], shapes: Shapes) -> tuple[Recipe, Layout]:
@@ -311,9 +312,12 @@ def _recognise(name: str, recipes: Mapping[str, Recipe], shapes: Shapes) -> tupl
         for layout in recipe.layouts
     )
     raise WeightsError(
-        "state_dict",
-        received=f"{len(shapes)} names such as {', '.join(sorted(shapes)[:3])}",
-        accepted=f"{name}: names of its {' or '.join(recipes)} behind {' or '.join(beginnings)}",
+        f"The file has {len(shapes)} names such as "
+        f"{', '.join(map(printable, sorted(shapes)[:3]))}, none of which is a name of the source "
+        f"{name}: it has names of its {' or '.join(recipes)} behind "
+        f"{' or '.join(beginnings)}.",
+        "Give the --source that the file comes from, or the --prefix of the model's names.",
+        where="state_dict",
     )
 
 
@@ -322,10 +326,10 @@ def _refuse_hollow(shapes: Shapes) -> None:
     hollow = [name for name, shape in shapes.items() if 0 in shape]
     if 2 * len(hollow) > len(shapes):
         raise WeightsError(
-            "state_dict",
-            received=f"{len(hollow)} tensors without numbers, such as {hollow[0]}",
-            accepted="the whole weights; DeepSpeed's ZeRO keeps them in parts beside this file, "
-            "and its zero_to_fp32.py puts them together",
+            f"The file has {len(hollow)} tensors without numbers, such as {printable(hollow[0])}; "
+            "DeepSpeed's ZeRO keeps the weights in parts beside such a file.",
+            "Put the parts together with DeepSpeed's zero_to_fp32.py and import the result.",
+            where="state_dict",
         )
 
 
@@ -343,7 +347,10 @@ def _refuse_unread(
     for name, value in given.items():
         if value is not None and name not in read:
             raise ConfigError(
-                f"--{name}", received=value, accepted=f"nothing: {source} does not read it here"
+                f"The value is {str(value)!r}, but source {source} does not read this flag for "
+                "this checkpoint.",
+                f"Leave out --{name}.",
+                where=f"--{name}",
             )
 
 
@@ -379,6 +386,6 @@ def _check(
     if mistyped:
         problems["mistyped"] = mistyped
     if problems:
-        raise WeightsError(
-            "state_dict", received=problems, accepted="exactly the model's names and shapes"
+        raise MisfitError.of(
+            problems, "Check that --source and --part fit the file, and that the file is whole."
         )

@@ -118,12 +118,14 @@ def check_last_stage(shapes: Shapes, layout: Layout, sizes: Mapping[str, Any]) -
         shape = shapes[name]
         wider = len(shape) == 2 and shape[1] > features and shape[1] % features == 0
         if kept < len(stages) and wider:
+            missing = ", ".join(f"{layout.prefix}{stage}" for stage in stages[kept:])
             raise WeightsError(
-                name,
-                received=f"{list(shape)}, for {shape[1]} features",
-                accepted=f"a weight for the {features} features of "
-                f"{layout.prefix}{stages[kept - 1]}, the last stage in the file: "
-                f"{', '.join(f'{layout.prefix}{stage}' for stage in stages[kept:])} is missing",
+                f"This classifier of shape {list(shape)} takes {shape[1]} features, but the file "
+                f"gives the {features} features of {layout.prefix}{stages[kept - 1]}, the last "
+                f"stage in the file: {missing} is missing.",
+                "Give the whole checkpoint, or remove the classifier from the file to import the "
+                "shorter ResNet.",
+                where=name,
             )
 
 

@@ -295,10 +295,16 @@ def _heads(sizes: Mapping[str, Any], given: int | None, name: str) -> tuple[int,
         return given, ()
     features = sizes["hidden_size"]
     if features % HEAD_SIZE:
-        accepted = f"--{name}=NUMBER: {features} features are no multiple of {HEAD_SIZE}"
-        raise ConfigError(f"--{name}", received=None, accepted=accepted)
+        raise ConfigError(
+            f"The file does not show the number of attention heads, and its {features} features "
+            f"are no multiple of {HEAD_SIZE}.",
+            f"Give --{name}=NUMBER.",
+            where=f"--{name}",
+        )
     heads = features // HEAD_SIZE
-    return heads, (f"--{name}: the file does not tell; {heads}, one for {HEAD_SIZE} features",)
+    return heads, (
+        f"the file does not show --{name}; it is {heads}, one head for {HEAD_SIZE} features",
+    )
 
 
 def _text_data(known: Known, sizes: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,11 @@ from prior_jax.interop.torch.tensors import TorchTensor
 ENTRIES = ("state_dict", "model", "net", "model_state_dict", "module")
 """Keys under which training programs put the state dict; they may be nested in each other."""
 
-_ACCEPTED = "a safetensors file, or one that torch.save wrote (zip or older), with a state dict"
+GIVE_STATE_DICT = (
+    "Give a safetensors file, or one that torch.save wrote (zip or older), with a state dict."
+)
+"""Remedy for a file without weights that can be read."""
+
 _MAX_DEPTH = 4
 _FEW = 8
 
@@ -51,12 +55,14 @@ def find_entry(value: Any, *, field: str, wanted: str | None) -> Entry:
     """
     if not isinstance(value, dict):
         raise WeightsError(
-            field, received=f"a saved {type(value).__name__}, no state dict", accepted=_ACCEPTED
+            f"The file has a saved {type(value).__name__} and not a state dict.",
+            GIVE_STATE_DICT,
+            where=field,
         )
     key = _known(value, field=field) if wanted is None else _named(value, wanted, field=field)
     tensors = tensors_of(_under(value, key), field=field)
     if not tensors:
-        raise WeightsError(field, received=_nothing(value), accepted=_remedy(value))
+        raise WeightsError(_nothing(value), _remedy(value), where=field)
     return Entry(tensors=tensors, key="/".join(key) or None, left=_left(value, key))
 
 
@@ -67,7 +73,9 @@ def tensors_of(value: Any, *, field: str) -> dict[str, TorchTensor]:
     tensors = {key: entry for key, entry in value.items() if isinstance(entry, TorchTensor)}
     if not all(isinstance(key, str) for key in tensors):
         raise WeightsError(
-            field, received="tensors under keys that are no text", accepted="a name for each"
+            "The file has tensors under keys that are no text.",
+            "Save the tensors in a dictionary of names.",
+            where=field,
         )
     return tensors
 
@@ -83,9 +91,9 @@ def _known(value: dict, *, field: str) -> tuple[str, ...]:
     if len(paths) > 1:
         keys = ["/".join(path) for path in paths]
         raise WeightsError(
-            field,
-            received=f"state dicts under {', '.join(keys)}",
-            accepted=f"one state dict; --entry={keys[0]}, or another of these keys, chooses it",
+            f"The file has several state dicts, under {', '.join(keys)}.",
+            f"Choose one of them with --entry={keys[0]}, or another of these keys.",
+            where=field,
         )
     return paths[0] if paths else ()
 
@@ -107,7 +115,11 @@ def _named(value: dict, wanted: str, *, field: str) -> tuple[str, ...]:
     path = _way(value, wanted.strip("/"), field=field)
     if path is not None:
         return path
-    raise ConfigError("--entry", received=wanted, accepted=f"a key of {field}: {_holders(value)}")
+    raise ConfigError(
+        f"{field} has no state dict under {wanted!r}.",
+        f"Give a key of the file: {_holders(value)}.",
+        where="--entry",
+    )
 
 
 def _way(value: dict, wanted: str, *, field: str) -> tuple[str, ...] | None:
@@ -179,8 +191,8 @@ def _left(value: dict, path: tuple[str, ...]) -> dict[str, int]:
 
 def _nothing(value: dict) -> str:
     if not _count(value):
-        return "a file without tensors"
-    return f"no state dict at its top, though tensors stand under {_holders(value)}"
+        return "The file has no tensors."
+    return f"The file has no state dict at its top, but tensors under {_holders(value)}."
 
 
 def _holders(value: dict) -> str:
@@ -204,5 +216,8 @@ def _remedy(value: dict) -> str:
         if path and any(isinstance(entry, TorchTensor) for entry in node.values())
     ]
     if not own:
-        return _ACCEPTED
-    return f"a state dict under {', '.join(ENTRIES)}, or one of its keys: --entry={own[0]}"
+        return GIVE_STATE_DICT
+    return (
+        f"Choose one of these keys, for example --entry={own[0]}; without --entry, a state dict is "
+        f"looked for under {', '.join(ENTRIES)}."
+    )

@@ -5,8 +5,8 @@
     file.nested                                            # "state_dict": a Lightning checkpoint
 
 A file's format is recognised by its first bytes, not by its ending: safetensors, or torch's `.pt`,
-`.pth`, `.ckpt` and `.bin` of any age since 2017. Pickles are read by our own interpreter, which
-cannot run code (`torch.pickle_reader`). Arrays view the mapped file, so that memory use stays near
+`.pth`, `.ckpt` and `.bin` of any age since 2017. Pickles are read by `torch.pickle_reader`, which
+cannot run code. Arrays view the mapped file, so that memory use stays near
 the file's size.
 """
 
@@ -23,7 +23,8 @@ import numpy as np
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.huggingface.safetensors_file import is_safetensors, read_safetensors
 from prior_jax.interop.mapped_file import MappedFile, open_mapped
-from prior_jax.interop.sources.saved_entries import Entry, find_entry
+from prior_jax.interop.printable import printable
+from prior_jax.interop.sources.saved_entries import GIVE_STATE_DICT, Entry, find_entry
 from prior_jax.interop.torch.legacy_files import read_torch_legacy
 from prior_jax.interop.torch.tensors import BFLOAT16, arrays_of
 from prior_jax.interop.torch.zip_files import read_torch_zip
@@ -36,7 +37,6 @@ DIRECTORY_FILES = (
     "pytorch_model.bin.index.json",
 )
 
-_ACCEPTED = "a safetensors file, or one that torch.save wrote (zip or older), with a state dict"
 _MAX_INDEX = 2**26
 _CHUNK = 2**20
 
@@ -108,16 +108,21 @@ def _read_file(path: pathlib.Path, entry: str | None) -> WeightFile:
     if is_safetensors(file.data):
         if entry is not None:
             raise ConfigError(
-                "--entry", received=entry, accepted=f"nothing: {file.field} is safetensors, flat"
+                f"The entry {entry!r} is asked for, but {file.field} is a safetensors file, which "
+                "has no entries.",
+                "Leave out --entry.",
+                where="--entry",
             )
         kind, tensors = "safetensors", read_safetensors(file)
     elif bytes(file.data[:2]) == b"PK" or file.data[0] == 0x80:
         kind, (tensors, found) = "torch", _read_torch(file, entry)
         nested, left = found.key, found.left
     else:
-        raise WeightsError(file.field, received=_describe(file.data), accepted=_ACCEPTED)
+        raise WeightsError(
+            f"The file is {_describe(file.data)}.", GIVE_STATE_DICT, where=file.field
+        )
     if not tensors:
-        raise WeightsError(file.field, received="a file without tensors", accepted=_ACCEPTED)
+        raise WeightsError("The file has no tensors.", GIVE_STATE_DICT, where=file.field)
     return WeightFile(
         tensors=tensors, format=kind, nested=nested, path=path, sha256=file.sha256(), left=left
     )
@@ -140,13 +145,13 @@ def _describe(data: memoryview) -> str:
     """Returns a description of a file of unsupported format, from its first bytes."""
     head = bytes(data[:300])
     if head.startswith(b"version https://git-lfs"):
-        return "a git-lfs pointer: the file itself was never fetched (git lfs pull)"
+        return "a git-lfs pointer: the file itself has not been fetched (git lfs pull fetches it)"
     if head[257:262] == b"ustar":
-        return "a tar file, as torch wrote before 0.2; save it again with a later torch"
+        return "a tar file, as torch wrote before 0.2, which a later torch can save again"
     if head.startswith(b"\x89HDF"):
         return "an HDF5 file"
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-        return "a compressed file; unpack it first"
+        return "a compressed file, which must be unpacked first"
     try:
         # The last character may be truncated.
         text = head[:40].decode("utf-8", "ignore" if len(data) > 40 else "strict")
@@ -162,9 +167,9 @@ def _file_in(directory: pathlib.Path) -> pathlib.Path:
         if os.path.lexists(directory / name):
             return directory / name
     raise WeightsError(
-        str(directory),
-        received="a directory without weights",
-        accepted=f"a file, or a directory with {' or '.join(DIRECTORY_FILES)}",
+        "This is a directory without weights.",
+        f"Give a file, or a directory with {' or '.join(DIRECTORY_FILES)}.",
+        where=str(directory),
     )
 
 
@@ -175,16 +180,18 @@ def _read_shards(path: pathlib.Path, entry: str | None) -> WeightFile:
     formats = sorted({file.format for file in files.values()})
     if len(formats) > 1:
         raise WeightsError(
-            str(path), received=f"files of {' and '.join(formats)}", accepted="one format"
+            f"The index lists files of several formats, {' and '.join(formats)}.",
+            "Give a set whose files all have the same format.",
+            where=str(path),
         )
     for name, file in files.items():
         said = {tensor for tensor, place in places.items() if place == name}
         wrong = sorted(said ^ set(file.tensors))
         if wrong:
             raise WeightsError(
-                str(path),
-                received=f"an index that does not fit {name}: {_few(wrong)}",
-                accepted="every tensor in the file that the index names",
+                f"The index does not fit {name}: only one of the two has {_few(wrong)}.",
+                "Copy or download the index and all of its files again.",
+                where=str(path),
             )
     lines = "".join(f"{file.sha256}  {name}\n" for name, file in files.items())
     return WeightFile(
@@ -199,22 +206,24 @@ def _read_shards(path: pathlib.Path, entry: str | None) -> WeightFile:
 def _weight_map(path: pathlib.Path) -> Mapping[str, str]:
     """Returns the index's table of tensor name -> file name, for files beside the index."""
     file = open_mapped(path)
-    accepted = 'an index {"weight_map": {NAME: FILE}} with files beside it'
+
+    def refusal(problem: str) -> WeightsError:
+        remedy = 'Give an index of the form {"weight_map": {NAME: FILE}}, with the files beside it.'
+        return WeightsError(problem, remedy, where=str(path))
+
     if len(file.data) > _MAX_INDEX:
-        raise WeightsError(
-            str(path), received=f"an index of {len(file.data)} bytes", accepted=accepted
-        )
+        raise refusal(f"The index has {len(file.data)} bytes; at most {_MAX_INDEX} are read.")
     try:
         index = json.loads(bytes(file.data))
     except (ValueError, RecursionError):
-        raise WeightsError(str(path), received="no JSON", accepted=accepted) from None
+        raise refusal("The index is no JSON.") from None
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not places:
-        raise WeightsError(str(path), received="no weight_map", accepted=accepted)
+        raise refusal("The index has no weight_map.")
     for place in places.values():
         plain = isinstance(place, str) and place.isprintable() and place not in ("", ".", "..")
         if not plain or any(separator in place for separator in "/\\:"):
-            raise WeightsError(str(path), received=str(place)[:200], accepted=accepted)
+            raise refusal(f"The index names {str(place)[:200]!r}, which is no name of a file.")
     return places
 
 
@@ -237,15 +246,19 @@ def _check_values(
             kept.append(name)
     if broken:
         raise WeightsError(
-            str(path), received=f"booleans other than 0 and 1 in {_few(broken)}", accepted="0, 1"
+            f"The file has booleans other than 0 and 1 in {_few(broken)}.",
+            "Copy or download the file again, or give another one.",
+            where=str(path),
         )
     if infinite:
         raise WeightsError(
-            str(path), received=f"NaN or infinite numbers in {_few(infinite)}", accepted="finite"
+            f"The file has NaN or infinite numbers in {_few(infinite)}.",
+            "Give an earlier checkpoint, from before the training failed.",
+            where=str(path),
         )
 
 
 def _few(names: list[str]) -> str:
     """Returns at most three names, and the number of the others."""
-    shown = ", ".join(name[:100] for name in names[:3])
+    shown = ", ".join(printable(name, 100) for name in names[:3])
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

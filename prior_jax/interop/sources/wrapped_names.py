@@ -124,9 +124,9 @@ def under_prefix(names: Iterable[str], prefix: str, found: Mapping[str, int]) ->
     if not chosen:
         occurring = {key: count for key, count in found.items() if key} or first_parts(names)
         raise ConfigError(
-            "--prefix",
-            received=prefix,
-            accepted=f"a prefix under which names of the file stand: {listed(occurring)}",
+            f"No name in the file has the prefix {prefix!r}.",
+            f"Give a prefix that names of the file have: {listed(occurring)}.",
+            where="--prefix",
         )
     return chosen
 

@@ -14,13 +14,13 @@ from typing import NoReturn
 
 from prior_jax.errors import WeightsError
 from prior_jax.interop.mapped_file import MappedFile
+from prior_jax.interop.printable import printable
 from prior_jax.interop.torch.pickle_reader import Pickled, read_pickle
-from prior_jax.interop.torch.tensors import Storage
+from prior_jax.interop.torch.tensors import SAVE_AGAIN, Storage
 from prior_jax.interop.torch.zip_files import TorchFile
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_ACCEPTED = "an undamaged file as torch.save writes it"
 
 
 def read_torch_legacy(file: MappedFile) -> TorchFile:
@@ -37,27 +37,27 @@ def read_torch_legacy(file: MappedFile) -> TorchFile:
         `read_pickle`.
     """
 
-    def refuse(received: str) -> NoReturn:
-        raise WeightsError(file.field, received=received, accepted=_ACCEPTED)
+    def refuse(problem: str) -> NoReturn:
+        raise WeightsError(problem, SAVE_AGAIN, where=file.field)
 
     def following(before: Pickled) -> Pickled:
         return read_pickle(file.data, start=before.end, field=file.field)
 
     magic = read_pickle(file.data, field=file.field)
     if type(magic.value) is not int or magic.value != _MAGIC:
-        refuse("a pickle that does not begin with torch's magic number")
+        refuse("The file is a pickle that does not begin with torch's magic number.")
     protocol = following(magic)
     if type(protocol.value) is not int or protocol.value != _PROTOCOL:
-        refuse("a file of torch of an unknown protocol")
+        refuse("The file was written by torch with an unknown protocol.")
     machine = following(protocol)
     if not isinstance(machine.value, dict) or machine.value.get("little_endian") is not True:
-        refuse("a file of torch from a big-endian machine")
+        refuse("The file was written by torch on a big-endian machine, which is not read.")
     saved = following(machine)
     keys = following(saved)
     if not isinstance(keys.value, list) or not all(isinstance(key, str) for key in keys.value):
-        refuse("a list of storages that is none")
+        refuse("The file's list of storages is no list of names.")
     if sorted(keys.value) != sorted(saved.storages):
-        refuse("a list of storages that is not that of its tensors")
+        refuse("The file's list of storages is not that of its tensors.")
     places = _places(file.data, keys, saved.storages, refuse)
     return TorchFile(
         value=saved.value,
@@ -79,14 +79,18 @@ def _places(
         storage = storages[key]
         size = storage.count * storage.dtype.itemsize
         if position + 8 + size > len(data):
-            refuse(f"a file cut short: storage {key[:40]} of {size} bytes is not all there")
+            refuse(
+                f"The file is cut short: storage {printable(key, 40)} of {size} bytes is not all "
+                "there."
+            )
         (count,) = struct.unpack_from("<q", data, position)
         if count != storage.count:
             refuse(
-                f"storage {key[:40]} of {count} elements, not the {storage.count} of its tensors"
+                f"The file has a storage {printable(key, 40)} of {count} elements, not the "
+                f"{storage.count} of its tensors."
             )
         places[key] = data[position + 8 : position + 8 + size]
         position += 8 + size
     if position != len(data):
-        refuse(f"{len(data) - position} bytes after the last storage")
+        refuse(f"The file has {len(data) - position} bytes after the last storage.")
     return places

@@ -7,8 +7,7 @@ and, for layers stacked on a leading axis, its index. Tables of modules compose:
         bert_table(config.text).under("text_encoder.encoder.", ("text_encoder",))
         + linear_table("predictor.0", ("predictor", "inner"))
     )
-    load_torch(model, state_dict, table)              # into an nnx model, in place
-    tree = to_nnx(state_dict, table, abstract)        # or into a tree shaped like `abstract`
+    tree = to_nnx(state_dict, table, abstract)        # a tree shaped like `abstract`
     state_dict = to_torch(tree, table)                # the exact inverse
     gradients = to_torch(grads, table, partial=True)  # a tree without batch statistics
 
@@ -26,9 +25,9 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from flax import nnx
 
 from prior_jax.errors import WeightsError
+from prior_jax.interop.torch.misfits import MisfitError, listed
 
 Layout = Literal["same", "linear", "conv", "conv_transpose"]
 Path = tuple[str, ...]
@@ -146,16 +145,6 @@ def conv_table(torch: str, path: Path, *, bias: bool) -> Table:
     return Table(entries=tuple(entries))
 
 
-def conv_transpose_table(torch: str, path: Path) -> Table:
-    """Returns the table from ConvTranspose2d `<torch>.weight`, `.bias` to `kernel`, `bias`."""
-    return Table(
-        entries=(
-            Entry(torch=f"{torch}.weight", path=(*path, "kernel"), layout="conv_transpose"),
-            Entry(torch=f"{torch}.bias", path=(*path, "bias")),
-        )
-    )
-
-
 def layer_norm_table(torch: str, path: Path) -> Table:
     """Returns the table from torch.nn.LayerNorm `<torch>.weight`, `.bias` to `scale`, `bias`."""
     return Table(
@@ -223,9 +212,7 @@ def to_nnx(state_dict: Mapping[str, Any], table: Table, abstract: Any) -> Any:
     """
     problems = find_problems(state_dict, table, abstract)
     if problems:
-        raise WeightsError(
-            "state_dict", received=problems, accepted="exactly the model's names and shapes"
-        )
+        raise MisfitError.of(problems, "Use weights of a model of exactly the same sizes.")
     leaves, treedef = _flatten(abstract)
     by_path = _by_path(table)
     filled = []
@@ -304,10 +291,11 @@ def to_torch(tree: Any, table: Table, *, partial: bool = False) -> dict[str, np.
     extra = [_dotted(path) for path in leaves if path not in paths]
     missing = [] if partial else [e.torch for e in table.entries if e.path not in leaves]
     if extra or missing:
+        problems = {"missing": missing, "extra": extra}
         raise WeightsError(
-            "parameters",
-            received={"missing": missing, "extra": extra},
-            accepted="exactly the leaves of the table",
+            f"The parameters are not those of the table of torch's names ({listed(problems)}).",
+            "Use the table of the model that the parameters belong to.",
+            where="parameters",
         )
     arrays = {path: np.asarray(leaf) for path, leaf in leaves.items()}
     return {
@@ -315,39 +303,6 @@ def to_torch(tree: Any, table: Table, *, partial: bool = False) -> dict[str, np.
         for entry in table.entries
         if entry.path in arrays
     }
-
-
-def load_torch(model: nnx.Module, state_dict: Mapping[str, Any], table: Table) -> None:
-    """Overwrites a model's parameters and batch statistics, in place.
-
-    Args:
-      model: the nnx model; other kinds of state keep their values.
-      state_dict: torch name -> array.
-      table: the mapping.
-
-    Raises:
-      WeightsError: listing every missing, extra and misshaped name; the model is then unchanged.
-    """
-    state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
-    filled = to_nnx(state_dict, table, nnx.as_pure(state))
-    # The arrays are copied so that the model does not share memory with the caller's.
-    nnx.update(model, jax.tree.map(jax.numpy.array, filled))
-
-
-def dump_torch(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
-    """Returns a model's parameters and batch statistics under torch's names.
-
-    Args:
-      model: the nnx model.
-      table: the mapping.
-
-    Returns:
-      torch name -> array in torch's layout.
-
-    Raises:
-      WeightsError: listing every missing and extra name.
-    """
-    return to_torch(nnx.as_pure(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))), table)
 
 
 def _flatten(tree: Any) -> tuple[dict[Path, Any], Any]:

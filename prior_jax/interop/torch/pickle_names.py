@@ -8,13 +8,15 @@ enumerations of Lightning, numpy's scalars, paths. Any name that is absent here 
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from prior_jax.errors import WeightsError
+from prior_jax.interop.printable import printable
 from prior_jax.interop.torch.tensors import (
     MAX_ELEMENTS,
+    SAVE_AGAIN,
     STORAGE_DTYPES,
     Storage,
     rebuild_parameter,
@@ -64,10 +66,10 @@ def find_name(module: str, name: str, *, field: str) -> Name:
     full = f"{_MODULES_OF_PYTHON_2.get(module, module)}.{name}"
     if full not in _TABLE:
         raise WeightsError(
-            field,
-            received=f"a pickle that asks for {full[:200]}",
-            accepted="tensors and plain data, no other classes or functions; if you trust the "
-            "file, save its state dict alone with torch",
+            f"The file has a pickle that asks for {printable(full)}; only tensors and plain data "
+            "are read, no other classes or functions.",
+            "If you trust the file, load it with torch and save its state dict alone.",
+            where=field,
         )
     return _TABLE[full]
 
@@ -86,23 +88,22 @@ def find_storage(said: Any, *, field: str) -> Storage:
       WeightsError: if the persistent id is of any other form.
     """
 
-    def refuse(received: str) -> NoReturn:
-        raise WeightsError(
-            field, received=received, accepted="storages of numbers, as torch.save writes them"
-        )
+    def refusal(what: str) -> WeightsError:
+        return WeightsError(f"The file has {what}.", SAVE_AGAIN, where=field)
 
     parts = tuple(said) if isinstance(said, tuple) else ()
     if len(parts) == 6 and parts[5] is None:
         parts = parts[:5]
     if len(parts) != 5 or parts[0] != "storage":
-        refuse("a pickle with a persistent id that is no storage")
+        raise refusal("a pickle with a persistent id that is no storage")
     _, kind, key, device, count = parts
     if not isinstance(kind, Name) or kind.dtype is None:
-        refuse(f"a storage of class {kind.name if isinstance(kind, Name) else type(kind).__name__}")
+        found = kind.name if isinstance(kind, Name) else type(kind).__name__
+        raise refusal(f"a storage of class {found}, which is not read")
     if not (isinstance(key, str) and isinstance(device, str)):
-        refuse("a storage whose key or device is no text")
+        raise refusal("a storage whose key or device is no text")
     if type(count) is not int or not 0 <= count <= MAX_ELEMENTS:
-        refuse("a storage whose size is negative, absurd or no whole number")
+        raise refusal("a storage whose size is negative, absurdly large or no whole number")
     return Storage(key=key, dtype=kind.dtype, count=count)
 
 
@@ -120,7 +121,9 @@ def _mapping(arguments: tuple, *, field: str) -> dict:
         ):
             return {key: value for key, value in pairs}
     raise WeightsError(
-        field, received="a dictionary made of something else", accepted="pairs of key and value"
+        "The file has a dictionary that is not made of pairs of key and value.",
+        SAVE_AGAIN,
+        where=field,
     )
 
 
@@ -133,7 +136,9 @@ def _size(arguments: tuple, *, field: str) -> tuple:
     """Builds a `torch.Size` as a tuple."""
     if len(arguments) == 1 and isinstance(arguments[0], list | tuple):
         return tuple(arguments[0])
-    raise WeightsError(field, received="torch.Size of something else", accepted="a tuple")
+    raise WeightsError(
+        "The file has a torch.Size that is not made of a tuple.", SAVE_AGAIN, where=field
+    )
 
 
 def _rebuild_from_type(arguments: tuple, *, field: str) -> Any:
@@ -145,7 +150,10 @@ def _rebuild_from_type(arguments: tuple, *, field: str) -> Any:
         if known and plain and isinstance(inner, tuple):
             return function.call(inner, field=field)
     raise WeightsError(
-        field, received="a tensor rebuilt in an unknown way", accepted="tensors and parameters"
+        "The file has a tensor that is rebuilt in an unknown way; only tensors and parameters are "
+        "read.",
+        SAVE_AGAIN,
+        where=field,
     )
 
 

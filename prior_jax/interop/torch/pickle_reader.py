@@ -1,23 +1,34 @@
 """A reader of pickles that cannot run code.
 
-Python's `pickle` imports and calls whatever the file names. This reader is a small interpreter of
-its own instead: it knows the opcodes that picklers of protocol 2 to 5 write, makes numbers, text,
-lists and dictionaries of them, and looks every name up in the table of `torch.pickle_names`. It
-never imports or calls a named object, so no name can make it run code. It does not recurse, and
-the amounts that it reads and creates are bounded.
+Python's `pickle` imports and calls whatever the file names. Here the standard library only decodes
+the opcodes (`pickletools.genops`), and this module acts on them: it makes numbers, text, lists and
+dictionaries, and looks every name up in the table of `torch.pickle_names`. It never imports or
+calls a named object, so no name can make it run code. It does not recurse, and the amounts that it
+reads and creates are bounded.
+
+A `pickle.Unpickler` with an allow-list in `find_class` would not do, since damage or intent in
+what remains allowed defeats it (measured with Python 3.11):
+
+  - It hashes every key. A tuple of n shared levels takes 2^n steps, and one nested a million deep
+    overflows the stack of C, which ends the process without an exception.
+  - Its memo is an array: five bytes (LONG_BINPUT with index 2^28) make it fill 4 GiB.
+  - BUILD writes into the `__dict__` of any object on the stack, such as a storage that has been
+    checked already.
+
+Python's own subclassable version of it, `pickle._Unpickler`, is private.
 
 Source: the opcodes' meanings are those of Python's `pickletools`.
 """
 
 import dataclasses
-import pickle
-import struct
-from collections.abc import Callable, Iterator
+import pickletools
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from prior_jax.errors import WeightsError
+from prior_jax.interop.printable import printable
 from prior_jax.interop.torch.pickle_names import Inert, Name, find_name, find_storage
-from prior_jax.interop.torch.tensors import Storage, TorchTensor
+from prior_jax.interop.torch.tensors import SAVE_AGAIN, Storage, TorchTensor
 
 # For comparison: a state dict with optimizer state of 10,000 tensors takes 2 MB and half a
 # million steps.
@@ -25,7 +36,6 @@ MAX_BYTES = 64 * 2**20
 MAX_STEPS = 5_000_000
 
 _PROTOCOLS = range(2, 6)
-_ACCEPTED = "a pickle of tensors and plain data as torch.save writes it"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,195 +69,159 @@ def read_pickle(data: memoryview, *, start: int = 0, field: str) -> Pickled:
       WeightsError: on names that are not in the table, opcodes that torch does not write, and any
         damage. No code has been run.
     """
-    machine = _Machine(data[start : start + MAX_BYTES], field)
-    value = machine.run()
-    return Pickled(value=value, end=start + machine.position, storages=machine.storages)
+    machine = _Machine(field)
+    size = machine.run(bytes(data[start : start + MAX_BYTES]))
+    return Pickled(value=machine.stack.pop(), end=start + size, storages=machine.storages)
 
 
 class _Machine:
-    """The interpreter's stack and memo, and one method for each kind of opcode."""
+    """The stack and memo of a pickle, and the opcodes' actions on them."""
 
-    def __init__(self, data: memoryview, field: str):
-        self.data = data
+    def __init__(self, field: str):
         self.field = field
-        self.position = 0
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
 
-    def run(self) -> Any:
-        for _ in range(MAX_STEPS):
-            code = self.take(1)
-            if code == pickle.STOP:
-                return self.pop()
-            act = _OPCODES.get(code)
-            if act is None:
-                self.refuse(f"a pickle with opcode {_opcode_name(code)}")
-            act(self)
-        self.refuse(f"a pickle of more than {MAX_STEPS} steps")
-
-    def refuse(self, received: str) -> NoReturn:
-        raise WeightsError(self.field, received=received, accepted=_ACCEPTED)
-
-    # Reading bytes.
-
-    def take(self, count: int) -> bytes:
-        end = self.position + count
-        if end > len(self.data):
-            much = len(self.data) >= MAX_BYTES
-            self.refuse(f"a pickle of over {MAX_BYTES} bytes" if much else "a pickle cut short")
-        piece = bytes(self.data[self.position : end])
-        self.position = end
-        return piece
-
-    def number(self, layout: str) -> Any:
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
-
-    def line(self) -> str:
-        window = bytes(self.data[self.position : self.position + 1000])
-        length = window.find(b"\n")
-        if length < 0:
-            self.refuse("a pickle with a name that does not end")
-        return self.text(self.take(length + 1)[:-1])
-
-    def text(self, raw: bytes) -> str:
+    def run(self, data: bytes) -> int:
+        """Leaves the pickle's object on the stack and returns the size of the pickle in bytes."""
+        size = 0
         try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            self.refuse("a pickle with text that is not UTF-8")
+            for step, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+                if step >= MAX_STEPS:
+                    self.refuse(f"The file has a pickle of more than {MAX_STEPS} steps.")
+                act = _ACTIONS.get(opcode.name)
+                if act is None:
+                    self.refuse(f"The file has a pickle with opcode {opcode.name}.")
+                act(self, argument)
+                size = (position or 0) + 1
+            self.stack[-1]
+        except (IndexError, KeyError):
+            self.refuse("The file has a damaged pickle, which takes what it never stored.")
+        # pickletools warns of a name with an odd escape, which is an error under -W error.
+        except (ValueError, DeprecationWarning) as error:
+            if len(data) >= MAX_BYTES:
+                self.refuse(f"The file has a pickle of over {MAX_BYTES} bytes.")
+            reason = " ".join(str(error).split())[:120]
+            self.refuse(f"The file has a pickle that is damaged or cut short ({reason}).")
+        return size
 
-    # The stack.
+    def refuse(self, problem: str) -> NoReturn:
+        raise WeightsError(problem, SAVE_AGAIN, where=self.field)
 
-    def push(self, value: Any):
+    # The stack and the memo.
+
+    def push(self, value: Any) -> None:
         self.stack.append(value)
 
+    def push_text(self, text: str) -> None:
+        if not text.isascii():
+            text.encode()  # pickletools lets lone surrogates pass; here they are a ValueError.
+        self.stack.append(text)
+
     def pop(self) -> Any:
-        if not self.stack:
-            self.refuse("a pickle that takes from an empty stack")
         return self.stack.pop()
 
-    def top(self) -> Any:
-        if not self.stack:
-            self.refuse("a pickle that looks at an empty stack")
-        return self.stack[-1]
-
-    def mark(self):
+    def mark(self, _: None) -> None:
         self.marked.append(self.stack)
         self.stack = []
 
     def pop_mark(self) -> list[Any]:
-        if not self.marked:
-            self.refuse("a pickle that returns to a mark it never set")
         items, self.stack = self.stack, self.marked.pop()
         return items
 
-    def pop_or_mark(self):
+    def pop_or_mark(self, _: None) -> None:
         """Drops one item, or the mark if there is no item above it."""
         if self.stack:
             self.stack.pop()
         else:
             self.pop_mark()
 
-    def pop_tuple(self) -> tuple:
-        value = self.pop()
-        if not isinstance(value, tuple):
-            self.refuse("a pickle that calls with something else than arguments")
-        return value
-
-    def pop_name(self) -> Name:
-        value = self.pop()
-        if not isinstance(value, Name):
-            self.refuse("a pickle that calls what is no name of the table")
-        return value
-
-    def tuple_of(self, count: int):
+    def push_tuple(self, count: int) -> None:
         items = [self.pop() for _ in range(count)]
         self.push(tuple(reversed(items)))
 
-    # The memo.
-
-    def put(self, index: int):
-        self.memo[index] = self.top()
-
-    def get(self, index: int):
-        if index not in self.memo:
-            self.refuse("a pickle that recalls what it never stored")
-        self.push(self.memo[index])
+    def put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
 
     # Names and objects.
 
-    def name_of_lines(self):
-        self.push(find_name(self.line(), self.line(), field=self.field))
-
-    def name_of_stack(self):
-        name, module = self.pop(), self.pop()
-        if not (isinstance(name, str) and isinstance(module, str)):
-            self.refuse("a pickle with a name that is no text")
+    def name_of_lines(self, lines: str) -> None:
+        module, name = lines.split(" ", 1)
         self.push(find_name(module, name, field=self.field))
 
-    def instance(self):
-        module, name = self.line(), self.line()
-        find_name(module, name, field=self.field)
-        self.refuse(f"a pickle that makes {module}.{name} by opcode INST")
+    def name_of_stack(self, _: None) -> None:
+        name, module = self.pop(), self.pop()
+        if not (isinstance(name, str) and isinstance(module, str)):
+            self.refuse("The file has a pickle with a name that is no text.")
+        self.push(find_name(module, name, field=self.field))
 
-    def call(self):
-        arguments = self.pop_tuple()
-        self.push(self.pop_name().call(arguments, field=self.field))
+    def instance(self, lines: str) -> NoReturn:
+        self.name_of_lines(lines)
+        self.refuse(f"The file has a pickle that makes {self.pop().name} by opcode INST.")
 
-    def call_with_keywords(self):
-        keywords, arguments, name = self.pop(), self.pop_tuple(), self.pop_name()
-        if not isinstance(keywords, dict) or (name.build and keywords):
-            self.refuse("a pickle that calls with keywords")
+    def call(self, _: None) -> None:
+        arguments, name = self.pop(), self.pop()
+        if not isinstance(arguments, tuple):
+            self.refuse("The file has a pickle that calls with something else than arguments.")
+        if not isinstance(name, Name):
+            self.refuse("The file has a pickle that calls something that is not a known name.")
         self.push(name.call(arguments, field=self.field))
 
-    def persistent(self):
+    def call_with_keywords(self, _: None) -> None:
+        keywords, name = self.pop(), self.stack[-2]
+        ignored = isinstance(name, Name) and name.build is None
+        if not isinstance(keywords, dict) or (keywords and not ignored):
+            self.refuse("The file has a pickle that calls with keywords.")
+        self.call(None)
+
+    def persistent(self, _: None) -> None:
         storage = find_storage(self.pop(), field=self.field)
         known = self.storages.setdefault(storage.key, storage)
         if (known.dtype, known.count) != (storage.dtype, storage.count):
-            self.refuse(f"storage {storage.key[:40]} of two kinds or sizes")
+            self.refuse(
+                f"The file has a storage {printable(storage.key, 40)} of two kinds or sizes."
+            )
         self.push(known)
 
-    def state(self):
+    def state(self, _: None) -> None:
         """Ignores attributes set on an object: those of tensors and dictionaries are not needed."""
         self.pop()
-        if not isinstance(self.top(), Inert | TorchTensor | dict):
-            self.refuse("a pickle that sets attributes on what has none")
+        if not isinstance(self.stack[-1], Inert | TorchTensor | dict):
+            self.refuse("The file has a pickle that sets attributes on an object without any.")
 
     # Containers being filled.
 
-    def extend(self, items: list[Any]):
-        target = self.top()
+    def extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
         if isinstance(target, list):
             target.extend(items)
         elif not isinstance(target, Inert):
-            self.refuse("a pickle that appends to what is no list")
+            self.refuse("The file has a pickle that appends to an object that is no list.")
 
-    def append(self):
-        self.extend([self.pop()])
+    def add(self, _: None) -> None:
+        self.pop_mark()
+        if not isinstance(self.stack[-1], Inert):
+            self.refuse("The file has a pickle that adds to an object that is no set.")
 
-    def add(self, items: list[Any]):
-        if not isinstance(self.top(), Inert):
-            self.refuse("a pickle that adds to what is no set")
-
-    def update(self, items: list[Any]):
-        target = self.top()
+    def update(self, items: list[Any]) -> None:
+        target = self.stack[-1]
         if len(items) % 2:
-            self.refuse("a pickle with a key that has no value")
+            self.refuse("The file has a pickle with a key that has no value.")
         if isinstance(target, dict):
             for key, value in zip(items[::2], items[1::2], strict=True):
                 target[_key_of(key)] = value
         elif not isinstance(target, Inert):
-            self.refuse("a pickle that sets items of what is no dictionary")
+            self.refuse("The file has a pickle that sets items of an object that is no dictionary.")
 
-    def set_item(self):
+    def set_item(self, _: None) -> None:
         value, key = self.pop(), self.pop()
         self.update([key, value])
 
-    def protocol(self):
-        version = self.number("<B")
+    def protocol(self, version: int) -> None:
         if version not in _PROTOCOLS:
-            self.refuse(f"a pickle of protocol {version}")
+            self.refuse(f"The file has a pickle of protocol {version}.")
 
 
 def _key_of(key: Any) -> Any:
@@ -263,72 +237,53 @@ def _key_of(key: Any) -> Any:
     return Inert()
 
 
-def _opcode_name(code: bytes) -> str:
-    names = (name for name, value in vars(pickle).items() if name.isupper() and value == code)
-    return next(names, f"0x{code.hex()}")
-
-
-def _opcodes() -> Iterator[tuple[bytes, Callable[[_Machine], Any]]]:
-    """Yields the action of each supported opcode; all others are refused by name."""
-    p, M = pickle, _Machine
-    yield p.PROTO, M.protocol
-    yield p.FRAME, lambda m: m.number("<Q")
-    yield p.MARK, M.mark
-    yield p.POP, M.pop_or_mark
-    yield p.POP_MARK, M.pop_mark
-    yield p.NONE, lambda m: m.push(None)
-    yield p.NEWTRUE, lambda m: m.push(True)
-    yield p.NEWFALSE, lambda m: m.push(False)
-    for code, layout in (
-        (p.BININT, "<i"),
-        (p.BININT1, "<B"),
-        (p.BININT2, "<H"),
-        (p.BINFLOAT, ">d"),
-    ):
-        yield code, lambda m, layout=layout: m.push(m.number(layout))
-    yield p.LONG1, lambda m: m.push(int.from_bytes(m.take(m.number("<B")), "little", signed=True))
-    # A length, then text; the last two opcodes are Python 2's.
-    for code, layout in (
-        (p.SHORT_BINUNICODE, "<B"),
-        (p.BINUNICODE, "<I"),
-        (p.BINUNICODE8, "<Q"),
-        (p.SHORT_BINSTRING, "<B"),
-        (p.BINSTRING, "<I"),
-    ):
-        yield code, lambda m, layout=layout: m.push(m.text(m.take(m.number(layout))))
-    for code, layout in (
-        (p.SHORT_BINBYTES, "<B"),
-        (p.BINBYTES, "<I"),
-        (p.BINBYTES8, "<Q"),
-        (p.BYTEARRAY8, "<Q"),
-    ):
-        yield code, lambda m, layout=layout: m.push(m.take(m.number(layout)))
-    yield p.EMPTY_TUPLE, lambda m: m.push(())
-    yield p.TUPLE, lambda m: m.push(tuple(m.pop_mark()))
-    for count, code in enumerate((p.TUPLE1, p.TUPLE2, p.TUPLE3), start=1):
-        yield code, lambda m, count=count: m.tuple_of(count)
-    yield p.EMPTY_LIST, lambda m: m.push([])
-    yield p.APPEND, M.append
-    yield p.APPENDS, lambda m: m.extend(m.pop_mark())
-    yield p.EMPTY_DICT, lambda m: m.push({})
-    yield p.SETITEM, M.set_item
-    yield p.SETITEMS, lambda m: m.update(m.pop_mark())
-    yield p.EMPTY_SET, lambda m: m.push(Inert())
-    yield p.ADDITEMS, lambda m: m.add(m.pop_mark())
-    yield p.FROZENSET, lambda m: (m.pop_mark(), m.push(Inert()))
-    yield p.BINGET, lambda m: m.get(m.number("<B"))
-    yield p.LONG_BINGET, lambda m: m.get(m.number("<I"))
-    yield p.BINPUT, lambda m: m.put(m.number("<B"))
-    yield p.LONG_BINPUT, lambda m: m.put(m.number("<I"))
-    yield p.MEMOIZE, lambda m: m.put(len(m.memo))
-    yield p.GLOBAL, M.name_of_lines
-    yield p.STACK_GLOBAL, M.name_of_stack
-    yield p.INST, M.instance
-    yield p.REDUCE, M.call
-    yield p.NEWOBJ, M.call
-    yield p.NEWOBJ_EX, M.call_with_keywords
-    yield p.BINPERSID, M.persistent
-    yield p.BUILD, M.state
-
-
-_OPCODES = dict(_opcodes())
+# Name of an opcode in `pickletools` -> its action on the machine, given the opcode's argument. Any
+# other opcode is refused by name.
+_ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
+    "PROTO": _Machine.protocol,
+    "FRAME": lambda machine, size: None,
+    "STOP": lambda machine, _: None,
+    "MARK": _Machine.mark,
+    "POP": _Machine.pop_or_mark,
+    "POP_MARK": lambda machine, _: machine.pop_mark(),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    **dict.fromkeys(
+        "NONE BININT BININT1 BININT2 BINFLOAT LONG1 "
+        "SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8".split(),
+        _Machine.push,
+    ),
+    **dict.fromkeys(("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Machine.push_text),
+    # Text of Python 2, which pickletools decodes as latin-1.
+    **dict.fromkeys(
+        ("SHORT_BINSTRING", "BINSTRING"),
+        lambda machine, text: machine.push(text.encode("latin-1").decode()),
+    ),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_mark())),
+    "TUPLE1": lambda machine, _: machine.push_tuple(1),
+    "TUPLE2": lambda machine, _: machine.push_tuple(2),
+    "TUPLE3": lambda machine, _: machine.push_tuple(3),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "APPEND": lambda machine, _: machine.extend([machine.pop()]),
+    "APPENDS": lambda machine, _: machine.extend(machine.pop_mark()),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": lambda machine, _: machine.update(machine.pop_mark()),
+    "EMPTY_SET": lambda machine, _: machine.push(Inert()),
+    "ADDITEMS": _Machine.add,
+    "FROZENSET": lambda machine, _: (machine.pop_mark(), machine.push(Inert())),
+    **dict.fromkeys(
+        ("BINGET", "LONG_BINGET"), lambda machine, index: machine.push(machine.memo[index])
+    ),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.put),
+    "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
+    "GLOBAL": _Machine.name_of_lines,
+    "STACK_GLOBAL": _Machine.name_of_stack,
+    "INST": _Machine.instance,
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "NEWOBJ_EX": _Machine.call_with_keywords,
+    "BINPERSID": _Machine.persistent,
+    "BUILD": _Machine.state,
+}

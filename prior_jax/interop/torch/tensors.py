@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from prior_jax.errors import WeightsError
+from prior_jax.interop.printable import printable
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Storage class in torch -> dtype of its numbers. Any other class is refused by name.
@@ -39,6 +40,12 @@ _MAX_RANK = 32
 # Tied and expanded tensors are larger as arrays than in the file, but at most by this factor.
 _MAX_GROWTH = 4
 _SMALL = 2**24
+
+SAVE_AGAIN = (
+    "Copy or download the file again; if that does not help, load it with torch and save its state "
+    "dict alone with torch.save."
+)
+"""Remedy for a file that is damaged or holds more than tensors and plain data."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,18 +98,17 @@ def rebuild_tensor(arguments: tuple, *, field: str) -> TorchTensor:
     Raises:
       WeightsError: if the arguments are of other kinds, negative, too large, or reach outside.
     """
-    accepted = "tensors whose sizes and strides stay within their storage"
     if len(arguments) < 4 or not isinstance(arguments[0], Storage):
         raise WeightsError(
-            field, received="a tensor that is not made of a storage", accepted=accepted
+            "The file has a tensor that is not made of a storage.", SAVE_AGAIN, where=field
         )
     storage, offset, shape, strides = arguments[:4]
     if not (_are_counts(shape) and _are_counts(strides) and _are_counts((offset,))):
         raise WeightsError(
-            field,
-            received=f"a tensor of storage {storage.key[:40]} with a size, stride or offset that "
-            "is negative or no whole number",
-            accepted=accepted,
+            f"The file has a tensor of storage {printable(storage.key, 40)} with a size, stride or "
+            "offset that is negative or no whole number.",
+            SAVE_AGAIN,
+            where=field,
         )
     said = f"{_brief(shape)}, strides {_brief(strides)}, offset {_brief((offset,))}"
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=False))
@@ -115,10 +121,10 @@ def rebuild_tensor(arguments: tuple, *, field: str) -> TorchTensor:
         or (not empty and last >= storage.count)
     ):
         raise WeightsError(
-            field,
-            received=f"a tensor of sizes {said} in storage {storage.key[:40]} of "
-            f"{storage.count} elements",
-            accepted=accepted,
+            f"The file has a tensor of sizes {said}, which does not fit into its storage "
+            f"{printable(storage.key, 40)} of {storage.count} elements.",
+            SAVE_AGAIN,
+            where=field,
         )
     return TorchTensor(storage=storage, offset=offset, shape=tuple(shape), strides=tuple(strides))
 
@@ -127,7 +133,7 @@ def rebuild_parameter(arguments: tuple, *, field: str) -> Any:
     """Implements `torch._utils._rebuild_parameter` and `_with_state`, which take a tensor first."""
     if not arguments or not isinstance(arguments[0], TorchTensor):
         raise WeightsError(
-            field, received="a parameter that is not made of a tensor", accepted="tensors"
+            "The file has a parameter that is not made of a tensor.", SAVE_AGAIN, where=field
         )
     return arguments[0]
 
@@ -162,10 +168,11 @@ def arrays_of(
         total += tensor.nbytes
         if total > limit:
             raise WeightsError(
-                field,
-                received=f"{name[:200]!r} of shape {_brief(tensor.shape)}, by which the tensors "
-                f"come to {total} bytes in a file of {file_size}",
-                accepted=f"tensors of at most {limit} bytes in all",
+                f"With {name[:200]!r} of shape {_brief(tensor.shape)} the tensors come to {total} "
+                f"bytes in a file of {file_size}; at most {limit} bytes are read.",
+                "Save the tensors without expanded or repeated copies (tensor.contiguous(), "
+                "tensor.clone()).",
+                where=field,
             )
     bytes_of: dict[str, memoryview] = {}
     arrays = {}

@@ -19,13 +19,13 @@ from typing import Any, NoReturn
 
 from prior_jax.errors import WeightsError
 from prior_jax.interop.mapped_file import MappedFile
+from prior_jax.interop.printable import printable
 from prior_jax.interop.torch.pickle_reader import MAX_BYTES, read_pickle
-from prior_jax.interop.torch.tensors import Storage
+from prior_jax.interop.torch.tensors import SAVE_AGAIN, Storage
 
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _MAX_DIRECTORY = 2**24
 _ENCRYPTED = 0x1
-_ACCEPTED = "an undamaged archive as torch.save writes it"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,16 @@ def read_torch_zip(file: MappedFile) -> TorchFile:
     pickled = archive.record("data.pkl")
     if len(pickled) > MAX_BYTES:
         raise WeightsError(
-            file.field, received=f"a pickle of {len(pickled)} bytes", accepted="at most 64 MiB"
+            f"The file has a pickle of {len(pickled)} bytes; at most {MAX_BYTES} are read.",
+            SAVE_AGAIN,
+            where=file.field,
         )
     order = bytes(archive.record("byteorder")[:16]) if archive.has("byteorder") else b"little"
     if order not in (b"little", b"big"):
         raise WeightsError(
-            file.field, received=f"byte order {order!r}", accepted="'little' or 'big'"
+            f"The file has the byte order {order!r}, which is neither 'little' nor 'big'.",
+            SAVE_AGAIN,
+            where=file.field,
         )
     value = read_pickle(pickled, field=file.field).value
 
@@ -74,15 +78,16 @@ def read_torch_zip(file: MappedFile) -> TorchFile:
         expected = storage.count * storage.dtype.itemsize
         if not archive.has(name):
             raise WeightsError(
-                file.field,
-                received=f"an archive without the record {name[:100]}",
-                accepted=_ACCEPTED,
+                f"The file is an archive without the record {printable(name, 100)}.",
+                SAVE_AGAIN,
+                where=file.field,
             )
         if archive.size(name) != expected:
             raise WeightsError(
-                file.field,
-                received=f"a record {name[:100]} of {archive.size(name)} bytes",
-                accepted=f"{expected} bytes, as its tensors say",
+                f"The file has a record {printable(name, 100)} of {archive.size(name)} bytes, "
+                f"where its tensors take {expected}.",
+                SAVE_AGAIN,
+                where=file.field,
             )
         return archive.record(name)
 
@@ -109,20 +114,21 @@ class _Archive:
             with _Bounded(str(file.path), "rb") as raw, zipfile.ZipFile(raw) as opened:
                 members, end = opened.infolist(), opened.start_dir
         except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as why:
-            self.refuse(f"a zip file that is damaged or cut short ({str(why)[:100]})")
+            reason = " ".join(str(why).split())[:100]
+            self.refuse(f"is a zip file that is damaged or cut short ({reason})")
         self.folder = self._folder(members)
         self.records: dict[str, tuple[int, zipfile.ZipInfo]] = {}
         for index, member in enumerate(members):
             name = member.orig_filename.removeprefix(self.folder)
             if name in self.records:
-                self.refuse(f"two records of the name {name[:100]!r}")
+                self.refuse(f"has two records of the name {name[:100]!r}")
             self.records[name] = index, member
         if any(name == "constants.pkl" or name.startswith("code/") for name in self.records):
-            self.refuse("a TorchScript archive, which holds a program")
+            self.refuse("is a TorchScript archive, which holds a program")
         self._starts = self._check_places(members, end)
 
-    def refuse(self, received: str) -> NoReturn:
-        raise WeightsError(self.file.field, received=received, accepted=_ACCEPTED)
+    def refuse(self, fault: str) -> NoReturn:
+        raise WeightsError(f"The file {fault}.", SAVE_AGAIN, where=self.file.field)
 
     def has(self, name: str) -> bool:
         return name in self.records
@@ -137,21 +143,21 @@ class _Archive:
         data = self.file.data[start : start + member.file_size]
         # torch writes 0 if checksums are switched off (`set_crc32_options`).
         if member.CRC and zlib.crc32(data) != member.CRC:
-            self.refuse(f"a record {name[:100]!r} whose checksum does not fit")
+            self.refuse(f"has a record {name[:100]!r} whose checksum does not fit")
         return data
 
     def _folder(self, members: list[zipfile.ZipInfo]) -> str:
         names = [member.orig_filename for member in members]
         for name in names:
             if not name.isprintable() or "\\" in name or ".." in name.split("/") or name[:1] == "/":
-                self.refuse(f"a record of the name {name[:100]!r}")
+                self.refuse(f"has a record of the name {name[:100]!r}, which is not allowed")
         tops = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
         found = sorted({name.removesuffix("data.pkl") for name in tops})
         if len(found) != 1:
-            self.refuse(f"a zip file with {len(found)} records FOLDER/data.pkl")
+            self.refuse(f"is a zip file with {len(found)} records FOLDER/data.pkl instead of one")
         outside = [name for name in names if not name.startswith(found[0])]
         if outside:
-            self.refuse(f"a record {outside[0][:100]!r} outside the folder {found[0]!r}")
+            self.refuse(f"has a record {outside[0][:100]!r} outside the folder {found[0]!r}")
         return found[0]
 
     def _check_places(self, members: list[zipfile.ZipInfo], end: int) -> list[int]:
@@ -163,15 +169,15 @@ class _Archive:
         for member in members:
             name = member.orig_filename
             if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _ENCRYPTED:
-                self.refuse(f"a record {name[:100]!r} that is compressed or encrypted")
+                self.refuse(f"has a record {name[:100]!r} that is compressed or encrypted")
             header = self.file.data[member.header_offset :][: _LOCAL_HEADER.size]
             if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\3\4":
-                self.refuse(f"a record {name[:100]!r} that is not where the directory says")
+                self.refuse(f"has a record {name[:100]!r} that is not where the directory says")
             *_, name_size, extra_size = _LOCAL_HEADER.unpack(header)
             start = member.header_offset + _LOCAL_HEADER.size
             spelt = bytes(self.file.data[start : start + name_size])
             if spelt != name.encode("utf-8" if member.flag_bits & 0x800 else "cp437"):
-                self.refuse(f"a record {name[:100]!r} of another name in the directory")
+                self.refuse(f"has a record {name[:100]!r} of another name in the directory")
             starts.append(start + name_size + extra_size)
         order = sorted(range(len(members)), key=lambda index: starts[index])
         limits = [members[index].header_offset for index in order[1:]] + [end]
@@ -180,7 +186,7 @@ class _Archive:
             size = member.file_size
             if size != member.compress_size or starts[index] + size > limit:
                 self.refuse(
-                    f"a record {member.orig_filename[:100]!r} that says it has {size} bytes, "
+                    f"has a record {member.orig_filename[:100]!r} that says it has {size} bytes, "
                     f"where {max(limit - starts[index], 0)} are left"
                 )
         return starts

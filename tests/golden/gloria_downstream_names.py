@@ -2,12 +2,12 @@
 
 from prior_jax.interop.torch.module_tables import decoder_blocks_table, resnet_table
 from prior_jax.interop.torch.names import (
+    Entry,
     Path,
     Table,
     batch_norm_table,
     concatenate,
     conv_table,
-    conv_transpose_table,
     linear_table,
 )
 from prior_jax.nn.unet import UNetConfig
@@ -36,7 +36,7 @@ def _release_table(config: UNetConfig) -> Table:
         table += _conv_norm_table(f"bridge.bridge.{i}", ("bridge",), i + 1)
     for block in range(len(config.channels)):
         torch, path = f"up_blocks.{block}", ("blocks", f"block{block}")
-        table += conv_transpose_table(f"{torch}.upsample", (*path, "upsample"))
+        table += _conv_transpose_table(f"{torch}.upsample", (*path, "upsample"))
         table += concatenate(_conv_norm_table(f"{torch}.conv_block_{i}", path, i) for i in (1, 2))
     return table + conv_table("out", ("output",), bias=True)
 
@@ -44,6 +44,16 @@ def _release_table(config: UNetConfig) -> Table:
 def _conv_norm_table(torch: str, path: Path, number: int) -> Table:
     table = conv_table(f"{torch}.conv", (*path, f"conv{number}"), bias=True)
     return table + batch_norm_table(f"{torch}.bn", (*path, f"norm{number}"))
+
+
+def _conv_transpose_table(torch: str, path: Path) -> Table:
+    """Returns the table from ConvTranspose2d `<torch>.weight`, `.bias` to `kernel`, `bias`."""
+    return Table(
+        entries=(
+            Entry(torch=f"{torch}.weight", path=(*path, "kernel"), layout="conv_transpose"),
+            Entry(torch=f"{torch}.bias", path=(*path, "bias")),
+        )
+    )
 
 
 def image_classifier_table(encoder: Table) -> Table:
