@@ -181,8 +181,13 @@ def export(
         known = storage_errors.meaning(error)
         if known is None and isinstance(error, WeightsError):
             raise
-        received, accepted = known or (first_line(error), "a folder to write to")
-        raise ConfigError("--out", received=f"{target} ({received})", accepted=accepted) from error
+        problem, remedy = known or (
+            f"The system reported an error ({first_line(error)}).",
+            "Choose a folder that can be written to.",
+        )
+        raise ConfigError(
+            f"The export cannot be written to {target}. {problem}", remedy, where="--out"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return tuple(chosen)

@@ -25,7 +25,7 @@ from prior_jax.objectives.base import Objective
 from prior_jax.processes import distributed
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
 from prior_jax.sharding.placement import Placement
-from prior_jax.train import checkpoint, resume
+from prior_jax.train import checkpoint_read, resume
 from prior_jax.train.accumulate import check_accumulation
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import ModelDefinition
@@ -220,7 +220,7 @@ def check_resumable(config: RunConfig, workdir: pathlib.Path) -> None:
     Raises:
       CheckpointError: if a setting differs; the message names the setting, with both values.
     """
-    kept = checkpoint.newest_host(config.train.checkpoint.folder(workdir))
+    kept = checkpoint_read.newest_host(config.train.checkpoint.folder(workdir))
     if kept is None:
         return
     ours = _identity_of_settings(config)
@@ -245,7 +245,7 @@ def check_resumed(run: Run) -> None:
     Raises:
       CheckpointError: if a setting differs; the message names the setting, with both values.
     """
-    kept = checkpoint.newest_host(run.config.train.checkpoint.folder(run.workdir))
+    kept = checkpoint_read.newest_host(run.config.train.checkpoint.folder(run.workdir))
     if kept is not None:
         resume.check_identity(identity(run), kept["identity"], workdir=run.workdir)
         _check_schedule(run.config, run.schedule, kept, run.workdir)

@@ -290,9 +290,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _unwritten(target: pathlib.Path, error: Exception) -> WeightsError:
-    known = storage_errors.meaning(error)
-    received, accepted = known or (first_line(error), "a folder to write to")
-    return WeightsError(str(target), received=received, accepted=accepted)
+    problem, remedy = storage_errors.meaning(error) or (
+        f"The weights cannot be written there ({first_line(error)}).",
+        "Choose a folder that can be written to.",
+    )
+    return WeightsError(problem, remedy, where=str(target))
 
 
 def _write(path: pathlib.Path, tree: Mapping[str, Any], *, target: pathlib.Path) -> None:

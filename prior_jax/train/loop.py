@@ -17,7 +17,7 @@ from prior_jax.processes.preemption import Preempted, PreemptionGuard
 from prior_jax.processes.watchdog import Watchdog
 from prior_jax.sharding.mesh import is_simulated
 from prior_jax.sharding.rules import Rule
-from prior_jax.storage_errors import is_out_of_space
+from prior_jax.storage_errors import OUT_OF_SPACE, is_out_of_space
 from prior_jax.train.boundaries import Boundaries, snapshot_of
 from prior_jax.train.checkpoint import Checkpoints
 from prior_jax.train.feed import Feed, TrainingData
@@ -220,9 +220,10 @@ def _check_validates(
         waits.append("config.early_stopping")
     if waits and (evaluate is None or options.validate_every == 0):
         raise ConfigError(
-            "config.validate_every",
-            received=options.validate_every,
-            accepted=f"validations every few steps, for {' and '.join(waits)}",
+            f"The value is {options.validate_every} and the model is never validated, but "
+            f"{' and '.join(waits)} need the numbers of validations.",
+            "Set --config.validate_every to a number of steps, or remove what needs validations.",
+            where="config.validate_every",
         )
 
 
@@ -242,8 +243,4 @@ def _space_errors(workdir: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         if not is_out_of_space(error):
             raise
-        raise CheckpointError(
-            str(workdir),
-            received="no space left on device",
-            accepted="a workdir with free space; run again to go on from the last checkpoint",
-        ) from error
+        raise CheckpointError(*OUT_OF_SPACE, where=str(workdir)) from error

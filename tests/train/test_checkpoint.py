@@ -11,7 +11,8 @@ import pytest
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.train import checkpoint as checkpoint_lib
 from prior_jax.train import checkpoint_storage as storage
-from prior_jax.train.checkpoint import Checkpoints, best_step, list_steps, restore_model
+from prior_jax.train.checkpoint import Checkpoints
+from prior_jax.train.checkpoint_read import best_step, list_steps, newest_host, restore_model
 from prior_jax.train.program import Program
 from tests import folder_names
 from tests.train import toy
@@ -336,7 +337,7 @@ def test_what_is_saved_in_a_folder_of_any_name_can_be_read(tmp_path, program, st
     folder = storage.folder_of(None, workdir=tmp_path / name)
     save(folder, state, 3)
     assert list_steps(folder) == [3]
-    assert checkpoint_lib.newest_host(folder) == {"step": 3, "note": "é"}
+    assert newest_host(folder) == {"step": 3, "note": "é"}
     wanted = program.abstract(program.schedule.stages[0])
     params, _, step = restore_model(folder, params=wanted.params, rest=wanted.rest, step=None)
     assert step == 3

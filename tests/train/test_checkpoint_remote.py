@@ -16,7 +16,7 @@ from etils import epath
 
 from prior_jax.errors import CheckpointError
 from prior_jax.train import checkpoint_storage as storage
-from prior_jax.train.checkpoint import best_step, list_steps, restore_model
+from prior_jax.train.checkpoint_read import best_step, list_steps, restore_model
 from tests.train import saver, stores, toy
 from tests.train.marks import ABANDONED_READS
 

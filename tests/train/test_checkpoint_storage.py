@@ -5,7 +5,7 @@ import pytest
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.train import checkpoint_s3
 from prior_jax.train import checkpoint_storage as storage
-from prior_jax.train.checkpoint import list_steps
+from prior_jax.train.checkpoint_read import list_steps
 from tests import folder_names
 from tests.train import toy
 
