@@ -80,7 +80,7 @@ def test_a_refused_command_leaves_a_finished_run_as_it_was(finished, copied, kin
     named = {
         "another objective": "config.objective",
         "another seed": "config.seed",
-        "another vocabulary": "config.prepare.vocab_size: received 150; accepted: 300, as ",
+        "another vocabulary": "config.prepare.vocab_size: The value is 150, but the checkpoint in ",
     }
     assert line.startswith(named.get(kind, "config.checkpoint.directory"))
 
