@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ from prior_jax.train.patience import Patience
 from prior_jax.train.program import Program
 from prior_jax.train.resume import check_same, settings_of
 from prior_jax.train.run_log import Pending, RunLog
-from prior_jax.train.stages import Stage
+from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import ModelDefinition, TrainState
 
 InitialValues = Callable[[ModelDefinition], Mapping[str, np.ndarray]]
@@ -101,16 +102,13 @@ def train(
         )
         schedule, settings = program.schedule, settings_of(options, program.schedule)
         checkpoints = Checkpoints(options.checkpoint.folder(folder), options.checkpoint)
-        restored = checkpoints.restore_newest(
-            program.abstract_after,
+        state, patience = _resume_or_begin(
+            program,
+            checkpoints,
             check=lambda host: check_same(settings, host, schedule=schedule, workdir=folder),
+            seed=options.seed,
+            initial_values=initial_values,
         )
-        if restored is None:
-            values = None if initial_values is None else initial_values(program.model)
-            state, patience = program.initial(seed=options.seed, values=values), Patience()
-            checkpoints.get_ready(state)  # restoring has already compiled the checksums
-        else:
-            state, patience = restored[0], Patience.from_json(restored[1]["patience"])
         done = start = int(state.step)
         if patience.ended:
             start = schedule.end(schedule.at(done - 1))
@@ -150,6 +148,24 @@ def train(
             )
             checkpoints.wait()
         return snapshot_of(state, schedule.stages[-1], program.model)
+
+
+def _resume_or_begin(
+    program: Program,
+    checkpoints: Checkpoints,
+    *,
+    check: Callable[[Mapping[str, Any]], None],
+    seed: int,
+    initial_values: InitialValues | None,
+) -> tuple[TrainState, Patience]:
+    """Returns the state of the newest intact checkpoint, or the state before the first step."""
+    restored = checkpoints.restore_newest(program.abstract_after, check=check)
+    if restored is not None:
+        return restored[0], Patience.from_json(restored[1]["patience"])
+    values = None if initial_values is None else initial_values(program.model)
+    state = program.initial(seed=seed, values=values)
+    checkpoints.get_ready(state)  # restoring has already compiled the checksums
+    return state, Patience()
 
 
 def _run_steps(
@@ -203,12 +219,17 @@ def _run_steps(
             raise Preempted(step)
 
         if patience.ended:
-            end = schedule.end(stage)
-            logging.info("%s ends early, after step %d of %d", stage.name, step, end)
-            if step < end < schedule.total_steps:
-                feed.skip_to(end)
-            step = end
+            step = _skip_rest(stage, step, schedule=schedule, feed=feed)
     return state
+
+
+def _skip_rest(stage: Stage, step: int, *, schedule: Schedule, feed: Feed) -> int:
+    """Skips the remaining steps of a stage that ends early, and returns the next stage's first."""
+    end = schedule.end(stage)
+    logging.info("%s ends early, after step %d of %d", stage.name, step, end)
+    if step < end < schedule.total_steps:
+        feed.skip_to(end)
+    return end
 
 
 def _check_validates(
