@@ -8,7 +8,7 @@ import pytest
 from prior_jax.data.wordpiece import WordPiece, bert_rules
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.huggingface.bert_directory import read_bert_directory
-from prior_jax.interop.sources.imports import from_tensors, release_state_dict
+from prior_jax.interop.sources.imports import from_tensors, import_weights, release_state_dict
 from tests.interop.checkpoint_shapes import (
     HEADS,
     HIDDEN,
@@ -113,3 +113,19 @@ def test_tokenizer_config_says_whether_text_is_lower_cased(folder, said, lowerca
         found = WordPiece(vocabulary=vocabulary, rules=bert_rules(lower_case=lowercase))
         (folder / "tokenizer.json").write_text(json.dumps(found.document()))
     assert read_bert_directory(folder).lower_case == expected
+
+
+def test_a_file_is_imported_with_what_is_known_of_it(folder):
+    from safetensors.numpy import save_file
+
+    tensors = filled(bert())
+    save_file(tensors, folder / "model.safetensors")
+    weights = import_weights("hf_bert", folder)
+    same(release_state_dict(weights), tensors)
+    assert weights.origin["file"] == "model.safetensors"
+    assert weights.origin["format"] == "safetensors"
+    assert len(weights.origin["sha256"]) == 64
+    del tensors["pooler.dense.bias"]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"model\.safetensors: received \{'missing'"):
+        import_weights("hf_bert", folder)

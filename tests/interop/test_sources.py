@@ -9,7 +9,7 @@ import pytest
 
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.sources.accounting import render
-from prior_jax.interop.sources.imports import from_tensors, import_weights, release_state_dict
+from prior_jax.interop.sources.imports import from_tensors, release_state_dict
 from prior_jax.interop.sources.plans import Unseen
 from prior_jax.interop.sources.table import SOURCES
 from prior_jax.interop.weights_folder import load_weights, save_weights
@@ -21,7 +21,6 @@ from tests.interop.checkpoint_shapes import (
     PLACES,
     PRIOR_HEADS,
     WIDTH,
-    bert,
     counts,
     filled,
     gloria,
@@ -152,22 +151,6 @@ def test_half_precision_becomes_float32_and_goes_back(tmp_path):
     assert {str(array.dtype) for array in weights.arrays.values()} == {"float32"}
     save_weights(tmp_path / "weights", weights)
     same(release_state_dict(load_weights(tmp_path / "weights")), tensors)
-
-
-def test_a_file_is_imported_with_what_is_known_of_it(folder):
-    from safetensors.numpy import save_file
-
-    tensors = filled(bert())
-    save_file(tensors, folder / "model.safetensors")
-    weights = import_weights("hf_bert", folder)
-    same(release_state_dict(weights), tensors)
-    assert weights.origin["file"] == "model.safetensors"
-    assert weights.origin["format"] == "safetensors"
-    assert len(weights.origin["sha256"]) == 64
-    del tensors["pooler.dense.bias"]
-    save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(WeightsError, match=r"model\.safetensors: received \{'missing'"):
-        import_weights("hf_bert", folder)
 
 
 def test_weights_of_another_origin_have_no_release_names():
