@@ -32,7 +32,7 @@ from prior_jax.report.examples import RunInfo
 from prior_jax.report.gather import gather
 from prior_jax.report.page import write_report
 from prior_jax.sharding.placement import placement
-from prior_jax.train import checkpoint
+from prior_jax.train import checkpoint_read
 from prior_jax.train.program import Program
 
 FLAGS = flags.FLAGS
@@ -70,7 +70,7 @@ class Evaluation:
         )
         wanted = builder.abstract(run.schedule[0])
         checkpoints = run.config.train.checkpoint.folder(run.workdir)
-        params, rest, self.step = checkpoint.restore_model(
+        params, rest, self.step = checkpoint_read.restore_model(
             checkpoints, params=wanted.params, rest=wanted.rest, step=step
         )
         self._check_weights(checkpoints / str(self.step), initial_weights)
@@ -83,7 +83,7 @@ class Evaluation:
 
     def _check_weights(self, path: os.PathLike[str], ours: Mapping[str, Any]) -> None:
         """Refuses weights in `config.init` that are not those that the run started from."""
-        kept = checkpoint.read_document(path)["host"]["identity"]
+        kept = checkpoint_read.read_document(path)["host"]["identity"]
         for name, now in ours.items():
             if now != kept.get(name):
                 raise CheckpointError(

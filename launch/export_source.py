@@ -22,7 +22,7 @@ from prior_jax.interop.export.model_card import DataFacts, Facts, licence_of_run
 from prior_jax.interop.export.parts import sha256
 from prior_jax.interop.weights_folder import Weights, is_weights_folder, load_weights
 from prior_jax.interop.weights_input import tokenizer_config
-from prior_jax.train.checkpoint import list_steps
+from prior_jax.train.checkpoint_read import list_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

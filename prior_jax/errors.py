@@ -17,19 +17,8 @@ class PriorJaxError(Exception):
       remedy: one sentence or more: what to do about it.
     """
 
-    def __init__(
-        self,
-        problem: str,
-        remedy: str = "",
-        *,
-        where: str = "",
-        received: Any = ...,
-        accepted: str = "",
-    ):
+    def __init__(self, problem: str, remedy: str, *, where: str = ""):
         """Builds the message `where: problem remedy`."""
-        if received is not ...:  # The old form, while the messages are being rewritten.
-            self.field, self.received, self.accepted = problem, received, accepted
-            where, problem, remedy = problem, f"received {received!r};", f"accepted: {accepted}"
         self.problem = problem
         self.remedy = remedy
         self.where = where

@@ -1,9 +1,10 @@
-"""What a storage's error means for the user: a disk, a quota, or a bucket.
+"""Explains the errors of storages, disks and buckets, to the user: the problem and its remedy.
 
-The libraries that write arrays turn the system's errors into text of their own, so that their
-text, and that of the errors they came from, is read as well.
+The libraries that write arrays turn the system's errors into text of their own. So the text of an
+error is searched, and that of the errors that caused it.
 """
 
+import dataclasses
 import errno
 import logging
 from collections.abc import Iterator
@@ -20,74 +21,97 @@ _FULL = (
     "StorageFull",
     "InsufficientStorage",
 )
-# What the libraries' errors say -> what was received and what is accepted.
-_OUT_OF_REACH = (
+OUT_OF_SPACE = (
+    "There is no space left on the device.",
+    "Free some space there and run the same command again; training resumes from its last "
+    "checkpoint.",
+)
+"""Problem and remedy of a full disk or an exhausted quota."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cause:
+    """A reason why a storage cannot be used.
+
+    Attributes:
+      texts: words of the libraries' errors by which it is recognised.
+      problem: what is wrong, without a full stop, because the library's error follows in brackets.
+      remedy: what to do about it.
+    """
+
+    texts: tuple[str, ...]
+    problem: str
+    remedy: str
+
+
+_NO_BUCKET = _Cause(
+    ("NoSuchBucket", "bucket does not exist", "bucket was not found", "bucket not found"),
+    "The bucket does not exist",
+    "Create the bucket, or give the name of one that exists.",
+)
+_NO_CREDENTIALS = _Cause(
+    ("Unable to locate credentials", "default credentials", "Anonymous caller", "aws-error"),
+    "No credentials for the storage were found",
+    "Set the credentials in the environment, in the way that the cloud's own tools expect.",
+)
+_NO_PERMISSION = _Cause(
     (
-        ("NoSuchBucket", "bucket does not exist", "bucket was not found", "bucket not found"),
-        "no such bucket",
-        "a bucket that is there",
+        "AccessDenied",
+        "Access Denied",
+        "PERMISSION_DENIED",
+        "Permission denied",
+        "Forbidden",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "Read-only file system",
+        "Operation not permitted",
     ),
+    "There is no permission to use the storage",
+    "Allow this user to list, read, write and delete there, or choose another place.",
+)
+_NO_ANSWER = _Cause(
     (
-        ("Unable to locate credentials", "default credentials", "Anonymous caller", "aws-error"),
-        "no credentials",
-        "credentials in the environment, as the cloud's own tools take them",
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "Could not connect",
+        "Cannot connect",
+        "Connection refused",
+        "Connect timeout",
+        "Read timeout",
     ),
-    (
-        (
-            "AccessDenied",
-            "Access Denied",
-            "PERMISSION_DENIED",
-            "Permission denied",
-            "Forbidden",
-            "InvalidAccessKeyId",
-            "SignatureDoesNotMatch",
-            "Read-only file system",
-            "Operation not permitted",
-        ),
-        "no permission",
-        "a place that may be listed, read, written to and deleted from",
-    ),
-    (
-        (
-            "UNAVAILABLE",
-            "DEADLINE_EXCEEDED",
-            "Could not connect",
-            "Cannot connect",
-            "Connection refused",
-            "Connect timeout",
-            "Read timeout",
-        ),
-        "no answer",
-        "a storage that answers; run again to go on from the last checkpoint",
-    ),
+    "The storage does not answer",
+    "Check the network and run the same command again; training resumes from its last checkpoint.",
 )
 
 
 def meaning(error: BaseException) -> tuple[str, str] | None:
-    """What was received and what is accepted; None for an error that says nothing of a storage.
+    """Returns the problem and the remedy, or None for an error that is not about a storage.
 
     Args:
-      error: of writing to a storage, or of reading from it.
+      error: error of writing to a storage, or of reading from it.
     """
     if is_out_of_space(error):
-        return "no space left on device", "a place with free space"
-    known = _cause(error)
-    return None if known is None else (f"{known[0]} ({first_line(error)})", known[1])
+        return OUT_OF_SPACE
+    cause = _cause(error)
+    return None if cause is None else _explain(cause, error)
+
+
+def missing_bucket(error: BaseException) -> tuple[str, str]:
+    """Returns the problem and the remedy, for an error that is known to mean an absent bucket."""
+    return _explain(_NO_BUCKET, error)
 
 
 def is_out_of_reach(error: BaseException) -> bool:
-    """Whether an error of reading speaks of the way to the storage, and not of what is stored."""
+    """Returns whether an error of reading is about the access to the storage, not its content."""
     return _cause(error) is not None
 
 
 def is_out_of_space(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says that the disk or quota is full.
+    """Returns whether an error, or one that caused it, says that the disk or quota is full.
 
     Args:
-      error: of writing; libraries below turn the system's error into text, so that is read too.
-
-    Returns:
-      True if freeing space is the remedy.
+      error: error of writing. Its text is searched too, because libraries turn the system's error
+        into text.
     """
     return any(
         (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT))
@@ -97,30 +121,34 @@ def is_out_of_space(error: BaseException) -> bool:
 
 
 def hide_traces() -> None:
-    """Keeps from the log the traces of errors that the library of checkpoints raises as well."""
-    absl_logging.get_absl_logger().addFilter(_told_by_our_error)
+    """Keeps tracebacks out of the log whose errors orbax raises as well."""
+    absl_logging.get_absl_logger().addFilter(_is_not_repeated)
 
 
-def _told_by_our_error(record: logging.LogRecord) -> bool:
-    """False for the traces that the library's threads log of an error which it raises as well."""
+def _is_not_repeated(record: logging.LogRecord) -> bool:
+    """Returns False for a traceback that a thread of orbax logs before orbax raises the error."""
     return "_SignalingThread.run() raised" not in record.getMessage()
 
 
-def _cause(error: BaseException) -> tuple[str, str] | None:
-    """What was received and what is accepted, if the error is one of `_OUT_OF_REACH`."""
+def _cause(error: BaseException) -> _Cause | None:
+    """Returns why the storage cannot be used, or None if the error does not say so."""
     chain = list(_chain(error))
-    for texts, received, accepted in _OUT_OF_REACH:
-        if any(text in str(one) for one in chain for text in texts):
-            return received, accepted
+    for cause in (_NO_BUCKET, _NO_CREDENTIALS, _NO_PERMISSION, _NO_ANSWER):
+        if any(text in str(one) for one in chain for text in cause.texts):
+            return cause
     if any(isinstance(one, PermissionError) for one in chain):
-        return _OUT_OF_REACH[2][1:]
+        return _NO_PERMISSION
     if any(isinstance(one, ConnectionError | TimeoutError) for one in chain):
-        return _OUT_OF_REACH[3][1:]
+        return _NO_ANSWER
     return None
 
 
+def _explain(cause: _Cause, error: BaseException) -> tuple[str, str]:
+    return f"{cause.problem} ({first_line(error)}).", cause.remedy
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it came from."""
+    """Yields the error and all that it came from."""
     seen: BaseException | None = error
     while seen is not None:
         yield seen

@@ -35,6 +35,7 @@ ALLOWED = {
 FENCES = {
     "orbax": (
         "prior_jax/train/checkpoint.py",
+        "prior_jax/train/checkpoint_read.py",
         "prior_jax/train/checkpoint_s3.py",
         "prior_jax/interop/weights_folder.py",
     ),

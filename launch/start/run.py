@@ -25,7 +25,7 @@ from prior_jax.objectives.base import Objective
 from prior_jax.processes import distributed
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
 from prior_jax.sharding.placement import Placement
-from prior_jax.train import checkpoint, resume
+from prior_jax.train import checkpoint_read, resume
 from prior_jax.train.accumulate import check_accumulation
 from prior_jax.train.loop import InitialValues
 from prior_jax.train.options import TrainOptions
@@ -220,7 +220,7 @@ def check_resumable(config: RunConfig, settings: Mapping[str, Any], workdir: pat
     Raises:
       CheckpointError: if a setting differs; the message names the setting, with both values.
     """
-    kept = checkpoint.newest_host(config.train.checkpoint.folder(workdir))
+    kept = checkpoint_read.newest_host(config.train.checkpoint.folder(workdir))
     if kept is None:
         return
     ours = dict(settings)
@@ -252,7 +252,7 @@ def check_resumed(run: Run, options: TrainOptions) -> None:
     Raises:
       CheckpointError: if a setting differs; the message names the setting, with both values.
     """
-    kept = checkpoint.newest_host(options.checkpoint.folder(run.workdir))
+    kept = checkpoint_read.newest_host(options.checkpoint.folder(run.workdir))
     if kept is not None:
         schedule = Schedule(run.schedule)
         ours = resume.settings_of(options, schedule)

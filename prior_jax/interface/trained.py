@@ -21,7 +21,7 @@ from prior_jax.interface.place import one_device
 from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.strict import build
-from prior_jax.train import checkpoint
+from prior_jax.train import checkpoint_read
 from prior_jax.train.stages import Stage
 from prior_jax.train.state import define_model
 
@@ -75,13 +75,13 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     definition = define_model(objective(()).init)
     whole = mesh_lib.replicated(place.mesh)
     checkpoints = config.train.checkpoint.folder(folder)
-    params, rest, found = checkpoint.restore_model(
+    params, rest, found = checkpoint_read.restore_model(
         checkpoints,
         params=_placed(definition.params, whole),
         rest=_placed(definition.rest, whole),
         step=step,
     )
-    kept = checkpoint.read_document(checkpoints / str(found))["host"]
+    kept = checkpoint_read.read_document(checkpoints / str(found))["host"]
     trained_with = kept["identity"]["tokenizer"]
     if tokenizer.fingerprint != trained_with:
         raise CheckpointError(

@@ -137,6 +137,6 @@ def check_pairs(image: jax.Array, text: jax.Array, weight: jax.Array) -> None:
     """Raises a ValueError that names the shapes unless they are [B, D], [B, D] and [B]."""
     if image.ndim != 2 or image.shape != text.shape or weight.shape != image.shape[:1]:
         raise ValueError(
-            f"image {image.shape}, text {text.shape} and weight {weight.shape}: "
-            "accepted [B, D], [B, D] and [B]"
+            f"image {image.shape}, text {text.shape} and weight {weight.shape} must have the "
+            "shapes [B, D], [B, D] and [B]."
         )

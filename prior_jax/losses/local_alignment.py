@@ -41,7 +41,7 @@ def local_image(
         raise ValueError(
             f"patches {patches.shape}, context {context.shape}, predicted_patches "
             f"{predicted_patches.shape}, predicted_context {predicted_context.shape} and weight "
-            f"{weight.shape}: accepted [B, P, D] four times and [B]"
+            f"{weight.shape} must have the shapes [B, P, D], four times, and [B]."
         )
     from_patches = cosine(predicted_patches, jax.lax.stop_gradient(context))
     from_context = cosine(predicted_context, jax.lax.stop_gradient(patches))
@@ -81,12 +81,13 @@ def local_text(
     """
     if sentences.shape != context.shape or sentences.ndim != 3:
         raise ValueError(
-            f"sentences {sentences.shape} and context {context.shape}: accepted [B, S, D] twice"
+            f"sentences {sentences.shape} and context {context.shape} must have one shape, "
+            "[B, S, D]."
         )
     if mask.shape != sentences.shape[:2] or weight.shape != mask.shape[:1]:
         raise ValueError(
-            f"mask {mask.shape} and weight {weight.shape}: accepted {sentences.shape[:2]} and "
-            f"{sentences.shape[:1]}"
+            f"mask {mask.shape} and weight {weight.shape} must have the shapes "
+            f"{sentences.shape[:2]} and {sentences.shape[:1]}."
         )
     if normalize:
         sentences, context = unit(sentences), unit(context)

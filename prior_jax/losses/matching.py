@@ -36,8 +36,8 @@ def pairwise_cost(
     """
     if predicted.ndim != 3 or predicted.shape[::2] != targets.shape[::2]:
         raise ValueError(
-            f"predicted {predicted.shape} and targets {targets.shape}: "
-            "accepted [B, Q, D] and [B, T, D]"
+            f"predicted {predicted.shape} and targets {targets.shape} must have the shapes "
+            "[B, Q, D] and [B, T, D]."
         )
     predicted = jax.lax.stop_gradient(predicted).astype(jnp.float32)
     targets = jax.lax.stop_gradient(targets).astype(jnp.float32)
@@ -50,7 +50,7 @@ def pairwise_cost(
         return jnp.sum(jnp.abs(difference), axis=-1)
     if metric == "l2":
         return jnp.sqrt(jnp.sum(difference * difference, axis=-1))
-    raise ValueError(f"metric {metric!r}: accepted 'l1', 'l2', 'cosine'")
+    raise ValueError(f"metric {metric!r} is unknown. Choose 'l1', 'l2' or 'cosine'.")
 
 
 def ignore_absent_targets(cost: jax.Array, mask: jax.Array) -> jax.Array:
@@ -113,7 +113,7 @@ def assign(cost: jax.Array, *, axis: str | tuple[str, ...] | None = None) -> jax
       `linear_sum_assignment` on the host for each report.
     """
     if cost.ndim != 3 or cost.shape[1] != cost.shape[2]:
-        raise ValueError(f"cost {cost.shape}: accepted [B, Q, Q]")
+        raise ValueError(f"cost {cost.shape} must have the shape [B, Q, Q].")
     cost = jax.lax.stop_gradient(cost)
     cost = jnp.where(jnp.isfinite(cost), cost, jnp.float32(_WORST))
     solve = jax.vmap(_assign_one)
@@ -143,7 +143,7 @@ def arrange(predicted: jax.Array, col_ind: jax.Array, *, inverse: bool) -> jax.A
       Reordered predictions, [B, Q, D].
     """
     if col_ind.shape != predicted.shape[:2]:
-        raise ValueError(f"col_ind {col_ind.shape}: accepted {predicted.shape[:2]}")
+        raise ValueError(f"col_ind {col_ind.shape} must have the shape {predicted.shape[:2]}.")
     places = jnp.arange(predicted.shape[1], dtype=col_ind.dtype)
     chosen = places[None, :, None] == col_ind[:, None, :]  # [b, j, k]: the target of k is j
     if not inverse:

@@ -65,7 +65,7 @@ def weighted_mean(value: jax.Array, weight: jax.Array) -> jax.Array:
     affect neither the mean nor its gradient.
     """
     if value.shape != weight.shape:
-        raise ValueError(f"value {value.shape} and weight {weight.shape}: accepted equal shapes")
+        raise ValueError(f"value {value.shape} and weight {weight.shape} must have equal shapes.")
     weight = weight.astype(jnp.float32)
     kept = jnp.where(weight > 0, value.astype(jnp.float32), jnp.float32(0))
     total = jnp.sum(weight)

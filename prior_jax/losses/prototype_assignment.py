@@ -28,9 +28,11 @@ def sinkhorn(scores: jax.Array, *, mask: jax.Array, epsilon: float, iterations: 
       overflows nor leaves a prototype without a row to divide by.
     """
     if scores.ndim != 2 or mask.shape != scores.shape[:1]:
-        raise ValueError(f"scores {scores.shape}, mask {mask.shape}: accepted [B, K] and [B]")
+        raise ValueError(
+            f"scores {scores.shape} and mask {mask.shape} must have the shapes [B, K] and [B]."
+        )
     if iterations < 1:
-        raise ValueError(f"iterations {iterations}: accepted a positive integer")
+        raise ValueError(f"iterations is {iterations}. It must be at least 1.")
     logs = jax.lax.stop_gradient(scores).astype(jnp.float32) / jnp.float32(epsilon)
     absent = jnp.float32(ABSENT)
 
@@ -75,7 +77,7 @@ def swapped_assignment(
     if image_scores.shape != text_scores.shape or weight.shape != image_scores.shape[:1]:
         raise ValueError(
             f"image_scores {image_scores.shape}, text_scores {text_scores.shape} and weight "
-            f"{weight.shape}: accepted [B, K], [B, K] and [B]"
+            f"{weight.shape} must have the shapes [B, K], [B, K] and [B]."
         )
 
     def direction(target: jax.Array, scores: jax.Array) -> jax.Array:

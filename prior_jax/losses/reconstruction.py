@@ -23,7 +23,9 @@ def image_l1(output: jax.Array, target: jax.Array, *, weight: jax.Array) -> jax.
     Source: PRIOR, arXiv:2307.12577, section 3.4; release, codes/prior/decoders/image.py.
     """
     if output.shape != target.shape or output.ndim != 4:
-        raise ValueError(f"output {output.shape}, target {target.shape}: accepted [B, H, W, C]")
+        raise ValueError(
+            f"output {output.shape} and target {target.shape} must have one shape [B, H, W, C]."
+        )
     error = jnp.abs(output.astype(jnp.float32) - target.astype(jnp.float32))
     return weighted_mean(jnp.mean(error, axis=(1, 2, 3)), weight)
 
@@ -75,7 +77,7 @@ def prototype_kl(
     if target_logits.shape != logits.shape or weight.shape != logits.shape[:-1]:
         raise ValueError(
             f"target_logits {target_logits.shape}, logits {logits.shape} and weight "
-            f"{weight.shape}: accepted [B, S, K], [B, S, K] and [B, S]"
+            f"{weight.shape} must have the shapes [B, S, K], [B, S, K] and [B, S]."
         )
     if stop_target_gradient:
         target_logits = jax.lax.stop_gradient(target_logits)

@@ -34,7 +34,7 @@ class Plan:
         """Refuses blocks without a pair."""
         for name in ("rows", "columns"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: accepted 1 or more of a block")
+                raise ValueError(f"{name} is {getattr(self, name)}. It must be at least 1.")
 
     @property
     def devices(self) -> int:
@@ -45,7 +45,7 @@ class Plan:
         sizes = jax.sharding.get_abstract_mesh().shape
         if any(name not in sizes for name in names):
             raise ValueError(
-                f"axis {self.axis!r}: accepted axes of the mesh of jax.set_mesh, {tuple(sizes)}"
+                f"The mesh of jax.set_mesh has no axis {self.axis!r}. Choose from {tuple(sizes)}."
             )
         return math.prod(sizes[name] for name in names)
 

@@ -192,8 +192,8 @@ def binary_cross_entropy(
     if positive_weight is not None:
         if positive_weight.shape != logits.shape[-1:]:
             raise ValueError(
-                f"positive_weight {positive_weight.shape}: accepted {logits.shape[-1:]}, "
-                "one weight a class"
+                f"positive_weight {positive_weight.shape} must have the shape {logits.shape[-1:]}, "
+                "one weight for each class."
             )
         positive_weight = jnp.broadcast_to(positive_weight, logits.shape)
         positive_weight = positive_weight.reshape(logits.shape[0], -1).astype(jnp.float32)
@@ -219,8 +219,8 @@ def _rows(
     """
     if logits.ndim < 2 or logits.shape != target.shape or weight.shape != logits.shape[:1]:
         raise ValueError(
-            f"logits {logits.shape}, target {target.shape} and weight {weight.shape}: "
-            "accepted [B, ...], the same and [B]"
+            f"logits {logits.shape}, target {target.shape} and weight {weight.shape} must have the "
+            "shapes [B, ...], the same, and [B]."
         )
     weight = weight.astype(jnp.float32)[:, None]
     logits, target = (

@@ -88,11 +88,11 @@ def _cross_entropy(logits: jax.Array, target: jax.Array, mask: jax.Array) -> jax
 def _check(local, context, mask, row_weight, weight) -> None:
     if local.ndim != 3 or local.shape != context.shape:
         raise ValueError(
-            f"local {local.shape} and context {context.shape}: accepted [B, N, D] twice"
+            f"local {local.shape} and context {context.shape} must have one shape [B, N, D]."
         )
     rows = local.shape[:2]
     if mask.shape != rows or row_weight.shape != rows or weight.shape != rows[:1]:
         raise ValueError(
-            f"mask {mask.shape}, row_weight {row_weight.shape} and weight {weight.shape}: "
-            f"accepted {rows}, {rows} and {rows[:1]}"
+            f"mask {mask.shape}, row_weight {row_weight.shape} and weight {weight.shape} must have "
+            f"the shapes {rows}, {rows} and {rows[:1]}."
         )

@@ -31,8 +31,8 @@ def token_attention(
     fits = queries.ndim == 3 and (queries.shape[0], queries.shape[2]) == keys.shape[::2]
     if not fits or key_mask.shape != keys.shape[:2]:
         raise ValueError(
-            f"queries {queries.shape}, keys {keys.shape} and key_mask {key_mask.shape}: "
-            "accepted [B, Q, D], [B, K, D] and [B, K]"
+            f"queries {queries.shape}, keys {keys.shape} and key_mask {key_mask.shape} must have "
+            "the shapes [B, Q, D], [B, K, D] and [B, K]."
         )
     keys = jnp.where(key_mask[..., None], keys, jnp.zeros((), keys.dtype))
     score = scale * jnp.einsum("bqd,bkd->bqk", unit(queries), unit(keys))

@@ -139,7 +139,7 @@ def word_region_similarity(
     captions = words.shape[0]
     chunk = captions if chunk is None else chunk
     if chunk < 1:
-        raise ValueError(f"chunk {chunk}: accepted 1 or more captions, or None for all")
+        raise ValueError(f"chunk is {chunk}. It must be at least 1, or None for all captions.")
     compare = functools.partial(
         compare_caption,
         regions=regions,
@@ -192,7 +192,9 @@ def word_region_attention(
     """
     _check(words, regions, word_mask=word_mask, region_mask=region_mask)
     if words.shape[0] != regions.shape[0]:
-        raise ValueError(f"words {words.shape} and regions {regions.shape}: accepted as many rows")
+        raise ValueError(
+            f"words {words.shape} and regions {regions.shape} must have the same number of rows."
+        )
     dots = jnp.einsum("bwd,bpd->bwp", words, regions, preferred_element_type=jnp.float32)
     return _attention(
         dots,
@@ -323,8 +325,8 @@ def check_contrast(
     """Raises a ValueError that names the invalid argument of `word_region_contrast`."""
     if words.ndim != 3 or regions.shape[:1] != words.shape[:1] or weight.shape != words.shape[:1]:
         raise ValueError(
-            f"words {words.shape}, regions {regions.shape} and weight {weight.shape}: "
-            "accepted [B, W, D], [B, P, D] and [B]"
+            f"words {words.shape}, regions {regions.shape} and weight {weight.shape} must have the "
+            "shapes [B, W, D], [B, P, D] and [B]."
         )
     _check(words, regions, word_mask=word_mask, region_mask=region_mask)
     _check_aggregate(aggregate)
@@ -332,7 +334,9 @@ def check_contrast(
 
 def _check_aggregate(aggregate: str) -> None:
     if aggregate not in AGGREGATES:
-        raise ValueError(f"aggregate {aggregate!r}: accepted {', '.join(map(repr, AGGREGATES))}")
+        raise ValueError(
+            f"aggregate {aggregate!r} is unknown. Choose from {', '.join(map(repr, AGGREGATES))}."
+        )
 
 
 def _check(
@@ -344,9 +348,12 @@ def _check(
 ) -> None:
     if words.ndim != 3 or regions.ndim != 3 or words.shape[2] != regions.shape[2]:
         raise ValueError(
-            f"words {words.shape} and regions {regions.shape}: accepted [N, W, D] and [M, P, D]"
+            f"words {words.shape} and regions {regions.shape} must have the shapes [N, W, D] and "
+            "[M, P, D]."
         )
     if word_mask.shape != words.shape[:2]:
-        raise ValueError(f"word_mask {word_mask.shape}: accepted {words.shape[:2]}")
+        raise ValueError(f"word_mask {word_mask.shape} must have the shape {words.shape[:2]}.")
     if region_mask is not None and region_mask.shape != regions.shape[:2]:
-        raise ValueError(f"region_mask {region_mask.shape}: accepted {regions.shape[:2]}")
+        raise ValueError(
+            f"region_mask {region_mask.shape} must have the shape {regions.shape[:2]}."
+        )

@@ -43,7 +43,9 @@ def grouped_word_region_contrast(
     """
     rows = words.shape[0]
     if group < 1 or rows % group:
-        raise ValueError(f"group {group}: accepted a divisor of the {rows} pairs of a batch")
+        raise ValueError(
+            f"{rows} pairs cannot be divided into groups of {group}. Choose a divisor of {rows}."
+        )
 
     def contrast(words, regions, word_mask, weight):
         return word_region_contrast(words, regions, word_mask=word_mask, weight=weight, **options)

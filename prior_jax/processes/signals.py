@@ -1,4 +1,14 @@
-"""Signal handlers set by C code, which Python's module `signal` can neither read nor set."""
+"""Calls and restores signal handlers of C code, and delays the end of an aborted process.
+
+Python's standard library serves neither purpose, so C's own functions are called with `ctypes`:
+
+- JAX's coordination service sets a handler of SIGTERM in C++, which `preemption` has to call and
+  to restore. `signal.getsignal` and `signal.signal` only know handlers that Python has set: they
+  return SIG_DFL in its place, and the service's handler would be lost.
+- jaxlib calls `abort`. A handler that `signal.signal` sets for SIGABRT never runs, since Python
+  calls it after the signal, and `abort` ends the process first. `faulthandler.enable` writes the
+  traceback of an abort but does not delay it, and `faulthandler.register` refuses SIGABRT.
+"""
 
 import ctypes
 import signal
@@ -31,9 +41,9 @@ def caller(handler: int) -> Callable[[int], None]:
 def delay_aborts() -> None:
     """Lets the other threads run for six seconds after a thread has called `abort`.
 
-    jaxlib aborts the process as soon as the coordination service reports an error or is gone; in
-    these seconds, a thread that detects the same can end the process with a cause and an exit code.
-    The handler is C's `sleep`, which receives the number of the signal (6) as its seconds, and may
-    be called in a handler (POSIX). After the delay the process is aborted as usual.
+    jaxlib aborts the process as soon as the coordination service reports an error or is gone. In
+    these six seconds, a thread that detects the same can end the process with an error message and
+    an exit code. The handler is C's `sleep`: it receives the number of the signal (6) as its
+    seconds, and POSIX allows its use in a handler. After the delay the process is aborted as usual.
     """
     set_handler(signal.SIGABRT, ctypes.cast(_C.sleep, ctypes.c_void_p).value or 0)

@@ -52,8 +52,8 @@ class AttentionExample:
         wanted = (len(self.texts), self.grid[0] * self.grid[1])
         if np.shape(self.attention) != wanted:
             raise ValueError(
-                f"AttentionExample.attention: got shape {np.shape(self.attention)}, "
-                f"expected {wanted} from its texts and grid {self.grid}"
+                f"AttentionExample.attention has shape {np.shape(self.attention)}. Its texts and "
+                f"grid {self.grid} require the shape {wanted}."
             )
 
 
@@ -121,8 +121,8 @@ class ReconstructionExample:
             _check_image(f"ReconstructionExample.{field}", array)
             if np.shape(array) != np.shape(self.image):
                 raise ValueError(
-                    f"ReconstructionExample.{field}: got shape {np.shape(array)}, expected that "
-                    f"of the image, {np.shape(self.image)}"
+                    f"ReconstructionExample.{field} has shape {np.shape(array)}. It must have that "
+                    f"of the image, {np.shape(self.image)}."
                 )
 
 
@@ -155,14 +155,17 @@ class BankUsage:
         """Refuses invalid counts and prototypes that the bank does not have."""
         counts = np.asarray(self.counts)
         if counts.ndim != 1 or not counts.size or not (counts >= 0).all():
-            raise ValueError(f"BankUsage.counts: got {counts.shape}, expected [K] numbers >= 0")
+            raise ValueError(
+                f"BankUsage.counts has shape {counts.shape}. It must hold numbers >= 0, [K]."
+            )
         outside = [p.index for p in self.prototypes if not 0 <= p.index < counts.size]
         if outside:
             raise ValueError(
-                f"BankUsage.prototypes: got {outside}, expected indices below {counts.size}"
+                f"BankUsage.prototypes has the indices {outside}. They must be 0 to "
+                f"{counts.size - 1}."
             )
 
 
 def _check_image(field, image):
     if np.ndim(image) != 2 or not np.size(image):
-        raise ValueError(f"{field}: got shape {np.shape(image)}, expected [H, W]")
+        raise ValueError(f"{field} has shape {np.shape(image)}. It must be an image [H, W].")

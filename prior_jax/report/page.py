@@ -15,7 +15,6 @@ from prior_jax.report.examples import (
     RetrievalExample,
     RunInfo,
 )
-from prior_jax.report.template import TEMPLATE
 
 _TRAIN = "python -m launch.train --config=CONFIG --workdir=WORKDIR"
 _EVALUATE = "python -m launch.evaluate --workdir=WORKDIR --task=configs/eval/{}.py"
@@ -64,7 +63,7 @@ def write_report(
     tasks = [tables.task_of(content) for content in results.read_results(workdir)]
     text = (
         _environment()
-        .from_string(TEMPLATE)
+        .get_template("page.html")
         .render(
             run=run,
             settings=tables.flatten(run.settings),
@@ -93,5 +92,9 @@ def write_report(
 
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("prior_jax.report", package_path=""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )

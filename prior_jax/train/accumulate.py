@@ -100,7 +100,8 @@ def check_accumulation(batch_size: int, *, steps: int, sharding: NamedSharding) 
     (rows,) = sharding.shard_shape((batch_size,))
     if rows % steps:
         raise ConfigError(
-            "config.optimizer.accumulate_steps",
-            received=steps,
-            accepted=f"a divisor of {rows}, the rows of a batch of {batch_size} on one device",
+            f"A batch of {batch_size} has {rows} rows on one device, which cannot be divided into "
+            f"{steps} equal parts.",
+            f"Choose a divisor of {rows}, or change --config.data.batch_size.",
+            where="config.optimizer.accumulate_steps",
         )

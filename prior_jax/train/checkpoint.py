@@ -1,4 +1,4 @@
-"""Checkpoints of a run; all reading and writing of them with orbax is in this module.
+"""Saves the checkpoints of a run, decides which to keep, and resumes from the newest intact one.
 
 Layout: `<steps done>/` in `CheckpointConfig.folder` holds three parts, `model` (parameters and the
 rest), `optimizer` (with step and key) and `host` (JSON: a table of every array with its shape,
@@ -8,36 +8,34 @@ dtype and checksum, and values that the run keeps on the host), and a marker tha
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import numpy as np
 from absl import logging
 from etils import epath
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from prior_jax import storage_errors
-from prior_jax.errors import CheckpointError, first_line
+from prior_jax.errors import CheckpointError
 from prior_jax.processes import activities
-from prior_jax.processes.distributed import agree, barrier, is_primary
+from prior_jax.processes.distributed import barrier, is_primary
 from prior_jax.train import checkpoint_storage as storage
+from prior_jax.train.checkpoint_read import (
+    FORMAT,
+    DamagedCheckpoint,
+    list_steps,
+    marked_context,
+    read_document,
+    restore_state,
+    scan,
+    score_of,
+)
 from prior_jax.train.checkpoint_table import (
     CheckpointConfig,
     array_table,
-    check_fits,
     flat_names,
     pack,
     state_parts,
-    unpack,
 )
 from prior_jax.train.checksum import checksums
 from prior_jax.train.state import TrainState
-
-FORMAT = 1
-_MOST_CHECKPOINTS = 1024
-
-
-class DamagedCheckpoint(Exception):
-    """A checkpoint that cannot be read as it was written."""
 
 
 class Checkpoints:
@@ -63,7 +61,7 @@ class Checkpoints:
         if is_primary():
             storage.prepare(self.directory)
         barrier("checkpoints opened")
-        self._scores = {step: _score(self.directory / str(step)) for step in self.steps()}
+        self._scores = {step: score_of(self.directory / str(step)) for step in self.steps()}
 
     def steps(self) -> list[int]:
         """Returns steps of complete checkpoints, oldest first; the same list in every process."""
@@ -108,7 +106,7 @@ class Checkpoints:
         document = {"format": FORMAT, "step": step, "score": score, "arrays": table}
         document["host"] = dict(host)
         try:
-            with _context():
+            with marked_context():
                 response = ocp.save_checkpointables_async(
                     target, {**written, "host": pack(document)}
                 )
@@ -147,9 +145,11 @@ class Checkpoints:
             read_document(self.directory / str(step))
         except DamagedCheckpoint as error:
             raise CheckpointError(
-                str(self.directory / str(step)),
-                received=f"a checkpoint that cannot be read again: {error}",
-                accepted="a folder whose checkpoints can be read; those before this one are kept",
+                f"The checkpoint that was just saved cannot be read again: {error}. Those before "
+                "it are kept.",
+                "Check the storage, or set --config.checkpoint.directory to another one, and run "
+                "the same command again.",
+                where=str(self.directory / str(step)),
             ) from error
         self._delete_old()
 
@@ -191,7 +191,7 @@ class Checkpoints:
             array and both shapes; if there are checkpoints but none is intact; or if the storage
             cannot be reached.
         """
-        steps, damaged = _scan(self.directory)
+        steps, damaged = scan(self.directory)
         for step in damaged:
             logging.warning("passing over %s, marked as damaged", self.directory / str(step))
         for step in reversed(steps):
@@ -199,7 +199,7 @@ class Checkpoints:
             try:
                 document = read_document(path)
                 check(document["host"])
-                state = _restore_state(path, document, abstract(step))
+                state = restore_state(path, document, abstract(step))
             except DamagedCheckpoint as error:
                 logging.error("checkpoint %s is damaged: %s; trying the one before", path, error)
                 self._set_aside(path, reason=str(error))
@@ -209,9 +209,11 @@ class Checkpoints:
             return state, document["host"]
         if damaged:
             raise CheckpointError(
-                str(self.directory),
-                received=f"damaged checkpoints at steps {damaged}, and no sound one",
-                accepted="at least one sound checkpoint, or an empty folder to start anew",
+                f"The checkpoints at steps {damaged} are damaged, and there is no intact one to "
+                "resume from.",
+                "Restore a checkpoint from a backup, or empty the folder to start from the "
+                "beginning.",
+                where=str(self.directory),
             )
         return None
 
@@ -220,189 +222,3 @@ class Checkpoints:
         if is_primary():
             storage.mark_damaged(path, reason)
         barrier(f"set aside {path.name}")
-
-
-def list_steps(directory: epath.PathLike) -> list[int]:
-    """Returns steps of the complete checkpoints in a folder, oldest first, agreed by all processes.
-
-    Raises:
-      CheckpointError: if the folder cannot be listed.
-    """
-    return _scan(storage.open_path(directory))[0]
-
-
-def _scan(directory: epath.Path) -> tuple[list[int], list[int]]:
-    """Returns steps of the complete and of the damaged checkpoints, agreed by all processes."""
-    found = storage.scan(directory)
-    if jax.process_count() == 1:
-        return found
-    # A file may be visible to one process before it is to another, so process 0 decides.
-    rows = np.full((2, _MOST_CHECKPOINTS), -1, np.int32)
-    for row, steps in zip(rows, found, strict=True):
-        row[: len(steps)] = steps[-_MOST_CHECKPOINTS:]
-    rows = multihost_utils.broadcast_one_to_all(rows)
-    whole, damaged = ([int(step) for step in row if step >= 0] for row in rows)
-    return whole, damaged
-
-
-def restore_model(
-    directory: epath.PathLike, *, params: Any, rest: Any, step: int | None
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array], int]:
-    """Restores the model without the optimizer, for evaluation or export.
-
-    Args:
-      directory: folder of the run's checkpoints, `CheckpointConfig.folder`; it is not changed.
-      params: path -> `jax.ShapeDtypeStruct` with sharding.
-      rest: the same for the rest of the model's state.
-      step: step of the checkpoint, or None for the newest intact one.
-
-    Returns:
-      params, rest and the step.
-
-    Raises:
-      CheckpointError: if there is no intact one, it is of another model (naming the array), or the
-        storage cannot be reached.
-    """
-    steps = list_steps(directory)
-    if step is not None and step not in steps:
-        raise CheckpointError(
-            str(directory), received=f"step {step}", accepted=f"one of the steps saved: {steps}"
-        )
-    wanted = {"model": {"params": dict(params), "rest": dict(rest)}}
-    for candidate in [step] if step is not None else reversed(steps):
-        path = epath.Path(directory) / str(candidate)
-        try:
-            parts = _restore_parts(path, read_document(path), wanted)
-        except DamagedCheckpoint as error:
-            logging.error("checkpoint %s is damaged: %s", path, error)
-            continue
-        return parts["model"]["params"], parts["model"]["rest"], candidate
-    raise CheckpointError(
-        str(directory),
-        received=f"checkpoints at steps {steps}" if steps else "no checkpoint",
-        accepted="at least one sound checkpoint",
-    )
-
-
-def best_step(directory: epath.PathLike, *, best_is: str) -> int | None:
-    """Returns the step of the best-scored checkpoint ("lowest" or "highest" score), or None."""
-    sign = 1.0 if best_is == "lowest" else -1.0
-    scores = {s: _score(epath.Path(directory) / str(s)) for s in list_steps(directory)}
-    scored = [(sign * score, s) for s, score in scores.items() if score is not None]
-    return min(scored)[1] if scored else None
-
-
-def newest_host(directory: epath.PathLike) -> dict[str, Any] | None:
-    """Returns the host values of the newest readable checkpoint, or None.
-
-    Args:
-      directory: folder of the run's checkpoints, which may be absent; it is not changed.
-
-    Raises:
-      CheckpointError: if the folder cannot be listed, or another version of this package wrote it.
-    """
-    folder = storage.open_path(directory)
-    if not agree(storage.may_hold_checkpoints(folder)):
-        return None
-    for step in reversed(list_steps(folder)):
-        try:
-            return read_document(folder / str(step))["host"]
-        except DamagedCheckpoint:
-            continue  # the damage is logged when the run is restored
-    return None
-
-
-def read_document(path: epath.PathLike) -> dict[str, Any]:
-    """Reads a checkpoint's description of itself, without reading any array.
-
-    Args:
-      path: path of one checkpoint.
-
-    Returns:
-      "step", "score", "host" (the host values) and "arrays": name -> [shape, dtype, checksum].
-
-    Raises:
-      DamagedCheckpoint: if the description cannot be read as it was written.
-      CheckpointError: if another version of this package wrote it, or the storage cannot be
-        reached.
-    """
-    path = storage.open_path(path)
-    document = _read(path, {"host": None}, then=lambda parts: unpack(parts["host"]))
-    if document["format"] != FORMAT:
-        raise CheckpointError(
-            str(path), received=f"format {document['format']}", accepted=f"format {FORMAT}"
-        )
-    return document
-
-
-def _score(path: epath.Path) -> float | None:
-    """Returns a checkpoint's score; None if it is damaged, which is handled when it is restored."""
-    try:
-        return read_document(path)["score"]
-    except DamagedCheckpoint as error:
-        logging.error("checkpoint %s is damaged: %s", path, error)
-        return None
-
-
-def _restore_state(
-    path: epath.Path, document: Mapping[str, Any], abstract: TrainState
-) -> TrainState:
-    parts = _restore_parts(path, document, state_parts(abstract))
-    _, structure = jax.tree_util.tree_flatten_with_path(abstract.optimizer)
-    order = list(state_parts(abstract)["optimizer"]["arrays"])
-    arrays = parts["optimizer"]["arrays"]
-    return TrainState(
-        step=parts["optimizer"]["step"],
-        params=parts["model"]["params"],
-        rest=parts["model"]["rest"],
-        optimizer=jax.tree_util.tree_unflatten(structure, [arrays[name] for name in order]),
-        key=parts["optimizer"]["key"],
-    )
-
-
-def _restore_parts(
-    path: epath.Path, document: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Reads the wanted parts and checks that their checksums equal the saved ones."""
-    table = {n: row for n, row in document["arrays"].items() if n.split(":")[0] in wanted}
-    check_fits(path, table, wanted)
-    parts = _read(path, wanted, then=lambda parts: parts)
-    sums = checksums(flat_names(parts))
-    changed = [name for name, row in table.items() if sums[name] != row[2]]
-    if changed:
-        raise DamagedCheckpoint(f"checksum differs in {', '.join(changed[:5])}")
-    return parts
-
-
-def _read(path: epath.Path, wanted: Mapping[str, Any], *, then: Callable[[Any], Any]) -> Any:
-    """Reads parts; either all processes succeed, or the same kind of error is raised in all.
-
-    Raises:
-      DamagedCheckpoint: if the stored parts cannot be read in some process.
-      CheckpointError: if some process cannot reach the storage: the parts may then be intact.
-    """
-    found, problem = None, None
-    try:
-        with _context():
-            found = then(ocp.load_checkpointables(path, dict(wanted)))
-    except Exception as error:  # a damaged file can raise any error of the reading libraries
-        problem = error
-    if agree(problem is None):
-        return found
-    unreachable = problem is not None and storage_errors.is_out_of_reach(problem)
-    if agree(not unreachable):
-        raise DamagedCheckpoint(
-            first_line(problem) if problem else "another process cannot read it"
-        )
-    if problem is not None and unreachable:
-        raise storage.storage_error(path, problem) from problem
-    raise CheckpointError(
-        str(path), received="no answer in another process", accepted="a storage that all can read"
-    )
-
-
-def _context() -> ocp.Context:
-    """Returns a context for writing in place with an end marker: buckets cannot rename a folder."""
-    context = ocp.Context()
-    context.atomicity.mode = ocp.options.AtomicityMode.COMMIT_FILE
-    return context

@@ -45,7 +45,9 @@ def enable(path: str) -> None:
     if not known:
         version = importlib.metadata.version("orbax-checkpoint")
         raise CheckpointError(
-            path, received=f"orbax-checkpoint {version}", accepted="0.12.8 for s3://"
+            f"orbax-checkpoint {version} is installed, and its support of s3:// is unknown.",
+            "Install orbax-checkpoint 0.12.8, or choose a local folder or gs://.",
+            where=path,
         )
 
 

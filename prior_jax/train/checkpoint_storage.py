@@ -83,9 +83,9 @@ def _open_scheme(scheme: str, path: str) -> None:
     package, extra = _PACKAGES[scheme]
     if importlib.util.find_spec(package) is None:
         raise CheckpointError(
-            path,
-            received=f"no package {package}",
-            accepted=f"pip install 'prior_jax[{extra}]'",
+            f"The package {package}, which {scheme}:// needs, is not installed.",
+            f"Run pip install 'prior_jax[{extra}]'.",
+            where=path,
         )
     # Another library writes the arrays, so a cached listing would not show them.
     from fsspec import config
@@ -119,8 +119,8 @@ def prepare(folder: epath.Path) -> None:
         (folder / _PROBE).write_text("")
         (folder / _PROBE).unlink()
     except FileNotFoundError as error:  # a local folder has just been made
-        received, accepted = f"no such bucket ({first_line(error)})", "a bucket that is there"
-        raise CheckpointError(str(folder), received=received, accepted=accepted) from error
+        problem, remedy = storage_errors.missing_bucket(error)
+        raise CheckpointError(problem, remedy, where=str(folder)) from error
     except Exception as error:  # each storage's library has error types of its own
         raise storage_error(folder, error) from error
 
@@ -170,9 +170,11 @@ def remove(path: epath.Path) -> None:
 
 def storage_error(path: epath.PathLike, error: BaseException) -> CheckpointError:
     """Returns an error that explains a storage's error to the user in one line."""
-    known = storage_errors.meaning(error)
-    received, accepted = known or (f"an error ({first_line(error)})", "a place to write to")
-    return CheckpointError(str(path), received=received, accepted=accepted)
+    problem, remedy = storage_errors.meaning(error) or (
+        f"The storage reported an error ({first_line(error)}).",
+        "Check that the folder can be read and written, and run the same command again.",
+    )
+    return CheckpointError(problem, remedy, where=str(path))
 
 
 def _children(folder: epath.Path) -> list[epath.Path]:

@@ -140,7 +140,8 @@ def check_fits(path: Any, table: Mapping[str, list], wanted: Mapping[str, Any]) 
 
     more = f" and {len(differ) - 5} more" if len(differ) > 5 else ""
     raise CheckpointError(
-        str(path),
-        received=show(table) + more,
-        accepted=show(expected) + more + " (the model of this config)",
+        f"The checkpoint is of another model: it holds {show(table)}{more}, and the model of this "
+        f"config has {show(expected)}{more}.",
+        "Use the config that the checkpoint was trained with, or another --workdir.",
+        where=str(path),
     )

@@ -96,7 +96,9 @@ class Feed:
         self.prefetch()
         fed = self._ready
         if fed is None:
-            raise ValueError(f"no batch after step {self._stop - 1} was asked for")
+            raise ValueError(
+                f"The feed was opened for the steps before {self._stop} and has no further batch."
+            )
         self._ready = None
         return fed
 
@@ -107,14 +109,15 @@ class Feed:
                 step, local = next(self._iterator)
         except StopIteration as error:
             raise DataError(
-                "data",
-                received=f"an end at step {self._next}",
-                accepted=f"batches up to step {self._stop}",
+                f"The training data ended before step {self._next}, but the run has {self._stop} "
+                "steps.",
+                "Let train_batches yield a batch for every step of the run.",
             ) from error
         self.waited_seconds += time.monotonic() - began
         if step != self._next:
             raise DataError(
-                "data", received=f"a batch of step {step}", accepted=f"that of step {self._next}"
+                f"The training data gave the batch of step {step} instead of step {self._next}.",
+                "Let train_batches yield the batches in order, from start_step on.",
             )
         self._next += 1
         records = np.asarray(local.record)

@@ -18,7 +18,7 @@ from prior_jax.processes.preemption import Preempted, PreemptionGuard
 from prior_jax.processes.watchdog import Watchdog
 from prior_jax.sharding.mesh import is_simulated
 from prior_jax.sharding.rules import Rule
-from prior_jax.storage_errors import is_out_of_space
+from prior_jax.storage_errors import OUT_OF_SPACE, is_out_of_space
 from prior_jax.train.boundaries import Boundaries, snapshot_of
 from prior_jax.train.checkpoint import Checkpoints
 from prior_jax.train.feed import Feed, TrainingData
@@ -29,7 +29,7 @@ from prior_jax.train.patience import Patience
 from prior_jax.train.program import Program
 from prior_jax.train.resume import check_same, settings_of
 from prior_jax.train.run_log import Pending, RunLog
-from prior_jax.train.stages import Stage
+from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import TrainState
 
 InitialValues = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
@@ -103,17 +103,13 @@ def train(
         )
         schedule, settings = program.schedule, settings_of(options, program.schedule)
         checkpoints = Checkpoints(options.checkpoint.folder(folder), options.checkpoint)
-        restored = checkpoints.restore_newest(
-            program.abstract_after,
+        state, patience = _resume_or_begin(
+            program,
+            checkpoints,
             check=lambda host: check_same(settings, host, schedule=schedule, workdir=folder),
+            seed=options.seed,
+            initial_values=initial_values,
         )
-        if restored is None:
-            shapes = {**program.model.params, **program.model.rest}
-            values = None if initial_values is None else initial_values(shapes)
-            state, patience = program.initial(seed=options.seed, values=values), Patience()
-            checkpoints.get_ready(state)  # restoring has already compiled the checksums
-        else:
-            state, patience = restored[0], Patience.from_json(restored[1]["patience"])
         done = start = int(state.step)
         if patience.ended:
             start = schedule.end(schedule.at(done - 1))
@@ -153,6 +149,25 @@ def train(
             )
             checkpoints.wait()
         return snapshot_of(state, schedule.stages[-1], program.model)
+
+
+def _resume_or_begin(
+    program: Program,
+    checkpoints: Checkpoints,
+    *,
+    check: Callable[[Mapping[str, Any]], None],
+    seed: int,
+    initial_values: InitialValues | None,
+) -> tuple[TrainState, Patience]:
+    """Returns the state of the newest intact checkpoint, or the state before the first step."""
+    restored = checkpoints.restore_newest(program.abstract_after, check=check)
+    if restored is not None:
+        return restored[0], Patience.from_json(restored[1]["patience"])
+    shapes = {**program.model.params, **program.model.rest}
+    values = None if initial_values is None else initial_values(shapes)
+    state = program.initial(seed=seed, values=values)
+    checkpoints.get_ready(state)  # restoring has already compiled the checksums
+    return state, Patience()
 
 
 def _run_steps(
@@ -206,12 +221,17 @@ def _run_steps(
             raise Preempted(step)
 
         if patience.ended:
-            end = schedule.end(stage)
-            logging.info("%s ends early, after step %d of %d", stage.name, step, end)
-            if step < end < schedule.total_steps:
-                feed.skip_to(end)
-            step = end
+            step = _skip_rest(stage, step, schedule=schedule, feed=feed)
     return state
+
+
+def _skip_rest(stage: Stage, step: int, *, schedule: Schedule, feed: Feed) -> int:
+    """Skips the remaining steps of a stage that ends early, and returns the next stage's first."""
+    end = schedule.end(stage)
+    logging.info("%s ends early, after step %d of %d", stage.name, step, end)
+    if step < end < schedule.total_steps:
+        feed.skip_to(end)
+    return end
 
 
 def _check_validates(
@@ -223,9 +243,10 @@ def _check_validates(
         waits.append("config.early_stopping")
     if waits and (evaluate is None or options.validate_every == 0):
         raise ConfigError(
-            "config.validate_every",
-            received=options.validate_every,
-            accepted=f"validations every few steps, for {' and '.join(waits)}",
+            f"The value is {options.validate_every} and the model is never validated, but "
+            f"{' and '.join(waits)} need the numbers of validations.",
+            "Set --config.validate_every to a number of steps, or remove what needs validations.",
+            where="config.validate_every",
         )
 
 
@@ -245,8 +266,4 @@ def _space_errors(workdir: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         if not is_out_of_space(error):
             raise
-        raise CheckpointError(
-            str(workdir),
-            received="no space left on device",
-            accepted="a workdir with free space; run again to go on from the last checkpoint",
-        ) from error
+        raise CheckpointError(*OUT_OF_SPACE, where=str(workdir)) from error

@@ -163,9 +163,10 @@ def check_installed(config: LogConfig) -> None:
     """
     if config.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
-            "config.log.wandb_project",
-            received=config.wandb_project,
-            accepted="None, or a project where wandb is installed (pip install 'prior_jax[wandb]')",
+            f"The package wandb, which logging to the project {config.wandb_project!r} needs, is "
+            "not installed.",
+            "Run pip install 'prior_jax[wandb]', or set --config.log.wandb_project=None.",
+            where="config.log.wandb_project",
         )
 
 
@@ -285,7 +286,9 @@ def open_writers(
         if is_out_of_space(error):
             raise
         raise ConfigError(
-            str(path), received=error.strerror, accepted="a file to write to"
+            f"The log of the metrics cannot be opened ({error.strerror}).",
+            "Make it a file that can be read and written, or use another --workdir.",
+            where=str(path),
         ) from error
     if config.tensorboard:
         writers.append(TensorBoard(workdir / "tensorboard", done=done))

@@ -153,6 +153,8 @@ def metric_of(evaluation: Mapping[str, float], name: str, *, field: str) -> floa
     """
     if name not in evaluation:
         raise ConfigError(
-            field, received=name, accepted=f"one of the evaluation's {sorted(evaluation)}"
+            f"The evaluation returns no number called {name!r}.",
+            f"Choose one of {sorted(evaluation)}.",
+            where=field,
         )
     return evaluation[name]

@@ -60,9 +60,9 @@ class Program:
         for stage in self.schedule.stages:
             if stage.name not in objective.stages:
                 raise ConfigError(
-                    "config.stages",
-                    received=stage.name,
-                    accepted=f"stages of the objective: {tuple(objective.stages)}",
+                    f"The objective has no stage {stage.name!r}.",
+                    f"Choose from its stages: {', '.join(map(repr, objective.stages))}.",
+                    where="config.stages",
                 )
         self.model = define_model(objective.init)
         self.batch_sharding = batch_sharding(mesh, data_axes)
@@ -90,7 +90,9 @@ class Program:
         found = trainable_names(self.model, lambda path: self.objective.trainable(stage.name, path))
         if not found:
             raise ConfigError(
-                "config.stages", received=stage.name, accepted="a stage that trains a parameter"
+                f"The objective trains no parameter in the stage {stage.name!r}.",
+                "Remove the stage, or let the objective train a parameter in it.",
+                where="config.stages",
             )
         return found
 

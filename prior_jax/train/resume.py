@@ -41,9 +41,10 @@ def check_same(
     step = theirs["step"]
     if step > schedule.total_steps:
         raise CheckpointError(
-            "config.stages",
-            received=f"{schedule.total_steps} steps in all",
-            accepted=f"at least the {step} steps of the checkpoint in {workdir}",
+            f"The stages have {schedule.total_steps} steps in all, fewer than the {step} steps of "
+            f"the checkpoint in {workdir}.",
+            "Lengthen the stages, or use another --workdir.",
+            where="config.stages",
         )
     # Future stages may change; stages that have begun may not.
     begun = schedule.stages.index(schedule.at(max(step - 1, 0))) + 1
@@ -80,9 +81,9 @@ def _refuse_differences(pairs: Mapping[str, tuple[Any, Any]], *, workdir: Any) -
     for name, both in pairs.items():
         for field, now, then in differences(name, *both):
             raise CheckpointError(
-                field,
-                received=now,
-                accepted=f"{then!r}, as in the checkpoint in {workdir}, or a new workdir",
+                f"The value is {now!r}, but the checkpoint in {workdir} was trained with {then!r}.",
+                f"Set it to {then!r} to resume, or use another --workdir.",
+                where=field,
             )
 
 

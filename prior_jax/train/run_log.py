@@ -131,12 +131,13 @@ class RunLog:
         path = self._workdir / "nonfinite.json"
         if is_primary():
             path.write_text(json.dumps(report, indent=2) + "\n")
-        bad = {name: value for name, value in values.items() if not np.isfinite(value)}
+        bad = ", ".join(f"{n} = {v}" for n, v in values.items() if not np.isfinite(v))
         raise NonFiniteLossError(
-            f"step {pending.done} ({pending.stage.name})",
-            received=bad,
-            accepted=f"finite losses and gradients; records {', '.join(ids[:4])}"
-            f"{', ...' if len(ids) > 4 else ''} (all in {path})",
+            f"The loss or gradient is not finite: {bad}. The batch holds the records "
+            f"{', '.join(ids[:4])}{', ...' if len(ids) > 4 else ''} ({path} lists all of them).",
+            "Correct these records and run the same command again, or start a new run with a "
+            "lower learning rate.",
+            where=f"step {pending.done} ({pending.stage.name})",
         )
 
 
@@ -158,5 +159,7 @@ def _record(
     extra |= {name: float(value) for name, value in sorted(metrics.metrics.items())}
     taken = (record.keys() & (extra.keys() | evaluation.keys())) | (extra.keys() & evaluation)
     if taken:
-        raise ValueError(f"two numbers of step {pending.done} are called {sorted(taken)}")
+        raise ValueError(
+            f"Step {pending.done} has two numbers of each of the names {sorted(taken)}."
+        )
     return record | extra | dict(evaluation)

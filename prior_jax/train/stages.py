@@ -220,8 +220,8 @@ class Schedule:
         """
         names = [stage.name for stage in stages]
         if not stages or len(set(names)) != len(names):
-            raise ConfigError(
-                "config.stages", received=names, accepted="at least one stage, of distinct names"
+            raise ConfigError.of_value(
+                "config.stages", names, "at least one stage, each named once"
             )
         self.stages = tuple(stages)
         self.total_steps = sum(stage.steps for stage in stages)
@@ -273,9 +273,7 @@ def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.
       ConfigError: if `past_end` is neither.
     """
     if past_end not in PAST_END:
-        raise ConfigError(
-            "config.optimizer.past_end", received=past_end, accepted=f"one of {PAST_END}"
-        )
+        raise ConfigError.of_value("config.optimizer.past_end", past_end, f"one of {PAST_END}")
     warmup, planned = stage.warmup_steps, stage.planned_steps
     t = jnp.asarray(step, jnp.int32)
     remaining = (planned - t).astype(jnp.float32)

@@ -106,7 +106,9 @@ def define_model(init: Callable[[nnx.Rngs], nnx.Module]) -> ModelDefinition:
     graphdef, params, rest = nnx.split(module, nnx.Param, ...)
     random = [_name(path) for path, v in nnx.to_flat_state(rest) if isinstance(v, nnx.RngState)]
     if random:
-        raise ValueError(f"the model keeps random state in {random}; it has to take keys instead")
+        raise ValueError(
+            f"The model keeps random state in {random}. Pass the keys to its calls instead."
+        )
     kinds = []
     for part in (params, rest):
         flat = list(nnx.to_flat_state(nnx.as_pure(part)))
@@ -236,13 +238,24 @@ def initial_state(
     for name, value in values.items():
         part = params if name in params else rest
         if name not in part or part[name].shape != value.shape:
-            raise WeightsError(
-                name,
-                received=tuple(value.shape),
-                accepted=f"shape {part[name].shape}" if name in part else "a name of the model",
-            )
+            raise _misfit(name, value, wanted=part.get(name))
         part[name] = _place(value, like=part[name])
     return dataclasses.replace(state, params=params, rest=rest)
+
+
+def _misfit(name: str, value: np.ndarray, *, wanted: jax.Array | None) -> WeightsError:
+    shape = tuple(value.shape)
+    if wanted is None:
+        return WeightsError(
+            f"The model has no array of this name; the given one has shape {shape}.",
+            "Remove it from the weights, or give it the name of an array of the model.",
+            where=name,
+        )
+    return WeightsError(
+        f"The given array has shape {shape}, and the model's has shape {wanted.shape}.",
+        "Give weights of a model of the same size, or change config.model to theirs.",
+        where=name,
+    )
 
 
 def _compile_quickly(abstract: TrainState) -> dict[str, int] | None:

@@ -1,6 +1,7 @@
 """One optimizer step, compiled once for each stage and each shape of batch."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from prior_jax.train.accumulate import Accumulation
 from prior_jax.train.checksum import batch_sums
 from prior_jax.train.optimizer import OptimizerConfig, apply_updates, make_optimizer
 from prior_jax.train.stages import Stage, learning_rate
-from prior_jax.train.state import ModelDefinition, TrainState, shardings_of
-from prior_jax.types import Batch
+from prior_jax.train.state import Arrays, ModelDefinition, TrainState, shardings_of
+from prior_jax.types import Batch, LossTerms
 
 
 @flax.struct.dataclass
@@ -86,64 +87,91 @@ def make_train_step(
       ConfigError: while it is traced, for a batch that does not divide into the parts of
         `optimizer.accumulate_steps`.
     """
-    transformation = make_optimizer(optimizer, stage)
-    trained = tuple(names)
     places = shardings_of(abstract)
-    accumulated = Accumulation(
-        steps=optimizer.accumulate_steps,
-        batch=batch_sharding,
-        gradients={name: places.params[name] for name in trained},
+    body = _Step(
+        objective=objective,
+        model=model,
+        stage=stage,
+        stage_start=stage_start,
+        optimizer=optimizer,
+        transformation=make_optimizer(optimizer, stage),
+        accumulated=Accumulation(
+            steps=optimizer.accumulate_steps,
+            batch=batch_sharding,
+            gradients={name: places.params[name] for name in names},
+        ),
+        gathered=gathered,
+        replicated=metrics_sharding,
     )
 
-    def whole(parameters):
-        # Weights are gathered once per step: without this constraint the compiler gathers them at
-        # each use, or moves activations, which are many times larger than these weights.
-        return {
-            name: jax.lax.with_sharding_constraint(v, metrics_sharding) if name in gathered else v
-            for name, v in parameters.items()
-        }
-
     def step(state: TrainState, batch: Batch, factor: jax.Array) -> tuple[TrainState, StepMetrics]:
-        rate = learning_rate(stage, state.step - stage_start, past_end=optimizer.past_end) * factor
+        return body(state, batch, factor)
+
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(places, batch_sharding, metrics_sharding),
+        out_shardings=(places, metrics_sharding),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Step:
+    """The step of one stage, to be traced.
+
+    Attributes:
+      objective: objective that gives terms and weights.
+      model: definition of the objective's model.
+      stage: lengths, rates and weight decay.
+      stage_start: index of the stage's first step.
+      optimizer: optimizer settings that the stages share.
+      transformation: the stage's optimizer.
+      accumulated: parts of a batch, and shardings of the gradients of the trained parameters.
+      gathered: paths of the parameters that are sharded, and gathered before use.
+      replicated: sharding of gathered parameters.
+    """
+
+    objective: TrainObjective
+    model: ModelDefinition
+    stage: Stage
+    stage_start: int
+    optimizer: OptimizerConfig
+    transformation: optax.GradientTransformation
+    accumulated: Accumulation
+    gathered: Collection[str]
+    replicated: NamedSharding
+
+    def __call__(
+        self, state: TrainState, batch: Batch, factor: jax.Array
+    ) -> tuple[TrainState, StepMetrics]:
+        """Returns the state after the step, and its metrics; see `make_train_step`."""
+        rate = learning_rate(
+            self.stage, state.step - self.stage_start, past_end=self.optimizer.past_end
+        )
+        rate = rate * factor
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        active = {name: state.params[name] for name in trained}
+        active = {name: state.params[name] for name in self.accumulated.gradients}
         frozen = {name: v for name, v in state.params.items() if name not in active}
 
-        def loss(active, rest, rows, key):
-            module = model.merge({**active, **whole(frozen)}, rest)
-            terms = objective.loss_terms(
-                module, rows, stage=stage.name, step=state.step, key=key, train=True
-            )
-            total = weighted_sum(terms.terms, objective.weights(stage.name))
-            return total, (terms, model.split(module)[1])
-
         def part(active, rest, rows, key):
+            loss = functools.partial(self._loss, frozen=frozen, step=state.step)
             gradient = jax.value_and_grad(loss, has_aux=True)
             (total, (terms, rest)), gradients = gradient(active, rest, rows, key)
             return gradients, (total, terms), rest
 
-        gradients, (total, terms), rest = accumulated(
-            part, whole(active), rest=state.rest, batch=batch, key=key
+        gradients, (total, terms), rest = self.accumulated(
+            part, self._gather(active), rest=state.rest, batch=batch, key=key
         )
-        gradients = jax.lax.with_sharding_constraint(gradients, dict(accumulated.gradients))
+        gradients = jax.lax.with_sharding_constraint(gradients, dict(self.accumulated.gradients))
         norm = optax.tree.norm(gradients)
         active, optimizer_state = apply_updates(
-            transformation,
+            self.transformation,
             gradients=gradients,
             state=state.optimizer,
             parameters=active,
             learning_rate=rate,
         )
-        metrics = StepMetrics(
-            terms=dict(terms.terms),
-            metrics=dict(terms.metrics),
-            total=total,
-            gradient_norm=norm,
-            learning_rate=rate,
-            pairs=jnp.sum(batch.weight),
-            batch=batch_sums(batch),
-            finite=jnp.isfinite(total) & jnp.isfinite(norm),
-        )
+        metrics = _metrics(terms, total=total, norm=norm, rate=rate, batch=batch)
         state = dataclasses.replace(
             state,
             step=state.step + 1,
@@ -153,9 +181,38 @@ def make_train_step(
         )
         return state, metrics
 
-    return jax.jit(
-        step,
-        donate_argnums=0,
-        in_shardings=(places, batch_sharding, metrics_sharding),
-        out_shardings=(places, metrics_sharding),
+    def _loss(
+        self, active: Arrays, rest: Arrays, rows: Batch, key: jax.Array, *, frozen: Arrays, step
+    ) -> tuple[jax.Array, tuple[LossTerms, Arrays]]:
+        """Returns the weighted sum of the terms; and the terms and the model's state after it."""
+        module = self.model.merge({**active, **self._gather(frozen)}, rest)
+        terms = self.objective.loss_terms(
+            module, rows, stage=self.stage.name, step=step, key=key, train=True
+        )
+        total = weighted_sum(terms.terms, self.objective.weights(self.stage.name))
+        return total, (terms, self.model.split(module)[1])
+
+    def _gather(self, parameters: Arrays) -> Arrays:
+        # Weights are gathered once per step: without this constraint the compiler gathers them at
+        # each use, or moves activations, which are many times larger than these weights.
+        return {
+            name: jax.lax.with_sharding_constraint(v, self.replicated)
+            if name in self.gathered
+            else v
+            for name, v in parameters.items()
+        }
+
+
+def _metrics(
+    terms: LossTerms, *, total: jax.Array, norm: jax.Array, rate: jax.Array, batch: Batch
+) -> StepMetrics:
+    return StepMetrics(
+        terms=dict(terms.terms),
+        metrics=dict(terms.metrics),
+        total=total,
+        gradient_norm=norm,
+        learning_rate=rate,
+        pairs=jnp.sum(batch.weight),
+        batch=batch_sums(batch),
+        finite=jnp.isfinite(total) & jnp.isfinite(norm),
     )

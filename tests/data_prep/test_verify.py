@@ -15,7 +15,7 @@ from prior_jax.data import schema
 from prior_jax.data.reader import RecordReader
 from prior_jax.errors import DataError
 from tests.data_prep import hospital
-from tests.data_prep.test_mimic_cxr import ROOT
+from tests.data_prep.mimic_runs import ROOT
 
 
 @pytest.fixture(scope="module")

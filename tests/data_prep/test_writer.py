@@ -75,7 +75,7 @@ def test_only_a_killed_worker_is_called_short_of_memory(codes, told):
 
 def _square(number):
     if number == 7:
-        raise ConfigError("field", received=7, accepted="another")
+        raise ConfigError.of_value("field", 7, "another number")
     return number * number
 
 
@@ -83,7 +83,7 @@ def _square(number):
 def test_parallel_gives_every_result_and_lets_errors_through(workers):
     done = dict(cli.parallel(_square, range(5), workers=workers))
     assert done == {number: number * number for number in range(5)}
-    with pytest.raises(ConfigError, match="field: received 7"):
+    with pytest.raises(ConfigError, match="field: The value is 7"):
         list(cli.parallel(_square, [1, 7], workers=workers))
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from prior_jax.train.checkpoint import list_steps, read_document
+from prior_jax.train.checkpoint_read import list_steps, read_document
 from prior_jax.train.checkpoint_storage import COMMITTED
 
 ROOT = pathlib.Path(__file__).parents[2]

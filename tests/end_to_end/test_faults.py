@@ -190,7 +190,7 @@ def metrics_again(place, finished, interrupted):
 REFUSALS = {
     "every checkpoint is damaged": (
         all_damaged,
-        r"checkpoints: received 'damaged checkpoints at steps \[\d+, \d+\], and no sound one'",
+        r"checkpoints: The checkpoints at steps \[\d+, \d+\] are damaged, .* no intact one",
         checkpoints_again,
     ),
     "a corrupt record": (corrupt_record, r"train\.array_record.*(record|image)", data_again),
@@ -199,7 +199,7 @@ REFUSALS = {
     "another tokenizer": (other_tokenizer, r"tokenizer.*received", data_again),
     "metrics.jsonl is a folder": (
         folder_in_the_way,
-        r"metrics\.jsonl.*received",
+        r"metrics\.jsonl: The log of the metrics cannot be opened",
         metrics_again,
     ),
 }
@@ -256,7 +256,7 @@ def test_a_full_disk_loses_no_checkpoint(place, single):
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     output = runs.finish(runs.Running([*namespace, "bash", "-c", script]))[1]
     first, second, _ = output.split("code ")
-    assert_one_line(first, r"checkpoints.*received 'no space left on device'")
+    assert_one_line(first, r"checkpoints.*: There is no space left on the device\.")
     code, *kept = second.splitlines()[0].split()
     assert code == "2" and {int(path.split("/")[-2]) for path in kept} == set(steps), output
     shutil.rmtree(checkpoints)

@@ -38,8 +38,8 @@ FAULTS = {
     "NaN in the images of one process": Fault(
         BOTH,
         (
-            r"step 13 \(stage2\): received .*nan.*nonfinite\.json",
-            r"step 13 \(stage2\): received .*nan",
+            r"step 13 \(stage2\): .* not finite: .*nan.*nonfinite\.json",
+            r"step 13 \(stage2\): .* not finite: .*nan",
         ),
         "poisoned_batch",
     ),

@@ -55,7 +55,7 @@ def test_a_step_can_be_chosen(finished, model):
     steps = sorted(int(path.name) for path in (finished.workdir / "checkpoints").iterdir())
     earlier = prior_jax.load(finished.workdir, step=steps[0])
     assert earlier.fingerprint != model.fingerprint
-    with pytest.raises(CheckpointError, match="step 7"):
+    with pytest.raises(CheckpointError, match="no checkpoint at step 7"):
         prior_jax.load(finished.workdir, step=7)
 
 

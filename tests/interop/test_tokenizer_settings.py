@@ -10,7 +10,7 @@ from prior_jax.interop.sources.imports import from_tensors
 from prior_jax.interop.weights_folder import save_weights, tokenizer_file
 from prior_jax.interop.weights_input import tokenizer_config
 from tests.data import wordpiece_folders as folders
-from tests.interop.test_sources import filled, linear, norm
+from tests.interop.checkpoint_shapes import filled, linear, norm
 
 TEXT = "\u00c9panchement \u00d6dem \u80f8\u6c34 lungs LUNG ab-c"
 SETTINGS = {

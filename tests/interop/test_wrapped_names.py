@@ -14,7 +14,7 @@ from prior_jax.interop.sources.weight_files import read_weights
 from prior_jax.interop.sources.wrapped_names import WRAPPERS, unwrapped
 from prior_jax.interop.torch.tensors import TorchTensor
 from tests.interop import torch_files as files
-from tests.interop.test_sources import HEADS, bert, filled, gloria, linear, resnet, same
+from tests.interop.checkpoint_shapes import HEADS, bert, filled, gloria, linear, resnet, same
 
 NAMES = ("conv1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.bias", "layer1.1.conv1.weight")
 

@@ -10,9 +10,8 @@ from flax import nnx
 from prior_jax.interop.export.towers import towers
 from prior_jax.objectives.prior import PriorObjective
 from tests.nn.small import filled
-from tests.objectives import test_baselines as baselines
+from tests.objectives import baselines, tiny
 from tests.objectives import test_gloria as gloria
-from tests.objectives import tiny
 
 SIZES = {"image_shape": (tiny.SIDE, tiny.SIDE, 1), "max_tokens": 24, "max_sentences": 5}
 NAMES = ("prior-paper", "prior-release", "gloria-paper", "gloria-release", *baselines.KINDS)

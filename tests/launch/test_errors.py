@@ -249,7 +249,7 @@ CASES = {
     "a run without a checkpoint": (
         EVALUATE,
         ["--workdir={tmp}/trained", RETRIEVAL],
-        r"\{tmp\}/trained/checkpoints: received 'no checkpoint'",
+        r"\{tmp\}/trained/checkpoints: There is no checkpoint\. Train",
     ),
     "no cluster": (SUBMIT, [DEBUG, WORKDIR], "--cluster"),
     "an unknown key of a cluster": (SUBMIT, [SLURM, DEBUG, WORKDIR, "--cluster.node=2"], "node"),

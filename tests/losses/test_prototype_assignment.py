@@ -113,7 +113,7 @@ def test_padding_changes_neither_value_nor_gradient():
 def test_wrong_arguments_are_refused_by_name():
     with pytest.raises(ValueError, match=r"mask \(5,\)"):
         sinkhorn(scores(), mask=every(5), epsilon=EPSILON, iterations=3)
-    with pytest.raises(ValueError, match="iterations 0"):
+    with pytest.raises(ValueError, match="iterations is 0"):
         sinkhorn(scores(), mask=every(6), epsilon=EPSILON, iterations=0)
     with pytest.raises(ValueError, match=r"text_scores \(5, 4\)"):
         loss(scores(), scores(batch=5), ones(6))

@@ -155,5 +155,5 @@ def test_shapes_that_do_not_fit_are_refused_by_name(masks, loss):
 
 def test_a_positive_weight_of_other_classes_is_refused_by_name(masks):
     logits, target, weight = masks
-    with pytest.raises(ValueError, match=r"positive_weight \(4,\): accepted \(5,\)"):
+    with pytest.raises(ValueError, match=r"positive_weight \(4,\) must have the shape \(5,\)"):
         binary_cross_entropy(logits, target, weight=weight, positive_weight=jnp.ones(4))

@@ -268,12 +268,12 @@ def test_bad_shapes_are_refused_by_name(pairs, name):
 def test_bad_options_are_refused_by_name(pairs):
     words, regions, mask, _ = pairs
     for options, message in (
-        ({**RELEASE, "aggregate": "median"}, "aggregate 'median': accepted 'sum', 'mean', 'max'"),
-        ({**RELEASE, "chunk": 0}, "chunk 0: accepted 1 or more"),
+        ({**RELEASE, "aggregate": "median"}, "aggregate 'median' .*'sum', 'mean', 'max'"),
+        ({**RELEASE, "chunk": 0}, "chunk is 0.*at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             word_region_similarity(words, regions, word_mask=mask, **options)
-    with pytest.raises(ValueError, match=r"words \(9, .*: accepted as many rows"):
+    with pytest.raises(ValueError, match=r"words \(9, .* same number of rows"):
         word_region_attention(words[1:], regions, word_mask=mask[1:], softmax_over_words=True)
 
 

@@ -17,7 +17,7 @@ from prior_jax.objectives.all_pairs import PLAIN, AllPairs, AllPairsConfig
 from prior_jax.objectives.gloria import GloriaObjective
 from prior_jax.objectives.prior import PriorObjective
 from prior_jax.sharding.placement import placement
-from tests.objectives import test_baselines as baselines
+from tests.objectives import baselines
 from tests.objectives import test_gloria as gloria
 from tests.objectives.tiny import tiny_config
 

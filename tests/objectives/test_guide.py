@@ -16,7 +16,7 @@ from prior_jax.objectives import kinds
 from prior_jax.objectives.base import weighted_sum
 from prior_jax.objectives.convirt import ConvirtConfig, ConvirtObjective
 from tests.nn.small import filled
-from tests.objectives import test_baselines as baselines
+from tests.objectives import baselines
 
 ROOT = pathlib.Path(__file__).parents[2]
 STAGE = ConvirtObjective.stages[0]

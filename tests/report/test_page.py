@@ -1,6 +1,8 @@
 import html.parser
 import json
+import pathlib
 import re
+import tomllib
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from prior_jax.report.examples import (
     RunInfo,
 )
 
+ROOT = pathlib.Path(__file__).parents[2]
 EVIL = "<script>alert('x')</script> & \"quoted\" </style>"
 RUN = RunInfo(
     name="phantom",
@@ -300,3 +303,17 @@ def test_places_on_the_axis_are_in_range_and_make_room_for_a_negative_kappa():
     assert 0 <= mark.low < mark.value < mark.high <= 100
     assert table.rows[0].untrained.low is None
     assert table.rows[0].untrained.value == pytest.approx(100 * 0.2 / 1.2, abs=0.01)
+
+
+def test_every_file_beside_the_modules_is_packaged():
+    """setuptools puts modules into a wheel by itself, and other files only where it is told to."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    listed = {
+        path
+        for package, patterns in settings["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    files = (path for path in (ROOT / "prior_jax").rglob("*") if path.is_file())
+    beside = {path for path in files if path.suffix not in (".py", ".pyc")}
+    assert beside == listed and ROOT / "prior_jax" / "report" / "page.html" in listed

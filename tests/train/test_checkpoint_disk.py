@@ -42,8 +42,8 @@ def test_a_full_disk_ends_with_one_line_and_loses_no_checkpoint(tmp_path):
     assert "saved 2\nsaving 3\ncode 2\n1\n2\n3\n" in output, output + errors
     assert "commit_success.txt" in output
     assert output.endswith("restored 2\ncode 0\n1\n2\n"), output + errors
-    told = [line for line in errors.splitlines() if "no space left on device" in line]
-    assert len(told) == 1 and told[0].startswith(f"{place}/3: received"), errors
+    told = [line for line in errors.splitlines() if "no space left on the device" in line]
+    assert len(told) == 1 and told[0].startswith(f"{place}/3: There is"), errors
     assert "Traceback" not in errors
     assert f"removing {place}/3, left by an interrupted run" in errors
 
@@ -57,4 +57,4 @@ def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(tmp_path):
     )
     assert done.stdout == "restored None\nsaving 1\nsaved 1\ncode 2\n", done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert re.match(rf"{place}: received .no permission .*Read-only file system", last), last
+    assert re.match(rf"{place}: There is no permission .*Read-only file system", last), last

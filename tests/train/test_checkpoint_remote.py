@@ -16,7 +16,7 @@ from etils import epath
 
 from prior_jax.errors import CheckpointError
 from prior_jax.train import checkpoint_storage as storage
-from prior_jax.train.checkpoint import best_step, list_steps, restore_model
+from prior_jax.train.checkpoint_read import best_step, list_steps, restore_model
 from tests.train import saver, stores, toy
 from tests.train.marks import ABANDONED_READS
 
@@ -153,7 +153,7 @@ def test_only_damaged_checkpoints_are_an_error_at_every_start(folder, mesh):
     for step in ("1", "2"):
         (folder / step / "host").rmtree()
     for _ in range(2):
-        with pytest.raises(CheckpointError, match=r"damaged checkpoints at steps \[1, 2\]"):
+        with pytest.raises(CheckpointError, match=r"steps \[1, 2\] are damaged"):
             saver.restore(folder, columns=COLUMNS, mesh=mesh)
 
 
@@ -194,7 +194,7 @@ def test_two_processes_save_what_one_restores(store, folder, mesh):
 def test_a_bucket_that_is_not_there_is_named_and_not_made(store, mesh):
     for _ in range(2):
         with pytest.raises(
-            CheckpointError, match=rf"{store.missing}/run: .*no such bucket"
+            CheckpointError, match=rf"{store.missing}/run: The bucket does not exist .*Create"
         ) as told:
             saver.restore(f"{store.missing}/run", columns=COLUMNS, mesh=mesh)
         assert "\n" not in str(told.value)
@@ -207,7 +207,7 @@ def test_keys_that_may_nothing_are_told_at_the_start():
         code, _, errors = finish(start(closed, f"{closed.url}/run", 1, 1))
     assert code == 2
     last = errors.strip().splitlines()[-1]
-    assert re.match("s3://bucket/run: received .no permission", last), errors
+    assert re.match("s3://bucket/run: There is no permission", last), errors
 
 
 def test_a_storage_that_does_not_answer_is_told_at_the_start():
@@ -216,4 +216,4 @@ def test_a_storage_that_does_not_answer_is_told_at_the_start():
     code, _, errors = finish(start(gone, f"{gone.url}/run", 1, 1))
     assert code == 2
     last = errors.strip().splitlines()[-1]
-    assert re.match("s3://bucket/run: received .no answer", last), errors
+    assert re.match("s3://bucket/run: The storage does not answer", last), errors

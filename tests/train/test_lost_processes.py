@@ -36,10 +36,10 @@ def assert_named(errors, process, pid):
 def test_a_process_that_fails_ends_the_others_with_its_error(tmp_path, compilation_cache):
     processes = pair(tmp_path, compilation_cache, second=("--fail_at", "3"))
     (code, errors), (own_code, own) = [finish(process) for process in processes]
-    assert own_code == 2 and "record 7: received 'a torn page'" in own, own
+    assert own_code == 2 and "record 7: The page is torn." in own, own
     assert code == 76, errors
     assert f"pid {processes[1].pid}) ended in" in errors
-    assert "DataError: record 7: received 'a torn page'" in errors
+    assert "DataError: record 7: The page is torn." in errors
 
 
 @pytest.mark.slow

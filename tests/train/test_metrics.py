@@ -104,13 +104,13 @@ def test_wandb_has_to_be_installed_where_asked_for(tmp_path, monkeypatch):
         metrics.importlib.util, "find_spec", lambda name: None if name == "wandb" else real(name)
     )
     config = toy.replace(toy.LOG, wandb_project="chest")
-    with pytest.raises(ConfigError, match=r"config\.log\.wandb_project: received 'chest'"):
+    with pytest.raises(ConfigError, match=r"config\.log\.wandb_project: .*'chest'.*pip install"):
         open_writers(config, workdir=tmp_path, total=1, done=0, primary=True)
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(ConfigError, match=r"metrics\.jsonl: received 'Is a directory'"):
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl: .*Is a directory"):
         open_writers(toy.LOG, workdir=tmp_path, total=1, done=0, primary=True)
 
 

@@ -177,9 +177,9 @@ def test_settings_that_validations_obey_may_not_change(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, data=toy.StopAt(5))
     other = toy.replace(STOPPING, patience=3)
-    with pytest.raises(CheckpointError, match=r"config\.early_stopping\.patience: received 3"):
+    with pytest.raises(CheckpointError, match=r"config\.early_stopping\.patience: .* 3, but"):
         run(tmp_path, options=patient(early_stopping=other))
-    with pytest.raises(CheckpointError, match=r"config\.validate_every: received 1"):
+    with pytest.raises(CheckpointError, match=r"config\.validate_every: The value is 1, but"):
         run(tmp_path, options=patient(validate_every=1))
     with pytest.raises(CheckpointError, match=r"config\.stages\[0\]"):
         changed = toy.replace(STAGES[0], plateau=toy.replace(PLATEAU, factor=0.1))
@@ -196,8 +196,8 @@ def test_waiting_for_a_metric_that_nobody_gives_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"early_stopping.*stages|stages.*early_stopping"):
         run(tmp_path / "b", evaluate=None)
     stopping = toy.replace(STOPPING, metric="auroc")
-    with pytest.raises(ConfigError, match=r"early_stopping\.metric: received 'auroc'.*loss"):
+    with pytest.raises(ConfigError, match=r"early_stopping\.metric: .*'auroc'.*Choose.*loss"):
         run(tmp_path / "c", options=patient(early_stopping=stopping))
     stages = (toy.replace(STAGES[0], plateau=toy.replace(PLATEAU, metric="dice")),)
-    with pytest.raises(ConfigError, match=r"stages\.first\.plateau\.metric: received 'dice'"):
+    with pytest.raises(ConfigError, match=r"stages\.first\.plateau\.metric: .*'dice'"):
         run(tmp_path / "d", stages=stages)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from prior_jax.train.checkpoint import list_steps, read_document
+from prior_jax.train.checkpoint_read import list_steps, read_document
 from tests.train import toy
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -41,7 +41,7 @@ def main():
         def batch(self, step):
             time.sleep(arguments.slow)
             if step == arguments.fail_at:
-                raise DataError("record 7", received="a torn page", accepted="a radiograph")
+                raise DataError("The page is torn.", "Give a radiograph.", where="record 7")
             if step == arguments.stall_at:
                 time.sleep(1000)
             return super().batch(step)
