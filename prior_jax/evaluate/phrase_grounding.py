@@ -240,12 +240,12 @@ def class_rows(
     Returns:
       `macro_<metric>` and `<metric>_<class>`, float64[R] each; classes are in alphabetical order.
     """
-    categories = np.asarray(categories, dtype=object).astype(str)
+    names = np.asarray(categories, dtype=object).astype(str)
     found: dict[str, np.ndarray] = {}
     for metric, column in values.items():
         each = {}
-        for name in np.unique(categories):
-            rows = categories == name
+        for name in np.unique(names):
+            rows = names == name
             each[f"{metric}_{prompts.slug(str(name))}"] = metrics.weighted_mean(
                 np.asarray(column)[rows], weights=weights[:, rows]
             )
