@@ -84,7 +84,7 @@ def measure(
 
 def _zero_shot(task: ZeroShotTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
     data = opened(task.split)
-    classes = _classes(task, data, candidates=_askable(data))
+    classes = _classes(task, data, candidates=_askable(data, task.prompts.set))
     table = prompts.prompt_table(
         task.prompts.set, classes=classes, negatives=task.prompts.negatives
     )
@@ -301,9 +301,9 @@ def _tokens(run: run_lib.Run, data: Opened, texts: Sequence[str]) -> ReportToken
     return ReportTokens(**dataclasses.asdict(tokens))
 
 
-def _askable(data: Opened) -> tuple[str, ...]:
+def _askable(data: Opened, set_name: str = "ensemble") -> tuple[str, ...]:
     """Returns the labels for which there are prompts."""
-    known = {prompts.canonical(name) for name in prompts.known_classes()}
+    known = {prompts.canonical(name) for name in prompts.known_classes(set_name)}
     return tuple(name for name in data.split.label_names if prompts.canonical(name) in known)
 
 
@@ -311,7 +311,7 @@ def without_prompts(task: Task, data: Opened) -> tuple[str, ...]:
     """Returns the labels that a task leaves out only because there are no prompts for them."""
     if task.classes or not isinstance(task, ZeroShotTask):
         return ()
-    askable = _askable(data)
+    askable = _askable(data, task.prompts.set)
     names = (name for name in data.split.label_names if name not in askable)
     return tuple(name for name in names if not _excluded(name, task))
 

@@ -20,7 +20,8 @@ class PromptConfig:
     """The choice of the prompts for a class.
 
     Attributes:
-      set: "release", "single", "ensemble" or "described".
+      set: "release", "single", "ensemble", "described", "gloria" or "gloria_release", or the path
+        of a file of prompts that ends in ".json" or ".txt".
       negatives: whether the score of a class is that of the affirming prompts minus that of the
         denying prompts.
     """

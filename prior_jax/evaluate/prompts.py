@@ -11,6 +11,8 @@ A prompt is a report of one sentence. The following sets exist:
 * `gloria_release`: the five sentences that GLoRIA's release draws, see `gloria_prompts.py`; no
   negatives.
 
+The path of a file takes the place of a set's name; `prompt_file.py` describes its form.
+
 With negatives, the score of a class is affirmation minus denial, which cancels the part of the
 similarity that is common to all sentences about the same anatomy.
 """
@@ -20,8 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from prior_jax.errors import ConfigError
-from prior_jax.evaluate import gloria_prompts
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import gloria_prompts, prompt_file
 from prior_jax.evaluate.prompt_tables import FINDINGS, NO_FINDING, SYNONYMS, ClassPrompts
 
 
@@ -64,7 +66,8 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
     """Returns the sentences of a named set for the evaluated classes.
 
     Args:
-      set_name: name of one of the module's sets.
+      set_name: name of one of the module's sets, or path of a file of prompts that ends in ".json"
+        or ".txt".
       classes: names of the classes, at least one; in any spelling that `canonical` accepts.
       negatives: whether the denying sentences are included.
 
@@ -74,14 +77,21 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
     Raises:
       ConfigError: if the set is unknown, a class has no prompts in it, or negatives are requested
         from a set that has none.
+      DataError: if the file of prompts is damaged.
     """
-    if set_name not in _SETS:
+    if prompt_file.is_path(set_name):
+        prompts_of = _of_file(set_name)
+    elif set_name in _SETS:
+        prompts_of = _SETS[set_name]
+    else:
         raise ConfigError.of_value(
-            "task.prompts.set", set_name, f"one of {', '.join(sorted(_SETS))}"
+            "task.prompts.set",
+            set_name,
+            f"one of {', '.join(sorted(_SETS))}, or the path of a .json or .txt file",
         )
     texts, owner, affirms = [], [], []
     for index, name in enumerate(classes):
-        found = _SETS[set_name](name)
+        found = prompts_of(name)
         if negatives and not found.negative:
             raise ConfigError(
                 f"The prompt set {set_name!r} has no sentences that deny {name!r}.",
@@ -102,8 +112,19 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
     )
 
 
-def known_classes() -> tuple[str, ...]:
-    """Returns the names of all classes that the sets `single` and `ensemble` have prompts for."""
+def known_classes(set_name: str = "ensemble") -> tuple[str, ...]:
+    """Returns the names of all classes that there are prompts for.
+
+    Args:
+      set_name: path of a file of prompts, for the classes that the file names; any other name gives
+        the classes of the sets `single` and `ensemble`.
+
+    Raises:
+      ConfigError: if there is no such file.
+      DataError: if the file of prompts is damaged.
+    """
+    if prompt_file.is_path(set_name):
+        return tuple(prompt_file.read_prompts(set_name))
     return (*(finding.name for finding in FINDINGS), "No Finding")
 
 
@@ -207,6 +228,28 @@ def _without_prompts(name: str, known: Sequence[str]) -> ConfigError:
         f"Choose among {', '.join(known)}, or choose another prompt set.",
         where="task.classes",
     )
+
+
+def _of_file(path: str) -> Callable[[str], ClassPrompts]:
+    read = prompt_file.read_prompts(path)
+    spelled: dict[str, str] = {}
+    for name in read:
+        other = spelled.setdefault(canonical(name), name)
+        if other != name:
+            raise DataError(
+                f"{other!r} and {name!r} are the same class.", "Join their lists.", where=path
+            )
+
+    def prompts_of(name: str) -> ClassPrompts:
+        if canonical(name) not in spelled:
+            raise ConfigError(
+                f"The file of prompts {path} has no class {name!r}; it has {', '.join(read)}.",
+                "Add the class to the file, or leave it out of --task.classes.",
+                where="task.classes",
+            )
+        return read[spelled[canonical(name)]]
+
+    return prompts_of
 
 
 def _capital(text: str) -> str:

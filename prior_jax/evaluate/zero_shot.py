@@ -1,7 +1,13 @@
 """Zero-shot classification: the class whose sentences are closest to the image.
 
 The score of a class is the pooled similarity of the image to its affirming prompts, minus, if the
-prompt table holds denials, that to its denying prompts.
+prompt table holds denials, that to its denying prompts. The settings of the papers' scores:
+
+* PRIOR: `normalise` "softmax", with the prompts "release". The release adds a softmax of each part
+  of the similarity, which `prior_inference.zero_shot_probabilities` repeats.
+* GLoRIA: `pool` "max" and `normalise` "z-score", with the prompts "gloria" or "gloria_release".
+* CXR-CLIP (arXiv:2310.13292): `pool` "mean" for several classes; also `denial` "softmax" for each
+  finding by itself, with a file of prompts such as "X" against "No X".
 """
 
 import dataclasses
@@ -20,6 +26,7 @@ from prior_jax.types import Batch
 Mode = Literal["multi_label", "multi_class"]
 Pool = Literal["mean", "max"]
 Normalise = Literal["none", "softmax", "z-score"]
+Denial = Literal["subtract", "softmax"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,9 @@ class ZeroShotConfig:
         GLoRIA's release does; the class's AUROC stays the same, the predicted class can change.
       policy: treatment of uncertain and unmentioned findings.
       block: number of images and sentences compared at once.
+      denial: treatment of the denying prompts: "subtract" them from the affirming ones; "softmax"
+        gives the affirming ones' share in a softmax over the two, as CXR-CLIP does. It is above 0.5
+        where affirmation is the more similar, and ranks records and classes as the difference does.
     """
 
     mode: Mode
@@ -46,10 +56,12 @@ class ZeroShotConfig:
     normalise: Normalise
     policy: labels.LabelPolicy
     block: int
+    denial: Denial = "subtract"
 
     def __post_init__(self):
         """Refuses unknown choices."""
-        for field, choices in (("mode", Mode), ("pool", Pool), ("normalise", Normalise)):
+        choice = {"mode": Mode, "pool": Pool, "normalise": Normalise, "denial": Denial}
+        for field, choices in choice.items():
             check_choice(self, field, get_args(choices))
         check_least(self, block=1)
 
@@ -102,7 +114,13 @@ def evaluate_zero_shot(
         field="task.classes",
     )
     found = measure(
-        class_scores(similarity, table=table, pool=config.pool, normalise=config.normalise),
+        class_scores(
+            similarity,
+            table=table,
+            pool=config.pool,
+            normalise=config.normalise,
+            denial=config.denial,
+        ),
         chosen,
         classes=table.classes,
         groups=np.asarray(patients)[studies.record],
@@ -124,7 +142,12 @@ def _rows(table):
 
 
 def class_scores(
-    similarity: np.ndarray, *, table: prompts.PromptTable, pool: Pool, normalise: Normalise
+    similarity: np.ndarray,
+    *,
+    table: prompts.PromptTable,
+    pool: Pool,
+    normalise: Normalise,
+    denial: Denial = "subtract",
 ) -> np.ndarray:
     """Pools the similarities to a class's sentences into one score.
 
@@ -134,13 +157,16 @@ def class_scores(
       pool: pooling over sentences, see `ZeroShotConfig`.
       normalise: normalisation, see `ZeroShotConfig`; a single record, or a class whose scores are
         all equal, has no deviation: the record keeps its scores, the class gets 0.
+      denial: treatment of denying prompts, see `ZeroShotConfig`.
 
     Returns:
       Scores, float32[N, C]; higher = more likely.
 
     Raises:
+      ConfigError: if `denial` is "softmax" and a class has no denying prompt.
       DataError: if a similarity is not finite.
     """
+    check_denials(table, denial=denial)
     if not np.isfinite(similarity).all():
         raise not_finite("The similarities of images and texts")
     pooled = {"mean": np.mean, "max": np.max}[pool]
@@ -151,7 +177,30 @@ def class_scores(
         score = pooled(affirming, axis=1)
         columns.append(score - pooled(denying, axis=1) if denying.shape[1] else score)
     scores = np.stack(columns, axis=1).astype(np.float32)
+    if denial == "softmax":
+        # The softmax over two values is the logistic function of their difference.
+        scores = 0.5 * (1 + np.tanh(0.5 * scores))
     return normalised(scores, how=normalise, axis=0 if normalise == "z-score" else 1)
+
+
+def check_denials(table: prompts.PromptTable, *, denial: Denial) -> None:
+    """Refuses to compare with denials that do not exist.
+
+    Args:
+      table: table of the sentences.
+      denial: treatment of denying prompts, see `ZeroShotConfig`.
+
+    Raises:
+      ConfigError: if `denial` is "softmax" and a class has no denying prompt.
+    """
+    denied = set(table.owner[~table.affirms].tolist())
+    lacking = [name for index, name in enumerate(table.classes) if index not in denied]
+    if denial == "softmax" and lacking:
+        raise ConfigError(
+            f"'softmax' compares affirming with denying prompts; {', '.join(lacking)} has none.",
+            "Set --task.prompts.negatives=True with prompts that deny, or denial='subtract'.",
+            where="task.zero_shot.denial",
+        )
 
 
 def normalised(scores: np.ndarray, *, how: Normalise, axis: int) -> np.ndarray:

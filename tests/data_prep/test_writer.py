@@ -97,5 +97,5 @@ def test_a_refusal_removes_nothing_that_a_later_run_could_go_on_with(tmp_path, f
         if finished:
             job.write_text("{}")
         with pytest.raises(DataError), writer.refusing(target):
-            raise DataError("table", received="an error of the disk", accepted="a table")
+            raise DataError("The disk fails.", "Try again.", where="table")
     assert job.exists() == (tmp_path / "out").exists() == finished

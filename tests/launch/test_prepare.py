@@ -18,7 +18,7 @@ from tests import fixtures
 
 def test_a_run_goes_on_with_the_set_that_an_earlier_version_has_prepared(tmp_path, monkeypatch):
     def changed(*_):
-        raise ProgramChanged("--out", received="a set", accepted="another")
+        raise ProgramChanged("A set is there.", "Choose another folder.", where="--out")
 
     monkeypatch.setattr(hospital, "draw_phantom", lambda *_, **__: None)
     monkeypatch.setattr(mimic_cxr, "prepare", changed)

@@ -1,0 +1,133 @@
+"""Metrics over repetitions: seeds of a training, or draws of a test set."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from prior_jax.evaluate import compare
+from prior_jax.evaluate.classification_rows import answer_rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeedInterval:
+    """A metric over repetitions.
+
+    Attributes:
+      mean: mean; NaN without a value.
+      sd: sample standard deviation, with n - 1; NaN with fewer than two values.
+      low: lower end of the t interval of the mean; NaN with fewer than two values.
+      high: upper end of the t interval of the mean; NaN with fewer than two values.
+      count: number of values; repetitions in which the metric is undefined are left out.
+    """
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    count: int
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """Returns the fields, with NaN as None."""
+        return {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+
+def seed_intervals(
+    runs: Sequence[Mapping[str, float]], *, confidence: float
+) -> dict[str, SeedInterval]:
+    """Computes mean, standard deviation and t interval of each metric over seeds.
+
+    The interval is that of the mean over seeds on the same test records. That of another test set
+    is `bootstrap.intervals`'; the two are not added.
+
+    Args:
+      runs: metrics of each seed by name; a metric that is NaN or absent in a seed is left out of
+        that seed.
+      confidence: coverage of the interval, 0 to 1 exclusive.
+
+    Returns:
+      Intervals by metric name, in the order in which the names first occur.
+
+    Source: `compare.mean_over_seeds`.
+    """
+    found = {}
+    for name in dict.fromkeys(name for run in runs for name in run):
+        given = [float(run.get(name, math.nan)) for run in runs]
+        values = [value for value in given if not math.isnan(value)]
+        mean = compare.mean_over_seeds(values, confidence=confidence)
+        found[name] = SeedInterval(
+            mean=mean.value,
+            sd=float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
+            low=mean.low,
+            high=mean.high,
+            count=len(values),
+        )
+    return found
+
+
+def draw_per_class(truth: np.ndarray, *, each: int, seed: int) -> np.ndarray:
+    """Draws the same number of records of every class, without replacement.
+
+    Args:
+      truth: class of each record, int[N]; -1 for a record that cannot be drawn.
+      each: number of records of a class.
+      seed: seed of the draw.
+
+    Returns:
+      Rows, int64[C * each], ascending.
+
+    Raises:
+      ValueError: if a class has fewer records.
+    """
+    truth, rng = np.asarray(truth), np.random.default_rng(seed)
+    drawn = []
+    for name in np.unique(truth[truth >= 0]):
+        rows = np.flatnonzero(truth == name)
+        if len(rows) < each:
+            raise ValueError(f"class {name} has {len(rows)} records: expected at least {each}")
+        drawn.append(rng.choice(rows, each, replace=False))
+    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, np.int64)
+
+
+def over_draws(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    *,
+    draws: Sequence[np.ndarray],
+    classes: Sequence[str],
+    confidence: float,
+) -> dict[str, SeedInterval]:
+    """Computes the 5x200 metrics on each draw of a test set, and their spread over draws.
+
+    PRIOR reports five draws of 200 images of each of five classes. Draws of one pool share images,
+    so that their spread is below that of new test sets: quote the bootstrap's interval beside it.
+
+    Args:
+      scores: score of each record and class, float[N, C]; the highest is the answer. Scores that
+        are standardised over records must be so within each draw: hand over the draw alone.
+      truth: class of each record, int[N]; read only at the draws' rows.
+      draws: rows of each draw, from `draw_per_class` or an id list.
+      classes: names of the C classes.
+      confidence: coverage of the t interval.
+
+    Returns:
+      `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `kappa` and the other metrics of
+      `classification_rows.answer_rows`.
+
+    Source: PRIOR, arXiv:2307.12577; QtacierP/PRIOR issue 10 for the five draws.
+    """
+    scores, truth = np.asarray(scores), np.asarray(truth)
+    runs = []
+    for rows in draws:
+        row = answer_rows(
+            scores[rows].argmax(axis=1),
+            truth[rows],
+            classes=classes,
+            weights=np.ones((1, len(rows))),
+        )
+        runs.append({name: float(value[0]) for name, value in row.items()})
+    return seed_intervals(runs, confidence=confidence)
