@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from prior_jax.errors import DataError, check_choice, check_least
+from prior_jax.errors import ConfigError, DataError, check_choice, check_least
 from prior_jax.evaluate import bootstrap, labels, metrics, prompts, ranking
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, not_finite
