@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from prior_jax.objectives.base import TrainObjective, weighted_sum
+from prior_jax.objectives.base import HasRates, TrainObjective, weighted_sum
 from prior_jax.train.accumulate import Accumulation
 from prior_jax.train.checksum import batch_sums
 from prior_jax.train.optimizer import OptimizerConfig, apply_updates, make_optimizer
@@ -88,6 +88,7 @@ def make_train_step(
     """
     transformation = make_optimizer(optimizer, stage)
     trained = tuple(names)
+    factors = _rate_factors(objective, stage.name, trained)
     places = shardings_of(abstract)
     accumulated = Accumulation(
         steps=optimizer.accumulate_steps,
@@ -133,6 +134,7 @@ def make_train_step(
             state=state.optimizer,
             parameters=active,
             learning_rate=rate,
+            factors=factors,
         )
         metrics = StepMetrics(
             terms=dict(terms.terms),
@@ -159,3 +161,11 @@ def make_train_step(
         in_shardings=(places, batch_sharding, metrics_sharding),
         out_shardings=(places, metrics_sharding),
     )
+
+
+def _rate_factors(objective: TrainObjective, stage: str, names: Sequence[str]) -> dict[str, float]:
+    """Returns path -> factor on the learning rate, of the parameters for which it is not 1."""
+    if not isinstance(objective, HasRates):
+        return {}
+    found = {name: objective.rate(stage, tuple(name.split("/"))) for name in names}
+    return {name: factor for name, factor in found.items() if factor != 1}
