@@ -38,7 +38,7 @@ class FractionConfig:
         data frame's `sample` does (GLoRIA, without a seed: quirk M2; MGCA, with seed 42). "choice"
         takes int(share x n) at random (MGCA's segmentation and detection). "list" takes the ids in
         the file `ids` (BenchX, MRM, MaCo). "patients" takes round(share x patients), at least one,
-        at random with all of their records; it is ours, and no patient's record counts as another's.
+        at random with all of their records; it is ours.
       seed: seed of the random rules; the others ignore it. GLoRIA's release draws from a generator
         without a seed.
       draws: number of times that the records are drawn from one generator; the last draw counts.
