@@ -6,7 +6,7 @@ folder of weights or the folder of a run; the adaptations that make an encoder f
 --config.init.image.adapt (PRIOR: 'drop_pool', GLoRIA: 'drop_embedders').
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -39,17 +39,19 @@ UNCERTAIN = {
 }
 
 
-def get_config(*, classes: Sequence[str], loss: str = "binary") -> ConfigDict:
+def get_config(
+    *, classes: Sequence[str], uncertain: str | Mapping[str, str] = "negative"
+) -> ConfigDict:
     """Returns a linear classifier on a frozen ResNet-50 at 224 pixels.
 
     Args:
       classes: names of the labels that are classes.
-      loss: value of `config.model.loss`.
+      uncertain: value of `config.model.uncertain`.
     """
     config = base.get_config("paper")
     config.name = "finetune"
     config.objective = "classification"
-    config.model = ConfigDict(model(classes, loss=loss))
+    config.model = ConfigDict(model(classes, uncertain=uncertain))
     for name in _OF_REPORTS:
         del config.data[name]
     config.data.image.channels = 3
@@ -63,7 +65,7 @@ def get_config(*, classes: Sequence[str], loss: str = "binary") -> ConfigDict:
     return config
 
 
-def model(classes: Sequence[str], *, loss: str) -> dict:
+def model(classes: Sequence[str], *, uncertain: str | Mapping[str, str]) -> dict:
     """Returns the model: ResNet-50 with a mean over its last map, and a linear head."""
     image = dict(base.model("paper")["image"])
     return dict(
@@ -72,8 +74,8 @@ def model(classes: Sequence[str], *, loss: str) -> dict:
         upsample=placeholder(int),
         head=dict(kind="linear", hidden=placeholder(int), dropout=0.0),
         classes=tuple(classes),
-        loss=loss,
-        uncertain="negative",
+        loss="binary",
+        uncertain=uncertain if isinstance(uncertain, str) else dict(uncertain),
         not_mentioned="negative",
         encoder_rate=1.0,
         layer_decay=placeholder(float),

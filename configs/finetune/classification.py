@@ -14,12 +14,13 @@ from configs.finetune import base
 
 def get_config(percent: str = "100") -> ConfigDict:
     """Returns the config for a percentage of the patients of the training split."""
-    config = base.get_config(classes=base.COMPETITION)
+    # Neither guess at an uncertain label is right for every class.
+    config = base.get_config(classes=base.COMPETITION, uncertain="ignore")
     config.name = f"classification_{percent}"
-    config.model.uncertain = "ignore"  # neither guess is right for every class
     config.model.encoder_rate = 0.1
     config.data.batch_size = 64
     config.data.fraction = base.fraction(base.share_of(percent), rule="patients")
+    config.validate_every, config.validate_unit = 1, "epochs"
     config.optimizer.decay_mask = "matrices"
     config.stages = ConfigDict(
         dict(

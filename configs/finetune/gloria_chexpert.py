@@ -12,19 +12,15 @@ from ml_collections import ConfigDict
 
 from configs.finetune import base
 
-STEPS = 3407
-"""Steps of an epoch with all labels: (223,414 - 1,000 of 5x200 - 5,000 to validate, less laterals:
-190,027 - 5,000 - 1,000 frontal images at the least) / 64, of which the first number is read."""
-
 
 def get_config(percent: str = "1") -> ConfigDict:
     """Returns the config for a percentage of the training images."""
     share = base.share_of(percent)
-    config = base.get_config(classes=base.COMPETITION)
+    # [image_dataset.py], uncertain labels.
+    config = base.get_config(classes=base.COMPETITION, uncertain=base.UNCERTAIN)
     config.name = f"gloria_chexpert_{percent}"
     config.seed = 1  # release, run.py: the number of the split, plus 1
     config.model.upsample = 299  # [vision_model.py]: the pre-trained encoder enlarges (quirk G60)
-    config.model.uncertain = ConfigDict(base.UNCERTAIN)  # [image_dataset.py]
     half = (0.5, 0.5, 0.5)  # [yaml], norm "half" (quirk G41)
     config.data.image.mean = config.data.image.std = half
     config.data.batch_size = 64  # [yaml]
@@ -54,7 +50,7 @@ def get_config(percent: str = "1") -> ConfigDict:
         )
     )
     config.optimizer.clip_norm = 0.25  # [yaml]
-    config.validate_every = max(round(STEPS * share), 1)  # once an epoch
+    config.validate_every, config.validate_unit = 1, "epochs"
     stop(config)
     return config
 

@@ -16,10 +16,10 @@ from configs.finetune import base, gloria_chexpert
 def get_config(percent: str = "1") -> ConfigDict:
     """Returns the config for a percentage of the frontal training images."""
     share = base.share_of(percent)
-    config = base.get_config(classes=base.COMPETITION)
+    # [data], uncertain labels.
+    config = base.get_config(classes=base.COMPETITION, uncertain=base.UNCERTAIN)
     config.name = f"mgca_chexpert_{percent}"
     config.seed = 42  # [finetuner]
-    config.model.uncertain = ConfigDict(base.UNCERTAIN)  # [data]
     config.data.image.mean = config.data.image.std = (0.5, 0.5, 0.5)  # release, transforms.py
     config.data.augment.flip_probability = 0.5  # release, transforms.py, Moco2Transform
     config.data.batch_size = 48  # [finetuner]
@@ -30,6 +30,6 @@ def get_config(percent: str = "1") -> ConfigDict:
     config.optimizer.update(
         dict(beta1=0.9, beta2=0.999, decay="decoupled", decay_mask="all")  # [finetuner], AdamW
     )
-    config.validate_every = max(round(gloria_chexpert.STEPS * share * 64 / 48), 1)  # an epoch
+    config.validate_every, config.validate_unit = 1, "epochs"
     gloria_chexpert.stop(config)  # [finetuner], the same rule
     return config
