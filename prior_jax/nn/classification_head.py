@@ -57,14 +57,15 @@ class ClassificationHead(nnx.Module):
           logits: number of logits.
           rngs: source of the initial parameters.
         """
-        self.hidden = self.norm = None
-        width = features
+        width, hidden, norm = features, None, None
         if config.kind == "mlp" and config.hidden is not None:
             width = config.hidden
-            self.hidden = linear_without_bias(features, width, rngs=rngs)
-            self.norm = BatchNorm(width, dtype=jnp.float32)
+            hidden = linear_without_bias(features, width, rngs=rngs)
+            norm = BatchNorm(width, dtype=jnp.float32)
         elif config.kind == "layer_norm":
-            self.norm = LayerNorm(features, epsilon=LAYER_NORM_EPSILON, dtype=jnp.float32)
+            norm = LayerNorm(features, epsilon=LAYER_NORM_EPSILON, dtype=jnp.float32)
+        # A module's attribute is of one kind for good, so that each is set once.
+        self.hidden, self.norm = hidden, norm
         self.classifier = torch_linear(width, logits, dtype=jnp.float32, rngs=rngs)
         self.dropout = config.dropout
 
