@@ -60,8 +60,8 @@ def get_config(percent: str = "1") -> ConfigDict:
         dict(
             schedule="cosine_late_peak",  # [yml], WarmupCosineScheduler
             warmup=50,  # [yml], iterations
-            schedule_steps=3000,  # [yml], t_total; past_end "hold" keeps the rate at 0 (quirk B2)
-            learning_rate_start=1e-4 / 50,  # the release: 0, a step without effect (quirk B1)
+            schedule_steps=3000,  # [yml], t_total; past_end "hold" keeps the rate at 0 (quirk B10)
+            learning_rate_start=1e-4 / 50,  # the release: 0, a step without effect (quirk B10)
         )
     )
     config.optimizer.update(dict(decay="coupled", decay_mask="all"))  # [yml], Adam without decay

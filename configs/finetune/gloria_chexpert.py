@@ -24,7 +24,7 @@ def get_config(percent: str = "1") -> ConfigDict:
     half = (0.5, 0.5, 0.5)  # [yaml], norm "half" (quirk G41)
     config.data.image.mean = config.data.image.std = half
     config.data.batch_size = 64  # [yaml]
-    # [image_dataset.py]: a data frame's sample from a generator without a seed (quirk M2).
+    # [image_dataset.py]: a data frame's sample from a generator without a seed (quirk G43).
     config.data.fraction = base.fraction(share, rule="sample")
     config.stages = ConfigDict(dict(frozen=base.stage(length=50, peak=1e-4)))  # [yaml]
     config.stages.frozen.update(
@@ -36,7 +36,7 @@ def get_config(percent: str = "1") -> ConfigDict:
                 patience=5,  # [builder.py]
                 threshold=1e-4,  # torch's default
                 min_learning_rate=0.0,  # torch's default
-                every=3,  # [yaml], frequency 3 (quirk G65)
+                every=3,  # [yaml], frequency 3 (quirk G69)
             ),
             weight_decay=1e-6,  # [yaml]
         )

@@ -81,9 +81,7 @@ def initial_values(
     tokenizer: str,
 ) -> dict[str, np.ndarray]:
     """Returns the arrays that a run starts from; see `interop.initial.initial_values`."""
-    return initial.initial_values(
-        config, shapes, model=model, tokenizer=tokenizer, find=find
-    )
+    return initial.initial_values(config, shapes, model=model, tokenizer=tokenizer, find=find)
 
 
 def _table(arrays: Mapping[str, list[Any]]) -> dict[str, list[Any]]:

@@ -35,14 +35,14 @@ class FractionConfig:
         rule "list" ignores it.
       rule: how the records are chosen. "first_rounded" takes the first round(share x n) records
         (LoVT, release, src/data/datasets). "sample" takes round(share x n) at random, as a pandas
-        data frame's `sample` does (GLoRIA, without a seed: quirk M2; MGCA, with seed 42). "choice"
+        data frame's `sample` does (GLoRIA, without a seed: quirk G43; MGCA, with seed 42). "choice"
         takes int(share x n) at random (MGCA's segmentation and detection). "list" takes the ids in
         the file `ids` (BenchX, MRM, MaCo). "patients" takes round(share x patients), at least one,
         at random with all of their records; it is ours.
       seed: seed of the random rules; the others ignore it. GLoRIA's release draws from a generator
         without a seed.
       draws: number of times that the records are drawn from one generator; the last draw counts.
-        MGCA's release makes its training set twice, and trains on the second (quirk M1).
+        MGCA's release makes its training set twice, and trains on the second (quirk M15).
       ids: path of a text file with an id in each line: of a study or of an image, with or without
         the suffix of its file. For "list" these are the records to train on. For the other rules
         they are the paper's training table, in its order, and the rule chooses lines of it. With

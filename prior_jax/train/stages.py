@@ -30,7 +30,7 @@ class PlateauConfig:
         torch's default is 1e-4.
       min_learning_rate: lower bound of the rate's peak; torch's default is 0.
       every: number of validations of which one is read; GLoRIA's fine-tuning configs read every
-        third, which with a patience of 5 mostly comes too late (quirk G65).
+        third, which with a patience of 5 mostly comes too late (quirk G69).
     """
 
     metric: str
@@ -71,7 +71,7 @@ class StageRates:
       plateau: condition for lowering the rate with "plateau"; the other schedules ignore it.
       learning_rate: peak rate.
       learning_rate_start: rate of the very first step. In BenchX it is 0, so that the first step
-        trains nothing (quirk B1).
+        trains nothing (quirk B10).
       learning_rate_end: rate at the end of the cosine; the other schedules ignore it.
       weight_decay: see `OptimizerConfig.decay`.
     """
@@ -123,7 +123,7 @@ class StageConfig(StageRates):
       warmup: epochs or steps of the linear warm-up, part of the length.
       schedule_steps: optimizer steps that the schedule is laid out for, whatever the unit; None for
         the stage's length. BenchX lays out 3,000 for a training of up to 200 epochs, and its rate
-        rises again behind them (quirk B2; `config.optimizer.past_end`).
+        rises again behind them (quirk B10; `config.optimizer.past_end`).
     """
 
     unit: str

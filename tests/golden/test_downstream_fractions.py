@@ -92,7 +92,7 @@ def test_a_fraction_is_drawn_before_or_after_lateral_images_are_dropped(golden, 
 
 
 def test_the_second_draw_is_what_mgca_trains_its_detector_on(golden):
-    """The train set is made twice, once to count its steps (quirk M1)."""
+    """The train set is made twice, once to count its steps (quirk M15)."""
     train = golden["out/mgca_detection/train"]
     for number, share in enumerate(golden["in/config/fracs"]):
         for draws in (1, 2):

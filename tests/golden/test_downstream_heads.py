@@ -191,7 +191,7 @@ def test_the_plateau_lowers_the_rate_when_the_papers_do(golden, name):
 
 
 def test_lovts_fine_tuning_has_a_constant_rate(golden):
-    """It sets the rate at each batch, so that its plateau has no effect (quirk L1)."""
+    """It sets the rate at each batch, so that its plateau has no effect (quirk L8)."""
     wanted = golden["out/plateau/lovt_finetuned/lr_used_in_epoch"]
     rate = golden.scalar("in/config/plateau/lovt/lr")
     stage = stage_of(learning_rate=rate, learning_rate_start=rate)
