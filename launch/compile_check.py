@@ -140,6 +140,7 @@ def check(
             schedule=schedule,
             place=place,
             all_pairs=config.mesh.all_pairs,
+            labels=getattr(config.model, "classes", ()),
         ),
         stages=schedule,
         optimizer=config.optimizer,

@@ -19,14 +19,13 @@ from ml_collections import ConfigDict
 
 from launch.evaluation.task_results import Opened, measure, open_split, without_prompts
 from launch.evaluation.tasks import Task, check_task, task_of
-from launch.start import jax_settings, machines, prepare, program
+from launch.start import initial, jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import kept_json, read_config
 from prior_jax.errors import CheckpointError, ConfigError, DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.interop import initial
 from prior_jax.processes import distributed
 from prior_jax.report.examples import RunInfo
 from prior_jax.report.gather import gather

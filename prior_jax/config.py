@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from prior_jax.data import no_text
 from prior_jax.data.pipeline import DataConfig
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError, DataError, in_section
@@ -73,11 +74,11 @@ class PrepareConfig:
       phantom: drawn and prepared under the workdir if `config.data.path` is None; None where a
         prepared set must be given.
       vocab_size: pieces of the sentencepiece model trained on the set's training reports if
-        `config.data.tokenizer.path` is None.
+        `config.data.tokenizer.path` is None; not to be given where no reports are read.
     """
 
     phantom: PhantomConfig | None
-    vocab_size: int
+    vocab_size: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,10 @@ class RunConfig:
       stages: stages in the order of the objective.
       optimizer: settings of the optimizer that the stages share.
       mesh: how the devices are laid out.
-      train: seed, logging, checkpoints, validation and watchdog.
+      train: seed, logging, checkpoints, validation and watchdog; `options` has the steps between
+        validations.
+      validate_unit: what `config.validate_every` counts, "steps" or "epochs" (which needs stages in
+        epochs).
       after: paths of the evaluation configs to run once training has ended.
     """
 
@@ -121,6 +125,7 @@ class RunConfig:
     mesh: MeshSection
     train: TrainOptions
     after: tuple[str, ...]
+    validate_unit: str = "steps"
 
     def __post_init__(self):
         """Refuses sections that do not fit together."""
@@ -130,6 +135,12 @@ class RunConfig:
                 "The config has no stage, so there is nothing to train.",
                 f"Give one or more of the stages {', '.join(known)}.",
                 where="config.stages",
+            )
+        if self.validate_unit == "epochs" and self.stage_unit != "epochs":
+            raise ConfigError(
+                "Validations are counted in epochs, and stages in steps.",
+                "Count both in epochs, or validations in steps.",
+                where="config.validate_unit",
             )
         rows = self.data.batch_size // self.optimizer.accumulate_steps
         with in_section("config.model"):
@@ -170,6 +181,13 @@ class RunConfig:
                 where="config.data.tokenizer.path",
             )
 
+    def options(self, *, steps_per_epoch: int) -> TrainOptions:
+        """Returns the options of training, with the steps between validations."""
+        every = self.train.validate_every
+        if self.validate_unit == "epochs":
+            every *= steps_per_epoch
+        return dataclasses.replace(self.train, validate_every=every)
+
     def schedule(self, *, steps_per_epoch: int) -> tuple[Stage, ...]:
         """Returns the stages in steps.
 
@@ -208,6 +226,7 @@ class _Sections:
     validate_every: int
     early_stopping: EarlyStoppingConfig | None
     after: tuple[str, ...]
+    validate_unit: str = "steps"
 
 
 def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
@@ -225,6 +244,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
     sections = build(_Sections, plain, name="config")
     _check_choice("objective", sections.objective, tuple(KINDS))
     _check_choice("stage_unit", sections.stage_unit, STAGE_UNITS)
+    _check_choice("validate_unit", sections.validate_unit, STAGE_UNITS)
     for index, task in enumerate(sections.after):
         if not pathlib.Path(task).is_file():
             raise ConfigError(
@@ -232,6 +252,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
                 "Give a file of configs/eval.",
                 where=f"config.after[{index}]",
             )
+    _check_vocab_size(sections)
     data = _read_data(sections, workdir=workdir)
     return RunConfig(
         given=plain,
@@ -245,7 +266,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
         ),
         data=data,
         makes_set=not sections.data["path"],
-        makes_tokenizer=not sections.data["tokenizer"]["path"],
+        makes_tokenizer=_reads_reports(sections) and not sections.data["tokenizer"]["path"],
         prepare=sections.prepare,
         init=sections.init,
         quick_compile=sections.quick_compile,
@@ -255,6 +276,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
         mesh=sections.mesh,
         train=_read_options(sections),
         after=sections.after,
+        validate_unit=sections.validate_unit,
     )
 
 
@@ -309,7 +331,8 @@ def read_model(
       ConfigError: naming what is unknown, missing, given twice or does not fit.
     """
     name, model = "config.model", dict(section)
-    for part in ("image", "text"):
+    reads_reports = KINDS[objective].reads_reports
+    for part in ("image", "text") if reads_reports else ("image",):
         if part not in model:
             raise ConfigError(
                 "The section is missing.", "Add it to the config.", where=f"{name}.{part}"
@@ -321,11 +344,12 @@ def read_model(
         name=f"{name}.image.resnet",
     )
     model["image"] = _derived(encoder, {"image_size": image["size"]}, name=f"{name}.image")
-    model["text"] = _derived(
-        model["text"],
-        {"vocab_size": vocabulary.size, "pad_token": vocabulary.pad},
-        name=f"{name}.text",
-    )
+    if reads_reports:
+        model["text"] = _derived(
+            model["text"],
+            {"vocab_size": vocabulary.size, "pad_token": vocabulary.pad},
+            name=f"{name}.text",
+        )
     for part, values in KINDS[objective].derived.items():
         model[part] = _derived(model.get(part, {}), values, name=f"{name}.{part}")
     return build(KINDS[objective].settings, model, name=name)
@@ -345,6 +369,9 @@ def to_json(given: Any) -> dict[str, Any]:
 def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
     made_set, made_tokenizer = made_in(workdir)
     section = dict(sections.data)
+    if not _reads_reports(sections):
+        section = _derived(section, no_text.SECTION, name="config.data")
+        made_tokenizer = ""
     for key in ("path", "tokenizer"):
         if key not in section:
             raise ConfigError(
@@ -355,6 +382,18 @@ def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
     section["tokenizer"] = tokenizer | {"path": tokenizer.get("path") or made_tokenizer}
     section = _derived(section, {"seed": sections.seed}, name="config.data")
     return build(DataConfig, section, name="config.data")
+
+
+def _reads_reports(sections: _Sections) -> bool:
+    return KINDS[sections.objective].reads_reports
+
+
+def _check_vocab_size(sections: _Sections) -> None:
+    """Refuses a run that reads reports without a size for the tokenizer it may make."""
+    if _reads_reports(sections) and sections.prepare.vocab_size < 1:
+        raise ConfigError.of_value(
+            "config.prepare.vocab_size", sections.prepare.vocab_size, "a positive integer"
+        )
 
 
 def _read_stages(sections: _Sections) -> tuple[StageConfig, ...]:

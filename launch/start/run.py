@@ -15,12 +15,12 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from launch.start import initial
 from prior_jax import __version__, assemble
 from prior_jax.config import CONFIG_NAME, RunConfig
+from prior_jax.data import fractions, pipeline, tokenizer
 from prior_jax.data import manifest as manifest_lib
-from prior_jax.data import pipeline, tokenizer
 from prior_jax.errors import ConfigError
-from prior_jax.interop import initial
 from prior_jax.objectives.base import Objective
 from prior_jax.processes import distributed
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
@@ -127,6 +127,7 @@ def open_run(
             schedule=schedule,
             place=place,
             all_pairs=config.mesh.all_pairs,
+            labels=data.label_names,
         ),
     )
 
@@ -177,6 +178,8 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
     for free in ("path", "workers", "threads", "prefetch"):
         del data[free]
     del data["tokenizer"]["path"]
+    if data["fraction"] is not None:
+        data["fraction"]["ids"] = fractions.list_digest(config.data.fraction)
     return {
         "config.objective": config.objective,
         "config.model": _without(config.given["model"], "remat"),

@@ -95,6 +95,36 @@ class Objective(TrainObjective, Protocol):
         ...
 
 
+@runtime_checkable
+class HasRates(Protocol):
+    """An objective whose parameters learn at rates of their own."""
+
+    def rate(self, stage: str, path: tuple[str, ...]) -> float:
+        """Returns the factor on the learning rate of the parameter at `path` in a stage.
+
+        Decoupled weight decay is scaled with the rate, as in torch's groups of parameters.
+        """
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """An objective that scores classes of images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Returns the names of the classes, K."""
+        ...
+
+    def classify(self, model: Any, image: jax.Array) -> jax.Array:
+        """Returns the log-odds of the classes, float32[B, K], in inference mode."""
+        ...
+
+    def targets(self, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns targets and the mask of the known ones, float32[B, K], of labels int8[B, C]."""
+        ...
+
+
 def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
     """Computes the weighted total loss that training minimises.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from prior_jax.errors import CheckpointError
 from prior_jax.train.options import TrainOptions
-from prior_jax.train.stages import Schedule
+from prior_jax.train.stages import Schedule, Stage
 
 
 def settings_of(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
@@ -18,8 +18,16 @@ def settings_of(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
         "identity": json.loads(json.dumps(dict(options.identity))),
         "early_stopping": None if stopping is None else dataclasses.asdict(stopping),
         "validate_every": options.validate_every,
-        "stages": [dataclasses.asdict(stage) for stage in schedule.stages],
+        "stages": [_stage(stage) for stage in schedule.stages],
     }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    """Returns a stage as JSON values, in the form that checkpoints of earlier versions hold."""
+    values = dataclasses.asdict(stage)
+    if stage.plateau is not None and stage.plateau.every == 1:
+        del values["plateau"]["every"]
+    return values
 
 
 def check_same(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from prior_jax.objectives.base import TrainObjective, weighted_sum
+from prior_jax.objectives.base import HasRates, TrainObjective, weighted_sum
 from prior_jax.train.accumulate import Accumulation
 from prior_jax.train.checksum import batch_sums
 from prior_jax.train.optimizer import OptimizerConfig, apply_updates, make_optimizer
@@ -95,6 +95,7 @@ def make_train_step(
         stage_start=stage_start,
         optimizer=optimizer,
         transformation=make_optimizer(optimizer, stage),
+        factors=_rate_factors(objective, stage.name, tuple(names)),
         accumulated=Accumulation(
             steps=optimizer.accumulate_steps,
             batch=batch_sharding,
@@ -126,6 +127,7 @@ class _Step:
       stage_start: index of the stage's first step.
       optimizer: optimizer settings that the stages share.
       transformation: the stage's optimizer.
+      factors: path -> factor on the learning rate, of the parameters for which it is not 1.
       accumulated: parts of a batch, and shardings of the gradients of the trained parameters.
       gathered: paths of the parameters that are sharded, and gathered before use.
       replicated: sharding of gathered parameters.
@@ -137,6 +139,7 @@ class _Step:
     stage_start: int
     optimizer: OptimizerConfig
     transformation: optax.GradientTransformation
+    factors: Mapping[str, float]
     accumulated: Accumulation
     gathered: Collection[str]
     replicated: NamedSharding
@@ -170,6 +173,7 @@ class _Step:
             state=state.optimizer,
             parameters=active,
             learning_rate=rate,
+            factors=self.factors,
         )
         metrics = _metrics(terms, total=total, norm=norm, rate=rate, batch=batch)
         state = dataclasses.replace(
@@ -216,3 +220,11 @@ def _metrics(
         batch=batch_sums(batch),
         finite=jnp.isfinite(total) & jnp.isfinite(norm),
     )
+
+
+def _rate_factors(objective: TrainObjective, stage: str, names: Sequence[str]) -> dict[str, float]:
+    """Returns path -> factor on the learning rate, of the parameters for which it is not 1."""
+    if not isinstance(objective, HasRates):
+        return {}
+    found = {name: objective.rate(stage, tuple(name.split("/"))) for name in names}
+    return {name: factor for name, factor in found.items() if factor != 1}

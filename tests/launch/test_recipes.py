@@ -15,6 +15,8 @@ from configs.baselines import clip, convirt, lovt, mgca, siglip
 from configs.baselines import phantom as baseline
 from configs.baselines.objectives import OBJECTIVES
 from configs.eval import retrieval, zero_shot
+from configs.finetune import benchx_nih, benchx_rsna, classification, gloria_chexpert, mgca_chexpert
+from configs.finetune import debug as finetune_debug
 from configs.gloria import paper as gloria_paper
 from configs.gloria import phantom as gloria_phantom
 from configs.gloria import pod as gloria_pod
@@ -46,10 +48,16 @@ CONFIGS = {
     "lovt": lovt.get_config,
     "mgca": mgca.get_config,
     "siglip": siglip.get_config,
+    "finetune_classification": classification.get_config,
+    "finetune_gloria_chexpert": gloria_chexpert.get_config,
+    "finetune_mgca_chexpert": mgca_chexpert.get_config,
+    "finetune_benchx_nih": benchx_nih.get_config,
 }
 # These follow from others: their recipes are not recorded.
 DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for name in OBJECTIVES}
 DERIVED["gloria_pod"] = gloria_pod.get_config
+DERIVED["finetune_benchx_rsna"] = benchx_rsna.get_config
+DERIVED["finetune_debug"] = finetune_debug.get_config
 TASKS = {"zero_shot": zero_shot.get_config, "retrieval": retrieval.get_config}
 LABELS = 14
 STEPS_PER_EPOCH = 300  # of a set that is not there
@@ -77,6 +85,7 @@ def program_of(config, *, vocab_size):
         vocabulary=unknown_vocabulary(vocab_size),
         schedule=schedule,
         place=place,
+        labels=getattr(config.model, "classes", ()),
     )
     return Program(
         objective=objective,
