@@ -12,10 +12,10 @@ from absl import logging
 from data_prep import mimic_cxr, train_tokenizer
 from data_prep.kit import cli, writer
 from data_prep.phantom import hospital
-from prior_jax.config import RunConfig
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import ConfigError, DataError, PriorJaxError, first_line
 from prior_jax.processes import distributed
+from prior_jax.run_config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from launch.start import initial
 from prior_jax import __version__, assemble
-from prior_jax.config import CONFIG_NAME, RunConfig
+from prior_jax.config import CONFIG_NAME
 from prior_jax.data import fractions, pipeline, tokenizer
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import Objective
 from prior_jax.processes import distributed
+from prior_jax.run_config import RunConfig
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
 from prior_jax.sharding.placement import Placement
 from prior_jax.train import checkpoint_read, resume

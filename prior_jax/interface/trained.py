@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 
 from prior_jax import assemble
-from prior_jax.config import RunConfig, read_kept_config
+from prior_jax.config import read_kept_config
 from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data.manifest import load_manifest
@@ -21,6 +21,7 @@ from prior_jax.interface.model import Model
 from prior_jax.interface.place import one_device
 from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.objectives.kinds import KINDS
+from prior_jax.run_config import RunConfig
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.strict import build
 from prior_jax.train import checkpoint_read
