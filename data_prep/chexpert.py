@@ -105,13 +105,18 @@ def draw_5x200(
     found = candidates_5x200(labels, names=names, frontal=frontal, mode=mode)
     drawn = []
     for task, rows in found.items():
-        if len(rows) < count:
-            raise DataError(
-                f"The table has {len(rows)} images with {task} alone, but {count} are to be drawn.",
-                "Give the whole table, or lower `count`.",
-            )
+        require_candidates(task, len(rows), count=count)
         drawn.append(rows[rng.choice(len(rows), size=count, replace=False)])
     return np.concatenate(drawn)
+
+
+def require_candidates(task: str, found: int, *, count: int) -> None:
+    """Raises a DataError that names the task if fewer images are found than are to be drawn."""
+    if found < count:
+        raise DataError(
+            f"The table has {found} images with {task} alone, but {count} are to be drawn.",
+            "Give the whole table, or lower `count`.",
+        )
 
 
 def training_rows(

@@ -16,9 +16,16 @@ from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedStudies, TableUse, read_image
-from data_prep.kit.writer import SOURCES_NAME, SetWriter, abandon, remove_set, shard_path
+from data_prep.kit.writer import (
+    SOURCES_NAME,
+    SetWriter,
+    abandon,
+    order_name,
+    remove_set,
+    shard_path,
+)
 from prior_jax.data import manifest as manifest_lib
-from prior_jax.data import schema, split_order
+from prior_jax.data import schema
 from prior_jax.errors import DataError
 
 
@@ -80,8 +87,10 @@ def finish(
         tables=tables,
         shards=shards,
     )
-    if plan.split_order:
-        split_order.save(plan.split_order, writer.out)
+    for split, ids in plan.split_order.items():
+        # Lines that `config.data.fraction.ids` reads: a paper's fraction depends on its order.
+        path = writer.out / order_name(split)
+        schema.write_atomically(path, "".join(f"{name}\n" for name in ids).encode())
     manifest_lib.save_manifest(manifest, writer.out)
     shutil.rmtree(writer.parts)
     return manifest
