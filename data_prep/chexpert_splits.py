@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_prep import chexpert
+from data_prep import chexpert_table
 
 Paper = Literal["gloria", "mgca"]
 
@@ -24,14 +24,14 @@ def draw_5x200(
     names: Sequence[str],
     frontal: np.ndarray,
     paper: Paper,
-    rng: chexpert.Draws,
+    rng: chexpert_table.Draws,
     mode: Literal["paper", "release"],
     count: int = PER_TASK,
 ) -> np.ndarray:
     """Draws the images of a 5x200: GLoRIA's tasks from one generator, MGCA's each from seed 0.
 
     Args:
-      labels: float[N, C], as in the table, see `chexpert.candidates_5x200`.
+      labels: float[N, C], as in the table, see `chexpert_table.candidates_5x200`.
       names: names of the C labels.
       frontal: bool[N], whether the image is frontal.
       paper: whose draw.
@@ -46,13 +46,13 @@ def draw_5x200(
       DataError: if a task has fewer candidates.
     """
     if paper == "gloria":
-        return chexpert.draw_5x200(
+        return chexpert_table.draw_5x200(
             labels, names=names, frontal=frontal, rng=rng, mode=mode, count=count
         )
-    found = chexpert.candidates_5x200(labels, names=names, frontal=frontal, mode=mode)
+    found = chexpert_table.candidates_5x200(labels, names=names, frontal=frontal, mode=mode)
     drawn = []
     for task, rows in found.items():
-        chexpert.require_candidates(task, len(rows), count=count)
+        chexpert_table.require_candidates(task, len(rows), count=count)
         order = np.random.RandomState(MGCA_SEED).permutation(len(rows))
         drawn.append(rows[order[:count]])
     return np.concatenate(drawn)
@@ -87,7 +87,7 @@ def released_splits(
     test = draw_5x200(
         labels, names=names, frontal=frontal, paper=paper, rng=rng, mode="release", count=per_task
     )
-    train, validate = chexpert.split_as_released(len(labels), test=test, count=count, rng=rng)
+    train, validate = chexpert_table.split_as_released(len(labels), test=test, count=count, rng=rng)
     return test, train, validate
 
 
@@ -122,5 +122,5 @@ def parted_splits(
     test = draw_5x200(
         labels, names=names, frontal=frontal, paper=paper, rng=rng, mode="paper", count=per_task
     )
-    train, validate = chexpert.split_by_patient(patients, test=test, count=count, rng=rng)
+    train, validate = chexpert_table.split_by_patient(patients, test=test, count=count, rng=rng)
     return test, train, validate

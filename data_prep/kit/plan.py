@@ -39,12 +39,19 @@ def rejecting(reject: Reject, *, id: str, table: str) -> Iterator[None]:
         reject(Rejection(id=id, reason=reason, detail=problem.detail, rows=1, table=table))
 
 
-def rejecting_rows(table: Table, reject: Reject) -> RejectRow:
-    """Returns a function that passes a row of a table, by its line, to `reject`."""
+def rejecting_rows(table: Table, reject: Reject, *, counted_as: str = "") -> RejectRow:
+    """Returns a function that passes a row of a table, by its line, to `reject`.
+
+    Args:
+      table: table of the rows.
+      reject: function that counts the rejection.
+      counted_as: name under which the rows are counted, where several tables are counted together;
+        "" for the table's own.
+    """
 
     def reject_row(line: int, reason: str, detail: str) -> None:
-        name = f"{table.name}:{line}"
-        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=table.name))
+        name, counted = f"{table.name}:{line}", counted_as or table.name
+        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=counted))
 
     return reject_row
 

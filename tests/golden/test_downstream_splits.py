@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from data_prep import chexpert, chexpert_splits, rsna, siim
+from data_prep import chexpert_splits, chexpert_table, rsna, siim
 from data_prep.kit import published_splits
 from data_prep.kit.splits import SPLITS
 from tests.golden.reader import load_json
@@ -13,7 +13,7 @@ from tests.golden.reader import load_json
 pytestmark = pytest.mark.golden
 
 RECORDED = {"train": "train", "validate": "valid", "test": "test"}
-TASKS = tuple(chexpert.UNCERTAIN)
+TASKS = tuple(chexpert_table.UNCERTAIN)
 
 
 @pytest.fixture(scope="module")
