@@ -155,15 +155,17 @@ def _opened(
         plain = _eight_bit(image).convert(mode)
     turn = _TURNS.get(orientation)
     orientation = max(orientation, turned_by_pillow)
-    stored = (plain.height, plain.width)
+    height, width = plain.height, plain.width
     if turned_by_pillow >= 5:
-        stored = stored[::-1]
-    place = regions.unchanged(height=stored[0], width=stored[1])
+        height, width = width, height
+    stored = (height, width)
+    place = regions.unchanged(height=height, width=width)
     if drafted is not None:
         # The last block may be filled up beyond the image, so the scale is not the ratio of sizes.
         _, (_, _, right, down) = drafted
+        whole = (before[1], before[0])
         place = regions.scaled(
-            down=down / before[1], right=right / before[0], before=before[::-1], after=stored
+            down=down / whole[0], right=right / whole[1], before=whole, after=stored
         )
     place = place.then(regions.turned(orientation, before=stored))
     return plain if turn is None else plain.transpose(turn), place

@@ -18,7 +18,7 @@ from PIL import Image
 
 from prior_jax.errors import DataError
 
-NO_BOX = (math.nan,) * 4
+NO_BOX = (math.nan, math.nan, math.nan, math.nan)
 """Box of a region that has none, or that lies outside of the image."""
 
 _CORNERS = ((0, 1), (2, 1), (2, 3), (0, 3))
@@ -222,8 +222,8 @@ def box_of_mask(mask: np.ndarray) -> tuple[float, float, float, float]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return NO_BOX
-    edges = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return tuple(float(edge) for edge in edges)
+    right, below = float(columns[-1] + 1), float(rows[-1] + 1)
+    return float(columns[0]), float(rows[0]), right, below
 
 
 def mask_of_box(box: np.ndarray, *, height: int, width: int) -> np.ndarray:

@@ -19,7 +19,7 @@ RULES = [
 
 @pytest.mark.parametrize("case", [c for c in RULES if c[2].sizes], ids=lambda c: f"{c[0]}-{c[1]}")
 def test_rules_reproduce_the_published_sizes(case):
-    name, split, published = case
+    _, split, published = case
     members = published.rule(sum(published.sizes))
     assert tuple(len(members[part]) for part in SPLITS) == published.sizes
     everyone = sorted(row for rows in members.values() for row in rows)
