@@ -22,24 +22,24 @@ def record_failures(record: schema.Record) -> Iterator[str]:
                 sizes[place] = image.size
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
             detail = str(error).split("<_io")[0]
-            yield f"study {record.study_id}: image {place}, which has regions, is none: {detail}"
+            yield f"Study {record.study_id}: Image {place} has regions and cannot be read: {detail}"
     rows = zip(record.region_images, record.region_boxes, record.region_masks, strict=True)
     for number, (place, box, mask) in enumerate(rows):
         if place not in sizes:
             continue
-        said = f"study {record.study_id}: region {number}, {record.region_labels[number]!r}"
+        said = f"Study {record.study_id}: Region {number}, {record.region_labels[number]!r}"
         width, height = sizes[place]
         x1, y1, x2, y2 = box
         nothing = np.isnan(box).all()
         if not nothing and not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            yield f"{said}: its box {box} is not within its image of {width}x{height} pixels"
+            yield f"{said}: The box {box} is not within its image of {width}x{height} pixels."
         try:
             shape = regions_lib.decoded_mask(mask).shape if mask else (height, width)
         except DataError as error:
             yield f"{said}: {error}"
             continue
         if shape != (height, width):
-            yield f"{said}: its mask has {shape[::-1]} pixels, its image {(width, height)}"
+            yield f"{said}: The mask has {shape[::-1]} pixels, but its image {(width, height)}."
 
 
 def total_failures(
@@ -53,8 +53,8 @@ def total_failures(
         for name in ("regions", "boxes", "masks", "phrases"):
             if getattr(present, name) != getattr(listed, name):
                 yield (
-                    f"{name} of {label}: {getattr(present, name)} in the records, "
-                    f"{getattr(listed, name)} in the manifest"
+                    f"Regions of {label}: The records have {getattr(present, name)} {name}, but "
+                    f"the manifest counts {getattr(listed, name)}."
                 )
         if listed.clipped > listed.boxes:
-            yield f"boxes of {label}: {listed.clipped} of {listed.boxes} are said to be cut off"
+            yield f"Regions of {label}: The manifest has more boxes cut off than boxes."

@@ -100,12 +100,12 @@ def _moved_box(region: ImageRegion, place: regions.Transform) -> tuple[schema.Bo
     """Returns the box of the stored image, and whether it was cut off at the edge."""
     x1, y1, x2, y2 = region.box or regions.NO_BOX
     height, width = place.before
-    said = f"the box of {region.label}, x {x1:g} to {x2:g} and y {y1:g} to {y2:g}"
+    said = f"The box of {region.label}, x {x1:g} to {x2:g} and y {y1:g} to {y2:g},"
     if not (x1 < x2 and y1 < y2):
-        raise ImageProblem("box_without_area", f"{said}, has no area")
+        raise ImageProblem("box_without_area", f"{said} has no area.")
     (moved,) = regions.moved_boxes(np.array([region.box]), place)
     if np.isnan(moved).any():
-        detail = f"{said}, is outside of the image, {width}x{height} pixels"
+        detail = f"{said} is outside of the image of {width}x{height} pixels."
         raise ImageProblem("box_outside_image", detail)
     a, b, c, d = moved.tolist()
     return (a, b, c, d), x1 < 0 or y1 < 0 or x2 > width or y2 > height
@@ -115,10 +115,10 @@ def _moved_mask(draw: DrawMask, place: regions.Transform, *, label: str) -> np.n
     height, width = place.before
     mask = np.asarray(draw(height, width), bool)
     if mask.shape != place.before:
-        detail = f"the mask of {label} has {mask.shape[1]}x{mask.shape[0]} pixels, the image"
-        raise ImageProblem("mask_of_another_size", f"{detail} {width}x{height}")
+        detail = f"The mask of {label} has {mask.shape[1]}x{mask.shape[0]} pixels, and the image"
+        raise ImageProblem("mask_of_another_size", f"{detail} {width}x{height}.")
     if not mask.any():
-        raise ImageProblem("empty_mask", f"the mask of {label} has no pixel")
+        raise ImageProblem("empty_mask", f"The mask of {label} has no pixel.")
     return regions.kept_mask(mask, place)
 
 

@@ -154,10 +154,11 @@ def _opened(
         orientation = _orientation(image)
         plain = _eight_bit(image).convert(mode)
     turn = _TURNS.get(orientation)
-    orientation = max(orientation, turned_by_pillow)
     height, width = plain.height, plain.width
-    if turned_by_pillow >= 5:
-        height, width = width, height
+    if turn is None and turned_by_pillow > 1:
+        orientation = turned_by_pillow
+        if orientation >= 5:
+            height, width = width, height
     stored = (height, width)
     place = regions.unchanged(height=height, width=width)
     if drafted is not None:

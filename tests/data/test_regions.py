@@ -16,12 +16,12 @@ from prior_jax.errors import DataError
 
 
 @st.composite
-def drawn(draw, least=40, most=150):
+def drawn(draw, least=40, most=150, side=12):
     """A black image with a white rectangle, and the rectangle's box."""
     height, width = draw(st.integers(least, most)), draw(st.integers(least, most))
-    x1 = draw(st.integers(0, width - 12))
-    y1 = draw(st.integers(0, height - 12))
-    x2, y2 = draw(st.integers(x1 + 12, width)), draw(st.integers(y1 + 12, height))
+    x1 = draw(st.integers(0, width - side))
+    y1 = draw(st.integers(0, height - side))
+    x2, y2 = draw(st.integers(x1 + side, width)), draw(st.integers(y1 + side, height))
     pixels = np.zeros((height, width), np.uint8)
     pixels[y1:y2, x1:x2] = 255
     return pixels, (x1, y1, x2, y2)
@@ -74,7 +74,7 @@ def test_preparation_moves_regions_as_it_moves_pixels(case, kind, orientation, s
 
 
 @settings(max_examples=40, deadline=None)
-@given(drawn(least=100, most=700), st.integers(1, 8), st.integers(32, 64))
+@given(drawn(least=100, most=700, side=90), st.integers(1, 8), st.integers(32, 64))
 def test_a_jpeg_that_is_shrunk_while_it_is_decoded_keeps_its_regions(case, orientation, short_side):
     pixels, box = case
     exif = Image.Exif()

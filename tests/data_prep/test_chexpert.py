@@ -145,7 +145,7 @@ def test_the_papers_splits_keep_patients_apart_unless_released(tmp_path, paper):
 
 def test_a_table_too_small_for_the_5x200_is_refused_by_name(tmp_path):
     write(tmp_path, train=table())
-    with pytest.raises(DataError, match="have Atelectasis as their only finding"):
+    with pytest.raises(DataError, match="images with Atelectasis alone"):
         prepare(tmp_path, split="gloria")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="--root"):

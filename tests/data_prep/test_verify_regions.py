@@ -44,7 +44,7 @@ def write(folder, *, counts=None, **fields):
 def checked(folder):
     """Failures, less those of the fixture, which counts no rows and labels, and the leaks."""
     failures, leaks = verify.checked(verify.Settings(path=str(folder), sample=1.0))
-    expected = ("rejected.jsonl", "label ", "tables")
+    expected = ("rejected.jsonl", "Label ", "tables", "Tables")
     return [line for line in failures if not line.startswith(expected)], leaks
 
 
@@ -69,12 +69,12 @@ def test_regions_sex_and_age_come_back_as_written_and_are_sound(tmp_path):
         ({"region_boxes": ((1.0, 2.0, 3.0, 48.5), regions.NO_BOX)}, "is not within its image"),
         ({"region_boxes": ((3.0, 2.0, 3.0, 4.0), regions.NO_BOX)}, "is not within its image"),
         ({"region_boxes": ((-1.0, 2.0, 3.0, 4.0), regions.NO_BOX)}, "48x48 pixels"),
-        ({"region_masks": (b"", regions.encoded_mask(np.eye(9)))}, "its mask has (9, 9) pixels"),
+        ({"region_masks": (b"", regions.encoded_mask(np.eye(9)))}, "The mask has (9, 9) pixels"),
         ({"region_masks": (b"", b"PNG")}, "The mask cannot be read"),
-        ({"counts": {}}, "regions of Mass: 1 in the records, 0 in the manifest"),
+        ({"counts": {}}, "Regions of Mass: The records have 1 regions, but the manifest counts 0."),
         (
             {"counts": {"A": manifest_lib.RegionCounts(regions=1, boxes=1, masks=0, phrases=0)}},
-            "boxes of A: 0 in the records, 1 in the manifest",
+            "Regions of A: The records have 0 boxes, but the manifest counts 1.",
         ),
     ],
 )
@@ -132,8 +132,8 @@ def test_a_set_of_the_first_version_is_read_and_sound(tmp_path, monkeypatch):
 
 def test_leaks_of_a_published_split_are_reported_and_no_failure(tmp_path):
     fixtures.write_prepared(tmp_path, studies=3, test=1)  # studies 2 and 3 are of one patient
-    assert any("patient p00001 is in" in line for line in failures(tmp_path))
+    assert any("Patient p00001 is in" in line for line in failures(tmp_path))
     manifest = manifest_lib.load_manifest(tmp_path)
     published = dataclasses.replace(manifest, published_split="gloria")
     manifest_lib.save_manifest(published, tmp_path)
-    assert checked(tmp_path) == ([], ["patient p00001 is in train and test"])
+    assert checked(tmp_path) == ([], ["Patient p00001 is in train and test."])
