@@ -54,12 +54,12 @@ class Settings(StoreSettings):
         default="gloria",
     )
     seed: int = cli.setting(
-        "Seed of GLoRIA's rule. 6 gives the authors' own list from their table; PRIOR's five draws "
-        "have 114514 to 114518. MGCA's rule is always drawn with 0.",
+        "Seed of GLoRIA's rule. 6 gives, with --as_released, the authors' own list from their "
+        "table; PRIOR's five draws have 114514 to 114518. MGCA's rule is always drawn with 0.",
         default=6,
     )
     as_released: bool = cli.setting(
-        "Draw as the releases do, which do not look at 'No Finding'.", default=True
+        "Draw as the releases do, which do not look at 'No Finding'.", default=False
     )
     count: int = cli.setting("Number of images of each finding.", default=200)
 
