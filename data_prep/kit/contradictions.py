@@ -77,6 +77,7 @@ def consistent(
     directory: pathlib.Path,
     reject: Callable[[Rejection], None],
     table: str,
+    keep_leaks: bool = False,
 ) -> np.ndarray:
     """Rejects the images that contradict others and returns the indices of the rest, in order.
 
@@ -85,6 +86,7 @@ def consistent(
       directory: folder of the plan.
       reject: function that is called for each image that is left out.
       table: name of the table whose rows the images are.
+      keep_leaks: whether patients may stand in two splits.
     """
     if not len(images.ids):
         return np.zeros(0, np.int64)
@@ -105,6 +107,8 @@ def consistent(
     _, of_patient = np.unique(images.patients, return_inverse=True)
     mixed = splits.subjects_in_two_splits(images.studies, of_patient)
     leaking = splits.subjects_in_two_splits(images.patients, images.codes)
+    if keep_leaks:
+        leaking[:] = False
     for place in np.flatnonzero(alone & mixed):
         refuse(int(place), "study_in_two_patients")
     for place in np.flatnonzero(alone & ~mixed & leaking):

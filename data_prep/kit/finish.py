@@ -12,10 +12,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from data_prep.kit import cli
+from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedStudies, TableUse, read_image
-from data_prep.kit.writer import SOURCES_NAME, SetWriter, abandon, remove_set, shard_path
+from data_prep.kit.writer import (
+    SOURCES_NAME,
+    SetWriter,
+    abandon,
+    order_name,
+    remove_set,
+    shard_path,
+)
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import DataError
@@ -79,6 +87,10 @@ def finish(
         tables=tables,
         shards=shards,
     )
+    for split, ids in plan.split_order.items():
+        # Lines that `config.data.fraction.ids` reads: a paper's fraction depends on its order.
+        path = writer.out / order_name(split)
+        schema.write_atomically(path, "".join(f"{name}\n" for name in ids).encode())
     manifest_lib.save_manifest(manifest, writer.out)
     shutil.rmtree(writer.parts)
     return manifest
@@ -251,6 +263,8 @@ def _manifest(
         labels=_label_counts(plan.label_names, every),
         notes=(*plan.notes, *(note for table in plan.tables for note in table.notes)),
         code=writer.code,
+        regions=RegionSums.merged(part.regions for part in every).counts(),
+        published_split=plan.published_split,
     )
 
 
@@ -290,6 +304,13 @@ def summary(manifest: manifest_lib.Manifest, *, out: str) -> str:
         lines.append(
             f"  {name:<{width}} {counts.positive:>8} {counts.negative:>8} {counts.uncertain:>9} "
             f"{counts.not_mentioned:>13}"
+        )
+    for name, found in manifest.regions.items():
+        clipped = f", {found.clipped} of them cut off at the edge" if found.clipped else ""
+        phrases = f", {found.phrases} phrases" if found.phrases else ""
+        lines.append(
+            f"  {found.regions} regions of {name}: {found.boxes} boxes{clipped}, "
+            f"{found.masks} masks{phrases}"
         )
     lines += [f"  {note}" for note in manifest.notes]
     empty = [split for split, counts in manifest.splits.items() if not counts.studies]

@@ -39,12 +39,19 @@ def rejecting(reject: Reject, *, id: str, table: str) -> Iterator[None]:
         reject(Rejection(id=id, reason=reason, detail=problem.detail, rows=1, table=table))
 
 
-def rejecting_rows(table: Table, reject: Reject) -> RejectRow:
-    """Returns a function that passes a row of a table, by its line, to `reject`."""
+def rejecting_rows(table: Table, reject: Reject, *, counted_as: str = "") -> RejectRow:
+    """Returns a function that passes a row of a table, by its line, to `reject`.
+
+    Args:
+      table: table of the rows.
+      reject: function that counts the rejection.
+      counted_as: name under which the rows are counted, where several tables are counted together;
+        "" for the table's own.
+    """
 
     def reject_row(line: int, reason: str, detail: str) -> None:
-        name = f"{table.name}:{line}"
-        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=table.name))
+        name, counted = f"{table.name}:{line}", counted_as or table.name
+        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=counted))
 
     return reject_row
 
@@ -86,6 +93,9 @@ class Plan:
       short_side: pixels of the stored images' shorter side.
       notes: sentences for the user on how the tables were read.
       images_dir: folder that the paths of images are relative to, for messages.
+      published_split: name of the published split that is followed, whose patients may stand in two
+        splits; "" for any other.
+      split_order: split -> ids of its studies in the order of the published split.
     """
 
     jobs: Sequence[Job]
@@ -95,6 +105,8 @@ class Plan:
     short_side: int
     notes: Sequence[str] = ()
     images_dir: pathlib.Path | None = None
+    published_split: str = ""
+    split_order: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 class Planner:
@@ -104,7 +116,9 @@ class Planner:
     for each image; the images themselves are on disk.
     """
 
-    def __init__(self, directory: pathlib.Path, *, reject: Reject, table: str):
+    def __init__(
+        self, directory: pathlib.Path, *, reject: Reject, table: str, keep_leaks: bool = False
+    ):
         """Begins an empty plan.
 
         Args:
@@ -113,9 +127,11 @@ class Planner:
             `duplicate_row` for a repeated row, `conflicting_rows` for rows of one id that differ,
             `study_in_two_patients`, and `patient_in_two_splits`.
           table: name of the table whose rows the images are.
+          keep_leaks: whether patients may stand in two splits, as they do in some published splits.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.reject, self.table = directory, reject, table
+        self._keep_leaks = keep_leaks
         self._file = open(directory / ROWS, "wb")
         self._offsets, self._codes = array.array("q"), array.array("b")
         self._given_patients, self._given_splits = array.array("b"), array.array("b")
@@ -169,7 +185,11 @@ class Planner:
             split_given=np.array(self._given_splits, bool),
         )
         keep = contradictions.consistent(
-            images, directory=self.directory, reject=self.reject, table=self.table
+            images,
+            directory=self.directory,
+            reject=self.reject,
+            table=self.table,
+            keep_leaks=self._keep_leaks,
         )
         sorting = (keep, images.studies[keep], images.patients[keep], images.codes[keep])
         order = keep[np.lexsort(sorting)]

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_prep.kit import cli, finish, source, splits, values, writer
 from data_prep.kit import plan as planner
+from data_prep.kit.image_regions import ImageRegion, StoredRegions, stored_regions
 from data_prep.kit.images import ImageProblem, PixelSums, PreparedImage, prepare_image
 from data_prep.kit.outcomes import Kept, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedImage, Reject
@@ -225,6 +226,7 @@ class ImageFile:
       view: "PA", "AP" and the like, "" if the view is not known.
       reject_as: id in `rejected.jsonl` if the image cannot be used; by default `id`.
       rows: number of rows of the table for the image.
+      regions: boxes and masks on the image, in pixels of the file.
     """
 
     id: str
@@ -233,9 +235,13 @@ class ImageFile:
     view: str = ""
     reject_as: str = ""
     rows: int = 1
+    regions: Sequence[ImageRegion] = ()
 
 
-_OF_IMAGES = frozenset(("images", "image_ids", "views"))
+_OF_IMAGES = frozenset(("images", "image_ids", "views")) | {
+    f"region_{name}" for name in ("images", "labels", "phrases", "boxes", "masks")
+}
+_OPTIONAL = frozenset(("sex", "age"))
 
 
 def study_outcome(
@@ -250,23 +256,25 @@ def study_outcome(
     Args:
       files: images of the study.
       stored: size and quality of the stored images, and their table.
-      fields: other fields of the record: all but `images`, `image_ids` and `views`.
+      fields: other fields of the record: all but `images`, `image_ids`, `views` and those of
+        regions; `sex` and `age` may be left out.
       source: licence, citation and the like, for `sources.jsonl`.
 
     Raises:
       DataError: if the fields are not those of a record, which is a fault of the preparer.
     """
     wanted = {field.name for field in dataclasses.fields(schema.Record)} - _OF_IMAGES
-    if wanted != fields.keys():
+    if wanted - _OPTIONAL != fields.keys() - _OPTIONAL:
         raise DataError(
             f"The fields of study {fields.get('study_id')!r} are {', '.join(fields)}.",
             f"Correct the preparer: the fields must be {', '.join(sorted(wanted))}.",
         )
     good: list[tuple[ImageFile, bytes]] = []
-    pixels = PixelSums()
+    pixels, found = PixelSums(), StoredRegions()
     for file in files:
         try:
             prepared = stored.read(file.path, name=file.name or file.path.name)
+            found += stored_regions(file.regions, image=len(good), place=prepared.place)
         except ImageProblem as problem:
             yield Rejection(
                 id=file.reject_as or file.id,
@@ -287,9 +295,11 @@ def study_outcome(
         images=tuple(encoded for _, encoded in good),
         image_ids=tuple(file.id for file, _ in good),
         views=tuple(file.view for file, _ in good),
+        **found.fields(),
         **fields,
     )
-    yield Kept(record=record, pixels=pixels, source=source, rows=sum(file.rows for file, _ in good))
+    rows = sum(file.rows for file, _ in good)
+    yield Kept(record=record, pixels=pixels, source=source, rows=rows, clipped=found.clipped)
 
 
 def rejected_study(

@@ -34,7 +34,7 @@ PLAN_REJECTIONS = "plan.rejected.jsonl"
 _LOCK = "lock"
 SOURCES_NAME = "sources.jsonl"
 # Changes whenever the meaning of a finished job's contents changes.
-_PARTS_FORMAT = 2
+_PARTS_FORMAT = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -257,6 +257,11 @@ def _code_of_complete(writer: SetWriter) -> str | None:
     return manifest.code if whole and _digest(written) == _digest(writer) else None
 
 
+def order_name(split: str) -> str:
+    """Returns the name of the file with the ids of a published split, in the paper's order."""
+    return f"split_order.{split}.txt"
+
+
 def remove_set(out: pathlib.Path) -> None:
     """Removes the files of a set, and nothing else in the directory.
 
@@ -266,6 +271,7 @@ def remove_set(out: pathlib.Path) -> None:
     for path in out.glob(f"{schema.DATASET_NAME}-*.array_record-*"):
         path.unlink()
     names = (schema.REJECTED_NAME, SOURCES_NAME, "dataset_info.json", "features.json")
+    names = (*names, *(order_name(split) for split in schema.SPLITS))
     for path in (out / name for name in (*names, manifest_lib.MANIFEST_NAME)):
         path.unlink(missing_ok=True)
 

@@ -76,6 +76,14 @@ LICENCES: Mapping[str, str] = {
         "Trained on CheXpert, under Stanford's research use agreement: no commercial use, and no "
         "passing on without the same terms."
     ),
+    "data_prep.chexpert_5x200": (
+        "Trained on CheXpert, under Stanford's research use agreement: no commercial use, and no "
+        "passing on without the same terms."
+    ),
+    "data_prep.nih": (
+        "Trained on NIH ChestX-ray14, which may be used without restrictions; acknowledge the NIH "
+        "Clinical Center as its provider, and cite arXiv:1705.02315."
+    ),
     "data_prep.rsna": (
         "Trained on the RSNA Pneumonia Detection Challenge's images, under the competition's "
         "rules: academic research and education alone."
