@@ -19,8 +19,8 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from data_prep import verify_regions
-from data_prep.kit import cli, finish, values, writer
+from data_prep import verify_leaks, verify_regions
+from data_prep.kit import cli, finish, writer
 from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.plan import UNLISTED
 from prior_jax.data import manifest as manifest_lib
@@ -114,7 +114,7 @@ def checked(settings: Settings) -> tuple[list[str], list[str]]:
             failures.append(f"{name}: The sha256 of the shard differs from the manifest.")
         failures += reports[name].failures
     failures += _set_failures(root, manifest, reports)
-    leaks = list(_leaks(_by_split(reports)))
+    leaks = list(verify_leaks.leaks(verify_leaks.by_split(reports)))
     if manifest.published_split:
         return failures, leaks
     return failures + leaks, []
@@ -274,7 +274,7 @@ def _set_failures(
 ) -> Iterator[str]:
     """Yields the problems of the set as a whole: counts, duplicates, leaking patients."""
     subjects = {}
-    for split, found in _by_split(reports).items():
+    for split, found in verify_leaks.by_split(reports).items():
         subjects[split] = frozenset().union(*(report.subjects for report in found))
         counts = {name: sum(report.counts[name] for report in found) for name in _COUNTED}
         counts["subjects"] = len(subjects[split])
@@ -298,35 +298,6 @@ def _set_failures(
         repeated = len(every) - len(np.unique(every))
         yield f"{repeated} study ids are in more than one record."
     yield from _index_failures(root, manifest)
-
-
-def _by_split(reports: Mapping[str, ShardReport]) -> dict[str, list[ShardReport]]:
-    return {
-        split: [
-            report
-            for name, report in reports.items()
-            if name.startswith(f"{schema.DATASET_NAME}-{split}.")
-        ]
-        for split in schema.SPLITS
-    }
-
-
-def _leaks(of_split: Mapping[str, Sequence[ShardReport]]) -> Iterator[str]:
-    """Yields the patients and the images that are in more than one split."""
-    patients: dict[str, dict[str, str]] = {}
-    images: dict[bytes, dict[str, str]] = {}
-    for split, found in of_split.items():
-        for report in found:
-            for subject in report.subjects:
-                patients.setdefault(values.comparable_id(subject), {})[split] = subject
-            for digest, place in report.images.items():
-                images.setdefault(digest, {})[split] = place
-    for places in sorted((found for found in patients.values() if len(found) > 1), key=str):
-        written = " or ".join(sorted(set(places.values())))
-        yield f"Patient {written} is in {' and '.join(places)}."
-    for places in sorted((found for found in images.values() if len(found) > 1), key=str):
-        where = " and ".join(f"{place} ({split})" for split, place in places.items())
-        yield f"One image is in two splits: {where}. Leave one of them out."
 
 
 def uncounted(root: pathlib.Path) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.kit import cli
+from data_prep.kit import cli, splits
 from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
@@ -20,7 +20,6 @@ from data_prep.kit.writer import (
     SOURCES_NAME,
     SetWriter,
     abandon,
-    order_name,
     remove_set,
     shard_path,
 )
@@ -89,7 +88,7 @@ def finish(
     )
     for split, ids in plan.split_order.items():
         # Lines that `config.data.fraction.ids` reads: a paper's fraction depends on its order.
-        path = writer.out / order_name(split)
+        path = writer.out / splits.order_name(split)
         schema.write_atomically(path, "".join(f"{name}\n" for name in ids).encode())
     manifest_lib.save_manifest(manifest, writer.out)
     shutil.rmtree(writer.parts)

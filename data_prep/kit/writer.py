@@ -23,7 +23,7 @@ from typing import Any
 import tqdm
 from array_record.python import array_record_module
 
-from data_prep.kit import cli, set_differences
+from data_prep.kit import cli, set_differences, splits
 from data_prep.kit.outcomes import Job, Part, Process, Rejection, Tally, check_labels
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
@@ -257,11 +257,6 @@ def _code_of_complete(writer: SetWriter) -> str | None:
     return manifest.code if whole and _digest(written) == _digest(writer) else None
 
 
-def order_name(split: str) -> str:
-    """Returns the name of the file with the ids of a published split, in the paper's order."""
-    return f"split_order.{split}.txt"
-
-
 def remove_set(out: pathlib.Path) -> None:
     """Removes the files of a set, and nothing else in the directory.
 
@@ -271,7 +266,7 @@ def remove_set(out: pathlib.Path) -> None:
     for path in out.glob(f"{schema.DATASET_NAME}-*.array_record-*"):
         path.unlink()
     names = (schema.REJECTED_NAME, SOURCES_NAME, "dataset_info.json", "features.json")
-    names = (*names, *(order_name(split) for split in schema.SPLITS))
+    names = (*names, *(splits.order_name(split) for split in schema.SPLITS))
     for path in (out / name for name in (*names, manifest_lib.MANIFEST_NAME)):
         path.unlink(missing_ok=True)
 
