@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from launch.start import initial
 from prior_jax import __version__, assemble
@@ -63,26 +61,13 @@ class Run:
         """Returns another split of the same set."""
         return pipeline.open_split(self.config.data, name, cache_dir=self.cache_dir)  # type: ignore[arg-type]
 
-    def put(self, tree: Any) -> Any:
-        """Puts host arrays, equal in every process, on the devices; shards rows if they divide."""
-        sharded = batch_sharding(self.place.mesh, self.place.data_axes)
-        whole = NamedSharding(self.place.mesh, PartitionSpec())
-        shards = int(np.prod([self.place.mesh.shape[axis] for axis in self.place.data_axes]))
-
-        def one(x):
-            x = np.asarray(x)
-            sharding = sharded if x.ndim and x.shape[0] % shards == 0 else whole
-            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
-
-        return jax.tree.map(one, tree)
-
     def eval_batches(
         self, split: pipeline.Split, *, batch_size: int, require_text: bool
     ) -> Iterator[Batch]:
         """Yields the batches of one pass over a split, on the devices."""
         with split.eval_batches(batch_size=batch_size, require_text=require_text) as batches:
             for _, batch in batches:
-                yield self.put(batch)
+                yield self.place.put(batch)
 
 
 def open_run(
