@@ -25,11 +25,12 @@ ALLOWED = {
     "evaluate": BASE | PARTS | {"objectives", "train", "interop"},
     "report": BASE | PARTS | {"objectives", "train", "interop", "evaluate"},
     "strict": {"errors"},
-    "config": BASE | PARTS | {"strict", "objectives", "train", "interop"},
+    "run_config": BASE | PARTS | {"strict", "objectives", "train", "interop"},
+    "config": BASE | PARTS | {"strict", "objectives", "train", "interop", "run_config"},
     "assemble": BASE | PARTS | {"objectives", "train"},
     "interface": BASE
     | PARTS
-    | {"strict", "objectives", "train", "interop", "evaluate", "config", "assemble"},
+    | {"strict", "objectives", "train", "interop", "evaluate", "config", "run_config", "assemble"},
 }
 # package -> the only places that may import it.
 FENCES = {

@@ -10,7 +10,7 @@ import numpy as np
 from prior_jax.data import pipeline
 from prior_jax.data.schema import Record
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.objectives.base import Objective
+from prior_jax.objectives.base import Encodes
 from prior_jax.report.gather import StudyText
 from prior_jax.sharding.placement import Placement
 from prior_jax.types import Batch
@@ -65,7 +65,7 @@ class Subject:
     """
 
     name: str
-    objective: Objective
+    objective: Encodes
     objective_name: str
     trained: Encoder
     untrained: Encoder
@@ -75,6 +75,16 @@ class Subject:
     drawn: pathlib.Path
     about: Mapping[str, Any]
     given: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Returns the model in words, for the console."""
+        return f"step {self.about['step']}" if "step" in self.about else self.name
+
+    @property
+    def reads_reports(self) -> bool:
+        """Returns whether the model has a text encoder."""
+        return self.data.tokenizer.kind != "none"
 
     def open(self, split: str) -> Opened:
         """Reads the texts and labels of a split of the set."""
@@ -96,8 +106,6 @@ class Subject:
 
     def batches(self, opened: Opened, *, batch_size: int, require_text: bool) -> Iterator[Batch]:
         """Yields the batches of one pass over a split, on the devices."""
-        with opened.split.eval_batches(
-            batch_size=batch_size, require_text=require_text
-        ) as batches:
+        with opened.split.eval_batches(batch_size=batch_size, require_text=require_text) as batches:
             for _, batch in batches:
                 yield self.place.put(batch)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 
 from launch.evaluation import phantom_masks
+from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError, check_least
 from prior_jax.evaluate import bootstrap, probe, zero_shot
@@ -31,11 +32,23 @@ class PromptConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """The set that a task measures on.
+
+    Attributes:
+      path: folder of a prepared set; None for the set that the run was trained on.
+    """
+
+    path: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
     """The settings that all configs of configs/eval have.
 
     Attributes:
       task: kind of the task.
+      data: set that the task measures on.
       split: split on which the task is measured.
       batch_size: number of images encoded at once.
       classes: labels to measure; () selects every suitable label that is frequent enough.
@@ -45,6 +58,7 @@ class Task:
     """
 
     task: str
+    data: TaskData
     split: str
     batch_size: int
     classes: tuple[str, ...]
@@ -55,6 +69,11 @@ class Task:
     def __post_init__(self):
         """Refuses an empty batch."""
         check_least(self, batch_size=1)
+
+    @property
+    def reads_text(self) -> bool:
+        """Returns whether the task needs a model with a text encoder."""
+        return True
 
     @property
     def result(self) -> str:
@@ -101,6 +120,11 @@ class ProbeTask(Task):
     probe: probe.ProbeConfig
 
     @property
+    def reads_text(self) -> bool:
+        """Returns False: the probe learns from images and labels alone."""
+        return False
+
+    @property
     def result(self) -> str:
         """Returns the name of the results file, which is different for each training fraction."""
         if self.probe.fraction == 1:
@@ -118,8 +142,9 @@ class GroundingTask(Task):
         "prompts" the same for every image. Both use only sentences with a word that names the
         finding.
       prompts: choice of the prompts if `text` is "prompts".
-      masks: folder that `data_prep.phantom` drew the set's images into; None for the phantom
-        that the launcher drew under the workdir.
+      masks: folder that `data_prep.phantom` drew the set's images into; None for the boxes and
+        masks in the set's own records, and, where it has none, for the phantom that the launcher
+        drew under the workdir.
     """
 
     text: Literal["report", "prompts"]
@@ -144,18 +169,18 @@ def load_task(path: str) -> Task:
     return task_of(runpy.run_path(path)["get_config"]())
 
 
-def check_task(task: Task, *, workdir: pathlib.Path | None = None) -> None:
+def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
     """Refuses a task whose packages or files are missing, before anything is computed.
 
     Args:
       task: task to check.
-      workdir: workdir of the run, if all files that the task reads exist already; None before a
-        training, which may still draw the data.
+      drawn: folder that `launch.train` draws a phantom into, if it has drawn one that it was asked
+        for; None before a training, which may still draw the data.
 
     Raises:
       ConfigError: if a package is missing, with the command that installs it, or if the batch
         size does not fit the number of processes.
-      DataError: if no phantom was drawn in the folder, which the message names.
+      DataError: if the set is absent, or no phantom was drawn in the folder.
     """
     if isinstance(task, ProbeTask):
         probe.check_installed()
@@ -166,14 +191,19 @@ def check_task(task: Task, *, workdir: pathlib.Path | None = None) -> None:
             f"Set --task.batch_size to a multiple of {jax.process_count()}.",
             where="task.batch_size",
         )
-    if isinstance(task, GroundingTask) and (task.masks is not None or workdir is not None):
-        folder = masks_folder(task, workdir or pathlib.Path())
+    own_regions = False
+    if task.data.path is not None:
+        own_regions = bool(load_manifest(task.data.path).regions)
+    if not isinstance(task, GroundingTask):
+        return
+    if task.masks is not None or (drawn is not None and not own_regions):
+        folder = masks_folder(task, drawn or pathlib.Path())
         phantom_masks.check_drawn(folder, field="--task.masks")
 
 
-def masks_folder(task: GroundingTask, workdir: pathlib.Path) -> pathlib.Path:
+def masks_folder(task: GroundingTask, drawn: pathlib.Path) -> pathlib.Path:
     """Returns the folder of the masks: the task's, or the one that launch.train draws into."""
-    return workdir / "data" / "raw" if task.masks is None else pathlib.Path(task.masks)
+    return drawn if task.masks is None else pathlib.Path(task.masks)
 
 
 def task_of(section: Any) -> Task:

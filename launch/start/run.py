@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -185,15 +184,9 @@ def identity(settings: Mapping[str, Any], data: pipeline.Split) -> dict[str, Any
     """
     return {
         **settings,
-        "data set": _fingerprint(data.manifest),
+        "data set": data.manifest.fingerprint,
         "tokenizer": data.tokenizer.fingerprint,
     }
-
-
-def _fingerprint(manifest: manifest_lib.Manifest) -> str:
-    """Returns a hash of all records of a set."""
-    shards = json.dumps(dict(manifest.shards), sort_keys=True)
-    return hashlib.sha256(shards.encode()).hexdigest()
 
 
 def check_resumable(config: RunConfig, settings: Mapping[str, Any], workdir: pathlib.Path) -> None:
@@ -214,7 +207,7 @@ def check_resumable(config: RunConfig, settings: Mapping[str, Any], workdir: pat
         return
     ours = dict(settings)
     if (pathlib.Path(config.data.path) / manifest_lib.MANIFEST_NAME).is_file():
-        ours["data set"] = _fingerprint(manifest_lib.load_manifest(config.data.path))
+        ours["data set"] = manifest_lib.load_manifest(config.data.path).fingerprint
     # Settings that determine others are compared first; the data section repeats the seed under a
     # name that users do not set.
     objective = kept["identity"]["config.objective"]

@@ -1,6 +1,7 @@
 """The `manifest.json` of a prepared set: its contents, writing and reading."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -129,6 +130,12 @@ class Manifest:
     code: str = ""
     regions: Mapping[str, RegionCounts] = dataclasses.field(default_factory=dict)
     published_split: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Returns a hash of all records of the set."""
+        shards = json.dumps(dict(self.shards), sort_keys=True)
+        return hashlib.sha256(shards.encode()).hexdigest()
 
 
 def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:

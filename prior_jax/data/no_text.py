@@ -1,5 +1,6 @@
 """Sets that are read for their images and labels alone: a tokenizer of nothing."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,10 +9,13 @@ import numpy as np
 from prior_jax.data.no_tokenizer import NoTokenizer
 from prior_jax.data.set_statistics import Measurements
 from prior_jax.data.text import SPECIALS
-from prior_jax.data.tokenizer import Tokenizer
+from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig
+
+TOKENIZER = TokenizerConfig(kind="none", path="", lower_case=False)
+"""The tokenizer where no reports are read."""
 
 SECTION: Mapping[str, Any] = {
-    "tokenizer": {"kind": "none", "path": "", "lower_case": False},
+    "tokenizer": dataclasses.asdict(TOKENIZER),
     "caption": "report",
     "text_mode": "paper",
     "text_sources": ("report",),

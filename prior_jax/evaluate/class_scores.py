@@ -43,11 +43,7 @@ def area_of(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[
     odds, target, known = (np.concatenate(part) for part in zip(*parts, strict=True))
     areas = [
         auroc(
-<<<<<<< HEAD
-            np.nan_to_num(odds[:, k], posinf=float(np.finfo(np.float32).max)),
-=======
             np.nan_to_num(odds[:, k]),
->>>>>>> sup13
             target[:, k] > 0.5,
             weights=known[None, :, k],
         )[0]

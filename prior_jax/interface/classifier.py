@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -15,21 +15,16 @@ from prior_jax.data import image as image_lib
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import WeightsError
 from prior_jax.interface import inputs
+from prior_jax.interface.image_encoder import open_image_encoder
 from prior_jax.interface.inputs import ImageSource, ProcessedImages
-from prior_jax.interface.place import one_device
 from prior_jax.interface.trained import load, restored
-from prior_jax.interop.adaptations import check_fits
-from prior_jax.interop.weights_folder import DOCUMENT, is_weights_folder, load_weights
+from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.nn.classifier import ImageClassifier
-from prior_jax.nn.region_encoder import RegionEncoder, RegionEncoderConfig
-from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
 from prior_jax.objectives.classification import ClassificationObjective
-from prior_jax.sharding.mesh import replicated
-from prior_jax.strict import build
+from prior_jax.objectives.image_tower import pooled_of
 from prior_jax.train.state import define_model
 
 _BLOCK = 64
-_EMBEDDER = "global_embedder/kernel"
 
 
 class Classifier:
@@ -162,8 +157,7 @@ def _without_head(module: Any, image: jax.Array, *, train: bool) -> jax.Array:
 
 def _pooled(encoder: Any, image: jax.Array, *, train: bool) -> jax.Array:
     """Returns the pooled vectors of either kind of image encoder."""
-    found = encoder(image, train=train)
-    return found[1] if isinstance(found, tuple) else found.pooled
+    return pooled_of(encoder(image, train=train))
 
 
 def _is_classifier(folder: pathlib.Path) -> bool:
@@ -190,78 +184,13 @@ def _encoder(
 ) -> tuple[nnx.Module, image_lib.ImageConfig, int]:
     """Returns the image encoder of a run or of weights, its images and its number of features."""
     if is_weights_folder(folder):
-        return _imported_encoder(folder, step=step)
+        if step is not None:
+            raise WeightsError(
+                f"Weights have no step {step}.", "Leave out the step.", where=os.fspath(folder)
+            )
+        opened = open_image_encoder(folder)
+        return opened.module, opened.image, opened.features
     model = load(folder, step=step)
     module: Any = model.module
     objective: Any = model.objective
     return module.image_encoder, model.image, objective.config.image.resnet.features
-
-
-def _imported_encoder(
-    folder: pathlib.Path, *, step: int | None
-) -> tuple[nnx.Module, image_lib.ImageConfig, int]:
-    """Returns the encoder in a folder of weights, without the rest of a whole model."""
-    if step is not None:
-        raise WeightsError(
-            f"Weights have no step {step}.", "Leave out the step.", where=os.fspath(folder)
-        )
-    weights = load_weights(folder)
-    where, section, arrays = f"{folder / DOCUMENT}: data.image", weights.model, weights.arrays
-    if weights.part == "model":
-        section, prefix = section["image"], "image_encoder/"
-        arrays = {n.removeprefix(prefix): x for n, x in arrays.items() if n.startswith(prefix)}
-    elif weights.part != "image":
-        raise WeightsError(
-            f"These are weights of the part {weights.part!r}, without an image encoder.",
-            "Name weights of an image encoder or of a whole model.",
-            where=os.fspath(folder),
-        )
-    image = {"mean": None, "std": None, **weights.data["image"]}
-    config = build(image_lib.ImageConfig, image, name=where)
-    make, features = _maker(section, arrays, image=config, where=f"{folder / DOCUMENT}: model")
-    definition = define_model(make)
-    shapes = {**definition.params, **definition.rest}
-    check_fits(arrays, shapes, field=os.fspath(folder))
-    place = replicated(one_device().mesh)
-
-    def placed(shapes: Mapping[str, Any]) -> dict[str, jax.Array]:
-        return {
-            name: jax.device_put(arrays[name].astype(leaf.dtype, copy=False), place)
-            for name, leaf in shapes.items()
-        }
-
-    module = definition.merge(placed(definition.params), placed(definition.rest))
-    return module, config, features
-
-
-def _maker(
-    section: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray],
-    *,
-    image: image_lib.ImageConfig,
-    where: str,
-) -> tuple[Callable[[nnx.Rngs], nnx.Module], int]:
-    """Returns the function that builds an encoder, GLoRIA's or another, and its features."""
-    resnet = {"remat": "none", **section["resnet"], "in_channels": image.channels}
-    if _EMBEDDER in arrays:
-        given = {"resnet": resnet, "image_size": image.size, "upsample": section.get("upsample")}
-        regions = build(RegionEncoderConfig, given, name=where)
-        width = arrays[_EMBEDDER].shape[-1]
-
-        def make_regions(rngs: nnx.Rngs) -> nnx.Module:
-            return RegionEncoder(regions, width, dtype=jnp.float32, rngs=rngs)
-
-        return make_regions, regions.resnet.features
-    pooled = any(name.startswith("pool/") for name in arrays)
-    given = {
-        "resnet": resnet,
-        "pool": "attention" if pooled else "mean",
-        "pool_heads": section.get("pool_heads", 1),
-        "image_size": image.size,
-    }
-    plain = build(ImageEncoderConfig, given, name=where)
-
-    def make(rngs: nnx.Rngs) -> nnx.Module:
-        return ImageEncoder(plain, dtype=jnp.float32, rngs=rngs)
-
-    return make, plain.resnet.features

@@ -69,8 +69,12 @@ class TrainObjective(Protocol):
         ...
 
 
-class Objective(TrainObjective, Protocol):
-    """The interface that evaluation uses as well: features and their similarity."""
+class Encodes(Protocol):
+    """The interface that evaluation uses: features and their similarity."""
+
+    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+        """Builds the model with fresh parameters (float32)."""
+        ...
 
     def encode_image(self, model: Any, image: jax.Array) -> ImageFeatures:
         """Returns the features of images float32[B, H, W, C], in inference mode."""
@@ -93,6 +97,10 @@ class Objective(TrainObjective, Protocol):
         The array is float32[Bi, Br]; higher is closer.
         """
         ...
+
+
+class Objective(TrainObjective, Encodes, Protocol):
+    """An objective that is trained and evaluated."""
 
 
 @runtime_checkable
