@@ -33,7 +33,6 @@ from prior_jax.objectives.base import Objective
 from prior_jax.objectives.image_tower import ImageTower
 from prior_jax.run_config import RunConfig
 from prior_jax.sharding.placement import Placement
-from prior_jax.strict import build
 from prior_jax.train import checkpoint_read
 from prior_jax.train.loop import InitialValues
 from prior_jax.train.program import Program
@@ -211,21 +210,17 @@ def of_weights(
         opened = open_image_encoder(folder)
         check_image_config(opened.image)
         objective, module, image = ImageTower(opened.make), opened.module, opened.image
-        name, text = IMAGE_ALONE, no_text.SECTION
-    data = build(
-        pipeline.DataConfig,
-        {
-            **text,
-            "path": path,
-            "image": image,
-            "augment": {"rotation_degrees": 0.0, "flip_probability": 0.0},
-            "batch_size": 1,
-            "seed": 0,
-            "workers": 0,
-            "threads": os.cpu_count() or 1,
-            "prefetch": 2,
-        },
-        name=str(folder),
+        name, text = IMAGE_ALONE, {**no_text.SECTION, "tokenizer": no_text.TOKENIZER}
+    data = pipeline.DataConfig(
+        **text,
+        path=path,
+        image=image,
+        augment=image_lib.AugmentConfig(rotation_degrees=0.0, flip_probability=0.0),
+        batch_size=1,
+        seed=0,
+        workers=0,
+        threads=os.cpu_count() or 1,
+        prefetch=2,
     )
     trained = Encoder(objective, _replicated(module, place), place=place.put)
     fresh = nnx.jit(objective.init)(nnx.Rngs(_SEED))
