@@ -130,7 +130,7 @@ PUBLISHED: Mapping[str, Mapping[str, Published]] = {
     },
     "covid_rural": {"lovt": Published(sizes=(133, 44, 44))},
     "object_cxr": {
-        OFFICIAL: _OFFICIAL,
+        OFFICIAL: Published(sizes=(8_000, 1_000, 1_000)),
         "lovt": Published(sizes=(6_400, 1_600, 1_000)),
         "mgca": Published(rule=functools.partial(train_and_validate, held=0.1)),
         "benchx": Published(sizes=(8_000, 1_000, 1_000)),

@@ -84,6 +84,10 @@ LICENCES: Mapping[str, str] = {
         "Trained on NIH ChestX-ray14, which may be used without restrictions; acknowledge the NIH "
         "Clinical Center as its provider, and cite arXiv:1705.02315."
     ),
+    "data_prep.object_cxr": (
+        "Trained on Object-CXR, under CC BY-NC 4.0: no commercial use, and JF Healthcare is to be "
+        "named as its source."
+    ),
     "data_prep.rsna": (
         "Trained on the RSNA Pneumonia Detection Challenge's images, under the competition's "
         "rules: academic research and education alone."
