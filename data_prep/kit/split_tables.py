@@ -30,7 +30,11 @@ class SplitRows:
 
 
 def grouped(
-    tables: Mapping[str, Table], *, columns: Mapping[str, str], reject: Reject
+    tables: Mapping[str, Table],
+    *,
+    columns: Mapping[str, str],
+    reject: Reject,
+    counted_as: str = ROWS,
 ) -> SplitRows:
     """Reads the tables to their ends, as `grouped_rows.grouped` does.
 
@@ -40,6 +44,7 @@ def grouped(
       tables: split -> its table.
       columns: split -> name of the column with the image's id.
       reject: function that counts what is left out.
+      counted_as: name under which the rows of the tables are counted.
 
     Raises:
       DataError: if a table is damaged, or a spreadsheet has rounded its ids.
@@ -48,24 +53,24 @@ def grouped(
     splits: dict[str, str] = {}
     notes: list[str] = []
     for split, table in tables.items():
-        counted = counted_together(reject)
+        counted = counted_together(reject, counted_as=counted_as)
         for name, found in grouped_rows.grouped(
             table, column=columns[split], reject=counted
         ).items():
             if name in rows:
                 detail = f"{tables[splits[name]].name} has it too"
-                left_out = {"rows": len(found), "table": ROWS}
+                left_out = {"rows": len(found), "table": counted_as}
                 reject(Rejection(id=name, reason="duplicate_row", detail=detail, **left_out))
                 continue
             rows[name], splits[name] = found, split
         notes += table.notes()
-    use = TableUse(name=ROWS, read=sum(t.read for t in tables.values()), notes=notes)
+    use = TableUse(name=counted_as, read=sum(t.read for t in tables.values()), notes=notes)
     return SplitRows(rows=rows, splits=splits, use=use)
 
 
-def counted_together(reject: Reject) -> Reject:
+def counted_together(reject: Reject, *, counted_as: str = ROWS) -> Reject:
     """Returns a function that counts rows of any table under the name of all."""
-    return lambda found: reject(dataclasses.replace(found, table=ROWS))
+    return lambda found: reject(dataclasses.replace(found, table=counted_as))
 
 
 def members_of(splits: Sequence[str]) -> Members:

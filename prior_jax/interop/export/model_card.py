@@ -85,8 +85,8 @@ LICENCES: Mapping[str, str] = {
         "Clinical Center as its provider, and cite arXiv:1705.02315."
     ),
     "data_prep.object_cxr": (
-        "Trained on Object-CXR, under CC BY-NC 4.0: no commercial use, and JF Healthcare is to be "
-        "named as its source."
+        "Trained on Object-CXR, which JF Healthcare gave out for a challenge. Its terms are not "
+        "recorded here: find them out before the weights are passed on."
     ),
     "data_prep.rsna": (
         "Trained on the RSNA Pneumonia Detection Challenge's images, under the competition's "
@@ -95,6 +95,11 @@ LICENCES: Mapping[str, str] = {
     "data_prep.siim": (
         "Trained on the SIIM-ACR Pneumothorax images, under the competition's rules: academic "
         "research and education alone."
+    ),
+    "data_prep.vindr": (
+        "Trained on VinDr-CXR, which PhysioNet gives to credentialed users under the PhysioNet "
+        "Credentialed Health Data Use Agreement 1.5.0. The weights inherit it: pass them on only "
+        "to people who have signed it."
     ),
 }
 PHANTOM = (
