@@ -80,6 +80,11 @@ LICENCES: Mapping[str, str] = {
         "Trained on CheXpert, under Stanford's research use agreement: no commercial use, and no "
         "passing on without the same terms."
     ),
+    "data_prep.covid_rural": (
+        "Trained on COVID Rural: images of the collection COVID-19-AR of The Cancer Imaging "
+        "Archive, with masks by others. The terms of both are not recorded here: find them out "
+        "before the weights are passed on."
+    ),
     "data_prep.nih": (
         "Trained on NIH ChestX-ray14, which may be used without restrictions; acknowledge the NIH "
         "Clinical Center as its provider, and cite arXiv:1705.02315."
