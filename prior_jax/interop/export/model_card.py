@@ -85,6 +85,11 @@ LICENCES: Mapping[str, str] = {
         "Archive, with masks by others. The terms of both are not recorded here: find them out "
         "before the weights are passed on."
     ),
+    "data_prep.covidx": (
+        "Trained on COVIDx, which gathers images of several collections, each under terms of its "
+        "own, some of them without commercial use. They are not recorded here: find them out "
+        "before the weights are passed on."
+    ),
     "data_prep.nih": (
         "Trained on NIH ChestX-ray14, which may be used without restrictions; acknowledge the NIH "
         "Clinical Center as its provider, and cite arXiv:1705.02315."
