@@ -106,6 +106,10 @@ LICENCES: Mapping[str, str] = {
         "Trained on the SIIM-ACR Pneumothorax images, under the competition's rules: academic "
         "research and education alone."
     ),
+    "data_prep.tbx11k": (
+        "Trained on TBX11K of Nankai University and InferVision. Its terms are not recorded here: "
+        "find them out before the weights are passed on."
+    ),
     "data_prep.vindr": (
         "Trained on VinDr-CXR, which PhysioNet gives to credentialed users under the PhysioNet "
         "Credentialed Health Data Use Agreement 1.5.0. The weights inherit it: pass them on only "
