@@ -221,17 +221,6 @@ def _case(line: Line, files: _Files, *, classes: str, seen: set[str]) -> labelle
     return labelled.Case(**place, labels=tuple(int(name == label) for name in labels))
 
 
-def list_key(name: str) -> str:
-    """Returns an id of a published list as it is compared: with its folder, without its suffix.
-
-    BenchX's lists have the folder, since images of two splits may have one name, and name .png
-    files, which it has made of all. They lack the first image of each list, which it reads as a
-    header (quirk B29).
-    """
-    folder, slash, file = name.strip().replace("\\", "/").rpartition("/")
-    return f"{folder}{slash}{_parted(file)[0]}"
-
-
 def _assigned(
     cases: Sequence[labelled.Case],
     splits: Sequence[str],
@@ -239,7 +228,12 @@ def _assigned(
     paths: Paths,
     settings: Settings,
 ) -> published_splits.Assignment:
-    """Assigns the cases; MGCA divides the list for training."""
+    """Assigns the cases; MGCA divides the list for training, BenchX takes all as they are.
+
+    BenchX reads the first line of each list as a header, so that its image is in no split, and its
+    published lists cannot be followed: they have names that are cut at the first dot, of which some
+    stand for several images (quirk B29).
+    """
     if settings.split == published_splits.OFFICIAL:
         sizes = CXR4_SIZES if settings.classes == BINARY else None
         return labelled.described(
@@ -255,9 +249,12 @@ def _assigned(
         members["test"] = of_list["test"]
         assignment = published_splits.Assignment(members=members)
         return labelled.described(assignment, cases, settings=settings, published=published)
-    return labelled.assigned(
-        cases, data_set="covidx", settings=settings, lists=paths.split_lists, key=list_key
-    )
+    if settings.split == "benchx":
+        published = published_splits.PUBLISHED["covidx"]["benchx"]
+        members = {name: rows[1:] for name, rows in split_tables.members_of(splits).items()}
+        assignment = published_splits.Assignment(members=members)
+        return labelled.described(assignment, cases, settings=settings, published=published)
+    return labelled.assigned(cases, data_set="covidx", settings=settings, lists=paths.split_lists)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from data_prep import covidx
-from data_prep.kit import cli
+from data_prep.kit import cli, published_splits
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import label_sets
 
@@ -30,14 +30,13 @@ def write(folder, *, absent=(), **lists):
     return folder
 
 
-def prepare(folder, *, lists="", validation="", **settings):
+def prepare(folder, *, validation="", **settings):
     return covidx.prepare(
         covidx.Paths(
             train_list=str(folder / "train.txt"),
             test_list=str(folder / "test.txt"),
             validation_list=str(folder / validation) if validation else "",
             images_dir=str(folder / "images"),
-            split_lists=str(lists),
         ),
         covidx.Settings(short_side=48, **settings),
         cli.RunOptions(out=str(folder / "out"), workers=1),
@@ -93,25 +92,32 @@ def test_cxr_4_has_two_classes_and_three_lists_whose_files_share_names(tmp_path)
     label_sets.assert_sound(tmp_path / "out", leaks=True)
 
 
-def test_benchx_s_lists_have_folders_and_another_suffix(tmp_path):
+def test_benchx_loses_the_first_image_of_each_list(tmp_path):
+    # Up to the first dot two of the names are one, which is all that BenchX keeps of them.
     write(
         tmp_path,
-        train=["a one.jpg positive x", "b CR.png negative x", "c lost.png negative x"],
-        validation=["d CR.png negative x"],
-        test=["e two.png positive x"],
+        train=["c lost.png negative x", "a CR.1.2.png positive x", "b CR.1.3.png negative x"],
+        validation=["d CR.png negative x", "e CR.4.png negative x"],
+        test=["f two.png positive x", "g three.jpg positive x"],
     )
-    lists = tmp_path / "lists"
-    lists.mkdir()
-    (lists / "train.txt").write_text("train/CR.png\ntrain/one.png\n")
-    (lists / "val.txt").write_text("val/CR.png\n")
-    (lists / "test.txt").write_text("test/two.png\n")
     settings = {"classes": "binary", "split": "benchx", "validation": "validation.txt"}
-    manifest = prepare(tmp_path, lists=lists, **settings)
-    order = (tmp_path / "out" / "split_order.train.txt").read_text().split()
-    assert order == ["train/CR.png", "train/one.jpg"]
-    assert manifest.rejected == {"in_no_split": 1}
-    assert "val/CR.png" in label_sets.records(tmp_path / "out")["validate"]
+    manifest = prepare(tmp_path, **settings)
+    found = label_sets.records(tmp_path / "out")
+    assert {split: sorted(records) for split, records in found.items()} == {
+        "train": ["train/CR.1.2.png", "train/CR.1.3.png"],
+        "validate": ["val/CR.4.png"],
+        "test": ["test/three.jpg"],
+    }
+    assert manifest.rejected == {"in_no_split": 3}
+    (note,) = (note for note in manifest.notes if "benchx" in note)
+    assert "2 / 1 / 1" in note and "67,862 / 8,472 / 8,481" in note
     label_sets.assert_sound(tmp_path / "out")
+
+
+def test_the_sizes_of_benchx_are_those_of_cxr_4_less_one_image_of_each_list():
+    sizes = published_splits.PUBLISHED["covidx"]["benchx"].sizes
+    assert sizes == tuple(size - 1 for size in covidx.CXR4_SIZES)
+    assert sum(covidx.CXR4_SIZES) == 84_818  # as arXiv:2311.17677 counts
 
 
 def test_mgca_divides_the_list_for_training_as_scikit_learn_does(tmp_path):
