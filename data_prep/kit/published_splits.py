@@ -130,13 +130,16 @@ PUBLISHED: Mapping[str, Mapping[str, Published]] = {
     },
     "covid_rural": {"lovt": Published(sizes=(133, 44, 44))},
     "object_cxr": {
-        OFFICIAL: _OFFICIAL,
+        OFFICIAL: Published(sizes=(8_000, 1_000, 1_000)),
         "lovt": Published(sizes=(6_400, 1_600, 1_000)),
         "mgca": Published(rule=functools.partial(train_and_validate, held=0.1)),
         "benchx": Published(sizes=(8_000, 1_000, 1_000)),
     },
     "vindr": {OFFICIAL: _OFFICIAL, "benchx": Published(sizes=(12_000, 3_000, 3_000))},
-    "tbx11k": {OFFICIAL: _OFFICIAL, "benchx": Published(sizes=(5_879, 1_260, 1_260))},
+    "tbx11k": {
+        OFFICIAL: Published(sizes=(6_600, 1_800, 0)),
+        "benchx": Published(sizes=(5_879, 1_260, 1_260)),
+    },
 }
 """Data set -> name of a split -> how it is made."""
 
