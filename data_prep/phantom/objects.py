@@ -21,8 +21,8 @@ class ForeignObject:
 
     Attributes:
       shape: RECTANGLE, ELLIPSE or POLYGON.
-      points: x and y of the corners in whole pixels; of the first and last pixel for a rectangle
-        and an ellipse.
+      points: x and y of the corners in pixels; x1, y1 and x2, y2 of the box for a rectangle and an
+        ellipse, where pixel column c covers x from c to c + 1.
     """
 
     shape: int
@@ -80,7 +80,7 @@ def painted(pixels: np.ndarray, objects: tuple[ForeignObject, ...]) -> np.ndarra
 def _draw(draw: ImageDraw.ImageDraw, one: ForeignObject, *, fill: int) -> None:
     if one.shape == POLYGON:
         draw.polygon(list(one.points), fill=fill)
-    elif one.shape == ELLIPSE:
-        draw.ellipse(list(one.points), fill=fill)
-    else:
-        draw.rectangle(list(one.points), fill=fill)
+        return
+    (x1, y1), (x2, y2) = one.points
+    drawn = draw.ellipse if one.shape == ELLIPSE else draw.rectangle
+    drawn([x1, y1, x2 - 1, y2 - 1], fill=fill)  # Pillow draws the last pixel too

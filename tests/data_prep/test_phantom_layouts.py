@@ -202,6 +202,35 @@ def test_object_cxr_s_annotations_are_the_shapes_on_the_images(phantom):
     assert counts["images"] == counts["subjects"]
 
 
+def test_object_cxr(phantom, tmp_path):
+    object_cxr = pytest.importorskip("data_prep.object_cxr")
+    out, counts = phantom("object_cxr")
+    found = run(object_cxr, {"tables": out, "images_dir": out}, tmp_path / "set", split="official")
+    every = {name: record for records in found.values() for name, record in records.items()}
+    truth = truth_of(out, key=stem)
+    assert len(every) == counts["images"]
+    masks = 0
+    for record in every.values():
+        line = truth[stem(f"{record.image_ids[0]}.")]
+        shown = line.get("objects", [])
+        assert record.labels == (int(bool(shown)),)
+        scale = SHORT / min(line["rows"], line["columns"])
+        boxes = np.array([one["box"] for one in shown], float).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        stored = np.array(record.region_boxes).reshape(-1, 4)
+        np.testing.assert_allclose(stored, boxes * scale, atol=0.6)
+        for one, content in zip(shown, record.region_masks, strict=True):
+            if not content:
+                continue
+            points = tuple(map(tuple, one["points"]))
+            whole = objects.ForeignObject(shape=one["shape"], points=points)
+            mask = regions.decoded_mask(content)
+            expected = shrunk(whole.mask(line["rows"], line["columns"]), mask.shape[::-1])
+            assert (mask & expected).sum() / (mask | expected).sum() > 0.5
+            masks += 1
+    assert masks
+
+
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_a_layout_has_the_same_bytes_again_and_continues(phantom, tmp_path, layout):
     of = settings(studies=40, seed=5, size=SIZE, layout=layout, **SHARES)
