@@ -1,5 +1,6 @@
 """The phantom in other data sets' layouts, through their preparers: its own labels come back."""
 
+import io
 import json
 
 import numpy as np
@@ -19,6 +20,12 @@ SIZE, SHORT = 96, 48
 SHARES = {"train": 0.5, "validate": 0.25, "test": 0.25}
 
 
+def settings_of(layout):
+    # Objects are small, and are drawn larger so that their masks can be compared.
+    size = 2 * SIZE if layout == "object_cxr" else SIZE
+    return settings(studies=40, seed=5, size=size, layout=layout, **SHARES)
+
+
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
     """Draws a phantom in a layout, once."""
@@ -27,8 +34,7 @@ def phantom(tmp_path_factory):
     def draw(layout):
         if layout not in drawn:
             out = tmp_path_factory.mktemp("phantom") / layout
-            of = settings(studies=40, seed=5, size=SIZE, layout=layout, **SHARES)
-            drawn[layout] = out, hospital.draw_phantom(out, of, workers=1)
+            drawn[layout] = out, hospital.draw_phantom(out, settings_of(layout), workers=1)
         return drawn[layout]
 
     return draw
@@ -53,7 +59,7 @@ def masks_of(out, line, *labels):
 def run(module, paths, out, **chosen):
     module.prepare(
         module.Paths(**{name: str(path) for name, path in paths.items()}),
-        module.Settings(short_side=SHORT, **chosen),
+        module.Settings(**{"short_side": SHORT, **chosen}),
         cli.RunOptions(out=str(out), workers=1),
     )
     label_sets.assert_sound(out)
@@ -66,13 +72,21 @@ def shrunk(mask, size):
     return np.asarray(image) >= 128
 
 
+def scale_of(record, line):
+    """How much smaller the stored image is, for x1, y1, x2 and y2."""
+    with Image.open(io.BytesIO(record.images[0])) as image:
+        width, height = image.size
+    assert min(width, height) in (SHORT, SIZE)
+    return np.array([width / line["columns"], height / line["rows"]] * 2)
+
+
 def assert_boxes(record, line, expected):
     """The boxes of a record are those of masks, in pixels of its image."""
-    scale = SHORT / min(line["rows"], line["columns"])
+    scale = scale_of(record, line)
     boxes = np.array([regions.box_of_mask(mask) for mask in expected]).reshape(-1, 4)
     found = np.array(record.region_boxes).reshape(-1, 4)
     assert len(found) == len(boxes)
-    np.testing.assert_allclose(found, boxes * scale, atol=0.5)
+    np.testing.assert_allclose(found, boxes * scale, atol=1e-3)
 
 
 def test_chexpert(phantom, tmp_path):
@@ -205,7 +219,8 @@ def test_object_cxr_s_annotations_are_the_shapes_on_the_images(phantom):
 def test_object_cxr(phantom, tmp_path):
     object_cxr = pytest.importorskip("data_prep.object_cxr")
     out, counts = phantom("object_cxr")
-    found = run(object_cxr, {"tables": out, "images_dir": out}, tmp_path / "set", split="official")
+    paths, chosen = {"tables": out, "images_dir": out}, {"split": "official", "short_side": SIZE}
+    found = run(object_cxr, paths, tmp_path / "set", **chosen)
     every = {name: record for records in found.values() for name, record in records.items()}
     truth = truth_of(out, key=stem)
     assert len(every) == counts["images"]
@@ -214,11 +229,14 @@ def test_object_cxr(phantom, tmp_path):
         line = truth[stem(f"{record.image_ids[0]}.")]
         shown = line.get("objects", [])
         assert record.labels == (int(bool(shown)),)
-        scale = SHORT / min(line["rows"], line["columns"])
+        scale = scale_of(record, line)
         boxes = np.array([one["box"] for one in shown], float).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         stored = np.array(record.region_boxes).reshape(-1, 4)
-        np.testing.assert_allclose(stored, boxes * scale, atol=0.6)
+        # Pillow draws a polygon's last pixel, whose number is the corner of the annotation.
+        for one, box, expected in zip(shown, stored, boxes * scale, strict=True):
+            whole = one["shape"] == objects.POLYGON
+            np.testing.assert_allclose(box, expected, atol=0.51 if whole else 1e-3)
         for one, content in zip(shown, record.region_masks, strict=True):
             if not content:
                 continue
@@ -226,14 +244,15 @@ def test_object_cxr(phantom, tmp_path):
             whole = objects.ForeignObject(shape=one["shape"], points=points)
             mask = regions.decoded_mask(content)
             expected = shrunk(whole.mask(line["rows"], line["columns"]), mask.shape[::-1])
-            assert (mask & expected).sum() / (mask | expected).sum() > 0.5
-            masks += 1
+            if expected.sum() >= 25:
+                assert (mask & expected).sum() / (mask | expected).sum() > 0.6
+                masks += 1
     assert masks
 
 
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_a_layout_has_the_same_bytes_again_and_continues(phantom, tmp_path, layout):
-    of = settings(studies=40, seed=5, size=SIZE, layout=layout, **SHARES)
+    of = settings_of(layout)
     out, _ = phantom(layout)
     again = tmp_path / "again"
     (again / "phantom").mkdir(parents=True)  # begun, and stopped before the first part
