@@ -113,7 +113,11 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         cases, of_table, _ = chexpert.read_cases(root, lateral=True, reject=lambda _: None)
         known = {case.path: case for case in cases}
         train = [cases[place] for place in of_table["train"]]
-    chosen = _read(pathlib.Path(paths.selection)) if paths.selection else _drawn(train, settings)
+    chosen = (
+        read_selection(pathlib.Path(paths.selection))
+        if paths.selection
+        else _drawn(train, settings)
+    )
     found: dict[str, labelled.Case] = {}
     for selected in chosen:
         case = _case(selected, known)
@@ -136,8 +140,8 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     )
 
 
-def _read(path: pathlib.Path) -> list[Selected]:
-    """Reads a selection."""
+def read_selection(path: pathlib.Path) -> list[Selected]:
+    """Reads a selection: PRIOR's JSON, or a list of paths."""
     if path.suffix.lower() == ".json":
         return read_json(path)
     return [Selected(path=chexpert.within(name)) for name in id_lists.read_ids(path)]

@@ -33,7 +33,7 @@ def found_separators(rows: Iterable[TableRow], columns: Sequence[str]) -> dict[s
     for row in rows:
         for name, marks in found.items():
             cell = row.cells.get(name)
-            if isinstance(cell, str) and len(marks) < len(SEPARATORS) and not _is_code(cell):
+            if isinstance(cell, str) and len(marks) < len(SEPARATORS) and not is_code(cell):
                 marks.update(mark for mark in SEPARATORS if mark in cell)
     return {
         name: "".join(mark for mark in SEPARATORS if mark in marks) for name, marks in found.items()
@@ -53,8 +53,8 @@ def names_in(text: str, *, separators: str) -> list[str] | Mapping[str, Any]:
       RowProblem: malformed_labels if a list or mapping cannot be read.
     """
     text = text.strip()
-    if _is_code(text):
-        return _written_out(text)
+    if is_code(text):
+        return written_out(text)
     mark = separators[:1] or SEPARATORS[0]
     return [part.strip() for part in text.split(mark)]
 
@@ -128,13 +128,18 @@ def study_labels(
     return np.asarray([said.get(name, LABEL_NOT_MENTIONED) for name in names], np.int8)
 
 
-def _is_code(text: str) -> bool:
+def is_code(text: str) -> bool:
     """Tells whether a cell holds a list or mapping written as code."""
     text = text.strip()
     return text[:1] in ("[", "{") or (text[:2] in ("('", '("') and text[-1:] == ")")
 
 
-def _written_out(text: str) -> list[Any] | dict[Any, Any]:
+def written_out(text: str) -> list[Any] | dict[Any, Any]:
+    """Returns the list or mapping that a cell holds as JSON or as a value of Python.
+
+    Raises:
+      RowProblem: `malformed_labels`, if it is neither.
+    """
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError):

@@ -14,7 +14,7 @@ import numpy as np
 from data_prep.kit import cli, splits
 from data_prep.kit.ids import IdColumn
 from data_prep.kit.outcomes import Rejection
-from data_prep.kit.plan import Reject, TableUse, rejecting_rows
+from data_prep.kit.plan import NOT_CHOSEN, Reject, TableUse, rejecting_rows
 from data_prep.kit.tables import MALFORMED, Table
 from data_prep.kit.values import CellProblem, text_of
 from data_prep.mimic_labels import number_of, study_labels
@@ -82,7 +82,11 @@ class Index:
 
 
 def build_index(
-    tables: Tables, *, views: Sequence[str], reject: Reject
+    tables: Tables,
+    *,
+    views: Sequence[str],
+    reject: Reject,
+    only: Sequence[str] | None = None,
 ) -> tuple[Index, list[TableUse]]:
     """Joins the tables, chooses the images, and passes each row that is left out to `reject`.
 
@@ -92,6 +96,8 @@ def build_index(
       reject: function that is called with reason duplicate_row, malformed_row, row_without_split,
         unknown_split, split_row_without_metadata, wrong_view, study_in_two_patients,
         patient_in_two_splits or study_without_image.
+      only: ids of the images to keep, None for all. The rows of the others are only counted, and an
+        id without a row is passed to `reject` as listed_without_row.
 
     Returns:
       The chosen images, and the numbers of rows of each table that were read and used.
@@ -108,6 +114,13 @@ def build_index(
     _reject_images(reject, "duplicate_row", dicoms, studies, repeated, table=metadata.name)
     dicoms, subjects, studies, view = (x[~repeated] for x in (dicoms, subjects, studies, view))
     codes, split_use = _splits(tables.split, dicoms, reject=reject)
+    known, unlisted = dicoms, 0
+    if only is not None:
+        listed = listed_images(dicoms, only, reject=reject)
+        unlisted = int(np.sum(~listed))
+        dicoms, subjects, studies, view, codes = (
+            x[listed] for x in (dicoms, subjects, studies, view, codes)
+        )
     unsplit = codes == _NO_SPLIT
     _reject_images(reject, "row_without_split", dicoms, studies, unsplit, table=metadata.name)
     wanted = np.isin(view, [i for i, name in enumerate(view_names) if name in views])
@@ -130,7 +143,6 @@ def build_index(
     keep &= ~leaking
     for study in np.setdiff1d(studies, studies[keep]):
         reject(Rejection(id=f"s{study}", reason="study_without_image", detail=_NO_IMAGE))
-    known = dicoms
     dicoms, subjects, studies, view, codes = (
         x[keep] for x in (dicoms, subjects, studies, view, codes)
     )
@@ -152,10 +164,35 @@ def build_index(
         label_names=label_names,
     )
     return index, [
-        TableUse(name=metadata.name, read=metadata.read, notes=metadata.notes()),
+        TableUse(
+            name=metadata.name,
+            read=metadata.read,
+            unused={NOT_CHOSEN: unlisted} if unlisted else {},
+            notes=metadata.notes(),
+        ),
         split_use,
         *label_uses,
     ]
+
+
+def listed_images(dicoms: np.ndarray, only: Sequence[str], *, reject: Reject) -> np.ndarray:
+    """Returns bool[I], which of the sorted images are listed.
+
+    Args:
+      dicoms: S48[I], ids of all images, sorted.
+      only: ids of the list.
+      reject: function that is called for an id that no image has.
+    """
+    listed = np.zeros(len(dicoms), bool)
+    for name in dict.fromkeys(only):
+        identity = np.bytes_(name.encode("utf-8", "surrogateescape"))
+        place = int(np.searchsorted(dicoms, identity))
+        if place < len(dicoms) and dicoms[place] == identity:
+            listed[place] = True
+        else:
+            detail = "the list names it, and no row of the metadata table does"
+            reject(Rejection(id=name, reason="listed_without_row", detail=detail))
+    return listed
 
 
 def _image(dicoms, studies, place: int, reason: str, detail: str, *, table: str) -> Rejection:

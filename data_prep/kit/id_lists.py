@@ -23,7 +23,10 @@ _STEMS: Mapping[str, str] = {
 _SUFFIXES = (".txt", ".csv", ".tsv")
 _IMAGES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff")
 # Columns that hold ids, as `values.simplified` writes them, the surest first.
-_ID_COLUMNS = ("id", "imageid", "patientid", "imageindex", "imagename", "image", "filename", "path")
+_ID_COLUMNS = (
+    *("id", "imageid", "dicomid", "patientid", "imageindex", "imagename", "image", "filename"),
+    "path",
+)
 
 
 def plain_id(text: str) -> str:
@@ -79,13 +82,14 @@ def found_lists(folder: str, *, flag: str = "--split_lists") -> dict[str, pathli
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def read_ids(path: pathlib.Path) -> list[str]:
+def read_ids(path: pathlib.Path, *, flag: str = "--split_lists") -> list[str]:
     """Reads one list.
 
     Args:
       path: a `.txt` with an id at the beginning of each line, behind which labels may stand, or a
         `.csv` or `.tsv` with a header, whose ids are in a column named ID, Image Index and the
         like, or else in the first column.
+      flag: flag that names the list or its folder, for messages.
 
     Returns:
       Ids as they are written, in the order of the list, without blank lines.
@@ -104,7 +108,7 @@ def read_ids(path: pathlib.Path) -> list[str]:
         ids = [line.replace(",", " ").replace(";", " ").split() for line in lines]
         found = [words[0] for words in ids if words]
     else:
-        table = tables.Table(path, flag="--split_lists")
+        table = tables.Table(path, flag=flag)
         names = {values.simplified(name): name for name in reversed(table.names)}
         first = next(iter(table.names))
         column = next((names[key] for key in _ID_COLUMNS if key in names), first)

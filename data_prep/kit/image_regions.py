@@ -26,12 +26,15 @@ class ImageRegion:
       phrase: phrase that describes the region, "" for none.
       box: x1, y1, x2, y2, see `prior_jax.data.regions`; None for none.
       mask: function that draws the mask, or None for none.
+      drawn_on: height and width in pixels of the image that the box was drawn on, where that is
+        known. A file of that image at another size moves the box along; None for the file itself.
     """
 
     label: str
     phrase: str = ""
     box: schema.Box | None = None
     mask: DrawMask | None = None
+    drawn_on: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,8 +76,8 @@ def stored_regions(
       place: change from the pixels of the file to those of the stored image.
 
     Raises:
-      ImageProblem: `box_without_area` and `box_outside_image`, `mask_of_another_size` and
-        `empty_mask`, or what drawing a mask raises.
+      ImageProblem: `box_without_area`, `box_outside_image` and `image_of_another_size`,
+        `mask_of_another_size` and `empty_mask`, or what drawing a mask raises.
     """
     stored = StoredRegions()
     for region in found:
@@ -98,17 +101,32 @@ def stored_regions(
 
 def _moved_box(region: ImageRegion, place: regions.Transform) -> tuple[schema.Box, bool]:
     """Returns the box of the stored image, and whether it was cut off at the edge."""
-    x1, y1, x2, y2 = region.box or regions.NO_BOX
+    x1, y1, x2, y2 = box = _of_file(region, place.before)
     height, width = place.before
     said = f"The box of {region.label}, x {x1:g} to {x2:g} and y {y1:g} to {y2:g},"
     if not (x1 < x2 and y1 < y2):
         raise ImageProblem("box_without_area", f"{said} has no area.")
-    (moved,) = regions.moved_boxes(np.array([region.box]), place)
+    (moved,) = regions.moved_boxes(np.array([box]), place)
     if np.isnan(moved).any():
         detail = f"{said} is outside of the image of {width}x{height} pixels."
         raise ImageProblem("box_outside_image", detail)
     a, b, c, d = moved.tolist()
     return (a, b, c, d), x1 < 0 or y1 < 0 or x2 > width or y2 > height
+
+
+def _of_file(region: ImageRegion, size: tuple[int, int]) -> schema.Box:
+    """Returns the box of a region in pixels of the file, whose height and width are `size`."""
+    x1, y1, x2, y2 = region.box or regions.NO_BOX
+    if region.drawn_on in (None, size):
+        return x1, y1, x2, y2
+    (height, width), (rows, columns) = size, region.drawn_on
+    down, right = height / rows, width / columns
+    # A side that was shrunk along with the other is off by its rounding alone.
+    if abs(rows * right - height) > 1 and abs(columns * down - width) > 1:
+        detail = f"The box of {region.label} was drawn on an image of {columns}x{rows} pixels"
+        said = f"{detail}, and the file has {width}x{height}, which are other proportions."
+        raise ImageProblem("image_of_another_size", said)
+    return x1 * right, y1 * down, x2 * right, y2 * down
 
 
 def _moved_mask(draw: DrawMask, place: regions.Transform, *, label: str) -> np.ndarray:

@@ -21,7 +21,8 @@ from prior_jax.errors import InputProblem
 Reject = Callable[[Rejection], None]
 
 OTHER_STUDY = "label_row_of_no_chosen_study"
-UNLISTED = (OTHER_STUDY,)
+NOT_CHOSEN = "image_not_listed"
+UNLISTED = (OTHER_STUDY, NOT_CHOSEN)
 """Reasons for which rows are only counted, without a line for each in `rejected.jsonl`."""
 
 

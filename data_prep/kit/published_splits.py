@@ -135,6 +135,7 @@ PUBLISHED: Mapping[str, Mapping[str, Published]] = {
         "mgca": Published(rule=functools.partial(train_and_validate, held=0.1)),
         "benchx": Published(sizes=(8_000, 1_000, 1_000)),
     },
+    "ms_cxr": {OFFICIAL: _OFFICIAL},
     "vindr": {OFFICIAL: _OFFICIAL, "benchx": Published(sizes=(12_000, 3_000, 3_000))},
     "tbx11k": {
         OFFICIAL: Published(sizes=(6_600, 1_800, 0)),
