@@ -326,13 +326,21 @@ def found_images(folder: pathlib.Path, *, suffixes: Sequence[str]) -> dict[str, 
     return found
 
 
-def inputs(tables: Sequence[pathlib.Path], *, lists: str, settings: LabelledSettings):
+def inputs(
+    tables: Sequence[pathlib.Path], *, lists: str, settings: LabelledSettings, flag: str = ""
+) -> dict[str, str]:
     """Returns name -> sha256 of the tables, and of the lists of the split if there are any.
 
+    Args:
+      tables: paths of the tables.
+      lists: value of --split_lists.
+      settings: settings of the preparer.
+      flag: flag that names the tables or their folder, for messages.
+
     Raises:
-      DataError: if two tables have the same name.
+      DataError: if a table is missing, or if two tables have the same name.
     """
-    found = preparer.hashes(tables)
+    found = preparer.hashes(tables, flag=flag)
     if lists and settings.split != published_splits.SEEDED:
         for path in id_lists.found_lists(lists).values():
             found[f"split_lists/{path.name}"] = cli.sha256_of(path)

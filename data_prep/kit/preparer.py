@@ -348,14 +348,26 @@ def _stamp(out: str) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
+def hashes(paths: Sequence[pathlib.Path], *, flag: str = "") -> dict[str, str]:
     """Returns file name -> sha256 of each table.
 
+    Args:
+      paths: paths of the tables.
+      flag: flag that names the tables or their folder, for messages; "" names the path instead.
+
     Raises:
-      DataError: if two tables have the same name, since rows are counted by table name.
+      DataError: if a table is missing or is a folder, or if two tables have the same name, since
+        rows are counted by table name.
     """
     names = [path.name for path in paths]
     for path in paths:
+        cli.refuse_long_name(path, flag=flag)
+        if not path.is_file():
+            raise DataError(
+                f"{path} does not exist, or is not a file.",
+                "Put the table there, or name the place where it lies.",
+                where=flag,
+            )
         if names.count(path.name) > 1:
             raise DataError(
                 f"Two tables are named {path.name}.",

@@ -105,6 +105,19 @@ def test_the_example_refuses_a_table_that_is_not_its_own(teaching, tmp_path):
         )
 
 
+@pytest.mark.parametrize("kind", ["missing", "a folder"])
+def test_a_table_that_is_no_file_is_one_line_that_names_the_flag(teaching, tmp_path, kind):
+    if kind == "a folder":
+        (tmp_path / "cases.csv").mkdir()
+    with pytest.raises(DataError, match=r"--root: .*cases\.csv does not exist, or is not a file\."):
+        teaching.prepare(
+            teaching.Paths(root=str(tmp_path)),
+            teaching.Settings(),
+            cli.RunOptions(out=str(tmp_path / "out"), workers=1),
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_guides_cases_give_what_the_guide_shows(teaching, tmp_path):
     cases, _ = blocks()
     assert "/tmp/teaching" in cases
