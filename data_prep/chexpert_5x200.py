@@ -110,7 +110,9 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     train: list[labelled.Case] = []
     if (root / chexpert.TABLES["train"]).is_file():
         # Rows that are not selected are no rows of this set.
-        cases, of_table, _ = chexpert.read_cases(root, lateral=True, reject=lambda _: None)
+        cases, of_table, _ = chexpert.read_cases(
+            root, lateral=True, encoding=settings.encoding, reject=lambda _: None
+        )
         known = {case.path: case for case in cases}
         train = [cases[place] for place in of_table["train"]]
     chosen = (

@@ -35,7 +35,6 @@ from data_prep.kit.plan import (
     rejecting_rows,
 )
 from data_prep.kit.preparer import ImageFile, SetSettings
-from data_prep.kit.tables import Table
 from data_prep.kit.text import TextProblem, study_text
 from data_prep.manifest_columns import Columns
 from data_prep.manifest_rows import Row, RowReader
@@ -315,7 +314,8 @@ def _plan(
     reject: Reject,
 ) -> Plan:
     """Reads every row and groups the rows into studies."""
-    table, columns = Table(path, flag="--manifest", key=settings.image_column), settings.columns()
+    table = settings.table(path, flag="--manifest", key=settings.image_column)
+    columns = settings.columns()
     if table.delimiter is not None:
         manifest_columns.require(table, columns, given=given)
     reader = RowReader(
@@ -355,7 +355,7 @@ def _plan(
 
 def _separators(path: pathlib.Path, settings: Settings) -> dict[str, str]:
     """Reads the table once to find label separators, since one cell may decide for its column."""
-    table = Table(path, flag="--manifest", key=settings.image_column)
+    table = settings.table(path, flag="--manifest", key=settings.image_column)
     if settings.label_columns:
         return {}
     if table.delimiter is not None and not set(settings.labels_columns) & set(table.names):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.kit import cli, splits
+from data_prep.kit import cli, encodings, splits
 from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
@@ -312,6 +312,14 @@ def summary(manifest: manifest_lib.Manifest, *, out: str) -> str:
             f"{found.masks} masks{phrases}"
         )
     lines += [f"  {note}" for note in manifest.notes]
+    undecoded = manifest.rejected.get("report_not_decodable", 0)
+    studies = sum(counts.studies for counts in manifest.splits.values())
+    if "report_encoding" in manifest.settings and encodings.are_many(undecoded, of=studies):
+        lines.append(
+            f"  Warning: {undecoded} reports are not in {manifest.settings['report_encoding']}, "
+            "and the set holds only the others. Set --report_encoding to theirs, such as cp1252, "
+            "and --overwrite."
+        )
     empty = [split for split, counts in manifest.splits.items() if not counts.studies]
     if empty:
         remedy = "Give them studies in the table of splits"

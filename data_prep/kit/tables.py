@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from data_prep.kit import table_headers, table_quotes, values
+from data_prep.kit import encodings, table_headers, table_quotes, values
 from prior_jax.errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -64,6 +64,7 @@ class Table:
         flag: str,
         key: str | None = None,
         single_lines: bool = False,
+        encoding: str | None = None,
     ):
         """Opens the table and reads its header.
 
@@ -75,11 +76,15 @@ class Table:
             an unclosed quotation mark has swallowed from the lines of a report.
           single_lines: whether every row of this kind of table has a single line, so that a row
             with several lines is refused.
+          encoding: encoding of the table, the value of --encoding; None for UTF-8 in a program that
+            has no such flag.
 
         Raises:
-          DataError: if the file is missing, damaged, empty, of another kind or not UTF-8, or if two
-            of its columns have the same name.
+          DataError: if the file is missing, damaged, empty, of another kind or in another encoding,
+            or if two of its columns have the same name.
         """
+        self._has_encoding_flag = encoding is not None
+        self.encoding = encoding or encodings.UTF8
         self.path, self.flag, self.key = path, flag, key
         self._single_lines = single_lines
         self.read = 0
@@ -124,17 +129,21 @@ class Table:
             or too many cells, that is not UTF-8, that repeats the header, or is no JSON object.
 
         Raises:
-          DataError: if the file is damaged, or if a quotation mark is not closed, so that a cell
-            contains rows; the message names the line of the opening mark.
+          DataError: if the file is damaged, if a quotation mark is not closed, so that a cell
+            contains rows, or if many rows are in another encoding; the message names the line.
         """
+        foreign = encodings.ForeignRows(self.encoding)
         try:
             with _opened(self.path) as file:
                 if self._suffix in JSON_SUFFIXES:
-                    yield from self._json_rows(file, reject=reject)
+                    yield from self._json_rows(file, reject=reject, foreign=foreign)
                 else:
-                    yield from self._csv_rows(file, reject=reject)
+                    yield from self._csv_rows(file, reject=reject, foreign=foreign)
         except (OSError, EOFError, zlib.error) as error:
             raise self._damaged(error) from error
+        if problem := foreign.problem(read=self.read):
+            remedy = foreign.remedy(has_flag=self._has_encoding_flag)
+            raise self._error(f"In {self.path}, {problem}", remedy)
 
     def require(self, columns: Iterable[tuple[str, str]]) -> None:
         """Checks that columns exist.
@@ -186,7 +195,7 @@ class Table:
         try:
             with _opened(self.path) as file:
                 self._refuse_foreign(file)
-                lines = table_quotes.Lines(_text(file))
+                lines = table_quotes.Lines(_text(file, self.encoding))
                 first = table_headers.first_line(lines)
                 declared = table_headers.declared_delimiter(first)
                 self._declared = bool(declared)
@@ -209,9 +218,12 @@ class Table:
             raise self._error(
                 f"{self.path} is empty.", "Give a table whose first line names its columns."
             )
-        if _is_broken(header):
+        foreign = encodings.ForeignRows(self.encoding)
+        foreign.see((("", name) for name in header), line=1)
+        if foreign.count:
             raise self._error(
-                f"The header of {self.path} is not UTF-8.", "Save the table again in UTF-8."
+                f"The header of {self.path} {foreign.is_not}.",
+                foreign.remedy(has_flag=self._has_encoding_flag),
             )
         if len(lines.kept) > 1 and (
             self._single_lines
@@ -234,8 +246,10 @@ class Table:
             )
         self.names = dict.fromkeys(named)
 
-    def _csv_rows(self, file: IO[bytes], *, reject: RejectRow) -> Iterator[TableRow]:
-        text = _text(file)
+    def _csv_rows(
+        self, file: IO[bytes], *, reject: RejectRow, foreign: encodings.ForeignRows
+    ) -> Iterator[TableRow]:
+        text = _text(file, self.encoding)
         lines = table_quotes.Lines(text)
         begin = 1
         try:
@@ -255,6 +269,7 @@ class Table:
                     self.read += 1
                     if len(lines.kept) > 1:
                         self._refuse_swallowed(begin, cells, lines.kept)
+                    foreign.see(zip(self._header, cells, strict=False), line=begin)
                     problem = self._problem(cells)
                     if problem:
                         reject(begin, MALFORMED, problem)
@@ -273,8 +288,8 @@ class Table:
         """Returns the reason why a row does not match the header, "" if it does match."""
         if len(cells) != len(self._header):
             return f"the row has {len(cells)} cells for {len(self._header)} columns"
-        if _is_broken(cells):
-            return "a cell is not UTF-8"
+        if any(map(encodings.is_broken, cells)):
+            return f"a cell is not {self.encoding.upper()}"
         if any("\0" in cell for cell in cells):
             return "a cell holds a NUL character"
         repeated = [table_headers.column_name(cell) for cell in cells]
@@ -300,14 +315,17 @@ class Table:
                 _CLOSE_THE_MARK,
             )
 
-    def _json_rows(self, file: IO[bytes], *, reject: RejectRow) -> Iterator[TableRow]:
+    def _json_rows(
+        self, file: IO[bytes], *, reject: RejectRow, foreign: encodings.ForeignRows
+    ) -> Iterator[TableRow]:
         self._refuse_foreign(file)
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             self.read += 1
+            foreign.see_line(line, line=number)
             try:
-                row = _json_object(line)
+                row = _json_object(line, encodings.codec_of(self.encoding))
             except (ValueError, RecursionError) as error:
                 reject(number, MALFORMED, str(error)[:200])
                 continue
@@ -321,9 +339,10 @@ def _opened(path: pathlib.Path) -> Any:
     return gzip.open(path) if packed else open(path, "rb")
 
 
-def _text(file: IO[bytes]) -> io.TextIOWrapper:
-    """Reads UTF-8 with or without a byte-order mark; invalid bytes become lone surrogates."""
-    return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+def _text(file: IO[bytes], encoding: str) -> io.TextIOWrapper:
+    """Reads text with or without a byte-order mark; invalid bytes become lone surrogates."""
+    codec = encodings.codec_of(encoding)
+    return io.TextIOWrapper(file, codec, errors="surrogateescape", newline="")
 
 
 def _cells(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
@@ -331,12 +350,7 @@ def _cells(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
-def _is_broken(cells: Iterable[str]) -> bool:
-    """Tells whether a cell holds bytes that are not UTF-8."""
-    return any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell)
-
-
-def _json_object(line: bytes) -> dict[str, Any]:
+def _json_object(line: bytes, codec: str) -> dict[str, Any]:
     """Returns the JSON object of a line; raises ValueError for any other content."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -347,7 +361,7 @@ def _json_object(line: bytes) -> dict[str, Any]:
             found[name] = value
         return found
 
-    row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=unique)
+    row = json.loads(line.decode(codec), object_pairs_hook=unique)
     if not isinstance(row, dict):
         raise ValueError("the row is not a JSON object")
     if b"\\u" in line:  # half a surrogate pair is valid JSON, but not valid text
