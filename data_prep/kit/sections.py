@@ -42,6 +42,11 @@ _DATE = re.compile(
 _BLANK_LINE = re.compile(r"(?:\r\n|[\n\v\u2028\u2029])[ \t]*(?:\r\n|[\n\v\u2028\u2029])")
 # Sections that follow a description; they address the reader, and do not describe the patient.
 _ENDS = frozenset(("notification", "recommendations", "addendum", headers.END))
+# Words of a title in capitals, such as "PORTABLE CHEST RADIOGRAPH" and "RADIOLOGY REPORT".
+_TITLE = re.compile(
+    "|".join((*tables.VIEW_PHRASES, "report", "radiolog", "radiograph", "x-?ray", "hospital")),
+    re.IGNORECASE,
+)
 _BOILERPLATE = re.compile(r"(?:FINAL REPORT|FINAL ADDENDUM|_{3,}|[ \t\r\n])+")
 
 
@@ -200,6 +205,47 @@ def split_into_sections(report: str, study: str, *, mode: str = "paper") -> Repo
         return text
     rest = _last_paragraphs(sections)
     return ReportText(impression="", findings=rest) if rest.strip() else None
+
+
+def with_beginning(found: ReportText | None, report: str) -> ReportText | None:
+    """Adds the text before the first header to the findings, for free texts.
+
+    In MIMIC-CXR an institution's own lines stand there, and `split_into_sections` leaves them out.
+    In a free text it is the description: "The heart is enlarged. IMPRESSION: Heart failure."
+    Titles in capitals, dates and lines of marks are left out here too.
+
+    Args:
+      found: sections of the report, from `split_into_sections` in mode "paper".
+      report: whole text of the report.
+    """
+    first = split_report(report, mode="paper")[0]
+    if found is None or first.name != headers.PREAMBLE:
+        return found
+    capitals = report.upper() != report  # titles are known by them only if the rest has others
+    lines = first.text.splitlines()
+    text = "\n".join(line for line in lines if not _is_title(line, capitals=capitals)).strip()
+    own = found.findings.strip()
+    if not text or _DATE.fullmatch(text) or (own and own in first.text):
+        return found
+    return dataclasses.replace(
+        found, findings=f"{text}\n\n{found.findings.lstrip()}" if own else text
+    )
+
+
+def _is_title(line: str, *, capitals: bool) -> bool:
+    """Tells whether a line is a title in capitals, a date or marks, and no sentence.
+
+    Args:
+      line: line of a report.
+      capitals: whether the report has small letters, so that capitals stand out.
+    """
+    line = line.strip()
+    if not line:
+        return False
+    if not any(map(str.isalpha, line)) or _BOILERPLATE.fullmatch(line.upper()):
+        return True
+    written = capitals and line == line.upper() and line[-1] not in ".!?;,"
+    return written and bool(_TITLE.search(line))
 
 
 def _joined(sections: Sequence[Section], name: str) -> str:

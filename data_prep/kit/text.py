@@ -28,7 +28,9 @@ class TextSettings:
       splitter: name of a sentence splitter in `prior_jax.data.sentences.SPLITTERS`.
       sections: sections that are kept, "findings" and "impression" or one of them.
       min_sentences: least number of sentences of a report.
-      free_text: whether a text without headers counts as findings.
+      free_text: whether text without a header counts as findings: a whole text without headers,
+        and what stands before the first one. False for data sets whose reports have headers, such
+        as MIMIC-CXR, in which an institution's own lines stand there.
     """
 
     parser: str
@@ -111,8 +113,10 @@ def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
     # The release looks studies up with one "s" too many (quirk P37).
     name = f"s{study}" if settings.parser == "release" else study
     found = sections.split_into_sections(report, name, mode=settings.parser)
-    if found is None and settings.free_text:
-        found = sections.ReportText(impression="", findings=report)
+    if settings.free_text:
+        if settings.parser == "paper" and not sections.is_excluded_study(name):
+            found = sections.with_beginning(found, report)
+        found = found or sections.ReportText(impression="", findings=report)
     return sections_text(
         impression=found.impression if found else "",
         findings=found.findings if found else "",
