@@ -136,6 +136,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         directory=directory,
         reject=reject,
         images_dir=root,
+        images_flag="--root",
         settings=settings,
         label_names=LABELS,
         table=TableUse(name=SELECTED, read=len(chosen), notes=_notes(cases, settings)),

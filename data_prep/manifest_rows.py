@@ -217,7 +217,7 @@ class RowReader:
         if columns.ignored:
             ignored = ", ".join(map(repr, columns.ignored))
             notes.append(f"{table}: not read, by --ignore_columns: {ignored}.")
-        notes += self.table.notes()
+        notes += self.table.notes(unread=False)
         return notes
 
     def _labels_read(self) -> tuple[str, ...]:
@@ -287,6 +287,7 @@ class RowReader:
             split=self._drawn_split(patient) if split is None else split,
             patient_given=bool(named),
             split_given=split is not None,
+            line=row.line,
             data=dataclasses.asdict(found),
         )
         self._without_split += split is None

@@ -220,7 +220,11 @@ def _boxes(
                 broken[name] = found
             left_out = {"rows": len(rows), "table": table.name}
             reject(Rejection(id=name, reason=found.reason, detail=found.detail, **left_out))
-    return boxes, broken, [TableUse(name=table.name, read=table.read, kept=kept)]
+    return (
+        boxes,
+        broken,
+        [TableUse(name=table.name, read=table.read, kept=kept, notes=table.notes())],
+    )
 
 
 def _case(
@@ -233,7 +237,7 @@ def _case(
 ) -> labelled.Case:
     plain = id_lists.plain_id(name)
     place = {"id": plain, "path": files.get(plain, name), "patient": plain.partition("_")[0]}
-    place["rows"] = len(rows)
+    place |= {"rows": len(rows), "line": rows[0].line}
     blank = (0,) * len(LABELS)
     if len(rows) > 1:
         detail = f"{len(rows)} rows of one image differ"

@@ -176,6 +176,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
 def _case(name: str, rows: Sequence[TableRow], files: Mapping[str, str]) -> labelled.Case:
     """Returns the case of a patient, with its problem if its rows cannot be followed."""
     place = {"id": name, "path": files.get(name, f"{name}.dcm"), "patient": name}
+    place["line"] = rows[0].line
     try:
         (found,) = patients([row.cells for row in rows])
     except DataError as error:

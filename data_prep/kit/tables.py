@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from data_prep.kit import encodings, table_headers, table_quotes, values
+from data_prep.kit.used_cells import UsedCells, unread_note
 from prior_jax.errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -90,6 +91,7 @@ class Table:
         self.read = 0
         self.unnamed = 0
         self.names: dict[str, None] = {}
+        self._used: set[str] = set()
         self.delimiter: str | None = None
         self._declared = False
         suffix = pathlib.Path(path.name.removesuffix(".gz")).suffix.lower()
@@ -110,8 +112,12 @@ class Table:
         """Returns the name of the file, by which rows are counted."""
         return self.path.name
 
-    def notes(self) -> tuple[str, ...]:
-        """Returns sentences on how the table is read, if that is not as its name suggests."""
+    def notes(self, *, unread: bool = True) -> tuple[str, ...]:
+        """Returns sentences on how the table was read, if that is not as its name suggests.
+
+        Args:
+          unread: whether columns are named that were neither required nor read from any row.
+        """
         notes = []
         if self.unnamed:
             notes.append(
@@ -119,6 +125,8 @@ class Table:
             )
         if self.delimiter != DELIMITERS.get(self._suffix):
             notes.append(f"{self.name}: cells are separated by {self.delimiter!r}.")
+        if unread:
+            notes += unread_note(self.name, self.names, used=self._used)
         return tuple(notes)
 
     def rows(self, *, reject: RejectRow) -> Iterator[TableRow]:
@@ -162,14 +170,18 @@ class Table:
                 pass
             self.read = 0
         for flag, name in columns:
+            self._used.add(name)
             if name not in self.names:
                 found = [column for column in self.names]
                 plain = {values.simplified(column): column for column in found}
                 near = difflib.get_close_matches(values.simplified(name), plain, n=1, cutoff=0.5)
                 hint = f" (did you mean {plain[near[0]]!r}?)" if near else ""
+                remedy = "Name a column that the table has, or add the column to the table."
+                if flag == self.flag:  # it names the table; the column's name is the preparer's
+                    remedy = "Give a table that has the column, or rename the column that it means."
                 raise DataError(
                     f"{self.path} has no column {name!r}{hint}; its columns are {found}.",
-                    "Name a column that the table has, or add the column to the table.",
+                    remedy,
                     where=flag,
                 )
 
@@ -275,7 +287,8 @@ class Table:
                         reject(begin, MALFORMED, problem)
                         continue
                     named = zip(self._header, cells, strict=True)
-                    yield TableRow(begin, {name: cell for name, cell in named if name})
+                    cells = ((name, cell) for name, cell in named if name)
+                    yield TableRow(begin, UsedCells(cells, used=self._used))
         except csv.Error as error:
             opened = begin + table_quotes.last_opening(lines.kept, delimiter=self.delimiter or ",")
             raise self._error(
@@ -330,7 +343,7 @@ class Table:
                 reject(number, MALFORMED, str(error)[:200])
                 continue
             self.names.update(dict.fromkeys(row))
-            yield TableRow(number, row)
+            yield TableRow(number, UsedCells(row, used=self._used))
 
 
 def _opened(path: pathlib.Path) -> Any:
