@@ -99,12 +99,13 @@ def decoded_report(content: bytes, *, encoding: str) -> str:
     return report
 
 
-def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
+def study_text(report: str, *, study: str = "", settings: TextSettings) -> StudyText:
     """Finds the sections of a report and splits them into sentences.
 
     Args:
       report: whole text of the report.
-      study: id of the study; "s" and eight digits enable the exceptions for MIMIC-CXR's reports.
+      study: id of a study of MIMIC-CXR, "s" and eight digits, for which 54 reports have exceptions;
+        "" for any other data set.
       settings: parser, splitter and sections for reading reports.
 
     Raises:
