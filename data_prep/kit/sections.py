@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 from data_prep.kit import headers
 from data_prep.kit import section_tables as tables
+from data_prep.kit.values import is_prose
 from prior_jax.errors import ConfigError
 
 MODES = ("paper", "release")
@@ -207,29 +208,35 @@ def split_into_sections(report: str, study: str, *, mode: str = "paper") -> Repo
     return ReportText(impression="", findings=rest) if rest.strip() else None
 
 
-def with_beginning(found: ReportText | None, report: str) -> ReportText | None:
-    """Adds the text before the first header to the findings, for free texts.
+def with_free_text(found: ReportText | None, report: str) -> ReportText | None:
+    """Adds text under no known header to the findings, for free texts.
 
-    In MIMIC-CXR an institution's own lines stand there, and `split_into_sections` leaves them out.
-    In a free text it is the description: "The heart is enlarged. IMPRESSION: Heart failure."
-    Titles in capitals, dates and lines of marks are left out here too.
+    Before the first header of a report of MIMIC-CXR stand an institution's own lines, and
+    `split_into_sections` leaves them out. In a free text it is the description: "The heart is
+    enlarged. IMPRESSION: Heart failure." Titles in capitals, dates and lines of marks are left out
+    here too. Where there are no findings, prose under headers that are not known is kept with its
+    header: "LUNGS: Clear.", "HALLAZGOS: ...".
 
     Args:
       found: sections of the report, from `split_into_sections` in mode "paper".
       report: whole text of the report.
     """
-    first = split_report(report, mode="paper")[0]
+    first, *others = split_report(report, mode="paper")
     if found is None or first.name != headers.PREAMBLE:
         return found
     capitals = report.upper() != report  # titles are known by them only if the rest has others
     lines = first.text.splitlines()
     text = "\n".join(line for line in lines if not _is_title(line, capitals=capitals)).strip()
-    own = found.findings.strip()
-    if not text or _DATE.fullmatch(text) or (own and own in first.text):
+    parts = [] if _DATE.fullmatch(text) else [text]
+    if not _joined(others, "findings"):
+        unknown = (one for one in others if one.name not in headers.PAPER_NAMES.values())
+        parts += [part for one in unknown if is_prose(part := (one.header + one.text).strip())]
+    parts, own = list(filter(None, parts)), found.findings.strip()
+    if not parts:
         return found
-    return dataclasses.replace(
-        found, findings=f"{text}\n\n{found.findings.lstrip()}" if own else text
-    )
+    if own and not any(own in part for part in (first.text, *parts)):
+        parts.append(own)
+    return dataclasses.replace(found, findings="\n\n".join(parts))
 
 
 def _is_title(line: str, *, capitals: bool) -> bool:

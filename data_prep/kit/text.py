@@ -28,9 +28,9 @@ class TextSettings:
       splitter: name of a sentence splitter in `prior_jax.data.sentences.SPLITTERS`.
       sections: sections that are kept, "findings" and "impression" or one of them.
       min_sentences: least number of sentences of a report.
-      free_text: whether text without a header counts as findings: a whole text without headers,
-        and what stands before the first one. False for data sets whose reports have headers, such
-        as MIMIC-CXR, in which an institution's own lines stand there.
+      free_text: whether text under no known header counts as findings, such as what stands before
+        the first one. False for data sets whose reports have headers, such as MIMIC-CXR, in which
+        an institution's own lines stand there.
     """
 
     parser: str
@@ -116,7 +116,7 @@ def study_text(report: str, *, study: str = "", settings: TextSettings) -> Study
     found = sections.split_into_sections(report, name, mode=settings.parser)
     if settings.free_text:
         if settings.parser == "paper" and not sections.is_excluded_study(name):
-            found = sections.with_beginning(found, report)
+            found = sections.with_free_text(found, report)
         found = found or sections.ReportText(impression="", findings=report)
     return sections_text(
         impression=found.impression if found else "",

@@ -276,6 +276,19 @@ BEGINNINGS = {
         "",
     ),
     "Heart enlarged.\nNOTIFICATION: Told at 3 pm.": ("Heart enlarged.", ""),
+    "HALLAZGOS: Infiltrado en base derecha.\nCONCLUSION: Neumonia.": (
+        "HALLAZGOS: Infiltrado en base derecha.",
+        "Neumonia.",
+    ),
+    "NAME: DOE\nLUNGS: Clear.\nHEART: Normal in size.\nIMPRESSION: Normal.": (
+        "LUNGS: Clear.\n\nHEART: Normal in size.",
+        "Normal.",
+    ),
+    "NOTE: Seen before.\nFINDINGS: Clear.\nTECHNIQUE: AP view.": ("Clear.", ""),
+    "The lungs are clear.\nSUMA: Normal study.\n\nSeen by two.": (
+        "The lungs are clear.\n\nSUMA: Normal study.\n\nSeen by two.",
+        "",
+    ),
     "Heart enlarged. No effusion.": ("Heart enlarged. No effusion.", ""),
     "CHEST\nThe heart is enlarged.": ("CHEST\nThe heart is enlarged.", ""),
 }
@@ -296,3 +309,16 @@ def test_a_report_in_mimic_s_layout_leaves_out_what_stands_before_its_first_head
         return
     found = study_text(report, study="", settings=settings)
     assert found.findings == sections_found.findings
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("absent", ["", "FINDINGS", "IMPRESSION", "INDICATION"])
+def test_a_report_whose_headers_are_known_is_read_in_the_same_way_as_a_free_text(style, absent):
+    written = dict.fromkeys(
+        ("COMPARISON", "INDICATION", "FINDINGS", "IMPRESSION"), "None is known."
+    )
+    written["FINDINGS"], written["IMPRESSION"] = "The heart is enlarged.", "No edema is seen."
+    written.pop(absent, None)
+    report = STYLES[style](written)
+    strict = dataclasses.replace(FREE, free_text=False)
+    assert study_text(report, settings=FREE) == study_text(report, settings=strict)
