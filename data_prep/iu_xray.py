@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep.kit import cli, encodings, preparer
+from data_prep.kit import cli, preparer
 from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import Plan, PlannedImage, PlannedStudies, Planner, Reject, TableUse
 from data_prep.kit.preparer import ImageFile, SetSettings
@@ -43,8 +43,7 @@ class Settings(SetSettings):
     def __post_init__(self):
         """Refuses invalid values."""
         super().__post_init__()
-        must_be = "utf-8, since the data set has no table, and its XML files name their encoding"
-        self.check("encoding", self.encoding == encodings.UTF8, must_be)
+        self.refuse_encoding()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

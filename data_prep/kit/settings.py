@@ -46,6 +46,11 @@ class StoreSettings:
         if not valid:
             raise ConfigError.of_value(f"--{name}", getattr(self, name), must_be)
 
+    def refuse_encoding(self) -> None:
+        """Refuses another encoding than UTF-8 in a program that reads no table."""
+        must_be = "utf-8, since this data set has no table that could be in another encoding"
+        self.check("encoding", self.encoding == encodings.UTF8, must_be)
+
     def table(
         self, path: pathlib.Path, *, flag: str, key: str, single_lines: bool = False
     ) -> Table:

@@ -141,7 +141,7 @@ def test_encodings_that_no_table_can_be_read_in_are_refused(name):
 
 
 def test_a_data_set_without_a_table_has_no_encoding_to_set():
-    with pytest.raises(ConfigError, match=r"--encoding: .*XML files name their encoding"):
+    with pytest.raises(ConfigError, match=r"--encoding: .*this data set has no table"):
         iu_xray.Settings(encoding="cp1252")
 
 
