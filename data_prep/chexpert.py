@@ -145,13 +145,14 @@ def is_frontal(cells: Mapping[str, Any]) -> bool:
 
 
 def read_cases(
-    root: pathlib.Path, *, lateral: bool, reject: Reject
+    root: pathlib.Path, *, lateral: bool, encoding: str, reject: Reject
 ) -> tuple[list[labelled.Case], dict[str, list[int]], TableUse]:
     """Reads all tables of the folder.
 
     Args:
       root: folder of the tables.
       lateral: whether lateral images are kept.
+      encoding: encoding of the tables.
       reject: function that counts what is left out.
 
     Returns:
@@ -166,7 +167,7 @@ def read_cases(
     seen: dict[str, str] = {}
     read, notes = 0, []
     for split, path in found_tables(root).items():
-        table = Table(path, flag="--root", key="Path", single_lines=True)
+        table = Table(path, flag="--root", key="Path", single_lines=True, encoding=encoding)
         table.require([("--root", name) for name in ("Path", *chexpert_table.UNCERTAIN)])
         of_table[split] = []
         rejected = rejecting_rows(
@@ -222,7 +223,9 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
     root = pathlib.Path(paths.root)
-    cases, of_table, table = read_cases(root, lateral=settings.lateral, reject=reject)
+    cases, of_table, table = read_cases(
+        root, lateral=settings.lateral, encoding=settings.encoding, reject=reject
+    )
     official = published_splits.Assignment(members=of_table)
     if settings.split in ("gloria", "mgca"):
         cases, assignment = _by_paper(cases, of_table, settings)
@@ -241,6 +244,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         directory=directory,
         reject=reject,
         images_dir=root,
+        images_flag="--root",
         settings=settings,
         label_names=LABELS,
         table=table,

@@ -110,7 +110,9 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     train: list[labelled.Case] = []
     if (root / chexpert.TABLES["train"]).is_file():
         # Rows that are not selected are no rows of this set.
-        cases, of_table, _ = chexpert.read_cases(root, lateral=True, reject=lambda _: None)
+        cases, of_table, _ = chexpert.read_cases(
+            root, lateral=True, encoding=settings.encoding, reject=lambda _: None
+        )
         known = {case.path: case for case in cases}
         train = [cases[place] for place in of_table["train"]]
     chosen = (
@@ -134,6 +136,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         directory=directory,
         reject=reject,
         images_dir=root,
+        images_flag="--root",
         settings=settings,
         label_names=LABELS,
         table=TableUse(name=SELECTED, read=len(chosen), notes=_notes(cases, settings)),

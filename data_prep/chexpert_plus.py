@@ -30,7 +30,6 @@ from data_prep.kit.plan import (
     rejecting_rows,
 )
 from data_prep.kit.preparer import ImageFile, SetSettings
-from data_prep.kit.tables import Table
 from data_prep.kit.text import TextProblem, sections_text
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
@@ -111,21 +110,23 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 
 
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
-    table = Table(pathlib.Path(paths.table), flag="--table", key="path_to_image")
+    table = settings.table(pathlib.Path(paths.table), flag="--table", key="path_to_image")
     wanted = ["path_to_image", *TEXTS]
     wanted += ["split"] if settings.split == published_splits.OFFICIAL else []
     table.require([("--table", name) for name in wanted])
     excluded = chexpert_plus_tables.Excluded.read(
         paths.exclude_5x200, patients_too=settings.exclude_patients
     )
-    labels = chexpert_plus_tables.Labels.read(paths.labels, reject=reject)
+    labels = chexpert_plus_tables.Labels.read(
+        paths.labels, encoding=settings.encoding, reject=reject
+    )
     official = settings.split == published_splits.OFFICIAL
     with Planner(directory, reject=reject, table=table.name, keep_leaks=official) as planner:
         for row in table.rows(reject=rejecting_rows(table, reject)):
             with rejecting(reject, id=f"{table.name}:{row.line}", table=table.name):
                 image = planned(row.cells, settings=settings, labels=labels)
                 excluded.check(image.id, image.patient, split=schema.SPLITS[image.split])
-                planner.add(image)
+                planner.add(dataclasses.replace(image, line=row.line))
         jobs = planner.finish(studies_per_shard=settings.studies_per_shard)
     images_dir = pathlib.Path(paths.images_dir)
     make_record = Studies(images_dir=images_dir, table=table.name, settings=settings)

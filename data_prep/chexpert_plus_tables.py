@@ -111,11 +111,12 @@ class Labels:
     used: set[str] = dataclasses.field(default_factory=set)
 
     @classmethod
-    def read(cls, path: str, *, reject: Reject) -> Self:
+    def read(cls, path: str, *, encoding: str, reject: Reject) -> Self:
         """Reads a table of labels, "" for none.
 
         Args:
           path: a `.json` with an object in each line, as CheXpert Plus has it, or a table.
+          encoding: encoding of a table; a `.json` is UTF-8.
           reject: function that counts a row that cannot be read: `malformed_row`,
             `incomplete_row`, `duplicate_row`.
 
@@ -126,7 +127,7 @@ class Labels:
             return cls()
         place = pathlib.Path(path)
         labels = cls(name=place.name)
-        for line, cells in _rows(place, labels, reject=reject):
+        for line, cells in _rows(place, labels, encoding=encoding, reject=reject):
             try:
                 image, found = _labels(cells)
                 if image in labels.values:
@@ -177,11 +178,11 @@ def _labels(cells: Mapping[str, Any]) -> tuple[str, bytes]:
 
 
 def _rows(
-    path: pathlib.Path, labels: Labels, *, reject: Reject
+    path: pathlib.Path, labels: Labels, *, encoding: str, reject: Reject
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yields line and cells of each row, and counts the rows."""
     if path.suffix.lower() != ".json":
-        table = Table(path, flag="--labels", key=PATHS[0], single_lines=True)
+        table = Table(path, flag="--labels", key=PATHS[0], single_lines=True, encoding=encoding)
 
         def reject_row(line: int, reason: str, detail: str) -> None:
             _reject(labels, line, RowProblem(reason, detail), reject=reject)

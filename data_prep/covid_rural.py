@@ -46,6 +46,11 @@ class Paths(labelled.SplitPaths):
 class Settings(labelled.LabelledSettings):
     """What is kept, and how; recorded in the manifest."""
 
+    def __post_init__(self):
+        """Refuses invalid values."""
+        super().__post_init__()
+        self.refuse_encoding()
+
 
 def read_mask(path: pathlib.Path) -> np.ndarray:
     """Reads a mask: pixels that are not black.
@@ -138,6 +143,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         directory=directory,
         reject=reject,
         images_dir=root,
+        images_flag="--root",
         settings=settings,
         label_names=LABELS,
         table=TableUse(name=IMAGES, read=len(cases)),

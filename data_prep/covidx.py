@@ -79,6 +79,7 @@ class Settings(labelled.LabelledSettings):
     def __post_init__(self):
         """Refuses invalid values."""
         super().__post_init__()
+        self.refuse_encoding()
         if self.classes not in CLASSES:
             raise ConfigError.of_value("--classes", self.classes, f"one of {', '.join(CLASSES)}")
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import manifest_boxes, manifest_columns, manifest_labels
-from data_prep.kit import cli, preparer
+from data_prep import manifest_boxes, manifest_columns
+from data_prep.kit import cli, label_lists, preparer
 from data_prep.kit.label_sentences import label_sentences
 from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import (
@@ -35,7 +35,6 @@ from data_prep.kit.plan import (
     rejecting_rows,
 )
 from data_prep.kit.preparer import ImageFile, SetSettings
-from data_prep.kit.tables import Table
 from data_prep.kit.text import TextProblem, study_text
 from data_prep.manifest_columns import Columns
 from data_prep.manifest_rows import Row, RowReader
@@ -192,7 +191,7 @@ class Studies:
 
     def _labels(self, rows: Sequence[Row]) -> np.ndarray:
         """Returns the labels of a study from all its rows, int8[C]."""
-        return manifest_labels.study_labels(
+        return label_lists.study_labels(
             [(row.labels, row.listed, row.source) for row in rows],
             self.label_names,
             exhaustive=frozenset(self.settings.exhaustive_sources),
@@ -315,7 +314,8 @@ def _plan(
     reject: Reject,
 ) -> Plan:
     """Reads every row and groups the rows into studies."""
-    table, columns = Table(path, flag="--manifest", key=settings.image_column), settings.columns()
+    table = settings.table(path, flag="--manifest", key=settings.image_column)
+    columns = settings.columns()
     if table.delimiter is not None:
         manifest_columns.require(table, columns, given=given)
     reader = RowReader(
@@ -355,13 +355,13 @@ def _plan(
 
 def _separators(path: pathlib.Path, settings: Settings) -> dict[str, str]:
     """Reads the table once to find label separators, since one cell may decide for its column."""
-    table = Table(path, flag="--manifest", key=settings.image_column)
+    table = settings.table(path, flag="--manifest", key=settings.image_column)
     if settings.label_columns:
         return {}
     if table.delimiter is not None and not set(settings.labels_columns) & set(table.names):
         return {}
     rows = table.rows(reject=lambda *_: None)  # rows are rejected in the main pass over the table
-    return manifest_labels.found_separators(rows, settings.labels_columns)
+    return label_lists.found_separators(rows, settings.labels_columns)
 
 
 def _prepare_as_given(

@@ -5,8 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_prep import manifest_labels
-from data_prep.kit import values
+from data_prep.kit import label_lists, values
 from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.plan import RowProblem
 
@@ -52,9 +51,9 @@ def regions_of(boxes: Sequence[Found]) -> list[ImageRegion]:
 
 
 def _of_text(text: str) -> Any:
-    if manifest_labels.is_code(text):
+    if label_lists.is_code(text):
         try:
-            return manifest_labels.written_out(text)
+            return label_lists.written_out(text, advice="each box as Mass 10 20 60 90")
         except RowProblem as problem:
             raise _malformed(problem.detail) from problem
     found = []

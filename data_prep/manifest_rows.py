@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep import manifest_boxes, manifest_columns, manifest_labels
-from data_prep.kit import splits, subgroups, values
+from data_prep import manifest_boxes, manifest_columns
+from data_prep.kit import label_lists, splits, subgroups, values
 from data_prep.kit.ids import IdColumn
 from data_prep.kit.plan import PlannedImage, RowProblem
 from data_prep.kit.tables import Table, TableRow
@@ -151,7 +151,7 @@ class RowReader:
     def _check_names(self) -> None:
         """Refuses labels that are unlikely to be names."""
         written = sorted(set().union(*self.seen.values()))
-        if not self.columns.label_columns and manifest_labels.are_numbers(written):
+        if not self.columns.label_columns and label_lists.are_numbers(written):
             columns = ",".join(self._labels_read())
             raise DataError(
                 f"The labels of {self.table.path} are called {written[:4]}, which are values and "
@@ -217,7 +217,7 @@ class RowReader:
         if columns.ignored:
             ignored = ", ".join(map(repr, columns.ignored))
             notes.append(f"{table}: not read, by --ignore_columns: {ignored}.")
-        notes += self.table.notes()
+        notes += self.table.notes(unread=False)
         return notes
 
     def _labels_read(self) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ class RowReader:
 
     def _parts(self, column: str, text: str) -> list[str]:
         try:
-            found = manifest_labels.names_in(text, separators=self._separators.get(column, ""))
+            found = label_lists.names_in(text, separators=self._separators.get(column, ""))
         except RowProblem:  # prose such as "[Name] was seen again."
             return [text]
         return [part for part in found if isinstance(part, str)]
@@ -287,6 +287,7 @@ class RowReader:
             split=self._drawn_split(patient) if split is None else split,
             patient_given=bool(named),
             split_given=split is not None,
+            line=row.line,
             data=dataclasses.asdict(found),
         )
         self._without_split += split is None
@@ -317,10 +318,8 @@ class RowReader:
                     continue
                 value = cell
                 if isinstance(cell, str):
-                    value = manifest_labels.names_in(
-                        cell, separators=self._separators.get(column, "")
-                    )
-                labels, listed = manifest_labels.labels_of(value)
+                    value = label_lists.names_in(cell, separators=self._separators.get(column, ""))
+                labels, listed = label_lists.labels_of(value)
                 if not labels:  # an empty list says nothing
                     continue
                 self._label_columns.add(column)

@@ -243,6 +243,7 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
             "labels": paths.labels_table,
         },
         labels=settings.labels,
+        encoding=settings.encoding,
     )
     source = _report_source(paths)
     only = cli.required_file(pathlib.Path(paths.only), flag="--only") if paths.only else None

@@ -28,11 +28,12 @@ _NO_IMAGE = "the study has no image of a chosen view that could be kept"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tables:
-    """Paths of the tables; `labels` is None for a set without labels."""
+    """Paths of the tables, and their encoding; `labels` is None for a set without labels."""
 
     metadata: pathlib.Path
     split: pathlib.Path
     labels: pathlib.Path | None
+    encoding: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def build_index(
     Raises:
       DataError: if a table cannot be read, or if the label table belongs to other studies.
     """
-    metadata = Table(tables.metadata, flag="--metadata_table", key="dicom_id", single_lines=True)
+    metadata = _opened(tables.metadata, flag="--metadata_table", encoding=tables.encoding)
     dicoms, subjects, studies, view, view_names = _metadata(metadata, reject=reject)
     order = np.argsort(dicoms, kind="stable")
     dicoms, subjects, studies, view = (x[order] for x in (dicoms, subjects, studies, view))
@@ -113,7 +114,7 @@ def build_index(
     repeated[1:] = dicoms[1:] == dicoms[:-1]
     _reject_images(reject, "duplicate_row", dicoms, studies, repeated, table=metadata.name)
     dicoms, subjects, studies, view = (x[~repeated] for x in (dicoms, subjects, studies, view))
-    codes, split_use = _splits(tables.split, dicoms, reject=reject)
+    codes, split_use = _splits(tables.split, dicoms, encoding=tables.encoding, reject=reject)
     known, unlisted = dicoms, 0
     if only is not None:
         listed = listed_images(dicoms, only, reject=reject)
@@ -150,7 +151,9 @@ def build_index(
     studies = studies[order]
     first = np.flatnonzero(np.r_[True, studies[1:] != studies[:-1]]) if len(studies) else order
     chosen = order[first]
-    label_names, labels, label_uses = study_labels(tables.labels, studies[first], reject=reject)
+    label_names, labels, label_uses = study_labels(
+        tables.labels, studies[first], encoding=tables.encoding, reject=reject
+    )
     index = Index(
         dicoms=dicoms[order],
         views=view[order],
@@ -193,6 +196,10 @@ def listed_images(dicoms: np.ndarray, only: Sequence[str], *, reject: Reject) ->
             detail = "the list names it, and no row of the metadata table does"
             reject(Rejection(id=name, reason="listed_without_row", detail=detail))
     return listed
+
+
+def _opened(path: pathlib.Path, *, flag: str, encoding: str) -> Table:
+    return Table(path, flag=flag, key="dicom_id", single_lines=True, encoding=encoding)
 
 
 def _image(dicoms, studies, place: int, reason: str, detail: str, *, table: str) -> Rejection:
@@ -253,11 +260,11 @@ def _identity(dicom: str) -> bytes:
 
 
 def _splits(
-    path: pathlib.Path, dicoms: np.ndarray, *, reject: Reject
+    path: pathlib.Path, dicoms: np.ndarray, *, encoding: str, reject: Reject
 ) -> tuple[np.ndarray, TableUse]:
     """Returns int8[I], the split of each of the sorted images or _NO_SPLIT, and the table's use."""
     codes = np.full(len(dicoms), _NO_SPLIT, np.int8)
-    table = Table(path, flag="--split_table", key="dicom_id", single_lines=True)
+    table = _opened(path, flag="--split_table", encoding=encoding)
     table.require((table.flag, name) for name in ("dicom_id", "split"))
     reject_row = rejecting_rows(table, reject)
     for row in table.rows(reject=reject_row):
@@ -281,13 +288,16 @@ def _splits(
     return codes, TableUse(name=table.name, read=table.read, kept=kept, notes=table.notes())
 
 
-def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str) -> Tables:
+def find_tables(
+    root: pathlib.Path, *, overrides: Mapping[str, str], labels: str, encoding: str
+) -> Tables:
     """Finds the tables of a download of version 2.0.0 or 2.1.0, packed or not.
 
     Args:
       root: folder of the tables.
       overrides: "metadata", "split" or "labels" -> path that the user has given, or "".
       labels: "chexpert", "negbio" or "none".
+      encoding: encoding of the tables.
 
     Raises:
       ConfigError: if a path is too long.
@@ -323,4 +333,4 @@ def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str
             "prepare the set without labels.",
             where="--labels",
         )
-    return Tables(metadata=metadata, split=split, labels=label_table)
+    return Tables(metadata=metadata, split=split, labels=label_table, encoding=encoding)

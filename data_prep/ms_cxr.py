@@ -152,7 +152,7 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
     path, images_dir = pathlib.Path(paths.annotations), pathlib.Path(paths.images_dir)
-    found, broken, table = read_annotations(path, reject=reject)
+    found, broken, table = read_annotations(path, encoding=settings.encoding, reject=reject)
     cases = [_case(rows, broken=broken, images_dir=images_dir) for rows in found.values()]
     official = {name: [] for name in schema.SPLITS}
     for place, rows in enumerate(found.values()):
@@ -189,12 +189,13 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
 
 
 def read_annotations(
-    path: pathlib.Path, *, reject: Reject
+    path: pathlib.Path, *, encoding: str, reject: Reject
 ) -> tuple[dict[str, list[Annotation]], set[str], TableUse]:
     """Reads the table, as .csv or as .json.
 
     Args:
       path: path of the table.
+      encoding: encoding of a .csv; a .json is UTF-8.
       reject: function that counts what is left out.
 
     Returns:
@@ -208,7 +209,7 @@ def read_annotations(
         rows = ms_cxr_json.rows_of(path, flag="--annotations")
         table = TableUse(name=path.name, read=len(rows))
         return (*_grouped(rows, name=path.name, reject=reject), table)
-    csv = Table(path, flag="--annotations", key="dicom_id")
+    csv = Table(path, flag="--annotations", key="dicom_id", encoding=encoding)
     csv.require([("--annotations", name) for name in COLUMNS])
     rows = [(row.line, row.cells) for row in csv.rows(reject=rejecting_rows(csv, reject))]
     found = _grouped(rows, name=csv.name, reject=reject)

@@ -27,7 +27,7 @@ from data_prep.kit import (
 )
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse
-from data_prep.kit.tables import Table, TableRow
+from data_prep.kit.tables import TableRow
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError
@@ -155,12 +155,14 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 
 
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
-    table = Table(pathlib.Path(paths.labels), flag="--labels", key=_IMAGE, single_lines=True)
+    table = settings.table(
+        pathlib.Path(paths.labels), flag="--labels", key=_IMAGE, single_lines=True
+    )
     table.require([("--labels", name) for name in (_IMAGE, "Finding Labels")])
     images_dir = pathlib.Path(paths.images_dir)
     files = labelled.found_images(images_dir, suffixes=(".png", ".jpg", ".jpeg"))
     groups = grouped_rows.grouped(table, column=_IMAGE, reject=reject)
-    boxes, broken, box_table = _boxes(paths.boxes, known=groups, reject=reject)
+    boxes, broken, box_table = _boxes(paths.boxes, known=groups, settings=settings, reject=reject)
     cases = [
         _case(name, rows, files, boxes=boxes.get(name, ()), broken=broken.get(name))
         for name, rows in groups.items()
@@ -188,7 +190,11 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
 
 
 def _boxes(
-    path: str, *, known: Mapping[str, Sequence[TableRow]], reject: Reject
+    path: str,
+    *,
+    known: Mapping[str, Sequence[TableRow]],
+    settings: Settings,
+    reject: Reject,
 ) -> tuple[dict[str, list[Box]], dict[str, RowProblem], list[TableUse]]:
     """Returns image -> its boxes, image -> what is wrong with one of them, and the table's counts.
 
@@ -197,7 +203,7 @@ def _boxes(
     """
     if not path:
         return {}, {}, []
-    table = Table(pathlib.Path(path), flag="--boxes", key=_IMAGE, single_lines=True)
+    table = settings.table(pathlib.Path(path), flag="--boxes", key=_IMAGE, single_lines=True)
     table.require([("--boxes", name) for name in (_IMAGE, "Finding Label", *_SIDES)])
     boxes: dict[str, list[Box]] = {}
     broken: dict[str, RowProblem] = {}
@@ -214,7 +220,11 @@ def _boxes(
                 broken[name] = found
             left_out = {"rows": len(rows), "table": table.name}
             reject(Rejection(id=name, reason=found.reason, detail=found.detail, **left_out))
-    return boxes, broken, [TableUse(name=table.name, read=table.read, kept=kept)]
+    return (
+        boxes,
+        broken,
+        [TableUse(name=table.name, read=table.read, kept=kept, notes=table.notes())],
+    )
 
 
 def _case(
@@ -227,7 +237,7 @@ def _case(
 ) -> labelled.Case:
     plain = id_lists.plain_id(name)
     place = {"id": plain, "path": files.get(plain, name), "patient": plain.partition("_")[0]}
-    place["rows"] = len(rows)
+    place |= {"rows": len(rows), "line": rows[0].line}
     blank = (0,) * len(LABELS)
     if len(rows) > 1:
         detail = f"{len(rows)} rows of one image differ"

@@ -28,7 +28,7 @@ from data_prep.kit import (
 )
 from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.plan import Plan, Reject
-from data_prep.kit.tables import Table, TableRow
+from data_prep.kit.tables import TableRow
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
@@ -168,10 +168,10 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
     tables, columns = {}, {}
     for split, path in found_tables(pathlib.Path(paths.tables)).items():
-        opened = Table(path, flag="--tables", single_lines=True)
+        opened = settings.table(path, flag="--tables", key=_NAMES[0], single_lines=True)
         # The table of the test images names them by their paths.
         columns[split] = next((name for name in _NAMES if name in opened.names), _NAMES[0])
-        tables[split] = Table(path, flag="--tables", key=columns[split], single_lines=True)
+        tables[split] = settings.table(path, flag="--tables", key=columns[split], single_lines=True)
         tables[split].require([("--tables", columns[split]), ("--tables", "annotation")])
     found = split_tables.grouped(tables, columns=columns, reject=reject)
     images_dir = pathlib.Path(paths.images_dir)

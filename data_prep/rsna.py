@@ -19,7 +19,7 @@ from data_prep.kit import cli, grouped_rows, labelled, preparer, values
 from data_prep.kit.plan import Plan, Reject, TableUse
 from data_prep.kit.row_cells import cells_of, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
-from data_prep.kit.tables import Table, TableRow
+from data_prep.kit.tables import TableRow
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import DataError
 
@@ -152,7 +152,9 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 
 
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
-    table = Table(pathlib.Path(paths.labels), flag="--labels", key="patientId", single_lines=True)
+    table = settings.table(
+        pathlib.Path(paths.labels), flag="--labels", key="patientId", single_lines=True
+    )
     table.require([("--labels", name) for name in ("patientId", *_SIDES, "Target")])
     images_dir = pathlib.Path(paths.images_dir)
     files = labelled.found_images(images_dir, suffixes=(".dcm", ".dicom"))
@@ -174,6 +176,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
 def _case(name: str, rows: Sequence[TableRow], files: Mapping[str, str]) -> labelled.Case:
     """Returns the case of a patient, with its problem if its rows cannot be followed."""
     place = {"id": name, "path": files.get(name, f"{name}.dcm"), "patient": name}
+    place["line"] = rows[0].line
     try:
         (found,) = patients([row.cells for row in rows])
     except DataError as error:

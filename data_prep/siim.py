@@ -24,7 +24,7 @@ from data_prep.kit.plan import Plan, Reject, TableUse
 from data_prep.kit.rle import NO_MASK
 from data_prep.kit.row_cells import cells_of, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
-from data_prep.kit.tables import Table, TableRow
+from data_prep.kit.tables import TableRow
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import ConfigError, DataError
 
@@ -194,7 +194,7 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 
 
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
-    table = Table(pathlib.Path(paths.rle), flag="--rle", key="ImageId", single_lines=True)
+    table = settings.table(pathlib.Path(paths.rle), flag="--rle", key="ImageId", single_lines=True)
     table.require([("--rle", name) for name in ("ImageId", "EncodedPixels")])
     images_dir = pathlib.Path(paths.images_dir)
     files = labelled.found_images(images_dir, suffixes=(".dcm", ".dicom"))
@@ -225,6 +225,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
 def _case(name: str, rows: Sequence[TableRow], files: Mapping[str, str]) -> labelled.Case:
     """Returns the case of an image, with its problem if its rows cannot be followed."""
     place = {"id": name, "path": files.get(name, f"{name}.dcm"), "patient": name}
+    place["line"] = rows[0].line
     try:
         found = annotations([row.cells for row in rows])
     except DataError as error:

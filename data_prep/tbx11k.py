@@ -56,6 +56,11 @@ class Paths(labelled.SplitPaths):
 class Settings(labelled.LabelledSettings):
     """What is kept, and how; recorded in the manifest."""
 
+    def __post_init__(self):
+        """Refuses invalid values."""
+        super().__post_init__()
+        self.refuse_encoding()
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Annotations:
@@ -196,6 +201,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         directory=directory,
         reject=reject,
         images_dir=root / "imgs",
+        images_flag="--root",
         settings=settings,
         label_names=LABELS,
         table=TableUse(name=split_tables.ROWS, read=read),

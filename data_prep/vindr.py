@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -212,8 +212,9 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
     folder = pathlib.Path(paths.tables)
-    of_labels = _read(folder, stem="image_labels", columns=(_ID, NO_FINDING), reject=reject)
-    boxes, broken, use = _boxes(folder, of_labels, reject=reject)
+    reader = functools.partial(_read, folder, settings=settings, reject=reject)
+    of_labels = reader(stem="image_labels", columns=(_ID, NO_FINDING))
+    boxes, broken, use = _boxes(reader, of_labels, reject=reject)
     images_dir = pathlib.Path(paths.images_dir)
     files = labelled.found_images(images_dir, suffixes=(".dicom", ".dcm", ".png", ".jpg"))
     cases = [
@@ -246,23 +247,27 @@ def _read(
     *,
     stem: str,
     columns: Sequence[str],
+    settings: Settings,
     reject: Reject,
     counted_as: str = split_tables.ROWS,
 ) -> split_tables.SplitRows:
-    tables = {}
+    tables: dict[str, Table] = {}
     for split, path in found_tables(folder, stem=stem).items():
-        tables[split] = Table(path, flag="--tables", key=_ID, single_lines=True)
+        tables[split] = settings.table(path, flag="--tables", key=_ID, single_lines=True)
         tables[split].require([("--tables", name) for name in columns])
     ids = dict.fromkeys(tables, _ID)
     return split_tables.grouped(tables, columns=ids, reject=reject, counted_as=counted_as)
 
 
 def _boxes(
-    folder: pathlib.Path, of_labels: split_tables.SplitRows, *, reject: Reject
+    reader: Callable[..., split_tables.SplitRows],
+    of_labels: split_tables.SplitRows,
+    *,
+    reject: Reject,
 ) -> tuple[dict[str, Boxes], dict[str, RowProblem], TableUse]:
     """Returns image -> its boxes, image -> what is wrong with one of them, and the rows' counts."""
     columns = (_ID, "class_name", *_SIDES)
-    read = _read(folder, stem="annotations", columns=columns, reject=reject, counted_as=BOXES)
+    read = reader(stem="annotations", columns=columns, counted_as=BOXES)
     boxes: dict[str, Boxes] = {}
     broken: dict[str, RowProblem] = {}
     kept = 0

@@ -93,6 +93,7 @@ class Case:
       view: "PA", "AP" or the like, "" where unknown.
       regions: what the preparer's `regions_of` makes regions of; JSON values.
       rows: number of rows of the table of images.
+      line: line of the table on which the first of them begins, for messages; 0 if not known.
       problem: reason and detail for which the image is rejected, "" for none. It is planned all the
         same, since a rule that draws positions counts it.
     """
@@ -106,6 +107,7 @@ class Case:
     view: str = ""
     regions: Sequence[Any] = ()
     rows: int = 1
+    line: int = 0
     problem: tuple[str, str] | None = None
 
 
@@ -229,6 +231,7 @@ def labelled_plan(
     other_tables: Sequence[TableUse] = (),
     regions_of: RegionsOf = boxes_of,
     headers: bool = False,
+    images_flag: str = "--images_dir",
     notes: Sequence[str] = (),
 ) -> Plan:
     """Plans a set of cases.
@@ -245,6 +248,7 @@ def labelled_plan(
       other_tables: other tables that were read.
       regions_of: function that makes the regions of a case.
       headers: whether sex, age and view that the table does not give are read from DICOM headers.
+      images_flag: flag that names the folder of the images, for messages.
       notes: sentences for the user.
     """
     for unknown, split in assignment.unknown:
@@ -271,7 +275,8 @@ def labelled_plan(
                         patient=case.patient,
                         split=schema.SPLITS.index(split),
                         rows=0 if number else case.rows,
-                        data=dataclasses.asdict(case),
+                        line=case.line,
+                        data={n: v for n, v in dataclasses.asdict(case).items() if n != "line"},
                     )
                 )
         jobs = planner.finish(studies_per_shard=settings.studies_per_shard)
@@ -294,6 +299,7 @@ def labelled_plan(
         short_side=settings.short_side,
         notes=(*notes, *assignment.notes),
         images_dir=images_dir,
+        images_flag=images_flag,
         published_split=published,
         split_order=order if published else {},
     )
@@ -326,13 +332,21 @@ def found_images(folder: pathlib.Path, *, suffixes: Sequence[str]) -> dict[str, 
     return found
 
 
-def inputs(tables: Sequence[pathlib.Path], *, lists: str, settings: LabelledSettings):
+def inputs(
+    tables: Sequence[pathlib.Path], *, lists: str, settings: LabelledSettings, flag: str = ""
+) -> dict[str, str]:
     """Returns name -> sha256 of the tables, and of the lists of the split if there are any.
 
+    Args:
+      tables: paths of the tables.
+      lists: value of --split_lists.
+      settings: settings of the preparer.
+      flag: flag that names the tables or their folder, for messages.
+
     Raises:
-      DataError: if two tables have the same name.
+      DataError: if a table is missing, or if two tables have the same name.
     """
-    found = preparer.hashes(tables)
+    found = preparer.hashes(tables, flag=flag)
     if lists and settings.split != published_splits.SEEDED:
         for path in id_lists.found_lists(lists).values():
             found[f"split_lists/{path.name}"] = cli.sha256_of(path)

@@ -94,6 +94,7 @@ class Plan:
       short_side: pixels of the stored images' shorter side.
       notes: sentences for the user on how the tables were read.
       images_dir: folder that the paths of images are relative to, for messages.
+      images_flag: flag that names this folder.
       published_split: name of the published split that is followed, whose patients may stand in two
         splits; "" for any other.
       split_order: split -> ids of its studies in the order of the published split.
@@ -106,6 +107,7 @@ class Plan:
     short_side: int
     notes: Sequence[str] = ()
     images_dir: pathlib.Path | None = None
+    images_flag: str = "--images_dir"
     published_split: str = ""
     split_order: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
@@ -136,6 +138,7 @@ class Planner:
         self._file = open(directory / ROWS, "wb")
         self._offsets, self._codes = array.array("q"), array.array("b")
         self._given_patients, self._given_splits = array.array("b"), array.array("b")
+        self._excluded = array.array("b")
         self._ids, self._studies, self._patients = bytearray(), bytearray(), bytearray()
 
     def __enter__(self) -> "Planner":
@@ -152,6 +155,7 @@ class Planner:
         self._codes.append(image.split)
         self._given_patients.append(image.patient_given)
         self._given_splits.append(image.split_given)
+        self._excluded.append(image.excluded is not None)
         self._ids += _digest(image.id)
         self._studies += _digest(image.study)
         self._patients += _digest(values.comparable_id(image.patient))
@@ -162,7 +166,7 @@ class Planner:
         return len(self._offsets)
 
     def finish(self, *, studies_per_shard: int) -> list[Job]:
-        """Rejects images that contradict each other, and divides the studies into jobs by shard.
+        """Rejects images that contradict others or are excluded, and divides the rest into jobs.
 
         An image whose row names no patient takes the patient that other rows of its study name; an
         image whose row names no split takes the split that other rows of its patient name.
@@ -191,6 +195,7 @@ class Planner:
             reject=self.reject,
             table=self.table,
             keep_leaks=self._keep_leaks,
+            excluded=np.array(self._excluded, bool),
         )
         sorting = (keep, images.studies[keep], images.patients[keep], images.codes[keep])
         order = keep[np.lexsort(sorting)]

@@ -21,12 +21,21 @@ class SplitRows:
     Attributes:
       rows: id -> its rows, in the order of the tables.
       splits: id -> split of its table.
-      use: counts of all rows together.
+      tables: tables that were read.
+      counted_as: name under which their rows are counted.
     """
 
     rows: Mapping[str, Sequence[TableRow]]
     splits: Mapping[str, str]
-    use: TableUse
+    tables: Sequence[Table]
+    counted_as: str
+
+    @property
+    def use(self) -> TableUse:
+        """Returns the counts of all rows together, to be asked for when all cells are read."""
+        notes = [note for table in self.tables for note in table.notes()]
+        read = sum(table.read for table in self.tables)
+        return TableUse(name=self.counted_as, read=read, notes=notes)
 
 
 def grouped(
@@ -51,7 +60,6 @@ def grouped(
     """
     rows: dict[str, Sequence[TableRow]] = {}
     splits: dict[str, str] = {}
-    notes: list[str] = []
     for split, table in tables.items():
         counted = counted_together(reject, counted_as=counted_as)
         for name, found in grouped_rows.grouped(
@@ -63,9 +71,8 @@ def grouped(
                 reject(Rejection(id=name, reason="duplicate_row", detail=detail, **left_out))
                 continue
             rows[name], splits[name] = found, split
-        notes += table.notes()
-    use = TableUse(name=counted_as, read=sum(t.read for t in tables.values()), notes=notes)
-    return SplitRows(rows=rows, splits=splits, use=use)
+    read = list(tables.values())
+    return SplitRows(rows=rows, splits=splits, tables=read, counted_as=counted_as)
 
 
 def counted_together(reject: Reject, *, counted_as: str = ROWS) -> Reject:
