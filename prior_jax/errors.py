@@ -1,7 +1,7 @@
 """Errors that a user can act on: each says what is wrong, where, and what to do about it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Self
 
 
@@ -44,12 +44,12 @@ class PriorJaxError(Exception):
         where = f"{section}.{self.where}" if self.where else section
         return type(self)(self.problem, self.remedy, where=where)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         """Keeps the error picklable, so that worker processes can raise it."""
         return _rebuild, (type(self), self.problem, self.remedy, self.where)
 
 
-def _rebuild(kind, problem, remedy, where):
+def _rebuild(kind: type[PriorJaxError], problem: str, remedy: str, where: str) -> PriorJaxError:
     return kind(problem, remedy, where=where)
 
 
@@ -58,7 +58,7 @@ class ConfigError(PriorJaxError):
 
 
 @contextlib.contextmanager
-def in_section(name: str) -> Iterator[None]:
+def in_section(name: str) -> Generator[None, None, None]:
     """Puts the name of a section in front of the field that a ConfigError of the block names.
 
     Args:

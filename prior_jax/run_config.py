@@ -181,7 +181,7 @@ class RunConfig:
         Raises:
           ConfigError: for a stage without a step, or without one after its warm-up.
         """
-        found = []
+        found: list[Stage] = []
         for stage in self.stages:
             with in_section(f"config.stages.{stage.name}"):
                 found.append(stage.in_steps(steps_per_epoch))

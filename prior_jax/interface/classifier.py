@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -22,6 +21,7 @@ from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.nn.classifier import ImageClassifier
 from prior_jax.objectives.classification import ClassificationObjective
 from prior_jax.objectives.image_tower import pooled_of
+from prior_jax.sharding.placement import to_device
 from prior_jax.train.state import define_model
 
 _BLOCK = 64
@@ -54,7 +54,8 @@ class Classifier:
           odds: function (module, images) -> log-odds of the classes, float32[B, K].
         """
         self.module, self.classes, self.image = module, classes, image
-        self._odds = nnx.jit(odds)
+        # Flax gives the devices among the options of `jit` no types.
+        self._odds = nnx.jit(odds)  # pyright: ignore[reportUnknownMemberType]
 
     def process_images(self, images: ImageSource | Iterable[ImageSource]) -> ProcessedImages:
         """Reads, resizes and normalises images as evaluation does; see `Model.process_images`."""
@@ -77,7 +78,7 @@ class Classifier:
             images = self.process_images(images)
         pixels = images.pixels
         parts = [
-            np.asarray(self._odds(self.module, jnp.asarray(pixels[start : start + _BLOCK])))
+            np.asarray(self._odds(self.module, to_device(pixels[start : start + _BLOCK])))
             for start in range(0, len(pixels), _BLOCK)
         ]
         return np.concatenate(parts)

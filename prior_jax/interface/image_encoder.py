@@ -6,19 +6,16 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from prior_jax.data.image import ImageConfig
 from prior_jax.errors import WeightsError
-from prior_jax.interface.place import one_device
-from prior_jax.interop.adaptations import check_fits
+from prior_jax.interface.place import filled, one_device
 from prior_jax.interop.weights_folder import DOCUMENT, load_weights
 from prior_jax.nn.region_encoder import RegionEncoder, RegionEncoderConfig
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
-from prior_jax.sharding.mesh import replicated
 from prior_jax.strict import build
 from prior_jax.train.state import define_model
 
@@ -67,17 +64,7 @@ def open_image_encoder(folder: pathlib.Path) -> OpenedEncoder:
     config = build(ImageConfig, image, name=where)
     make, features = _maker(section, arrays, image=config, where=f"{folder / DOCUMENT}: model")
     definition = define_model(make)
-    shapes = {**definition.params, **definition.rest}
-    check_fits(arrays, shapes, field=os.fspath(folder))
-    place = replicated(one_device().mesh)
-
-    def placed(shapes: Mapping[str, Any]) -> dict[str, jax.Array]:
-        return {
-            name: jax.device_put(arrays[name].astype(leaf.dtype, copy=False), place)
-            for name, leaf in shapes.items()
-        }
-
-    module = definition.merge(placed(definition.params), placed(definition.rest))
+    module = filled(definition, arrays, place=one_device(), field=os.fspath(folder))
     return OpenedEncoder(make=make, module=module, image=config, features=features)
 
 

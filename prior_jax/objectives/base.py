@@ -152,7 +152,7 @@ def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -
             f"terms without weight: {sorted(set(terms) - set(weights))}; "
             f"weights without term: {sorted(set(weights) - set(terms))}"
         )
-    total = jnp.zeros((), jnp.float32)
+    total = jnp.float32(0)
     for name in sorted(terms):
         total = total + jnp.float32(weights[name]) * terms[name]
     return total

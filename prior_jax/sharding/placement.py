@@ -48,6 +48,15 @@ class Placement:
 
         return jax.tree.map(one, tree)
 
+    def put_whole(self, tree: Any) -> Any:
+        """Puts host arrays, equal in every process, whole on each of the devices."""
+        return jax.device_put(tree, replicated(self.mesh))
+
+
+def to_device(tree: Any) -> Any:
+    """Puts a tree of host arrays on the default device, not bound to it by a sharding."""
+    return jax.device_put(tree)
+
 
 def placement(config: MeshConfig, *, devices: Sequence[Any] | None = None) -> Placement:
     """Lays the devices out on a mesh and puts the rules in order.
