@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from launch.evaluation import models, outputs
 from launch.evaluation.subject import Opened, Subject
-from launch.evaluation.task_results import measure, without_prompts
+from launch.evaluation.task_results import measure, remarks
 from launch.evaluation.tasks import Task, check_task, task_of
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
@@ -82,9 +82,9 @@ class Evaluation:
 
         where = outputs.described(subject, opened(task.split), split=task.split)
         outputs.check_same_set(self.out, task=task.result, where=where)
-        unasked = without_prompts(task, opened(task.split))
-        if unasked and distributed.is_primary():
-            print(f"{task.result}: left out for want of prompts: {', '.join(unasked)}", flush=True)
+        said = remarks(task, subject, opened(task.split))
+        for one in said if distributed.is_primary() else ():
+            print(f"{task.result}: {one}", flush=True)
         encoders = list(dict.fromkeys((subject.trained, subject.untrained)))
         found = [measure(task, encoder, subject=subject, opened=opened) for encoder in encoders]
         if distributed.is_primary():

@@ -16,7 +16,6 @@ from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.data import image as image_lib
 from prior_jax.data import no_text, pipeline
-from prior_jax.data.manifest import load_manifest
 from prior_jax.data.tokenizer import (
     open_tokenizer,
     unknown_vocabulary,
@@ -113,7 +112,7 @@ def of_config(
         schedule=schedule,
         place=place,
         all_pairs=config.mesh.all_pairs,
-        labels=load_manifest(data.path).label_names,
+        labels=(),  # no targets are asked for, and classes may be spelled differently in the set
     )
     values = functools.partial(
         initial.initial_values,

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from launch.evaluation.classify import measure_classification, without_partner
 from launch.evaluation.phantom_masks import PhantomMasks
 from launch.evaluation.region_masks import LUNGS, region_masks
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import (
+    ClassificationTask,
     GroundingTask,
     ProbeTask,
     RetrievalTask,
@@ -135,7 +137,16 @@ _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
     RetrievalTask: _retrieval,
     ProbeTask: _probe,
     GroundingTask: _grounding,
+    ClassificationTask: measure_classification,
 }
+
+
+def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
+    """Returns sentences on how the labels of the set and what the task asks for fit together."""
+    if isinstance(task, ClassificationTask):
+        return without_partner(task, subject, data)
+    unasked = without_prompts(task, data)
+    return [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []
 
 
 def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:

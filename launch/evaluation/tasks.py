@@ -12,7 +12,7 @@ from launch.evaluation import phantom_masks
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError, check_least
-from prior_jax.evaluate import bootstrap, probe, zero_shot
+from prior_jax.evaluate import bootstrap, classification, probe, zero_shot
 from prior_jax.strict import build
 
 
@@ -152,11 +152,28 @@ class GroundingTask(Task):
     masks: str | None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassificationTask(Task):
+    """The task "classification", for a run of the objective "classification".
+
+    Attributes:
+      classification: settings of the measurement.
+    """
+
+    classification: classification.ClassificationConfig
+
+    @property
+    def reads_text(self) -> bool:
+        """Returns False: a classifier reads images alone."""
+        return False
+
+
 TASKS: Mapping[str, type[Task]] = {
     "zero_shot": ZeroShotTask,
     "retrieval": RetrievalTask,
     "probe": ProbeTask,
     "grounding": GroundingTask,
+    "classification": ClassificationTask,
 }
 
 
