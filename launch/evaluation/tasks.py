@@ -11,8 +11,8 @@ import jax
 from launch.evaluation import phantom_masks
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import SPLITS
-from prior_jax.errors import ConfigError, check_least
-from prior_jax.evaluate import bootstrap, classification, probe, zero_shot
+from prior_jax.errors import ConfigError, check_field, check_least
+from prior_jax.evaluate import bootstrap, classification, phrases, probe, zero_shot
 from prior_jax.strict import build
 
 
@@ -55,6 +55,8 @@ class Task:
       exclude: labels that () does not select.
       min_positives: least number of positives of a class that () selects.
       bootstrap: settings of the bootstrap intervals.
+      protocol: name of the paper whose protocol the settings follow, "" for none. It is a part of
+        the name of the results file.
     """
 
     task: str
@@ -65,10 +67,13 @@ class Task:
     exclude: tuple[str, ...]
     min_positives: int
     bootstrap: bootstrap.BootstrapConfig
+    protocol: str = ""
 
     def __post_init__(self):
-        """Refuses an empty batch."""
+        """Refuses an empty batch, and a name of a protocol that cannot be one of a file."""
         check_least(self, batch_size=1)
+        plain = not self.protocol or self.protocol.replace("_", "").isalnum()
+        check_field(self, "protocol", plain, "letters, digits and '_'")
 
     @property
     def reads_text(self) -> bool:
@@ -80,9 +85,11 @@ class Task:
         """Returns the name of the results file, without its suffix.
 
         Results of a split other than "test" have a name of their own, such as `retrieval_validate`,
-        so that they do not overwrite the results of "test".
+        so that they do not overwrite the results of "test". So have the results of a protocol, such
+        as `retrieval_benchx`.
         """
-        return self.task if self.split == "test" else f"{self.task}_{self.split}"
+        name = f"{self.task}_{self.protocol}" if self.protocol else self.task
+        return name if self.split == "test" else f"{name}_{self.split}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,12 +175,24 @@ class ClassificationTask(Task):
         return False
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhraseTask(Task):
+    """The task "phrase_grounding", on the regions of a set's records.
+
+    Attributes:
+      phrases: settings of the maps and of their comparison with the regions.
+    """
+
+    phrases: phrases.PhraseConfig
+
+
 TASKS: Mapping[str, type[Task]] = {
     "zero_shot": ZeroShotTask,
     "retrieval": RetrievalTask,
     "probe": ProbeTask,
     "grounding": GroundingTask,
     "classification": ClassificationTask,
+    "phrase_grounding": PhraseTask,
 }
 
 
