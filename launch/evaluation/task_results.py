@@ -13,6 +13,7 @@ from launch.evaluation.region_masks import LUNGS, region_masks
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import (
     ClassificationTask,
+    GalleryTask,
     GroundingTask,
     PhraseTask,
     ProbeTask,
@@ -23,7 +24,15 @@ from launch.evaluation.tasks import (
 )
 from prior_jax.data import text
 from prior_jax.errors import ConfigError
-from prior_jax.evaluate import finding_words, grounding, probe, prompts, retrieval, zero_shot
+from prior_jax.evaluate import (
+    finding_words,
+    gallery,
+    grounding,
+    probe,
+    prompts,
+    retrieval,
+    zero_shot,
+)
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Pooled
 from prior_jax.evaluate.labels import select_columns
@@ -77,6 +86,21 @@ def _retrieval(task: RetrievalTask, encoder: Encoder, subject: Subject, opened) 
         label_names=data.split.label_names,
         patients=data.patients,
         config=build(retrieval.RetrievalConfig, section, name="task.retrieval"),
+        resampling=task.bootstrap,
+    )
+
+
+def _gallery(task: GalleryTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
+    data = opened(task.split)
+    batches = subject.batches(data, batch_size=task.batch_size, require_text=True)
+    return gallery.evaluate_gallery(
+        encoder,
+        encoder.studies(batches, reports=True),
+        texts=[text.text for text in data.texts],
+        label_names=data.split.label_names,
+        classes=_frequent(task, data, data.split.label_names),
+        patients=data.patients,
+        config=task.gallery,
         resampling=task.bootstrap,
     )
 
@@ -137,6 +161,7 @@ def _grounding(task: GroundingTask, encoder: Encoder, subject: Subject, opened) 
 _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
     ZeroShotTask: _zero_shot,
     RetrievalTask: _retrieval,
+    GalleryTask: _gallery,
     ProbeTask: _probe,
     GroundingTask: _grounding,
     ClassificationTask: measure_classification,

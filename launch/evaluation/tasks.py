@@ -12,7 +12,7 @@ from launch.evaluation import phantom_masks
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError, check_field, check_least
-from prior_jax.evaluate import bootstrap, classification, phrases, probe, zero_shot
+from prior_jax.evaluate import bootstrap, classification, gallery, phrases, probe, zero_shot
 from prior_jax.strict import build
 
 
@@ -117,6 +117,23 @@ class RetrievalTask(Task):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GalleryTask(Task):
+    """The task "gallery_retrieval": retrieval by the protocols of papers.
+
+    Attributes:
+      gallery: gallery, relevance and ranks.
+    """
+
+    gallery: gallery.GalleryRetrievalConfig
+
+    @property
+    def result(self) -> str:
+        """Returns the name of the results file, "retrieval_" and the name of the protocol."""
+        name = f"retrieval_{self.protocol or 'gallery'}"
+        return name if self.split == "test" else f"{name}_{self.split}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbeTask(Task):
     """The task "probe", which trains on "train" and selects on "validate" for any `split`.
 
@@ -189,6 +206,7 @@ class PhraseTask(Task):
 TASKS: Mapping[str, type[Task]] = {
     "zero_shot": ZeroShotTask,
     "retrieval": RetrievalTask,
+    "gallery_retrieval": GalleryTask,
     "probe": ProbeTask,
     "grounding": GroundingTask,
     "classification": ClassificationTask,
