@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -79,7 +81,11 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
         place=place,
         cache_dir=run.cache_dir,
         drawn=run.workdir / "data" / "raw",
-        about={"run": config.name, "step": found},
+        about={
+            "run": config.name,
+            "step": found,
+            "weights": _fingerprint(checkpoints / str(found)),
+        },
         given=config.given,
     )
 
@@ -158,6 +164,12 @@ def _untrained(
     fresh = program.initial(seed=config.train.seed, values=start)
     module = program.model.merge(fresh.params, fresh.rest)
     return Encoder(program.objective, module, place=place.put)
+
+
+def _fingerprint(path: os.PathLike[str]) -> str:
+    """Returns a hash of the checksums of all arrays of a checkpoint."""
+    arrays = checkpoint_read.read_document(path)["arrays"]
+    return hashlib.sha256(json.dumps(arrays, sort_keys=True).encode()).hexdigest()
 
 
 def _check_initial_weights(path: os.PathLike[str], ours: Mapping[str, Any]) -> None:

@@ -203,6 +203,54 @@ class PhraseTask(Task):
     phrases: phrases.PhraseConfig
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteTask(Task):
+    """The task "suite": other tasks, on several sets.
+
+    Attributes:
+      sets: sets, "name=path" each, or a mapping from name to path; () for the model's own.
+      tasks: files of the tasks.
+      fractions: fractions of the probe.
+      seeds: seeds of the choice of patients for the fractions below 1.
+      imagenet: folder of weights of an image encoder that is measured beside the model in tasks
+        about images; None for none.
+    """
+
+    sets: Any
+    tasks: tuple[str, ...]
+    fractions: tuple[float, ...]
+    seeds: tuple[int, ...]
+    imagenet: str | None
+
+    def __post_init__(self):
+        """Refuses an empty suite, and sets without a name of their own."""
+        super().__post_init__()
+        check_field(self, "tasks", bool(self.tasks), "one or more files of tasks")
+        check_field(self, "fractions", bool(self.fractions), "one or more fractions")
+        check_field(self, "seeds", bool(self.seeds), "one or more seeds")
+        self.named_sets()
+
+    def named_sets(self) -> dict[str, str]:
+        """Returns the path of each set by its name.
+
+        Raises:
+          ConfigError: if a set has no name or no path, or two have the same name.
+        """
+        given = self.sets
+        if hasattr(given, "items"):
+            pairs = [(str(name), str(path)) for name, path in given.items()]
+        else:
+            listed = given.split(",") if isinstance(given, str) else given
+            pairs = [tuple(str(one).strip().partition("=")[::2]) for one in listed]
+        names = [name for name, _ in pairs]
+        plain = all(name.replace("_", "").replace("-", "").isalnum() for name in names)
+        if not plain or not all(path for _, path in pairs) or len(set(names)) != len(names):
+            raise ConfigError.of_value(
+                "sets", given, "name=path for each set, with different names of letters and digits"
+            )
+        return dict(pairs)  # type: ignore[arg-type]
+
+
 TASKS: Mapping[str, type[Task]] = {
     "zero_shot": ZeroShotTask,
     "retrieval": RetrievalTask,
@@ -211,6 +259,7 @@ TASKS: Mapping[str, type[Task]] = {
     "grounding": GroundingTask,
     "classification": ClassificationTask,
     "phrase_grounding": PhraseTask,
+    "suite": SuiteTask,
 }
 
 
