@@ -6,6 +6,8 @@ r"""Evaluates a model on a prepared set beside its untrained counterpart, and wr
         --task.probe.fraction=0.1 --out=RESULTS
     python -m launch.evaluate --random=configs/phantom.py --task=configs/eval/grounding.py \
         --task.data.path=SET --out=RESULTS
+    python -m launch.evaluate --workdir=RUN --task=configs/eval/suite.py \
+        "--task.sets=('nih=SET','rsna=OTHER')" --out=RESULTS
 
 The model is that of a run of launch.train, of weights that launch.import_weights or launch.export
 wrote, or of a config before its first step. It meets any prepared set with its own preprocessing.
@@ -21,9 +23,10 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from launch.evaluation import models, outputs
+from launch.evaluation import suite as suite_lib
 from launch.evaluation.subject import Opened, Subject
-from launch.evaluation.task_results import measure, without_prompts
-from launch.evaluation.tasks import Task, check_task, task_of
+from launch.evaluation.task_results import measure, remarks
+from launch.evaluation.tasks import SuiteTask, Task, TaskData, check_task, task_of
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
@@ -66,7 +69,8 @@ class Evaluation:
 
     def split(self, subject: Subject, name: str) -> Opened:
         """Returns a split of the subject's set, which is read once."""
-        key = subject.data.path, name
+        # Another model may read the same set with another size of image or tokenizer.
+        key = repr(subject.data), name
         if key not in self._splits:
             self._splits[key] = subject.open(name)
         return self._splits[key]
@@ -82,9 +86,9 @@ class Evaluation:
 
         where = outputs.described(subject, opened(task.split), split=task.split)
         outputs.check_same_set(self.out, task=task.result, where=where)
-        unasked = without_prompts(task, opened(task.split))
-        if unasked and distributed.is_primary():
-            print(f"{task.result}: left out for want of prompts: {', '.join(unasked)}", flush=True)
+        said = remarks(task, subject, opened(task.split))
+        for one in said if distributed.is_primary() else ():
+            print(f"{task.result}: {one}", flush=True)
         encoders = list(dict.fromkeys((subject.trained, subject.untrained)))
         found = [measure(task, encoder, subject=subject, opened=opened) for encoder in encoders]
         if distributed.is_primary():
@@ -95,6 +99,14 @@ class Evaluation:
             print(f"\n{task.result} on {records} records of {task.split}, {subject.title}")
             print(results.format_table(found[0], found[-1]))
             print(f"written to {path}", flush=True)
+
+    def suite(self, task: SuiteTask) -> None:
+        """Runs a suite, writes its table and the report; a part that fails is named."""
+        first = suite_lib.run_suite(task, self.subject, out=self.out, opened=self.split)
+        try:
+            self.report(dataclasses.replace(task, data=TaskData(path=first)))
+        except (ConfigError, DataError) as error:
+            logging.error("The report was not drawn: %s", error)
 
     def report(self, task: Task) -> None:
         """Writes `report/index.html` with examples of the task's split."""
@@ -167,6 +179,9 @@ def evaluate(
 ) -> None:
     """Measures a model on every task, then writes the report; see `evaluate_run`."""
     evaluation, skipped = Evaluation(subject, out=out), []
+    if isinstance(tasks[0], SuiteTask):
+        evaluation.suite(tasks[0])
+        return
     for task in tasks:
         try:
             evaluation.measure(task)
@@ -214,7 +229,7 @@ def main() -> None:
     program.start_devices()
     machines.check_chips(machine, devices=jax.device_count())
     source = _source()
-    task = task_of(FLAGS.task)
+    task = suite_lib.on_first_set(task_of(FLAGS.task))
     if source == "workdir":
         _of_workdir(task, machine)
     elif source == "weights":
@@ -274,18 +289,17 @@ def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
         given.data.path = task.data.path or given.data.path
     config = read_config(given, workdir=out)
     missing = prepare.missing(config)
+    reads_text = task.reads_text and config.data.tokenizer.kind != "none"
     check_task(task, drawn=None if missing.phantom is not None else out / "data" / "raw")
     place = placement(config.mesh)
     cache = workdir_lib.cache_of(out)
     jax_settings.compile_to(cache, quick=config.quick_compile)
     run_lib.check_alike(config)
-    if not task.reads_text:
+    if not reads_text:
         missing = dataclasses.replace(missing, tokenizer=None)
     prepare.make_in_one_process(missing, out)
     with jax.set_mesh(place.mesh):
-        subject = models.of_config(
-            config, reads_text=task.reads_text, place=place, out=out, cache=cache
-        )
+        subject = models.of_config(config, reads_text=reads_text, place=place, out=out, cache=cache)
         evaluate(subject, [task], out=out)
 
 

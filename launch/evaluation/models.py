@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +18,6 @@ from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.data import image as image_lib
 from prior_jax.data import no_text, pipeline
-from prior_jax.data.manifest import load_manifest
 from prior_jax.data.tokenizer import (
     open_tokenizer,
     unknown_vocabulary,
@@ -80,7 +81,11 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
         place=place,
         cache_dir=run.cache_dir,
         drawn=run.workdir / "data" / "raw",
-        about={"run": config.name, "step": found},
+        about={
+            "run": config.name,
+            "step": found,
+            "weights": _fingerprint(checkpoints / str(found)),
+        },
         given=config.given,
     )
 
@@ -113,7 +118,7 @@ def of_config(
         schedule=schedule,
         place=place,
         all_pairs=config.mesh.all_pairs,
-        labels=load_manifest(data.path).label_names,
+        labels=(),  # no targets are asked for, and classes may be spelled differently in the set
     )
     values = functools.partial(
         initial.initial_values,
@@ -159,6 +164,12 @@ def _untrained(
     fresh = program.initial(seed=config.train.seed, values=start)
     module = program.model.merge(fresh.params, fresh.rest)
     return Encoder(program.objective, module, place=place.put)
+
+
+def _fingerprint(path: os.PathLike[str]) -> str:
+    """Returns a hash of the checksums of all arrays of a checkpoint."""
+    arrays = checkpoint_read.read_document(path)["arrays"]
+    return hashlib.sha256(json.dumps(arrays, sort_keys=True).encode()).hexdigest()
 
 
 def _check_initial_weights(path: os.PathLike[str], ours: Mapping[str, Any]) -> None:

@@ -1,16 +1,21 @@
 """Runs a task on one model: opens the data and calls `prior_jax.evaluate`."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from launch.evaluation.classify import measure_classification, without_partner
 from launch.evaluation.phantom_masks import PhantomMasks
+from launch.evaluation.phrases import measure_phrases, phrase_remarks
+from launch.evaluation.prompt_tokens import tokens_of
 from launch.evaluation.region_masks import LUNGS, region_masks
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import (
+    ClassificationTask,
+    GalleryTask,
     GroundingTask,
+    PhraseTask,
     ProbeTask,
     RetrievalTask,
     Task,
@@ -19,9 +24,17 @@ from launch.evaluation.tasks import (
 )
 from prior_jax.data import text
 from prior_jax.errors import ConfigError
-from prior_jax.evaluate import finding_words, grounding, probe, prompts, retrieval, zero_shot
+from prior_jax.evaluate import (
+    finding_words,
+    gallery,
+    grounding,
+    probe,
+    prompts,
+    retrieval,
+    zero_shot,
+)
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.evaluate.features import Pooled, ReportTokens
+from prior_jax.evaluate.features import Pooled
 from prior_jax.evaluate.labels import select_columns
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import ShowsAttention
@@ -52,7 +65,7 @@ def _zero_shot(task: ZeroShotTask, encoder: Encoder, subject: Subject, opened) -
         encoder,
         subject.batches(data, batch_size=task.batch_size, require_text=False),
         table=table,
-        tokens=_tokens(subject, data, table.texts),
+        tokens=tokens_of(subject, data, table.texts),
         label_names=data.split.label_names,
         patients=data.patients,
         config=task.zero_shot,
@@ -73,6 +86,21 @@ def _retrieval(task: RetrievalTask, encoder: Encoder, subject: Subject, opened) 
         label_names=data.split.label_names,
         patients=data.patients,
         config=build(retrieval.RetrievalConfig, section, name="task.retrieval"),
+        resampling=task.bootstrap,
+    )
+
+
+def _gallery(task: GalleryTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
+    data = opened(task.split)
+    batches = subject.batches(data, batch_size=task.batch_size, require_text=True)
+    return gallery.evaluate_gallery(
+        encoder,
+        encoder.studies(batches, reports=True),
+        texts=[text.text for text in data.texts],
+        label_names=data.split.label_names,
+        classes=_frequent(task, data, data.split.label_names),
+        patients=data.patients,
+        config=task.gallery,
         resampling=task.bootstrap,
     )
 
@@ -133,9 +161,22 @@ def _grounding(task: GroundingTask, encoder: Encoder, subject: Subject, opened) 
 _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
     ZeroShotTask: _zero_shot,
     RetrievalTask: _retrieval,
+    GalleryTask: _gallery,
     ProbeTask: _probe,
     GroundingTask: _grounding,
+    ClassificationTask: measure_classification,
+    PhraseTask: measure_phrases,
 }
+
+
+def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
+    """Returns sentences on how the labels of the set and what the task asks for fit together."""
+    if isinstance(task, ClassificationTask):
+        return without_partner(task, subject, data)
+    if isinstance(task, PhraseTask):
+        return phrase_remarks(task, data)
+    unasked = without_prompts(task, data)
+    return [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []
 
 
 def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:
@@ -218,7 +259,7 @@ def asked(
     return grounding.Asked(
         classes=tuple(about),
         texts=texts,
-        tokens=_tokens(subject, data, texts),
+        tokens=tokens_of(subject, data, texts),
         owner=np.asarray(owner, np.int32),
         rows=rows,
         record=np.asarray(record, np.int32) if task.text == "report" else None,
@@ -253,16 +294,6 @@ def _rows(sentence: str, words: Sequence[str], subject: Subject, data: Opened, u
     tokenizer = data.split.tokenizer
     kept = len(tokenizer.encode(sentence).ids) <= subject.data.max_tokens - text.SPECIALS
     return finding_words.rows_of_words(sentence, words, tokenizer=tokenizer) if kept else ()
-
-
-def _tokens(subject: Subject, data: Opened, texts: Sequence[str]) -> ReportTokens:
-    tokens = text.encode_prompts(
-        texts,
-        tokenizer=data.split.tokenizer,
-        max_tokens=subject.data.max_tokens,
-        max_sentences=subject.data.max_sentences,
-    )
-    return ReportTokens(**dataclasses.asdict(tokens))
 
 
 def _askable(data: Opened, set_name: str = "ensemble") -> tuple[str, ...]:

@@ -11,8 +11,8 @@ import jax
 from launch.evaluation import phantom_masks
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import SPLITS
-from prior_jax.errors import ConfigError, check_least
-from prior_jax.evaluate import bootstrap, probe, zero_shot
+from prior_jax.errors import ConfigError, check_field, check_least
+from prior_jax.evaluate import bootstrap, classification, gallery, phrases, probe, zero_shot
 from prior_jax.strict import build
 
 
@@ -55,6 +55,8 @@ class Task:
       exclude: labels that () does not select.
       min_positives: least number of positives of a class that () selects.
       bootstrap: settings of the bootstrap intervals.
+      protocol: name of the paper whose protocol the settings follow, "" for none. It is a part of
+        the name of the results file.
     """
 
     task: str
@@ -65,10 +67,13 @@ class Task:
     exclude: tuple[str, ...]
     min_positives: int
     bootstrap: bootstrap.BootstrapConfig
+    protocol: str = ""
 
     def __post_init__(self):
-        """Refuses an empty batch."""
+        """Refuses an empty batch, and a name of a protocol that cannot be one of a file."""
         check_least(self, batch_size=1)
+        plain = not self.protocol or self.protocol.replace("_", "").isalnum()
+        check_field(self, "protocol", plain, "letters, digits and '_'")
 
     @property
     def reads_text(self) -> bool:
@@ -80,9 +85,11 @@ class Task:
         """Returns the name of the results file, without its suffix.
 
         Results of a split other than "test" have a name of their own, such as `retrieval_validate`,
-        so that they do not overwrite the results of "test".
+        so that they do not overwrite the results of "test". So have the results of a protocol, such
+        as `retrieval_benchx`.
         """
-        return self.task if self.split == "test" else f"{self.task}_{self.split}"
+        name = f"{self.task}_{self.protocol}" if self.protocol else self.task
+        return name if self.split == "test" else f"{name}_{self.split}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,6 +114,23 @@ class RetrievalTask(Task):
     """
 
     retrieval: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GalleryTask(Task):
+    """The task "gallery_retrieval": retrieval by the protocols of papers.
+
+    Attributes:
+      gallery: gallery, relevance and ranks.
+    """
+
+    gallery: gallery.GalleryRetrievalConfig
+
+    @property
+    def result(self) -> str:
+        """Returns the name of the results file, "retrieval_" and the name of the protocol."""
+        name = f"retrieval_{self.protocol or 'gallery'}"
+        return name if self.split == "test" else f"{name}_{self.split}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,11 +176,90 @@ class GroundingTask(Task):
     masks: str | None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassificationTask(Task):
+    """The task "classification", for a run of the objective "classification".
+
+    Attributes:
+      classification: settings of the measurement.
+    """
+
+    classification: classification.ClassificationConfig
+
+    @property
+    def reads_text(self) -> bool:
+        """Returns False: a classifier reads images alone."""
+        return False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhraseTask(Task):
+    """The task "phrase_grounding", on the regions of a set's records.
+
+    Attributes:
+      phrases: settings of the maps and of their comparison with the regions.
+    """
+
+    phrases: phrases.PhraseConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteTask(Task):
+    """The task "suite": other tasks, on several sets.
+
+    Attributes:
+      sets: sets, "name=path" each, or a mapping from name to path; () for the model's own.
+      tasks: files of the tasks.
+      fractions: fractions of the probe.
+      seeds: seeds of the choice of patients for the fractions below 1.
+      imagenet: folder of weights of an image encoder that is measured beside the model in tasks
+        about images; None for none.
+    """
+
+    sets: Any
+    tasks: tuple[str, ...]
+    fractions: tuple[float, ...]
+    seeds: tuple[int, ...]
+    imagenet: str | None
+
+    def __post_init__(self):
+        """Refuses an empty suite, and sets without a name of their own."""
+        super().__post_init__()
+        check_field(self, "tasks", bool(self.tasks), "one or more files of tasks")
+        check_field(self, "fractions", bool(self.fractions), "one or more fractions")
+        check_field(self, "seeds", bool(self.seeds), "one or more seeds")
+        self.named_sets()
+
+    def named_sets(self) -> dict[str, str]:
+        """Returns the path of each set by its name.
+
+        Raises:
+          ConfigError: if a set has no name or no path, or two have the same name.
+        """
+        given = self.sets
+        if hasattr(given, "items"):
+            pairs = [(str(name), str(path)) for name, path in given.items()]
+        else:
+            listed = given.split(",") if isinstance(given, str) else given
+            pairs = [tuple(str(one).strip().partition("=")[::2]) for one in listed]
+        names = [name for name, _ in pairs]
+        plain = all(name.replace("_", "").replace("-", "").isalnum() for name in names)
+        if not plain or not all(path for _, path in pairs) or len(set(names)) != len(names):
+            raise ConfigError.of_value(
+                "sets", given, "name=path for each set, with different names of letters and digits"
+            )
+        return dict(pairs)  # type: ignore[arg-type]
+
+
 TASKS: Mapping[str, type[Task]] = {
     "zero_shot": ZeroShotTask,
     "retrieval": RetrievalTask,
+    "gallery_retrieval": GalleryTask,
     "probe": ProbeTask,
     "grounding": GroundingTask,
+    "classification": ClassificationTask,
+    "phrase_grounding": PhraseTask,
+    "suite": SuiteTask,
 }
 
 

@@ -198,6 +198,15 @@ class ShowsAttention(Protocol):
 
 
 @runtime_checkable
+class EmbedsPatches(Protocol):
+    """An objective without local features whose image head can be applied to every patch."""
+
+    def embed_patches(self, model: Any, image: jax.Array) -> jax.Array:
+        """Returns the patches of images in the space of whole reports, [B, P, D], row-major."""
+        ...
+
+
+@runtime_checkable
 class Reconstructs(Protocol):
     """An objective that reconstructs images."""
 

@@ -13,6 +13,7 @@ from prior_jax.errors import ConfigError, check_choice, check_field
 from prior_jax.losses.normalize import unit
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.heads import ProjectionHead
+from prior_jax.nn.patches import spatial_patches
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
 from prior_jax.nn.token_pool import TokenPool, pool_tokens
 from prior_jax.objectives.all_pairs import PLAIN, AllPairs
@@ -155,6 +156,20 @@ class TwoTowerModel(Towers):
             local_mask=jnp.zeros((vector.shape[0], 0), bool),
             global_=vector,
         )
+
+    def embed_patches(self, image: jax.Array) -> jax.Array:
+        """Embeds every location of the last map as the pooled vector is embedded.
+
+        Args:
+          image: normalised images, float32[B, H, W, C].
+
+        Returns:
+          [B, P, D] in the compute dtype, row-major over the map.
+
+        Source: BioViL, arXiv:2204.09817, sec. 3.2: patches and pooled vector share a projection.
+        """
+        feature_map, _ = self.image_encoder(image, train=False)
+        return self.image_head(spatial_patches(feature_map))
 
 
 def _nothing(vector: jax.Array) -> jax.Array:
@@ -307,6 +322,10 @@ class TwoTowerObjective(OneStageObjective):
         """Encodes reports in inference mode; sentence boundaries are ignored."""
         del sentence_index, sentence_mask
         return model.encode_report(tokens, token_mask, train=False)
+
+    def embed_patches(self, model: TwoTowerModel, image: jax.Array) -> jax.Array:
+        """Returns the embeddings of patches, [B, P, D]; see `objectives.base.EmbedsPatches`."""
+        return model.embed_patches(image)
 
 
 def _known(stage: str) -> None:
