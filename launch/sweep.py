@@ -202,7 +202,7 @@ def _submit(
     """Hands the trials that are not done to the cluster, or prints their commands.
 
     Args:
-      cluster: cluster of `--queue=slurm`; None for `--queue=print`.
+      cluster: cluster of `--queue=slurm`; None to print a command for each trial.
       jobs: all trials of the sweep.
       workdir: folder of the sweep.
       dry_run: whether the commands for the cluster are printed and not run.

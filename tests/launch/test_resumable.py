@@ -12,6 +12,8 @@ from prior_jax.train import resume
 
 # It follows from config.seed, which is compared before all else.
 FOLLOWS = {"config.data.seed"}
+# It may be left out of a config, and is then None.
+OPTIONAL = {"config.data.fraction"}
 
 
 def leaves(tree, name):
@@ -34,7 +36,7 @@ def changed(tree, name):
 
 def test_every_refusal_names_a_setting_of_the_config():
     config = debug.get_config()
-    known = set(leaves(to_json(config), "config"))
+    known = set(leaves(to_json(config), "config")) | OPTIONAL
     identity = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
     identity |= {resume.DATA_SET: "876e", resume.TOKENIZER: "876e"}
     names = set(leaves(identity, "")) - FOLLOWS
