@@ -64,7 +64,7 @@ class Paths:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(StoreSettings):
-    """The settings for what is kept, and in what form; recorded in the manifest."""
+    """What is kept of each study, and in what form; the manifest of the set records it."""
 
     views: tuple[str, ...] = cli.setting("ViewPosition values to keep.", default=("PA", "AP"))
     sections: tuple[str, ...] = cli.setting(

@@ -213,7 +213,12 @@ def _reject_images(reject: Reject, reason: str, dicoms, studies, chosen, *, tabl
 
 
 def _metadata(table: Table, *, reject: Reject):
-    """Returns (dicoms, subjects, studies, views, view names) of the metadata table."""
+    """Returns the columns of the metadata table, with an entry for each image.
+
+    Returns:
+      The images' ids, one after the other; their patients; their studies; their views, as indices;
+      and name of a view -> its index.
+    """
     dicoms, subjects, studies = bytearray(), array.array("q"), array.array("q")
     view, names = array.array("b"), {}
     flag, reject_row = table.flag, rejecting_rows(table, reject)

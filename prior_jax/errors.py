@@ -89,8 +89,9 @@ def check_field(config: Any, field: str, holds: bool, must_be: str) -> None:
 
 def check_choice(config: Any, field: str, choices: Sequence[Any]) -> None:
     """Refuses a value that is none of the choices; see `check_field`."""
-    known = ", ".join(map(repr, choices))
-    check_field(config, field, getattr(config, field) in choices, f"one of {known}")
+    value = getattr(config, field)
+    if value not in choices:
+        raise ConfigError.of_value(field, value, f"one of {', '.join(map(repr, choices))}")
 
 
 def check_least(config: Any, **least: float) -> None:
@@ -101,7 +102,9 @@ def check_least(config: Any, **least: float) -> None:
       **least: smallest value of each field, by the field's name.
     """
     for field, low in least.items():
-        check_field(config, field, getattr(config, field) >= low, f"at least {low}")
+        value = getattr(config, field)
+        if not value >= low:  # so that a NaN is refused too
+            raise ConfigError.of_value(field, value, f"at least {low}")
 
 
 class DataError(PriorJaxError):
@@ -121,7 +124,7 @@ class ExportError(PriorJaxError):
 
 
 class NonFiniteLossError(PriorJaxError):
-    """A training step whose loss is NaN or infinite."""
+    """A training step after which the loss, the gradient or the state is NaN or infinite."""
 
 
 class InputProblem(Exception):

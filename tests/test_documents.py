@@ -1,5 +1,6 @@
 """What the documents name is there."""
 
+import ast
 import pathlib
 import re
 
@@ -44,7 +45,7 @@ def test_every_path_that_a_document_names_is_there(document):
 
 def test_the_documents_are_read():
     found = {name for document in DOCUMENTS for name, _ in named(document)}
-    assert {"data_prep/kit/splits.py", "configs/small.py", "train/checkpoint.py"} <= found
+    assert {"data_prep/kit/splits.py", "configs/small.py", "run_config.py"} <= found
 
 
 def test_every_label_that_has_prompts_is_listed():
@@ -52,3 +53,28 @@ def test_every_label_that_has_prompts_is_listed():
     section = text.split("### labels that can be asked for")[1].split("## ")[0]
     for name in (*prompts.known_classes(), *SYNONYMS):
         assert name.lower() in section, name
+
+
+TRAINING = ROOT / "docs" / "how_training_works.md"
+# A row of a table: what happens, the file, and the names in it.
+STEP = re.compile(r"^\| [^|]+ \| `([\w/.]+)` \| ((?:`[\w.]+`(?:, )?)+) \|$", re.M)
+
+
+def defined_in(tree, prefix=""):
+    """The functions and classes of a module, methods with the name of their class in front."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield f"{prefix}{node.name}"
+        if isinstance(node, ast.ClassDef):
+            yield from defined_in(node, f"{node.name}.")
+
+
+def test_every_name_on_the_page_about_training_is_defined_in_its_file():
+    text = TRAINING.read_text()
+    steps = STEP.findall(text)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(steps) == len(rows) - 2 * rows.count("| --- | --- | --- |") > 30
+    for path, names in steps:
+        found = set(defined_in(ast.parse((ROOT / path).read_text())))
+        named = set(re.findall(r"`([^`]+)`", names))
+        assert named <= found, f"{path}: {named - found}"

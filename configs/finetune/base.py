@@ -57,7 +57,7 @@ def get_config(
     config.data.image.channels = 3
     config.data.augment.update(dict(rotation_degrees=0.0, flip_probability=0.0))
     config.prepare = ConfigDict(dict(phantom=None))
-    config.init = ConfigDict(dict(image={**base.drawn(), "step": placeholder(int)}, text=None))
+    config.init = ConfigDict(dict(image=base.drawn(), text=None))
     config.stages = ConfigDict(dict(frozen=stage(length=50, peak=5e-4)))
     config.checkpoint.update(
         dict(every_steps=1000, keep_best=1, best_metric="validation_macro_auroc")

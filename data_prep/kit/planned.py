@@ -1,4 +1,8 @@
-"""Images of a plan, before their files are opened: on disk, and in arrays."""
+"""The images that a preparation has found in the tables, before it opens their files.
+
+Sets can have more images than fit in memory as objects. So each image is written to a file as a
+line of JSON, and only its study, patient and split are kept in memory, in arrays.
+"""
 
 import dataclasses
 import json

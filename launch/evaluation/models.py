@@ -67,7 +67,7 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
     params, rest, found = checkpoint_read.restore_model(
         checkpoints, params=wanted.params, rest=wanted.rest, step=step
     )
-    _check_initial_weights(checkpoints / str(found), initial.identity(config.init))
+    _check_initial_weights(checkpoints / str(found), initial.identity(config.init.given()))
     untrained = _untrained(program, run_lib.initial_values(run), config, place)
     statistics = run.data.manifest.image
     image = image_lib.with_statistics(config.data.image, mean=statistics.mean, std=statistics.std)
@@ -122,7 +122,7 @@ def of_config(
     )
     values = functools.partial(
         initial.initial_values,
-        config.init,
+        config.init.given(),
         model=config.given["model"],
         tokenizer=fingerprint,
     )

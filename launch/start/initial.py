@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from prior_jax.config import CONFIG_NAME, read_kept_config
 from prior_jax.errors import CheckpointError, WeightsError
 from prior_jax.interop import initial
+from prior_jax.interop.adaptations import Encoder
 from prior_jax.interop.initial import EncoderInit, Opened
 from prior_jax.interop.weights_folder import Document, is_weights_folder
 from prior_jax.train import checkpoint_read
@@ -68,20 +69,20 @@ def find(given: EncoderInit) -> Opened:
     )
 
 
-def identity(config: initial.InitConfig) -> dict[str, Any]:
+def identity(starts: Mapping[Encoder, EncoderInit]) -> dict[str, Any]:
     """Returns the settings that must be the same when a run is resumed; see `interop.initial`."""
-    return initial.identity(config, find=find)
+    return initial.identity(starts, find=find)
 
 
 def initial_values(
-    config: initial.InitConfig,
+    starts: Mapping[Encoder, EncoderInit],
     shapes: Mapping[str, Any],
     *,
     model: Mapping[str, Any],
     tokenizer: str,
 ) -> dict[str, np.ndarray]:
     """Returns the arrays that a run starts from; see `interop.initial.initial_values`."""
-    return initial.initial_values(config, shapes, model=model, tokenizer=tokenizer, find=find)
+    return initial.initial_values(starts, shapes, model=model, tokenizer=tokenizer, find=find)
 
 
 def _table(arrays: Mapping[str, list[Any]]) -> dict[str, list[Any]]:

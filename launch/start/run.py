@@ -171,7 +171,7 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
         "config.data": json.loads(json.dumps(data)),
         "config.optimizer": config.given["optimizer"],
         "config.quick_compile": config.quick_compile,
-        **initial.identity(config.init),
+        **initial.identity(config.init.given()),
     }
 
 
@@ -184,8 +184,8 @@ def identity(settings: Mapping[str, Any], data: pipeline.Split) -> dict[str, Any
     """
     return {
         **settings,
-        "data set": data.manifest.fingerprint,
-        "tokenizer": data.tokenizer.fingerprint,
+        resume.DATA_SET: data.manifest.fingerprint,
+        resume.TOKENIZER: data.tokenizer.fingerprint,
     }
 
 
@@ -207,7 +207,7 @@ def check_resumable(config: RunConfig, settings: Mapping[str, Any], workdir: pat
         return
     ours = dict(settings)
     if (pathlib.Path(config.data.path) / manifest_lib.MANIFEST_NAME).is_file():
-        ours["data set"] = manifest_lib.load_manifest(config.data.path).fingerprint
+        ours[resume.DATA_SET] = manifest_lib.load_manifest(config.data.path).fingerprint
     # Settings that determine others are compared first; the data section repeats the seed under a
     # name that users do not set.
     objective = kept["identity"]["config.objective"]
@@ -257,7 +257,7 @@ def initial_values(run: Run) -> InitialValues:
     """
     return functools.partial(
         initial.initial_values,
-        run.config.init,
+        run.config.init.given(),
         model=run.config.given["model"],
         tokenizer=run.data.tokenizer.fingerprint,
     )

@@ -212,7 +212,11 @@ class SentencePieceTokenizer(_LazyEngine):
     mask_id: int
 
     def __init__(self, path: pathlib.Path, *, lower_case: bool):
-        """Reads the model; raises DataError if it is invalid or its first five pieces differ."""
+        """Reads the model.
+
+        Raises:
+          DataError: if the file is no model, or its first five pieces are not SPECIAL_TOKENS.
+        """
         super().__init__(path, kind="sentencepiece", lower_case=lower_case)
         engine = self._get_engine()
         self.vocab_size = int(engine.get_piece_size())

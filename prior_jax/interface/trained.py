@@ -137,7 +137,11 @@ def _placed(shapes: Mapping[str, jax.ShapeDtypeStruct], sharding: Any) -> dict[s
 
 
 def _settings(data: pipeline.DataConfig) -> dict[str, Any]:
-    """Returns the image and text settings of the prepared set and the config."""
+    """Returns the settings by which images and texts are made into inputs, as in training.
+
+    The config gives them, but for the statistics of the images and the sentence splitter, which the
+    prepared set gives.
+    """
     manifest = load_manifest(data.path)
     splitter = sentence_splitter(
         manifest.settings.get("splitter", _FIRST_SPLITTER),

@@ -120,13 +120,13 @@ class InitConfig:
         return {name: one for name, one in both.items() if one is not None and one.path is not None}
 
 
-def identity(config: InitConfig, *, find: Open = open_folder) -> dict[str, Any]:
+def identity(starts: Mapping[Encoder, EncoderInit], *, find: Open = open_folder) -> dict[str, Any]:
     """Returns the settings that must be the same when a run is resumed: weights and adaptations.
 
     No array is read.
 
     Args:
-      config: the section `config.init`.
+      starts: the encoders that start from weights, `InitConfig.given()`.
       find: function that finds the weights that a section names.
 
     Returns:
@@ -136,7 +136,7 @@ def identity(config: InitConfig, *, find: Open = open_folder) -> dict[str, Any]:
       WeightsError: if a folder is absent, damaged, or lacks the encoder.
     """
     found: dict[str, Any] = {f"config.init.{name}": None for name in get_args(Encoder)}
-    for encoder, given in config.given().items():
+    for encoder, given in starts.items():
         document = _found(given, encoder, find=find).document
         found[f"config.init.{encoder}"] = {
             "weights": document.fingerprint,
@@ -146,7 +146,7 @@ def identity(config: InitConfig, *, find: Open = open_folder) -> dict[str, Any]:
 
 
 def initial_values(
-    config: InitConfig,
+    starts: Mapping[Encoder, EncoderInit],
     shapes: Mapping[str, Any],
     *,
     model: Mapping[str, Any],
@@ -156,7 +156,7 @@ def initial_values(
     """Returns the arrays that a run starts from in place of randomly initialised ones.
 
     Args:
-      config: the section `config.init`.
+      starts: the encoders that start from weights, `InitConfig.given()`.
       shapes: path -> anything with a shape, for every leaf of the model, batch statistics included,
         since those start from the weights as well.
       model: the section `config.model`.
@@ -172,7 +172,7 @@ def initial_values(
         differs from the one the weights were trained with.
     """
     values: dict[str, np.ndarray] = {}
-    for encoder, given in config.given().items():
+    for encoder, given in starts.items():
         field, prefix = f"config.init.{encoder}", f"{encoder}_encoder/"
         if encoder not in model:
             raise ConfigError(

@@ -57,7 +57,7 @@ class LovtConfig(TowersConfig):
         if self.image.pool != "mean":
             raise ConfigError(
                 f"LoVT has its own pool over regions, and cannot use {self.image.pool!r} as well.",
-                "Set it to 'mean', which is the query of that pool.",
+                "Set it to 'mean': the mean of the regions is the query of LoVT's own pool.",
                 where="image.pool",
             )
 
