@@ -9,6 +9,7 @@ from configs import phantom
 from configs.baselines import base
 from configs.baselines.objectives import OBJECTIVES
 from configs.prior.base import stage
+from prior_jax.errors import ConfigError
 
 
 def get_config(objective: str = "clip") -> ConfigDict:
@@ -18,10 +19,10 @@ def get_config(objective: str = "clip") -> ConfigDict:
       objective: name in `OBJECTIVES`.
 
     Raises:
-      ValueError: if the name is unknown.
+      ConfigError: if the name is unknown.
     """
     if objective not in OBJECTIVES:
-        raise ValueError(f"objective {objective!r}: accepted {', '.join(OBJECTIVES)}")
+        raise ConfigError.of_value("objective", objective, f"one of {', '.join(OBJECTIVES)}")
     config = phantom.get_config()
     config.name = f"phantom_{objective}"
     config.objective = objective

@@ -174,7 +174,7 @@ def test_baselines_share_data_towers_and_steps_with_the_main_job():
             assert flat({"x": config.model[part]}) == flat({"x": main.model[part]}), part
         steps = sum(stage.length for stage in main.stages.values())
         assert config.stages.pretrain.length == steps
-    with pytest.raises(ValueError, match="'prior'"):
+    with pytest.raises(ConfigError, match="'prior'"):
         baseline.get_config("prior")
 
 
