@@ -178,7 +178,7 @@ def _unknown_setting(argv: list[str]) -> ConfigError | None:
         try:
             config = flags.FLAGS[name].parser.parse(path)
             given = tuple(config_keys.overridden(name, argv))
-            error = config_keys.unknown_setting(name, config, given)
+            error = config_keys.unknown_setting(name, config, given) if config else None
         except Exception:  # the config itself cannot be read: this is what is reported then
             continue
         if error is not None:
