@@ -5,8 +5,10 @@ import re
 
 import pytest
 
+from configs.baselines.objectives import OBJECTIVES
 from prior_jax.evaluate import prompts
 from prior_jax.evaluate.prompt_tables import SYNONYMS
+from prior_jax.objectives.kinds import KINDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 # The changelog names places that files have left.
@@ -52,3 +54,21 @@ def test_every_label_that_has_prompts_is_listed():
     section = text.split("### labels that can be asked for")[1].split("## ")[0]
     for name in (*prompts.known_classes(), *SYNONYMS):
         assert name.lower() in section, name
+
+
+def rows_of(document, heading):
+    """First cells of the table whose heading begins like this, each in backticks."""
+    text = (ROOT / "docs" / document).read_text()
+    (table,) = re.findall(rf"^{re.escape(heading)}.*\n\|[ |-]+\n((?:\|.*\n)+)", text, re.M)
+    return {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+
+
+def test_every_objective_has_its_row_and_its_config():
+    assert rows_of("objectives.md", "| `config.objective` |") == set(KINDS)
+    reading = {name for name, kind in KINDS.items() if kind.reads_reports}
+    assert rows_of("pods.md", "| objective | terms |") == reading
+    assert reading == {"prior", "gloria", *OBJECTIVES}
+    for name in OBJECTIVES:
+        assert (ROOT / "configs" / "baselines" / f"{name}.py").exists(), name
