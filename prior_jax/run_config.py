@@ -129,6 +129,8 @@ class RunConfig:
         rows = self.data.batch_size // self.optimizer.accumulate_steps
         with in_section("config.model"):
             KINDS[self.objective].check_rows(self.model, rows)
+        with in_section("config.mesh.all_pairs"):
+            KINDS[self.objective].check_form(self.mesh.all_pairs)
 
     @property
     def repeats_release(self) -> bool:

@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from configs.baselines.objectives import OBJECTIVES
 from prior_jax.evaluate import prompts
 from prior_jax.evaluate.prompt_tables import SYNONYMS
+from prior_jax.objectives.kinds import KINDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 # The changelog names places that files have left.
@@ -78,3 +80,21 @@ def test_every_name_on_the_page_about_training_is_defined_in_its_file():
         found = set(defined_in(ast.parse((ROOT / path).read_text())))
         named = set(re.findall(r"`([^`]+)`", names))
         assert named <= found, f"{path}: {named - found}"
+
+
+def rows_of(document, heading):
+    """First cells of the table whose heading begins like this, each in backticks."""
+    text = (ROOT / "docs" / document).read_text()
+    (table,) = re.findall(rf"^{re.escape(heading)}.*\n\|[ |-]+\n((?:\|.*\n)+)", text, re.M)
+    return {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+
+
+def test_every_objective_has_its_row_and_its_config():
+    assert rows_of("objectives.md", "| `config.objective` |") == set(KINDS)
+    reading = {name for name, kind in KINDS.items() if kind.reads_reports}
+    assert rows_of("pods.md", "| objective | terms |") == reading
+    assert reading == {"prior", "gloria", *OBJECTIVES}
+    for name in OBJECTIVES:
+        assert (ROOT / "configs" / "baselines" / f"{name}.py").exists(), name

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prior_jax.errors import check_field
-from prior_jax.objectives.all_pairs import AllPairs
+from prior_jax.errors import check_choice, check_field
+from prior_jax.objectives.all_pairs import FORMS, AllPairs, AllPairsConfig, Form
 from prior_jax.objectives.base import Objective
 from prior_jax.objectives.classification import ClassificationConfig, ClassificationObjective
 from prior_jax.objectives.clip import ClipConfig, ClipObjective
@@ -62,6 +62,8 @@ class Kind:
       derived: values that `make` computes, part of the section -> values, so users do not set them.
       check_rows: function that refuses a configuration incompatible with the number of pairs per
         step; its ConfigError names the field alone.
+      pair_forms: forms in which the objective's losses over all pairs exist; see
+        `AllPairsConfig.form`.
       reads_reports: whether the model has a text encoder. Without one, `config.model.text` and the
         fields of `config.data` that concern reports are not to be given.
     """
@@ -71,7 +73,16 @@ class Kind:
     make: Callable[[Any, Setting], Objective]
     derived: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     check_rows: Callable[[Any, int], None] = _any_rows
+    pair_forms: tuple[Form, ...] = FORMS
     reads_reports: bool = True
+
+    def check_form(self, config: AllPairsConfig) -> None:
+        """Refuses a form that a loss of the objective does not have.
+
+        Raises:
+          ConfigError: naming the field alone.
+        """
+        check_choice(config, "form", self.pair_forms)
 
 
 def _prior(settings: PriorConfig, setting: Setting) -> PriorObjective:
@@ -106,7 +117,9 @@ def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) 
     def make(settings: TowersConfig, setting: Setting) -> OneStageObjective:
         return objective(settings, vocabulary=setting.vocabulary, all_pairs=setting.all_pairs)
 
-    return Kind(stages=objective.stages, settings=settings, make=make)
+    return Kind(
+        stages=objective.stages, settings=settings, make=make, pair_forms=objective.pair_forms
+    )
 
 
 KINDS: Mapping[str, Kind] = {

@@ -55,6 +55,8 @@ CONFIGS = {
 }
 # These follow from others: their recipes are not recorded.
 DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for name in OBJECTIVES}
+DEBUGGED = ("gloria", *OBJECTIVES)
+DERIVED |= {f"debug_{name}": functools.partial(debug.get_config, name) for name in DEBUGGED}
 DERIVED["gloria_pod"] = gloria_pod.get_config
 DERIVED["finetune_benchx_rsna"] = benchx_rsna.get_config
 DERIVED["finetune_debug"] = finetune_debug.get_config
@@ -139,6 +141,10 @@ def recipe_of(config):
             **traced_terms(program, stage, batch_of(config.data)),
             "trained_parameters": sum(params[name].size for name in program.names(stage)),
         }
+    best = config.train.checkpoint.best_metric
+    if best is not None and best.endswith("_loss"):
+        names = {name for stage in stages.values() for name in (*stage["terms"], "total")}
+        assert best in {f"validation_{name}_loss" for name in names}
     return {
         "config": flat(config.given),
         "stages": stages,
@@ -154,7 +160,9 @@ def test_the_recipe_is_the_recorded_one(name, request):
         path.write_text(json.dumps(found, indent=1) + "\n")
     recorded = json.loads(path.read_text())
     for part in ("config", "stages", "parameters"):
-        assert found[part] == recorded[part], f"{part}: if meant, pytest --regenerate-recipes"
+        assert found[part] == recorded[part], (
+            f"{part}: if meant, pytest --regenerate-recipes -k {name}"
+        )
 
 
 @pytest.mark.parametrize("name", CONFIGS | DERIVED)
@@ -162,6 +170,17 @@ def test_every_config_is_accepted_before_there_is_data(name):
     config = without_data((CONFIGS | DERIVED)[name]())
     for path in config.after:
         assert pathlib.Path(path).stem in TASKS
+
+
+@pytest.mark.parametrize("name", DEBUGGED)
+def test_every_objective_has_a_debug_size(name):
+    config, main = debug.get_config(name), debug.get_config()
+    for part in ("prepare", "data", "stage_unit", "quick_compile"):
+        assert flat({"x": config[part]}) == flat({"x": main[part]}), part
+    assert config.model.image.resnet.to_dict() == main.model.image.resnet.to_dict()
+    assert config.model.text.to_dict() == main.model.text.to_dict()
+    (stage,) = recipe_of(config)["stages"].values()
+    assert stage["steps"] == 8
 
 
 def test_baselines_share_data_towers_and_steps_with_the_main_job():
@@ -174,7 +193,7 @@ def test_baselines_share_data_towers_and_steps_with_the_main_job():
             assert flat({"x": config.model[part]}) == flat({"x": main.model[part]}), part
         steps = sum(stage.length for stage in main.stages.values())
         assert config.stages.pretrain.length == steps
-    with pytest.raises(ValueError, match="'prior'"):
+    with pytest.raises(ConfigError, match="'prior'"):
         baseline.get_config("prior")
 
 
