@@ -23,7 +23,7 @@ QUOTED = re.compile(r"`([\w./-]+\.(?:py|md|sh|yaml|toml))`")
 # the reader of a tutorial writes.
 FOREIGN = re.compile(
     r"codes/|gloria/|models/unet\.py|DIR/|docs/_build|data_prep/teaching\.py|"
-    r"prior_jax/objectives/even\.py|/tmp/|/runs/"
+    r"tests/data_prep/test_teaching\.py|prior_jax/objectives/even\.py|/tmp/|/runs/"
 )
 
 

@@ -385,24 +385,3 @@ def test_a_refused_folder_is_left_as_it_was(results):
     assert [path.name for path in (tmp / "begun").iterdir()] == ["config.json"]
     assert [path.name for path in (tmp / "swept").iterdir()] == ["sweep.json"]
     assert not (tmp / "absent").exists()
-
-
-def start(*command):
-    return subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-
-
-def test_the_program_itself_ends_with_one_line_and_2(tmp_path):
-    found = start(TRAIN, DEBUG, f"--workdir={tmp_path}", "--config.optimizer.beta1=2.0")
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == (
-        "config.optimizer.beta1: The value is 2.0. It must be at least 0 and below 1.\n"
-    )
-
-
-def test_help_tells_what_there_is_to_set():
-    found = start(EVALUATE, "--help")
-    assert found.stderr == ""
-    for name in ("--workdir", "--task", "--cpu_devices", "--coordinator", "--step"):
-        assert name in found.stdout
