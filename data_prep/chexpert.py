@@ -1,214 +1,291 @@
-"""The labels, the 5x200 selection and the splits of the CheXpert table.
+"""CheXpert, full or small: radiographs with 14 labels, sex and age -> a prepared set.
 
-Source: CheXpert, arXiv:1901.07031; GLoRIA's release, gloria/datasets/preprocess_datasets.py and
-image_dataset.py (CheXpertImageDataset), gloria/constants.py.
+    python -m data_prep.chexpert --root=CheXpert-v1.0-small --split=official --out=prepared
+
+Source: CheXpert, arXiv:1901.07031; the splits of GLoRIA and MGCA are in chexpert_splits.py.
 """
 
-import re
-from collections.abc import Sequence
-from typing import Literal
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from data_prep import chexpert_splits, chexpert_table
+from data_prep.kit import cli, labelled, preparer, published_splits, subgroups, values
+from data_prep.kit.outcomes import Rejection
+from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse, rejecting_rows
+from data_prep.kit.tables import Table
+from prior_jax.data import manifest as manifest_lib
+from prior_jax.data import schema
 from prior_jax.errors import DataError
 
-Draws = np.random.Generator | np.random.RandomState
-
-# The five tasks of the competition, and the value of "uncertain" (arXiv:1901.07031, sec. 5).
-UNCERTAIN = {
-    "Atelectasis": 1.0,
-    "Cardiomegaly": 0.0,
-    "Consolidation": 0.0,
-    "Edema": 1.0,
-    "Pleural Effusion": 1.0,
-}
-NO_FINDING = "No Finding"
-_UNCERTAIN_VALUE = -1.0
-_PATIENT = re.compile(r"(?:^|/)(patient\d+)/study\d+/")
-
-
-def mapped_labels(labels: np.ndarray, *, names: Sequence[str]) -> np.ndarray:
-    """Maps blanks to 0, and "uncertain" to its value for each of the five tasks.
-
-    Args:
-      labels: float[N, C], 1, 0, -1 for uncertain, NaN for blank.
-      names: names of the C labels; columns other than the five keep their -1 (quirk G43).
-
-    Returns:
-      float64[N, C].
-    """
-    mapped = np.where(np.isnan(labels), 0.0, labels).astype(np.float64)
-    for name, value in UNCERTAIN.items():
-        column = mapped[:, _column(names, name)]
-        column[column == _UNCERTAIN_VALUE] = value
-    return mapped
+PROGRAM = "data_prep.chexpert"
+LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+TABLES = {"train": "train.csv", "validate": "valid.csv", "test": "test.csv"}
+ROWS = "rows of the tables"
+FRONTAL = "frontal"
+HELD_OUT = "held_out_for_5x200"
+IN_NONE = "in_no_split"
 
 
-def candidates_5x200(
-    labels: np.ndarray,
-    *,
-    names: Sequence[str],
-    frontal: np.ndarray,
-    mode: Literal["paper", "release"],
-) -> dict[str, np.ndarray]:
-    """Finds the frontal images with exactly one finding, which is one of the five tasks.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paths(labelled.SplitPaths):
+    """Where the raw data lies."""
 
-    Args:
-      labels: float[N, C], as in the table; blank counts as 0, uncertain excludes an image.
-      names: names of the C labels.
-      frontal: bool[N], whether the image is frontal.
-      mode: "paper" also leaves out images that are labelled as having no finding; "release" does
-        not check that label (quirk G49).
-
-    Returns:
-      Task -> int64 rows, ascending.
-    """
-    filled = np.where(np.isnan(labels), 0.0, labels)
-    tested = [index for index, name in enumerate(names) if mode == "paper" or name != NO_FINDING]
-    found = {}
-    for task in UNCERTAIN:
-        wanted = np.zeros(len(names))
-        wanted[_column(names, task)] = 1.0
-        matches = (filled[:, tested] == wanted[tested]).all(axis=1)
-        found[task] = np.flatnonzero(matches & np.asarray(frontal, bool))
-    return found
+    root: str = cli.setting(
+        "Folder CheXpert-v1.0 or CheXpert-v1.0-small, with train.csv and, if they are there, "
+        "valid.csv and test.csv, and the folders of the images."
+    )
 
 
-def draw_5x200(
-    labels: np.ndarray,
-    *,
-    names: Sequence[str],
-    frontal: np.ndarray,
-    rng: Draws,
-    mode: Literal["paper", "release"],
-    count: int = 200,
-) -> np.ndarray:
-    """Draws the images of CheXpert 5x200 (GLoRIA, ICCV 2021, sec. 4.1).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(labelled.LabelledSettings):
+    """What is kept, and how; recorded in the manifest."""
 
-    The authors' table and `numpy.random.RandomState(6)` give the authors' own list; MGCA and
-    others drew other images.
+    lateral: bool = cli.setting("Keep lateral images too.", default=False)
+    split_as_released: bool = cli.setting(
+        "Draw the splits gloria and mgca as their code does, so that most images to validate on "
+        "are trained on too.",
+        default=False,
+    )
+    validation_images: int = cli.setting(
+        "Number of images to validate on, for the splits gloria and mgca.",
+        default=chexpert_splits.VALIDATION_IMAGES,
+    )
+    exclusive_images: int = cli.setting(
+        "Number of images of each of five findings that the splits gloria and mgca hold out for "
+        "the 5x200.",
+        default=chexpert_splits.PER_TASK,
+    )
+
+    def __post_init__(self):
+        """Refuses invalid values."""
+        super().__post_init__()
+        self.check("validation_images", self.validation_images >= 1, "1 or more")
+        self.check("exclusive_images", self.exclusive_images >= 1, "1 or more")
+
+
+def within(path: str) -> str:
+    """Returns the part of a table's path from the folder of the split on: train/patient00001/..."""
+    parts = path.strip().replace("\\", "/").split("/")
+    for place, part in enumerate(parts):
+        if part in ("train", "valid", "test"):
+            return "/".join(parts[place:])
+    return "/".join(parts)
+
+
+def case_of(cells: Mapping[str, Any], *, lateral: bool) -> labelled.Case:
+    """Returns the case of a row; what is wrong with the row becomes the case's problem.
 
     Args:
-      labels: labels, as for `candidates_5x200`.
-      names: names of the C labels.
-      frontal: bool[N], whether the image is frontal.
-      rng: random generator of the draw.
-      mode: mode, as for `candidates_5x200`.
-      count: number of images for each task.
-
-    Returns:
-      int64[5 * count] rows, task by task.
+      cells: Path, Sex, Age, Frontal/Lateral, AP/PA and the labels; all but Path may be absent, and
+        labels that are absent are not mentioned.
+      lateral: whether lateral images are kept.
 
     Raises:
-      DataError: if a task, which the message names, has fewer candidates.
+      RowProblem: `incomplete_row` or `unknown_path`, if it is not known which image the row is of.
+      CellProblem: if the path is no text.
     """
-    found = candidates_5x200(labels, names=names, frontal=frontal, mode=mode)
-    drawn = []
-    for task, rows in found.items():
-        if len(rows) < count:
-            raise DataError(
-                f"The table has {len(rows)} images with {task} alone, but {count} are to be drawn.",
-                "Give the whole table, or lower `count`.",
-            )
-        drawn.append(rows[rng.choice(len(rows), size=count, replace=False)])
-    return np.concatenate(drawn)
+    path = values.text_of(cells["Path"], field="Path")
+    if not path:
+        raise RowProblem("incomplete_row", "column 'Path' is blank")
+    try:
+        patient = chexpert_table.patient_of(path)
+    except DataError as error:
+        raise RowProblem("unknown_path", str(error)) from error
+    name = within(path)
+    place = {"id": name.rpartition(".")[0] or name, "path": name, "patient": patient}
+    try:
+        frontal = is_frontal(cells)
+        case = labelled.Case(
+            **place,
+            labels=tuple(values.label_of(cells.get(label), field=label) for label in LABELS),
+            sex=subgroups.sex_of(cells.get("Sex"), field="Sex"),
+            age=subgroups.age_of(cells.get("Age"), field="Age"),
+            view=values.text_of(cells.get("AP/PA"), field="AP/PA") if frontal else "LATERAL",
+        )
+    except values.CellProblem as problem:
+        blank = (schema.LABEL_NOT_MENTIONED,) * len(LABELS)
+        return labelled.Case(**place, labels=blank, problem=("malformed_row", problem.detail))
+    if frontal or lateral:
+        return case
+    return dataclasses.replace(case, problem=("wrong_view", "a lateral image"))
 
 
-def training_rows(
-    frontal: np.ndarray, *, fraction: float, rng: Draws, mode: Literal["paper", "release"]
-) -> np.ndarray:
-    """Draws a fraction of the frontal images of a split, for training with few labels.
-
-    Args:
-      frontal: bool[N], whether the image is frontal.
-      fraction: share of the images, 0 to 1.
-      rng: random generator of the draw.
-      mode: "release" draws from all images and then drops lateral ones (quirk G43); "paper"
-        draws from the frontal ones.
-
-    Returns:
-      int64 rows in the order drawn.
-    """
-    rows = np.arange(len(frontal)) if mode == "release" else np.flatnonzero(frontal)
-    drawn = rows[rng.choice(len(rows), size=round(fraction * len(rows)), replace=False)]
-    return drawn[np.asarray(frontal, bool)[drawn]]
-
-
-def patient_of(path: str) -> str:
-    """Returns the patient in a path of the table, e.g. "patient00001".
+def is_frontal(cells: Mapping[str, Any]) -> bool:
+    """Returns whether a row is of a frontal image, by its column or else by the name of its file.
 
     Raises:
-      DataError: if the path has another form.
+      CellProblem: if the column holds another word than Frontal and Lateral.
     """
-    found = _PATIENT.search(path)
-    if found is None:
-        raise DataError(
-            f"The path {path!r} names no patient.",
-            "Give paths such as train/patient00001/study1/view1_frontal.jpg.",
-            where="Path",
-        )
-    return found[1]
+    word = values.text_of(cells.get("Frontal/Lateral"), field="Frontal/Lateral").casefold()
+    if word in (FRONTAL, "lateral"):
+        return word == FRONTAL
+    if word:
+        raise values.CellProblem(f"column 'Frontal/Lateral' holds {word!r}")
+    return FRONTAL in str(cells["Path"]).rpartition("/")[2].casefold()
 
 
-def split_by_patient(
-    patients: Sequence[str], *, test: np.ndarray, count: int, rng: Draws
-) -> tuple[np.ndarray, np.ndarray]:
-    """Splits rows into training and validation; no patient is in two of training, validation, test.
+def read_cases(
+    root: pathlib.Path, *, lateral: bool, encoding: str, reject: Reject
+) -> tuple[list[labelled.Case], dict[str, list[int]], TableUse]:
+    """Reads all tables of the folder.
 
     Args:
-      patients: patient of each row, [N].
-      test: int rows held out for the test, e.g. the 5x200; other rows of their patients are left
-        out.
-      count: least number of validation rows.
-      rng: random generator of the draw.
+      root: folder of the tables.
+      lateral: whether lateral images are kept.
+      encoding: encoding of the tables.
+      reject: function that counts what is left out.
 
     Returns:
-      int64 rows for training and for validation, each ascending.
+      Cases in the order of the tables, split of the table -> positions of its cases, and the counts
+      of all rows together.
 
     Raises:
-      DataError: if fewer rows are left than `count`.
+      DataError: if a table lacks a column, or is damaged.
     """
-    owner = np.asarray(patients)
-    left = np.flatnonzero(~np.isin(owner, owner[test]))
-    names, of_row, sizes = np.unique(owner[left], return_inverse=True, return_counts=True)
-    if len(left) < count:
-        raise DataError(
-            f"Only {len(left)} rows are left to validate on, but {count} are needed.",
-            "Lower `count`, or give more rows.",
+    cases: list[labelled.Case] = []
+    of_table: dict[str, list[int]] = {}
+    seen: dict[str, str] = {}
+    read, notes = 0, []
+    for split, path in found_tables(root).items():
+        table = Table(path, flag="--root", key="Path", single_lines=True, encoding=encoding)
+        table.require([("--root", name) for name in ("Path", *chexpert_table.UNCERTAIN)])
+        of_table[split] = []
+        rejected = rejecting_rows(
+            table, lambda found: reject(dataclasses.replace(found, table=ROWS))
         )
-    order = rng.permutation(len(names))
-    taken = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1 if count else 0
-    validate = np.isin(of_row, order[:taken])
-    return left[~validate], left[validate]
+        for row in table.rows(reject=rejected):
+            line = f"{table.name}:{row.line}"
+            try:
+                case = case_of(row.cells, lateral=lateral)
+                if case.id in seen:
+                    raise RowProblem("duplicate_row", f"{case.id} stands in {seen[case.id]} before")
+            except (RowProblem, values.CellProblem) as problem:
+                reason = getattr(problem, "reason", "malformed_row")
+                reject(Rejection(id=line, reason=reason, detail=problem.detail, rows=1, table=ROWS))
+                continue
+            seen[case.id] = line
+            of_table[split].append(len(cases))
+            cases.append(case)
+        read += table.read
+        notes += table.notes()
+    return cases, of_table, TableUse(name=ROWS, read=read, notes=notes)
 
 
-def split_as_released(
-    rows: int, *, test: np.ndarray, count: int, rng: Draws
-) -> tuple[np.ndarray, np.ndarray]:
-    """Splits rows into training and validation as the release does, with its overlap (quirk G48).
+def found_tables(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns split -> path of each table of the folder.
 
-    Validation rows are drawn by their position among the rows that are left, but the release drops
-    the rows at the same *positions of the whole table* from training, so that most validation rows
-    are trained on.
-
-    Args:
-      rows: number N of rows of the table.
-      test: int rows held out for the test, the 5x200.
-      count: number of validation rows (release: 5,000).
-      rng: random generator of the draw; the release continues with that of the 5x200.
-
-    Returns:
-      int64 rows for training, ascending, and for validation, in the order drawn.
+    Raises:
+      DataError: if there is no train.csv, naming the flag.
     """
-    left = np.setdiff1d(np.arange(rows), test)
-    places = rng.choice(len(left), size=count, replace=False)
-    return np.setdiff1d(left, places), left[places]
+    cli.required_file(root / TABLES["train"], flag="--root")
+    paths = {split: root / name for split, name in TABLES.items()}
+    return {split: path for split, path in paths.items() if path.is_file()}
 
 
-def _column(names: Sequence[str], name: str) -> int:
-    if name not in names:
-        raise DataError(
-            f"The labels {list(names)} do not contain {name!r}.",
-            "Give the labels of the CheXpert table.",
+def label_array(cases: Sequence[labelled.Case]) -> np.ndarray:
+    """Returns float64[N, 14]: labels as the tables have them, NaN for not mentioned."""
+    labels = np.array([case.labels for case in cases], np.float64).reshape(-1, len(LABELS))
+    return np.where(labels == schema.LABEL_NOT_MENTIONED, np.nan, labels)
+
+
+def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manifest_lib.Manifest:
+    """Prepares the set, or goes on with it, or finds it complete; returns its manifest."""
+    root = preparer.folder(paths.root, flag="--root")
+    tables = list(found_tables(root).values())
+    return preparer.prepare_set(
+        functools.partial(_plan, paths, settings),
+        options,
+        program=PROGRAM,
+        settings=settings,
+        inputs=labelled.inputs(tables, lists=paths.split_lists, settings=settings),
+    )
+
+
+def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
+    root = pathlib.Path(paths.root)
+    cases, of_table, table = read_cases(
+        root, lateral=settings.lateral, encoding=settings.encoding, reject=reject
+    )
+    official = published_splits.Assignment(members=of_table)
+    if settings.split in ("gloria", "mgca"):
+        cases, assignment = _by_paper(cases, of_table, settings)
+    else:
+        assignment = labelled.assigned(
+            cases,
+            data_set="chexpert",
+            settings=settings,
+            lists=paths.split_lists,
+            official=official,
+            key=lambda name: within(name).rpartition(".")[0] or within(name),
         )
-    return list(names).index(name)
+    return labelled.labelled_plan(
+        cases,
+        assignment,
+        directory=directory,
+        reject=reject,
+        images_dir=root,
+        images_flag="--root",
+        settings=settings,
+        label_names=LABELS,
+        table=table,
+    )
+
+
+def _by_paper(
+    cases: Sequence[labelled.Case], of_table: Mapping[str, Sequence[int]], settings: Settings
+) -> tuple[list[labelled.Case], published_splits.Assignment]:
+    """Splits as GLoRIA or MGCA does: valid.csv is the test, the 5x200 are held out of training."""
+    train = [cases[place] for place in of_table["train"]]
+    drawing = {
+        "names": LABELS,
+        "frontal": np.array([case.view != "LATERAL" and case.problem is None for case in train]),
+        "paper": settings.split,
+        "seed": settings.split_seed,
+        "count": settings.validation_images,
+        "per_task": settings.exclusive_images,
+    }
+    labels = label_array(train)
+    if settings.split_as_released:
+        held, kept, validate = chexpert_splits.released_splits(labels, **drawing)
+    else:
+        patients = [case.patient for case in train]
+        held, kept, validate = chexpert_splits.parted_splits(labels, patients, **drawing)
+    rows = {"train": kept.tolist(), "validate": validate.tolist()}
+    members = {split: [of_table["train"][row] for row in found] for split, found in rows.items()}
+    members["test"] = list(of_table.get("validate", ()))
+    marked = list(cases)
+    for row in held:
+        place = of_table["train"][row]
+        problem = (HELD_OUT, f"the split {settings.split!r} keeps it for the 5x200")
+        marked[place] = dataclasses.replace(marked[place], problem=problem)
+    assignment = published_splits.Assignment(members=members)
+    return marked, labelled.described(
+        assignment,
+        marked,
+        settings=settings,
+        published=published_splits.PUBLISHED["chexpert"][settings.split],
+    )
+
+
+if __name__ == "__main__":
+    preparer.run_program(prepare, Paths, Settings)

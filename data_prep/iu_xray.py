@@ -40,6 +40,11 @@ class Paths:
 class Settings(SetSettings):
     """The settings for what is kept, and in what form; recorded in the manifest."""
 
+    def __post_init__(self):
+        """Refuses invalid values."""
+        super().__post_init__()
+        self.refuse_encoding()
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Studies:

@@ -3,8 +3,9 @@
     python -m data_prep.manifest --manifest=images/manifest.jsonl --out=/data/prepared/mine
 
 The table is a `.jsonl`, `.csv` or `.tsv`. Each row is an image with a path, and optionally with a
-text, split, patient, study, view and labels (a list of the positive ones, a mapping to 1, 0, -1 or
-blank, "A|B", or one column for each label with --label_columns). The rows of one study become one
+text, split, patient, study, view, sex, age, boxes of findings and labels (a list of the positive
+ones, a mapping to 1, 0, -1 or blank, "A|B", or one column for each label with --label_columns). The
+rows of one study become one
 record. A text with report headers gives its findings and impression; any other text counts as
 findings. Rows with labels but without text are kept for evaluation, and with --label_sentences get
 sentences made from the labels, marked as such. At its end the program prints the use of every
@@ -18,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import manifest_columns, manifest_labels
-from data_prep.kit import cli, preparer
+from data_prep import manifest_boxes, manifest_columns
+from data_prep.kit import cli, label_lists, preparer
 from data_prep.kit.label_sentences import label_sentences
 from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import (
@@ -34,7 +35,6 @@ from data_prep.kit.plan import (
     rejecting_rows,
 )
 from data_prep.kit.preparer import ImageFile, SetSettings
-from data_prep.kit.tables import Table
 from data_prep.kit.text import TextProblem, study_text
 from data_prep.manifest_columns import Columns
 from data_prep.manifest_rows import Row, RowReader
@@ -80,6 +80,14 @@ class Settings(SetSettings):
     source_column: str = cli.setting(
         "Column with the data set that a row comes from.", default="source"
     )
+    sex_column: str = cli.setting("Column with the sex: F, M, female, male.", default="sex")
+    age_column: str = cli.setting(
+        "Column with the age in years, or as DICOM writes it: 058Y, 011M.", default="age"
+    )
+    boxes_columns: tuple[str, ...] = cli.setting(
+        "Columns that may hold boxes of findings; the first one that a row has is read.",
+        default=("boxes", "finding_boxes"),
+    )
     labels_columns: tuple[str, ...] = cli.setting(
         "Columns that may hold all labels; the first one that a row has is read.",
         default=("labels", "findings"),
@@ -123,6 +131,9 @@ class Settings(SetSettings):
             labels=self.labels_columns,
             label_columns=self.label_columns,
             kept=self.kept_columns,
+            sex=self.sex_column,
+            age=self.age_column,
+            boxes=self.boxes_columns,
             ignored=self.ignore_columns,
         )
 
@@ -151,6 +162,7 @@ class Studies:
         try:
             labels = self._labels(rows)
             text = self._text(name, rows, labels)
+            known = _subgroups(rows)
         except (RowProblem, TextProblem) as problem:
             yield preparer.rejected_study(planned, problem, table=self.table)
             return
@@ -160,6 +172,7 @@ class Studies:
                 path=self.images / row.image,
                 name=row.image,
                 view=row.view,
+                regions=manifest_boxes.regions_of(row.boxes or ()),
             )
             for image, row in zip(planned, rows, strict=True)
         ]
@@ -171,13 +184,14 @@ class Studies:
                 "subject_id": planned[0].patient,
                 "labels": tuple(int(value) for value in labels),
                 **text,
+                **known,
             },
             source={"study_id": name, **kept} if (kept := _kept(rows)) else None,
         )
 
     def _labels(self, rows: Sequence[Row]) -> np.ndarray:
         """Returns the labels of a study from all its rows, int8[C]."""
-        return manifest_labels.study_labels(
+        return label_lists.study_labels(
             [(row.labels, row.listed, row.source) for row in rows],
             self.label_names,
             exhaustive=frozenset(self.settings.exhaustive_sources),
@@ -194,7 +208,8 @@ class Studies:
             return study_text(
                 texts.pop(), study="", settings=self.settings.text(free_text=True)
             ).fields()
-        if not (labels != schema.LABEL_NOT_MENTIONED).any():
+        boxes = any(row.boxes is not None for row in rows)
+        if not boxes and not (labels != schema.LABEL_NOT_MENTIONED).any():
             detail = f"the rows, of source {rows[0].source!r}, have neither a text nor labels"
             raise RowProblem("neither_text_nor_labels", detail)
         made: tuple[str, ...] = ()
@@ -220,6 +235,23 @@ def _kept(rows: Sequence[Row]) -> dict[str, Any]:
             if value not in values:
                 values.append(value)
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+def _subgroups(rows: Sequence[Row]) -> dict[str, Any]:
+    """Returns sex and age of a study, as far as its rows know them.
+
+    Raises:
+      RowProblem: `conflicting_sex` or `conflicting_age`, if two rows differ.
+    """
+    known: dict[str, Any] = {}
+    for name in ("sex", "age"):
+        found = {getattr(row, name) for row in rows} - {"", None}
+        if len(found) > 1:
+            said = ", ".join(map(str, sorted(found)))
+            raise RowProblem(f"conflicting_{name}", f"the rows of the study have {name} {said}")
+        if found:
+            known[name] = found.pop()
+    return known
 
 
 def prepare(
@@ -282,7 +314,8 @@ def _plan(
     reject: Reject,
 ) -> Plan:
     """Reads every row and groups the rows into studies."""
-    table, columns = Table(path, flag="--manifest", key=settings.image_column), settings.columns()
+    table = settings.table(path, flag="--manifest", key=settings.image_column)
+    columns = settings.columns()
     if table.delimiter is not None:
         manifest_columns.require(table, columns, given=given)
     reader = RowReader(
@@ -322,13 +355,13 @@ def _plan(
 
 def _separators(path: pathlib.Path, settings: Settings) -> dict[str, str]:
     """Reads the table once to find label separators, since one cell may decide for its column."""
-    table = Table(path, flag="--manifest", key=settings.image_column)
+    table = settings.table(path, flag="--manifest", key=settings.image_column)
     if settings.label_columns:
         return {}
     if table.delimiter is not None and not set(settings.labels_columns) & set(table.names):
         return {}
     rows = table.rows(reject=lambda *_: None)  # rows are rejected in the main pass over the table
-    return manifest_labels.found_separators(rows, settings.labels_columns)
+    return label_lists.found_separators(rows, settings.labels_columns)
 
 
 def _prepare_as_given(

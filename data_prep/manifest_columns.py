@@ -7,7 +7,9 @@ from data_prep.kit import values
 from data_prep.kit.tables import Table
 from prior_jax.errors import DataError
 
-ROLES = ("image", "text", "split", "patient", "study", "id", "view", "source")
+ROLES = ("image", "text", "split", "patient", "study", "id", "view", "source", "sex", "age")
+# A column "Sex" that is not read is told in a note; a column "Split" is an error.
+_ONLY_TOLD = ("--sex_column", "--age_column", "--boxes_columns")
 # Other names of a column, in letters and digits only, for tables without the default column.
 # "findings" may also hold labels, so it counts as a report only if it holds prose.
 _LIKELY = {
@@ -24,7 +26,7 @@ _LIKELY = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of the columns; `labels` are tried in order, `ignored` are never read."""
+    """Names of the columns; `labels` and `boxes` are tried in order, `ignored` are never read."""
 
     image: str
     text: str
@@ -37,6 +39,9 @@ class Columns:
     labels: tuple[str, ...]
     label_columns: tuple[str, ...]
     kept: tuple[str, ...]
+    sex: str = "sex"
+    age: str = "age"
+    boxes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
     def flags(self) -> dict[str, tuple[str, ...]]:
@@ -47,6 +52,7 @@ class Columns:
             "--labels_columns": () if self.label_columns else self.labels,
             "--label_columns": self.label_columns,
             "--kept_columns": self.kept,
+            "--boxes_columns": self.boxes,
         }
 
     def present(self, table: Table) -> list[str]:
@@ -77,7 +83,7 @@ def require(table: Table, columns: Columns, *, given: Collection[str]) -> None:
     for flag, names in columns.flags().items():
         if flag not in given or flag == "--image_column":
             continue
-        if flag == "--labels_columns":  # the first one that exists
+        if flag in ("--labels_columns", "--boxes_columns"):  # the first one that exists
             if names and not set(names) & set(table.names):
                 wanted += [(flag, names[0])]
         else:
@@ -105,7 +111,7 @@ def refuse_passed_over(
     present = columns.present(table)
     used = {name for flag, names in columns.flags().items() for name in names}
     for flag, names in columns.flags().items():
-        for name in names:
+        for name in names if flag not in _ONLY_TOLD else ():
             for column in present:
                 if (
                     column not in used
@@ -136,7 +142,7 @@ def unread_columns(table: Table, columns: Columns, *, labels: Sequence[str]) -> 
       columns: names of the columns.
       labels: columns that labels are read from.
     """
-    read = {getattr(columns, role) for role in ROLES} | {*columns.kept, *labels}
+    read = {getattr(columns, role) for role in ROLES} | {*columns.kept, *labels, *columns.boxes}
     return [name for name in columns.present(table) if name not in read]
 
 
@@ -165,3 +171,20 @@ def _passed_over(
         f"--ignore_columns={','.join(found)!r} to leave it out.",
         where=flag,
     )
+
+
+def told(unread: Sequence[str], columns: Columns, *, table: str) -> list[str]:
+    """Returns sentences on unread columns that look like sex, age or boxes.
+
+    Args:
+      unread: columns that nothing is read from.
+      columns: names of the columns.
+      table: name of the table's file.
+    """
+    flags = columns.flags()
+    return [
+        f"{table}: {column!r} was not read; {flag}={column} reads it."
+        for flag in _ONLY_TOLD
+        for column in unread
+        if values.simplified(column) in map(values.simplified, flags[flag])
+    ]

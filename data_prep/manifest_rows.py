@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep import manifest_columns, manifest_labels
-from data_prep.kit import splits, values
+from data_prep import manifest_boxes, manifest_columns
+from data_prep.kit import label_lists, splits, subgroups, values
 from data_prep.kit.ids import IdColumn
 from data_prep.kit.plan import PlannedImage, RowProblem
 from data_prep.kit.tables import Table, TableRow
@@ -34,6 +34,9 @@ class Row:
       labels: label -> schema.LABEL_*, for the labels that the row gives.
       listed: whether the labels came as a list of positive ones.
       kept: licence, citation and the like.
+      sex: "F", "M" or "".
+      age: age in years, None where unknown.
+      boxes: boxes of findings, None if the row says nothing about them; see `manifest_boxes`.
     """
 
     image: str
@@ -43,6 +46,9 @@ class Row:
     labels: Mapping[str, int]
     listed: bool
     kept: Mapping[str, Any]
+    sex: str = ""
+    age: float | None = None
+    boxes: Sequence[manifest_boxes.Found] | None = None
 
 
 class RowReader:
@@ -120,7 +126,8 @@ class RowReader:
         """Reads one row.
 
         Raises:
-          RowProblem: row_without_image, unknown_split, malformed_labels or malformed_row.
+          RowProblem: row_without_image, unknown_split, malformed_labels, malformed_boxes or
+            malformed_row.
         """
         try:
             return self._image(row)
@@ -144,7 +151,7 @@ class RowReader:
     def _check_names(self) -> None:
         """Refuses labels that are unlikely to be names."""
         written = sorted(set().union(*self.seen.values()))
-        if not self.columns.label_columns and manifest_labels.are_numbers(written):
+        if not self.columns.label_columns and label_lists.are_numbers(written):
             columns = ",".join(self._labels_read())
             raise DataError(
                 f"The labels of {self.table.path} are called {written[:4]}, which are values and "
@@ -172,6 +179,7 @@ class RowReader:
         labels = self._labels_read()
         taken = [f"{role} from {name!r}" for role, name in roles.items() if name in there]
         taken.append(f"labels from {', '.join(map(repr, labels))}" if labels else "no labels")
+        taken += [f"boxes from {name!r}" for name in columns.boxes if name in there]
         notes = [f"{table}: read {', '.join(taken)}."]
         if columns.text not in there:
             notes.append(f"{table}: no text column ({columns.text!r}).")
@@ -205,10 +213,11 @@ class RowReader:
         unread = [name for name in unread if name not in self._not_labels]
         if unread:
             notes.append(f"{table}: not read: {', '.join(map(repr, unread))}.")
+            notes += manifest_columns.told(unread, columns, table=table)
         if columns.ignored:
             ignored = ", ".join(map(repr, columns.ignored))
             notes.append(f"{table}: not read, by --ignore_columns: {ignored}.")
-        notes += self.table.notes()
+        notes += self.table.notes(unread=False)
         return notes
 
     def _labels_read(self) -> tuple[str, ...]:
@@ -235,7 +244,7 @@ class RowReader:
 
     def _parts(self, column: str, text: str) -> list[str]:
         try:
-            found = manifest_labels.names_in(text, separators=self._separators.get(column, ""))
+            found = label_lists.names_in(text, separators=self._separators.get(column, ""))
         except RowProblem:  # prose such as "[Name] was seen again."
             return [text]
         return [part for part in found if isinstance(part, str)]
@@ -267,6 +276,9 @@ class RowReader:
                 for name in columns.kept
                 if not values.is_missing(cells.get(name))
             },
+            sex=subgroups.sex_of(cells.get(columns.sex), field=columns.sex),
+            age=subgroups.age_of(cells.get(columns.age), field=columns.age),
+            boxes=self._boxes(cells),
         )
         planned = PlannedImage(
             id=identity,
@@ -275,6 +287,7 @@ class RowReader:
             split=self._drawn_split(patient) if split is None else split,
             patient_given=bool(named),
             split_given=split is not None,
+            line=row.line,
             data=dataclasses.asdict(found),
         )
         self._without_split += split is None
@@ -286,6 +299,11 @@ class RowReader:
         if code is None and written:
             raise RowProblem("unknown_split", f"{written!r} is not one of {splits.KNOWN_NAMES}")
         return code
+
+    def _boxes(self, cells: Mapping[str, Any]) -> list[manifest_boxes.Found] | None:
+        """Returns the boxes of the first column of boxes that says something."""
+        found = (manifest_boxes.boxes_in(cells.get(name)) for name in self.columns.boxes)
+        return next((boxes for boxes in found if boxes is not None), None)
 
     def _labels(self, cells: Mapping[str, Any]) -> tuple[dict[str, int], bool]:
         """Returns (labels, whether they came as a list of positives)."""
@@ -300,10 +318,8 @@ class RowReader:
                     continue
                 value = cell
                 if isinstance(cell, str):
-                    value = manifest_labels.names_in(
-                        cell, separators=self._separators.get(column, "")
-                    )
-                labels, listed = manifest_labels.labels_of(value)
+                    value = label_lists.names_in(cell, separators=self._separators.get(column, ""))
+                labels, listed = label_lists.labels_of(value)
                 if not labels:  # an empty list says nothing
                     continue
                 self._label_columns.add(column)

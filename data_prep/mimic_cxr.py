@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import mimic_tables
+from data_prep import mimic_listed, mimic_tables
 from data_prep.kit import cli, preparer, writer
 from data_prep.kit.outcomes import Job, Kept, Rejection
 from data_prep.kit.plan import Plan, Reject
@@ -46,6 +46,11 @@ class Paths:
         "images_dir and images_dir/reports.",
         default="",
     )
+    only: str = cli.setting(
+        "List of dicom ids, .txt or .csv, such as MIMIC 5x200's: these images alone are kept, each "
+        "as a record of its own, and all of them in the split test.",
+        default="",
+    )
     metadata_table: str = cli.setting(
         "Metadata table, if not mimic-cxr-*-metadata.csv.gz in images_dir.", default=""
     )
@@ -59,7 +64,7 @@ class Paths:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(StoreSettings):
-    """The settings for what is kept, and in what form; recorded in the manifest."""
+    """What is kept of each study, and in what form; the manifest of the set records it."""
 
     views: tuple[str, ...] = cli.setting("ViewPosition values to keep.", default=("PA", "AP"))
     sections: tuple[str, ...] = cli.setting(
@@ -137,6 +142,7 @@ class Studies:
       index: directory of the saved index.
       stored: storage of the images.
       settings: settings of the program.
+      by_image: whether each image is a record of its own, named by its id.
     """
 
     files: pathlib.Path
@@ -144,6 +150,7 @@ class Studies:
     index: pathlib.Path
     stored: StoredImages
     settings: Settings
+    by_image: bool = False
 
     def __call__(self, job: Job) -> Iterator[Kept | Rejection]:
         """Yields the records and rejections of a job."""
@@ -170,6 +177,7 @@ class Studies:
             )
             return
         folder = self.files / f"p{str(subject)[:2]}" / f"p{subject}" / name
+        study_id = index.dicoms[int(index.starts[place])].decode() if self.by_image else name
         files = []
         for row in range(int(index.starts[place]), int(index.starts[place + 1])):
             dicom = index.dicoms[row].decode()
@@ -187,7 +195,7 @@ class Studies:
             files,
             stored=self.stored,
             fields={
-                "study_id": name,
+                "study_id": study_id,
                 "subject_id": f"p{subject}",
                 "labels": tuple(int(value) for value in index.labels[place]),
                 **report.fields(),
@@ -235,13 +243,17 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
             "labels": paths.labels_table,
         },
         labels=settings.labels,
+        encoding=settings.encoding,
     )
     source = _report_source(paths)
+    only = cli.required_file(pathlib.Path(paths.only), flag="--only") if paths.only else None
     used = [tables.metadata, tables.split, *([tables.labels] if tables.labels else [])]
     if source.is_file():
         used.append(source)
+    if only is not None:
+        used.append(only)
     return preparer.prepare_set(
-        functools.partial(_plan, tables, source, files, settings),
+        functools.partial(_plan, tables, source, files, settings, only),
         options,
         program=PROGRAM,
         settings=settings,
@@ -254,13 +266,19 @@ def _plan(
     source: pathlib.Path,
     files: pathlib.Path,
     settings: Settings,
+    only: pathlib.Path | None,
     directory: pathlib.Path,
     reject: Reject,
 ) -> Plan:
     """Joins the tables, and indexes the reports."""
+    listed = None if only is None else mimic_listed.read_list(only)
     index, uses = mimic_tables.build_index(
-        tables, views=[view.upper() for view in settings.views], reject=reject
+        tables, views=[view.upper() for view in settings.views], reject=reject, only=listed
     )
+    notes: list[str] = []
+    if listed is not None:
+        notes = mimic_listed.notes(index, listed=len(listed))
+        index = mimic_listed.by_image(index)
     index.save(directory)
     reports: Reports = ReportFolder(root=source)
     if source.is_file():
@@ -280,11 +298,17 @@ def _plan(
     return Plan(
         jobs=jobs,
         process=Studies(
-            files=files, reports=reports, index=directory, stored=stored, settings=settings
+            files=files,
+            reports=reports,
+            index=directory,
+            stored=stored,
+            settings=settings,
+            by_image=only is not None,
         ),
         label_names=index.label_names,
         tables=uses,
         short_side=settings.short_side,
+        notes=notes,
     )
 
 

@@ -39,13 +39,14 @@ def number_of(column: IdColumn, row: TableRow, *, prefix: str) -> int:
 
 
 def study_labels(
-    path: pathlib.Path | None, studies: np.ndarray, *, reject: Reject
+    path: pathlib.Path | None, studies: np.ndarray, *, encoding: str, reject: Reject
 ) -> tuple[tuple[str, ...], np.ndarray, list[TableUse]]:
     """Returns label names, int8[N, C], and the rows used; a label without a value is not mentioned.
 
     Args:
       path: path of the table, or None for a set without labels.
       studies: int64[N], numbers of the studies of the set.
+      encoding: encoding of the table.
       reject: function that is called with reason malformed_row or duplicate_row for each row that
         is left out.
 
@@ -54,7 +55,7 @@ def study_labels(
     """
     if path is None:
         return (), np.zeros((len(studies), 0), np.int8), []
-    table = Table(path, flag="--labels_table", key="study_id", single_lines=True)
+    table = Table(path, flag="--labels_table", key="study_id", single_lines=True, encoding=encoding)
     table.require((table.flag, name) for name in ("subject_id", "study_id"))
     names = tuple(name for name in table.names if name not in ("subject_id", "study_id"))
     column = IdColumn(table, flag=table.flag, name="study_id")

@@ -14,7 +14,7 @@ import numpy as np
 from data_prep.kit import cli, splits
 from data_prep.kit.ids import IdColumn
 from data_prep.kit.outcomes import Rejection
-from data_prep.kit.plan import Reject, TableUse, rejecting_rows
+from data_prep.kit.plan import NOT_CHOSEN, Reject, TableUse, rejecting_rows
 from data_prep.kit.tables import MALFORMED, Table
 from data_prep.kit.values import CellProblem, text_of
 from data_prep.mimic_labels import number_of, study_labels
@@ -28,11 +28,12 @@ _NO_IMAGE = "the study has no image of a chosen view that could be kept"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tables:
-    """Paths of the tables; `labels` is None for a set without labels."""
+    """Paths of the tables, and their encoding; `labels` is None for a set without labels."""
 
     metadata: pathlib.Path
     split: pathlib.Path
     labels: pathlib.Path | None
+    encoding: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,11 @@ class Index:
 
 
 def build_index(
-    tables: Tables, *, views: Sequence[str], reject: Reject
+    tables: Tables,
+    *,
+    views: Sequence[str],
+    reject: Reject,
+    only: Sequence[str] | None = None,
 ) -> tuple[Index, list[TableUse]]:
     """Joins the tables, chooses the images, and passes each row that is left out to `reject`.
 
@@ -92,6 +97,8 @@ def build_index(
       reject: function that is called with reason duplicate_row, malformed_row, row_without_split,
         unknown_split, split_row_without_metadata, wrong_view, study_in_two_patients,
         patient_in_two_splits or study_without_image.
+      only: ids of the images to keep, None for all. The rows of the others are only counted, and an
+        id without a row is passed to `reject` as listed_without_row.
 
     Returns:
       The chosen images, and the numbers of rows of each table that were read and used.
@@ -99,7 +106,7 @@ def build_index(
     Raises:
       DataError: if a table cannot be read, or if the label table belongs to other studies.
     """
-    metadata = Table(tables.metadata, flag="--metadata_table", key="dicom_id", single_lines=True)
+    metadata = _opened(tables.metadata, flag="--metadata_table", encoding=tables.encoding)
     dicoms, subjects, studies, view, view_names = _metadata(metadata, reject=reject)
     order = np.argsort(dicoms, kind="stable")
     dicoms, subjects, studies, view = (x[order] for x in (dicoms, subjects, studies, view))
@@ -107,7 +114,14 @@ def build_index(
     repeated[1:] = dicoms[1:] == dicoms[:-1]
     _reject_images(reject, "duplicate_row", dicoms, studies, repeated, table=metadata.name)
     dicoms, subjects, studies, view = (x[~repeated] for x in (dicoms, subjects, studies, view))
-    codes, split_use = _splits(tables.split, dicoms, reject=reject)
+    codes, split_use = _splits(tables.split, dicoms, encoding=tables.encoding, reject=reject)
+    known, unlisted = dicoms, 0
+    if only is not None:
+        listed = listed_images(dicoms, only, reject=reject)
+        unlisted = int(np.sum(~listed))
+        dicoms, subjects, studies, view, codes = (
+            x[listed] for x in (dicoms, subjects, studies, view, codes)
+        )
     unsplit = codes == _NO_SPLIT
     _reject_images(reject, "row_without_split", dicoms, studies, unsplit, table=metadata.name)
     wanted = np.isin(view, [i for i, name in enumerate(view_names) if name in views])
@@ -130,7 +144,6 @@ def build_index(
     keep &= ~leaking
     for study in np.setdiff1d(studies, studies[keep]):
         reject(Rejection(id=f"s{study}", reason="study_without_image", detail=_NO_IMAGE))
-    known = dicoms
     dicoms, subjects, studies, view, codes = (
         x[keep] for x in (dicoms, subjects, studies, view, codes)
     )
@@ -138,7 +151,9 @@ def build_index(
     studies = studies[order]
     first = np.flatnonzero(np.r_[True, studies[1:] != studies[:-1]]) if len(studies) else order
     chosen = order[first]
-    label_names, labels, label_uses = study_labels(tables.labels, studies[first], reject=reject)
+    label_names, labels, label_uses = study_labels(
+        tables.labels, studies[first], encoding=tables.encoding, reject=reject
+    )
     index = Index(
         dicoms=dicoms[order],
         views=view[order],
@@ -152,10 +167,39 @@ def build_index(
         label_names=label_names,
     )
     return index, [
-        TableUse(name=metadata.name, read=metadata.read, notes=metadata.notes()),
+        TableUse(
+            name=metadata.name,
+            read=metadata.read,
+            unused={NOT_CHOSEN: unlisted} if unlisted else {},
+            notes=metadata.notes(),
+        ),
         split_use,
         *label_uses,
     ]
+
+
+def listed_images(dicoms: np.ndarray, only: Sequence[str], *, reject: Reject) -> np.ndarray:
+    """Returns bool[I], which of the sorted images are listed.
+
+    Args:
+      dicoms: S48[I], ids of all images, sorted.
+      only: ids of the list.
+      reject: function that is called for an id that no image has.
+    """
+    listed = np.zeros(len(dicoms), bool)
+    for name in dict.fromkeys(only):
+        identity = np.bytes_(name.encode("utf-8", "surrogateescape"))
+        place = int(np.searchsorted(dicoms, identity))
+        if place < len(dicoms) and dicoms[place] == identity:
+            listed[place] = True
+        else:
+            detail = "the list names it, and no row of the metadata table does"
+            reject(Rejection(id=name, reason="listed_without_row", detail=detail))
+    return listed
+
+
+def _opened(path: pathlib.Path, *, flag: str, encoding: str) -> Table:
+    return Table(path, flag=flag, key="dicom_id", single_lines=True, encoding=encoding)
 
 
 def _image(dicoms, studies, place: int, reason: str, detail: str, *, table: str) -> Rejection:
@@ -169,7 +213,12 @@ def _reject_images(reject: Reject, reason: str, dicoms, studies, chosen, *, tabl
 
 
 def _metadata(table: Table, *, reject: Reject):
-    """Returns (dicoms, subjects, studies, views, view names) of the metadata table."""
+    """Returns the columns of the metadata table, with an entry for each image.
+
+    Returns:
+      The images' ids, one after the other; their patients; their studies; their views, as indices;
+      and name of a view -> its index.
+    """
     dicoms, subjects, studies = bytearray(), array.array("q"), array.array("q")
     view, names = array.array("b"), {}
     flag, reject_row = table.flag, rejecting_rows(table, reject)
@@ -216,11 +265,11 @@ def _identity(dicom: str) -> bytes:
 
 
 def _splits(
-    path: pathlib.Path, dicoms: np.ndarray, *, reject: Reject
+    path: pathlib.Path, dicoms: np.ndarray, *, encoding: str, reject: Reject
 ) -> tuple[np.ndarray, TableUse]:
     """Returns int8[I], the split of each of the sorted images or _NO_SPLIT, and the table's use."""
     codes = np.full(len(dicoms), _NO_SPLIT, np.int8)
-    table = Table(path, flag="--split_table", key="dicom_id", single_lines=True)
+    table = _opened(path, flag="--split_table", encoding=encoding)
     table.require((table.flag, name) for name in ("dicom_id", "split"))
     reject_row = rejecting_rows(table, reject)
     for row in table.rows(reject=reject_row):
@@ -244,13 +293,16 @@ def _splits(
     return codes, TableUse(name=table.name, read=table.read, kept=kept, notes=table.notes())
 
 
-def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str) -> Tables:
+def find_tables(
+    root: pathlib.Path, *, overrides: Mapping[str, str], labels: str, encoding: str
+) -> Tables:
     """Finds the tables of a download of version 2.0.0 or 2.1.0, packed or not.
 
     Args:
       root: folder of the tables.
       overrides: "metadata", "split" or "labels" -> path that the user has given, or "".
       labels: "chexpert", "negbio" or "none".
+      encoding: encoding of the tables.
 
     Raises:
       ConfigError: if a path is too long.
@@ -286,4 +338,4 @@ def find_tables(root: pathlib.Path, *, overrides: Mapping[str, str], labels: str
             "prepare the set without labels.",
             where="--labels",
         )
-    return Tables(metadata=metadata, split=split, labels=label_table)
+    return Tables(metadata=metadata, split=split, labels=label_table, encoding=encoding)

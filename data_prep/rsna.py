@@ -1,21 +1,31 @@
-"""The RSNA pneumonia table: boxes and splits.
+"""RSNA pneumonia: radiographs with boxes of their opacities -> a prepared set.
+
+    python -m data_prep.rsna --labels=stage_2_train_labels.csv --images_dir=images --out=prepared
 
 Source: the challenge's stage_2_train_labels.csv; GLoRIA's release,
 gloria/datasets/preprocess_datasets.py (preprocess_pneumonia_data).
 """
 
 import dataclasses
+import functools
 import math
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_prep.kit import values
+from data_prep.kit import cli, grouped_rows, labelled, preparer, values
+from data_prep.kit.plan import Plan, Reject, TableUse
 from data_prep.kit.row_cells import cells_of, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
+from data_prep.kit.tables import TableRow
+from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import DataError
 
+PROGRAM = "data_prep.rsna"
+LABELS = ("Pneumonia",)
+MALFORMED = "malformed_annotation"
 _SIDES = ("x", "y", "width", "height")
 
 
@@ -113,3 +123,68 @@ def drawn_splits(found: Sequence[Patient]) -> dict[str, np.ndarray]:
       Split -> int64 positions in `found`, in the order drawn.
     """
     return shuffled_splits([p.patient_id for p in found], held_out=HELD_OUT, seed=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paths(labelled.SplitPaths):
+    """Where the raw data lies."""
+
+    labels: str = cli.setting("The table stage_2_train_labels.csv, with a row a box.")
+    images_dir: str = cli.setting("Folder of the .dcm images, also of folders of them.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(labelled.LabelledSettings):
+    """What is kept, and how; recorded in the manifest."""
+
+
+def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manifest_lib.Manifest:
+    """Prepares the set, or goes on with it, or finds it complete; returns its manifest."""
+    table = cli.required_file(pathlib.Path(paths.labels), flag="--labels")
+    preparer.folder(paths.images_dir, flag="--images_dir")
+    return preparer.prepare_set(
+        functools.partial(_plan, paths, settings),
+        options,
+        program=PROGRAM,
+        settings=settings,
+        inputs=labelled.inputs([table], lists=paths.split_lists, settings=settings),
+    )
+
+
+def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
+    table = settings.table(
+        pathlib.Path(paths.labels), flag="--labels", key="patientId", single_lines=True
+    )
+    table.require([("--labels", name) for name in ("patientId", *_SIDES, "Target")])
+    images_dir = pathlib.Path(paths.images_dir)
+    files = labelled.found_images(images_dir, suffixes=(".dcm", ".dicom"))
+    groups = grouped_rows.grouped(table, column="patientId", reject=reject)
+    cases = [_case(name, rows, files) for name, rows in sorted(groups.items())]
+    return labelled.labelled_plan(
+        cases,
+        labelled.assigned(cases, data_set="rsna", settings=settings, lists=paths.split_lists),
+        directory=directory,
+        reject=reject,
+        images_dir=images_dir,
+        settings=settings,
+        label_names=LABELS,
+        table=TableUse(name=table.name, read=table.read, notes=table.notes()),
+        headers=True,
+    )
+
+
+def _case(name: str, rows: Sequence[TableRow], files: Mapping[str, str]) -> labelled.Case:
+    """Returns the case of a patient, with its problem if its rows cannot be followed."""
+    place = {"id": name, "path": files.get(name, f"{name}.dcm"), "patient": name}
+    place["line"] = rows[0].line
+    try:
+        (found,) = patients([row.cells for row in rows])
+    except DataError as error:
+        problem = (MALFORMED, str(error))
+        return labelled.Case(**place, labels=(0,), rows=len(rows), problem=problem)
+    regions = [(LABELS[0], *box) for box in found.boxes]
+    return labelled.Case(**place, labels=(found.target,), regions=regions, rows=len(rows))
+
+
+if __name__ == "__main__":
+    preparer.run_program(prepare, Paths, Settings)

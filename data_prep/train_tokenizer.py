@@ -124,7 +124,7 @@ def _training_sentences(
 ) -> Iterator[str]:
     from array_record.python import array_record_module
 
-    spec = schema.features()
+    spec = schema.features_of(root)
     shards = [name for name in manifest.shards if "-train." in name]
     for name in tqdm.tqdm(shards, unit=" shards", desc="data_prep.train_tokenizer"):
         try:

@@ -19,7 +19,9 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from data_prep.kit import cli, finish, values, writer
+from data_prep import verify_leaks, verify_regions
+from data_prep.kit import cli, finish, writer
+from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.plan import UNLISTED
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
@@ -28,6 +30,7 @@ from prior_jax.errors import ConfigError, DataError
 # Limit on lines: enough to see the problem, not one for each of 200,000 studies.
 MOST_FAILURES = 50
 _COUNTED = ("studies", "images", "subjects", "sentences")
+_REQUIRED = {field.name for field in dataclasses.fields(schema.Record)} - schema.ADDED_IN_1_1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ class ShardReport:
       labels: label value -> number of studies with that value, for each label.
       subjects: ids of the patients.
       studies: digests of study ids.
+      regions: label -> counts of its regions, see `image_regions.RegionSums`.
       images: digest of each stored image -> "study ..., image ..." that holds the image.
       failures: problems of the shard, one line each.
     """
@@ -68,12 +72,22 @@ class ShardReport:
     labels: Sequence[Mapping[int, int]]
     subjects: frozenset[str]
     studies: np.ndarray
+    regions: Mapping[str, Sequence[int]]
     images: Mapping[bytes, str]
     failures: tuple[str, ...]
 
 
 def verify(settings: Settings) -> list[str]:
     """Returns one line for each failure; none if the set is sound.
+
+    Raises:
+      DataError: if there is no readable manifest to compare with.
+    """
+    return checked(settings)[0]
+
+
+def checked(settings: Settings) -> tuple[list[str], list[str]]:
+    """Returns the lines of `verify`, and a line for each leak of a published split.
 
     Raises:
       DataError: if there is no readable manifest to compare with.
@@ -100,7 +114,10 @@ def verify(settings: Settings) -> list[str]:
             failures.append(f"{name}: The sha256 of the shard differs from the manifest.")
         failures += reports[name].failures
     failures += _set_failures(root, manifest, reports)
-    return failures
+    leaks = list(verify_leaks.leaks(verify_leaks.by_split(reports)))
+    if manifest.published_split:
+        return failures, leaks
+    return failures + leaks, []
 
 
 def _metadata_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> Iterator[str]:
@@ -162,7 +179,8 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
     counts: collections.Counter[str] = collections.Counter()
     said = [collections.Counter() for _ in range(labels)]
     subjects, studies, images, failures = set(), [], {}, []
-    spec = schema.features()
+    spec = _features(root)
+    regions = RegionSums()
     try:
         reader = array_record_module.ArrayRecordReader(str(root / name))
         records = reader.read_all()
@@ -174,6 +192,7 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
         try:
             record = _parsed(content, spec)
             failures += [f"{name}: {text}" for text in _record_failures(record, labels=labels)]
+            failures += [f"{name}: {text}" for text in verify_regions.record_failures(record)]
         except (DataError, KeyError, ValueError, TypeError) as error:
             failures.append(
                 f"{name}: Record {number} cannot be read: {type(error).__name__}: {error}"
@@ -182,6 +201,7 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
         counts.update(studies=1, images=len(record.images), sentences=len(record.sentences))
         counts[record.text_source] += 1
         subjects.add(record.subject_id)
+        regions.add(record)
         for label, value in zip(said, record.labels, strict=False):
             label[value] += 1
         for identity, image in zip(record.image_ids, record.images, strict=True):
@@ -198,15 +218,24 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
         labels=said,
         subjects=frozenset(subjects),
         studies=np.asarray(studies, np.uint64),
+        regions=regions.sums,
         images=images,
         failures=tuple(failures),
     )
 
 
+def _features(root: pathlib.Path):
+    """Returns the set's own features, or today's where its file is damaged, which is a failure."""
+    try:
+        return schema.features_of(root)
+    except DataError:
+        return schema.features()
+
+
 def _parsed(content: bytes, spec) -> schema.Record:
     """Returns a record, read as the training pipeline reads it."""
     example = spec.deserialize_example_np(content)
-    missing = set(spec.keys()) - set(example)
+    missing = (set(spec.keys()) | _REQUIRED) - set(example)
     if missing:
         raise KeyError(f"features {sorted(missing)} are missing")
     return schema.Record.from_example(example)
@@ -244,16 +273,8 @@ def _set_failures(
     root: pathlib.Path, manifest: manifest_lib.Manifest, reports: Mapping[str, ShardReport]
 ) -> Iterator[str]:
     """Yields the problems of the set as a whole: counts, duplicates, leaking patients."""
-    of_split = {
-        split: [
-            report
-            for name, report in reports.items()
-            if name.startswith(f"{schema.DATASET_NAME}-{split}.")
-        ]
-        for split in schema.SPLITS
-    }
     subjects = {}
-    for split, found in of_split.items():
+    for split, found in verify_leaks.by_split(reports).items():
         subjects[split] = frozenset().union(*(report.subjects for report in found))
         counts = {name: sum(report.counts[name] for report in found) for name in _COUNTED}
         counts["subjects"] = len(subjects[split])
@@ -269,7 +290,6 @@ def _set_failures(
         if count != manifest.text_sources.get(source, 0):
             listed = manifest.text_sources.get(source, 0)
             yield f"Text source {source}: {count} studies, but the manifest counts {listed}."
-    yield from _leaks(of_split)
     if not uncounted(root):
         yield from _total_failures(manifest, reports.values())
     digests = [report.studies for report in reports.values()]
@@ -278,24 +298,6 @@ def _set_failures(
         repeated = len(every) - len(np.unique(every))
         yield f"{repeated} study ids are in more than one record."
     yield from _index_failures(root, manifest)
-
-
-def _leaks(of_split: Mapping[str, Sequence[ShardReport]]) -> Iterator[str]:
-    """Yields the patients and the images that are in more than one split."""
-    patients: dict[str, dict[str, str]] = {}
-    images: dict[bytes, dict[str, str]] = {}
-    for split, found in of_split.items():
-        for report in found:
-            for subject in report.subjects:
-                patients.setdefault(values.comparable_id(subject), {})[split] = subject
-            for digest, place in report.images.items():
-                images.setdefault(digest, {})[split] = place
-    for places in sorted((found for found in patients.values() if len(found) > 1), key=str):
-        written = " or ".join(sorted(set(places.values())))
-        yield f"Patient {written} is in {' and '.join(places)}."
-    for places in sorted((found for found in images.values() if len(found) > 1), key=str):
-        where = " and ".join(f"{place} ({split})" for split, place in places.items())
-        yield f"One image is in two splits: {where}. Leave one of them out."
 
 
 def uncounted(root: pathlib.Path) -> bool:
@@ -328,6 +330,7 @@ def _total_failures(
                     f"Label {name}: {count} studies have the value {value}, but the manifest "
                     f"counts {listed}."
                 )
+    yield from verify_regions.total_failures(manifest, [report.regions for report in reports])
     images = sum(report.counts["images"] for report in reports)
     for table, rows in manifest.tables.items():
         if rows.images not in (-1, images):
@@ -343,7 +346,7 @@ def _index_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> Iter
     try:
         builder = tfds.builder_from_directory(root)
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-        missing = set(schema.features().keys()) - set(builder.info.features.keys())
+        missing = _REQUIRED - set(builder.info.features.keys())
     except Exception as error:  # TFDS may raise anything on damaged metadata
         yield f"dataset_info.json or features.json: {type(error).__name__}: {error}"
         return
@@ -360,7 +363,7 @@ def _index_failures(root: pathlib.Path, manifest: manifest_lib.Manifest) -> Iter
 def main() -> int:
     """Runs the program on its flags."""
     settings = cli.from_flags(Settings)
-    failures = verify(settings)
+    failures, leaks = checked(settings)
     for line in failures[:MOST_FAILURES]:
         print(" ".join(line.split()))
     if len(failures) > MOST_FAILURES:
@@ -369,6 +372,10 @@ def main() -> int:
         return cli.EXIT_FAILED_CHECK
     manifest = manifest_lib.load_manifest(settings.path)
     print(f"sound: {len(manifest.shards)} shards. " + finish.summary(manifest, out=settings.path))
+    for line in leaks[:MOST_FAILURES]:
+        print(f"  Of the published split: {' '.join(line.split())}")
+    if len(leaks) > MOST_FAILURES:
+        print(f"  and {len(leaks) - MOST_FAILURES} more leaks of the published split")
     if uncounted(pathlib.Path(settings.path)):
         print("  An earlier version made the set; it has no counts of rows and labels to compare.")
     return 0

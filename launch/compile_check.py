@@ -25,10 +25,11 @@ from launch.forecast import hlo_cost, hlo_text, roofline
 from launch.start import jax_settings, machines, program
 from launch.start.run import check_fits
 from prior_jax import __version__, assemble
-from prior_jax.config import RunConfig, read_config
+from prior_jax.config import read_config
 from prior_jax.data import pipeline
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
+from prior_jax.run_config import RunConfig
 from prior_jax.sharding.placement import placement
 from prior_jax.train.program import Program
 from prior_jax.types import Batch
@@ -140,6 +141,7 @@ def check(
             schedule=schedule,
             place=place,
             all_pairs=config.mesh.all_pairs,
+            labels=getattr(config.model, "classes", ()),
         ),
         stages=schedule,
         optimizer=config.optimizer,

@@ -1,150 +1,124 @@
-"""Evaluates a run's trained model and its untrained model, and writes the run's report.
+r"""Evaluates a model on a prepared set beside its untrained counterpart, and writes a report.
 
-    python -m launch.evaluate --workdir=DIR --task=configs/eval/zero_shot.py
-    python -m launch.evaluate --workdir=DIR --task=configs/eval/retrieval.py
-    python -m launch.evaluate --workdir=DIR --task=configs/eval/probe.py --task.probe.fraction=0.1
-    python -m launch.evaluate --workdir=DIR --task=configs/eval/grounding.py
+    python -m launch.evaluate --workdir=RUN --task=configs/eval/zero_shot.py
+    python -m launch.evaluate --workdir=RUN --task=configs/eval/retrieval.py --task.data.path=SET
+    python -m launch.evaluate --weights=DIR --task=configs/eval/probe.py --task.data.path=SET \
+        --task.probe.fraction=0.1 --out=RESULTS
+    python -m launch.evaluate --random=configs/phantom.py --task=configs/eval/grounding.py \
+        --task.data.path=SET --out=RESULTS
+    python -m launch.evaluate --workdir=RUN --task=configs/eval/suite.py \
+        "--task.sets=('nih=SET','rsna=OTHER')" --out=RESULTS
 
+The model is that of a run of launch.train, of weights that launch.import_weights or launch.export
+wrote, or of a config before its first step. It meets any prepared set with its own preprocessing.
 Flags override the settings of a task: --task.split=validate --task.zero_shot.pool=max
 """
 
 import dataclasses
-import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+import pathlib
+from collections.abc import Sequence
 
 import jax
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from launch.evaluation.task_results import Opened, measure, open_split, without_prompts
-from launch.evaluation.tasks import Task, check_task, task_of
+from launch.evaluation import models, outputs
+from launch.evaluation import suite as suite_lib
+from launch.evaluation.subject import Opened, Subject
+from launch.evaluation.task_results import measure, remarks
+from launch.evaluation.tasks import SuiteTask, Task, TaskData, check_task, task_of
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import kept_json, read_config
-from prior_jax.errors import CheckpointError, ConfigError, DataError
+from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
-from prior_jax.evaluate.embed import Encoder
-from prior_jax.interop import initial
 from prior_jax.processes import distributed
 from prior_jax.report.examples import RunInfo
-from prior_jax.report.gather import gather
+from prior_jax.report.gather import Examples, gather
 from prior_jax.report.page import write_report
+from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
-from prior_jax.train import checkpoint_read
-from prior_jax.train.program import Program
 
 FLAGS = flags.FLAGS
 EXAMPLES = 6
 """Number of studies that the report shows."""
+_SOURCES = ("workdir", "weights", "random")
+_NO_EXAMPLES = Examples(attention=(), retrieval=(), reconstructions=(), bank=None)
 
 
 class Evaluation:
-    """A run's trained and untrained models, and the texts of its splits, each read once.
+    """A model and its untrained counterpart, and the texts of the splits, each read once."""
 
-    The untrained model is the state before the first step; with `config.init`, it has the weights
-    that training starts from.
-    """
-
-    def __init__(self, run: run_lib.Run, *, step: int | None):
-        """Restores the trained model.
+    def __init__(self, subject: Subject, *, out: pathlib.Path):
+        """Prepares the evaluation; nothing is read or computed yet.
 
         Args:
-          run: run to evaluate; its mesh must be the mesh of the context.
-          step: step of the checkpoint, None for the newest.
-
-        Raises:
-          CheckpointError: if there is no sound checkpoint of that step.
-          WeightsError: if weights of `config.init` are missing or damaged.
+          subject: model and set; the subject's mesh must be the mesh of the context.
+          out: folder of the results and the report.
         """
-        self.run = run
-        initial_weights = initial.identity(run.config.init)
-        builder = Program(
-            objective=run.objective,
-            stages=run.schedule,
-            optimizer=run.config.optimizer,
-            mesh=run.place.mesh,
-            rules=run.place.rules,
-            data_axes=run.place.data_axes,
-        )
-        wanted = builder.abstract(run.schedule[0])
-        checkpoints = run.config.train.checkpoint.folder(run.workdir)
-        params, rest, self.step = checkpoint_read.restore_model(
-            checkpoints, params=wanted.params, rest=wanted.rest, step=step
-        )
-        self._check_weights(checkpoints / str(self.step), initial_weights)
-        values = run_lib.initial_values(run)({**builder.model.params, **builder.model.rest})
-        fresh = builder.initial(seed=run.config.train.seed, values=values)
-        trained = builder.model.merge(params, rest)
-        self.encoder = Encoder(run.objective, trained, place=run.put)
-        self.untrained = self.encoder.with_model(builder.model.merge(fresh.params, fresh.rest))
-        self._splits: dict[str, Opened] = {}
+        self.subject, self.out = subject, out
+        self._splits: dict[tuple[str, str], Opened] = {}
 
-    def _check_weights(self, path: os.PathLike[str], ours: Mapping[str, Any]) -> None:
-        """Refuses weights in `config.init` that are not those that the run started from."""
-        kept = checkpoint_read.read_document(path)["host"]["identity"]
-        for name, now in ours.items():
-            if now != kept.get(name):
-                raise CheckpointError(
-                    f"The value is {now!r}, but the run began with {kept.get(name)!r}, as {path} "
-                    "records.",
-                    "Put the weights back that the run began with.",
-                    where=name,
-                )
+    def on_set(self, task: Task) -> Subject:
+        """Returns the subject on the set that the task names."""
+        if task.data.path is None:
+            return self.subject
+        data = dataclasses.replace(self.subject.data, path=task.data.path)
+        return dataclasses.replace(self.subject, data=data)
 
-    def split(self, name: str) -> Opened:
-        """Returns a split, which is read once."""
-        if name not in self._splits:
-            self._splits[name] = open_split(self.run, name)
-        return self._splits[name]
+    def split(self, subject: Subject, name: str) -> Opened:
+        """Returns a split of the subject's set, which is read once."""
+        # Another model may read the same set with another size of image or tokenizer.
+        key = repr(subject.data), name
+        if key not in self._splits:
+            self._splits[key] = subject.open(name)
+        return self._splits[key]
 
     def measure(self, task: Task) -> None:
         """Runs a task on both models, prints the table and writes `eval/<result>.json`."""
-        unasked = without_prompts(task, self.split(task.split))
-        if unasked and distributed.is_primary():
-            print(f"{task.result}: left out for want of prompts: {', '.join(unasked)}", flush=True)
-        found = [
-            measure(task, encoder, run=self.run, opened=self.split)
-            for encoder in (self.encoder, self.untrained)
-        ]
+        subject = self.on_set(task)
+        if task.reads_text:
+            models.check_reads_reports(subject, task=task.task)
+
+        def opened(name: str) -> Opened:
+            return self.split(subject, name)
+
+        where = outputs.described(subject, opened(task.split), split=task.split)
+        outputs.check_same_set(self.out, task=task.result, where=where)
+        said = remarks(task, subject, opened(task.split))
+        for one in said if distributed.is_primary() else ():
+            print(f"{task.result}: {one}", flush=True)
+        encoders = list(dict.fromkeys((subject.trained, subject.untrained)))
+        found = [measure(task, encoder, subject=subject, opened=opened) for encoder in encoders]
         if distributed.is_primary():
             path = results.write_results(
-                self.run.workdir,
-                task=task.result,
-                trained=found[0],
-                untrained=found[1],
-                settings={"split": task.split, "step": self.step, "run": self.run.config.name},
+                self.out, task=task.result, trained=found[0], untrained=found[-1], settings=where
             )
-            records = len(self.split(task.split).split)
-            print(f"\n{task.result} on {records} records of {task.split}, step {self.step}")
-            print(results.format_table(*found))
+            records = len(opened(task.split).split)
+            print(f"\n{task.result} on {records} records of {task.split}, {subject.title}")
+            print(results.format_table(found[0], found[-1]))
             print(f"written to {path}", flush=True)
 
-    def report(self, *, split: str, batch_size: int) -> None:
-        """Writes `report/index.html` with examples of a split."""
-        opened = self.split(split)
+    def suite(self, task: SuiteTask) -> None:
+        """Runs a suite, writes its table and the report; a part that fails is named."""
+        first = suite_lib.run_suite(task, self.subject, out=self.out, opened=self.split)
+        try:
+            self.report(dataclasses.replace(task, data=TaskData(path=first)))
+        except (ConfigError, DataError) as error:
+            logging.error("The report was not drawn: %s", error)
 
-        def batches():
-            return self.run.eval_batches(opened.split, batch_size=batch_size, require_text=True)
-
-        examples = gather(
-            self.run.objective,
-            encoder=self.encoder,
-            studies=self.encoder.studies(batches(), reports=True),
-            batches=batches,
-            texts=opened.texts,
-            label_names=opened.split.label_names,
-            tokenizer=opened.split.tokenizer,
-            count=EXAMPLES,
-            block=batch_size,
-        )
+    def report(self, task: Task) -> None:
+        """Writes `report/index.html` with examples of the task's split."""
+        subject = self.on_set(task)
+        opened = self.split(subject, task.split)
+        examples = _examples(subject, opened, batch_size=task.batch_size)
         if distributed.is_primary():
             path = write_report(
-                self.run.workdir,
+                self.out,
                 run=RunInfo(
-                    name=self.run.config.name,
-                    settings=self.run.config.given,
+                    name=subject.name,
+                    settings=subject.given,
                     versions=run_lib.versions(),
                     dataset={
                         name: dataclasses.asdict(counts)
@@ -159,10 +133,31 @@ class Evaluation:
             print(f"report: {path}", flush=True)
 
 
+def _examples(subject: Subject, opened: Opened, *, batch_size: int) -> Examples:
+    """Computes the report's examples; there are none for a model or a split without reports."""
+    if not subject.reads_reports or not any(text.sentences for text in opened.texts):
+        return _NO_EXAMPLES
+
+    def batches():
+        return subject.batches(opened, batch_size=batch_size, require_text=True)
+
+    return gather(
+        subject.objective,
+        encoder=subject.trained,
+        studies=subject.trained.studies(batches(), reports=True),
+        batches=batches,
+        texts=opened.texts,
+        label_names=opened.split.label_names,
+        tokenizer=opened.split.tokenizer,
+        count=EXAMPLES,
+        block=batch_size,
+    )
+
+
 def evaluate_run(
     run: run_lib.Run, tasks: Sequence[Task], *, step: int | None, pass_over: bool = False
 ) -> None:
-    """Measures a run on every task, then writes its report.
+    """Measures a run on every task, then writes its report into the run's folder.
 
     Args:
       run: run to evaluate.
@@ -175,26 +170,52 @@ def evaluate_run(
       ConfigError, DataError: if a task cannot be run and is not skipped.
     """
     with jax.set_mesh(run.place.mesh):
-        evaluation, skipped = Evaluation(run, step=step), []
-        for task in tasks:
-            try:
-                evaluation.measure(task)
-            except (ConfigError, DataError) as error:
-                if not pass_over:
-                    raise
-                logging.error("The task %s was skipped: %s", task.result, error)
-                skipped.append(f"The task {task.result} was skipped: {error}")
-        last = tasks[-1]
-        evaluation.report(split=last.split, batch_size=last.batch_size)
-        if skipped and distributed.is_primary():
-            print(*skipped, sep="\n", flush=True)
+        subject = models.of_run(run, step=step)
+        evaluate(subject, tasks, out=run.workdir, pass_over=pass_over)
+
+
+def evaluate(
+    subject: Subject, tasks: Sequence[Task], *, out: pathlib.Path, pass_over: bool = False
+) -> None:
+    """Measures a model on every task, then writes the report; see `evaluate_run`."""
+    evaluation, skipped = Evaluation(subject, out=out), []
+    if isinstance(tasks[0], SuiteTask):
+        evaluation.suite(tasks[0])
+        return
+    for task in tasks:
+        try:
+            evaluation.measure(task)
+        except (ConfigError, DataError) as error:
+            if not pass_over:
+                raise
+            logging.error("The task %s was skipped: %s", task.result, error)
+            skipped.append(f"The task {task.result} was skipped: {error}")
+    evaluation.report(tasks[-1])
+    if skipped and distributed.is_primary():
+        print(*skipped, sep="\n", flush=True)
 
 
 def define_flags() -> None:
     """Defines the program's flags."""
-    flags.DEFINE_string("workdir", None, "Folder of a run that launch.train made.", required=True)
+    flags.DEFINE_string("workdir", None, "Folder of a run that launch.train made.")
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "Folder of weights, of a whole model or of an image encoder, that launch.import_weights or "
+        "launch.export --format=nnx wrote.",
+    )
+    program.define_config_flag(
+        "random",
+        "File of a config whose model is evaluated before its first step, as a baseline.",
+        required=False,
+    )
     program.define_config_flag("task", "File of the task, e.g. configs/eval/zero_shot.py.")
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; by default the newest sound one.")
+    flags.DEFINE_string(
+        "out", None, "Folder of the results and the report; by default the folder of the run."
+    )
+    flags.DEFINE_integer(
+        "step", None, "Step of the run's checkpoint; by default the newest sound one."
+    )
     machines.define_machine_flag(required=False)
     program.define_cache_flag()
     program.define_device_flags()
@@ -203,13 +224,51 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Evaluates the run and writes its report."""
+    """Evaluates one model and writes its report."""
     machine = machines.start()
     program.start_devices()
     machines.check_chips(machine, devices=jax.device_count())
-    task, workdir = task_of(FLAGS.task), workdir_lib.from_flag()
+    source = _source()
+    task = suite_lib.on_first_set(task_of(FLAGS.task))
+    if source == "workdir":
+        _of_workdir(task, machine)
+    elif source == "weights":
+        _of_weights(task, machine)
+    else:
+        _of_config(task, machine)
+
+
+def _source() -> str:
+    """Returns which of the three flags names the model.
+
+    Raises:
+      ConfigError: if none or several do, or if another flag does not fit it.
+    """
+    given = [name for name in _SOURCES if FLAGS[name].value is not None]
+    if len(given) != 1:
+        raise ConfigError(
+            f"The model is given by {' and '.join(f'--{name}' for name in given)}."
+            if given
+            else "No model is given.",
+            "Give one of --workdir=RUN, --weights=DIR and --random=CONFIG.",
+            where="--workdir",
+        )
+    if given[0] != "workdir" and FLAGS.step is not None:
+        raise ConfigError(
+            f"A model of --{given[0]} has no step {FLAGS.step}.",
+            "Leave --step out.",
+            where="--step",
+        )
+    if given[0] != "workdir" and FLAGS.out is None:
+        raise ConfigError("The folder of the results is missing.", "Give --out=DIR.", where="--out")
+    return given[0]
+
+
+def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
+    workdir = workdir_lib.from_flag()
+    out = workdir if FLAGS.out is None else workdir_lib.from_flag("out")
     kept = ConfigDict(kept_json(workdir))
-    check_task(task, workdir=workdir)
+    check_task(task, drawn=workdir / "data" / "raw")
     given = machines.merged(kept, machine, batch_size=None, replace=True)
     config = read_config(given, workdir=workdir)
     place = placement(config.mesh)
@@ -219,7 +278,47 @@ def main() -> None:
     run_lib.check_alike(config)
     prepare.make_in_one_process(prepare.missing(config), workdir)
     run = run_lib.open_run(config, place, workdir, cache_dir=cache)
-    evaluate_run(run, [task], step=FLAGS.step)
+    with jax.set_mesh(run.place.mesh):
+        evaluate(models.of_run(run, step=FLAGS.step), [task], out=out)
+
+
+def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
+    out = workdir_lib.from_flag("out")
+    given = machines.merged(FLAGS.random, machine, batch_size=None, replace=True)
+    with given.unlocked():
+        given.data.path = task.data.path or given.data.path
+    config = read_config(given, workdir=out)
+    missing = prepare.missing(config)
+    reads_text = task.reads_text and config.data.tokenizer.kind != "none"
+    check_task(task, drawn=None if missing.phantom is not None else out / "data" / "raw")
+    place = placement(config.mesh)
+    cache = workdir_lib.cache_of(out)
+    jax_settings.compile_to(cache, quick=config.quick_compile)
+    run_lib.check_alike(config)
+    if not reads_text:
+        missing = dataclasses.replace(missing, tokenizer=None)
+    prepare.make_in_one_process(missing, out)
+    with jax.set_mesh(place.mesh):
+        subject = models.of_config(config, reads_text=reads_text, place=place, out=out, cache=cache)
+        evaluate(subject, [task], out=out)
+
+
+def _of_weights(task: Task, machine: machines.MachineConfig | None) -> None:
+    out, folder = workdir_lib.from_flag("out"), workdir_lib.from_flag("weights")
+    if task.data.path is None:
+        raise ConfigError(
+            "Weights have no set of their own.",
+            "Give --task.data.path=SET, the folder of a prepared set.",
+            where="task.data.path",
+        )
+    check_task(task, drawn=out)
+    mesh = MeshConfig(axes={"data": -1}, data_axes=("data",)) if machine is None else machine.mesh
+    cache = workdir_lib.cache_of(out)
+    jax_settings.compile_to(cache, quick=False)
+    place = placement(mesh)
+    with jax.set_mesh(place.mesh):
+        subject = models.of_weights(folder, path=task.data.path, place=place, cache_dir=cache)
+        evaluate(subject, [task], out=out)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,17 @@ def _cluster() -> slurm.Slurm | None:
 def _submit(
     cluster: slurm.Slurm | None, jobs: Sequence[Job], workdir: pathlib.Path, *, dry_run: bool
 ) -> int:
-    """Submits the trials that are not done to another queue, or prints the commands."""
+    """Hands the trials that are not done to the cluster, or prints their commands.
+
+    Args:
+      cluster: cluster of `--queue=slurm`; None to print a command for each trial.
+      jobs: all trials of the sweep.
+      workdir: folder of the sweep.
+      dry_run: whether the commands for the cluster are printed and not run.
+
+    Returns:
+      Exit code of the program.
+    """
     arguments = (*program.config_arguments("config"), f"--workdir={workdir}")
     left = [index for index, job in enumerate(jobs) if not job.done]
     if cluster is not None:

@@ -12,22 +12,26 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from prior_jax.interface import (
         Attention,
+        Classifier,
         Model,
         ProcessedImages,
         Retriever,
         TextSettings,
         generate_class_prompts,
         load,
+        load_classifier,
     )
 
 __all__ = [
     "Attention",
+    "Classifier",
     "Model",
     "ProcessedImages",
     "Retriever",
     "TextSettings",
     "generate_class_prompts",
     "load",
+    "load_classifier",
 ]
 
 

@@ -20,6 +20,7 @@ def objective(
     schedule: Sequence[Stage],
     place: Placement,
     all_pairs: AllPairsConfig = GATHERED,
+    labels: Sequence[str] = (),
 ) -> Objective:
     """Builds an objective for a tokenizer, a schedule and a mesh.
 
@@ -30,15 +31,19 @@ def objective(
       schedule: stages in steps; () for a model that is not trained.
       place: where the bank and the batch lie.
       all_pairs: how the losses over all pairs of a batch are computed.
+      labels: names of the labels of the set, for an objective that learns them.
     """
-    text = dataclasses.replace(model.text, vocab_size=vocabulary.size, pad_token=vocabulary.pad)
+    if KINDS[kind].reads_reports:
+        text = dataclasses.replace(model.text, vocab_size=vocabulary.size, pad_token=vocabulary.pad)
+        model = dataclasses.replace(model, text=text)
     return KINDS[kind].make(
-        dataclasses.replace(model, text=text),
+        model,
         Setting(
             vocabulary=vocabulary,
             lengths={stage.name: stage.steps for stage in schedule},
             bank_axis=place.bank_axis,
             batch_axis=place.batch_axis,
             all_pairs=AllPairs(config=all_pairs, axis=place.batch_axis),
+            labels=tuple(labels),
         ),
     )

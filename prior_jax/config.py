@@ -12,178 +12,25 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from prior_jax.data import no_text
 from prior_jax.data.pipeline import DataConfig
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError, DataError, in_section
 from prior_jax.interop.initial import InitConfig
-from prior_jax.objectives.all_pairs import AllPairsConfig
 from prior_jax.objectives.kinds import KINDS
 from prior_jax.processes.watchdog import WatchdogConfig
-from prior_jax.sharding.mesh import MeshConfig
+from prior_jax.run_config import MeshSection, PrepareConfig, RunConfig
 from prior_jax.strict import build
 from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.metrics import LogConfig
 from prior_jax.train.optimizer import OptimizerConfig
 from prior_jax.train.options import TrainOptions
 from prior_jax.train.patience import EarlyStoppingConfig
-from prior_jax.train.stages import Stage, StageConfig
+from prior_jax.train.stages import StageConfig
 from prior_jax.vocabulary import Vocabulary
 
 CONFIG_NAME = "config.json"
 STAGE_UNITS = ("epochs", "steps")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MeshSection(MeshConfig):
-    """The section `config.mesh`: a config has to say what `MeshConfig` leaves to defaults.
-
-    Attributes:
-      all_pairs: how the losses over all pairs of a batch are computed.
-    """
-
-    bank_axis: str | None = dataclasses.field()
-    rules: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...] = dataclasses.field()
-    all_pairs: AllPairsConfig
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PhantomConfig:
-    """Radiographs and reports to draw where no data set is given.
-
-    Attributes:
-      studies: number of studies over all splits.
-      seed: seed of the drawing.
-      size: pixels of an image's shorter side.
-      validate: share of the patients in the split "validate".
-      test: share of the patients in the split "test".
-    """
-
-    studies: int
-    seed: int
-    size: int
-    validate: float
-    test: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """What a run makes where it is absent; the section `config.prepare`.
-
-    Attributes:
-      phantom: drawn and prepared under the workdir if `config.data.path` is None; None where a
-        prepared set must be given.
-      vocab_size: pieces of the sentencepiece model trained on the set's training reports if
-        `config.data.tokenizer.path` is None.
-    """
-
-    phantom: PhantomConfig | None
-    vocab_size: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """All that a run is told.
-
-    Attributes:
-      given: the config as it was given, JSON values; a run keeps it and is known by it.
-      name: name of the run, for people.
-      objective: which objective is trained, a key of `objectives.kinds.KINDS`.
-      model: settings of the objective, the dataclass `KINDS[objective].settings`. What only the
-        tokenizer knows is that of a tokenizer of `prepare.vocab_size` pieces; `assemble.objective`
-        puts the opened tokenizer's in its place.
-      data: the section `config.data`; paths that were not given are those under the workdir.
-      makes_set: whether the prepared set is drawn and made by the run.
-      makes_tokenizer: whether the tokenizer is trained by the run.
-      prepare: what the run makes where it is absent.
-      init: weights that the run starts from.
-      quick_compile: whether compiling is to be quick rather than its result; rounding may differ.
-      stage_unit: what the lengths of the stages count, "epochs" or "steps".
-      stages: stages in the order of the objective.
-      optimizer: settings of the optimizer that the stages share.
-      mesh: how the devices are laid out.
-      train: seed, logging, checkpoints, validation and watchdog.
-      after: paths of the evaluation configs to run once training has ended.
-    """
-
-    given: Mapping[str, Any]
-    name: str
-    objective: str
-    model: Any
-    data: DataConfig
-    makes_set: bool
-    makes_tokenizer: bool
-    prepare: PrepareConfig
-    init: InitConfig
-    quick_compile: bool
-    stage_unit: str
-    stages: tuple[StageConfig, ...]
-    optimizer: OptimizerConfig
-    mesh: MeshSection
-    train: TrainOptions
-    after: tuple[str, ...]
-
-    def __post_init__(self):
-        """Refuses sections that do not fit together."""
-        if not self.stages:
-            known = KINDS[self.objective].stages
-            raise ConfigError(
-                "The config has no stage, so there is nothing to train.",
-                f"Give one or more of the stages {', '.join(known)}.",
-                where="config.stages",
-            )
-        rows = self.data.batch_size // self.optimizer.accumulate_steps
-        with in_section("config.model"):
-            KINDS[self.objective].check_rows(self.model, rows)
-
-    @property
-    def repeats_release(self) -> bool:
-        """Returns whether the run repeats the authors' release of PRIOR throughout.
-
-        That is, in its model, text and tokenizer. A run that departs from the release in any of
-        these compares fidelities, as the arm of `configs/sweeps/objectives.py` does.
-        """
-        return (
-            self.objective == "prior"
-            and self.model.fidelity == "release"
-            and self.data.text_mode == "release"
-            and self.data.tokenizer.kind == "wordpiece"
-        )
-
-    def check_data(self) -> None:
-        """Refuses a config that names no data set or tokenizer, and cannot make one.
-
-        Raises:
-          ConfigError: naming the flag to give.
-        """
-        if self.makes_set and self.prepare.phantom is None:
-            raise ConfigError(
-                "There is no data set: the path is None, and config.prepare.phantom, which would "
-                "be drawn instead, is None too.",
-                "Give --config.data.path=DIR, the folder of a prepared set.",
-                where="config.data.path",
-            )
-        if self.makes_tokenizer and self.data.tokenizer.kind != "sentencepiece":
-            raise ConfigError(
-                "There is no tokenizer: the path is None, and a run cannot make a tokenizer of "
-                f"the kind {self.data.tokenizer.kind!r}.",
-                "Give --config.data.tokenizer.path=FILE, a vocab.txt or tokenizer.json.",
-                where="config.data.tokenizer.path",
-            )
-
-    def schedule(self, *, steps_per_epoch: int) -> tuple[Stage, ...]:
-        """Returns the stages in steps.
-
-        Args:
-          steps_per_epoch: steps of an epoch of the training split; lengths in steps ignore it.
-
-        Raises:
-          ConfigError: for a stage without a step, or without one after its warm-up.
-        """
-        found = []
-        for stage in self.stages:
-            with in_section(f"config.stages.{stage.name}"):
-                found.append(stage.in_steps(steps_per_epoch))
-        return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,6 +55,7 @@ class _Sections:
     validate_every: int
     early_stopping: EarlyStoppingConfig | None
     after: tuple[str, ...]
+    validate_unit: str = "steps"
 
 
 def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
@@ -225,6 +73,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
     sections = build(_Sections, plain, name="config")
     _check_choice("objective", sections.objective, tuple(KINDS))
     _check_choice("stage_unit", sections.stage_unit, STAGE_UNITS)
+    _check_choice("validate_unit", sections.validate_unit, STAGE_UNITS)
     for index, task in enumerate(sections.after):
         if not pathlib.Path(task).is_file():
             raise ConfigError(
@@ -232,6 +81,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
                 "Give a file of configs/eval.",
                 where=f"config.after[{index}]",
             )
+    _check_vocab_size(sections)
     data = _read_data(sections, workdir=workdir)
     return RunConfig(
         given=plain,
@@ -245,7 +95,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
         ),
         data=data,
         makes_set=not sections.data["path"],
-        makes_tokenizer=not sections.data["tokenizer"]["path"],
+        makes_tokenizer=_reads_reports(sections) and not sections.data["tokenizer"]["path"],
         prepare=sections.prepare,
         init=sections.init,
         quick_compile=sections.quick_compile,
@@ -255,6 +105,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
         mesh=sections.mesh,
         train=_read_options(sections),
         after=sections.after,
+        validate_unit=sections.validate_unit,
     )
 
 
@@ -309,7 +160,8 @@ def read_model(
       ConfigError: naming what is unknown, missing, given twice or does not fit.
     """
     name, model = "config.model", dict(section)
-    for part in ("image", "text"):
+    reads_reports = KINDS[objective].reads_reports
+    for part in ("image", "text") if reads_reports else ("image",):
         if part not in model:
             raise ConfigError(
                 "The section is missing.", "Add it to the config.", where=f"{name}.{part}"
@@ -321,11 +173,12 @@ def read_model(
         name=f"{name}.image.resnet",
     )
     model["image"] = _derived(encoder, {"image_size": image["size"]}, name=f"{name}.image")
-    model["text"] = _derived(
-        model["text"],
-        {"vocab_size": vocabulary.size, "pad_token": vocabulary.pad},
-        name=f"{name}.text",
-    )
+    if reads_reports:
+        model["text"] = _derived(
+            model["text"],
+            {"vocab_size": vocabulary.size, "pad_token": vocabulary.pad},
+            name=f"{name}.text",
+        )
     for part, values in KINDS[objective].derived.items():
         model[part] = _derived(model.get(part, {}), values, name=f"{name}.{part}")
     return build(KINDS[objective].settings, model, name=name)
@@ -345,6 +198,9 @@ def to_json(given: Any) -> dict[str, Any]:
 def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
     made_set, made_tokenizer = made_in(workdir)
     section = dict(sections.data)
+    if not _reads_reports(sections):
+        section = _derived(section, no_text.SECTION, name="config.data")
+        made_tokenizer = ""
     for key in ("path", "tokenizer"):
         if key not in section:
             raise ConfigError(
@@ -355,6 +211,18 @@ def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
     section["tokenizer"] = tokenizer | {"path": tokenizer.get("path") or made_tokenizer}
     section = _derived(section, {"seed": sections.seed}, name="config.data")
     return build(DataConfig, section, name="config.data")
+
+
+def _reads_reports(sections: _Sections) -> bool:
+    return KINDS[sections.objective].reads_reports
+
+
+def _check_vocab_size(sections: _Sections) -> None:
+    """Refuses a run that reads reports without a size for the tokenizer it may make."""
+    if _reads_reports(sections) and sections.prepare.vocab_size < 1:
+        raise ConfigError.of_value(
+            "config.prepare.vocab_size", sections.prepare.vocab_size, "a positive integer"
+        )
 
 
 def _read_stages(sections: _Sections) -> tuple[StageConfig, ...]:

@@ -1,7 +1,7 @@
 """Errors that a user can act on: each says what is wrong, where, and what to do about it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Self
 
 
@@ -44,12 +44,12 @@ class PriorJaxError(Exception):
         where = f"{section}.{self.where}" if self.where else section
         return type(self)(self.problem, self.remedy, where=where)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         """Keeps the error picklable, so that worker processes can raise it."""
         return _rebuild, (type(self), self.problem, self.remedy, self.where)
 
 
-def _rebuild(kind, problem, remedy, where):
+def _rebuild(kind: type[PriorJaxError], problem: str, remedy: str, where: str) -> PriorJaxError:
     return kind(problem, remedy, where=where)
 
 
@@ -58,7 +58,7 @@ class ConfigError(PriorJaxError):
 
 
 @contextlib.contextmanager
-def in_section(name: str) -> Iterator[None]:
+def in_section(name: str) -> Generator[None, None, None]:
     """Puts the name of a section in front of the field that a ConfigError of the block names.
 
     Args:
@@ -89,8 +89,9 @@ def check_field(config: Any, field: str, holds: bool, must_be: str) -> None:
 
 def check_choice(config: Any, field: str, choices: Sequence[Any]) -> None:
     """Refuses a value that is none of the choices; see `check_field`."""
-    known = ", ".join(map(repr, choices))
-    check_field(config, field, getattr(config, field) in choices, f"one of {known}")
+    value = getattr(config, field)
+    if value not in choices:
+        raise ConfigError.of_value(field, value, f"one of {', '.join(map(repr, choices))}")
 
 
 def check_least(config: Any, **least: float) -> None:
@@ -101,7 +102,9 @@ def check_least(config: Any, **least: float) -> None:
       **least: smallest value of each field, by the field's name.
     """
     for field, low in least.items():
-        check_field(config, field, getattr(config, field) >= low, f"at least {low}")
+        value = getattr(config, field)
+        if not value >= low:  # so that a NaN is refused too
+            raise ConfigError.of_value(field, value, f"at least {low}")
 
 
 class DataError(PriorJaxError):
@@ -121,7 +124,7 @@ class ExportError(PriorJaxError):
 
 
 class NonFiniteLossError(PriorJaxError):
-    """A training step whose loss is NaN or infinite."""
+    """A training step after which the loss, the gradient or the state is NaN or infinite."""
 
 
 class InputProblem(Exception):

@@ -1,7 +1,8 @@
-"""Explains the errors of storages, disks and buckets, to the user: the problem and its remedy.
+"""Tells the user what an error of a disk or a bucket means, and what to do about it.
 
-The libraries that write arrays turn the system's errors into text of their own. So the text of an
-error is searched, and that of the errors that caused it.
+The libraries that write arrays turn an error of the system into one of their own, which says the
+cause only in its text. So known words are looked for in the text of an error, and in that of the
+errors that caused it.
 """
 
 import dataclasses

@@ -89,7 +89,7 @@ def _convert(hint: Any, value: Any, *, name: str) -> Any:
         return _convert_tuple(arguments, value, hint, name=name)
     if origin is not None and issubclass(origin, Mapping):
         if not hasattr(value, "items"):
-            raise ConfigError.of_value(name, value, "a section")
+            raise ConfigError.of_value(name, value, "a section: names, each with a value")
         return {k: _convert(arguments[1], v, name=f"{name}.{k}") for k, v in value.items()}
     return _convert_plain(hint, value, name=name)
 

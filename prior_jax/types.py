@@ -1,12 +1,22 @@
 """The containers that data flows through: records -> Batch -> features -> loss terms."""
 
 from collections.abc import Mapping
+from typing import TypeVar, dataclass_transform
 
 import flax.struct
 import jax
 
+_Kind = TypeVar("_Kind")
 
-@flax.struct.dataclass
+
+@dataclass_transform(frozen_default=True)
+def _container(kind: type[_Kind]) -> type[_Kind]:
+    """Makes a class a frozen dataclass whose fields are arrays to JAX."""
+    # Flax gives its options no types.
+    return flax.struct.dataclass(kind)  # pyright: ignore[reportUnknownMemberType]
+
+
+@_container
 class Batch:
     """One global batch of image-report pairs, padded to fixed shapes.
 
@@ -32,7 +42,7 @@ class Batch:
     record: jax.Array
 
 
-@flax.struct.dataclass
+@_container
 class ImageFeatures:
     """What an image encoder gives.
 
@@ -47,7 +57,7 @@ class ImageFeatures:
     pooled: jax.Array
 
 
-@flax.struct.dataclass
+@_container
 class ReportFeatures:
     """What a report encoder gives.
 
@@ -63,7 +73,7 @@ class ReportFeatures:
     global_: jax.Array
 
 
-@flax.struct.dataclass
+@_container
 class LossTerms:
     """Named, unweighted loss terms of one batch, and what is logged beside them.
 

@@ -40,7 +40,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--regenerate-recipes",
         action="store_true",
-        help="write tests/launch/recipes anew from the configs",
+        help="write tests/launch/recipes anew from the configs; with -k NAME only that one",
     )
 
 

@@ -89,8 +89,6 @@ def write_prepared(
       size: pixels of either side of the images.
       records: split "train" as it is to be.
     """
-    directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     counts = {"train": studies, "validate": validate, "test": test}
     splits, start = {}, 0
     for split, count in counts.items():
@@ -98,6 +96,15 @@ def write_prepared(
         start += count
     if records is not None:
         splits["train"] = records
+    return write_splits(directory, splits, size=size)
+
+
+def write_splits(
+    directory: str | pathlib.Path, splits: dict[str, list[schema.Record]], *, size: int = 48
+) -> pathlib.Path:
+    """Writes a prepared set with the splits as they are to be, and returns its directory."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
     lengths, sizes, hashes = {}, {}, {}
     for split, content in splits.items():
         lengths[split], sizes[split] = _write_split(directory, split, content, hashes)
@@ -145,7 +152,16 @@ def _manifest(splits, hashes, *, size):
         shards=hashes,
         image=manifest_lib.ImageStatistics(short_side=size, mean=0.4, std=0.25),
         text_sources={source: sources.count(source) for source in set(sources)},
+        regions=_regions(everything),
     )
+
+
+def _regions(records):
+    labels = [label for record in records for label in record.region_labels]
+    return {
+        label: manifest_lib.RegionCounts(regions=labels.count(label), boxes=0, masks=0, phrases=0)
+        for label in set(labels)
+    }
 
 
 def write_vocabulary(path: str | pathlib.Path) -> pathlib.Path:

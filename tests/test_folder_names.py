@@ -94,7 +94,7 @@ def test_a_weights_folder_and_an_export_may_have_the_longest_name(tmp_path, weig
         lambda: save_weights(tmp_path / longer, weights),
         lambda: export(tmp_path / longest, tmp_path / longer, formats=("nnx",)),
     ):
-        with pytest.raises(ConfigError, match=r"a name of 256 bytes.*at most 255 bytes"):
+        with pytest.raises(ConfigError, match=r"has 256 bytes.*at most 255"):
             write()
 
 

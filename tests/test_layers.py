@@ -2,12 +2,14 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 # layer -> what it may import of prior_jax, itself always included.
 BASE = {"types", "errors", "folder_names", "storage_errors", "vocabulary"}
@@ -25,11 +27,12 @@ ALLOWED = {
     "evaluate": BASE | PARTS | {"objectives", "train", "interop"},
     "report": BASE | PARTS | {"objectives", "train", "interop", "evaluate"},
     "strict": {"errors"},
-    "config": BASE | PARTS | {"strict", "objectives", "train", "interop"},
+    "run_config": BASE | PARTS | {"strict", "objectives", "train", "interop"},
+    "config": BASE | PARTS | {"strict", "objectives", "train", "interop", "run_config"},
     "assemble": BASE | PARTS | {"objectives", "train"},
     "interface": BASE
     | PARTS
-    | {"strict", "objectives", "train", "interop", "evaluate", "config", "assemble"},
+    | {"strict", "objectives", "train", "interop", "evaluate", "config", "run_config", "assemble"},
 }
 # package -> the only places that may import it.
 FENCES = {
@@ -92,6 +95,12 @@ def test_a_fenced_package_stays_behind_its_fence(package):
         inside = any(place == fence or place.startswith(fence + "/") for fence in FENCES[package])
         used = {module.split(".")[0] for module in imported_modules(path)}
         assert inside or package not in used, f"{place} imports {package}"
+
+
+def test_the_fences_are_those_that_contributing_lists():
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`[\w./]+`(?:, )?)+) \|$", CONTRIBUTING.read_text(), re.M)
+    listed = {package: tuple(re.findall(r"`([^`]+)`", places)) for package, places in rows}
+    assert listed == FENCES
 
 
 def test_the_loop_knows_neither_objective_nor_data():

@@ -24,7 +24,22 @@ def get_config(objective: str, *, model: dict, stage: dict, batch_size: int) -> 
     config.model = ConfigDict({**encoders(base.model("paper")), **model})
     config.stages = ConfigDict(dict(pretrain=stage))
     config.data.batch_size = batch_size
+    config.checkpoint.best_metric = best_metric(model)
     return config
+
+
+def best_metric(model: ConfigDict | dict) -> str:
+    """Returns the number of a validation by which the best checkpoint is chosen.
+
+    Args:
+      model: objective's `config.model`, with `weights` if it has more than one term.
+
+    Returns:
+      The loss of whole pairs, as in PRIOR, or the weighted sum of an objective that has no such
+      term.
+    """
+    terms = model.get("weights", {"global_alignment": 1.0})
+    return f"validation_{'global_alignment' if 'global_alignment' in terms else 'total'}_loss"
 
 
 def encoders(model: ConfigDict | dict) -> dict:

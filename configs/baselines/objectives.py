@@ -74,3 +74,11 @@ def mgca() -> dict:
 
 OBJECTIVES = {"convirt": convirt, "clip": clip, "siglip": siglip, "lovt": lovt, "mgca": mgca}
 """Name of an objective in `config.objective` -> the objective's part of `config.model`."""
+
+ON_PHANTOM = {
+    "mgca": dict(num_prototypes=64),  # each step assigns only 32 pairs to the prototypes
+}
+"""Name of an objective -> settings that differ at the size of `configs/phantom.py`, if any.
+
+`configs/baselines/phantom.py` sets the sizes of the heads, and replaces the pool "first".
+"""

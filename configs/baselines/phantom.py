@@ -7,8 +7,9 @@ from ml_collections import ConfigDict
 
 from configs import phantom
 from configs.baselines import base
-from configs.baselines.objectives import OBJECTIVES
+from configs.baselines.objectives import OBJECTIVES, ON_PHANTOM
 from configs.prior.base import stage
+from prior_jax.errors import ConfigError
 
 
 def get_config(objective: str = "clip") -> ConfigDict:
@@ -18,23 +19,22 @@ def get_config(objective: str = "clip") -> ConfigDict:
       objective: name in `OBJECTIVES`.
 
     Raises:
-      ValueError: if the name is unknown.
+      ConfigError: if the name is unknown.
     """
     if objective not in OBJECTIVES:
-        raise ValueError(f"objective {objective!r}: accepted {', '.join(OBJECTIVES)}")
+        raise ConfigError.of_value("objective", objective, f"one of {', '.join(OBJECTIVES)}")
     config = phantom.get_config()
     config.name = f"phantom_{objective}"
     config.objective = objective
     shared, own = base.encoders(config.model), OBJECTIVES[objective]()
     own["embed_dim"] = shared["embed_dim"]
-    if own["hidden_dim"] is not None:
+    if own.get("hidden_dim") is not None:
         own["hidden_dim"] = 2 * shared["embed_dim"]
     if own.get("text_pool") == "first":
         # [CLS] has to learn to pool the tokens before it can tell reports apart; a mean need not.
         own["text_pool"] = "mean"
-    if "num_prototypes" in own:
-        own["num_prototypes"] = 64  # each step assigns only 32 pairs to the prototypes
-    config.model = ConfigDict({**shared, **own})
+    config.model = ConfigDict({**shared, **own, **ON_PHANTOM.get(objective, {})})
+    config.checkpoint.best_metric = base.best_metric(own)
     steps = sum(part.length for part in config.stages.values())
     config.stages = ConfigDict(dict(pretrain=stage(length=steps, warmup=50, peak=3e-3, start=1e-5)))
     return config

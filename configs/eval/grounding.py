@@ -9,6 +9,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             task="grounding",
+            data=dict(path=placeholder(str)),  # None: the set that the run was trained on
             split="test",
             batch_size=64,
             classes=(),  # () selects every label with prompts and enough masks

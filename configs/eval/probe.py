@@ -1,6 +1,7 @@
 """Linear probe of the image encoder: logistic regression on its frozen features."""
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -8,6 +9,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             task="probe",
+            data=dict(path=placeholder(str)),  # None: the set that the run was trained on
             split="test",
             batch_size=64,
             classes=(),  # () selects every other label with enough positives

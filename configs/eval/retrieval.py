@@ -1,6 +1,7 @@
 """Retrieval of reports by images and of images by reports within a split."""
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -8,6 +9,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             task="retrieval",
+            data=dict(path=placeholder(str)),  # None: the set that the run was trained on
             split="test",
             batch_size=64,
             classes=(),  # () selects every other label with enough positives

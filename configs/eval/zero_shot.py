@@ -1,6 +1,7 @@
 """Zero-shot classification of a split with prompts."""
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -8,6 +9,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             task="zero_shot",
+            data=dict(path=placeholder(str)),  # None: the set that the run was trained on
             split="test",
             batch_size=64,
             classes=(),  # () selects every other label that has prompts and enough positives

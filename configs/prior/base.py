@@ -66,8 +66,11 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
 
 
 def drawn() -> dict:
-    """Returns random initial weights; name other weights with --config.init.image.path=DIR."""
-    return dict(path=placeholder(str), adapt=())
+    """Returns random initial weights; name other weights with --config.init.image.path=DIR.
+
+    Of a run, the newest checkpoint is taken, or that of --config.init.image.step.
+    """
+    return dict(path=placeholder(str), step=placeholder(int), adapt=())
 
 
 def stage(*, length: float, warmup: float, peak: float, start: float) -> dict:

@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs.baselines.objectives import OBJECTIVES
+
 STEPS = 300
 
 # The recipe of the release (configs/prior/base.py), except tokenizer and pixel statistics, which
@@ -17,7 +19,7 @@ RELEASE = (
 
 
 def get_config() -> ConfigDict:
-    """Returns 8 objectives x 3 seeds; each trial has 300 steps of 32 pairs."""
+    """Returns every objective with three seeds; each trial has 300 steps of 32 pairs."""
     phantom, baselines = "configs/phantom.py", "configs/baselines/phantom.py"
     return ConfigDict(
         dict(
@@ -29,7 +31,7 @@ def get_config() -> ConfigDict:
                 dict(name="gloria", config="configs/gloria/phantom.py", overrides=()),
                 *(
                     dict(name=name, config=f"{baselines}:{name}", overrides=())
-                    for name in ("convirt", "clip", "siglip", "lovt", "mgca")
+                    for name in OBJECTIVES
                 ),
             ),
             space=None,

@@ -77,14 +77,19 @@ def consistent(
     directory: pathlib.Path,
     reject: Callable[[Rejection], None],
     table: str,
+    keep_leaks: bool = False,
+    excluded: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Rejects the images that contradict others and returns the indices of the rest, in order.
+    """Rejects the images that contradict others, or are excluded, and returns the rest's indices.
 
     Args:
       images: images of the plan.
       directory: folder of the plan.
       reject: function that is called for each image that is left out.
       table: name of the table whose rows the images are.
+      keep_leaks: whether patients may stand in two splits.
+      excluded: bool[N], whether the preparer excludes the image; its row is compared first. None
+        if none is excluded.
     """
     if not len(images.ids):
         return np.zeros(0, np.int64)
@@ -93,23 +98,35 @@ def consistent(
         image = read_image(directory, int(images.offsets[place]))
         split = schema.SPLITS[image.split]
         detail = detail or f"patient {image.patient}, study {image.study}, {split}"
+        detail += f"; line {image.line}" if image.line else ""
         reject(Rejection(id=image.id, reason=reason, detail=detail, rows=image.rows, table=table))
 
     alone = np.ones(len(images.ids), bool)
     for places in _repeated(images.ids):
         found = [read_image(directory, int(images.offsets[place])) for place in places]
-        difference = _difference(found)
+        difference, first = _difference(found), found[0].line
+        repeats = f"it repeats the row of line {first}" if first else ""
         for place in places if difference else places[1:]:
             alone[place] = False
-            refuse(int(place), "conflicting_rows" if difference else "duplicate_row", difference)
+            if difference:
+                refuse(int(place), "conflicting_rows", difference)
+            else:
+                refuse(int(place), "duplicate_row", repeats)
     _, of_patient = np.unique(images.patients, return_inverse=True)
     mixed = splits.subjects_in_two_splits(images.studies, of_patient)
     leaking = splits.subjects_in_two_splits(images.patients, images.codes)
+    if keep_leaks:
+        leaking[:] = False
     for place in np.flatnonzero(alone & mixed):
         refuse(int(place), "study_in_two_patients")
     for place in np.flatnonzero(alone & ~mixed & leaking):
         refuse(int(place), "patient_in_two_splits")
-    return np.flatnonzero(alone & ~mixed & ~leaking)
+    keep = alone & ~mixed & ~leaking
+    for place in np.flatnonzero(keep & excluded) if excluded is not None else ():
+        image = read_image(directory, int(images.offsets[place]))
+        refuse(int(place), *(image.excluded or ("", "")))
+        keep[place] = False
+    return np.flatnonzero(keep)
 
 
 def _repeated(ids: np.ndarray) -> Iterator[list[int]]:
@@ -138,4 +155,5 @@ def _difference(images: Sequence[PlannedImage]) -> str:
 
 def _said(image: PlannedImage) -> Mapping[str, Any]:
     patient = values.comparable_id(image.patient)
-    return {"study": image.study, "patient": patient, "split": image.split, **image.data}
+    said = {"study": image.study, "patient": patient, "split": image.split}
+    return {**said, "excluded": image.excluded, **image.data}

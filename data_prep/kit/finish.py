@@ -8,14 +8,23 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from data_prep.kit import cli
+from data_prep.kit import cli, encodings, splits
+from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedStudies, TableUse, read_image
-from data_prep.kit.writer import SOURCES_NAME, SetWriter, abandon, remove_set, shard_path
+from data_prep.kit.published_splits import SEEDED
+from data_prep.kit.writer import (
+    SOURCES_NAME,
+    SetWriter,
+    abandon,
+    remove_set,
+    shard_path,
+)
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import DataError
@@ -79,6 +88,10 @@ def finish(
         tables=tables,
         shards=shards,
     )
+    for split, ids in plan.split_order.items():
+        # Lines that `config.data.fraction.ids` reads: a paper's fraction depends on its order.
+        path = writer.out / splits.order_name(split)
+        schema.write_atomically(path, "".join(f"{name}\n" for name in ids).encode())
     manifest_lib.save_manifest(manifest, writer.out)
     shutil.rmtree(writer.parts)
     return manifest
@@ -105,7 +118,7 @@ def nothing_kept(
         problem = f"No study can be kept: rejected {', '.join(counted)}."
         remedy = "Correct the tables or the settings, so that at least one study can be kept."
         if plan.images_dir and set(rejections.reasons) <= {"missing_image", "no_usable_image"}:
-            remedy = "Set --images_dir to the folder that the paths of the images are relative to."
+            remedy = f"Set {plan.images_flag} to the folder that the images' paths start from."
     where = ", ".join(inputs) or "The data set"
     return DataError(" ".join((problem, *plan.notes)), remedy, where=where)
 
@@ -251,6 +264,8 @@ def _manifest(
         labels=_label_counts(plan.label_names, every),
         notes=(*plan.notes, *(note for table in plan.tables for note in table.notes)),
         code=writer.code,
+        regions=RegionSums.merged(part.regions for part in every).counts(),
+        published_split=plan.published_split,
     )
 
 
@@ -291,12 +306,36 @@ def summary(manifest: manifest_lib.Manifest, *, out: str) -> str:
             f"  {name:<{width}} {counts.positive:>8} {counts.negative:>8} {counts.uncertain:>9} "
             f"{counts.not_mentioned:>13}"
         )
+    for name, found in manifest.regions.items():
+        clipped = f", {found.clipped} of them cut off at the edge" if found.clipped else ""
+        phrases = f", {found.phrases} phrases" if found.phrases else ""
+        lines.append(
+            f"  {found.regions} regions of {name}: {found.boxes} boxes{clipped}, "
+            f"{found.masks} masks{phrases}"
+        )
     lines += [f"  {note}" for note in manifest.notes]
+    undecoded = manifest.rejected.get("report_not_decodable", 0)
+    studies = sum(counts.studies for counts in manifest.splits.values())
+    if "report_encoding" in manifest.settings and encodings.are_many(undecoded, of=studies):
+        lines.append(
+            f"  Warning: {undecoded} reports are not in {manifest.settings['report_encoding']}, "
+            "and the set holds only the others. Set --report_encoding to theirs, such as cp1252, "
+            "and --overwrite."
+        )
     empty = [split for split, counts in manifest.splits.items() if not counts.studies]
     if empty:
-        remedy = "Give them studies in the table of splits"
-        if "split_fractions" in manifest.settings:
-            remedy = "Change --split_fractions or --split_seed, or name the splits in a column"
-            remedy += " (--split_column)" if "split_column" in manifest.settings else ""
-        lines.append(f"  Warning: no study is in {' or '.join(empty)}. {remedy}.")
+        remedy = _remedy_of_empty(manifest.settings)
+        lines.append(f"  Warning: no study is in {' or '.join(empty)}. {remedy}")
     return "\n".join(lines)
+
+
+def _remedy_of_empty(settings: Mapping[str, Any]) -> str:
+    """Returns what to do about an empty split, with flags that the program has."""
+    if settings.get("split", SEEDED) != SEEDED:
+        return "The published split, as far as its images are there, holds none."
+    if "split_fractions" not in settings:
+        return "Give them studies where the data set names its splits."
+    remedy = "Change --split_fractions or --split_seed"
+    if "split_column" in settings:
+        return f"{remedy}, or name the splits in a column (--split_column)."
+    return f"{remedy}."

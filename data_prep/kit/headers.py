@@ -1,7 +1,8 @@
-"""Finds the headers of a radiology report: which words open a section, and which are prose.
+"""Finds the headers of a radiology report, such as "FINDINGS:", which begin its sections.
 
-A header stands at the beginning of a line. In the middle of a line only a few headers are known,
-those of reports that are written onto one line: "the impression is" and "in summary" are prose.
+The same words also occur in ordinary sentences: "the impression is" and "in summary" are no
+headers. So a header has to stand at the beginning of a line. Only the few headers of reports that
+are written onto one line are also found in the middle of it.
 """
 
 import re

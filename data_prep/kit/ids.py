@@ -14,7 +14,7 @@ class IdColumn:
     """
 
     def __init__(self, table: Table, *, flag: str, name: str):
-        """Takes the column; nothing is read yet.
+        """Remembers which column it is; no row is read yet.
 
         Args:
           table: table that holds the column.

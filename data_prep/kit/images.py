@@ -6,7 +6,7 @@ import math
 
 from PIL import Image
 
-from prior_jax.data import decode
+from prior_jax.data import decode, regions
 from prior_jax.data.decode import ImageProblem as ImageProblem
 
 
@@ -41,10 +41,12 @@ class PreparedImage:
     Attributes:
       encoded: grey JPEG.
       pixels: sums over the encoded pixels.
+      place: change from the pixels as the file stores them to those of the encoded image.
     """
 
     encoded: bytes
     pixels: PixelSums
+    place: regions.Transform
 
 
 def prepare_image(
@@ -64,14 +66,18 @@ def prepare_image(
     """
     # libjpeg can shrink while it decodes, which is four times faster; a size of twice the target
     # keeps the following antialiased resize exact enough. Every byte is still read.
-    image = decode.decoded(content, mode="L", name=name, short_side=2 * short_side)
-    return _encoded(image, short_side=short_side, quality=quality)
+    image, place = decode.placed(content, mode="L", name=name, short_side=2 * short_side)
+    return _encoded(image, place, short_side=short_side, quality=quality)
 
 
-def _encoded(image: Image.Image, *, short_side: int, quality: int) -> PreparedImage:
+def _encoded(
+    image: Image.Image, place: regions.Transform, *, short_side: int, quality: int
+) -> PreparedImage:
     scale = short_side / min(image.size)
     if scale < 1:
         width, height = (max(round(side * scale), short_side) for side in image.size)
+        before = (image.height, image.width)
+        place = place.then(regions.resized(before=before, after=(height, width)))
         # Averaging whole blocks first (reducing_gap) makes a large factor cheap.
         image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     levels = image.histogram()
@@ -84,4 +90,5 @@ def _encoded(image: Image.Image, *, short_side: int, quality: int) -> PreparedIm
             total=sum(level * count for level, count in enumerate(levels)),
             squares=sum(level * level * count for level, count in enumerate(levels)),
         ),
+        place=place,
     )

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.images import PixelSums
 from prior_jax.data import schema
 from prior_jax.errors import DataError
@@ -75,12 +76,14 @@ class Kept:
       pixels: sums over the pixels of the record's images.
       source: licence, citation and the like, for `sources.jsonl`; None for no line there.
       rows: number of rows of the table of images that the record contains.
+      clipped: label of each box that reached over the edge of its image and was cut off there.
     """
 
     record: schema.Record
     pixels: PixelSums
     source: Mapping[str, Any] | None = None
     rows: int = 0
+    clipped: Sequence[str] = ()
 
 
 def check_labels(record: schema.Record, names: Sequence[str]) -> None:
@@ -110,6 +113,7 @@ class Part:
       text_sources: text source -> number of studies.
       labels: numbers of studies for each label: positive, negative, uncertain, not mentioned.
       pixels: count, sum and sum of squares of the pixels.
+      regions: label -> numbers of regions, boxes, masks, phrases and clipped boxes.
     """
 
     size: int = 0
@@ -125,6 +129,7 @@ class Part:
     text_sources: Mapping[str, int] = dataclasses.field(default_factory=dict)
     labels: Sequence[Sequence[int]] = ()
     pixels: Sequence[int] = (0, 0, 0)
+    regions: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -175,6 +180,7 @@ class Tally:
     text_sources: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     subjects: set[str] = dataclasses.field(default_factory=set)
     pixels: PixelSums = dataclasses.field(default_factory=PixelSums)
+    regions: RegionSums = dataclasses.field(default_factory=RegionSums)
 
     def reject(self, rejection: Rejection) -> None:
         """Counts a rejection, and stores its line."""
@@ -197,6 +203,7 @@ class Tally:
         for counts, value in zip(self.labels, record.labels, strict=True):
             counts[value] += 1
         self.pixels += kept.pixels
+        self.regions.add(record, clipped=kept.clipped)
         if kept.source is not None:
             self.sources.append(json.dumps(kept.source, ensure_ascii=False) + "\n")
 
@@ -211,5 +218,6 @@ class Tally:
             text_sources=dict(sorted(self.text_sources.items())),
             labels=[[counts[value] for value in schema.LABEL_VALUES] for counts in self.labels],
             pixels=dataclasses.astuple(self.pixels),
+            regions=self.regions.sums,
             **self.counts,
         )

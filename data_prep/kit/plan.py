@@ -21,7 +21,8 @@ from prior_jax.errors import InputProblem
 Reject = Callable[[Rejection], None]
 
 OTHER_STUDY = "label_row_of_no_chosen_study"
-UNLISTED = (OTHER_STUDY,)
+NOT_CHOSEN = "image_not_listed"
+UNLISTED = (OTHER_STUDY, NOT_CHOSEN)
 """Reasons for which rows are only counted, without a line for each in `rejected.jsonl`."""
 
 
@@ -39,12 +40,19 @@ def rejecting(reject: Reject, *, id: str, table: str) -> Iterator[None]:
         reject(Rejection(id=id, reason=reason, detail=problem.detail, rows=1, table=table))
 
 
-def rejecting_rows(table: Table, reject: Reject) -> RejectRow:
-    """Returns a function that passes a row of a table, by its line, to `reject`."""
+def rejecting_rows(table: Table, reject: Reject, *, counted_as: str = "") -> RejectRow:
+    """Returns a function that passes a row of a table, by its line, to `reject`.
+
+    Args:
+      table: table of the rows.
+      reject: function that counts the rejection.
+      counted_as: name under which the rows are counted, where several tables are counted together;
+        "" for the table's own.
+    """
 
     def reject_row(line: int, reason: str, detail: str) -> None:
-        name = f"{table.name}:{line}"
-        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=table.name))
+        name, counted = f"{table.name}:{line}", counted_as or table.name
+        reject(Rejection(id=name, reason=reason, detail=detail, rows=1, table=counted))
 
     return reject_row
 
@@ -86,6 +94,10 @@ class Plan:
       short_side: pixels of the stored images' shorter side.
       notes: sentences for the user on how the tables were read.
       images_dir: folder that the paths of images are relative to, for messages.
+      images_flag: flag that names this folder.
+      published_split: name of the published split that is followed, whose patients may stand in two
+        splits; "" for any other.
+      split_order: split -> ids of its studies in the order of the published split.
     """
 
     jobs: Sequence[Job]
@@ -95,6 +107,9 @@ class Plan:
     short_side: int
     notes: Sequence[str] = ()
     images_dir: pathlib.Path | None = None
+    images_flag: str = "--images_dir"
+    published_split: str = ""
+    split_order: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 class Planner:
@@ -104,7 +119,9 @@ class Planner:
     for each image; the images themselves are on disk.
     """
 
-    def __init__(self, directory: pathlib.Path, *, reject: Reject, table: str):
+    def __init__(
+        self, directory: pathlib.Path, *, reject: Reject, table: str, keep_leaks: bool = False
+    ):
         """Begins an empty plan.
 
         Args:
@@ -113,12 +130,15 @@ class Planner:
             `duplicate_row` for a repeated row, `conflicting_rows` for rows of one id that differ,
             `study_in_two_patients`, and `patient_in_two_splits`.
           table: name of the table whose rows the images are.
+          keep_leaks: whether patients may stand in two splits, as they do in some published splits.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.reject, self.table = directory, reject, table
+        self._keep_leaks = keep_leaks
         self._file = open(directory / ROWS, "wb")
         self._offsets, self._codes = array.array("q"), array.array("b")
         self._given_patients, self._given_splits = array.array("b"), array.array("b")
+        self._excluded = array.array("b")
         self._ids, self._studies, self._patients = bytearray(), bytearray(), bytearray()
 
     def __enter__(self) -> "Planner":
@@ -135,6 +155,7 @@ class Planner:
         self._codes.append(image.split)
         self._given_patients.append(image.patient_given)
         self._given_splits.append(image.split_given)
+        self._excluded.append(image.excluded is not None)
         self._ids += _digest(image.id)
         self._studies += _digest(image.study)
         self._patients += _digest(values.comparable_id(image.patient))
@@ -145,7 +166,7 @@ class Planner:
         return len(self._offsets)
 
     def finish(self, *, studies_per_shard: int) -> list[Job]:
-        """Rejects images that contradict each other, and divides the studies into jobs by shard.
+        """Rejects images that contradict others or are excluded, and divides the rest into jobs.
 
         An image whose row names no patient takes the patient that other rows of its study name; an
         image whose row names no split takes the split that other rows of its patient name.
@@ -169,7 +190,12 @@ class Planner:
             split_given=np.array(self._given_splits, bool),
         )
         keep = contradictions.consistent(
-            images, directory=self.directory, reject=self.reject, table=self.table
+            images,
+            directory=self.directory,
+            reject=self.reject,
+            table=self.table,
+            keep_leaks=self._keep_leaks,
+            excluded=np.array(self._excluded, bool),
         )
         sorting = (keep, images.studies[keep], images.patients[keep], images.codes[keep])
         order = keep[np.lexsort(sorting)]

@@ -4,21 +4,22 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import stat
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep.kit import cli, finish, source, splits, values, writer
+from data_prep.kit import cli, finish, source, writer
 from data_prep.kit import plan as planner
-from data_prep.kit.images import ImageProblem, PixelSums, PreparedImage, prepare_image
+from data_prep.kit.image_regions import ImageRegion, StoredRegions, stored_regions
+from data_prep.kit.images import ImageProblem, PixelSums
 from data_prep.kit.outcomes import Kept, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedImage, Reject
-from data_prep.kit.text import TextSettings
+from data_prep.kit.settings import SetSettings as SetSettings
+from data_prep.kit.settings import StoredImages
+from data_prep.kit.settings import StoreSettings as StoreSettings
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
-from prior_jax.data.sentences import SPLITTER_HELP
-from prior_jax.errors import ConfigError, DataError, InputProblem
+from prior_jax.errors import DataError, InputProblem
 
 MakePlan = Callable[[pathlib.Path, Reject], Plan]
 """Function from a folder for the workers' inputs, and from `reject`, to the plan."""
@@ -99,122 +100,6 @@ def _explaining_images() -> Iterator[None]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StoreSettings:
-    """The settings of how a set is stored; every preparer's settings begin with them."""
-
-    short_side: int = cli.setting(
-        "Pixels of the stored images' shorter side; smaller images keep their size. 256 leaves "
-        "room to crop and rotate an image for 224, in 1/100 of the space of a full radiograph.",
-        default=256,
-    )
-    jpeg_quality: int = cli.setting("Quality of the stored JPEGs, 1 to 100.", default=95)
-    studies_per_shard: int = cli.setting("Largest number of studies in a shard.", default=512)
-
-    def __post_init__(self):
-        """Refuses invalid values."""
-        self.check("short_side", self.short_side >= 32, "32 or more")
-        self.check("jpeg_quality", 1 <= self.jpeg_quality <= 100, "1 to 100")
-        self.check("studies_per_shard", self.studies_per_shard >= 1, "1 or more")
-
-    def check(self, name: str, valid: bool, must_be: str) -> None:
-        """Refuses the value of a flag that is not valid.
-
-        Args:
-          name: name of the setting.
-          valid: whether its value is valid.
-          must_be: completes "It must be ...", e.g. "1 or more".
-
-        Raises:
-          ConfigError: if the value is not valid; the message names the flag.
-        """
-        if not valid:
-            raise ConfigError.of_value(f"--{name}", getattr(self, name), must_be)
-
-    def stored(self, table: str) -> "StoredImages":
-        """Returns the storage of the images that are rows of a table."""
-        return StoredImages(short_side=self.short_side, quality=self.jpeg_quality, table=table)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SetSettings(StoreSettings):
-    """The settings of a preparer whose data set does not give all patients a split."""
-
-    min_sentences: int = cli.setting("Least number of sentences of a report.", default=1)
-    splitter: str = cli.setting(SPLITTER_HELP, default="pysbd")
-    split_fractions: tuple[str, ...] = cli.setting(
-        "Shares of train, validate and test, for patients without a given split.",
-        default=("0.8", "0.1", "0.1"),
-    )
-    split_seed: int = cli.setting("Seed of the drawing of splits.", default=0)
-
-    def __post_init__(self):
-        """Refuses invalid values."""
-        super().__post_init__()
-        self.fractions()
-        self.text(free_text=True)
-
-    def text(self, *, free_text: bool) -> TextSettings:
-        """Returns the settings for reading reports, which do not look up ids of MIMIC-CXR."""
-        return TextSettings(
-            parser="paper",
-            splitter=self.splitter,
-            min_sentences=self.min_sentences,
-            free_text=free_text,
-        )
-
-    def fractions(self) -> tuple[float, ...]:
-        """Returns the shares as numbers.
-
-        Raises:
-          ConfigError: if the shares are no numbers, or do not sum to 1.
-        """
-        return splits.checked_fractions(self.split_fractions, flag="--split_fractions")
-
-    def drawn_split(self, patient: str) -> int:
-        """Returns the index in `schema.SPLITS` of the split that is drawn for a patient."""
-        name = values.comparable_id(patient)
-        return splits.drawn_split(name, fractions=self.fractions(), seed=self.split_seed)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StoredImages:
-    """The storage of images.
-
-    Attributes:
-      short_side: pixels of the shorter side; larger images are shrunk to it.
-      quality: quality of the JPEGs, 1 to 100.
-      table: name of the table whose rows are the images.
-    """
-
-    short_side: int
-    quality: int
-    table: str
-
-    def read(self, path: pathlib.Path, *, name: str) -> PreparedImage:
-        """Reads, checks and encodes an image.
-
-        Args:
-          path: path of the image.
-          name: name of the image in messages.
-
-        Raises:
-          ImageProblem: missing_image, unreadable_image, or one of `images.prepare_image`.
-        """
-        try:
-            kind = path.stat().st_mode
-            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe could block
-                raise ImageProblem("unreadable_image", f"{name} is a pipe or device")
-            content = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise ImageProblem("missing_image", name) from error
-        except (OSError, ValueError) as error:
-            raise ImageProblem("unreadable_image", f"{name}: {error}") from error
-        return prepare_image(
-            content, short_side=self.short_side, quality=self.quality, name=path.name
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageFile:
     """An image of a study.
 
@@ -225,6 +110,7 @@ class ImageFile:
       view: "PA", "AP" and the like, "" if the view is not known.
       reject_as: id in `rejected.jsonl` if the image cannot be used; by default `id`.
       rows: number of rows of the table for the image.
+      regions: boxes and masks on the image, in pixels of the file.
     """
 
     id: str
@@ -233,9 +119,13 @@ class ImageFile:
     view: str = ""
     reject_as: str = ""
     rows: int = 1
+    regions: Sequence[ImageRegion] = ()
 
 
-_OF_IMAGES = frozenset(("images", "image_ids", "views"))
+_OF_IMAGES = frozenset(("images", "image_ids", "views")) | {
+    f"region_{name}" for name in ("images", "labels", "phrases", "boxes", "masks")
+}
+_OPTIONAL = frozenset(("sex", "age"))
 
 
 def study_outcome(
@@ -250,23 +140,25 @@ def study_outcome(
     Args:
       files: images of the study.
       stored: size and quality of the stored images, and their table.
-      fields: other fields of the record: all but `images`, `image_ids` and `views`.
+      fields: other fields of the record: all but `images`, `image_ids`, `views` and those of
+        regions; `sex` and `age` may be left out.
       source: licence, citation and the like, for `sources.jsonl`.
 
     Raises:
       DataError: if the fields are not those of a record, which is a fault of the preparer.
     """
     wanted = {field.name for field in dataclasses.fields(schema.Record)} - _OF_IMAGES
-    if wanted != fields.keys():
+    if wanted - _OPTIONAL != fields.keys() - _OPTIONAL:
         raise DataError(
             f"The fields of study {fields.get('study_id')!r} are {', '.join(fields)}.",
             f"Correct the preparer: the fields must be {', '.join(sorted(wanted))}.",
         )
     good: list[tuple[ImageFile, bytes]] = []
-    pixels = PixelSums()
+    pixels, found = PixelSums(), StoredRegions()
     for file in files:
         try:
             prepared = stored.read(file.path, name=file.name or file.path.name)
+            found += stored_regions(file.regions, image=len(good), place=prepared.place)
         except ImageProblem as problem:
             yield Rejection(
                 id=file.reject_as or file.id,
@@ -287,9 +179,11 @@ def study_outcome(
         images=tuple(encoded for _, encoded in good),
         image_ids=tuple(file.id for file, _ in good),
         views=tuple(file.view for file, _ in good),
+        **found.fields(),
         **fields,
     )
-    yield Kept(record=record, pixels=pixels, source=source, rows=sum(file.rows for file, _ in good))
+    rows = sum(file.rows for file, _ in good)
+    yield Kept(record=record, pixels=pixels, source=source, rows=rows, clipped=found.clipped)
 
 
 def rejected_study(
@@ -338,14 +232,26 @@ def _stamp(out: str) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def hashes(paths: Sequence[pathlib.Path]) -> dict[str, str]:
+def hashes(paths: Sequence[pathlib.Path], *, flag: str = "") -> dict[str, str]:
     """Returns file name -> sha256 of each table.
 
+    Args:
+      paths: paths of the tables.
+      flag: flag that names the tables or their folder, for messages; "" names the path instead.
+
     Raises:
-      DataError: if two tables have the same name, since rows are counted by table name.
+      DataError: if a table is missing or is a folder, or if two tables have the same name, since
+        rows are counted by table name.
     """
     names = [path.name for path in paths]
     for path in paths:
+        cli.refuse_long_name(path, flag=flag)
+        if not path.is_file():
+            raise DataError(
+                f"{path} does not exist, or is not a file.",
+                "Put the table there, or name the place where it lies.",
+                where=flag,
+            )
         if names.count(path.name) > 1:
             raise DataError(
                 f"Two tables are named {path.name}.",

@@ -64,3 +64,14 @@ def union(
     """Decodes an image's masks into one; arguments, result and errors are as for `decode`."""
     masks = (decode(rle, height=height, width=width, mode=mode, name=name) for rle in rles)
     return np.logical_or.reduce([np.zeros((height, width), bool), *masks])
+
+
+def encode(mask: np.ndarray) -> str:
+    """Returns the run-length text of a mask, bool[H, W], as `decode` reads it; "-1" if empty."""
+    flat = np.concatenate([[False], np.asarray(mask, bool).T.ravel(), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    begins, ends = edges[::2], edges[1::2]
+    if not len(begins):
+        return NO_MASK
+    offsets = begins - np.concatenate([[0], ends[:-1]])
+    return " ".join(map(str, np.stack([offsets, ends - begins], axis=1).ravel().tolist()))

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 from data_prep.kit import headers
 from data_prep.kit import section_tables as tables
+from data_prep.kit.values import is_prose
 from prior_jax.errors import ConfigError
 
 MODES = ("paper", "release")
@@ -42,6 +43,11 @@ _DATE = re.compile(
 _BLANK_LINE = re.compile(r"(?:\r\n|[\n\v\u2028\u2029])[ \t]*(?:\r\n|[\n\v\u2028\u2029])")
 # Sections that follow a description; they address the reader, and do not describe the patient.
 _ENDS = frozenset(("notification", "recommendations", "addendum", headers.END))
+# Words of a title in capitals, such as "PORTABLE CHEST RADIOGRAPH" and "RADIOLOGY REPORT".
+_TITLE = re.compile(
+    "|".join((*tables.VIEW_PHRASES, "report", "radiolog", "radiograph", "x-?ray", "hospital")),
+    re.IGNORECASE,
+)
 _BOILERPLATE = re.compile(r"(?:FINAL REPORT|FINAL ADDENDUM|_{3,}|[ \t\r\n])+")
 
 
@@ -200,6 +206,53 @@ def split_into_sections(report: str, study: str, *, mode: str = "paper") -> Repo
         return text
     rest = _last_paragraphs(sections)
     return ReportText(impression="", findings=rest) if rest.strip() else None
+
+
+def with_free_text(found: ReportText | None, report: str) -> ReportText | None:
+    """Adds text under no known header to the findings, for free texts.
+
+    Before the first header of a report of MIMIC-CXR stand an institution's own lines, and
+    `split_into_sections` leaves them out. In a free text it is the description: "The heart is
+    enlarged. IMPRESSION: Heart failure." Titles in capitals, dates and lines of marks are left out
+    here too. Where there are no findings, prose under headers that are not known is kept with its
+    header: "LUNGS: Clear.", "HALLAZGOS: ...".
+
+    Args:
+      found: sections of the report, from `split_into_sections` in mode "paper".
+      report: whole text of the report.
+    """
+    first, *others = split_report(report, mode="paper")
+    if found is None or first.name != headers.PREAMBLE:
+        return found
+    capitals = report.upper() != report  # titles are known by them only if the rest has others
+    lines = first.text.splitlines()
+    text = "\n".join(line for line in lines if not _is_title(line, capitals=capitals)).strip()
+    parts = [] if _DATE.fullmatch(text) else [text]
+    if not _joined(others, "findings"):
+        unknown = (one for one in others if one.name not in headers.PAPER_NAMES.values())
+        parts += [part for one in unknown if is_prose(part := (one.header + one.text).strip())]
+    parts, own = list(filter(None, parts)), found.findings.strip()
+    if not parts:
+        return found
+    if own and not any(own in part for part in (first.text, *parts)):
+        parts.append(own)
+    return dataclasses.replace(found, findings="\n\n".join(parts))
+
+
+def _is_title(line: str, *, capitals: bool) -> bool:
+    """Tells whether a line is a title in capitals, a date or marks, and no sentence.
+
+    Args:
+      line: line of a report.
+      capitals: whether the report has small letters, so that capitals stand out.
+    """
+    line = line.strip()
+    if not line:
+        return False
+    if not any(map(str.isalpha, line)) or _BOILERPLATE.fullmatch(line.upper()):
+        return True
+    written = capitals and line == line.upper() and line[-1] not in ".!?;,"
+    return written and bool(_TITLE.search(line))
 
 
 def _joined(sections: Sequence[Section], name: str) -> str:

@@ -117,3 +117,8 @@ def subjects_in_two_splits(subjects: np.ndarray, codes: np.ndarray) -> np.ndarra
     np.minimum.at(low, owner, codes.astype(np.int64))
     np.maximum.at(high, owner, codes.astype(np.int64))
     return (low != high)[owner]
+
+
+def order_name(split: str) -> str:
+    """Returns the name of the file with the ids of a published split, in the paper's order."""
+    return f"split_order.{split}.txt"

@@ -18,7 +18,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from data_prep.kit import table_headers, table_quotes, values
+from data_prep.kit import encodings, table_headers, table_quotes, values
+from data_prep.kit.used_cells import UsedCells, unread_note
 from prior_jax.errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -64,6 +65,7 @@ class Table:
         flag: str,
         key: str | None = None,
         single_lines: bool = False,
+        encoding: str | None = None,
     ):
         """Opens the table and reads its header.
 
@@ -75,16 +77,21 @@ class Table:
             an unclosed quotation mark has swallowed from the lines of a report.
           single_lines: whether every row of this kind of table has a single line, so that a row
             with several lines is refused.
+          encoding: encoding of the table, the value of --encoding; None for UTF-8 in a program that
+            has no such flag.
 
         Raises:
-          DataError: if the file is missing, damaged, empty, of another kind or not UTF-8, or if two
-            of its columns have the same name.
+          DataError: if the file is missing, damaged, empty, of another kind or in another encoding,
+            or if two of its columns have the same name.
         """
+        self._has_encoding_flag = encoding is not None
+        self.encoding = encoding or encodings.UTF8
         self.path, self.flag, self.key = path, flag, key
         self._single_lines = single_lines
         self.read = 0
         self.unnamed = 0
         self.names: dict[str, None] = {}
+        self._used: set[str] = set()
         self.delimiter: str | None = None
         self._declared = False
         suffix = pathlib.Path(path.name.removesuffix(".gz")).suffix.lower()
@@ -105,8 +112,12 @@ class Table:
         """Returns the name of the file, by which rows are counted."""
         return self.path.name
 
-    def notes(self) -> tuple[str, ...]:
-        """Returns sentences on how the table is read, if that is not as its name suggests."""
+    def notes(self, *, unread: bool = True) -> tuple[str, ...]:
+        """Returns sentences on how the table was read, if that is not as its name suggests.
+
+        Args:
+          unread: whether columns are named that were neither required nor read from any row.
+        """
         notes = []
         if self.unnamed:
             notes.append(
@@ -114,6 +125,8 @@ class Table:
             )
         if self.delimiter != DELIMITERS.get(self._suffix):
             notes.append(f"{self.name}: cells are separated by {self.delimiter!r}.")
+        if unread:
+            notes += unread_note(self.name, self.names, used=self._used)
         return tuple(notes)
 
     def rows(self, *, reject: RejectRow) -> Iterator[TableRow]:
@@ -124,17 +137,21 @@ class Table:
             or too many cells, that is not UTF-8, that repeats the header, or is no JSON object.
 
         Raises:
-          DataError: if the file is damaged, or if a quotation mark is not closed, so that a cell
-            contains rows; the message names the line of the opening mark.
+          DataError: if the file is damaged, if a quotation mark is not closed, so that a cell
+            contains rows, or if many rows are in another encoding; the message names the line.
         """
+        foreign = encodings.ForeignRows(self.encoding)
         try:
             with _opened(self.path) as file:
                 if self._suffix in JSON_SUFFIXES:
-                    yield from self._json_rows(file, reject=reject)
+                    yield from self._json_rows(file, reject=reject, foreign=foreign)
                 else:
-                    yield from self._csv_rows(file, reject=reject)
+                    yield from self._csv_rows(file, reject=reject, foreign=foreign)
         except (OSError, EOFError, zlib.error) as error:
             raise self._damaged(error) from error
+        if problem := foreign.problem(read=self.read):
+            remedy = foreign.remedy(has_flag=self._has_encoding_flag)
+            raise self._error(f"In {self.path}, {problem}", remedy)
 
     def require(self, columns: Iterable[tuple[str, str]]) -> None:
         """Checks that columns exist.
@@ -153,14 +170,18 @@ class Table:
                 pass
             self.read = 0
         for flag, name in columns:
+            self._used.add(name)
             if name not in self.names:
                 found = [column for column in self.names]
                 plain = {values.simplified(column): column for column in found}
                 near = difflib.get_close_matches(values.simplified(name), plain, n=1, cutoff=0.5)
                 hint = f" (did you mean {plain[near[0]]!r}?)" if near else ""
+                remedy = "Name a column that the table has, or add the column to the table."
+                if flag == self.flag:  # it names the table; the column's name is the preparer's
+                    remedy = "Give a table that has the column, or rename the column that it means."
                 raise DataError(
                     f"{self.path} has no column {name!r}{hint}; its columns are {found}.",
-                    "Name a column that the table has, or add the column to the table.",
+                    remedy,
                     where=flag,
                 )
 
@@ -186,7 +207,7 @@ class Table:
         try:
             with _opened(self.path) as file:
                 self._refuse_foreign(file)
-                lines = table_quotes.Lines(_text(file))
+                lines = table_quotes.Lines(_text(file, self.encoding))
                 first = table_headers.first_line(lines)
                 declared = table_headers.declared_delimiter(first)
                 self._declared = bool(declared)
@@ -209,9 +230,12 @@ class Table:
             raise self._error(
                 f"{self.path} is empty.", "Give a table whose first line names its columns."
             )
-        if _is_broken(header):
+        foreign = encodings.ForeignRows(self.encoding)
+        foreign.see((("", name) for name in header), line=1)
+        if foreign.count:
             raise self._error(
-                f"The header of {self.path} is not UTF-8.", "Save the table again in UTF-8."
+                f"The header of {self.path} {foreign.is_not}.",
+                foreign.remedy(has_flag=self._has_encoding_flag),
             )
         if len(lines.kept) > 1 and (
             self._single_lines
@@ -234,8 +258,10 @@ class Table:
             )
         self.names = dict.fromkeys(named)
 
-    def _csv_rows(self, file: IO[bytes], *, reject: RejectRow) -> Iterator[TableRow]:
-        text = _text(file)
+    def _csv_rows(
+        self, file: IO[bytes], *, reject: RejectRow, foreign: encodings.ForeignRows
+    ) -> Iterator[TableRow]:
+        text = _text(file, self.encoding)
         lines = table_quotes.Lines(text)
         begin = 1
         try:
@@ -255,12 +281,14 @@ class Table:
                     self.read += 1
                     if len(lines.kept) > 1:
                         self._refuse_swallowed(begin, cells, lines.kept)
+                    foreign.see(zip(self._header, cells, strict=False), line=begin)
                     problem = self._problem(cells)
                     if problem:
                         reject(begin, MALFORMED, problem)
                         continue
                     named = zip(self._header, cells, strict=True)
-                    yield TableRow(begin, {name: cell for name, cell in named if name})
+                    cells = ((name, cell) for name, cell in named if name)
+                    yield TableRow(begin, UsedCells(cells, used=self._used))
         except csv.Error as error:
             opened = begin + table_quotes.last_opening(lines.kept, delimiter=self.delimiter or ",")
             raise self._error(
@@ -273,8 +301,8 @@ class Table:
         """Returns the reason why a row does not match the header, "" if it does match."""
         if len(cells) != len(self._header):
             return f"the row has {len(cells)} cells for {len(self._header)} columns"
-        if _is_broken(cells):
-            return "a cell is not UTF-8"
+        if any(map(encodings.is_broken, cells)):
+            return f"a cell is not {self.encoding.upper()}"
         if any("\0" in cell for cell in cells):
             return "a cell holds a NUL character"
         repeated = [table_headers.column_name(cell) for cell in cells]
@@ -300,19 +328,22 @@ class Table:
                 _CLOSE_THE_MARK,
             )
 
-    def _json_rows(self, file: IO[bytes], *, reject: RejectRow) -> Iterator[TableRow]:
+    def _json_rows(
+        self, file: IO[bytes], *, reject: RejectRow, foreign: encodings.ForeignRows
+    ) -> Iterator[TableRow]:
         self._refuse_foreign(file)
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             self.read += 1
+            foreign.see_line(line, line=number)
             try:
-                row = _json_object(line)
+                row = _json_object(line, encodings.codec_of(self.encoding))
             except (ValueError, RecursionError) as error:
                 reject(number, MALFORMED, str(error)[:200])
                 continue
             self.names.update(dict.fromkeys(row))
-            yield TableRow(number, row)
+            yield TableRow(number, UsedCells(row, used=self._used))
 
 
 def _opened(path: pathlib.Path) -> Any:
@@ -321,9 +352,10 @@ def _opened(path: pathlib.Path) -> Any:
     return gzip.open(path) if packed else open(path, "rb")
 
 
-def _text(file: IO[bytes]) -> io.TextIOWrapper:
-    """Reads UTF-8 with or without a byte-order mark; invalid bytes become lone surrogates."""
-    return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+def _text(file: IO[bytes], encoding: str) -> io.TextIOWrapper:
+    """Reads text with or without a byte-order mark; invalid bytes become lone surrogates."""
+    codec = encodings.codec_of(encoding)
+    return io.TextIOWrapper(file, codec, errors="surrogateescape", newline="")
 
 
 def _cells(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
@@ -331,12 +363,7 @@ def _cells(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
-def _is_broken(cells: Iterable[str]) -> bool:
-    """Tells whether a cell holds bytes that are not UTF-8."""
-    return any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell)
-
-
-def _json_object(line: bytes) -> dict[str, Any]:
+def _json_object(line: bytes, codec: str) -> dict[str, Any]:
     """Returns the JSON object of a line; raises ValueError for any other content."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -347,7 +374,7 @@ def _json_object(line: bytes) -> dict[str, Any]:
             found[name] = value
         return found
 
-    row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=unique)
+    row = json.loads(line.decode(codec), object_pairs_hook=unique)
     if not isinstance(row, dict):
         raise ValueError("the row is not a JSON object")
     if b"\\u" in line:  # half a surrogate pair is valid JSON, but not valid text

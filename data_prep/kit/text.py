@@ -28,7 +28,9 @@ class TextSettings:
       splitter: name of a sentence splitter in `prior_jax.data.sentences.SPLITTERS`.
       sections: sections that are kept, "findings" and "impression" or one of them.
       min_sentences: least number of sentences of a report.
-      free_text: whether a text without headers counts as findings.
+      free_text: whether text under no known header counts as findings, such as what stands before
+        the first one. False for data sets whose reports have headers, such as MIMIC-CXR, in which
+        an institution's own lines stand there.
     """
 
     parser: str
@@ -97,12 +99,13 @@ def decoded_report(content: bytes, *, encoding: str) -> str:
     return report
 
 
-def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
+def study_text(report: str, *, study: str = "", settings: TextSettings) -> StudyText:
     """Finds the sections of a report and splits them into sentences.
 
     Args:
       report: whole text of the report.
-      study: id of the study; "s" and eight digits enable the exceptions for MIMIC-CXR's reports.
+      study: id of a study of MIMIC-CXR, "s" and eight digits, for which 54 reports have exceptions;
+        "" for any other data set.
       settings: parser, splitter and sections for reading reports.
 
     Raises:
@@ -111,8 +114,10 @@ def study_text(report: str, *, study: str, settings: TextSettings) -> StudyText:
     # The release looks studies up with one "s" too many (quirk P37).
     name = f"s{study}" if settings.parser == "release" else study
     found = sections.split_into_sections(report, name, mode=settings.parser)
-    if found is None and settings.free_text:
-        found = sections.ReportText(impression="", findings=report)
+    if settings.free_text:
+        if settings.parser == "paper" and not sections.is_excluded_study(name):
+            found = sections.with_free_text(found, report)
+        found = found or sections.ReportText(impression="", findings=report)
     return sections_text(
         impression=found.impression if found else "",
         findings=found.findings if found else "",

@@ -23,7 +23,7 @@ from typing import Any
 import tqdm
 from array_record.python import array_record_module
 
-from data_prep.kit import cli, set_differences
+from data_prep.kit import cli, set_differences, splits
 from data_prep.kit.outcomes import Job, Part, Process, Rejection, Tally, check_labels
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
@@ -34,7 +34,7 @@ PLAN_REJECTIONS = "plan.rejected.jsonl"
 _LOCK = "lock"
 SOURCES_NAME = "sources.jsonl"
 # Changes whenever the meaning of a finished job's contents changes.
-_PARTS_FORMAT = 2
+_PARTS_FORMAT = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -266,6 +266,7 @@ def remove_set(out: pathlib.Path) -> None:
     for path in out.glob(f"{schema.DATASET_NAME}-*.array_record-*"):
         path.unlink()
     names = (schema.REJECTED_NAME, SOURCES_NAME, "dataset_info.json", "features.json")
+    names = (*names, *(splits.order_name(split) for split in schema.SPLITS))
     for path in (out / name for name in (*names, manifest_lib.MANIFEST_NAME)):
         path.unlink(missing_ok=True)
 

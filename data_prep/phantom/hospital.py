@@ -1,5 +1,7 @@
 """Draws a phantom hospital: chest radiographs and reports in the layout of MIMIC-CXR-JPG 2.0.0.
 
+With --layout the images are written in the layout of another data set, without reports.
+
     python -m data_prep.phantom --out=DIR --studies=1000 --seed=0 --size=320 --workers=2
 
 The layout is that of the real data set, so the same preparer reads both; the ground truth (masks,
@@ -24,7 +26,7 @@ from absl import flags, logging
 
 from data_prep.kit import cli
 from data_prep.kit.set_differences import settings_differences
-from data_prep.phantom import cases, studies
+from data_prep.phantom import cases, layout_studies, layouts, studies
 from data_prep.phantom.report_text import LABELS
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError
@@ -64,6 +66,7 @@ class Settings:
       validate: share of patients for validation.
       test: share of patients for testing.
       zip_reports: whether reports go into mimic-cxr-reports.zip instead of reports/.
+      layout: "mimic", or one of `layouts.LAYOUTS`, which have no reports.
     """
 
     studies: int
@@ -73,6 +76,7 @@ class Settings:
     validate: float
     test: float
     zip_reports: bool
+    layout: str = layouts.MIMIC
 
     def __post_init__(self):
         """Refuses invalid values."""
@@ -80,6 +84,15 @@ class Settings:
             value = getattr(self, name)
             if value < least:
                 raise DataError.of_value(f"--{name}", value, f"at least {least}")
+        known = (layouts.MIMIC, *layouts.LAYOUTS)
+        if self.layout not in known:
+            raise DataError.of_value("--layout", self.layout, f"one of {', '.join(known)}")
+        if self.zip_reports and self.layout != layouts.MIMIC:
+            raise DataError(
+                f"The layout {self.layout} has no reports.",
+                "Leave --zip_reports out, or set --layout=mimic.",
+                where="--zip_reports",
+            )
         shares = (self.train, self.validate, self.test)
         if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
             raise DataError(
@@ -162,6 +175,7 @@ def _claim(out: pathlib.Path, settings: Settings) -> None:
 
 
 def _refuse_other(out: pathlib.Path, found: dict, settings: Settings) -> None:
+    found = {"layout": layouts.MIMIC, **found}  # a phantom from before there were other layouts
     if found != dataclasses.asdict(settings):
         raise DataError(
             f"{out} holds a phantom of other settings: "
@@ -177,9 +191,13 @@ def _draw_part(task: tuple[int, pathlib.Path], *, out: pathlib.Path, settings: S
     first = number * PART_STUDIES
     lines = []
     for study in range(first, min(first + PART_STUDIES, settings.studies)):
-        record = studies.write_study(
-            out, seed=settings.seed, number=study, shares=settings.shares, size=settings.size
-        )
+        drawing = {"seed": settings.seed, "shares": settings.shares, "size": settings.size}
+        if settings.layout == layouts.MIMIC:
+            record = studies.write_study(out, number=study, **drawing)
+        else:
+            record = layout_studies.write_study(
+                out, layout=settings.layout, number=study, **drawing
+            )
         lines.append(json.dumps(record) + "\n")
     write_atomically(name, "".join(lines).encode())
     return number
@@ -193,6 +211,23 @@ def _records(parts: list[pathlib.Path]) -> Iterator[dict]:
 
 def _write_tables(out: pathlib.Path, parts, settings: Settings) -> dict[str, int]:
     """Writes the tables from the parts, with one pass for each table to bound the memory."""
+    if settings.layout == layouts.MIMIC:
+        _write_mimic_tables(out, parts, settings)
+    else:
+        layout_studies.write_tables(out, lambda: _records(parts), layout=settings.layout)
+    counts = collections.Counter()
+    subjects = set()
+    for record in _records(parts):
+        if not record["images"]:  # a study that the layout has no room for
+            continue
+        counts["studies"] += 1
+        counts["images"] += len(record["images"])
+        counts[f"{record['truth']['split']}_images"] += len(record["images"])
+        subjects.add(record["truth"]["subject_id"])
+    return {**counts, "subjects": len(subjects)}
+
+
+def _write_mimic_tables(out: pathlib.Path, parts, settings: Settings) -> None:
     tables = (("metadata", METADATA_COLUMNS), ("split", SPLIT_COLUMNS))
     for name, columns in tables:
         rows = (image[name] for record in _records(parts) for image in record["images"])
@@ -204,14 +239,6 @@ def _write_tables(out: pathlib.Path, parts, settings: Settings) -> dict[str, int
     _write_jsonl(out / "phantom" / "studies.jsonl", (r["truth"] for r in _records(parts)))
     if settings.zip_reports:
         _zip_reports(out, parts)
-    counts = collections.Counter()
-    subjects = set()
-    for record in _records(parts):
-        counts["studies"] += 1
-        counts["images"] += len(record["images"])
-        counts[f"{record['truth']['split']}_images"] += len(record["images"])
-        subjects.add(record["truth"]["subject_id"])
-    return {**counts, "subjects": len(subjects)}
 
 
 def _write_csv_gz(path: pathlib.Path, columns, rows: Iterable[dict]) -> None:
@@ -248,6 +275,8 @@ def define_flags() -> None:
     flags.DEFINE_float("train", 0.75, "Share of patients for training.")
     flags.DEFINE_float("validate", 0.1, "Share of patients for validation.")
     flags.DEFINE_float("test", 0.15, "Share of patients for testing.")
+    known = ", ".join((layouts.MIMIC, *layouts.LAYOUTS))
+    flags.DEFINE_string("layout", layouts.MIMIC, f"Layout of the files: {known}.")
     flags.DEFINE_bool("zip_reports", False, "Pack the reports into mimic-cxr-reports.zip.")
 
 

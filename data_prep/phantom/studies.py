@@ -66,36 +66,59 @@ def _write_image(out, folder, seed, study, index, size) -> dict:
     packed = io.BytesIO()
     Image.fromarray(exposure.pixels).save(packed, "JPEG", quality=JPEG_QUALITY)
     (out / path).write_bytes(packed.getvalue())
-    mask = None
-    if exposure.regions is not None:
-        mask = f"phantom/masks/{folder}/{dicom_id}.png"
-        (out / mask).parent.mkdir(parents=True, exist_ok=True)
-        packed = io.BytesIO()
-        Image.fromarray(exposure.regions).save(packed, "PNG", compress_level=1)
-        (out / mask).write_bytes(packed.getvalue())
-    ids = {
-        "dicom_id": dicom_id,
-        "study_id": study.study_id,
-        "subject_id": study.patient.subject_id,
-    }
+    mask = write_masks(out, folder, dicom_id, exposure)
+    ids = _ids(study, index)
     rows, columns = exposure.pixels.shape
     return {
         "metadata": _metadata_row(study, view, ids, rows, columns),
         "split": {**ids, "split": study.patient.split},
-        "truth": {
-            **ids,
-            "view": view,
-            "path": path,
-            "mask": mask,
-            "rows": rows,
-            "columns": columns,
-            "px_per_mm": round(exposure.px_per_mm, 4),
-            "findings": [
-                _finding_truth(finding, bit, exposure)
-                for bit, finding in enumerate(study.findings)
-            ],
-        },
-    }  # fmt: skip
+        "truth": image_truth(study, index, exposure, path=path, mask=mask),
+    }
+
+
+def write_masks(out: pathlib.Path, folder: str, dicom_id: str, exposure) -> str | None:
+    """Writes the masks of a frontal image, and returns their path; None for a lateral image."""
+    if exposure.regions is None:
+        return None
+    mask = f"phantom/masks/{folder}/{dicom_id}.png"
+    (out / mask).parent.mkdir(parents=True, exist_ok=True)
+    packed = io.BytesIO()
+    Image.fromarray(exposure.regions).save(packed, "PNG", compress_level=1)
+    (out / mask).write_bytes(packed.getvalue())
+    return mask
+
+
+def image_truth(study, index: int, exposure, *, path: str, mask: str | None) -> dict:
+    """Returns the line of findings.jsonl of an image.
+
+    Args:
+      study: study of the image.
+      index: place of the image in the study.
+      exposure: image and masks.
+      path: path of the image's file, from the root of the data set.
+      mask: path of its masks, None for a lateral image.
+    """
+    rows, columns = exposure.pixels.shape
+    return {
+        **_ids(study, index),
+        "view": study.views[index],
+        "path": path,
+        "mask": mask,
+        "rows": rows,
+        "columns": columns,
+        "px_per_mm": round(exposure.px_per_mm, 4),
+        "findings": [
+            _finding_truth(finding, bit, exposure) for bit, finding in enumerate(study.findings)
+        ],
+    }
+
+
+def _ids(study, index: int) -> dict:
+    return {
+        "dicom_id": study.dicom_ids[index],
+        "study_id": study.study_id,
+        "subject_id": study.patient.subject_id,
+    }
 
 
 def _metadata_row(study, view, ids, rows, columns) -> dict:

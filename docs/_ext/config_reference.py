@@ -28,6 +28,15 @@ from sphinx.util.docutils import SphinxDirective
 
 _LOGGER = logging.getLogger(__name__)
 _ABSENT = object()
+# Fields that a config need not give -> their defaults.
+_OPTIONAL: Mapping[tuple[str, ...], Any] = {
+    ("mesh", "fsdp_axis"): None,
+    ("data", "fraction"): None,
+    ("init", "image", "step"): None,
+    ("init", "text", "step"): None,
+    ("stages", "schedule_steps"): None,
+    ("validate_unit",): "steps",
+}
 
 
 class ConfigReference(SphinxDirective):
@@ -127,13 +136,13 @@ class Reference:
         return above in (None, _ABSENT) or _at(self.paper, path) is not _ABSENT
 
     def _optional(self, path: tuple[str, ...], hints: Mapping[str, Any]) -> bool:
-        return path == ("mesh", "fsdp_axis") and "fsdp_axis" in hints
+        return path in _OPTIONAL and path[-1] in hints
 
     def _entry(self, path: tuple[str, ...], hint: Any, meaning: str) -> Iterator[str]:
         parts = [f"*{_words(hint)}*"]
         paper, release = _at(self.paper, path), _at(self.release, path)
-        if path == ("mesh", "fsdp_axis"):
-            parts.append("default `None`")
+        if path in _OPTIONAL:
+            parts.append(f"default `{_OPTIONAL[path]!r}`")
         elif paper is _ABSENT:
             parts.append("to be given with its section")
         elif _dataclass_of(hint) is None or paper is None:

@@ -1,88 +1,61 @@
 """Runs a task on one model: opens the data and calls `prior_jax.evaluate`."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from launch.evaluation.classify import measure_classification, without_partner
 from launch.evaluation.phantom_masks import PhantomMasks
+from launch.evaluation.phrases import measure_phrases, phrase_remarks
+from launch.evaluation.prompt_tokens import tokens_of
+from launch.evaluation.region_masks import LUNGS, region_masks
+from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import (
+    ClassificationTask,
+    GalleryTask,
     GroundingTask,
+    PhraseTask,
     ProbeTask,
     RetrievalTask,
     Task,
     ZeroShotTask,
     masks_folder,
 )
-from launch.start import run as run_lib
-from prior_jax.data import pipeline, text
+from prior_jax.data import text
 from prior_jax.errors import ConfigError
-from prior_jax.evaluate import finding_words, grounding, probe, prompts, retrieval, zero_shot
+from prior_jax.evaluate import (
+    finding_words,
+    gallery,
+    grounding,
+    probe,
+    prompts,
+    retrieval,
+    zero_shot,
+)
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.evaluate.features import Pooled, ReportTokens
+from prior_jax.evaluate.features import Pooled
 from prior_jax.evaluate.labels import select_columns
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import ShowsAttention
-from prior_jax.report.gather import StudyText
 from prior_jax.strict import build
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Opened:
-    """A split with the texts, ids and labels of its records.
-
-    Attributes:
-      split: split that batches are made from.
-      texts: reports and ids, [N].
-      image_ids: ids of the images that evaluation uses, [N]; each is the first image of a record.
-      labels: labels of the records, int8[N, C].
-    """
-
-    split: pipeline.Split
-    texts: Sequence[StudyText]
-    image_ids: Sequence[str]
-    labels: np.ndarray
-
-    @property
-    def patients(self) -> np.ndarray:
-        """Returns the patient of each record, str[N]."""
-        return np.asarray([text.subject_id for text in self.texts])
-
-
-def open_split(run: run_lib.Run, name: str) -> Opened:
-    """Reads a split's texts and labels."""
-    split = run.split(name)
-    texts, image_ids, labels = [], [], []
-    for index in range(len(split)):
-        record = split.record(index)
-        texts.append(
-            StudyText(
-                study_id=record.study_id,
-                subject_id=record.subject_id,
-                sentences=record.sentences,
-            )
-        )
-        image_ids.append(record.image_ids[0])
-        labels.append(record.labels)
-    return Opened(split=split, texts=texts, image_ids=image_ids, labels=np.asarray(labels, np.int8))
-
-
 def measure(
-    task: Task, encoder: Encoder, *, run: run_lib.Run, opened: Callable[[str], Opened]
+    task: Task, encoder: Encoder, *, subject: Subject, opened: Callable[[str], Opened]
 ) -> TaskResult:
     """Measures one model.
 
     Args:
       task: task to measure.
-      encoder: encoder of the model.
-      run: run that the model belongs to.
+      encoder: encoder of the model, trained or not.
+      subject: what is evaluated: its objective, its preprocessing and its set.
       opened: function from the name of a split to the split; it should cache what it has read.
     """
-    return _MEASURES[type(task)](task, encoder, run, opened)
+    return _MEASURES[type(task)](task, encoder, subject, opened)
 
 
-def _zero_shot(task: ZeroShotTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+def _zero_shot(task: ZeroShotTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
     data = opened(task.split)
     classes = _classes(task, data, candidates=_askable(data, task.prompts.set))
     table = prompts.prompt_table(
@@ -90,9 +63,9 @@ def _zero_shot(task: ZeroShotTask, encoder: Encoder, run: run_lib.Run, opened) -
     )
     return zero_shot.evaluate_zero_shot(
         encoder,
-        _images(run, data, task),
+        subject.batches(data, batch_size=task.batch_size, require_text=False),
         table=table,
-        tokens=_tokens(run, data, table.texts),
+        tokens=tokens_of(subject, data, table.texts),
         label_names=data.split.label_names,
         patients=data.patients,
         config=task.zero_shot,
@@ -100,12 +73,12 @@ def _zero_shot(task: ZeroShotTask, encoder: Encoder, run: run_lib.Run, opened) -
     )
 
 
-def _retrieval(task: RetrievalTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+def _retrieval(task: RetrievalTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
     data = opened(task.split)
     # If there is no class, only retrieval by pair is measured.
     classes = _frequent(task, data, data.split.label_names)
     section = {**task.retrieval, "classes": classes}
-    batches = run.eval_batches(data.split, batch_size=task.batch_size, require_text=True)
+    batches = subject.batches(data, batch_size=task.batch_size, require_text=True)
     return retrieval.evaluate_retrieval(
         encoder,
         encoder.studies(batches, reports=True),
@@ -117,12 +90,29 @@ def _retrieval(task: RetrievalTask, encoder: Encoder, run: run_lib.Run, opened) 
     )
 
 
-def _probe(task: ProbeTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
+def _gallery(task: GalleryTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
+    data = opened(task.split)
+    batches = subject.batches(data, batch_size=task.batch_size, require_text=True)
+    return gallery.evaluate_gallery(
+        encoder,
+        encoder.studies(batches, reports=True),
+        texts=[text.text for text in data.texts],
+        label_names=data.split.label_names,
+        classes=_frequent(task, data, data.split.label_names),
+        patients=data.patients,
+        config=task.gallery,
+        resampling=task.bootstrap,
+    )
+
+
+def _probe(task: ProbeTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
     probe.check_installed()
     parts: dict[str, tuple[Pooled, np.ndarray]] = {}
     for name in ("train", "validate", task.split):
         data = opened(name)
-        features = encoder.pooled(_images(run, data, task))
+        features = encoder.pooled(
+            subject.batches(data, batch_size=task.batch_size, require_text=False)
+        )
         parts[name] = features, data.patients[features.record]
     data = opened(task.split)
     return probe.evaluate_probe(
@@ -138,18 +128,18 @@ def _probe(task: ProbeTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskR
     )
 
 
-def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) -> TaskResult:
-    objective = run.objective
+def _grounding(task: GroundingTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
+    objective = subject.objective
     if not isinstance(objective, ShowsAttention):
         raise ConfigError(
             f"The task {task.task!r} needs an objective whose texts attend to places of the image; "
-            f"the texts of {run.config.objective!r} do not.",
+            f"the texts of {subject.objective_name!r} do not.",
             "Choose another task, e.g. --task=configs/eval/zero_shot.py.",
             where="task.task",
         )
-    source = PhantomMasks(masks_folder(task, run.workdir), field="--task.masks")
-    data, size = opened(task.split), run.config.data.image.size
-    masks = _masks_by_class(source, data, size=size)
+    data = opened(task.split)
+    located = _located(task, subject, data, opened)
+    masks = located.masks
     classes = task.classes or tuple(
         name
         for name in _askable(data)
@@ -159,11 +149,9 @@ def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) 
     about = {name: tuple(masks[name]) for name in classes}
     return grounding.evaluate_grounding(
         encoder,
-        _images(run, data, task),
-        asked=asked(task, about, run=run, data=data, unit=objective.text_unit),
-        located=grounding.Located(
-            masks=masks, lungs=source.lung_centres(opened("train").image_ids, size=size)
-        ),
+        subject.batches(data, batch_size=task.batch_size, require_text=False),
+        asked=asked(task, about, subject=subject, data=data, unit=objective.text_unit),
+        located=located,
         patients=data.patients,
         block=task.batch_size,
         resampling=task.bootstrap,
@@ -173,9 +161,22 @@ def _grounding(task: GroundingTask, encoder: Encoder, run: run_lib.Run, opened) 
 _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
     ZeroShotTask: _zero_shot,
     RetrievalTask: _retrieval,
+    GalleryTask: _gallery,
     ProbeTask: _probe,
     GroundingTask: _grounding,
+    ClassificationTask: measure_classification,
+    PhraseTask: measure_phrases,
 }
+
+
+def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
+    """Returns sentences on how the labels of the set and what the task asks for fit together."""
+    if isinstance(task, ClassificationTask):
+        return without_partner(task, subject, data)
+    if isinstance(task, PhraseTask):
+        return phrase_remarks(task, data)
+    unasked = without_prompts(task, data)
+    return [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []
 
 
 def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:
@@ -197,19 +198,27 @@ def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str
     raise ConfigError(problem, remedy, where="task.classes")
 
 
-def _masks_by_class(source: PhantomMasks, data: Opened, *, size: int):
-    found: dict[str, dict[int, np.ndarray]] = {}
+def _located(
+    task: GroundingTask, subject: Subject, data: Opened, opened: Callable[[str], Opened]
+) -> grounding.Located:
+    """Returns where the findings are: by the set's own regions, or by a phantom's drawings."""
+    size = subject.data.image.size
+    if task.masks is None and data.split.manifest.regions:
+        return grounding.Located(masks=region_masks(data, size=size), lungs=LUNGS)
+    source = PhantomMasks(masks_folder(task, subject.drawn), field="--task.masks")
+    masks: dict[str, dict[int, np.ndarray]] = {}
     for record, image_id in enumerate(data.image_ids):
         for label, mask in source.findings(image_id, size=size).items():
-            found.setdefault(label, {})[record] = mask
-    return found
+            masks.setdefault(label, {})[record] = mask
+    lungs = source.lung_centres(opened("train").image_ids, size=size)
+    return grounding.Located(masks=masks, lungs=lungs)
 
 
 def asked(
     task: GroundingTask,
     about: Mapping[str, Sequence[int]],
     *,
-    run: run_lib.Run,
+    subject: Subject,
     data: Opened,
     unit: str,
 ) -> grounding.Asked:
@@ -218,7 +227,7 @@ def asked(
     Args:
       task: task, which tells whether sentences come from the reports or the prompts.
       about: finding -> the records that have the finding.
-      run: run, whose limits on tokens and sentences apply.
+      subject: model, whose limits on tokens and sentences apply.
       data: split whose reports are read with the split's tokenizer.
       unit: unit of the objective's local features, "word" or "sentence".
 
@@ -230,7 +239,7 @@ def asked(
         (index, sentence, record, rows)
         for index, name in enumerate(about)
         for sentence, record in source(task, name, about[name], data)
-        if (rows := _rows(sentence, prompts.finding_words(name), run, data, unit))
+        if (rows := _rows(sentence, prompts.finding_words(name), subject, data, unit))
     ]
     unnamed = [name for index, name in enumerate(about) if index not in {one[0] for one in found}]
     if unnamed:
@@ -250,7 +259,7 @@ def asked(
     return grounding.Asked(
         classes=tuple(about),
         texts=texts,
-        tokens=_tokens(run, data, texts),
+        tokens=tokens_of(subject, data, texts),
         owner=np.asarray(owner, np.int32),
         rows=rows,
         record=np.asarray(record, np.int32) if task.text == "report" else None,
@@ -278,27 +287,13 @@ def _prompts(task: GroundingTask, name, records, data) -> list[tuple[str, int]]:
     return [(text, -1) for text in affirming if finding_words.mentions(text, words)]
 
 
-def _rows(sentence: str, words: Sequence[str], run: run_lib.Run, data: Opened, unit: str):
+def _rows(sentence: str, words: Sequence[str], subject: Subject, data: Opened, unit: str):
     """Returns the rows of a sentence's local features, after truncation, that name the finding."""
     if unit == "sentence":
         return (0,)
     tokenizer = data.split.tokenizer
-    kept = len(tokenizer.encode(sentence).ids) <= run.config.data.max_tokens - text.SPECIALS
+    kept = len(tokenizer.encode(sentence).ids) <= subject.data.max_tokens - text.SPECIALS
     return finding_words.rows_of_words(sentence, words, tokenizer=tokenizer) if kept else ()
-
-
-def _images(run: run_lib.Run, data: Opened, task: Task):
-    return run.eval_batches(data.split, batch_size=task.batch_size, require_text=False)
-
-
-def _tokens(run: run_lib.Run, data: Opened, texts: Sequence[str]) -> ReportTokens:
-    tokens = text.encode_prompts(
-        texts,
-        tokenizer=data.split.tokenizer,
-        max_tokens=run.config.data.max_tokens,
-        max_sentences=run.config.data.max_sentences,
-    )
-    return ReportTokens(**dataclasses.asdict(tokens))
 
 
 def _askable(data: Opened, set_name: str = "ensemble") -> tuple[str, ...]:

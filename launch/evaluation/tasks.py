@@ -9,9 +9,10 @@ from typing import Any, Literal
 import jax
 
 from launch.evaluation import phantom_masks
+from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import SPLITS
-from prior_jax.errors import ConfigError, check_least
-from prior_jax.evaluate import bootstrap, probe, zero_shot
+from prior_jax.errors import ConfigError, check_field, check_least
+from prior_jax.evaluate import bootstrap, classification, gallery, phrases, probe, zero_shot
 from prior_jax.strict import build
 
 
@@ -31,39 +32,64 @@ class PromptConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """The set that a task measures on.
+
+    Attributes:
+      path: folder of a prepared set; None for the set that the run was trained on.
+    """
+
+    path: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
     """The settings that all configs of configs/eval have.
 
     Attributes:
       task: kind of the task.
+      data: set that the task measures on.
       split: split on which the task is measured.
       batch_size: number of images encoded at once.
       classes: labels to measure; () selects every suitable label that is frequent enough.
       exclude: labels that () does not select.
       min_positives: least number of positives of a class that () selects.
       bootstrap: settings of the bootstrap intervals.
+      protocol: name of the paper whose protocol the settings follow, "" for none. It is a part of
+        the name of the results file.
     """
 
     task: str
+    data: TaskData
     split: str
     batch_size: int
     classes: tuple[str, ...]
     exclude: tuple[str, ...]
     min_positives: int
     bootstrap: bootstrap.BootstrapConfig
+    protocol: str = ""
 
     def __post_init__(self):
-        """Refuses an empty batch."""
+        """Refuses an empty batch, and a name of a protocol that cannot be one of a file."""
         check_least(self, batch_size=1)
+        plain = not self.protocol or self.protocol.replace("_", "").isalnum()
+        check_field(self, "protocol", plain, "letters, digits and '_'")
+
+    @property
+    def reads_text(self) -> bool:
+        """Returns whether the task needs a model with a text encoder."""
+        return True
 
     @property
     def result(self) -> str:
         """Returns the name of the results file, without its suffix.
 
         Results of a split other than "test" have a name of their own, such as `retrieval_validate`,
-        so that they do not overwrite the results of "test".
+        so that they do not overwrite the results of "test". So have the results of a protocol, such
+        as `retrieval_benchx`.
         """
-        return self.task if self.split == "test" else f"{self.task}_{self.split}"
+        name = f"{self.task}_{self.protocol}" if self.protocol else self.task
+        return name if self.split == "test" else f"{name}_{self.split}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +117,23 @@ class RetrievalTask(Task):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GalleryTask(Task):
+    """The task "gallery_retrieval": retrieval by the protocols of papers.
+
+    Attributes:
+      gallery: gallery, relevance and ranks.
+    """
+
+    gallery: gallery.GalleryRetrievalConfig
+
+    @property
+    def result(self) -> str:
+        """Returns the name of the results file, "retrieval_" and the name of the protocol."""
+        name = f"retrieval_{self.protocol or 'gallery'}"
+        return name if self.split == "test" else f"{name}_{self.split}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbeTask(Task):
     """The task "probe", which trains on "train" and selects on "validate" for any `split`.
 
@@ -99,6 +142,11 @@ class ProbeTask(Task):
     """
 
     probe: probe.ProbeConfig
+
+    @property
+    def reads_text(self) -> bool:
+        """Returns False: the probe learns from images and labels alone."""
+        return False
 
     @property
     def result(self) -> str:
@@ -118,8 +166,9 @@ class GroundingTask(Task):
         "prompts" the same for every image. Both use only sentences with a word that names the
         finding.
       prompts: choice of the prompts if `text` is "prompts".
-      masks: folder that `data_prep.phantom` drew the set's images into; None for the phantom
-        that the launcher drew under the workdir.
+      masks: folder that `data_prep.phantom` drew the set's images into; None for the boxes and
+        masks in the set's own records, and, where it has none, for the phantom that the launcher
+        drew under the workdir.
     """
 
     text: Literal["report", "prompts"]
@@ -127,11 +176,90 @@ class GroundingTask(Task):
     masks: str | None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassificationTask(Task):
+    """The task "classification", for a run of the objective "classification".
+
+    Attributes:
+      classification: settings of the measurement.
+    """
+
+    classification: classification.ClassificationConfig
+
+    @property
+    def reads_text(self) -> bool:
+        """Returns False: a classifier reads images alone."""
+        return False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhraseTask(Task):
+    """The task "phrase_grounding", on the regions of a set's records.
+
+    Attributes:
+      phrases: settings of the maps and of their comparison with the regions.
+    """
+
+    phrases: phrases.PhraseConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteTask(Task):
+    """The task "suite": other tasks, on several sets.
+
+    Attributes:
+      sets: sets, "name=path" each, or a mapping from name to path; () for the model's own.
+      tasks: files of the tasks.
+      fractions: fractions of the probe.
+      seeds: seeds of the choice of patients for the fractions below 1.
+      imagenet: folder of weights of an image encoder that is measured beside the model in tasks
+        about images; None for none.
+    """
+
+    sets: Any
+    tasks: tuple[str, ...]
+    fractions: tuple[float, ...]
+    seeds: tuple[int, ...]
+    imagenet: str | None
+
+    def __post_init__(self):
+        """Refuses an empty suite, and sets without a name of their own."""
+        super().__post_init__()
+        check_field(self, "tasks", bool(self.tasks), "one or more files of tasks")
+        check_field(self, "fractions", bool(self.fractions), "one or more fractions")
+        check_field(self, "seeds", bool(self.seeds), "one or more seeds")
+        self.named_sets()
+
+    def named_sets(self) -> dict[str, str]:
+        """Returns the path of each set by its name.
+
+        Raises:
+          ConfigError: if a set has no name or no path, or two have the same name.
+        """
+        given = self.sets
+        if hasattr(given, "items"):
+            pairs = [(str(name), str(path)) for name, path in given.items()]
+        else:
+            listed = given.split(",") if isinstance(given, str) else given
+            pairs = [tuple(str(one).strip().partition("=")[::2]) for one in listed]
+        names = [name for name, _ in pairs]
+        plain = all(name.replace("_", "").replace("-", "").isalnum() for name in names)
+        if not plain or not all(path for _, path in pairs) or len(set(names)) != len(names):
+            raise ConfigError.of_value(
+                "sets", given, "name=path for each set, with different names of letters and digits"
+            )
+        return dict(pairs)  # type: ignore[arg-type]
+
+
 TASKS: Mapping[str, type[Task]] = {
     "zero_shot": ZeroShotTask,
     "retrieval": RetrievalTask,
+    "gallery_retrieval": GalleryTask,
     "probe": ProbeTask,
     "grounding": GroundingTask,
+    "classification": ClassificationTask,
+    "phrase_grounding": PhraseTask,
+    "suite": SuiteTask,
 }
 
 
@@ -144,18 +272,18 @@ def load_task(path: str) -> Task:
     return task_of(runpy.run_path(path)["get_config"]())
 
 
-def check_task(task: Task, *, workdir: pathlib.Path | None = None) -> None:
+def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
     """Refuses a task whose packages or files are missing, before anything is computed.
 
     Args:
       task: task to check.
-      workdir: workdir of the run, if all files that the task reads exist already; None before a
-        training, which may still draw the data.
+      drawn: folder that `launch.train` draws a phantom into, if it has drawn one that it was asked
+        for; None before a training, which may still draw the data.
 
     Raises:
       ConfigError: if a package is missing, with the command that installs it, or if the batch
         size does not fit the number of processes.
-      DataError: if no phantom was drawn in the folder, which the message names.
+      DataError: if the set is absent, or no phantom was drawn in the folder.
     """
     if isinstance(task, ProbeTask):
         probe.check_installed()
@@ -166,14 +294,19 @@ def check_task(task: Task, *, workdir: pathlib.Path | None = None) -> None:
             f"Set --task.batch_size to a multiple of {jax.process_count()}.",
             where="task.batch_size",
         )
-    if isinstance(task, GroundingTask) and (task.masks is not None or workdir is not None):
-        folder = masks_folder(task, workdir or pathlib.Path())
+    own_regions = False
+    if task.data.path is not None:
+        own_regions = bool(load_manifest(task.data.path).regions)
+    if not isinstance(task, GroundingTask):
+        return
+    if task.masks is not None or (drawn is not None and not own_regions):
+        folder = masks_folder(task, drawn or pathlib.Path())
         phantom_masks.check_drawn(folder, field="--task.masks")
 
 
-def masks_folder(task: GroundingTask, workdir: pathlib.Path) -> pathlib.Path:
+def masks_folder(task: GroundingTask, drawn: pathlib.Path) -> pathlib.Path:
     """Returns the folder of the masks: the task's, or the one that launch.train draws into."""
-    return workdir / "data" / "raw" if task.masks is None else pathlib.Path(task.masks)
+    return drawn if task.masks is None else pathlib.Path(task.masks)
 
 
 def task_of(section: Any) -> Task:

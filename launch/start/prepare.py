@@ -12,10 +12,10 @@ from absl import logging
 from data_prep import mimic_cxr, train_tokenizer
 from data_prep.kit import cli, writer
 from data_prep.phantom import hospital
-from prior_jax.config import RunConfig
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import ConfigError, DataError, PriorJaxError, first_line
 from prior_jax.processes import distributed
+from prior_jax.run_config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,23 @@ def _named(section: str) -> Iterator[None]:
         yield
     except PriorJaxError as error:
         field = error.where.replace("--", "")
-        raise ConfigError(error.problem, error.remedy, where=f"{section}.{field}") from error
+        # Several fields, such as the shares of the splits, are told by the problem.
+        where = section if "," in field else f"{section}.{field}"
+        raise ConfigError(error.problem, error.remedy, where=where) from error
+
+
+@contextlib.contextmanager
+def _of_this_program(where: str, remedy: str) -> Iterator[None]:
+    """Gives an error about a flag of a preparing program a setting and a remedy of this one."""
+    try:
+        yield
+    except writer.ProgramChanged:
+        raise
+    except PriorJaxError as error:
+        if not error.where.startswith("--"):
+            raise
+        problem = error.problem.replace(" --", " ")  # its settings have the names of those flags
+        raise type(error)(problem, remedy, where=where) from error
 
 
 def check_set(config: RunConfig) -> None:
@@ -193,10 +209,17 @@ def make_absent(wanted: Missing, workdir: pathlib.Path) -> None:
       DataError: if one of them exists, but is damaged or was made with other settings.
     """
     if wanted.phantom is not None:
-        _phantom_set(wanted.phantom, workdir / "data")
+        with _of_this_program(
+            "config.prepare.phantom",
+            f"Give the settings of the phantom that {workdir} holds, or use another --workdir.",
+        ):
+            _phantom_set(wanted.phantom, workdir / "data")
     if wanted.tokenizer is not None and not pathlib.Path(wanted.tokenizer.out).exists():
         logging.info("training a tokenizer on the training reports of %s", wanted.tokenizer.path)
-        train_tokenizer.train(wanted.tokenizer)
+        with _of_this_program(
+            "config.prepare.vocab_size", "Change it, or train on a set with more reports."
+        ):
+            train_tokenizer.train(wanted.tokenizer)
 
 
 def _phantom_set(settings: hospital.Settings, folder: pathlib.Path) -> None:

@@ -14,8 +14,8 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from data_prep.kit import cli
-from launch.start import jax_settings
-from prior_jax.errors import ConfigError
+from launch.start import config_keys, jax_settings
+from prior_jax.errors import ConfigError, PriorJaxError
 from prior_jax.processes import distributed
 from prior_jax.processes.peers import EXIT_LOST, LostProcess
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
@@ -150,32 +150,40 @@ def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     for name, path in _config_files(argv):
+        path = path.partition(":")[0]
         if not os.path.isfile(path):
             sys.exit(cli.fail(f"--{name}: There is no file {path!r}. Give the file of a config."))
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(cli.fail(f"{_meant(error, argv)}: {_words(error)}"))
+    except PriorJaxError as error:
+        sys.exit(cli.fail(str(error)))
+    except (flags.Error, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
+        unknown = _unknown_setting(argv)
+        sys.exit(cli.fail(str(unknown or f"{pathlib.Path(argv[0]).name}: {_words(error)}")))
 
 
 def _config_files(argv: list[str]) -> Iterator[tuple[str, str]]:
-    """Yields flag and file of the configs; text after ":" is an argument of the config."""
+    """Yields flag and file of the configs, with ":" and an argument of the config, if given."""
     for argument, following in itertools.zip_longest(argv[1:], argv[2:], fillvalue=""):
         if argument == "--":
             return
         name, equals, value = argument.partition("=")
         if name.startswith("-") and name.lstrip("-") in _CONFIG_FLAGS:
-            yield name.lstrip("-"), (value if equals else following).partition(":")[0]
+            yield name.lstrip("-"), (value if equals else following)
 
 
-def _meant(error: Exception, argv: list[str]) -> str:
-    """Returns the setting that an unknown key was given for, or the program's name."""
-    if isinstance(error, AttributeError | KeyError):
-        for argument in argv[1:]:
-            name = argument.split("=")[0].lstrip("-")
-            if any(f"'{part}'" in _words(error) for part in name.split(".")):
-                return name
-    return pathlib.Path(argv[0]).name
+def _unknown_setting(argv: list[str]) -> ConfigError | None:
+    """Returns the error of a setting that its config does not have; None if there is no such."""
+    for name, path in _config_files(argv):
+        try:
+            config = flags.FLAGS[name].parser.parse(path)
+            given = tuple(config_keys.overridden(name, argv))
+            error = config_keys.unknown_setting(name, config, given) if config else None
+        except Exception:  # the config itself cannot be read: this is what is reported then
+            continue
+        if error is not None:
+            return error
+    return None
 
 
 def _words(error: BaseException) -> str:

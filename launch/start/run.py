@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -12,17 +11,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
+from launch.start import initial
 from prior_jax import __version__, assemble
-from prior_jax.config import CONFIG_NAME, RunConfig
+from prior_jax.config import CONFIG_NAME
+from prior_jax.data import fractions, pipeline, tokenizer
 from prior_jax.data import manifest as manifest_lib
-from prior_jax.data import pipeline, tokenizer
 from prior_jax.errors import ConfigError
-from prior_jax.interop import initial
 from prior_jax.objectives.base import Objective
 from prior_jax.processes import distributed
+from prior_jax.run_config import RunConfig
 from prior_jax.sharding.mesh import batch_sharding, check_batch_size
 from prior_jax.sharding.placement import Placement
 from prior_jax.train import checkpoint_read, resume
@@ -62,26 +60,13 @@ class Run:
         """Returns another split of the same set."""
         return pipeline.open_split(self.config.data, name, cache_dir=self.cache_dir)  # type: ignore[arg-type]
 
-    def put(self, tree: Any) -> Any:
-        """Puts host arrays, equal in every process, on the devices; shards rows if they divide."""
-        sharded = batch_sharding(self.place.mesh, self.place.data_axes)
-        whole = NamedSharding(self.place.mesh, PartitionSpec())
-        shards = int(np.prod([self.place.mesh.shape[axis] for axis in self.place.data_axes]))
-
-        def one(x):
-            x = np.asarray(x)
-            sharding = sharded if x.ndim and x.shape[0] % shards == 0 else whole
-            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
-
-        return jax.tree.map(one, tree)
-
     def eval_batches(
         self, split: pipeline.Split, *, batch_size: int, require_text: bool
     ) -> Iterator[Batch]:
         """Yields the batches of one pass over a split, on the devices."""
         with split.eval_batches(batch_size=batch_size, require_text=require_text) as batches:
             for _, batch in batches:
-                yield self.put(batch)
+                yield self.place.put(batch)
 
 
 def open_run(
@@ -127,6 +112,7 @@ def open_run(
             schedule=schedule,
             place=place,
             all_pairs=config.mesh.all_pairs,
+            labels=data.label_names,
         ),
     )
 
@@ -177,13 +163,15 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
     for free in ("path", "workers", "threads", "prefetch"):
         del data[free]
     del data["tokenizer"]["path"]
+    if data["fraction"] is not None:
+        data["fraction"]["ids"] = fractions.list_digest(config.data.fraction)
     return {
         "config.objective": config.objective,
         "config.model": _without(config.given["model"], "remat"),
         "config.data": json.loads(json.dumps(data)),
         "config.optimizer": config.given["optimizer"],
         "config.quick_compile": config.quick_compile,
-        **initial.identity(config.init),
+        **initial.identity(config.init.given()),
     }
 
 
@@ -196,15 +184,9 @@ def identity(settings: Mapping[str, Any], data: pipeline.Split) -> dict[str, Any
     """
     return {
         **settings,
-        "data set": _fingerprint(data.manifest),
-        "tokenizer": data.tokenizer.fingerprint,
+        resume.DATA_SET: data.manifest.fingerprint,
+        resume.TOKENIZER: data.tokenizer.fingerprint,
     }
-
-
-def _fingerprint(manifest: manifest_lib.Manifest) -> str:
-    """Returns a hash of all records of a set."""
-    shards = json.dumps(dict(manifest.shards), sort_keys=True)
-    return hashlib.sha256(shards.encode()).hexdigest()
 
 
 def check_resumable(config: RunConfig, settings: Mapping[str, Any], workdir: pathlib.Path) -> None:
@@ -225,7 +207,7 @@ def check_resumable(config: RunConfig, settings: Mapping[str, Any], workdir: pat
         return
     ours = dict(settings)
     if (pathlib.Path(config.data.path) / manifest_lib.MANIFEST_NAME).is_file():
-        ours["data set"] = _fingerprint(manifest_lib.load_manifest(config.data.path))
+        ours[resume.DATA_SET] = manifest_lib.load_manifest(config.data.path).fingerprint
     # Settings that determine others are compared first; the data section repeats the seed under a
     # name that users do not set.
     objective = kept["identity"]["config.objective"]
@@ -275,7 +257,7 @@ def initial_values(run: Run) -> InitialValues:
     """
     return functools.partial(
         initial.initial_values,
-        run.config.init,
+        run.config.init.given(),
         model=run.config.given["model"],
         tokenizer=run.data.tokenizer.fingerprint,
     )

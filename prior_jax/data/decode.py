@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageFile
 
-from prior_jax.data import codestream, dicom
+from prior_jax.data import codestream, dicom, regions
 from prior_jax.errors import InputProblem
 
 Mode = Literal["L", "RGB"]
@@ -78,6 +78,28 @@ def decoded(
       ImageProblem: with one of the kinds zero_byte_image, truncated_image, undecodable_image,
         absurd_image_size, several_frames, colour_dicom or dicom_without_decoder.
     """
+    return placed(content, mode=mode, name=name, short_side=short_side, any_size=any_size)[0]
+
+
+def placed(
+    content: bytes, *, mode: Mode, name: str, short_side: int | None = None, any_size: bool = False
+) -> tuple[Image.Image, regions.Transform]:
+    """Decodes an image as `decoded` does, and says where its pixels have gone.
+
+    Args:
+      content: content of the file, as for `decoded`.
+      mode: mode of the result.
+      name: name of the file.
+      short_side: shorter side in pixels that is needed.
+      any_size: whether sides that no radiograph has are accepted too.
+
+    Returns:
+      The image, and the change from the pixels as the file stores them, before the EXIF orientation
+      is applied, to those of the image.
+
+    Raises:
+      ImageProblem: for the reasons that `decoded` lists.
+    """
     if not content:
         raise ImageProblem("zero_byte_image", "The file is empty.")
     # Another library may have switched this on. The release switches it on, and so trains on images
@@ -89,7 +111,8 @@ def decoded(
             if dicom.is_dicom(content, name=name):
                 image = Image.fromarray(dicom.grey(content, name=name))
                 _check_size(image, any_size=any_size)
-                return image.convert(mode)
+                place = regions.unchanged(height=image.height, width=image.width)
+                return image.convert(mode), place
             return _opened(content, mode=mode, short_side=short_side, any_size=any_size)
     except ImageProblem:
         raise
@@ -110,7 +133,9 @@ def _described(error: BaseException) -> str:
     return f"The file cannot be decoded ({type(error).__name__}: {text})."
 
 
-def _opened(content: bytes, *, mode: Mode, short_side: int | None, any_size: bool) -> Image.Image:
+def _opened(
+    content: bytes, *, mode: Mode, short_side: int | None, any_size: bool
+) -> tuple[Image.Image, regions.Transform]:
     with Image.open(io.BytesIO(content)) as image:
         _check_size(image, any_size=any_size)
         frames = getattr(image, "n_frames", 1)
@@ -118,15 +143,33 @@ def _opened(content: bytes, *, mode: Mode, short_side: int | None, any_size: boo
             raise ImageProblem(
                 "several_frames", f"The file has {frames} frames. Give each as an image."
             )
+        drafted, before = None, image.size
         if short_side is not None:
-            image.draft("L" if mode == "L" else None, (short_side, short_side))
+            drafted = image.draft("L" if mode == "L" else None, (short_side, short_side))
         deep = _has_sixteen_bits(image, content)
+        turned_by_pillow = _orientation(image) if image.format == "TIFF" else 1
         image.load()
         if deep:
             _refuse_unused_bits(image)
-        turn = _TURNS.get(_orientation(image))
+        orientation = _orientation(image)
         plain = _eight_bit(image).convert(mode)
-    return plain if turn is None else plain.transpose(turn)
+    turn = _TURNS.get(orientation)
+    height, width = plain.height, plain.width
+    if turn is None and turned_by_pillow > 1:
+        orientation = turned_by_pillow
+        if orientation >= 5:
+            height, width = width, height
+    stored = (height, width)
+    place = regions.unchanged(height=height, width=width)
+    if drafted is not None:
+        # The last block may be filled up beyond the image, so the scale is not the ratio of sizes.
+        _, (_, _, right, down) = drafted
+        whole = (before[1], before[0])
+        place = regions.scaled(
+            down=down / whole[0], right=right / whole[1], before=whole, after=stored
+        )
+    place = place.then(regions.turned(orientation, before=stored))
+    return plain if turn is None else plain.transpose(turn), place
 
 
 def _check_size(image: Image.Image, *, any_size: bool) -> None:

@@ -116,7 +116,7 @@ def _started() -> subprocess.Popen[bytes]:
 
 
 def _stop() -> int:
-    """Stops the process and returns its exit code; 0 if there was none."""
+    """Stops the process and returns its exit code, or 0 if no process was running."""
     global _process
     process, _process = _process, None
     if process is None:

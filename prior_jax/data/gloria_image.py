@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from prior_jax.data import resample
+from prior_jax.data import regions, resample
 from prior_jax.errors import ConfigError, DataError
 
 SIZE = 256  # release, configs: imsize
@@ -33,14 +33,31 @@ def fit(pixels: np.ndarray, *, size: int) -> np.ndarray:
     Raises:
       DataError: for another dtype or rank, or an image so narrow that it vanishes.
     """
-    height, width = pixels.shape if pixels.ndim == 2 else (0, 0)
-    scale = size / float(max(height, width, 1))
-    # The release cuts off the fraction of a pixel (quirk G40).
-    shape = (size, int(width * scale)) if height >= width else (int(height * scale), size)
+    shape, margins = _fitted(pixels.shape if pixels.ndim == 2 else (0, 0), size=size)
     resized = resample.area(pixels, height=shape[0], width=shape[1])
-    margins = [(size - side) // 2 for side in shape]
     padding = [(m, size - side - m) for m, side in zip(margins, shape, strict=True)]
     return np.pad(resized, padding)
+
+
+def fit_transform(shape: tuple[int, int], *, size: int) -> regions.Transform:
+    """Returns where `fit` moves the pixels of an image.
+
+    Args:
+      shape: height and width of the image in pixels.
+      size: side of the square result in pixels.
+    """
+    after, (top, left) = _fitted(shape, size=size)
+    resize = regions.resized(before=shape, after=after)
+    return resize.then(regions.placed(top=top, left=left, before=after, after=(size, size)))
+
+
+def _fitted(shape: tuple[int, int], *, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the size of the image within the square, and the margins above and on the left."""
+    height, width = shape
+    scale = size / float(max(height, width, 1))
+    # The release cuts off the fraction of a pixel (quirk G40).
+    after = (size, int(width * scale)) if height >= width else (int(height * scale), size)
+    return after, ((size - after[0]) // 2, (size - after[1]) // 2)
 
 
 def encoder_input(pixels: np.ndarray, *, size: int = SIZE, crop: int = CROP) -> np.ndarray:
@@ -58,11 +75,33 @@ def encoder_input(pixels: np.ndarray, *, size: int = SIZE, crop: int = CROP) -> 
       DataError: for the reasons that `fit` lists.
       ConfigError: if the crop is larger than the image.
     """
-    if not 1 <= crop <= size:
-        raise ConfigError.of_value("crop", crop, f"from 1 to {size}, the side of the image")
-    first = round((size - crop) / 2)
+    first = _first_of_crop(size=size, crop=crop)
     middle = fit(pixels, size=size)[first : first + crop, first : first + crop]
     return _normalised(middle)
+
+
+def encoder_input_transform(
+    shape: tuple[int, int], *, size: int = SIZE, crop: int = CROP
+) -> regions.Transform:
+    """Returns where `encoder_input` moves the pixels of an image.
+
+    Args:
+      shape: height and width of the image in pixels.
+      size: side of the square that the image is fitted to, in pixels.
+      crop: side of the centre crop, in pixels.
+
+    Raises:
+      ConfigError: if the crop is larger than the image.
+    """
+    first = _first_of_crop(size=size, crop=crop)
+    cut = regions.placed(top=-first, left=-first, before=(size, size), after=(crop, crop))
+    return fit_transform(shape, size=size).then(cut)
+
+
+def _first_of_crop(*, size: int, crop: int) -> int:
+    if not 1 <= crop <= size:
+        raise ConfigError.of_value("crop", crop, f"from 1 to {size}, the side of the image")
+    return round((size - crop) / 2)
 
 
 def segmentation_sample(

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from prior_jax.data.decode import ImageProblem, Mode, decoded
+from prior_jax.data import regions
+from prior_jax.data.decode import ImageProblem, Mode, placed
 from prior_jax.errors import DataError, check_choice, check_field, check_least
 
 PIXEL_MAXIMUM = 255.0
@@ -91,8 +92,28 @@ def decode(content: bytes, *, channels: int, size: int, name: str) -> Image.Imag
     Raises:
       DataError: if the image is truncated, damaged or of an unsupported kind; names the image.
     """
+    return placed_decode(content, channels=channels, size=size, name=name)[0]
+
+
+def placed_decode(
+    content: bytes, *, channels: int, size: int, name: str
+) -> tuple[Image.Image, regions.Transform]:
+    """Decodes one image as `decode` does, and says where its pixels have gone.
+
+    Args:
+      content: content of the file.
+      channels: number of channels, 1 or 3.
+      size: side in pixels that the image will be resized to.
+      name: name of the image, for error messages.
+
+    Returns:
+      The image, and the change from the pixels of the file to those of the image.
+
+    Raises:
+      DataError: for the reasons that `decode` lists.
+    """
     try:
-        return decoded(
+        return placed(
             content, mode=MODES[channels], name=name, short_side=DRAFT_MARGIN * size, any_size=True
         )
     except ImageProblem as problem:
@@ -114,19 +135,36 @@ def resize(image: Image.Image, *, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
+def placed_resize(image: Image.Image, *, size: int) -> tuple[Image.Image, regions.Transform]:
+    """Resizes as `resize` does, and says where the pixels have gone."""
+    before = (image.height, image.width)
+    return resize(image, size=size), regions.resized(before=before, after=(size, size))
+
+
 def augment(image: Image.Image, *, config: AugmentConfig, rng: np.random.Generator) -> Image.Image:
     """Rotates and flips at random; draws two random numbers whatever the config.
 
     Source: release, configs/experiments/pre_train/train_prior.yaml (rotation, then flip, after
       the resize).
     """
+    return placed_augment(image, config=config, rng=rng)[0]
+
+
+def placed_augment(
+    image: Image.Image, *, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[Image.Image, regions.Transform]:
+    """Rotates and flips at random as `augment` does, and says where the pixels have gone."""
     angle = rng.uniform(-1.0, 1.0) * config.rotation_degrees
     flip = rng.uniform() < config.flip_probability
+    sides = {"height": image.height, "width": image.width}
+    place = regions.unchanged(**sides)
     if angle:
         image = image.rotate(angle, resample=Image.Resampling.NEAREST, fillcolor=0)
+        place = place.then(regions.rotated(angle, **sides))
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return image
+        place = place.then(regions.flipped(**sides))
+    return image, place
 
 
 def normalise(image: Image.Image, *, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The `manifest.json` of a prepared set: its contents, writing and reading."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -68,6 +69,25 @@ class LabelCounts:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RegionCounts:
+    """Counts of the regions of one label, over all splits.
+
+    Attributes:
+      regions: number of regions.
+      boxes: number of regions that have a box.
+      masks: number of regions that have a mask.
+      phrases: number of regions that have a phrase.
+      clipped: number of boxes that reached over the edge of their image, and were cut off there.
+    """
+
+    regions: int
+    boxes: int
+    masks: int
+    phrases: int
+    clipped: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The contents and the sources of a prepared set.
 
@@ -88,6 +108,9 @@ class Manifest:
         an earlier version.
       notes: sentences on how the tables were read, e.g. which meaning was given to a column.
       code: sha256 of the program's source code; "" for a set of an earlier version.
+      regions: number of boxes and masks by the label of the region; empty for a set without any.
+      published_split: name of the published split that the set follows, whose patients and images
+        may stand in two splits; "" for a set in which none does.
     """
 
     format: int
@@ -105,6 +128,14 @@ class Manifest:
     labels: Mapping[str, LabelCounts] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     code: str = ""
+    regions: Mapping[str, RegionCounts] = dataclasses.field(default_factory=dict)
+    published_split: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Returns a hash of all records of the set."""
+        shards = json.dumps(dict(self.shards), sort_keys=True)
+        return hashlib.sha256(shards.encode()).hexdigest()
 
 
 def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
@@ -164,7 +195,8 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
         split: SplitCounts(**_checked(counts, SplitCounts, path=path, prefix=f"splits.{split}."))
         for split, counts in fields["splits"].items()
     }
-    for field, kind in (("tables", RowCounts), ("labels", LabelCounts)):
+    counted = (("tables", RowCounts), ("labels", LabelCounts), ("regions", RegionCounts))
+    for field, kind in counted:
         fields[field] = {
             name: kind(**_checked(counts, kind, path=path, prefix=f"{field}.{name}."))
             for name, counts in fields.get(field, {}).items()

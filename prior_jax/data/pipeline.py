@@ -12,6 +12,7 @@ from typing import Any, Literal
 import grain
 import numpy as np
 
+from prior_jax.data import fractions, no_text
 from prior_jax.data import image as image_lib
 from prior_jax.data import plan as plan_lib
 from prior_jax.data import set_statistics as measure_lib
@@ -58,6 +59,7 @@ class DataConfig:
       threads: number of threads that load, in the main process or in each worker.
       prefetch: number of batches loaded ahead, in the main process or in each worker. About
         prefetch x max(workers, 1) batches of this process are in memory.
+      fraction: part of the training records that is trained on; None for all of them.
     """
 
     path: str
@@ -77,6 +79,7 @@ class DataConfig:
     workers: int
     threads: int
     prefetch: int
+    fraction: fractions.FractionConfig | None = None
 
     def __post_init__(self):
         """Raises ConfigError for unaccepted values; plan.py checks batch and buckets."""
@@ -120,14 +123,22 @@ def open_split(
     """
     reader = RecordReader(config.path, split)
     tokenizer = open_tokenizer(config.tokenizer)
-    measured = measure_lib.measure(
-        reader,
-        tokenizer=tokenizer,
-        cache_dir=cache_dir,
-        workers=config.workers,
-        threads=config.threads,
-    )
-    return Split(config, reader=reader, tokenizer=tokenizer, measured=measured)
+    if no_text.reads_reports(tokenizer):
+        measured = measure_lib.measure(
+            reader,
+            tokenizer=tokenizer,
+            cache_dir=cache_dir,
+            workers=config.workers,
+            threads=config.threads,
+        )
+    else:
+        measured = no_text.unread(len(reader))
+    chosen = None
+    if split == "train" and config.fraction is not None:
+        chosen = fractions.open_fraction(
+            config.fraction, reader, cache_dir=cache_dir, threads=config.threads
+        )
+    return Split(config, reader=reader, tokenizer=tokenizer, measured=measured, chosen=chosen)
 
 
 class Split:
@@ -146,8 +157,17 @@ class Split:
         reader: RecordReader,
         tokenizer: Tokenizer,
         measured: measure_lib.Measurements,
+        chosen: np.ndarray | None = None,
     ):
-        """Keeps the arguments; see `open_split`."""
+        """Keeps the arguments; see `open_split`.
+
+        Args:
+          config: configuration, the section `config.data`.
+          reader: reader of the split.
+          tokenizer: tokenizer of the reports.
+          measured: lengths of the reports.
+          chosen: indices of the records that are trained on, int64[k], ascending; None for all.
+        """
         self._config = config
         self._reader = reader
         self.tokenizer = tokenizer
@@ -161,7 +181,12 @@ class Split:
         self._train_counts = np.minimum(read, config.max_tokens)
         wanted = [TEXT_SOURCES.index(source) for source in config.text_sources]
         usable = (measured.tokens > 0) & np.isin(measured.source, wanted)
+        # Without reports every record can be used, for its image and its labels.
+        usable |= not no_text.reads_reports(tokenizer)
         self._with_text = np.flatnonzero(usable)
+        self._trained = self._with_text
+        if chosen is not None:
+            self._trained = np.intersect1d(self._with_text, chosen)
 
     def __len__(self) -> int:
         """Returns the number of records, with or without text."""
@@ -169,8 +194,12 @@ class Split:
 
     @property
     def pairs(self) -> int:
-        """Returns the number of records with text from the configured sources."""
-        return len(self._with_text)
+        """Returns the number of records that are trained on.
+
+        They have text from the configured sources, unless no reports are read, and belong to
+        `DataConfig.fraction`.
+        """
+        return len(self._trained)
 
     def steps_per_epoch(self) -> int:
         """Returns the number of training batches per epoch.
@@ -252,7 +281,7 @@ class Split:
 
     def _train_plan(self) -> plan_lib.BatchPlan:
         return self._plan(
-            self._with_text,
+            self._trained,
             token_counts=self._train_counts,
             batch_size=self._config.batch_size,
             window=self._config.bucket_window,

@@ -1,4 +1,8 @@
-"""Plans the records of each step's global batch, as a pure function of (seed, step).
+"""Plans the records of each step's global batch, as a function of the step.
+
+Fixed are the arguments of `BatchPlan`: the seed, the records to use and their numbers of tokens
+(so the set, the tokenizer, the caption and the longest report), the batch size, the buckets and the
+window. With any other of these the batches differ.
 
 The plan is index arithmetic only. A process requests any step and loads its own rows, so the global
 batches do not depend on the number of processes, workers or devices, and resuming at a step costs

@@ -7,6 +7,7 @@ The programs of `data_prep` write it, the pipeline reads it, and both use the na
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import tempfile
@@ -18,7 +19,8 @@ import numpy as np
 from prior_jax.errors import DataError
 
 DATASET_NAME = "prior_set"
-DATASET_VERSION = "1.0.0"
+# 1.1.0 added sex, age and regions; a set of 1.0.0 is read as one that knows none of them.
+DATASET_VERSION = "1.1.0"
 REJECTED_NAME = "rejected.jsonl"
 SPLITS = ("train", "validate", "test")
 
@@ -39,6 +41,16 @@ TEXT_REPORT = "report"
 TEXT_LABELS = "labels"
 TEXT_NONE = "none"
 TEXT_SOURCES = (TEXT_REPORT, TEXT_LABELS, TEXT_NONE)
+
+SEXES = ("F", "M", "")
+"""Values of `sex`; "" is unknown."""
+
+ADDED_IN_1_1 = frozenset(
+    ("sex", "age", "region_images", "region_labels", "region_phrases", "region_boxes")
+) | {"region_masks"}
+"""Features that sets of version 1.0.0 lack."""
+
+Box = tuple[float, float, float, float]
 
 
 def features() -> Any:
@@ -63,8 +75,36 @@ def features() -> Any:
             "sentence_sections": tfds.features.Tensor(shape=(None,), dtype=np.int8),
             "labels": tfds.features.Tensor(shape=(None,), dtype=np.int8),
             "text_source": text(),
+            "sex": text(),
+            "age": tfds.features.Scalar(dtype=np.float32),
+            "region_images": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+            "region_labels": tfds.features.Sequence(text()),
+            "region_phrases": tfds.features.Sequence(text()),
+            "region_boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
+            "region_masks": tfds.features.Sequence(text()),
         }
     )
+
+
+def features_of(directory: str | os.PathLike[str]) -> Any:
+    """Returns the `tfds.features.FeaturesDict` of a prepared set, also one of an earlier version.
+
+    Args:
+      directory: directory of the prepared set.
+
+    Raises:
+      DataError: if its `features.json` cannot be read; the message names the directory.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.features.FeaturesDict.from_config(os.fspath(directory))
+    except Exception as error:  # TFDS may raise anything on a damaged file
+        raise DataError(
+            f"Its features.json cannot be read: {type(error).__name__}: {error}.",
+            "Prepare the set anew with a program of data_prep.",
+            where=os.fspath(directory),
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +125,15 @@ class Record:
         _FINDINGS or _LABELS.
       labels: label states, one of LABEL_VALUES for each of the manifest's `label_names`.
       text_source: source of the text, one of TEXT_SOURCES.
+      sex: sex of the patient, one of SEXES.
+      age: age of the patient in years, NaN where unknown.
+      region_images: index in `images` of the image that each of R regions is on.
+      region_labels: name of the finding of each region, parallel to `region_images`.
+      region_phrases: phrase that describes each region, "" for none, parallel.
+      region_boxes: (x1, y1, x2, y2) of each region in pixels of the stored image, see
+        `prior_jax.data.regions`; four NaN for a region that has only a mask; parallel.
+      region_masks: PNG of each region's mask, of the stored image's size; empty for a region that
+        has only a box; parallel.
     """
 
     study_id: str
@@ -98,6 +147,13 @@ class Record:
     sentence_sections: tuple[int, ...]
     labels: tuple[int, ...]
     text_source: str
+    sex: str = ""
+    age: float = math.nan
+    region_images: tuple[int, ...] = ()
+    region_labels: tuple[str, ...] = ()
+    region_phrases: tuple[str, ...] = ()
+    region_boxes: tuple[Box, ...] = ()
+    region_masks: tuple[bytes, ...] = ()
 
     def __post_init__(self):
         """Raises DataError, naming the study, if fields are inconsistent."""
@@ -130,21 +186,52 @@ class Record:
             raise DataError.of_value(
                 f"{where}.text_source", self.text_source, f"one of {TEXT_SOURCES}"
             )
+        self._check_regions(where)
+
+    def _check_regions(self, where: str) -> None:
+        if self.sex not in SEXES:
+            raise DataError.of_value(f"{where}.sex", self.sex, f"one of {SEXES}")
+        count = len(self.region_images)
+        for name in ("region_labels", "region_phrases", "region_boxes", "region_masks"):
+            if len(getattr(self, name)) != count:
+                raise DataError(
+                    f"It has {len(getattr(self, name))} entries for {count} regions.",
+                    "Give it one entry for each entry of `region_images`.",
+                    where=f"{where}.{name}",
+                )
+        for place, image in enumerate(self.region_images):
+            if not 0 <= image < len(self.images):
+                must_be = f"an index of one of its {len(self.images)} images, from 0"
+                raise DataError.of_value(f"{where}.region_images[{place}]", image, must_be)
+            if not self.region_masks[place] and any(map(math.isnan, self.region_boxes[place])):
+                raise DataError(
+                    f"Region {place}, {self.region_labels[place]!r}, has neither a box nor a mask.",
+                    "Give it one of them, or leave the region out.",
+                    where=where,
+                )
 
     def to_example(self) -> dict[str, Any]:
         """Returns the record as the dict that `features()` serialises."""
         example: dict[str, Any] = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self)
         }
-        for name in ("images", "image_ids", "views", "sentences"):
+        lists = ("images", "image_ids", "views", "sentences")
+        for name in (*lists, "region_labels", "region_phrases", "region_masks"):
             example[name] = list(example[name])
+        example["age"] = np.float32(self.age)
+        example["region_images"] = np.asarray(self.region_images, np.int32)
+        example["region_boxes"] = np.asarray(self.region_boxes, np.float32).reshape(-1, 4)
         for name in ("labels", "sentence_sections"):
             example[name] = np.asarray(example[name], np.int8)
         return example
 
     @classmethod
     def from_example(cls, example: Mapping[str, Any]) -> "Record":
-        """Builds the record from what a TFDS data source returns (text is bytes there)."""
+        """Builds the record from what a TFDS data source returns (text is bytes there).
+
+        An example of an earlier version lacks the features of ADDED_IN_1_1: it has no regions, and
+        sex and age are unknown.
+        """
 
         def text(value: bytes | str) -> str:
             return value.decode("utf-8") if isinstance(value, bytes) else value
@@ -164,7 +251,22 @@ class Record:
             sentence_sections=tuple(int(value) for value in example["sentence_sections"]),
             labels=tuple(int(value) for value in example["labels"]),
             text_source=text(example["text_source"]),
+            sex=text(example.get("sex", "")),
+            age=_number(example.get("age", math.nan)),
+            region_images=tuple(int(value) for value in example.get("region_images", ())),
+            region_labels=texts(example.get("region_labels", ())),
+            region_phrases=texts(example.get("region_phrases", ())),
+            region_boxes=tuple(
+                (_number(x1), _number(y1), _number(x2), _number(y2))
+                for x1, y1, x2, y2 in example.get("region_boxes", ())
+            ),
+            region_masks=tuple(example.get("region_masks", ())),
         )
+
+
+def _number(value: Any) -> float:
+    """Returns a number; NaN is always the same object, so that equal records compare equal."""
+    return math.nan if math.isnan(value) else float(value)
 
 
 def shard_name(split: str, *, shard: int, shards: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from prior_jax.data import wordpiece, wordpiece_files
+from prior_jax.data.no_tokenizer import NoTokenizer
 from prior_jax.data.wordpiece_settings import SPECIAL_TOKENS, read_bytes
 from prior_jax.errors import DataError, check_choice, check_field, first_line
 from prior_jax.vocabulary import Vocabulary
@@ -28,22 +29,22 @@ class TokenizerConfig:
     """Settings of the tokenizer of the reports.
 
     Attributes:
-      kind: kind of tokenizer: "sentencepiece" (a model of `data_prep.train_tokenizer`) or
-        "wordpiece" (BERT).
+      kind: kind of tokenizer: "sentencepiece" (a model of `data_prep.train_tokenizer`),
+        "wordpiece" (BERT), or "none", where no reports are read.
       path: path of the sentencepiece model, or of a `vocab.txt` or `tokenizer.json`.
       lower_case: whether the text is first lower-cased. The release does so, on the cased
         vocabulary of Bio_ClinicalBERT, because its repository has no tokenizer_config; use True for
         the release's weights.
     """
 
-    kind: Literal["sentencepiece", "wordpiece"]
+    kind: Literal["sentencepiece", "wordpiece", "none"]
     path: str
     lower_case: bool
 
     def __post_init__(self):
         """Raises ConfigError for an unknown kind or an empty path."""
         check_choice(self, "kind", tuple(TOKENIZERS))
-        check_field(self, "path", bool(self.path), "the path of a file")
+        check_field(self, "path", self.kind == "none" or bool(self.path), "the path of a file")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,7 +212,11 @@ class SentencePieceTokenizer(_LazyEngine):
     mask_id: int
 
     def __init__(self, path: pathlib.Path, *, lower_case: bool):
-        """Reads the model; raises DataError if it is invalid or its first five pieces differ."""
+        """Reads the model.
+
+        Raises:
+          DataError: if the file is no model, or its first five pieces are not SPECIAL_TOKENS.
+        """
         super().__init__(path, kind="sentencepiece", lower_case=lower_case)
         engine = self._get_engine()
         self.vocab_size = int(engine.get_piece_size())
@@ -314,6 +319,7 @@ class WordPieceTokenizer(_LazyEngine):
 TOKENIZERS: dict[str, Any] = {
     "sentencepiece": SentencePieceTokenizer,
     "wordpiece": WordPieceTokenizer,
+    "none": NoTokenizer,
 }
 
 

@@ -157,7 +157,10 @@ def best_f1_threshold(scores: np.ndarray, positive: np.ndarray) -> float:
     """
     scores, positive = np.asarray(scores), np.asarray(positive, bool)
     if scores.shape != positive.shape or scores.ndim != 1:
-        raise ValueError(f"scores {scores.shape} and positive {positive.shape}: expected [N] twice")
+        raise ValueError(
+            f"The scores have the shape {scores.shape} and positive has {positive.shape}. Both "
+            "must have the same shape [N]."
+        )
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
     if not positive.any():

@@ -66,10 +66,10 @@ def findings_rows(
 
     Returns:
       float64[R] each: those of `ranking.ranking`, and for each finding and as the mean over the
-      findings that have a value (`macro_...`): `f1` and `accuracy` at the thresholds,
-      `f1_above_half` and `accuracy_above_half` for probabilities above 0.5, which is the argmax of
-      two classes, `calibration_error`, `brier`.
-      A finding without a threshold has neither `f1` nor `accuracy`.
+      findings that have a value (`macro_...`): `f1`, `accuracy` and
+      `balanced_accuracy` at the thresholds, the same with `_above_half` for probabilities above
+      0.5, which is the argmax of two classes, `calibration_error`, `brier`.
+      A finding without a threshold has none of the first three.
     """
     found = ranking.ranking(
         predicted.probability,
@@ -108,8 +108,10 @@ def _finding(probability, positive, *, threshold, bins, weights) -> dict[str, np
     return {
         "f1": at_decision.class_f1(chosen)[:, 1] if known else nothing,
         "accuracy": metrics.accuracy(chosen) if known else nothing,
+        "balanced_accuracy": at_decision.balanced_accuracy(chosen) if known else nothing,
         "f1_above_half": at_decision.class_f1(half)[:, 1],
         "accuracy_above_half": metrics.accuracy(half),
+        "balanced_accuracy_above_half": at_decision.balanced_accuracy(half),
         "calibration_error": at_decision.expected_calibration_error(points),
         "brier": at_decision.brier(probability, positive, weights=weights),
     }

@@ -21,14 +21,14 @@ from prior_jax.evaluate.features import (
     same_length,
     to_host,
 )
-from prior_jax.objectives.base import ComparesParts, Objective, ShowsAttention, SimilarityKind
+from prior_jax.objectives.base import ComparesParts, Encodes, ShowsAttention, SimilarityKind
 from prior_jax.types import Batch, ImageFeatures, ReportFeatures
 
 
 class Encoder:
     """The compiled encoders and similarity of an objective, for all models of one structure."""
 
-    def __init__(self, objective: Objective, model: nnx.Module, *, place: Callable[[Any], Any]):
+    def __init__(self, objective: Encodes, model: nnx.Module, *, place: Callable[[Any], Any]):
         """Prepares lazy compilation: nothing runs until the first batch.
 
         Args:
@@ -304,7 +304,7 @@ class Encoder:
         )
 
 
-def _looking(objective: Objective) -> ShowsAttention:
+def _looking(objective: Encodes) -> ShowsAttention:
     """Returns the objective if it shows attention; raises a ConfigError otherwise."""
     if not isinstance(objective, ShowsAttention):
         raise ConfigError(

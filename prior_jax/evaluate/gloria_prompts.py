@@ -199,6 +199,17 @@ def drawn_as_released(*, count: int = COUNT, seed: int = SEED) -> dict[str, tupl
     }
 
 
+def released() -> dict[str, tuple[str, ...]]:
+    """Returns every prompt of the release's table by class, with its blanks and repetitions.
+
+    CXR-CLIP (arXiv:2310.13292) averages over all of them: 210 for atelectasis, 15 for cardiomegaly,
+    192 for consolidation, 18 for edema and 54 for pleural effusion.
+    """
+    return {
+        name: tuple(" ".join(words) for words in _fill(form)) for name, form in RELEASED.items()
+    }
+
+
 def _fill(form: Form) -> Iterable[tuple[str, ...]]:
     """Yields every combination of slot values of a form, the last slot varying fastest."""
     return itertools.product(*form)

@@ -115,7 +115,7 @@ def _from_text(text: str, *, where: str) -> dict[str, Any]:
 
 
 def _checked(name: str, given: Any, *, where: str) -> ClassPrompts:
-    """Checks the sentences of one class."""
+    """Returns the prompts of one class; refuses those that are not lists of sentences."""
     parts = {"positive": given} if isinstance(given, list) else given
     if not isinstance(parts, Mapping) or parts.keys() - {"positive", "negative"}:
         raise DataError(

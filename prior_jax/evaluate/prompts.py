@@ -10,6 +10,9 @@ A prompt is a report of one sentence. The following sets exist:
 * `gloria`: five sentences per class from GLoRIA's own grammar, corrected; no negatives.
 * `gloria_release`: the five sentences that GLoRIA's release draws, see `gloria_prompts.py`; no
   negatives.
+* `gloria_release_all`: all sentences of the table that GLoRIA's release draws from, over which
+  CXR-CLIP averages; no negatives.
+* `named`: the name of the class, and "No" before it, as CXR-CLIP compares them.
 
 The path of a file takes the place of a set's name; `prompt_file.py` describes its form.
 
@@ -161,6 +164,15 @@ def _release(name: str) -> ClassPrompts:
     )
 
 
+def _named(name: str) -> ClassPrompts:
+    """Returns the prompts "X" and "No X".
+
+    Source: CXR-CLIP, arXiv:2310.13292, sec. 3.
+    """
+    plain = name.replace("_", " ")
+    return ClassPrompts(positive=(plain,), negative=(f"No {plain}",))
+
+
 def _single(name: str) -> ClassPrompts:
     every = _ensemble(name)
     return ClassPrompts(positive=every.positive[:1], negative=every.negative[:1])
@@ -263,4 +275,6 @@ _SETS: dict[str, Callable[[str], ClassPrompts]] = {
     "described": _described,
     "gloria": _gloria(gloria_prompts.drawn()),
     "gloria_release": _gloria(gloria_prompts.drawn_as_released()),
+    "gloria_release_all": _gloria(gloria_prompts.released()),
+    "named": _named,
 }

@@ -17,6 +17,8 @@ from prior_jax.errors import DataError, first_line
 from prior_jax.evaluate.bootstrap import Interval
 
 DRAWS_SUFFIX = ".draws.npz"
+SUITE = "suite"
+"""Name of the table of a suite in `eval`, which is the result of no single task."""
 _EVALUATE_AGAIN = "Delete the file, and run launch.evaluate again if it was a result."
 
 
@@ -118,7 +120,7 @@ def read_draws(workdir: os.PathLike[str] | str, *, task: str) -> dict[str, np.nd
 
 
 def read_results(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
-    """Reads every `workdir/eval/*.json`, sorted by task.
+    """Reads every `workdir/eval/*.json` but the table of a suite, sorted by task.
 
     Args:
       workdir: folder of the run; a missing `eval` folder gives an empty list.
@@ -131,6 +133,8 @@ def read_results(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
     """
     found = []
     for path in sorted((pathlib.Path(workdir) / "eval").glob("*.json")):
+        if path.stem == SUITE:
+            continue
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:

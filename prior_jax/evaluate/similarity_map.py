@@ -94,7 +94,12 @@ def visible(shape: tuple[int, int], *, resize: int | None, crop: int | None) -> 
 
 
 def to_image(
-    heat: np.ndarray, *, shape: tuple[int, int], resize: int | None, crop: int | None
+    heat: np.ndarray,
+    *,
+    shape: tuple[int, int],
+    resize: int | None,
+    crop: int | None,
+    shift: float = 0.0,
 ) -> np.ndarray:
     """Interpolates a map of patches over the part of the original image that the model saw.
 
@@ -103,6 +108,9 @@ def to_image(
       shape: size (H, W) of the original image.
       resize: see `visible`.
       crop: see `visible`.
+      shift: distance, in patches, by which the centre of each patch lies nearer to the first pixel
+        than the centre of its tile. With the padding of torch, patch i of a map of stride s is
+        centred on pixel i * s, which is (s - 1) / (2 s) before the centre of its tile.
 
     Returns:
       Map, float64[H, W], bilinear between the centres of the patches and constant beyond the
@@ -111,8 +119,8 @@ def to_image(
     rows, columns = visible(shape, resize=resize, crop=crop)
     heat = np.asarray(heat, np.float64)
     found = np.full(shape, np.nan)
-    down = _between(rows.stop - rows.start, heat.shape[0])
-    across = _between(columns.stop - columns.start, heat.shape[1])
+    down = _between(rows.stop - rows.start, heat.shape[0], shift)
+    across = _between(columns.stop - columns.start, heat.shape[1], shift)
     found[rows, columns] = down @ heat @ across.T
     return found
 
@@ -141,6 +149,7 @@ def phrase_map(
     resize: int | None = None,
     crop: int | None = None,
     sigma: float = SIGMA,
+    shift: float = 0.0,
 ) -> np.ndarray:
     """Makes the map of a phrase that the metrics compare with its boxes.
 
@@ -150,6 +159,7 @@ def phrase_map(
       resize: see `visible`.
       crop: see `visible`.
       sigma: see `smooth`; 0 leaves the map as it is.
+      shift: see `to_image`.
 
     Returns:
       Map, float64[H, W], from -1 to 1, NaN where the crop removed pixels.
@@ -167,12 +177,13 @@ def phrase_map(
         # Smoothing would add rounding, which scaling would blow up to a map.
         return to_unit_range(to_image(np.zeros_like(heat), shape=shape, resize=resize, crop=crop))
     smoothed = smooth(heat, sigma=sigma) if sigma else heat
-    return to_unit_range(to_image(smoothed, shape=shape, resize=resize, crop=crop))
+    found = to_image(smoothed, shape=shape, resize=resize, crop=crop, shift=shift)
+    return to_unit_range(found)
 
 
-def _between(size: int, cells: int) -> np.ndarray:
+def _between(size: int, cells: int, shift: float) -> np.ndarray:
     """Returns the weight of each patch at each pixel, float64[size, cells]."""
-    place = (np.arange(size) + 0.5) * (cells / size) - 0.5
+    place = (np.arange(size) + 0.5) * (cells / size) - 0.5 + shift
     return np.stack([np.interp(place, np.arange(cells), row) for row in np.eye(cells)], axis=1)
 
 

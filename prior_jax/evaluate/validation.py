@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import DataError
-from prior_jax.objectives.base import Objective, weighted_sum
+from prior_jax.evaluate import class_scores
+from prior_jax.evaluate.features import to_host
+from prior_jax.objectives.base import Classifies, TrainObjective, weighted_sum
 from prior_jax.processes import activities
 from prior_jax.types import Batch
 
@@ -19,7 +21,7 @@ _KEY = 0
 class Validation:
     """Mean loss terms over one pass of held-out pairs, compiled once per stage and shape."""
 
-    def __init__(self, objective: Objective, merge: Callable[[Any, Any], Any]):
+    def __init__(self, objective: TrainObjective, merge: Callable[[Any, Any], Any]):
         """Prepares lazy compilation.
 
         Args:
@@ -29,12 +31,16 @@ class Validation:
         self._objective = objective
 
         def terms(params, rest, batch, step, *, stage):
+            model = merge(params, rest)
             found = objective.loss_terms(
-                merge(params, rest), batch, stage=stage, step=step, key=jax.random.key(_KEY),
+                model, batch, stage=stage, step=step, key=jax.random.key(_KEY),
                 train=False,
             )  # fmt: skip
             total = weighted_sum(found.terms, objective.weights(stage))
-            return {**found.terms, "total": total}, jnp.sum(batch.weight)
+            rows = ()
+            if isinstance(objective, Classifies):
+                rows = class_scores.scored(objective, model, batch)
+            return ({**found.terms, "total": total}, jnp.sum(batch.weight)), rows
 
         self._terms = jax.jit(terms, static_argnames="stage")
 
@@ -53,16 +59,18 @@ class Validation:
         Returns:
           `validation_<term>_loss` for every term and `validation_total_loss`: means over batches,
           weighted by their numbers of pairs. A contrastive term depends on the batch size.
+          For a classifier also `class_scores.AUROC`, unless no class has both states.
 
         Raises:
           DataError: if no batch holds a pair.
         """
         sums: dict[str, float] = {}
-        pairs = 0.0
+        pairs, scored = 0.0, []
         for batch in activities.each(activities.INPUT, batches):
-            terms, count = jax.device_get(
-                self._terms(params, rest, batch, np.int32(step), stage=stage)
-            )
+            found, rows = self._terms(params, rest, batch, np.int32(step), stage=stage)
+            terms, count = jax.device_get(found)
+            if rows:
+                scored.append(to_host(rows))
             pairs += float(count)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * float(count)
@@ -72,4 +80,5 @@ class Validation:
                 "computed.",
                 "Prepare a set that has such pairs in this split.",
             )
-        return {f"validation_{name}_loss": value / pairs for name, value in sums.items()}
+        means = {f"validation_{name}_loss": value / pairs for name, value in sums.items()}
+        return means | (class_scores.area_of(scored) if scored else {})

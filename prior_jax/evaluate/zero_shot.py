@@ -3,8 +3,8 @@
 The score of a class is the pooled similarity of the image to its affirming prompts, minus, if the
 prompt table holds denials, that to its denying prompts. The settings of the papers' scores:
 
-* PRIOR: `normalise` "softmax", with the prompts "release". The release adds a softmax of each part
-  of the similarity, which `prior_inference.zero_shot_probabilities` repeats.
+* PRIOR: `normalise` "softmax" and `local_weight` 0.5, with the prompts "release": the release adds
+  a softmax of each part of the similarity.
 * GLoRIA: `pool` "max" and `normalise` "z-score", with the prompts "gloria" or "gloria_release".
 * CXR-CLIP (arXiv:2310.13292): `pool` "mean" for several classes; also `denial` "softmax" for each
   finding by itself, with a file of prompts such as "X" against "No X".
@@ -16,17 +16,38 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from prior_jax.errors import ConfigError, DataError, check_choice, check_least
-from prior_jax.evaluate import bootstrap, labels, metrics, prompts, ranking
+from prior_jax.errors import ConfigError, DataError, check_choice, check_field, check_least
+from prior_jax.evaluate import bootstrap, labels, metrics, over_seeds, prompts, ranking
+from prior_jax.evaluate import classification_metrics as at_decision
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, not_finite
 from prior_jax.evaluate.results import TaskResult
+from prior_jax.objectives.base import SimilarityKind
 from prior_jax.types import Batch
 
 Mode = Literal["multi_label", "multi_class"]
 Pool = Literal["mean", "max"]
 Normalise = Literal["none", "softmax", "z-score"]
 Denial = Literal["subtract", "softmax"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DrawConfig:
+    """Draws of the same number of records of every class, whose metrics are averaged.
+
+    Attributes:
+      each: number of records of each class, 200 for 5x200.
+      seeds: seed of each draw. PRIOR reports five, 114514 to 114518 (QtacierP/PRIOR issue 10); our
+        generator draws other records by the same seed.
+    """
+
+    each: int
+    seeds: tuple[int, ...]
+
+    def __post_init__(self):
+        """Refuses draws of nothing."""
+        check_least(self, each=1)
+        check_field(self, "seeds", bool(self.seeds), "one or more seeds")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +67,11 @@ class ZeroShotConfig:
         GLoRIA's release does; the class's AUROC stays the same, the predicted class can change.
       policy: treatment of uncertain and unmentioned findings.
       block: number of images and sentences compared at once.
+      local_weight: weight of the local part of the similarity, where both parts are pooled and
+        normalised by themselves and then added, as PRIOR's release does with 0.5 (arXiv:2307.12577;
+        codes/prior/downstream/zero_classification_model.py, `shared_step`). None scores by the
+        objective's similarity as a whole.
+      draws: further measurements on draws of the records with one positive class; None for none.
       denial: treatment of the denying prompts: "subtract" them from the affirming ones; "softmax"
         gives the affirming ones' share in a softmax over the two, as CXR-CLIP does. It is above 0.5
         where affirmation is the more similar, and ranks records and classes as the difference does.
@@ -57,6 +83,8 @@ class ZeroShotConfig:
     policy: labels.LabelPolicy
     block: int
     denial: Denial = "subtract"
+    local_weight: float | None = None
+    draws: DrawConfig | None = None
 
     def __post_init__(self):
         """Refuses unknown choices."""
@@ -91,7 +119,7 @@ def evaluate_zero_shot(
 
     Returns:
       `macro_auroc`, `auroc_<class>`, `accuracy`, `macro_f1`, `kappa`,
-      `macro_average_precision`, `average_precision_<class>`.
+      `macro_average_precision`, `average_precision_<class>`, `macro_precision`, `macro_recall`.
 
     Raises:
       ConfigError: if a class is not a label of the data set.
@@ -104,9 +132,7 @@ def evaluate_zero_shot(
             "Tokenise all texts of the table, in their order.",
         )
     studies = encoder.studies(batches, reports=False)
-    similarity = encoder.similarity(
-        studies.images, encoder.prompts(tokens, block=config.block), block=config.block
-    )
+    reports = encoder.prompts(tokens, block=config.block)
     chosen = labels.select_columns(
         studies.labels,
         label_names=label_names,
@@ -114,13 +140,7 @@ def evaluate_zero_shot(
         field="task.classes",
     )
     found = measure(
-        class_scores(
-            similarity,
-            table=table,
-            pool=config.pool,
-            normalise=config.normalise,
-            denial=config.denial,
-        ),
+        _scores(encoder, studies.images, reports, table=table, config=config),
         chosen,
         classes=table.classes,
         groups=np.asarray(patients)[studies.record],
@@ -135,6 +155,23 @@ def evaluate_zero_shot(
         for index, name in enumerate(table.classes)
     }
     return dataclasses.replace(found, settings={**found.settings, "prompts": asked})
+
+
+def _scores(encoder, images, reports, *, table, config) -> np.ndarray:
+    """Returns the scores of the classes, of the whole similarity or of its parts, float32[N, C]."""
+
+    def part(kind: SimilarityKind) -> np.ndarray:
+        return class_scores(
+            encoder.similarity(images, reports, block=config.block, kind=kind),
+            table=table,
+            pool=config.pool,
+            normalise=config.normalise,
+            denial=config.denial,
+        )
+
+    if config.local_weight is None:
+        return part("both")
+    return part("global") + np.float32(config.local_weight) * part("local")
 
 
 def _rows(table):
@@ -269,6 +306,11 @@ def measure(
         found["accuracy"] = metrics.accuracy(matrix)
         found["macro_f1"] = metrics.macro_f1(matrix)
         found["kappa"] = metrics.cohen_kappa(matrix)
+        for name, each in (
+            ("macro_precision", at_decision.class_precision(matrix)),
+            ("macro_recall", at_decision.class_recall(matrix)),
+        ):
+            found[name] = at_decision.macro(each, matrix=matrix)
         order = ["macro_auroc", "accuracy", "macro_f1", "kappa", "macro_average_precision"]
         return {name: found[name] for name in [*order, *(n for n in found if n not in order)]}
 
@@ -276,7 +318,8 @@ def measure(
     undefined = ranking.reasons(truth.positive, counted, classes=classes)
     if not single.size:
         lacking = "no record has exactly one positive class"
-        undefined |= dict.fromkeys(("accuracy", "macro_f1", "kappa"), lacking)
+        answered = ("accuracy", "macro_f1", "kappa", "macro_precision", "macro_recall")
+        undefined |= dict.fromkeys(answered, lacking)
     undefined |= {
         name: "chance agreement is complete: every record and prediction is of one class"
         for name, metric in found.items()
@@ -289,8 +332,37 @@ def measure(
             "undefined": undefined,
             "classes_left_out_of_macro": sum(name.startswith("auroc_") for name in undefined),
             "bootstrap": dataclasses.asdict(resampling),
-        },
+        }
+        | _over_draws(scores[single], right, classes, config=config, resampling=resampling),
     )
+
+
+def _over_draws(scores, right, classes, *, config, resampling) -> dict[str, Any]:
+    """Returns the metrics over draws of the records with one positive class, if any are asked for.
+
+    Raises:
+      DataError: if a class has too few records.
+    """
+    if config.draws is None:
+        return {}
+    counts = np.bincount(right, minlength=len(classes))
+    if counts.min() < config.draws.each:
+        raise DataError(
+            f"{config.draws.each} records of each class are to be drawn, but the numbers with "
+            f"exactly one positive class are {dict(zip(classes, counts.tolist(), strict=True))}.",
+            "Lower --task.zero_shot.draws.each, or choose a larger set or split.",
+        )
+    found = over_seeds.over_draws(
+        scores,
+        right,
+        draws=[
+            over_seeds.draw_per_class(right, each=config.draws.each, seed=seed)
+            for seed in config.draws.seeds
+        ],
+        classes=classes,
+        confidence=resampling.confidence,
+    )
+    return {"over_draws": {name: value.to_json() for name, value in found.items()}}
 
 
 def _settings(truth, counted, *, classes, groups, config) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The Python interface for users of trained models; `import prior_jax` exports it lazily."""
 
+from prior_jax.interface.classifier import Classifier, load_classifier
 from prior_jax.interface.inputs import ProcessedImages, TextSettings
 from prior_jax.interface.model import Attention, Model
 from prior_jax.interface.prompts import generate_class_prompts
@@ -8,10 +9,12 @@ from prior_jax.interface.trained import load
 
 __all__ = [
     "Attention",
+    "Classifier",
     "Model",
     "ProcessedImages",
     "Retriever",
     "TextSettings",
     "generate_class_prompts",
     "load",
+    "load_classifier",
 ]

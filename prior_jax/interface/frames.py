@@ -1,5 +1,6 @@
 """Builds DataFrames for the user; pandas is an optional dependency."""
 
+import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from prior_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    # pandas has no stubs; its types are read from its source.
+    from pandas import DataFrame  # pyright: ignore[reportMissingTypeStubs]
 
 
-def frame(
-    columns: Mapping[str, Any], *, index: Sequence[str | int] | None = None
-) -> "pd.DataFrame":
+def frame(columns: Mapping[str, Any], *, index: Sequence[str | int] | None = None) -> "DataFrame":
     """Builds a DataFrame from columns.
 
     Args:
@@ -27,6 +27,5 @@ def frame(
             "The result is a table, which needs the package pandas, and it is not installed.",
             "Run pip install 'prior_jax[interface]'.",
         )
-    import pandas as pd
-
+    pd = importlib.import_module("pandas")
     return pd.DataFrame(dict(columns), index=None if index is None else pd.Index(index))

@@ -5,8 +5,6 @@ import os
 import pathlib
 from typing import Any, Literal
 
-import jax
-
 from prior_jax import assemble
 from prior_jax.config import read_model
 from prior_jax.data.image import ImageConfig
@@ -14,8 +12,7 @@ from prior_jax.data.tokenizer import Tokenizer, open_tokenizer, vocabulary
 from prior_jax.errors import WeightsError
 from prior_jax.interface.inputs import TextSettings, sentence_splitter
 from prior_jax.interface.model import Model
-from prior_jax.interface.place import one_device
-from prior_jax.interop.adaptations import check_fits
+from prior_jax.interface.place import filled, one_device
 from prior_jax.interop.weights_folder import (
     DOCUMENT,
     Document,
@@ -25,7 +22,6 @@ from prior_jax.interop.weights_folder import (
 )
 from prior_jax.interop.weights_input import tokenizer_config
 from prior_jax.objectives.kinds import KINDS
-from prior_jax.sharding.mesh import replicated
 from prior_jax.strict import build
 from prior_jax.train.state import define_model
 
@@ -92,17 +88,7 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
     )
     definition = define_model(objective.init)
     arrays = load_weights(folder).arrays
-    check_fits(arrays, {**definition.params, **definition.rest}, field=f"{folder}")
-
-    def placed(shapes):
-        return {
-            name: jax.device_put(
-                arrays[name].astype(shape.dtype, copy=False), replicated(place.mesh)
-            )
-            for name, shape in shapes.items()
-        }
-
-    module = definition.merge(placed(definition.params), placed(definition.rest))
+    module = filled(definition, arrays, place=place, field=f"{folder}")
     return Model(objective, module, tokenizer=tokenizer, **settings)
 
 

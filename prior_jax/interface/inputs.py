@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from PIL import Image
@@ -102,7 +102,8 @@ def process_images(
     """
     check_image_config(config)
     mean, std = image_lib.statistics(config, mean=0.0, std=1.0)
-    pixels, names = [], []
+    pixels: list[np.ndarray] = []
+    names: list[str | int] = []
     for position, source in enumerate(listed(images)):
         image = open_image(source, config=config, name=f"images[{position}]")
         image = image_lib.resize(image, size=config.size)
@@ -131,9 +132,13 @@ def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
     """
     if isinstance(images, str | os.PathLike):
         return [images]
-    if isinstance(images, np.ndarray) and images.dtype.kind not in "OU" and images.ndim != 4:
-        return [images]
-    found = list(images)
+    if isinstance(images, np.ndarray):
+        array = cast(np.ndarray, images)
+        if array.dtype.kind not in "OU" and array.ndim != 4:
+            return [array]
+        found: list[ImageSource] = list(array)
+    else:
+        found = list(images)
     if not found:
         raise DataError("There is no image.", "Give at least one image.", where="images")
     return found
@@ -157,7 +162,7 @@ def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str)
     mode = image_lib.MODES[config.channels]
     if isinstance(source, np.ndarray):
         return _of_array(source, name=name).convert(mode)
-    if not isinstance(source, str | os.PathLike):
+    if not _is_path(source):
         raise DataError(
             f"The image is of the type {type(source).__name__}.",
             "Give a path or a numpy array.",
@@ -173,6 +178,11 @@ def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str)
             where=str(path),
         ) from error
     return image_lib.decode(content, channels=config.channels, size=config.size, name=str(path))
+
+
+def _is_path(source: object) -> bool:
+    """Returns whether a value is a path; a user may give any value, whatever the type says."""
+    return isinstance(source, str | os.PathLike)
 
 
 def _of_array(array: np.ndarray, *, name: str) -> Image.Image:
@@ -265,9 +275,13 @@ def checked_texts(texts: str | Iterable[str]) -> list[str]:
     if not found:
         raise DataError("There is no text.", "Give at least one text.", where="texts")
     for position, text in enumerate(found):
-        if not isinstance(text, str) or not text.strip():
+        if not _has_word(text):
             raise DataError.of_value(f"texts[{position}]", text, "a text with a word in it")
     return found
+
+
+def _has_word(text: object) -> bool:
+    return isinstance(text, str) and bool(text.strip())
 
 
 def as_tokens(encoded: text_lib.EncodedText) -> ReportTokens:

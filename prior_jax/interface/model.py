@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast, get_args
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -22,10 +21,12 @@ from prior_jax.interface.frames import frame
 from prior_jax.interface.inputs import ImageSource, ProcessedImages, TextSettings
 from prior_jax.interface.prompts import ClassPrompts, as_table
 from prior_jax.objectives.base import Objective, ShowsAttention, SimilarityKind, TextUnit
+from prior_jax.sharding.placement import to_device
+from prior_jax.train.state import values_of
 from prior_jax.types import ImageFeatures, ReportFeatures
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from prior_jax.interface.frames import DataFrame
 
 BLOCK = 64
 
@@ -93,7 +94,7 @@ class Model:
         if block < 1:
             raise ConfigError.of_value("block", block, "an integer of 1 or more")
         self.objective, self.tokenizer, self.image, self.text = objective, tokenizer, image, text
-        self.encoder = Encoder(objective, module, place=jax.device_put)
+        self.encoder = Encoder(objective, module, place=to_device)
         self.module, self._block = module, block
 
     @functools.cached_property
@@ -105,7 +106,7 @@ class Model:
         digest = hashlib.sha256(f"{self.tokenizer.fingerprint} {self.image}".encode())
         settings = (self.text.mode, self.text.max_tokens, self.text.max_sentences)
         digest.update(f"{type(self.objective).__name__} {settings}".encode())
-        for path, value in nnx.to_flat_state(nnx.as_pure(nnx.split(self.module)[1])):
+        for path, value in values_of(self.module):
             digest.update(f"{path}".encode())
             digest.update(np.asarray(value).tobytes())
         return digest.hexdigest()
@@ -216,7 +217,7 @@ class Model:
         kind: SimilarityKind = "both",
         pool: zero_shot.Pool = "mean",
         normalise: zero_shot.Normalise = "none",
-    ) -> "pd.DataFrame":
+    ) -> "DataFrame":
         """Scores every image for every class from the class's sentences.
 
         Args:

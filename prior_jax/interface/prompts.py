@@ -64,7 +64,7 @@ def generate_class_prompts(
             count = gloria_prompts.COUNT if n is None else n
             drawn = {canonical(k): v for k, v in _DRAWN[task](count=count, seed=seed).items()}
             return {name: drawn[canonical(name)] for name in wanted}
-        found = {}
+        found: dict[str, tuple[str, ...]] = {}
         for index, name in enumerate(wanted):
             texts = tuple(table.texts[row] for row in np.flatnonzero(table.owner == index))
             stream = random.Random(f"{seed}/{name}")
@@ -99,7 +99,8 @@ def as_table(class_prompts: ClassPrompts | PromptTable) -> PromptTable:
             "Give a mapping of at least one class to its sentences.",
             where="class_prompts",
         )
-    texts, owner = [], []
+    texts: list[str] = []
+    owner: list[int] = []
     for index, (name, sentences) in enumerate(class_prompts.items()):
         if isinstance(sentences, str) or not len(sentences):
             raise DataError.of_value(

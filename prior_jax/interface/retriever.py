@@ -20,7 +20,7 @@ from prior_jax.objectives.base import ComparesParts, SimilarityKind
 from prior_jax.types import ImageFeatures, ReportFeatures
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from prior_jax.interface.frames import DataFrame
 
 _FORMAT = 1
 _FEATURES = {"images": ImageFeatures, "reports": ReportFeatures}
@@ -90,7 +90,7 @@ class Retriever:
         *,
         kind: SimilarityKind = "both",
         normalise: zero_shot.Normalise = "none",
-    ) -> "pd.DataFrame":
+    ) -> "DataFrame":
         """Returns the best entries of the corpus for each query.
 
         Args:
@@ -152,7 +152,7 @@ class Retriever:
         parts: tuple[SimilarityKind, ...] = (kind,)
         if kind == "both" and how == "z-score" and isinstance(self.model.objective, ComparesParts):
             parts = ("global", "local")
-        found = []
+        found: list[np.ndarray] = []
         for part in parts:
             scores = self.model.similarity(images, reports, kind=part)
             if not np.isfinite(scores).all():
@@ -164,7 +164,7 @@ class Retriever:
         """Writes the encoded corpus as one .npz file, atomically."""
         about = {
             "format": _FORMAT,
-            "side": next(s for s, kind in _FEATURES.items() if isinstance(self.features, kind)),
+            "side": "images" if isinstance(self.features, ImageFeatures) else "reports",
             "model": self.model.fingerprint,
             "ids": self.ids,
         }
@@ -205,4 +205,9 @@ class Retriever:
                 "Load the model that encoded the corpus, or encode the corpus again.",
                 where=str(path),
             )
-        return cls(model, **{side: features}, ids=about["ids"])
+        return cls(
+            model,
+            images=features if isinstance(features, ImageFeatures) else None,
+            reports=features if isinstance(features, ReportFeatures) else None,
+            ids=about["ids"],
+        )

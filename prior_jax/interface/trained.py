@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from flax import nnx
 
 from prior_jax import assemble
 from prior_jax.config import read_kept_config
@@ -13,17 +14,19 @@ from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.tokenizer import open_tokenizer, vocabulary
-from prior_jax.errors import CheckpointError
+from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.interface.imported import open_weights
 from prior_jax.interface.inputs import TextSettings, sentence_splitter
 from prior_jax.interface.model import Model
 from prior_jax.interface.place import one_device
 from prior_jax.interop.weights_folder import is_weights_folder
+from prior_jax.objectives.kinds import KINDS
+from prior_jax.run_config import RunConfig
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.strict import build
 from prior_jax.train import checkpoint_read
 from prior_jax.train.stages import Stage
-from prior_jax.train.state import define_model
+from prior_jax.train.state import ModelDefinition, define_model
 
 _FIRST_SPLITTER = "pysbd"  # of sets prepared before the splitter could be chosen
 
@@ -59,6 +62,12 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
             )
         return open_weights(folder)
     config = read_kept_config(folder)
+    if not KINDS[config.objective].reads_reports:
+        raise ConfigError(
+            f"The run's objective {config.objective!r} reads no reports.",
+            "Open it with prior_jax.load_classifier.",
+            where=str(folder),
+        )
     tokenizer, place = open_tokenizer(config.data.tokenizer), one_device()
 
     def objective(schedule: Sequence[Stage]):
@@ -73,14 +82,8 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     # Shapes do not depend on the lengths of the stages. The end value of the bank's temperature
     # does, and the checkpoint holds it, so the training data is not needed.
     definition = define_model(objective(()).init)
-    whole = mesh_lib.replicated(place.mesh)
+    module, found = restored(folder, config, definition, step=step)
     checkpoints = config.train.checkpoint.folder(folder)
-    params, rest, found = checkpoint_read.restore_model(
-        checkpoints,
-        params=_placed(definition.params, whole),
-        rest=_placed(definition.rest, whole),
-        step=step,
-    )
     kept = checkpoint_read.read_document(checkpoints / str(found))["host"]
     trained_with = kept["identity"]["tokenizer"]
     if tokenizer.fingerprint != trained_with:
@@ -93,10 +96,37 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     schedule = [build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]]
     return Model(
         objective(schedule),
-        definition.merge(params, rest),
+        module,
         tokenizer=tokenizer,
         **_settings(config.data),
     )
+
+
+def restored(
+    folder: pathlib.Path, config: RunConfig, definition: ModelDefinition, *, step: int | None
+) -> tuple[nnx.Module, int]:
+    """Restores the model of a run's checkpoint onto one device.
+
+    Args:
+      folder: folder of the run.
+      config: config of the run.
+      definition: definition of its model.
+      step: step of the checkpoint; None for the newest intact one.
+
+    Returns:
+      The model and the step.
+
+    Raises:
+      CheckpointError: if there is no intact checkpoint of that step.
+    """
+    whole = mesh_lib.replicated(one_device().mesh)
+    params, rest, found = checkpoint_read.restore_model(
+        config.train.checkpoint.folder(folder),
+        params=_placed(definition.params, whole),
+        rest=_placed(definition.rest, whole),
+        step=step,
+    )
+    return definition.merge(params, rest), found
 
 
 def _placed(shapes: Mapping[str, jax.ShapeDtypeStruct], sharding: Any) -> dict[str, Any]:
@@ -107,7 +137,11 @@ def _placed(shapes: Mapping[str, jax.ShapeDtypeStruct], sharding: Any) -> dict[s
 
 
 def _settings(data: pipeline.DataConfig) -> dict[str, Any]:
-    """Returns the image and text settings of the prepared set and the config."""
+    """Returns the settings by which images and texts are made into inputs, as in training.
+
+    The config gives them, but for the statistics of the images and the sentence splitter, which the
+    prepared set gives.
+    """
     manifest = load_manifest(data.path)
     splitter = sentence_splitter(
         manifest.settings.get("splitter", _FIRST_SPLITTER),

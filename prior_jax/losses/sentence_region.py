@@ -88,7 +88,7 @@ def _cross_entropy(logits: jax.Array, target: jax.Array, mask: jax.Array) -> jax
 def _check(local, context, mask, row_weight, weight) -> None:
     if local.ndim != 3 or local.shape != context.shape:
         raise ValueError(
-            f"local {local.shape} and context {context.shape} must have one shape [B, N, D]."
+            f"local {local.shape} and context {context.shape} must have the same shape [B, N, D]."
         )
     rows = local.shape[:2]
     if mask.shape != rows or row_weight.shape != rows or weight.shape != rows[:1]:

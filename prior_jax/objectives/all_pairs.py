@@ -11,6 +11,7 @@ from prior_jax.losses import contrastive, ring_pairs, sigmoid, word_region
 from prior_jax.losses.ring_walk import Axis, Plan
 
 Form = Literal["gathered", "ring"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class AllPairsConfig:
 
     def __post_init__(self):
         """Refuses configuration values that no loss accepts."""
-        check_choice(self, "form", get_args(Form))
+        check_choice(self, "form", FORMS)
         check_field(self, "chunk", self.chunk >= 1, "a positive number of pairs")
 
 

@@ -69,8 +69,12 @@ class TrainObjective(Protocol):
         ...
 
 
-class Objective(TrainObjective, Protocol):
-    """The interface that evaluation uses as well: features and their similarity."""
+class Encodes(Protocol):
+    """The interface that evaluation uses: features and their similarity."""
+
+    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+        """Builds the model with fresh parameters (float32)."""
+        ...
 
     def encode_image(self, model: Any, image: jax.Array) -> ImageFeatures:
         """Returns the features of images float32[B, H, W, C], in inference mode."""
@@ -95,6 +99,40 @@ class Objective(TrainObjective, Protocol):
         ...
 
 
+class Objective(TrainObjective, Encodes, Protocol):
+    """An objective that is trained and evaluated."""
+
+
+@runtime_checkable
+class HasRates(Protocol):
+    """An objective whose parameters learn at rates of their own."""
+
+    def rate(self, stage: str, path: tuple[str, ...]) -> float:
+        """Returns the factor on the learning rate of the parameter at `path` in a stage.
+
+        Decoupled weight decay is scaled with the rate, as in torch's groups of parameters.
+        """
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """An objective that scores classes of images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Returns the names of the classes, K."""
+        ...
+
+    def classify(self, model: Any, image: jax.Array) -> jax.Array:
+        """Returns the log-odds of the classes, float32[B, K], in inference mode."""
+        ...
+
+    def targets(self, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns targets and the mask of the known ones, float32[B, K], of labels int8[B, C]."""
+        ...
+
+
 def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
     """Computes the weighted total loss that training minimises.
 
@@ -114,7 +152,7 @@ def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -
             f"terms without weight: {sorted(set(terms) - set(weights))}; "
             f"weights without term: {sorted(set(weights) - set(terms))}"
         )
-    total = jnp.zeros((), jnp.float32)
+    total = jnp.float32(0)
     for name in sorted(terms):
         total = total + jnp.float32(weights[name]) * terms[name]
     return total
@@ -156,6 +194,15 @@ class ShowsAttention(Protocol):
 
         The array is float32[B, T, P], with patches in row-major order.
         """
+        ...
+
+
+@runtime_checkable
+class EmbedsPatches(Protocol):
+    """An objective without local features whose image head can be applied to every patch."""
+
+    def embed_patches(self, model: Any, image: jax.Array) -> jax.Array:
+        """Returns the patches of images in the space of whole reports, [B, P, D], row-major."""
         ...
 
 

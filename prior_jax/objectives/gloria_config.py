@@ -147,5 +147,5 @@ class GloriaConfig:
 
     @property
     def choices(self) -> Fidelity:
-        """Returns the choices that the fidelity's name stands for."""
+        """Returns what the setting `fidelity` stands for: a value of each switch of `Fidelity`."""
         return FIDELITY[self.fidelity]

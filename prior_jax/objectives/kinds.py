@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prior_jax.errors import check_field
-from prior_jax.objectives.all_pairs import AllPairs
+from prior_jax.errors import check_choice, check_field
+from prior_jax.objectives.all_pairs import FORMS, AllPairs, AllPairsConfig, Form
 from prior_jax.objectives.base import Objective
+from prior_jax.objectives.classification import ClassificationConfig, ClassificationObjective
 from prior_jax.objectives.clip import ClipConfig, ClipObjective
 from prior_jax.objectives.convirt import ConvirtConfig, ConvirtObjective
 from prior_jax.objectives.gloria import GloriaObjective
@@ -32,6 +33,8 @@ class Setting:
         split.
       batch_axis: mesh axes over which batches are split; None on one device.
       all_pairs: form in which the losses over all pairs of a batch are computed.
+      labels: names of the labels of the set, in the order of a batch's labels; () for a model that
+        sees no labels.
     """
 
     vocabulary: Vocabulary
@@ -39,6 +42,7 @@ class Setting:
     bank_axis: str | None
     batch_axis: tuple[str, ...] | None
     all_pairs: AllPairs
+    labels: tuple[str, ...] = ()
 
 
 def _any_rows(settings: Any, rows: int) -> None:
@@ -58,6 +62,10 @@ class Kind:
       derived: values that `make` computes, part of the section -> values, so users do not set them.
       check_rows: function that refuses a configuration incompatible with the number of pairs per
         step; its ConfigError names the field alone.
+      pair_forms: forms in which the objective's losses over all pairs exist; see
+        `AllPairsConfig.form`.
+      reads_reports: whether the model has a text encoder. Without one, `config.model.text` and the
+        fields of `config.data` that concern reports are not to be given.
     """
 
     stages: tuple[str, ...]
@@ -65,6 +73,16 @@ class Kind:
     make: Callable[[Any, Setting], Objective]
     derived: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     check_rows: Callable[[Any, int], None] = _any_rows
+    pair_forms: tuple[Form, ...] = FORMS
+    reads_reports: bool = True
+
+    def check_form(self, config: AllPairsConfig) -> None:
+        """Refuses a form that a loss of the objective does not have.
+
+        Raises:
+          ConfigError: naming the field alone.
+        """
+        check_choice(config, "form", self.pair_forms)
 
 
 def _prior(settings: PriorConfig, setting: Setting) -> PriorObjective:
@@ -83,6 +101,10 @@ def _gloria(settings: GloriaConfig, setting: Setting) -> GloriaObjective:
     return GloriaObjective(settings, vocabulary=setting.vocabulary, all_pairs=setting.all_pairs)
 
 
+def _classification(settings: ClassificationConfig, setting: Setting) -> ClassificationObjective:
+    return ClassificationObjective(settings, labels=setting.labels)
+
+
 def _check_local_groups(settings: GloriaConfig, rows: int) -> None:
     divides = settings.local_group is None or rows % settings.local_group == 0
     must_be = f"a divisor of {rows}, the number of pairs that a step sees at once"
@@ -95,7 +117,9 @@ def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) 
     def make(settings: TowersConfig, setting: Setting) -> OneStageObjective:
         return objective(settings, vocabulary=setting.vocabulary, all_pairs=setting.all_pairs)
 
-    return Kind(stages=objective.stages, settings=settings, make=make)
+    return Kind(
+        stages=objective.stages, settings=settings, make=make, pair_forms=objective.pair_forms
+    )
 
 
 KINDS: Mapping[str, Kind] = {
@@ -116,4 +140,10 @@ KINDS: Mapping[str, Kind] = {
     "siglip": _baseline(SiglipObjective, SiglipConfig),
     "lovt": _baseline(LovtObjective, LovtConfig),
     "mgca": _baseline(MgcaObjective, MgcaConfig),
+    "classification": Kind(
+        stages=ClassificationObjective.stages,
+        settings=ClassificationConfig,
+        make=_classification,
+        reads_reports=False,
+    ),
 }

@@ -57,7 +57,7 @@ class LovtConfig(TowersConfig):
         if self.image.pool != "mean":
             raise ConfigError(
                 f"LoVT has its own pool over regions, and cannot use {self.image.pool!r} as well.",
-                "Set it to 'mean', which is the query of that pool.",
+                "Set it to 'mean': the mean of the regions is the query of LoVT's own pool.",
                 where="image.pool",
             )
 
@@ -155,10 +155,6 @@ class LovtObjective(OneStageObjective):
     def init(self, rngs: nnx.Rngs) -> LovtModel:
         """Builds the model with fresh parameters."""
         return LovtModel(self.config, rngs=rngs)
-
-    def weights(self, stage: str) -> dict[str, float]:
-        """Returns the weight of each term from the configuration, by the term's name."""
-        return super().weights(stage) | dict(self.config.weights)
 
     def scale(self, model: LovtModel) -> jax.Array:
         """Returns the constant inverse temperature of whole pairs: float32[]."""

@@ -151,10 +151,6 @@ class MgcaObjective(OneStageObjective):
         """Builds the model with fresh parameters."""
         return MgcaModel(self.config, rngs=rngs)
 
-    def weights(self, stage: str) -> dict[str, float]:
-        """Returns the weight of each term from the configuration, by the term's name."""
-        return super().weights(stage) | dict(self.config.weights)
-
     def scale(self, model: MgcaModel) -> jax.Array:
         """Returns the constant inverse temperature of whole pairs: float32[]."""
         del model

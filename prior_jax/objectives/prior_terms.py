@@ -42,7 +42,7 @@ class StepKeys:
 
     @classmethod
     def of(cls, key: jax.Array | None) -> "StepKeys":
-        """Splits a step's key; a key of None gives None for each draw."""
+        """Returns a key for each draw, split from the step's; without a step's key all are None."""
         parts = (None,) * 5 if key is None else tuple(jax.random.split(key, 5))
         return cls(*parts)
 

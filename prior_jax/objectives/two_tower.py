@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ from prior_jax.errors import ConfigError, check_choice, check_field
 from prior_jax.losses.normalize import unit
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.heads import ProjectionHead
+from prior_jax.nn.patches import spatial_patches
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
 from prior_jax.nn.token_pool import TokenPool, pool_tokens
-from prior_jax.objectives.all_pairs import PLAIN, AllPairs
+from prior_jax.objectives.all_pairs import FORMS, PLAIN, AllPairs, Form
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 from prior_jax.vocabulary import Vocabulary
 
@@ -156,6 +157,20 @@ class TwoTowerModel(Towers):
             global_=vector,
         )
 
+    def embed_patches(self, image: jax.Array) -> jax.Array:
+        """Embeds every location of the last map as the pooled vector is embedded.
+
+        Args:
+          image: normalised images, float32[B, H, W, C].
+
+        Returns:
+          [B, P, D] in the compute dtype, row-major over the map.
+
+        Source: BioViL, arXiv:2204.09817, sec. 3.2: patches and pooled vector share a projection.
+        """
+        feature_map, _ = self.image_encoder(image, train=False)
+        return self.image_head(spatial_patches(feature_map))
+
 
 def _nothing(vector: jax.Array) -> jax.Array:
     """Returns an empty array [B, 0, D] for [B, D]."""
@@ -163,13 +178,22 @@ def _nothing(vector: jax.Array) -> jax.Array:
 
 
 class OneStageObjective(abc.ABC):
-    """An objective of one stage whose similarity is a scaled cosine.
+    """An objective of one stage whose similarity is a cosine, scaled where it has a temperature.
 
     Subclasses build the model, encode its inputs and compute the terms. Implements
     `objectives.base.Objective`.
+
+    Attributes:
+      stages: names of the stages.
+      pair_forms: forms in which its losses over all pairs exist; ("gathered",) for an objective
+        with such a loss and no ring form of it. An objective without a loss over pairs keeps both.
+      unit_length: whether embeddings are compared as vectors of unit length; False compares them
+        as the heads give them.
     """
 
     stages = STAGES
+    pair_forms: ClassVar[tuple[Form, ...]] = FORMS
+    unit_length: ClassVar[bool] = True
 
     def __init__(self, config: Any, *, vocabulary: Vocabulary, all_pairs: AllPairs = PLAIN):
         """Keeps the configuration.
@@ -193,9 +217,10 @@ class OneStageObjective(abc.ABC):
     ) -> dict[str, jax.Array]:
         """Computes the terms of one global batch; pairs with `weight` 0 contribute to none."""
 
-    @abc.abstractmethod
-    def scale(self, model: Any) -> jax.Array:
-        """Returns the inverse temperature of the image-report contrast: float32[]."""
+    def scale(self, model: Any) -> jax.Array | None:
+        """Returns the inverse temperature of the contrast, float32[]; None without one."""
+        del model
+        return None
 
     @abc.abstractmethod
     def encode_report(
@@ -209,16 +234,17 @@ class OneStageObjective(abc.ABC):
         """Encodes reports in inference mode; for the arguments see the fields of `Batch`."""
 
     def metrics(self, model: Any) -> dict[str, jax.Array]:
-        """Returns the metrics logged beside the terms: the scale, which some models learn."""
-        return {"logit_scale": self.scale(model)}
+        """Returns the metrics logged beside the terms: the scale, if there is a temperature."""
+        scale = self.scale(model)
+        return {} if scale is None else {"logit_scale": scale}
 
     def weights(self, stage: str) -> dict[str, float]:
         """Returns the weight of each term, by the term's name.
 
-        A single term has weight 1, unless the configuration has weights.
+        Those are the configuration's `weights` if it has any, and otherwise 1 for a single term.
         """
         _known(stage)
-        return {GLOBAL_TERM: 1.0}
+        return dict(getattr(self.config, "weights", {GLOBAL_TERM: 1.0}))
 
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
         """Returns whether the parameter at `path` gets a gradient: all but BERT's pooler."""
@@ -267,9 +293,18 @@ class OneStageObjective(abc.ABC):
         return model.encode_image(image, train=False)
 
     def similarity(self, model: Any, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
-        """Returns scaled cosines of the global embeddings: float32[Bi, Br]; higher is closer."""
-        cosine = jnp.einsum("id,jd->ij", unit(images.global_), unit(reports.global_))
-        return self.scale(model) * cosine
+        """Returns scaled cosines of the global embeddings: float32[Bi, Br]; higher is closer.
+
+        They are products where the objective's embeddings are not compared at unit length, and not
+        scaled where it has no temperature.
+        """
+        vectors = self.compared(images.global_), self.compared(reports.global_)
+        found, scale = jnp.einsum("id,jd->ij", *vectors), self.scale(model)
+        return found if scale is None else scale * found
+
+    def compared(self, vectors: jax.Array) -> jax.Array:
+        """Returns embeddings [B, D] as they are compared: float32, of unit length by default."""
+        return unit(vectors) if self.unit_length else vectors.astype(jnp.float32)
 
 
 class TwoTowerObjective(OneStageObjective):
@@ -279,7 +314,10 @@ class TwoTowerObjective(OneStageObjective):
     def contrast(
         self, model: Any, image: jax.Array, text: jax.Array, *, weight: jax.Array
     ) -> jax.Array:
-        """Computes the loss of image and text unit vectors, float32[B, D] each: float32[]."""
+        """Computes the loss of image and text vectors, float32[B, D] each: float32[].
+
+        They have unit length unless `unit_length` is False.
+        """
 
     def terms(
         self,
@@ -293,7 +331,7 @@ class TwoTowerObjective(OneStageObjective):
         """Computes the single term of the global batch."""
         images = model.encode_image(batch.image, train=train)
         reports = model.encode_report(batch.tokens, batch.token_mask, train=train, key=key)
-        vectors = unit(images.global_), unit(reports.global_)
+        vectors = self.compared(images.global_), self.compared(reports.global_)
         return {GLOBAL_TERM: self.contrast(model, *vectors, weight=weight)}
 
     def encode_report(
@@ -307,6 +345,10 @@ class TwoTowerObjective(OneStageObjective):
         """Encodes reports in inference mode; sentence boundaries are ignored."""
         del sentence_index, sentence_mask
         return model.encode_report(tokens, token_mask, train=False)
+
+    def embed_patches(self, model: TwoTowerModel, image: jax.Array) -> jax.Array:
+        """Returns the embeddings of patches, [B, P, D]; see `objectives.base.EmbedsPatches`."""
+        return model.embed_patches(image)
 
 
 def _known(stage: str) -> None:

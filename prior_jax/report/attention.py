@@ -9,7 +9,7 @@ from prior_jax.data.tokenizer import Tokenizer, words_of
 from prior_jax.evaluate import prompts
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Studies
-from prior_jax.objectives.base import Objective, ShowsAttention
+from prior_jax.objectives.base import Encodes, ShowsAttention
 from prior_jax.report.examples import AttentionExample
 from prior_jax.types import Batch
 
@@ -17,7 +17,7 @@ WORDS_SHOWN = 6
 
 
 def attention_examples(
-    objective: Objective,
+    objective: Encodes,
     encoder: Encoder,
     studies: Studies,
     batch: Batch,

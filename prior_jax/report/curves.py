@@ -46,7 +46,7 @@ class Curves:
     Attributes:
       losses: charts of the total loss and of each term.
       others: charts of the learning rate, the gradient norm, the speed and all other logged values.
-      stages: stages that are shaded.
+      stages: stages of the run; each chart shades the steps of every second one.
     """
 
     losses: Sequence[charts.Chart]

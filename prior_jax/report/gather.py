@@ -11,7 +11,7 @@ from prior_jax.data.tokenizer import Tokenizer
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Studies, to_host
 from prior_jax.evaluate.retrieval import search
-from prior_jax.objectives.base import HasPrototypes, Objective, Reconstructs
+from prior_jax.objectives.base import Encodes, HasPrototypes, Reconstructs
 from prior_jax.report.attention import attention_examples
 from prior_jax.report.examples import (
     AttentionExample,
@@ -83,7 +83,7 @@ def choose(labels: np.ndarray, *, count: int) -> list[int]:
 
 
 def gather(
-    objective: Objective,
+    objective: Encodes,
     *,
     encoder: Encoder,
     studies: Studies,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jinja2
 
 from prior_jax.evaluate import results
-from prior_jax.report import charts, curves, images, sheets, tables
+from prior_jax.report import charts, curves, images, sheets, suites, tables
 from prior_jax.report.examples import (
     AttentionExample,
     BankUsage,
@@ -72,6 +72,7 @@ def write_report(
             curves=curves.draw(log) if log.records else None,
             tasks=tasks,
             headlines=tables.headlines(tasks),
+            suite=suites.read(workdir),
             attention=[sheets.attention_row(example) for example in attention],
             retrieval=[sheets.retrieval_sheet(example) for example in retrieval],
             reconstructions=[sheets.reconstruction_row(example) for example in reconstructions],

@@ -108,7 +108,7 @@ def task_of(content: Mapping[str, Any]) -> Task:
     settings = {
         name: value
         for name, value in content["settings"].items()
-        if name not in ("chance", "undefined")
+        if name not in ("chance", "undefined", "reliability")
     }
     return Task(
         name=content["task"],

@@ -43,8 +43,7 @@ class Boundaries:
 
     def is_at(self, done: int) -> bool:
         """Returns whether the state is evaluated or saved after this many steps."""
-        saves = done % self._options.checkpoint.every_steps == 0
-        return saves or self._evaluates(done) or self._schedule.ends_after(done - 1)
+        return self._saves(done) or self._evaluates(done)
 
     def log_step(self, pending: Pending | None) -> None:
         """Reads the metrics of a step without a boundary, and logs them at the logging interval."""
@@ -73,13 +72,11 @@ class Boundaries:
                 found, stage=pending.stage, stopping=self._options.early_stopping
             )
         done, config, score = pending.done, self._options.checkpoint, self._score(found)
-        ends = self._schedule.ends_after(done - 1) or patience.ended
         best = config.keep_best > 0 and config.better(score, self._checkpoints.best_score())
-        if stop or ends or best or done % config.every_steps == 0:
+        if self._saves(done) or stop or patience.ended or best:
             # The log is flushed to disk first, so that no checkpoint is ever ahead of the metrics.
             self._log.flush()
-            host = {**self._settings, "patience": patience.as_json()}
-            host |= {"step": done, "input_position": done}
+            host = {**self._settings, "patience": patience.as_json(), "step": done}
             self._checkpoints.save(state, host=host, score=score)
         self._log.restart()
         return patience
@@ -87,6 +84,11 @@ class Boundaries:
     def wait_for_save(self) -> None:
         """Waits until the last save is complete on disk."""
         self._checkpoints.wait()
+
+    def _saves(self, done: int) -> bool:
+        """Returns whether the state is saved after this many steps, whatever else happens."""
+        due = done % self._options.checkpoint.every_steps == 0
+        return due or self._schedule.ends_after(done - 1)
 
     def _evaluates(self, done: int) -> bool:
         every = self._options.validate_every

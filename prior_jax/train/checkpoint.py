@@ -5,7 +5,7 @@ rest), `optimizer` (with step and key) and `host` (JSON: a table of every array 
 dtype and checksum, and values that the run keeps on the host), and a marker that is written last.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -13,7 +13,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from prior_jax import storage_errors
-from prior_jax.errors import CheckpointError
+from prior_jax.errors import CheckpointError, NonFiniteLossError
 from prior_jax.processes import activities
 from prior_jax.processes.distributed import barrier, is_primary
 from prior_jax.train import checkpoint_storage as storage
@@ -34,7 +34,7 @@ from prior_jax.train.checkpoint_table import (
     pack,
     state_parts,
 )
-from prior_jax.train.checksum import checksums
+from prior_jax.train.checksum import checksums, survey
 from prior_jax.train.state import TrainState
 
 
@@ -94,15 +94,19 @@ class Checkpoints:
 
         Raises:
           CheckpointError: if this save, or the previous one, found no space or could not write.
+          NonFiniteLossError: if a value of the state is NaN or infinite; nothing is saved.
         """
         self.wait()
         step = int(state.step)
         target = self.directory / str(step)
         if step in self.steps():
             return
-        self._make_way(target)
         written = state_parts(state)
-        table = array_table(written, sums=checksums(flat_names(written)))
+        found = survey(flat_names(written))
+        if found.not_finite:
+            raise _not_finite(found.not_finite, step=step)
+        self._make_way(target)
+        table = array_table(written, sums=found.checksums)
         document = {"format": FORMAT, "step": step, "score": score, "arrays": table}
         document["host"] = dict(host)
         try:
@@ -222,3 +226,15 @@ class Checkpoints:
         if is_primary():
             storage.mark_damaged(path, reason)
         barrier(f"set aside {path.name}")
+
+
+def _not_finite(names: Sequence[str], *, step: int) -> NonFiniteLossError:
+    """Returns the error for a state that is not worth saving."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return NonFiniteLossError(
+        "The loss is finite, but after the step these arrays of the state are not: "
+        f"{', '.join(names[:3])}{more}. The state is not saved.",
+        "Train in a new --workdir with a lower learning rate; --config.init.image.path and "
+        "--config.init.image.step can name an earlier checkpoint of this run to start from.",
+        where=f"step {step}",
+    )

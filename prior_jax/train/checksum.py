@@ -9,6 +9,7 @@ the sharding; a change of any one element always changes it, and other damage is
 probability of about 2^-64.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,20 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from prior_jax.types import Batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What one pass over named arrays finds.
+
+    Attributes:
+      checksums: name -> 16 hexadecimal digits, see `checksums`.
+      not_finite: names of the arrays that hold a NaN or an infinity, sorted.
+    """
+
+    checksums: dict[str, str]
+    not_finite: tuple[str, ...]
+
 
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
@@ -34,12 +49,23 @@ def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
     Returns:
       name -> 16 hexadecimal digits, the same in every process.
     """
-    found = {}
+    return survey(arrays).checksums
+
+
+def survey(arrays: Mapping[str, jax.Array]) -> Survey:
+    """Returns the checksums of arrays, and which of them are not finite, in one pass over each.
+
+    Args:
+      arrays: see `checksums`, as for the processes.
+    """
+    sums, bad = {}, []
     for name in sorted(arrays):
-        sums = _summing(_mesh_of(arrays[name]))(arrays[name])
-        # Each sum is read immediately, since collectives of simulated devices must not queue up.
-        found[name] = as_text(sums)
-    return found
+        # Each result is read immediately: collectives of simulated devices must not queue up.
+        found = np.asarray(_summing(_mesh_of(arrays[name]))(arrays[name]))
+        sums[name] = as_text(found[:2])
+        if found[2]:
+            bad.append(name)
+    return Survey(checksums=sums, not_finite=tuple(bad))
 
 
 def batch_sums(batch: Batch) -> jax.Array:
@@ -69,10 +95,18 @@ def _mesh_of(array: jax.Array) -> Mesh | None:
 
 @functools.lru_cache(maxsize=8)
 def _summing(mesh: Mesh | None) -> Any:
-    """Returns the jitted checksum, whose result is replicated on the mesh."""
+    """Returns the jitted `_surveyed`, whose result is replicated on the mesh."""
     if mesh is None:
-        return jax.jit(_sums)
-    return jax.jit(_sums, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        return jax.jit(_surveyed)
+    return jax.jit(_surveyed, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def _surveyed(array: jax.Array) -> jax.Array:
+    """Returns uint32[3]: the checksum, and 1 if a value is not finite, else 0; traced."""
+    finite = jnp.bool_(True)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        finite = jnp.all(jnp.isfinite(array))
+    return jnp.concatenate([_sums(array), (~finite).astype(jnp.uint32)[None]])
 
 
 def _sums(array: jax.Array) -> jax.Array:

@@ -21,9 +21,11 @@ class TrainingData(Protocol):
     def train_batches(
         self, *, start_step: int, process_index: int, process_count: int
     ) -> Iterator[tuple[int, Batch]]:
-        """Yields (step, batch of numpy arrays) from a step on: a pure function of seed and step.
+        """Yields (step, batch of numpy arrays) from a step on.
 
-        The rows are run `process_index` of the `process_count` equal runs of the global batch.
+        For data opened in the same way (the same set, tokenizer and settings) the batch of a step
+        is always the same, from whatever step on it is asked for. The rows are run `process_index`
+        of the `process_count` equal runs of the global batch.
         """
         ...
 

@@ -83,7 +83,8 @@ def train(
       CheckpointError: if no checkpoint can be used, the run is of another config, or no space
         is left.
       DataError: if the data ends or is damaged.
-      NonFiniteLossError: if a loss or gradient is NaN or infinite; nothing of that step is saved.
+      NonFiniteLossError: if a loss, a gradient or a state to be saved is NaN or infinite; nothing
+        of that step is saved.
       Preempted: after SIGTERM or SIGINT, once the state is saved; exit with
         `preemption.EXIT_CODE`.
     """

@@ -1,6 +1,7 @@
 """Adam and AdamW with torch's arithmetic, applied only to the parameters that a stage trains."""
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -112,6 +113,7 @@ def apply_updates(
     state: Any,
     parameters: Mapping[str, jax.Array],
     learning_rate: jax.Array,
+    factors: Mapping[str, float] = types.MappingProxyType({}),
 ) -> tuple[dict[str, jax.Array], Any]:
     """Applies one optimizer step.
 
@@ -121,6 +123,8 @@ def apply_updates(
       state: state of the transformation.
       parameters: path -> float32 parameter, the same paths.
       learning_rate: float32[].
+      factors: path -> factor on the learning rate of the parameter, where it is not 1; torch's
+        groups of parameters with a learning rate each.
 
     Returns:
       The new parameters and the new state.
@@ -129,7 +133,11 @@ def apply_updates(
     with jax.numpy_dtype_promotion("standard"):
         found, state = transformation.update(dict(gradients), state, dict(parameters))
     updates = cast(Mapping[str, jax.Array], found)
-    new = {path: value - learning_rate * updates[path] for path, value in parameters.items()}
+    rates = {path: learning_rate * jnp.float32(factor) for path, factor in factors.items()}
+    new = {
+        path: value - rates.get(path, learning_rate) * updates[path]
+        for path, value in parameters.items()
+    }
     return new, state
 
 

@@ -79,12 +79,14 @@ class Patience:
       plateau: wait of `PlateauConfig`.
       stopping: wait of `EarlyStoppingConfig`.
       ended: whether the stage has been ended early.
+      validations: number of validations of the stage.
     """
 
     factor: float = 1.0
     plateau: Wait = Wait()
     stopping: Wait = Wait()
     ended: bool = False
+    validations: int = 0
 
     def after(
         self,
@@ -106,8 +108,8 @@ class Patience:
         Raises:
           ConfigError: if the evaluation lacks a metric that is waited for.
         """
-        new = self
-        if stage.watched is not None:
+        new = dataclasses.replace(self, validations=self.validations + 1)
+        if stage.watched is not None and new.validations % stage.watched.every == 0:
             field = f"config.stages.{stage.name}.plateau.metric"
             value = metric_of(evaluation, stage.watched.metric, field=field)
             new = new._plateaued(stage.watched, value=value, peak=stage.learning_rate)
@@ -134,7 +136,8 @@ class Patience:
     def from_json(cls, values: Mapping[str, Any]) -> "Patience":
         """Returns the state from the values that `as_json` returned."""
         waits = {name: Wait(**values[name]) for name in ("plateau", "stopping")}
-        return cls(factor=values["factor"], ended=values["ended"], **waits)
+        counted = values.get("validations", 0)  # absent in checkpoints of earlier versions
+        return cls(factor=values["factor"], ended=values["ended"], validations=counted, **waits)
 
 
 def metric_of(evaluation: Mapping[str, float], name: str, *, field: str) -> float:

@@ -54,7 +54,7 @@ class Program:
           ConfigError: for a stage that the objective does not know, one that trains no parameter,
             or rules that do not match every array.
         """
-        self.objective, self.optimizer, self.mesh = objective, optimizer, mesh
+        self.objective, self.mesh = objective, mesh
         self.rules, self.data_axes = tuple(rules), tuple(data_axes)
         self.schedule = Schedule(stages)
         for stage in self.schedule.stages:
@@ -66,6 +66,8 @@ class Program:
                 )
         self.model = define_model(objective.init)
         self.batch_sharding = batch_sharding(mesh, data_axes)
+        self._past_end, self._accumulate = optimizer.past_end, optimizer.accumulate_steps
+        self._transformations = {s: make_optimizer(optimizer, s) for s in self.schedule.stages}
         self._names = {stage: self._find_names(stage) for stage in self.schedule.stages}
         self._abstract = {stage: self._make_abstract(stage) for stage in self.schedule.stages}
         # Jitted functions, made when they are first used.
@@ -100,7 +102,7 @@ class Program:
         return abstract_state(
             self.model,
             names=self.names(stage),
-            transformation=make_optimizer(self.optimizer, stage),
+            transformation=self._transformations[stage],
             rules=self.rules,
             mesh=self.mesh,
         )
@@ -116,7 +118,9 @@ class Program:
             stage=stage,
             stage_start=self.schedule.start(stage),
             names=self.names(stage),
-            optimizer=self.optimizer,
+            transformation=self._transformations[stage],
+            past_end=self._past_end,
+            accumulate_steps=self._accumulate,
             abstract=self.abstract(stage),
             gathered=gathered_names(self.model.params, rules=self.rules),
             batch_sharding=self.batch_sharding,
@@ -131,7 +135,7 @@ class Program:
             model=self.model,
             abstract=self.abstract(stage),
             names=self.names(stage),
-            transformation=make_optimizer(self.optimizer, stage),
+            transformation=self._transformations[stage],
             seed=seed,
             values=values,
         )
@@ -141,7 +145,7 @@ class Program:
             functools.partial(
                 fresh_optimizer,
                 names=self.names(stage),
-                transformation=make_optimizer(self.optimizer, stage),
+                transformation=self._transformations[stage],
             ),
             out_shardings=shardings_of(self.abstract(stage).optimizer),
         )

@@ -2,12 +2,55 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prior_jax.errors import CheckpointError
 from prior_jax.train.options import TrainOptions
-from prior_jax.train.stages import Schedule
+from prior_jax.train.stages import Schedule, Stage
+
+DATA_SET, TOKENIZER = "data set", "tokenizer"
+"""Names under which a run's identity has the fingerprints of its prepared set and tokenizer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Derived:
+    """A fingerprint in a run's identity: no setting has it as its value, but one names the input.
+
+    Attributes:
+      name: pattern of the fingerprint's whole name in the identity.
+      where: setting that names the input; the group of the pattern is filled in.
+      given: input that the value is a fingerprint of.
+      flag: flag that gives the input.
+    """
+
+    name: str
+    where: str
+    given: str
+    flag: str
+
+
+_DERIVED = (
+    _Derived(DATA_SET, "config.data.path", "prepared set", "--config.data.path=DIR"),
+    _Derived(
+        TOKENIZER, "config.data.tokenizer.path", "tokenizer", "--config.data.tokenizer.path=FILE"
+    ),
+    _Derived(
+        r"config\.data\.fraction\.ids",
+        "config.data.fraction.ids",
+        "list of ids",
+        "--config.data.fraction.ids=FILE",
+    ),
+    _Derived(
+        r"config\.init\.(image|text)(?:\.weights)?",
+        r"config.init.\1.path",
+        "folder of weights",
+        r"--config.init.\1.path=DIR",
+    ),
+)
+# Fields of a stage in steps -> the settings that they are computed from.
+_LENGTHS = {"steps": "length", "warmup_steps": "warmup"}
 
 
 def settings_of(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
@@ -18,8 +61,16 @@ def settings_of(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
         "identity": json.loads(json.dumps(dict(options.identity))),
         "early_stopping": None if stopping is None else dataclasses.asdict(stopping),
         "validate_every": options.validate_every,
-        "stages": [dataclasses.asdict(stage) for stage in schedule.stages],
+        "stages": [_stage(stage) for stage in schedule.stages],
     }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    """Returns a stage as JSON values, in the form that checkpoints of earlier versions hold."""
+    values = dataclasses.asdict(stage)
+    if stage.plateau is not None and stage.plateau.every == 1:
+        del values["plateau"]["every"]
+    return values
 
 
 def check_same(
@@ -53,12 +104,14 @@ def check_same(
     if ours["early_stopping"] or any(stage.watched for stage in schedule.stages[:begun]):
         names.append("validate_every")
     pairs = {f"config.{name}": (ours[name], theirs.get(name)) for name in names}
-    begun_names = [
+    our_names, their_names = (
         [stage["name"] for stage in settings["stages"][:begun]] for settings in (ours, theirs)
-    ]
-    pairs["config.stages"] = begun_names[0], begun_names[1]
+    )
+    pairs["config.stages"] = our_names, their_names
     for i in range(min(begun, len(theirs["stages"]))):
-        pairs[f"config.stages[{i}]"] = ours["stages"][i], theirs["stages"][i]
+        # The names are compared first, so that both stages have this one.
+        name = f"config.stages.{their_names[i]}"
+        pairs[name] = ours["stages"][i], theirs["stages"][i]
     _refuse_differences(pairs, workdir=workdir)
 
 
@@ -80,11 +133,58 @@ def check_identity(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, workdi
 def _refuse_differences(pairs: Mapping[str, tuple[Any, Any]], *, workdir: Any) -> None:
     for name, both in pairs.items():
         for field, now, then in differences(name, *both):
-            raise CheckpointError(
-                f"The value is {now!r}, but the checkpoint in {workdir} was trained with {then!r}.",
-                f"Set it to {then!r} to resume, or use another --workdir.",
-                where=field,
-            )
+            raise _difference(field, now, then, workdir=workdir)
+
+
+def _difference(field: str, now: Any, then: Any, *, workdir: Any) -> CheckpointError:
+    """Returns the error for one value that differs, with a remedy that a user can follow."""
+    for known in _DERIVED:
+        found = re.fullmatch(known.name, field)
+        if found is not None:
+            return _of_derived(known, found, now, then, workdir=workdir)
+    stage = re.fullmatch(r"(config\.stages\.\w+)\.(\w+)", field)
+    kept = f"as config.json in {workdir} has it"
+    if field == "config.stages":
+        problem = f"The stages that have begun are {now!r}, but those of the checkpoint in "
+        problem += f"{workdir} are {then!r}."
+        remedy = f"Give the stages {', '.join(map(str, then))} first"
+    elif stage is not None and stage[2] in _LENGTHS:
+        field = f"{stage[1]}.{_LENGTHS[stage[2]]}"
+        problem = f"The value makes {now!r} steps, but the checkpoint in {workdir} was trained "
+        problem += f"with {then!r} steps."
+        remedy = f"Set it {kept}"
+    elif field == "config.validate_every":
+        problem = f"The model is validated every {now!r} steps, but that of the checkpoint in "
+        problem += f"{workdir} was validated every {then!r} steps."
+        remedy = f"Set it, and config.validate_unit, {kept}"
+    else:
+        problem = f"The value is {now!r}, but the checkpoint in {workdir} was trained with "
+        problem += f"{then!r}."
+        remedy = f"Set it {kept}" if isinstance(then, Mapping) else f"Set it to {then!r}"
+    return CheckpointError(problem, f"{remedy} to resume, or use another --workdir.", where=field)
+
+
+def _of_derived(
+    known: _Derived, found: re.Match[str], now: Any, then: Any, *, workdir: Any
+) -> CheckpointError:
+    where, flag = found.expand(known.where), found.expand(known.flag)
+    if then is None:
+        problem = f"The checkpoint in {workdir} was trained without a {known.given}."
+        remedy = "Set it to None to resume, or use another --workdir."
+    else:
+        had = f"the checkpoint in {workdir} was trained with"
+        if now is None:
+            problem = f"There is no {known.given}, but {had} one ({_fingerprint(then)})."
+        else:
+            problem = f"The {known.given} ({_fingerprint(now)}) is not the one that {had} "
+            problem += f"({_fingerprint(then)})."
+        remedy = f"Give that one with {flag} to resume, or use another --workdir."
+    return CheckpointError(problem, remedy, where=where)
+
+
+def _fingerprint(value: Any) -> str:
+    """Returns the fingerprint of a set, a tokenizer, a list or weights, for a message."""
+    return f"fingerprint {value['weights'] if isinstance(value, Mapping) else value}"
 
 
 def differences(name: str, now: Any, then: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -132,12 +132,18 @@ class RunLog:
         if is_primary():
             path.write_text(json.dumps(report, indent=2) + "\n")
         bad = ", ".join(f"{n} = {v}" for n, v in values.items() if not np.isfinite(v))
+        stage = pending.stage.name
         raise NonFiniteLossError(
-            f"The loss or gradient is not finite: {bad}. The batch holds the records "
+            f"The loss or gradient is not finite: {bad}. Either the parameters before the step are "
+            "at fault, or the records of the batch: "
             f"{', '.join(ids[:4])}{', ...' if len(ids) > 4 else ''} ({path} lists all of them).",
-            "Correct these records and run the same command again, or start a new run with a "
-            "lower learning rate.",
-            where=f"step {pending.done} ({pending.stage.name})",
+            f"See in {self._workdir / 'metrics.jsonl'} whether total_loss and grad_norm grew "
+            "before this step. If they did, train in a new --workdir with a lower "
+            f"--config.stages.{stage}.learning_rate; --config.init.image.path={self._workdir} "
+            "and --config.init.image.step=STEP start it from an earlier checkpoint. If they did "
+            "not, look at the records, and train in a new --workdir on a set without those that "
+            "are damaged. The same command would end here again.",
+            where=f"step {pending.done} ({stage})",
         )
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from prior_jax.errors import ConfigError, check_choice, check_field, check_least, in_section
 
 PAST_END = ("hold", "rise")
-SCHEDULES = ("cosine", "constant", "plateau")
+SCHEDULES = ("cosine", "cosine_late_peak", "constant", "plateau")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class PlateauConfig:
       threshold: relative margin: a value improves the best b if it is below b (1 - threshold);
         torch's default is 1e-4.
       min_learning_rate: lower bound of the rate's peak; torch's default is 0.
+      every: number of validations of which one is read; GLoRIA's fine-tuning configs read every
+        third, which with a patience of 5 mostly comes too late (quirk G69).
     """
 
     metric: str
@@ -36,6 +38,7 @@ class PlateauConfig:
     patience: int
     threshold: float
     min_learning_rate: float
+    every: int = 1
 
     def check(self) -> None:
         """Refuses values with which the rate would rise, or never fall.
@@ -45,7 +48,7 @@ class PlateauConfig:
         """
         check_field(self, "factor", 0 < self.factor < 1, "above 0 and below 1")
         check_field(self, "threshold", 0 <= self.threshold < 1, "at least 0 and below 1")
-        check_least(self, patience=0, min_learning_rate=0)
+        check_least(self, patience=0, min_learning_rate=0, every=1)
 
     def improves(self, value: float, best: float) -> bool:
         """Returns whether `value` is lower than `best` by more than the threshold."""
@@ -60,12 +63,15 @@ class StageRates:
       name: name in the objective's `stages`, e.g. "stage1".
       schedule: rate after the warm-up: "cosine" falls to the end value; "constant" stays at
         the peak; "plateau" does so until validations stop improving, and is then lowered.
+        "cosine_late_peak" is "cosine" with the peak at step `warmup`, one later, as in BenchX and
+        Hugging Face's get_cosine_schedule_with_warmup.
         GLoRIA's release asks for a plateau, but its trainer never steps it, so that its rate is
         constant (quirk G53); its "warmup" scheduler is a constant rate of a hundredth of the
         nominal one, reached in four epochs from a thousandth (quirk G54).
       plateau: condition for lowering the rate with "plateau"; the other schedules ignore it.
       learning_rate: peak rate.
-      learning_rate_start: rate of the very first step.
+      learning_rate_start: rate of the very first step. In BenchX it is 0, so that the first step
+        trains nothing (quirk B10).
       learning_rate_end: rate at the end of the cosine; the other schedules ignore it.
       weight_decay: see `OptimizerConfig.decay`.
     """
@@ -115,11 +121,15 @@ class StageConfig(StageRates):
       unit: unit of the lengths, `config.stage_unit`: "epochs" or "steps".
       length: epochs or steps of the stage.
       warmup: epochs or steps of the linear warm-up, part of the length.
+      schedule_steps: optimizer steps that the schedule is laid out for, whatever the unit; None for
+        the stage's length. BenchX lays out 3,000 for a training of up to 200 epochs, and its rate
+        rises again behind them (quirk B10; `config.optimizer.past_end`).
     """
 
     unit: str
     length: float
     warmup: float
+    schedule_steps: int | None = None
 
     def __post_init__(self):
         """Refuses a warm-up that does not fit into the stage."""
@@ -149,7 +159,9 @@ class StageConfig(StageRates):
             per_unit=steps_per_epoch if self.unit == "epochs" else 1
         )
         rates = {field.name: getattr(self, field.name) for field in dataclasses.fields(StageRates)}
-        return Stage(steps=steps, warmup_steps=warmup_steps, schedule_steps=None, **rates)
+        return Stage(
+            steps=steps, warmup_steps=warmup_steps, schedule_steps=self.schedule_steps, **rates
+        )
 
     def _check_steps(self, *, per_unit: int) -> tuple[int, int]:
         """Returns the numbers of steps of the stage and of its warm-up, if both can be used."""
@@ -252,8 +264,9 @@ def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.
     """Computes a linear warm-up, then half a cosine down to the end value, or the peak.
 
     With W warm-up steps, T planned steps, rates s (start), b (peak), e (end) and step t:
-      t < W:  s + (b - s) t / (W - 1)          (t = 0 gives s, also where W = 1)
-      else:   e + (b - e) sin^2(pi/2 (T - t) / (T - W)) with the schedule "cosine",
+      t < W:  s + (b - s) t / (W - 1)          (t = 0 gives s, also where W = 1),
+              s + (b - s) t / W with "cosine_late_peak"
+      else:   e + (b - e) sin^2(pi/2 (T - t) / (T - W)) with the schedules of a cosine,
               b with "constant" and "plateau" (whose lowering is `patience.Patience.factor`).
 
     Source: lightning-bolts 0.4.0, LinearWarmupCosineAnnealingLR, stepped once an optimizer step
@@ -283,8 +296,9 @@ def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.
         jnp.float32(rate)
         for rate in (stage.learning_rate_start, stage.learning_rate, stage.learning_rate_end)
     )
-    rising = start + (peak - start) * (t.astype(jnp.float32) / jnp.float32(max(warmup - 1, 1)))
-    if stage.schedule != "cosine":
+    ramp = warmup if stage.schedule == "cosine_late_peak" else max(warmup - 1, 1)
+    rising = start + (peak - start) * (t.astype(jnp.float32) / jnp.float32(max(ramp, 1)))
+    if not stage.schedule.startswith("cosine"):
         return jnp.where(t < warmup, rising, peak)
     angle = jnp.float32(math.pi / 2) * remaining / jnp.float32(planned - warmup)
     falling = end + (peak - end) * jnp.square(jnp.sin(angle))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -83,6 +83,11 @@ def _nest(arrays: Mapping[str, Any], paths: Mapping[str, Path]) -> dict:
 
 def _flatten(state: Any) -> Arrays:
     return {_name(path): value for path, value in nnx.to_flat_state(nnx.as_pure(state))}
+
+
+def values_of(module: nnx.Module) -> Iterator[tuple[Path, Any]]:
+    """Yields the path and the array of every parameter and other state, in the order of paths."""
+    yield from nnx.to_flat_state(nnx.as_pure(nnx.split(module)[1]))
 
 
 def _name(path: Sequence[Any]) -> str:

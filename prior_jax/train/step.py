@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from prior_jax.objectives.base import TrainObjective, weighted_sum
+from prior_jax.objectives.base import HasRates, TrainObjective, weighted_sum
 from prior_jax.train.accumulate import Accumulation
 from prior_jax.train.checksum import batch_sums
-from prior_jax.train.optimizer import OptimizerConfig, apply_updates, make_optimizer
+from prior_jax.train.optimizer import apply_updates
 from prior_jax.train.stages import Stage, learning_rate
 from prior_jax.train.state import Arrays, ModelDefinition, TrainState, shardings_of
 from prior_jax.types import Batch, LossTerms
@@ -56,7 +56,9 @@ def make_train_step(
     stage: Stage,
     stage_start: int,
     names: Sequence[str],
-    optimizer: OptimizerConfig,
+    transformation: optax.GradientTransformation,
+    past_end: str,
+    accumulate_steps: int,
     abstract: TrainState,
     gathered: Collection[str],
     batch_sharding: NamedSharding,
@@ -73,7 +75,9 @@ def make_train_step(
       stage: lengths, rates and weight decay.
       stage_start: index of the stage's first step.
       names: paths of the parameters that the stage trains.
-      optimizer: optimizer settings that the stages share.
+      transformation: the stage's optimizer, from `make_optimizer`.
+      past_end: rate after the end of the schedule, see `stages.learning_rate`.
+      accumulate_steps: number of parts of a batch, see `OptimizerConfig`.
       abstract: state from `abstract_state`, for this stage.
       gathered: paths of the parameters that are sharded, and gathered before use.
       batch_sharding: sharding of every array of the batch.
@@ -85,7 +89,7 @@ def make_train_step(
 
     Raises:
       ConfigError: while it is traced, for a batch that does not divide into the parts of
-        `optimizer.accumulate_steps`.
+        `accumulate_steps`.
     """
     places = shardings_of(abstract)
     body = _Step(
@@ -93,10 +97,11 @@ def make_train_step(
         model=model,
         stage=stage,
         stage_start=stage_start,
-        optimizer=optimizer,
-        transformation=make_optimizer(optimizer, stage),
+        past_end=past_end,
+        transformation=transformation,
+        factors=_rate_factors(objective, stage.name, tuple(names)),
         accumulated=Accumulation(
-            steps=optimizer.accumulate_steps,
+            steps=accumulate_steps,
             batch=batch_sharding,
             gradients={name: places.params[name] for name in names},
         ),
@@ -124,8 +129,9 @@ class _Step:
       model: definition of the objective's model.
       stage: lengths, rates and weight decay.
       stage_start: index of the stage's first step.
-      optimizer: optimizer settings that the stages share.
+      past_end: rate after the end of the schedule, see `stages.learning_rate`.
       transformation: the stage's optimizer.
+      factors: path -> factor on the learning rate, of the parameters for which it is not 1.
       accumulated: parts of a batch, and shardings of the gradients of the trained parameters.
       gathered: paths of the parameters that are sharded, and gathered before use.
       replicated: sharding of gathered parameters.
@@ -135,8 +141,9 @@ class _Step:
     model: ModelDefinition
     stage: Stage
     stage_start: int
-    optimizer: OptimizerConfig
+    past_end: str
     transformation: optax.GradientTransformation
+    factors: Mapping[str, float]
     accumulated: Accumulation
     gathered: Collection[str]
     replicated: NamedSharding
@@ -145,9 +152,7 @@ class _Step:
         self, state: TrainState, batch: Batch, factor: jax.Array
     ) -> tuple[TrainState, StepMetrics]:
         """Returns the state after the step, and its metrics; see `make_train_step`."""
-        rate = learning_rate(
-            self.stage, state.step - self.stage_start, past_end=self.optimizer.past_end
-        )
+        rate = learning_rate(self.stage, state.step - self.stage_start, past_end=self.past_end)
         rate = rate * factor
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         active = {name: state.params[name] for name in self.accumulated.gradients}
@@ -170,6 +175,7 @@ class _Step:
             state=state.optimizer,
             parameters=active,
             learning_rate=rate,
+            factors=self.factors,
         )
         metrics = _metrics(terms, total=total, norm=norm, rate=rate, batch=batch)
         state = dataclasses.replace(
@@ -216,3 +222,11 @@ def _metrics(
         batch=batch_sums(batch),
         finite=jnp.isfinite(total) & jnp.isfinite(norm),
     )
+
+
+def _rate_factors(objective: TrainObjective, stage: str, names: Sequence[str]) -> dict[str, float]:
+    """Returns path -> factor on the learning rate, of the parameters for which it is not 1."""
+    if not isinstance(objective, HasRates):
+        return {}
+    found = {name: objective.rate(stage, tuple(name.split("/"))) for name in names}
+    return {name: factor for name, factor in found.items() if factor != 1}

@@ -1,6 +1,7 @@
 """The preparer that the tutorial on data sets writes out is a preparer."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import re
@@ -11,15 +12,25 @@ import types
 
 import pytest
 
+import data_prep
 from data_prep import verify
-from data_prep.kit import cli, finish, source, splits, values, writer
+from data_prep.kit import (
+    cli,
+    finish,
+    label_lists,
+    source,
+    splits,
+    unnamed_files,
+    values,
+    writer,
+)
 from data_prep.kit.plan import RowProblem
 from prior_jax.data import reader, schema
 from prior_jax.errors import DataError
 from tests.data_prep import hospital
 
 ROOT = pathlib.Path(__file__).parents[2]
-HEADER = "Case,Patient,File,Report,Pneumonia,Fracture\n"
+HEADER = "Case,Patient,File,Report,Pneumonia,Fracture,View\n"
 
 
 def guide():
@@ -27,15 +38,15 @@ def guide():
 
 
 def blocks():
-    """The Python blocks of the guide: what draws its cases, and the preparer."""
-    cases, program = re.findall(r"^```python\n(.*?)^```", guide(), re.S | re.M)
-    return cases, program
+    """The Python blocks of the guide: what draws its cases, the preparer, and its test."""
+    cases, program, test = re.findall(r"^```python\n(.*?)^```", guide(), re.S | re.M)
+    return cases, program, test
 
 
 @pytest.fixture
 def loaded(tmp_path, monkeypatch):
     """Gives the module of the guide with some of its text replaced."""
-    _, program = blocks()
+    _, program, _ = blocks()
 
     def load(*replaced):
         changed, path = program, tmp_path / "teaching.py"
@@ -58,8 +69,8 @@ def teaching(loaded):
     return loaded()
 
 
-def prepare(module, folder, rows, *, overwrite=False, **settings):
-    (folder / "cases.csv").write_text(HEADER + rows)
+def prepare(module, folder, rows, *, overwrite=False, header=HEADER, encoded="utf-8", **settings):
+    (folder / "cases.csv").write_text(header + rows, encoding=encoded)
     for number in range(4):
         (folder / f"{number}.jpg").write_bytes(hospital.jpeg(number))
     return module.prepare(
@@ -71,19 +82,20 @@ def prepare(module, folder, rows, *, overwrite=False, **settings):
 
 def test_the_example_prepares_a_set_in_which_every_row_is_counted(teaching, tmp_path):
     rows = (
-        'c1,p1,0.jpg,"Large, wet lungs.\nNo effusion.",1,\n'
-        'c1,p1,1.jpg,"Large, wet lungs.\nNo effusion.",1,\n'
-        "c2,p2,absent.jpg,Clear.,0,0\n"
-        "c3,,2.jpg,Clear.,0,0\n"
-        "c4,p4,3.jpg,Clear.,often,0\n"
+        'c1,p1,0.jpg,"Large, wet lungs.\nNo effusion.",1,,PA\n'
+        'c1,p1,1.jpg,"Large, wet lungs.\nNo effusion.",1,,AP\n'
+        "c2,p2,absent.jpg,Clear.,0,0,PA\n"
+        "c3,,2.jpg,Clear.,0,0,PA\n"
+        "c4,p4,3.jpg,Clear.,often,0,PA\n"
         "c5,p5\n"
-        "c6,p6,2.jpg,,0,0\n"
+        "c6,p6,2.jpg,,0,0,PA\n"
     )
     manifest = prepare(teaching, tmp_path, rows)
     assert verify.verify(verify.Settings(path=str(tmp_path / "out"), sample=1.0)) == []
     (split,) = (name for name, counts in manifest.splits.items() if counts.studies)
     record = reader.RecordReader(tmp_path / "out", split).read(0)
     assert record.study_id == "c1" and record.image_ids == ("0.jpg", "1.jpg")
+    assert record.views == ("PA", "AP")
     assert record.labels == (1, -2) and record.sentences == ("Large, wet lungs.", "No effusion.")
     (counts,) = manifest.tables.values()
     assert counts.read == 7 and counts.kept == 2
@@ -105,8 +117,21 @@ def test_the_example_refuses_a_table_that_is_not_its_own(teaching, tmp_path):
         )
 
 
+@pytest.mark.parametrize("kind", ["missing", "a folder"])
+def test_a_table_that_is_no_file_is_one_line_that_names_the_flag(teaching, tmp_path, kind):
+    if kind == "a folder":
+        (tmp_path / "cases.csv").mkdir()
+    with pytest.raises(DataError, match=r"--root: .*cases\.csv does not exist, or is not a file\."):
+        teaching.prepare(
+            teaching.Paths(root=str(tmp_path)),
+            teaching.Settings(),
+            cli.RunOptions(out=str(tmp_path / "out"), workers=1),
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_guides_cases_give_what_the_guide_shows(teaching, tmp_path):
-    cases, _ = blocks()
+    cases, _, _ = blocks()
     assert "/tmp/teaching" in cases
     exec(cases.replace("/tmp/teaching", str(tmp_path / "cases")), {})
     manifest = teaching.prepare(
@@ -120,7 +145,7 @@ def test_the_guides_cases_give_what_the_guide_shows(teaching, tmp_path):
     assert verify.verify(verify.Settings(path=str(tmp_path / "out"), sample=1.0)) == []
 
 
-GOOD = "c1,p1,0.jpg,Clear lungs.,1,0\nc2,p2,1.jpg,No effusion.,1,0\n"
+GOOD = "c1,p1,0.jpg,Clear lungs.,1,0,PA\nc2,p2,1.jpg,No effusion.,1,0,PA\n"
 SWAPPED = ("for name in LABELS]", "for name in reversed(LABELS)]")
 CRASHES = ("first, read = images[0],", "assert images[0].study != 'c1'; first, read = images[0],")
 
@@ -219,15 +244,18 @@ def test_a_mistake_of_an_author_is_one_line_that_names_it(loaded, tmp_path, mist
         prepare(loaded(replaced), tmp_path, GOOD)
 
 
-def pieces(**cells):
-    """What the guide's indented pieces make of a row."""
+def pieces(folder, **cells):
+    """What the guide's indented pieces make of a row and of a folder of images."""
     blocks = re.findall(r"\n  ```\n(.*?)\n  ```", guide(), re.S)
     row = types.SimpleNamespace(cells=cells)
     names = {"row": row, "name": "Fracture", "values": values, "splits": splits}
-    names["RowProblem"] = RowProblem
+    names |= {"RowProblem": RowProblem, "label_lists": label_lists, "names": set()}
+    names |= {"unnamed_files": unnamed_files, "root": folder, "named": {"a.png"}}
+    rejected = []
+    names["reject"] = rejected.append
     for block in blocks:
         exec(textwrap.dedent(block), names)
-    return names["label"], names["code"]
+    return names["label"], names["code"], names["names"], [one.id for one in rejected]
 
 
 @pytest.mark.parametrize(
@@ -240,15 +268,61 @@ def pieces(**cells):
         ("1", "val", (1, 1)),
     ],
 )
-def test_the_pieces_of_the_guide_read_words_and_splits(word, split, found):
-    assert pieces(Fracture=word, Split=split) == found
+def test_the_pieces_of_the_guide_read_words_and_splits(tmp_path, word, split, found):
+    assert pieces(tmp_path, Fracture=word, Split=split, Labels="")[:2] == found
 
 
-def test_the_pieces_of_the_guide_reject_what_they_do_not_know():
+def test_the_pieces_of_the_guide_gather_labels_and_find_images_that_no_row_names(tmp_path):
+    for name in ("a.png", "b.png", "c.txt"):
+        (tmp_path / name).write_bytes(b"")
+    found = pieces(tmp_path, Fracture="no", Split="train", Labels="['nodule', 'effusion']")
+    assert found[2:] == ({"nodule", "effusion"}, ["b.png"])
+
+
+def test_the_pieces_of_the_guide_reject_what_they_do_not_know(tmp_path):
     with pytest.raises(values.CellProblem, match="maybe"):
-        pieces(Fracture="maybe", Split="train")
+        pieces(tmp_path, Fracture="maybe", Split="train", Labels="")
     with pytest.raises(RowProblem, match=r"'holdout' is not one of train, training"):
-        pieces(Fracture="yes", Split="holdout")
+        pieces(tmp_path, Fracture="yes", Split="holdout", Labels="")
+    with pytest.raises(RowProblem, match="malformed_labels"):
+        pieces(tmp_path, Fracture="yes", Split="train", Labels="['nodule' 'mass']")
+
+
+def test_the_guides_own_test_passes(teaching, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_prep, "teaching", teaching, raising=False)
+    (tmp_path / "set").mkdir()
+    found = {}
+    exec(blocks()[2], found)
+    found["test_teaching_files_become_a_sound_set"](tmp_path / "set")
+
+
+EXCLUDES = (
+    "        line=row.line,",
+    "        line=row.line,\n        excluded=('wrong_view', 'lateral') if view == 'L' else None,",
+)
+
+
+def test_an_image_is_excluded_as_the_guide_says(loaded, tmp_path):
+    rows = f"{GOOD}c3,p3,2.jpg,Clear.,0,0,PA\nc3,p3,3.jpg,Clear.,0,0,L\n"
+    manifest = prepare(loaded(EXCLUDES), tmp_path, rows)
+    assert manifest.rejected == {"wrong_view": 1}
+    lines = (tmp_path / "out" / "rejected.jsonl").read_text()
+    assert json.loads(lines)["detail"] == "lateral; line 5"
+
+
+def test_columns_that_are_not_read_are_printed(teaching, tmp_path):
+    header, rows = HEADER.replace("\n", ",Site\n"), GOOD.replace("\n", ",x\n")
+    text = finish.summary(prepare(teaching, tmp_path, rows, header=header), out="out")
+    assert "cases.csv: not read: 'Site'." in text
+    assert "Change --split_fractions or --split_seed.\n" in f"{text}\n"
+
+
+def test_a_table_in_latin_1_is_refused_with_the_flag_that_reads_it(teaching, tmp_path):
+    rows = "".join(f"c{n},p{n},{n}.jpg,Aorta elongación.,0,0,PA\n" for n in range(4))
+    with pytest.raises(DataError, match=r"--root: .*column 'Report'.* Set --encoding=cp1252"):
+        prepare(teaching, tmp_path, rows, encoded="latin-1")
+    manifest = prepare(teaching, tmp_path, rows, encoded="latin-1", encoding="cp1252")
+    assert not manifest.rejected
 
 
 def test_a_flag_of_ones_own_has_the_default_that_the_guide_gives(loaded):

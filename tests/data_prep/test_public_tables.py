@@ -8,11 +8,11 @@ import pytest
 from hypothesis import strategies as st
 from sklearn import model_selection
 
-from data_prep import chexpert, rsna, siim
+from data_prep import chexpert_table, rsna, siim
 from data_prep.kit import rle, splits
 from prior_jax.errors import DataError
 
-NAMES = ["No Finding", "Fracture", *chexpert.UNCERTAIN]
+NAMES = ["No Finding", "Fracture", *chexpert_table.UNCERTAIN]
 
 
 def encode(mask):
@@ -193,20 +193,20 @@ def chexpert_labels(rows=600, seed=0):
 
 def test_5x200_has_one_finding_alone():
     labels, frontal = chexpert_labels()
-    drawn = chexpert.draw_5x200(
+    drawn = chexpert_table.draw_5x200(
         labels, names=NAMES, frontal=frontal, rng=np.random.default_rng(0), mode="paper", count=30
     )
     assert len(set(drawn.tolist())) == 150 and frontal[drawn].all()
     np.testing.assert_array_equal(np.nansum(labels[drawn], axis=1), 1)
     assert (labels[drawn, 2 + np.repeat(np.arange(5), 30)] == 1).all()
-    released = chexpert.candidates_5x200(labels, names=NAMES, frontal=frontal, mode="release")
+    released = chexpert_table.candidates_5x200(labels, names=NAMES, frontal=frontal, mode="release")
     assert any((labels[rows, 0] == 1).any() for rows in released.values())
     with pytest.raises(DataError, match=r"Atelectasis alone"):
-        chexpert.draw_5x200(
+        chexpert_table.draw_5x200(
             labels, names=NAMES, frontal=frontal, rng=np.random.default_rng(0), mode="paper"
         )
     with pytest.raises(DataError, match="'Edema'"):
-        chexpert.mapped_labels(
+        chexpert_table.mapped_labels(
             labels[:, :3], names=["Atelectasis", "Cardiomegaly", "Consolidation"]
         )
 
@@ -214,24 +214,24 @@ def test_5x200_has_one_finding_alone():
 def test_no_patient_stands_in_two_parts_of_chexpert():
     rng = np.random.default_rng(2)
     patients = [
-        chexpert.patient_of(f"CheXpert-v1.0/train/patient{i:05d}/study1/view1_frontal.jpg")
+        chexpert_table.patient_of(f"CheXpert-v1.0/train/patient{i:05d}/study1/view1_frontal.jpg")
         for i in rng.integers(0, 90, 400)
     ]
     test = rng.choice(400, 20, replace=False)
-    train, validate = chexpert.split_by_patient(patients, test=test, count=60, rng=rng)
+    train, validate = chexpert_table.split_by_patient(patients, test=test, count=60, rng=rng)
     owners = [{patients[row] for row in rows} for rows in (train, validate, test)]
     assert not (owners[0] & owners[1] or owners[0] & owners[2] or owners[1] & owners[2])
     assert 60 <= len(validate) < 75
     left = [row for row in range(400) if patients[row] not in owners[2]]
     assert sorted([*train, *validate]) == left
     with pytest.raises(DataError, match="validate on"):
-        chexpert.split_by_patient(patients, test=test, count=400, rng=rng)
+        chexpert_table.split_by_patient(patients, test=test, count=400, rng=rng)
     with pytest.raises(DataError, match=r"Path.*view1"):
-        chexpert.patient_of("view1.jpg")
+        chexpert_table.patient_of("view1.jpg")
 
 
 def test_a_fraction_is_of_the_frontal_images():
     frontal = np.arange(100) % 4 > 0
     rng = np.random.default_rng(5)
-    drawn = chexpert.training_rows(frontal, fraction=0.4, rng=rng, mode="paper")
+    drawn = chexpert_table.training_rows(frontal, fraction=0.4, rng=rng, mode="paper")
     assert len(set(drawn.tolist())) == 30 and frontal[drawn].all()

@@ -1,5 +1,6 @@
 """Properties of the report parser; its equality with the release is in tests/golden."""
 
+import dataclasses
 import xml.etree.ElementTree
 
 import hypothesis
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from data_prep.kit import section_tables, sections
+from data_prep.kit.text import TextSettings, study_text
 from prior_jax.errors import ConfigError
 from tests.data_prep.report_styles import STYLES
 
@@ -251,3 +253,72 @@ def test_no_text_is_lost_and_nothing_crashes(report, study):
 @hypothesis.settings(max_examples=10_000, deadline=None)
 def test_no_text_is_lost_in_ten_thousand_reports(report, study):
     check_that_nothing_is_lost(report, study)
+
+
+FREE = TextSettings(parser="paper", splitter="pysbd", min_sentences=1, free_text=True)
+BEGINNINGS = {
+    "Infiltrado en base derecha. Derrame pleural. Conclusion: neumonia.": (
+        "Infiltrado en base derecha. Derrame pleural.",
+        "neumonia.",
+    ),
+    "The heart is enlarged.\nIMPRESSION: Heart failure.": (
+        "The heart is enlarged.",
+        "Heart failure.",
+    ),
+    "Heart enlarged\n\nFINDINGS: No effusion.": ("Heart enlarged\n\nNo effusion.", ""),
+    "HEART ENLARGED\nIMPRESSION: Heart failure.": ("HEART ENLARGED", "Heart failure."),
+    "HEART ENLARGED\nIMPRESSION: HEART FAILURE.": ("HEART ENLARGED", "HEART FAILURE."),
+    "CHEST TUBE REMOVED.\nIMPRESSION: Better.": ("CHEST TUBE REMOVED.", "Better."),
+    "FINAL REPORT\nFINDINGS: No effusion.": ("No effusion.", ""),
+    "Final report\n12/3/2019\nPORTABLE CHEST\n____\nFINDINGS: Clear.": ("Clear.", ""),
+    "The heart is enlarged.\nTECHNIQUE: AP.\n\nBones normal.": (
+        "The heart is enlarged.\n\nBones normal.",
+        "",
+    ),
+    "Heart enlarged.\nNOTIFICATION: Told at 3 pm.": ("Heart enlarged.", ""),
+    "HALLAZGOS: Infiltrado en base derecha.\nCONCLUSION: Neumonia.": (
+        "HALLAZGOS: Infiltrado en base derecha.",
+        "Neumonia.",
+    ),
+    "NAME: DOE\nLUNGS: Clear.\nHEART: Normal in size.\nIMPRESSION: Normal.": (
+        "LUNGS: Clear.\n\nHEART: Normal in size.",
+        "Normal.",
+    ),
+    "NOTE: Seen before.\nFINDINGS: Clear.\nTECHNIQUE: AP view.": ("Clear.", ""),
+    "The lungs are clear.\nSUMA: Normal study.\n\nSeen by two.": (
+        "The lungs are clear.\n\nSUMA: Normal study.\n\nSeen by two.",
+        "",
+    ),
+    "Heart enlarged. No effusion.": ("Heart enlarged. No effusion.", ""),
+    "CHEST\nThe heart is enlarged.": ("CHEST\nThe heart is enlarged.", ""),
+}
+
+
+@pytest.mark.parametrize("report", BEGINNINGS)
+def test_a_free_text_keeps_what_stands_before_its_first_header(report):
+    found = study_text(report, study="", settings=FREE)
+    assert (found.findings.strip(), found.impression.strip()) == BEGINNINGS[report]
+    assert len(found.sentences) == len(set(found.sentences))
+
+
+@pytest.mark.parametrize("report", BEGINNINGS)
+def test_a_report_in_mimic_s_layout_leaves_out_what_stands_before_its_first_header(report):
+    settings = dataclasses.replace(FREE, free_text=False, min_sentences=0)
+    sections_found = sections.split_into_sections(report, "")
+    if sections_found is None:
+        return
+    found = study_text(report, study="", settings=settings)
+    assert found.findings == sections_found.findings
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("absent", ["", "FINDINGS", "IMPRESSION", "INDICATION"])
+def test_a_report_whose_headers_are_known_is_read_in_the_same_way_as_a_free_text(style, absent):
+    written = dict.fromkeys(
+        ("COMPARISON", "INDICATION", "FINDINGS", "IMPRESSION"), "None is known."
+    )
+    written["FINDINGS"], written["IMPRESSION"] = "The heart is enlarged.", "No edema is seen."
+    written.pop(absent, None)
+    report = STYLES[style](written)
+    strict = dataclasses.replace(FREE, free_text=False)
+    assert study_text(report, settings=FREE) == study_text(report, settings=strict)

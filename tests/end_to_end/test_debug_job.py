@@ -1,11 +1,15 @@
 """The debug job as the README gives it: what it leaves in its folder."""
 
+import ast
 import html.parser
 import json
 import math
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from prior_jax.train.checksum import as_text, batch_sums
 from tests.end_to_end import runs
 
 STAGES = ("stage1", "stage2", "stage3")
@@ -122,3 +126,14 @@ def test_a_task_can_be_measured_alone_and_otherwise(finished):
     assert found["settings"]["split"] == "validate"
     of_test = json.loads((finished.workdir / "eval" / "retrieval.json").read_text())
     assert of_test["settings"]["split"] == "test"
+
+
+def test_a_line_of_the_metrics_is_traced_to_its_records_as_the_page_says(finished, capsys):
+    page = runs.ROOT / "docs" / "how_training_works.md"
+    (block,) = page.read_text().split("```python\n")[1:]
+    code, found = block.split("```")[0], {}
+    assert "/tmp/prior_debug" in code
+    exec(code.replace("/tmp/prior_debug", str(finished.workdir)), found)
+    sums = as_text(batch_sums(jax.tree.map(jnp.asarray, found["batch"])))
+    assert sums == runs.lines(finished.workdir)[found["step"] - 1]["batch"]
+    assert len(ast.literal_eval(capsys.readouterr().out)) == len(found["batch"].record)

@@ -63,7 +63,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"config\.json cannot be read \(No such file"):
         prior_jax.load(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(DataError, match=r"config\.json: .*as JSON"):
+    with pytest.raises(DataError, match=r"config\.json: .*is not JSON"):
         prior_jax.load(tmp_path)
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from prior_jax.evaluate import retrieval_metrics
+from prior_jax.evaluate import gallery, retrieval_metrics
+from prior_jax.evaluate.labels import LabelPolicy
 from tests.golden.reader import load_json
 
 pytestmark = pytest.mark.golden
@@ -120,3 +121,24 @@ def test_recall_and_mean_rank_of_cxr_clip(recorded, case):
     for name, value in expected.items():
         ours = "rank" if name == "MeanRank" else f"recall_at_{name.split('@')[1]}"
         assert found[ours].mean() == pytest.approx(value, abs=CLOSE), name
+
+
+@pytest.mark.parametrize("case", ["one_batch", "multilabel_one_batch"])
+def test_the_task_has_the_values_of_one_batch(recorded, case):
+    """The whole task: the gallery is all records, and the direction from image to report."""
+    targets = np.asarray(recorded["in/targets_multilabel" if "multi" in case else "in/targets"])
+    positive = targets.reshape(len(targets), -1) > 0
+    rows = similarity(recorded)
+    given = gallery.GalleryRetrievalConfig(
+        rule=release(recorded),
+        gallery=len(rows),
+        seed=None,
+        kind="global",
+        subset="all",
+        policy=LabelPolicy(uncertain="ignore", unmentioned="negative"),
+        block=16,
+    )
+    texts = [f"report {index}" for index in range(len(rows))]
+    found, _, batches = gallery.measure(rows, positive=positive, texts=texts, config=given)
+    expected = recorded[f"out/benchx/{case}"]
+    assert_equal(found, expected, config=given.rule, batches=batches)

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from data_prep import chexpert, rsna, siim
+from data_prep import chexpert_table, rsna, siim
 from data_prep.kit.splits import SPLITS
 from tests.golden.reader import load_json
 
@@ -52,10 +52,10 @@ def rows_of(text):
 
 def test_uncertain_labels_equal_the_release(recorded, small):
     table, (names, labels, frontal) = recorded["chexpert_uncertain"], small
-    assert table["mapping"] == chexpert.UNCERTAIN
+    assert table["mapping"] == chexpert_table.UNCERTAIN
     kept = np.flatnonzero(frontal)
     assert kept.tolist() == table["rows_kept"]
-    mapped = chexpert.mapped_labels(labels, names=names)[kept]
+    mapped = chexpert_table.mapped_labels(labels, names=names)[kept]
     tasks = [names.index(name) for name in table["competition_tasks"]]
     assert mapped[:, tasks].tolist() == table["y"]
     for name, values in table["other_columns_after"].items():
@@ -65,7 +65,7 @@ def test_uncertain_labels_equal_the_release(recorded, small):
 def test_a_fraction_of_the_training_rows_equals_the_release(recorded, small):
     (key,) = (key for key in recorded if key.startswith("chexpert_frac"))
     fraction, seed = re.fullmatch(r"chexpert_frac([\d.]+)_numpy_seed(\d+)_rows", key).groups()
-    drawn = chexpert.training_rows(
+    drawn = chexpert_table.training_rows(
         small[2],
         fraction=float(fraction),
         rng=np.random.RandomState(int(seed)),
@@ -76,20 +76,22 @@ def test_a_fraction_of_the_training_rows_equals_the_release(recorded, small):
 
 def draw_5x200(recorded, large, rng):
     names, labels, frontal = large
-    count = len(recorded["chexpert5x200"]["selected_rows_in_order"]) // len(chexpert.UNCERTAIN)
-    return chexpert.draw_5x200(
+    count = len(recorded["chexpert5x200"]["selected_rows_in_order"]) // len(
+        chexpert_table.UNCERTAIN
+    )
+    return chexpert_table.draw_5x200(
         labels, names=names, frontal=frontal, rng=rng, mode="release", count=count
     )
 
 
 def test_5x200_equals_the_release(recorded, large):
     table, (names, labels, frontal) = recorded["chexpert5x200"], large
-    found = chexpert.candidates_5x200(labels, names=names, frontal=frontal, mode="release")
+    found = chexpert_table.candidates_5x200(labels, names=names, frontal=frontal, mode="release")
     expected = table["candidates_per_class"]
     assert {name: rows.tolist() for name, rows in found.items()} == expected
     drawn = draw_5x200(recorded, large, np.random.RandomState(table["numpy_seed"]))
     assert drawn.tolist() == table["selected_rows_in_order"]
-    no_finding = labels[drawn, names.index(chexpert.NO_FINDING)] == 1
+    no_finding = labels[drawn, names.index(chexpert_table.NO_FINDING)] == 1
     assert no_finding.sum() == table["n_with_no_finding_1_selected"]
 
 
@@ -98,7 +100,7 @@ def test_the_mixed_up_chexpert_split_equals_the_release(recorded, large):
     rng = np.random.RandomState(table["numpy_seed"])
     test = draw_5x200(recorded, large, rng)
     rows = len(large[1])
-    train, validate = chexpert.split_as_released(
+    train, validate = chexpert_table.split_as_released(
         rows, test=test, count=table["valid_num_patched_to"], rng=rng
     )
     assert validate.tolist() == table["valid_rows"]

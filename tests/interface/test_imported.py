@@ -110,7 +110,12 @@ def test_limits_that_weights_do_not_know_have_defaults(folder):
     [
         (("tokenizer",), {}, WeightsError, r"no tokenizer.*--tokenizer=FILE.*Bio_ClinicalBERT"),
         (("objective",), "prier", WeightsError, r"part 'model' of the objective 'prier'"),
-        (("data", "text_mode"), None, ConfigError, r"weights\.json: data\.text_mode: received 'n"),
+        (
+            ("data", "text_mode"),
+            None,
+            ConfigError,
+            r"weights\.json: data\.text_mode: The setting is missing",
+        ),
         (("data", "image", "size"), None, ConfigError, r"weights\.json: data\.image\.size"),
         (("data", "tokenizer", "lower_case"), None, ConfigError, r"data\.tokenizer\.lower_case"),
         (("data", "splitter"), "spacy", DataError, r"data\.splitter: The value is 'spacy'"),

@@ -23,7 +23,7 @@ from prior_jax.objectives.two_tower import TwoTowerModel
 from tests import fixtures
 from tests.interop import exports
 from tests.nn import small
-from tests.objectives import tiny
+from tests.objectives import baselines, tiny
 
 FACTS = Facts(name="run", step=7, config=None, data=None, tokenizer=None, results=())
 
@@ -114,6 +114,35 @@ def test_a_baselines_heads_leave_under_our_names(prior):
     weights = dataclasses.replace(prior, objective="clip", arrays=exports.arrays_of(module))
     tensors = exports.tensors_of(image_files(weights), "projection.safetensors")
     assert set(tensors) == {"image_head.output.weight", "image_head.output.bias"}
+
+
+@pytest.mark.parametrize("kind", baselines.KINDS)
+def test_no_array_of_a_baseline_is_lost(prior, kind):
+    _, (_, params, rest) = baselines.made(kind)
+    arrays = {"/".join(names): value for names, value in baselines.paths({**params})}
+    arrays |= {"/".join(names): value for names, value in baselines.paths({**rest})}
+    arrays["image_statistics/mean"] = np.ones(8, np.float32)
+    arrays["prototypes_of_both"] = np.ones((3, 8), np.float32)
+    weights = dataclasses.replace(prior, objective=kind, arrays=arrays)
+    image = exports.tensors_of(image_files(weights), "projection.safetensors")
+    text = exports.tensors_of(text_files(weights, None, None), "projection.safetensors")
+    outside = {
+        name for name in arrays if not name.startswith(("image_encoder/resnet/", "text_encoder/"))
+    }
+    assert len({*image, *text}) == len(outside)
+    assert "image_statistics.mean" in image and "image_statistics.mean" not in text
+    assert "prototypes_of_both" in image and "prototypes_of_both" in text
+
+
+def test_the_attention_pool_of_a_baseline_leaves_with_its_encoder(prior):
+    config = tiny.tiny_config().image
+    pool = {
+        name: value for name, value in prior.arrays.items() if name.startswith("image_encoder/")
+    }
+    assert config.pool == "attention"
+    exported = image_files(dataclasses.replace(prior, objective="clip", arrays=pool))
+    tensors = exports.tensors_of(exported, "projection.safetensors")
+    assert len(tensors) == 9 and "attention pool" in exported.notes[-1]
 
 
 def test_bert_says_what_transformers_need_to_know():

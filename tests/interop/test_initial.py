@@ -75,7 +75,11 @@ def section(**given):
 
 def values_of(config, *, tokenizer="", shapes=SHAPES, model=MODEL):
     leaves = {name: types.SimpleNamespace(shape=shape) for name, shape in shapes.items()}
-    return initial_values(config, shapes=leaves, model=model, tokenizer=tokenizer)
+    return initial_values(config.given(), shapes=leaves, model=model, tokenizer=tokenizer)
+
+
+def identity_of(config):
+    return identity(config.given())
 
 
 def assert_same(found, expected):
@@ -89,8 +93,8 @@ def test_nothing_is_given_by_default():
     none = build(InitConfig, dict(image=None, text=None), name="config.init")
     assert values_of(none) == {}
     assert (
-        identity(section())
-        == identity(none)
+        identity_of(section())
+        == identity_of(none)
         == {
             "config.init.image": None,
             "config.init.text": None,
@@ -136,12 +140,12 @@ def test_words_need_the_weights_own_tokenizer(folders, folder, message):
 
 
 def test_identity_is_of_arrays_and_adaptations(folders, tmp_path):
-    first = identity(section(image=folders / "image"))
+    first = identity_of(section(image=folders / "image"))
     save_weights(tmp_path / "copy", weights_of("image", origin={"source": "copy"}))
     save_weights(tmp_path / "other", weights_of("image", seed=1))
-    assert identity(section(image=tmp_path / "copy")) == first
-    assert identity(section(image=tmp_path / "other")) != first
-    assert identity(section(image=(folders / "image", ("sum_rgb",)))) != first
+    assert identity_of(section(image=tmp_path / "copy")) == first
+    assert identity_of(section(image=tmp_path / "other")) != first
+    assert identity_of(section(image=(folders / "image", ("sum_rgb",)))) != first
     assert first["config.init.text"] is None
 
 
@@ -177,11 +181,11 @@ def test_a_pool_must_have_as_many_heads(tmp_path):
 
 
 def test_the_wrong_part_is_refused(folders):
-    for check in (identity, values_of):
+    for check in (identity_of, values_of):
         with pytest.raises(WeightsError, match=r"config\.init\.text\.path.*part 'image'"):
             check(section(text=folders / "image"))
     with pytest.raises(WeightsError, match=r"nothing/weights\.json"):
-        identity(section(image=folders / "nothing"))
+        identity_of(section(image=folders / "nothing"))
 
 
 @pytest.mark.parametrize(

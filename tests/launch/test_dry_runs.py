@@ -8,9 +8,13 @@ import sys
 
 import pytest
 
+from configs.sweeps import objectives
+
 ROOT = pathlib.Path(__file__).parents[2]
 OBJECTIVES = ["--config=configs/sweeps/objectives.py", "--config.seeds=(7,8)"]
 DEBUG = ["--config=configs/baselines/phantom.py:clip", "--config.seed=3", "--config.name=a 'b'"]
+ARMS = [arm["name"] for arm in objectives.get_config().arms]
+TRIALS = range(2 * len(ARMS))  # for each of the two seeds
 CLUSTER = "--cluster=configs/clusters/{}.py"
 SLICE = ["--machine=configs/machines/v5e_16.py", "--machine.remat.image=none", "--pairs_per_chip=4"]
 CASES = {
@@ -54,22 +58,23 @@ def printed(tmp_path_factory):
 
 def test_local_trials_are_commands_of_the_train_program(printed):
     commands = [shlex.split(line) for line in printed["local"]]
-    assert len(commands) == 16
+    assert len(commands) == len(TRIALS)
     assert all(command[1:3] == ["-m", "launch.train"] for command in commands)
-    assert all("--config.seed=7" in command for command in commands[:8])
-    assert "--workdir=/my run/trials/prior_paper/seed_7" in commands[0]
+    folders = [f"--workdir=/my run/trials/{arm}/seed_{seed}" for seed in (7, 8) for arm in ARMS]
+    assert [word for command in commands for word in command if "--workdir" in word] == folders
+    assert all("--config.seed=7" in command for command in commands[: len(ARMS)])
 
 
 def test_printed_trials_leave_what_is_collected(printed):
     commands = [shlex.split(line) for line in printed["print"]]
     given = ["-m", "launch.sweep", OBJECTIVES[0], "--config.seeds=(7, 8)", "--workdir=/my run"]
-    assert [command[1:] for command in commands] == [[*given, f"--trial={n}"] for n in range(16)]
+    assert [command[1:] for command in commands] == [[*given, f"--trial={n}"] for n in TRIALS]
 
 
 def test_an_array_has_a_task_for_each_trial(printed):
     make, submit = (shlex.split(line) for line in printed["array"])
     assert make == ["mkdir", "-p", "--", "/my run/logs"]
-    assert submit[0] == "sbatch" and "--array=" + ",".join(map(str, range(16))) + "%3" in submit
+    assert submit[0] == "sbatch" and "--array=" + ",".join(map(str, TRIALS)) + "%3" in submit
     assert submit[-5:-1] == ["-m", "launch.sweep", OBJECTIVES[0], "--config.seeds=(7, 8)"]
 
 

@@ -17,6 +17,7 @@ EXPORT, IMPORT = "launch.export", "launch.import_weights"
 DEBUG, SMALL = "--config=configs/debug.py", "--config=configs/small.py"
 WORKDIR = "--workdir={tmp}/run"
 SET = ["--config.data.path={tmp}/set", "--config.data.tokenizer.path={tmp}/tokenizer.model"]
+CLIP = "--config=configs/baselines/phantom.py:clip"
 RETRIEVAL = "--task=configs/eval/retrieval.py"
 GROUNDING = "--task=configs/eval/grounding.py"
 OBJECTIVES = "--config=configs/sweeps/objectives.py"
@@ -27,12 +28,34 @@ CASES = {
     "unknown key": (
         TRAIN,
         [DEBUG, WORKDIR, "--config.data.pth=x"],
-        r"config\.data\.pth: .*Did you mean \"path\"",
+        r"^config\.data\.pth: There is no setting 'pth' in config\.data\. Did you mean 'path'\? "
+        r"Use one of .*batch_size, .*tokenizer",
+    ),
+    "an unknown key like no other": (
+        TRAIN,
+        [CLIP, WORKDIR, "--config.model.redundancy=0.1"],
+        r"^config\.model\.redundancy: There is no setting 'redundancy' in config\.model\. "
+        r"Use one of .*embed_dim, .*text_pool\.$",
+    ),
+    "a setting below a value": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.data.batch_size.rows=3"],
+        r"config\.data\.batch_size is not a section; its value is 16\. Set --config\.data\.batch",
+    ),
+    "a place beyond a tuple": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.data.buckets[7]=3"],
+        r"config\.data\.buckets\[7\]: config\.data\.buckets has 1 values, and none at \[7\]",
+    ),
+    "an argument that a config does not take": (
+        TRAIN,
+        ["--config=configs/baselines/phantom.py:clop", WORKDIR],
+        r"^objective: The value is 'clop'\. It must be one of convirt, clip",
     ),
     "unknown section": (
         TRAIN,
         [DEBUG, WORKDIR, "--config.dta.path=x"],
-        r"config\.dta\.path: .*Did you mean \"data\"",
+        r"config\.dta\.path: There is no setting 'dta' in config\. Did you mean 'data'\?",
     ),
     "wrong type": (TRAIN, [DEBUG, WORKDIR, "--config.seed=x"], r"config\.seed=x.*'x'"),
     "not one of the choices": (
@@ -235,7 +258,11 @@ CASES = {
         [WORKDIR, "--task=configs/debug.py"],
         r"task\.task: The task is None, .*one of zero_shot, retrieval",
     ),
-    "an unknown key of a task": (EVALUATE, [WORKDIR, RETRIEVAL, "--task.splt=x"], r"task\.splt"),
+    "an unknown key of a task": (
+        EVALUATE,
+        [WORKDIR, RETRIEVAL, "--task.splt=x"],
+        r"task\.splt: .*'split'",
+    ),
     "a wrong value of a task": (
         EVALUATE,
         ["--workdir={tmp}/trained", RETRIEVAL, "--task.split=dev"],
@@ -252,7 +279,7 @@ CASES = {
         r"\{tmp\}/trained/checkpoints: There is no checkpoint\. Train",
     ),
     "no cluster": (SUBMIT, [DEBUG, WORKDIR], "--cluster"),
-    "an unknown key of a cluster": (SUBMIT, [SLURM, DEBUG, WORKDIR, "--cluster.node=2"], "node"),
+    "an unknown key of a cluster": (SUBMIT, [SLURM, DEBUG, WORKDIR, "--cluster.node=2"], "'nodes'"),
     "a cluster that lacks something": (
         SUBMIT,
         [TPU, DEBUG, WORKDIR, "--cluster.zone="],
@@ -358,24 +385,3 @@ def test_a_refused_folder_is_left_as_it_was(results):
     assert [path.name for path in (tmp / "begun").iterdir()] == ["config.json"]
     assert [path.name for path in (tmp / "swept").iterdir()] == ["sweep.json"]
     assert not (tmp / "absent").exists()
-
-
-def start(*command):
-    return subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-
-
-def test_the_program_itself_ends_with_one_line_and_2(tmp_path):
-    found = start(TRAIN, DEBUG, f"--workdir={tmp_path}", "--config.optimizer.beta1=2.0")
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == (
-        "config.optimizer.beta1: The value is 2.0. It must be at least 0 and below 1.\n"
-    )
-
-
-def test_help_tells_what_there_is_to_set():
-    found = start(EVALUATE, "--help")
-    assert found.stderr == ""
-    for name in ("--workdir", "--task", "--cpu_devices", "--coordinator", "--step"):
-        assert name in found.stdout

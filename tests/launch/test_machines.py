@@ -74,7 +74,7 @@ def test_a_mesh_that_a_run_has_kept_is_replaced():
 def test_a_run_may_go_on_on_another_machine():
     def identity(config):
         tokenizer = types.SimpleNamespace(fingerprint="words")
-        manifest = types.SimpleNamespace(shards={})
+        manifest = types.SimpleNamespace(fingerprint="records")
         read = read_config(config, workdir=pathlib.Path())
         return run_lib.identity(
             run_lib.identity_of_settings(read),

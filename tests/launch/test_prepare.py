@@ -12,7 +12,7 @@ from data_prep.phantom import hospital
 from launch.start import prepare
 from prior_jax.config import read_config
 from prior_jax.data import manifest as manifest_lib
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError
 from tests import fixtures
 
 
@@ -27,6 +27,27 @@ def test_a_run_goes_on_with_the_set_that_an_earlier_version_has_prepared(tmp_pat
     read = read_config(config, workdir=tmp_path)
     prepare.make_absent(prepare.missing(read), tmp_path)
     assert read.data.path == str(tmp_path / "data" / "set")
+
+
+def test_another_phantom_in_the_workdir_is_refused_by_its_setting(tmp_path):
+    config = debug.get_config()
+    wanted = prepare.missing(read_config(config, workdir=tmp_path))
+    hospital._claim(tmp_path / "data" / "raw", wanted.phantom)
+    config.prepare.phantom.studies += 1
+    other = prepare.missing(read_config(config, workdir=tmp_path))
+    with pytest.raises(DataError, match="holds a phantom of other settings: studies") as error:
+        prepare.make_absent(other, tmp_path)
+    assert error.value.where == "config.prepare.phantom"
+    assert error.value.remedy.endswith(f"{tmp_path} holds, or use another --workdir.")
+
+
+@pytest.mark.parametrize("share", [0.9, -0.5])
+def test_shares_that_do_not_add_up_are_refused_by_their_section(tmp_path, share):
+    config = debug.get_config()
+    config.prepare.phantom.update(dict(validate=share, test=share))
+    with pytest.raises(ConfigError) as error:
+        prepare.missing(read_config(config, workdir=tmp_path))
+    assert error.value.where == "config.prepare.phantom"
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from configs.baselines import clip, convirt, lovt, mgca, siglip
 from configs.baselines import phantom as baseline
 from configs.baselines.objectives import OBJECTIVES
 from configs.eval import retrieval, zero_shot
+from configs.finetune import benchx_nih, benchx_rsna, classification, gloria_chexpert, mgca_chexpert
+from configs.finetune import debug as finetune_debug
 from configs.gloria import paper as gloria_paper
 from configs.gloria import phantom as gloria_phantom
 from configs.gloria import pod as gloria_pod
@@ -46,10 +48,18 @@ CONFIGS = {
     "lovt": lovt.get_config,
     "mgca": mgca.get_config,
     "siglip": siglip.get_config,
+    "finetune_classification": classification.get_config,
+    "finetune_gloria_chexpert": gloria_chexpert.get_config,
+    "finetune_mgca_chexpert": mgca_chexpert.get_config,
+    "finetune_benchx_nih": benchx_nih.get_config,
 }
 # These follow from others: their recipes are not recorded.
 DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for name in OBJECTIVES}
+DEBUGGED = ("gloria", *OBJECTIVES)
+DERIVED |= {f"debug_{name}": functools.partial(debug.get_config, name) for name in DEBUGGED}
 DERIVED["gloria_pod"] = gloria_pod.get_config
+DERIVED["finetune_benchx_rsna"] = benchx_rsna.get_config
+DERIVED["finetune_debug"] = finetune_debug.get_config
 TASKS = {"zero_shot": zero_shot.get_config, "retrieval": retrieval.get_config}
 LABELS = 14
 STEPS_PER_EPOCH = 300  # of a set that is not there
@@ -77,6 +87,7 @@ def program_of(config, *, vocab_size):
         vocabulary=unknown_vocabulary(vocab_size),
         schedule=schedule,
         place=place,
+        labels=getattr(config.model, "classes", ()),
     )
     return Program(
         objective=objective,
@@ -130,6 +141,10 @@ def recipe_of(config):
             **traced_terms(program, stage, batch_of(config.data)),
             "trained_parameters": sum(params[name].size for name in program.names(stage)),
         }
+    best = config.train.checkpoint.best_metric
+    if best is not None and best.endswith("_loss"):
+        names = {name for stage in stages.values() for name in (*stage["terms"], "total")}
+        assert best in {f"validation_{name}_loss" for name in names}
     return {
         "config": flat(config.given),
         "stages": stages,
@@ -145,7 +160,9 @@ def test_the_recipe_is_the_recorded_one(name, request):
         path.write_text(json.dumps(found, indent=1) + "\n")
     recorded = json.loads(path.read_text())
     for part in ("config", "stages", "parameters"):
-        assert found[part] == recorded[part], f"{part}: if meant, pytest --regenerate-recipes"
+        assert found[part] == recorded[part], (
+            f"{part}: if meant, pytest --regenerate-recipes -k {name}"
+        )
 
 
 @pytest.mark.parametrize("name", CONFIGS | DERIVED)
@@ -153,6 +170,17 @@ def test_every_config_is_accepted_before_there_is_data(name):
     config = without_data((CONFIGS | DERIVED)[name]())
     for path in config.after:
         assert pathlib.Path(path).stem in TASKS
+
+
+@pytest.mark.parametrize("name", DEBUGGED)
+def test_every_objective_has_a_debug_size(name):
+    config, main = debug.get_config(name), debug.get_config()
+    for part in ("prepare", "data", "stage_unit", "quick_compile"):
+        assert flat({"x": config[part]}) == flat({"x": main[part]}), part
+    assert config.model.image.resnet.to_dict() == main.model.image.resnet.to_dict()
+    assert config.model.text.to_dict() == main.model.text.to_dict()
+    (stage,) = recipe_of(config)["stages"].values()
+    assert stage["steps"] == 8
 
 
 def test_baselines_share_data_towers_and_steps_with_the_main_job():
@@ -165,7 +193,7 @@ def test_baselines_share_data_towers_and_steps_with_the_main_job():
             assert flat({"x": config.model[part]}) == flat({"x": main.model[part]}), part
         steps = sum(stage.length for stage in main.stages.values())
         assert config.stages.pretrain.length == steps
-    with pytest.raises(ValueError, match="'prior'"):
+    with pytest.raises(ConfigError, match="'prior'"):
         baseline.get_config("prior")
 
 

@@ -90,7 +90,7 @@ def test_a_class_that_nobody_can_be_asked_for_is_refused_by_name(labels, classes
     config.classes = classes
     data = opened(labels, np.ones((4, len(labels))))
     with pytest.raises(ConfigError, match=rf"task\.classes: .*{message}"):
-        measure.measure(task_of(config), None, run=None, opened=lambda _: data)
+        measure.measure(task_of(config), None, subject=None, opened=lambda _: data)
 
 
 class Words:
@@ -126,9 +126,9 @@ def asked(unit, *, text="prompts", about=None, **prompts):
     texts = [StudyText(study_id="s", subject_id="p", sentences=report) for report in REPORTS]
     opened = measure.Opened(split=split, texts=texts, image_ids=(), labels=np.zeros((0, 2)))
     data = types.SimpleNamespace(max_tokens=32, max_sentences=4)
-    run = types.SimpleNamespace(config=types.SimpleNamespace(data=data))
+    subject = types.SimpleNamespace(data=data)
     about = about or {"Pleural Effusion": (0, 2), "Lung Lesion": (1,)}
-    return measure.asked(task_of(config), about, run=run, data=opened, unit=unit)
+    return measure.asked(task_of(config), about, subject=subject, data=opened, unit=unit)
 
 
 def test_grounding_asks_the_prompts_that_name_the_finding_and_its_words():

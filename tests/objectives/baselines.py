@@ -1,4 +1,4 @@
-"""Tiny models of the baselines ConVIRT, CLIP, SigLIP, LoVT and MGCA, and what they compute."""
+"""Tiny models of the baselines, and what they compute."""
 
 import dataclasses
 import functools
@@ -74,6 +74,8 @@ def config_of(kind, **changes):
     sections = {"dtype": "float32", "image": image, "text": shared.text}
     sizes = {"hidden_dim": 12, "embed_dim": 8, "temperature": 0.2}
     _, settings, own = KINDS[kind]
+    fields = {field.name for field in dataclasses.fields(settings)}
+    sizes = {name: value for name, value in sizes.items() if name in fields}
     return settings(**{**sections, **sizes, **own, **changes})
 
 
@@ -113,6 +115,22 @@ def step_of(kind, *, train=False, **changes):
         jax.value_and_grad(loss, has_aux=True),
         compiler_options={"xla_backend_optimization_level": 0},
     )
+    return functools.partial(step, params, rest)
+
+
+@functools.cache
+def training_step(kind):
+    """A jitted (batch) -> terms, all that is no parameter and that the step changes."""
+    objective, (graph, params, rest) = made(kind)
+
+    def step(params, rest, batch):
+        model = nnx.merge(graph, params, rest, copy=True)
+        found = objective.loss_terms(
+            model, batch, stage=STAGE, step=STEP, key=jax.random.key(0), train=True
+        )
+        return dict(found.terms), nnx.as_pure(nnx.split(model, nnx.Param, ...)[2])
+
+    step = jax.jit(step, compiler_options={"xla_backend_optimization_level": 0})
     return functools.partial(step, params, rest)
 
 

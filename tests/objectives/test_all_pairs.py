@@ -1,5 +1,6 @@
 """Every objective computes its losses over all pairs in the form that the run has chosen."""
 
+import dataclasses
 import pathlib
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from flax import nnx
 
 from configs import debug
+from configs.baselines import phantom as baseline_phantom
 from prior_jax import assemble
 from prior_jax.config import read_config
 from prior_jax.data.tokenizer import unknown_vocabulary
@@ -15,6 +17,7 @@ from prior_jax.errors import ConfigError
 from prior_jax.losses import contrastive, ring_pairs, sigmoid, word_region
 from prior_jax.objectives.all_pairs import PLAIN, AllPairs, AllPairsConfig
 from prior_jax.objectives.gloria import GloriaObjective
+from prior_jax.objectives.kinds import KINDS
 from prior_jax.objectives.prior import PriorObjective
 from prior_jax.sharding.placement import placement
 from tests.objectives import baselines
@@ -63,9 +66,33 @@ def arrays_of_pairs(kind, all_pairs):
     return sum(shape[:2] == (BATCH, BATCH) for shape in shapes_in(program.jaxpr))
 
 
-@pytest.mark.parametrize("kind", ["prior", "gloria", *baselines.KINDS])
+# A kind whose losses over pairs have no ring form is refused with it, and holds what it holds.
+RINGS = [name for name in KINDS if "ring" in KINDS[name].pair_forms and KINDS[name].reads_reports]
+
+
+@pytest.mark.parametrize("kind", RINGS)
 def test_no_objective_holds_all_pairs_in_the_ring(kind):
     assert arrays_of_pairs(kind, RING) == 0
+
+
+def test_every_baseline_is_asked_for_its_forms():
+    assert {"prior", "gloria", *baselines.KINDS} == {
+        name for name, kind in KINDS.items() if kind.reads_reports
+    }
+    for kind, (objective, _, _) in baselines.KINDS.items():
+        assert KINDS[kind].pair_forms == objective.pair_forms
+
+
+def test_a_loss_without_a_ring_form_is_refused_by_name(monkeypatch):
+    monkeypatch.setitem(KINDS, "clip", dataclasses.replace(KINDS["clip"], pair_forms=("gathered",)))
+    config = baseline_phantom.get_config("clip")
+    read_config(config, workdir=pathlib.Path())
+    config.mesh.all_pairs.form = "ring"
+    with pytest.raises(
+        ConfigError,
+        match=r"^config\.mesh\.all_pairs\.form: The value is 'ring'\. .* one of 'gathered'\.",
+    ):
+        read_config(config, workdir=pathlib.Path())
 
 
 @pytest.mark.parametrize("kind", ["gloria", "clip"])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from prior_jax.losses.normalize import unit
 from prior_jax.losses.sentence_region import local_contrast, spatial_positiveness
 from prior_jax.losses.token_wise import token_context
 from prior_jax.objectives.base import ShowsAttention, weighted_sum
@@ -33,9 +32,12 @@ def test_similarity_is_the_scaled_cosine_of_whole_pairs(kind):
     objective, images, reports, similarity, _ = encoded(kind)
     assert images.pooled.shape == (8, objective.config.image.resnet.features)
     assert images.global_.shape == reports.global_.shape == (8, 8)
-    scale = ran(kind)[0][1][1]["logit_scale"]
-    bias = ran(kind)[0][1][1].get("logit_bias", jnp.zeros((), jnp.float32))
-    expected = scale * unit(images.global_) @ unit(reports.global_).T + bias
+    metrics = ran(kind)[0][1][1]
+    scale, bias = metrics.get("logit_scale", 1.0), metrics.get("logit_bias", jnp.float32(0))
+    x, y = (objective.compared(features.global_) for features in (images, reports))
+    if objective.unit_length:
+        np.testing.assert_allclose(jnp.linalg.norm(x, axis=1), 1, rtol=1e-5)
+    expected = scale * x @ y.T + bias
     np.testing.assert_allclose(similarity, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from configs import debug
 from configs.baselines import objectives, phantom
 from prior_jax.config import read_config
 from prior_jax.objectives import kinds
@@ -62,5 +63,6 @@ def test_the_guides_objective_is_convirt_with_equal_directions(even):
 
 
 def test_the_guides_config_is_accepted(even, tmp_path):
-    config = read_config(phantom.get_config("even"), workdir=tmp_path)
-    assert isinstance(config.model, even.EvenConfig)
+    for given in (phantom.get_config("even"), debug.get_config("even")):
+        config = read_config(given, workdir=tmp_path)
+        assert isinstance(config.model, even.EvenConfig)

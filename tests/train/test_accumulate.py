@@ -69,7 +69,7 @@ def by_hand(program, state, batch):
     @jax.jit
     def update(gradients):
         return apply_updates(
-            make_optimizer(program.optimizer, STAGE),
+            make_optimizer(toy.OPTIMIZER, STAGE),
             gradients=gradients,
             state=state.optimizer,
             parameters=active,

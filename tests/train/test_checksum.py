@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from prior_jax.train.checksum import as_text, batch_sums, checksums
+from prior_jax.train.checksum import as_text, batch_sums, checksums, survey
 from tests.train import toy
 
 
@@ -38,6 +38,16 @@ def test_the_sums_of_a_batch_see_every_field_and_the_order_of_rows():
     sums = jax.jit(batch_sums)
     assert len({as_text(sums(one)) for one in batches}) == len(batches)
     assert as_text(sums(toy.ToyData().batch(0))) == as_text(sums(batch))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_survey_names_the_arrays_that_are_not_finite(dtype, bad):
+    sound = jnp.zeros((3, 4), dtype)
+    arrays = {"b": sound.at[2, 1].set(bad), "a": sound, "n": jnp.arange(3), "t": jnp.ones(2, bool)}
+    found = survey(arrays)
+    assert found.not_finite == ("b",)
+    assert found.checksums == checksums(arrays) and found.checksums.keys() == arrays.keys()
 
 
 def test_a_checksum_tells_zero_from_minus_zero():

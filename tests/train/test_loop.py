@@ -183,6 +183,7 @@ def test_a_non_finite_loss_stops_with_a_report_and_saves_nothing(tmp_path, poiso
     assert f"step {poisoned + 1}" in message
     assert "contrast_loss" in message
     assert f"study-{poisoned * 16}" in message
+    assert "--config.stages." in message and "new --workdir" in message
     report = json.loads((tmp_path / "nonfinite.json").read_text())
     assert report["step"] == poisoned + 1
     assert report["values"]["contrast_loss"] == "nan"
@@ -190,6 +191,30 @@ def test_a_non_finite_loss_stops_with_a_report_and_saves_nothing(tmp_path, poiso
     assert [line["step"] for line in toy.lines(tmp_path)] == list(range(1, poisoned + 1))
     saved = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
     assert saved == [step for step in (4, 6) if step <= poisoned]
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+    """The loss of the last step is finite, but its update overflows."""
+    huge = dict(learning_rate=3e38, learning_rate_start=0.0, warmup_steps=2, schedule_steps=3)
+    stages = (toy.stage("first", 2, weight_decay=1e6, **huge),)
+    with pytest.raises(NonFiniteLossError, match=r"step 2: The loss is finite, but .*params.*new"):
+        toy.run(tmp_path, stages=stages)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_checkpoint_with_values_that_no_longer_exist_is_read(whole, tmp_path, monkeypatch):
+    """Earlier versions stored the position of the input, which is the step."""
+    save = Checkpoints.save
+
+    def older(self, state, *, host, score):
+        save(self, state, host={**host, "input_position": host["step"]}, score=score)
+
+    monkeypatch.setattr(Checkpoints, "save", older)
+    with pytest.raises(KeyboardInterrupt):
+        toy.run(tmp_path, data=toy.StopAt(7))
+    monkeypatch.setattr(Checkpoints, "save", save)
+    final = toy.run(tmp_path)
+    toy.assert_same_bits(toy.arrays(final), toy.arrays(whole[1]))
 
 
 def test_lines_after_the_checkpoint_and_a_cut_line_are_written_again(whole, tmp_path):
@@ -250,7 +275,7 @@ def test_another_seed_identity_or_past_stage_is_refused_by_name(tmp_path):
     ):
         toy.run(tmp_path, options=toy.options(identity=other))
     changed = (toy.stage("first", 6, weight_decay=0.3), toy.STAGES[1])
-    with pytest.raises(CheckpointError, match=r"config\.stages\[0\]\.weight_decay: .* 0\.3, but"):
+    with pytest.raises(CheckpointError, match=r"config\.stages\.first\.weight_decay: .* 0\.3, but"):
         toy.run(tmp_path, stages=changed, options=toy.options(**same))
     with pytest.raises(CheckpointError, match=r"config\.stages: .* 6 steps"):
         toy.run(tmp_path, stages=toy.STAGES[:1], options=toy.options(**same))

@@ -122,5 +122,5 @@ def test_only_the_first_process_writes(tmp_path):
 
 
 def test_intervals_below_one_are_refused():
-    with pytest.raises(ConfigError, match=r"config\.log\.every_steps"):
+    with pytest.raises(ConfigError, match=r"every_steps: The value is 0"):
         toy.replace(toy.LOG, every_steps=0)

@@ -179,9 +179,9 @@ def test_settings_that_validations_obey_may_not_change(tmp_path):
     other = toy.replace(STOPPING, patience=3)
     with pytest.raises(CheckpointError, match=r"config\.early_stopping\.patience: .* 3, but"):
         run(tmp_path, options=patient(early_stopping=other))
-    with pytest.raises(CheckpointError, match=r"config\.validate_every: The value is 1, but"):
+    with pytest.raises(CheckpointError, match=r"config\.validate_every: .* every 1 steps, but"):
         run(tmp_path, options=patient(validate_every=1))
-    with pytest.raises(CheckpointError, match=r"config\.stages\[0\]"):
+    with pytest.raises(CheckpointError, match=r"config\.stages\.first\.plateau"):
         changed = toy.replace(STAGES[0], plateau=toy.replace(PLATEAU, factor=0.1))
         run(tmp_path, stages=(changed, STAGES[1]))
 

@@ -75,7 +75,7 @@ def test_steps_belong_to_their_stage():
     assert [step for step in range(12) if schedule.ends_after(step)] == [5, 11]
     with pytest.raises(ValueError, match="past the end"):
         schedule.at(12)
-    with pytest.raises(ConfigError, match="distinct"):
+    with pytest.raises(ConfigError, match="each named once"):
         Schedule((toy.STAGES[0], toy.STAGES[0]))
 
 

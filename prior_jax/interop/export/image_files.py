@@ -41,7 +41,8 @@ def image_files(weights: Weights) -> Exported:
     `model.safetensors` is the state dict of torchvision's ResNet without its classifier `fc`:
     `num_batches_tracked`, which ours does not count, is 0. `projection.safetensors`, for
     objectives that have any, holds the attention pool and the projections to the space shared
-    with reports: PRIOR's and GLoRIA's under their release's names, the baselines' under ours.
+    with reports: PRIOR's and GLoRIA's under their release's names, the baselines' under ours, with
+    all else that belongs to them (`projections`).
 
     Args:
       weights: weights of an image encoder or a whole model.
@@ -123,12 +124,25 @@ def with_counters(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def projections(weights: Weights, tower: Literal["image", "text"]) -> dict[str, np.ndarray]:
-    """Returns the arrays that follow the encoder of a tower in a model or an imported encoder."""
+    """Returns the arrays that follow the encoder of a tower in a model or an imported encoder.
+
+    Of an objective without names of its own here (`_BEHIND`), nothing is left out: arrays that are
+    no part of a head are returned under their paths, dots between, as they are. Those whose first
+    name speaks of the other tower follow that one, and those that speak of neither follow both.
+    """
     tables = _BEHIND[tower]
     table = tables.get(weights.objective or weights.part, tables["baseline"])
     paths = {"/".join(entry.path) for entry in table.entries}
     present = Table(entries=tuple(e for e in table.entries if "/".join(e.path) in weights.arrays))
-    return picked({n: x for n, x in weights.arrays.items() if n in paths}, present)
+    found = picked({n: x for n, x in weights.arrays.items() if n in paths}, present)
+    if table is not tables["baseline"]:
+        return found
+    other = "text" if tower == "image" else "image"
+    for name, array in weights.arrays.items():
+        encoder = name.startswith(("image_encoder/resnet/", "text_encoder/"))
+        if not encoder and name not in paths and other not in name.split("/")[0]:
+            found[name.replace("/", ".")] = array
+    return found
 
 
 def _prior_image() -> Table:
@@ -164,13 +178,17 @@ _BEHIND: Mapping[str, Mapping[str, Table]] = {
         "prior": _prior_image(),
         "gloria": _gloria_image(),
         "image": attention_pool_table(positions=True).under("image_encoder.atten_pool.", ("pool",)),
-        "baseline": _head("image_head"),
+        "baseline": attention_pool_table(positions=True).under(
+            "image_encoder.atten_pool.", ("image_encoder", "pool")
+        )
+        + _head("image_head")
+        + _head("local_image_head"),
     },
     "text": {
         "prior": _prior_text(),
         "gloria": Table(entries=()),
         "text": Table(entries=()),
-        "baseline": _head("text_head"),
+        "baseline": _head("text_head") + _head("local_text_head"),
     },
 }
 
@@ -232,6 +250,8 @@ def _notes(name: str | None, behind: Mapping[str, np.ndarray], weights: Weights)
             "`projection.safetensors` holds what follows the ResNet in "
             f"{weights.objective or 'the source'}: {', '.join(f'`{n}`' for n in behind)}."
         )
+    if any(n.endswith(".kernel") for n in behind):
+        notes.append("Each `kernel` of them is a matrix [in, out], each `weight` one [out, in].")
     if any("atten_pool" in tensor for tensor in behind):
         notes.append(
             "The vector that was trained is that of the attention pool; torchvision's model, "

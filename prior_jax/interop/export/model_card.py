@@ -76,6 +76,28 @@ LICENCES: Mapping[str, str] = {
         "Trained on CheXpert, under Stanford's research use agreement: no commercial use, and no "
         "passing on without the same terms."
     ),
+    "data_prep.chexpert_5x200": (
+        "Trained on CheXpert, under Stanford's research use agreement: no commercial use, and no "
+        "passing on without the same terms."
+    ),
+    "data_prep.covid_rural": (
+        "Trained on COVID Rural: images of the collection COVID-19-AR of The Cancer Imaging "
+        "Archive, with masks by others. The terms of both are not recorded here: find them out "
+        "before the weights are passed on."
+    ),
+    "data_prep.covidx": (
+        "Trained on COVIDx, which gathers images of several collections, each under terms of its "
+        "own, some of them without commercial use. They are not recorded here: find them out "
+        "before the weights are passed on."
+    ),
+    "data_prep.nih": (
+        "Trained on NIH ChestX-ray14, which may be used without restrictions; acknowledge the NIH "
+        "Clinical Center as its provider, and cite arXiv:1705.02315."
+    ),
+    "data_prep.object_cxr": (
+        "Trained on Object-CXR, which JF Healthcare gave out for a challenge. Its terms are not "
+        "recorded here: find them out before the weights are passed on."
+    ),
     "data_prep.rsna": (
         "Trained on the RSNA Pneumonia Detection Challenge's images, under the competition's "
         "rules: academic research and education alone."
@@ -83,6 +105,15 @@ LICENCES: Mapping[str, str] = {
     "data_prep.siim": (
         "Trained on the SIIM-ACR Pneumothorax images, under the competition's rules: academic "
         "research and education alone."
+    ),
+    "data_prep.tbx11k": (
+        "Trained on TBX11K of Nankai University and InferVision. Its terms are not recorded here: "
+        "find them out before the weights are passed on."
+    ),
+    "data_prep.vindr": (
+        "Trained on VinDr-CXR, which PhysioNet gives to credentialed users under the PhysioNet "
+        "Credentialed Health Data Use Agreement 1.5.0. The weights inherit it: pass them on only "
+        "to people who have signed it."
     ),
 }
 PHANTOM = (

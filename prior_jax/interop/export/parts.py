@@ -86,7 +86,7 @@ def sha256(content: bytes) -> str:
 
 
 def section(model: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Returns a section of the sizes in weights.
+    """Returns a section of the model's settings that a folder of weights keeps.
 
     Raises:
       WeightsError: if the section is absent.

@@ -1,4 +1,8 @@
-"""Rearranges values of an ONNX graph: constants at export time, other values by a node."""
+"""Reshapes, transposes and converts the values of an ONNX graph.
+
+A constant is changed while the graph is made; for any other value a node is added that changes it
+when the graph is run.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

@@ -33,7 +33,11 @@ Emitter = Callable[..., Value | tuple[Value, ...]]
 
 
 def _direct(name: str) -> _Single:
-    """Emits the operator of that name, with numpy's broadcasting."""
+    """Returns the emitter of a primitive that is one operator of ONNX.
+
+    Args:
+      name: name of the operator, e.g. "Add"; it broadcasts as numpy does.
+    """
 
     def emit(op: Op, *values: Value) -> Value:
         return op.emit(name, *values)
@@ -42,7 +46,10 @@ def _direct(name: str) -> _Single:
 
 
 def _arithmetic(name: str) -> _Single:
-    """Emits like `_direct`; results of uint32, which is kept in int64, are taken modulo 2**32."""
+    """Returns an emitter as `_direct` does, for an operator of arithmetic.
+
+    A uint32 is kept as an int64 in the graph, so its results are taken modulo 2**32.
+    """
 
     def emit(op: Op, *values: Value) -> Value:
         kind = np.int64 if op.dtype == np.uint32 else op.dtype

@@ -19,7 +19,8 @@ class Unused:
       reason: reason why the tensors are not used, in words.
       keep: whether the tensors are kept beside the weights, so that an export can write them; False
         for tensors of another part of the checkpoint.
-      shape: the only accepted shape, of numbers and of names of sizes; None for any.
+      shape: the only accepted shape, a number or the name of a size for each axis; None for any
+        shape.
     """
 
     pattern: str

@@ -128,7 +128,7 @@ def array_table(torch: str, path: Path) -> Table:
 
 
 def linear_table(torch: str, path: Path) -> Table:
-    """Returns the table from torch.nn.Linear `<torch>.weight`, `.bias` to `kernel`, `bias`."""
+    """Returns the table of a dense layer: torch's `weight` and `bias`, our `kernel` and `bias`."""
     return Table(
         entries=(
             Entry(torch=f"{torch}.weight", path=(*path, "kernel"), layout="linear"),

@@ -50,15 +50,15 @@ class Name:
 
 
 def find_name(module: str, name: str, *, field: str) -> Name:
-    """Looks a name up in the table.
+    """Finds what stands in our reader for a class or function that a pickle names.
 
     Args:
-      module: module as in the pickle; Python 2's `__builtin__` and `copy_reg` count as today's.
-      name: name as in the pickle.
-      field: the file's name for errors.
+      module: module that the pickle gives; Python 2's `__builtin__` and `copy_reg` are accepted.
+      name: name of the class or function in that module.
+      field: name of the file, for errors.
 
     Returns:
-      the entry.
+      The entry of the table of accepted names.
 
     Raises:
       WeightsError: naming the module or name that the table does not have.

@@ -85,7 +85,14 @@ class _Machine:
         self.storages: dict[str, Storage] = {}
 
     def run(self, data: bytes) -> int:
-        """Leaves the pickle's object on the stack and returns the size of the pickle in bytes."""
+        """Builds the object that a pickle describes, as the last entry of the stack.
+
+        Args:
+          data: the pickle, and anything after it.
+
+        Returns:
+          Number of bytes that belong to the pickle.
+        """
         size = 0
         try:
             for step, (opcode, argument, position) in enumerate(pickletools.genops(data)):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data_prep import manifest_labels
+from data_prep.kit import label_lists
 from data_prep.kit.plan import RowProblem
 from prior_jax.data import schema
 from prior_jax.errors import DataError
@@ -26,7 +26,7 @@ LISTS = {
 
 @pytest.mark.parametrize("text", LISTS)
 def test_lists_that_are_written_out_are_lists(text):
-    labels, _ = manifest_labels.labels_of(manifest_labels.names_in(text, separators="|"))
+    labels, _ = label_lists.labels_of(label_lists.names_in(text, separators="|"))
     assert labels == dict.fromkeys(LISTS[text], 1)
 
 
@@ -41,8 +41,8 @@ MAPPINGS = {
 
 @pytest.mark.parametrize("text", MAPPINGS)
 def test_mappings_that_are_written_out_keep_their_negatives(text):
-    value = manifest_labels.names_in(text, separators="")
-    assert manifest_labels.labels_of(value) == (MAPPINGS[text], False)
+    value = label_lists.names_in(text, separators="")
+    assert label_lists.labels_of(value) == (MAPPINGS[text], False)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,34 @@ def test_mappings_that_are_written_out_keep_their_negatives(text):
 )
 def test_what_cannot_be_read_is_rejected_by_name(text):
     with pytest.raises(RowProblem) as problem:
-        manifest_labels.labels_of(manifest_labels.names_in(text, separators=""))
+        label_lists.labels_of(label_lists.names_in(text, separators=""))
     assert problem.value.reason == "malformed_labels"
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("['Edema', 'Mass']", {"Edema": 1, "Mass": 1}),
+        (["Edema", "Mass"], {"Edema": 1, "Mass": 1}),
+        ("Edema;Mass", {"Edema": 1, "Mass": 1}),
+        ("{'Edema': 0}", {"Edema": 0}),
+        ("", {}),
+        (None, {}),
+        ("nan", {}),
+    ],
+)
+def test_a_cell_of_any_program_gives_its_labels(cell, found):
+    assert label_lists.labels_in(cell, field="Labels", separators=";") == found
+
+
+@pytest.mark.parametrize("cell", ["['Edema' 'Mass']", "['Edema', nan]", 3, "{'Edema': 'often'}"])
+def test_a_cell_that_cannot_be_read_names_its_column(cell):
+    with pytest.raises(RowProblem) as problem:
+        label_lists.labels_in(cell, field="Labels", separators=";")
+    assert problem.value.reason == "malformed_labels"
+    assert problem.value.detail.startswith("column 'Labels': ")
+    if isinstance(cell, str) and cell.startswith("["):
+        assert "as A;B, or as ['A', 'B']" in problem.value.detail
 
 
 def test_a_table_that_a_data_frame_saved_again_gives_the_same_records(tmp_path):
@@ -164,7 +190,8 @@ def test_rows_of_one_finding_each_are_not_made_into_negatives(tmp_path):
     assert summary.rejected == {"conflicting_rows": 3, "duplicate_row": 1}
     assert set(records_of(tmp_path, summary)) == {"b.jpg"}
     lines = (tmp_path / "out" / schema.REJECTED_NAME).read_text().splitlines()
-    details = {json.loads(line)["detail"] for line in lines if "conflicting" in line}
+    conflicts = [json.loads(line) for line in lines if "conflicting" in line]
+    details = {conflict["detail"].rpartition("; line ")[0] for conflict in conflicts}
     (detail,) = details
     assert "differ in labels" in detail and "Edema" in detail and "Mass" in detail
 

@@ -1,4 +1,8 @@
-"""Reads cells of labels: a list of positive labels, or a mapping to 1, 0, -1 and missing."""
+"""Reads cells that hold several labels: a list of positive ones, or a mapping to 1, 0, -1.
+
+`labels_in` reads a cell. `found_separators` finds the mark of a column whose cells are not all
+written in the same way, and `study_labels` merges the labels of the rows of a study.
+"""
 
 import ast
 import io
@@ -33,11 +37,34 @@ def found_separators(rows: Iterable[TableRow], columns: Sequence[str]) -> dict[s
     for row in rows:
         for name, marks in found.items():
             cell = row.cells.get(name)
-            if isinstance(cell, str) and len(marks) < len(SEPARATORS) and not _is_code(cell):
+            if isinstance(cell, str) and len(marks) < len(SEPARATORS) and not is_code(cell):
                 marks.update(mark for mark in SEPARATORS if mark in cell)
     return {
         name: "".join(mark for mark in SEPARATORS if mark in marks) for name, marks in found.items()
     }
+
+
+def labels_in(cell: Any, *, field: str, separators: str = "|") -> dict[str, int]:
+    """Returns label -> schema.LABEL_* of a cell that holds several labels, {} for a missing one.
+
+    A list gives its labels as positive; whether it denies what it does not name is known to the
+    preparer alone. A mapping may say 0 and -1 too.
+
+    Args:
+      cell: text "A|B", a list or mapping, or a text that writes one in Python or JSON.
+      field: name of the column, for the message.
+      separators: separators of the column, of which the first one counts.
+
+    Raises:
+      RowProblem: malformed_labels if the cell is any other; the detail names the column.
+    """
+    if values.is_missing(cell):
+        return {}
+    try:
+        found = names_in(cell, separators=separators) if isinstance(cell, str) else cell
+        return labels_of(found)[0]
+    except (RowProblem, values.CellProblem) as problem:
+        raise _malformed(f"column {field!r}: {problem.detail}") from problem
 
 
 def names_in(text: str, *, separators: str) -> list[str] | Mapping[str, Any]:
@@ -53,9 +80,9 @@ def names_in(text: str, *, separators: str) -> list[str] | Mapping[str, Any]:
       RowProblem: malformed_labels if a list or mapping cannot be read.
     """
     text = text.strip()
-    if _is_code(text):
-        return _written_out(text)
     mark = separators[:1] or SEPARATORS[0]
+    if is_code(text):
+        return written_out(text, advice=f"the names as A{mark}B, or as ['A', 'B']")
     return [part.strip() for part in text.split(mark)]
 
 
@@ -128,17 +155,26 @@ def study_labels(
     return np.asarray([said.get(name, LABEL_NOT_MENTIONED) for name in names], np.int8)
 
 
-def _is_code(text: str) -> bool:
+def is_code(text: str) -> bool:
     """Tells whether a cell holds a list or mapping written as code."""
     text = text.strip()
     return text[:1] in ("[", "{") or (text[:2] in ("('", '("') and text[-1:] == ")")
 
 
-def _written_out(text: str) -> list[Any] | dict[Any, Any]:
+def written_out(text: str, *, advice: str) -> list[Any] | dict[Any, Any]:
+    """Returns the list or mapping that a cell holds as JSON or as a value of Python.
+
+    Args:
+      text: text of the cell.
+      advice: how a cell may be written instead, for messages: completes "...; write ".
+
+    Raises:
+      RowProblem: `malformed_labels`, if it is neither.
+    """
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
-        value = _python_literal(text)
+        value = _python_literal(text, advice=advice)
     if isinstance(value, set | frozenset):
         value = sorted(value, key=str)
     value = list(value) if isinstance(value, tuple) else value
@@ -147,7 +183,7 @@ def _written_out(text: str) -> list[Any] | dict[Any, Any]:
     return value
 
 
-def _python_literal(text: str) -> Any:
+def _python_literal(text: str, *, advice: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on backslashes that are no escapes
@@ -156,12 +192,12 @@ def _python_literal(text: str) -> Any:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise _malformed(
             f"{text[:120]!r} begins as a list or mapping does, and is neither JSON nor a value of "
-            "Python; write names as A|B"
+            f"Python; write {advice}"
         ) from error
     if _has_joined_texts(text):
         raise _malformed(
-            f"{text[:120]!r} has no commas between its names, as numpy prints arrays; save lists, "
-            "or write names as A|B"
+            f"{text[:120]!r} has no commas between its names, as numpy prints arrays; write "
+            f"{advice}"
         )
     if isinstance(tree, ast.Dict) and len(tree.keys) != len(value):
         raise _malformed(f"{text[:120]!r} has a label twice")

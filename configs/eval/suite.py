@@ -1,0 +1,39 @@
+r"""The suite: every task that the model and the sets at hand allow, in one table.
+
+python -m launch.evaluate --workdir=RUN --task=configs/eval/suite.py \
+        "--task.sets=('nih=/data/prepared/nih','rsna=/data/prepared/rsna')" \
+        --task.imagenet=/runs/resnet50
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+TASKS = (
+    "configs/eval/zero_shot.py",
+    "configs/eval/retrieval.py",
+    "configs/eval/classification.py",
+    "configs/eval/probe.py",
+    "configs/eval/grounding.py",
+    "configs/eval/phrase_grounding.py",
+)
+
+
+def get_config() -> ConfigDict:
+    """Returns the task: all tasks on all sets, with the probe at three fractions."""
+    return ConfigDict(
+        dict(
+            task="suite",
+            data=dict(path=placeholder(str)),  # the only set, if `sets` is empty
+            sets=(),  # "name=path" each; () for the set that the run was trained on
+            tasks=TASKS,  # files of tasks, those of protocols as well
+            fractions=(0.01, 0.1, 1.0),  # of the probe; arXiv:2010.00747, sec. 4.1
+            seeds=(0, 1, 2),  # of the choice of patients for each fraction below 1
+            imagenet=placeholder(str),  # folder of launch.import_weights --source=torchvision
+            split="test",
+            batch_size=64,
+            classes=(),  # () leaves the choice to each task
+            exclude=(),  # () leaves the choice to each task
+            min_positives=3,
+            bootstrap=dict(resamples=1000, confidence=0.95, seed=0),
+        )
+    )

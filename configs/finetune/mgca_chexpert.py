@@ -1,0 +1,35 @@
+"""MGCA's linear classification of CheXpert: frozen encoder, five classes, at 1, 10 or 100 %.
+
+    python -m launch.train --config=configs/finetune/mgca_chexpert.py:1 --workdir=DIR \
+        --config.data.path=SET --config.init.image.path=MGCA
+
+Sources: [finetuner] release, mgca/models/ssl_finetuner.py and mgca/models/mgca/mgca_finetuner.py;
+[data] release, mgca/datasets/classification_dataset.py. Differs: the release crops, jitters,
+blurs and flips the training images; the data pipeline can only turn and flip them.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.finetune import base, gloria_chexpert
+
+
+def get_config(percent: str = "1") -> ConfigDict:
+    """Returns the config for a percentage of the frontal training images."""
+    share = base.share_of(percent)
+    # [data], uncertain labels.
+    config = base.get_config(classes=base.COMPETITION, uncertain=base.UNCERTAIN)
+    config.name = f"mgca_chexpert_{percent}"
+    config.seed = 42  # [finetuner]
+    config.data.image.mean = config.data.image.std = (0.5, 0.5, 0.5)  # release, transforms.py
+    config.data.augment.flip_probability = 0.5  # release, transforms.py, Moco2Transform
+    config.data.batch_size = 48  # [finetuner]
+    # [data]: a data frame's sample with random_state 42.
+    config.data.fraction = base.fraction(share, rule="sample", seed=42)
+    config.stages = ConfigDict(dict(frozen=base.stage(length=50, peak=5e-4)))  # [finetuner]
+    config.stages.frozen.weight_decay = 1e-6  # [finetuner]; its shell script passes another
+    config.optimizer.update(
+        dict(beta1=0.9, beta2=0.999, decay="decoupled", decay_mask="all")  # [finetuner], AdamW
+    )
+    config.validate_every, config.validate_unit = 1, "epochs"
+    gloria_chexpert.stop(config)  # [finetuner], the same rule
+    return config

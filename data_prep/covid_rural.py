@@ -1,0 +1,168 @@
+"""COVID Rural: radiographs of COVID-19 with masks of their opacities -> a prepared set.
+
+    python -m data_prep.covid_rural --root=covid_rural_annot --out=prepared
+
+The data set has no table: each file jpgs/COVID-19-AR-<patient>_<date>-XR.jpg is an image, and the
+file of the same name in pngs_masks is its mask. The patient is what stands before the "_".
+
+Source: Opacity-Segmentation-COVID (opacity_segmentation_covid_chest_X_ray); LoVT's release,
+src/data/datasets/COVID_rural/covid_rural_dataset.py.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from data_prep.kit import cli, labelled, preparer
+from data_prep.kit.image_regions import ImageRegion
+from data_prep.kit.images import ImageProblem
+from data_prep.kit.plan import Plan, Reject, TableUse
+from prior_jax.data import manifest as manifest_lib
+from prior_jax.errors import DataError
+
+PROGRAM = "data_prep.covid_rural"
+LABELS = ("Lung Opacity",)
+IMAGES, MASKS = "jpgs", "pngs_masks"
+IMAGE_SUFFIXES = (".jpg", ".jpeg")
+MASK_SUFFIXES = (".png", ".gif")
+MISSING_MASK = "missing_mask"
+UNREADABLE_MASK = "undecodable_mask"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paths(labelled.SplitPaths):
+    """Where the raw data lies."""
+
+    root: str = cli.setting(f"Folder covid_rural_annot, with the folders {IMAGES} and {MASKS}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(labelled.LabelledSettings):
+    """What is kept, and how; recorded in the manifest."""
+
+    def __post_init__(self):
+        """Refuses invalid values."""
+        super().__post_init__()
+        self.refuse_encoding()
+
+
+def read_mask(path: pathlib.Path) -> np.ndarray:
+    """Reads a mask: pixels that are not black.
+
+    The values of a palette are looked up. LoVT's release takes the indices of its own GIF files for
+    the mask, so that one which covers the whole image becomes empty (quirk L7).
+
+    Returns:
+      bool[height, width].
+
+    Raises:
+      ImageProblem: `missing_mask`, or `undecodable_mask` if the file is no whole image.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                if image.mode.startswith(("I", "F")):  # more than 8 bits, which "RGB" would cut off
+                    return np.asarray(image) > 0
+                return np.asarray(image.convert("RGB")).max(axis=2) > 0
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ImageProblem(MISSING_MASK, f"there is no {path.name}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:
+        said = str(error).replace(str(path), path.name)
+        raise ImageProblem(UNREADABLE_MASK, f"{path.name}: {said}") from error
+
+
+def regions_of(masks: Sequence[str], *, folder: pathlib.Path) -> list[ImageRegion]:
+    """Returns the region of an image: [] without a mask, or the mask at a path below `folder`."""
+    return [
+        ImageRegion(label=LABELS[0], mask=functools.partial(_drawn, folder / path))
+        for path in masks
+    ]
+
+
+def _drawn(path: pathlib.Path, height: int, width: int) -> np.ndarray:
+    del height, width  # a mask of another size is refused behind this
+    return read_mask(path)
+
+
+def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manifest_lib.Manifest:
+    """Prepares the set, or goes on with it, or finds it complete; returns its manifest."""
+    root = preparer.folder(paths.root, flag="--root")
+    for name in (IMAGES, MASKS):
+        preparer.folder(str(root / name), flag="--root")
+    lists = labelled.inputs([], lists=paths.split_lists, settings=settings)
+    return preparer.prepare_set(
+        functools.partial(_plan, paths, settings),
+        options,
+        program=PROGRAM,
+        settings=settings,
+        inputs={"names of the files": _names_hash(root), **lists},
+    )
+
+
+def _files(root: pathlib.Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns name without suffix -> path below the root, of images and of masks."""
+    images = labelled.found_images(root / IMAGES, suffixes=IMAGE_SUFFIXES)
+    masks = labelled.found_images(root / MASKS, suffixes=MASK_SUFFIXES)
+    return (
+        {name: f"{IMAGES}/{images[name]}" for name in sorted(images)},
+        {name: f"{MASKS}/{masks[name]}" for name in sorted(masks)},
+    )
+
+
+def _names_hash(root: pathlib.Path) -> str:
+    """Returns a sha256 of the names, which are this data set's table."""
+    names = [path for found in _files(root) for path in found.values()]
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
+    root = pathlib.Path(paths.root)
+    images, masks = _files(root)
+    if not images:
+        raise DataError(
+            f"{root / IMAGES} holds no image that ends with {' or '.join(IMAGE_SUFFIXES)}.",
+            "Name the folder covid_rural_annot of the data set.",
+            where="--root",
+        )
+    cases = [_case(name, path, masks.get(name), root) for name, path in images.items()]
+    idle = sorted(masks.keys() - images.keys())
+    notes = [f"{len(idle)} masks have no image, such as {masks[idle[0]]}."] if idle else []
+    return labelled.labelled_plan(
+        cases,
+        labelled.assigned(
+            cases, data_set="covid_rural", settings=settings, lists=paths.split_lists
+        ),
+        directory=directory,
+        reject=reject,
+        images_dir=root,
+        images_flag="--root",
+        settings=settings,
+        label_names=LABELS,
+        table=TableUse(name=IMAGES, read=len(cases)),
+        regions_of=functools.partial(regions_of, folder=root),
+        notes=notes,
+    )
+
+
+def _case(name: str, path: str, mask: str | None, root: pathlib.Path) -> labelled.Case:
+    """Returns the case of an image; a mask without a pixel says that there is no opacity."""
+    place = {"id": name, "path": path, "patient": name.partition("_")[0]}
+    try:
+        if mask is None:
+            raise ImageProblem(MISSING_MASK, f"{MASKS} has no file of this name")
+        there = bool(read_mask(root / mask).any())
+    except ImageProblem as problem:
+        return labelled.Case(**place, labels=(0,), problem=(problem.reason, problem.detail))
+    return labelled.Case(**place, labels=(int(there),), regions=[mask] if there else [])
+
+
+if __name__ == "__main__":
+    preparer.run_program(prepare, Paths, Settings)

@@ -1,0 +1,353 @@
+"""Prepares data sets of images with labels, boxes and masks but without reports.
+
+A preparer reads its tables into `Case`s, one an image, and hands them to `labelled_plan`; splits,
+images, regions, counts and notes are done here. `data_prep/rsna.py` is the shortest example.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from data_prep.kit import cli, dicom_header, id_lists, preparer, published_splits, splits, values
+from data_prep.kit.image_regions import ImageRegion
+from data_prep.kit.outcomes import Kept, Rejection
+from data_prep.kit.plan import Plan, PlannedImage, PlannedStudies, Planner, Reject, TableUse
+from data_prep.kit.preparer import ImageFile, StoreSettings
+from data_prep.kit.published_splits import Assignment
+from prior_jax.data import schema
+from prior_jax.errors import ConfigError
+
+NOT_LISTED = "in_no_split"
+UNKNOWN = "listed_without_row"
+
+TEXTLESS: Mapping[str, Any] = {
+    "impression": "",
+    "findings": "",
+    "sentences": (),
+    "sentence_sections": (),
+    "text_source": schema.TEXT_NONE,
+}
+"""Fields of a record without a report."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitPaths:
+    """Where lists of ids lie; the paths of a preparer begin with it."""
+
+    split_lists: str = cli.setting(
+        "Folder with the id lists of a published split that no rule makes: train.txt, val.txt, "
+        "test.txt, or the same as .csv.",
+        default="",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledSettings(StoreSettings):
+    """The settings of a preparer of images without reports."""
+
+    split: str = cli.setting(
+        f"Split: one of {', '.join(published_splits.NAMES)}, as far as the data set has it. "
+        "'seeded' draws patients by a hash.",
+        default=published_splits.SEEDED,
+    )
+    split_fractions: tuple[str, ...] = cli.setting(
+        "Shares of train, validate and test for --split=seeded.", default=("0.8", "0.1", "0.1")
+    )
+    split_seed: int = cli.setting("Seed of the drawing of splits.", default=0)
+
+    def __post_init__(self):
+        """Refuses invalid values."""
+        super().__post_init__()
+        self.fractions()
+        if self.split not in published_splits.NAMES:
+            must_be = f"one of {', '.join(published_splits.NAMES)}"
+            raise ConfigError.of_value("--split", self.split, must_be)
+
+    def fractions(self) -> tuple[float, ...]:
+        """Returns the shares as numbers; a ConfigError names the flag if they are none."""
+        return splits.checked_fractions(self.split_fractions, flag="--split_fractions")
+
+    def drawn(self, patient: str, *, shares: Sequence[float] | None = None) -> str:
+        """Returns the split that is drawn for a patient: the same for all spellings of an id."""
+        code = splits.drawn_split(
+            values.comparable_id(patient),
+            fractions=self.fractions() if shares is None else shares,
+            seed=self.split_seed,
+        )
+        return schema.SPLITS[code]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """An image, and what its data set says of it. It becomes a record of its own.
+
+    Attributes:
+      id: id of the image, unique in the data set.
+      path: path of its file, relative to the folder of the images.
+      patient: id of the patient.
+      labels: label states, one for each of the set's labels.
+      sex: "F", "M" or "".
+      age: age in years, None where unknown.
+      view: "PA", "AP" or the like, "" where unknown.
+      regions: what the preparer's `regions_of` makes regions of; JSON values.
+      rows: number of rows of the table of images.
+      line: line of the table on which the first of them begins, for messages; 0 if not known.
+      problem: reason and detail for which the image is rejected, "" for none. It is planned all the
+        same, since a rule that draws positions counts it.
+    """
+
+    id: str
+    path: str
+    patient: str
+    labels: tuple[int, ...]
+    sex: str = ""
+    age: float | None = None
+    view: str = ""
+    regions: Sequence[Any] = ()
+    rows: int = 1
+    line: int = 0
+    problem: tuple[str, str] | None = None
+
+
+RegionsOf = Callable[[Any], Sequence[ImageRegion]]
+"""Picklable function from the `regions` of a case to the regions of its image."""
+
+
+def boxes_of(found: Sequence[Sequence[Any]]) -> list[ImageRegion]:
+    """Returns the regions of a case that are lists [label, x1, y1, x2, y2]."""
+    return [ImageRegion(label=label, box=(x1, y1, x2, y2)) for label, x1, y1, x2, y2 in found]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledStudies:
+    """Makes the record of a case, in a worker process."""
+
+    images_dir: pathlib.Path
+    settings: StoreSettings
+    table: str
+    regions_of: RegionsOf
+    headers: bool = False
+
+    def __call__(self, images: Sequence[PlannedImage]) -> Iterator[Kept | Rejection]:
+        """Yields the record, or why there is none."""
+        (image,) = images
+        case = dict(image.data)
+        if self.headers:
+            header = dicom_header.read(self.images_dir / case["path"])
+            case.update({name: case[name] or header[name] for name in header})
+        file = ImageFile(
+            id=case["id"],
+            path=self.images_dir / case["path"],
+            name=case["path"],
+            view=case["view"],
+            reject_as=image.id,
+            rows=image.rows,
+            regions=self.regions_of(case["regions"]),
+        )
+        known = {} if case["age"] is None else {"age": float(case["age"])}
+        yield from preparer.study_outcome(
+            [file],
+            stored=self.settings.stored(self.table),
+            fields={
+                "study_id": image.study,
+                "subject_id": image.patient,
+                "labels": tuple(case["labels"]),
+                "sex": case["sex"],
+                **known,
+                **TEXTLESS,
+            },
+        )
+
+
+def assigned(
+    cases: Sequence[Case],
+    *,
+    data_set: str,
+    settings: LabelledSettings,
+    lists: str = "",
+    official: Assignment | None = None,
+    key: Callable[[str], str] = id_lists.plain_id,
+) -> Assignment:
+    """Assigns cases to the splits that the settings name.
+
+    Args:
+      cases: cases in the order in which the paper's code has them: of the table, or sorted.
+      data_set: name of the data set in `published_splits.PUBLISHED`.
+      settings: name of the split, and how a seeded one is drawn.
+      lists: value of --split_lists.
+      official: the data set's own split, for `--split=official`.
+      key: form of an id in which cases and lists are compared.
+
+    Raises:
+      ConfigError: if the data set has no such split, or lists are missing; the message names the
+        flag.
+      DataError: if the lists do not fit the table.
+    """
+    published = published_splits.checked_name(settings.split, data_set=data_set)
+    if published is None:
+        drawn = [settings.drawn(case.patient) for case in cases]
+        members = {
+            split: [place for place, name in enumerate(drawn) if name == split]
+            for split in schema.SPLITS
+        }
+        return Assignment(members=members)
+    if settings.split == published_splits.OFFICIAL and official is not None:
+        found = official
+    elif published.rule is not None:
+        found = Assignment(members=published.rule(len(cases)))
+    else:
+        of_lists = id_lists.read_lists(lists)
+        members, unknown = published_splits.by_lists([c.id for c in cases], of_lists, key=key)
+        found = Assignment(members=members, unknown=unknown)
+    return described(found, cases, settings=settings, published=published)
+
+
+def described(
+    assignment: Assignment,
+    cases: Sequence[Case],
+    *,
+    settings: LabelledSettings,
+    published: published_splits.Published,
+) -> Assignment:
+    """Returns the assignment with notes on its sizes and on patients in two splits."""
+    name, members = settings.split, assignment.members
+    sizes = published_splits.size_notes(name, members, count=len(cases), sizes=published.sizes)
+    leaks = published_splits.leak_notes(name, members, [case.patient for case in cases])
+    return dataclasses.replace(assignment, notes=(*sizes, *leaks))
+
+
+def labelled_plan(
+    cases: Sequence[Case],
+    assignment: Assignment,
+    *,
+    directory: pathlib.Path,
+    reject: Reject,
+    images_dir: pathlib.Path,
+    settings: StoreSettings,
+    label_names: Sequence[str],
+    table: TableUse,
+    other_tables: Sequence[TableUse] = (),
+    regions_of: RegionsOf = boxes_of,
+    headers: bool = False,
+    images_flag: str = "--images_dir",
+    notes: Sequence[str] = (),
+) -> Plan:
+    """Plans a set of cases.
+
+    Args:
+      cases: cases that the tables name.
+      assignment: splits of the cases, from `assigned`.
+      directory: folder of the plan.
+      reject: function that counts what is left out.
+      images_dir: folder of the images.
+      settings: settings of the preparer. Without a `split` among them nothing is published.
+      label_names: names of the labels.
+      table: table whose rows are the cases.
+      other_tables: other tables that were read.
+      regions_of: function that makes the regions of a case.
+      headers: whether sex, age and view that the table does not give are read from DICOM headers.
+      images_flag: flag that names the folder of the images, for messages.
+      notes: sentences for the user.
+    """
+    for unknown, split in assignment.unknown:
+        detail = f"the list of {split} names it, and no row does"
+        reject(Rejection(id=unknown, reason=UNKNOWN, detail=detail))
+    where = assignment.of_position()
+    name = settings.split if isinstance(settings, LabelledSettings) else published_splits.SEEDED
+    published = "" if name == published_splits.SEEDED else name
+    with Planner(directory, reject=reject, table=table.name, keep_leaks=bool(published)) as planner:
+        for place, case in enumerate(cases):
+            found = where.get(place, ())
+            reason, detail = case.problem or (
+                ("", "") if found else (NOT_LISTED, f"split {name!r} does not hold it")
+            )
+            if reason:
+                row = {"rows": case.rows, "table": table.name}
+                reject(Rejection(id=case.id, reason=reason, detail=detail, **row))
+                continue
+            for number, split in enumerate(found):
+                planner.add(
+                    PlannedImage(
+                        id=_name_in(case.id, split, found),
+                        study=_name_in(case.id, split, found),
+                        patient=case.patient,
+                        split=schema.SPLITS.index(split),
+                        rows=0 if number else case.rows,
+                        line=case.line,
+                        data={n: v for n, v in dataclasses.asdict(case).items() if n != "line"},
+                    )
+                )
+        jobs = planner.finish(studies_per_shard=settings.studies_per_shard)
+    make_record = LabelledStudies(
+        images_dir=images_dir,
+        settings=settings,
+        table=table.name,
+        regions_of=regions_of,
+        headers=headers,
+    )
+    order = {
+        split: [_name_in(cases[place].id, split, where[place]) for place in places]
+        for split, places in assignment.members.items()
+    }
+    return Plan(
+        jobs=jobs,
+        process=PlannedStudies(directory=directory, make_record=make_record),
+        label_names=tuple(label_names),
+        tables=[table, *other_tables],
+        short_side=settings.short_side,
+        notes=(*notes, *assignment.notes),
+        images_dir=images_dir,
+        images_flag=images_flag,
+        published_split=published,
+        split_order=order if published else {},
+    )
+
+
+def _name_in(name: str, split: str, found: Sequence[str]) -> str:
+    """Returns the id of a record; an image in two splits has one for each of them."""
+    return name if len(found) == 1 else f"{name}@{split}"
+
+
+def found_images(folder: pathlib.Path, *, suffixes: Sequence[str]) -> dict[str, str]:
+    """Searches a folder for images, however deep they lie.
+
+    Args:
+      folder: folder of the images.
+      suffixes: suffixes of the images, in lower case, e.g. (".dcm",).
+
+    Returns:
+      Name of each image without its suffix -> path relative to the folder. Of two files of one name
+      the first in the order of paths counts.
+    """
+    found: dict[str, str] = {}
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            stem, suffix = os.path.splitext(file)
+            if suffix.lower() in suffixes:
+                path = os.path.relpath(os.path.join(root, file), folder)
+                found.setdefault(stem, path)
+    return found
+
+
+def inputs(
+    tables: Sequence[pathlib.Path], *, lists: str, settings: LabelledSettings, flag: str = ""
+) -> dict[str, str]:
+    """Returns name -> sha256 of the tables, and of the lists of the split if there are any.
+
+    Args:
+      tables: paths of the tables.
+      lists: value of --split_lists.
+      settings: settings of the preparer.
+      flag: flag that names the tables or their folder, for messages.
+
+    Raises:
+      DataError: if a table is missing, or if two tables have the same name.
+    """
+    found = preparer.hashes(tables, flag=flag)
+    if lists and settings.split != published_splits.SEEDED:
+        for path in id_lists.found_lists(lists).values():
+            found[f"split_lists/{path.name}"] = cli.sha256_of(path)
+    return found

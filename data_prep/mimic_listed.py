@@ -1,0 +1,80 @@
+"""Sets of listed images of MIMIC-CXR, such as MIMIC 5x200: a record an image, to evaluate on.
+
+Source: MIMIC 5x200 of BenchX's release, preprocess/datasets, which names images and no labels.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from data_prep import chexpert_table
+from data_prep.kit import id_lists
+from data_prep.mimic_tables import Index
+from prior_jax.data import schema
+
+FINDINGS = tuple(chexpert_table.UNCERTAIN)
+"""The five findings of a 5x200."""
+
+
+def read_list(path: pathlib.Path) -> list[str]:
+    """Returns the ids of a list of images, each once, without folders and suffixes.
+
+    Raises:
+      DataError: if the list cannot be read, or has no id; the message names it.
+    """
+    ids = id_lists.read_ids(path, flag="--only")
+    return list(dict.fromkeys(id_lists.plain_id(name) for name in ids))
+
+
+def by_image(index: Index) -> Index:
+    """Returns the index with each image as a study of its own, all of them in the split test."""
+    sizes = np.diff(index.starts)
+    count = len(index.dicoms)
+    split = schema.SPLITS.index("test")
+    # Studies of one split are sorted by patient, so that a patient stays in one shard.
+    of_study = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.argsort(index.subjects[of_study], kind="stable")
+    of_study = of_study[order]
+    return dataclasses.replace(
+        index,
+        dicoms=index.dicoms[order],
+        views=index.views[order],
+        starts=np.arange(count + 1, dtype=np.int64),
+        studies=index.studies[of_study],
+        subjects=index.subjects[of_study],
+        codes=np.full(count, split, np.int8),
+        labels=index.labels[of_study],
+    )
+
+
+def notes(index: Index, *, listed: int) -> list[str]:
+    """Returns sentences on the listed images: their number, their splits and their findings.
+
+    Args:
+      index: index of the listed images, by study.
+      listed: number of images that the list names.
+    """
+    sizes = np.diff(index.starts)
+    count = len(index.dicoms)
+    found = [f"Of {listed:,} listed images {count:,} are chosen, of {_patients(index):,} patients."]
+    train = index.codes == schema.SPLITS.index("train")
+    if train.any():
+        found.append(
+            f"Warning: {int(sizes[train].sum()):,} of them, of "
+            f"{len(np.unique(index.subjects[train])):,} patients, stand in the training split of "
+            "MIMIC-CXR: a model that was trained on it has seen them."
+        )
+    places = [index.label_names.index(name) for name in FINDINGS if name in index.label_names]
+    if len(places) == len(FINDINGS):
+        positive = index.labels[:, places] == schema.LABEL_POSITIVE
+        alone = positive & (positive.sum(axis=1, keepdims=True) == 1)
+        counts = (alone * sizes[:, None]).sum(axis=0)
+        said = ", ".join(f"{int(n):,} {name}" for n, name in zip(counts, FINDINGS, strict=True))
+        rest = count - int(counts.sum())
+        found.append(f"One of the five findings alone: {said}; {rest:,} images have none or more.")
+    return found
+
+
+def _patients(index: Index) -> int:
+    return len(np.unique(index.subjects))

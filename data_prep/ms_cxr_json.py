@@ -1,0 +1,66 @@
+"""MS-CXR's annotations as COCO's JSON: images, categories and annotations, joined into rows."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from prior_jax.errors import DataError
+
+
+def rows_of(path: pathlib.Path, *, flag: str) -> list[tuple[int, dict[str, Any]]]:
+    """Returns (number, cells) of each annotation, with the columns that the .csv has.
+
+    Args:
+      path: path of the .json, an object with `images`, `categories` and `annotations`.
+      flag: flag that names the path, for messages.
+
+    Raises:
+      DataError: if it is no such object; the message names the flag.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        images = {image["id"]: image for image in content["images"]}
+        categories = {found["id"]: found["name"] for found in content["categories"]}
+        annotations = list(content["annotations"])
+        if not all(isinstance(one, dict) for one in (*images.values(), *annotations)):
+            raise ValueError("an image or annotation is no object")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path} is no JSON object of images, categories and annotations: "
+            f"{type(error).__name__}: {error}.",
+            "Give the file as MS-CXR has it, or the .csv.",
+            where=flag,
+        ) from error
+    return [
+        (number, _cells(annotation, images, categories))
+        for number, annotation in enumerate(annotations, 1)
+    ]
+
+
+def _cells(
+    annotation: Mapping[str, Any], images: Mapping[Any, Any], categories: Mapping[Any, str]
+) -> dict[str, Any]:
+    image = images.get(_key(annotation.get("image_id")), {})
+    box = annotation.get("bbox")
+    sides = list(box) if isinstance(box, list) and len(box) == 4 else [None] * 4
+    phrase = annotation.get("label_text")
+    if isinstance(phrase, list):  # the .json has a list with one phrase
+        phrase = phrase[0] if len(phrase) == 1 else None
+    path = image.get("path") or image.get("file_name") or ""
+    name = str(path).rpartition("/")[2].rpartition(".")[0]
+    return {
+        "dicom_id": image.get("dicom_id") or name,
+        "category_name": categories.get(_key(annotation.get("category_id"))),
+        "label_text": phrase,
+        "path": path,
+        **dict(zip("xywh", sides, strict=True)),
+        "image_width": image.get("width"),
+        "image_height": image.get("height"),
+        "split": annotation.get("split") or image.get("split"),
+    }
+
+
+def _key(value: Any) -> Any:
+    """Returns an id by which images or categories are looked up; None for a list or mapping."""
+    return None if isinstance(value, list | dict) else value

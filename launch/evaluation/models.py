@@ -1,0 +1,279 @@
+"""Opens the model to evaluate: of a run, of a folder of weights, or of a config before training."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from launch.evaluation.subject import Subject
+from launch.start import initial
+from launch.start import run as run_lib
+from prior_jax import assemble
+from prior_jax.data import image as image_lib
+from prior_jax.data import no_text, pipeline
+from prior_jax.data.tokenizer import (
+    open_tokenizer,
+    unknown_vocabulary,
+    vocabulary,
+)
+from prior_jax.errors import CheckpointError, ConfigError
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.interface.image_encoder import open_image_encoder
+from prior_jax.interface.imported import open_weights
+from prior_jax.interface.inputs import check_image_config
+from prior_jax.interop.weights_folder import read_document
+from prior_jax.interop.weights_input import tokenizer_config
+from prior_jax.objectives.base import Objective
+from prior_jax.objectives.image_tower import ImageTower
+from prior_jax.run_config import RunConfig
+from prior_jax.sharding.placement import Placement
+from prior_jax.train import checkpoint_read
+from prior_jax.train.loop import InitialValues
+from prior_jax.train.program import Program
+from prior_jax.train.stages import Stage
+
+IMAGE_ALONE = "image"
+_SEED = 0  # of the baseline of weights, whose own seed is not known
+_STEPS_PER_EPOCH = (
+    1000  # of a model that is not trained; any number with room for a warm-up will do
+)
+
+
+def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
+    """Restores the model of a run, beside the same model before its first step.
+
+    Args:
+      run: opened run; its mesh must be the mesh of the context.
+      step: step of the checkpoint, None for the newest.
+
+    Returns:
+      The subject, on the run's own set. On another set its images are normalised as on this one.
+
+    Raises:
+      CheckpointError: if there is no sound checkpoint of that step, or if the weights of
+        `config.init` are not those that the run started from.
+    """
+    config, place = run.config, run.place
+    program = _program(run.objective, run.schedule, config, place)
+    wanted = program.abstract(run.schedule[0])
+    checkpoints = config.train.checkpoint.folder(run.workdir)
+    params, rest, found = checkpoint_read.restore_model(
+        checkpoints, params=wanted.params, rest=wanted.rest, step=step
+    )
+    _check_initial_weights(checkpoints / str(found), initial.identity(config.init.given()))
+    untrained = _untrained(program, run_lib.initial_values(run), config, place)
+    statistics = run.data.manifest.image
+    image = image_lib.with_statistics(config.data.image, mean=statistics.mean, std=statistics.std)
+    return Subject(
+        name=config.name,
+        objective=run.objective,
+        objective_name=config.objective,
+        trained=untrained.with_model(program.model.merge(params, rest)),
+        untrained=untrained,
+        data=dataclasses.replace(config.data, image=image),
+        place=place,
+        cache_dir=run.cache_dir,
+        drawn=run.workdir / "data" / "raw",
+        about={
+            "run": config.name,
+            "step": found,
+            "weights": _fingerprint(checkpoints / str(found)),
+        },
+        given=config.given,
+    )
+
+
+def of_config(
+    config: RunConfig, *, reads_text: bool, place: Placement, out: pathlib.Path, cache: pathlib.Path
+) -> Subject:
+    """Builds the model of a config as it is before the first step.
+
+    Args:
+      config: config whose data are the set to evaluate on.
+      reads_text: whether a tokenizer is needed. If not, none is opened, and the set need not have
+        reports.
+      place: placement of arrays; its mesh must be the mesh of the context.
+      out: folder of the results, in which a missing phantom is drawn.
+      cache: folder for measurements of the data.
+    """
+    data = config.data
+    if reads_text:
+        opened = open_tokenizer(data.tokenizer)
+        words, fingerprint = vocabulary(opened), opened.fingerprint
+    else:
+        data = dataclasses.replace(data, tokenizer=no_text.TOKENIZER)
+        words, fingerprint = unknown_vocabulary(max(config.prepare.vocab_size, 1)), ""
+    schedule = config.schedule(steps_per_epoch=_STEPS_PER_EPOCH)
+    objective = assemble.objective(
+        config.objective,
+        config.model,
+        vocabulary=words,
+        schedule=schedule,
+        place=place,
+        all_pairs=config.mesh.all_pairs,
+        labels=(),  # no targets are asked for, and classes may be spelled differently in the set
+    )
+    values = functools.partial(
+        initial.initial_values,
+        config.init.given(),
+        model=config.given["model"],
+        tokenizer=fingerprint,
+    )
+    program = _program(objective, schedule, config, place)
+    untrained = _untrained(program, values, config, place)
+    return Subject(
+        name=config.name,
+        objective=objective,
+        objective_name=config.objective,
+        trained=untrained,
+        untrained=untrained,
+        data=data,
+        place=place,
+        cache_dir=cache,
+        drawn=out / "data" / "raw",
+        about={"random": config.name, "step": 0, "seed": config.train.seed},
+        given=config.given,
+    )
+
+
+def _program(
+    objective: Objective, schedule: Sequence[Stage], config: RunConfig, place: Placement
+) -> Program:
+    return Program(
+        objective=objective,
+        stages=schedule,
+        optimizer=config.optimizer,
+        mesh=place.mesh,
+        rules=place.rules,
+        data_axes=place.data_axes,
+    )
+
+
+def _untrained(
+    program: Program, values: InitialValues, config: RunConfig, place: Placement
+) -> Encoder:
+    """Returns the encoder of the model before its first step."""
+    start = values({**program.model.params, **program.model.rest})
+    fresh = program.initial(seed=config.train.seed, values=start)
+    module = program.model.merge(fresh.params, fresh.rest)
+    return Encoder(program.objective, module, place=place.put)
+
+
+def _fingerprint(path: os.PathLike[str]) -> str:
+    """Returns a hash of the checksums of all arrays of a checkpoint."""
+    arrays = checkpoint_read.read_document(path)["arrays"]
+    return hashlib.sha256(json.dumps(arrays, sort_keys=True).encode()).hexdigest()
+
+
+def _check_initial_weights(path: os.PathLike[str], ours: Mapping[str, Any]) -> None:
+    """Refuses weights in `config.init` that are not those that the run started from."""
+    kept = checkpoint_read.read_document(path)["host"]["identity"]
+    for name, now in ours.items():
+        if now != kept.get(name):
+            raise CheckpointError(
+                f"The value is {now!r}, but the run began with {kept.get(name)!r}, as {path} "
+                "records.",
+                "Put the weights back that the run began with.",
+                where=name,
+            )
+
+
+def of_weights(
+    folder: pathlib.Path, *, path: str, place: Placement, cache_dir: pathlib.Path
+) -> Subject:
+    """Opens a folder of weights beside the same model at random.
+
+    Args:
+      folder: folder that `launch.import_weights` or `launch.export --format=nnx` wrote, of a whole
+        model or of an image encoder alone.
+      path: prepared set to evaluate on.
+      place: placement of arrays; the weights are replicated.
+      cache_dir: folder for measurements of the data.
+
+    Raises:
+      WeightsError: if the folder is damaged, or holds a text encoder alone.
+      ConfigError: if it lacks a setting of the model or of its input.
+    """
+    document = read_document(folder)
+    if document.part == "model":
+        model = open_weights(folder)
+        objective, module, name = model.objective, model.module, str(document.objective)
+        text: Mapping[str, Any] = {
+            "tokenizer": tokenizer_config(folder),
+            "caption": "report",
+            "text_mode": model.text.mode,
+            "text_sources": ("report",),
+            "shuffle_sentences": False,
+            "max_tokens": model.text.max_tokens,
+            "max_sentences": model.text.max_sentences,
+            "buckets": _buckets(model.text.max_tokens, mode=model.text.mode),
+            "bucket_window": 1,
+        }
+        image = model.image
+    else:
+        opened = open_image_encoder(folder)
+        check_image_config(opened.image)
+        objective, module, image = ImageTower(opened.make), opened.module, opened.image
+        name, text = IMAGE_ALONE, {**no_text.SECTION, "tokenizer": no_text.TOKENIZER}
+    data = pipeline.DataConfig(
+        **text,
+        path=path,
+        image=image,
+        augment=image_lib.AugmentConfig(rotation_degrees=0.0, flip_probability=0.0),
+        batch_size=1,
+        seed=0,
+        workers=0,
+        threads=os.cpu_count() or 1,
+        prefetch=2,
+    )
+    trained = Encoder(objective, _replicated(module, place), place=place.put)
+    fresh = nnx.jit(objective.init)(nnx.Rngs(_SEED))
+    return Subject(
+        name=folder.name,
+        objective=objective,
+        objective_name=name,
+        trained=trained,
+        untrained=trained.with_model(_replicated(fresh, place)),
+        data=data,
+        place=place,
+        cache_dir=cache_dir,
+        drawn=folder,
+        about={"weights": document.fingerprint, "origin": dict(document.origin)},
+        given={"objective": name, "model": dict(document.model), "data": dict(document.data)},
+    )
+
+
+def _buckets(longest: int, *, mode: str) -> tuple[int, ...]:
+    """Returns the padded lengths of reports: powers of two and the longest, or it alone."""
+    if mode == "release":
+        return (longest,)
+    shorter = (1 << power for power in range(5, longest.bit_length()))
+    return (*(length for length in shorter if length < longest), longest)
+
+
+def _replicated(module: nnx.Module, place: Placement) -> nnx.Module:
+    graph, state = nnx.split(module)
+    whole = jax.sharding.NamedSharding(place.mesh, jax.sharding.PartitionSpec())
+    return nnx.merge(graph, jax.tree.map(lambda x: jax.device_put(x, whole), state))
+
+
+def check_reads_reports(subject: Subject, *, task: str) -> None:
+    """Refuses a task about text for a model without a text encoder.
+
+    Raises:
+      ConfigError: naming the task.
+    """
+    if not subject.reads_reports:
+        raise ConfigError(
+            f"The task {task!r} reads text, and {subject.name} is an image encoder alone.",
+            "Give a task about images, such as configs/eval/probe.py, or the weights of a whole "
+            "model.",
+            where="task.task",
+        )

@@ -1,0 +1,198 @@
+"""Runs a suite: task after task on set after set, each part once, whatever stops it between."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from absl import logging
+
+from launch.evaluation import models, outputs, suite_table
+from launch.evaluation.subject import Opened, Subject
+from launch.evaluation.suite_parts import Part, identity, obstacle, parts_of
+from launch.evaluation.task_results import measure, remarks
+from launch.evaluation.tasks import ProbeTask, SuiteTask, Task, TaskData, check_task
+from prior_jax.data.manifest import Manifest, load_manifest
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import results
+from prior_jax.evaluate.results import TaskResult
+from prior_jax.processes import distributed
+
+FOLDER = "suite"
+"""Folder of the parts' results under the folder of the results: `suite/<set>/eval/<task>.json`."""
+DONE, LEFT_OUT, FAILED = "done", "left out", "failed"
+
+Open = Callable[[Subject, str], Opened]
+
+
+def on_first_set(task: Task) -> Task:
+    """Returns a suite that names its first set where a task names its only one."""
+    if not isinstance(task, SuiteTask) or task.data.path is not None:
+        return task
+    first = next(iter(task.named_sets().values()), None)
+    return dataclasses.replace(task, data=TaskData(path=first))
+
+
+def sets_of(task: SuiteTask, subject: Subject) -> dict[str, str]:
+    """Returns the path of each set by its name; the name of an unnamed one is its folder's."""
+    path = task.data.path or subject.data.path
+    return task.named_sets() or {pathlib.Path(path).name: path}
+
+
+def run_suite(task: SuiteTask, subject: Subject, *, out: pathlib.Path, opened: Open) -> str:
+    """Runs every part that is not yet done, and writes the table.
+
+    Args:
+      task: the suite.
+      subject: model, on any set.
+      out: folder of the results.
+      opened: function that opens a split of a subject's set, once.
+
+    Returns:
+      Path of the set whose examples the report shows: the first that can be read.
+
+    Raises:
+      ConfigError: if a file of the suite holds no task, or the ImageNet weights cannot be read.
+      DataError: if no set can be read.
+    """
+    sets = sets_of(task, subject)
+    manifests, unread = _manifests(sets)
+    states: list[dict[str, str]] = [
+        _state(name, "", FAILED, reason) for name, reason in unread.items()
+    ]
+    rows: list[dict[str, Any]] = []
+    parts = [one for one in parts_of(task, sets) if one.set_name in manifests]
+    imagenet = None
+    if task.imagenet is not None:
+        imagenet = functools.cache(functools.partial(_imagenet, task.imagenet, subject))
+    for number, part in enumerate(parts, start=1):
+        manifest = manifests[part.set_name]
+        state, found = _part(part, subject, imagenet, manifest, out=out, opened=opened)
+        states.append(state)
+        rows += found
+        reason = f": {state['reason']}" if state["reason"] else ""
+        _say(f"[{number}/{len(parts)}] {part.set_name}: {part.name}: {state['state']}{reason}")
+    rows += suite_table.over_seeds_rows(rows, confidence=task.bootstrap.confidence)
+    if distributed.is_primary():
+        path = suite_table.write(out, rows=rows, parts=states, about=subject.about)
+        _say(f"written to {path}")
+    failed = [one for one in states if one["state"] == FAILED]
+    for one in failed:
+        _say(f"failed: {one['set']}{': ' if one['task'] else ''}{one['task']}: {one['reason']}")
+    return sets[next(iter(manifests))]
+
+
+def _manifests(sets: dict[str, str]) -> tuple[dict[str, Manifest], dict[str, str]]:
+    """Returns the manifests of the sets that can be read, and the reasons for the others."""
+    found, unread = {}, {}
+    for name, path in sets.items():
+        try:
+            found[name] = load_manifest(path)
+        except DataError as error:
+            unread[name] = str(error)
+    if not found:
+        raise DataError(
+            f"No set of the suite can be read: {'; '.join(unread.values())}",
+            "Give prepared sets with --task.sets.",
+            where="task.sets",
+        )
+    return found, unread
+
+
+def _part(
+    part: Part,
+    subject: Subject,
+    imagenet: Callable[[str], Subject] | None,
+    manifest: Manifest,
+    *,
+    out: pathlib.Path,
+    opened: Open,
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Runs one part, or reads its results; returns its state and its rows."""
+    reason = obstacle(part, subject, manifest)
+    if reason is not None:
+        return _state(part.set_name, part.name, LEFT_OUT, reason), []
+    folder, beside = out / FOLDER / part.set_name, None
+    try:
+        content = _measured(part, subject, manifest, folder=folder, opened=opened)
+        if imagenet is not None and isinstance(part.task, ProbeTask):
+            other = imagenet(str(part.task.data.path))
+            beside = _measured(part, other, manifest, folder=folder / "imagenet", opened=opened)
+    except Exception as error:  # one part must not cost the others
+        expected = isinstance(error, ConfigError | DataError)
+        logging.error(
+            "The part %s of the set %s failed.", part.name, part.set_name, exc_info=not expected
+        )
+        words = str(error) if expected else f"{type(error).__name__}: {error}"
+        return _state(part.set_name, part.name, FAILED, words), []
+    rows = suite_table.rows_of(part, content, beside)
+    return _state(part.set_name, part.name, DONE, ""), rows
+
+
+def _imagenet(folder: str, subject: Subject, path: str) -> Subject:
+    """Opens the weights of an image encoder on a set."""
+    return models.of_weights(
+        pathlib.Path(folder),
+        path=path,
+        place=subject.place,
+        cache_dir=subject.cache_dir,
+    )
+
+
+def _measured(
+    part: Part, subject: Subject, manifest: Manifest, *, folder: pathlib.Path, opened: Open
+) -> dict[str, Any]:
+    """Returns the content of a part's results file, which is written if it is not yet there."""
+    wanted = identity(part, subject, manifest)
+    path = folder / "eval" / f"{part.name}.json"
+    kept = _read(path)
+    if kept is not None and kept["settings"].get("part") == wanted:
+        return kept
+    check_task(part.task, drawn=subject.drawn)
+    data = dataclasses.replace(subject.data, path=str(part.task.data.path))
+    here = dataclasses.replace(subject, data=data)
+
+    def split(name: str) -> Opened:
+        return opened(here, name)
+
+    for said in remarks(part.task, here, split(part.task.split)):
+        _say(f"{part.set_name}: {part.name}: {said}")
+    encoders = list(dict.fromkeys((here.trained, here.untrained)))
+    found = [measure(part.task, one, subject=here, opened=split) for one in encoders]
+    where = outputs.described(here, split(part.task.split), split=part.task.split)
+    settings = {**where, "part": wanted}
+    if distributed.is_primary():
+        results.write_results(
+            folder, task=part.name, trained=found[0], untrained=found[-1], settings=settings
+        )
+    return _content(found[0], found[-1], settings)
+
+
+def _content(trained: TaskResult, untrained: TaskResult, settings: dict) -> dict[str, Any]:
+    """Returns what `results.write_results` writes and a later call reads."""
+    return {
+        "metrics": {name: value.to_json() for name, value in trained.metrics.items()},
+        "untrained": {name: value.to_json() for name, value in untrained.metrics.items()},
+        "settings": {**trained.settings, **settings},
+    }
+
+
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+    """Returns the content of a results file; None if there is no whole one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    wanted = {"metrics", "untrained", "settings"}
+    return content if isinstance(content, dict) and wanted <= content.keys() else None
+
+
+def _state(set_name: str, task: str, state: str, reason: str) -> dict[str, str]:
+    return {"set": set_name, "task": task, "state": state, "reason": reason}
+
+
+def _say(text: str) -> None:
+    if distributed.is_primary():
+        print(text, flush=True)

@@ -1,0 +1,148 @@
+"""The parts of a suite: which tasks a model and a set allow, and why not the others."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from launch.evaluation.subject import Subject
+from launch.evaluation.tasks import (
+    ClassificationTask,
+    GalleryTask,
+    GroundingTask,
+    PhraseTask,
+    ProbeTask,
+    RetrievalTask,
+    SuiteTask,
+    Task,
+    TaskData,
+    ZeroShotTask,
+    load_task,
+)
+from prior_jax.data.manifest import Manifest
+from prior_jax.data.schema import TEXT_REPORT
+from prior_jax.errors import ConfigError
+from prior_jax.objectives.base import ShowsAttention
+from prior_jax.objectives.classification import ClassificationObjective
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """One task on one set.
+
+    Attributes:
+      set_name: name of the set.
+      name: name of the results file, without its suffix.
+      task: the task.
+    """
+
+    set_name: str
+    name: str
+    task: Task
+
+
+def parts_of(suite: SuiteTask, sets: Mapping[str, str]) -> list[Part]:
+    """Returns every part of a suite, whether or not it can be run.
+
+    Raises:
+      ConfigError: if a file of the suite holds no task, or holds another suite.
+    """
+    found = []
+    for set_name, path in sets.items():
+        for file in suite.tasks:
+            task = load_task(file)
+            if isinstance(task, SuiteTask):
+                raise ConfigError(f"{file} is a suite itself.", "Leave it out.", where="task.tasks")
+            for one, seed in _expanded(_adapted(task, suite, path), suite):
+                name = f"{one.result}_seed_{seed}" if seed else one.result
+                found.append(Part(set_name=set_name, name=name, task=one))
+    return found
+
+
+def _adapted(task: Task, suite: SuiteTask, path: str) -> Task:
+    """Returns the task with the suite's settings and set; a probe is measured on test alone."""
+    changes: dict[str, Any] = {
+        "data": TaskData(path=path),
+        "batch_size": suite.batch_size,
+        "bootstrap": suite.bootstrap,
+    }
+    if not isinstance(task, ProbeTask):
+        changes["split"] = suite.split
+    if not task.protocol:  # a protocol has classes of its own
+        changes["min_positives"] = suite.min_positives
+        changes |= {"classes": suite.classes} if suite.classes else {}
+        changes |= {"exclude": suite.exclude} if suite.exclude else {}
+    return dataclasses.replace(task, **changes)
+
+
+def _expanded(task: Task, suite: SuiteTask) -> list[tuple[Task, int]]:
+    """Returns the probe at each fraction and seed; all patients are the same for every seed."""
+    if not isinstance(task, ProbeTask):
+        return [(task, 0)]
+    return [
+        (
+            dataclasses.replace(
+                task, probe=dataclasses.replace(task.probe, fraction=fraction, seed=seed)
+            ),
+            seed,
+        )
+        for fraction in suite.fractions
+        for seed in (suite.seeds if fraction < 1 else suite.seeds[:1])
+    ]
+
+
+def obstacle(part: Part, subject: Subject, manifest: Manifest) -> str | None:
+    """Returns why a part does not apply to a model and a set; None if it does.
+
+    Args:
+      part: the part.
+      subject: the model, on any set.
+      manifest: manifest of the part's set.
+    """
+    task = part.task
+    if isinstance(task, ClassificationTask):
+        if not isinstance(subject.objective, ClassificationObjective):
+            return "the model is no classifier"
+    elif task.reads_text and not subject.reads_reports:
+        return "the model reads no text"
+    splits = ("train", "validate", task.split) if isinstance(task, ProbeTask) else (task.split,)
+    empty = [
+        name for name in splits if name not in manifest.splits or not manifest.splits[name].studies
+    ]
+    if empty:
+        return f"the set has no record in {' and '.join(empty)}"
+    if isinstance(task, ZeroShotTask | ProbeTask | ClassificationTask) and not manifest.label_names:
+        return "the set has no labels"
+    reports = manifest.text_sources.get(TEXT_REPORT, 0)
+    if isinstance(task, RetrievalTask | GalleryTask) and not reports:
+        return "the set has no reports"
+    if isinstance(task, PhraseTask) and not manifest.regions:
+        return "the set has no boxes or masks"
+    return _grounding_obstacle(task, subject, manifest)
+
+
+def _grounding_obstacle(task: Task, subject: Subject, manifest: Manifest) -> str | None:
+    if not isinstance(task, GroundingTask):
+        return None
+    if not isinstance(subject.objective, ShowsAttention):
+        return "the texts of the model attend to no places"
+    drawn = (subject.drawn / "phantom" / "findings.jsonl").is_file()
+    own = task.data.path == subject.data.path and drawn
+    if not manifest.regions and not own and task.masks is None:
+        return "the set has no boxes or masks"
+    return None
+
+
+def identity(part: Part, subject: Subject, manifest: Manifest) -> str:
+    """Returns a hash of all that a part's results depend on: weights, set and settings."""
+    settings = dataclasses.asdict(part.task)
+    settings.pop("data")
+    content: Sequence[Any] = (
+        dict(subject.about),
+        subject.given,
+        dataclasses.asdict(subject.data.image),
+        manifest.fingerprint,
+        settings,
+    )
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

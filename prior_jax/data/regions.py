@@ -1,0 +1,269 @@
+"""Boxes and masks of findings, and how they follow an image through its geometric changes.
+
+Coordinates are continuous pixel coordinates: x to the right, y down, and the pixel in column c and
+row r covers x from c to c + 1 and y from r to r + 1. A box of whole pixels from column 2 to column
+4 therefore has x1 = 2 and x2 = 5, and an image of width W ends at x = W.
+
+Every function that changes the geometry of an image (`decode.placed`, `image.placed_resize`,
+`image.placed_augment`, `gloria_image.fit_transform` and the preparation) can say what it did as a
+`Transform`; `moved_boxes` and `moved_mask` do the same to boxes and masks.
+"""
+
+import dataclasses
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+from prior_jax.errors import DataError
+
+NO_BOX = (math.nan, math.nan, math.nan, math.nan)
+"""Box of a region that has none, or that lies outside of the image."""
+
+_CORNERS = ((0, 1), (2, 1), (2, 3), (0, 3))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transform:
+    """A geometric change of an image: an affine map, and the sizes of the old and the new image.
+
+    Attributes:
+      matrix: float64[2, 3] as nested tuples; the point (x, y) of the old image is at
+        `matrix @ (x, y, 1)` in the new one.
+      before: height and width of the old image in pixels.
+      after: height and width of the new image in pixels.
+    """
+
+    matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    def then(self, other: "Transform") -> "Transform":
+        """Returns the change that this one and then the other make together.
+
+        Raises:
+          DataError: if the other change is of an image of another size than results from this one.
+        """
+        if other.before != self.after:
+            raise DataError(
+                f"A change of an image of {other.before} pixels was put behind one that ends with "
+                f"{self.after} pixels.",
+                "Describe the second change by the size of the image that it is made to.",
+                where="transform",
+            )
+        square = np.vstack([self.matrix, (0.0, 0.0, 1.0)])
+        return _transform(np.asarray(other.matrix) @ square, self.before, other.after)
+
+    def inverse_matrix(self) -> np.ndarray:
+        """Returns float64[2, 3]: the map from points of the new image to points of the old one."""
+        return np.linalg.inv(np.vstack([self.matrix, (0.0, 0.0, 1.0)]))[:2]
+
+
+def unchanged(*, height: int, width: int) -> Transform:
+    """Returns the change that leaves an image of this size as it is."""
+    return _transform(np.eye(2, 3), (height, width), (height, width))
+
+
+def resized(*, before: tuple[int, int], after: tuple[int, int]) -> Transform:
+    """Returns the change of a resize, with a scale of its own in each direction.
+
+    Args:
+      before: height and width of the old image in pixels.
+      after: height and width of the new image in pixels.
+    """
+    down, right = after[0] / before[0], after[1] / before[1]
+    return scaled(down=down, right=right, before=before, after=after)
+
+
+def scaled(
+    *, down: float, right: float, before: tuple[int, int], after: tuple[int, int]
+) -> Transform:
+    """Returns the change of a resize by given factors.
+
+    Args:
+      down: factor of y.
+      right: factor of x.
+      before: height and width of the old image in pixels.
+      after: height and width of the new image in pixels.
+    """
+    return _transform(np.array([[right, 0.0, 0.0], [0.0, down, 0.0]]), before, after)
+
+
+def placed(*, top: int, left: int, before: tuple[int, int], after: tuple[int, int]) -> Transform:
+    """Returns the change of a pad or a crop.
+
+    Args:
+      top: rows that are added above the image, or the negative number of rows that are cut off.
+      left: columns that are added on the left, or the negative number of those cut off.
+      before: height and width of the old image in pixels.
+      after: height and width of the new image in pixels.
+    """
+    return _transform(np.array([[1.0, 0.0, left], [0.0, 1.0, top]]), before, after)
+
+
+def turned(orientation: int, *, before: tuple[int, int]) -> Transform:
+    """Returns the change that brings an image with an EXIF orientation upright.
+
+    Args:
+      orientation: value of the orientation, 1 to 8 (EXIF 2.32, 4.6.4 A); any other is 1.
+      before: height and width of the image as it is stored.
+    """
+    height, width = before
+    # The rows of the matrix give x and y of the upright image.
+    right, left = (1.0, 0.0, 0.0), (-1.0, 0.0, width)
+    down, up = (0.0, 1.0, 0.0), (0.0, -1.0, height)
+    rows = {
+        2: (left, down),
+        3: (left, up),
+        4: (right, up),
+        5: (down, right),
+        6: (up, right),
+        7: (up, left),
+        8: (down, left),
+    }.get(orientation, (right, down))
+    after = (width, height) if orientation in (5, 6, 7, 8) else before
+    return _transform(np.array(rows), before, after)
+
+
+def flipped(*, height: int, width: int) -> Transform:
+    """Returns the change of a horizontal flip."""
+    return turned(2, before=(height, width))
+
+
+def rotated(angle: float, *, height: int, width: int) -> Transform:
+    """Returns the change of a rotation about the centre that keeps the image's size.
+
+    Args:
+      angle: angle in degrees, counter-clockwise as it is seen on the screen, as Pillow's
+        `Image.rotate` takes it.
+      height: height of the image in pixels.
+      width: width of the image in pixels.
+    """
+    sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    turn = np.array([[cosine, sine], [-sine, cosine]])
+    centre = np.array([width / 2, height / 2])
+    shift = centre - turn @ centre
+    return _transform(np.column_stack([turn, shift]), (height, width), (height, width))
+
+
+def moved_boxes(boxes: np.ndarray, transform: Transform) -> np.ndarray:
+    """Moves boxes as an image was changed.
+
+    Args:
+      boxes: float[R, 4], x1, y1, x2, y2 in pixels of the old image; NaN for no box.
+      transform: change of the image.
+
+    Returns:
+      float32[R, 4]: the smallest upright box around the four moved corners, clipped to the new
+      image. A box of which nothing is left inside, and a row without a box, is NaN.
+    """
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4)[:, _CORNERS]
+    matrix = np.asarray(transform.matrix)
+    points = corners @ matrix[:, :2].T + matrix[:, 2]
+    limit = transform.after[::-1]
+    low = np.clip(points.min(axis=1), 0, limit)
+    high = np.clip(points.max(axis=1), 0, limit)
+    found = np.concatenate([low, high], axis=1)
+    return np.where((low < high).all(axis=1, keepdims=True), found, np.nan).astype(np.float32)
+
+
+def moved_mask(mask: np.ndarray, transform: Transform) -> np.ndarray:
+    """Moves a mask as an image was changed: each new pixel takes the old one below its centre.
+
+    Args:
+      mask: bool[H, W], mask of the old image.
+      transform: change of the image.
+
+    Returns:
+      bool[H', W'], of the size `transform.after`; False outside of the old image.
+
+    Raises:
+      DataError: if the mask is not of the old image's size.
+    """
+    if mask.shape != transform.before:
+        raise DataError(
+            f"It has {mask.shape} pixels, and its image {transform.before}.",
+            "Give a mask of the size of its image.",
+            where="mask",
+        )
+    height, width = transform.after
+    (a, b, c), (d, e, f) = transform.inverse_matrix()
+    x = np.arange(width) + 0.5
+    y = np.arange(height)[:, None] + 0.5
+    # The small number keeps a centre that falls exactly between two pixels on one side of it.
+    columns = np.floor(a * x + b * y + c + 1e-9).astype(np.int64)
+    rows = np.floor(d * x + e * y + f + 1e-9).astype(np.int64)
+    inside = (columns >= 0) & (columns < mask.shape[1]) & (rows >= 0) & (rows < mask.shape[0])
+    found = np.zeros(inside.shape, bool)
+    found[inside] = mask[rows[inside], columns[inside]]
+    return found
+
+
+def kept_mask(mask: np.ndarray, transform: Transform) -> np.ndarray:
+    """Moves a mask as `moved_mask` does, but does not let a small one vanish when it is shrunk.
+
+    If no pixel is left, each new pixel is set that a pixel of the old mask falls into.
+    """
+    found = moved_mask(mask, transform)
+    if found.any() or not mask.any():
+        return found
+    rows, columns = np.nonzero(mask)
+    matrix = np.asarray(transform.matrix)
+    x, y = np.floor(matrix[:, :2] @ np.stack([columns + 0.5, rows + 0.5]) + matrix[:, 2:])
+    height, width = transform.after
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    found[y[inside].astype(np.int64), x[inside].astype(np.int64)] = True
+    return found
+
+
+def box_of_mask(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """Returns the smallest box around a mask, bool[H, W]; NO_BOX if the mask is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return NO_BOX
+    right, below = float(columns[-1] + 1), float(rows[-1] + 1)
+    return float(columns[0]), float(rows[0]), right, below
+
+
+def mask_of_box(box: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """Returns bool[height, width]: the pixels whose centres are in a box; none for a NaN box."""
+    x1, y1, x2, y2 = (float(edge) for edge in box)
+    x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+    return (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
+
+
+def encoded_mask(mask: np.ndarray) -> bytes:
+    """Returns the content of a 1-bit PNG of a mask, bool[H, W]."""
+    content = io.BytesIO()
+    Image.fromarray(np.asarray(mask, bool)).save(content, "PNG", optimize=False)
+    return content.getvalue()
+
+
+def decoded_mask(content: bytes, *, name: str = "a mask") -> np.ndarray:
+    """Returns bool[H, W], the mask that a PNG holds: pixels above 0.
+
+    Args:
+      content: content of a PNG of 1 bit, or of 8 bits with the values 0 and 255.
+      name: name of the mask, for the message.
+
+    Raises:
+      DataError: if the content is no grey PNG.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.load()
+            if image.mode not in ("1", "L"):
+                raise ValueError(f"its mode is {image.mode}")
+            return np.asarray(image.convert("L")) > 0
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(
+            f"The mask cannot be read: {str(error).split('<_io')[0].strip()}.",
+            "Prepare the set anew; a mask is a grey PNG of 1 or 8 bits.",
+            where=name,
+        ) from error
+
+
+def _transform(matrix: np.ndarray, before: tuple[int, int], after: tuple[int, int]) -> Transform:
+    (a, b, c), (d, e, f) = np.asarray(matrix, np.float64).tolist()
+    return Transform(matrix=((a, b, c), (d, e, f)), before=before, after=after)

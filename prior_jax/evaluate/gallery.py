@@ -1,0 +1,251 @@
+"""Retrieval by the protocols of papers: galleries, own reports, and several averages.
+
+`retrieval.py` searches large splits block by block. Here all similarities are in memory, as the
+papers' sets of 1,000 records allow.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from prior_jax.errors import DataError, check_choice, check_field, check_least
+from prior_jax.evaluate import bootstrap, labels, metrics, retrieval_metrics
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import Studies
+from prior_jax.evaluate.results import TaskResult
+from prior_jax.evaluate.retrieval import Subset, take
+from prior_jax.evaluate.retrieval_metrics import GalleryConfig
+from prior_jax.objectives.base import SimilarityKind
+
+DIRECTIONS = ("", "report_to_image_")
+_LARGEST = 20_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GalleryRetrievalConfig:
+    """What is searched, and what counts.
+
+    Attributes:
+      rule: gallery and averages of retrieval by class, of which `ranks` also serves recall.
+      gallery: number of records that are each other's gallery, drawn by `seed`; None for one
+        gallery of all records.
+      seed: seed of the order in which records are divided into galleries; None keeps their order.
+      kind: part of the similarity, "both", "global" or "local".
+      subset: records that are used, see `retrieval.RetrievalConfig`.
+      policy: treatment of uncertain and unmentioned findings; "ignore" means not positive.
+      block: number of rows and columns compared at once.
+    """
+
+    rule: GalleryConfig
+    gallery: int | None
+    seed: int | None
+    kind: SimilarityKind
+    subset: Subset
+    policy: labels.LabelPolicy
+    block: int
+
+    def __post_init__(self):
+        """Refuses unknown choices."""
+        for field, known in (("kind", SimilarityKind), ("subset", Subset)):
+            check_choice(self, field, get_args(known))
+        check_least(self, block=1)
+        usable = self.gallery is None or self.gallery >= 2
+        check_field(self, "gallery", usable, "at least 2, or None")
+
+
+def evaluate_gallery(
+    encoder: Encoder,
+    studies: Studies,
+    *,
+    texts: Sequence[str],
+    label_names: Sequence[str],
+    classes: Sequence[str],
+    patients: Sequence[str] | np.ndarray,
+    config: GalleryRetrievalConfig,
+    resampling: bootstrap.BootstrapConfig,
+) -> TaskResult:
+    """Ranks each gallery and computes the papers' metrics.
+
+    Args:
+      encoder: encoder of the model that computed the features.
+      studies: features from `encoder.studies(..., reports=True)`.
+      texts: text of each report of the split, [records].
+      label_names: names of the set's labels.
+      classes: labels by which results are relevant; () for retrieval by pair alone.
+      patients: patient of each record of the split; the bootstrap resamples patients.
+      config: galleries and relevance.
+      resampling: settings of the bootstrap intervals; queries are resampled, galleries are fixed.
+
+    Returns:
+      `precision_at_<K>` and `hit_at_<K>` within the galleries; `recall_at_<K>` and `mean_rank` of
+      the query's own text among the different texts of all records. All of them again with
+      `report_to_image_`.
+
+    Raises:
+      ConfigError: if a class is not a label of the set.
+      DataError: if no record is left, or more than fit in memory.
+    """
+    positive, kept = _records(studies, label_names, classes, config=config)
+    part = take(studies, kept)
+    if part.reports is None:
+        raise ValueError("the studies hold no reports: encode them with reports=True")
+    similarity = encoder.similarity(part.images, part.reports, block=config.block, kind=config.kind)
+    found, chance, batches = measure(
+        similarity,
+        positive=positive[kept],
+        texts=[texts[int(record)] for record in part.record],
+        config=config,
+    )
+    groups = np.asarray(patients)[part.record]
+    rule = config.rule
+
+    def statistics(weights):
+        return {
+            name: retrieval_metrics.average(
+                values, weights=weights, mean=rule.mean, batches=batches
+            )
+            if _in_galleries(name)
+            else metrics.weighted_mean(values, weights=weights)
+            for name, values in found.items()
+        }
+
+    once = np.ones((1, len(kept)))
+    intervals = bootstrap.intervals(statistics, groups=groups, config=resampling)
+    reason = "the set has no label among the classes"
+    return TaskResult(
+        metrics=intervals,
+        settings={
+            **dataclasses.asdict(config),
+            "classes": list(classes),
+            "records": len(kept),
+            "galleries": 1 if batches is None else len(batches),
+            "patients": len(np.unique(groups)),
+            "different_texts": len({texts[int(record)] for record in part.record}),
+            "chance": {
+                name: _number(
+                    retrieval_metrics.average(
+                        values, weights=once, mean=rule.mean, batches=batches
+                    )[0]
+                    if _in_galleries(name)
+                    else metrics.weighted_mean(values, weights=once)[0]
+                )
+                for name, values in chance.items()
+            },
+            "undefined": {n: reason for n, v in intervals.items() if np.isnan(v.value)},
+            "bootstrap": dataclasses.asdict(resampling),
+        },
+    )
+
+
+def measure(
+    similarity: np.ndarray,
+    *,
+    positive: np.ndarray,
+    texts: Sequence[str],
+    config: GalleryRetrievalConfig,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Sequence[np.ndarray] | None]:
+    """Computes the value of each query, and its expectation in random order.
+
+    Args:
+      similarity: similarity of each image to each report of the same N records, float[N, N].
+      positive: positive classes of the records, bool[N, C]; a result is relevant if its set of
+        classes equals the query's.
+      texts: texts of the N reports.
+      config: galleries and relevance.
+
+    Returns:
+      Values by metric, float64[N] each; the same in random order; and the galleries, None for one.
+    """
+    count, rule = len(texts), config.rule
+    batches = None
+    if config.gallery is not None:
+        batches = retrieval_metrics.draw_batches(count, size=config.gallery, seed=config.seed)
+    first, member = retrieval_metrics.different_texts(texts)
+    found: dict[str, np.ndarray] = {}
+    chance: dict[str, np.ndarray] = {}
+    for prefix, scores in zip(DIRECTIONS, (similarity, similarity.T), strict=True):
+        rows = retrieval_metrics.by_class(scores, positive, config=rule, batches=batches)
+        by_chance = _chance(positive, config=rule, batches=batches)
+        if not positive.shape[1]:
+            rows = {name: np.full(count, np.nan) for name in rows}
+            by_chance = rows
+        if prefix:
+            own = member[:, None] == member[None, :]
+            ranks = retrieval_metrics.partner_ranks(scores, own)
+            candidates, partners = count, own.sum(axis=1)
+        else:
+            ranks = retrieval_metrics.partner_ranks(scores[:, first], member)
+            candidates, partners = len(first), np.ones(count, np.int64)
+        pairs = retrieval_metrics.by_rank(ranks, at=rule.ranks)
+        pairs["mean_rank"] = pairs.pop("rank")
+        expected = {
+            f"recall_at_{k}": _hit(np.full(count, candidates), partners, k) for k in rule.ranks
+        }
+        expected["mean_rank"] = (candidates + 1) / (partners + 1)
+        found |= {f"{prefix}{name}": values for name, values in (rows | pairs).items()}
+        chance |= {f"{prefix}{name}": values for name, values in (by_chance | expected).items()}
+    return found, chance, batches
+
+
+def _records(studies, label_names, classes, *, config) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the positive classes of all records, bool[N, C], and the rows that are used."""
+    count = len(studies.record)
+    positive, single = np.zeros((count, 0), bool), np.zeros(count, bool)
+    if classes:
+        columns = labels.select_columns(
+            studies.labels, label_names=label_names, classes=classes, field="task.classes"
+        )
+        truth = labels.apply_policy(columns, policy=config.policy)
+        positive, single = truth.positive & truth.known, truth.single
+    kept = np.flatnonzero(single) if config.subset == "single_positive" else np.arange(count)
+    if len(kept) < 2:
+        raise DataError(
+            f"{len(kept)} records are left to be retrieved: too few have exactly one positive "
+            f"class of {', '.join(classes) or 'none'}.",
+            "Set --task.classes to labels that exclude each other, or --task.gallery.subset=all.",
+        )
+    if len(kept) > _LARGEST:
+        raise DataError(
+            f"{len(kept)} records have too many similarities to hold at once.",
+            "Take configs/eval/retrieval.py, which searches block by block, or a smaller split.",
+        )
+    return positive, kept
+
+
+def _chance(positive, *, config: GalleryConfig, batches) -> dict[str, np.ndarray]:
+    """Returns the expected precision and hit of each query in random order."""
+    count = len(positive)
+    member = np.unique(positive, axis=0, return_inverse=True)[1].reshape(-1)
+    relevant, candidates = np.zeros(count, np.int64), np.ones(count, np.int64)
+    for rows in [np.arange(count)] if batches is None else batches:
+        alike = np.bincount(member[rows], minlength=member.max() + 1)[member[rows]]
+        less = 1 if config.own == "removed" else 0
+        relevant[rows], candidates[rows] = alike - less, len(rows) - less
+    found = {}
+    for k in config.ranks:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            taken = np.minimum(k, candidates)
+            divisor = k if config.divisor == "ranks" else taken
+            share = taken / divisor * relevant / candidates
+        found[f"precision_at_{k}"] = np.where(candidates > 0, share, np.nan)
+        found[f"hit_at_{k}"] = np.where(candidates > 0, _hit(candidates, relevant, k), np.nan)
+    return found
+
+
+def _hit(candidates: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
+    """Returns the probability that the first k of the candidates hold a relevant one."""
+    miss = np.ones(len(relevant))
+    for drawn in range(k):
+        left = np.maximum(candidates - drawn, 1)
+        miss *= np.clip(candidates - relevant - drawn, 0, None) / left
+    return 1 - miss
+
+
+def _in_galleries(name: str) -> bool:
+    return "precision" in name or "hit" in name
+
+
+def _number(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)

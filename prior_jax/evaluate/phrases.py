@@ -1,0 +1,296 @@
+"""Measures phrase grounding: the map of each phrase over its image against the phrase's regions."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prior_jax.errors import ConfigError, DataError, check_choice, check_field
+from prior_jax.evaluate import bootstrap, metrics, phrase_grounding, prompts, similarity_map
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import ReportTokens, finite, to_host
+from prior_jax.evaluate.phrase_grounding import MACO, GroundingRule
+from prior_jax.evaluate.results import TaskResult
+from prior_jax.objectives.base import EmbedsPatches, Encodes, ShowsAttention
+from prior_jax.types import Batch
+
+Heat = Literal["auto", "attention", "cosine"]
+Release = Literal["none", "maco"]
+Centres = Literal["strides", "tiles"]
+REPORTED = ("miou", "cnr", "cnr_signed", "pointing")
+_SIDES = ("right", "left")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhraseConfig:
+    """The maps of phrases, and how they are compared with regions.
+
+    Attributes:
+      prompt: sentence for a region without a phrase; "{}" stands for its label in lower case.
+      heat: source of the map: "attention" of the phrase over patches, averaged over its words or
+        sentences; "cosine" of every patch with the whole phrase; "auto" for the attention of an
+        objective that has one, and the cosine otherwise.
+      sigma: standard deviation of the smoothing in patches, 0 for none; BioViL 1.5.
+      centres: "strides" lays patch i of a map of stride s on pixel i * s, where it lies with the
+        padding of torch; "tiles" lays it in the middle of its tile, as the papers do.
+      rule: thresholds and switches of the metrics; of `digits` only the table in the settings
+        takes notice.
+      release: "maco" does what MaCo's release does, whatever `rule` and `heat` are: dot products
+        instead of cosines, boxes that add up, and the rest of `phrase_grounding.MACO`. Its images
+        are squashed without their boxes (quirk C23); ours keep both together.
+    """
+
+    prompt: str
+    heat: Heat
+    sigma: float
+    centres: Centres
+    rule: GroundingRule
+    release: Release
+
+    def __post_init__(self):
+        """Refuses unknown choices."""
+        for field, known in (("heat", Heat), ("centres", Centres), ("release", Release)):
+            check_choice(self, field, get_args(known))
+        check_field(self, "sigma", self.sigma >= 0, "at least 0")
+        check_field(self, "prompt", self.prompt.count("{}") == 1, "a sentence with one {}")
+
+    @property
+    def applied(self) -> GroundingRule:
+        """Returns the rule that is followed."""
+        return MACO if self.release == "maco" else self.rule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phrase:
+    """A phrase about an image.
+
+    Attributes:
+      record: index of the record in its split.
+      text: the phrase.
+      label: class that the phrase belongs to.
+    """
+
+    record: int
+    text: str
+    label: str
+
+
+def heat_of(objective: Encodes, config: PhraseConfig) -> Heat:
+    """Returns "attention" or "cosine".
+
+    Raises:
+      ConfigError: if the attention is asked for of an objective that has none.
+    """
+    if config.release == "maco":
+        return "cosine"
+    shows = isinstance(objective, ShowsAttention)
+    if config.heat == "attention" and not shows:
+        raise ConfigError(
+            f"The objective {type(objective).__name__} has no attention of text over the image.",
+            "Set --task.phrases.heat=cosine.",
+            where="task.phrases.heat",
+        )
+    return config.heat if config.heat != "auto" else "attention" if shows else "cosine"
+
+
+def evaluate_phrases(
+    encoder: Encoder,
+    objective: Encodes,
+    batches: Callable[[], Iterable[Batch]],
+    *,
+    phrases: Sequence[Phrase],
+    tokens: ReportTokens,
+    truth: Callable[[int], np.ndarray],
+    size: int,
+    lungs: Mapping[str, tuple[float, float]],
+    patients: np.ndarray,
+    config: PhraseConfig,
+    block: int,
+    resampling: bootstrap.BootstrapConfig,
+) -> TaskResult:
+    """Compares the map of every phrase with its regions.
+
+    Args:
+      encoder: encoder of the model.
+      objective: objective of the model.
+      batches: function that starts one pass over the split.
+      phrases: N phrases.
+      tokens: tokens of the N phrases.
+      truth: function from the index of a phrase to the number of its regions at each pixel of the
+        stored image, int[H, W]. Called once for each phrase, so that one mask is in memory.
+      size: side of the model's image in pixels.
+      lungs: usual centres of the lungs, see `grounding.Located`.
+      patients: patient of each record of the split; the bootstrap resamples patients.
+      config: settings of the maps and their comparison.
+      block: number of images whose maps are computed at once.
+      resampling: settings of the bootstrap intervals.
+
+    Returns:
+      `macro_<metric>` and `<metric>_<class>` for `miou`, `cnr`, `cnr_signed` and `pointing`, and
+      the points that do not depend on the image as in `grounding.evaluate_grounding`:
+      `lung_centre`, `gain`, `middle`, `random`.
+
+    Raises:
+      ConfigError: if the objective has neither attention nor patches.
+      DataError: if a map is not finite, or not square.
+    """
+    how = heat_of(objective, config)
+    reports = encoder.prompts(tokens, block=block)
+    if how == "attention":
+        heats = _attention(encoder, batches(), phrases, reports, block=block)
+    else:
+        normalise = config.release != "maco"
+        heats = _cosine(encoder, objective, batches(), phrases, reports, normalise=normalise)
+    side = _side(heats)
+    spacing = size / side
+    shift = 0.5 - 0.5 / spacing if config.centres == "strides" else 0.0
+    rule = config.applied
+    rows, points = [], []
+    for index, heat in enumerate(heats):
+        mask = truth(index)
+        pixels = similarity_map.phrase_map(
+            heat.reshape(side, side), shape=mask.shape, sigma=config.sigma, shift=shift
+        )
+        rows.append(phrase_grounding.phrase_values(pixels, mask, rule=rule))
+        points.append(_points(mask, lungs))
+    return _result(
+        rows,
+        _baselines(points, phrases),
+        phrases,
+        groups=np.asarray(patients)[[phrase.record for phrase in phrases]],
+        settings={
+            **dataclasses.asdict(config),
+            "rule": dataclasses.asdict(rule),
+            "heat": how,
+            "patches": [side, side],
+        },
+        rule=rule,
+        resampling=resampling,
+    )
+
+
+def _attention(encoder, batches, phrases, reports, *, block) -> np.ndarray:
+    """Returns the mean attention of each phrase's words or sentences, float64[N, P]."""
+    studies = encoder.studies(batches, reports=False)
+    place = {int(record): row for row, record in enumerate(studies.record)}
+    rows = np.asarray([place[phrase.record] for phrase in phrases])
+    found = []
+    for start in range(0, len(rows), block):
+        part = np.arange(start, min(start + block, len(rows)))
+        images = jax.tree.map(lambda x, part=part: x[rows[part]], studies.images)
+        texts = jax.tree.map(lambda x, part=part: x[part], reports)
+        attention = encoder.attention(images, texts, block=block).astype(np.float64)
+        real = texts.local_mask[:, :, None]
+        counts = np.maximum(real.sum(axis=1), 1)
+        found.append((attention * real).sum(axis=1) / counts)
+    return np.concatenate(found)
+
+
+def _cosine(encoder, objective, batches, phrases, reports, *, normalise) -> np.ndarray:
+    """Returns the similarity of each phrase with the patches of its image, float64[N, P]."""
+    embed = _embedding(objective)
+    compiled = encoder.compiled(lambda model, image: embed(model, image).astype(jnp.float32))
+    wanted: dict[int, list[int]] = {}
+    for index, phrase in enumerate(phrases):
+        wanted.setdefault(phrase.record, []).append(index)
+    found: dict[int, np.ndarray] = {}
+    for batch in batches:
+        patches, record = to_host((compiled(batch.image), batch.record))
+        for row, one in zip(record.tolist(), patches, strict=True):
+            for index in wanted.get(row, ()):
+                finite(one, f"record {row}")
+                found[index] = similarity_map.patch_text_cosine(
+                    one, reports.global_[index], normalise=normalise
+                )
+    return np.stack([found[index] for index in range(len(phrases))])
+
+
+def _embedding(objective: Encodes) -> Callable[[Any, jax.Array], jax.Array]:
+    if isinstance(objective, EmbedsPatches):
+        return objective.embed_patches
+    return lambda model, image: objective.encode_image(model, image).local
+
+
+def _side(heats: np.ndarray) -> int:
+    side = round(heats.shape[1] ** 0.5)
+    if side * side != heats.shape[1] or not side:
+        raise DataError(
+            f"The map of a phrase has {heats.shape[1]} patches, which is not a square number.",
+            "Use an objective whose patches lie on a square grid.",
+        )
+    return side
+
+
+def _points(mask: np.ndarray, lungs: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Returns whether points that do not depend on the image lie in a mask."""
+    places = dict(lungs)
+    (top, left), (below, right) = (lungs[side] for side in _SIDES)
+    places["middle"] = ((top + below) / 2, (left + right) / 2)
+    found = {"random": float((mask > 0).mean())}
+    for name, point in places.items():
+        row, column = (min(int(p * n), n - 1) for p, n in zip(point, mask.shape, strict=True))
+        found[name] = float(mask[row, column] > 0)
+    return found
+
+
+def _baselines(points: Sequence[Mapping[str, float]], phrases) -> dict[str, np.ndarray]:
+    """Returns each baseline's value of each phrase; a class has the better lung of the two."""
+    labels = np.asarray([phrase.label for phrase in phrases], dtype=object).astype(str)
+    columns = {name: np.array([point[name] for point in points]) for name in points[0]}
+    lung = np.zeros(len(points))
+    for label in np.unique(labels):
+        rows = labels == label
+        side = max(_SIDES, key=lambda side, rows=rows: columns[side][rows].mean())
+        lung[rows] = columns[side][rows]
+    return {"lung_centre": lung, "middle": columns["middle"], "random": columns["random"]}
+
+
+def _result(rows, baselines, phrases, *, groups, settings, rule, resampling) -> TaskResult:
+    labels = [phrase.label for phrase in phrases]
+    values = {name: np.array([row[name] for row in rows]) for name in REPORTED}
+    values |= baselines
+    values["gain"] = values["pointing"] - values["lung_centre"]
+
+    def statistics(weights):
+        return phrase_grounding.class_rows(values, labels, weights=weights)
+
+    found = bootstrap.intervals(statistics, groups=groups, config=resampling)
+    classes = sorted(set(labels))
+    table = phrase_grounding.table(rows, labels, rule=rule)
+    return TaskResult(
+        metrics=found,
+        settings={
+            **settings,
+            "classes": classes,
+            "phrases": len(rows),
+            "different_phrases": len({phrase.text for phrase in phrases}),
+            "records": len({phrase.record for phrase in phrases}),
+            "patients": len(np.unique(groups)),
+            "positives": {prompts.slug(name): labels.count(name) for name in classes},
+            "mean_over_phrases": {
+                name: _json(float(metrics.mean_of_defined(column)))
+                for name, column in values.items()
+            },
+            "table": {
+                name: [_json(float(value)) for value in column] for name, column in table.items()
+            },
+            "chance": {
+                name.replace("random", "pointing"): metric.value
+                for name, metric in found.items()
+                if "random" in name
+            },
+            "undefined": {
+                name: "the model saw no region of the class"
+                for name, metric in found.items()
+                if np.isnan(metric.value)
+            },
+            "bootstrap": dataclasses.asdict(resampling),
+        },
+    )
+
+
+def _json(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,197 @@
+"""Classifiers of images: a trained one, or a new head on a pre-trained encoder."""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from prior_jax.config import CONFIG_NAME, read_kept_config
+from prior_jax.data import image as image_lib
+from prior_jax.data.manifest import load_manifest
+from prior_jax.errors import WeightsError
+from prior_jax.interface import inputs
+from prior_jax.interface.image_encoder import open_image_encoder
+from prior_jax.interface.inputs import ImageSource, ProcessedImages
+from prior_jax.interface.trained import load, restored
+from prior_jax.interop.weights_folder import is_weights_folder
+from prior_jax.nn.classifier import ImageClassifier
+from prior_jax.objectives.classification import ClassificationObjective
+from prior_jax.objectives.image_tower import pooled_of
+from prior_jax.sharding.placement import to_device
+from prior_jax.train.state import define_model
+
+_BLOCK = 64
+
+
+class Classifier:
+    """Images in, log-odds of classes out.
+
+    Attributes:
+      module: module with the encoder and the head, to be trained further: a call
+        `module(image, train=...)` on normalised images float32[B, H, W, C] gives logits.
+      classes: names of the classes; their numbers if the head is new.
+      image: settings of the images: size, channels and, unless unknown, mean and std.
+    """
+
+    def __init__(
+        self,
+        module: nnx.Module,
+        *,
+        classes: tuple[str, ...],
+        image: image_lib.ImageConfig,
+        odds: Callable[[Any, jax.Array], jax.Array],
+    ):
+        """Combines the parts; nothing is compiled before its first use.
+
+        Args:
+          module: module with the encoder and the head.
+          classes: names of the classes.
+          image: settings of the images.
+          odds: function (module, images) -> log-odds of the classes, float32[B, K].
+        """
+        self.module, self.classes, self.image = module, classes, image
+        # Flax gives the devices among the options of `jit` no types.
+        self._odds = nnx.jit(odds)  # pyright: ignore[reportUnknownMemberType]
+
+    def process_images(self, images: ImageSource | Iterable[ImageSource]) -> ProcessedImages:
+        """Reads, resizes and normalises images as evaluation does; see `Model.process_images`."""
+        return inputs.process_images(images, config=self.image)
+
+    def log_odds(self, images: ImageSource | Iterable[ImageSource] | ProcessedImages) -> np.ndarray:
+        """Scores images.
+
+        Args:
+          images: images in any form that `process_images` takes, or processed ones.
+
+        Returns:
+          Log-odds of the classes, float32[N, K].
+
+        Raises:
+          DataError: if an image cannot be read.
+          ConfigError: if the mean and std of the images are unknown.
+        """
+        if not isinstance(images, ProcessedImages):
+            images = self.process_images(images)
+        pixels = images.pixels
+        parts = [
+            np.asarray(self._odds(self.module, to_device(pixels[start : start + _BLOCK])))
+            for start in range(0, len(pixels), _BLOCK)
+        ]
+        return np.concatenate(parts)
+
+    def predict(self, images: ImageSource | Iterable[ImageSource] | ProcessedImages) -> np.ndarray:
+        """Returns the probabilities of the classes, float32[N, K]; see `log_odds`."""
+        return np.asarray(jax.nn.sigmoid(self.log_odds(images)))
+
+
+def load_classifier(
+    source: str | os.PathLike[str],
+    num_classes: int | None = None,
+    *,
+    freeze_encoder: bool = True,
+    seed: int = 0,
+    step: int | None = None,
+) -> Classifier:
+    """Loads a trained classifier, or puts a new linear head on a pre-trained image encoder.
+
+    Args:
+      source: folder of a run of `launch.train`, of any objective, or a folder of weights that
+        `launch.import_weights` or `launch.export --format=nnx` wrote: of an image encoder or of a
+        whole model, of which the image encoder is used.
+      num_classes: number of classes of the new head; None for the head that a run of the objective
+        "classification" has trained.
+      freeze_encoder: whether no gradient reaches the encoder under a new head; its batch
+        normalisation then keeps the statistics of pre-training as well.
+      seed: seed of the new head.
+      step: step of the run's checkpoint; None for the newest.
+
+    Returns:
+      The classifier.
+
+    Raises:
+      DataError, ConfigError, CheckpointError, WeightsError: as `load` raises them; also if
+        `num_classes` is None and the source has no trained head.
+
+    Source: GLoRIA's release, gloria/gloria.py, `load_img_classification_model(name, device,
+    num_cls, freeze_encoder)`, whose encoder stays in training mode (quirk G59).
+    """
+    folder = pathlib.Path(source)
+    if _is_classifier(folder):
+        objective, module, image = _trained(folder, step=step)
+        if num_classes is None:
+            return Classifier(
+                module, classes=objective.classes, image=image, odds=objective.classify
+            )
+        pool, encoder, features = _without_head, module, objective.config.image.resnet.features
+    elif num_classes is None:
+        raise WeightsError(
+            "The number of classes is missing, and these weights have no trained head.",
+            "Give num_classes, or the folder of a run of the objective 'classification'.",
+            where=os.fspath(source),
+        )
+    else:
+        encoder, image, features = _encoder(folder, step=step)
+        pool = _pooled
+    head = ImageClassifier(
+        encoder,
+        pool,
+        features=features,
+        classes=num_classes,
+        frozen=freeze_encoder,
+        rngs=nnx.Rngs(seed),
+    )
+    names = tuple(str(number) for number in range(num_classes))
+    return Classifier(head, classes=names, image=image, odds=_logits)
+
+
+def _logits(module: ImageClassifier, image: jax.Array) -> jax.Array:
+    return module(image, train=False)
+
+
+def _without_head(module: Any, image: jax.Array, *, train: bool) -> jax.Array:
+    return module.pooled(image, train=train)
+
+
+def _pooled(encoder: Any, image: jax.Array, *, train: bool) -> jax.Array:
+    """Returns the pooled vectors of either kind of image encoder."""
+    return pooled_of(encoder(image, train=train))
+
+
+def _is_classifier(folder: pathlib.Path) -> bool:
+    if is_weights_folder(folder) or not (folder / CONFIG_NAME).is_file():
+        return False
+    return read_kept_config(folder).objective == "classification"
+
+
+def _trained(
+    folder: pathlib.Path, *, step: int | None
+) -> tuple[ClassificationObjective, nnx.Module, image_lib.ImageConfig]:
+    config = read_kept_config(folder)
+    objective = ClassificationObjective(config.model)
+    module, _ = restored(folder, config, define_model(objective.init), step=step)
+    manifest = load_manifest(config.data.path)
+    image = image_lib.with_statistics(
+        config.data.image, mean=manifest.image.mean, std=manifest.image.std
+    )
+    return objective, module, image
+
+
+def _encoder(
+    folder: pathlib.Path, *, step: int | None
+) -> tuple[nnx.Module, image_lib.ImageConfig, int]:
+    """Returns the image encoder of a run or of weights, its images and its number of features."""
+    if is_weights_folder(folder):
+        if step is not None:
+            raise WeightsError(
+                f"Weights have no step {step}.", "Leave out the step.", where=os.fspath(folder)
+            )
+        opened = open_image_encoder(folder)
+        return opened.module, opened.image, opened.features
+    model = load(folder, step=step)
+    module: Any = model.module
+    objective: Any = model.objective
+    return module.image_encoder, model.image, objective.config.image.resnet.features

@@ -1,0 +1,210 @@
+"""The task "phrase_grounding" on the regions of a prepared set, and its maps."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from configs.baselines import phantom as baselines
+from configs.eval import phrase_grounding
+from launch.evaluation import phrases as phrases_lib
+from launch.evaluation.task_results import measure, remarks
+from launch.evaluation.tasks import load_task, task_of
+from prior_jax.errors import ConfigError
+from prior_jax.evaluate import phrases
+from prior_jax.evaluate.bootstrap import BootstrapConfig
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import ReportTokens
+from prior_jax.evaluate.phrase_grounding import GroundingRule
+from prior_jax.objectives.two_tower import TwoTowerObjective
+from prior_jax.strict import build
+from tests import fixtures
+from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
+from tests.launch import subjects
+
+CONFIG = phrases.PhraseConfig(
+    prompt="Findings suggesting {}.",
+    heat="auto",
+    sigma=0.0,
+    centres="tiles",
+    rule=GroundingRule(),
+    release="none",
+)
+LUNGS = {"right": (0.5, 0.25), "left": (0.5, 0.75)}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return fixtures.train_sentencepiece(tmp_path_factory.mktemp("tokenizer") / "tokenizer.model")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phrases") / "set"
+    return subjects.write_set(folder, train=2, validate=2, test=20)
+
+
+@pytest.fixture(scope="module")
+def prior(path, tokenizer, tmp_path_factory):
+    return subjects.reader(path, tmp_path_factory.mktemp("prior"), tokenizer=tokenizer)
+
+
+def task(**changes):
+    config = phrase_grounding.get_config()
+    config.batch_size = 16
+    config.bootstrap.resamples = 20
+    config.update(changes)
+    return task_of(config)
+
+
+def measured(subject, given):
+    with jax.set_mesh(subject.place.mesh):
+        opened = subjects.splits_of(subject)
+        return measure(given, subject.trained, subject=subject, opened=opened)
+
+
+def test_phrases_are_those_of_the_records_or_prompts(prior):
+    data = subjects.splits_of(prior)("test")
+    found = phrases_lib.phrases_of(task(), data)
+    texts = {(one.label, one.text) for one in found}
+    assert texts == {
+        ("Effusion", "Small left effusion."),
+        ("Effusion", "The heart is large."),
+        ("Effusion", "Findings suggesting effusion."),
+        ("Cardiomegaly", "Findings suggesting cardiomegaly."),
+    }
+    assert len(found) == 40
+    few = phrases_lib.phrases_of(task(classes=("Pleural Effusion",)), data)
+    assert {one.label for one in few} == {"Effusion"}
+    with pytest.raises(ConfigError, match=r"21 phrases.*Cardiomegaly, Effusion"):
+        phrases_lib.phrases_of(task(min_positives=21), data)
+    assert remarks(task(exclude=("effusion",)), prior, data) == [
+        "left out with too few phrases: Effusion"
+    ]
+
+
+def test_regions_of_one_phrase_are_one_mask():
+    record = subjects.study(1)
+    twice = dataclasses.replace(
+        record,
+        region_images=(0, 0, 1) if len(record.images) > 1 else (0, 0, 0),
+        region_labels=("A", "A", "B"),
+        region_phrases=("p", "p", "p"),
+        region_boxes=((0.0, 0.0, 4.0, 4.0), (2.0, 2.0, 6.0, 6.0), (9.0, 9.0, 10.0, 10.0)),
+        region_masks=(b"", b"", b""),
+    )
+    one = phrases.Phrase(record=0, text="p", label="A")
+    counts = phrases_lib.region_count(twice, one, config=CONFIG, overlap="add")
+    clipped = phrases_lib.region_count(twice, one, config=CONFIG, overlap="clip")
+    assert counts.max() == 2 and counts.sum() == 32 and counts[3, 3] == 2
+    assert clipped.max() == 1 and clipped.sum() == 28 and clipped.shape == (48, 48)
+
+
+def test_a_model_is_measured_through_its_attention(prior):
+    found = measured(prior, task())
+    assert found.settings["heat"] == "attention" and found.settings["phrases"] == 40
+    for name in ("miou", "cnr", "cnr_signed", "pointing", "random", "lung_centre", "middle"):
+        assert not np.isnan(found.metrics[f"macro_{name}"].value), name
+    assert found.metrics["macro_cnr"].value >= abs(found.metrics["macro_cnr_signed"].value)
+    assert found.settings["chance"]["pointing_effusion"] == pytest.approx(150 / 48**2)
+
+
+@pytest.mark.parametrize("name", ["biovil", "maco"])
+def test_a_protocol_is_a_file_of_its_own_name(prior, name):
+    given = load_task(f"configs/eval/phrase_grounding/{name}.py")
+    assert given.result == f"phrase_grounding_{name}"
+    given = dataclasses.replace(
+        given, batch_size=16, bootstrap=BootstrapConfig(resamples=5, confidence=0.9, seed=0)
+    )
+    found = measured(prior, given)
+    assert found.settings["heat"] == "cosine"
+    assert (found.settings["rule"]["digits"] == 3) == (name == "maco")
+    assert found.settings["rule"]["overlap"] == {"biovil": "clip", "maco": "add"}[name]
+    assert len(found.settings["table"]["iou"]) == 6
+
+
+def test_an_objective_without_local_features_embeds_its_patches(path, tokenizer, tmp_path):
+    config = baselines.get_config("clip")
+    config.model.image.resnet.update(dict(depths=(1, 1), width=8))
+    config.data.image.size = 32
+    config.model.text.update(dict(hidden_size=32, layers=1, intermediate_size=64))
+    config.model.text.scan_layers = False
+    subject = subjects.on_set(config, path, tmp_path, tokenizer=tokenizer)
+    assert isinstance(subject.objective, TwoTowerObjective)
+    found = measured(subject, task())
+    assert found.settings["heat"] == "cosine" and found.settings["patches"] == [4, 4]
+    with pytest.raises(ConfigError, match=r"task\.phrases\.heat.*cosine"):
+        measured(subject, task(phrases=dict(heat="attention")))
+
+
+def fake(vectors, tokens, **changes):
+    """Maps of 2x2 patches whose features are given, of the model that changes nothing."""
+    objective = FakeObjective()
+    encoder = Encoder(objective, FakeModel(), place=jax.device_put)  # type: ignore[arg-type]
+    count = len(vectors)
+    labels = np.zeros((count, 1))
+    batches = make_batches(np.zeros((count, FEATURES)), tokens, labels, batch_size=4)
+    for number, batch in enumerate(batches):
+        rows = np.minimum(np.arange(4 * number, 4 * number + 4), count - 1)
+        batches[number] = dataclasses.replace(batch, image=vectors[rows].astype(np.float32))
+    padded = np.zeros((count, 8), np.int32)
+    padded[:, :FEATURES] = tokens
+    mask = np.zeros((4, 4), np.int64)
+    mask[:2, :2] = 1
+    return phrases.evaluate_phrases(
+        encoder,
+        objective,  # type: ignore[arg-type]
+        lambda: batches,
+        phrases=[phrases.Phrase(record=i, text=f"{i}", label="AB"[i % 2]) for i in range(count)],
+        tokens=ReportTokens(
+            tokens=padded,
+            token_mask=padded > 0,
+            sentence_index=np.zeros((count, 8), np.int32),
+            sentence_mask=np.ones((count, 1), bool),
+        ),
+        truth=lambda index: mask,
+        size=4,
+        lungs=LUNGS,
+        patients=np.arange(count),
+        config=dataclasses.replace(CONFIG, **changes),
+        block=4,
+        resampling=BootstrapConfig(resamples=5, confidence=0.9, seed=0),
+    )
+
+
+def test_the_patch_that_matches_the_phrase_is_found_and_length_counts_for_maco_alone():
+    tokens = np.tile([100, 0, 0, 0], (6, 1))
+    patches = np.zeros((6, 2, 2, FEATURES))
+    patches[..., 1] = 1.0
+    patches[:, 0, 0] = (1.0, 0.0, 0.0, 0.0)  # in the mask: the same direction as the phrase
+    patches[:, 1, 1] = (9.0, 30.0, 0.0, 0.0)  # outside: long, and in another direction
+    found = fake(patches, tokens)
+    assert found.metrics["macro_pointing"].value == 1
+    assert found.metrics["macro_cnr_signed"].value > 1
+    released = fake(patches, tokens, release="maco")
+    assert released.metrics["macro_pointing"].value == 0
+    assert found.metrics["pointing_a"].value == 1 and found.settings["positives"] == {
+        "a": 3,
+        "b": 3,
+    }
+
+
+def test_patches_lie_where_strides_put_them():
+    tokens = np.tile([100, 0, 0, 0], (2, 1))
+    patches = np.zeros((2, 2, 2, FEATURES))
+    patches[..., 1] = 1.0
+    patches[:, 0, 0] = (1.0, 0.0, 0.0, 0.0)
+    tiles = fake(patches, tokens).settings["mean_over_phrases"]["miou"]
+    strides = fake(patches, tokens, centres="strides").settings["mean_over_phrases"]["miou"]
+    assert tiles != strides
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("heat", "x"), ("sigma", -1.0), ("prompt", "no place"), ("release", "x"), ("centres", "x")],
+)
+def test_wrong_settings_are_refused_by_name(field, value):
+    section = {**dataclasses.asdict(CONFIG), field: value}
+    with pytest.raises(ConfigError, match=rf"task\.phrases\.{field}"):
+        build(phrases.PhraseConfig, section, name="task.phrases")

@@ -1,0 +1,218 @@
+"""The suite: what it runs and leaves out, its table, and that it goes on after a kill."""
+
+import csv
+import dataclasses
+import json
+
+import jax
+import pytest
+
+from configs.eval import suite as config_of_suite
+from launch import evaluate
+from launch.evaluation import suite, suite_parts, suite_table
+from launch.evaluation.tasks import load_task, task_of
+from prior_jax.data.manifest import load_manifest
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import results
+from prior_jax.report import suites
+from tests import fixtures
+from tests.interface.test_classifier import saved
+from tests.launch import subjects
+
+TASKS = tuple(
+    f"configs/eval/{name}.py"
+    for name in ("zero_shot", "retrieval", "classification", "probe", "phrase_grounding")
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("suite")
+
+
+@pytest.fixture(scope="module")
+def sets(folder):
+    """A set with regions and reports, and one without regions."""
+    return {
+        "boxes": str(subjects.write_set(folder / "boxes", train=30, validate=20, test=30)),
+        "plain": str(
+            subjects.write_set(folder / "plain", train=30, validate=20, test=20, boxes=False)
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def reader(folder, sets):
+    tokenizer = fixtures.train_sentencepiece(folder / "tokenizer.model")
+    return subjects.reader(sets["boxes"], folder, tokenizer=tokenizer)
+
+
+def task(**changes):
+    config = config_of_suite.get_config()
+    config.tasks = TASKS
+    config.batch_size = 16
+    config.fractions = (0.5, 1.0)
+    config.seeds = (0, 1)
+    config.bootstrap.resamples = 5
+    config.update(changes)
+    return task_of(config)
+
+
+def run(subject, given, out):
+    with jax.set_mesh(subject.place.mesh):
+        evaluate.evaluate(subject, [given], out=out)
+    return json.loads((out / "eval" / "suite.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(reader, sets, folder):
+    """The undisturbed suite of one set that is read, one without boxes, and one that is not."""
+    given = task(sets=(*(f"{n}={p}" for n, p in sets.items()), "lost=/nowhere"))
+    return given, run(reader, given, folder / "whole"), folder / "whole"
+
+
+def test_parts_are_done_left_out_or_failed_and_the_rest_goes_on(whole):
+    _, content, _ = whole
+    states = {(one["set"], one["task"]): (one["state"], one["reason"]) for one in content["parts"]}
+    assert states["boxes", "zero_shot"] == ("done", "")
+    assert states["boxes", "classification"] == ("left out", "the model is no classifier")
+    assert states["plain", "phrase_grounding"] == ("left out", "the set has no boxes or masks")
+    assert states["boxes", "phrase_grounding"][0] == "done"
+    assert states["lost", ""][0] == "failed" and "/nowhere" in states["lost", ""][1]
+    probes = [name for name, _ in states.items() if name[0] == "plain" and "probe" in name[1]]
+    assert [name for _, name in probes] == ["probe_50_percent", "probe_50_percent_seed_1", "probe"]
+
+
+def test_the_table_has_the_random_baseline_and_intervals_over_seeds(whole):
+    _, content, out = whole
+    rows = {(row["set"], row["task"], row["metric"]): row for row in content["rows"]}
+    one = rows["boxes", "probe", "macro_auroc"]
+    assert one["low"] <= one["value"] <= one["high"] and one["random"] is not None
+    seeds = rows["boxes", "probe_50_percent_over_seeds", "macro_auroc"]
+    first = rows["boxes", "probe_50_percent", "macro_auroc"]["value"]
+    second = rows["boxes", "probe_50_percent_seed_1", "macro_auroc"]["value"]
+    assert seeds["seeds"] == 2 and seeds["value"] == pytest.approx((first + second) / 2)
+    assert rows["boxes", "probe", "auroc_effusion"]["by_class"] and not one["by_class"]
+    with (out / "eval" / "suite.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert len(read) == len(content["rows"]) and tuple(read[0]) == suite_table.COLUMNS
+    assert float(read[0]["value"]) == content["rows"][0]["value"]
+    page = (out / "report" / "index.html").read_text()
+    assert "<h3>Suite</h3>" in page and "the set has no boxes or masks" in page
+    assert results.read_results(out) == []  # the table is no task's result
+
+
+class Killed(BaseException):
+    """Ends the suite where it stands, as a signal does."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_between_parts_it_ends_with_the_same_table(
+    whole, reader, tmp_path, monkeypatch, when
+):
+    given, content, out = whole
+    count, real = 0, results.write_results
+
+    def write(*arguments, **named):
+        nonlocal count
+        count += 1
+        if count % 3 == 0 and when == "before":
+            raise Killed
+        path = real(*arguments, **named)
+        if count % 3 == 0:
+            raise Killed
+        return path
+
+    monkeypatch.setattr(results, "write_results", write)
+    killed = 0
+    for _ in range(20):
+        try:
+            assert run(reader, given, tmp_path) == content
+            break
+        except Killed:
+            killed += 1
+    assert killed >= 3
+    for name in ("suite.json", "suite.csv"):
+        assert (tmp_path / "eval" / name).read_bytes() == (out / "eval" / name).read_bytes()
+
+
+def test_a_part_is_measured_anew_only_for_other_weights_sets_or_settings(
+    whole, reader, monkeypatch
+):
+    given, content, out = whole
+
+    def measured(*arguments, **named):
+        raise AssertionError("measured anew")
+
+    monkeypatch.setattr(suite, "measure", measured)
+    assert run(reader, given, out) == content
+    path = str(given.named_sets()["boxes"])
+    (part,) = (
+        one for one in suite_parts.parts_of(given, {"boxes": path}) if one.name == "retrieval"
+    )
+    manifest = load_manifest(path)
+    ours = suite_parts.identity(part, reader, manifest)
+    other = dataclasses.replace(reader, about={"run": "prior", "step": 9})
+    assert suite_parts.identity(part, other, manifest) != ours
+    less = dataclasses.replace(part, task=dataclasses.replace(part.task, min_positives=1))
+    assert suite_parts.identity(less, reader, manifest) != ours
+    elsewhere = load_manifest(given.named_sets()["plain"])
+    assert suite_parts.identity(part, reader, elsewhere) != ours
+
+
+def test_an_unforeseen_error_of_a_part_is_named_and_passed_over(
+    reader, sets, tmp_path, monkeypatch
+):
+    def measured(given, *arguments, **named):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(suite, "measure", measured)
+    given = task(sets=(f"plain={sets['plain']}",), tasks=TASKS[:2])
+    content = run(reader, given, tmp_path)
+    assert [one["state"] for one in content["parts"]] == ["failed", "failed"]
+    assert content["parts"][0]["reason"] == "RuntimeError: out of memory"
+
+
+def test_a_classifier_is_measured_beside_imagenet_weights(sets, tmp_path):
+    subject = subjects.classifier(sets["plain"], tmp_path, classes=("Effusion", "Cardiomegaly"))
+    saved(tmp_path / "imagenet", "mean")
+    given = task(imagenet=str(tmp_path / "imagenet"), fractions=(1.0,))
+    content = run(subject, given, tmp_path / "out")
+    states = {one["task"]: one["state"] for one in content["parts"]}
+    assert states["classification"] == states["probe"] == "done"
+    assert states["zero_shot"] == states["retrieval"] == "left out"
+    rows = {(row["task"], row["metric"]): row for row in content["rows"]}
+    assert rows["probe", "macro_auroc"]["imagenet"] is not None
+    assert rows["classification", "macro_auroc"]["imagenet"] is None
+    sheet = suites.read(tmp_path / "out")
+    assert sheet is not None and sheet.imagenet and {row[0] for row in sheet.rows} == {"plain"}
+
+
+def test_sets_are_pairs_or_a_mapping_with_names_of_their_own(sets):
+    assert task(sets=("a=/x", "b=/y=z")).named_sets() == {"a": "/x", "b": "/y=z"}
+    mapped = dataclasses.replace(task(), sets={"a": "/x"})
+    assert mapped.named_sets() == {"a": "/x"} and suite.on_first_set(mapped).data.path == "/x"
+    for wrong in (("a",), ("a=/x", "a=/y"), ("=/x",), ("../a=/x",)):
+        with pytest.raises(ConfigError, match=r"task\.sets"):
+            task(sets=wrong)
+
+
+def test_a_suite_without_any_set_or_with_itself_is_refused(reader, tmp_path):
+    with pytest.raises(DataError, match=r"task\.sets.*/nowhere"):
+        run(reader, task(sets=("a=/nowhere",)), tmp_path)
+    own = dataclasses.replace(task(), tasks=("configs/eval/suite.py",))
+    with pytest.raises(ConfigError, match=r"task\.tasks"):
+        suite_parts.parts_of(own, {"a": "/x"})
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    assert suites.read(tmp_path) is None
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "suite.json").write_text('{"rows": [{}]}')
+    with pytest.raises(DataError, match=r"suite\.json"):
+        suites.read(tmp_path)
+
+
+def test_the_file_names_tasks_that_exist():
+    for path in load_task("configs/eval/suite.py").tasks:  # type: ignore[attr-defined]
+        load_task(path)
