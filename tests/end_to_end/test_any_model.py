@@ -43,6 +43,7 @@ def result(folder, task):
     return json.loads((folder / "eval" / f"{task}.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_and_its_exported_weights_measure_the_same_on_another_set(
     finished, weights, other, tmp_path
 ):
@@ -68,6 +69,7 @@ def test_results_of_another_set_are_not_replaced(finished, other):
     assert (finished.workdir / "eval" / "zero_shot.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_untrained_config_is_the_baseline_of_its_run(finished, tmp_path):
     path = f"--task.data.path={finished.workdir / 'data' / 'set'}"
     evaluate("probe", f"--workdir={finished.workdir}", path, f"--out={tmp_path / 'run'}")

@@ -106,6 +106,7 @@ def test_refused_commands_leave_what_evaluation_export_and_loading_give(finished
     assert results() == first
 
 
+@pytest.mark.slow
 def test_a_set_without_labels_trains_and_gets_its_report(finished, tmp_path):
     """Zero-shot classification is named and skipped; retrieval is counted by pair."""
     from data_prep import mimic_cxr

@@ -8,22 +8,23 @@ preempted=75 # prior_jax.processes.preemption.EXIT_CODE: stopped on request afte
 #
 # LOG may contain Slurm's patterns (%t: the task).
 run_step() {
-  local log=$1 asked=0 code step
+  local log=$1 asked=0 interrupted=1 code=127 found step
   shift
   # With --signal=B:TERM@... Slurm signals the job file alone; its only step is number 0.
-  trap 'asked=1; echo "Slurm has asked the job to stop."; scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
+  trap 'asked=1; interrupted=1; echo "Slurm has asked the job to stop."; scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
   # Since Slurm 22.05 srun does not inherit this variable from the job.
   export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
   # Processes that have saved end one by one, and the first must not end the others. A process
   # that does not end is killed ten minutes after the first has ended.
   srun --kill-on-bad-exit=0 --wait=600 --open-mode=append --output="$log" "$@" &
   step=$!
-  # A signal ends `wait` before the step has ended.
-  wait "$step"
-  code=$?
-  while kill -0 "$step" 2>/dev/null; do
+  # A signal ends `wait` before the step has ended, with a code that is not the step's; so does one
+  # that comes when the step has just ended, whose code the next `wait` gives. 127: it was given.
+  while ((interrupted)); do
+    interrupted=0
     wait "$step"
-    code=$?
+    found=$?
+    ((found == 127)) || code=$found
   done
   # A code above 128 means that processes were killed before they had saved; they continue from
   # the last checkpoint. A job that its user cancels saves too, but its state is no longer RUNNING,
