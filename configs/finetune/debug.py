@@ -8,8 +8,12 @@ from configs.finetune import base
 CLASSES = ("Cardiomegaly", "Pleural Effusion", "Pneumothorax")
 
 
-def get_config() -> ConfigDict:
-    """Returns the debug job's set and encoder under a linear head."""
+def get_config(percent: str = "100") -> ConfigDict:
+    """Returns the debug job's set and encoder under a linear head.
+
+    Args:
+      percent: percentage of the patients to train on.
+    """
     config, small = base.get_config(classes=CLASSES), debug.get_config()
     config.name = "finetune_debug"
     config.prepare.phantom = small.prepare.phantom
@@ -18,6 +22,7 @@ def get_config() -> ConfigDict:
     config.model.encoder_rate = 0.5
     config.data.image.update(dict(size=small.data.image.size, channels=1))
     config.data.update(dict(batch_size=small.data.batch_size, workers=0, threads=2))
+    config.data.fraction = base.fraction(base.share_of(percent), rule="patients")
     config.stage_unit = "steps"
     config.stages = ConfigDict(
         dict(frozen=base.stage(length=8, peak=1e-2), finetune=base.stage(length=8, peak=1e-2))

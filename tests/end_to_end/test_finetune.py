@@ -21,14 +21,14 @@ pytestmark = pytest.mark.slow
 STEPS = 16
 
 
-def start(workdir, finished, *options):
+def start(workdir, finished, *options, config="debug.py"):
     data = f"--config.data.path={finished.workdir / 'data' / 'set'}"
-    command = [sys.executable, "-m", "launch.train", "--config=configs/finetune/debug.py"]
+    command = [sys.executable, "-m", "launch.train", f"--config=configs/finetune/{config}"]
     return runs.Running([*command, f"--workdir={workdir}", data, *options])
 
 
-def go(workdir, finished, *options, code=0):
-    found, output = runs.finish(start(workdir, finished, *options))
+def go(workdir, finished, *options, code=0, config="debug.py"):
+    found, output = runs.finish(start(workdir, finished, *options, config=config))
     assert found == code, output
     return output
 
@@ -85,15 +85,8 @@ def test_a_stopped_run_resumes_bit_for_bit(classifier, finished, tmp_path):
 
 
 def test_a_part_of_the_labels_is_trained_on(finished, tmp_path):
-    fraction = dict(share=0.5, rule="patients", seed=1, draws=1, ids=None, absent="refuse")
-    config = tmp_path / "half.py"
-    config.write_text(
-        "from ml_collections import ConfigDict\nfrom configs.finetune import debug\n\n\n"
-        f"def get_config():\n    config = debug.get_config()\n"
-        f"    config.data.fraction = ConfigDict({fraction!r})\n    return config\n"
-    )
     workdir = tmp_path / "run"
-    output = go(workdir, finished, f"--config={config}")
+    output = go(workdir, finished, config="debug.py:50")
     assert "(patients, share 0.5)" in output
     config = json.loads((workdir / "config.json").read_text())
     assert config["data"]["fraction"]["share"] == 0.5
