@@ -13,7 +13,7 @@ from prior_jax.config import read_kept_config
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate.class_scores import AUROC
 from prior_jax.interop.initial import EncoderInit
-from prior_jax.train.checkpoint import list_steps, read_document
+from prior_jax.train.checkpoint_read import list_steps, read_document
 from tests.end_to_end import runs
 
 pytestmark = pytest.mark.slow
