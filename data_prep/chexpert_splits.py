@@ -34,7 +34,7 @@ def draw_5x200(
       labels: float[N, C], as in the table, see `chexpert_table.candidates_5x200`.
       names: names of the C labels.
       frontal: bool[N], whether the image is frontal.
-      paper: whose draw.
+      paper: paper whose draw is followed.
       rng: generator of GLoRIA's draw; MGCA's does not use it.
       mode: mode of the candidates.
       count: number of images for each task.
@@ -74,7 +74,7 @@ def released_splits(
       labels: float[N, C], as in the table.
       names: names of the C labels.
       frontal: bool[N], whether the image is frontal.
-      paper: whose split.
+      paper: paper whose split is followed.
       seed: seed of GLoRIA's generator, which the release leaves unseeded; MGCA's is 0.
       count: number of validation rows.
       per_task: number of images of the 5x200 for each task.
@@ -109,7 +109,7 @@ def parted_splits(
       patients: patient of each row, [N].
       names: names of the C labels.
       frontal: bool[N], whether the image is frontal.
-      paper: whose draw of the 5x200.
+      paper: paper whose draw of the 5x200 is followed.
       seed: seed of the draws.
       count: least number of validation rows.
       per_task: number of images of the 5x200 for each task.

@@ -93,7 +93,7 @@ class Line:
       patient: id of the patient.
       file: name of the image's file, in which there may be blanks.
       word: name of the class.
-      problem: what is wrong with the line, "" for nothing.
+      problem: reason for which the line cannot be read, in words; "" if it can be read.
     """
 
     number: int

@@ -71,7 +71,7 @@ class ForeignRows:
 
     Attributes:
       encoding: encoding that the table is read in.
-      is_not: what is wrong with the first one, for messages.
+      is_not: words for messages that say what is wrong with the first row, such as "is not UTF-8".
       count: number of such rows so far.
       line: line on which the first one begins, 0 if there is none.
       column: name of the first column that shows it, "" where none is known.

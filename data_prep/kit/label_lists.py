@@ -166,7 +166,7 @@ def written_out(text: str, *, advice: str) -> list[Any] | dict[Any, Any]:
 
     Args:
       text: text of the cell.
-      advice: how a cell may be written instead, for messages: completes "...; write ".
+      advice: words for messages that say how such a cell may be written; they follow "write".
 
     Raises:
       RowProblem: `malformed_labels`, if it is neither.

@@ -91,7 +91,8 @@ class Case:
       sex: "F", "M" or "".
       age: age in years, None where unknown.
       view: "PA", "AP" or the like, "" where unknown.
-      regions: what the preparer's `regions_of` makes regions of; JSON values.
+      regions: boxes or masks on the image as JSON values, in the form that the `regions_of` of the
+        preparer reads.
       rows: number of rows of the table of images.
       line: line of the table on which the first of them begins, for messages; 0 if not known.
       problem: reason and detail for which the image is rejected, "" for none. It is planned all the

@@ -24,7 +24,7 @@ def check_same_set(out: pathlib.Path, *, task: str, where: dict[str, Any]) -> No
     Args:
       out: folder of the results.
       task: name of the results file, without its suffix.
-      where: what `described` returned.
+      where: description of the split, set and model, from `described`.
 
     Raises:
       ConfigError: if the file holds results of another set.

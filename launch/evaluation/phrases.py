@@ -132,7 +132,7 @@ def region_count(
       record: record of the phrase.
       one: the phrase.
       config: settings, which name regions without a phrase.
-      overlap: see `phrase_grounding.GroundingRule`.
+      overlap: value of pixels in several regions, see `phrase_grounding.GroundingRule`.
 
     Returns:
       int64[H, W]; at most 1 with "clip".

@@ -12,9 +12,9 @@ from prior_jax.data import regions
 LUNGS: Mapping[str, tuple[float, float]] = {"right": (0.46, 0.27), "left": (0.47, 0.72)}
 """Usual centres of the patient's lungs as (row, column), in shares of an image's height and width.
 
-They are the means over the lung boxes of 175 public frontal radiographs (the sources are those of
-COVID-19 collections and of NIH ChestX-ray14; standard deviation 0.06 in rows, 0.04 in columns), for
-sets that hold no masks of lungs.
+They are for sets that hold no masks of lungs: the mean centres of the lung boxes of 175 frontal
+radiographs of the COVID-19 Image Data Collection (arXiv:2006.11988; 115 PA, 60 AP), with standard
+deviations of 0.06 in rows and 0.04 in columns.
 """
 
 

@@ -117,7 +117,7 @@ def write(
       out: folder of the results.
       rows: rows with the keys of COLUMNS.
       parts: set, task, state ("done", "left out" or "failed") and reason of every part.
-      about: where the weights come from.
+      about: origin of the weights: run and step, folder of weights, or config and seed.
 
     Returns:
       Path of the JSON file.

@@ -49,7 +49,7 @@ def measure(
     Args:
       task: task to measure.
       encoder: encoder of the model, trained or not.
-      subject: what is evaluated: its objective, its preprocessing and its set.
+      subject: model that is evaluated, with its objective, its preprocessing and its set.
       opened: function from the name of a split to the split; it should cache what it has read.
     """
     return _MEASURES[type(task)](task, encoder, subject, opened)

@@ -33,7 +33,7 @@ class FractionConfig:
     Attributes:
       share: share of the records that is kept, above 0 and at most 1; 1 keeps all of them. The
         rule "list" ignores it.
-      rule: how the records are chosen. "first_rounded" takes the first round(share x n) records
+      rule: rule that chooses the records. "first_rounded" takes the first round(share x n) records
         (LoVT, release, src/data/datasets). "sample" takes round(share x n) at random, as a pandas
         data frame's `sample` does (GLoRIA, without a seed: quirk G43; MGCA, with seed 42). "choice"
         takes int(share x n) at random (MGCA's segmentation and detection). "list" takes the ids in

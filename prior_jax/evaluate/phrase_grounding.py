@@ -75,7 +75,7 @@ def boxes_to_mask(
       boxes: left, top, width and height of each box, in whole pixels; what lies outside the image
         is cut off.
       shape: size (H, W) of the image.
-      overlap: see `GroundingRule`.
+      overlap: value of pixels in several boxes, see `GroundingRule`.
 
     Returns:
       Number of boxes at each pixel, int64[H, W]; at most 1 with "clip".
