@@ -6,8 +6,9 @@ The folder has imgs/ with the folders health, sick, tb and test, lists/ with the
 of each split, and annotations/json/ with the boxes in the form of COCO. The labels of the test
 images are not given out, so that their list is not read.
 
-The boxes in annotations/xml are in pixels of the radiographs before they were shrunk to 512x512,
-which are not given out; those in annotations/json are in pixels of the files, and are read.
+The boxes in annotations/json are in pixels of the files, and are read. Those in annotations/xml are
+not: by the notes of a public project, not checked against the files, they are in pixels of the
+radiographs before they were shrunk to 512x512, which are not given out.
 
 Source: TBX11K, 10.1109/CVPR42600.2020.00272, and its files.
 """
