@@ -183,12 +183,11 @@ def blurred(image: Image.Image, *, sigma: float, kernel: int | None) -> Image.Im
     weights = (weights / weights.sum()).astype(np.float32)
     pixels = np.asarray(image, np.float32)
     for axis in (0, 1):
-        margins = [(half, half) if axis == place else (0, 0) for place in range(pixels.ndim)]
-        padded = np.pad(pixels, margins, mode="reflect")
-        length = pixels.shape[axis]
-        pixels = sum(
-            weight * np.take(padded, np.arange(start, start + length), axis=axis)
-            for start, weight in enumerate(weights)
-        )
+        length, before = pixels.shape[axis], pixels
+        margins = [(half, half) if axis == place else (0, 0) for place in range(before.ndim)]
+        padded = np.pad(before, margins, mode="reflect")
+        pixels = np.zeros_like(before)
+        for start, weight in enumerate(weights):
+            pixels += weight * np.take(padded, np.arange(start, start + length), axis=axis)
     levels = np.clip(np.rint(pixels), 0, _MAXIMUM).astype(np.uint8)
     return Image.fromarray(levels)

@@ -19,6 +19,7 @@ from prior_jax.evaluate.results import TaskResult
 from prior_jax.evaluate.retrieval import Subset, take
 from prior_jax.evaluate.retrieval_metrics import GalleryConfig
 from prior_jax.objectives.base import SimilarityKind
+from prior_jax.types import ImageFeatures, ReportFeatures
 
 DIRECTIONS = ("", "report_to_image_")
 _HELD = 20_000  # records whose similarities, 1.6 GB, are held
@@ -93,7 +94,7 @@ def evaluate_gallery(
     if part.reports is None:
         raise ValueError("the studies hold no reports: encode them with reports=True")
     found, chance, batches = measure_strips(
-        _directions(encoder, part, config=config),
+        _directions(encoder, part.images, part.reports, config=config),
         positive=positive[kept],
         texts=[texts[int(record)] for record in part.record],
         config=config,
@@ -212,16 +213,20 @@ def measure_strips(
 
 
 def _directions(
-    encoder: Encoder, studies: Studies, *, config: GalleryRetrievalConfig
+    encoder: Encoder,
+    images: ImageFeatures,
+    reports: ReportFeatures,
+    *,
+    config: GalleryRetrievalConfig,
 ) -> tuple[Iterable[strips.Strip], Iterable[strips.Strip]]:
     """Returns the strips of both directions, of similarities that are held or are computed."""
     block, kind = config.block, config.kind
-    if len(studies.record) <= _HELD:
-        similarity = encoder.similarity(studies.images, studies.reports, block=block, kind=kind)
+    if len(images.global_) <= _HELD:
+        similarity = encoder.similarity(images, reports, block=block, kind=kind)
         return strips.of_matrix(similarity), strips.of_matrix(similarity.T)
     return (
-        strips.of_images(encoder, studies, block=block, kind=kind),
-        strips.of_reports(encoder, studies, block=block, kind=kind),
+        strips.of_images(encoder, images, reports, block=block, kind=kind),
+        strips.of_reports(encoder, images, reports, block=block, kind=kind),
     )
 
 

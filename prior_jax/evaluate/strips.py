@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.evaluate.features import Studies, blocks, to_host
+from prior_jax.evaluate.features import blocks, to_host
 from prior_jax.objectives.base import SimilarityKind
+from prior_jax.types import ImageFeatures, ReportFeatures
 
 Strip = tuple[int, np.ndarray]
 _CELLS = 2**23  # similarities that are sorted at once
@@ -23,13 +24,20 @@ def of_matrix(similarity: np.ndarray, *, cells: int = _CELLS) -> Iterator[Strip]
 
 
 def of_images(
-    encoder: Encoder, studies: Studies, *, block: int, kind: SimilarityKind, cells: int = _CELLS
+    encoder: Encoder,
+    images: ImageFeatures,
+    reports: ReportFeatures,
+    *,
+    block: int,
+    kind: SimilarityKind,
+    cells: int = _CELLS,
 ) -> Iterator[Strip]:
     """Compares every image with every report; the images ask.
 
     Args:
       encoder: encoder of the model that computed the features.
-      studies: features of N studies, with reports.
+      images: features of N images, on the host.
+      reports: features of their N reports, on the host.
       block: number of rows and columns compared at once.
       kind: part of the similarity, see `Encoder.similarity_blocks`.
       cells: largest number of similarities in a strip, unless a single query has more.
@@ -37,20 +45,26 @@ def of_images(
     Yields:
       Strips of float32[Q, N]: the numbers that `Encoder.similarity` has, to the last bit.
     """
-    return _cut(_rows(encoder, studies, block=block, kind=kind), cells=cells)
+    return _cut(_rows(encoder, images, reports, block=block, kind=kind), cells=cells)
 
 
 def of_reports(
-    encoder: Encoder, studies: Studies, *, block: int, kind: SimilarityKind, cells: int = _CELLS
+    encoder: Encoder,
+    images: ImageFeatures,
+    reports: ReportFeatures,
+    *,
+    block: int,
+    kind: SimilarityKind,
+    cells: int = _CELLS,
 ) -> Iterator[Strip]:
     """Compares every report with every image; the reports ask. For the rest see `of_images`."""
-    return _cut(_columns(encoder, studies, block=block, kind=kind), cells=cells)
+    return _cut(_columns(encoder, images, reports, block=block, kind=kind), cells=cells)
 
 
-def _rows(encoder: Encoder, studies: Studies, *, block, kind) -> Iterator[Strip]:
-    count = len(studies.record)
+def _rows(encoder: Encoder, images, reports, *, block, kind) -> Iterator[Strip]:
+    count = len(images.global_)
     strip = np.empty((min(block, count), count), np.float32)
-    pairs = encoder.similarity_blocks(studies.images, studies.reports, block=block, kind=kind)
+    pairs = encoder.similarity_blocks(images, reports, block=block, kind=kind)
     for row, column, scores in pairs:
         part = strip[: count - row, column : column + block]
         part[:] = to_host(scores)[: part.shape[0], : part.shape[1]]
@@ -58,14 +72,14 @@ def _rows(encoder: Encoder, studies: Studies, *, block, kind) -> Iterator[Strip]
             yield row, strip[: count - row]
 
 
-def _columns(encoder: Encoder, studies: Studies, *, block, kind) -> Iterator[Strip]:
-    count = len(studies.record)
-    for number, (real, reports) in enumerate(blocks(studies.reports, block)):
+def _columns(encoder: Encoder, images, reports, *, block, kind) -> Iterator[Strip]:
+    count = len(images.global_)
+    for number, (real, part) in enumerate(blocks(reports, block)):
         strip = np.empty((real, count), np.float32)
-        pairs = encoder.similarity_blocks(studies.images, reports, block=block, kind=kind)
+        pairs = encoder.similarity_blocks(images, part, block=block, kind=kind)
         for row, _, scores in pairs:
-            part = strip[:, row : row + block]
-            part[:] = np.asarray(to_host(scores)).T[:real, : part.shape[1]]
+            target = strip[:, row : row + block]
+            target[:] = np.asarray(to_host(scores)).T[:real, : target.shape[1]]
         yield number * block, strip
 
 

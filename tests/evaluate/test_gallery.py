@@ -113,11 +113,11 @@ def drawn():
 def test_strips_have_the_numbers_of_the_matrix(drawn, block, cells):
     encoder, studies, _ = drawn
     options = dict(block=block, kind="both")
-    whole = encoder.similarity(studies.images, studies.reports, **options)
+    both = studies.images, studies.reports
+    whole = encoder.similarity(*both, **options)
     for matrix, function in ((whole, strips.of_images), (whole.T, strips.of_reports)):
         found = [
-            (start, part.copy())
-            for start, part in function(encoder, studies, cells=cells, **options)
+            (start, part.copy()) for start, part in function(encoder, *both, cells=cells, **options)
         ]
         ends = np.cumsum([len(part) for _, part in found]).tolist()
         assert [start for start, _ in found] == [0, *ends[:-1]]
@@ -161,7 +161,7 @@ def test_a_large_set_never_holds_all_of_its_similarities(drawn, monkeypatch):
         lambda s, *a, **k: largest.append(s.size) or by_class(s, *a, **k),
     )
     gallery.measure_strips(
-        gallery._directions(encoder, studies, config=config()),
+        gallery._directions(encoder, studies.images, studies.reports, config=config()),
         positive=np.zeros((23, 1), bool),
         texts=texts,
         config=config(),
