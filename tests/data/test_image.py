@@ -120,6 +120,21 @@ def test_chances_do_not_depend_on_the_config():
     assert after[0] == after[1] == after[2]
 
 
+def test_without_crops_and_colours_an_image_is_resized_rotated_and_flipped_as_before():
+    image = Image.fromarray(gray(50, 60))
+    config = image_lib.AugmentConfig(rotation_degrees=5.0, flip_probability=0.5)
+    for seed in range(6):
+        found = image_lib.training_image(
+            image, size=20, config=config, rng=np.random.default_rng(seed)
+        )
+        rng = np.random.default_rng(seed)
+        wanted = image_lib.resize(image, size=20)
+        wanted = wanted.rotate(rng.uniform(-1.0, 1.0) * 5.0, resample=Image.Resampling.NEAREST)
+        if rng.uniform() < 0.5:
+            wanted = wanted.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
+
+
 def test_statistics_are_the_sets_unless_the_config_has_its_own():
     own = image_lib.ImageConfig(size=8, channels=3, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 2.0))
     mean, std = image_lib.statistics(own, mean=0.9, std=0.9)
