@@ -6,8 +6,9 @@
 
 Sources: [yml] release, configs/classification/NIH/gloria.yml; [lists] release,
 preprocess/datasets/NIH_Chest_Xray. The other methods differ in rate and batch alone:
-ConVIRT 1e-4 and 64, MGCA's ResNet-50 1e-5 and 32. Differs: the release crops training images at
-random (scale 0.08 to 1); the data pipeline flips them alone.
+ConVIRT 1e-4 and 64, MGCA's ResNet-50 1e-5 and 32. [transforms] release,
+unifier/datasets/transforms.py, NIHTransforms, which [yml] names; its evaluation keeps the aspect
+ratio and cuts out the middle, which for the square images of the set is all of them.
 """
 
 from ml_collections import ConfigDict
@@ -45,9 +46,11 @@ def get_config(percent: str = "1") -> ConfigDict:
     config.seed = 42  # [yml]; the release runs 0 and 1 as well
     config.model.head.kind = "layer_norm"  # [yml], use_fc_norm
     config.model.encoder_rate = 0.1  # [yml], lr_multiplier_ve
-    config.data.image.mean = (0.4978,) * 3  # release, transforms of NIH
-    config.data.image.std = (0.2449,) * 3
-    config.data.augment.flip_probability = 0.5
+    config.data.image.mean = (0.4978,) * 3  # [transforms]
+    config.data.image.std = (0.2449,) * 3  # [transforms]
+    config.data.augment.flip_probability = 0.5  # [transforms], torchvision's default
+    # [transforms], RandomResizedCrop with torchvision's defaults.
+    config.data.augment.resized_crop = ConfigDict(dict(scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)))
     config.data.batch_size = 64  # [yml]
     if percent != "100":
         config.data.fraction = base.fraction(

@@ -4,11 +4,13 @@
         --config.data.path=SET --config.init.image.path=MGCA
 
 Sources: [finetuner] release, mgca/models/ssl_finetuner.py and mgca/models/mgca/mgca_finetuner.py;
-[data] release, mgca/datasets/classification_dataset.py. Differs: the release crops, jitters,
-blurs and flips the training images; the data pipeline can only turn and flip them.
+[data] release, mgca/datasets/classification_dataset.py; [transforms] release,
+mgca/datasets/transforms.py, Moco2Transform. Differs: the release pads images to a square, and
+evaluates the middle 224 of 256 pixels; here they are stretched, and evaluated as a whole.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs.finetune import base, gloria_chexpert
 
@@ -20,8 +22,8 @@ def get_config(percent: str = "1") -> ConfigDict:
     config = base.get_config(classes=base.COMPETITION, uncertain=base.UNCERTAIN)
     config.name = f"mgca_chexpert_{percent}"
     config.seed = 42  # [finetuner]
-    config.data.image.mean = config.data.image.std = (0.5, 0.5, 0.5)  # release, transforms.py
-    config.data.augment.flip_probability = 0.5  # release, transforms.py, Moco2Transform
+    config.data.image.mean = config.data.image.std = (0.5, 0.5, 0.5)  # [transforms]
+    augment(config)
     config.data.batch_size = 48  # [finetuner]
     # [data]: a data frame's sample with random_state 42.
     config.data.fraction = base.fraction(share, rule="sample", seed=42)
@@ -33,3 +35,16 @@ def get_config(percent: str = "1") -> ConfigDict:
     config.validate_every, config.validate_unit = 1, "epochs"
     gloria_chexpert.stop(config)  # [finetuner], the same rule
     return config
+
+
+def augment(config: ConfigDict) -> None:
+    """Sets the random changes of training images [transforms]."""
+    config.data.augment.crop_from = 256  # [data], imsize; a random 224 pixels of it
+    config.data.augment.jitter = ConfigDict(
+        dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8)
+    )
+    config.data.augment.grey_probability = 0.2  # changes no radiograph, as these are grey
+    config.data.augment.blur = ConfigDict(
+        dict(sigma=(0.1, 2.0), kernel=placeholder(int), probability=0.5)  # Pillow's blur
+    )
+    config.data.augment.flip_probability = 0.5

@@ -31,6 +31,11 @@ _ABSENT = object()
 # Fields that a config need not give -> their defaults.
 _OPTIONAL: Mapping[tuple[str, ...], Any] = {
     ("mesh", "fsdp_axis"): None,
+    ("data", "augment", "crop_from"): None,
+    ("data", "augment", "resized_crop"): None,
+    ("data", "augment", "jitter"): None,
+    ("data", "augment", "grey_probability"): None,
+    ("data", "augment", "blur"): None,
     ("data", "fraction"): None,
     ("init", "image", "step"): None,
     ("init", "text", "step"): None,

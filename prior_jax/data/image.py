@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from prior_jax.data import regions
+from prior_jax.data import colours, crops, regions
 from prior_jax.data.decode import ImageProblem, Mode, placed
 from prior_jax.errors import DataError, check_choice, check_field, check_least
 
@@ -63,10 +63,24 @@ class AugmentConfig:
         RandomAffine(degrees=5)).
       flip_probability: probability of a horizontal flip. Release 0.5; paper 0, because reports name
         left and right.
+      crop_from: side of the square that the image is resized to, of which a random part of the
+        model's size is cut out; None for no such cut.
+      resized_crop: random part of the decoded image that is resized to the model's size; None for
+        the whole image. It cannot be combined with `crop_from`.
+      jitter: colour jitter; None for none.
+      grey_probability: probability of making the image grey, which changes only images with
+        colours; None for never.
+      blur: Gaussian blur; None for none.
     """
 
     rotation_degrees: float
     flip_probability: float
+    # The values of what is off are None, so that runs of earlier versions can be resumed.
+    crop_from: int | None = None
+    resized_crop: crops.ResizedCropConfig | None = None
+    jitter: colours.JitterConfig | None = None
+    grey_probability: float | None = None
+    blur: colours.BlurConfig | None = None
 
     def __post_init__(self):
         """Raises ConfigError for values that are not accepted."""
@@ -74,6 +88,22 @@ class AugmentConfig:
         check_field(self, "rotation_degrees", turns, "an angle from 0 to 180")
         flips = 0 <= self.flip_probability <= 1
         check_field(self, "flip_probability", flips, "a probability from 0 to 1")
+        grey = self.grey_probability is None or 0 <= self.grey_probability <= 1
+        check_field(self, "grey_probability", grey, "None or a probability from 0 to 1")
+        if self.crop_from is not None:
+            check_least(self, crop_from=1)
+            one = self.resized_crop is None
+            check_field(self, "crop_from", one, "None with resized_crop, which is a crop as well")
+
+    def decoded_size(self, size: int) -> int:
+        """Returns the side in pixels that an image is decoded for: enough for its smallest crop.
+
+        Args:
+          size: side of the model's image in pixels.
+        """
+        if self.resized_crop is not None:
+            return math.ceil(size / math.sqrt(self.resized_crop.scale[0]))
+        return self.crop_from or size
 
 
 def decode(content: bytes, *, channels: int, size: int, name: str) -> Image.Image:
@@ -141,19 +171,71 @@ def placed_resize(image: Image.Image, *, size: int) -> tuple[Image.Image, region
     return resize(image, size=size), regions.resized(before=before, after=(size, size))
 
 
-def augment(image: Image.Image, *, config: AugmentConfig, rng: np.random.Generator) -> Image.Image:
-    """Rotates and flips at random; draws two random numbers whatever the config.
+def training_image(
+    image: Image.Image, *, size: int, config: AugmentConfig, rng: np.random.Generator
+) -> Image.Image:
+    """Crops, resizes, rotates, flips and recolours a decoded image at random.
 
-    Source: release, configs/experiments/pre_train/train_prior.yaml (rotation, then flip, after
-      the resize).
+    For the arguments see `placed_training_image`.
     """
-    return placed_augment(image, config=config, rng=rng)[0]
+    return placed_training_image(image, size=size, config=config, rng=rng)[0]
+
+
+def placed_training_image(
+    image: Image.Image, *, size: int, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[Image.Image, regions.Transform]:
+    """Augments as `training_image` does, and says where the pixels have gone.
+
+    Crops and colours have random numbers beside those of `rng`: whatever is switched on, those that
+    follow in `rng` stay the same.
+
+    Args:
+      image: decoded image of mode "L" or "RGB".
+      size: side of the square result in pixels.
+      config: settings of the augmentation.
+      rng: source of random numbers, on its way to draw two of them.
+    """
+    cropping, colouring = rng.spawn(2)
+    image, place = _placed_crop(image, size=size, config=config, rng=cropping)
+    image, turn = placed_augment(image, config=config, rng=rng)
+    image = colours.recoloured(
+        image,
+        jitter=config.jitter,
+        grey_probability=config.grey_probability,
+        blur=config.blur,
+        rng=colouring,
+    )
+    return image, place.then(turn)
+
+
+def _placed_crop(
+    image: Image.Image, *, size: int, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[Image.Image, regions.Transform]:
+    """Resizes the image, or a random part of it, to a square, and says where the pixels went."""
+    if config.resized_crop is not None:
+        sides = {"height": image.height, "width": image.width}
+        cut = crops.draw_resized_crop(**sides, config=config.resized_crop, rng=rng)
+        image, place = crops.placed_cut(image, cut)
+        image, change = placed_resize(image, size=size)
+        return image, place.then(change)
+    if config.crop_from is None:
+        return placed_resize(image, size=size)
+    image, place = placed_resize(image, size=config.crop_from)
+    cut = crops.draw_crop(before=config.crop_from, size=size, rng=rng)
+    image, change = crops.placed_cut(image, cut)
+    return image, place.then(change)
 
 
 def placed_augment(
     image: Image.Image, *, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Image.Image, regions.Transform]:
-    """Rotates and flips at random as `augment` does, and says where the pixels have gone."""
+    """Rotates and flips at random, and says where the pixels have gone.
+
+    Draws two random numbers whatever the config.
+
+    Source: release, configs/experiments/pre_train/train_prior.yaml (rotation, then flip, after
+      the resize).
+    """
     angle = rng.uniform(-1.0, 1.0) * config.rotation_degrees
     flip = rng.uniform() < config.flip_probability
     sides = {"height": image.height, "width": image.width}

@@ -118,12 +118,13 @@ class RowLoader:
         image = image_lib.decode(
             record.images[chosen],
             channels=len(options.mean),
-            size=options.size,
+            size=options.size if augment is None else augment.decoded_size(options.size),
             name=f"{name}: image {record.image_ids[chosen]!r}",
         )
-        image = image_lib.resize(image, size=options.size)
-        if augment is not None:
-            image = image_lib.augment(image, config=augment, rng=rng)
+        if augment is None:
+            image = image_lib.resize(image, size=options.size)
+        else:
+            image = image_lib.training_image(image, size=options.size, config=augment, rng=rng)
         return image_lib.normalise(image, mean=options.mean, std=options.std)
 
     def _text(

@@ -23,7 +23,7 @@ from prior_jax.data.manifest import Manifest
 from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import TEXT_SOURCES, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
-from prior_jax.errors import DataError, check_choice, check_field, check_least
+from prior_jax.errors import ConfigError, DataError, check_choice, check_field, check_least
 from prior_jax.types import Batch
 
 _KILLED = "terminated unexpectedly"  # grain's message for a worker process that was killed
@@ -104,6 +104,14 @@ class DataConfig:
         several = self.text_mode == "release" and len(self.buckets) > 1
         must_be = f"({self.max_tokens},) with text_mode 'release'"
         check_field(self, "buckets", not several, must_be)
+        self._check_crop()
+
+    def _check_crop(self):
+        cut, size = self.augment.crop_from, self.image.size
+        if cut is not None and cut < size:
+            raise ConfigError.of_value(
+                "augment.crop_from", cut, f"None or at least image.size, which is {size}"
+            )
 
 
 def open_split(

@@ -5,8 +5,8 @@ row r covers x from c to c + 1 and y from r to r + 1. A box of whole pixels from
 4 therefore has x1 = 2 and x2 = 5, and an image of width W ends at x = W.
 
 Every function that changes the geometry of an image (`decode.placed`, `image.placed_resize`,
-`image.placed_augment`, `gloria_image.fit_transform` and the preparation) can say what it did as a
-`Transform`; `moved_boxes` and `moved_mask` do the same to boxes and masks.
+`image.placed_training_image`, `gloria_image.fit_transform` and the preparation) can say what it did
+as a `Transform`; `moved_boxes` and `moved_mask` do the same to boxes and masks.
 """
 
 import dataclasses
@@ -22,6 +22,9 @@ NO_BOX = (math.nan, math.nan, math.nan, math.nan)
 """Box of a region that has none, or that lies outside of the image."""
 
 _CORNERS = ((0, 1), (2, 1), (2, 3), (0, 3))
+_NEAR = 1e-6  # pixels; a point so little outside of an image lies on its edge
+
+_Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,11 +36,15 @@ class Transform:
         `matrix @ (x, y, 1)` in the new one.
       before: height and width of the old image in pixels.
       after: height and width of the new image in pixels.
+      seen: images in between that had lost a part of the old one before a later change turned
+        that part's place into the new image: for each the map from the old image to it, and its
+        height and width. What lies outside of one of them is gone.
     """
 
-    matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
+    matrix: _Matrix
     before: tuple[int, int]
     after: tuple[int, int]
+    seen: tuple[tuple[_Matrix, tuple[int, int]], ...] = ()
 
     def then(self, other: "Transform") -> "Transform":
         """Returns the change that this one and then the other make together.
@@ -53,7 +60,12 @@ class Transform:
                 where="transform",
             )
         square = np.vstack([self.matrix, (0.0, 0.0, 1.0)])
-        return _transform(np.asarray(other.matrix) @ square, self.before, other.after)
+        seen = [*self.seen, *((_nested(np.asarray(m) @ square), size) for m, size in other.seen)]
+        loses = _beyond(np.asarray(self.matrix), self.before, self.after)
+        if loses and _beyond(other.inverse_matrix(), other.after, other.before):
+            seen.append((self.matrix, self.after))
+        whole = _transform(np.asarray(other.matrix) @ square, self.before, other.after)
+        return dataclasses.replace(whole, seen=tuple(seen))
 
     def inverse_matrix(self) -> np.ndarray:
         """Returns float64[2, 3]: the map from points of the new image to points of the old one."""
@@ -160,11 +172,15 @@ def moved_boxes(boxes: np.ndarray, transform: Transform) -> np.ndarray:
     """
     corners = np.asarray(boxes, np.float64).reshape(-1, 4)[:, _CORNERS]
     matrix = np.asarray(transform.matrix)
-    points = corners @ matrix[:, :2].T + matrix[:, 2]
     limit = transform.after[::-1]
-    low = np.clip(points.min(axis=1), 0, limit)
-    high = np.clip(points.max(axis=1), 0, limit)
-    found = np.concatenate([low, high], axis=1)
+    found = np.full((len(corners), 4), np.nan)
+    for row, outline in enumerate(corners):
+        for other, size in transform.seen:
+            outline = _cut_off(outline, np.asarray(other), size)
+        if len(outline):
+            points = outline @ matrix[:, :2].T + matrix[:, 2]
+            found[row] = np.clip([points.min(axis=0), points.max(axis=0)], 0, limit).reshape(-1)
+    low, high = found[:, :2], found[:, 2:]
     return np.where((low < high).all(axis=1, keepdims=True), found, np.nan).astype(np.float32)
 
 
@@ -192,9 +208,10 @@ def moved_mask(mask: np.ndarray, transform: Transform) -> np.ndarray:
     x = np.arange(width) + 0.5
     y = np.arange(height)[:, None] + 0.5
     # The small number keeps a centre that falls exactly between two pixels on one side of it.
-    columns = np.floor(a * x + b * y + c + 1e-9).astype(np.int64)
-    rows = np.floor(d * x + e * y + f + 1e-9).astype(np.int64)
+    across, down = a * x + b * y + c + 1e-9, d * x + e * y + f + 1e-9
+    columns, rows = np.floor(across).astype(np.int64), np.floor(down).astype(np.int64)
     inside = (columns >= 0) & (columns < mask.shape[1]) & (rows >= 0) & (rows < mask.shape[0])
+    inside &= _in_sight(across, down, transform)
     found = np.zeros(inside.shape, bool)
     found[inside] = mask[rows[inside], columns[inside]]
     return found
@@ -210,9 +227,11 @@ def kept_mask(mask: np.ndarray, transform: Transform) -> np.ndarray:
         return found
     rows, columns = np.nonzero(mask)
     matrix = np.asarray(transform.matrix)
-    x, y = np.floor(matrix[:, :2] @ np.stack([columns + 0.5, rows + 0.5]) + matrix[:, 2:])
+    across, down = columns + 0.5, rows + 0.5
+    x, y = np.floor(matrix[:, :2] @ np.stack([across, down]) + matrix[:, 2:])
     height, width = transform.after
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    inside &= _in_sight(across, down, transform)
     found[y[inside].astype(np.int64), x[inside].astype(np.int64)] = True
     return found
 
@@ -264,6 +283,58 @@ def decoded_mask(content: bytes, *, name: str = "a mask") -> np.ndarray:
         ) from error
 
 
-def _transform(matrix: np.ndarray, before: tuple[int, int], after: tuple[int, int]) -> Transform:
+def _beyond(matrix: np.ndarray, before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Returns whether a map moves a corner of one image outside of the other."""
+    height, width = before
+    corners = np.array([(0, 0), (width, 0), (width, height), (0, height)])
+    points = corners @ matrix[:, :2].T + matrix[:, 2]
+    return bool((points < -_NEAR).any() or (points > np.array(after[::-1]) + _NEAR).any())
+
+
+def _in_sight(x: np.ndarray, y: np.ndarray, transform: Transform) -> np.ndarray:
+    """Returns which points of the old image lie inside of every image of `seen`."""
+    found = np.ones(np.broadcast_shapes(x.shape, y.shape), bool)
+    for ((a, b, c), (d, e, f)), (height, width) in transform.seen:
+        across, down = a * x + b * y + c, d * x + e * y + f
+        found &= (across >= 0) & (across < width) & (down >= 0) & (down < height)
+    return found
+
+
+def _cut_off(outline: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Cuts off what a map moves outside of an image.
+
+    Args:
+      outline: corners of a convex polygon in order, float[K, 2].
+      matrix: map of its points to the image, float[2, 3].
+      size: height and width of the image.
+
+    Returns:
+      Corners of what is left, float[K', 2], where the outline lies; none if nothing is.
+
+    Source: I. E. Sutherland and G. W. Hodgman, Reentrant polygon clipping, CACM 17 (1974).
+    """
+    for axis, limit in enumerate(size[::-1]):
+        slope, shift = matrix[axis, :2], matrix[axis, 2]
+        for sign, start in ((1.0, 0.0), (-1.0, float(limit))):
+            depth = sign * (outline @ slope + shift) + start
+            if not (depth > _NEAR).any():  # it touches the edge at most
+                return outline[:0]
+            left = []
+            for here, there, inner, outer in zip(
+                outline, np.roll(outline, -1, axis=0), depth, np.roll(depth, -1), strict=True
+            ):
+                if inner >= 0:
+                    left.append(here)
+                if inner * outer < 0:
+                    left.append(here + (there - here) * inner / (inner - outer))
+            outline = np.array(left).reshape(-1, 2)
+    return outline
+
+
+def _nested(matrix: np.ndarray) -> _Matrix:
     (a, b, c), (d, e, f) = np.asarray(matrix, np.float64).tolist()
-    return Transform(matrix=((a, b, c), (d, e, f)), before=before, after=after)
+    return (a, b, c), (d, e, f)
+
+
+def _transform(matrix: np.ndarray, before: tuple[int, int], after: tuple[int, int]) -> Transform:
+    return Transform(matrix=_nested(matrix), before=before, after=after)

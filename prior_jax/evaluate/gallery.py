@@ -1,26 +1,28 @@
 """Retrieval by the protocols of papers: galleries, own reports, and several averages.
 
-`retrieval.py` searches large splits block by block. Here all similarities are in memory, as the
-papers' sets of 1,000 records allow.
+The similarities of a small set are computed once and are all in memory. Those of a large one are
+computed twice, for each direction, and only some queries' are in memory (`strips.py`); the numbers
+are the same.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 import numpy as np
 
 from prior_jax.errors import DataError, check_choice, check_field, check_least
-from prior_jax.evaluate import bootstrap, labels, metrics, retrieval_metrics
+from prior_jax.evaluate import bootstrap, labels, metrics, retrieval_metrics, strips
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Studies
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.evaluate.retrieval import Subset, take
 from prior_jax.evaluate.retrieval_metrics import GalleryConfig
 from prior_jax.objectives.base import SimilarityKind
+from prior_jax.types import ImageFeatures, ReportFeatures
 
 DIRECTIONS = ("", "report_to_image_")
-_LARGEST = 20_000
+_HELD = 20_000  # records whose similarities, 1.6 GB, are held
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,15 +87,14 @@ def evaluate_gallery(
 
     Raises:
       ConfigError: if a class is not a label of the set.
-      DataError: if no record is left, or more than fit in memory.
+      DataError: if fewer than two records are left, or a similarity is not finite.
     """
     positive, kept = _records(studies, label_names, classes, config=config)
     part = take(studies, kept)
     if part.reports is None:
         raise ValueError("the studies hold no reports: encode them with reports=True")
-    similarity = encoder.similarity(part.images, part.reports, block=config.block, kind=config.kind)
-    found, chance, batches = measure(
-        similarity,
+    found, chance, batches = measure_strips(
+        _directions(encoder, part.images, part.reports, config=config),
         positive=positive[kept],
         texts=[texts[int(record)] for record in part.record],
         config=config,
@@ -158,35 +159,92 @@ def measure(
     Returns:
       Values by metric, float64[N] each; the same in random order; and the galleries, None for one.
     """
+    both = (strips.of_matrix(similarity), strips.of_matrix(similarity.T))
+    return measure_strips(both, positive=positive, texts=texts, config=config)
+
+
+def measure_strips(
+    directions: Sequence[Iterable[strips.Strip]],
+    *,
+    positive: np.ndarray,
+    texts: Sequence[str],
+    config: GalleryRetrievalConfig,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Sequence[np.ndarray] | None]:
+    """Computes what `measure` does from strips of similarities.
+
+    Args:
+      directions: strips in which images ask, and strips in which reports ask, see `strips`.
+      positive: positive classes of the records, bool[N, C].
+      texts: texts of the N reports.
+      config: galleries and relevance.
+    """
     count, rule = len(texts), config.rule
     batches = None
     if config.gallery is not None:
         batches = retrieval_metrics.draw_batches(count, size=config.gallery, seed=config.seed)
     first, member = retrieval_metrics.different_texts(texts)
+    has_class = bool(positive.shape[1])
     found: dict[str, np.ndarray] = {}
     chance: dict[str, np.ndarray] = {}
-    for prefix, scores in zip(DIRECTIONS, (similarity, similarity.T), strict=True):
-        rows = retrieval_metrics.by_class(scores, positive, config=rule, batches=batches)
-        by_chance = _chance(positive, config=rule, batches=batches)
-        if not positive.shape[1]:
-            rows = {name: np.full(count, np.nan) for name in rows}
-            by_chance = rows
-        if prefix:
-            own = member[:, None] == member[None, :]
-            ranks = retrieval_metrics.partner_ranks(scores, own)
-            candidates, partners = count, own.sum(axis=1)
-        else:
-            ranks = retrieval_metrics.partner_ranks(scores[:, first], member)
-            candidates, partners = len(first), np.ones(count, np.int64)
-        pairs = retrieval_metrics.by_rank(ranks, at=rule.ranks)
-        pairs["mean_rank"] = pairs.pop("rank")
-        expected = {
-            f"recall_at_{k}": _hit(np.full(count, candidates), partners, k) for k in rule.ranks
-        }
-        expected["mean_rank"] = (candidates + 1) / (partners + 1)
-        found |= {f"{prefix}{name}": values for name, values in (rows | pairs).items()}
-        chance |= {f"{prefix}{name}": values for name, values in (by_chance | expected).items()}
+    for prefix, direction in zip(DIRECTIONS, directions, strict=True):
+        parts = []
+        for start, scores in direction:
+            queries = np.arange(start, start + len(scores))
+            values = retrieval_metrics.by_class(
+                scores, positive, config=rule, batches=batches, queries=queries
+            )
+            if prefix:
+                own = member[queries][:, None] == member[None, :]
+                ranks = retrieval_metrics.partner_ranks(scores, own)
+            else:
+                ranks = retrieval_metrics.partner_ranks(scores[:, first], member[queries])
+            parts.append({**values, **_by_rank(ranks, rule)})
+        each = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        expected = _chance(positive, config=rule, batches=batches)
+        for name in expected:
+            if not has_class:
+                each[name] = expected[name] = np.full(count, np.nan)
+        candidates = count if prefix else len(first)
+        partners = np.bincount(member)[member] if prefix else np.ones(count, np.int64)
+        expected |= _chance_of_rank(candidates, partners, rule)
+        found |= {f"{prefix}{name}": values for name, values in each.items()}
+        chance |= {f"{prefix}{name}": values for name, values in expected.items()}
     return found, chance, batches
+
+
+def _directions(
+    encoder: Encoder,
+    images: ImageFeatures,
+    reports: ReportFeatures,
+    *,
+    config: GalleryRetrievalConfig,
+) -> tuple[Iterable[strips.Strip], Iterable[strips.Strip]]:
+    """Returns the strips of both directions, of similarities that are held or are computed."""
+    block, kind = config.block, config.kind
+    if len(images.global_) <= _HELD:
+        similarity = encoder.similarity(images, reports, block=block, kind=kind)
+        return strips.of_matrix(similarity), strips.of_matrix(similarity.T)
+    return (
+        strips.of_images(encoder, images, reports, block=block, kind=kind),
+        strips.of_reports(encoder, images, reports, block=block, kind=kind),
+    )
+
+
+def _by_rank(ranks: np.ndarray, rule: GalleryConfig) -> dict[str, np.ndarray]:
+    found = retrieval_metrics.by_rank(ranks, at=rule.ranks)
+    found["mean_rank"] = found.pop("rank")
+    return found
+
+
+def _chance_of_rank(
+    candidates: int, partners: np.ndarray, rule: GalleryConfig
+) -> dict[str, np.ndarray]:
+    """Returns the expected recall and mean rank of each query in random order."""
+    expected = {
+        f"recall_at_{k}": _hit(np.full(len(partners), candidates), partners, k) for k in rule.ranks
+    }
+    expected["mean_rank"] = (candidates + 1) / (partners + 1)
+    return expected
 
 
 def _records(studies, label_names, classes, *, config) -> tuple[np.ndarray, np.ndarray]:
@@ -205,11 +263,6 @@ def _records(studies, label_names, classes, *, config) -> tuple[np.ndarray, np.n
             f"{len(kept)} records are left to be retrieved: too few have exactly one positive "
             f"class of {', '.join(classes) or 'none'}.",
             "Set --task.classes to labels that exclude each other, or --task.gallery.subset=all.",
-        )
-    if len(kept) > _LARGEST:
-        raise DataError(
-            f"{len(kept)} records have too many similarities to hold at once.",
-            "Take configs/eval/retrieval.py, which searches block by block, or a smaller split.",
         )
     return positive, kept
 

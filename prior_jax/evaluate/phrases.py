@@ -35,7 +35,7 @@ class PhraseConfig:
         objective that has one, and the cosine otherwise.
       sigma: standard deviation of the smoothing in patches, 0 for none; BioViL 1.5.
       centres: "strides" lays patch i of a map of stride s on pixel i * s, where it lies with the
-        padding of torch; "tiles" lays it in the middle of its tile, as the papers do.
+        padding of torch; "tiles" lays it in the middle of its tile, as the papers do (quirk C30).
       rule: thresholds and switches of the metrics; of `digits` only the table in the settings
         takes notice.
       release: "maco" does what MaCo's release does, whatever `rule` and `heat` are: dot products

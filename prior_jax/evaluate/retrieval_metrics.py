@@ -82,18 +82,20 @@ def by_class(
     *,
     config: GalleryConfig,
     batches: Sequence[np.ndarray] | None = None,
+    queries: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Looks among each query's best results for records with the same labels.
 
     Args:
-      similarity: similarity of each image to each report of the same N records, float[N, N].
+      similarity: similarity of each query to each of the N records, float[Q, N].
       labels: labels of each record, int[N] or int[N, C]; a result is relevant if its labels equal
         the query's.
       config: gallery and divisor.
-      batches: rows of each gallery, from `draw_batches`; None for one gallery of all records.
+      batches: records of each gallery, from `draw_batches`; None for one gallery of all records.
+      queries: records that ask, int[Q]; None for all of them.
 
     Returns:
-      `precision_at_<K>` and `hit_at_<K>` of each query, float64[N]; NaN for a record in no batch,
+      `precision_at_<K>` and `hit_at_<K>` of each query, float64[Q]; NaN for a record in no batch,
       and where the gallery has no candidate.
 
     Raises:
@@ -102,32 +104,48 @@ def by_class(
     """
     similarity = _finite(similarity)
     count = len(labels)
-    if similarity.shape != (count, count):
-        raise ValueError(f"similarity {similarity.shape} of {count} records: expected [N, N]")
+    queries = np.arange(count) if queries is None else np.asarray(queries)
+    if similarity.shape != (len(queries), count):
+        expected = f"expected [{len(queries)}, {count}]"
+        raise ValueError(f"similarity {similarity.shape} of {count} records: {expected}")
     columns = np.asarray(labels).reshape(count, -1)
     member = np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
     names = [f"{kind}_at_{k}" for kind in ("precision", "hit") for k in config.ranks]
-    found = {name: np.full(count, np.nan) for name in names}
-    for rows in [np.arange(count)] if batches is None else batches:
-        part = similarity[np.ix_(rows, rows)]
-        relevant = member[rows][ordered(part, own=config.own)] == member[rows][:, None]
+    found = {name: np.full(len(queries), np.nan) for name in names}
+    galleries = [np.arange(count)] if batches is None else batches
+    gallery, place = _places(galleries, count)
+    for number in np.unique(gallery[queries]):
+        if number < 0:
+            continue
+        rows, asking = galleries[number], np.flatnonzero(gallery[queries] == number)
+        part = similarity if batches is None else similarity[np.ix_(asking, rows)]
+        order = ordered(part, own=config.own, partner=place[queries[asking]])
+        relevant = member[rows][order] == member[queries[asking]][:, None]
         for k in config.ranks:
             first = relevant[:, :k]
             if not first.shape[1]:
                 continue
             divisor = k if config.divisor == "ranks" else first.shape[1]
-            found[f"precision_at_{k}"][rows] = first.sum(axis=1) / divisor
-            found[f"hit_at_{k}"][rows] = first.any(axis=1)
+            found[f"precision_at_{k}"][asking] = first.sum(axis=1) / divisor
+            found[f"hit_at_{k}"][asking] = first.any(axis=1)
     return found
 
 
-def ordered(similarity: np.ndarray, *, own: Own) -> np.ndarray:
+def _places(galleries: Sequence[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the gallery of each record, -1 for none, and its place there, both int64[N]."""
+    gallery, place = np.full(count, -1), np.zeros(count, np.int64)
+    for number, rows in enumerate(galleries):
+        gallery[rows], place[rows] = number, np.arange(len(rows))
+    return gallery, place
+
+
+def ordered(similarity: np.ndarray, *, own: Own, partner: np.ndarray | None = None) -> np.ndarray:
     """Sorts each query's gallery, best first; equal similarities keep the order of the gallery.
 
     Args:
-      similarity: similarities, float[Q, G]; the partner of query i is column i if `own` is
-        "removed".
+      similarity: similarities, float[Q, G].
       own: "removed" leaves the query's partner out.
+      partner: column of each query's partner, int[Q]; None for column i of query i.
 
     Returns:
       Columns, int64[Q, G], or int64[Q, G - 1] without the partner.
@@ -135,8 +153,8 @@ def ordered(similarity: np.ndarray, *, own: Own) -> np.ndarray:
     order = np.argsort(-similarity, axis=1, kind="stable")
     if own == "kept":
         return order
-    queries = np.arange(len(order))[:, None]
-    return order[order != queries].reshape(len(order), -1)
+    column = np.arange(len(order)) if partner is None else partner
+    return order[order != column[:, None]].reshape(len(order), -1)
 
 
 def average(

@@ -69,8 +69,8 @@ class ZeroShotConfig:
       block: number of images and sentences compared at once.
       local_weight: weight of the local part of the similarity, where both parts are pooled and
         normalised by themselves and then added, as PRIOR's release does with 0.5 (arXiv:2307.12577;
-        codes/prior/downstream/zero_classification_model.py, `shared_step`). None scores by the
-        objective's similarity as a whole.
+        codes/prior/downstream/zero_classification_model.py, `shared_step`; quirk P46). None scores
+        by the objective's similarity as a whole.
       draws: further measurements on draws of the records with one positive class; None for none.
       denial: treatment of the denying prompts: "subtract" them from the affirming ones; "softmax"
         gives the affirming ones' share in a softmax over the two, as CXR-CLIP does. It is above 0.5

@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prior_jax.data import colours, crops
 from prior_jax.data import image as image_lib
 from prior_jax.errors import ConfigError, DataError
+
+EVERYTHING = dict(
+    resized_crop=crops.ResizedCropConfig(scale=(0.08, 1.0), ratio=(0.75, 1.5)),
+    jitter=colours.JitterConfig(
+        brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8
+    ),
+    grey_probability=0.2,
+    blur=colours.BlurConfig(sigma=(0.1, 2.0), kernel=None, probability=0.5),
+)
 
 
 def encoded(array, kind="PNG"):
@@ -27,7 +37,7 @@ def decode(content, *, channels=1, size=20):
 def augmented(array, *, degrees=0.0, flip=0.0, seed=0):
     config = image_lib.AugmentConfig(rotation_degrees=degrees, flip_probability=flip)
     rng = np.random.default_rng(seed)
-    return np.asarray(image_lib.augment(Image.fromarray(array), config=config, rng=rng))
+    return np.asarray(image_lib.placed_augment(Image.fromarray(array), config=config, rng=rng)[0])
 
 
 def test_a_png_comes_back_exactly_and_gray_becomes_rgb():
@@ -102,12 +112,27 @@ def test_rotation_goes_both_ways():
 def test_chances_do_not_depend_on_the_config():
     """Turning one change off leaves what follows it in the record's random stream alone."""
     after = []
-    for degrees, flip in ((0.0, 0.0), (5.0, 0.5)):
+    for degrees, flip, more in ((0.0, 0.0, {}), (5.0, 0.5, {}), (5.0, 0.5, EVERYTHING)):
         rng = np.random.default_rng(3)
-        config = image_lib.AugmentConfig(rotation_degrees=degrees, flip_probability=flip)
-        image_lib.augment(Image.fromarray(gray()), config=config, rng=rng)
+        config = image_lib.AugmentConfig(rotation_degrees=degrees, flip_probability=flip, **more)
+        image_lib.training_image(Image.fromarray(gray()), size=20, config=config, rng=rng)
         after.append(rng.integers(1 << 30))
-    assert after[0] == after[1]
+    assert after[0] == after[1] == after[2]
+
+
+def test_without_crops_and_colours_an_image_is_resized_rotated_and_flipped_as_before():
+    image = Image.fromarray(gray(50, 60))
+    config = image_lib.AugmentConfig(rotation_degrees=5.0, flip_probability=0.5)
+    for seed in range(6):
+        found = image_lib.training_image(
+            image, size=20, config=config, rng=np.random.default_rng(seed)
+        )
+        rng = np.random.default_rng(seed)
+        wanted = image_lib.resize(image, size=20)
+        wanted = wanted.rotate(rng.uniform(-1.0, 1.0) * 5.0, resample=Image.Resampling.NEAREST)
+        if rng.uniform() < 0.5:
+            wanted = wanted.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
 
 
 def test_statistics_are_the_sets_unless_the_config_has_its_own():
@@ -143,3 +168,9 @@ def test_wrong_augment_settings_are_refused_by_name():
         image_lib.AugmentConfig(rotation_degrees=-1.0, flip_probability=0.0)
     with pytest.raises(ConfigError, match=r"^flip_probability: "):
         image_lib.AugmentConfig(rotation_degrees=0.0, flip_probability=1.5)
+    off = {"rotation_degrees": 0.0, "flip_probability": 0.0}
+    with pytest.raises(ConfigError, match=r"^grey_probability: "):
+        image_lib.AugmentConfig(**off, grey_probability=2.0)
+    for more in ({"crop_from": 0}, {"crop_from": 9, "resized_crop": EVERYTHING["resized_crop"]}):
+        with pytest.raises(ConfigError, match=r"^crop_from: "):
+            image_lib.AugmentConfig(**off, **more)

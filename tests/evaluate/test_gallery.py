@@ -1,14 +1,18 @@
 """Retrieval by the protocols of papers: values, chance, and records that are left."""
 
+import jax
 import numpy as np
 import pytest
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate import gallery
+from prior_jax.evaluate import gallery, retrieval_metrics, strips
+from prior_jax.evaluate.bootstrap import BootstrapConfig
+from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Studies
 from prior_jax.evaluate.labels import LabelPolicy
 from prior_jax.evaluate.retrieval_metrics import GalleryConfig
 from prior_jax.strict import build
+from tests.evaluate import fakes
 
 POLICY = LabelPolicy(uncertain="ignore", unmentioned="negative")
 
@@ -90,3 +94,76 @@ def test_wrong_settings_are_refused_by_name(field, value):
     }
     with pytest.raises(ConfigError, match=rf"task\.gallery\.{field}"):
         build(gallery.GalleryRetrievalConfig, section, name="task.gallery")
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """An encoder, and 23 studies of a few classes and texts whose features often tie."""
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(-1, 2, (23, fakes.FEATURES)).astype(np.float32)
+    tokens = rng.integers(1, 3, (23, fakes.FEATURES))
+    labels = (rng.random((23, 2)) < 0.5).astype(np.int8)
+    encoder = Encoder(fakes.FakeObjective(), fakes.FakeModel(), place=jax.device_put)
+    batches = fakes.make_batches(vectors, tokens, labels, batch_size=8)
+    return encoder, encoder.studies(batches, reports=True), [f"text {i % 17}" for i in range(23)]
+
+
+@pytest.mark.parametrize("cells", [1, 50, 10_000])
+@pytest.mark.parametrize("block", [1, 4, 23, 64])
+def test_strips_have_the_numbers_of_the_matrix(drawn, block, cells):
+    encoder, studies, _ = drawn
+    options = dict(block=block, kind="both")
+    both = studies.images, studies.reports
+    whole = encoder.similarity(*both, **options)
+    for matrix, function in ((whole, strips.of_images), (whole.T, strips.of_reports)):
+        found = [
+            (start, part.copy()) for start, part in function(encoder, *both, cells=cells, **options)
+        ]
+        ends = np.cumsum([len(part) for _, part in found]).tolist()
+        assert [start for start, _ in found] == [0, *ends[:-1]]
+        assert max(part.size for _, part in found) <= max(cells, 23)
+        np.testing.assert_array_equal(np.concatenate([part for _, part in found]), matrix)
+
+
+@pytest.mark.parametrize("size", [None, 6])
+@pytest.mark.parametrize("own", ["kept", "removed"])
+def test_a_set_that_is_not_held_has_the_same_numbers(drawn, monkeypatch, size, own):
+    encoder, studies, texts = drawn
+    results = []
+    for held in (20_000, 22):
+        monkeypatch.setattr(gallery, "_HELD", held)
+        results.append(
+            gallery.evaluate_gallery(
+                encoder,
+                studies,
+                texts=texts,
+                label_names=("A", "B"),
+                classes=("A", "B"),
+                patients=np.arange(23),
+                config=config(gallery=size, seed=3, own=own),
+                resampling=BootstrapConfig(resamples=20, confidence=0.9, seed=0),
+            )
+        )
+    assert results[0] == results[1]
+    assert 0 < results[0].metrics["precision_at_3"].value < 1
+    assert results[0].metrics["report_to_image_mean_rank"].value > 1
+
+
+def test_a_large_set_never_holds_all_of_its_similarities(drawn, monkeypatch):
+    encoder, studies, texts = drawn
+    monkeypatch.setattr(gallery, "_HELD", 22)
+    monkeypatch.setattr(Encoder, "similarity", None)  # to call it would fail
+    largest = []
+    by_class = retrieval_metrics.by_class
+    monkeypatch.setattr(
+        retrieval_metrics,
+        "by_class",
+        lambda s, *a, **k: largest.append(s.size) or by_class(s, *a, **k),
+    )
+    gallery.measure_strips(
+        gallery._directions(encoder, studies.images, studies.reports, config=config()),
+        positive=np.zeros((23, 1), bool),
+        texts=texts,
+        config=config(),
+    )
+    assert max(largest) == 4 * 23
