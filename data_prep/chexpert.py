@@ -40,12 +40,12 @@ LABELS = (
     "Support Devices",
 )
 TABLES = {"train": chexpert_layout.TRAIN_TABLE, "validate": "valid.csv", "test": "test.csv"}
-OF_PATIENTS = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
+COLUMNS = {name: name for name in ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")}
 ROWS = "rows of the tables"
 FRONTAL = "frontal"
 HELD_OUT = "held_out_for_5x200"
 CONFLICTING = "conflicting_rows"
-_WANTED = (*OF_PATIENTS, *LABELS)
+_WANTED = (*list(COLUMNS)[1:], *LABELS)
 _SAID = ("labels", "sex", "age", "view", "problem")
 
 
@@ -97,37 +97,40 @@ def within(path: str) -> str:
     return "/".join(parts)
 
 
-def case_of(cells: Mapping[str, Any], *, lateral: bool) -> labelled.Case:
+def case_of(
+    cells: Mapping[str, Any], *, lateral: bool, columns: Mapping[str, str] = COLUMNS
+) -> labelled.Case:
     """Returns the case of a row; what is wrong with the row becomes the case's problem.
 
     Args:
       cells: Path, Sex, Age, Frontal/Lateral, AP/PA and the labels; all but Path may be absent, and
         labels that are absent are not mentioned.
       lateral: whether lateral images are kept.
+      columns: names of the first five -> their names in this table.
 
     Raises:
       RowProblem: `incomplete_row` or `unknown_path`, if it is not known which image the row is of.
       CellProblem: if the path is no text.
     """
-    path = values.text_of(cells["Path"], field="Path")
-    if not path:
-        raise RowProblem("incomplete_row", "column 'Path' is blank")
-    name = within(path)
+    path, sex, age, side, view = (columns[name] for name in COLUMNS)
+    written = values.text_of(cells.get(path), field=path)
+    if not written:
+        raise RowProblem("incomplete_row", f"column {path!r} is blank")
+    name = within(written)
     try:
         patient = chexpert_table.patient_of(name)
     except DataError as error:
-        raise RowProblem("unknown_path", str(error)) from error
+        raise RowProblem("unknown_path", f"{error.problem} {error.remedy}") from error
     place = {"id": name.rpartition(".")[0] or name, "path": name, "patient": patient}
     try:
-        frontal = is_frontal(cells)
+        frontal = is_frontal(cells.get(side), field=side, path=name)
+        seen = values.text_of(cells.get(view), field=view).upper()
         case = labelled.Case(
             **place,
             labels=tuple(values.label_of(cells.get(label), field=label) for label in LABELS),
-            sex=subgroups.sex_of(cells.get("Sex"), field="Sex"),
-            age=subgroups.age_of(cells.get("Age"), field="Age"),
-            view=values.text_of(cells.get("AP/PA"), field="AP/PA").upper()
-            if frontal
-            else "LATERAL",
+            sex=subgroups.sex_of(cells.get(sex), field=sex),
+            age=subgroups.age_of(cells.get(age), field=age),
+            view=seen if frontal else "LATERAL",
         )
     except values.CellProblem as problem:
         blank = (schema.LABEL_NOT_MENTIONED,) * len(LABELS)
@@ -137,18 +140,18 @@ def case_of(cells: Mapping[str, Any], *, lateral: bool) -> labelled.Case:
     return dataclasses.replace(case, problem=("wrong_view", "a lateral image"))
 
 
-def is_frontal(cells: Mapping[str, Any]) -> bool:
-    """Returns whether a row is of a frontal image, by its column or else by the name of its file.
+def is_frontal(cell: Any, *, field: str, path: str) -> bool:
+    """Returns whether an image is frontal, by its column or else by the name of its file.
 
     Raises:
       CellProblem: if the column holds another word than Frontal and Lateral.
     """
-    word = values.text_of(cells.get("Frontal/Lateral"), field="Frontal/Lateral").casefold()
-    if word in (FRONTAL, "lateral"):
-        return word == FRONTAL
+    word = values.text_of(cell, field=field)
+    if word.casefold() in (FRONTAL, "lateral"):
+        return word.casefold() == FRONTAL
     if word:
-        raise values.CellProblem(f"column 'Frontal/Lateral' holds {word!r}")
-    return FRONTAL in within(str(cells["Path"])).rpartition("/")[2].casefold()
+        raise values.CellProblem(f"column {field!r} holds {word!r}, which is no Frontal or Lateral")
+    return FRONTAL in path.rpartition("/")[2].casefold()
 
 
 def read_cases(

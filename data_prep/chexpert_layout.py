@@ -37,8 +37,8 @@ def placed(cases: Sequence[labelled.Case], root: pathlib.Path) -> list[labelled.
     if not (root / "train").is_dir():
         bases["train"] = _patients(path for path in _folders(root) if _TRAIN in path.name)
     if not (root / "valid").is_dir():
-        tables = tables_folder(root)
-        bases["valid"] = _patients([tables / "valid"] if tables != root else [])
+        first = (path for path in _folders(root) if _TABLES in path.name)
+        bases["valid"] = _patients(path / "valid" for path in first)
     if not any(bases.values()):
         return list(cases)
     found = []

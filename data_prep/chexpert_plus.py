@@ -163,9 +163,7 @@ def planned(
         `unknown_split`, or `malformed_row`.
       CellProblem: if a cell holds another kind of value than it should.
     """
-    case = chexpert.case_of(
-        {name: cells.get(column) for name, column in _CHEXPERT.items()}, lateral=settings.lateral
-    )
+    case = chexpert.case_of(cells, lateral=settings.lateral, columns=_CHEXPERT)
     if case.problem:
         raise RowProblem(*case.problem)
     if settings.split == published_splits.SEEDED:

@@ -135,8 +135,8 @@ def _is_id(text: str, *, like: Sequence[str]) -> bool:
     """Tells whether a column's name is an id itself, by its form and that of the first id."""
     if plain_id(text) != text:
         return True
-    kinds = [[(letter.isdigit(), letter.isalpha()) for letter in name] for name in (text, *like)]
-    return any(map(str.isdigit, text)) and len(kinds) > 1 and kinds[0] == kinds[1]
+    forms = {tuple(letter.isalnum() for letter in name) for name in (text, *like)}
+    return len(text) >= 8 and any(map(str.isdigit, text)) and len(like) == len(forms) == 1
 
 
 def read_lists(folder: str, *, flag: str = "--split_lists") -> dict[str, list[str]]:

@@ -107,7 +107,8 @@ CASES = [
     Odd("list_empty", content(LIST, lambda _: b"\n\n"), refused=rf"{LIST}: It holds no id"),
     Odd("list_absent", lambda root: (root / LIST).unlink(), refused="--selection"),
     listed("blank_lines", "", "   ", "", records=FOUND),
-    listed("path_twice", path_of(1), wrong=(ONE, r"duplicate_row: list\.txt:3: entry 1 names")),
+    listed("path_twice", path_of(1), records=FOUND, wrong=(
+        ONE, r"duplicate_row: list\.txt:3: entry 1 names")),
     listed("labels_behind_the_path", f"{path_of(3)} 1 0", wrong=(
         "train/patient00003/study1/view1_frontal", "not_one_finding.*Atelectasis, Edema")),
     listed("image_without_row", path_of(7), wrong=(SEVEN, r"listed_without_row: list\.txt:3: ")),
@@ -139,7 +140,7 @@ CASES = [
     of_json("json_cut", lambda rows: json.dumps(rows).encode()[:-9], refused=r"prior\.json: "),
     of_json("json_nested_deeply", lambda _: b"[" * 99_999, refused="nested too deeply"),
     of_json("json_with_an_image_twice", lambda rows: {**rows, "9": entry(TWO, EFFUSION)},
-            rejected={TWO: r"duplicate_row: prior\.json:3: entry 2 names it"}),
+            rejected={TWO: r"duplicate_row: prior\.json:3: entry 2 names it"}, records=FOUND),
     of_json("json_with_an_image_of_two_labels", lambda rows: {**rows, "9": entry(ONE, EFFUSION)},
             rejected={ONE: r"conflicting_rows: "}),
     Odd("json_without_a_table", lambda root: (root / "train.csv").unlink(), settings=AS_JSON,

@@ -14,7 +14,17 @@ import pytest
 from data_prep import chexpert, chexpert_plus
 from data_prep.kit import cli
 from tests.data_prep import label_sets
-from tests.data_prep.odd_files import Odd, append, both, check, content, damaged, edit, nothing, table
+from tests.data_prep.odd_files import (
+    Odd,
+    append,
+    both,
+    check,
+    content,
+    damaged,
+    edit,
+    nothing,
+    table,
+)
 from tests.data_prep.odd_files import tables as odd_tables
 from tests.data_prep.odd_files import write_image as write
 
@@ -28,10 +38,14 @@ COLUMNS = (
     *("insurance_type", "recent_bmi", "deceased", "split"),
 )
 TABLE, LABELS = "df_chexpert_plus_240401.csv", "chexbert_labels/impression_fixed.json"
-ONE, TWO, NINE = "train/patient00001/study1", "train/patient00002/study1", "valid/patient00009/study1"
+ONE, TWO, NINE = (
+    "train/patient00001/study1",
+    "train/patient00002/study1",
+    "valid/patient00009/study1",
+)
 EVERYTHING = (ONE, TWO, NINE)
 IMAGE = f"{TWO}/view1_frontal"
-FINDINGS = "The lungs are clear.\n\nThe heart, of normal size, is \"unremarkable\"."
+FINDINGS = 'The lungs are clear.\n\nThe heart, of normal size, is "unremarkable".'
 IMPRESSION = "1.  NO ACUTE DISEASE.\n2.  STABLE LINES."
 
 
@@ -58,7 +72,9 @@ def line_of(study, *, view="view1_frontal", **changes):
         "split": study.partition("/")[0],
     }
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow({**known, **changes}.get(n, "") for n in COLUMNS)
+    csv.writer(buffer, lineterminator="\n").writerow(
+        {**known, **changes}.get(n, "") for n in COLUMNS
+    )
     return buffer.getvalue()
 
 
@@ -110,21 +126,29 @@ def rewritten(change):
 
 
 def of_two(name, *, reason="", rejected=None, notes=(), records=None, **cells):
-    """A case of other cells in the row of the second study, which begins on line 15."""
+    """A case of other cells in the row of the second study, which begins on line 16."""
 
     def change(rows):
         rows[1].update(cells)
         return rows
 
-    wrong = rejected or ({f"{TABLE}:14": reason} if reason else {})
+    wrong = rejected or ({f"{TABLE}:16": reason} if reason else {})
     fields = {TWO: records} if records else {}
-    return Odd(name, rewritten(change), rejected=wrong, without=[TWO] if wrong else [],
-               records=fields, notes=notes)
+    return Odd(
+        name,
+        rewritten(change),
+        rejected=wrong,
+        without=[TWO] if wrong else [],
+        records=fields,
+        notes=notes,
+    )
 
 
 def added(name, *lines, **expected):
-    """A case of rows behind the others, which are on lines 2, 14 and 26."""
-    return Odd(name, lambda root: append(TABLE, *(line.rstrip("\n") for line in lines))(root), **expected)
+    """A case of rows behind the others, which begin on lines 2, 16 and 30."""
+    return Odd(
+        name, lambda root: append(TABLE, *(line.rstrip("\n") for line in lines))(root), **expected
+    )
 
 
 def labelled(name, *lines, **expected):
@@ -132,7 +156,9 @@ def labelled(name, *lines, **expected):
 
 
 def without(*names):
-    return rewritten(lambda rows: [{n: v for n, v in row.items() if n not in names} for row in rows])
+    return rewritten(
+        lambda rows: [{n: v for n, v in row.items() if n not in names} for row in rows]
+    )
 
 
 SECOND = "view2_frontal"
@@ -164,7 +190,8 @@ def excluding(name, selection, **expected):
 
 
 WHOLE = {"sex": "M", "age": 41.0, "views": ("PA",), "findings": FINDINGS, "impression": IMPRESSION}
-LEFT_OUT = f"{TABLE}:14"
+OF_ONE = "train/patient00001/study2"
+LEFT_OUT = f"{TABLE}:16"
 ODD_LABEL = "impression_fixed.json:4"
 CASES = [
     Odd("whole", nothing, records={TWO: WHOLE, ONE: {"labels": of_labels(Edema=1, Fracture=-1)}},
@@ -172,8 +199,9 @@ CASES = [
     *odd_tables(TABLE, flag="--table")[3:],
     Odd("table_with_bom", content(TABLE, lambda b: b"\xef\xbb\xbf" + b), records={TWO: WHOLE}),
     *(
-        Odd(case.name, case.change, rejected={TWO: f"{p}"} if (p := case.rejected.get(TWO)) else {})
-        for case in damaged(f"PNG/{IMAGE}.png", name=TWO)
+        Odd(case.name, case.change, rejected={**case.rejected, TWO: "no_usable_image"}
+            if case.rejected else {})
+        for case in damaged(f"PNG/{IMAGE}.png", name=IMAGE)
     ),
     Odd("images_of_chexpert", lambda root: (root / f"PNG/{IMAGE}.png").rename(root / f"PNG/{IMAGE}.jpg"), records={TWO: WHOLE}),
     Odd("folder_within_the_folder", lambda root: ((root / "PNG").rename(root / "x"), (root / "PNG").mkdir(),
@@ -196,7 +224,7 @@ CASES = [
     of_two("age_90", age="90", records={"age": 90.0}),
     of_two("age_0", age="0.0", records={"age": 0.0}),
     of_two("age_of_414", age="414", records={"age": math.nan}),
-    of_two("age_is_a_word", age="old", reason="malformed_row"),
+    of_two("age_is_a_word", age="old", reason="malformed_row: column 'age' holds 'old'"),
     of_two("sex_unknown", sex="Unknown", records={"sex": ""}),
     of_two("sex_is_a_number", sex="2", reason="malformed_row"),
     of_two("view_in_small_letters", ap_pa="pa", records={"views": ("PA",)}),
@@ -208,9 +236,10 @@ CASES = [
     added("row_twice", line_of(ONE), rejected={f"{ONE}/view1_frontal": "duplicate_row: .*line 2"}),
     added("image_with_two_ages", line_of(ONE, age="59.0"), rejected={f"{ONE}/view1_frontal": "conflicting_rows"},
           without=[ONE]),
-    added("patient_in_two_splits", line_of("train/patient00001/study2", split="valid"),
-          rejected={"train/patient00001/study2": "missing_image"}),
-    added("row_cut", '5,"train/pati"', rejected={f"{TABLE}:38": "malformed_row: .*2 cells"}),
+    Odd("patient_in_two_splits", both(
+        append(TABLE, line_of(OF_ONE, split="valid").rstrip("\n")),
+        lambda root: write(root / f"PNG/{OF_ONE}/view1_frontal.png", 9)), records={OF_ONE: {}}),
+    added("row_cut", '5,"train/pati"', rejected={f"{TABLE}:44": "malformed_row: .*2 cells"}),
     Odd("quote_not_closed", lambda root: (root / TABLE).write_text((root / TABLE).read_text() + '5,"train/x,'),
         refused="--table: .*quotation mark"),
     pair("two_images", records={"views": ("PA", "PA"), "labels": of_labels(Edema=0)}),

@@ -64,7 +64,11 @@ def wrong(name, text, pattern, *, file="", key=""):
 def binary(root):
     for name in ("train.txt", "test.txt"):
         text = (root / name).read_text()
-        for old, new in (("COVID-19", "positive"), ("normal", "negative"), ("pneumonia", "negative")):
+        for old, new in (
+            ("COVID-19", "positive"),
+            ("normal", "negative"),
+            ("pneumonia", "negative"),
+        ):
             text = text.replace(old, new)
         (root / name).write_text(text)
 
@@ -113,7 +117,8 @@ CASES = [
     wrong("line_without_class", "5 d.png", r"malformed_row: '5 d\.png' is not"),
     wrong("line_cut", "5", "malformed_row"),
     line("header", "patient filename class source", rejected={"train/filename": "unknown_label"}),
-    wrong("line_twice", "3 a.png COVID-19 cohen", r"duplicate_row: train\.txt:3: line 1 names it", key=ONE),
+    line("line_twice", "3 a.png COVID-19 cohen", records={ONE: {"labels": COVID}}, rejected={
+        ONE: r"duplicate_row: train\.txt:3: line 1 names it"}),
     wrong("image_with_two_classes", "3 a.png normal cohen", r"conflicting_rows: train\.txt:", key=ONE),
     wrong("image_with_two_patients", "4 a.png COVID-19 cohen", r"conflicting_rows: train\.txt:", key=ONE),
     # issue 230: the list names images that the download does not have.

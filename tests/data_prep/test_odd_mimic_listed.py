@@ -10,10 +10,10 @@ from tests.data_prep import hospital, label_sets, mimic_runs
 from tests.data_prep.odd_files import Odd, append, both, check, content, damaged, nothing, table
 from tests.data_prep.odd_files import tables as odd_tables
 
-FIRST = 50_000_000
-SUBJECTS = tuple(10_000_000 + place // 2 * 7_370_003 % 9_999_991 for place in range(4))
-ONE, TWO = (hospital.dicom(FIRST + place, "PA") for place in (0, 1))
-SIDE, OTHER = hospital.dicom(FIRST, "LATERAL"), hospital.dicom(FIRST + 2, "PA")
+FIRST = 50_000_001  # the first study has no labels
+SUBJECTS = tuple(10_000_000 + place // 2 * 7_370_003 % 9_999_991 for place in range(1, 4))
+ONE, TWO, OTHER = (hospital.dicom(FIRST + place, "PA") for place in (0, 1, 2))
+SIDE = hospital.dicom(FIRST, "LATERAL")
 LIST, CSV = "only.txt", "only.csv"
 OF_TWO = f"s{FIRST + 1}/{TWO}"
 FOLDER = f"files/p{str(SUBJECTS[1])[:2]}/p{SUBJECTS[1]}/s{FIRST + 1}"
@@ -59,8 +59,8 @@ def of_image(case):
 
 
 def of_report(name, change, reason):
-    wrong = {OF_TWO: rf"{reason}: only\.txt:2: "}
-    return Odd(name, content(f"{FOLDER}.txt", change), rejected=wrong)
+    wrong = {OF_TWO: rf"({reason}): only\.txt:2: "}
+    return Odd(name, content(f"{FOLDER}.txt", change), rejected=wrong, without=[TWO])
 
 
 HEX = "0123abcd-0123abcd-0123abcd-0123abcd-0123abcd"
@@ -69,7 +69,7 @@ CASES = [
     *map(of_image, damaged(f"{FOLDER}/{TWO}.jpg", name=OF_TWO)),
     *(
         Odd(f"csv_{case.name}", case.change, refused=case.refused, settings={"only": CSV})
-        for case in odd_tables(CSV, flag="")
+        for case in odd_tables(CSV, flag="--only")
         if case.name not in ("table_without_rows", "rows_with_one_cell_more")
     ),
     Odd("csv_without_header", content(CSV, lambda b: b.split(b"\n", 1)[1]), settings={"only": CSV},
@@ -102,12 +102,12 @@ CASES = [
     of_report("report_without_section", lambda _: b"FINAL REPORT\n", "no_section|empty_report"),
     of_report("report_in_latin_1", lambda b: b + "Müller".encode("latin-1"), "report_not_decodable"),
     Odd("report_absent", lambda root: (root / f"{FOLDER}.txt").unlink(), rejected={
-        OF_TWO: r"missing_report: only\.txt:2"}),
+        OF_TWO: r"missing_report: only\.txt:2"}, without=[TWO]),
     of_table("image_without_split", "split", lambda lines: [line for line in lines if TWO not in line],
              rejected={OF_TWO: r"row_without_split: only\.txt:2: row without split",
-                       f"s{FIRST + 1}": "study_without_image"}),
+                       f"s{FIRST + 1}": "study_without_image"}, without=[TWO]),
     of_table("row_of_metadata_twice", "metadata", lambda lines: [*lines, lines[1]],
-             rejected={f"s{FIRST}/{ONE}": r"duplicate_row: only\.txt:1: duplicate row"}),
+             rejected={f"s{FIRST}/{ONE}": r"duplicate_row: only\.txt:1: duplicate row"}, records=BOTH),
     Odd("nothing_odd", nothing, records=BOTH),
     of_table("no_labels_of_the_study", "chexpert", lambda lines: [
         line for line in lines if str(FIRST + 1) not in line], records={TWO: {"labels": (-2, -2, -2)}}),

@@ -8,6 +8,7 @@ from PIL import Image
 
 from data_prep import nih
 from data_prep.kit import cli
+from prior_jax.errors import ConfigError
 from tests.data_prep import label_sets
 from tests.data_prep.odd_files import (
     Odd,
@@ -38,7 +39,10 @@ def root(tmp_path):
     entries = [row(f"{ONE}.png", "Mass|Effusion"), row(f"{TWO}.png", age="414", sex="F")]
     entries.append(row(f"{SIX}.png", "Infiltration", view="AP"))
     (base / ENTRIES).write_text("\n".join([HEADER, *entries]) + "\n")
-    boxes = [box(ONE, "Mass", (102.4, 204.8, 307.2, 102.4)), box(SIX, "Infiltrate", (0, 0, 512, 256))]
+    boxes = [
+        box(ONE, "Mass", (102.4, 204.8, 307.2, 102.4)),
+        box(SIX, "Infiltrate", (0, 0, 512, 256)),
+    ]
     (base / BOXES).write_text("\n".join([BOX_HEADER, *boxes]) + "\n")
     (base / "train_val_list.txt").write_text(f"{ONE}.png\n{TWO}.png\n")
     (base / "test_list.txt").write_text(f"{SIX}.png\n")
@@ -72,13 +76,25 @@ def labels(*found):
 def of_one(name, old, new, *, reason="", **fields):
     """A case of a change in the row of the first image, line 2."""
     wrong = {ONE: rf"{reason}.*{ENTRIES}:2: "} if reason else {}
-    return Odd(name, edit(ENTRIES, (old, new)), rejected=wrong, records={} if reason else {ONE: fields})
+
+    def change(root):
+        header, first, *rest = (root / ENTRIES).read_text().splitlines()
+        assert old in first
+        changed = "\n".join([header, first.replace(old, new), *rest])
+        (root / ENTRIES).write_text(f"{changed}\n")
+
+    return Odd(name, change, rejected=wrong, records={} if reason else {ONE: fields})
 
 
 def boxed(name, line, *, rejected=(), notes=(), **records):
     """A case of a row behind those of the boxes, which stand in lines 2 and 3."""
-    return Odd(name, append(BOXES, line), rejected=dict(rejected), notes=notes,
-               records={ONE: records} if records else {})
+    return Odd(
+        name,
+        append(BOXES, line),
+        rejected=dict(rejected),
+        notes=notes,
+        records={ONE: records} if records else {},
+    )
 
 
 def listed(name, change, **expected):
@@ -88,11 +104,15 @@ def listed(name, change, **expected):
 
 def smaller(root):
     """The copies of 224 pixels a side that are passed around."""
-    Image.fromarray(label_sets.pixels(3, height=224, width=224)).save(root / f"images_001/images/{ONE}.png")
+    Image.fromarray(label_sets.pixels(3, height=224, width=224)).save(
+        root / f"images_001/images/{ONE}.png"
+    )
 
 
 def oblong(root):
-    Image.fromarray(label_sets.pixels(3, height=40, width=60)).save(root / f"images_001/images/{ONE}.png")
+    Image.fromarray(label_sets.pixels(3, height=40, width=60)).save(
+        root / f"images_001/images/{ONE}.png"
+    )
 
 
 MASS = f"{ONE}.png,Mass|Effusion,"
@@ -191,5 +211,5 @@ def test_boxes_follow_a_shrunk_copy_or_are_in_pixels_of_the_files(root):
     np.testing.assert_allclose(found[ONE].region_boxes, [[3.2, 6.4, 12.8, 9.6]], rtol=1e-6)
     label_sets.assert_sound(root / "out")
     assert len(CASES) >= 30
-    with pytest.raises(ValueError, match="--boxes_drawn_on"):
+    with pytest.raises(ConfigError, match="--boxes_drawn_on"):
         nih.Settings(boxes_drawn_on=-1)
