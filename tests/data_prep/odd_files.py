@@ -1,4 +1,4 @@
-"""Tables of damaged and odd files: what is done to a small raw data set, and what must come of it."""
+"""Tables of damaged and odd files: what is done to a small raw data set, and what comes of it."""
 
 import dataclasses
 import gzip

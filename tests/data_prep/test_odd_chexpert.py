@@ -134,10 +134,16 @@ CASES = [
         lambda root: (root / "valid.csv").write_text(
             "Path,Atelectasis,Cardiomegaly,Consolidation,Edema,Pleural Effusion\n"
             "valid/patient00009/study1/view1_frontal.jpg,1,0,0,0,0\n"
-        )
-       ,
-        records={NINE: {"sex": "", "views": ("",), "labels": of_labels(
-            Atelectasis=1, Cardiomegaly=0, Consolidation=0, Edema=0, Pleural_Effusion=0)}},
+        ),
+        records={
+            NINE: {
+                "sex": "",
+                "views": ("",),
+                "labels": of_labels(
+                    Atelectasis=1, Cardiomegaly=0, Consolidation=0, Edema=0, Pleural_Effusion=0
+                ),
+            }
+        },
         notes=[r"valid\.csv has no column 'Sex', 'Age'"],
     ),
     of_two(
@@ -191,16 +197,22 @@ CASES = [
         ),
         records={TWO: WHOLE},
     ),
-    Odd("files_of_macos", lambda root: (root / "train/patient00002/study1/._view1_frontal.jpg")
-        .write_bytes(b"x"), records={TWO: WHOLE}),
+    Odd(
+        "files_of_macos",
+        lambda root: (root / "train/patient00002/study1/._view1_frontal.jpg").write_bytes(b"x"),
+        records={TWO: WHOLE},
+    ),
     Odd(
         "folder_within_the_folder",
         lambda root: shutil.move(root / "train.csv", root / "train"),
         refused=r"--root: .*train\.csv does not exist",
     ),
-    Odd("latin_1", content("train.csv", lambda b: b + "ä".encode("latin-1") * 3), rejected={
-        "train.csv:4": "malformed_row.*1 cells for 19"}),
-]  # fmt: skip
+    Odd(
+        "latin_1",
+        content("train.csv", lambda b: b + "ä".encode("latin-1") * 3),
+        rejected={"train.csv:4": "malformed_row.*1 cells for 19"},
+    ),
+]
 
 
 @table(CASES)

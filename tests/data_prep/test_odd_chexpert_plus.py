@@ -1,11 +1,6 @@
-"""CheXpert Plus in its own layout, with what its table is known to hold: right, or refused by name.
-
-The columns are those of df_chexpert_plus_240401.csv as public code that reads it lists them, the
-unnamed index of a data frame in front among them; labels are lines of JSON, as in chexbert_labels.
-"""
+"""CheXpert Plus in its own layout, with what its table is known to hold: right, or refused."""
 
 import csv
-import io
 import json
 import math
 
@@ -13,7 +8,7 @@ import pytest
 
 from data_prep import chexpert, chexpert_plus
 from data_prep.kit import cli
-from tests.data_prep import label_sets
+from tests.data_prep import label_sets, plus_layout
 from tests.data_prep.odd_files import (
     Odd,
     append,
@@ -27,74 +22,24 @@ from tests.data_prep.odd_files import (
 )
 from tests.data_prep.odd_files import tables as odd_tables
 from tests.data_prep.odd_files import write_image as write
-
-COLUMNS = (
-    "",
-    *("path_to_image", "path_to_dcm", "frontal_lateral", "ap_pa", "deid_patient_id"),
-    *("patient_report_date_order", "report", "section_narrative", "section_clinical_history"),
-    *("section_history", "section_comparison", "section_technique", "section_procedure_comments"),
-    *("section_findings", "section_impression", "section_end_of_impression", "section_summary"),
-    *("section_accession_number", "age", "sex", "race", "ethnicity", "interpreter_needed"),
-    *("insurance_type", "recent_bmi", "deceased", "split"),
+from tests.data_prep.plus_layout import (
+    EVERYTHING,
+    FINDINGS,
+    IMAGE,
+    IMPRESSION,
+    LABELS,
+    NINE,
+    ONE,
+    TABLE,
+    TWO,
+    label_line,
+    line_of,
 )
-TABLE, LABELS = "df_chexpert_plus_240401.csv", "chexbert_labels/impression_fixed.json"
-ONE, TWO, NINE = (
-    "train/patient00001/study1",
-    "train/patient00002/study1",
-    "valid/patient00009/study1",
-)
-EVERYTHING = (ONE, TWO, NINE)
-IMAGE = f"{TWO}/view1_frontal"
-FINDINGS = 'The lungs are clear.\n\nThe heart, of normal size, is "unremarkable".'
-IMPRESSION = "1.  NO ACUTE DISEASE.\n2.  STABLE LINES."
-
-
-def line_of(study, *, view="view1_frontal", **changes):
-    """A row of the table; what is not changed is as in the data set."""
-    path = f"{study}/{view}"
-    side = "Lateral" if "lateral" in view else "Frontal"
-    known = {
-        "": "0",
-        "path_to_image": f"{path}.jpg",
-        "path_to_dcm": f"{path}.dcm",
-        "frontal_lateral": side,
-        "ap_pa": "" if side == "Lateral" else "AP",
-        "deid_patient_id": study.split("/")[1] if "/" in study else "",
-        "patient_report_date_order": "1",
-        "report": f"NARRATIVE:\nCHEST\n\nFINDINGS:\n{FINDINGS}\n\nIMPRESSION:\n{IMPRESSION}",
-        "section_findings": FINDINGS,
-        "section_impression": IMPRESSION,
-        "section_summary": "2-ABNORMAL, PREVIOUSLY REPORTED",
-        "age": "58.0",
-        "sex": "Female",
-        "race": "White, non-Hispanic",
-        "deceased": "No",
-        "split": study.partition("/")[0],
-    }
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(
-        {**known, **changes}.get(n, "") for n in COLUMNS
-    )
-    return buffer.getvalue()
-
-
-def label_line(study, view="view1_frontal", **said):
-    names = {name: said.get(name.replace(" ", "_")) for name in chexpert.LABELS}
-    return json.dumps({"path_to_image": f"{study}/{view}.jpg", **names})
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Three studies with an image each, of which the last validates."""
-    base = tmp_path / "chexpert_plus"
-    (base / "chexbert_labels").mkdir(parents=True)
-    rows = [line_of(ONE), line_of(TWO, sex="Male", age="41.0", ap_pa="PA"), line_of(NINE)]
-    (base / TABLE).write_text(",".join(COLUMNS) + "\n" + "".join(rows))
-    labels = [label_line(ONE, Edema=1.0, Fracture=-1.0), label_line(TWO, Edema=0.0)]
-    (base / LABELS).write_text("".join(f"{line}\n" for line in (*labels, label_line(NINE))))
-    for place, study in enumerate(EVERYTHING):
-        write(base / f"PNG/{study}/view1_frontal.png", place)
-    return base
+    return plus_layout.write(tmp_path / "chexpert_plus")
 
 
 def prepare(root, *, labels=LABELS, exclude="", **settings):
@@ -194,33 +139,69 @@ OF_ONE = "train/patient00001/study2"
 LEFT_OUT = f"{TABLE}:16"
 ODD_LABEL = "impression_fixed.json:4"
 CASES = [
-    Odd("whole", nothing, records={TWO: WHOLE, ONE: {"labels": of_labels(Edema=1, Fracture=-1)}},
-        notes=[rf"{TABLE}: 1 columns without a name, as row numbers are"]),
+    Odd(
+        "whole",
+        nothing,
+        records={TWO: WHOLE, ONE: {"labels": of_labels(Edema=1, Fracture=-1)}},
+        notes=[rf"{TABLE}: 1 columns without a name, as row numbers are"],
+    ),
     *odd_tables(TABLE, flag="--table")[3:],
     Odd("table_with_bom", content(TABLE, lambda b: b"\xef\xbb\xbf" + b), records={TWO: WHOLE}),
     *(
-        Odd(case.name, case.change, rejected={**case.rejected, TWO: "no_usable_image"}
-            if case.rejected else {})
+        Odd(
+            case.name,
+            case.change,
+            rejected={**case.rejected, TWO: "no_usable_image"} if case.rejected else {},
+        )
         for case in damaged(f"PNG/{IMAGE}.png", name=IMAGE)
     ),
-    Odd("images_of_chexpert", lambda root: (root / f"PNG/{IMAGE}.png").rename(root / f"PNG/{IMAGE}.jpg"), records={TWO: WHOLE}),
-    Odd("folder_within_the_folder", lambda root: ((root / "PNG").rename(root / "x"), (root / "PNG").mkdir(),
-        (root / "x").rename(root / "PNG/PNG")), refused="Set --images_dir to the folder"),
-    Odd("no_columns_of_patients", without("sex", "age", "ap_pa", "frontal_lateral"),
+    Odd(
+        "images_of_chexpert",
+        lambda root: (root / f"PNG/{IMAGE}.png").rename(root / f"PNG/{IMAGE}.jpg"),
+        records={TWO: WHOLE},
+    ),
+    Odd(
+        "folder_within_the_folder",
+        lambda root: (
+            (root / "PNG").rename(root / "x"),
+            (root / "PNG").mkdir(),
+            (root / "x").rename(root / "PNG/PNG"),
+        ),
+        refused="Set --images_dir to the folder",
+    ),
+    Odd(
+        "no_columns_of_patients",
+        without("sex", "age", "ap_pa", "frontal_lateral"),
         notes=["has no column 'sex', 'age', 'frontal_lateral', 'ap_pa'"],
-        records={TWO: {"sex": "", "age": math.nan, "views": ("",)}}),
-    Odd("no_column_of_findings", without("section_findings"), refused="--table: .*section_findings"),
+        records={TWO: {"sex": "", "age": math.nan, "views": ("",)}},
+    ),
+    Odd(
+        "no_column_of_findings", without("section_findings"), refused="--table: .*section_findings"
+    ),
     Odd("no_column_of_splits", without("split"), refused="--table: .*split"),
-    Odd("no_column_of_splits_is_needed", without("split"), settings={"split": "seeded"}, records={TWO: WHOLE}),
+    Odd(
+        "no_column_of_splits_is_needed",
+        without("split"),
+        settings={"split": "seeded"},
+        records={TWO: WHOLE},
+    ),
     of_two("prefix_of_chexpert", path_to_image=f"CheXpert-v1.0/{IMAGE}.jpg", records=WHOLE),
     of_two("path_of_png", path_to_image=f"{IMAGE}.png", records=WHOLE),
     of_two("windows_path", path_to_image=f"{IMAGE}.jpg".replace("/", "\\"), records=WHOLE),
     of_two("path_blank", path_to_image="", reason="incomplete_row"),
     of_two("path_without_patient", path_to_image="images/7.jpg", reason="unknown_path"),
-    of_two("findings_nan", section_findings="nan", records={"findings": "", "impression": IMPRESSION}),
-    of_two("impression_alone", section_findings="", records={"findings": "", "impression": IMPRESSION}),
+    of_two(
+        "findings_nan", section_findings="nan", records={"findings": "", "impression": IMPRESSION}
+    ),
+    of_two(
+        "impression_alone", section_findings="", records={"findings": "", "impression": IMPRESSION}
+    ),
     of_two("no_text", section_findings="", section_impression=" ", rejected={TWO: "no_section"}),
-    of_two("text_of_another_language", section_findings="Größe normal.", records={"findings": "Größe normal."}),
+    of_two(
+        "text_of_another_language",
+        section_findings="Größe normal.",
+        records={"findings": "Größe normal."},
+    ),
     of_two("age_90", age="90", records={"age": 90.0}),
     of_two("age_0", age="0.0", records={"age": 0.0}),
     of_two("age_of_414", age="414", records={"age": math.nan}),
@@ -234,51 +215,126 @@ CASES = [
     of_two("split_blank", split="", reason="row_without_split"),
     of_two("split_is_a_number", split="3", reason="unknown_split"),
     added("row_twice", line_of(ONE), rejected={f"{ONE}/view1_frontal": "duplicate_row: .*line 2"}),
-    added("image_with_two_ages", line_of(ONE, age="59.0"), rejected={f"{ONE}/view1_frontal": "conflicting_rows"},
-          without=[ONE]),
-    Odd("patient_in_two_splits", both(
-        append(TABLE, line_of(OF_ONE, split="valid").rstrip("\n")),
-        lambda root: write(root / f"PNG/{OF_ONE}/view1_frontal.png", 9)), records={OF_ONE: {}}),
+    added(
+        "image_with_two_ages",
+        line_of(ONE, age="59.0"),
+        rejected={f"{ONE}/view1_frontal": "conflicting_rows"},
+        without=[ONE],
+    ),
+    Odd(
+        "patient_in_two_splits",
+        both(
+            append(TABLE, line_of(OF_ONE, split="valid").rstrip("\n")),
+            lambda root: write(root / f"PNG/{OF_ONE}/view1_frontal.png", 9),
+        ),
+        records={OF_ONE: {}},
+    ),
     added("row_cut", '5,"train/pati"', rejected={f"{TABLE}:44": "malformed_row: .*2 cells"}),
-    Odd("quote_not_closed", lambda root: (root / TABLE).write_text((root / TABLE).read_text() + '5,"train/x,'),
-        refused="--table: .*quotation mark"),
+    Odd(
+        "quote_not_closed",
+        lambda root: (root / TABLE).write_text((root / TABLE).read_text() + '5,"train/x,'),
+        refused="--table: .*quotation mark",
+    ),
     pair("two_images", records={"views": ("PA", "PA"), "labels": of_labels(Edema=0)}),
     pair("two_reports", section_findings="Other.", rejected={TWO: "conflicting_text"}),
     pair("two_sexes", sex="Female", rejected={TWO: "conflicting_sex"}),
     pair("two_ages", age="42", rejected={TWO: "conflicting_age"}),
-    pair("two_labels", labels=[label_line(TWO, SECOND, Edema=1.0)], rejected={TWO: "conflicting_labels"}),
+    pair(
+        "two_labels",
+        labels=[label_line(TWO, SECOND, Edema=1.0)],
+        rejected={TWO: "conflicting_labels"},
+    ),
     labelled("labels_of_another_image", label_line("train/patient00077/study1", Edema=1.0)),
     labelled("labels_twice", label_line(TWO, Edema=0.0), rejected={ODD_LABEL: "duplicate_row"}),
-    labelled("labels_that_differ", label_line(TWO, Edema=1.0), without=[TWO], rejected={
-        ODD_LABEL: "conflicting_rows", LEFT_OUT: "conflicting_labels: rows of impression_fixed"}),
+    labelled(
+        "labels_that_differ",
+        label_line(TWO, Edema=1.0),
+        without=[TWO],
+        rejected={
+            ODD_LABEL: "conflicting_rows",
+            LEFT_OUT: "conflicting_labels: rows of impression_fixed",
+        },
+    ),
     labelled("labels_cut", '{"path_to_image": "train/p', rejected={ODD_LABEL: "malformed_row"}),
-    labelled("labels_with_a_key_twice", '{"path_to_image": "a", "Edema": 1, "Edema": 0}',
-             rejected={ODD_LABEL: "malformed_row: .*'Edema' stands twice"}),
+    labelled(
+        "labels_with_a_key_twice",
+        '{"path_to_image": "a", "Edema": 1, "Edema": 0}',
+        rejected={ODD_LABEL: "malformed_row: .*'Edema' stands twice"},
+    ),
     labelled("labels_without_a_path", '{"Edema": 1.0}', rejected={ODD_LABEL: "incomplete_row"}),
-    labelled("label_of_2", label_line("train/patient00077/study1", Edema=2.0), rejected={ODD_LABEL: "malformed_row"}),
+    labelled(
+        "label_of_2",
+        label_line("train/patient00077/study1", Edema=2.0),
+        rejected={ODD_LABEL: "malformed_row"},
+    ),
     labelled("blank_lines", "", " "),
-    Odd("labels_with_bom", content(LABELS, lambda b: b"\xef\xbb\xbf" + b), records={ONE: {
-        "labels": of_labels(Edema=1, Fracture=-1)}}),
-    Odd("labels_in_one_list", lambda root: (root / LABELS).write_text(json.dumps(
-        [json.loads(line) for line in (root / LABELS).read_text().splitlines()])), refused="--labels: .*lack a path"),
+    Odd(
+        "labels_with_bom",
+        content(LABELS, lambda b: b"\xef\xbb\xbf" + b),
+        records={ONE: {"labels": of_labels(Edema=1, Fracture=-1)}},
+    ),
+    Odd(
+        "labels_in_one_list",
+        lambda root: (root / LABELS).write_text(
+            json.dumps([json.loads(line) for line in (root / LABELS).read_text().splitlines()])
+        ),
+        refused="--labels: .*lack a path",
+    ),
     Odd("labels_absent", lambda root: (root / LABELS).unlink(), refused="--labels: "),
-    Odd("labels_of_no_image_of_the_study", lambda root: (root / LABELS).write_text(label_line(ONE)),
-        records={TWO: {"labels": of_labels()}}),
-    Odd("labels_of_chexpert", lambda root: (root / "train.csv").write_text(
-        f"Path,Edema\nCheXpert-v1.0-small/{IMAGE}.jpg,-1.0\n"), settings={"labels": "train.csv"},
-        records={TWO: {"labels": of_labels(Edema=-1)}}),
-    excluding("image_of_5x200", f"CheXpert-v1.0/{IMAGE}.jpg\n", without=[TWO], rejected={LEFT_OUT: "held_out_for_5x200"},
-              notes=["Of 1 images of 1 patients to leave out, the table has 1"]),
-    excluding("image_of_5x200_twice", f"{IMAGE}.jpg\n{IMAGE}.png\n", without=[TWO],
-              rejected={LEFT_OUT: "held_out_for_5x200"}, notes=["Of 1 images of 1 patients"]),
-    excluding("patient_of_5x200", f"{TWO.replace('study1', 'study2')}/view1_frontal.jpg\n", notes=[
-        "1 patients of the 5x200 stand in the training split with 1 other images"], records={TWO: WHOLE}),
-    excluding("patient_of_5x200_left_out", f"{TWO.replace('study1', 'study2')}/view1_frontal.jpg\n",
-              settings={"exclude_patients": True}, without=[TWO], rejected={LEFT_OUT: "patient_of_5x200"}),
-    excluding("list_of_5x200_without_patients", "images/7.jpg\n", refused="--exclude_5x200: .*names no patient"),
-    Odd("files_of_macos", both(lambda root: (root / f"PNG/{TWO}/._view1_frontal.png").write_bytes(b"x"),
-        edit(TABLE, ("Male", "male"))), records={TWO: WHOLE}),
-]  # fmt: skip
+    Odd(
+        "labels_of_no_image_of_the_study",
+        lambda root: (root / LABELS).write_text(label_line(ONE)),
+        records={TWO: {"labels": of_labels()}},
+    ),
+    Odd(
+        "labels_of_chexpert",
+        lambda root: (root / "train.csv").write_text(
+            f"Path,Edema\nCheXpert-v1.0-small/{IMAGE}.jpg,-1.0\n"
+        ),
+        settings={"labels": "train.csv"},
+        records={TWO: {"labels": of_labels(Edema=-1)}},
+    ),
+    excluding(
+        "image_of_5x200",
+        f"CheXpert-v1.0/{IMAGE}.jpg\n",
+        without=[TWO],
+        rejected={LEFT_OUT: "held_out_for_5x200"},
+        notes=["Of 1 images of 1 patients to leave out, the table has 1"],
+    ),
+    excluding(
+        "image_of_5x200_twice",
+        f"{IMAGE}.jpg\n{IMAGE}.png\n",
+        without=[TWO],
+        rejected={LEFT_OUT: "held_out_for_5x200"},
+        notes=["Of 1 images of 1 patients"],
+    ),
+    excluding(
+        "patient_of_5x200",
+        f"{TWO.replace('study1', 'study2')}/view1_frontal.jpg\n",
+        notes=["1 patients of the 5x200 stand in the training split with 1 other images"],
+        records={TWO: WHOLE},
+    ),
+    excluding(
+        "patient_of_5x200_left_out",
+        f"{TWO.replace('study1', 'study2')}/view1_frontal.jpg\n",
+        settings={"exclude_patients": True},
+        without=[TWO],
+        rejected={LEFT_OUT: "patient_of_5x200"},
+    ),
+    excluding(
+        "list_of_5x200_without_patients",
+        "images/7.jpg\n",
+        refused="--exclude_5x200: .*names no patient",
+    ),
+    Odd(
+        "files_of_macos",
+        both(
+            lambda root: (root / f"PNG/{TWO}/._view1_frontal.png").write_bytes(b"x"),
+            edit(TABLE, ("Male", "male")),
+        ),
+        records={TWO: WHOLE},
+    ),
+]
 
 
 @table(CASES)
