@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import chexpert_splits, chexpert_table
+from data_prep import chexpert_layout, chexpert_splits, chexpert_table
 from data_prep.kit import cli, labelled, preparer, published_splits, subgroups, values
-from data_prep.kit.outcomes import Rejection
-from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse, rejecting_rows
+from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse, rejecting, rejecting_rows
 from data_prep.kit.tables import Table
+from data_prep.kit.used_cells import absent_note
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import DataError
@@ -39,11 +39,14 @@ LABELS = (
     "Fracture",
     "Support Devices",
 )
-TABLES = {"train": "train.csv", "validate": "valid.csv", "test": "test.csv"}
+TABLES = {"train": chexpert_layout.TRAIN_TABLE, "validate": "valid.csv", "test": "test.csv"}
+COLUMNS = {name: name for name in ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")}
 ROWS = "rows of the tables"
 FRONTAL = "frontal"
 HELD_OUT = "held_out_for_5x200"
-IN_NONE = "in_no_split"
+CONFLICTING = "conflicting_rows"
+_WANTED = (*list(COLUMNS)[1:], *LABELS)
+_SAID = ("labels", "sex", "age", "view", "problem")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,8 @@ class Paths(labelled.SplitPaths):
 
     root: str = cli.setting(
         "Folder CheXpert-v1.0 or CheXpert-v1.0-small, with train.csv and, if they are there, "
-        "valid.csv and test.csv, and the folders of the images."
+        "valid.csv and test.csv, and the folders of the images; or the folder of the unpacked "
+        "batches of the full download."
     )
 
 
@@ -85,42 +89,48 @@ class Settings(labelled.LabelledSettings):
 
 def within(path: str) -> str:
     """Returns the part of a table's path from the folder of the split on: train/patient00001/..."""
-    parts = path.strip().replace("\\", "/").split("/")
-    for place, part in enumerate(parts):
-        if part in ("train", "valid", "test"):
+    parts = [part for part in path.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    # The last such part: a folder above the data set may be called train too.
+    for place in reversed(range(len(parts))):
+        if parts[place] in ("train", "valid", "test"):
             return "/".join(parts[place:])
     return "/".join(parts)
 
 
-def case_of(cells: Mapping[str, Any], *, lateral: bool) -> labelled.Case:
+def case_of(
+    cells: Mapping[str, Any], *, lateral: bool, columns: Mapping[str, str] = COLUMNS
+) -> labelled.Case:
     """Returns the case of a row; what is wrong with the row becomes the case's problem.
 
     Args:
       cells: Path, Sex, Age, Frontal/Lateral, AP/PA and the labels; all but Path may be absent, and
         labels that are absent are not mentioned.
       lateral: whether lateral images are kept.
+      columns: names of the first five -> their names in this table.
 
     Raises:
       RowProblem: `incomplete_row` or `unknown_path`, if it is not known which image the row is of.
       CellProblem: if the path is no text.
     """
-    path = values.text_of(cells["Path"], field="Path")
-    if not path:
-        raise RowProblem("incomplete_row", "column 'Path' is blank")
+    path, sex, age, side, view = (columns[name] for name in COLUMNS)
+    written = values.text_of(cells.get(path), field=path)
+    if not written:
+        raise RowProblem("incomplete_row", f"column {path!r} is blank")
+    name = within(written)
     try:
-        patient = chexpert_table.patient_of(path)
+        patient = chexpert_table.patient_of(name)
     except DataError as error:
-        raise RowProblem("unknown_path", str(error)) from error
-    name = within(path)
+        raise RowProblem("unknown_path", f"{error.problem} {error.remedy}") from error
     place = {"id": name.rpartition(".")[0] or name, "path": name, "patient": patient}
     try:
-        frontal = is_frontal(cells)
+        frontal = is_frontal(cells.get(side), field=side, path=name)
+        seen = values.text_of(cells.get(view), field=view).upper()
         case = labelled.Case(
             **place,
             labels=tuple(values.label_of(cells.get(label), field=label) for label in LABELS),
-            sex=subgroups.sex_of(cells.get("Sex"), field="Sex"),
-            age=subgroups.age_of(cells.get("Age"), field="Age"),
-            view=values.text_of(cells.get("AP/PA"), field="AP/PA") if frontal else "LATERAL",
+            sex=subgroups.sex_of(cells.get(sex), field=sex),
+            age=subgroups.age_of(cells.get(age), field=age),
+            view=seen if frontal else "LATERAL",
         )
     except values.CellProblem as problem:
         blank = (schema.LABEL_NOT_MENTIONED,) * len(LABELS)
@@ -130,22 +140,22 @@ def case_of(cells: Mapping[str, Any], *, lateral: bool) -> labelled.Case:
     return dataclasses.replace(case, problem=("wrong_view", "a lateral image"))
 
 
-def is_frontal(cells: Mapping[str, Any]) -> bool:
-    """Returns whether a row is of a frontal image, by its column or else by the name of its file.
+def is_frontal(cell: Any, *, field: str, path: str) -> bool:
+    """Returns whether an image is frontal, by its column or else by the name of its file.
 
     Raises:
       CellProblem: if the column holds another word than Frontal and Lateral.
     """
-    word = values.text_of(cells.get("Frontal/Lateral"), field="Frontal/Lateral").casefold()
-    if word in (FRONTAL, "lateral"):
-        return word == FRONTAL
+    word = values.text_of(cell, field=field)
+    if word.casefold() in (FRONTAL, "lateral"):
+        return word.casefold() == FRONTAL
     if word:
-        raise values.CellProblem(f"column 'Frontal/Lateral' holds {word!r}")
-    return FRONTAL in str(cells["Path"]).rpartition("/")[2].casefold()
+        raise values.CellProblem(f"column {field!r} holds {word!r}, which is no Frontal or Lateral")
+    return FRONTAL in path.rpartition("/")[2].casefold()
 
 
 def read_cases(
-    root: pathlib.Path, *, lateral: bool, encoding: str, reject: Reject
+    root: pathlib.Path, *, lateral: bool, encoding: str, reject: Reject, alone: bool = False
 ) -> tuple[list[labelled.Case], dict[str, list[int]], TableUse]:
     """Reads all tables of the folder.
 
@@ -154,6 +164,8 @@ def read_cases(
       lateral: whether lateral images are kept.
       encoding: encoding of the tables.
       reject: function that counts what is left out.
+      alone: whether train.csv must have all 14 labels, since images with one finding alone are to
+        be drawn from it.
 
     Returns:
       Cases in the order of the tables, split of the table -> positions of its cases, and the counts
@@ -164,31 +176,39 @@ def read_cases(
     """
     cases: list[labelled.Case] = []
     of_table: dict[str, list[int]] = {}
-    seen: dict[str, str] = {}
+    seen: dict[str, int] = {}
     read, notes = 0, []
     for split, path in found_tables(root).items():
         table = Table(path, flag="--root", key="Path", single_lines=True, encoding=encoding)
-        table.require([("--root", name) for name in ("Path", *chexpert_table.UNCERTAIN)])
+        needed = LABELS if alone and split == "train" else chexpert_table.UNCERTAIN
+        table.require([("--root", name) for name in ("Path", *needed)])
         of_table[split] = []
-        rejected = rejecting_rows(
-            table, lambda found: reject(dataclasses.replace(found, table=ROWS))
-        )
-        for row in table.rows(reject=rejected):
-            line = f"{table.name}:{row.line}"
-            try:
+        for row in table.rows(reject=rejecting_rows(table, reject, counted_as=ROWS)):
+            with rejecting(reject, id=f"{table.name}:{row.line}", table=ROWS):
                 case = case_of(row.cells, lateral=lateral)
+                case = dataclasses.replace(case, line=row.line, table=table.name)
                 if case.id in seen:
-                    raise RowProblem("duplicate_row", f"{case.id} stands in {seen[case.id]} before")
-            except (RowProblem, values.CellProblem) as problem:
-                reason = getattr(problem, "reason", "malformed_row")
-                reject(Rejection(id=line, reason=reason, detail=problem.detail, rows=1, table=ROWS))
-                continue
-            seen[case.id] = line
-            of_table[split].append(len(cases))
-            cases.append(case)
+                    cases[seen[case.id]], problem = _repeated(case, cases[seen[case.id]])
+                    raise problem
+                seen[case.id] = len(cases)
+                of_table[split].append(len(cases))
+                cases.append(case)
         read += table.read
-        notes += table.notes()
+        notes += [*table.notes(), *absent_note(table.name, table.names, wanted=_WANTED)]
     return cases, of_table, TableUse(name=ROWS, read=read, notes=notes)
+
+
+def _repeated(case: labelled.Case, earlier: labelled.Case) -> tuple[labelled.Case, RowProblem]:
+    """Returns the earlier case of an image, and the problem of a later row of the same image.
+
+    Rows that say the same count once; of rows that differ none is kept.
+    """
+    before = f"{earlier.table}:{earlier.line}"
+    if all(getattr(case, name) == getattr(earlier, name) for name in _SAID):
+        return earlier, RowProblem("duplicate_row", f"{case.id} stands in {before} before")
+    detail = f"{case.table}:{case.line} says other things of the image"
+    marked = dataclasses.replace(earlier, problem=(CONFLICTING, detail))
+    return marked, RowProblem(CONFLICTING, f"{before} says other things of {case.id}")
 
 
 def found_tables(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -197,8 +217,9 @@ def found_tables(root: pathlib.Path) -> dict[str, pathlib.Path]:
     Raises:
       DataError: if there is no train.csv, naming the flag.
     """
-    cli.required_file(root / TABLES["train"], flag="--root")
-    paths = {split: root / name for split, name in TABLES.items()}
+    folder = chexpert_layout.tables_folder(root)
+    cli.required_file(folder / TABLES["train"], flag="--root")
+    paths = {split: folder / name for split, name in TABLES.items()}
     return {split: path for split, path in paths.items() if path.is_file()}
 
 
@@ -223,11 +244,16 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
     root = pathlib.Path(paths.root)
+    by_paper = settings.split in ("gloria", "mgca")
     cases, of_table, table = read_cases(
-        root, lateral=settings.lateral, encoding=settings.encoding, reject=reject
+        root,
+        lateral=settings.lateral,
+        encoding=settings.encoding,
+        reject=reject,
+        alone=by_paper,
     )
     official = published_splits.Assignment(members=of_table)
-    if settings.split in ("gloria", "mgca"):
+    if by_paper:
         cases, assignment = _by_paper(cases, of_table, settings)
     else:
         assignment = labelled.assigned(
@@ -239,7 +265,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
             key=lambda name: within(name).rpartition(".")[0] or within(name),
         )
     return labelled.labelled_plan(
-        cases,
+        chexpert_layout.placed(cases, root),
         assignment,
         directory=directory,
         reject=reject,

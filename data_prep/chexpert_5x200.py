@@ -11,17 +11,16 @@ chexpert_splits.py.
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_prep import chexpert, chexpert_splits, chexpert_table
-from data_prep.kit import cli, id_lists, labelled, preparer
+from data_prep import chexpert, chexpert_layout, chexpert_splits, chexpert_table
+from data_prep.kit import cli, id_lists, labelled, preparer, strict_json
 from data_prep.kit.outcomes import Rejection
-from data_prep.kit.plan import Plan, Reject, TableUse
+from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse
 from data_prep.kit.preparer import StoreSettings
 from data_prep.kit.published_splits import Assignment
 from prior_jax.data import manifest as manifest_lib
@@ -79,11 +78,15 @@ class Selected:
     Attributes:
       path: path from the folder of the split on, train/patient00001/study1/view1_frontal.jpg.
       finding: name of its finding, "" where the table of labels has to say it.
+      line: line of the list, or place among the rows of PRIOR's JSON, from 1; 0 for a drawn image.
+      table: name of the selection's file.
       problem: reason and detail for which it is left out, or None.
     """
 
     path: str
     finding: str = ""
+    line: int = 0
+    table: str = ""
     problem: tuple[str, str] | None = None
 
 
@@ -93,7 +96,7 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
     tables = []
     if paths.selection:
         tables.append(cli.required_file(pathlib.Path(paths.selection), flag="--selection"))
-    if (root / chexpert.TABLES["train"]).is_file() or not paths.selection:
+    if _has_tables(root) or not paths.selection:
         tables += chexpert.found_tables(root).values()
     return preparer.prepare_set(
         functools.partial(_plan, paths, settings),
@@ -104,14 +107,22 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
     )
 
 
+def _has_tables(root: pathlib.Path) -> bool:
+    return (chexpert_layout.tables_folder(root) / chexpert_layout.TRAIN_TABLE).is_file()
+
+
 def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Reject) -> Plan:
     root = pathlib.Path(paths.root)
     known: dict[str, labelled.Case] = {}
     train: list[labelled.Case] = []
-    if (root / chexpert.TABLES["train"]).is_file():
+    if _has_tables(root):
         # Rows that are not selected are no rows of this set.
         cases, of_table, _ = chexpert.read_cases(
-            root, lateral=True, encoding=settings.encoding, reject=lambda _: None
+            root,
+            lateral=True,
+            encoding=settings.encoding,
+            reject=lambda _: None,
+            alone=not paths.selection,
         )
         known = {case.path: case for case in cases}
         train = [cases[place] for place in of_table["train"]]
@@ -124,14 +135,15 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     for selected in chosen:
         case = _case(selected, known)
         if case.id in found:
-            detail = "the selection names it before"
+            found[case.id], problem = _repeated(case, found[case.id])
             left_out = {"rows": 1, "table": SELECTED}
-            reject(Rejection(id=case.id, reason="duplicate_row", detail=detail, **left_out))
+            detail = case.placed(problem.detail, table="")
+            reject(Rejection(id=case.id, reason=problem.reason, detail=detail, **left_out))
             continue
         found[case.id] = case
     cases = list(found.values())
     return labelled.labelled_plan(
-        cases,
+        chexpert_layout.placed(cases, root),
         Assignment(members={"test": range(len(cases))}),
         directory=directory,
         reject=reject,
@@ -147,7 +159,10 @@ def read_selection(path: pathlib.Path) -> list[Selected]:
     """Reads a selection: PRIOR's JSON, or a list of paths."""
     if path.suffix.lower() == ".json":
         return read_json(path)
-    return [Selected(path=chexpert.within(name)) for name in id_lists.read_ids(path)]
+    return [
+        Selected(path=chexpert.within(name), line=line, table=path.name)
+        for line, name in id_lists.numbered_ids(path, flag="--selection")
+    ]
 
 
 def read_json(path: pathlib.Path) -> list[Selected]:
@@ -156,22 +171,33 @@ def read_json(path: pathlib.Path) -> list[Selected]:
     A label that is not one 1 among four 0 becomes the problem of its image.
 
     Raises:
-      DataError: if the file is no such object; the message names it.
+      DataError: if the file is no such object; the message names it, and the row if one is odd.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        entries = [(str(row["image_path"]), row["label"]) for row in content.values()]
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        content = strict_json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError(f"it is a {type(content).__name__}")
+        if not content:
+            raise ValueError("it has no row")
+        for key, row in content.items():
+            if not isinstance(row, dict) or not {"image_path", "label"} <= row.keys():
+                raise ValueError(f"row {key!r} has no image_path or no label")
+    except ValueError as error:
         raise DataError(
-            f"It is no JSON object of rows with image_path and label: "
-            f"{type(error).__name__}: {error}.",
+            f"It is no JSON object of rows with image_path and label: {error}.",
             "Give PRIOR's JSON of CheXpert 5x200, or a .txt of paths.",
             where=str(path),
         ) from error
-    return [_of_json(name, label) for name, label in entries]
+    return [
+        dataclasses.replace(_of_json(row["image_path"], row["label"]), line=line, table=path.name)
+        for line, row in enumerate(content.values(), 1)
+    ]
 
 
-def _of_json(name: str, label: Any) -> Selected:
+def _of_json(name: Any, label: Any) -> Selected:
+    if not isinstance(name, str):
+        problem = ("unknown_path", f"its image_path is {str(name)[:60]}")
+        return Selected(path=str(name), problem=problem)
     path = chexpert.within(name)
     expected = ["0"] * (len(LABELS) - 1) + ["1"]
     if not isinstance(label, list) or sorted(map(_digit, label)) != expected:
@@ -197,14 +223,27 @@ def _drawn(train: Sequence[labelled.Case], settings: Settings) -> list[Selected]
     return [Selected(path=train[row].path) for row in rows]
 
 
+def _repeated(case: labelled.Case, earlier: labelled.Case) -> tuple[labelled.Case, RowProblem]:
+    """Returns the earlier case of an image, and the problem of naming the image again."""
+    if (case.labels, case.problem) == (earlier.labels, earlier.problem):
+        return earlier, RowProblem("duplicate_row", f"entry {earlier.line} names it before")
+    marked = dataclasses.replace(
+        earlier, problem=(chexpert.CONFLICTING, f"entry {case.line} gives it another label")
+    )
+    detail = f"entry {earlier.line} gives it another label"
+    return marked, RowProblem(chexpert.CONFLICTING, detail)
+
+
 def _case(selected: Selected, known: Mapping[str, labelled.Case]) -> labelled.Case:
     """Returns the case of a selected image, with sex, age and view if there is a table."""
     try:
         patient = chexpert_table.patient_of(selected.path)
     except DataError as error:
         blank = (schema.LABEL_NOT_MENTIONED,) * len(LABELS)
-        problem = ("unknown_path", str(error))
+        problem = selected.problem or ("unknown_path", str(error))
         return labelled.Case(
+            line=selected.line,
+            table=selected.table,
             id=selected.path,
             path=selected.path,
             patient=selected.path,
@@ -226,7 +265,8 @@ def _case(selected: Selected, known: Mapping[str, labelled.Case]) -> labelled.Ca
             if sum(labels) != 1:
                 said = ", ".join(name for name, there in zip(LABELS, labels, strict=True) if there)
                 problem = ("not_one_finding", f"its row has {said or 'none of the five'}")
-    return dataclasses.replace(base, labels=labels, problem=problem)
+    place = {"line": selected.line, "table": selected.table} if selected.line else {}
+    return dataclasses.replace(base, labels=labels, problem=problem, **place)
 
 
 def _notes(cases: Sequence[labelled.Case], settings: Settings) -> list[str]:

@@ -31,6 +31,7 @@ from data_prep.kit.plan import (
 )
 from data_prep.kit.preparer import ImageFile, SetSettings
 from data_prep.kit.text import TextProblem, sections_text
+from data_prep.kit.used_cells import absent_note
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError
@@ -135,7 +136,14 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         process=PlannedStudies(directory=directory, make_record=make_record),
         label_names=LABELS if paths.labels else (),
         tables=[
-            TableUse(name=table.name, read=table.read, notes=table.notes()),
+            TableUse(
+                name=table.name,
+                read=table.read,
+                notes=(
+                    *table.notes(),
+                    *absent_note(table.name, table.names, wanted=list(_CHEXPERT.values())[1:]),
+                ),
+            ),
             *labels.uses(),
         ],
         short_side=settings.short_side,
@@ -155,9 +163,7 @@ def planned(
         `unknown_split`, or `malformed_row`.
       CellProblem: if a cell holds another kind of value than it should.
     """
-    case = chexpert.case_of(
-        {name: cells.get(column) for name, column in _CHEXPERT.items()}, lateral=settings.lateral
-    )
+    case = chexpert.case_of(cells, lateral=settings.lateral, columns=_CHEXPERT)
     if case.problem:
         raise RowProblem(*case.problem)
     if settings.split == published_splits.SEEDED:

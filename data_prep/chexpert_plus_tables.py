@@ -1,13 +1,12 @@
 """The labels of CheXpert Plus, and the images of CheXpert 5x200 that are left out of it."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from data_prep import chexpert, chexpert_5x200, chexpert_table
-from data_prep.kit import values
+from data_prep.kit import strict_json, values
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import OTHER_STUDY, Reject, RowProblem, TableUse
 from data_prep.kit.tables import MALFORMED, Table
@@ -103,12 +102,14 @@ class Labels:
       read: number of its rows.
       values: image, see `plain_path` -> its labels as bytes.
       used: images that were asked for and have labels.
+      conflicting: images of which two rows say different labels.
     """
 
     name: str = ""
     count: int = 0
     values: dict[str, bytes] = dataclasses.field(default_factory=dict)
     used: set[str] = dataclasses.field(default_factory=set)
+    conflicting: set[str] = dataclasses.field(default_factory=set)
 
     @classmethod
     def read(cls, path: str, *, encoding: str, reject: Reject) -> Self:
@@ -118,7 +119,7 @@ class Labels:
           path: a `.json` with an object in each line, as CheXpert Plus has it, or a table.
           encoding: encoding of a table; a `.json` is UTF-8.
           reject: function that counts a row that cannot be read: `malformed_row`,
-            `incomplete_row`, `duplicate_row`.
+            `incomplete_row`, `duplicate_row`, `conflicting_rows`.
 
         Raises:
           DataError: if the table cannot be read, or has no path or none of the labels.
@@ -130,6 +131,9 @@ class Labels:
         for line, cells in _rows(place, labels, encoding=encoding, reject=reject):
             try:
                 image, found = _labels(cells)
+                if labels.values.get(image, found) != found:
+                    labels.conflicting.add(image)
+                    raise RowProblem(chexpert.CONFLICTING, f"a row before says others of {image}")
                 if image in labels.values:
                     raise RowProblem("duplicate_row", f"{image} has labels in a row before")
             except (RowProblem, values.CellProblem) as problem:
@@ -139,9 +143,15 @@ class Labels:
         return labels
 
     def of(self, image: str) -> list[int]:
-        """Returns the labels of an image; none without a table, blank where it has no row."""
+        """Returns the labels of an image; none without a table, blank where it has no row.
+
+        Raises:
+          RowProblem: `conflicting_labels`, if two rows of the table say different ones.
+        """
         if not self.name:
             return []
+        if image in self.conflicting:
+            raise RowProblem("conflicting_labels", f"rows of {self.name} differ in its labels")
         found = self.values.get(image)
         if found is not None:
             self.used.add(image)
@@ -198,10 +208,10 @@ def _rows(
             continue
         labels.count += 1
         try:
-            cells = json.loads(text)
+            cells = strict_json.loads(text)
             if not isinstance(cells, dict):
                 raise ValueError("it is no object")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             problem = RowProblem(MALFORMED, f"the line is no JSON object: {error}"[:200])
             _reject(labels, line, problem, reject=reject)
             continue

@@ -3,8 +3,10 @@
     python -m data_prep.covidx --train_list=train.txt --validation_list=val.txt \
         --test_list=test.txt --classes=binary --images_dir=covidx-cxr4 --out=prepared
 
-A list has no header, and "patient filename class source" in each line. Versions 6 and 9A have three
-classes; CXR-4, like 9B, has "positive" and "negative" for COVID-19.
+A list has no header, and "patient filename class source" in each line. Versions 1 to 5, 7A, 8A and
+9A have three classes; 6, 7B, 8B, 9B and CXR-4 have "positive" and "negative" for COVID-19. Lines of
+versions 1 and 2, and some of the test lists up to 7A, have no source; the patients of 7A to 8B's
+source sirm have a blank in their name, "COVID 1".
 
 Source: COVID-Net, arXiv:2003.09871, and COVIDx CXR-4, arXiv:2311.17677, with their lists; MGCA's
 release, mgca/preprocess/covidx.py; BenchX's, preprocess/datasets/COVIDx/preprocess_covidx.py.
@@ -35,6 +37,7 @@ CLASSES: Mapping[str, Mapping[str, str]] = {
     },
     BINARY: {"negative": "", "positive": COVID},
 }
+_WORDS = frozenset(word for words in CLASSES.values() for word in words)
 LABELS: Mapping[str, tuple[str, ...]] = {
     THREE: ("Normal", "Pneumonia", COVID),
     BINARY: (COVID,),
@@ -90,17 +93,23 @@ class Line:
 
     Attributes:
       number: number of the line, from 1.
-      patient: id of the patient.
-      file: name of the image's file, in which there may be blanks.
+      named: patient and file, in either of which there may be blanks.
       word: name of the class.
       problem: reason for which the line cannot be read, in words; "" if it can be read.
     """
 
     number: int
-    patient: str = ""
-    file: str = ""
+    named: str = ""
     word: str = ""
     problem: str = ""
+
+    def readings(self) -> Iterator[tuple[str, str]]:
+        """Yields patient and file by each blank that may part them, the first one first."""
+        words = self.named.split()
+        file = self.named
+        for place, word in enumerate(words[:-1], 1):
+            file = file[len(word) :].lstrip()
+            yield " ".join(words[:place]), file
 
 
 def lines_of(path: pathlib.Path, *, flag: str) -> Iterator[Line]:
@@ -121,14 +130,16 @@ def lines_of(path: pathlib.Path, *, flag: str) -> Iterator[Line]:
         words = line.split()
         if not words:
             continue
-        if len(words) < 4:
-            problem = f"{line.strip()[:80]!r} has {len(words)} words, and needs 4"
+        known = [word.casefold() in _WORDS for word in words]
+        sources = 0 if known[-1] and not known[-2:-1] == [True] else 1
+        named = line.strip()
+        for word in words[: -2 - sources : -1]:  # the source, and the class in front of it
+            named = named[: -len(word)].rstrip()
+        if len(named.split()) < 2:
+            problem = f"{line.strip()[:80]!r} is not a patient, a file, a class and a source"
             yield Line(number=number, problem=problem)
             continue
-        file = line.strip()[len(words[0]) :].strip()
-        for word in words[:-3:-1]:  # the source, and the class in front of it
-            file = file[: -len(word)].rstrip()
-        yield Line(number=number, patient=words[0], file=file, word=words[-2])
+        yield Line(number=number, named=named, word=words[-1 - sources])
 
 
 def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manifest_lib.Manifest:
@@ -155,7 +166,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     read = 0
     for split, path in paths.lists().items():
         files = _Files(images_dir, split)
-        seen: set[str] = set()
+        seen: dict[str, int] = {}
         for line in lines_of(path, flag=_flag(split)):
             read += 1
             if line.problem:
@@ -163,7 +174,12 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
                 name = f"{path.name}:{line.number}"
                 reject(Rejection(id=name, reason=MALFORMED, detail=line.problem, **left_out))
                 continue
-            cases.append(_case(line, files, classes=settings.classes, seen=seen))
+            case = _case(line, files, classes=settings.classes)
+            case = dataclasses.replace(case, line=line.number, table=path.name)
+            if case.id in seen:
+                cases[seen[case.id]], case = _repeated(cases[seen[case.id]], case)
+            seen.setdefault(case.id, len(cases))
+            cases.append(case)
             splits.append(split)
     return labelled.labelled_plan(
         cases,
@@ -188,6 +204,10 @@ class _Files:
             inside if self._prefix else images_dir, suffixes=_SUFFIXES
         )
 
+    def has(self, file: str) -> bool:
+        """Tells whether there is a file of this name, with whatever suffix."""
+        return _parted(file)[0] in self._found
+
     def path(self, file: str) -> str:
         """Returns the path of a file relative to the folder of the images."""
         stem, suffix = _parted(file)
@@ -205,21 +225,38 @@ def _parted(file: str) -> tuple[str, str]:
     return (stem, f".{suffix}") if f".{suffix}".lower() in _SUFFIXES else (name, "")
 
 
-def _case(line: Line, files: _Files, *, classes: str, seen: set[str]) -> labelled.Case:
-    """Returns the case of a line; a repeated line stays one, so that a draw of lines counts it."""
-    name = f"{files.folder}/{line.file}"
+def _case(line: Line, files: _Files, *, classes: str) -> labelled.Case:
+    """Returns the case of a line.
+
+    Which blank of a line parts the patient from the file is told by the files that are there.
+    Without any the file is the last word, as in all lists of COVID-Net.
+    """
+    readings = list(line.readings())
+    patient, file = next((one for one in readings if files.has(one[1])), readings[-1])
     labels = LABELS[classes]
-    place = {"id": name, "path": files.path(line.file), "patient": line.patient}
+    place = {"id": f"{files.folder}/{file}", "path": files.path(file), "patient": patient}
     label = CLASSES[classes].get(line.word.casefold())
-    if name in seen:
-        problem = ("duplicate_row", f"a line before line {line.number} names it")
-        return labelled.Case(**place, labels=(0,) * len(labels), problem=problem)
-    seen.add(name)
     if label is None:
         known = ", ".join(CLASSES[classes])
         problem = ("unknown_label", f"{line.word!r} is none of {known}; see --classes")
         return labelled.Case(**place, labels=(0,) * len(labels), problem=problem)
     return labelled.Case(**place, labels=tuple(int(name == label) for name in labels))
+
+
+def _repeated(earlier: labelled.Case, case: labelled.Case) -> tuple[labelled.Case, labelled.Case]:
+    """Returns the earlier and the later case of an image, with what is wrong with them.
+
+    The later one stays a case, so that a draw of lines counts it. Of lines that differ none is
+    kept.
+    """
+    if (earlier.labels, earlier.patient) == (case.labels, case.patient):
+        problem = ("duplicate_row", f"line {earlier.line} names it before")
+        return earlier, dataclasses.replace(case, problem=problem)
+    marked = (
+        dataclasses.replace(one, problem=("conflicting_rows", f"line {other.line} says otherwise"))
+        for one, other in ((earlier, case), (case, earlier))
+    )
+    return next(marked), next(marked)
 
 
 def _assigned(

@@ -142,7 +142,8 @@ class Studies:
       index: directory of the saved index.
       stored: storage of the images.
       settings: settings of the program.
-      by_image: whether each image is a record of its own, named by its id.
+      listed: list of the images, each of which is a record of its own, named by its id; None for
+        records of whole studies.
     """
 
     files: pathlib.Path
@@ -150,7 +151,7 @@ class Studies:
     index: pathlib.Path
     stored: StoredImages
     settings: Settings
-    by_image: bool = False
+    listed: mimic_listed.Listed | None = None
 
     def __call__(self, job: Job) -> Iterator[Kept | Rejection]:
         """Yields the records and rejections of a job."""
@@ -159,7 +160,9 @@ class Studies:
             yield from self._scan(job.argument, index)
             return
         for place in range(job.begin, job.end):
-            yield from self._study(place, index)
+            for found in self._study(place, index):
+                told = self.listed is not None and isinstance(found, Rejection)
+                yield self.listed.placed(found) if told else found
 
     def _study(self, place: int, index: mimic_tables.Index) -> Iterator[Kept | Rejection]:
         subject, study = int(index.subjects[place]), int(index.studies[place])
@@ -168,8 +171,9 @@ class Studies:
             content = self.reports.read(subject=subject, study=study)
             report = read_report(content, study=name, settings=self.settings)
         except (ReportProblem, TextProblem) as problem:
+            dicom = index.dicoms[int(index.starts[place])].decode()
             yield Rejection(
-                id=name,
+                id=f"{name}/{dicom}" if self.listed else name,
                 reason=problem.reason,
                 detail=problem.detail,
                 rows=int(index.starts[place + 1] - index.starts[place]),
@@ -177,7 +181,7 @@ class Studies:
             )
             return
         folder = self.files / f"p{str(subject)[:2]}" / f"p{subject}" / name
-        study_id = index.dicoms[int(index.starts[place])].decode() if self.by_image else name
+        study_id = index.dicoms[int(index.starts[place])].decode() if self.listed else name
         files = []
         for row in range(int(index.starts[place]), int(index.starts[place + 1])):
             dicom = index.dicoms[row].decode()
@@ -271,13 +275,16 @@ def _plan(
     reject: Reject,
 ) -> Plan:
     """Joins the tables, and indexes the reports."""
-    listed = None if only is None else mimic_listed.read_list(only)
+    listed = None if only is None else mimic_listed.Listed.read(only)
     index, uses = mimic_tables.build_index(
-        tables, views=[view.upper() for view in settings.views], reject=reject, only=listed
+        tables,
+        views=[view.upper() for view in settings.views],
+        reject=reject if listed is None else lambda found: reject(listed.placed(found)),
+        only=None if listed is None else list(listed.lines),
     )
     notes: list[str] = []
     if listed is not None:
-        notes = mimic_listed.notes(index, listed=len(listed))
+        notes = mimic_listed.notes(index, listed=listed)
         index = mimic_listed.by_image(index)
     index.save(directory)
     reports: Reports = ReportFolder(root=source)
@@ -303,7 +310,7 @@ def _plan(
             index=directory,
             stored=stored,
             settings=settings,
-            by_image=only is not None,
+            listed=listed,
         ),
         label_names=index.label_names,
         tables=uses,

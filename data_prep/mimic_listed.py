@@ -5,11 +5,13 @@ Source: MIMIC 5x200 of BenchX's release, preprocess/datasets, which names images
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
 from data_prep import chexpert_table
 from data_prep.kit import id_lists
+from data_prep.kit.outcomes import Rejection
 from data_prep.mimic_tables import Index
 from prior_jax.data import schema
 
@@ -17,14 +19,40 @@ FINDINGS = tuple(chexpert_table.UNCERTAIN)
 """The five findings of a 5x200."""
 
 
-def read_list(path: pathlib.Path) -> list[str]:
-    """Returns the ids of a list of images, each once, without folders and suffixes.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A list of images.
 
-    Raises:
-      DataError: if the list cannot be read, or has no id; the message names it.
+    Attributes:
+      name: name of its file.
+      lines: id without folders and suffix -> line on which it stands first.
+      repeated: number of lines that name an image again.
     """
-    ids = id_lists.read_ids(path, flag="--only")
-    return list(dict.fromkeys(id_lists.plain_id(name) for name in ids))
+
+    name: str
+    lines: Mapping[str, int]
+    repeated: int = 0
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> "Listed":
+        """Reads a list.
+
+        Raises:
+          DataError: if the list cannot be read, or has no id; the message names it.
+        """
+        found = id_lists.numbered_ids(path, flag="--only")
+        lines: dict[str, int] = {}
+        for line, name in found:
+            lines.setdefault(id_lists.plain_id(name), line)
+        return cls(name=path.name, lines=lines, repeated=len(found) - len(lines))
+
+    def placed(self, found: Rejection) -> Rejection:
+        """Returns a rejection; that of a listed image with the line of the list in its detail."""
+        line = self.lines.get(found.id.rpartition("/")[2])
+        if not line:
+            return found
+        detail = f"{self.name}:{line}: {found.detail or found.reason.replace('_', ' ')}"
+        return dataclasses.replace(found, detail=detail)
 
 
 def by_image(index: Index) -> Index:
@@ -48,16 +76,19 @@ def by_image(index: Index) -> Index:
     )
 
 
-def notes(index: Index, *, listed: int) -> list[str]:
+def notes(index: Index, *, listed: Listed) -> list[str]:
     """Returns sentences on the listed images: their number, their splits and their findings.
 
     Args:
       index: index of the listed images, by study.
-      listed: number of images that the list names.
+      listed: list of the images.
     """
     sizes = np.diff(index.starts)
     count = len(index.dicoms)
-    found = [f"Of {listed:,} listed images {count:,} are chosen, of {_patients(index):,} patients."]
+    number = len(listed.lines)
+    found = [f"Of {number:,} listed images {count:,} are chosen, of {_patients(index):,} patients."]
+    if listed.repeated:
+        found.append(f"{listed.name}: {listed.repeated:,} lines name an image again, kept once.")
     train = index.codes == schema.SPLITS.index("train")
     if train.any():
         found.append(

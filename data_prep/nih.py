@@ -14,6 +14,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from data_prep.kit import (
     cli,
@@ -25,9 +26,11 @@ from data_prep.kit import (
     subgroups,
     values,
 )
+from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse
-from data_prep.kit.tables import TableRow
+from data_prep.kit.tables import Table, TableRow
+from data_prep.kit.used_cells import absent_note
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError
@@ -54,6 +57,9 @@ LABELS = (*FINDINGS, NO_FINDING)
 _SPELLINGS = {"Pleural_Thickening": "Pleural Thickening", "Infiltrate": "Infiltration"}
 _SIDES = ("Bbox [x", "y", "w", "h]")
 _IMAGE = "Image Index"
+_WANTED = ("Patient Age", "View Position")
+DRAWN_ON = 1024
+"""Pixels of each side of NIH's images, on which its boxes were drawn."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,16 @@ class Settings(labelled.LabelledSettings):
     boxed_only: bool = cli.setting(
         "Keep only images with a box in the table of boxes, as LoVT's split does.", default=False
     )
+    boxes_drawn_on: int = cli.setting(
+        "Pixels of each side of the images that the boxes were drawn on, so that boxes follow a "
+        "shrunk copy of the images; 0 for the sizes of the files themselves.",
+        default=DRAWN_ON,
+    )
+
+    def __post_init__(self):
+        """Refuses invalid values."""
+        super().__post_init__()
+        self.check("boxes_drawn_on", self.boxes_drawn_on >= 0, "0 or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,8 +98,24 @@ class Box:
     box: schema.Box
 
     def values(self) -> tuple[str, float, float, float, float]:
-        """Returns the box as `labelled.boxes_of` reads it."""
+        """Returns the box as `Drawn` reads it."""
         return (self.label, *self.box)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """Makes the regions of an image from its boxes, in a worker process.
+
+    Attributes:
+      side: pixels of each side of the images that the boxes were drawn on; 0 for the files.
+    """
+
+    side: int
+
+    def __call__(self, found: Sequence[Sequence[Any]]) -> list[ImageRegion]:
+        """Returns the regions of boxes that are lists [label, x1, y1, x2, y2]."""
+        size = (self.side, self.side) if self.side else None
+        return [dataclasses.replace(region, drawn_on=size) for region in labelled.boxes_of(found)]
 
 
 def finding(text: str) -> str:
@@ -130,6 +162,8 @@ def box_of(row: TableRow) -> Box:
         said = ", ".join(str(row.cells[side]) for side in _SIDES)
         raise RowProblem("malformed_box", f"x, y, width and height are {said}")
     label = finding(values.text_of(row.cells["Finding Label"], field="Finding Label"))
+    if label == NO_FINDING:
+        raise RowProblem("unknown_label", f"a box is of no finding, {label!r}")
     return Box(label=label, box=(x, y, x + width, y + height))
 
 
@@ -161,7 +195,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     table.require([("--labels", name) for name in (_IMAGE, "Finding Labels")])
     images_dir = pathlib.Path(paths.images_dir)
     files = labelled.found_images(images_dir, suffixes=(".png", ".jpg", ".jpeg"))
-    groups = grouped_rows.grouped(table, column=_IMAGE, reject=reject)
+    groups = _by_image(table, reject=reject)
     boxes, broken, box_table = _boxes(paths.boxes, known=groups, settings=settings, reject=reject)
     cases = [
         _case(name, rows, files, boxes=boxes.get(name, ()), broken=broken.get(name))
@@ -184,9 +218,39 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         images_dir=images_dir,
         settings=settings,
         label_names=LABELS,
-        table=TableUse(name=table.name, read=table.read, notes=table.notes()),
+        table=TableUse(
+            name=table.name,
+            read=table.read,
+            notes=(*table.notes(), *absent_note(table.name, table.names, wanted=_WANTED)),
+        ),
         other_tables=box_table,
+        regions_of=Drawn(side=settings.boxes_drawn_on),
+        notes=_unnamed_boxes(cases),
     )
+
+
+def _by_image(table: Table, *, reject: Reject) -> dict[str, list[TableRow]]:
+    """Returns name of an image without folders and suffix -> its rows."""
+    found: dict[str, list[TableRow]] = {}
+    for name, rows in grouped_rows.grouped(table, column=_IMAGE, reject=reject).items():
+        found.setdefault(id_lists.plain_id(name), []).extend(rows)
+    return found
+
+
+def _unnamed_boxes(cases: Sequence[labelled.Case]) -> list[str]:
+    """Returns a sentence on boxes of findings that the labels of their image do not name."""
+    odd = [
+        case.id
+        for case in cases
+        if not case.problem
+        and any(not case.labels[LABELS.index(label)] for label, *_ in case.regions)
+    ]
+    if not odd:
+        return []
+    return [
+        f"Warning: {len(odd):,} images, such as {odd[0]}, have a box of a finding that their "
+        "labels do not name."
+    ]
 
 
 def _boxes(
@@ -208,7 +272,7 @@ def _boxes(
     boxes: dict[str, list[Box]] = {}
     broken: dict[str, RowProblem] = {}
     kept = 0
-    for name, rows in grouped_rows.grouped(table, column=_IMAGE, reject=reject).items():
+    for name, rows in _by_image(table, reject=reject).items():
         try:
             if name not in known:
                 raise RowProblem("box_of_unknown_image", f"no row of the labels names {name}")
@@ -235,8 +299,8 @@ def _case(
     boxes: Sequence[Box],
     broken: RowProblem | None,
 ) -> labelled.Case:
-    plain = id_lists.plain_id(name)
-    place = {"id": plain, "path": files.get(plain, name), "patient": plain.partition("_")[0]}
+    path = files.get(name, str(rows[0].cells[_IMAGE]))
+    place = {"id": name, "path": path, "patient": name.partition("_")[0]}
     place |= {"rows": len(rows), "line": rows[0].line}
     blank = (0,) * len(LABELS)
     if len(rows) > 1:
@@ -252,7 +316,7 @@ def _case(
             labels=labels_of(cells["Finding Labels"]),
             sex=sex,
             age=subgroups.age_of(cells.get("Patient Age"), field="Patient Age"),
-            view=values.text_of(cells.get("View Position"), field="View Position"),
+            view=values.text_of(cells.get("View Position"), field="View Position").upper(),
             regions=[box.values() for box in boxes],
         )
     except (RowProblem, values.CellProblem) as problem:

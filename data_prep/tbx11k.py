@@ -15,13 +15,21 @@ Source: TBX11K, 10.1109/CVPR42600.2020.00272, and its files.
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep.kit import cli, id_lists, labelled, preparer, published_splits, split_tables
+from data_prep.kit import (
+    cli,
+    id_lists,
+    labelled,
+    preparer,
+    published_splits,
+    split_tables,
+    strict_json,
+)
+from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse
 from prior_jax.data import manifest as manifest_lib
@@ -42,8 +50,9 @@ _OF_CATEGORY = {
     "PulmonaryTuberculosis": TB,
 }
 
-Box = tuple[str, float, float, float, float]
-"""Finding, x1, y1, x2, y2 in pixels of the file."""
+Box = tuple[str, float, float, float, float, float, float]
+"""Finding, x1, y1, x2, y2 in pixels of the image that the annotations describe, and its height and
+width in pixels, 0 where they say none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,10 +79,12 @@ class Annotations:
     Attributes:
       rows: path of an image below imgs/ -> the rows of its boxes; "" for those of no image.
       categories: number of a category -> its name.
+      sizes: path of an image -> its height and width in pixels, 0 where the file says none.
     """
 
     rows: Mapping[str, Sequence[Mapping[str, Any]]]
-    categories: Mapping[Any, str]
+    categories: Mapping[str, str]
+    sizes: Mapping[str, tuple[float, float]]
 
 
 def path_of(text: str) -> str:
@@ -98,7 +109,7 @@ def labels_of(path: str, boxes: Sequence[Box]) -> tuple[int, ...]:
         known = ", ".join(_OF_FOLDER)
         raise RowProblem("unknown_folder", f"{path!r} is in none of the folders {known}")
     found = {LABELS.index(name): int(name == label) for name in (TB, SICK, HEALTHY)}
-    names = {name for name, *_ in boxes}
+    names = {box[0] for box in boxes}
     if names and label != TB:
         raise RowProblem("conflicting_labels", f"{path!r} has a box of {sorted(names)[0]}")
     for name in (ACTIVE, LATENT):
@@ -116,24 +127,53 @@ def annotations_of(path: pathlib.Path) -> Annotations:
       DataError: if the file is no such file; the message names the flag and the file.
     """
     try:
-        content = json.loads(path.read_bytes())
-        images = {row["id"]: path_of(row["file_name"]) for row in content["images"]}
-        categories = {row["id"]: row["name"] for row in content["categories"]}
+        content = strict_json.loads(path.read_bytes())
+        images = _by_number(content["images"], name="file_name")
+        categories = _by_number(content["categories"], name="name")
+        sizes = {path_of(row["file_name"]): _size(row) for row in content["images"]}
         rows: dict[str, list[Mapping[str, Any]]] = {}
         for row in content["annotations"]:
-            rows.setdefault(images.get(row["image_id"], ""), []).append(row)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            rows.setdefault(path_of(images.get(_number(row["image_id"]), "")), []).append(row)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is no list of boxes in the form of COCO ({type(error).__name__}: {error}).",
             "Copy annotations/json of the data set again.",
             where="--root",
         ) from error
-    return Annotations(rows=rows, categories=categories)
+    return Annotations(rows=rows, categories=categories, sizes=sizes)
 
 
-def _box(row: Mapping[str, Any], categories: Mapping[Any, str]) -> Box:
-    """Returns a box; COCO writes x, y, width and height."""
-    category = categories.get(row.get("category_id"))
+def _number(value: Any) -> str:
+    """Returns a number by which rows refer to each other, the same for 7, 7.0 and "7"."""
+    text = str(value).strip()
+    return text.removesuffix(".0") if isinstance(value, float) else text
+
+
+def _by_number(rows: Sequence[Mapping[str, Any]], *, name: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for row in rows:
+        number = _number(row["id"])
+        if found.setdefault(number, row[name]) != row[name]:
+            raise ValueError(f"{found[number]!r} and {row[name]!r} have the number {number}")
+    return found
+
+
+def _size(row: Mapping[str, Any]) -> tuple[float, float]:
+    sides = (row.get("height"), row.get("width"))
+    known = all(isinstance(side, int | float) and 0 < side < math.inf for side in sides)
+    return (float(sides[0]), float(sides[1])) if known else (0.0, 0.0)
+
+
+def _box(
+    row: Mapping[str, Any], categories: Mapping[str, str], *, size: tuple[float, float]
+) -> Box:
+    """Returns a box; COCO writes x, y, width and height.
+
+    Raises:
+      RowProblem: `unknown_label`, `malformed_box`, and `crowd_box` for a box that COCO's own
+        measures pass over, since it is around several findings.
+    """
+    category = categories.get(_number(row.get("category_id")))
     label = _OF_CATEGORY.get(category or "")
     if label is None:
         said = category if category else f"number {row.get('category_id')!r}"
@@ -145,7 +185,16 @@ def _box(row: Mapping[str, Any], categories: Mapping[Any, str]) -> Box:
         x = y = width = height = math.nan
     if not (all(map(math.isfinite, (x, y, width, height))) and width > 0 and height > 0):
         raise RowProblem("malformed_box", f"x, y, width and height of {label} are {written}")
-    return label, x, y, x + width, y + height
+    if row.get("iscrowd"):
+        raise RowProblem("crowd_box", f"iscrowd of a box of {label} is {row['iscrowd']}")
+    return label, x, y, x + width, y + height, *size
+
+
+def regions_of(found: Sequence[Sequence[Any]]) -> list[ImageRegion]:
+    """Returns the regions of boxes, which follow a file of another size than annotated."""
+    boxes = labelled.boxes_of([box[:5] for box in found])
+    sizes = [(int(height), int(width)) if height else None for *_, height, width in found]
+    return [dataclasses.replace(box, drawn_on=size) for box, size in zip(boxes, sizes, strict=True)]
 
 
 def _inputs(root: pathlib.Path) -> list[pathlib.Path]:
@@ -172,23 +221,26 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     root = pathlib.Path(paths.root)
     cases: list[labelled.Case] = []
     splits: list[str] = []
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     read, boxes_read, boxes_kept = 0, 0, 0
     for split, part in _SPLITS.items():
-        own = list(_paths(root / "lists" / f"TBX11K_{part}.txt"))
+        listed = list(_paths(root / "lists" / f"TBX11K_{part}.txt"))
+        own = [path for _, path in listed]
         found = annotations_of(root / "annotations" / "json" / f"TBX11K_{part}.json")
         boxes, broken = _boxes(found, listed=set(own), reject=reject)
         read += len(own)
         boxes_read += sum(map(len, found.rows.values()))
         boxes_kept += sum(map(len, boxes.values()))
-        for path in own:
+        for line, path in listed:
+            place = {"line": line, "table": f"TBX11K_{part}.txt"}
             if path in seen:
-                detail = f"the lists have {path} before"
+                detail = f"{place['table']}:{line}: {seen[path]} names it before"
                 left_out = {"rows": 1, "table": split_tables.ROWS}
                 reject(Rejection(id=path, reason="duplicate_row", detail=detail, **left_out))
                 continue
-            seen.add(path)
-            cases.append(_case(path, boxes=boxes.get(path, ()), broken=broken.get(path)))
+            seen[path] = f"{place['table']}:{line}"
+            case = _case(path, boxes=boxes.get(path, ()), broken=broken.get(path))
+            cases.append(dataclasses.replace(case, **place))
             splits.append(split)
     return labelled.labelled_plan(
         cases,
@@ -205,20 +257,23 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         images_flag="--root",
         settings=settings,
         label_names=LABELS,
+        regions_of=regions_of,
         table=TableUse(name=split_tables.ROWS, read=read),
         other_tables=[TableUse(name=BOXES, read=boxes_read, kept=boxes_kept)],
     )
 
 
-def _paths(path: pathlib.Path) -> Iterator[str]:
-    """Yields the paths of a list, which has one in each line."""
+def _paths(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+    """Yields line and path of each image of a list."""
     try:
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8: {error}.", "Copy the list again.", where="--root"
         ) from error
-    yield from filter(None, map(path_of, lines))
+    for number, line in enumerate(lines, 1):
+        if found := path_of(line):
+            yield number, found
 
 
 def _boxes(
@@ -235,7 +290,12 @@ def _boxes(
             if name not in listed:
                 said = f"no list names {name!r}" if name else "no image has its number"
                 raise RowProblem("box_of_unknown_image", said)
-            boxes[name] = [_box(row, found.categories) for row in rows]
+            own = [_box(row, found.categories, size=found.sizes[name]) for row in rows]
+            boxes[name] = list(dict.fromkeys(own))
+            if repeated := len(own) - len(boxes[name]):
+                left_out = {"rows": repeated, "table": BOXES}
+                detail = "a box before it is the same"
+                reject(Rejection(id=name, reason="duplicate_row", detail=detail, **left_out))
         except RowProblem as problem:
             broken[name] = problem
             left_out = {"rows": len(rows), "table": BOXES}

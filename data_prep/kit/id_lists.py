@@ -5,7 +5,7 @@ The project carries no such list. The user downloads the paper's and names the f
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from data_prep.kit import tables, values
 from prior_jax.data.schema import SPLITS
@@ -83,6 +83,11 @@ def found_lists(folder: str, *, flag: str = "--split_lists") -> dict[str, pathli
 
 
 def read_ids(path: pathlib.Path, *, flag: str = "--split_lists") -> list[str]:
+    """Returns the ids of `numbered_ids`, without their lines."""
+    return [name for _, name in numbered_ids(path, flag=flag)]
+
+
+def numbered_ids(path: pathlib.Path, *, flag: str = "--split_lists") -> list[tuple[int, str]]:
     """Reads one list.
 
     Args:
@@ -92,10 +97,11 @@ def read_ids(path: pathlib.Path, *, flag: str = "--split_lists") -> list[str]:
       flag: flag that names the list or its folder, for messages.
 
     Returns:
-      Ids as they are written, in the order of the list, without blank lines.
+      Line and id as it is written, in the order of the list, without blank lines.
 
     Raises:
-      DataError: if the list is not UTF-8, or has no id; the message names it.
+      DataError: if the list is not UTF-8, has no id, or begins with an id where the names of its
+        columns should stand; the message names it.
     """
     if path.suffix.lower() == ".txt":
         try:
@@ -106,17 +112,31 @@ def read_ids(path: pathlib.Path, *, flag: str = "--split_lists") -> list[str]:
             ) from error
         # A comma or blank ends the id; labels and paths of other files may follow it.
         ids = [line.replace(",", " ").replace(";", " ").split() for line in lines]
-        found = [words[0] for words in ids if words]
+        found = [(number, words[0]) for number, words in enumerate(ids, 1) if words]
     else:
         table = tables.Table(path, flag=flag)
         names = {values.simplified(name): name for name in reversed(table.names)}
         first = next(iter(table.names))
         column = next((names[key] for key in _ID_COLUMNS if key in names), first)
-        cells = (row.cells[column].strip() for row in table.rows(reject=_refuse(path)))
-        found = [cell for cell in cells if cell]
+        rows = [(row.line, row.cells[column].strip()) for row in table.rows(reject=_refuse(path))]
+        found = [(line, cell) for line, cell in rows if cell]
+        if column == first and _is_id(first, like=[name for _, name in found[:1]]):
+            raise DataError(
+                f"Its first line should name its columns, and holds {first!r}, which is an id.",
+                "Write a first line such as 'id', or save the list as .txt.",
+                where=str(path),
+            )
     if not found:
         raise DataError("It holds no id.", "Give the list as the paper has it.", where=str(path))
     return found
+
+
+def _is_id(text: str, *, like: Sequence[str]) -> bool:
+    """Tells whether a column's name is an id itself, by its form and that of the first id."""
+    if plain_id(text) != text:
+        return True
+    forms = {tuple(letter.isalnum() for letter in name) for name in (text, *like)}
+    return len(text) >= 8 and any(map(str.isdigit, text)) and len(like) == len(forms) == 1
 
 
 def read_lists(folder: str, *, flag: str = "--split_lists") -> dict[str, list[str]]:

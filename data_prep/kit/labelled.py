@@ -19,6 +19,7 @@ from data_prep.kit.published_splits import Assignment
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError
 
+_PLACE = ("line", "table")
 NOT_LISTED = "in_no_split"
 UNKNOWN = "listed_without_row"
 
@@ -95,6 +96,8 @@ class Case:
         preparer reads.
       rows: number of rows of the table of images.
       line: line of the table on which the first of them begins, for messages; 0 if not known.
+      table: name of the file of that line, where the rows of several are counted together; "" for
+        the table itself.
       problem: reason and detail for which the image is rejected, "" for none. It is planned all the
         same, since a rule that draws positions counts it.
     """
@@ -109,7 +112,12 @@ class Case:
     regions: Sequence[Any] = ()
     rows: int = 1
     line: int = 0
+    table: str = ""
     problem: tuple[str, str] | None = None
+
+    def placed(self, detail: str, *, table: str) -> str:
+        """Returns the detail of a problem behind the file and the line of the row."""
+        return f"{self.table or table}:{self.line}: {detail}" if self.line else detail
 
 
 RegionsOf = Callable[[Any], Sequence[ImageRegion]]
@@ -266,7 +274,8 @@ def labelled_plan(
             )
             if reason:
                 row = {"rows": case.rows, "table": table.name}
-                reject(Rejection(id=case.id, reason=reason, detail=detail, **row))
+                said = case.placed(detail, table=table.name)
+                reject(Rejection(id=case.id, reason=reason, detail=said, **row))
                 continue
             for number, split in enumerate(found):
                 planner.add(
@@ -276,8 +285,8 @@ def labelled_plan(
                         patient=case.patient,
                         split=schema.SPLITS.index(split),
                         rows=0 if number else case.rows,
-                        line=case.line,
-                        data={n: v for n, v in dataclasses.asdict(case).items() if n != "line"},
+                        line=0 if case.table else case.line,
+                        data={n: v for n, v in dataclasses.asdict(case).items() if n not in _PLACE},
                     )
                 )
         jobs = planner.finish(studies_per_shard=settings.studies_per_shard)

@@ -199,7 +199,7 @@ def by_lists(
 
     Returns:
       Members in the order of the lists, and (id, split) of what the table does not have. A second
-      row of one id in a list is passed over.
+      row of one id in a list, in whatever form, is passed over.
 
     Raises:
       DataError: if no id of the lists is in the table, or if one stands in two lists.
@@ -210,8 +210,10 @@ def by_lists(
     owner: dict[str, str] = {}
     for split, names in lists.items():
         members[split] = []
-        for name in dict.fromkeys(names):
-            plain = key(name)
+        first: dict[str, str] = {}
+        for name in names:
+            first.setdefault(key(name), name)
+        for plain, name in first.items():
             if owner.setdefault(plain, split) != split:
                 raise DataError(
                     f"{name!r} is in the list of {owner[plain]} and in that of {split}.",

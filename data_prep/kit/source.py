@@ -1,6 +1,7 @@
 """Hashes the code that makes a set, to detect that a program has changed since."""
 
 import ast
+import functools
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -23,25 +24,35 @@ def code_hash(module: str) -> str:
     own = getattr(sys.modules.get(module), "__file__", None)
     waiting = sorted(_KIT.glob("*.py")) + ([pathlib.Path(own)] if own else [])
     found: set[pathlib.Path] = set()
+    seen: set[pathlib.Path] = set()
     while waiting:
-        path = waiting.pop().resolve()
-        if path not in found and path.suffix == ".py" and path.is_file():
-            found.add(path)
-            waiting += _imported(path)
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        if path.suffix == ".py" and path.is_file() and path.resolve() not in found:
+            found.add(path.resolve())
+            waiting += _imported(path.resolve())
     # Names come first, so that the hash does not depend on the project's location.
     return cli.sha256_of_all(sorted(found, key=lambda path: (path.name, cli.sha256_of(path))))
 
 
 def _imported(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields the possible paths of the modules that a file imports."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for name in _names(path.read_bytes()):
+        inner = name.replace(".", "/") + ".py"
+        yield from (folder / inner for folder in (_ROOT, path.parent))
+
+
+@functools.lru_cache(maxsize=256)  # parsing takes most of the time of a small set
+def _names(content: bytes) -> tuple[str, ...]:
+    """Returns the names of the modules that a source imports, each once."""
+    found: dict[str, None] = {}
+    for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found.update(dict.fromkeys(alias.name for alias in node.names))
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
-            names = [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)]
-        else:
-            continue
-        for name in filter(None, names):
-            inner = name.replace(".", "/") + ".py"
-            yield from (folder / inner for folder in (_ROOT, path.parent))
+            within = (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+            found.update(dict.fromkeys(name for name in (base, *within) if name))
+    return tuple(found)

@@ -18,7 +18,8 @@ def sex_of(cell: Any, *, field: str) -> str:
     known = {"f": "F", "female": "F", "m": "M", "male": "M"}
     if word in known or word in ("", "unknown", "u", "o", "other"):
         return known.get(word, "")
-    raise values.CellProblem(f"column {field!r} holds {word!r}, which is none of F, M and blank")
+    said = str(cell).strip()
+    raise values.CellProblem(f"column {field!r} holds {said!r}, which is none of F, M and blank")
 
 
 def age_of(cell: Any, *, field: str) -> float | None:
@@ -39,5 +40,6 @@ def age_of(cell: Any, *, field: str) -> float | None:
     try:
         years = float(text[:-1]) * unit if unit else float(text)
     except ValueError:
-        raise values.CellProblem(f"column {field!r} holds {text!r}, which is no age") from None
+        said = str(cell).strip()
+        raise values.CellProblem(f"column {field!r} holds {said!r}, which is no age") from None
     return years if 0 <= years <= OLDEST else None

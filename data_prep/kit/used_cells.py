@@ -30,6 +30,21 @@ class UsedCells(dict[str, Any]):
         return super().get(name, default)
 
 
+def absent_note(table: str, names: Iterable[str], *, wanted: Iterable[str]) -> tuple[str, ...]:
+    """Returns the sentence on columns that a table may have and does not have, if there are any.
+
+    Args:
+      table: name of the table.
+      names: names of its columns.
+      wanted: names of columns without which the rest of the table can be read.
+    """
+    absent = [name for name in wanted if name not in set(names)]
+    if not absent:
+        return ()
+    said = ", ".join(map(repr, absent))
+    return (f"Warning: {table} has no column {said}: nothing is known of what it holds.",)
+
+
 def unread_note(table: str, names: Iterable[str], *, used: Iterable[str]) -> tuple[str, ...]:
     """Returns the sentence on the columns of a table that nothing was read from, if there are any.
 

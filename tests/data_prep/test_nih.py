@@ -44,7 +44,7 @@ def prepare(folder, *, lists="", boxes="boxes.csv", **settings):
             images_dir=str(folder / "images"),
             split_lists=str(lists),
         ),
-        nih.Settings(short_side=48, **settings),
+        nih.Settings(**{"short_side": 48, "boxes_drawn_on": 0, **settings}),
         cli.RunOptions(out=str(folder / "out"), workers=1),
     )
 

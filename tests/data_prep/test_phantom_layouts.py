@@ -159,7 +159,7 @@ def test_nih(phantom, tmp_path):
         "images_dir": out,
         "split_lists": out,
     }
-    found = run(nih, paths, tmp_path / "set", split="official")
+    found = run(nih, paths, tmp_path / "set", split="official", boxes_drawn_on=0)
     truth = truth_of(out, key=stem)
     told = {line["study_id"]: line["split"] for line in lines(out / "phantom" / "studies.jsonl")}
     assert sum(map(len, found.values())) == counts["images"] == len(truth)
