@@ -128,10 +128,7 @@ def annotation_of(cells: Mapping[str, Any]) -> Annotation:
 
 def _number(cells: Mapping[str, Any], name: str) -> float:
     cell = cells.get(name)
-    try:
-        number = math.nan if values.is_missing(cell) else float(cell)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = values.number_of(cell)
     if not math.isfinite(number):
         raise RowProblem("malformed_annotation", f"column {name!r} is {cell!r}")
     return number
@@ -206,8 +203,8 @@ def read_annotations(
       DataError: if the table cannot be read, or lacks a column.
     """
     if path.suffix.lower() == ".json":
-        rows = ms_cxr_json.rows_of(path, flag="--annotations")
-        table = TableUse(name=path.name, read=len(rows))
+        rows, notes = ms_cxr_json.rows_of(path, flag="--annotations")
+        table = TableUse(name=path.name, read=len(rows), notes=notes)
         return (*_grouped(rows, name=path.name, reject=reject), table)
     csv = Table(path, flag="--annotations", key="dicom_id", encoding=encoding)
     csv.require([("--annotations", name) for name in COLUMNS])

@@ -9,15 +9,24 @@ Source: VinDr-CXR, arXiv:2012.15029, and its tables at PhysioNet, version 1.0.0;
 preprocess/datasets/VinDr_CXR/preprocess_vindr.py.
 """
 
+import contextlib
 import dataclasses
 import functools
-import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from data_prep.kit import box_fusion, cli, labelled, preparer, split_tables, values
+from data_prep.kit import (
+    box_fusion,
+    cli,
+    grouped_rows,
+    id_lists,
+    labelled,
+    preparer,
+    split_tables,
+    values,
+)
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse
 from data_prep.kit.tables import Table, TableRow
@@ -61,6 +70,7 @@ _SIDES = ("x_min", "y_min", "x_max", "y_max")
 _ID = "image_id"
 _FILES = {"train": "train", "test": "test"}
 
+Labels = tuple[int, ...]
 Boxes = dict[str, list[schema.Box]]
 """Finding -> boxes of all readers, in pixels of the image."""
 
@@ -111,6 +121,37 @@ def finding(text: str) -> str:
     return name
 
 
+def differences(labels: Mapping[str, Labels], boxes: Mapping[str, Boxes]) -> list[str]:
+    """Returns sentences on images whose labels and boxes do not fit each other.
+
+    Args:
+      labels: image -> its labels, of any of its readers, in the order of LABELS.
+      boxes: image -> its boxes.
+    """
+    seen = {
+        image: {name for name, value in zip(LABELS, found, strict=True) if value == 1}
+        for image, found in labels.items()
+    }
+    boxless = [
+        (i, n) for i, names in seen.items() for n in LOCAL if n in names - boxes.get(i, {}).keys()
+    ]
+    unseen = [(i, n) for i in seen for n in boxes.get(i, {}) if n not in seen[i]]
+    notes = []
+    if boxless:
+        image, name = boxless[0]
+        notes.append(
+            f"Warning: {len(boxless)} findings that have a place are seen by a reader and have no "
+            f"box, such as {name} of {image}."
+        )
+    if unseen:
+        image, name = unseen[0]
+        notes.append(
+            f"Warning: the boxes of {len(unseen)} findings are left out because no reader's row of "
+            f"labels has the finding, such as {name} of {image}."
+        )
+    return notes
+
+
 def labels_of(rows: Sequence[TableRow], *, rule: str) -> tuple[int, ...]:
     """Returns 1, 0 or -2 for each of LABELS from the rows of an image, one a reader.
 
@@ -119,16 +160,32 @@ def labels_of(rows: Sequence[TableRow], *, rule: str) -> tuple[int, ...]:
 
     Raises:
       CellProblem: if a cell is neither 1 nor 0 nor blank.
+      RowProblem: `conflicting_labels`, if a reader sees a finding and No finding.
     """
+    opinions = [_opinion(row) for row in rows]
     found = []
     for label in LABELS:
-        names = [name for name in rows[0].cells if _OF_KEY.get(values.simplified(name)) == label]
-        votes = [values.label_of(row.cells[name], field=name) for row in rows for name in names]
+        votes = [opinion[label] for opinion in opinions if label in opinion]
         said = [vote for vote in votes if vote != schema.LABEL_NOT_MENTIONED]
-        if schema.LABEL_UNCERTAIN in said:
-            raise values.CellProblem(f"label {label!r} is -1, which is neither 1 nor 0")
         found.append(_decided(said, rule=rule, needs_all=label == NO_FINDING))
     return tuple(found)
+
+
+def _opinion(row: TableRow) -> dict[str, int]:
+    """Returns label -> 1, 0 or -2 of one reader."""
+    found: dict[str, int] = {}
+    for name in list(row.cells):
+        label = _OF_KEY.get(values.simplified(name))
+        if label is None:
+            continue
+        found[label] = values.label_of(row.cells[name], field=name)
+        if found[label] == schema.LABEL_UNCERTAIN:
+            raise values.CellProblem(f"label {label!r} is -1, which is neither 1 nor 0")
+    seen = [label for label, value in found.items() if value == 1 and label != NO_FINDING]
+    if seen and found.get(NO_FINDING) == 1:
+        detail = f"line {row.line} says {NO_FINDING} and {seen[0]}"
+        raise RowProblem("conflicting_labels", detail)
+    return found
 
 
 def _decided(votes: Sequence[int], *, rule: str, needs_all: bool) -> int:
@@ -142,24 +199,23 @@ def _decided(votes: Sequence[int], *, rule: str, needs_all: bool) -> int:
 def boxes_of(rows: Sequence[TableRow]) -> Boxes:
     """Returns the boxes of an image, of all its readers.
 
-    A row without a box is of No finding or of a disease of the whole image.
+    A row without a box is of No finding, which has none, or of a disease of the whole image.
 
     Raises:
-      RowProblem: `unknown_label`; `malformed_box`, if a finding that has a place has no box, or a
-        box has sides that are no numbers, or no area.
+      RowProblem: `row_left_out`; `unknown_label`; `malformed_box`, if a finding that has a place
+        has no box, No finding has one, or a box has sides that are no numbers, or no area.
       CellProblem: if the name of the finding is no text.
     """
+    if problem := grouped_rows.problem_of(rows):
+        raise RowProblem(*problem)
     found: Boxes = {}
     for row in rows:
         label = finding(values.text_of(row.cells["class_name"], field="class_name"))
         written = [row.cells[side] for side in _SIDES]
         if all(map(values.is_missing, written)) and label not in LOCAL:
             continue
-        try:
-            x1, y1, x2, y2 = (float(cell) for cell in written)
-        except (TypeError, ValueError):
-            x1 = y1 = x2 = y2 = math.nan
-        if not (all(map(math.isfinite, (x1, y1, x2, y2))) and x1 < x2 and y1 < y2):
+        x1, y1, x2, y2 = map(values.number_of, written)
+        if label == NO_FINDING or not (x1 < x2 and y1 < y2):  # never so of NaN
             said = ", ".join(map(str, written))
             raise RowProblem("malformed_box", f"{', '.join(_SIDES)} of {label} are {said}")
         found.setdefault(label, []).append((x1, y1, x2, y2))
@@ -216,7 +272,9 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     of_labels = reader(stem="image_labels", columns=(_ID, NO_FINDING))
     boxes, broken, use = _boxes(reader, of_labels, reject=reject)
     images_dir = pathlib.Path(paths.images_dir)
-    files = labelled.found_images(images_dir, suffixes=(".dicom", ".dcm", ".png", ".jpg"))
+    files = labelled.found_images(
+        images_dir, suffixes=(".dicom", ".dcm", ".png", ".jpg"), flag="--images_dir"
+    )
     cases = [
         _case(name, rows, files, boxes=boxes.get(name, {}), broken=broken.get(name), how=settings)
         for name, rows in of_labels.rows.items()
@@ -239,7 +297,17 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         table=of_labels.use,
         other_tables=[use],
         headers=True,
+        notes=differences(_seen(of_labels), boxes),
     )
+
+
+def _seen(of_labels: split_tables.SplitRows) -> dict[str, Labels]:
+    """Returns image -> labels that any of its readers sees, of the images whose rows are right."""
+    found: dict[str, Labels] = {}
+    for name, rows in of_labels.rows.items():
+        with contextlib.suppress(RowProblem, values.CellProblem):  # these images are rejected
+            found[name] = labels_of(rows, rule=ANY)
+    return found
 
 
 def _read(
@@ -256,7 +324,9 @@ def _read(
         tables[split] = settings.table(path, flag="--tables", key=_ID, single_lines=True)
         tables[split].require([("--tables", name) for name in columns])
     ids = dict.fromkeys(tables, _ID)
-    return split_tables.grouped(tables, columns=ids, reject=reject, counted_as=counted_as)
+    return split_tables.grouped(
+        tables, columns=ids, reject=reject, counted_as=counted_as, named=id_lists.plain_id
+    )
 
 
 def _boxes(
@@ -283,6 +353,11 @@ def _boxes(
                 broken[name] = found
             left_out = {"rows": len(rows), "table": BOXES}
             reject(Rejection(id=name, reason=found.reason, detail=found.detail, **left_out))
+    for table in read.tables:
+        unread = grouped_rows.left_out(table, column=_ID, named=id_lists.plain_id)
+        for name, line in unread.items():
+            if name in of_labels.rows:
+                broken.setdefault(name, RowProblem(*grouped_rows.unreadable(line)))
     return boxes, broken, dataclasses.replace(read.use, kept=kept)
 
 
@@ -301,6 +376,8 @@ def _case(
     try:
         if broken:
             raise RowProblem("box_left_out", f"one of its boxes: {broken.detail}")
+        if problem := grouped_rows.problem_of(rows):
+            raise RowProblem(*problem)
         readers = [row.cells.get("rad_id", "") for row in rows]
         if len(set(readers)) < len(readers):
             raise RowProblem("conflicting_rows", "two rows of one reader differ")

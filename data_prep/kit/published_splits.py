@@ -210,8 +210,10 @@ def by_lists(
     owner: dict[str, str] = {}
     for split, names in lists.items():
         members[split] = []
-        for name in dict.fromkeys(names):
-            plain = key(name)
+        first: dict[str, str] = {}
+        for name in names:
+            first.setdefault(key(name), name)
+        for plain, name in first.items():
             if owner.setdefault(plain, split) != split:
                 raise DataError(
                     f"{name!r} is in the list of {owner[plain]} and in that of {split}.",

@@ -1,7 +1,7 @@
 """Reads data sets that come in a table for each split: train.csv, dev.csv, test.csv."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from data_prep.kit import grouped_rows, labelled
 from data_prep.kit.outcomes import Rejection
@@ -44,6 +44,7 @@ def grouped(
     columns: Mapping[str, str],
     reject: Reject,
     counted_as: str = ROWS,
+    named: Callable[[str], str] = str,
 ) -> SplitRows:
     """Reads the tables to their ends, as `grouped_rows.grouped` does.
 
@@ -54,6 +55,7 @@ def grouped(
       columns: split -> name of the column with the image's id.
       reject: function that counts what is left out.
       counted_as: name under which the rows of the tables are counted.
+      named: function from the text in the column to the image's id.
 
     Raises:
       DataError: if a table is damaged, or a spreadsheet has rounded its ids.
@@ -63,7 +65,7 @@ def grouped(
     for split, table in tables.items():
         counted = counted_together(reject, counted_as=counted_as)
         for name, found in grouped_rows.grouped(
-            table, column=columns[split], reject=counted
+            table, column=columns[split], reject=counted, named=named
         ).items():
             if name in rows:
                 detail = f"{tables[splits[name]].name} has it too"
