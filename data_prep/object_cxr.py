@@ -179,7 +179,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         columns[split] = next((name for name in _NAMES if name in opened.names), _NAMES[0])
         tables[split] = settings.table(path, flag="--tables", key=columns[split], single_lines=True)
         tables[split].require([("--tables", columns[split]), ("--tables", "annotation")])
-    found = split_tables.grouped(tables, columns=columns, reject=reject)
+    found = split_tables.grouped(tables, columns=columns, reject=reject, named=id_lists.plain_id)
     images_dir = pathlib.Path(paths.images_dir)
     files = labelled.found_images(
         images_dir, suffixes=(".jpg", ".jpeg", ".png"), flag="--images_dir"
@@ -196,12 +196,13 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         label_names=LABELS,
         table=found.use,
         regions_of=functools.partial(regions_of, geometry=settings.geometry),
+        notes=labelled.unnamed_notes(files, [case.id for case in cases], flag="--images_dir"),
     )
 
 
 def _case(name: str, rows: Sequence[TableRow], files: Mapping[str, str]) -> labelled.Case:
-    plain = id_lists.plain_id(name)
-    place = {"id": plain, "path": files.get(plain, name), "patient": plain, "rows": len(rows)}
+    place = {"id": name, "path": files.get(name, f"{name}.jpg"), "patient": name}
+    place["rows"] = len(rows)
     try:
         if len(rows) > 1:
             problem = ("conflicting_rows", f"{len(rows)} rows of one image differ")

@@ -165,6 +165,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         label_names=LABELS,
         table=TableUse(name=table.name, read=table.read, notes=table.notes()),
         headers=True,
+        notes=labelled.unnamed_notes(files, groups, flag="--images_dir"),
     )
 
 

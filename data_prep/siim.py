@@ -232,6 +232,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         table=TableUse(name=table.name, read=table.read, notes=table.notes()),
         regions_of=masks_of,
         headers=True,
+        notes=labelled.unnamed_notes(files, groups, flag="--images_dir"),
     )
 
 

@@ -279,6 +279,8 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         _case(name, rows, files, boxes=boxes.get(name, {}), broken=broken.get(name), how=settings)
         for name, rows in of_labels.rows.items()
     ]
+    notes = labelled.unnamed_notes(files, of_labels.rows, flag="--images_dir")
+    notes += differences(_seen(of_labels), boxes)
     assignment = labelled.assigned(
         cases,
         data_set="vindr",
@@ -297,7 +299,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         table=of_labels.use,
         other_tables=[use],
         headers=True,
-        notes=differences(_seen(of_labels), boxes),
+        notes=notes,
     )
 
 

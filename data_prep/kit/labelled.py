@@ -8,7 +8,7 @@ import dataclasses
 import filecmp
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from data_prep.kit import cli, dicom_header, id_lists, preparer, published_splits, splits, values
@@ -349,6 +349,20 @@ def found_images(
                         where=flag,
                     )
     return found
+
+
+def unnamed_notes(files: Mapping[str, str], names: Iterable[str], *, flag: str) -> list[str]:
+    """Returns a sentence on the images that no row names, if there are any.
+
+    Args:
+      files: name of each image without its suffix -> path, from `found_images`.
+      names: ids that the rows have.
+      flag: flag that names the folder.
+    """
+    unnamed = sorted(files.keys() - set(names))
+    if not unnamed:
+        return []
+    return [f"{flag}: no row names {len(unnamed):,} of the images, such as {files[unnamed[0]]}."]
 
 
 def _differ(one: pathlib.Path, other: pathlib.Path) -> bool:
