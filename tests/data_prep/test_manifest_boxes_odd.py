@@ -107,7 +107,7 @@ CASES = {
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("boxes")
     lines = [
-        {"image": f"{name}.png", "id": name, "labels": ["Mass"], "boxes": boxes}
+        {"image": f"{name}.png", "id": name, "split": "train", "labels": ["Mass"], "boxes": boxes}
         for name, case in CASES.items()
         for boxes in case.rows
     ]

@@ -196,12 +196,12 @@ def test_a_table_that_cannot_be_read_is_refused_by_name(tmp_path, way):
         prepare(tmp_path, table)
 
 
-def first(name, **changes):
+def first(name, /, **changes):
     """Returns a change of the first entry of a list of the .json."""
     return lambda content: content[name][0].update(changes)
 
 
-def added(name, **changes):
+def added(name, /, **changes):
     """Returns a change that appends a copy of the first entry, changed, to a list."""
     return lambda content: content[name].append({**content[name][0], **changes})
 
