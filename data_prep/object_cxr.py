@@ -184,7 +184,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     files = labelled.found_images(
         images_dir, suffixes=(".jpg", ".jpeg", ".png"), flag="--images_dir"
     )
-    cases = [_case(name, rows, files) for name, rows in found.rows.items()]
+    cases = [_case(name, rows, files, found=found) for name, rows in found.rows.items()]
     splits = list(found.splits.values())
     return labelled.labelled_plan(
         cases,
@@ -200,22 +200,29 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     )
 
 
-def _case(name: str, rows: Sequence[TableRow], files: Mapping[str, str]) -> labelled.Case:
+def _case(
+    name: str,
+    rows: Sequence[TableRow],
+    files: Mapping[str, str],
+    *,
+    found: split_tables.SplitRows,
+) -> labelled.Case:
     place = {"id": name, "path": files.get(name, f"{name}.jpg"), "patient": name}
     place["rows"] = len(rows)
     try:
         if len(rows) > 1:
-            problem = ("conflicting_rows", f"{len(rows)} rows of one image differ")
-            return labelled.Case(**place, labels=(0,), problem=problem)
-        found = shapes_of(values.text_of(rows[0].cells["annotation"], field="annotation"))
+            detail = found.placed(name, f"{len(rows)} rows of one image differ")
+            return labelled.Case(**place, labels=(0,), problem=("conflicting_rows", detail))
+        own = shapes_of(values.text_of(rows[0].cells["annotation"], field="annotation"))
         return labelled.Case(
             **place,
-            labels=(int(bool(found)),),
-            regions=found,
+            labels=(int(bool(own)),),
+            regions=own,
             problem=grouped_rows.problem_of(rows),
         )
     except (DataError, values.CellProblem) as problem:
-        return labelled.Case(**place, labels=(0,), problem=(MALFORMED, str(problem)))
+        said = found.placed(name, str(problem))
+        return labelled.Case(**place, labels=(0,), problem=(MALFORMED, said))
 
 
 def _assigned(

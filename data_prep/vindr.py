@@ -15,8 +15,6 @@ import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from data_prep.kit import (
     box_fusion,
     cli,
@@ -29,50 +27,29 @@ from data_prep.kit import (
 )
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse
-from data_prep.kit.tables import Table, TableRow
+from data_prep.kit.tables import Table
+from data_prep.vindr_tables import (
+    ANY,
+    LABEL_RULES,
+    LABELS,
+    MAJORITY,
+    NO_FINDING,
+    SIDES,
+    Boxes,
+    Labels,
+    boxes_of,
+    differences,
+    labels_of,
+    regions_of,
+)
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError
 
 PROGRAM = "data_prep.vindr"
-NO_FINDING = "No finding"
-LOCAL = (
-    "Aortic enlargement",
-    "Atelectasis",
-    "Calcification",
-    "Cardiomegaly",
-    "Clavicle fracture",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Enlarged PA",
-    "ILD",
-    "Infiltration",
-    "Lung Opacity",
-    "Lung cavity",
-    "Lung cyst",
-    "Mediastinal shift",
-    "Nodule/Mass",
-    "Pleural effusion",
-    "Pleural thickening",
-    "Pneumothorax",
-    "Pulmonary fibrosis",
-    "Rib fracture",
-    "Other lesion",
-)
-GLOBAL = ("COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "Other disease")
-LABELS = (*LOCAL, *GLOBAL, NO_FINDING)
-MAJORITY, ANY = "majority", "any"
-LABEL_RULES = (MAJORITY, ANY)
 BOXES = "rows of the boxes"
-_OF_KEY = {values.simplified(label): label for label in LABELS} | {"otherdiseases": "Other disease"}
-_SIDES = ("x_min", "y_min", "x_max", "y_max")
 _ID = "image_id"
 _FILES = {"train": "train", "test": "test"}
-
-Labels = tuple[int, ...]
-Boxes = dict[str, list[schema.Box]]
-"""Finding -> boxes of all readers, in pixels of the image."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,134 +84,6 @@ class Settings(labelled.LabelledSettings):
             must_be = f"one of {', '.join(LABEL_RULES)}"
             raise ConfigError.of_value("--label_rule", self.label_rule, must_be)
         self.check("fusion_iou", 0 < self.fusion_iou <= 1, "above 0, and 1 or less")
-
-
-def finding(text: str) -> str:
-    """Returns the name of a finding as it stands in LABELS; the tables differ in "Other diseases".
-
-    Raises:
-      RowProblem: `unknown_label`, if it is none of them.
-    """
-    name = _OF_KEY.get(values.simplified(text))
-    if name is None:
-        raise RowProblem("unknown_label", f"{text!r} is none of {', '.join(LABELS)}")
-    return name
-
-
-def differences(labels: Mapping[str, Labels], boxes: Mapping[str, Boxes]) -> list[str]:
-    """Returns sentences on images whose labels and boxes do not fit each other.
-
-    Args:
-      labels: image -> its labels, of any of its readers, in the order of LABELS.
-      boxes: image -> its boxes.
-    """
-    seen = {
-        image: {name for name, value in zip(LABELS, found, strict=True) if value == 1}
-        for image, found in labels.items()
-    }
-    boxless = [
-        (i, n) for i, names in seen.items() for n in LOCAL if n in names - boxes.get(i, {}).keys()
-    ]
-    unseen = [(i, n) for i in seen for n in boxes.get(i, {}) if n not in seen[i]]
-    notes = []
-    if boxless:
-        image, name = boxless[0]
-        notes.append(
-            f"Warning: {len(boxless)} findings that have a place are seen by a reader and have no "
-            f"box, such as {name} of {image}."
-        )
-    if unseen:
-        image, name = unseen[0]
-        notes.append(
-            f"Warning: the boxes of {len(unseen)} findings are left out because no reader's row of "
-            f"labels has the finding, such as {name} of {image}."
-        )
-    return notes
-
-
-def labels_of(rows: Sequence[TableRow], *, rule: str) -> tuple[int, ...]:
-    """Returns 1, 0 or -2 for each of LABELS from the rows of an image, one a reader.
-
-    A label of which no reader says anything is not mentioned, -2. With "any", No finding is
-    positive only if all readers say so, since it would stand beside a finding otherwise.
-
-    Raises:
-      CellProblem: if a cell is neither 1 nor 0 nor blank.
-      RowProblem: `conflicting_labels`, if a reader sees a finding and No finding.
-    """
-    opinions = [_opinion(row) for row in rows]
-    found = []
-    for label in LABELS:
-        votes = [opinion[label] for opinion in opinions if label in opinion]
-        said = [vote for vote in votes if vote != schema.LABEL_NOT_MENTIONED]
-        found.append(_decided(said, rule=rule, needs_all=label == NO_FINDING))
-    return tuple(found)
-
-
-def _opinion(row: TableRow) -> dict[str, int]:
-    """Returns label -> 1, 0 or -2 of one reader."""
-    found: dict[str, int] = {}
-    for name in list(row.cells):
-        label = _OF_KEY.get(values.simplified(name))
-        if label is None:
-            continue
-        found[label] = values.label_of(row.cells[name], field=name)
-        if found[label] == schema.LABEL_UNCERTAIN:
-            raise values.CellProblem(f"label {label!r} is -1, which is neither 1 nor 0")
-    seen = [label for label, value in found.items() if value == 1 and label != NO_FINDING]
-    if seen and found.get(NO_FINDING) == 1:
-        detail = f"line {row.line} says {NO_FINDING} and {seen[0]}"
-        raise RowProblem("conflicting_labels", detail)
-    return found
-
-
-def _decided(votes: Sequence[int], *, rule: str, needs_all: bool) -> int:
-    if not votes:
-        return schema.LABEL_NOT_MENTIONED
-    if rule == MAJORITY:
-        return int(2 * sum(votes) > len(votes))
-    return int(all(votes) if needs_all else any(votes))
-
-
-def boxes_of(rows: Sequence[TableRow]) -> Boxes:
-    """Returns the boxes of an image, of all its readers.
-
-    A row without a box is of No finding, which has none, or of a disease of the whole image.
-
-    Raises:
-      RowProblem: `row_left_out`; `unknown_label`; `malformed_box`, if a finding that has a place
-        has no box, No finding has one, or a box has sides that are no numbers, or no area.
-      CellProblem: if the name of the finding is no text.
-    """
-    if problem := grouped_rows.problem_of(rows):
-        raise RowProblem(*problem)
-    found: Boxes = {}
-    for row in rows:
-        label = finding(values.text_of(row.cells["class_name"], field="class_name"))
-        written = [row.cells[side] for side in _SIDES]
-        if all(map(values.is_missing, written)) and label not in LOCAL:
-            continue
-        x1, y1, x2, y2 = map(values.number_of, written)
-        if label == NO_FINDING or not (x1 < x2 and y1 < y2):  # never so of NaN
-            said = ", ".join(map(str, written))
-            raise RowProblem("malformed_box", f"{', '.join(_SIDES)} of {label} are {said}")
-        found.setdefault(label, []).append((x1, y1, x2, y2))
-    return found
-
-
-def regions_of(
-    boxes: Mapping[str, Sequence[schema.Box]], labels: Sequence[int], *, iou: float
-) -> list[list[str | float]]:
-    """Returns the fused boxes of the findings that are positive, as `labelled.boxes_of` reads them.
-
-    BenchX's release loses the boxes of one finding where a reader found nothing (quirk B27).
-    """
-    positive = [name for name, value in zip(LABELS, labels, strict=True) if value == 1]
-    return [
-        [name, *np.round(box, 3).tolist()]
-        for name in positive
-        for box in box_fusion.fused(boxes.get(name, ()), iou=iou)
-    ]
 
 
 def found_tables(folder: pathlib.Path, *, stem: str) -> dict[str, pathlib.Path]:
@@ -276,8 +125,15 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         images_dir, suffixes=(".dicom", ".dcm", ".png", ".jpg"), flag="--images_dir"
     )
     cases = [
-        _case(name, rows, files, boxes=boxes.get(name, {}), broken=broken.get(name), how=settings)
-        for name, rows in of_labels.rows.items()
+        _case(
+            name,
+            of_labels,
+            files,
+            boxes=boxes.get(name, {}),
+            broken=broken.get(name),
+            how=settings,
+        )
+        for name in of_labels.rows
     ]
     notes = labelled.unnamed_notes(files, of_labels.rows, flag="--images_dir")
     notes += differences(_seen(of_labels), boxes)
@@ -338,7 +194,7 @@ def _boxes(
     reject: Reject,
 ) -> tuple[dict[str, Boxes], dict[str, RowProblem], TableUse]:
     """Returns image -> its boxes, image -> what is wrong with one of them, and the rows' counts."""
-    columns = (_ID, "class_name", *_SIDES)
+    columns = (_ID, "class_name", *SIDES)
     read = reader(stem="annotations", columns=columns, counted_as=BOXES)
     boxes: dict[str, Boxes] = {}
     broken: dict[str, RowProblem] = {}
@@ -350,7 +206,8 @@ def _boxes(
             boxes[name] = boxes_of(rows)
             kept += len(rows)
         except (RowProblem, values.CellProblem) as problem:
-            found = RowProblem(getattr(problem, "reason", "malformed_row"), problem.detail)
+            said = read.placed(name, problem.detail)
+            found = RowProblem(getattr(problem, "reason", "malformed_row"), said)
             if name in of_labels.rows:
                 broken[name] = found
             left_out = {"rows": len(rows), "table": BOXES}
@@ -365,13 +222,14 @@ def _boxes(
 
 def _case(
     name: str,
-    rows: Sequence[TableRow],
+    of_labels: split_tables.SplitRows,
     files: Mapping[str, str],
     *,
     boxes: Boxes,
     broken: RowProblem | None,
     how: Settings,
 ) -> labelled.Case:
+    rows = of_labels.rows[name]
     place = {"id": name, "path": files.get(name, f"{name}.dicom"), "patient": name}
     place["rows"] = len(rows)
     blank = (schema.LABEL_NOT_MENTIONED,) * len(LABELS)
@@ -388,7 +246,8 @@ def _case(
         return labelled.Case(**place, labels=labels, regions=regions)
     except (RowProblem, values.CellProblem) as problem:
         reason = getattr(problem, "reason", "malformed_row")
-        return labelled.Case(**place, labels=blank, problem=(reason, problem.detail))
+        said = of_labels.placed(name, problem.detail)
+        return labelled.Case(**place, labels=blank, problem=(reason, said))
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def by_lists(
 
     Returns:
       Members in the order of the lists, and (id, split) of what the table does not have. A second
-      row of one id in a list is passed over.
+      row of one id in a list, in whatever form, is passed over.
 
     Raises:
       DataError: if no id of the lists is in the table, or if one stands in two lists.

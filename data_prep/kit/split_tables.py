@@ -23,12 +23,18 @@ class SplitRows:
       splits: id -> split of its table.
       tables: tables that were read.
       counted_as: name under which their rows are counted.
+      names: split -> name of its table.
     """
 
     rows: Mapping[str, Sequence[TableRow]]
     splits: Mapping[str, str]
     tables: Sequence[Table]
     counted_as: str
+    names: Mapping[str, str]
+
+    def placed(self, name: str, detail: str) -> str:
+        """Returns the detail of an image's problem behind the table and line of its first row."""
+        return f"{self.names[self.splits[name]]}:{self.rows[name][0].line}: {detail}"
 
     @property
     def use(self) -> TableUse:
@@ -74,7 +80,8 @@ def grouped(
                 continue
             rows[name], splits[name] = found, split
     read = list(tables.values())
-    return SplitRows(rows=rows, splits=splits, tables=read, counted_as=counted_as)
+    names = {split: table.name for split, table in tables.items()}
+    return SplitRows(rows=rows, splits=splits, tables=read, counted_as=counted_as, names=names)
 
 
 def counted_together(reject: Reject, *, counted_as: str = ROWS) -> Reject:
