@@ -38,6 +38,8 @@ LABELS = (
     "Pneumonia",
     "Pneumothorax",
 )
+PAIRS = 1_162
+"""Image-phrase pairs of version 1.1.0, by its page at PhysioNet."""
 _SIDES = ("x", "y", "w", "h")
 _SIZES = ("image_width", "image_height")
 COLUMNS = ("dicom_id", "category_name", "label_text", "path", *_SIDES, *_SIZES)
@@ -170,7 +172,10 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     )
     pairs = {(one.dicom, one.label, one.phrase) for rows in found.values() for one in rows}
     boxes = sum(map(len, found.values()))
-    note = f"{table.name}: {boxes} boxes, {len(pairs)} image-phrase pairs, {len(cases)} images."
+    note = (
+        f"{table.name}: {boxes} boxes, {len(pairs)} image-phrase pairs, {len(cases)} images; "
+        f"version 1.1.0 has {PAIRS:,} pairs."
+    )
     return labelled.labelled_plan(
         cases,
         assignment,
