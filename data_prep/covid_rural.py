@@ -55,8 +55,9 @@ class Settings(labelled.LabelledSettings):
 def read_mask(path: pathlib.Path) -> np.ndarray:
     """Reads a mask: pixels that are not black.
 
-    The values of a palette are looked up. LoVT's release takes the indices of its own GIF files for
-    the mask, so that one which covers the whole image becomes empty (quirk L7).
+    The values of a palette are looked up, and a pixel that is wholly transparent counts as black.
+    LoVT's release takes the indices of its own GIF files for the mask, so that one which covers the
+    whole image becomes empty (quirk L7).
 
     Returns:
       bool[height, width].
@@ -68,7 +69,13 @@ def read_mask(path: pathlib.Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1:
+                    raise ImageProblem(UNREADABLE_MASK, f"{path.name} has {frames} frames")
                 image.load()
+                if image.has_transparency_data:
+                    values = np.asarray(image.convert("RGBA"))
+                    return (values[:, :, :3].max(axis=2) > 0) & (values[:, :, 3] > 0)
                 if image.mode.startswith(("I", "F")):  # more than 8 bits, which "RGB" would cut off
                     return np.asarray(image) > 0
                 return np.asarray(image.convert("RGB")).max(axis=2) > 0
@@ -109,8 +116,8 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
 
 def _files(root: pathlib.Path) -> tuple[dict[str, str], dict[str, str]]:
     """Returns name without suffix -> path below the root, of images and of masks."""
-    images = labelled.found_images(root / IMAGES, suffixes=IMAGE_SUFFIXES)
-    masks = labelled.found_images(root / MASKS, suffixes=MASK_SUFFIXES)
+    images = labelled.found_images(root / IMAGES, suffixes=IMAGE_SUFFIXES, flag="--root")
+    masks = labelled.found_images(root / MASKS, suffixes=MASK_SUFFIXES, flag="--root")
     return (
         {name: f"{IMAGES}/{images[name]}" for name in sorted(images)},
         {name: f"{MASKS}/{masks[name]}" for name in sorted(masks)},

@@ -39,7 +39,11 @@ def boxes_in(cell: Any) -> list[Found] | None:
         cell = [cell]
     if not isinstance(cell, list | tuple):
         raise _malformed(f"{str(cell)[:80]!r} is not a list of boxes")
-    return [_box(one) for one in cell]
+    found = [_box(one) for one in cell]
+    for place, box in enumerate(found):
+        if box in found[:place]:
+            raise _malformed(f"{_said(cell[place])} stands twice, and two boxes are two findings")
+    return found
 
 
 def regions_of(boxes: Sequence[Found]) -> list[ImageRegion]:
@@ -81,7 +85,7 @@ def _box(box: Any) -> Found:
     if not values.is_missing(phrase) and not isinstance(phrase, str):
         raise _malformed(f"the phrase of {_said(box)} is no text")
     x1, y1, x2, y2 = edges
-    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
+    if all(0 <= edge <= 1 for edge in edges):
         raise _malformed(
             f"{_said(box)} lies within the first pixel, as shares of the image's width and height "
             "do; boxes are written in pixels"
@@ -109,10 +113,7 @@ def _edges(box: Mapping[str, Any]) -> Sequence[float]:
 def _numbers(cells: Sequence[Any], box: Any) -> list[float]:
     numbers = []
     for cell in cells:
-        try:
-            number = math.nan if isinstance(cell, bool) else float(cell)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
+        number = values.number_of(cell)
         if not math.isfinite(number):
             raise _malformed(f"{str(cell)[:40]!r} in {_said(box)} is no number of pixels")
         numbers.append(number)

@@ -38,6 +38,8 @@ LABELS = (
     "Pneumonia",
     "Pneumothorax",
 )
+PAIRS = 1_162
+"""Image-phrase pairs of version 1.1.0, by its page at PhysioNet."""
 _SIDES = ("x", "y", "w", "h")
 _SIZES = ("image_width", "image_height")
 COLUMNS = ("dicom_id", "category_name", "label_text", "path", *_SIDES, *_SIZES)
@@ -128,10 +130,7 @@ def annotation_of(cells: Mapping[str, Any]) -> Annotation:
 
 def _number(cells: Mapping[str, Any], name: str) -> float:
     cell = cells.get(name)
-    try:
-        number = math.nan if values.is_missing(cell) else float(cell)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = values.number_of(cell)
     if not math.isfinite(number):
         raise RowProblem("malformed_annotation", f"column {name!r} is {cell!r}")
     return number
@@ -173,7 +172,10 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     )
     pairs = {(one.dicom, one.label, one.phrase) for rows in found.values() for one in rows}
     boxes = sum(map(len, found.values()))
-    note = f"{table.name}: {boxes} boxes, {len(pairs)} image-phrase pairs, {len(cases)} images."
+    note = (
+        f"{table.name}: {boxes} boxes, {len(pairs)} image-phrase pairs, {len(cases)} images; "
+        f"version 1.1.0 has {PAIRS:,} pairs."
+    )
     return labelled.labelled_plan(
         cases,
         assignment,
@@ -206,8 +208,8 @@ def read_annotations(
       DataError: if the table cannot be read, or lacks a column.
     """
     if path.suffix.lower() == ".json":
-        rows = ms_cxr_json.rows_of(path, flag="--annotations")
-        table = TableUse(name=path.name, read=len(rows))
+        rows, notes = ms_cxr_json.rows_of(path, flag="--annotations")
+        table = TableUse(name=path.name, read=len(rows), notes=notes)
         return (*_grouped(rows, name=path.name, reject=reject), table)
     csv = Table(path, flag="--annotations", key="dicom_id", encoding=encoding)
     csv.require([("--annotations", name) for name in COLUMNS])

@@ -8,23 +8,30 @@ from typing import Any
 from prior_jax.errors import DataError
 
 
-def rows_of(path: pathlib.Path, *, flag: str) -> list[tuple[int, dict[str, Any]]]:
-    """Returns (number, cells) of each annotation, with the columns that the .csv has.
+def rows_of(
+    path: pathlib.Path, *, flag: str
+) -> tuple[list[tuple[int, dict[str, Any]]], tuple[str, ...]]:
+    """Reads the annotations.
 
     Args:
       path: path of the .json, an object with `images`, `categories` and `annotations`.
       flag: flag that names the path, for messages.
 
+    Returns:
+      (number, cells) of each annotation, with the columns that the .csv has, and sentences for the
+      user.
+
     Raises:
-      DataError: if it is no such object; the message names the flag.
+      DataError: if it is no such object, or two images or categories have one id; the message names
+        the flag.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        images = {image["id"]: image for image in content["images"]}
-        categories = {found["id"]: found["name"] for found in content["categories"]}
+        images = _by_id(content, "images")
+        categories = {key: one["name"] for key, one in _by_id(content, "categories").items()}
         annotations = list(content["annotations"])
-        if not all(isinstance(one, dict) for one in (*images.values(), *annotations)):
-            raise ValueError("an image or annotation is no object")
+        if not all(isinstance(one, dict) for one in annotations):
+            raise ValueError("an annotation is no object")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path} is no JSON object of images, categories and annotations: "
@@ -32,10 +39,27 @@ def rows_of(path: pathlib.Path, *, flag: str) -> list[tuple[int, dict[str, Any]]
             "Give the file as MS-CXR has it, or the .csv.",
             where=flag,
         ) from error
-    return [
+    rows = [
         (number, _cells(annotation, images, categories))
         for number, annotation in enumerate(annotations, 1)
     ]
+    named = {_key(annotation.get("image_id")) for annotation in annotations}
+    idle = [image for key, image in images.items() if key not in named]
+    if not idle:
+        return rows, ()
+    example = idle[0].get("path") or idle[0].get("file_name") or idle[0]["id"]
+    return rows, (f"{path.name}: {len(idle)} images have no box and are not read: {example}, ...",)
+
+
+def _by_id(content: Mapping[str, Any], name: str) -> dict[Any, Mapping[str, Any]]:
+    """Returns id -> object of a list of objects, each of which has an id of its own."""
+    found: dict[Any, Mapping[str, Any]] = {}
+    for one in content[name]:
+        if not isinstance(one, dict):
+            raise ValueError(f"one of the {name} is no object")
+        if found.setdefault(one["id"], one) != one:
+            raise ValueError(f"two different {name} have the id {one['id']!r}")
+    return found
 
 
 def _cells(

@@ -284,6 +284,9 @@ def _boxes(
                 broken[name] = found
             left_out = {"rows": len(rows), "table": table.name}
             reject(Rejection(id=name, reason=found.reason, detail=found.detail, **left_out))
+    for name, line in grouped_rows.left_out(table, column=_IMAGE).items():
+        for own in {name, id_lists.plain_id(name)} & known.keys():
+            broken.setdefault(own, RowProblem(*grouped_rows.unreadable(line)))
     return (
         boxes,
         broken,
@@ -303,6 +306,8 @@ def _case(
     place = {"id": name, "path": path, "patient": name.partition("_")[0]}
     place |= {"rows": len(rows), "line": rows[0].line}
     blank = (0,) * len(LABELS)
+    if problem := grouped_rows.problem_of(rows):
+        return labelled.Case(**place, labels=blank, problem=problem)
     if len(rows) > 1:
         detail = f"{len(rows)} rows of one image differ"
         return labelled.Case(**place, labels=blank, problem=("conflicting_rows", detail))

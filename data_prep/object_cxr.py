@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from data_prep.kit import (
     cli,
+    grouped_rows,
     id_lists,
     labelled,
     preparer,
@@ -75,17 +76,22 @@ def shapes_of(annotation: str) -> list[list[float]]:
     """Returns the shapes of an annotation: [0 or 1, x1, y1, x2, y2] or [2, x, y, x, y, ...].
 
     Raises:
-      DataError: if a part of the text is no such shape; the message has the part.
+      DataError: if a part of the text is no such shape, or repeats another; the message has the
+        part.
     """
     parts = [part.strip() for part in annotation.strip().rstrip(";").split(";")]
-    return [_shape(part) for part in parts] if annotation.strip() else []
+    found = [_shape(part) for part in parts] if annotation.strip() else []
+    for place, shape in enumerate(found):
+        if shape in found[:place]:
+            raise DataError(
+                f"The shape {parts[place][:60]!r} stands twice.",
+                "Leave one of them out: two shapes are two objects.",
+            )
+    return found
 
 
 def _shape(text: str) -> list[float]:
-    try:
-        kind, *numbers = (float(word) for word in text.split())
-    except ValueError:
-        kind, numbers = math.nan, []
+    kind, *numbers = map(values.number_of, text.split() or ["nan"])
     right = {RECTANGLE: len(numbers) == 4, ELLIPSE: len(numbers) == 4}
     right[POLYGON] = len(numbers) >= 6 and len(numbers) % 2 == 0
     if not right.get(int(kind) if kind in right else -1) or not all(map(math.isfinite, numbers)):
@@ -173,10 +179,12 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         columns[split] = next((name for name in _NAMES if name in opened.names), _NAMES[0])
         tables[split] = settings.table(path, flag="--tables", key=columns[split], single_lines=True)
         tables[split].require([("--tables", columns[split]), ("--tables", "annotation")])
-    found = split_tables.grouped(tables, columns=columns, reject=reject)
+    found = split_tables.grouped(tables, columns=columns, reject=reject, named=id_lists.plain_id)
     images_dir = pathlib.Path(paths.images_dir)
-    files = labelled.found_images(images_dir, suffixes=(".jpg", ".jpeg", ".png"))
-    cases = [_case(name, rows, files) for name, rows in found.rows.items()]
+    files = labelled.found_images(
+        images_dir, suffixes=(".jpg", ".jpeg", ".png"), flag="--images_dir"
+    )
+    cases = [_case(name, rows, files, found=found) for name, rows in found.rows.items()]
     splits = list(found.splits.values())
     return labelled.labelled_plan(
         cases,
@@ -188,20 +196,33 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         label_names=LABELS,
         table=found.use,
         regions_of=functools.partial(regions_of, geometry=settings.geometry),
+        notes=labelled.unnamed_notes(files, [case.id for case in cases], flag="--images_dir"),
     )
 
 
-def _case(name: str, rows: Sequence[TableRow], files: Mapping[str, str]) -> labelled.Case:
-    plain = id_lists.plain_id(name)
-    place = {"id": plain, "path": files.get(plain, name), "patient": plain, "rows": len(rows)}
+def _case(
+    name: str,
+    rows: Sequence[TableRow],
+    files: Mapping[str, str],
+    *,
+    found: split_tables.SplitRows,
+) -> labelled.Case:
+    place = {"id": name, "path": files.get(name, f"{name}.jpg"), "patient": name}
+    place["rows"] = len(rows)
     try:
         if len(rows) > 1:
-            problem = ("conflicting_rows", f"{len(rows)} rows of one image differ")
-            return labelled.Case(**place, labels=(0,), problem=problem)
-        found = shapes_of(values.text_of(rows[0].cells["annotation"], field="annotation"))
-        return labelled.Case(**place, labels=(int(bool(found)),), regions=found)
+            detail = found.placed(name, f"{len(rows)} rows of one image differ")
+            return labelled.Case(**place, labels=(0,), problem=("conflicting_rows", detail))
+        own = shapes_of(values.text_of(rows[0].cells["annotation"], field="annotation"))
+        return labelled.Case(
+            **place,
+            labels=(int(bool(own)),),
+            regions=own,
+            problem=grouped_rows.problem_of(rows),
+        )
     except (DataError, values.CellProblem) as problem:
-        return labelled.Case(**place, labels=(0,), problem=(MALFORMED, str(problem)))
+        said = found.placed(name, str(problem))
+        return labelled.Case(**place, labels=(0,), problem=(MALFORMED, said))
 
 
 def _assigned(

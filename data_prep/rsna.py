@@ -8,14 +8,13 @@ gloria/datasets/preprocess_datasets.py (preprocess_pneumonia_data).
 
 import dataclasses
 import functools
-import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_prep.kit import cli, grouped_rows, labelled, preparer, values
+from data_prep.kit import cli, grouped_rows, id_lists, labelled, preparer, values
 from data_prep.kit.plan import Plan, Reject, TableUse
 from data_prep.kit.row_cells import cells_of, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
@@ -99,12 +98,8 @@ def _box(patient_id: str, cells: Mapping[str, Any]) -> tuple[float, float, float
                 where=patient_id,
             )
         return None
-    try:
-        x, y, width, height = (float(value) for value in written.values())
-    except (TypeError, ValueError):
-        x = y = width = height = math.nan
-    finite = all(map(math.isfinite, (x, y, width, height)))
-    if not (finite and x >= 0 and y >= 0 and width > 0 and height > 0):
+    x, y, width, height = map(values.number_of, written.values())
+    if not (x >= 0 and y >= 0 and width > 0 and height > 0):  # never so of NaN
         raise DataError(
             f"The box {written} is not a box in pixels.",
             "Give x and y of at least 0, and width and height above 0.",
@@ -157,8 +152,8 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     )
     table.require([("--labels", name) for name in ("patientId", *_SIDES, "Target")])
     images_dir = pathlib.Path(paths.images_dir)
-    files = labelled.found_images(images_dir, suffixes=(".dcm", ".dicom"))
-    groups = grouped_rows.grouped(table, column="patientId", reject=reject)
+    files = labelled.found_images(images_dir, suffixes=(".dcm", ".dicom"), flag="--images_dir")
+    groups = grouped_rows.grouped(table, column="patientId", reject=reject, named=id_lists.plain_id)
     cases = [_case(name, rows, files) for name, rows in sorted(groups.items())]
     return labelled.labelled_plan(
         cases,
@@ -170,6 +165,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         label_names=LABELS,
         table=TableUse(name=table.name, read=table.read, notes=table.notes()),
         headers=True,
+        notes=labelled.unnamed_notes(files, groups, flag="--images_dir"),
     )
 
 
@@ -178,12 +174,18 @@ def _case(name: str, rows: Sequence[TableRow], files: Mapping[str, str]) -> labe
     place = {"id": name, "path": files.get(name, f"{name}.dcm"), "patient": name}
     place["line"] = rows[0].line
     try:
-        (found,) = patients([row.cells for row in rows])
+        (found,) = patients([{**row.cells, "patientId": name} for row in rows])
     except DataError as error:
         problem = (MALFORMED, str(error))
         return labelled.Case(**place, labels=(0,), rows=len(rows), problem=problem)
     regions = [(LABELS[0], *box) for box in found.boxes]
-    return labelled.Case(**place, labels=(found.target,), regions=regions, rows=len(rows))
+    return labelled.Case(
+        **place,
+        labels=(found.target,),
+        regions=regions,
+        rows=len(rows),
+        problem=grouped_rows.problem_of(rows),
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data_prep.kit import cli, grouped_rows, labelled, preparer, published_splits, rle, values
+from data_prep.kit import (
+    cli,
+    grouped_rows,
+    id_lists,
+    labelled,
+    preparer,
+    published_splits,
+    rle,
+    values,
+)
 from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.images import ImageProblem
 from data_prep.kit.plan import Plan, Reject, TableUse
@@ -197,9 +206,13 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     table = settings.table(pathlib.Path(paths.rle), flag="--rle", key="ImageId", single_lines=True)
     table.require([("--rle", name) for name in ("ImageId", "EncodedPixels")])
     images_dir = pathlib.Path(paths.images_dir)
-    files = labelled.found_images(images_dir, suffixes=(".dcm", ".dicom"))
+    files = labelled.found_images(images_dir, suffixes=(".dcm", ".dicom"), flag="--images_dir")
     groups = grouped_rows.grouped(
-        table, column="ImageId", reject=reject, keep_repeated=settings.split_rows
+        table,
+        column="ImageId",
+        reject=reject,
+        keep_repeated=settings.split_rows,
+        named=id_lists.plain_id,
     )
     if settings.split_rows:
         cases, assignment = _by_row(groups, files, settings)
@@ -219,6 +232,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         table=TableUse(name=table.name, read=table.read, notes=table.notes()),
         regions_of=masks_of,
         headers=True,
+        notes=labelled.unnamed_notes(files, groups, flag="--images_dir"),
     )
 
 
@@ -227,12 +241,18 @@ def _case(name: str, rows: Sequence[TableRow], files: Mapping[str, str]) -> labe
     place = {"id": name, "path": files.get(name, f"{name}.dcm"), "patient": name}
     place["line"] = rows[0].line
     try:
-        found = annotations([row.cells for row in rows])
+        found = annotations([{**row.cells, "ImageId": name} for row in rows])
     except DataError as error:
         problem = (MALFORMED, str(error))
         return labelled.Case(**place, labels=(0,), rows=len(rows), problem=problem)
     masks = [annotation.rle for annotation in found if annotation.target]
-    return labelled.Case(**place, labels=(int(bool(masks)),), regions=masks, rows=len(rows))
+    return labelled.Case(
+        **place,
+        labels=(int(bool(masks)),),
+        regions=masks,
+        rows=len(rows),
+        problem=grouped_rows.problem_of(rows),
+    )
 
 
 def _by_row(
@@ -271,9 +291,13 @@ def masks_of(rles: Sequence[str]) -> list[ImageRegion]:
 
 def _drawn(text: str, height: int, width: int) -> np.ndarray:
     try:
-        return rle.decode(text, height=height, width=width, name="its runs")
-    except (DataError, OverflowError) as error:
-        raise ImageProblem("mask_outside_image", str(error)) from error
+        return rle.decode(text, height=height, width=width)
+    except DataError as error:
+        detail = (
+            f"{error.problem} An offset is the distance from the end of the run before it, and not "
+            "from the first pixel."
+        )
+        raise ImageProblem("mask_outside_image", detail) from error
 
 
 if __name__ == "__main__":

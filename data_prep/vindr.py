@@ -9,60 +9,47 @@ Source: VinDr-CXR, arXiv:2012.15029, and its tables at PhysioNet, version 1.0.0;
 preprocess/datasets/VinDr_CXR/preprocess_vindr.py.
 """
 
+import contextlib
 import dataclasses
 import functools
-import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
-from data_prep.kit import box_fusion, cli, labelled, preparer, split_tables, values
+from data_prep.kit import (
+    box_fusion,
+    cli,
+    grouped_rows,
+    id_lists,
+    labelled,
+    preparer,
+    split_tables,
+    values,
+)
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse
-from data_prep.kit.tables import Table, TableRow
+from data_prep.kit.tables import Table
+from data_prep.vindr_tables import (
+    ANY,
+    LABEL_RULES,
+    LABELS,
+    MAJORITY,
+    NO_FINDING,
+    SIDES,
+    Boxes,
+    Labels,
+    boxes_of,
+    differences,
+    labels_of,
+    regions_of,
+)
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError
 
 PROGRAM = "data_prep.vindr"
-NO_FINDING = "No finding"
-LOCAL = (
-    "Aortic enlargement",
-    "Atelectasis",
-    "Calcification",
-    "Cardiomegaly",
-    "Clavicle fracture",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Enlarged PA",
-    "ILD",
-    "Infiltration",
-    "Lung Opacity",
-    "Lung cavity",
-    "Lung cyst",
-    "Mediastinal shift",
-    "Nodule/Mass",
-    "Pleural effusion",
-    "Pleural thickening",
-    "Pneumothorax",
-    "Pulmonary fibrosis",
-    "Rib fracture",
-    "Other lesion",
-)
-GLOBAL = ("COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "Other disease")
-LABELS = (*LOCAL, *GLOBAL, NO_FINDING)
-MAJORITY, ANY = "majority", "any"
-LABEL_RULES = (MAJORITY, ANY)
 BOXES = "rows of the boxes"
-_OF_KEY = {values.simplified(label): label for label in LABELS} | {"otherdiseases": "Other disease"}
-_SIDES = ("x_min", "y_min", "x_max", "y_max")
 _ID = "image_id"
 _FILES = {"train": "train", "test": "test"}
-
-Boxes = dict[str, list[schema.Box]]
-"""Finding -> boxes of all readers, in pixels of the image."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,88 +84,6 @@ class Settings(labelled.LabelledSettings):
             must_be = f"one of {', '.join(LABEL_RULES)}"
             raise ConfigError.of_value("--label_rule", self.label_rule, must_be)
         self.check("fusion_iou", 0 < self.fusion_iou <= 1, "above 0, and 1 or less")
-
-
-def finding(text: str) -> str:
-    """Returns the name of a finding as it stands in LABELS; the tables differ in "Other diseases".
-
-    Raises:
-      RowProblem: `unknown_label`, if it is none of them.
-    """
-    name = _OF_KEY.get(values.simplified(text))
-    if name is None:
-        raise RowProblem("unknown_label", f"{text!r} is none of {', '.join(LABELS)}")
-    return name
-
-
-def labels_of(rows: Sequence[TableRow], *, rule: str) -> tuple[int, ...]:
-    """Returns 1, 0 or -2 for each of LABELS from the rows of an image, one a reader.
-
-    A label of which no reader says anything is not mentioned, -2. With "any", No finding is
-    positive only if all readers say so, since it would stand beside a finding otherwise.
-
-    Raises:
-      CellProblem: if a cell is neither 1 nor 0 nor blank.
-    """
-    found = []
-    for label in LABELS:
-        names = [name for name in rows[0].cells if _OF_KEY.get(values.simplified(name)) == label]
-        votes = [values.label_of(row.cells[name], field=name) for row in rows for name in names]
-        said = [vote for vote in votes if vote != schema.LABEL_NOT_MENTIONED]
-        if schema.LABEL_UNCERTAIN in said:
-            raise values.CellProblem(f"label {label!r} is -1, which is neither 1 nor 0")
-        found.append(_decided(said, rule=rule, needs_all=label == NO_FINDING))
-    return tuple(found)
-
-
-def _decided(votes: Sequence[int], *, rule: str, needs_all: bool) -> int:
-    if not votes:
-        return schema.LABEL_NOT_MENTIONED
-    if rule == MAJORITY:
-        return int(2 * sum(votes) > len(votes))
-    return int(all(votes) if needs_all else any(votes))
-
-
-def boxes_of(rows: Sequence[TableRow]) -> Boxes:
-    """Returns the boxes of an image, of all its readers.
-
-    A row without a box is of No finding or of a disease of the whole image.
-
-    Raises:
-      RowProblem: `unknown_label`; `malformed_box`, if a finding that has a place has no box, or a
-        box has sides that are no numbers, or no area.
-      CellProblem: if the name of the finding is no text.
-    """
-    found: Boxes = {}
-    for row in rows:
-        label = finding(values.text_of(row.cells["class_name"], field="class_name"))
-        written = [row.cells[side] for side in _SIDES]
-        if all(map(values.is_missing, written)) and label not in LOCAL:
-            continue
-        try:
-            x1, y1, x2, y2 = (float(cell) for cell in written)
-        except (TypeError, ValueError):
-            x1 = y1 = x2 = y2 = math.nan
-        if not (all(map(math.isfinite, (x1, y1, x2, y2))) and x1 < x2 and y1 < y2):
-            said = ", ".join(map(str, written))
-            raise RowProblem("malformed_box", f"{', '.join(_SIDES)} of {label} are {said}")
-        found.setdefault(label, []).append((x1, y1, x2, y2))
-    return found
-
-
-def regions_of(
-    boxes: Mapping[str, Sequence[schema.Box]], labels: Sequence[int], *, iou: float
-) -> list[list[str | float]]:
-    """Returns the fused boxes of the findings that are positive, as `labelled.boxes_of` reads them.
-
-    BenchX's release loses the boxes of one finding where a reader found nothing (quirk B27).
-    """
-    positive = [name for name, value in zip(LABELS, labels, strict=True) if value == 1]
-    return [
-        [name, *np.round(box, 3).tolist()]
-        for name in positive
-        for box in box_fusion.fused(boxes.get(name, ()), iou=iou)
-    ]
 
 
 def found_tables(folder: pathlib.Path, *, stem: str) -> dict[str, pathlib.Path]:
@@ -216,11 +121,22 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     of_labels = reader(stem="image_labels", columns=(_ID, NO_FINDING))
     boxes, broken, use = _boxes(reader, of_labels, reject=reject)
     images_dir = pathlib.Path(paths.images_dir)
-    files = labelled.found_images(images_dir, suffixes=(".dicom", ".dcm", ".png", ".jpg"))
+    files = labelled.found_images(
+        images_dir, suffixes=(".dicom", ".dcm", ".png", ".jpg"), flag="--images_dir"
+    )
     cases = [
-        _case(name, rows, files, boxes=boxes.get(name, {}), broken=broken.get(name), how=settings)
-        for name, rows in of_labels.rows.items()
+        _case(
+            name,
+            of_labels,
+            files,
+            boxes=boxes.get(name, {}),
+            broken=broken.get(name),
+            how=settings,
+        )
+        for name in of_labels.rows
     ]
+    notes = labelled.unnamed_notes(files, of_labels.rows, flag="--images_dir")
+    notes += differences(_seen(of_labels), boxes)
     assignment = labelled.assigned(
         cases,
         data_set="vindr",
@@ -239,7 +155,17 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         table=of_labels.use,
         other_tables=[use],
         headers=True,
+        notes=notes,
     )
+
+
+def _seen(of_labels: split_tables.SplitRows) -> dict[str, Labels]:
+    """Returns image -> labels that any of its readers sees, of the images whose rows are right."""
+    found: dict[str, Labels] = {}
+    for name, rows in of_labels.rows.items():
+        with contextlib.suppress(RowProblem, values.CellProblem):  # these images are rejected
+            found[name] = labels_of(rows, rule=ANY)
+    return found
 
 
 def _read(
@@ -256,7 +182,9 @@ def _read(
         tables[split] = settings.table(path, flag="--tables", key=_ID, single_lines=True)
         tables[split].require([("--tables", name) for name in columns])
     ids = dict.fromkeys(tables, _ID)
-    return split_tables.grouped(tables, columns=ids, reject=reject, counted_as=counted_as)
+    return split_tables.grouped(
+        tables, columns=ids, reject=reject, counted_as=counted_as, named=id_lists.plain_id
+    )
 
 
 def _boxes(
@@ -266,7 +194,7 @@ def _boxes(
     reject: Reject,
 ) -> tuple[dict[str, Boxes], dict[str, RowProblem], TableUse]:
     """Returns image -> its boxes, image -> what is wrong with one of them, and the rows' counts."""
-    columns = (_ID, "class_name", *_SIDES)
+    columns = (_ID, "class_name", *SIDES)
     read = reader(stem="annotations", columns=columns, counted_as=BOXES)
     boxes: dict[str, Boxes] = {}
     broken: dict[str, RowProblem] = {}
@@ -278,29 +206,38 @@ def _boxes(
             boxes[name] = boxes_of(rows)
             kept += len(rows)
         except (RowProblem, values.CellProblem) as problem:
-            found = RowProblem(getattr(problem, "reason", "malformed_row"), problem.detail)
+            said = read.placed(name, problem.detail)
+            found = RowProblem(getattr(problem, "reason", "malformed_row"), said)
             if name in of_labels.rows:
                 broken[name] = found
             left_out = {"rows": len(rows), "table": BOXES}
             reject(Rejection(id=name, reason=found.reason, detail=found.detail, **left_out))
+    for table in read.tables:
+        unread = grouped_rows.left_out(table, column=_ID, named=id_lists.plain_id)
+        for name, line in unread.items():
+            if name in of_labels.rows:
+                broken.setdefault(name, RowProblem(*grouped_rows.unreadable(line)))
     return boxes, broken, dataclasses.replace(read.use, kept=kept)
 
 
 def _case(
     name: str,
-    rows: Sequence[TableRow],
+    of_labels: split_tables.SplitRows,
     files: Mapping[str, str],
     *,
     boxes: Boxes,
     broken: RowProblem | None,
     how: Settings,
 ) -> labelled.Case:
+    rows = of_labels.rows[name]
     place = {"id": name, "path": files.get(name, f"{name}.dicom"), "patient": name}
     place["rows"] = len(rows)
     blank = (schema.LABEL_NOT_MENTIONED,) * len(LABELS)
     try:
         if broken:
             raise RowProblem("box_left_out", f"one of its boxes: {broken.detail}")
+        if problem := grouped_rows.problem_of(rows):
+            raise RowProblem(*problem)
         readers = [row.cells.get("rad_id", "") for row in rows]
         if len(set(readers)) < len(readers):
             raise RowProblem("conflicting_rows", "two rows of one reader differ")
@@ -309,7 +246,8 @@ def _case(
         return labelled.Case(**place, labels=labels, regions=regions)
     except (RowProblem, values.CellProblem) as problem:
         reason = getattr(problem, "reason", "malformed_row")
-        return labelled.Case(**place, labels=blank, problem=(reason, problem.detail))
+        said = of_labels.placed(name, problem.detail)
+        return labelled.Case(**place, labels=blank, problem=(reason, said))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ images, regions, counts and notes are done here. `data_prep/rsna.py` is the shor
 """
 
 import dataclasses
+import filecmp
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from data_prep.kit import cli, dicom_header, id_lists, preparer, published_splits, splits, values
@@ -17,9 +18,10 @@ from data_prep.kit.plan import Plan, PlannedImage, PlannedStudies, Planner, Reje
 from data_prep.kit.preparer import ImageFile, StoreSettings
 from data_prep.kit.published_splits import Assignment
 from prior_jax.data import schema
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError
 
 _PLACE = ("line", "table")
+RESOURCE_FORK = "._"  # what macOS keeps beside a file, under the file's own suffix
 NOT_LISTED = "in_no_split"
 UNKNOWN = "listed_without_row"
 
@@ -320,26 +322,60 @@ def _name_in(name: str, split: str, found: Sequence[str]) -> str:
     return name if len(found) == 1 else f"{name}@{split}"
 
 
-def found_images(folder: pathlib.Path, *, suffixes: Sequence[str]) -> dict[str, str]:
+def found_images(
+    folder: pathlib.Path, *, suffixes: Sequence[str], flag: str = ""
+) -> dict[str, str]:
     """Searches a folder for images, however deep they lie.
+
+    The files whose names macOS begins with "._" are no images and are passed over.
 
     Args:
       folder: folder of the images.
       suffixes: suffixes of the images, in lower case, e.g. (".dcm",).
+      flag: flag that names the folder; with it, two files of one name and different content are
+        refused. Without it the first in the order of paths counts.
 
     Returns:
-      Name of each image without its suffix -> path relative to the folder. Of two files of one name
-      the first in the order of paths counts.
+      Name of each image without its suffix -> path relative to the folder. Of copies the first in
+      the order of paths counts.
+
+    Raises:
+      DataError: if two files of one name differ; the message names both.
     """
     found: dict[str, str] = {}
     for root, folders, files in os.walk(folder):
         folders.sort()
         for file in sorted(files):
             stem, suffix = os.path.splitext(file)
-            if suffix.lower() in suffixes:
+            if suffix.lower() in suffixes and not file.startswith(RESOURCE_FORK):
                 path = os.path.relpath(os.path.join(root, file), folder)
-                found.setdefault(stem, path)
+                first = found.setdefault(stem, path)
+                if flag and first != path and _differ(folder / first, folder / path):
+                    raise DataError(
+                        f"Two images in {folder} are named {stem}, {first} and {path}, and differ.",
+                        "Name the folder that holds those of the data set alone, or move the "
+                        "others out of it.",
+                        where=flag,
+                    )
     return found
+
+
+def unnamed_notes(files: Mapping[str, str], names: Iterable[str], *, flag: str) -> list[str]:
+    """Returns a sentence on the images that no row names, if there are any.
+
+    Args:
+      files: name of each image without its suffix -> path, from `found_images`.
+      names: ids that the rows have.
+      flag: flag that names the folder.
+    """
+    unnamed = sorted(files.keys() - set(names))
+    if not unnamed:
+        return []
+    return [f"{flag}: no row names {len(unnamed):,} of the images, such as {files[unnamed[0]]}."]
+
+
+def _differ(one: pathlib.Path, other: pathlib.Path) -> bool:
+    return not filecmp.cmp(one, other, shallow=False)
 
 
 def inputs(

@@ -6,6 +6,7 @@ offset counts from the end of the previous run, not from the start of the image.
 Source: the competition's data page; GLoRIA's release, gloria/datasets/image_dataset.py (rle2mask).
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,7 +18,12 @@ NO_MASK = "-1"
 
 
 def decode(
-    rle: str, *, height: int, width: int, mode: Literal["paper", "release"] = "paper", name: str
+    rle: str,
+    *,
+    height: int,
+    width: int,
+    mode: Literal["paper", "release"] = "paper",
+    name: str = "",
 ) -> np.ndarray:
     """Decodes one run-length mask.
 
@@ -26,7 +32,7 @@ def decode(
       height: height of the image in pixels.
       width: width of the image in pixels.
       mode: "release" clips runs that leave the image, "paper" refuses them.
-      name: name of the image, for errors.
+      name: name of the image, for errors; "" if whoever catches them knows it.
 
     Returns:
       bool[height, width].
@@ -38,22 +44,23 @@ def decode(
     mask = np.zeros(height * width, bool)
     if rle.strip() == NO_MASK:
         return mask.reshape(height, width)
-    numbers = rle.split()
-    if not numbers or len(numbers) % 2 or not all(number.isdecimal() for number in numbers):
+    words = rle.split()
+    said = f"The mask of image {name}" if name else "The mask"
+    # Longer words are no pixels, and Python does not read numbers of thousands of digits.
+    if not words or len(words) % 2 or not all(w.isdecimal() and len(w) < 99 for w in words):
         raise DataError(
-            f"The mask of image {name} is {rle[:60]!r}, which is not a run-length mask.",
+            f"{said} is {rle[:60]!r}, which is not a run-length mask.",
             'Write it as "offset length offset length ...", or as "-1" for no mask.',
         )
-    runs = np.array(numbers, np.int64).reshape(-1, 2)
-    ends = runs.sum(axis=1).cumsum()
+    numbers = list(map(int, words))
+    ends = list(itertools.accumulate(numbers))[1::2]  # integers of any size, which do not overflow
     if mode == "paper" and ends[-1] > mask.size:
         raise DataError(
-            f"The mask of image {name} has a run up to pixel {ends[-1]}, but the image has "
-            f"{mask.size} pixels.",
+            f"{said} has a run up to pixel {ends[-1]}, but the image has {mask.size} pixels.",
             'Give the height and width of the image that was annotated, or use mode="release", '
             "which clips such runs.",
         )
-    for end, (_, length) in zip(ends, runs, strict=True):
+    for end, length in zip(ends, numbers[1::2], strict=True):
         mask[end - length : end] = True
     return mask.reshape(width, height).T
 

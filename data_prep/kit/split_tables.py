@@ -1,7 +1,7 @@
 """Reads data sets that come in a table for each split: train.csv, dev.csv, test.csv."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from data_prep.kit import grouped_rows, labelled
 from data_prep.kit.outcomes import Rejection
@@ -23,12 +23,18 @@ class SplitRows:
       splits: id -> split of its table.
       tables: tables that were read.
       counted_as: name under which their rows are counted.
+      names: split -> name of its table.
     """
 
     rows: Mapping[str, Sequence[TableRow]]
     splits: Mapping[str, str]
     tables: Sequence[Table]
     counted_as: str
+    names: Mapping[str, str]
+
+    def placed(self, name: str, detail: str) -> str:
+        """Returns the detail of an image's problem behind the table and line of its first row."""
+        return f"{self.names[self.splits[name]]}:{self.rows[name][0].line}: {detail}"
 
     @property
     def use(self) -> TableUse:
@@ -44,6 +50,7 @@ def grouped(
     columns: Mapping[str, str],
     reject: Reject,
     counted_as: str = ROWS,
+    named: Callable[[str], str] = str,
 ) -> SplitRows:
     """Reads the tables to their ends, as `grouped_rows.grouped` does.
 
@@ -54,6 +61,7 @@ def grouped(
       columns: split -> name of the column with the image's id.
       reject: function that counts what is left out.
       counted_as: name under which the rows of the tables are counted.
+      named: function from the text in the column to the image's id.
 
     Raises:
       DataError: if a table is damaged, or a spreadsheet has rounded its ids.
@@ -63,7 +71,7 @@ def grouped(
     for split, table in tables.items():
         counted = counted_together(reject, counted_as=counted_as)
         for name, found in grouped_rows.grouped(
-            table, column=columns[split], reject=counted
+            table, column=columns[split], reject=counted, named=named
         ).items():
             if name in rows:
                 detail = f"{tables[splits[name]].name} has it too"
@@ -72,7 +80,8 @@ def grouped(
                 continue
             rows[name], splits[name] = found, split
     read = list(tables.values())
-    return SplitRows(rows=rows, splits=splits, tables=read, counted_as=counted_as)
+    names = {split: table.name for split, table in tables.items()}
+    return SplitRows(rows=rows, splits=splits, tables=read, counted_as=counted_as, names=names)
 
 
 def counted_together(reject: Reject, *, counted_as: str = ROWS) -> Reject:

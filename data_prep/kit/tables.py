@@ -39,10 +39,13 @@ class TableRow:
     Attributes:
       line: number of the line on which the row begins, from 1.
       cells: column -> cell: text in a `.csv` or `.tsv`, any JSON value in a `.jsonl`.
+      broken: line of another row of the same image that cannot be read; 0 for none. Without that
+        row the others do not say all that the table says of the image.
     """
 
     line: int
     cells: dict[str, Any]
+    broken: int = 0
 
 
 class Table:
@@ -56,6 +59,8 @@ class Table:
       unnamed: number of columns without a name, such as the index of a data frame; they are not
         read.
       delimiter: character that separates cells, None for a `.jsonl`.
+      left_out: cell of the key's column -> line, of the rows so far that were rejected and are long
+        enough to have such a cell.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Table:
         self.read = 0
         self.unnamed = 0
         self.names: dict[str, None] = {}
+        self.left_out: dict[str, int] = {}
         self._used: set[str] = set()
         self.delimiter: str | None = None
         self._declared = False
@@ -284,6 +290,8 @@ class Table:
                     foreign.see(zip(self._header, cells, strict=False), line=begin)
                     problem = self._problem(cells)
                     if problem:
+                        if len(cells) > (place := self._key_place()):
+                            self.left_out.setdefault(cells[place], begin)
                         reject(begin, MALFORMED, problem)
                         continue
                     named = zip(self._header, cells, strict=True)
@@ -310,9 +318,12 @@ class Table:
             return "the row repeats the header, as where two tables were joined into one"
         return ""
 
+    def _key_place(self) -> int:
+        return self._header.index(self.key) if self.key in self._header else 0
+
     def _refuse_swallowed(self, begin: int, cells: Sequence[str], lines: Sequence[str]) -> None:
         """Refuses a row of several lines whose inner lines are rows themselves."""
-        place = self._header.index(self.key) if self.key in self._header else 0
+        place = self._key_place()
         number = table_quotes.swallowed_row(
             lines,
             own=cells[place] if place < len(cells) else "",

@@ -5,6 +5,7 @@ that a data frame writes mean the same in every field of every format.
 """
 
 import math
+import numbers
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -137,6 +138,24 @@ def label_of(value: Any, *, field: str) -> int:
             f"label {field!r} is {str(value)[:80]!r}, which is not 1, 0, -1, True, False or blank"
         )
     return int(number)
+
+
+def number_of(value: Any) -> float:
+    """Returns a finite number, or NaN for anything else.
+
+    Args:
+      value: cell; a number, or a text in ASCII with a decimal point. What Python alone reads as a
+        number, such as "1_000", and truth values are none.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
+        return math.nan
+    if isinstance(value, str) and not (value.isascii() and "_" not in value):
+        return math.nan
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def is_prose(text: str) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep import chexpert, chexpert_5x200, covidx, mimic_listed, tbx11k
-from data_prep.kit import id_lists, labelled, published_splits
+from data_prep.kit import labelled, published_splits
 from data_prep.kit.published_splits import PUBLISHED
 from prior_jax.data.schema import SPLITS
 from tests.data_prep.test_chexpert import HEADER, path_of, row
@@ -14,32 +14,9 @@ TRAIN_ROWS, VALID_ROWS, VALID_FRONTAL = 223_414, 234, 202
 # Lines of COVID-Net's train_COVIDx9A.txt and test_COVIDx9A.txt, and images of NIH ChestX-ray14.
 COVIDX9A, NIH_IMAGES = (30_130, 400), 112_120
 
-LISTS = [
-    (data_set, split)
-    for data_set, splits in PUBLISHED.items()
-    for split, published in splits.items()
-    if published.sizes and published.rule is None and split != published_splits.OFFICIAL
-    if (data_set, split) != ("covidx", "benchx")  # by the rule of covidx.py
-]
-
 
 def case_of(name):
     return labelled.Case(id=name, path=f"{name}.png", patient=name, labels=(0,))
-
-
-@pytest.mark.parametrize(("data_set", "split"), LISTS)
-def test_lists_of_the_published_lengths_give_the_published_sizes(tmp_path, data_set, split):
-    sizes = PUBLISHED[data_set][split].sizes
-    ids = [f"{place:08d}_000" for place in np.random.default_rng(0).permutation(sum(sizes))]
-    ends = np.cumsum((0, *sizes))
-    for name, begin, end in zip(("train", "val", "test"), ends[:-1], ends[1:], strict=True):
-        lines = (f"{one}.png 0 1\n" for one in ids[begin:end])
-        (tmp_path / f"{name}.txt").write_text("".join(lines))
-    members, unknown = published_splits.by_lists(sorted(ids), id_lists.read_lists(str(tmp_path)))
-    assert tuple(len(members[part]) for part in SPLITS) == sizes and unknown == []
-    assert sorted(place for rows in members.values() for place in rows) == list(range(sum(sizes)))
-    told = published_splits.size_notes(split, members, count=sum(sizes), sizes=sizes)
-    assert told[0].endswith("as published.")
 
 
 def test_the_lists_of_nih_are_of_all_its_images():
