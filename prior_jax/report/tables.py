@@ -11,7 +11,14 @@ _PREFIXES = (
     ("auroc_", "AUROC by class"),
     ("average_precision_", "Average precision by class"),
 )
-_ACRONYMS = {"auroc": "AUROC", "f1": "F1", "kappa": "Cohen's kappa"}
+_ACRONYMS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "f1": "F1",
+    "kappa": "Cohen's kappa",
+    "miou": "mIoU",
+    "cnr": "CNR",
+}
 # Metrics shown at the top of the page, if they were measured.
 _HEADLINES = ("macro_auroc", "accuracy", "precision_at_5", "recall_at_10")
 
@@ -108,7 +115,7 @@ def task_of(content: Mapping[str, Any]) -> Task:
     settings = {
         name: value
         for name, value in content["settings"].items()
-        if name not in ("chance", "undefined", "reliability")
+        if name not in ("chance", "undefined", "reliability", "pooled_reliability")
     }
     return Task(
         name=content["task"],
@@ -155,9 +162,14 @@ def words(name: str) -> str:
         if name.startswith(prefix) and name != prefix:
             name = name.removeprefix(prefix)
             break
+    return whole_words(name)
+
+
+def whole_words(name: str) -> str:
+    """Converts a name to words and leaves none out: `auroc_edema` becomes "AUROC edema"."""
     base, at, rank = name.partition("_at_")
     text = " ".join(_ACRONYMS.get(word, word) for word in base.split("_"))
-    text = text[:1].upper() + text[1:]
+    text = text if text.startswith("mIoU") else text[:1].upper() + text[1:]
     return f"{text} at {rank}" if at else text
 
 
