@@ -188,9 +188,7 @@ def evaluate_classification(
         statistics = _of_findings(predicted, thresholds, config=config)
     found = bootstrap.intervals(statistics, groups=patients, config=resampling)
     groups, absent = _subgroups(statistics, members, patients, config=config, resampling=resampling)
-    curves = reliability.curves(
-        plotted, patients=patients, bins=config.bins, resampling=resampling
-    )
+    curves = reliability.curves(plotted, patients=patients, bins=config.bins, resampling=resampling)
     undefined = ranking.reasons(predicted.positive, predicted.counted, classes=matched.classes)
     return TaskResult(
         metrics=found,

@@ -171,7 +171,8 @@ def _said(asked: Asked, column: int, record: int) -> str:
     """Returns the sentences about a finding in a record, or how many prompts ask for it."""
     about = np.flatnonzero(asked.owner == column).tolist()
     if asked.record is not None:
-        return " ".join(asked.texts[q] for q in about if asked.record[q] == record)
+        own = (asked.texts[q] for q in about if asked.record[q] == record)
+        return " ".join(dict.fromkeys(own))
     several = f"{len(about)} prompts for {asked.classes[column]}"
     return asked.texts[about[0]] if len(about) == 1 else several
 

@@ -142,9 +142,9 @@ def evaluate_phrases(
 
     Returns:
       The pictures of the best, the median and the worst phrases by mIoU, phrases of one mIoU by
-      their signed contrast; `macro_<metric>` and `<metric>_<class>` for `miou`, `cnr`, `cnr_signed` and `pointing`, and
-      the points that do not depend on the image as in `grounding.evaluate_grounding`:
-      `lung_centre`, `gain`, `middle`, `random`.
+      their signed contrast; `macro_<metric>` and `<metric>_<class>` for `miou`, `cnr`,
+      `cnr_signed` and `pointing`, and the points that do not depend on the image as in
+      `grounding.evaluate_grounding`: `lung_centre`, `gain`, `middle`, `random`.
 
     Raises:
       ConfigError: if the objective has neither attention nor patches.

@@ -157,7 +157,8 @@ def picture(
     height, width = radiograph.pixels.shape
     shrink = min(1.0, SIDE / max(height, width))
     after = max(1, round(height * shrink)), max(1, round(width * shrink))
-    image = Image.fromarray(radiograph.pixels).resize(after[::-1], Image.Resampling.BILINEAR)
+    size = after[1], after[0]
+    image = Image.fromarray(radiograph.pixels).resize(size, Image.Resampling.BILINEAR)
     mask = np.asarray(truth) > 0
     change = regions.resized(before=(mask.shape[0], mask.shape[1]), after=after)
     return PhrasePicture(

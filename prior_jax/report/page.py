@@ -51,8 +51,8 @@ def write_report(
     """Draws `workdir/report/index.html` from the run's files and the given examples.
 
     The phrases of grounding tasks are drawn from `eval/*.pictures.npz`, the parts of a suite from
-    `suite/<set>/eval`. A section without data (no metrics.jsonl, no eval/*.json, no examples) is replaced by a sentence
-    that names the command producing the data.
+    `suite/<set>/eval`. A section without data (no metrics.jsonl, no eval/*.json, no examples) is
+    replaced by a sentence that names the command producing the data.
 
     Args:
       workdir: folder of the run; `metrics.jsonl`, `eval` and `suite` are read from it.

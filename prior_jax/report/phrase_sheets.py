@@ -129,10 +129,10 @@ def drawn(one: PhrasePicture) -> tuple[np.ndarray, np.ndarray]:
     size = width * factor, height * factor
     grey = images.grey(one.image, limits=images.window(one.image))
     grey = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR))
-    truth, heat = (np.kron(x, np.ones((factor, factor), x.dtype)) for x in (one.truth, one.heat))
-    unseen = np.isnan(heat)
+    truth, unseen = (_enlarged(x, factor) for x in (one.truth, np.isnan(one.heat)))
+    heat = Image.fromarray(np.nan_to_num(one.heat)).resize(size, Image.Resampling.BILINEAR)
     plain = np.repeat(grey[..., None], 3, axis=-1)
-    mapped = images.overlay(grey, np.nan_to_num(heat))
+    mapped = images.overlay(grey, np.asarray(heat))
     for picture in (plain, mapped):
         picture[unseen] = np.rint(picture[unseen] * _DIMMED)
         _paint(picture, *_outline(truth), colour=_OUTLINE)
@@ -141,6 +141,10 @@ def drawn(one: PhrasePicture) -> tuple[np.ndarray, np.ndarray]:
         row, column = (int((p + 0.5) * factor) for p in place)
         _paint(mapped, *_cross(row, column, shape=grey.shape), colour=_CROSS)
     return plain, mapped
+
+
+def _enlarged(mask: np.ndarray, factor: int) -> np.ndarray:
+    return np.kron(mask, np.ones((factor, factor), bool))
 
 
 def greatest(one: PhrasePicture) -> tuple[int, int] | None:
@@ -161,8 +165,8 @@ def _outline(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     block = np.ones((3, 3), bool)
 
     def band(steps: int) -> np.ndarray:
-        wide = ndimage.binary_dilation(truth, block, iterations=steps)
-        return wide & ~ndimage.binary_erosion(truth, block, iterations=steps)
+        wide = np.asarray(ndimage.binary_dilation(truth, block, iterations=steps), bool)
+        return wide & ~np.asarray(ndimage.binary_erosion(truth, block, iterations=steps), bool)
 
     line = band(1)
     return line, band(2) & ~line
@@ -173,7 +177,8 @@ def _cross(row: int, column: int, *, shape: tuple[int, ...]) -> tuple[np.ndarray
     down = np.abs(np.arange(shape[0]) - row)[:, None]
     across = np.abs(np.arange(shape[1]) - column)
     line = ((down <= 1) & (across <= _CROSS_ARM)) | ((across <= 1) & (down <= _CROSS_ARM))
-    return line, ndimage.binary_dilation(line, np.ones((3, 3), bool)) & ~line
+    wide = np.asarray(ndimage.binary_dilation(line, np.ones((3, 3), bool)), bool)
+    return line, wide & ~line
 
 
 def _paint(picture: np.ndarray, line: np.ndarray, halo: np.ndarray, *, colour) -> None:
