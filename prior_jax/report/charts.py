@@ -33,6 +33,8 @@ class Theme:
     accent: str
 
 
+FEW_RECORDS = 10
+"""Number of records below which the point of a reliability curve is hollow."""
 LIGHT = Theme(ink="#3d4450", faint="#d5d9e0", band="#eef1f6", line="#0072b2", accent="#d55e00")
 DARK = Theme(ink="#b9c1cf", faint="#3a4150", band="#222835", line="#56b4e9", accent="#e69f00")
 
@@ -188,7 +190,7 @@ def reliability_chart(title: str, points: ReliabilityPoints, *, alt: str) -> Cha
     Args:
       title: heading of the chart.
       points: points of the curve; pale bars show the share of the records in each bin, of which the
-        tallest is a fifth of the chart.
+        tallest is a fifth of the chart. Points of fewer than `FEW_RECORDS` records are hollow.
       alt: alternative text that describes the chart.
 
     Returns:
@@ -201,7 +203,13 @@ def reliability_chart(title: str, points: ReliabilityPoints, *, alt: str) -> Cha
         axes.bar(left, share, width=right - left, align="edge", color=theme.faint, lw=0)
         axes.plot([0, 1], [0, 1], "--", color=theme.accent, lw=1.0)
         axes.vlines(points.predicted, points.low, points.high, color=theme.line, lw=1.0)
-        axes.plot(points.predicted, points.observed, "o-", color=theme.line, lw=1.4, markersize=3.5)
+        # A line from point to point would make much of bins with few records.
+        for many, filled in ((True, theme.line), (False, "none")):
+            rows = (points.records >= FEW_RECORDS) == many
+            axes.plot(
+                points.predicted[rows], points.observed[rows], "o", markersize=4, mew=1.0,
+                markerfacecolor=filled, markeredgecolor=theme.line, clip_on=False,
+            )  # fmt: skip
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])

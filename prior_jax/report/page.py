@@ -85,6 +85,7 @@ def write_report(
             headlines=tables.headlines(tasks),
             reliability={one["task"]: reliability.curves_of(one) for one in contents},
             curve_headings=reliability.HEADINGS,
+            few_records=charts.FEW_RECORDS,
             phrases={one.name: _phrases(workdir, one.name) for one in tasks},
             suite=suites.read(workdir),
             attention=[sheets.attention_row(example) for example in attention],

@@ -53,7 +53,7 @@ class TaskRows:
 
     Attributes:
       label: name of the task in words.
-      interval: what the intervals are over.
+      interval: what the intervals are over, in words.
       rows: metrics that are not of a single class; means over classes come first.
       by_class: metrics of single classes.
       seeds: rows of each seed, if the task's own rows are means over seeds.
@@ -61,8 +61,8 @@ class TaskRows:
 
     label: str
     interval: str
-    rows: Sequence[SuiteRow]
-    by_class: Sequence[SuiteRow]
+    rows: list[SuiteRow]
+    by_class: list[SuiteRow]
     seeds: Sequence["TaskRows"]
 
 
@@ -187,7 +187,9 @@ def _task(label, rows, columns, *, seeds=()) -> TaskRows:
     of_all.sort(key=lambda row: not row["metric"].startswith("macro_"))  # stable
     return TaskRows(
         label=label,
-        interval=f"mean and t interval over {count} seeds" if count > 1 else "over patients",
+        interval=f"mean and t interval over {count} seeds"
+        if count > 1
+        else "intervals over patients",
         rows=[_row(row, columns) for row in of_all],
         by_class=[_row(row, columns) for row in rows if row["by_class"]],
         seeds=seeds,
