@@ -27,6 +27,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 # Levels of a kept map; the last number stands for pixels that the model did not see.
 _LEVELS = 254
 _UNSEEN = 255
+_DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -230,10 +231,11 @@ def load(path: pathlib.Path) -> list[PhrasePicture]:
     if not path.is_file():
         return []
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Of a damaged archive NumPy would leave the file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             words = json.loads(str(arrays["words"]))
             return [_read(one, arrays, index) for index, one in enumerate(words)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (*_DAMAGED, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"The pictures of the task cannot be read ({first_line(error)}).",
             "Delete the file, and run launch.evaluate again for this task.",

@@ -61,7 +61,7 @@ class Gallery:
 
     Attributes:
       lead: sentence that says what is shown, and by which metric it was chosen.
-      rows: best, median and worst phrases.
+      rows: best, median and worst phrases; one row of all three if there is one of each.
     """
 
     lead: str
@@ -91,6 +91,8 @@ def gallery(shown: Sequence[PhrasePicture], *, each: int = pictures.EACH) -> Gal
     )
     if not seen:
         lead += " The model did not see what is dark."
+    if max(map(len, rows)) == 1:  # one of each kind: side by side
+        rows = [[one for row in rows for one in row]]
     return Gallery(lead=lead, rows=[[sheet_of(one) for one in row] for row in rows if row])
 
 

@@ -98,7 +98,7 @@ def test_pictures_are_kept_and_read_again(tmp_path):
 def test_damaged_pictures_are_named(tmp_path):
     path = tmp_path / "t.pictures.npz"
     pictures.save(path, [shown()])
-    for content in (path.read_bytes()[:100], b"no archive"):
+    for content in (path.read_bytes()[:100], b"no archive", b""):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"t\.pictures\.npz"):
             pictures.load(path)

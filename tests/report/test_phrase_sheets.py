@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import math
 
 import numpy as np
@@ -46,7 +45,8 @@ def padded(pixels):
 
 
 def enlarged(pixels):
-    change = regions.resized(before=pixels.shape, after=(1200, 1600))
+    height, width = pixels.shape
+    change = regions.resized(before=(height, width), after=(4 * height, 4 * width))
     return np.kron(pixels, np.ones((4, 4), np.uint8)), change
 
 
@@ -172,4 +172,7 @@ def test_the_page_is_redrawn_from_what_the_run_keeps(tmp_path):
     assert sum(a.startswith("data:image/jpeg") for a in reader.addresses) == 18
     assert reader.unnamed == [] and "by mIoU, of 9 phrases" in reader.text
     assert page.write_report(tmp_path, run=RUN).read_text() == first
-    json.loads((tmp_path / "eval" / "phrase_grounding.json").read_text())
+    few = phrase_sheets.gallery(pictures.load(tmp_path / "eval/phrase_grounding.pictures.npz"), each=1)
+    assert [[one.heading.split(",")[0] for one in row] for row in few.rows] == [
+        ["Best", "Median", "Worst"]
+    ]
