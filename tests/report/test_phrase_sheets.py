@@ -172,7 +172,9 @@ def test_the_page_is_redrawn_from_what_the_run_keeps(tmp_path):
     assert sum(a.startswith("data:image/jpeg") for a in reader.addresses) == 18
     assert reader.unnamed == [] and "by mIoU, of 9 phrases" in reader.text
     assert page.write_report(tmp_path, run=RUN).read_text() == first
-    few = phrase_sheets.gallery(pictures.load(tmp_path / "eval/phrase_grounding.pictures.npz"), each=1)
+    few = phrase_sheets.gallery(
+        pictures.load(tmp_path / "eval/phrase_grounding.pictures.npz"), each=1
+    )
     assert [[one.heading.split(",")[0] for one in row] for row in few.rows] == [
         ["Best", "Median", "Worst"]
     ]
