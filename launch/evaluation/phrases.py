@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from launch.evaluation.prompt_tokens import tokens_of
+from launch.evaluation.radiographs import radiographs_of
 from launch.evaluation.region_masks import LUNGS
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import PhraseTask
@@ -52,6 +53,7 @@ def measure_phrases(
         config=task.phrases,
         block=task.batch_size,
         resampling=task.bootstrap,
+        radiograph=radiographs_of(data),
     )
 
 

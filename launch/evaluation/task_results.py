@@ -9,6 +9,7 @@ from launch.evaluation.classify import measure_classification, without_partner
 from launch.evaluation.phantom_masks import PhantomMasks
 from launch.evaluation.phrases import measure_phrases, phrase_remarks
 from launch.evaluation.prompt_tokens import tokens_of
+from launch.evaluation.radiographs import radiographs_of
 from launch.evaluation.region_masks import LUNGS, region_masks
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import (
@@ -155,6 +156,7 @@ def _grounding(task: GroundingTask, encoder: Encoder, subject: Subject, opened) 
         patients=data.patients,
         block=task.batch_size,
         resampling=task.bootstrap,
+        radiograph=radiographs_of(data),
     )
 
 

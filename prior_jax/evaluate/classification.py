@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import DataError, check_field, check_least
-from prior_jax.evaluate import bootstrap, classification_rows, labels, prompts, ranking, subgroups
+from prior_jax.evaluate import (
+    bootstrap,
+    classification_rows,
+    labels,
+    prompts,
+    ranking,
+    reliability,
+    subgroups,
+)
 from prior_jax.evaluate.classification_rows import Predicted
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import finite, to_host
@@ -160,13 +168,16 @@ def evaluate_classification(
 
     Returns:
       The metrics of `classification_rows.findings_rows` or, if exclusive, of `classes_rows`;
-      `settings["subgroups"]` and `settings["reliability"]` hold the rest.
+      `settings["subgroups"]`, `settings["reliability"]` and `settings["pooled_reliability"]` hold
+      the rest; see `reliability.Curves`.
     """
     predicted = _predicted(test, matched, label_names=label_names, config=config)
+    plotted = predicted
     if exclusive:
         rows = _single(test, predicted, label_names, matched, config=config)
         thresholds = None
-        statistics = _of_classes(test, predicted, rows, matched, config=config)
+        plotted = _exclusive(predicted, rows)
+        statistics = _of_classes(plotted, config=config)
         patients = patients[rows]
         members = {name: groups[rows] for name, groups in members.items()}
     else:
@@ -177,6 +188,7 @@ def evaluate_classification(
         statistics = _of_findings(predicted, thresholds, config=config)
     found = bootstrap.intervals(statistics, groups=patients, config=resampling)
     groups, absent = _subgroups(statistics, members, patients, config=config, resampling=resampling)
+    curves = reliability.curves(plotted, patients=patients, bins=config.bins, resampling=resampling)
     undefined = ranking.reasons(predicted.positive, predicted.counted, classes=matched.classes)
     return TaskResult(
         metrics=found,
@@ -200,16 +212,8 @@ def evaluate_classification(
             },
             "subgroups": groups,
             "attributes_not_recorded": absent,
-            "reliability": {
-                prompts.slug(name): classification_rows.curve(
-                    predicted.probability[kept, index],
-                    predicted.positive[kept, index],
-                    bins=config.bins,
-                )
-                for index, (name, kept) in enumerate(
-                    zip(matched.classes, predicted.counted.T, strict=True)
-                )
-            },
+            "reliability": curves.by_class,
+            "pooled_reliability": curves.pooled,
             "bootstrap": dataclasses.asdict(resampling),
         },
     )
@@ -253,15 +257,29 @@ def _of_findings(predicted, thresholds, *, config):
     return statistics
 
 
-def _of_classes(scored, predicted, rows, matched, *, config):
+def _exclusive(predicted: Predicted, rows: np.ndarray) -> Predicted:
+    """Returns the records with exactly one positive class, whose probabilities have the sum 1."""
     # The sigmoid of the odds against all others is the softmax, but for rounding.
     probability = predicted.probability[rows]
-    probability = probability / probability.sum(axis=1, keepdims=True)
-    truth = predicted.positive[rows].argmax(axis=1)
+    positive = predicted.positive[rows]
+    return dataclasses.replace(
+        predicted,
+        probability=probability / probability.sum(axis=1, keepdims=True),
+        positive=positive,
+        counted=np.ones_like(positive),
+    )
+
+
+def _of_classes(predicted: Predicted, *, config):
+    truth = predicted.positive.argmax(axis=1)
 
     def statistics(weights):
         return classification_rows.classes_rows(
-            probability, truth, classes=matched.classes, bins=config.bins, weights=weights
+            predicted.probability,
+            truth,
+            classes=predicted.classes,
+            bins=config.bins,
+            weights=weights,
         )
 
     return statistics

@@ -243,8 +243,7 @@ def reliability(
             f"lengths differ: {probability.shape}, {positive.shape} and weights {weights.shape}"
         )
     edges = np.linspace(0.0, 1.0, bins + 1)
-    member = np.searchsorted(edges[1:-1], probability, side="left")
-    cell = (member[:, None] == np.arange(bins)).astype(np.float64)
+    cell = (bin_of(probability, bins=bins)[:, None] == np.arange(bins)).astype(np.float64)
     weight = weights @ cell
     return Reliability(
         edges=edges,
@@ -252,6 +251,16 @@ def reliability(
         confidence=_ratio(weights @ (cell * probability[:, None]), weight),
         frequency=_ratio(weights @ (cell * positive[:, None]), weight),
     )
+
+
+def bin_of(probability: np.ndarray, *, bins: int) -> np.ndarray:
+    """Returns the bin of each probability, int64[N], 0..bins-1.
+
+    Args:
+      probability: probability of each record, float[N], 0 to 1.
+      bins: number of bins of equal width; a probability at an edge belongs to the bin below it.
+    """
+    return np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], probability, side="left")
 
 
 def expected_calibration_error(points: Reliability) -> np.ndarray:

@@ -5,8 +5,7 @@ Both functions have the form that `bootstrap.intervals` and `subgroups.subgroup_
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -180,30 +179,3 @@ def answer_rows(
         for label, values in zip(classes, each.T, strict=True):
             found[f"{name}_{prompts.slug(label)}"] = values
     return found
-
-
-def curve(probability: np.ndarray, positive: np.ndarray, *, bins: int) -> list[Mapping[str, Any]]:
-    """Lists the points of the reliability curve of all records, for the report.
-
-    Args:
-      probability: probability of each record, float[N], 0 to 1.
-      positive: whether each record is positive, bool[N].
-      bins: number of bins of equal width.
-
-    Returns:
-      `{"low", "high", "records", "confidence", "frequency"}` of each bin that has a record.
-    """
-    points = at_decision.reliability(
-        probability, positive, bins=bins, weights=np.ones((1, len(probability)))
-    )
-    return [
-        {
-            "low": float(points.edges[index]),
-            "high": float(points.edges[index + 1]),
-            "records": round(count),
-            "confidence": float(points.confidence[0, index]),
-            "frequency": float(points.frequency[0, index]),
-        }
-        for index, count in enumerate(points.weight[0].tolist())
-        if count
-    ]

@@ -6,14 +6,14 @@ two lungs' usual centres, the point midway between them, and a random pixel.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from prior_jax.errors import DataError
-from prior_jax.evaluate import bootstrap, metrics, prompts
+from prior_jax.evaluate import bootstrap, metrics, pictures, prompts
 from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens
@@ -23,6 +23,8 @@ from prior_jax.types import Batch
 # Values this close to the maximum, relative to it, count as equal to it: float32 rounding is 1e-7.
 _TIE = 1e-6
 _SIDES = ("right", "left")
+RANKED = ("cnr", "attention_ratio")
+"""Metric that ranks the pictures, and metric that ranks those of one value."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ def evaluate_grounding(
     patients: Sequence[str] | np.ndarray,
     block: int,
     resampling: bootstrap.BootstrapConfig,
+    radiograph: Callable[[int], pictures.Radiograph] | None = None,
 ) -> TaskResult:
     """Plays the pointing game on every record that has the finding.
 
@@ -85,9 +88,11 @@ def evaluate_grounding(
       patients: patient of each record of the split, [records]; the bootstrap resamples patients.
       block: number of images whose attention is computed at once.
       resampling: settings of the bootstrap intervals.
+      radiograph: function from the index of a record to its stored image; None for no pictures.
 
     Returns:
-      For each finding: `pointing_<class>`, the share of records whose maximum lies in the mask;
+      The pictures of the best, the median and the worst findings of a record by `cnr`, and for each
+      finding: `pointing_<class>`, the share of records whose maximum lies in the mask;
       `lung_centre_<class>`, the same for the better of the two lungs' usual centres, which is
       chosen in hindsight and therefore favoured; `gain_<class>`, the first minus the second;
       `middle_<class>`, the same for the point midway between the two centres; `random_<class>`, the
@@ -114,7 +119,7 @@ def evaluate_grounding(
     tables: dict[str, np.ndarray] = {
         name: np.full((len(place), len(asked.classes)), np.nan) for name in _COLUMNS
     }
-    sides = {}
+    sides, maps_of = {}, {}
     for column, label in enumerate(asked.classes):
         masks = {place[r]: mask for r, mask in located.masks[label].items() if r in place}
         images, sentences = _pairs(asked, column, place=place, rows=sorted(masks))
@@ -129,9 +134,47 @@ def evaluate_grounding(
         )
         for name, values in found.items():
             tables[name][seen, column] = values
-    return _count(
+        maps_of |= {(row, column): one for row, one in zip(seen.tolist(), mean, strict=True)}
+    shown: Sequence[pictures.PhrasePicture] = ()
+    if radiograph is not None:
+        shown = _shown(tables, maps_of, asked, located, studies.record, radiograph, encoder)
+    counted = _count(
         tables, asked, sides, groups=np.asarray(patients)[studies.record], resampling=resampling
     )
+    return dataclasses.replace(counted, shown=shown)
+
+
+def _shown(tables, maps, asked: Asked, located: Located, record, radiograph, encoder):
+    """Returns the pictures of the best, the median and the worst findings of a record."""
+    pairs, found = list(maps), []
+    ranked = (np.array([tables[name][pair] for pair in pairs]) for name in RANKED)
+    for choice in pictures.choose(*ranked):
+        row, column = pairs[choice.index]
+        label, one = asked.classes[column], int(record[row])
+        mask = located.masks[label][one]
+        heat = spread(_square(maps[row, column]), shape=mask.shape, spacing=encoder.patch_spacing)
+        found.append(
+            pictures.picture(
+                choice,
+                radiograph=radiograph(one),
+                heat=heat,
+                truth=mask,
+                text=_said(asked, column, one),
+                label=label,
+                values={name: float(tables[name][row, column]) for name in (*RANKED, "pointing")},
+            )
+        )
+    return tuple(found)
+
+
+def _said(asked: Asked, column: int, record: int) -> str:
+    """Returns the sentences about a finding in a record, or how many prompts ask for it."""
+    about = np.flatnonzero(asked.owner == column).tolist()
+    if asked.record is not None:
+        own = (asked.texts[q] for q in about if asked.record[q] == record)
+        return " ".join(dict.fromkeys(own))
+    several = f"{len(about)} prompts for {asked.classes[column]}"
+    return asked.texts[about[0]] if len(about) == 1 else several
 
 
 def pointing_hit(attention: np.ndarray, mask: np.ndarray) -> float:

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import ConfigError, DataError, check_choice, check_field
-from prior_jax.evaluate import bootstrap, metrics, phrase_grounding, prompts, similarity_map
+from prior_jax.evaluate import (
+    bootstrap,
+    metrics,
+    phrase_grounding,
+    pictures,
+    prompts,
+    similarity_map,
+)
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, finite, to_host
 from prior_jax.evaluate.phrase_grounding import MACO, GroundingRule
@@ -21,6 +28,8 @@ Heat = Literal["auto", "attention", "cosine"]
 Release = Literal["none", "maco"]
 Centres = Literal["strides", "tiles"]
 REPORTED = ("miou", "cnr", "cnr_signed", "pointing")
+RANKED = ("miou", "cnr_signed")
+"""Metric that ranks the phrases of the pictures, and metric that ranks those of one value."""
 _SIDES = ("right", "left")
 
 
@@ -110,6 +119,7 @@ def evaluate_phrases(
     config: PhraseConfig,
     block: int,
     resampling: bootstrap.BootstrapConfig,
+    radiograph: Callable[[int], pictures.Radiograph] | None = None,
 ) -> TaskResult:
     """Compares the map of every phrase with its regions.
 
@@ -120,18 +130,21 @@ def evaluate_phrases(
       phrases: N phrases.
       tokens: tokens of the N phrases.
       truth: function from the index of a phrase to the number of its regions at each pixel of the
-        stored image, int[H, W]. Called once for each phrase, so that one mask is in memory.
+        stored image, int[H, W]. Called for one phrase after the other, so that one mask is in
+        memory.
       size: side of the model's image in pixels.
       lungs: usual centres of the lungs, see `grounding.Located`.
       patients: patient of each record of the split; the bootstrap resamples patients.
       config: settings of the maps and their comparison.
       block: number of images whose maps are computed at once.
       resampling: settings of the bootstrap intervals.
+      radiograph: function from the index of a record to its stored image; None for no pictures.
 
     Returns:
-      `macro_<metric>` and `<metric>_<class>` for `miou`, `cnr`, `cnr_signed` and `pointing`, and
-      the points that do not depend on the image as in `grounding.evaluate_grounding`:
-      `lung_centre`, `gain`, `middle`, `random`.
+      The pictures of the best, the median and the worst phrases by mIoU, phrases of one mIoU by
+      their signed contrast; `macro_<metric>` and `<metric>_<class>` for `miou`, `cnr`,
+      `cnr_signed` and `pointing`, and the points that do not depend on the image as in
+      `grounding.evaluate_grounding`: `lung_centre`, `gain`, `middle`, `random`.
 
     Raises:
       ConfigError: if the objective has neither attention nor patches.
@@ -148,14 +161,22 @@ def evaluate_phrases(
     spacing = size / side
     shift = 0.5 - 0.5 / spacing if config.centres == "strides" else 0.0
     rule = config.applied
-    rows, points = [], []
-    for index, heat in enumerate(heats):
-        mask = truth(index)
-        pixels = similarity_map.phrase_map(
-            heat.reshape(side, side), shape=mask.shape, sigma=config.sigma, shift=shift
+
+    def mapped(index: int, shape: tuple[int, ...]) -> np.ndarray:
+        return similarity_map.phrase_map(
+            heats[index].reshape(side, side),
+            shape=(shape[0], shape[1]),
+            sigma=config.sigma,
+            shift=shift,
         )
+
+    rows, points = [], []
+    for index in range(len(heats)):
+        mask = truth(index)
+        pixels = mapped(index, mask.shape)
         rows.append(phrase_grounding.phrase_values(pixels, mask, rule=rule))
         points.append(_points(mask, lungs))
+    shown = () if radiograph is None else _shown(phrases, rows, truth, mapped, radiograph)
     return _result(
         rows,
         _baselines(points, phrases),
@@ -169,7 +190,27 @@ def evaluate_phrases(
         },
         rule=rule,
         resampling=resampling,
+        shown=shown,
     )
+
+
+def _shown(phrases, rows, truth, mapped, radiograph) -> tuple[pictures.PhrasePicture, ...]:
+    """Returns the pictures of the best, the median and the worst phrases."""
+    found = []
+    for choice in pictures.choose(*(np.array([row[n] for row in rows]) for n in RANKED)):
+        one, mask = phrases[choice.index], truth(choice.index)
+        found.append(
+            pictures.picture(
+                choice,
+                radiograph=radiograph(one.record),
+                heat=mapped(choice.index, mask.shape),
+                truth=mask,
+                text=one.text,
+                label=one.label,
+                values={name: rows[choice.index][name] for name in (*RANKED, "pointing")},
+            )
+        )
+    return tuple(found)
 
 
 def _attention(encoder, batches, phrases, reports, *, block) -> np.ndarray:
@@ -248,7 +289,7 @@ def _baselines(points: Sequence[Mapping[str, float]], phrases) -> dict[str, np.n
     return {"lung_centre": lung, "middle": columns["middle"], "random": columns["random"]}
 
 
-def _result(rows, baselines, phrases, *, groups, settings, rule, resampling) -> TaskResult:
+def _result(rows, baselines, phrases, *, groups, settings, rule, resampling, shown) -> TaskResult:
     labels = [phrase.label for phrase in phrases]
     values = {name: np.array([row[name] for row in rows]) for name in REPORTED}
     values |= baselines
@@ -262,6 +303,7 @@ def _result(rows, baselines, phrases, *, groups, settings, rule, resampling) -> 
     table = phrase_grounding.table(rows, labels, rule=rule)
     return TaskResult(
         metrics=found,
+        shown=shown,
         settings={
             **settings,
             "classes": classes,

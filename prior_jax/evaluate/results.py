@@ -7,13 +7,14 @@ import math
 import os
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
+from prior_jax.evaluate import pictures
 from prior_jax.evaluate.bootstrap import Interval
 
 DRAWS_SUFFIX = ".draws.npz"
@@ -30,10 +31,12 @@ class TaskResult:
       metrics: metrics by name, each with its interval; NaN where a metric is undefined.
       settings: settings of the measurement: counts, policies, chance levels, and under `undefined`
         the reason for each undefined metric. JSON types only.
+      shown: phrases over their images, for the report; () for tasks without phrases.
     """
 
     metrics: Mapping[str, Interval]
     settings: Mapping[str, Any]
+    shown: Sequence[pictures.PhrasePicture] = dataclasses.field(default=(), repr=False)
 
 
 def write_results(
@@ -47,7 +50,7 @@ def write_results(
     """Writes `workdir/eval/<task>.json` and replaces an older file atomically.
 
     The bootstrap draws of the trained model, if they were kept, are written to `<task>.draws.npz`
-    in the same folder.
+    in the same folder, and its pictures to `<task>.pictures.npz`.
 
     Args:
       workdir: folder of the run.
@@ -89,6 +92,7 @@ def write_results(
         np.savez_compressed(buffer, **draws)
         # Written before the results, so that a reader who finds the results also finds their draws.
         write_atomically(path.with_suffix(DRAWS_SUFFIX), buffer.getvalue())
+    pictures.save(path.with_suffix(pictures.SUFFIX), trained.shown)
     write_atomically(path, (text + "\n").encode("utf-8"))
     return path
 

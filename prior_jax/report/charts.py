@@ -33,6 +33,8 @@ class Theme:
     accent: str
 
 
+FEW_RECORDS = 10
+"""Number of records below which the point of a reliability curve is hollow."""
 LIGHT = Theme(ink="#3d4450", faint="#d5d9e0", band="#eef1f6", line="#0072b2", accent="#d55e00")
 DARK = Theme(ink="#b9c1cf", faint="#3a4150", band="#222835", line="#56b4e9", accent="#e69f00")
 
@@ -159,6 +161,62 @@ def usage_chart(title: str, counts: np.ndarray) -> Chart:
         f"{int((share > 0).sum())} of {share.size} are used; even use would be {even:.2f} %."
     )
     return _chart(title, alt, draw, width=7.2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReliabilityPoints:
+    """The points of a reliability curve, one for each bin that has a record.
+
+    Attributes:
+      edges: lower and upper edge of each bin, float[N, 2], 0 to 1; N >= 1.
+      predicted: mean probability of the records of each bin, float[N].
+      observed: share of them that is positive, float[N].
+      low: lower end of the interval of that share, float[N]; NaN where there is none.
+      high: upper end of that interval, float[N]; NaN where there is none.
+      records: number of records of each bin, float[N], > 0.
+    """
+
+    edges: np.ndarray
+    predicted: np.ndarray
+    observed: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    records: np.ndarray
+
+
+def reliability_chart(title: str, points: ReliabilityPoints, *, alt: str) -> Chart:
+    """Draws the observed share over the predicted probability, and the diagonal it should lie on.
+
+    Args:
+      title: heading of the chart.
+      points: points of the curve; pale bars show the share of the records in each bin, of which the
+        tallest is a fifth of the chart. Points of fewer than `FEW_RECORDS` records are hollow.
+      alt: alternative text that describes the chart.
+
+    Returns:
+      The chart.
+    """
+
+    def draw(axes: Axes, theme: Theme):
+        share = 0.2 * points.records / points.records.max()
+        left, right = points.edges.T
+        axes.bar(left, share, width=right - left, align="edge", color=theme.faint, lw=0)
+        axes.plot([0, 1], [0, 1], "--", color=theme.accent, lw=1.0)
+        axes.vlines(points.predicted, points.low, points.high, color=theme.line, lw=1.0)
+        # A line from point to point would make much of bins with few records.
+        for many, filled in ((True, theme.line), (False, "none")):
+            rows = (points.records >= FEW_RECORDS) == many
+            axes.plot(
+                points.predicted[rows], points.observed[rows], "o", markersize=4, mew=1.0,
+                markerfacecolor=filled, markeredgecolor=theme.line, clip_on=False,
+            )  # fmt: skip
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])
+        axes.set_xlabel("predicted", color=theme.ink, fontsize=8)
+        axes.set_ylabel("observed", color=theme.ink, fontsize=8)
+
+    return _chart(title, alt, draw, width=2.3)
 
 
 def _shade(axes, stages, theme):

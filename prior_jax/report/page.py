@@ -6,8 +6,17 @@ from collections.abc import Sequence
 
 import jinja2
 
-from prior_jax.evaluate import results
-from prior_jax.report import charts, curves, images, sheets, suites, tables
+from prior_jax.evaluate import pictures, results
+from prior_jax.report import (
+    charts,
+    curves,
+    images,
+    phrase_sheets,
+    reliability,
+    sheets,
+    suites,
+    tables,
+)
 from prior_jax.report.examples import (
     AttentionExample,
     BankUsage,
@@ -41,11 +50,12 @@ def write_report(
 ) -> pathlib.Path:
     """Draws `workdir/report/index.html` from the run's files and the given examples.
 
-    A section without data (no metrics.jsonl, no eval/*.json, no examples) is replaced by a sentence
-    that names the command producing the data.
+    The phrases of grounding tasks are drawn from `eval/*.pictures.npz`, the parts of a suite from
+    `suite/<set>/eval`. A section without data (no metrics.jsonl, no eval/*.json, no examples) is
+    replaced by a sentence that names the command producing the data.
 
     Args:
-      workdir: folder of the run; `metrics.jsonl` and `eval/*.json` are read from it.
+      workdir: folder of the run; `metrics.jsonl`, `eval` and `suite` are read from it.
       run: name, settings, versions and counts of the run.
       attention: examples of sentences or words over images.
       retrieval: examples of reports that images retrieved.
@@ -56,11 +66,12 @@ def write_report(
       Path of the page; an older page is replaced atomically.
 
     Raises:
-      DataError: if a results file is damaged; the error names it.
+      DataError: if a file of results or of pictures is damaged; the error names it.
     """
     workdir = pathlib.Path(workdir)
     log = curves.read_log(workdir / "metrics.jsonl")
-    tasks = [tables.task_of(content) for content in results.read_results(workdir)]
+    contents = results.read_results(workdir)
+    tasks = [tables.task_of(content) for content in contents]
     text = (
         _environment()
         .get_template("page.html")
@@ -72,6 +83,10 @@ def write_report(
             curves=curves.draw(log) if log.records else None,
             tasks=tasks,
             headlines=tables.headlines(tasks),
+            reliability={one["task"]: reliability.curves_of(one) for one in contents},
+            curve_headings=reliability.HEADINGS,
+            few_records=charts.FEW_RECORDS,
+            phrases={one.name: _phrases(workdir, one.name) for one in tasks},
             suite=suites.read(workdir),
             attention=[sheets.attention_row(example) for example in attention],
             retrieval=[sheets.retrieval_sheet(example) for example in retrieval],
@@ -89,6 +104,11 @@ def write_report(
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def _phrases(workdir: pathlib.Path, task: str) -> phrase_sheets.Gallery | None:
+    path = workdir / "eval" / f"{task}{pictures.SUFFIX}"
+    return phrase_sheets.gallery(pictures.load(path))
 
 
 def _environment() -> jinja2.Environment:

@@ -1,4 +1,4 @@
-"""Reads the table of a suite for the page."""
+"""Reads the table of a suite for the page, and the pictures and curves of its parts."""
 
 import dataclasses
 import json
@@ -7,28 +7,101 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prior_jax.errors import DataError, first_line
-from prior_jax.evaluate import results
-from prior_jax.report.tables import words
+from prior_jax.evaluate import pictures, results
+from prior_jax.report import phrase_sheets, reliability
+from prior_jax.report.phrase_sheets import Gallery
+from prior_jax.report.reliability import CurveSheet
+from prior_jax.report.tables import whole_words
+
+FOLDER = "suite"
+"""Folder of the parts' results under that of the suite: `suite/<set>/eval/<task>.json`."""
+_SEED, _OVER_SEEDS = "_seed_", "_over_seeds"
+_COLUMNS = {"Model": "value", "Random": "random", "ImageNet": "imagenet"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A value of the table.
+
+    Attributes:
+      text: value, or "–".
+      interval: interval as text, or "".
+    """
+
+    text: str
+    interval: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteRow:
+    """A metric.
+
+    Attributes:
+      label: name of the metric in words.
+      cells: values in the order of `SuiteSheet.columns`.
+      chance: chance level as text, or "".
+    """
+
+    label: str
+    cells: Sequence[Cell]
+    chance: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskRows:
+    """The rows of one task on one set.
+
+    Attributes:
+      label: name of the task in words.
+      interval: what the intervals are over, in words.
+      rows: metrics that are not of a single class; means over classes come first.
+      by_class: metrics of single classes.
+      seeds: rows of each seed, if the task's own rows are means over seeds.
+    """
+
+    label: str
+    interval: str
+    rows: list[SuiteRow]
+    by_class: list[SuiteRow]
+    seeds: Sequence["TaskRows"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetSheet:
+    """All results on one set.
+
+    Attributes:
+      name: name of the set.
+      tasks: rows of each task.
+      curves: reliability curve of each classification, all its classes together.
+      galleries: name of each grounding task in words, with its phrases.
+    """
+
+    name: str
+    tasks: Sequence[TaskRows]
+    curves: Sequence[CurveSheet]
+    galleries: Sequence[tuple[str, Gallery]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuiteSheet:
-    """A suite, as text.
+    """A suite, as text and pictures.
 
     Attributes:
-      rows: set, task, metric and the values of the model, of random weights and of ImageNet weights
-        of each row that is not of a single class; "" for no value.
-      imagenet: whether a row has a value of ImageNet weights.
+      columns: names of the columns that have a value: the model, random weights, ImageNet weights.
+      chance: whether a row has a chance level.
+      sets: results of each set.
       notes: a sentence on every part that was left out or failed.
     """
 
-    rows: Sequence[tuple[str, ...]]
-    imagenet: bool
+    columns: Sequence[str]
+    chance: bool
+    sets: Sequence[SetSheet]
     notes: Sequence[str]
 
 
 def read(workdir: pathlib.Path) -> SuiteSheet | None:
-    """Reads `eval/suite.json`.
+    """Reads `eval/suite.json`, and what its parts left in `suite/<set>/eval`.
 
     Args:
       workdir: folder of the results.
@@ -37,45 +110,119 @@ def read(workdir: pathlib.Path) -> SuiteSheet | None:
       The table, or None if there is none.
 
     Raises:
-      DataError: if the file is damaged; the error names it.
+      DataError: if a file is damaged; the error names it.
     """
     path = workdir / "eval" / f"{results.SUITE}.json"
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows = [row for row in content["rows"] if not row["by_class"]]
-        return SuiteSheet(
-            rows=[
-                (
-                    row["set"],
-                    words(row["task"]),
-                    words(row["metric"]),
-                    _cell(row, "value", ""),
-                    _cell(row, "random", "random_"),
-                    _cell(row, "imagenet", "imagenet_"),
-                )
-                for row in rows
-            ],
-            imagenet=any(row["imagenet"] is not None for row in rows),
-            notes=[
-                f"{one['set']}, {words(one['task']) or 'the whole set'}: {one['state']}, "
-                f"{one['reason']}"
-                for one in content["parts"]
-                if one["reason"]
-            ],
-        )
+        rows = content["rows"]
+        columns = {
+            label: name
+            for label, name in _COLUMNS.items()
+            if label == "Model" or any(row[name] is not None for row in rows)
+        }
+        tasks = {
+            name: _tasks([row for row in rows if row["set"] == name], columns)
+            for name in dict.fromkeys(row["set"] for row in rows)
+        }
+        chance = any(row["chance"] is not None for row in rows)
+        notes = [
+            f"{one['set']}, {whole_words(one['task']) or 'the whole set'}: {one['state']}, "
+            f"{one['reason']}"
+            for one in content["parts"]
+            if one["reason"]
+        ]
+        done = {name: [r["task"] for r in rows if r["set"] == name] for name in tasks}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"The file is no table of a suite ({first_line(error)}).",
             "Delete the file, and run the suite again.",
             where=str(path),
         ) from error
+    return SuiteSheet(
+        columns=list(columns),
+        chance=chance,
+        sets=[
+            _set_sheet(name, found, workdir / FOLDER / name, done=list(dict.fromkeys(done[name])))
+            for name, found in tasks.items()
+        ],
+        notes=notes,
+    )
 
 
-def _cell(row: Mapping[str, Any], name: str, prefix: str) -> str:
-    if row[name] is None:
-        return ""
-    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
-    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-    return f"{row[name]:.3f}{interval}"
+def _tasks(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> list[TaskRows]:
+    """Groups the rows of a set; the rows of single seeds go under the mean over seeds."""
+    groups: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        base = row["task"].partition(_SEED)[0].removesuffix(_OVER_SEEDS)
+        groups.setdefault(base, {}).setdefault(row["task"], []).append(row)
+    found = []
+    for base, members in groups.items():
+        over = members.pop(f"{base}{_OVER_SEEDS}", None)
+        singles = [
+            _task(
+                f"{whole_words(base)}, {_seed_words(task)}" if over else whole_words(task),
+                members[task],
+                columns,
+            )
+            for task in members
+        ]
+        if over is None:
+            found += singles
+        else:
+            found.append(_task(whole_words(base), over, columns, seeds=singles))
+    return found
+
+
+def _seed_words(task: str) -> str:
+    seed = task.partition(_SEED)[2]
+    return f"seed {seed}" if seed else "first seed"
+
+
+def _task(label, rows, columns, *, seeds=()) -> TaskRows:
+    count = max(row["seeds"] for row in rows)
+    of_all = [row for row in rows if not row["by_class"]]
+    of_all.sort(key=lambda row: not row["metric"].startswith("macro_"))  # stable
+    return TaskRows(
+        label=label,
+        interval=f"mean and t interval over {count} seeds"
+        if count > 1
+        else "intervals over patients",
+        rows=[_row(row, columns) for row in of_all],
+        by_class=[_row(row, columns) for row in rows if row["by_class"]],
+        seeds=seeds,
+    )
+
+
+def _row(row: Mapping[str, Any], columns: Mapping[str, str]) -> SuiteRow:
+    return SuiteRow(
+        label=whole_words(row["metric"]),
+        cells=[_cell(row, name) for name in columns.values()],
+        chance="" if row["chance"] is None else f"{row['chance']:.3f}",
+    )
+
+
+def _cell(row: Mapping[str, Any], name: str) -> Cell:
+    prefix = "" if name == "value" else f"{name}_"
+    value, low, high = row[name], row[f"{prefix}low"], row[f"{prefix}high"]
+    return Cell(
+        text="–" if value is None else f"{value:.3f}",
+        interval="" if low is None or high is None else f"[{low:.3f}, {high:.3f}]",
+    )
+
+
+def _set_sheet(
+    name: str, tasks: Sequence[TaskRows], folder: pathlib.Path, *, done: Sequence[str]
+) -> SetSheet:
+    """Adds to a set's rows one curve and three phrases of each part; of several seeds the first."""
+    contents = {content["task"]: content for content in results.read_results(folder)}
+    curves, galleries = [], []
+    for task in (one for one in done if one in contents and _SEED not in one):
+        curve = reliability.pooled_of(contents[task], title=whole_words(task))
+        curves += [] if curve is None else [curve]
+        path = folder / "eval" / f"{task}{pictures.SUFFIX}"
+        shown = phrase_sheets.gallery(pictures.load(path), each=1)
+        galleries += [] if shown is None else [(whole_words(task), shown)]
+    return SetSheet(name=name, tasks=tasks, curves=curves, galleries=galleries)

@@ -5,13 +5,25 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prior_jax.evaluate import prompts
+
 # Prefixes of the metrics, in the order of the page.
 _PREFIXES = (
     ("report_to_image_", "Report to image"),
     ("auroc_", "AUROC by class"),
     ("average_precision_", "Average precision by class"),
 )
-_ACRONYMS = {"auroc": "AUROC", "f1": "F1", "kappa": "Cohen's kappa"}
+_ACRONYMS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "f1": "F1",
+    "kappa": "Cohen's kappa",
+    "miou": "mIoU",
+    "cnr": "CNR",
+    "brier": "Brier score",
+}
+# Title of the metrics of single classes that have no table of their own.
+_BY_CLASS = "Other metrics by class"
 # Metrics shown at the top of the page, if they were measured.
 _HEADLINES = ("macro_auroc", "accuracy", "precision_at_5", "recall_at_10")
 
@@ -64,11 +76,13 @@ class Table:
 
     Attributes:
       title: heading of the table, "" for the first one of a task.
+      folded: whether the table is shown only when it is asked for.
       axis: ends of the drawn axis, as text.
       rows: rows of the metrics.
     """
 
     title: str
+    folded: bool
     axis: tuple[str, str]
     rows: Sequence[Row]
 
@@ -100,15 +114,18 @@ def task_of(content: Mapping[str, Any]) -> Task:
       The tables of the task.
     """
     groups: dict[str, list[str]] = {"": []}
+    slugs = tuple(f"_{prompts.slug(name)}" for name in content["settings"].get("classes", ()))
     for name in content["metrics"]:
-        title = next((title for prefix, title in _PREFIXES if name.startswith(prefix)), "")
+        other = _BY_CLASS if slugs and name.endswith(slugs) else ""
+        title = next((title for prefix, title in _PREFIXES if name.startswith(prefix)), other)
         groups.setdefault(title, []).append(name)
+    groups |= {_BY_CLASS: groups.pop(_BY_CLASS, [])}  # the folded table comes last
     if "Report to image" in groups:
         groups = {"Image to report" if not title else title: n for title, n in groups.items()}
     settings = {
         name: value
         for name, value in content["settings"].items()
-        if name not in ("chance", "undefined", "reliability")
+        if name not in ("chance", "undefined", "reliability", "pooled_reliability")
     }
     return Task(
         name=content["task"],
@@ -155,9 +172,14 @@ def words(name: str) -> str:
         if name.startswith(prefix) and name != prefix:
             name = name.removeprefix(prefix)
             break
+    return whole_words(name)
+
+
+def whole_words(name: str) -> str:
+    """Converts a name to words and leaves none out: `auroc_edema` becomes "AUROC edema"."""
     base, at, rank = name.partition("_at_")
     text = " ".join(_ACRONYMS.get(word, word) for word in base.split("_"))
-    text = text[:1].upper() + text[1:]
+    text = text if text.startswith("mIoU") else text[:1].upper() + text[1:]
     return f"{text} at {rank}" if at else text
 
 
@@ -200,4 +222,6 @@ def _table(content, title, names) -> Table:
         )
         for name in names
     ]
-    return Table(title=title, axis=(f"{low:.1f}", f"{high:.1f}"), rows=rows)
+    return Table(
+        title=title, folded=title == _BY_CLASS, axis=(f"{low:.1f}", f"{high:.1f}"), rows=rows
+    )

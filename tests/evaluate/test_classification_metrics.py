@@ -276,15 +276,6 @@ def test_rows_of_findings_leave_out_what_does_not_count_and_take_the_validation_
     equal(unknown["macro_f1"], unknown["f1_b"])
 
 
-def test_the_curve_lists_filled_bins_with_the_upper_edge_inside():
-    found = classification_rows.curve(
-        np.array([0.0, 0.25, 0.26, 1.0]), np.array([False, True, True, True]), bins=4
-    )
-    assert [(row["low"], row["records"], row["frequency"]) for row in found] == [
-        (0.0, 2, 0.5), (0.25, 1, 1.0), (0.75, 1, 1.0)
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize("bad", [1.5, -0.1, np.nan])
 def test_what_is_no_probability_is_refused(bad):
     with pytest.raises(ValueError, match="1 probabilities are not in 0 to 1"):

@@ -108,6 +108,11 @@ def test_a_model_is_measured_through_its_attention(prior):
         assert not np.isnan(found.metrics[f"macro_{name}"].value), name
     assert found.metrics["macro_cnr"].value >= abs(found.metrics["macro_cnr_signed"].value)
     assert found.settings["chance"]["pointing_effusion"] == pytest.approx(150 / 48**2)
+    kinds = [one.choice.kind for one in found.shown]
+    assert kinds == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
+    for one in found.shown:
+        assert one.truth.sum() in (150, 20 * 4, *(20 * (4 + extra) for extra in range(9)))
+        assert one.image.shape == (48, 48) and one.choice.count == 40
 
 
 @pytest.mark.parametrize("name", ["biovil", "maco"])

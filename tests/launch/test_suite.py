@@ -99,6 +99,8 @@ def test_the_table_has_the_random_baseline_and_intervals_over_seeds(whole):
     assert float(read[0]["value"]) == content["rows"][0]["value"]
     page = (out / "report" / "index.html").read_text()
     assert "<h3>Suite</h3>" in page and "the set has no boxes or masks" in page
+    assert page.count("“") >= 3 and "boxes: Phrase grounding" in page
+    assert "plain: Phrase grounding" not in page
     assert results.read_results(out) == []  # the table is no task's result
 
 
@@ -185,7 +187,10 @@ def test_a_classifier_is_measured_beside_imagenet_weights(sets, tmp_path):
     assert rows["probe", "macro_auroc"]["imagenet"] is not None
     assert rows["classification", "macro_auroc"]["imagenet"] is None
     sheet = suites.read(tmp_path / "out")
-    assert sheet is not None and sheet.imagenet and {row[0] for row in sheet.rows} == {"plain"}
+    assert sheet is not None and sheet.columns == ["Model", "Random", "ImageNet"]
+    assert [one.name for one in sheet.sets] == ["plain"]
+    (curve,) = sheet.sets[0].curves
+    assert curve.chart.title == "Classification" and "calibration error" in curve.note
 
 
 def test_sets_are_pairs_or_a_mapping_with_names_of_their_own(sets):

@@ -1,0 +1,76 @@
+"""The table of a suite on the page: grouped by set and task, single classes and seeds folded."""
+
+import itertools
+import json
+
+import pytest
+
+from launch.evaluation.suite_table import COLUMNS, over_seeds_rows
+from prior_jax.report import page, suites
+from tests.report.test_page import RUN, Reader
+
+METRICS = ("auroc_edema", "auroc_mass", "accuracy", "macro_auroc", "report_to_image_hit_at_5")
+TASKS = ("zero_shot", "probe_10_percent", "probe_10_percent_seed_1", "probe_10_percent_seed_2")
+
+
+def row(name, task, metric, number):
+    empty = dict.fromkeys(COLUMNS)
+    return {
+        **empty,
+        "set": name,
+        "task": task,
+        "metric": metric,
+        "by_class": metric.startswith("auroc_"),
+        "seeds": 1,
+        "value": 0.5 + number / 1000,
+        "low": 0.4,
+        "high": 0.9,
+        "random": 0.25,
+        "chance": 0.125 if metric == "macro_auroc" else None,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    cells = itertools.product(("nih", "rsna", "vindr"), TASKS, METRICS)
+    rows = [row(*cell, number) for number, cell in enumerate(cells)]
+    rows += over_seeds_rows(rows, confidence=0.95)
+    part = {"set": "nih", "task": "retrieval", "state": "left out", "reason": "there is no report"}
+    (tmp_path / "eval").mkdir()
+    content = {"model": {}, "parts": [part], "rows": rows}
+    (tmp_path / "eval" / "suite.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_rows_are_grouped_by_set_and_task_with_means_over_classes_first(folder):
+    sheet = suites.read(folder)
+    assert sheet.columns == ["Model", "Random"] and sheet.chance
+    assert [one.name for one in sheet.sets] == ["nih", "rsna", "vindr"]
+    zero_shot, probe = sheet.sets[0].tasks
+    assert (zero_shot.label, zero_shot.interval) == ("Zero shot", "intervals over patients")
+    assert [one.label for one in zero_shot.rows] == [
+        "Macro AUROC", "Accuracy", "Report to image hit at 5"
+    ]  # fmt: skip
+    assert [one.label for one in zero_shot.by_class] == ["AUROC edema", "AUROC mass"]
+    assert zero_shot.rows[0].chance == "0.125" and zero_shot.rows[1].chance == ""
+    assert zero_shot.rows[0].cells[0].interval == "[0.400, 0.900]"
+    assert zero_shot.rows[0].cells[1].text == "0.250" and not zero_shot.rows[0].cells[1].interval
+    assert probe.label == "Probe 10 percent" and not zero_shot.seeds
+    assert probe.interval == "mean and t interval over 3 seeds"
+    assert [one.label.rpartition(", ")[2] for one in probe.seeds] == [
+        "first seed", "seed 1", "seed 2"
+    ]  # fmt: skip
+    assert probe.rows[0].cells[0].text == "0.513"  # the mean of 0.508, 0.513 and 0.518
+    assert {one.interval for one in probe.seeds} == {"intervals over patients"}
+
+
+def test_no_row_is_lost_and_the_page_is_well_formed(folder):
+    rows = json.loads((folder / "eval" / "suite.json").read_text())["rows"]
+    tasks = [task for one in suites.read(folder).sets for task in one.tasks]
+    every = [one for task in tasks for one in (task, *task.seeds)]
+    assert sum(len(one.rows) + len(one.by_class) for one in every) == len(rows) == 75
+    reader = Reader(page.write_report(folder, run=RUN).read_text())
+    assert "there is no report" in reader.text
+    for shown in ("0.513", "Zero shot, by class: 2 rows", "seed 2, intervals over patients"):
+        assert shown in reader.text
+    assert reader.text.count("AUROC edema") == 15  # of every set, task and seed
