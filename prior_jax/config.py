@@ -35,18 +35,18 @@ STAGE_UNITS = ("epochs", "steps")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Sections:
-    """The sections of a config as they are written; those of `Any` are read by what they need."""
+    """The sections of a config as they are written; mappings are read by what they need."""
 
     name: str
     seed: int
     objective: str
-    model: Any
-    data: Any
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
     prepare: PrepareConfig
     init: InitConfig
     quick_compile: bool
     stage_unit: str
-    stages: Any
+    stages: Mapping[str, Any]
     optimizer: OptimizerConfig
     mesh: MeshSection
     checkpoint: CheckpointConfig
@@ -166,7 +166,7 @@ def read_model(
             raise ConfigError(
                 "The section is missing.", "Add it to the config.", where=f"{name}.{part}"
             )
-    encoder = dict(model["image"])
+    encoder = dict(_section(model["image"], name=f"{name}.image"))
     encoder["resnet"] = _derived(
         encoder.get("resnet", {}),
         {"in_channels": image["channels"]},
@@ -206,7 +206,7 @@ def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
             raise ConfigError(
                 "The setting is missing.", "Add it to the config.", where=f"config.data.{key}"
             )
-    tokenizer = dict(section["tokenizer"])
+    tokenizer = dict(_section(section["tokenizer"], name="config.data.tokenizer"))
     section["path"] = section["path"] or made_set
     section["tokenizer"] = tokenizer | {"path": tokenizer.get("path") or made_tokenizer}
     section = _derived(section, {"seed": sections.seed}, name="config.data")
@@ -263,6 +263,7 @@ def _read_options(sections: _Sections) -> TrainOptions:
 
 def _derived(section: Mapping[str, Any], values: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     """Adds what follows from other sections; giving it as well is an error."""
+    section = _section(section, name=name)
     for key, value in values.items():
         if key in section:
             raise ConfigError(
@@ -272,6 +273,13 @@ def _derived(section: Mapping[str, Any], values: Mapping[str, Any], *, name: str
                 where=f"{name}.{key}",
             )
     return {**section, **values}
+
+
+def _section(value: Any, *, name: str) -> Mapping[str, Any]:
+    """Returns a section; refuses any other value."""
+    if not isinstance(value, Mapping):
+        raise ConfigError.of_value(name, value, "a section: names, each with a value")
+    return value
 
 
 def _check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:
