@@ -16,6 +16,7 @@ from prior_jax.data import no_text
 from prior_jax.data.pipeline import DataConfig
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError, DataError, in_section
+from prior_jax.evaluate.while_training import EvaluateConfig
 from prior_jax.interop.initial import InitConfig
 from prior_jax.objectives.kinds import KINDS
 from prior_jax.processes.watchdog import WatchdogConfig
@@ -52,10 +53,12 @@ class _Sections:
     checkpoint: CheckpointConfig
     log: LogConfig
     watchdog: WatchdogConfig
-    validate_every: int
+    validate_every: int | None
     early_stopping: EarlyStoppingConfig | None
     after: tuple[str, ...]
     validate_unit: str = "steps"
+    evaluate_every: int | None = 0
+    evaluate: EvaluateConfig | None = None
 
 
 def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
@@ -106,6 +109,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
         train=_read_options(sections),
         after=sections.after,
         validate_unit=sections.validate_unit,
+        evaluate=sections.evaluate,
     )
 
 
@@ -253,7 +257,9 @@ def _read_options(sections: _Sections) -> TrainOptions:
     with in_section("config"):
         return TrainOptions(
             seed=sections.seed,
-            validate_every=sections.validate_every,
+            validate_every=sections.validate_every or 0,
+            evaluate_every=sections.evaluate_every or 0,
+            evaluation={} if sections.evaluate is None else dataclasses.asdict(sections.evaluate),
             early_stopping=sections.early_stopping,
             log=sections.log,
             checkpoint=sections.checkpoint,
