@@ -8,7 +8,6 @@ from absl import logging
 
 from launch.start.run import Run
 from prior_jax.data import no_text, pipeline, text
-from prior_jax.data.schema import Record
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import prompts
 from prior_jax.evaluate.features import ReportTokens
@@ -23,6 +22,21 @@ from prior_jax.evaluate.while_training import (
     draw_records,
 )
 from prior_jax.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class _Study:
+    """What is kept of a record of the subset.
+
+    Attributes:
+      patient: id of the patient.
+      text: report in one line, "" where there is none.
+      labels: label states.
+    """
+
+    patient: str
+    text: str
+    labels: Sequence[int]
 
 
 def open_evaluation(run: Run) -> WhileTraining:
@@ -43,7 +57,7 @@ def open_evaluation(run: Run) -> WhileTraining:
     held = run.split(config.split)
     records = _drawn(held, config)
     bank = draw_records(run.data.trained, size=config.bank, seed=config.seed)
-    classes = _classes(run, config, records=list(records.values()), bank=bank)
+    classes = _classes(run, config, studies=list(records.values()), bank=bank)
     table, tokens = None, None
     if "zero_shot" in classes:
         table = prompts.prompt_table(
@@ -53,9 +67,7 @@ def open_evaluation(run: Run) -> WhileTraining:
     numbers = np.array(list(records), np.int64)
 
     def pass_over(split: pipeline.Split, of: np.ndarray) -> Iterator[Batch]:
-        return run.eval_batches(
-            split, batch_size=config.batch_size, require_text=False, records=of
-        )
+        return run.eval_batches(split, batch_size=config.batch_size, require_text=False, records=of)
 
     logging.info(
         "evaluating %s on %d studies of %s%s",
@@ -69,8 +81,8 @@ def open_evaluation(run: Run) -> WhileTraining:
         subset=Subset(
             classes=classes,
             label_names=held.label_names,
-            patients={number: record.subject_id for number, record in records.items()},
-            texts={number: " ".join(record.sentences) for number, record in records.items()},
+            patients={number: study.patient for number, study in records.items()},
+            texts={number: study.text for number, study in records.items()},
             table=table,
             tokens=tokens,
             batches=lambda: pass_over(held, numbers),
@@ -81,19 +93,22 @@ def open_evaluation(run: Run) -> WhileTraining:
     )
 
 
-def _drawn(held: pipeline.Split, config: EvaluateConfig) -> dict[int, Record]:
-    """Returns the records of the subset, without their images; with reports if there are any."""
+def _drawn(held: pipeline.Split, config: EvaluateConfig) -> dict[int, _Study]:
+    """Returns the studies of the subset by record number; with reports if the split has any."""
     reads = no_text.reads_reports(held.tokenizer) and any(config.wants(task) for task in OF_TEXT)
     candidates = held.with_text if reads and len(held.with_text) else np.arange(len(held))
-    patients = {number: held.record(number).subject_id for number in candidates.tolist()}
+    found = {}
+    for number in candidates.tolist():
+        record = held.record(number)
+        text_of = " ".join(record.sentences)
+        found[number] = _Study(record.subject_id, text_of, tuple(record.labels))
+    patients = {number: study.patient for number, study in found.items()}
     drawn = draw_patients(patients, studies=config.studies, seed=config.seed)
-    return {
-        number: dataclasses.replace(held.record(number), images=()) for number in drawn.tolist()
-    }
+    return {number: found[number] for number in drawn.tolist()}
 
 
 def _classes(
-    run: Run, config: EvaluateConfig, *, records: Sequence[Record], bank: np.ndarray
+    run: Run, config: EvaluateConfig, *, studies: Sequence[_Study], bank: np.ndarray
 ) -> Mapping[str, tuple[str, ...]]:
     """Returns the classes of each task that is measured.
 
@@ -101,7 +116,7 @@ def _classes(
       ConfigError: if a named task cannot be measured, or if none can.
     """
     names = run.data.label_names
-    states = np.array([record.labels for record in records], np.int8).reshape(-1, len(names))
+    states = _states([study.labels for study in studies], names)
     found: dict[str, tuple[str, ...]] = {}
     lacking: dict[str, str] = {}
     for task in (task for task in TASKS if config.wants(task)):
@@ -110,13 +125,11 @@ def _classes(
             continue
         of_bank = None
         if task == "knn":
-            of_bank = np.array([run.data.record(n).labels for n in bank.tolist()], np.int8)
-            of_bank = of_bank.reshape(-1, len(names))
+            of_bank = _states([run.data.record(n).labels for n in bank.tolist()], names)
         chosen = choose_classes(states, label_names=names, config=config, bank=of_bank)
         if task == "zero_shot":
-            known = {prompts.canonical(name) for name in prompts.known_classes(config.prompts)}
-            chosen = tuple(name for name in chosen if prompts.canonical(name) in known)
-        reason = _lacks(task, chosen, records, config=config)
+            chosen = _with_prompts(chosen, config)
+        reason = _lacks(task, chosen, studies, config=config)
         if reason:
             lacking[task] = reason
         else:
@@ -133,24 +146,46 @@ def _classes(
     return found
 
 
+def _with_prompts(classes: Sequence[str], config: EvaluateConfig) -> tuple[str, ...]:
+    """Returns the classes that there are prompts for, and logs the others.
+
+    Raises:
+      ConfigError: if the config names the task and a class without prompts.
+    """
+    known = {prompts.canonical(name) for name in prompts.known_classes(config.prompts)}
+    absent = [name for name in classes if prompts.canonical(name) not in known]
+    if absent and config.classes and "zero_shot" in config.tasks:
+        raise ConfigError(
+            f"There are no prompts for {', '.join(absent)}, which zero_shot needs.",
+            "Leave these classes out, or name a file with config.evaluate.prompts.",
+            where="config.evaluate.classes",
+        )
+    if absent:
+        logging.info("zero_shot leaves out %s for want of prompts", ", ".join(absent))
+    return tuple(name for name in classes if name not in absent)
+
+
 def _lacks(
-    task: str, classes: Sequence[str], records: Sequence[Record], *, config: EvaluateConfig
+    task: str, classes: Sequence[str], studies: Sequence[_Study], *, config: EvaluateConfig
 ) -> str:
     """Returns why a task cannot be measured on the subset; "" if it can."""
     if task == "retrieval":
-        written = sum(bool(record.sentences) for record in records)
-        if written < len(records) or not records:
+        if not all(study.text for study in studies) or not studies:
             return f"the split {config.split!r} has no reports"
-        if len(records) < max(config.ranks):
-            return f"the {len(records)} studies are fewer than the rank {max(config.ranks)}"
+        if len(studies) < max(config.ranks):
+            return f"the {len(studies)} studies are fewer than the rank {max(config.ranks)}"
         return ""
     if classes:
         return ""
     asked = " and prompts" if task == "zero_shot" else ""
     return (
         f"none of the labels of the set has {config.min_positives} positive and as many other "
-        f"studies{asked} in the subset of {len(records)} studies"
+        f"studies{asked} in the subset of {len(studies)} studies"
     )
+
+
+def _states(found: Sequence[Sequence[int]], names: Sequence[str]) -> np.ndarray:
+    return np.array(found, np.int8).reshape(-1, len(names))
 
 
 def _tokens(run: Run, texts: Sequence[str]) -> ReportTokens:

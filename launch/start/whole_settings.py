@@ -129,9 +129,7 @@ def _overrides(
     yield others, None
 
 
-def _given(
-    flag: str, setting: str, text: str, config_of: Callable[[str], Any]
-) -> Whole | None:
+def _given(flag: str, setting: str, text: str, config_of: Callable[[str], Any]) -> Whole | None:
     """Returns the override if it replaces a whole setting that the parser would refuse."""
     if text.strip() == NONE:
         return Whole(flag, setting, None)

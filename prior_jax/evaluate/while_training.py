@@ -267,9 +267,7 @@ def macro_auroc(scores: np.ndarray, truth: labels.Truth) -> float:
     return float(metrics.mean_of_defined(np.asarray(areas)))
 
 
-def draw_patients(
-    patients: Mapping[int, str], *, studies: int, seed: int
-) -> np.ndarray:
+def draw_patients(patients: Mapping[int, str], *, studies: int, seed: int) -> np.ndarray:
     """Draws whole patients until there are enough studies.
 
     Args:

@@ -63,8 +63,8 @@ class TrainOptions:
             )
         if best is not None and interval_of(best) == EVALUATE and not self.evaluate_every:
             raise ConfigError(
-                f"The best checkpoint is chosen by {best!r}, a number of evaluations, and the value "
-                "0 turns them off.",
+                f"The best checkpoint is chosen by {best!r}, a number of evaluations, and the "
+                "value 0 turns them off.",
                 "Set it to a number of steps, or checkpoint.best_metric to another number.",
                 where="evaluate_every",
             )

@@ -30,7 +30,8 @@ class EarlyStoppingConfig:
       metric: name of the watched number in the results of validations, or of evaluations if it
         begins with "evaluate_".
       patience: number of validations (or evaluations) in a row without improvement that end the
-        stage; the count starts anew in each stage. GLoRIA has 10 (release, configs/chexpert_pretrain_config.yaml).
+        stage; the count starts anew in each stage. GLoRIA has 10 (release,
+        configs/chexpert_pretrain_config.yaml).
       mode: "min" if lower values are better, else "max".
       min_delta: margin: a value improves the best only if it is better by more than this; GLoRIA
         has 0.

@@ -1,8 +1,8 @@
 """Numbers that a run's decisions wait for, and at which steps they are computed.
 
-A validation computes the loss terms, every `config.validate_every`; an evaluation measures zero-shot
-classification, retrieval and nearest neighbours, every `config.evaluate_every`. The names of the
-latter's numbers begin with `EVALUATED`, so that a name tells when its number is there.
+A validation computes the loss terms, every `config.validate_every` steps; an evaluation measures
+zero-shot classification, retrieval and nearest neighbours, every `config.evaluate_every` steps. The
+names of the latter's numbers begin with `EVALUATED`, so that a name tells when its number is there.
 """
 
 from collections.abc import Collection, Mapping, Sequence
