@@ -58,7 +58,8 @@ def _share(cosine, positive, known, *, neighbours, temperature) -> np.ndarray:
             continue
         # The nearest neighbour that counts has the weight 1, so that the weights never all vanish.
         nearest = np.take_along_axis(cosine, counts.argmax(axis=1)[:, None], axis=1)
-        weights = np.where(counts, np.exp((cosine - nearest) / temperature), 0.0)
+        below = np.where(counts, cosine - nearest, -np.inf)
+        weights = np.exp(below / temperature)
         found[:, index] = (weights * positive[order, index]).sum(axis=1) / weights.sum(axis=1)
     return found
 

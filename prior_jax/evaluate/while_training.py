@@ -1,8 +1,8 @@
-"""Evaluation of a model while it is trained: zero-shot, retrieval and nearest neighbours on a subset.
+"""Evaluation of a model while it is trained: zero-shot, retrieval, nearest neighbours on a subset.
 
-The subset, the bank of the neighbours, the classes and the prompts are chosen once, before the first
-step, so that the numbers are a function of the model alone. Every process of a run computes them
-from the same features.
+The subset, the bank of the neighbours, the classes and the prompts are chosen once, before the
+first step, so that the numbers are a function of the model alone. Every process of a run computes
+them from the same features.
 """
 
 import dataclasses
@@ -236,11 +236,13 @@ def names(classes: Mapping[str, Sequence[str]], *, config: EvaluateConfig) -> tu
       classes: classes of each task that is measured.
       config: settings.
     """
-    found = [f"{task}_macro_auroc" for task in ("zero_shot", "knn") if task in classes]
-    if "retrieval" in classes:
-        of_retrieval = _retrieval_names(classes["retrieval"], config=config)
-        found += [f"retrieval_{name}" for name in of_retrieval]
-    return tuple(f"{EVALUATED}{name}" for name in found)
+    found = []
+    for task in (task for task in TASKS if task in classes):
+        of_task = ["macro_auroc"]
+        if task == "retrieval":
+            of_task = _retrieval_names(classes[task], config=config)
+        found += [f"{EVALUATED}{task}_{name}" for name in of_task]
+    return tuple(found)
 
 
 def _retrieval_names(classes: Sequence[str], *, config: EvaluateConfig) -> list[str]:
