@@ -113,10 +113,11 @@ class Boundaries:
         """Reads a step's metrics, evaluates the model and logs both; returns the evaluation."""
         metrics = self._log.read(pending)
         rates, found = self._log.rates(), {}
-        for hook in self._due(pending.done) if evaluation is not None else ():
-            with activities.doing(activities.EVALUATE):
-                answer = hook(evaluation)
-            found |= {name: float(value) for name, value in answer.items()}
+        if evaluation is not None:
+            for hook in self._due(pending.done):
+                with activities.doing(activities.EVALUATE):
+                    answer = hook(evaluation)
+                found |= {name: float(value) for name, value in answer.items()}
         every = self._options.log.every_steps
         if pending.done % every == 0 or self._schedule.ends_after(pending.done - 1) or found:
             self._log.write(pending, metrics, rates=rates, evaluation=found)
