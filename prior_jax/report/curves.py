@@ -20,7 +20,13 @@ _TITLES = {
     "input_wait": "Share of time waiting for input",
     "bank_perplexity": "Bank perplexity",
 }
-_ACRONYMS = {"kl": "KL", "auroc": "AUROC", "f1": "F1", "lr": "learning rate", "knn": "k-NN"}
+_ACRONYMS = {
+    "kl": "KL",
+    "auroc": "AUROC",
+    "f1": "F1",
+    "lr": "learning rate",
+    "knn": "nearest-neighbour",
+}
 _LOGARITHMIC = {"gradient_norm", "grad_norm"}
 _HELD_OUT = ("validate_", "validation_", "val_")
 _AXES = {"step", "stage"}
