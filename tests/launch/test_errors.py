@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 TRAIN, EVALUATE = "launch.train", "launch.evaluate"
 SUBMIT, SWEEP = "launch.submit", "launch.sweep"
 EXPORT, IMPORT = "launch.export", "launch.import_weights"
+EVALUATING = ("--config.data.batch_size=4", "--config.evaluate_every=1")
 DEBUG, SMALL = "--config=configs/debug.py", "--config=configs/small.py"
 WORKDIR = "--workdir={tmp}/run"
 SET = ["--config.data.path={tmp}/set", "--config.data.tokenizer.path={tmp}/tokenizer.model"]
@@ -140,26 +141,41 @@ CASES = {
     ),
     "a set without a split to evaluate on": (
         TRAIN,
-        [SMALL, WORKDIR, "--config.data.path={tmp}/two_splits"]
-        + ["--config.validate_every=0", "--config.evaluate_every=1"],
+        [
+            SMALL,
+            WORKDIR,
+            "--config.data.path={tmp}/two_splits",
+            "--config.validate_every=0",
+            "--config.evaluate_every=1",
+        ],
         r"^config\.evaluate\.split: The split is 'validate', .* in train, test only\. Name another",
     ),
     "evaluation of a subset that is too small": (
         TRAIN,
-        [SMALL, WORKDIR, *SET, "--config.data.batch_size=4", "--config.evaluate_every=1"]
-        + ["--config.evaluate.tasks=('retrieval',)"],
+        [SMALL, WORKDIR, *SET, *EVALUATING, "--config.evaluate.tasks=('retrieval',)"],
         r"^config\.evaluate\.tasks: retrieval cannot be measured: the \d+ studies are fewer than",
     ),
     "a number that no evaluation returns": (
         TRAIN,
-        [SMALL, WORKDIR, *SET, "--config.data.batch_size=4", "--config.evaluate_every=1"]
-        + ["--config.evaluate.ranks=(1,2)", "--config.checkpoint.best_metric=evaluate_auroc"],
-        r"^config\.checkpoint\.best_metric: The evaluations .*'evaluate_auroc'\. Choose one of eval",
+        [
+            SMALL,
+            WORKDIR,
+            *SET,
+            *EVALUATING,
+            "--config.evaluate.ranks=(1,2)",
+            "--config.checkpoint.best_metric=evaluate_auroc",
+        ],
+        r"^config\.checkpoint\.best_metric: The evaluations .*'evaluate_auroc'\. Choose one of ev",
     ),
     "a number that no validation returns": (
         TRAIN,
-        [SMALL, WORKDIR, *SET, "--config.data.batch_size=4"]
-        + ["--config.checkpoint.best_metric=total_loss"],
+        [
+            SMALL,
+            WORKDIR,
+            *SET,
+            "--config.data.batch_size=4",
+            "--config.checkpoint.best_metric=total_loss",
+        ],
         r"^config\.checkpoint\.best_metric: The validations .*'total_loss'\. Choose one of valid",
     ),
     "no vocabulary": (
