@@ -6,20 +6,25 @@ Running the same command again resumes from the newest sound checkpoint.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 from absl import flags
 
 from launch.evaluate import evaluate_run
 from launch.evaluation.tasks import check_task, load_task
+from launch.evaluation.while_training import open_evaluation
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import read_config
+from prior_jax.evaluate import class_scores
 from prior_jax.evaluate.validation import Validation
+from prior_jax.evaluate.while_training import WhileTraining
+from prior_jax.objectives.base import Classifies
 from prior_jax.processes import lock
 from prior_jax.sharding.placement import placement
-from prior_jax.train import loop
+from prior_jax.train import loop, watched
 from prior_jax.train.options import Snapshot, TrainOptions
 
 FLAGS = flags.FLAGS
@@ -67,14 +72,42 @@ def main() -> None:
         options = dataclasses.replace(options, identity=identity)
         run_lib.check_resumed(run, options)
         prepare.check_validates(options.validate_every, run.data.manifest)
+        prepare.check_evaluates(config, run.data.manifest)
+        evaluation = open_evaluation(run) if options.evaluate_every else None
+        check_metrics(run, options, evaluated=() if evaluation is None else evaluation.names)
         run_lib.save_config(config, workdir)
         with jax.set_mesh(place.mesh):
-            train(run, options)
+            train(run, options, evaluation=evaluation)
         if tasks:
             evaluate_run(run, tasks, step=None, pass_over=True)
 
 
-def train(run: run_lib.Run, options: TrainOptions) -> None:
+def check_metrics(run: run_lib.Run, options: TrainOptions, *, evaluated: Sequence[str]) -> None:
+    """Refuses decisions by numbers that the run does not compute.
+
+    Args:
+      run: run that is about to be trained.
+      options: its options.
+      evaluated: names of the numbers of its evaluations.
+
+    Raises:
+      ConfigError: naming the setting, and the names that there are.
+    """
+    asked = watched.waits(run.schedule, options.early_stopping)
+    watched.check_computed(asked, every=options.every)
+    best = options.checkpoint.best_metric
+    if best is not None and options.every[watched.interval_of(best)]:
+        asked["config.checkpoint.best_metric"] = best
+    terms = {term for stage in run.schedule for term in run.objective.weights(stage.name)}
+    validated = {f"validation_{term}_loss" for term in (*terms, "total")}
+    if isinstance(run.objective, Classifies):
+        validated.add(class_scores.AUROC)
+    watched.check_names(asked, known={watched.VALIDATE: validated, watched.EVALUATE: evaluated})
+
+
+def train(
+    run: run_lib.Run, options: TrainOptions, *, evaluation: WhileTraining | None = None
+) -> None:
     """Trains through all remaining stages; the run's mesh must be the mesh of the context."""
     loop.train(
         objective=run.objective,
@@ -86,7 +119,8 @@ def train(run: run_lib.Run, options: TrainOptions) -> None:
         rules=run.place.rules,
         data_axes=run.place.data_axes,
         workdir=run.workdir,
-        evaluate=_validation(run) if options.validate_every else None,
+        validate=_validation(run) if options.validate_every else None,
+        evaluate=None if evaluation is None else lambda snapshot: evaluation(snapshot.module()),
         initial_values=run_lib.initial_values(run),
     )
 

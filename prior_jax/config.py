@@ -16,6 +16,7 @@ from prior_jax.data import no_text
 from prior_jax.data.pipeline import DataConfig
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError, DataError, in_section
+from prior_jax.evaluate.while_training import EvaluateConfig
 from prior_jax.interop.initial import InitConfig
 from prior_jax.objectives.kinds import KINDS
 from prior_jax.processes.watchdog import WatchdogConfig
@@ -35,27 +36,29 @@ STAGE_UNITS = ("epochs", "steps")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Sections:
-    """The sections of a config as they are written; those of `Any` are read by what they need."""
+    """The sections of a config as they are written; mappings are read by what they need."""
 
     name: str
     seed: int
     objective: str
-    model: Any
-    data: Any
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
     prepare: PrepareConfig
     init: InitConfig
     quick_compile: bool
     stage_unit: str
-    stages: Any
+    stages: Mapping[str, Any]
     optimizer: OptimizerConfig
     mesh: MeshSection
     checkpoint: CheckpointConfig
     log: LogConfig
     watchdog: WatchdogConfig
-    validate_every: int
+    validate_every: int | None
     early_stopping: EarlyStoppingConfig | None
     after: tuple[str, ...]
     validate_unit: str = "steps"
+    evaluate_every: int | None = 0
+    evaluate: EvaluateConfig | None = None
 
 
 def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
@@ -106,6 +109,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
         train=_read_options(sections),
         after=sections.after,
         validate_unit=sections.validate_unit,
+        evaluate=sections.evaluate,
     )
 
 
@@ -166,7 +170,7 @@ def read_model(
             raise ConfigError(
                 "The section is missing.", "Add it to the config.", where=f"{name}.{part}"
             )
-    encoder = dict(model["image"])
+    encoder = dict(_section(model["image"], name=f"{name}.image"))
     encoder["resnet"] = _derived(
         encoder.get("resnet", {}),
         {"in_channels": image["channels"]},
@@ -206,7 +210,7 @@ def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
             raise ConfigError(
                 "The setting is missing.", "Add it to the config.", where=f"config.data.{key}"
             )
-    tokenizer = dict(section["tokenizer"])
+    tokenizer = dict(_section(section["tokenizer"], name="config.data.tokenizer"))
     section["path"] = section["path"] or made_set
     section["tokenizer"] = tokenizer | {"path": tokenizer.get("path") or made_tokenizer}
     section = _derived(section, {"seed": sections.seed}, name="config.data")
@@ -253,7 +257,9 @@ def _read_options(sections: _Sections) -> TrainOptions:
     with in_section("config"):
         return TrainOptions(
             seed=sections.seed,
-            validate_every=sections.validate_every,
+            validate_every=sections.validate_every or 0,
+            evaluate_every=sections.evaluate_every or 0,
+            evaluation={} if sections.evaluate is None else dataclasses.asdict(sections.evaluate),
             early_stopping=sections.early_stopping,
             log=sections.log,
             checkpoint=sections.checkpoint,
@@ -263,6 +269,7 @@ def _read_options(sections: _Sections) -> TrainOptions:
 
 def _derived(section: Mapping[str, Any], values: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     """Adds what follows from other sections; giving it as well is an error."""
+    section = _section(section, name=name)
     for key, value in values.items():
         if key in section:
             raise ConfigError(
@@ -272,6 +279,13 @@ def _derived(section: Mapping[str, Any], values: Mapping[str, Any], *, name: str
                 where=f"{name}.{key}",
             )
     return {**section, **values}
+
+
+def _section(value: Any, *, name: str) -> Mapping[str, Any]:
+    """Returns a section; refuses any other value."""
+    if not isinstance(value, Mapping):
+        raise ConfigError.of_value(name, value, "a section: names, each with a value")
+    return value
 
 
 def _check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from prior_jax.data.pipeline import DataConfig
 from prior_jax.errors import ConfigError, in_section
+from prior_jax.evaluate.while_training import OF_TEXT, EvaluateConfig
 from prior_jax.interop.initial import InitConfig
 from prior_jax.objectives.all_pairs import AllPairsConfig
 from prior_jax.objectives.kinds import KINDS
@@ -87,9 +88,10 @@ class RunConfig:
       optimizer: settings of the optimizer that the stages share.
       mesh: how the devices are laid out.
       train: seed, logging, checkpoints, validation and watchdog; `options` has the steps between
-        validations.
-      validate_unit: what `config.validate_every` counts, "steps" or "epochs" (which needs stages in
-        epochs).
+        validations and between evaluations.
+      validate_unit: what `config.validate_every` and `config.evaluate_every` count, "steps" or
+        "epochs" (which needs stages in epochs).
+      evaluate: what is measured every `config.evaluate_every`; may be None if that is 0.
       after: paths of the evaluation configs to run once training has ended.
     """
 
@@ -110,6 +112,7 @@ class RunConfig:
     train: TrainOptions
     after: tuple[str, ...]
     validate_unit: str = "steps"
+    evaluate: EvaluateConfig | None = None
 
     def __post_init__(self):
         """Refuses sections that do not fit together."""
@@ -126,11 +129,29 @@ class RunConfig:
                 "Count both in epochs, or validations in steps.",
                 where="config.validate_unit",
             )
+        self._check_evaluates()
         rows = self.data.batch_size // self.optimizer.accumulate_steps
         with in_section("config.model"):
             KINDS[self.objective].check_rows(self.model, rows)
         with in_section("config.mesh.all_pairs"):
             KINDS[self.objective].check_form(self.mesh.all_pairs)
+
+    def _check_evaluates(self) -> None:
+        """Refuses evaluations of nothing, and of text by a model that reads none."""
+        if not self.train.evaluate_every:
+            return
+        if self.evaluate is None:
+            raise ConfigError.of_value(
+                "config.evaluate", None, "a section, or config.evaluate_every must be 0"
+            )
+        named = [task for task in self.evaluate.tasks if task in OF_TEXT]
+        if named and not KINDS[self.objective].reads_reports:
+            raise ConfigError(
+                f"The tasks {' and '.join(map(repr, named))} read text, and the objective "
+                f"{self.objective!r} has no text encoder.",
+                "Leave them out, as with --config.evaluate.tasks=\"('knn',)\".",
+                where="config.evaluate.tasks",
+            )
 
     @property
     def repeats_release(self) -> bool:
@@ -168,11 +189,10 @@ class RunConfig:
             )
 
     def options(self, *, steps_per_epoch: int) -> TrainOptions:
-        """Returns the options of training, with the steps between validations."""
-        every = self.train.validate_every
-        if self.validate_unit == "epochs":
-            every *= steps_per_epoch
-        return dataclasses.replace(self.train, validate_every=every)
+        """Returns the options of training, with the steps between validations and evaluations."""
+        unit = steps_per_epoch if self.validate_unit == "epochs" else 1
+        every = {name: steps * unit for name, steps in self.train.every.items()}
+        return dataclasses.replace(self.train, **every)
 
     def schedule(self, *, steps_per_epoch: int) -> tuple[Stage, ...]:
         """Returns the stages in steps.

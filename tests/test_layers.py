@@ -27,8 +27,8 @@ ALLOWED = {
     "evaluate": BASE | PARTS | {"objectives", "train", "interop"},
     "report": BASE | PARTS | {"objectives", "train", "interop", "evaluate"},
     "strict": {"errors"},
-    "run_config": BASE | PARTS | {"strict", "objectives", "train", "interop"},
-    "config": BASE | PARTS | {"strict", "objectives", "train", "interop", "run_config"},
+    "run_config": BASE | PARTS | {"strict", "objectives", "train", "interop", "evaluate"},
+    "config": BASE | PARTS | {"strict", "objectives", "train", "interop", "evaluate", "run_config"},
     "assemble": BASE | PARTS | {"objectives", "train"},
     "interface": BASE
     | PARTS

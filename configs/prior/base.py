@@ -58,10 +58,33 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 every_steps=20, tensorboard=True, wandb_project=placeholder(str), progress=True
             ),
             watchdog=dict(warn_seconds=300.0, end_seconds=1800.0, compile_seconds=3600.0),
-            validate_every=2000,  # 0 for never
+            validate_every=2000,  # 0 or None for never
+            evaluate_every=0,  # 0 or None for never; counts what validate_every counts
+            evaluate=evaluate(),
             early_stopping=None,
             after=(),
         )
+    )
+
+
+def evaluate() -> dict:
+    """Returns what is measured while training, with the prompts and classes of configs/eval."""
+    return dict(
+        tasks=(),  # () for all that the objective and the set allow
+        split="validate",
+        studies=512,
+        bank=2048,
+        seed=0,
+        batch_size=64,
+        classes=(),
+        exclude=("Lung Opacity", "Support Devices"),  # as in configs/eval/zero_shot.py
+        min_positives=3,
+        prompts="described",
+        negatives=True,
+        ranks=(1, 5, 10),
+        neighbours=20,  # DINO, arXiv:2104.14294, sec. 4.1
+        temperature=0.07,  # arXiv:1805.01978, sec. 3.4
+        policy=dict(uncertain="ignore", unmentioned="negative"),
     )
 
 

@@ -201,6 +201,9 @@ def merged(
       ConfigError: if two places give the same setting, which the message names.
     """
     config = config.copy_and_resolve_references()
+    for name in ("data", "mesh", "model"):
+        if not isinstance(config.get(name), ConfigDict):
+            raise ConfigError.of_value(f"config.{name}", config.get(name), "a section")
     with config.unlocked():
         if batch_size is not None:
             _refuse(given, ("data.batch_size",), "--pairs_per_chip")

@@ -109,6 +109,7 @@ def check_set(config: RunConfig) -> None:
         )
     manifest = manifest_lib.load_manifest(path)
     check_validates(config.train.validate_every, manifest)
+    check_evaluates(config, manifest)
     if config.repeats_release:
         _check_parser(path, manifest)
 
@@ -123,7 +124,7 @@ def check_validates(validate_every: int, manifest: manifest_lib.Manifest) -> Non
     Raises:
       ConfigError: if there are no such records; the message says how to train without validations.
     """
-    held = [split for split, counts in manifest.splits.items() if counts.studies]
+    held = _held(manifest)
     if validate_every and "validate" not in held:
         raise ConfigError(
             f"The value is {validate_every}, but the set has no records to validate on: it has "
@@ -131,6 +132,26 @@ def check_validates(validate_every: int, manifest: manifest_lib.Manifest) -> Non
             "Set --config.validate_every=0, or prepare the set with a split validate.",
             where="config.validate_every",
         )
+
+
+def check_evaluates(config: RunConfig, manifest: manifest_lib.Manifest) -> None:
+    """Refuses evaluations while training on a split of the set that has no records.
+
+    Raises:
+      ConfigError: if there are no such records; the message says how to train without.
+    """
+    held = _held(manifest)
+    if config.train.evaluate_every and config.evaluate and config.evaluate.split not in held:
+        raise ConfigError(
+            f"The split is {config.evaluate.split!r}, but the set has no records in it to evaluate "
+            f"on: it has records in {', '.join(held) or 'no split'} only.",
+            "Name another split, or set --config.evaluate_every=0.",
+            where="config.evaluate.split",
+        )
+
+
+def _held(manifest: manifest_lib.Manifest) -> list[str]:
+    return [split for split, counts in manifest.splits.items() if counts.studies]
 
 
 def _check_parser(path: str, manifest: manifest_lib.Manifest) -> None:

@@ -1,5 +1,6 @@
 """The start and end of every program: flags, processes, devices and exit codes."""
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -8,13 +9,14 @@ import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from data_prep.kit import cli
-from launch.start import config_keys, jax_settings
+from launch.start import config_keys, jax_settings, whole_settings
 from prior_jax.errors import ConfigError, PriorJaxError
 from prior_jax.processes import distributed
 from prior_jax.processes.peers import EXIT_LOST, LostProcess
@@ -39,7 +41,10 @@ class OwnMessages(logging.Filter):
 
 
 def define_config_flag(name: str, help_text: str, *, required: bool = True) -> None:
-    """Defines `--name=FILE` with overrides such as `--name.data.batch_size=64`."""
+    """Defines `--name=FILE` with overrides such as `--name.data.batch_size=64`.
+
+    `whole_settings` has the overrides that ml_collections refuses, such as `--name.section=None`.
+    """
     config_flags.DEFINE_config_file(name, None, help_text, lock_config=True)
     _CONFIG_FLAGS.add(name)
     if required:
@@ -51,7 +56,10 @@ def define_config_flag(name: str, help_text: str, *, required: bool = True) -> N
 def config_arguments(name: str) -> tuple[str, ...]:
     """Returns the arguments that repeat `--name` as it was given, with its overrides."""
     flag = flags.FLAGS[name]
-    overrides = config_flags.get_override_values(flag)
+    overrides = {
+        key: value.to_dict() if isinstance(value, ConfigDict) else value
+        for key, value in config_flags.get_override_values(flag).items()
+    }
     return (
         f"--{name}={config_flags.get_config_filename(flag)}",
         *(f"--{name}.{key}={value}" for key, value in overrides.items()),
@@ -154,12 +162,40 @@ def _parse(argv: list[str]) -> list[str]:
         if not os.path.isfile(path):
             sys.exit(cli.fail(f"--{name}: There is no file {path!r}. Give the file of a config."))
     try:
-        return flags.FLAGS(argv)
+        kept, whole = whole_settings.take(argv, _CONFIG_FLAGS, lambda name: _config_of(name, argv))
+        with _command_line(kept):
+            left = flags.FLAGS(kept)
+        for one in whole:
+            flag = flags.FLAGS[one.flag]
+            given = {} if flag.value is None else config_flags.get_override_values(flag)
+            whole_settings.put(flag.value, one, given)
+        return left
     except PriorJaxError as error:
         sys.exit(cli.fail(str(error)))
     except (flags.Error, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
         unknown = _unknown_setting(argv)
         sys.exit(cli.fail(str(unknown or f"{pathlib.Path(argv[0]).name}: {_words(error)}")))
+
+
+@contextlib.contextmanager
+def _command_line(argv: list[str]) -> Iterator[None]:
+    """Makes `sys.argv`, in which ml_collections looks for overrides, the given arguments."""
+    before, sys.argv = sys.argv, argv
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _config_of(name: str, argv: list[str]) -> Any:
+    """Returns the config as the file of `--name` makes it; None if it cannot be had."""
+    for found, path in _config_files(argv):
+        if found == name:
+            try:
+                return flags.FLAGS[name].parser.parse(path)
+            except Exception:  # reading the flags themselves reports it
+                return None
+    return None
 
 
 def _config_files(argv: list[str]) -> Iterator[tuple[str, str]]:
@@ -174,9 +210,9 @@ def _config_files(argv: list[str]) -> Iterator[tuple[str, str]]:
 
 def _unknown_setting(argv: list[str]) -> ConfigError | None:
     """Returns the error of a setting that its config does not have; None if there is no such."""
-    for name, path in _config_files(argv):
+    for name, _ in _config_files(argv):
         try:
-            config = flags.FLAGS[name].parser.parse(path)
+            config = _config_of(name, argv)
             given = tuple(config_keys.overridden(name, argv))
             error = config_keys.unknown_setting(name, config, given) if config else None
         except Exception:  # the config itself cannot be read: this is what is reported then

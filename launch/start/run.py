@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from launch.start import initial
 from prior_jax import __version__, assemble
@@ -61,10 +62,17 @@ class Run:
         return pipeline.open_split(self.config.data, name, cache_dir=self.cache_dir)  # type: ignore[arg-type]
 
     def eval_batches(
-        self, split: pipeline.Split, *, batch_size: int, require_text: bool
+        self,
+        split: pipeline.Split,
+        *,
+        batch_size: int,
+        require_text: bool,
+        records: np.ndarray | None = None,
     ) -> Iterator[Batch]:
-        """Yields the batches of one pass over a split, on the devices."""
-        with split.eval_batches(batch_size=batch_size, require_text=require_text) as batches:
+        """Yields the batches of one pass over a split, or some of its records, on the devices."""
+        with split.eval_batches(
+            batch_size=batch_size, require_text=require_text, records=records
+        ) as batches:
             for _, batch in batches:
                 yield self.place.put(batch)
 

@@ -328,7 +328,7 @@ def _budget(config: Any, budget: Budget, *, where: str) -> Overrides:
         raise ConfigError(
             f"Early stopping is {flat(config.early_stopping)}, but with a budget every trial does "
             "all its steps.",
-            "Set early_stopping=None in the config, or budget=None in the sweep.",
+            "Add ('early_stopping', None) to the overrides, or set budget=None in the sweep.",
             where=f"{where}.early_stopping",
         )
     lengths = {name: float(stage.length) for name, stage in config.stages.items()}

@@ -209,6 +209,16 @@ class Split:
         """
         return len(self._trained)
 
+    @property
+    def trained(self) -> np.ndarray:
+        """Returns the numbers of the records that `pairs` counts, int64[pairs], ascending."""
+        return self._trained
+
+    @property
+    def with_text(self) -> np.ndarray:
+        """Returns the numbers of the records that `require_text` keeps, int64[n], ascending."""
+        return self._with_text
+
     def steps_per_epoch(self) -> int:
         """Returns the number of training batches per epoch.
 
@@ -255,6 +265,7 @@ class Split:
         *,
         batch_size: int,
         require_text: bool,
+        records: np.ndarray | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ) -> "BatchIterator":
@@ -267,6 +278,7 @@ class Split:
             weight 0 and record -1.
           require_text: whether records without text from the configured sources are left out (for
             retrieval); otherwise such records have no sentence.
+          records: numbers of the records to iterate over, int[n], ascending; None for all.
           process_index: number of this process, which determines its rows of each global batch.
           process_count: number of processes, a divisor of `batch_size`.
 
@@ -274,6 +286,8 @@ class Split:
           Iterator of (number, Batch of numpy arrays); shapes vary only with the bucket.
         """
         candidates = self._with_text if require_text else np.arange(len(self))
+        if records is not None:
+            candidates = np.intersect1d(candidates, records)
         plan = self._plan(
             candidates,
             token_counts=self._counts,

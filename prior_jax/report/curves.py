@@ -20,10 +20,17 @@ _TITLES = {
     "input_wait": "Share of time waiting for input",
     "bank_perplexity": "Bank perplexity",
 }
-_ACRONYMS = {"kl": "KL", "auroc": "AUROC", "f1": "F1", "lr": "learning rate"}
+_ACRONYMS = {
+    "kl": "KL",
+    "auroc": "AUROC",
+    "f1": "F1",
+    "lr": "learning rate",
+    "knn": "nearest-neighbour",
+}
 _LOGARITHMIC = {"gradient_norm", "grad_norm"}
 _HELD_OUT = ("validate_", "validation_", "val_")
 _AXES = {"step", "stage"}
+_WHILE_TRAINING = "evaluate_"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,11 +52,13 @@ class Curves:
 
     Attributes:
       losses: charts of the total loss and of each term.
+      evaluations: charts of what was evaluated while training; step 0 is the untrained model.
       others: charts of the learning rate, the gradient norm, the speed and all other logged values.
       stages: stages of the run; each chart shades the steps of every second one.
     """
 
     losses: Sequence[charts.Chart]
+    evaluations: Sequence[charts.Chart]
     others: Sequence[charts.Chart]
     stages: Sequence[charts.Stage]
 
@@ -90,7 +99,7 @@ def draw(log: Log) -> Curves:
     """
     names = dict.fromkeys(name for record in log.records for name in record)
     stages = stages_of(log.records)
-    losses, others = {}, {}
+    losses, evaluations, others = {}, {}, {}
     for name in names:
         series = series_of(log.records, name)
         if name in _AXES or series is None or _train_name(name) in names:
@@ -98,6 +107,12 @@ def draw(log: Log) -> Curves:
         held_out = next(
             (found for p in _HELD_OUT if (found := series_of(log.records, p + name))), None
         )
+        if name.startswith(_WHILE_TRAINING):
+            title = title_of(name.removeprefix(_WHILE_TRAINING))
+            evaluations[name] = charts.line_chart(
+                title, series, held_out=series, stages=stages, logarithmic=False
+            )
+            continue
         chart = charts.line_chart(
             title_of(name),
             series,
@@ -110,6 +125,7 @@ def draw(log: Log) -> Curves:
     known = [name for name in _TITLES if name in others]
     return Curves(
         losses=[losses[name] for name in dict.fromkeys([*first, *losses])],
+        evaluations=list(evaluations.values()),
         others=[others[name] for name in dict.fromkeys([*known, *others])],
         stages=stages,
     )

@@ -10,6 +10,7 @@ from prior_jax.train.patience import Patience, metric_of
 from prior_jax.train.run_log import Pending, RunLog
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import ModelDefinition, TrainState
+from prior_jax.train.watched import computed
 
 
 class Boundaries:
@@ -22,6 +23,7 @@ class Boundaries:
         schedule: Schedule,
         settings: Mapping[str, Any],
         model: ModelDefinition,
+        validate: Evaluate | None,
         evaluate: Evaluate | None,
         checkpoints: Checkpoints,
         log: RunLog,
@@ -29,21 +31,31 @@ class Boundaries:
         """Stores the parts of the run.
 
         Args:
-          options: intervals of validation, logging and checkpoints.
+          options: intervals of validation, evaluation, logging and checkpoints.
           schedule: stages of the run.
           settings: JSON values stored in each checkpoint, by which a resuming run is compared.
           model: structure that the state's arrays belong to.
+          validate: validation of the model after a step, or None.
           evaluate: evaluation of the model after a step, or None.
           checkpoints: checkpoints of the run.
           log: log of the run.
         """
         self._options, self._schedule, self._settings = options, schedule, settings
-        self._model, self._evaluate = model, evaluate
+        self._model, self._evaluate = model, evaluate if options.evaluate_every else None
+        hooks = ((options.validate_every, validate), (options.evaluate_every, self._evaluate))
+        self._hooks = tuple((every, hook) for every, hook in hooks if every and hook is not None)
         self._checkpoints, self._log = checkpoints, log
 
     def is_at(self, done: int) -> bool:
         """Returns whether the state is evaluated or saved after this many steps."""
-        return self._saves(done) or self._evaluates(done)
+        return self._saves(done) or bool(self._due(done))
+
+    def log_untrained(self, state: TrainState, stage: Stage) -> None:
+        """Evaluates the model before its first step and logs its numbers as those of step 0."""
+        if self._evaluate is not None:
+            with activities.doing(activities.EVALUATE, step=0):
+                found = self._evaluate(snapshot_of(state, stage, self._model))
+            self._log.write_untrained(stage, found)
 
     def log_step(self, pending: Pending | None) -> None:
         """Reads the metrics of a step without a boundary, and logs them at the logging interval."""
@@ -90,11 +102,10 @@ class Boundaries:
         due = done % self._options.checkpoint.every_steps == 0
         return due or self._schedule.ends_after(done - 1)
 
-    def _evaluates(self, done: int) -> bool:
-        every = self._options.validate_every
-        if self._evaluate is None or not every:
-            return False
-        return done % every == 0 or done == self._schedule.total_steps
+    def _due(self, done: int) -> tuple[Evaluate, ...]:
+        """Returns what is called after this many steps: validation, evaluation, both or none."""
+        last = done == self._schedule.total_steps
+        return tuple(hook for every, hook in self._hooks if last or done % every == 0)
 
     def _read_and_log(
         self, pending: Pending, *, evaluation: Snapshot | None
@@ -102,10 +113,11 @@ class Boundaries:
         """Reads a step's metrics, evaluates the model and logs both; returns the evaluation."""
         metrics = self._log.read(pending)
         rates, found = self._log.rates(), {}
-        if evaluation is not None and self._evaluate is not None and self._evaluates(pending.done):
-            with activities.doing(activities.EVALUATE):
-                answer = self._evaluate(evaluation)
-            found = {name: float(value) for name, value in answer.items()}
+        if evaluation is not None:
+            for hook in self._due(pending.done):
+                with activities.doing(activities.EVALUATE):
+                    answer = hook(evaluation)
+                found |= {name: float(value) for name, value in answer.items()}
         every = self._options.log.every_steps
         if pending.done % every == 0 or self._schedule.ends_after(pending.done - 1) or found:
             self._log.write(pending, metrics, rates=rates, evaluation=found)
@@ -115,7 +127,7 @@ class Boundaries:
 
     def _score(self, evaluation: Mapping[str, float]) -> float | None:
         name = self._options.checkpoint.best_metric
-        if name is None or not evaluation:
+        if name is None or not computed(evaluation, name):
             return None
         return metric_of(evaluation, name, field="config.checkpoint.best_metric")
 

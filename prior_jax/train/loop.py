@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from prior_jax.errors import CheckpointError, ConfigError
+from prior_jax.errors import CheckpointError
 from prior_jax.objectives.base import TrainObjective
 from prior_jax.processes import activities
 from prior_jax.processes.distributed import is_primary, peers
@@ -31,6 +31,7 @@ from prior_jax.train.resume import check_same, settings_of
 from prior_jax.train.run_log import Pending, RunLog
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import TrainState
+from prior_jax.train.watched import EVALUATE, VALIDATE, check_computed, waits
 
 InitialValues = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 """Function from path -> anything with a shape, for every leaf of a model, to path -> array."""
@@ -47,6 +48,7 @@ def train(
     rules: Sequence[Rule],
     data_axes: Sequence[str],
     workdir: str | pathlib.Path,
+    validate: Evaluate | None = None,
     evaluate: Evaluate | None = None,
     initial_values: InitialValues | None = None,
 ) -> Snapshot:
@@ -68,9 +70,11 @@ def train(
       data_axes: axes that a batch's rows are split over.
       workdir: folder for metrics.jsonl, tensorboard/, nonfinite.json and, unless the options name
         another folder, checkpoints/.
-      evaluate: function that returns name -> number for the model after a step, the same in every
+      validate: function that returns name -> number for the model after a step, the same in every
         process, added to the step's line in metrics.jsonl; called every `options.validate_every`
         steps and after the last. None for a run without validation.
+      evaluate: the same for `options.evaluate_every`, with names that begin with
+        `watched.EVALUATED`; also called before the first step, which makes a line of step 0.
       initial_values: function from the shapes of the model's arrays to path -> array, imported
         weights that replace initial ones; called when the run starts, not when it resumes.
 
@@ -78,8 +82,8 @@ def train(
       The final model.
 
     Raises:
-      ConfigError: for settings that do not fit each other or the devices, or a metric that the
-        evaluation does not return.
+      ConfigError: for settings that do not fit each other or the devices, or a metric that neither
+        validation nor evaluation returns.
       CheckpointError: if no checkpoint can be used, the run is of another config, or no space
         is left.
       DataError: if the data ends or is damaged.
@@ -90,7 +94,11 @@ def train(
     """
     folder = pathlib.Path(workdir)
     check_installed(options.log)
-    _check_validates(stages, options, evaluate)
+    hooks = {VALIDATE: validate, EVALUATE: evaluate}
+    check_computed(
+        waits(stages, options.early_stopping),
+        every={name: steps if hooks[name] else 0 for name, steps in options.every.items()},
+    )
     guard, watchdog = PreemptionGuard(), Watchdog(options.watchdog, peers=peers())
     with _space_errors(folder), watchdog, guard, contextlib.ExitStack() as opened:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,10 +142,13 @@ def train(
                 schedule=schedule,
                 settings=settings,
                 model=program.model,
+                validate=validate,
                 evaluate=evaluate,
                 checkpoints=checkpoints,
                 log=log,
             )
+            if not done:
+                boundaries.log_untrained(state, schedule.stages[0])
             state = _run_steps(
                 state,
                 patience,
@@ -233,22 +244,6 @@ def _skip_rest(stage: Stage, step: int, *, schedule: Schedule, feed: Feed) -> in
     if step < end < schedule.total_steps:
         feed.skip_to(end)
     return end
-
-
-def _check_validates(
-    stages: Sequence[Stage], options: TrainOptions, evaluate: Evaluate | None
-) -> None:
-    """Refuses early stopping and plateaus that need a metric which is never computed."""
-    waits = [f"config.stages.{stage.name}.plateau" for stage in stages if stage.watched]
-    if options.early_stopping is not None:
-        waits.append("config.early_stopping")
-    if waits and (evaluate is None or options.validate_every == 0):
-        raise ConfigError(
-            f"The value is {options.validate_every} and the model is never validated, but "
-            f"{' and '.join(waits)} need the numbers of validations.",
-            "Set --config.validate_every to a number of steps, or remove what needs validations.",
-            where="config.validate_every",
-        )
 
 
 def _finish_save_quietly(checkpoints: Checkpoints) -> None:

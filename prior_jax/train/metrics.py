@@ -66,12 +66,13 @@ class MetricsFile:
         Args:
           path: path of the file, which is created if absent.
           done: steps done in the restored checkpoint; lines of later steps, and a truncated last
-            line, are removed.
+            line, are removed; without a checkpoint, 0, all lines are, that of step 0 too.
         """
         self.path = path
         kept = []
         if path.exists():
-            kept = [line for line in path.read_bytes().splitlines(True) if _step_of(line) <= done]
+            lines = path.read_bytes().splitlines(True)
+            kept = [line for line in lines if done and _step_of(line) <= done]
             aside = path.with_name(path.name + ".tmp")
             with aside.open("wb") as file:
                 file.writelines(kept)
@@ -117,7 +118,7 @@ class TensorBoard:
     def __init__(self, directory: pathlib.Path, *, done: int):
         """Opens a new event file that replaces earlier events of steps after `done`."""
         module = importlib.import_module("tensorboardX")
-        self._writer = module.SummaryWriter(str(directory), purge_step=done + 1)
+        self._writer = module.SummaryWriter(str(directory), purge_step=done and done + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Writes every number of the record except the step."""
@@ -188,8 +189,11 @@ class Progress:
         self._stage: str | None = None
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Shows step, stage, loss, speed, input wait and the time left."""
+        """Shows step, stage, loss, speed, input wait and the time left; nothing before a step."""
         now = time.monotonic()
+        if not record["step"]:
+            self._last_time = now
+            return
         steps = max(record["step"] - self._last_step, 1)
         latest = (now - self._last_time) / steps
         before = self._seconds_per_step

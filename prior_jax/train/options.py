@@ -13,6 +13,7 @@ from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.metrics import LogConfig
 from prior_jax.train.patience import EarlyStoppingConfig
 from prior_jax.train.state import ModelDefinition
+from prior_jax.train.watched import EVALUATE, VALIDATE, interval_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,12 @@ class TrainOptions:
 
     Attributes:
       seed: seed of the parameters and of every step's noise; 0 to 2**32 - 1.
-      validate_every: steps between calls of the evaluation hook, or 0 for never; the last
-        step of the run is evaluated as well.
+      validate_every: steps between validations, which compute the loss terms on held-out pairs, or
+        0 for never; the last step of the run is validated as well.
+      evaluate_every: steps between evaluations, which measure what the model can do on a subset, or
+        0 for never; the model is evaluated before its first and after its last step as well.
+      evaluation: settings of the evaluations, JSON values, by which a resuming run is compared if
+        a decision waits for one of their numbers.
       early_stopping: condition for ending a stage before its last step, or None for never.
       log: destinations and frequency of logging.
       checkpoint: schedule of saves, and number of checkpoints to keep.
@@ -38,18 +43,36 @@ class TrainOptions:
     checkpoint: CheckpointConfig
     watchdog: WatchdogConfig
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    evaluate_every: int = 0
+    evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        """Refuses values out of range, and early stopping without validation."""
+        """Refuses values out of range, and decisions by numbers that are never computed."""
         check_field(self, "seed", 0 <= self.seed < 2**32, "an integer from 0 to 2**32 - 1")
         must_be = "a number of steps, or 0 for no validation"
         check_field(self, "validate_every", self.validate_every >= 0, must_be)
-        if self.early_stopping is not None and not self.validate_every:
+        must_be = "a number of steps, or 0 for no evaluation"
+        check_field(self, "evaluate_every", self.evaluate_every >= 0, must_be)
+        stopping, best = self.early_stopping, self.checkpoint.best_metric
+        if stopping is not None and not self.every[interval_of(stopping.metric)]:
+            kind = {VALIDATE: "validations", EVALUATE: "evaluations"}[interval_of(stopping.metric)]
             raise ConfigError(
-                "Early stopping needs the results of validations, and the value 0 turns them off.",
+                f"Early stopping needs the results of {kind}, and the value 0 turns them off.",
                 "Set it to a number of steps, or early_stopping to None.",
-                where="validate_every",
+                where=interval_of(stopping.metric),
             )
+        if best is not None and interval_of(best) == EVALUATE and not self.evaluate_every:
+            raise ConfigError(
+                f"The best checkpoint is chosen by {best!r}, a number of evaluations, and the "
+                "value 0 turns them off.",
+                "Set it to a number of steps, or checkpoint.best_metric to another number.",
+                where="evaluate_every",
+            )
+
+    @property
+    def every(self) -> Mapping[str, int]:
+        """Returns the steps between validations and between evaluations, by their settings."""
+        return {VALIDATE: self.validate_every, EVALUATE: self.evaluate_every}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from prior_jax.errors import ConfigError, check_choice, check_field, check_least
 from prior_jax.train.stages import PlateauConfig, Stage
+from prior_jax.train.watched import computed
 
 MODES = ("min", "max")
 # torch's `eps`: the learning rate is not reduced if the reduction is at most this.
@@ -26,9 +27,11 @@ class EarlyStoppingConfig:
     between are skipped.
 
     Attributes:
-      metric: name of the watched number in the evaluation's results.
-      patience: number of validations in a row without improvement that end the stage; the count
-        starts anew in each stage. GLoRIA has 10 (release, configs/chexpert_pretrain_config.yaml).
+      metric: name of the watched number in the results of validations, or of evaluations if it
+        begins with "evaluate_".
+      patience: number of validations (or evaluations) in a row without improvement that end the
+        stage; the count starts anew in each stage. GLoRIA has 10 (release,
+        configs/chexpert_pretrain_config.yaml).
       mode: "min" if lower values are better, else "max".
       min_delta: margin: a value improves the best only if it is better by more than this; GLoRIA
         has 0.
@@ -79,7 +82,8 @@ class Patience:
       plateau: wait of `PlateauConfig`.
       stopping: wait of `EarlyStoppingConfig`.
       ended: whether the stage has been ended early.
-      validations: number of validations of the stage.
+      validations: number of validations of the stage; of evaluations where the plateau's metric is
+        one of theirs.
     """
 
     factor: float = 1.0
@@ -95,7 +99,9 @@ class Patience:
         stage: Stage,
         stopping: EarlyStoppingConfig | None,
     ) -> "Patience":
-        """Returns the state after one more validation.
+        """Returns the state after one more validation or evaluation, or both.
+
+        A wait for a number of the kind that was not computed at this step stays as it is.
 
         Args:
           evaluation: name -> number.
@@ -108,12 +114,15 @@ class Patience:
         Raises:
           ConfigError: if the evaluation lacks a metric that is waited for.
         """
-        new = dataclasses.replace(self, validations=self.validations + 1)
-        if stage.watched is not None and new.validations % stage.watched.every == 0:
+        new, watched = self, stage.watched
+        if computed(evaluation, "" if watched is None else watched.metric):
+            new = dataclasses.replace(self, validations=self.validations + 1)
+        counted = new.validations > self.validations
+        if watched is not None and counted and new.validations % watched.every == 0:
             field = f"config.stages.{stage.name}.plateau.metric"
-            value = metric_of(evaluation, stage.watched.metric, field=field)
-            new = new._plateaued(stage.watched, value=value, peak=stage.learning_rate)
-        if stopping is not None:
+            value = metric_of(evaluation, watched.metric, field=field)
+            new = new._plateaued(watched, value=value, peak=stage.learning_rate)
+        if stopping is not None and computed(evaluation, stopping.metric):
             value = metric_of(evaluation, stopping.metric, field="config.early_stopping.metric")
             wait = self.stopping.after(value, improves=stopping.improves)
             new = dataclasses.replace(new, stopping=wait, ended=wait.bad >= stopping.patience)

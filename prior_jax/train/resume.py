@@ -9,6 +9,7 @@ from typing import Any
 from prior_jax.errors import CheckpointError
 from prior_jax.train.options import TrainOptions
 from prior_jax.train.stages import Schedule, Stage
+from prior_jax.train.watched import EVALUATE, VALIDATE, interval_of
 
 DATA_SET, TOKENIZER = "data set", "tokenizer"
 """Names under which a run's identity has the fingerprints of its prepared set and tokenizer."""
@@ -61,6 +62,8 @@ def settings_of(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
         "identity": json.loads(json.dumps(dict(options.identity))),
         "early_stopping": None if stopping is None else dataclasses.asdict(stopping),
         "validate_every": options.validate_every,
+        "evaluate_every": options.evaluate_every,
+        "evaluate": json.loads(json.dumps(dict(options.evaluation))),
         "stages": [_stage(stage) for stage in schedule.stages],
     }
 
@@ -100,9 +103,12 @@ def check_same(
     # Future stages may change; stages that have begun may not.
     begun = schedule.stages.index(schedule.at(max(step - 1, 0))) + 1
     names = ["seed", "early_stopping"]
-    # Validations change the numbers only with early stopping or a plateau.
-    if ours["early_stopping"] or any(stage.watched for stage in schedule.stages[:begun]):
-        names.append("validate_every")
+    # Validations and evaluations change the numbers only with early stopping or a plateau.
+    waited = [stage.watched.metric for stage in schedule.stages[:begun] if stage.watched]
+    if ours["early_stopping"]:
+        waited.append(ours["early_stopping"]["metric"])
+    decide = {interval_of(metric) for metric in waited}
+    names += [VALIDATE] * (VALIDATE in decide) + [EVALUATE, "evaluate"] * (EVALUATE in decide)
     pairs = {f"config.{name}": (ours[name], theirs.get(name)) for name in names}
     our_names, their_names = (
         [stage["name"] for stage in settings["stages"][:begun]] for settings in (ours, theirs)
@@ -153,9 +159,10 @@ def _difference(field: str, now: Any, then: Any, *, workdir: Any) -> CheckpointE
         problem = f"The value makes {now!r} steps, but the checkpoint in {workdir} was trained "
         problem += f"with {then!r} steps."
         remedy = f"Set it {kept}"
-    elif field == "config.validate_every":
-        problem = f"The model is validated every {now!r} steps, but that of the checkpoint in "
-        problem += f"{workdir} was validated every {then!r} steps."
+    elif field in (f"config.{VALIDATE}", f"config.{EVALUATE}"):
+        done = "validated" if field.endswith(VALIDATE) else "evaluated"
+        problem = f"The model is {done} every {now!r} steps, but that of the checkpoint in "
+        problem += f"{workdir} was {done} every {then!r} steps."
         remedy = f"Set it, and config.validate_unit, {kept}"
     else:
         problem = f"The value is {now!r}, but the checkpoint in {workdir} was trained with "

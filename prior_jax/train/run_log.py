@@ -111,6 +111,12 @@ class RunLog:
         """Writes the step's line."""
         self._writers.write(_record(pending, metrics, rates=rates, evaluation=evaluation))
 
+    def write_untrained(self, stage: Stage, evaluation: Mapping[str, float]) -> None:
+        """Writes the line of step 0, the numbers of the model before its first step."""
+        numbers = {name: float(value) for name, value in evaluation.items()}
+        self._writers.write({"step": 0, "stage": stage.name, **numbers})
+        self.restart()
+
     def flush(self) -> None:
         """Syncs all lines to disk."""
         self._writers.flush()

@@ -68,7 +68,7 @@ def test_the_best_checkpoint_is_that_of_the_metric_that_is_named(tmp_path, name)
     options = toy.options(validate_every=1, checkpoint=checkpoint)
     toy.run(
         tmp_path, objective=objective, stages=(rising,), options=options,
-        evaluate=evaluate,
+        validate=evaluate,
     )  # fmt: skip
     scores = {line["step"]: line[name] for line in toy.lines(tmp_path)}
     best = min(scores, key=lambda step: scores[step])

@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 TRAIN, EVALUATE = "launch.train", "launch.evaluate"
 SUBMIT, SWEEP = "launch.submit", "launch.sweep"
 EXPORT, IMPORT = "launch.export", "launch.import_weights"
+EVALUATING = ("--config.data.batch_size=4", "--config.evaluate_every=1")
 DEBUG, SMALL = "--config=configs/debug.py", "--config=configs/small.py"
 WORKDIR = "--workdir={tmp}/run"
 SET = ["--config.data.path={tmp}/set", "--config.data.tokenizer.path={tmp}/tokenizer.model"]
@@ -102,6 +103,80 @@ CASES = {
         [SMALL, WORKDIR, "--config.data.path={tmp}/two_splits"],
         r"config\.validate_every: The value is 100, but .* records in train, test only\. "
         r"Set --config\.validate_every=0, or prepare the set with a split validate\.$",
+    ),
+    "early stopping without its numbers": (
+        TRAIN,
+        ["--config=configs/baselines/lovt.py", WORKDIR, "--config.validate_every=None"],
+        r"^config\.validate_every: Early stopping .* validations, .* early_stopping to None\.$",
+    ),
+    "a best checkpoint by what is never evaluated": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.checkpoint.best_metric=evaluate_knn_macro_auroc"],
+        r"^config\.evaluate_every: .*'evaluate_knn_macro_auroc'.*turns them off\. Set it to a",
+    ),
+    "a section that is needed": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.optimizer=None"],
+        r"^config\.optimizer: The value is None\. It must be a section with the settings beta1",
+    ),
+    "a mesh that is needed": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.mesh=None", "--machine=configs/machines/cpu.py"],
+        r"^config\.mesh: The value is None\. It must be a section\.$",
+    ),
+    "evaluation without its section": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.evaluate_every=4", "--config.evaluate=None"],
+        r"^config\.evaluate: The value is None\. It must be a section, or",
+    ),
+    "evaluation of text by a classifier": (
+        TRAIN,
+        [
+            "--config=configs/finetune/debug.py",
+            WORKDIR,
+            "--config.evaluate_every=4",
+            "--config.evaluate.tasks=('knn','retrieval')",
+        ],
+        r"^config\.evaluate\.tasks: .*'retrieval' read text, .*--config\.evaluate\.tasks=\"\('knn'",
+    ),
+    "a set without a split to evaluate on": (
+        TRAIN,
+        [
+            SMALL,
+            WORKDIR,
+            "--config.data.path={tmp}/two_splits",
+            "--config.validate_every=0",
+            "--config.evaluate_every=1",
+        ],
+        r"^config\.evaluate\.split: The split is 'validate', .* in train, test only\. Name another",
+    ),
+    "evaluation of a subset that is too small": (
+        TRAIN,
+        [SMALL, WORKDIR, *SET, *EVALUATING, "--config.evaluate.tasks=('retrieval',)"],
+        r"^config\.evaluate\.tasks: retrieval cannot be measured: the \d+ studies are fewer than",
+    ),
+    "a number that no evaluation returns": (
+        TRAIN,
+        [
+            SMALL,
+            WORKDIR,
+            *SET,
+            *EVALUATING,
+            "--config.evaluate.ranks=(1,2)",
+            "--config.checkpoint.best_metric=evaluate_auroc",
+        ],
+        r"^config\.checkpoint\.best_metric: The evaluations .*'evaluate_auroc'\. Choose one of ev",
+    ),
+    "a number that no validation returns": (
+        TRAIN,
+        [
+            SMALL,
+            WORKDIR,
+            *SET,
+            "--config.data.batch_size=4",
+            "--config.checkpoint.best_metric=total_loss",
+        ],
+        r"^config\.checkpoint\.best_metric: The validations .*'total_loss'\. Choose one of valid",
     ),
     "no vocabulary": (
         TRAIN,

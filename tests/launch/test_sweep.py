@@ -167,8 +167,12 @@ def test_a_stage_that_may_end_early_has_no_budget(tmp_path):
     stopping = dict(metric="validation_total_loss", patience=1, mode="min", min_delta=0.0)
     changed = changed_debug(tmp_path, f"config.early_stopping = {stopping}")
     arm = dict(name="plain", config=changed, overrides=())
-    with pytest.raises(ConfigError, match=r"sweep\.arms\.plain\.early_stopping"):
+    with pytest.raises(ConfigError, match=r"sweep\.arms\.plain\.early_stopping.*overrides"):
         variants(sweep_of(settings(arms=(arm,))))
+    arm["overrides"] = (("early_stopping", None),)
+    (found,) = variants(sweep_of(settings(arms=(arm,))))
+    assert ("early_stopping", None) in found.overrides
+    assert found.resolved["early_stopping"] is None
 
 
 def test_a_folder_belongs_to_one_sweep(tmp_path):

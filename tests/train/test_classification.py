@@ -185,7 +185,7 @@ def test_validation_gives_the_area_by_which_the_best_is_kept_and_training_stops(
     options = toy.options(validate_every=3, checkpoint=checkpoint, early_stopping=stopping)
     final = toy.run(
         tmp_path, objective=objective, data=Images(), stages=STAGES, rules=RULES,
-        options=options, evaluate=evaluation(objective, batches),
+        options=options, validate=evaluation(objective, batches),
     )  # fmt: skip
     found = [line for line in toy.lines(tmp_path) if AUROC in line]
     assert len(found) == 4

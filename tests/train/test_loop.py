@@ -101,7 +101,7 @@ def test_frozen_parameters_are_neither_moved_nor_decayed(tmp_path):
     drawn = {"head/kernel": np.full((8, 8), 0.5, np.float32)}
     toy.run(
         tmp_path, stages=stages, initial_values=lambda _: drawn,
-        options=toy.options(validate_every=3), evaluate=keeping(seen),
+        options=toy.options(validate_every=3), validate=keeping(seen),
     )  # fmt: skip
     first, second = seen
     toy.assert_same_bits({"head/kernel": first["head/kernel"]}, drawn)
@@ -234,7 +234,7 @@ def test_evaluation_joins_the_line_and_the_best_is_kept(tmp_path):
     )
     log = toy.replace(toy.LOG, every_steps=100)
     settings = toy.options(validate_every=3, checkpoint=checkpoint, log=log)
-    toy.run(tmp_path, options=settings, evaluate=evaluate)
+    toy.run(tmp_path, options=settings, validate=evaluate)
     found = {line["step"]: line["validation_loss"] for line in toy.lines(tmp_path)}
     assert found == scores
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"6", "12"}
@@ -247,7 +247,7 @@ def test_a_missing_best_metric_is_named(tmp_path):
         toy.run(
             tmp_path,
             options=toy.options(validate_every=2, checkpoint=checkpoint),
-            evaluate=evaluate,
+            validate=evaluate,
         )
 
 
@@ -297,7 +297,7 @@ def test_initial_values_replace_drawn_ones_and_strange_names_are_refused(tmp_pat
     seen = []
     ones = {"head/kernel": np.ones((8, 8), np.float32)}
     only = toy.STAGES[:1]
-    every = dict(stages=only, options=toy.options(validate_every=6), evaluate=keeping(seen))
+    every = dict(stages=only, options=toy.options(validate_every=6), validate=keeping(seen))
     toy.run(tmp_path / "a", initial_values=lambda _: ones, **every)
     assert np.all(seen[0]["head/kernel"] == 1)
     # A run that goes on does not ask for them again.

@@ -30,7 +30,7 @@ def patient(**changes):
 
 
 def run(workdir, **changes):
-    return toy.run(workdir, **(dict(stages=STAGES, options=patient(), evaluate=scored()) | changes))
+    return toy.run(workdir, **(dict(stages=STAGES, options=patient(), validate=scored()) | changes))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_waiting_for_a_metric_that_nobody_gives_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"validate_every.*stages\.first\.plateau"):
         run(tmp_path / "a", options=toy.options(validate_every=0))
     with pytest.raises(ConfigError, match=r"early_stopping.*stages|stages.*early_stopping"):
-        run(tmp_path / "b", evaluate=None)
+        run(tmp_path / "b", validate=None)
     stopping = toy.replace(STOPPING, metric="auroc")
     with pytest.raises(ConfigError, match=r"early_stopping\.metric: .*'auroc'.*Choose.*loss"):
         run(tmp_path / "c", options=patient(early_stopping=stopping))

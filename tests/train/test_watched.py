@@ -1,0 +1,110 @@
+"""Validations and evaluations at steps of their own, and the decisions that wait for either."""
+
+import re
+
+import pytest
+
+from prior_jax.errors import CheckpointError, ConfigError
+from prior_jax.train import watched
+from prior_jax.train.patience import EarlyStoppingConfig, Patience
+from tests.train import toy
+
+AUROC = "evaluate_knn_macro_auroc"
+STOPPING = EarlyStoppingConfig(metric=AUROC, patience=2, mode="max", min_delta=0.0)
+
+
+def validate(snapshot):
+    return {"validation_total_loss": 10.0 - snapshot.step}
+
+
+def evaluate(snapshot):
+    """Best after step 4."""
+    return {AUROC: 1.0 - abs(4 - snapshot.step) / 10}
+
+
+def run(workdir, *, stages=toy.STAGES, data=None, **changes):
+    options = dict(validate_every=3, evaluate_every=2) | changes
+    return toy.run(
+        workdir, stages=stages, options=toy.options(**options), validate=validate,
+        evaluate=evaluate, data=data or toy.ToyData(),
+    )  # fmt: skip
+
+
+def test_each_is_computed_at_its_own_steps_the_last_and_evaluations_before_the_first(tmp_path):
+    run(tmp_path, stages=(toy.stage("first", 7),))
+    lines = {line["step"]: line for line in toy.lines(tmp_path)}
+    assert list(lines) == list(range(8))
+    assert lines[0] == {"step": 0, "stage": "first", AUROC: 0.6}
+    assert [step for step, line in lines.items() if AUROC in line] == [0, 2, 4, 6, 7]
+    validated = [step for step, line in lines.items() if "validation_total_loss" in line]
+    assert validated == [3, 6, 7]
+
+
+@pytest.mark.parametrize("dies_at", [2, 9])
+def test_killed_and_resumed_the_lines_are_the_same(tmp_path, dies_at):
+    run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", data=toy.StopAt(dies_at))
+    run(tmp_path / "killed")
+    assert toy.losses(tmp_path / "killed") == toy.losses(tmp_path / "whole")
+
+
+def test_a_stage_ends_by_evaluations_and_the_best_is_kept_by_them(tmp_path):
+    checkpoint = toy.replace(
+        toy.CHECKPOINT, keep_last=1, keep_best=1, best_metric=AUROC, best_is="highest"
+    )
+    run(tmp_path, stages=(toy.stage("first", 20),), early_stopping=STOPPING, checkpoint=checkpoint)
+    # Evaluations of steps 6 and 8 are no better than that of step 4; validations do not count.
+    assert toy.lines(tmp_path)[-1]["step"] == 8
+    assert {int(p.name) for p in (tmp_path / "checkpoints").iterdir()} == {4, 8}
+
+
+def test_a_wait_stays_as_it_is_at_steps_of_the_other_kind():
+    stage = toy.stage("first", 4)
+    begun = Patience().after({AUROC: 0.5}, stage=stage, stopping=STOPPING)
+    other = begun.after({"validation_total_loss": 1.0}, stage=stage, stopping=STOPPING)
+    assert other.stopping == begun.stopping and not other.ended
+    both = begun.after({"validation_total_loss": 1.0, AUROC: 0.4}, stage=stage, stopping=STOPPING)
+    assert both.stopping.bad == 1
+
+
+def test_a_number_that_is_never_computed_is_refused_before_the_first_step(tmp_path):
+    with pytest.raises(ConfigError, match=r"^evaluate_every: Early stopping .* evaluations"):
+        toy.options(validate_every=3, early_stopping=STOPPING)
+    best = toy.replace(toy.CHECKPOINT, keep_best=1, best_metric=AUROC)
+    with pytest.raises(ConfigError, match=rf"^evaluate_every: .*'{AUROC}'.*best_metric"):
+        toy.options(validate_every=3, checkpoint=best)
+    with pytest.raises(ConfigError, match=r"^evaluate_every: The value is -1"):
+        toy.options(evaluate_every=-1)
+    options = toy.options(evaluate_every=2, early_stopping=STOPPING)
+    with pytest.raises(ConfigError, match=r"config\.evaluate_every: .*config\.early_stopping"):
+        toy.run(tmp_path, options=options, validate=validate)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_name_is_refused_with_the_names_of_its_kind_first():
+    known = {watched.VALIDATE: {"validation_total_loss"}, watched.EVALUATE: (AUROC,)}
+    watched.check_names({"a": AUROC, "b": "validation_total_loss"}, known=known)
+    for name, kind in (("evaluate_knn_auroc", "evaluations"), ("auroc", "validations")):
+        with pytest.raises(ConfigError, match=rf"^config\.x: The {kind} .*{name}.*{AUROC}, val"):
+            watched.check_names({"config.x": name}, known=known)
+
+
+def test_settings_of_evaluations_may_change_unless_a_decision_waits_for_them(tmp_path):
+    for name, stopping in (("free", None), ("bound", STOPPING)):
+        with pytest.raises(KeyboardInterrupt):
+            run(
+                tmp_path / name, data=toy.StopAt(5), early_stopping=stopping,
+                evaluation={"studies": 8},
+            )  # fmt: skip
+    run(tmp_path / "free", evaluate_every=3, evaluation={"studies": 9})
+    refusals = {
+        r"config\.evaluate_every: .*evaluated every 3 steps": dict(
+            evaluate_every=3, evaluation={"studies": 8}
+        ),
+        r"config\.evaluate\.studies: The value is 9.*with 8": dict(evaluation={"studies": 9}),
+    }
+    for pattern, changes in refusals.items():
+        with pytest.raises(CheckpointError, match=pattern) as error:
+            run(tmp_path / "bound", early_stopping=STOPPING, **changes)
+        assert re.search(r"Set it.* to resume, or use another --workdir", str(error.value))
