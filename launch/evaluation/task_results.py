@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from launch.evaluation.classify import measure_classification, without_partner
 from launch.evaluation.phantom_masks import PhantomMasks
@@ -233,38 +234,51 @@ def asked(
       data: split whose reports are read with the split's tokenizer.
       unit: unit of the objective's local features, "word" or "sentence".
 
+    A class that nobody has asked for by name and that no sentence names is left out, and printed.
+
     Raises:
-      ConfigError: if no sentence names a finding.
+      ConfigError: if no sentence names any finding, or one of `task.classes`.
     """
     source = _own_sentences if task.text == "report" else _prompts
-    found = [
-        (index, sentence, record, rows)
-        for index, name in enumerate(about)
-        for sentence, record in source(task, name, about[name], data)
-        if (rows := _rows(sentence, prompts.finding_words(name), subject, data, unit))
-    ]
-    unnamed = [name for index, name in enumerate(about) if index not in {one[0] for one in found}]
+    named = {
+        name: [
+            (sentence, record, rows)
+            for sentence, record in source(task, name, records, data)
+            if (rows := _rows(sentence, prompts.finding_words(name), subject, data, unit))
+        ]
+        for name, records in about.items()
+    }
+    unnamed = [name for name, found in named.items() if not found]
+    if unnamed and (task.classes or len(unnamed) == len(named)):
+        raise _unnamed(task, unnamed)
     if unnamed:
-        names = ", ".join(unnamed)
-        if task.text == "report":
-            raise ConfigError(
-                f"No sentence of a report names the finding by a word: {names}.",
-                "Set --task.text=prompts, or leave the class out with --task.exclude.",
-                where="task.text",
-            )
-        raise ConfigError(
-            f"No prompt of the set {task.prompts.set!r} names the finding by a word: {names}.",
-            "Choose another --task.prompts.set, or leave the class out with --task.exclude.",
-            where="task.prompts.set",
-        )
+        logging.warning("left out, as no sentence names them by a word: %s", ", ".join(unnamed))
+    classes = tuple(name for name in named if name not in unnamed)
+    found = [(index, *one) for index, name in enumerate(classes) for one in named[name]]
     owner, texts, record, rows = zip(*found, strict=True)
     return grounding.Asked(
-        classes=tuple(about),
+        classes=classes,
         texts=texts,
         tokens=tokens_of(subject, data, texts),
         owner=np.asarray(owner, np.int32),
         rows=rows,
         record=np.asarray(record, np.int32) if task.text == "report" else None,
+    )
+
+
+def _unnamed(task: GroundingTask, names: Sequence[str]) -> ConfigError:
+    """Returns the error of findings that no sentence names."""
+    found = ", ".join(names)
+    if task.text == "report":
+        return ConfigError(
+            f"No sentence of a report names the finding by a word: {found}.",
+            "Set --task.text=prompts, or leave the class out with --task.exclude.",
+            where="task.text",
+        )
+    return ConfigError(
+        f"No prompt of the set {task.prompts.set!r} names the finding by a word: {found}.",
+        "Choose another --task.prompts.set, or leave the class out with --task.exclude.",
+        where="task.prompts.set",
     )
 
 

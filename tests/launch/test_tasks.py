@@ -118,9 +118,10 @@ REPORTS = (
 )
 
 
-def asked(unit, *, text="prompts", about=None, **prompts):
+def asked(unit, *, text="prompts", about=None, classes=(), **prompts):
     config = grounding.get_config()
     config.text = text
+    config.classes = classes
     config.prompts.update(prompts)
     split = types.SimpleNamespace(tokenizer=Words())
     texts = [StudyText(study_id="s", subject_id="p", sentences=report) for report in REPORTS]
@@ -151,10 +152,24 @@ def test_grounding_asks_each_study_s_own_sentences_that_name_the_finding():
     assert found.owner.tolist() == [0, 1, 1] and found.record.tolist() == [0, 1, 1]
     assert found.rows == ((3,), (4,), (2, 4))
     assert asked("sentence", text="report").rows == ((0,), (0,), (0,))
-    with pytest.raises(ConfigError, match=r"task\.text.*Pleural Effusion"):
-        asked("word", text="report", about={"Pleural Effusion": (2,), "Lung Lesion": (1,)})
 
 
-def test_a_set_that_names_no_finding_is_refused_by_name():
-    with pytest.raises(ConfigError, match=r"task\.prompts\.set.*Lung Lesion"):
-        asked("word", set="single")
+UNNAMED = {"Pleural Effusion": (2,), "Lung Lesion": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("asking", "field", "kept"),
+    [
+        ({"text": "report", "about": UNNAMED}, "task.text", ("Lung Lesion",)),
+        ({"set": "single"}, "task.prompts.set", ("Pleural Effusion",)),
+    ],
+)
+def test_findings_that_no_sentence_names_are_left_out_or_refused_by_name(asking, field, kept):
+    found = asked("word", **asking)
+    assert found.classes == kept and set(found.owner) == {0}
+    (other,) = set(UNNAMED) - set(kept)
+    with pytest.raises(ConfigError, match=f"{field}.*{other}"):
+        asked("word", classes=tuple(UNNAMED), **asking)
+    alone = {**asking, "about": {other: UNNAMED[other]}}
+    with pytest.raises(ConfigError, match=f"{field}.*{other}"):
+        asked("word", **alone)
