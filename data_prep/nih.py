@@ -194,7 +194,9 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
     )
     table.require([("--labels", name) for name in (_IMAGE, "Finding Labels")])
     images_dir = pathlib.Path(paths.images_dir)
-    files = labelled.found_images(images_dir, suffixes=(".png", ".jpg", ".jpeg"))
+    files = labelled.found_images(
+        images_dir, suffixes=(".png", ".jpg", ".jpeg"), flag="--images_dir"
+    )
     groups = _by_image(table, reject=reject)
     boxes, broken, box_table = _boxes(paths.boxes, known=groups, settings=settings, reject=reject)
     cases = [
@@ -284,9 +286,9 @@ def _boxes(
                 broken[name] = found
             left_out = {"rows": len(rows), "table": table.name}
             reject(Rejection(id=name, reason=found.reason, detail=found.detail, **left_out))
-    for name, line in grouped_rows.left_out(table, column=_IMAGE).items():
-        for own in {name, id_lists.plain_id(name)} & known.keys():
-            broken.setdefault(own, RowProblem(*grouped_rows.unreadable(line)))
+    for name, line in grouped_rows.left_out(table, column=_IMAGE, named=id_lists.plain_id).items():
+        if name in known:
+            broken.setdefault(name, RowProblem(*grouped_rows.unreadable(line)))
     return (
         boxes,
         broken,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_prep import nih
 from data_prep.kit import cli
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import label_sets
 from tests.data_prep.odd_files import (
     Odd,
@@ -310,3 +310,18 @@ def test_boxes_follow_a_shrunk_copy_or_are_in_pixels_of_the_files(root):
     assert len(CASES) >= 30
     with pytest.raises(ConfigError, match="--boxes_drawn_on"):
         nih.Settings(boxes_drawn_on=-1)
+
+
+def test_a_shrunk_copy_beside_the_images_is_refused_with_both(root):
+    write_image(root / "resized" / f"{TWO}.png", 9)
+    with pytest.raises(DataError, match=rf"--images_dir: .*{IMAGE} and resized/{TWO}\.png, and"):
+        prepare(root)
+
+
+def test_an_image_whose_only_box_cannot_be_read_is_left_out(root):
+    path = root / BOXES
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], f"{ONE}.png,Mass,1", *lines[2:]]) + "\n")
+    rejected = prepare(root).rejected
+    assert rejected == {"malformed_row": 1, "box_left_out": 1}
+    assert sorted(label_sets.every(root / "out")) == [TWO, SIX]
