@@ -201,6 +201,11 @@ class Split:
         """
         return len(self._trained)
 
+    @property
+    def trained(self) -> np.ndarray:
+        """Returns the indices of the records that are trained on, int64[pairs], ascending."""
+        return self._trained
+
     def steps_per_epoch(self) -> int:
         """Returns the number of training batches per epoch.
 

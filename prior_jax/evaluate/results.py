@@ -17,6 +17,7 @@ from prior_jax.errors import DataError, first_line
 from prior_jax.evaluate.bootstrap import Interval
 
 DRAWS_SUFFIX = ".draws.npz"
+UNTRAINED_DRAWS_SUFFIX = ".untrained.draws.npz"
 SUITE = "suite"
 """Name of the table of a suite in `eval`, which is the result of no single task."""
 _EVALUATE_AGAIN = "Delete the file, and run launch.evaluate again if it was a result."
@@ -47,7 +48,7 @@ def write_results(
     """Writes `workdir/eval/<task>.json` and replaces an older file atomically.
 
     The bootstrap draws of the trained model, if they were kept, are written to `<task>.draws.npz`
-    in the same folder.
+    in the same folder, and those of the untrained one to `<task>.untrained.draws.npz`.
 
     Args:
       workdir: folder of the run.
@@ -81,24 +82,33 @@ def write_results(
         ) from error
     path = pathlib.Path(workdir) / "eval" / f"{task}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    draws: dict[str, Any] = {
-        name: m.draws for name, m in trained.metrics.items() if m.draws is not None
-    }
-    if draws:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **draws)
-        # Written before the results, so that a reader who finds the results also finds their draws.
-        write_atomically(path.with_suffix(DRAWS_SUFFIX), buffer.getvalue())
+    # Written before the results, so that a reader who finds the results also finds their draws.
+    _write_draws(path.with_suffix(DRAWS_SUFFIX), trained)
+    _write_draws(path.with_suffix(UNTRAINED_DRAWS_SUFFIX), untrained)
     write_atomically(path, (text + "\n").encode("utf-8"))
     return path
 
 
-def read_draws(workdir: os.PathLike[str] | str, *, task: str) -> dict[str, np.ndarray]:
+def _write_draws(path: pathlib.Path, result: TaskResult) -> None:
+    """Writes the bootstrap draws of a result; no file if none were kept."""
+    draws: dict[str, Any] = {
+        name: m.draws for name, m in result.metrics.items() if m.draws is not None
+    }
+    if draws:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **draws)
+        write_atomically(path, buffer.getvalue())
+
+
+def read_draws(
+    workdir: os.PathLike[str] | str, *, task: str, untrained: bool = False
+) -> dict[str, np.ndarray]:
     """Reads the bootstrap draws that `write_results` kept.
 
     Args:
       workdir: folder of the run.
       task: name of the task, as given to `write_results`.
+      untrained: whether the draws are those of the untrained model.
 
     Returns:
       Draws by metric name, float64[resamples] each, NaN where the metric is undefined on a
@@ -107,7 +117,8 @@ def read_draws(workdir: os.PathLike[str] | str, *, task: str) -> dict[str, np.nd
     Raises:
       DataError: if the file is absent or damaged; the error names it.
     """
-    path = pathlib.Path(workdir) / "eval" / f"{task}{DRAWS_SUFFIX}"
+    suffix = UNTRAINED_DRAWS_SUFFIX if untrained else DRAWS_SUFFIX
+    path = pathlib.Path(workdir) / "eval" / f"{task}{suffix}"
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
