@@ -88,14 +88,14 @@ def test_seeds_and_resamples_without_a_value_are_left_out():
 
 @pytest.mark.parametrize(("of_seeds", "of_patients"), [(1.0, 0.2), (1.0, 1.0), (0.2, 1.0)])
 def test_the_interval_covers_the_truth_where_either_part_alone_does_not(of_seeds, of_patients):
-    """Three seeds on the same patients, 4,000 times; the truth is 0."""
-    rng, count, times = np.random.default_rng(1), 3, 4000
+    """Three seeds on the same patients, 1,000 times; the truth is 0."""
+    rng, count, times = np.random.default_rng(1), 3, 1000
     shared = rng.normal(0, of_patients, times)  # what the patients of the test set add
     values = rng.normal(0, of_seeds, (times, count)) + shared[:, None]
-    unit = rng.normal(0, 1, 2000)
+    unit = rng.normal(0, 1, 400)
     unit = (unit - unit.mean()) / unit.std(ddof=1)
     covered = {"both": 0, "seeds": 0, "resampled": 0}
-    picked = values[:, rng.integers(count, size=(2000, count))].mean(axis=2)
+    picked = values[:, rng.integers(count, size=(400, count))].mean(axis=2)
     for row, means in zip(values, picked, strict=True):
         draws = [value + of_patients * unit for value in row]
         both = over_seeds.over_patients_and_seeds(row, draws, confidence=0.95)
@@ -105,8 +105,8 @@ def test_the_interval_covers_the_truth_where_either_part_alone_does_not(of_seeds
         low, high = np.percentile(means + of_patients * unit, [2.5, 97.5])
         covered["resampled"] += low < 0 < high
     share = {name: number / times for name, number in covered.items()}
-    assert 0.935 <= share["both"] <= 0.99, share
+    assert 0.93 <= share["both"] <= 0.99, share
     if of_patients >= of_seeds:
         assert share["seeds"] < 0.92, share
     if of_seeds >= of_patients:
-        assert share["resampled"] < 0.93, share
+        assert share["resampled"] < 0.92, share
