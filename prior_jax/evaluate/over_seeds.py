@@ -5,9 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
-from prior_jax.evaluate import compare
+from prior_jax.evaluate import bootstrap, compare
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.evaluate.classification_rows import answer_rows
 
@@ -78,11 +77,12 @@ def over_patients_and_seeds(
 
     The seeds are measured on the same test records, so that the t interval over seeds leaves out
     what another draw of patients would change, and the bootstrap of one seed leaves out what
-    another seed would change. The variances of both are added here: s^2 / n over the n seeds, and
-    that of the bootstrap draws of the mean over seeds. Resampling seeds as well as patients instead
-    would understate the first by the factor (n - 1) / n, and take a normal quantile where n = 3
-    needs Student's: its intervals are too narrow. What patients and seeds do together is in both
-    variances, so that the interval errs on the wide side.
+    another seed would change. At each end the distances of both intervals from the mean are added
+    as squares: of the t interval over seeds, and of the percentile interval of the bootstrap draws
+    of the mean over seeds. Without a spread over seeds, or over patients, the other interval is
+    left as it is. What patients and seeds do together is in both, so that the interval errs on the
+    wide side. Resampling seeds like patients would be too narrow: of n = 3 seeds it finds two
+    thirds of the variance, and takes a normal quantile for Student's.
 
     Args:
       values: value of the metric of each seed; NaN where it is undefined, which leaves that seed
@@ -92,27 +92,24 @@ def over_patients_and_seeds(
       confidence: coverage of the interval, 0 to 1 exclusive.
 
     Returns:
-      The mean with its interval, whose ends are NaN with fewer than two values or resamples. Values
-      that are equal for all seeds leave the variance over patients, with a normal quantile.
+      The mean with its interval, whose ends are NaN with fewer than two values, or without a
+      resample in which the metric is defined for all of them.
 
     Raises:
       ValueError: if the numbers of values and draws differ.
 
-    Source: Satterthwaite, Biometrics Bulletin 2 (1946) 110, for the degrees of freedom of a sum of
-    variances; that of the patients is taken as known.
+    Source: Zou and Donner, Statistics in Medicine 27 (2008) 1693: limits of a sum by recovering
+    the variances from the limits of its parts.
     """
     kept = [(v, d) for v, d in zip(values, draws, strict=True) if not math.isnan(v)]
-    sample = np.asarray([value for value, _ in kept], np.float64)
-    count, mean = len(sample), float(sample.mean()) if len(sample) else math.nan
+    seeds = compare.mean_over_seeds([value for value, _ in kept], confidence=confidence)
     means = np.mean([one for _, one in kept], axis=0) if kept else np.zeros(0)
-    means = means[~np.isnan(means)]
-    if count < 2 or len(means) < 2:
-        return Interval(value=mean, low=math.nan, high=math.nan)
-    of_seeds = float(sample.var(ddof=1)) / count
-    variance = of_seeds + float(means.var(ddof=1))
-    freedom = (count - 1) * (variance / of_seeds) ** 2 if of_seeds > 0 else math.inf
-    reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
-    return Interval(value=mean, low=mean - reach, high=mean + reach)
+    patients = bootstrap.from_draws(seeds.value, means, confidence=confidence)
+    below, above = (
+        math.hypot(end - seeds.value, other - seeds.value)
+        for end, other in ((seeds.low, patients.low), (seeds.high, patients.high))
+    )
+    return Interval(value=seeds.value, low=seeds.value - below, high=seeds.value + above)
 
 
 def draw_per_class(truth: np.ndarray, *, each: int, seed: int) -> np.ndarray:

@@ -50,6 +50,11 @@ def encoder(path, folder, kind="mean"):
     return models.of_weights(folder, path=path, place=place, cache_dir=folder.parent / "cache")
 
 
+@pytest.fixture(scope="module")
+def subject(path, tmp_path_factory):
+    return encoder(path, tmp_path_factory.mktemp("subject") / "weights")
+
+
 def config(given, subject, *, start, records=20, validates=True):
     found = finetune_config.config_of(given, subject, start=start, classes=CLASSES)
     return finetune_config.in_steps(found, given, records=records, validates=validates)
@@ -86,8 +91,7 @@ def test_every_array_of_the_encoder_comes_from_the_weights(kind, path, tmp_path)
     assert not random.init.given() and random.model == read.model
 
 
-def test_the_batch_and_the_steps_follow_the_labelled_part(path, tmp_path):
-    subject = encoder(path, tmp_path / "weights")
+def test_the_batch_and_the_steps_follow_the_labelled_part(subject, tmp_path):
     given = task(max_steps=50, epochs=10.0, validations=5)
     for records, batch, steps in ((3, 2, 10), (33, 32, 10), (500, 32, 50)):
         found = config(given, subject, start=None, records=records)
@@ -97,8 +101,7 @@ def test_the_batch_and_the_steps_follow_the_labelled_part(path, tmp_path):
     assert blind.train.validate_every == 0 and blind.train.checkpoint.keep_best == 0
 
 
-def test_overrides_are_last_and_a_wrong_one_is_named(path, tmp_path):
-    subject = encoder(path, tmp_path / "weights")
+def test_overrides_are_last_and_a_wrong_one_is_named(subject):
     given = task(overrides=("stages.finetune.learning_rate=1e-5", "data.batch_size=4"))
     found = config(given, subject, start=None)
     assert found.stages.finetune.learning_rate == 1e-5 and found.data.batch_size == 4
@@ -133,8 +136,8 @@ def test_classes_that_cannot_be_learnt_or_measured_are_named():
     assert not finetune_config.validates(None, ("Edema",))
 
 
-def test_a_part_is_another_with_another_file_under_the_same_name(path, tmp_path):
-    subject, file = encoder(path, tmp_path / "weights"), tmp_path / "mine.py"
+def test_a_part_is_another_with_another_file_under_the_same_name(path, subject, tmp_path):
+    file = tmp_path / "mine.py"
     text = "from configs.finetune import any_set\nget_config = any_set.get_config\n"
     file.write_text(text)
     part = suite_parts.Part(set_name="a", name="finetune", task=task(config=str(file)))
@@ -159,8 +162,7 @@ def test_a_training_of_other_settings_is_replaced(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_training_from_weights_lies_beside_one_from_random_weights(path, tmp_path):
-    subject = encoder(path, tmp_path / "weights")
+def test_the_training_from_weights_lies_beside_one_from_random_weights(subject, tmp_path):
     given = task("linear", classes=CLASSES, fraction=0.5)
 
     def run(out):
@@ -175,7 +177,7 @@ def test_the_training_from_weights_lies_beside_one_from_random_weights(path, tmp
     trainings = tmp_path / "out" / "finetune" / "linear_50_percent"
     kept = {name: json.loads((trainings / name / "config.json").read_text()) for name in
             ("model", "random")}  # fmt: skip
-    assert kept["model"]["init"]["image"]["path"] == str(tmp_path / "weights")
+    assert kept["model"]["init"]["image"]["path"] == subject.source.path
     assert kept["random"].pop("init") != kept["model"].pop("init")
     assert kept["random"] == kept["model"]
     lines = [(trainings / name / "metrics.jsonl").read_bytes() for name in kept]
