@@ -3,10 +3,12 @@
 `configs/finetune/any_set.py:linear` trains a head on the frozen encoder, and
 `configs/finetune/any_set.py:finetune` the head and the encoder. The task of
 `configs/eval/finetune.py` fills in what belongs to the model and the set: encoder, images, classes,
-labelled part, batch and steps. The rates have the best macro AUROC on the validation split
-of the phantom at 1 %, as a mean over the main job's encoder and a random one: for the head alone 1e-2
-before 3e-2, with the encoder 1e-3 before 3e-4, and level with 3e-3 for the head and a tenth of it for
-the encoder, which is better for a pre-trained encoder and worse for a random one by the same amount.
+labelled part, batch and steps.
+
+The rates have the best macro AUROC on the validation split of the phantom at 1 %, as a mean over
+the main job's encoder and a random one: for the head alone 1e-2 before 3e-2, with the encoder 1e-3
+before 3e-4. A head at 3e-3 over an encoder at a tenth of it is level with 1e-3 for both: better for
+the pre-trained encoder, and worse for the random one by as much.
 """
 
 from ml_collections import ConfigDict
