@@ -22,10 +22,10 @@ import jax
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from launch.evaluation import models, outputs
+from launch.evaluation import finetune, models, outputs
 from launch.evaluation import suite as suite_lib
+from launch.evaluation.measured import measure_both, said_of
 from launch.evaluation.subject import Opened, Subject
-from launch.evaluation.task_results import measure, remarks
 from launch.evaluation.tasks import SuiteTask, Task, TaskData, check_task, task_of
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
@@ -86,11 +86,11 @@ class Evaluation:
 
         where = outputs.described(subject, opened(task.split), split=task.split)
         outputs.check_same_set(self.out, task=task.result, where=where)
-        said = remarks(task, subject, opened(task.split))
+        said = said_of(task, subject, opened)
         for one in said if distributed.is_primary() else ():
             print(f"{task.result}: {one}", flush=True)
-        encoders = list(dict.fromkeys((subject.trained, subject.untrained)))
-        found = [measure(task, encoder, subject=subject, opened=opened) for encoder in encoders]
+        folder = self.out / finetune.FOLDER / task.result
+        found = measure_both(task, subject, opened, folder=folder)
         if distributed.is_primary():
             path = results.write_results(
                 self.out, task=task.result, trained=found[0], untrained=found[-1], settings=where

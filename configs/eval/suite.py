@@ -13,21 +13,24 @@ TASKS = (
     "configs/eval/retrieval.py",
     "configs/eval/classification.py",
     "configs/eval/probe.py",
+    "configs/eval/finetune.py:linear",
+    "configs/eval/finetune.py",
     "configs/eval/grounding.py",
     "configs/eval/phrase_grounding.py",
 )
 
 
 def get_config() -> ConfigDict:
-    """Returns the task: all tasks on all sets, with the probe at three fractions."""
+    """Returns the task: all tasks on all sets, with probe and trainings at three fractions."""
     return ConfigDict(
         dict(
             task="suite",
             data=dict(path=placeholder(str)),  # the only set, if `sets` is empty
             sets=(),  # "name=path" each; () for the set that the run was trained on
             tasks=TASKS,  # files of tasks, those of protocols as well
-            fractions=(0.01, 0.1, 1.0),  # of the probe; arXiv:2010.00747, sec. 4.1
+            fractions=(0.01, 0.1, 1.0),  # of the labelled patients; arXiv:2010.00747, sec. 4.1
             seeds=(0, 1, 2),  # of the choice of patients for each fraction below 1
+            max_steps=placeholder(int),  # of each training; None leaves it to the tasks
             imagenet=placeholder(str),  # folder of launch.import_weights --source=torchvision
             split="test",
             batch_size=64,

@@ -28,6 +28,7 @@ from prior_jax.evaluate.embed import Encoder
 from prior_jax.interface.image_encoder import open_image_encoder
 from prior_jax.interface.imported import open_weights
 from prior_jax.interface.inputs import check_image_config
+from prior_jax.interop.initial import EncoderInit
 from prior_jax.interop.weights_folder import read_document
 from prior_jax.interop.weights_input import tokenizer_config
 from prior_jax.objectives.base import Objective
@@ -87,6 +88,7 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
             "weights": _fingerprint(checkpoints / str(found)),
         },
         given=config.given,
+        source=EncoderInit(path=str(run.workdir), adapt=(), step=found),
     )
 
 
@@ -140,6 +142,7 @@ def of_config(
         drawn=out / "data" / "raw",
         about={"random": config.name, "step": 0, "seed": config.train.seed},
         given=config.given,
+        source=config.init.given().get("image"),
     )
 
 
@@ -247,6 +250,7 @@ def of_weights(
         drawn=folder,
         about={"weights": document.fingerprint, "origin": dict(document.origin)},
         given={"objective": name, "model": dict(document.model), "data": dict(document.data)},
+        source=EncoderInit(path=str(folder), adapt=()),
     )
 
 

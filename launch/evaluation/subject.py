@@ -10,6 +10,7 @@ import numpy as np
 from prior_jax.data import pipeline
 from prior_jax.data.schema import Record
 from prior_jax.evaluate.embed import Encoder
+from prior_jax.interop.initial import EncoderInit
 from prior_jax.objectives.base import Encodes
 from prior_jax.report.gather import StudyText
 from prior_jax.sharding.placement import Placement
@@ -62,6 +63,7 @@ class Subject:
         `launch.train` has drawn.
       about: JSON values that every results file repeats: where the weights come from.
       given: settings of the model, shown in the report.
+      source: weights that a training starts its image encoder from; None for random weights.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Subject:
     drawn: pathlib.Path
     about: Mapping[str, Any]
     given: Mapping[str, Any]
+    source: EncoderInit | None = None
 
     @property
     def title(self) -> str:

@@ -7,21 +7,32 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from absl import logging
 
-from launch.evaluation import models, outputs, suite_table
+from launch.evaluation import finetune, models, outputs, suite_table
+from launch.evaluation.measured import measure_both, said_of
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.suite_parts import Part, identity, obstacle, parts_of
-from launch.evaluation.task_results import measure, remarks
-from launch.evaluation.tasks import ProbeTask, SuiteTask, Task, TaskData, check_task
+from launch.evaluation.tasks import (
+    FinetuneTask,
+    ProbeTask,
+    SuiteTask,
+    Task,
+    TaskData,
+    check_task,
+)
 from prior_jax.data.manifest import Manifest, load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.processes import distributed
+from prior_jax.processes.peers import LostProcess
+from prior_jax.processes.preemption import Preempted
 
 FOLDER = "suite"
 """Folder of the parts' results under the folder of the results: `suite/<set>/eval/<task>.json`."""
+_KEYS = {"metrics", "untrained", "settings"}
 DONE, LEFT_OUT, FAILED = "done", "left out", "failed"
 
 Open = Callable[[Subject, str], Opened]
@@ -62,7 +73,7 @@ def run_suite(task: SuiteTask, subject: Subject, *, out: pathlib.Path, opened: O
     states: list[dict[str, str]] = [
         _state(name, "", FAILED, reason) for name, reason in unread.items()
     ]
-    rows: list[dict[str, Any]] = []
+    rows: list[suite_table.Row] = []
     parts = [one for one in parts_of(task, sets) if one.set_name in manifests]
     imagenet = None
     if task.imagenet is not None:
@@ -74,9 +85,10 @@ def run_suite(task: SuiteTask, subject: Subject, *, out: pathlib.Path, opened: O
         rows += found
         reason = f": {state['reason']}" if state["reason"] else ""
         _say(f"[{number}/{len(parts)}] {part.set_name}: {part.name}: {state['state']}{reason}")
-    rows += suite_table.over_seeds_rows(rows, confidence=task.bootstrap.confidence)
     if distributed.is_primary():
-        path = suite_table.write(out, rows=rows, parts=states, about=subject.about)
+        every = [row.cells for row in rows]
+        every += suite_table.over_seeds_rows(rows, confidence=task.bootstrap.confidence)
+        path = suite_table.write(out, rows=every, parts=states, about=subject.about)
         _say(f"written to {path}")
     failed = [one for one in states if one["state"] == FAILED]
     for one in failed:
@@ -109,17 +121,19 @@ def _part(
     *,
     out: pathlib.Path,
     opened: Open,
-) -> tuple[dict[str, str], list[dict[str, Any]]]:
+) -> tuple[dict[str, str], list[suite_table.Row]]:
     """Runs one part, or reads its results; returns its state and its rows."""
     reason = obstacle(part, subject, manifest)
     if reason is not None:
         return _state(part.set_name, part.name, LEFT_OUT, reason), []
     folder, beside = out / FOLDER / part.set_name, None
     try:
-        content = _measured(part, subject, manifest, folder=folder, opened=opened)
-        if imagenet is not None and isinstance(part.task, ProbeTask):
-            other = imagenet(str(part.task.data.path))
-            beside = _measured(part, other, manifest, folder=folder / "imagenet", opened=opened)
+        found = _measured(part, subject, manifest, folder=folder, opened=opened, random=True)
+        if imagenet is not None and isinstance(part.task, ProbeTask | FinetuneTask):
+            other, below = imagenet(str(part.task.data.path)), folder / "imagenet"
+            beside = _measured(part, other, manifest, folder=below, opened=opened, random=False)
+    except (Preempted, LostProcess):
+        raise
     except Exception as error:  # one part must not cost the others
         expected = isinstance(error, ConfigError | DataError)
         logging.error(
@@ -127,7 +141,7 @@ def _part(
         )
         words = str(error) if expected else f"{type(error).__name__}: {error}"
         return _state(part.set_name, part.name, FAILED, words), []
-    rows = suite_table.rows_of(part, content, beside)
+    rows = suite_table.rows_of(part, found, beside)
     return _state(part.set_name, part.name, DONE, ""), rows
 
 
@@ -142,13 +156,27 @@ def _imagenet(folder: str, subject: Subject, path: str) -> Subject:
 
 
 def _measured(
-    part: Part, subject: Subject, manifest: Manifest, *, folder: pathlib.Path, opened: Open
-) -> dict[str, Any]:
-    """Returns the content of a part's results file, which is written if it is not yet there."""
+    part: Part,
+    subject: Subject,
+    manifest: Manifest,
+    *,
+    folder: pathlib.Path,
+    opened: Open,
+    random: bool,
+) -> suite_table.Measured:
+    """Returns the results of a part, which are written if they are not yet there.
+
+    Args:
+      part: the part.
+      subject: model, on any set.
+      manifest: manifest of the part's set.
+      folder: folder of the results.
+      opened: function that opens a split of a subject's set, once.
+      random: whether a training from random weights is wanted beside the model's.
+    """
     wanted = identity(part, subject, manifest)
-    path = folder / "eval" / f"{part.name}.json"
-    kept = _read(path)
-    if kept is not None and kept["settings"].get("part") == wanted:
+    kept = _read(folder, part.name)
+    if kept is not None and kept.content["settings"].get("part") == wanted:
         return kept
     check_task(part.task, drawn=subject.drawn)
     data = dataclasses.replace(subject.data, path=str(part.task.data.path))
@@ -157,17 +185,21 @@ def _measured(
     def split(name: str) -> Opened:
         return opened(here, name)
 
-    for said in remarks(part.task, here, split(part.task.split)):
+    for said in said_of(part.task, here, split):
         _say(f"{part.set_name}: {part.name}: {said}")
-    encoders = list(dict.fromkeys((here.trained, here.untrained)))
-    found = [measure(part.task, one, subject=here, opened=split) for one in encoders]
+    trainings = folder / finetune.FOLDER / part.name
+    found = measure_both(part.task, here, split, folder=trainings, beside=random)
     where = outputs.described(here, split(part.task.split), split=part.task.split)
     settings = {**where, "part": wanted}
     if distributed.is_primary():
         results.write_results(
             folder, task=part.name, trained=found[0], untrained=found[-1], settings=settings
         )
-    return _content(found[0], found[-1], settings)
+    return suite_table.Measured(
+        content=_content(found[0], found[-1], settings),
+        trained=_draws(found[0]),
+        untrained=_draws(found[-1]),
+    )
 
 
 def _content(trained: TaskResult, untrained: TaskResult, settings: dict) -> dict[str, Any]:
@@ -179,14 +211,23 @@ def _content(trained: TaskResult, untrained: TaskResult, settings: dict) -> dict
     }
 
 
-def _read(path: pathlib.Path) -> dict[str, Any] | None:
-    """Returns the content of a results file; None if there is no whole one."""
+def _draws(result: TaskResult) -> dict[str, np.ndarray]:
+    return {name: one.draws for name, one in result.metrics.items() if one.draws is not None}
+
+
+def _read(folder: pathlib.Path, name: str) -> suite_table.Measured | None:
+    """Returns the results of a part; None if a file of them is absent or not whole."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads((folder / "eval" / f"{name}.json").read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not _KEYS <= content.keys():
+            return None
+        draws = [
+            results.read_draws(folder, task=name, untrained=untrained) if content[side] else {}
+            for side, untrained in (("metrics", False), ("untrained", True))
+        ]
+    except (OSError, ValueError, DataError):
         return None
-    wanted = {"metrics", "untrained", "settings"}
-    return content if isinstance(content, dict) and wanted <= content.keys() else None
+    return suite_table.Measured(content=content, trained=draws[0], untrained=draws[1])
 
 
 def _state(set_name: str, task: str, state: str, reason: str) -> dict[str, str]:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launch.evaluation.finetune_settings import read_file
 from launch.evaluation.subject import Subject
 from launch.evaluation.tasks import (
     ClassificationTask,
+    FinetuneTask,
     GalleryTask,
     GroundingTask,
     PhraseTask,
@@ -20,6 +22,7 @@ from launch.evaluation.tasks import (
     ZeroShotTask,
     load_task,
 )
+from prior_jax.config import to_json
 from prior_jax.data.manifest import Manifest
 from prior_jax.data.schema import TEXT_REPORT
 from prior_jax.errors import ConfigError
@@ -61,14 +64,16 @@ def parts_of(suite: SuiteTask, sets: Mapping[str, str]) -> list[Part]:
 
 
 def _adapted(task: Task, suite: SuiteTask, path: str) -> Task:
-    """Returns the task with the suite's settings and set; a probe is measured on test alone."""
+    """Returns the task with the suite's settings and set; what learns is measured on test alone."""
     changes: dict[str, Any] = {
         "data": TaskData(path=path),
         "batch_size": suite.batch_size,
         "bootstrap": suite.bootstrap,
     }
-    if not isinstance(task, ProbeTask):
+    if not isinstance(task, ProbeTask | FinetuneTask):
         changes["split"] = suite.split
+    if isinstance(task, FinetuneTask) and suite.max_steps is not None:
+        changes["finetune"] = dataclasses.replace(task.finetune, max_steps=suite.max_steps)
     if not task.protocol:  # a protocol has classes of its own
         changes["min_positives"] = suite.min_positives
         changes |= {"classes": suite.classes} if suite.classes else {}
@@ -77,19 +82,21 @@ def _adapted(task: Task, suite: SuiteTask, path: str) -> Task:
 
 
 def _expanded(task: Task, suite: SuiteTask) -> list[tuple[Task, int]]:
-    """Returns the probe at each fraction and seed; all patients are the same for every seed."""
-    if not isinstance(task, ProbeTask):
+    """Returns the probe or the training at each fraction and seed; all patients at one seed."""
+    if not isinstance(task, ProbeTask | FinetuneTask):
         return [(task, 0)]
     return [
-        (
-            dataclasses.replace(
-                task, probe=dataclasses.replace(task.probe, fraction=fraction, seed=seed)
-            ),
-            seed,
-        )
+        (_learning(task, fraction=fraction, seed=seed), seed)
         for fraction in suite.fractions
         for seed in (suite.seeds if fraction < 1 else suite.seeds[:1])
     ]
+
+
+def _learning(task: ProbeTask | FinetuneTask, *, fraction: float, seed: int) -> Task:
+    """Returns the task on a fraction of the patients that a seed chooses."""
+    field = "probe" if isinstance(task, ProbeTask) else "finetune"
+    section = dataclasses.replace(getattr(task, field), fraction=fraction, seed=seed)
+    return dataclasses.replace(task, **{field: section})
 
 
 def obstacle(part: Part, subject: Subject, manifest: Manifest) -> str | None:
@@ -106,13 +113,15 @@ def obstacle(part: Part, subject: Subject, manifest: Manifest) -> str | None:
             return "the model is no classifier"
     elif task.reads_text and not subject.reads_reports:
         return "the model reads no text"
-    splits = ("train", "validate", task.split) if isinstance(task, ProbeTask) else (task.split,)
+    learnt = {ProbeTask: ("train", "validate"), FinetuneTask: ("train",)}.get(type(task), ())
+    splits = (*learnt, task.split)
     empty = [
         name for name in splits if name not in manifest.splits or not manifest.splits[name].studies
     ]
     if empty:
         return f"the set has no record in {' and '.join(empty)}"
-    if isinstance(task, ZeroShotTask | ProbeTask | ClassificationTask) and not manifest.label_names:
+    labelled = ZeroShotTask | ProbeTask | ClassificationTask | FinetuneTask
+    if isinstance(task, labelled) and not manifest.label_names:
         return "the set has no labels"
     reports = manifest.text_sources.get(TEXT_REPORT, 0)
     if isinstance(task, RetrievalTask | GalleryTask) and not reports:
@@ -138,6 +147,8 @@ def identity(part: Part, subject: Subject, manifest: Manifest) -> str:
     """Returns a hash of all that a part's results depend on: weights, set and settings."""
     settings = dataclasses.asdict(part.task)
     settings.pop("data")
+    if isinstance(part.task, FinetuneTask):  # the file may change under the same name
+        settings["config"] = to_json(read_file(part.task.finetune.config))
     content: Sequence[Any] = (
         dict(subject.about),
         subject.given,

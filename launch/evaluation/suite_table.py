@@ -1,12 +1,14 @@
 """The table of a suite, as JSON and CSV."""
 
 import csv
+import dataclasses
 import io
 import json
-import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from launch.evaluation.suite_parts import Part
 from prior_jax.data.schema import write_atomically
@@ -20,36 +22,72 @@ COLUMNS = (
 """Columns of `eval/suite.csv`; the first three name the row.
 
 `value` is the model's, `random` that of the same model at random weights (for a run, before its
-first step), `imagenet` that of the weights of --task.imagenet. Intervals are over patients where
-`seeds` is 1, and t intervals over seeds otherwise.
+first step; for a training, one from random weights), `imagenet` that of the weights of
+--task.imagenet. Intervals are over patients where `seeds` is 1, and over patients and seeds
+otherwise: `over_seeds.over_patients_and_seeds`.
 """
+SIDES = ("value", "random", "imagenet")
+"""Columns of values, of which each has an interval."""
 
 Content = Mapping[str, Any]
 
 
-def rows_of(part: Part, content: Content, imagenet: Content | None) -> list[dict[str, Any]]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The results of one part, as its files hold them.
+
+    Attributes:
+      content: results file.
+      trained: bootstrap draws of the model by metric, float64[R].
+      untrained: bootstrap draws of the same model at random weights, likewise.
+    """
+
+    content: Content
+    trained: Mapping[str, np.ndarray]
+    untrained: Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+      cells: value of each column of COLUMNS.
+      draws: bootstrap draws of each of SIDES, float64[R]; None for a side without any.
+    """
+
+    cells: dict[str, Any]
+    draws: Mapping[str, np.ndarray | None]
+
+
+def rows_of(part: Part, found: Measured, imagenet: Measured | None) -> list[Row]:
     """Returns the rows of one part.
 
     Args:
       part: the part.
-      content: its results file.
-      imagenet: results file of the ImageNet weights; None for none.
+      found: its results.
+      imagenet: results of the ImageNet weights; None for none.
     """
+    content = found.content
     classes = content["settings"].get("classes", ())
     slugs = tuple(f"_{prompts.slug(name)}" for name in classes)
-    other = {} if imagenet is None else imagenet["metrics"]
+    other = {} if imagenet is None else imagenet.content["metrics"]
+    drawn = (found.trained, found.untrained, {} if imagenet is None else imagenet.trained)
     return [
-        {
-            "set": part.set_name,
-            "task": part.name,
-            "metric": metric,
-            "by_class": metric.endswith(slugs) if slugs else False,
-            "seeds": 1,
-            **_cells("", value),
-            **_cells("random", content["untrained"].get(metric)),
-            **_cells("imagenet", other.get(metric)),
-            "chance": content["settings"].get("chance", {}).get(metric),
-        }
+        Row(
+            cells={
+                "set": part.set_name,
+                "task": part.name,
+                "metric": metric,
+                "by_class": metric.endswith(slugs) if slugs else False,
+                "seeds": 1,
+                **_cells("", value),
+                **_cells("random", content["untrained"].get(metric)),
+                **_cells("imagenet", other.get(metric)),
+                "chance": content["settings"].get("chance", {}).get(metric),
+            },
+            draws={side: one.get(metric) for side, one in zip(SIDES, drawn, strict=True)},
+        )
         for metric, value in content["metrics"].items()
     ]
 
@@ -60,48 +98,49 @@ def _cells(name: str, found: Mapping[str, float | None] | None) -> dict[str, flo
     return {first: given["value"], f"{prefix}low": given["low"], f"{prefix}high": given["high"]}
 
 
-def over_seeds_rows(
-    rows: Sequence[Mapping[str, Any]], *, confidence: float
-) -> list[dict[str, Any]]:
+def over_seeds_rows(rows: Sequence[Row], *, confidence: float) -> list[dict[str, Any]]:
     """Returns the mean over seeds of every metric that was measured with several.
 
     Args:
       rows: rows of the parts; those of other seeds than the first have a task that ends in
         "_seed_<number>".
-      confidence: coverage of the t interval.
+      confidence: coverage of the intervals over patients and seeds.
     """
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        base = row["task"].partition("_seed_")[0]
-        groups.setdefault((row["set"], base, row["metric"]), []).append(row)
+        base = row.cells["task"].partition("_seed_")[0]
+        groups.setdefault((row.cells["set"], base, row.cells["metric"]), []).append(row)
     found = []
     for (set_name, task, metric), members in groups.items():
         if len(members) == 1:
             continue
-        columns = {
-            name: _seeds([row[name] for row in members], confidence=confidence)
-            for name in ("value", "random", "imagenet")
-        }
+        columns = {name: _seeds(members, name, confidence=confidence) for name in SIDES}
         found.append(
             {
                 "set": set_name,
                 "task": f"{task}_over_seeds",
                 "metric": metric,
-                "by_class": members[0]["by_class"],
+                "by_class": members[0].cells["by_class"],
                 "seeds": len(members),
                 **_cells("", columns["value"]),
                 **_cells("random", columns["random"]),
                 **_cells("imagenet", columns["imagenet"]),
-                "chance": members[0]["chance"],
+                "chance": members[0].cells["chance"],
             }
         )
     return found
 
 
-def _seeds(values: Sequence[float | None], *, confidence: float) -> dict[str, float | None] | None:
-    runs = [{"": math.nan if value is None else value} for value in values]
-    found = over_seeds.seed_intervals(runs, confidence=confidence)[""].to_json()
-    return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+def _seeds(members: Sequence[Row], side: str, *, confidence: float) -> dict[str, float | None]:
+    """Returns the mean of a side over seeds with its interval; None for what has no value."""
+    kept = [row for row in members if row.cells[side] is not None]
+    drawn = [row.draws[side] for row in kept]
+    # Without draws of every seed, nothing tells what other patients would change.
+    draws = [np.full(1, np.nan) for _ in kept]
+    if all(one is not None for one in drawn):
+        draws = [np.asarray(one) for one in drawn]
+    values = [row.cells[side] for row in kept]
+    return over_seeds.over_patients_and_seeds(values, draws, confidence=confidence).to_json()
 
 
 def write(

@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-import runpy
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 
 from launch.evaluation import phantom_masks
+from launch.evaluation.finetune_settings import FinetuneConfig, read_file
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError, check_field, check_least
@@ -193,6 +193,29 @@ class ClassificationTask(Task):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneTask(Task):
+    """The task "finetune": trains a classifier on "train", and measures it.
+
+    Attributes:
+      finetune: settings of the training.
+      classification: settings of the measurement.
+    """
+
+    finetune: FinetuneConfig
+    classification: classification.ClassificationConfig
+
+    @property
+    def reads_text(self) -> bool:
+        """Returns False: a classifier reads images alone."""
+        return False
+
+    @property
+    def result(self) -> str:
+        """Returns the name of the results file, different for each way and training fraction."""
+        return f"{self.finetune.result}_{self.protocol}" if self.protocol else self.finetune.result
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PhraseTask(Task):
     """The task "phrase_grounding", on the regions of a set's records.
 
@@ -210,10 +233,11 @@ class SuiteTask(Task):
     Attributes:
       sets: sets, "name=path" each, or a mapping from name to path; () for the model's own.
       tasks: files of the tasks.
-      fractions: fractions of the probe.
-      seeds: seeds of the choice of patients for the fractions below 1.
-      imagenet: folder of weights of an image encoder that is measured beside the model in tasks
-        about images; None for none.
+      fractions: fractions of the probe and of the trainings.
+      seeds: seeds of the choice of patients for the fractions below 1, and of the trainings.
+      imagenet: folder of weights of an image encoder that is measured beside the model in the probe
+        and the trainings; None for none.
+      max_steps: largest number of steps of each training; None for the tasks' own.
     """
 
     sets: Any
@@ -221,6 +245,7 @@ class SuiteTask(Task):
     fractions: tuple[float, ...]
     seeds: tuple[int, ...]
     imagenet: str | None
+    max_steps: int | None
 
     def __post_init__(self):
         """Refuses an empty suite, and sets without a name of their own."""
@@ -258,18 +283,19 @@ TASKS: Mapping[str, type[Task]] = {
     "probe": ProbeTask,
     "grounding": GroundingTask,
     "classification": ClassificationTask,
+    "finetune": FinetuneTask,
     "phrase_grounding": PhraseTask,
     "suite": SuiteTask,
 }
 
 
 def load_task(path: str) -> Task:
-    """Reads a task from a file of configs/eval.
+    """Reads a task from a file of configs/eval, "file.py" or "file.py:argument".
 
     Raises:
       ConfigError: if the file holds no task.
     """
-    return task_of(runpy.run_path(path)["get_config"]())
+    return task_of(read_file(path))
 
 
 def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
@@ -325,9 +351,9 @@ def task_of(section: Any) -> Task:
     task = build(TASKS[name], section, name="task")
     if task.split not in SPLITS:
         raise ConfigError.of_value("task.split", task.split, f"one of {', '.join(SPLITS)}")
-    if isinstance(task, ProbeTask) and task.split != "test":
+    if isinstance(task, ProbeTask | FinetuneTask) and task.split != "test":
         raise ConfigError(
-            f"The split is {task.split!r}, but the probe learns on 'train' and 'validate'.",
+            f"The split is {task.split!r}, but {task.task!r} learns on 'train' and 'validate'.",
             "Set --task.split=test.",
             where="task.split",
         )

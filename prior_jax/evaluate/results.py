@@ -18,6 +18,7 @@ from prior_jax.evaluate import pictures
 from prior_jax.evaluate.bootstrap import Interval
 
 DRAWS_SUFFIX = ".draws.npz"
+UNTRAINED_DRAWS_SUFFIX = ".untrained.draws.npz"
 SUITE = "suite"
 """Name of the table of a suite in `eval`, which is the result of no single task."""
 _EVALUATE_AGAIN = "Delete the file, and run launch.evaluate again if it was a result."
@@ -50,7 +51,8 @@ def write_results(
     """Writes `workdir/eval/<task>.json` and replaces an older file atomically.
 
     The bootstrap draws of the trained model, if they were kept, are written to `<task>.draws.npz`
-    in the same folder, and its pictures to `<task>.pictures.npz`.
+    in the same folder, those of the untrained one to `<task>.untrained.draws.npz`, and its pictures
+    to `<task>.pictures.npz`.
 
     Args:
       workdir: folder of the run.
@@ -84,25 +86,34 @@ def write_results(
         ) from error
     path = pathlib.Path(workdir) / "eval" / f"{task}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    draws: dict[str, Any] = {
-        name: m.draws for name, m in trained.metrics.items() if m.draws is not None
-    }
-    if draws:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **draws)
-        # Written before the results, so that a reader who finds the results also finds their draws.
-        write_atomically(path.with_suffix(DRAWS_SUFFIX), buffer.getvalue())
+    # Written before the results, so that a reader who finds the results also finds their draws.
+    _write_draws(path.with_suffix(DRAWS_SUFFIX), trained)
+    _write_draws(path.with_suffix(UNTRAINED_DRAWS_SUFFIX), untrained)
     pictures.save(path.with_suffix(pictures.SUFFIX), trained.shown)
     write_atomically(path, (text + "\n").encode("utf-8"))
     return path
 
 
-def read_draws(workdir: os.PathLike[str] | str, *, task: str) -> dict[str, np.ndarray]:
+def _write_draws(path: pathlib.Path, result: TaskResult) -> None:
+    """Writes the bootstrap draws of a result; no file if none were kept."""
+    draws: dict[str, Any] = {
+        name: m.draws for name, m in result.metrics.items() if m.draws is not None
+    }
+    if draws:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **draws)
+        write_atomically(path, buffer.getvalue())
+
+
+def read_draws(
+    workdir: os.PathLike[str] | str, *, task: str, untrained: bool = False
+) -> dict[str, np.ndarray]:
     """Reads the bootstrap draws that `write_results` kept.
 
     Args:
       workdir: folder of the run.
       task: name of the task, as given to `write_results`.
+      untrained: whether the draws are those of the untrained model.
 
     Returns:
       Draws by metric name, float64[resamples] each, NaN where the metric is undefined on a
@@ -111,7 +122,8 @@ def read_draws(workdir: os.PathLike[str] | str, *, task: str) -> dict[str, np.nd
     Raises:
       DataError: if the file is absent or damaged; the error names it.
     """
-    path = pathlib.Path(workdir) / "eval" / f"{task}{DRAWS_SUFFIX}"
+    suffix = UNTRAINED_DRAWS_SUFFIX if untrained else DRAWS_SUFFIX
+    path = pathlib.Path(workdir) / "eval" / f"{task}{suffix}"
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)

@@ -54,3 +54,54 @@ def test_metrics_over_five_draws_equal_scikit_learn():
         assert found[name].mean == pytest.approx(np.mean(each), abs=1e-9), name
         assert found[name].sd == pytest.approx(np.std(each, ddof=1), abs=1e-9), name
         assert found[name].count == 5
+
+
+def test_of_equal_seeds_the_interval_over_patients_is_left():
+    draws = np.random.default_rng(0).beta(9, 2, 4000)  # skewed, as areas near 1 are
+    mean = float(np.mean(draws))
+    found = over_seeds.over_patients_and_seeds([mean] * 3, [draws] * 3, confidence=0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])))
+
+
+def test_of_certain_patients_the_t_interval_over_seeds_is_left():
+    values = [0.6, 0.7, 0.75]
+    found = over_seeds.over_patients_and_seeds(
+        values, [np.full(10, value) for value in values], confidence=0.9
+    )
+    wanted = stats.t.interval(0.9, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert (found.low, found.high) == pytest.approx(wanted)
+
+
+def test_seeds_and_resamples_without_a_value_are_left_out():
+    draws = [np.array([0.5, 0.6, np.nan]), np.array([0.7, 0.8, 0.9]), np.zeros(3)]
+    found = over_seeds.over_patients_and_seeds([0.6, 0.7, math.nan], draws, confidence=0.95)
+    less = over_seeds.over_patients_and_seeds(
+        [0.6, 0.7], [draws[0][:2], draws[1][:2]], confidence=0.95
+    )
+    assert found == less and found.value == pytest.approx(0.65)
+    for values in ([], [0.6]):
+        alone = over_seeds.over_patients_and_seeds(values, draws[: len(values)], confidence=0.95)
+        assert math.isnan(alone.low) and math.isnan(alone.high)
+    with pytest.raises(ValueError):
+        over_seeds.over_patients_and_seeds([0.6, 0.7], draws, confidence=0.95)
+
+
+@pytest.mark.parametrize(("of_seeds", "of_patients"), [(1.0, 0.2), (1.0, 1.0), (0.2, 1.0)])
+def test_the_interval_covers_the_truth_where_the_usual_ones_do_not(of_seeds, of_patients):
+    """Three seeds on the same patients, 1,000 times; the truth is 0."""
+    rng, count, times = np.random.default_rng(1), 3, 1000
+    shared = rng.normal(0, of_patients, times)  # what the patients of the test set add
+    values = rng.normal(0, of_seeds, (times, count)) + shared[:, None]
+    unit = stats.norm.ppf((np.arange(400) + 0.5) / 400)  # the bootstrap's draws, without noise
+    draws, quantile = of_patients * unit, stats.t.ppf(0.975, count - 1)
+    covered = {"both": 0, "seeds": 0, "resampled": 0}
+    for row in values:
+        both = over_seeds.over_patients_and_seeds(row, row[:, None] + draws, confidence=0.95)
+        covered["both"] += both.low < 0 < both.high
+        covered["seeds"] += abs(row.mean()) < quantile * stats.sem(row)
+        means = row[rng.integers(count, size=(400, count))].mean(axis=1) + rng.permutation(draws)
+        low, high = np.percentile(means, [2.5, 97.5])
+        covered["resampled"] += low < 0 < high
+    share = {name: number / times for name, number in covered.items()}
+    assert 0.94 <= share["both"] <= 0.99, share
+    assert share["seeds"] < 0.9 or share["resampled"] < 0.9, share

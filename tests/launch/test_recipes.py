@@ -15,7 +15,14 @@ from configs.baselines import clip, convirt, lovt, mgca, siglip
 from configs.baselines import phantom as baseline
 from configs.baselines.objectives import OBJECTIVES
 from configs.eval import retrieval, zero_shot
-from configs.finetune import benchx_nih, benchx_rsna, classification, gloria_chexpert, mgca_chexpert
+from configs.finetune import (
+    any_set,
+    benchx_nih,
+    benchx_rsna,
+    classification,
+    gloria_chexpert,
+    mgca_chexpert,
+)
 from configs.finetune import debug as finetune_debug
 from configs.gloria import paper as gloria_paper
 from configs.gloria import phantom as gloria_phantom
@@ -60,6 +67,7 @@ DERIVED |= {f"debug_{name}": functools.partial(debug.get_config, name) for name 
 DERIVED["gloria_pod"] = gloria_pod.get_config
 DERIVED["finetune_benchx_rsna"] = benchx_rsna.get_config
 DERIVED["finetune_debug"] = finetune_debug.get_config
+DERIVED |= {f"any_set_{w}": functools.partial(any_set.get_config, w) for w in any_set.STAGES}
 TASKS = {"zero_shot": zero_shot.get_config, "retrieval": retrieval.get_config}
 LABELS = 14
 STEPS_PER_EPOCH = 300  # of a set that is not there

@@ -3,18 +3,24 @@
 import csv
 import dataclasses
 import json
+import pathlib
 
 import jax
+import numpy as np
 import pytest
 
 from configs.eval import suite as config_of_suite
 from launch import evaluate
-from launch.evaluation import suite, suite_parts, suite_table
+from launch.evaluation import finetune, models, suite, suite_parts, suite_table
 from launch.evaluation.tasks import load_task, task_of
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
+from prior_jax.evaluate.bootstrap import Interval
+from prior_jax.evaluate.results import TaskResult
 from prior_jax.report import suites
+from prior_jax.sharding.mesh import MeshConfig
+from prior_jax.sharding.placement import placement
 from tests import fixtures
 from tests.interface.test_classifier import saved
 from tests.launch import subjects
@@ -191,6 +197,57 @@ def test_a_classifier_is_measured_beside_imagenet_weights(sets, tmp_path):
     assert [one.name for one in sheet.sets] == ["plain"]
     (curve,) = sheet.sets[0].curves
     assert curve.chart.title == "Classification" and "calibration error" in curve.note
+
+
+def test_trainings_run_at_each_fraction_and_seed_beside_random_and_imagenet(
+    sets, tmp_path, monkeypatch
+):
+    """What a training learns is not tested here: its result is told by what it started from."""
+    for name in ("ours", "imagenet"):
+        saved(tmp_path / name, "mean")
+    place = placement(MeshConfig(axes={"data": 1}, data_axes=("data",)), devices=jax.devices()[:1])
+    subject = models.of_weights(
+        tmp_path / "ours", path=sets["plain"], place=place, cache_dir=tmp_path / "cache"
+    )
+    begun = []
+
+    def trained(task, subject, opened, *, start, classes, folder):
+        begun.append(str(folder.relative_to(tmp_path / "out" / "suite" / "plain")))
+        return 0.5 if start is None else 0.7 + 0.1 * (pathlib.Path(start.path).name == "ours")
+
+    def measured(task, subject, run, opened):
+        value = run + task.finetune.seed / 100
+        draws = value + np.linspace(-0.01, 0.01, 5)
+        return TaskResult(
+            metrics={"macro_auroc": Interval(value=value, low=0.0, high=1.0, draws=draws)},
+            settings={},
+        )
+
+    monkeypatch.setattr(finetune, "_trained", trained)
+    monkeypatch.setattr(finetune, "_measured", measured)
+    monkeypatch.setattr(finetune, "_about", lambda *_: {})
+    given = task(
+        sets=(f"plain={sets['plain']}",),
+        tasks=("configs/eval/finetune.py:linear", "configs/eval/finetune.py"),
+        imagenet=str(tmp_path / "imagenet"),
+        max_steps=7,
+    )
+    parts = suite_parts.parts_of(given, given.named_sets())
+    assert {part.task.finetune.max_steps for part in parts} == {7}
+    content = run(subject, given, tmp_path / "out")
+    rows = {(row["task"], row["metric"]): row for row in content["rows"]}
+    for way in ("linear", "finetune"):
+        row = rows[f"{way}_50_percent_seed_1", "macro_auroc"]
+        assert [row[k] for k in ("value", "random", "imagenet")] == [0.81, 0.51, 0.71]
+        row = rows[f"{way}_50_percent_over_seeds", "macro_auroc"]
+        assert (row["seeds"], row["value"]) == (2, pytest.approx(0.805))
+        assert row["low"] < 0.79 and row["random_high"] > 0.52 and row["imagenet_low"] < 0.69
+        name = f"{way}_50_percent"
+        wanted = [f"finetune/{name}/model", f"finetune/{name}/random"]
+        wanted.append(f"imagenet/finetune/{name}/model")
+        assert [path for path in begun if f"/{name}/" in path] == wanted
+    assert len(begun) == 18 and run(subject, given, tmp_path / "out") == content
+    assert len(begun) == 18  # nothing is trained again
 
 
 def test_sets_are_pairs_or_a_mapping_with_names_of_their_own(sets):

@@ -1,0 +1,119 @@
+"""The settings of the task "finetune"."""
+
+import ast
+import dataclasses
+import pathlib
+import runpy
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from prior_jax.errors import ConfigError, check_field, check_least
+
+_SUFFIX = ".py"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """The training of a classifier on a labelled part of a set.
+
+    Attributes:
+      name: name of the way of training, the first part of the name of the results: letters and
+        digits, such as "finetune" or "linear".
+      config: file of a config of the objective "classification" under `configs/finetune`, with
+        ":argument" where it takes one.
+      overrides: changes of that config, "name=value" each. They are applied last, over what the
+        task itself fills in.
+      fraction: share of the training patients whose labels are learnt, 0 excluded to 1; 1 %, 10 %
+        and all in ConVIRT, arXiv:2010.00747, sec. 4.1.
+      seed: seed of the choice of patients, of the order of the batches, of the head and, in the
+        random baseline, of the encoder; 0 to 2**32 - 1.
+      epochs: number of passes over the labelled part, above 0.
+      max_steps: largest number of steps of the training, whatever the passes, >= 1.
+      validations: number of times that the classifier is measured on the validation split, >= 1.
+        The checkpoint with the best macro AUROC there is the one that is evaluated.
+    """
+
+    name: str
+    config: str
+    overrides: tuple[str, ...]
+    fraction: float
+    seed: int
+    epochs: float
+    max_steps: int
+    validations: int
+
+    def __post_init__(self):
+        """Refuses values with which nothing can be trained, and a config that does not exist."""
+        plain = self.name.replace("_", "").isalnum()
+        check_field(self, "name", plain, "letters, digits and '_'")
+        check_field(self, "fraction", 0 < self.fraction <= 1, "above 0 and at most 1")
+        check_field(self, "seed", 0 <= self.seed < 2**32, "an integer from 0 to 2**32 - 1")
+        check_field(self, "epochs", self.epochs > 0, "a number above 0")
+        check_least(self, max_steps=1, validations=1)
+        exists = file_of(self.config)[0].is_file()
+        check_field(self, "config", exists, "a file of configs/finetune, with or without :argument")
+        for change in self.overrides:
+            name, _, _ = change.partition("=")
+            given = "=" in change and name.strip()
+            check_field(self, "overrides", bool(given), "a tuple of 'name=value'")
+
+    @property
+    def result(self) -> str:
+        """Returns the name of the results, such as `linear_1_percent`."""
+        if self.fraction == 1:
+            return self.name
+        percent = f"{100 * self.fraction:g}".replace(".", "_")
+        return f"{self.name}_{percent}_percent"
+
+
+def file_of(path: str) -> tuple[pathlib.Path, str | None]:
+    """Splits "file.py:argument" into the file and the argument; None for no argument."""
+    file, given, argument = path.partition(f"{_SUFFIX}:")
+    return (pathlib.Path(f"{file}{_SUFFIX}"), argument) if given else (pathlib.Path(path), None)
+
+
+def read_file(path: str) -> ConfigDict:
+    """Returns the config of a file, "file.py" or "file.py:argument"."""
+    file, argument = file_of(path)
+    make = runpy.run_path(str(file))["get_config"]
+    return make() if argument is None else make(argument)
+
+
+def override(config: ConfigDict, changes: tuple[str, ...]) -> None:
+    """Changes values of a config in place.
+
+    Args:
+      config: config to change.
+      changes: "name=value" each; the value is a Python literal, or else a string.
+
+    Raises:
+      ConfigError: for a name that the config does not have, or a value of another type.
+    """
+    for change in changes:
+        name, _, text = (part.strip() for part in change.partition("="))
+        *sections, last = name.split(".")
+        try:
+            section: Any = config
+            for one in sections:
+                section = section[one]
+            if last not in section:
+                raise KeyError(last)
+            section[last] = _value(text)
+        except (KeyError, TypeError, AttributeError) as error:
+            wrong = isinstance(error, TypeError) and "type" in str(error)
+            raise ConfigError(
+                f"The override {change!r} gives a value of another type."
+                if wrong
+                else f"The override {change!r} names nothing in the config.",
+                "Give 'name=value' with a setting of the config, such as "
+                "'stages.finetune.learning_rate=1e-4'.",
+                where="task.finetune.overrides",
+            ) from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

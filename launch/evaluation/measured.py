@@ -1,0 +1,39 @@
+"""Measures a task on a model and on the same model at random weights."""
+
+import pathlib
+from collections.abc import Callable
+
+from launch.evaluation import finetune
+from launch.evaluation.subject import Opened, Subject
+from launch.evaluation.task_results import measure, remarks
+from launch.evaluation.tasks import FinetuneTask, Task
+from prior_jax.evaluate.results import TaskResult
+
+Open = Callable[[str], Opened]
+
+
+def measure_both(
+    task: Task, subject: Subject, opened: Open, *, folder: pathlib.Path, beside: bool = True
+) -> tuple[TaskResult, TaskResult]:
+    """Returns the results of the model and of the same model at random weights.
+
+    Args:
+      task: task to measure.
+      subject: model on the task's set.
+      opened: function from the name of a split of the set to the split; it should cache it.
+      folder: folder for what the task trains, for this task, model and set alone.
+      beside: whether a training from random weights is wanted beside the model's; without it the
+        second result of a training has no metrics.
+    """
+    if isinstance(task, FinetuneTask):
+        return finetune.measure_trainings(task, subject, opened, folder=folder, beside=beside)
+    encoders = list(dict.fromkeys((subject.trained, subject.untrained)))
+    found = [measure(task, one, subject=subject, opened=opened) for one in encoders]
+    return found[0], found[-1]
+
+
+def said_of(task: Task, subject: Subject, opened: Open) -> list[str]:
+    """Returns sentences on how the labels of the set and what the task asks for fit together."""
+    if isinstance(task, FinetuneTask):
+        return finetune.left_out(task, opened)
+    return remarks(task, subject, opened(task.split))

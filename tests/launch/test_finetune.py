@@ -1,0 +1,190 @@
+"""The task "finetune": the configs of its trainings, what is learnt, and what is not repeated."""
+
+import dataclasses
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from configs.eval import finetune as config_of_task
+from launch import evaluate
+from launch.evaluation import finetune, finetune_config, models, suite_parts
+from launch.evaluation.finetune_settings import override, read_file
+from launch.evaluation.tasks import load_task, task_of
+from launch.start import initial
+from prior_jax.config import read_config
+from prior_jax.data.manifest import load_manifest
+from prior_jax.errors import ConfigError
+from prior_jax.objectives.classification import ClassificationModel
+from prior_jax.sharding.mesh import MeshConfig
+from prior_jax.sharding.placement import placement
+from prior_jax.train.state import define_model
+from tests.interface.test_classifier import saved
+from tests.launch import subjects
+
+CLASSES = ("Effusion", "Cardiomegaly")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finetune")
+    return str(subjects.write_set(folder / "set", train=30, validate=20, test=30))
+
+
+def task(way="finetune", *, classes=(), **changes):
+    config = config_of_task.get_config(way)
+    config.batch_size, config.classes = 16, classes
+    config.bootstrap.resamples = 20
+    config.finetune.max_steps, config.finetune.validations = 4, 2
+    config.finetune.update(changes)
+    return task_of(config)
+
+
+def encoder(path, folder, kind="mean"):
+    """The subject of a folder of weights of an image encoder."""
+    if not folder.exists():
+        saved(folder, kind)
+    place = placement(MeshConfig(axes={"data": 1}, data_axes=("data",)), devices=jax.devices()[:1])
+    return models.of_weights(folder, path=path, place=place, cache_dir=folder.parent / "cache")
+
+
+@pytest.fixture(scope="module")
+def subject(path, tmp_path_factory):
+    return encoder(path, tmp_path_factory.mktemp("subject") / "weights")
+
+
+def config(given, subject, *, start, records=20, validates=True):
+    found = finetune_config.config_of(given, subject, start=start, classes=CLASSES)
+    return finetune_config.in_steps(found, given, records=records, validates=validates)
+
+
+def split(labels, names=CLASSES):
+    """A split that holds labels alone."""
+    inner = types.SimpleNamespace(label_names=names)
+    return types.SimpleNamespace(labels=np.asarray(labels, np.int8), split=inner)
+
+
+def test_the_results_are_named_by_way_and_fraction():
+    assert task(fraction=0.01).result == "finetune_1_percent"
+    assert task("linear", fraction=0.125).result == "linear_12_5_percent"
+    assert task().result == "finetune"
+    assert load_task("configs/eval/finetune.py:linear").result == "linear"
+    with pytest.raises(ConfigError, match=r"task\.split.*'finetune' learns"):
+        task_of({**config_of_task.get_config().to_dict(), "split": "validate"})
+
+
+@pytest.mark.parametrize("kind", ["mean", "attention", "regions"])
+def test_every_array_of_the_encoder_comes_from_the_weights(kind, path, tmp_path):
+    subject = encoder(path, tmp_path / "weights", kind)
+    read = read_config(config(task(), subject, start=subject.source), workdir=tmp_path)
+    assert read.data.image == subject.data.image and read.data.path == path
+    defined = define_model(lambda rngs: ClassificationModel(read.model, rngs=rngs))
+    shapes = {**defined.params, **defined.rest}
+    values = initial.initial_values(
+        read.init.given(), shapes, model=read.given["model"], tokenizer=""
+    )
+    assert {name for name in shapes if name.startswith("image_encoder/")} == set(values)
+    assert (read.model.upsample is not None) == (kind == "regions")
+    random = read_config(config(task(), subject, start=None), workdir=tmp_path)
+    assert not random.init.given() and random.model == read.model
+
+
+def test_the_batch_and_the_steps_follow_the_labelled_part(subject, tmp_path):
+    given = task(max_steps=50, epochs=10.0, validations=5)
+    for records, batch, steps in ((3, 2, 10), (33, 32, 10), (500, 32, 50)):
+        found = config(given, subject, start=None, records=records)
+        assert found.data.batch_size == batch and found.stages.finetune.length == steps
+        assert found.validate_every == steps // 5
+    blind = read_config(config(given, subject, start=None, validates=False), workdir=tmp_path)
+    assert blind.train.validate_every == 0 and blind.train.checkpoint.keep_best == 0
+
+
+def test_overrides_are_last_and_a_wrong_one_is_named(subject):
+    given = task(overrides=("stages.finetune.learning_rate=1e-5", "data.batch_size=4"))
+    found = config(given, subject, start=None)
+    assert found.stages.finetune.learning_rate == 1e-5 and found.data.batch_size == 4
+    for wrong in ("model.heads.kind=mlp", "model.head.sort=1", "seed=one", "name.x=1"):
+        with pytest.raises(ConfigError, match=r"task\.finetune\.overrides"):
+            override(read_file("configs/finetune/any_set.py"), (wrong,))
+    for changes in ({"overrides": ("seed",)}, {"config": "configs/finetune/none.py:linear"}):
+        with pytest.raises(ConfigError, match=f"task.finetune.{next(iter(changes))}"):
+            task(**changes)
+    other = task(config="configs/debug.py")
+    with pytest.raises(ConfigError, match=r"task\.finetune\.config.*'classification'"):
+        config(other, subject, start=None)
+
+
+def test_classes_that_cannot_be_learnt_or_measured_are_named():
+    names = ("Edema", "Mass", "Nodule", "Support Devices", "Hernia")
+    train = split([[1, 0, 1, 1, 1], [0, -1, 1, 0, -2]], names)  # Mass: none; Nodule: all
+    test = split([[1, 1, 1, 1, 0], [-2, 0, 0, 0, -2]], names)
+    given = dataclasses.replace(task(), min_positives=1)
+    kept, left_out = finetune_config.learnable(given, train=train, test=test)
+    assert kept == ("Edema",) and list(left_out) == ["Mass", "Nodule", "Hernia"]
+    assert left_out["Mass"] == "0 positive records in train, and 1 are needed"
+    assert left_out["Hernia"] == "0 positive records in test, and 1 are needed"
+    few = dataclasses.replace(given, min_positives=2)
+    with pytest.raises(ConfigError, match=r"task\.classes.*Edema: 1 positive records in test"):
+        finetune_config.learnable(few, train=train, test=test)
+    wrong = dataclasses.replace(given, classes=("Edemas",))
+    with pytest.raises(ConfigError, match=r"task\.classes.*Edemas"):
+        finetune_config.learnable(wrong, train=train, test=test)
+    assert finetune_config.validates(train, ("Mass", "Hernia"))
+    assert not finetune_config.validates(train, ("Mass", "Nodule"))
+    assert not finetune_config.validates(None, ("Edema",))
+
+
+def test_a_part_is_another_with_another_file_under_the_same_name(path, subject, tmp_path):
+    file = tmp_path / "mine.py"
+    text = "from configs.finetune import any_set\nget_config = any_set.get_config\n"
+    file.write_text(text)
+    part = suite_parts.Part(set_name="a", name="finetune", task=task(config=str(file)))
+    before = suite_parts.identity(part, subject, load_manifest(path))
+    file.write_text(f"{text}\ndef get_config():\n    return any_set.get_config('linear')\n")
+    assert suite_parts.identity(part, subject, load_manifest(path)) != before
+
+
+def test_a_training_of_other_settings_is_replaced(tmp_path):
+    folder = tmp_path / "model"
+    finetune._make_way(folder, {"seed": 1})
+    (folder / "checkpoints").mkdir()
+    finetune._make_way(folder, {"seed": 1})
+    assert (folder / "checkpoints").is_dir()
+    finetune._make_way(folder, {"seed": 2})
+    assert not (folder / "checkpoints").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    (folder / "training.json").unlink()  # as when a removal was killed
+    (folder / "checkpoints").mkdir()
+    finetune._make_way(folder, {"seed": 2})
+    assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_the_training_from_weights_lies_beside_one_from_random_weights(subject, tmp_path):
+    given = task("linear", classes=CLASSES, fraction=0.5)
+
+    def run(out):
+        with jax.set_mesh(subject.place.mesh):
+            evaluate.evaluate(subject, [given], out=out)
+        return json.loads((out / "eval" / "linear_50_percent.json").read_text())
+
+    content = run(tmp_path / "out")
+    assert content["metrics"].keys() == content["untrained"].keys() >= {"macro_auroc"}
+    assert content["settings"]["train_patients"] == 15
+    assert content["settings"]["classes"] == list(CLASSES)
+    trainings = tmp_path / "out" / "finetune" / "linear_50_percent"
+    kept = {name: json.loads((trainings / name / "config.json").read_text()) for name in
+            ("model", "random")}  # fmt: skip
+    assert kept["model"]["init"]["image"]["path"] == subject.source.path
+    assert kept["random"].pop("init") != kept["model"].pop("init")
+    assert kept["random"] == kept["model"]
+    lines = [(trainings / name / "metrics.jsonl").read_bytes() for name in kept]
+    assert run(tmp_path / "out") == content  # what is done is not trained again
+    assert lines == [(trainings / name / "metrics.jsonl").read_bytes() for name in kept]
+    untrained = dataclasses.replace(subject, source=None)
+    with jax.set_mesh(subject.place.mesh):
+        evaluate.evaluate(untrained, [given], out=tmp_path / "random")
+    alone = json.loads((tmp_path / "random" / "eval" / "linear_50_percent.json").read_text())
+    assert alone["metrics"] == alone["untrained"] == content["untrained"]
