@@ -25,12 +25,14 @@ from ml_collections import ConfigDict
 from launch.evaluation import finetune, models, outputs
 from launch.evaluation import suite as suite_lib
 from launch.evaluation.measured import measure_both, said_of
+from launch.evaluation.set_checks import check_set
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import SuiteTask, Task, TaskData, check_task, task_of
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import kept_json, read_config
+from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
 from prior_jax.processes import distributed
@@ -87,6 +89,7 @@ class Evaluation:
         where = outputs.described(subject, opened(task.split), split=task.split)
         outputs.check_same_set(self.out, task=task.result, where=where)
         said = said_of(task, subject, opened)
+        where = outputs.with_remarks(where, said)
         for one in said if distributed.is_primary() else ():
             print(f"{task.result}: {one}", flush=True)
         folder = self.out / finetune.FOLDER / task.result
@@ -264,11 +267,19 @@ def _source() -> str:
     return given[0]
 
 
+def _check(task: Task, *, out: pathlib.Path, drawn: pathlib.Path | None) -> None:
+    """Refuses what can be known to fail before a model is opened."""
+    if task.data.path is not None and not isinstance(task, SuiteTask):
+        check_set(task, load_manifest(task.data.path), drawn=drawn)
+    check_task(task, drawn=drawn)
+    outputs.check_folder(out)
+
+
 def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
     workdir = workdir_lib.from_flag()
     out = workdir if FLAGS.out is None else workdir_lib.from_flag("out")
     kept = ConfigDict(kept_json(workdir))
-    check_task(task, drawn=workdir / "data" / "raw")
+    _check(task, out=out, drawn=workdir / "data" / "raw")
     given = machines.merged(kept, machine, batch_size=None, replace=True)
     config = read_config(given, workdir=workdir)
     place = placement(config.mesh)
@@ -279,7 +290,10 @@ def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
     prepare.make_in_one_process(prepare.missing(config), workdir)
     run = run_lib.open_run(config, place, workdir, cache_dir=cache)
     with jax.set_mesh(run.place.mesh):
-        evaluate(models.of_run(run, step=FLAGS.step), [task], out=out)
+        subject = models.of_run(run, step=FLAGS.step)
+        if out.resolve() != workdir.resolve():
+            outputs.check_same_model(out, about=subject.about)
+        evaluate(subject, [task], out=out)
 
 
 def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
@@ -290,7 +304,8 @@ def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
     config = read_config(given, workdir=out)
     missing = prepare.missing(config)
     reads_text = task.reads_text and config.data.tokenizer.kind != "none"
-    check_task(task, drawn=None if missing.phantom is not None else out / "data" / "raw")
+    drawn = None if missing.phantom is not None else out / "data" / "raw"
+    _check(task, out=out, drawn=drawn)
     place = placement(config.mesh)
     cache = workdir_lib.cache_of(out)
     jax_settings.compile_to(cache, quick=config.quick_compile)
@@ -300,6 +315,7 @@ def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
     prepare.make_in_one_process(missing, out)
     with jax.set_mesh(place.mesh):
         subject = models.of_config(config, reads_text=reads_text, place=place, out=out, cache=cache)
+        outputs.check_same_model(out, about=subject.about)
         evaluate(subject, [task], out=out)
 
 
@@ -311,13 +327,20 @@ def _of_weights(task: Task, machine: machines.MachineConfig | None) -> None:
             "Give --task.data.path=SET, the folder of a prepared set.",
             where="task.data.path",
         )
-    check_task(task, drawn=out)
+    _check(task, out=out, drawn=None)
     mesh = MeshConfig(axes={"data": -1}, data_axes=("data",)) if machine is None else machine.mesh
     cache = workdir_lib.cache_of(out)
     jax_settings.compile_to(cache, quick=False)
     place = placement(mesh)
     with jax.set_mesh(place.mesh):
-        subject = models.of_weights(folder, path=task.data.path, place=place, cache_dir=cache)
+        subject = models.of_weights(
+            folder,
+            path=task.data.path,
+            place=place,
+            cache_dir=cache,
+            task=task.task if task.reads_text and not isinstance(task, SuiteTask) else None,
+        )
+        outputs.check_same_model(out, about=subject.about)
         evaluate(subject, [task], out=out)
 
 

@@ -1,0 +1,61 @@
+"""What a set lacks for a task is said before a model is opened."""
+
+import dataclasses
+
+import pytest
+
+from launch.evaluation.set_checks import check_set
+from launch.evaluation.tasks import load_task
+from prior_jax.data.manifest import RegionCounts, load_manifest
+from prior_jax.errors import ConfigError
+from tests import fixtures
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("set") / "set"
+    return load_manifest(fixtures.write_prepared(folder, studies=4, validate=0, test=3))
+
+
+def task(name, **changes):
+    return dataclasses.replace(load_task(f"configs/eval/{name}.py"), **changes)
+
+
+def test_what_a_set_has_is_accepted(manifest):
+    for name in ("zero_shot", "retrieval", "retrieval/benchx", "classification"):
+        check_set(task(name), manifest)
+    counted = RegionCounts(regions=1, boxes=1, masks=0, phrases=0)
+    found = dataclasses.replace(manifest, regions={"Effusion": counted})
+    for name in ("grounding", "phrase_grounding"):
+        check_set(task(name), found)
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "classification"])
+def test_a_set_without_labels(manifest, name):
+    with pytest.raises(ConfigError, match="the set has no labels"):
+        check_set(task(name), dataclasses.replace(manifest, label_names=()))
+
+
+def test_a_set_without_regions(manifest):
+    for name in ("grounding", "phrase_grounding"):
+        with pytest.raises(ConfigError, match="the set has no boxes or masks"):
+            check_set(task(name), manifest)
+
+
+def test_a_phantom_that_was_drawn_has_the_places(manifest, tmp_path):
+    check_set(task("grounding", masks=str(tmp_path)), manifest)
+    (tmp_path / "phantom").mkdir()
+    check_set(task("grounding"), manifest, drawn=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["retrieval", "retrieval/benchx"])
+def test_a_set_without_reports(manifest, name):
+    with pytest.raises(ConfigError, match="the set has no reports"):
+        check_set(task(name), dataclasses.replace(manifest, text_sources={"none": 7}))
+
+
+def test_a_split_without_records(manifest):
+    with pytest.raises(ConfigError, match=r"'validate', .* it has records in train, test"):
+        check_set(task("zero_shot", split="validate"), manifest)
+    with pytest.raises(ConfigError, match="'validate', which the task 'probe' reads"):
+        check_set(task("probe"), manifest)
