@@ -187,7 +187,7 @@ def _task(label, rows, columns, *, seeds=()) -> TaskRows:
     of_all.sort(key=lambda row: not row["metric"].startswith("macro_"))  # stable
     return TaskRows(
         label=label,
-        interval=f"mean and t interval over {count} seeds"
+        interval=f"mean over {count} seeds, intervals over patients and seeds"
         if count > 1
         else "intervals over patients",
         rows=[_row(row, columns) for row in of_all],

@@ -240,7 +240,7 @@ def test_a_stray_key_is_refused_by_name(section):
 # The launcher fills in paths that are not given, and takes the newest checkpoint without a step.
 FILLED = {
     *("data.path", "data.tokenizer.path", "mesh.axes.data"),
-    *("init.image.step", "init.text.step"),
+    *("init.image.step", "init.text.step", "evaluate_every"),
 }
 
 

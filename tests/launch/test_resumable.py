@@ -12,8 +12,9 @@ from prior_jax.train import resume
 
 # It follows from config.seed, which is compared before all else.
 FOLLOWS = {"config.data.seed"}
-# It may be left out of a config, and is then None.
-OPTIONAL = {"config.data.fraction"}
+# They may be left out of a config, and are then None.
+_AUGMENT = ("crop_from", "resized_crop", "jitter", "grey_probability", "blur")
+OPTIONAL = {"config.data.fraction", *(f"config.data.augment.{name}" for name in _AUGMENT)}
 
 
 def leaves(tree, name):

@@ -152,7 +152,7 @@ def test_a_part_is_measured_anew_only_for_other_weights_sets_or_settings(
     def measured(*arguments, **named):
         raise AssertionError("measured anew")
 
-    monkeypatch.setattr(suite, "measure", measured)
+    monkeypatch.setattr(suite, "measure_both", measured)
     assert run(reader, given, out) == content
     path = str(given.named_sets()["boxes"])
     (part,) = (
@@ -174,7 +174,7 @@ def test_an_unforeseen_error_of_a_part_is_named_and_passed_over(
     def measured(given, *arguments, **named):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(suite, "measure", measured)
+    monkeypatch.setattr(suite, "measure_both", measured)
     given = task(sets=(f"plain={sets['plain']}",), tasks=TASKS[:2])
     content = run(reader, given, tmp_path)
     assert [one["state"] for one in content["parts"]] == ["failed", "failed"]
@@ -238,7 +238,8 @@ def test_trainings_run_at_each_fraction_and_seed_beside_random_and_imagenet(
     rows = {(row["task"], row["metric"]): row for row in content["rows"]}
     for way in ("linear", "finetune"):
         row = rows[f"{way}_50_percent_seed_1", "macro_auroc"]
-        assert [row[k] for k in ("value", "random", "imagenet")] == [0.81, 0.51, 0.71]
+        values = [row[k] for k in ("value", "random", "imagenet")]
+        assert values == pytest.approx([0.81, 0.51, 0.71])
         row = rows[f"{way}_50_percent_over_seeds", "macro_auroc"]
         assert (row["seeds"], row["value"]) == (2, pytest.approx(0.805))
         assert row["low"] < 0.79 and row["random_high"] > 0.52 and row["imagenet_low"] < 0.69

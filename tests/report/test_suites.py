@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from launch.evaluation.suite_table import COLUMNS, over_seeds_rows
+from launch.evaluation.suite_table import COLUMNS, SIDES, Row, over_seeds_rows
 from prior_jax.report import page, suites
 from tests.report.test_page import RUN, Reader
 
@@ -34,7 +34,8 @@ def row(name, task, metric, number):
 def folder(tmp_path):
     cells = itertools.product(("nih", "rsna", "vindr"), TASKS, METRICS)
     rows = [row(*cell, number) for number, cell in enumerate(cells)]
-    rows += over_seeds_rows(rows, confidence=0.95)
+    drawn = [Row(cells=one, draws=dict.fromkeys(SIDES)) for one in rows]
+    rows += over_seeds_rows(drawn, confidence=0.95)
     part = {"set": "nih", "task": "retrieval", "state": "left out", "reason": "there is no report"}
     (tmp_path / "eval").mkdir()
     content = {"model": {}, "parts": [part], "rows": rows}
@@ -56,7 +57,7 @@ def test_rows_are_grouped_by_set_and_task_with_means_over_classes_first(folder):
     assert zero_shot.rows[0].cells[0].interval == "[0.400, 0.900]"
     assert zero_shot.rows[0].cells[1].text == "0.250" and not zero_shot.rows[0].cells[1].interval
     assert probe.label == "Probe 10 percent" and not zero_shot.seeds
-    assert probe.interval == "mean and t interval over 3 seeds"
+    assert probe.interval == "mean over 3 seeds, intervals over patients and seeds"
     assert [one.label.rpartition(", ")[2] for one in probe.seeds] == [
         "first seed", "seed 1", "seed 2"
     ]  # fmt: skip
