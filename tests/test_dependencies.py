@@ -1,6 +1,7 @@
 """What the code imports is what pyproject.toml declares, no more and no fewer."""
 
 import ast
+import functools
 import pathlib
 import re
 import sys
@@ -44,6 +45,7 @@ def imported(path):
                 yield node.args[0].value.split(".")[0]
 
 
+@functools.cache
 def used():
     """Distributions that the code uses."""
     names = {

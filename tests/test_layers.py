@@ -1,6 +1,7 @@
 """The import rules of the house, held by reading every import with `ast`."""
 
 import ast
+import functools
 import pathlib
 import re
 import subprocess
@@ -61,15 +62,17 @@ def sources(*folders):
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
+@functools.cache  # every rule looks at the same files
 def imported_modules(path):
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found.append(node.module)
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
 
 
 def layer_of(path):

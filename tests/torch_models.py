@@ -15,7 +15,7 @@ def load_torch(model: nnx.Module, state_dict: Mapping[str, Any], table: Table) -
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     filled = to_nnx(state_dict, table, nnx.as_pure(state))
     # The arrays are copied so that the model does not share memory with the caller's.
-    nnx.update(model, jax.tree.map(jax.numpy.array, filled))
+    nnx.update(model, jax.tree.map(lambda array: jax.numpy.asarray(np.array(array)), filled))
 
 
 def dump_torch(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:

@@ -114,7 +114,9 @@ def config_of(params, *, heads: int, image_size: int) -> GloriaConfig:
 def zeros_of(create):
     """The module that `create()` makes, of zeros."""
     graph, shapes = nnx.split(nnx.eval_shape(create))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), nnx.as_pure(shapes))
+    zeros = jax.tree.map(
+        lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)), nnx.as_pure(shapes)
+    )
     return nnx.merge(graph, zeros)
 
 

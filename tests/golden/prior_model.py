@@ -130,7 +130,9 @@ def model_of(params, config: PriorConfig):
     """The objective and its model with recorded parameters; parts not recorded are 0."""
     objective = PriorObjective(config)
     graph, shapes = nnx.split(nnx.eval_shape(lambda: objective.init(nnx.Rngs(0))))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), nnx.as_pure(shapes))
+    zeros = jax.tree.map(
+        lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)), nnx.as_pure(shapes)
+    )
     model = nnx.merge(graph, zeros)
     table = prior_table(config)
     load_torch(model, {**dump_torch(model, table), **params}, table)

@@ -132,7 +132,7 @@ def check_steps(golden, case):
     state = fresh_optimizer(values, names=tuple(values), transformation=transformation)
     for step, features in enumerate(golden["in/features"]):
         loss = loss_function(head, exclusive=exclusive, label=golden[f"in/{labels}"][step])
-        gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+        gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
         features = jnp.asarray(features, jnp.float32)
         (value, logits), (gradients, of_features) = gradient(values, features)
         assert_close(logits, golden[f"out/{case}/step{step}/logits"], rtol=VALUE_RTOL)

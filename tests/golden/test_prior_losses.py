@@ -1,9 +1,12 @@
 """The losses of PRIOR against numbers recorded from the authors' code."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from prior_jax.losses import local_alignment, matching, reconstruction
 from prior_jax.losses.contrastive import paired_contrastive
@@ -24,8 +27,6 @@ def ones(count: int) -> jax.Array:
 
 def predictor_of(params) -> Predictor:
     width = params["predictor.0.weight"].shape[1]
-    import flax.nnx as nnx
-
     predictor = Predictor(width, dtype=jnp.float32, rngs=nnx.Rngs(0))
     names = {"hidden": "predictor.0", "output": "predictor.2"}
     return linears_from(predictor, params, names)
@@ -87,9 +88,8 @@ def test_text_local_loss(golden_dir):
 
         arguments = golden[f"in/{case}/A"], golden[f"in/{case}/B"]
         log_scale = golden["param/local_logit_scale"]
-        value, grads = jax.value_and_grad(loss, argnums=(0, 1, 2))(
-            *map(jnp.asarray, arguments), jnp.asarray(log_scale)
-        )
+        differentiated = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+        value, grads = differentiated(*map(jnp.asarray, arguments), jnp.asarray(log_scale))
         assert_close(value, golden[f"out/{case}/loss"], rtol=1e-4, name=case)
         names = "in/A", "in/B", "param/local_logit_scale"
         for name, grad in zip(names, grads, strict=True):
@@ -97,8 +97,6 @@ def test_text_local_loss(golden_dir):
 
 
 def test_local_alignment_loss(golden_dir):
-    import flax.nnx as nnx
-
     golden = load(golden_dir, "prior", "local_alignment_loss")
     params = golden.prefix("param/")
     predictor = predictor_of(params)
@@ -119,7 +117,8 @@ def test_local_alignment_loss(golden_dir):
         return in_image, in_text, context.image
 
     arguments = golden["in/image"], text, params["local_logit_scale"]
-    in_image, in_text, context = terms(attention, predictor, *map(jnp.asarray, arguments))
+    given = map(jnp.asarray, arguments)
+    in_image, in_text, context = nnx.jit(terms)(attention, predictor, *given)
     assert_close(in_image, golden["out/local_image_loss"], rtol=1e-4)
     assert_close(in_text, golden["out/local_text_loss"], rtol=1e-4)
     assert_close(context, golden["out/text_to_local_image_embed_stacks"], rtol=1e-4)
@@ -138,7 +137,9 @@ def test_local_alignment_loss(golden_dir):
     assert_linear_grads(modules[1], golden, PREDICTOR)
 
 
-def global_loss(image, text, log_scale):
+@jax.jit
+@functools.partial(jax.value_and_grad, argnums=(0, 1, 2))
+def global_gradients(image, text, log_scale):
     return paired_contrastive(
         unit(image), unit(text), scale=jnp.exp(log_scale), weight=ones(image.shape[0])
     )
@@ -147,9 +148,7 @@ def global_loss(image, text, log_scale):
 def test_global_alignment_loss(golden_dir):
     golden = load(golden_dir, "prior", "global_alignment_loss")
     names = "in/image", "in/text", "param/logit_scale"
-    value, grads = jax.value_and_grad(global_loss, argnums=(0, 1, 2))(
-        *(jnp.asarray(golden[name]) for name in names)
-    )
+    value, grads = global_gradients(*(jnp.asarray(golden[name]) for name in names))
     assert_close(value, golden["out/loss"], rtol=1e-4)
     for name, grad in zip(names, grads, strict=True):
         assert_close(grad, golden[f"grad/{name}"], rtol=1e-3, name=name)
@@ -159,9 +158,7 @@ def test_one_global_batch_equals_the_mean_over_ranks(golden_dir):
     golden = load(golden_dir, "prior", "global_alignment_loss")
     ranks = golden.scalar("in/world_size")
     names = "in/image", "in/text", "param/logit_scale"
-    value, grads = jax.value_and_grad(global_loss, argnums=(0, 1, 2))(
-        *(jnp.asarray(golden[name]) for name in names)
-    )
+    value, grads = global_gradients(*(jnp.asarray(golden[name]) for name in names))
     assert_close(value, golden["out/multi/loss_per_rank"].mean(), rtol=1e-4)
     for name, grad in zip(("image", "text"), grads[:2], strict=True):
         # Every rank's gradient is of the sum of all ranks' losses; DDP takes the mean.
@@ -228,13 +225,13 @@ def test_spg_loss(golden_dir):
         return spg, kl, lookup.prototypes, predicted
 
     arguments = jnp.asarray(golden["in/logits"]), jnp.asarray(features)
-    spg, kl, prototypes, predicted = terms(bank, *arguments)
+    spg, kl, prototypes, predicted = nnx.jit(terms)(bank, *arguments)
     assert_close(spg * scale, golden["out/spg_loss"], rtol=1e-4)
     assert_close(kl, golden["out/kl_loss"], rtol=1e-4)
     assert_close(prototypes, golden["out/protos_padded"], rtol=1e-4)
     np.testing.assert_array_equal(mask, golden["out/mask"].astype(bool))
     assert_close(unpad(predicted, mask), golden["out/roi_logits_rows"], rtol=1e-4)
-    inverse, _, _, _ = terms(bank, *arguments, inverse=True)
+    inverse, _, _, _ = nnx.jit(functools.partial(terms, inverse=True))(bank, *arguments)
     assert_close(inverse * scale, golden["out/spg_loss_inverse_permutation"], rtol=1e-4)
 
     cost = matching.pairwise_cost(arguments[0], prototypes, metric="l1", normalize=False)

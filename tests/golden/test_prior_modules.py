@@ -40,7 +40,7 @@ def differentiate(function, module, *arrays):
 
     places = tuple(range(len(arrays) + 1))
     arrays = [jnp.asarray(x) for x in arrays]
-    return jax.value_and_grad(pure, argnums=places)(nnx.as_pure(params), *arrays)
+    return jax.jit(jax.value_and_grad(pure, argnums=places))(nnx.as_pure(params), *arrays)
 
 
 def gathered(golden, pool):
@@ -65,7 +65,8 @@ def test_sentence_gather(golden_dir, case):
         return module(x, index, num_sentences=count)
 
     x = golden["in/x"]
-    sentences, mask = gathered(golden, lambda i, n: pool(module, jnp.asarray(x), i, n))
+    gather = nnx.jit(lambda module, x: gathered(golden, lambda i, n: pool(module, x, i, n)))
+    sentences, mask = gather(module, jnp.asarray(x))
     mask = np.asarray(mask)
     np.testing.assert_array_equal(mask.sum(1), golden[f"out/{case}/lengths"])
     assert_close(unpad(sentences, mask), golden[f"out/{case}/rows"], rtol=1e-4)
@@ -115,7 +116,7 @@ def test_local_cross_attention(golden_dir):
             return module(image[None], text[None], **masks)
 
         image, text = golden[f"in/{case}/image"], golden[f"in/{case}/text"]
-        context = run(module, jnp.asarray(image), jnp.asarray(text))
+        context = nnx.jit(run)(module, jnp.asarray(image), jnp.asarray(text))
         for name, part in parts.items():
             actual = getattr(context, part)[0]
             assert_close(actual, golden[f"out/{case}/{name}"], rtol=1e-4, name=f"{case} {name}")
@@ -156,7 +157,7 @@ def test_bank_lookup(golden_dir):
     golden = load(golden_dir, "prior", "spb")
     bank = bank_of(golden["param/embed.weight"])
     x = golden["in/x"]
-    lookup, loss = recon(bank, jnp.asarray(x), golden["in/tau"], golden["in/gumbel"])
+    lookup, loss = nnx.jit(recon)(bank, jnp.asarray(x), golden["in/tau"], golden["in/gumbel"])
     assert_close(lookup.prototypes[0], golden["out/output"], rtol=1e-4)
     assert_close(lookup.logits[0], golden["out/dist"], rtol=1e-4)
     assert_close(loss, golden["out/loss"], rtol=1e-4)
@@ -177,11 +178,11 @@ def test_bank_query_and_rank_3_input(golden_dir):
     golden = load(golden_dir, "prior", "spb")
     bank = bank_of(golden["param/embed.weight"])
     x = jnp.asarray(golden["in/x"])
-    lookup = look_up(bank, x, golden["in/tau"], golden["in/query/gumbel"])
+    lookup = nnx.jit(look_up)(bank, x, golden["in/tau"], golden["in/query/gumbel"])
     assert_close(lookup.prototypes[0], golden["out/query/output"], rtol=1e-4)
     # The recorded rank-3 input is the first rows of x as [n, 1, D] or [1, n, D].
     noise = golden["in/rank3/gumbel"]
-    lookup, loss = recon(bank, x[: noise.shape[0]], golden["in/tau"], noise)
+    lookup, loss = nnx.jit(recon)(bank, x[: noise.shape[0]], golden["in/tau"], noise)
     assert_close(lookup.prototypes[0], golden["out/rank3/output"], rtol=1e-4)
     assert_close(loss, golden["out/rank3/loss"], rtol=1e-4)
 
@@ -199,7 +200,7 @@ def test_bank_at_low_temperature(golden_dir):
     assert_close(value, golden["out/lowtemp/loss"], rtol=1e-4)
     assert_close(x, golden["grad/lowtemp/in/x"], rtol=1e-3)
     assert_close(params["embed"], golden["grad/lowtemp/param/embed.weight"], rtol=1e-3)
-    lookup = look_up(bank, jnp.asarray(golden["in/x"]), tau, noise)
+    lookup = nnx.jit(look_up)(bank, jnp.asarray(golden["in/x"]), tau, noise)
     assert_close(lookup.prototypes[0], golden["out/lowtemp/output"], rtol=1e-4)
 
 

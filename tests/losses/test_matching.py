@@ -18,6 +18,7 @@ def draw(seed=0):
     return [jax.random.normal(key, shape, jnp.float32) for key in keys]
 
 
+@jax.jit
 def matched(predicted, targets, mask=None):
     """Paper mode: match, arrange, L1 over the real targets."""
     mask = jnp.ones(targets.shape[:2], bool) if mask is None else mask

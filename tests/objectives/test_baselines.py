@@ -207,13 +207,19 @@ def test_unit_vectors_and_a_temperature_are_not_obligatory():
     objective = DotObjective(config_of("convirt"), vocabulary=VOCABULARY)
     model = filled(lambda: objective.init(nnx.Rngs(0)))
     batch = batch_of(3)
-    found = objective.loss_terms(
-        model, batch, stage=STAGE, step=0, key=jax.random.key(0), train=False
-    )
-    images = objective.encode_image(model, batch.image)
-    reports = objective.encode_report(
-        model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
-    )
+
+    @nnx.jit
+    def run(model, batch):
+        found = objective.loss_terms(
+            model, batch, stage=STAGE, step=0, key=jax.random.key(0), train=False
+        )
+        images = objective.encode_image(model, batch.image)
+        reports = objective.encode_report(
+            model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
+        )
+        return found, images, reports
+
+    found, images, reports = run(model, batch)
     x, y = (np.asarray(features.global_) for features in (images, reports))
     assert found.metrics == {}
     np.testing.assert_allclose(found.terms["global_alignment"], ((x - y) ** 2).sum(), rtol=1e-4)

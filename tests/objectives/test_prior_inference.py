@@ -133,7 +133,7 @@ def test_attention_maps_cover_the_grid_and_leave_absent_sentences_out():
 def test_reconstructions_have_the_images_shape_and_change_no_state():
     objective, model, batch, _ = encoded("paper")
     before = jax.tree.map(jnp.copy, nnx.as_pure(nnx.state(model)))
-    images = objective.reconstruct(model, batch)
+    images = nnx.jit(objective.reconstruct)(model, batch)
     assert images.shape == batch.image.shape == (5, SIDE, SIDE, 1)
     assert np.all(np.isfinite(images))
     after = nnx.as_pure(nnx.state(model))
