@@ -87,6 +87,7 @@ class Evaluation:
         where = outputs.described(subject, opened(task.split), split=task.split)
         outputs.check_same_set(self.out, task=task.result, where=where)
         said = remarks(task, subject, opened(task.split))
+        where = outputs.with_remarks(where, said)
         for one in said if distributed.is_primary() else ():
             print(f"{task.result}: {one}", flush=True)
         encoders = list(dict.fromkeys((subject.trained, subject.untrained)))
@@ -269,6 +270,7 @@ def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
     out = workdir if FLAGS.out is None else workdir_lib.from_flag("out")
     kept = ConfigDict(kept_json(workdir))
     check_task(task, drawn=workdir / "data" / "raw")
+    outputs.check_folder(out)
     given = machines.merged(kept, machine, batch_size=None, replace=True)
     config = read_config(given, workdir=workdir)
     place = placement(config.mesh)
@@ -279,7 +281,10 @@ def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
     prepare.make_in_one_process(prepare.missing(config), workdir)
     run = run_lib.open_run(config, place, workdir, cache_dir=cache)
     with jax.set_mesh(run.place.mesh):
-        evaluate(models.of_run(run, step=FLAGS.step), [task], out=out)
+        subject = models.of_run(run, step=FLAGS.step)
+        if out.resolve() != workdir.resolve():
+            outputs.check_same_model(out, about=subject.about)
+        evaluate(subject, [task], out=out)
 
 
 def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
@@ -291,6 +296,7 @@ def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
     missing = prepare.missing(config)
     reads_text = task.reads_text and config.data.tokenizer.kind != "none"
     check_task(task, drawn=None if missing.phantom is not None else out / "data" / "raw")
+    outputs.check_folder(out)
     place = placement(config.mesh)
     cache = workdir_lib.cache_of(out)
     jax_settings.compile_to(cache, quick=config.quick_compile)
@@ -300,6 +306,7 @@ def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
     prepare.make_in_one_process(missing, out)
     with jax.set_mesh(place.mesh):
         subject = models.of_config(config, reads_text=reads_text, place=place, out=out, cache=cache)
+        outputs.check_same_model(out, about=subject.about)
         evaluate(subject, [task], out=out)
 
 
@@ -312,12 +319,14 @@ def _of_weights(task: Task, machine: machines.MachineConfig | None) -> None:
             where="task.data.path",
         )
     check_task(task, drawn=out)
+    outputs.check_folder(out)
     mesh = MeshConfig(axes={"data": -1}, data_axes=("data",)) if machine is None else machine.mesh
     cache = workdir_lib.cache_of(out)
     jax_settings.compile_to(cache, quick=False)
     place = placement(mesh)
     with jax.set_mesh(place.mesh):
         subject = models.of_weights(folder, path=task.data.path, place=place, cache_dir=cache)
+        outputs.check_same_model(out, about=subject.about)
         evaluate(subject, [task], out=out)
 
 

@@ -1,6 +1,8 @@
 """What a results file says about its model and its set, and the care that none is mixed up."""
 
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launch.evaluation.subject import Opened, Subject
@@ -18,7 +20,31 @@ def described(subject: Subject, opened: Opened, *, split: str) -> dict[str, Any]
     }
 
 
-def check_same_set(out: pathlib.Path, *, task: str, where: dict[str, Any]) -> None:
+def with_remarks(where: Mapping[str, Any], remarks: Sequence[str]) -> dict[str, Any]:
+    """Returns the description of a results file with what is to be known when it is read."""
+    return {**where, "remarks": list(remarks)} if remarks else dict(where)
+
+
+def check_folder(out: pathlib.Path) -> None:
+    """Refuses a folder of results that cannot be written to, before anything is computed for it.
+
+    Nothing is made.
+
+    Raises:
+      ConfigError: naming the folder that stands in the way.
+    """
+    folders = (out / "eval", out, *out.absolute().parents)
+    found = next(folder for folder in folders if folder.exists())
+    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"The results cannot be written to {out}: {found} is "
+            f"{'not writable' if found.is_dir() else 'a file'}.",
+            "Give a folder that can be written to.",
+            where="--out",
+        )
+
+
+def check_same_set(out: pathlib.Path, *, task: str, where: Mapping[str, Any]) -> None:
     """Refuses to replace the results of another set.
 
     Args:
@@ -38,3 +64,53 @@ def check_same_set(out: pathlib.Path, *, task: str, where: dict[str, Any]) -> No
                 "Give --out=DIR, a folder for the results on this set.",
                 where="--out",
             )
+
+
+def check_same_model(out: pathlib.Path, *, about: Mapping[str, Any]) -> None:
+    """Refuses a folder with results of another model, which the report would mix with these.
+
+    Args:
+      out: folder of the results, other than the run's own.
+      about: description of the model, `Subject.about`.
+
+    Raises:
+      ConfigError: if a file holds results of another model.
+    """
+    for content in results.read_results(out):
+        kept = content["settings"]
+        if _is_another(kept, about):
+            raise ConfigError(
+                f"{out}/eval/{content['task']}.json holds results of another model, "
+                f"{_named(kept)}.",
+                "Give --out=DIR, a folder for the results of this model.",
+                where="--out",
+            )
+
+
+def _is_another(kept: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
+    """Tells whether results are of another model than `about`; a later step is the same model."""
+    kind, other = _kind(about), _kind(kept)
+    if other is None or kind is None:
+        return False
+    if kind != other or kept.get("run") != about.get("run"):
+        return True
+    if kind == "random":
+        return any(kept[name] != about[name] for name in ("random", "seed"))
+    another_step = kind == "run" and kept.get("step") != about.get("step")
+    return kept["weights"] != about["weights"] and not another_step
+
+
+def _kind(about: Mapping[str, Any]) -> str | None:
+    """Returns where a model comes from, "run", "random" or "weights"; None if it is not told."""
+    return next((name for name in ("run", "random", "weights") if name in about), None)
+
+
+def _named(about: Mapping[str, Any]) -> str:
+    kind = _kind(about)
+    if kind == "run":
+        return f"the run {about['run']} at step {about.get('step')}"
+    if kind == "random":
+        return f"the config {about['random']} with seed {about.get('seed')} before its first step"
+    origin = about.get("origin", {})
+    source = origin.get("file") or origin.get("run") or origin.get("source")
+    return f"the weights {about['weights'][:12]} of {source}"

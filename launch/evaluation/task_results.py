@@ -40,6 +40,7 @@ from prior_jax.evaluate.features import Pooled
 from prior_jax.evaluate.labels import select_columns
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import ShowsAttention
+from prior_jax.objectives.prior import PriorObjective
 from prior_jax.strict import build
 
 
@@ -173,13 +174,26 @@ _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
 
 
 def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
-    """Returns sentences on how the labels of the set and what the task asks for fit together."""
+    """Returns sentences on how the task, the model and the labels of the set fit together."""
     if isinstance(task, ClassificationTask):
         return without_partner(task, subject, data)
     if isinstance(task, PhraseTask):
-        return phrase_remarks(task, data)
+        return [*without_places(subject), *phrase_remarks(task, data)]
+    if isinstance(task, GroundingTask):
+        return without_places(subject)
     unasked = without_prompts(task, data)
     return [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []
+
+
+def without_places(subject: Subject) -> list[str]:
+    """Returns a sentence that warns of a model whose patches are no places of the image."""
+    objective = subject.objective
+    if not isinstance(objective, PriorObjective) or objective.config.choices.spatial_patches:
+        return []
+    return [
+        "the model is PRIOR in the release's fidelity, whose patches are no places of the image "
+        "(quirk P1), so that its maps do not show where a finding is"
+    ]
 
 
 def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:

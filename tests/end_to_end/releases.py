@@ -1,4 +1,4 @@
-"""Checkpoints of others at their real size: the names and shapes of the releases, random numbers."""
+"""Checkpoints of others at their real size: names and shapes of the releases, random numbers."""
 
 import pathlib
 import re

@@ -1,9 +1,5 @@
 """The released PRIOR at its real size, as random numbers: time, memory, and every key."""
 
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -11,6 +7,7 @@ from safetensors.numpy import save_file
 from prior_jax.errors import WeightsError
 from prior_jax.interop.sources.imports import from_tensors, release_state_dict
 from prior_jax.interop.weights_folder import load_weights
+from tests.end_to_end import measured
 from tests.golden.reader import load_json
 from tests.interop import torch_files
 
@@ -35,27 +32,9 @@ def tensors(shapes):
     return {name: np.asarray(made(*kind)) for name, kind in shapes.items()}
 
 
-# A process inherits the peak of the one that starts it: this one, which is small, stands between.
-_MEASURE = """
-import resource, subprocess, sys
-code = subprocess.call(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(code)
-"""
-
-
 def launched(*flags):
     """Exit code, output, seconds and the most memory, in bytes, of a run of the program."""
-    start = time.monotonic()
-    program = [sys.executable, "-m", "launch.import_weights", *flags]
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, *program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    output, _, peak = done.stdout.rstrip("\n").rpartition("\n")
-    return done.returncode, output, time.monotonic() - start, int(peak) * 1024
+    return measured.launched("launch.import_weights", *flags)
 
 
 def write_safetensors(tensors, path):

@@ -49,8 +49,8 @@ def bert_states(tensors: Tensors, tokens: Tokens):
     """Returns the hidden states of a BERT, a tuple of [B, L, D], the embeddings first."""
     import transformers
 
-    config = transformers.BertConfig(vocab_size=tensors["embeddings.word_embeddings.weight"].shape[0])
-    model = transformers.BertModel(config)
+    words = tensors["embeddings.word_embeddings.weight"]
+    model = transformers.BertModel(transformers.BertConfig(vocab_size=len(words)))
     known = {n: x for n, x in tensors.items() if not n.endswith("position_ids")}
     model.load_state_dict(known)
     model.eval()
