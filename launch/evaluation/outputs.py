@@ -1,7 +1,7 @@
 """What a results file says about its model and its set, and the care that none is mixed up."""
 
-import os
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,20 +28,24 @@ def with_remarks(where: Mapping[str, Any], remarks: Sequence[str]) -> dict[str, 
 def check_folder(out: pathlib.Path) -> None:
     """Refuses a folder of results that cannot be written to, before anything is computed for it.
 
-    Nothing is made.
+    A folder is made within the nearest one that there is, and removed: permissions alone do not
+    tell. Nothing of `out` is made.
 
     Raises:
       ConfigError: naming the folder that stands in the way.
     """
     folders = (out / "eval", out, *out.absolute().parents)
     found = next(folder for folder in folders if folder.exists())
-    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writable", dir=found):
+            pass
+    except OSError as error:
+        reason = "it is a file" if found.is_file() else error.strerror
         raise ConfigError(
-            f"The results cannot be written to {out}: {found} is "
-            f"{'not writable' if found.is_dir() else 'a file'}.",
+            f"The results cannot be written to {out}: nothing can be made in {found} ({reason}).",
             "Give a folder that can be written to.",
             where="--out",
-        )
+        ) from error
 
 
 def check_same_set(out: pathlib.Path, *, task: str, where: Mapping[str, Any]) -> None:

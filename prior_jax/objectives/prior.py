@@ -292,7 +292,7 @@ class PriorObjective:
 
         See `prior_inference`.
         """
-        scores = prior_inference.pair_scores(model, images, reports)
+        scores = prior_inference.pair_scores(model, images, reports, batches_of_one=True)
         return scores.global_, scores.local
 
     @property

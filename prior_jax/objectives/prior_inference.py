@@ -75,7 +75,13 @@ class PairScores:
     local: jax.Array
 
 
-def pair_scores(model: PriorModel, images: ImageFeatures, reports: ReportFeatures) -> PairScores:
+def pair_scores(
+    model: PriorModel,
+    images: ImageFeatures,
+    reports: ReportFeatures,
+    *,
+    batches_of_one: bool = False,
+) -> PairScores:
     """Scores every image against every report, a block at a time.
 
     Args:
@@ -83,6 +89,8 @@ def pair_scores(model: PriorModel, images: ImageFeatures, reports: ReportFeature
         P26) and whether the local score is that of one image or of the mean image (quirk P27).
       images: features of Bi images.
       reports: features of Br reports.
+      batches_of_one: whether each image is a batch of its own, as in the release's program, so that
+        the mean image is the image.
 
     Returns:
       The scores; no other memory grows with Bi x Br.
@@ -106,7 +114,7 @@ def pair_scores(model: PriorModel, images: ImageFeatures, reports: ReportFeature
         )
 
     local = jax.lax.map(one_image, images.local, batch_size=_BLOCK)
-    if not model.choices.local_score_per_image:
+    if not (batches_of_one or model.choices.local_score_per_image):
         local = jnp.broadcast_to(jnp.mean(local, axis=0, keepdims=True), local.shape)
     return PairScores(global_=scale * cosine, local=local)
 
@@ -116,12 +124,13 @@ def similarity(model: PriorModel, images: ImageFeatures, reports: ReportFeatures
 
     These are the two parts of the release's zero-shot score, with its weights, before
     `zero_shot_probabilities` takes the softmax over classes. The score depends on the pair alone,
-    so it can rank images as well as reports.
+    so it can rank images as well as reports, and is what the release's program computes, whose
+    batches are of one image (quirk P27).
 
     Returns:
       Scores, float32[Bi, Br]; higher is closer.
     """
-    scores = pair_scores(model, images, reports)
+    scores = pair_scores(model, images, reports, batches_of_one=True)
     return scores.global_ + 0.5 * scores.local
 
 

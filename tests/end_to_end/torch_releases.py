@@ -139,8 +139,8 @@ def prior_similarity(tensors: Tensors, image, tokens: Tokens, *, noise):
     flat_sentences = chosen[:, 0]  # [Br, D]
     of_patches = attended(linear(cross, "query1", patches), linear(cross, "key2", flat_sentences))
     of_sentences = attended(linear(cross, "query2", flat_sentences), linear(cross, "key1", patches))
+    # The release's program has batches of one image, so that its mean is of that image (quirk P27).
     local = (of_patches.mean(1) + of_sentences.mean(2)) / 2
-    local = local.mean(0, keepdim=True).expand_as(local)  # quirk P27
     return tensors["logit_scale"] * cosine + 0.5 * local  # quirk P26
 
 

@@ -102,6 +102,18 @@ def test_one_image_at_a_time(setup):
     np.testing.assert_array_equal(np.argmax(probabilities, axis=1), golden["out/b1/pred"])
 
 
+def test_evaluation_scores_one_image_at_a_time(setup):
+    """As the release's program does, whatever the size of a block."""
+    model = nnx.merge(setup.graph, setup.state)
+    assert not model.choices.local_score_per_image
+    alone = setup.scores(per_image=True)
+    parts = setup.objective.similarity_parts(model, setup.images, setup.reports)
+    assert_close(parts[0], alone.global_, rtol=1e-6)
+    assert_close(parts[1], alone.local, rtol=1e-6)
+    both = setup.objective.similarity(model, setup.images, setup.reports)
+    assert_close(both, alone.global_ + 0.5 * alone.local, rtol=1e-6)
+
+
 def test_a_batch_shares_its_local_scores(setup):
     golden = setup.golden
     name = next(name for name in golden.cases("out/") if name != "b1")

@@ -1,0 +1,66 @@
+"""A folder of results is that of one model, and can be written to."""
+
+import pathlib
+
+import pytest
+
+from launch.evaluation import outputs
+from prior_jax.errors import ConfigError
+from prior_jax.evaluate import results
+from prior_jax.evaluate.bootstrap import Interval
+from prior_jax.evaluate.results import TaskResult
+
+RUN = {"run": "small", "step": 30, "weights": "a" * 64}
+WEIGHTS = {"weights": "c" * 64, "origin": {"source": "prior", "file": "prior.pt"}}
+RANDOM = {"random": "small", "step": 0, "seed": 1}
+
+
+def write(folder, about):
+    found = TaskResult(metrics={"auroc": Interval(value=0.5, low=0.4, high=0.6)}, settings={})
+    results.write_results(folder, task="probe", trained=found, untrained=found, settings=about)
+
+
+@pytest.mark.parametrize(
+    ("kept", "now"),
+    [
+        (RUN, RUN),
+        (RUN, {**RUN, "step": 40, "weights": "b" * 64}),  # trained on
+        (WEIGHTS, {**WEIGHTS, "origin": {"source": "prior", "file": "renamed.pt"}}),
+        (RANDOM, RANDOM),
+        ({}, RUN),  # of an earlier version, which does not say
+    ],
+)
+def test_results_of_the_same_model_are_replaced(tmp_path, kept, now):
+    write(tmp_path, kept)
+    outputs.check_same_model(tmp_path, about=now)
+
+
+@pytest.mark.parametrize(
+    ("kept", "now", "named"),
+    [
+        (RUN, WEIGHTS, "the run small at step 30"),
+        (RUN, {**RUN, "run": "large"}, "the run small at step 30"),
+        (RUN, {**RUN, "weights": "b" * 64}, "the run small at step 30"),
+        (WEIGHTS, RUN, "the weights cccccccccccc of prior.pt"),
+        (WEIGHTS, {**WEIGHTS, "weights": "d" * 64}, "the weights cccccccccccc of prior.pt"),
+        (RANDOM, {**RANDOM, "seed": 2}, "the config small with seed 1"),
+        (RANDOM, RUN, "the config small with seed 1"),
+    ],
+)
+def test_results_of_another_model_are_not_mixed(tmp_path, kept, now, named):
+    write(tmp_path, kept)
+    with pytest.raises(ConfigError, match=named) as caught:
+        outputs.check_same_model(tmp_path, about=now)
+    assert caught.value.where == "--out" and "Give --out=DIR" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_and_one_that_can_is_not_made(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "below"):
+        with pytest.raises(ConfigError, match="it is a file"):
+            outputs.check_folder(folder)
+    with pytest.raises(ConfigError, match=r"nothing can be made in /proc "):
+        outputs.check_folder(pathlib.Path("/proc/results"))
+    outputs.check_folder(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == [file]
