@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from launch.evaluation import models, outputs
 from launch.evaluation import suite as suite_lib
+from launch.evaluation.set_checks import check_set
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.task_results import measure, remarks
 from launch.evaluation.tasks import SuiteTask, Task, TaskData, check_task, task_of
@@ -31,6 +32,7 @@ from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import kept_json, read_config
+from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
 from prior_jax.processes import distributed
@@ -265,12 +267,19 @@ def _source() -> str:
     return given[0]
 
 
+def _check(task: Task, *, out: pathlib.Path, drawn: pathlib.Path | None) -> None:
+    """Refuses what can be known to fail before a model is opened."""
+    check_task(task, drawn=drawn)
+    if task.data.path is not None and not isinstance(task, SuiteTask):
+        check_set(task, load_manifest(task.data.path))
+    outputs.check_folder(out)
+
+
 def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
     workdir = workdir_lib.from_flag()
     out = workdir if FLAGS.out is None else workdir_lib.from_flag("out")
     kept = ConfigDict(kept_json(workdir))
-    check_task(task, drawn=workdir / "data" / "raw")
-    outputs.check_folder(out)
+    _check(task, out=out, drawn=workdir / "data" / "raw")
     given = machines.merged(kept, machine, batch_size=None, replace=True)
     config = read_config(given, workdir=workdir)
     place = placement(config.mesh)
@@ -295,8 +304,8 @@ def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
     config = read_config(given, workdir=out)
     missing = prepare.missing(config)
     reads_text = task.reads_text and config.data.tokenizer.kind != "none"
-    check_task(task, drawn=None if missing.phantom is not None else out / "data" / "raw")
-    outputs.check_folder(out)
+    drawn = None if missing.phantom is not None else out / "data" / "raw"
+    _check(task, out=out, drawn=drawn)
     place = placement(config.mesh)
     cache = workdir_lib.cache_of(out)
     jax_settings.compile_to(cache, quick=config.quick_compile)
@@ -318,14 +327,19 @@ def _of_weights(task: Task, machine: machines.MachineConfig | None) -> None:
             "Give --task.data.path=SET, the folder of a prepared set.",
             where="task.data.path",
         )
-    check_task(task, drawn=out)
-    outputs.check_folder(out)
+    _check(task, out=out, drawn=out)
     mesh = MeshConfig(axes={"data": -1}, data_axes=("data",)) if machine is None else machine.mesh
     cache = workdir_lib.cache_of(out)
     jax_settings.compile_to(cache, quick=False)
     place = placement(mesh)
     with jax.set_mesh(place.mesh):
-        subject = models.of_weights(folder, path=task.data.path, place=place, cache_dir=cache)
+        subject = models.of_weights(
+            folder,
+            path=task.data.path,
+            place=place,
+            cache_dir=cache,
+            task=task.task if task.reads_text and not isinstance(task, SuiteTask) else None,
+        )
         outputs.check_same_model(out, about=subject.about)
         evaluate(subject, [task], out=out)
 

@@ -186,9 +186,16 @@ def _check_initial_weights(path: os.PathLike[str], ours: Mapping[str, Any]) -> N
 
 
 def of_weights(
-    folder: pathlib.Path, *, path: str, place: Placement, cache_dir: pathlib.Path
+    folder: pathlib.Path,
+    *,
+    path: str,
+    place: Placement,
+    cache_dir: pathlib.Path,
+    task: str | None = None,
 ) -> Subject:
     """Opens a folder of weights beside the same model at random.
+
+    Of a whole model without a tokenizer the image encoder is opened, unless a task reads text.
 
     Args:
       folder: folder that `launch.import_weights` or `launch.export --format=nnx` wrote, of a whole
@@ -196,13 +203,18 @@ def of_weights(
       path: prepared set to evaluate on.
       place: placement of arrays; the weights are replicated.
       cache_dir: folder for measurements of the data.
+      task: name of a task that reads text; None if there is none.
 
     Raises:
-      WeightsError: if the folder is damaged, or holds a text encoder alone.
-      ConfigError: if it lacks a setting of the model or of its input.
+      WeightsError: if the folder is damaged, holds a text encoder alone, or lacks the tokenizer
+        that the task needs.
+      ConfigError: if it lacks a setting of the model or of its input, or is an image encoder alone
+        and the task reads text.
     """
     document = read_document(folder)
-    if document.part == "model":
+    if document.part == "image" and task is not None:
+        raise _reads_no_text(folder.resolve().name, task=task)
+    if document.part == "model" and (task is not None or document.tokenizer):
         model = open_weights(folder)
         objective, module, name = model.objective, model.module, str(document.objective)
         text: Mapping[str, Any] = {
@@ -236,7 +248,7 @@ def of_weights(
     trained = Encoder(objective, _replicated(module, place), place=place.put)
     fresh = nnx.jit(objective.init)(nnx.Rngs(_SEED))
     return Subject(
-        name=folder.name,
+        name=folder.resolve().name,
         objective=objective,
         objective_name=name,
         trained=trained,
@@ -271,9 +283,12 @@ def check_reads_reports(subject: Subject, *, task: str) -> None:
       ConfigError: naming the task.
     """
     if not subject.reads_reports:
-        raise ConfigError(
-            f"The task {task!r} reads text, and {subject.name} is an image encoder alone.",
-            "Give a task about images, such as configs/eval/probe.py, or the weights of a whole "
-            "model.",
-            where="task.task",
-        )
+        raise _reads_no_text(subject.name, task=task)
+
+
+def _reads_no_text(name: str, *, task: str) -> ConfigError:
+    return ConfigError(
+        f"The task {task!r} reads text, and {name} is an image encoder alone.",
+        "Give a task about images, such as configs/eval/probe.py, or the weights of a whole model.",
+        where="task.task",
+    )
