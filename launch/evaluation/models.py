@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from launch.evaluation.subject import Subject
-from launch.start import initial
+from launch.start import initial, jax_settings
 from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.data import image as image_lib
@@ -246,7 +246,8 @@ def of_weights(
         prefetch=2,
     )
     trained = Encoder(objective, _replicated(module, place), place=place.put)
-    fresh = nnx.jit(objective.init)(nnx.Rngs(_SEED))
+    with jax_settings.quick_compilation():
+        fresh = nnx.jit(objective.init)(nnx.Rngs(_SEED))
     return Subject(
         name=folder.resolve().name,
         objective=objective,

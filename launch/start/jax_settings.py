@@ -4,11 +4,12 @@ No other module of the programs changes them. They are set before a device is in
 the folder of compiled programs, which is set before the first compilation.
 """
 
+import contextlib
 import importlib.util
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 
@@ -47,6 +48,21 @@ def compile_to(folder: str | os.PathLike[str], *, quick: bool) -> None:
     cache = pathlib.Path(folder) / "compiled" / platform.node()
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_disable_most_optimizations", quick)
+
+
+@contextlib.contextmanager
+def quick_compilation() -> Iterator[None]:
+    """Leaves out most optimisations of what is compiled within, such as a program that runs once.
+
+    Drawing the numbers of a large model compiles for longer than it runs.
+    """
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, True)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def compile_for_memory(folder: str | None, *, quick: bool) -> None:

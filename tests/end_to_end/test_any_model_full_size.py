@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from launch.evaluation import models
 from launch.evaluation.prompt_tokens import tokens_of
+from prior_jax.evaluate import prompts as prompts_lib
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
 from tests.end_to_end import measured, releases, torch_releases
@@ -48,7 +49,6 @@ OF_TEXT = (
     ("retrieval", "mimic", ()),
     ("retrieval/benchx", "mimic", ("--task.gallery.gallery=8",)),
     ("grounding", "mimic", ("--task.masks={drawn}",)),
-    ("grounding", "nih", ("--task.text=prompts",)),
     ("phrase_grounding", "nih", ()),
 )
 
@@ -116,7 +116,8 @@ def evaluate(prepared, source, task, set_name, *flags):
     output = program(
         "launch.evaluate", f"--weights={prepared.weights[source]}",
         f"--task=configs/eval/{task}.py", f"--task.data.path={prepared.sets[set_name]}",
-        f"--out={out}", *FEW, *(flag.format(drawn=drawn) for flag in flags),
+        f"--out={out}", f"--cache_dir={prepared.folder / 'cache'}", *FEW,
+        *(flag.format(drawn=drawn) for flag in flags),
     )  # fmt: skip
     return output, json.loads((out / "eval" / f"{task.replace('/', '_')}.json").read_text())
 
@@ -217,7 +218,7 @@ def tokens_in(torch, tokens):
 
 def assert_close(ours, theirs):
     """Within a thousandth of the spread, which is smaller than the numbers themselves."""
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * np.std(theirs))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * float(np.std(theirs)))
 
 
 @pytest.mark.parity
@@ -251,7 +252,10 @@ def gloria_scores(torch, tensors, images, tokens, *, words):
 @pytest.mark.parametrize("source", ["prior", "gloria"])
 def test_zero_shot_scores_are_those_of_the_releases_layers(prepared, torch, source):
     """From the images and the prompts to the AUROC in the results file."""
-    _, content = evaluate(prepared, source, "zero_shot", "nih")
+    file = results_of(prepared, source, "nih") / "eval" / "zero_shot.json"
+    if not file.exists():  # where this test is run alone
+        evaluate(prepared, source, "zero_shot", "nih")
+    content = json.loads(file.read_text())
     subject, data, images = opened(prepared, source, "nih")
     prompts = content["settings"]["prompts"]
     texts = [text for one in prompts.values() for text in (*one["affirm"], *one["deny"])]
@@ -278,7 +282,7 @@ def test_zero_shot_scores_are_those_of_the_releases_layers(prepared, torch, sour
         end = middle + len(one["deny"])
         score = theirs[:, start:middle].mean(1) - theirs[:, middle:end].mean(1)
         start = end
-        column = next(i for i, label in enumerate(data.split.label_names) if label == name)
-        truth = data.labels[:, column] == 1
-        found = content["metrics"][f"auroc_{name}"]["value"]
+        labels = [prompts_lib.canonical(label) for label in data.split.label_names]
+        truth = data.labels[:, labels.index(prompts_lib.canonical(name))] == 1
+        found = content["metrics"][f"auroc_{name.lower().replace(' ', '_')}"]["value"]
         assert roc_auc_score(truth, score) == pytest.approx(found, abs=1e-3), name

@@ -38,7 +38,7 @@ def test_a_set_without_regions(manifest):
 
 
 def test_a_split_without_records(manifest):
-    with pytest.raises(ConfigError, match="'validate', .* it has records in train, test"):
+    with pytest.raises(ConfigError, match=r"'validate', .* it has records in train, test"):
         check_set(task("zero_shot", split="validate"), manifest)
     with pytest.raises(ConfigError, match="'validate', which the task 'probe' reads"):
         check_set(task("probe"), manifest)
