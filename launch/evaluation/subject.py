@@ -10,6 +10,7 @@ import numpy as np
 from prior_jax.data import pipeline
 from prior_jax.data.schema import Record
 from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.features import fitting
 from prior_jax.objectives.base import Encodes
 from prior_jax.report.gather import StudyText
 from prior_jax.sharding.placement import Placement
@@ -105,7 +106,11 @@ class Subject:
         )
 
     def batches(self, opened: Opened, *, batch_size: int, require_text: bool) -> Iterator[Batch]:
-        """Yields the batches of one pass over a split, on the devices."""
-        with opened.split.eval_batches(batch_size=batch_size, require_text=require_text) as batches:
+        """Yields the batches of one pass over a split, on the devices.
+
+        A batch is not filled up far beyond the split, whatever `batch_size` is.
+        """
+        size = fitting(batch_size, len(opened.split))
+        with opened.split.eval_batches(batch_size=size, require_text=require_text) as batches:
             for _, batch in batches:
                 yield self.place.put(batch)

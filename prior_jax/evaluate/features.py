@@ -120,6 +120,20 @@ def join(parts: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
+def fitting(block: int, count: int) -> int:
+    """Returns a size of blocks that few rows do not fill up with copies by the thousand.
+
+    Args:
+      block: size that is asked for.
+      count: number of rows.
+
+    Returns:
+      `block`, or the least power of two that holds all rows, if that is smaller: sizes differ
+      little, so that few programs are compiled.
+    """
+    return min(block, 1 << max(count - 1, 0).bit_length())
+
+
 def blocks(tree: Any, block: int) -> Iterator[tuple[int, Any]]:
     """Cuts the leading axis into blocks of one size: (real rows, block filled with copies)."""
     count = len(jax.tree.leaves(tree)[0])

@@ -20,7 +20,7 @@ from prior_jax.errors import ConfigError, DataError, check_choice, check_field, 
 from prior_jax.evaluate import bootstrap, labels, metrics, over_seeds, prompts, ranking
 from prior_jax.evaluate import classification_metrics as at_decision
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.evaluate.features import ReportTokens, not_finite
+from prior_jax.evaluate.features import ReportTokens, fitting, not_finite
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import SimilarityKind
 from prior_jax.types import Batch
@@ -132,7 +132,7 @@ def evaluate_zero_shot(
             "Tokenise all texts of the table, in their order.",
         )
     studies = encoder.studies(batches, reports=False)
-    reports = encoder.prompts(tokens, block=config.block)
+    reports = encoder.prompts(tokens, block=fitting(config.block, len(tokens.tokens)))
     chosen = labels.select_columns(
         studies.labels,
         label_names=label_names,
@@ -159,10 +159,11 @@ def evaluate_zero_shot(
 
 def _scores(encoder, images, reports, *, table, config) -> np.ndarray:
     """Returns the scores of the classes, of the whole similarity or of its parts, float32[N, C]."""
+    rows, columns = (fitting(config.block, len(found.global_)) for found in (images, reports))
 
     def part(kind: SimilarityKind) -> np.ndarray:
         return class_scores(
-            encoder.similarity(images, reports, block=config.block, kind=kind),
+            encoder.similarity(images, reports, block=rows, columns=columns, kind=kind),
             table=table,
             pool=config.pool,
             normalise=config.normalise,

@@ -213,3 +213,11 @@ def test_wrong_settings_are_refused_by_name(field, value):
     section = {**dataclasses.asdict(CONFIG), field: value}
     with pytest.raises(ConfigError, match=rf"task\.phrases\.{field}"):
         build(phrases.PhraseConfig, section, name="task.phrases")
+
+
+def test_a_batch_is_not_filled_up_far_beyond_its_split(prior):
+    opened = prior.open("test")
+    for batch_size, sizes in ((1000, [32]), (8, [8, 8, 8])):
+        batches = list(prior.batches(opened, batch_size=batch_size, require_text=False))
+        assert [len(batch.record) for batch in batches] == sizes
+        assert sum(int((np.asarray(batch.weight) > 0).sum()) for batch in batches) == 20
