@@ -269,9 +269,9 @@ def _source() -> str:
 
 def _check(task: Task, *, out: pathlib.Path, drawn: pathlib.Path | None) -> None:
     """Refuses what can be known to fail before a model is opened."""
-    check_task(task, drawn=drawn)
     if task.data.path is not None and not isinstance(task, SuiteTask):
-        check_set(task, load_manifest(task.data.path))
+        check_set(task, load_manifest(task.data.path), drawn=drawn)
+    check_task(task, drawn=drawn)
     outputs.check_folder(out)
 
 
@@ -327,7 +327,7 @@ def _of_weights(task: Task, machine: machines.MachineConfig | None) -> None:
             "Give --task.data.path=SET, the folder of a prepared set.",
             where="task.data.path",
         )
-    _check(task, out=out, drawn=out)
+    _check(task, out=out, drawn=None)
     mesh = MeshConfig(axes={"data": -1}, data_axes=("data",)) if machine is None else machine.mesh
     cache = workdir_lib.cache_of(out)
     jax_settings.compile_to(cache, quick=False)

@@ -6,7 +6,7 @@ import pytest
 
 from launch.evaluation.set_checks import check_set
 from launch.evaluation.tasks import load_task
-from prior_jax.data.manifest import load_manifest
+from prior_jax.data.manifest import RegionCounts, load_manifest
 from prior_jax.errors import ConfigError
 from tests import fixtures
 
@@ -22,8 +22,12 @@ def task(name, **changes):
 
 
 def test_what_a_set_has_is_accepted(manifest):
-    for name in ("zero_shot", "retrieval", "classification", "grounding"):
+    for name in ("zero_shot", "retrieval", "retrieval/benchx", "classification"):
         check_set(task(name), manifest)
+    counted = RegionCounts(regions=1, boxes=1, masks=0, phrases=0)
+    found = dataclasses.replace(manifest, regions={"Effusion": counted})
+    for name in ("grounding", "phrase_grounding"):
+        check_set(task(name), found)
 
 
 @pytest.mark.parametrize("name", ["zero_shot", "classification"])
@@ -33,8 +37,21 @@ def test_a_set_without_labels(manifest, name):
 
 
 def test_a_set_without_regions(manifest):
-    with pytest.raises(ConfigError, match="the set has no boxes or masks"):
-        check_set(task("phrase_grounding"), manifest)
+    for name in ("grounding", "phrase_grounding"):
+        with pytest.raises(ConfigError, match="the set has no boxes or masks"):
+            check_set(task(name), manifest)
+
+
+def test_a_phantom_that_was_drawn_has_the_places(manifest, tmp_path):
+    check_set(task("grounding", masks=str(tmp_path)), manifest)
+    (tmp_path / "phantom").mkdir()
+    check_set(task("grounding"), manifest, drawn=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["retrieval", "retrieval/benchx"])
+def test_a_set_without_reports(manifest, name):
+    with pytest.raises(ConfigError, match="the set has no reports"):
+        check_set(task(name), dataclasses.replace(manifest, text_sources={"none": 7}))
 
 
 def test_a_split_without_records(manifest):
