@@ -1,6 +1,7 @@
 """Checkpoints of others, as large as they are, measured on sets that they were not trained on."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
@@ -14,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from launch.evaluation import models
 from launch.evaluation.prompt_tokens import tokens_of
 from prior_jax.evaluate import prompts as prompts_lib
+from prior_jax.interop.weights_folder import read_document
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
 from tests.end_to_end import measured, releases, torch_releases
@@ -39,6 +41,7 @@ TWO_STEPS = (
     "--config.stages.finetune.length=1",
     "--config.data.batch_size=4",
     "--config.validate_every=0",
+    "--config.validate_unit=steps",
     "--config.checkpoint.keep_best=0",
     "--config.quick_compile=True",
 )
@@ -99,7 +102,7 @@ def prepared(golden_dir, tmp_path_factory):
     program(
         "data_prep.nih", f"--labels={nih / 'Data_Entry_2017_v2020.csv'}",
         f"--boxes={nih / 'BBox_List_2017.csv'}", f"--images_dir={nih}", f"--split_lists={nih}",
-        "--split=official", f"--out={sets['nih']}", "--workers=1",
+        "--split=official", f"--out={sets['nih']}", "--boxes_drawn_on=0", "--workers=1",
     )  # fmt: skip
     program(
         "data_prep.mimic_cxr", f"--images_dir={mimic}", f"--reports={mimic / 'reports'}",
@@ -141,9 +144,10 @@ def check(content):
 
 def check_origin(content, prepared, source):
     """The results are of the weights that were imported, and say so."""
-    imported = json.loads((prepared.weights[source] / "weights.json").read_text())
-    assert content["settings"]["weights"] == imported["fingerprint"]
-    assert content["settings"]["origin"]["sha256"] == imported["origin"]["sha256"]
+    imported = read_document(prepared.weights[source])
+    assert content["settings"]["weights"] == imported.fingerprint
+    checkpoint = prepared.checkpoints[source].read_bytes()
+    assert content["settings"]["origin"]["sha256"] == hashlib.sha256(checkpoint).hexdigest()
 
 
 @pytest.mark.parametrize("source", list(releases.SHAPES))
