@@ -154,9 +154,7 @@ def matched(
     return tuple(_of_class(images, used, index, counting) for index in range(classes))
 
 
-def average_precision(
-    matches: Matches, *, weights: np.ndarray, counting: Counting
-) -> np.ndarray:
+def average_precision(matches: Matches, *, weights: np.ndarray, counting: Counting) -> np.ndarray:
     """Computes the interpolated average precision of one class.
 
     Args:

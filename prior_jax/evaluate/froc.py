@@ -52,9 +52,7 @@ def froc(
     return np.asarray(found)
 
 
-def _at_rates(
-    sensitivity: np.ndarray, per_image: np.ndarray, rates: Sequence[float]
-) -> np.ndarray:
+def _at_rates(sensitivity: np.ndarray, per_image: np.ndarray, rates: Sequence[float]) -> np.ndarray:
     if not len(sensitivity):
         return np.zeros(len(rates))
     place = np.searchsorted(per_image, rates, side="left")

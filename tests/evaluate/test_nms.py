@@ -37,17 +37,13 @@ def random_sets(count, *, seed, rows=12):
     return boxes, scores, random.integers(0, 3, (count, rows)).astype(np.int32)
 
 
-@pytest.mark.parametrize(
-    "count", [300, pytest.param(10_000, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_equals_a_plain_loop(count):
     boxes, scores, classes = random_sets(count, seed=count)
     suppress = functools.partial(non_maximum_suppression, least_score=0.25, overlap=0.3)
     kept = np.asarray(jax.jit(suppress)(boxes, scores, classes))
     for image in range(count):
-        expected = plain_loop(
-            boxes[image], scores[image], classes[image], least=0.25, overlap=0.3
-        )
+        expected = plain_loop(boxes[image], scores[image], classes[image], least=0.25, overlap=0.3)
         assert np.flatnonzero(kept[image]).tolist() == expected, image
 
 

@@ -31,7 +31,9 @@ def images_of(recorded, case):
         found.append(
             detection.ImageBoxes(
                 truth=truth,
-                truth_classes=np.asarray(one["gt_classes_multi"] if multi else [0] * len(truth), int),
+                truth_classes=np.asarray(
+                    one["gt_classes_multi"] if multi else [0] * len(truth), int
+                ),
                 boxes=boxes,
                 scores=np.asarray(one["pred_scores_ties" if case == "ties" else "pred_scores"]),
                 classes=np.asarray(one["pred_classes_multi"] if multi else [0] * len(boxes), int),
@@ -103,11 +105,7 @@ def test_coco(recorded, case):
 def test_mgca_drops_images(recorded, case):
     images = images_of(recorded, case)
     expected = out(recorded, case, "mgca_torchmetrics_1_9_0", "all_images")
-    kept = [
-        index
-        for index, one in enumerate(images)
-        if len(one.truth) and len(one.boxes)
-    ]
+    kept = [index for index, one in enumerate(images) if len(one.truth) and len(one.boxes)]
     assert kept == expected["images_kept"]
     found = table(images, detection.MGCA, classes=1)
     assert abs(found.mean() - expected["map"]) <= TOLERANCE
@@ -119,10 +117,15 @@ def test_froc(recorded, case):
     weights = np.ones((1, len(images)))
     default = recorded["config"]["froc_fps_default"]
     assert tuple(default) == froc.RATES
-    for name, rates in (("lovt_froc", default), ("lovt_froc_custom", recorded["config"]["froc_fps_custom"])):
+    for name, rates in (
+        ("lovt_froc", default),
+        ("lovt_froc_custom", recorded["config"]["froc_fps_custom"]),
+    ):
         found = froc.froc(images, weights=weights, rates=rates, release=True)
         assert abs(found[0] - out(recorded, case, name)) <= TOLERANCE
-    for rate, value in zip(default, out(recorded, case, "lovt_froc_one_rate_at_a_time"), strict=True):
+    for rate, value in zip(
+        default, out(recorded, case, "lovt_froc_one_rate_at_a_time"), strict=True
+    ):
         for release in (False, True):
             found = froc.froc(images, weights=weights, rates=(rate,), release=release)
             assert abs(found[0] - value) <= TOLERANCE, (rate, release)

@@ -69,8 +69,7 @@ def test_head(heads, case, mode):
     model, maps, config = head(heads, classes=classes)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     cotangents = [
-        detection.raw_of(heads[f"in/{case}/cotangent{i}"], per_cell=config.per_cell)
-        for i in SCALES
+        detection.raw_of(heads[f"in/{case}/cotangent{i}"], per_cell=config.per_cell) for i in SCALES
     ]
 
     def run(params, maps):
