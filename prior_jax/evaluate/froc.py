@@ -93,4 +93,4 @@ def _predictions(images: Sequence[ImageBoxes]) -> tuple[np.ndarray, np.ndarray, 
 
 def _inside(point: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     boxes = boxes.reshape(-1, 4)
-    return ((boxes[:, :2] <= point) & (point <= boxes[:, 2:])).all(axis=1)
+    return np.all((boxes[:, :2] <= point) & (point <= boxes[:, 2:]), axis=1)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import check_choice, check_field
-from prior_jax.nn.yolo_head import Anchors
+from prior_jax.types import Anchors
 
 Matching = Literal["shape", "release"]
 CrossEntropy = Literal["logits", "release"]
@@ -218,7 +218,7 @@ def total_terms(
             real,
             classes,
             anchors=jnp.asarray(scale, jnp.float32),
-            grid=numbers.shape[1:3],
+            grid=(numbers.shape[1], numbers.shape[2]),
             image_size=image_size,
             num_classes=numbers.shape[-1] - 5,
             config=config,

@@ -8,6 +8,7 @@ from flax import nnx
 
 from prior_jax.errors import check_field, check_least
 from prior_jax.nn.layers import BatchNorm, Conv, torch_uniform, upsample_nearest_double
+from prior_jax.types import Anchors
 
 SCALES = 3
 """Number of maps that the head reads, from coarse to fine."""
@@ -16,8 +17,6 @@ BOX_NUMBERS = 5
 
 _SLOPE = 0.1  # of the leaky ReLU, in both releases
 _BRANCH = 4  # block behind which the branch to the finer scale leaves
-
-Anchors = tuple[tuple[tuple[float, float], ...], ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -57,12 +57,14 @@ def head(golden, *, classes):
     return model, [nhwc(one) for one in maps], config
 
 
+@pytest.mark.golden_full
 def test_formula_parameters_are_the_recorded_ones(heads):
     params = detection.head_params(heads, classes=heads.scalar("in/config/one/num_classes"))
     for name, first in heads.prefix("param_check/").items():
         np.testing.assert_array_equal(params[name].reshape(-1)[: len(first)], first, err_msg=name)
 
 
+@pytest.mark.golden_full
 @pytest.mark.parametrize(("case", "mode"), [("one", "eval"), ("one", "train"), ("multi", "eval")])
 def test_head(heads, case, mode):
     classes = heads.scalar(f"in/config/{case}/num_classes")
@@ -106,6 +108,7 @@ def test_head(heads, case, mode):
     check_up_to_rounding(lambda *maps: compiled(params, maps), check, maps)
 
 
+@pytest.mark.golden_full
 @pytest.mark.parametrize("case", ["one", "multi", "mgca"])
 def test_decoded_boxes(heads, case):
     source = "one" if case == "mgca" else case
