@@ -8,6 +8,9 @@ import jax
 
 _Kind = TypeVar("_Kind")
 
+Anchors = tuple[tuple[tuple[float, float], ...], ...]
+"""Width and height in pixels of the anchor boxes of each scale of a detector."""
+
 
 @dataclass_transform(frozen_default=True)
 def _container(kind: type[_Kind]) -> type[_Kind]:

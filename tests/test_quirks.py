@@ -95,7 +95,7 @@ def fields(package):
 
 
 def definition(dotted):
-    """The package and the class or function of a dotted name such as `nn.unet.UNetConfig`."""
+    """The package and the class or function of a dotted name such as `nn.unet.UNet`."""
     parts = dotted.split(".")
     package = "data_prep" if parts[0] == "data_prep" else "prior_jax"
     place, parts = ROOT / package, parts[1:] if parts[0] == package else parts
@@ -231,7 +231,7 @@ def test_citations_are_found_across_lines_and_without_a_letter(text, found):
         ("P", "Fidelity.separator_in_prompt"),
         ("G", "Fidelity.clamp_scale"),
         ("P", "config.optimizer.absent"),
-        ("G", "nn.unet.UNetConfig.absent"),
+        ("G", "nn.unet.UNetDecoderConfig.absent"),
         ("G", "losses.segmentation.dice_loss(absent)"),
         # Taken, and deleted unread: words say where sentences end.
         ("G", "objectives.gloria.GloriaObjective.encode_report(sentence_mask)"),

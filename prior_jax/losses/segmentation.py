@@ -165,6 +165,31 @@ def mixed(
     )
 
 
+def dice_of_batch(logits: jax.Array, target: jax.Array, *, weight: jax.Array) -> jax.Array:
+    """Computes one minus the Dice coefficient of all pixels and classes of the batch together.
+
+    Args:
+      logits: logits of the masks, [B, ...], one per pixel.
+      target: target masks, [B, ...], in [0, 1].
+      weight: weight of each image, float32[B], 1 for a real image, 0 for padding.
+
+    Returns:
+      Loss, float32[], 0 to 1; 0, with no gradient, for a batch without a lesion (quirk L34).
+
+    Raises:
+      ValueError: during tracing, if the shapes are inconsistent.
+
+    Source: segmentation_models_pytorch 0.2.1, losses/dice.py, DiceLoss of mode "binary", as LoVT's
+      release calls it (src/models/downstream/segmentation.py).
+    """
+    logits, target, weight = _rows(logits, target, weight)
+    probability = jax.nn.sigmoid(logits) * weight
+    both = jnp.sum(probability * target)
+    either = jnp.sum(probability + target)
+    loss = 1 - 2 * both / jnp.maximum(either, 1e-7)
+    return jnp.where(jnp.any(target > 0), loss, jnp.float32(0))
+
+
 def binary_cross_entropy(
     logits: jax.Array,
     target: jax.Array,

@@ -1,4 +1,4 @@
-"""U-Nets for segmentation: a ResNet and a decoder that joins its maps, from coarse to fine."""
+"""Decoders of segmentation on the maps of a ResNet, and U-Nets that they make together."""
 
 import dataclasses
 from typing import Literal, get_args
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.errors import check_choice, check_field, check_least
+from prior_jax.errors import check_choice, check_field
 from prior_jax.nn.decoder_block import ConvPair, DecoderBlock
 from prior_jax.nn.layers import Conv, torch_uniform
 from prior_jax.nn.resnet import ResNet, ResNetConfig
@@ -21,71 +21,86 @@ _xavier_uniform = nnx.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UNetConfig:
-    """Sizes of a U-Net.
+class UNetDecoderConfig:
+    """Sizes of the decoder of a U-Net.
 
     Attributes:
-      resnet: configuration of the encoder.
-      channels: number of channels of each decoder block, from coarse to fine, one block per
-        doubling from the last map to the image; segmentation_models_pytorch 256, 128, 64, 32, 16,
-        GLoRIA's own U-Net 1024, 512, 256, 128, 64.
-      classes: number of masks to predict; release 1.
+      channels: number of channels of each block, from coarse to fine, one block per doubling from
+        the last map to the image; segmentation_models_pytorch 256, 128, 64, 32, 16, GLoRIA's own
+        U-Net and LoVT's 1024, 512, 256, 128, 64.
       form: architecture: "nearest" repeats pixels and joins the maps of the ResNet, as the Unet of
-        segmentation_models_pytorch 0.2.0 does, which the release uses for segmentation.
+        segmentation_models_pytorch 0.2.0 does, which GLoRIA and MGCA use for segmentation.
         "transposed" learns the doubling, has a bridge of two convolutions below, and joins the
-        image as well, as in gloria/models/unet.py, which the release never uses (quirk G63).
+        image as well, as LoVT's does and gloria/models/unet.py, which GLoRIA's release never uses
+        (quirk G63).
+      bridge: number of channels of the bridge, release 2048; None for as many as the last map has.
     """
 
-    resnet: ResNetConfig
     channels: tuple[int, ...]
-    classes: int
     form: Form
+    bridge: int | None = None
 
     def __post_init__(self):
-        """Refuses sizes that do not lead back to the size of the image."""
+        """Refuses values that define no decoder."""
         check_choice(self, "form", get_args(Form))
-        check_least(self, classes=1)
-        doublings = len(self.skip_features)
-        fits = len(self.channels) == doublings and min(self.channels, default=0) >= 1
-        check_field(self, "channels", fits, f"{doublings} positive integers")
+        check_field(self, "channels", min(self.channels, default=0) >= 1, "positive integers")
+        learned = self.bridge is None or (self.form == "transposed" and self.bridge >= 1)
+        check_field(self, "bridge", learned, "None, or with form 'transposed' a positive integer")
 
-    @property
-    def skip_features(self) -> tuple[int, ...]:
+    def skip_features(self, resnet: ResNetConfig) -> tuple[int, ...]:
         """Returns the number of channels that each block joins, from coarse to fine.
 
         It is 0 where a block joins nothing.
         """
-        features = self.resnet.stage_features[-2::-1]
-        if self.resnet.stem_pool:  # otherwise the stem's map is no finer than stage 1's
-            features += (self.resnet.width,)
-        return (*features, self.resnet.in_channels if self.form == "transposed" else 0)
+        features = resnet.stage_features[-2::-1]
+        if resnet.stem_pool:  # otherwise the stem's map is no finer than stage 1's
+            features += (resnet.width,)
+        return (*features, resnet.in_channels if self.form == "transposed" else 0)
+
+    def check_fits(self, resnet: ResNetConfig) -> None:
+        """Refuses a decoder that does not lead back to the size of the image."""
+        doublings = len(self.skip_features(resnet))
+        must_be = f"{doublings} numbers, one for each doubling of the ResNet's last map"
+        check_field(self, "channels", len(self.channels) == doublings, must_be)
 
 
-class UNet(nnx.Module):
-    """An encoder and a decoder to the full size of the image.
+class UNetDecoder(nnx.Module):
+    """Blocks that double the last map of a ResNet up to the image, and the output layer.
 
     Source: U-Net, arXiv:1505.04597; segmentation_models_pytorch 0.2.0, unet/decoder.py; GLoRIA's
-    release, gloria/models/unet.py.
+    release, gloria/models/unet.py; LoVT's release, src/models/image/resunet.py.
     """
 
-    def __init__(self, config: UNetConfig, *, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
-        """Creates the encoder, the bridge if the form has one, the blocks and the output layer.
+    def __init__(
+        self,
+        config: UNetDecoderConfig,
+        *,
+        resnet: ResNetConfig,
+        classes: int,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the bridge if the form has one, the blocks and the output layer.
 
         Args:
-          config: configuration with the sizes.
+          config: sizes of the decoder.
+          resnet: configuration of the encoder.
+          classes: number of masks to predict.
           dtype: compute dtype; parameters and batch statistics are float32.
           rngs: source of the initial parameters.
         """
+        config.check_fits(resnet)
         learned = config.form == "transposed"
-        self.resnet = ResNet(config.resnet, dtype=dtype, rngs=rngs)
-        features = config.resnet.features
+        features = resnet.features
         if learned:
-            self.bridge = ConvPair(features, features, use_bias=True, dtype=dtype, rngs=rngs)
+            bridge = config.bridge or features
+            self.bridge = ConvPair(features, bridge, use_bias=True, dtype=dtype, rngs=rngs)
+            features = bridge
         else:
             self.bridge = None
         blocks = {}
         for index, (out, skip) in enumerate(
-            zip(config.channels, config.skip_features, strict=True)
+            zip(config.channels, config.skip_features(resnet), strict=True)
         ):
             blocks[f"block{index}"] = DecoderBlock(
                 features,
@@ -100,7 +115,7 @@ class UNet(nnx.Module):
         self.blocks = nnx.Dict(blocks)
         self.output = Conv(
             features,
-            config.classes,
+            classes,
             kernel_size=1 if learned else 3,
             use_bias=True,
             kernel_init=torch_uniform if learned else _xavier_uniform,
@@ -108,15 +123,19 @@ class UNet(nnx.Module):
             rngs=rngs,
         )
         if not learned:
-            self.output.bias = nnx.Param(jnp.zeros((config.classes,), jnp.float32))
+            self.output.bias = nnx.Param(jnp.zeros((classes,), jnp.float32))
         self.config = config
+        self.resnet_config = resnet
 
-    def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, image: jax.Array, maps: tuple[jax.Array, ...], *, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
         """Predicts masks.
 
         Args:
           image: normalised images, float32[B, H, W, in_channels]; H and W are multiples of the
             ResNet's stride.
+          maps: maps of the ResNet from fine to coarse, as `ResNet` returns them.
           train: whether batch normalisation uses the batch's statistics and updates the running
             ones.
 
@@ -126,24 +145,96 @@ class UNet(nnx.Module):
         Raises:
           ValueError: during tracing, if the image has another shape.
         """
-        resnet = self.config.resnet
-        if (
-            image.ndim != 4
-            or image.shape[3] != resnet.in_channels
-            or image.shape[1] % resnet.stride
-            or image.shape[2] % resnet.stride
-        ):
-            raise ValueError(
-                f"UNet takes images [B, H, W, {resnet.in_channels}] with H and W multiples of "
-                f"{resnet.stride}, got {image.shape}"
-            )
-        x, maps = self.resnet(image, train=train)
+        resnet = self.resnet_config
+        check_shape(image, resnet)
+        x = maps[-1]
         if self.bridge is not None:
             x = self.bridge(x, train=train)
-        finer = (*maps[-2::-1], image)  # the skip maps from coarse to fine, as in `skip_features`
-        if not resnet.stem_pool:
-            finer = (*maps[-2:0:-1], image)
-        for index, features in enumerate(self.config.skip_features):
+        # Without its pool the stem's map, the first one, is no finer than the next and joins none.
+        finer = (*maps[-2::-1], image) if resnet.stem_pool else (*maps[-2:0:-1], image)
+        for index, features in enumerate(self.config.skip_features(resnet)):
             skip = finer[index] if features else None
             x = self.blocks[f"block{index}"](x, skip, train=train)
         return self.output(x).astype(jnp.float32), x
+
+
+def check_shape(image: jax.Array, resnet: ResNetConfig) -> None:
+    """Refuses images that a decoder of this ResNet does not lead back to.
+
+    Raises:
+      ValueError: during tracing, if the image is not [B, H, W, in_channels] with sides that are
+        multiples of the ResNet's stride.
+    """
+    if (
+        image.ndim != 4
+        or image.shape[3] != resnet.in_channels
+        or image.shape[1] % resnet.stride
+        or image.shape[2] % resnet.stride
+    ):
+        raise ValueError(
+            f"the decoder takes images [B, H, W, {resnet.in_channels}] with H and W multiples of "
+            f"{resnet.stride}, got {image.shape}"
+        )
+
+
+class LinearDecoder(nnx.Module):
+    """One linear layer on each cell of the last map, resized to the image.
+
+    Source: LoVT's release, src/models/downstream/segmentation.py, LinearSegmentation.
+    """
+
+    def __init__(self, *, features: int, classes: int, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs):
+        """Creates the layer.
+
+        Args:
+          features: number of channels of the last map.
+          classes: number of masks to predict.
+          dtype: compute dtype; parameters are float32.
+          rngs: source of the initial parameters.
+        """
+        self.output = Conv(
+            features,
+            classes,
+            kernel_size=1,
+            use_bias=True,
+            kernel_init=torch_uniform,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, last_map: jax.Array, *, size: tuple[int, int]) -> jax.Array:
+        """Predicts masks.
+
+        Args:
+          last_map: the encoder's last map, [B, h, w, features].
+          size: height and width of the masks in pixels, at least those of the map.
+
+        Returns:
+          Logits, float32[B, *size, classes], resized bilinearly with the centres of pixels aligned.
+        """
+        logits = self.output(last_map).astype(jnp.float32)
+        shape = (logits.shape[0], *size, logits.shape[3])
+        return jax.image.resize(logits, shape, "bilinear", antialias=False)
+
+
+class UNet(nnx.Module):
+    """A ResNet and the decoder of a U-Net."""
+
+    def __init__(
+        self,
+        config: UNetDecoderConfig,
+        *,
+        resnet: ResNetConfig,
+        classes: int,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates the encoder and the decoder; see `UNetDecoder`."""
+        self.resnet = ResNet(resnet, dtype=dtype, rngs=rngs)
+        self.decoder = UNetDecoder(config, resnet=resnet, classes=classes, dtype=dtype, rngs=rngs)
+
+    def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Predicts masks and returns the last map; see `UNetDecoder`."""
+        check_shape(image, self.resnet.config)
+        _, maps = self.resnet(image, train=train)
+        return self.decoder(image, maps, train=train)

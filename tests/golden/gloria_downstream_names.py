@@ -10,10 +10,11 @@ from prior_jax.interop.torch.names import (
     conv_table,
     linear_table,
 )
-from prior_jax.nn.unet import UNetConfig
+from prior_jax.nn.resnet import ResNetConfig
+from prior_jax.nn.unet import UNetDecoderConfig
 
 
-def unet_table(config: UNetConfig) -> Table:
+def unet_table(config: UNetDecoderConfig, resnet: ResNetConfig) -> Table:
     """Returns the table from the U-Net of the configured form to `nn.unet.UNet`.
 
     "nearest" is the Unet of segmentation_models_pytorch 0.2.0 (`encoder.conv1`,
@@ -21,24 +22,24 @@ def unet_table(config: UNetConfig) -> Table:
     (`input_block.0`, `down_blocks.0.0.conv1`, `bridge.bridge.0.conv`, `up_blocks.0.upsample`).
     """
     if config.form == "transposed":
-        return _release_table(config)
-    table = resnet_table(config.resnet).under("encoder.", ("resnet",))
-    table += decoder_blocks_table(len(config.channels)).under("decoder.", ())
-    return table + conv_table("segmentation_head.0", ("output",), bias=True)
+        stages = [f"down_blocks.{stage}" for stage in range(len(resnet.depths))]
+        encoder = resnet_table(resnet, conv="input_block.0", norm="input_block.1", stages=stages)
+        decoder = learned_decoder_table(config) + conv_table("out", ("output",), bias=True)
+    else:
+        encoder = resnet_table(resnet).under("encoder.", ())
+        decoder = decoder_blocks_table(len(config.channels)).under("decoder.", ())
+        decoder += conv_table("segmentation_head.0", ("output",), bias=True)
+    return encoder.under("", ("resnet",)) + decoder.under("", ("decoder",))
 
 
-def _release_table(config: UNetConfig) -> Table:
-    stages = [f"down_blocks.{stage}" for stage in range(len(config.resnet.depths))]
-    table = resnet_table(
-        config.resnet, conv="input_block.0", norm="input_block.1", stages=stages
-    ).under("", ("resnet",))
-    for i in (0, 1):
-        table += _conv_norm_table(f"bridge.bridge.{i}", ("bridge",), i + 1)
+def learned_decoder_table(config: UNetDecoderConfig) -> Table:
+    """Returns the table from bridge and blocks of GLoRIA's and LoVT's U-Net to `UNetDecoder`."""
+    table = concatenate(_conv_norm_table(f"bridge.bridge.{i}", ("bridge",), i + 1) for i in (0, 1))
     for block in range(len(config.channels)):
         torch, path = f"up_blocks.{block}", ("blocks", f"block{block}")
         table += _conv_transpose_table(f"{torch}.upsample", (*path, "upsample"))
         table += concatenate(_conv_norm_table(f"{torch}.conv_block_{i}", path, i) for i in (1, 2))
-    return table + conv_table("out", ("output",), bias=True)
+    return table
 
 
 def _conv_norm_table(torch: str, path: Path, number: int) -> Table:

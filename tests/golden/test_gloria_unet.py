@@ -9,7 +9,7 @@ from flax import nnx
 from prior_jax.interop.torch.names import to_torch
 from prior_jax.losses.segmentation import mixed
 from prior_jax.nn.resnet import ResNetConfig
-from prior_jax.nn.unet import UNet, UNetConfig
+from prior_jax.nn.unet import UNet, UNetDecoderConfig
 from tests.golden import reader
 from tests.golden.formula import Formula
 from tests.golden.gloria_downstream_names import unet_table
@@ -53,23 +53,25 @@ def unet(params, form):
 
     first = names["first_stage"]
     depths = (count(params, names["stages"].format(first + stage)) for stage in range(4))
-    config = UNetConfig(
-        resnet=ResNetConfig(
-            depths=tuple(depths),
-            width=features(names["stem"]),
-            in_channels=params[f"{names['stem']}.weight"].shape[1],
-            block="bottleneck",
-            stem_pool=True,
-            remat="none",
-        ),
+    resnet = ResNetConfig(
+        depths=tuple(depths),
+        width=features(names["stem"]),
+        in_channels=params[f"{names['stem']}.weight"].shape[1],
+        block="bottleneck",
+        stem_pool=True,
+        remat="none",
+    )
+    config = UNetDecoderConfig(
         channels=tuple(
             features(names["block"].format(i)) for i in range(count(params, names["blocks"]))
         ),
-        classes=features(names["output"]),
         form=form,
     )
-    model = nnx.eval_shape(lambda: UNet(config, dtype=jnp.float32, rngs=nnx.Rngs(0)))
-    table = unet_table(config)
+    classes = features(names["output"])
+    model = nnx.eval_shape(
+        lambda: UNet(config, resnet=resnet, classes=classes, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    )
+    table = unet_table(config, resnet)
     load_torch(model, params, table)
     return model, table
 
@@ -149,7 +151,7 @@ def test_full_size_unet_that_the_release_never_uses(golden_dir):
     model, _ = unet(formula.params(facts["keys"]), "transposed")
     assert sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param))) == facts["n_params"]
     batch, _, height, width = golden["out/logits"].shape
-    channels = model.config.resnet.in_channels
+    channels = model.resnet.config.in_channels
     images = nhwc(formula.array("seg_x", (batch, channels, height, width)))
     graphdef, state = nnx.split(model)
     run = jax.jit(lambda state, x: nnx.merge(graphdef, state, copy=True)(x, train=False)[0])

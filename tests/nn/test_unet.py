@@ -7,21 +7,17 @@ from flax import nnx
 from prior_jax.errors import ConfigError
 from prior_jax.losses.segmentation import mixed
 from prior_jax.nn.decoder_block import DoublingConv
-from prior_jax.nn.unet import UNet, UNetConfig
+from prior_jax.nn.unet import LinearDecoder, UNet, UNetDecoderConfig
 from tests.nn import small
 
 FORMS = ("nearest", "transposed")
 
 
-def config(form="nearest", channels=(6, 5, 4), classes=2, **resnet):
+def create(form="nearest", dtype=jnp.float32, channels=(6, 5, 4), classes=2, **resnet):
     sizes = {"depths": (1, 1), "width": 4, **resnet}
-    return UNetConfig(
-        resnet=small.resnet_config(**sizes), channels=channels, classes=classes, form=form
-    )
-
-
-def create(form="nearest", dtype=jnp.float32, **changes):
-    return UNet(config(form, **changes), dtype=dtype, rngs=nnx.Rngs(0))
+    config = UNetDecoderConfig(channels=channels, form=form)
+    resnet = small.resnet_config(**sizes)
+    return UNet(config, resnet=resnet, classes=classes, dtype=dtype, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module", params=FORMS)
@@ -52,7 +48,7 @@ def test_masks_have_the_size_of_the_image(form, stem_pool, depths):
     channels = tuple(range(9, 9 - len(depths) - stem_pool, -1))
     sizes = {"depths": depths, "stem_pool": stem_pool, "in_channels": 3}
     model = nnx.eval_shape(lambda: create(form, channels=channels, **sizes))
-    height, width = 3 * model.config.resnet.stride, 5 * model.config.resnet.stride
+    height, width = 3 * model.resnet.config.stride, 5 * model.resnet.config.stride
     image = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
     run = nnx.eval_shape(lambda model, image: model(image, train=True), model, image)
     assert run[0].shape == (2, height, width, 2)
@@ -116,14 +112,29 @@ def test_bfloat16_is_close_to_float32_and_returned_wide():
 @pytest.mark.parametrize("shape", [(2, 20, 16, 1), (2, 16, 17, 1), (2, 16, 16, 3), (16, 16, 1)])
 def test_images_that_do_not_fit_are_refused_by_name(shape):
     model = nnx.eval_shape(create)
-    with pytest.raises(ValueError, match=r"UNet takes images \[B, H, W, 1\] .* multiples of 8"):
+    with pytest.raises(
+        ValueError, match=r"the decoder takes images \[B, H, W, 1\] .* multiples of 8"
+    ):
         nnx.eval_shape(lambda m, x: m(x, train=False), model, jax.ShapeDtypeStruct(shape, "f4"))
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("channels", (6, 5)), ("channels", (6, 5, 0)), ("classes", 0), ("form", "bilinear")],
+    [("channels", (6, 5)), ("channels", (6, 5, 0)), ("form", "bilinear"), ("bridge", 4)],
 )
 def test_sizes_that_do_not_fit_are_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=f"^{field}: The value is "):
-        config(**{field: value})
+        UNetDecoderConfig(**{"channels": (6, 5, 4), "form": "nearest", field: value}).check_fits(
+            small.resnet_config(depths=(1, 1), width=4)
+        )
+
+
+def test_the_linear_decoder_is_a_product_at_each_cell_of_an_equally_large_map():
+    decoder = small.filled(
+        lambda: LinearDecoder(features=3, classes=2, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    )
+    x = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))
+    kernel, bias = decoder.output.kernel[...], decoder.output.bias[...]
+    expected = np.asarray(x) @ np.asarray(kernel[0, 0]) + np.asarray(bias)
+    np.testing.assert_allclose(decoder(x, size=(4, 5)), expected, rtol=1e-5, atol=1e-6)
+    assert decoder(x, size=(12, 20)).shape == (2, 12, 20, 2)
