@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
             tasks=TASKS,  # files of tasks, those of protocols as well
             fractions=(0.01, 0.1, 1.0),  # of the labelled patients; arXiv:2010.00747, sec. 4.1
             seeds=(0, 1, 2),  # of the choice of patients for each fraction below 1
-            max_steps=placeholder(int),  # of each training; None leaves it to the tasks
+            max_steps=100,  # of each training, few enough for a demo; None leaves it to the tasks
             imagenet=placeholder(str),  # folder of launch.import_weights --source=torchvision
             split="test",
             batch_size=64,
