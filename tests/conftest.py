@@ -1,20 +1,17 @@
 """Options and device set-up shared by every test."""
 
-import importlib.metadata
 import os
 import pathlib
 
 # Simulated devices deadlock when their queues outrun the cores; more threads cure it.
 os.environ.setdefault("NPROC", "16")
-# Compiling is most of what the tests cost. Without these emitters, the code of an elementwise
-# program is made in half the time. A release that no longer knows the flag would not start with it.
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
 
 import jax
 import pytest
 
+from tests.compiling import compile_quickly
+
+compile_quickly()  # before the first use of a device
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

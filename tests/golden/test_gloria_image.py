@@ -11,6 +11,7 @@ from flax import nnx
 from prior_jax.interop.sources.gloria_names import region_encoder_table
 from prior_jax.interop.torch.names import to_torch
 from prior_jax.nn.layers import resize_align_corners
+from tests.compiling import AS_USERS_DO
 from tests.golden.gloria_model import UPSAMPLE, Recorded, nchw, nhwc, regions_map
 from tests.golden.reader import assert_close, assert_trees_close, load
 
@@ -91,7 +92,8 @@ def encoded(request, golden_dir):
         value = value + jnp.sum(found.regions * cot_local.reshape(found.regions.shape))
         return value, (found, nnx.as_pure(nnx.state(encoder, nnx.BatchStat)))
 
-    grads, (found, after) = jax.jit(jax.grad(run, has_aux=True))(nnx.as_pure(params))
+    step = jax.jit(jax.grad(run, has_aux=True), compiler_options=AS_USERS_DO)
+    grads, (found, after) = step(nnx.as_pure(params))
     grads, after = (to_torch(tree, table, partial=True) for tree in (grads, after))
     return golden, mode, found, grads, after
 

@@ -7,6 +7,7 @@ from flax import nnx
 from prior_jax.errors import ConfigError
 from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.region_encoder import RegionEncoder, RegionEncoderConfig
+from tests.compiling import AS_USERS_DO
 from tests.nn.small import filled, resnet_config
 
 
@@ -17,7 +18,12 @@ def config_of(**changes):
 
 def encoded(config, image):
     encoder = filled(lambda: RegionEncoder(config, 6, dtype=jnp.float32, rngs=nnx.Rngs(0)))
-    return nnx.jit(lambda m, x: m(x, train=False))(encoder, image)
+    graphdef, state = nnx.split(encoder)
+    run = jax.jit(
+        lambda state, x: nnx.merge(graphdef, state, copy=True)(x, train=False),
+        compiler_options=AS_USERS_DO,
+    )
+    return run(state, image)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from prior_jax.nn.patches import (
     spatial_patches,
 )
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNet
+from tests.compiling import AS_USERS_DO
 from tests.nn import small
 
 
@@ -93,7 +94,7 @@ def test_batch_norm_of_a_single_value_is_refused():
         BatchNorm(4, dtype=jnp.float32)(jnp.zeros((1, 1, 1, 4)), train=True)
 
 
-def train_pass(model, image):
+def train_pass(model, image, **compiling):
     """Value, gradients and statistics of one training pass."""
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
@@ -103,7 +104,7 @@ def train_pass(model, image):
         value = jnp.mean(jnp.square(pooled)) + jnp.mean(jnp.sin(feature_map))
         return value, nnx.as_pure(nnx.state(module, nnx.BatchStat))
 
-    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True), **compiling)
     return run(nnx.as_pure(params), nnx.as_pure(rest), image)
 
 
@@ -133,7 +134,8 @@ def test_recomputing_blocks_changes_neither_value_nor_gradient_nor_statistics(im
     def check(a, b):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1e-2, float(jnp.abs(a).max())))
 
-    jax.tree.map(check, *(train_pass(model, images) for model in models))
+    passes = (train_pass(model, images, compiler_options=AS_USERS_DO) for model in models)
+    jax.tree.map(check, *passes)
 
 
 def test_recomputed_blocks_of_one_shape_are_one_loop(images):
