@@ -31,6 +31,10 @@ Normalise = Literal["none", "softmax", "z-score"]
 Denial = Literal["subtract", "softmax"]
 
 
+_OF_ANSWERS = ("accuracy", "macro_f1", "kappa", "macro_precision", "macro_recall")
+"""Metrics of which class is the answer, which one class alone does not have."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DrawConfig:
     """Draws of the same number of records of every class, whose metrics are averaged.
@@ -312,15 +316,17 @@ def measure(
             ("macro_recall", at_decision.class_recall(matrix)),
         ):
             found[name] = at_decision.macro(each, matrix=matrix)
+        if len(classes) == 1:
+            found |= {name: np.full(len(weights), np.nan) for name in _OF_ANSWERS}
         order = ["macro_auroc", "accuracy", "macro_f1", "kappa", "macro_average_precision"]
         return {name: found[name] for name in [*order, *(n for n in found if n not in order)]}
 
     found = bootstrap.intervals(statistics, groups=groups, config=resampling)
     undefined = ranking.reasons(truth.positive, counted, classes=classes)
-    if not single.size:
-        lacking = "no record has exactly one positive class"
-        answered = ("accuracy", "macro_f1", "kappa", "macro_precision", "macro_recall")
-        undefined |= dict.fromkeys(answered, lacking)
+    if len(classes) == 1:
+        undefined |= dict.fromkeys(_OF_ANSWERS, "a single class is always the answer")
+    elif not single.size:
+        undefined |= dict.fromkeys(_OF_ANSWERS, "no record has exactly one positive class")
     undefined |= {
         name: "chance agreement is complete: every record and prediction is of one class"
         for name, metric in found.items()
@@ -380,8 +386,7 @@ def _settings(truth, counted, *, classes, groups, config) -> dict[str, Any]:
         "counted": dict(zip(names, counted.sum(axis=0).tolist(), strict=True)),
         "chance": {
             "macro_auroc": 0.5,
-            "accuracy": 1.0 / len(classes),
-            "kappa": 0.0,
+            **({"accuracy": 1.0 / len(classes), "kappa": 0.0} if len(classes) > 1 else {}),
             **{f"auroc_{name}": 0.5 for name in names},
         },
         "largest_class_share": float(counts.max() / counts.sum()) if counts.sum() else None,

@@ -72,6 +72,7 @@ def write_report(
     log = curves.read_log(workdir / "metrics.jsonl")
     contents = results.read_results(workdir)
     tasks = [tables.task_of(content) for content in contents]
+    suite = suites.read(workdir)
     text = (
         _environment()
         .get_template("page.html")
@@ -87,7 +88,9 @@ def write_report(
             curve_headings=reliability.HEADINGS,
             few_records=charts.FEW_RECORDS,
             phrases={one.name: _phrases(workdir, one.name) for one in tasks},
-            suite=suites.read(workdir),
+            suite=suite,
+            # A run's folder has its config; the folder of --out has results alone.
+            evaluated_elsewhere=bool(tasks or suite) and not (workdir / "config.json").is_file(),
             attention=[sheets.attention_row(example) for example in attention],
             retrieval=[sheets.retrieval_sheet(example) for example in retrieval],
             reconstructions=[sheets.reconstruction_row(example) for example in reconstructions],

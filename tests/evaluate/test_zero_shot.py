@@ -223,3 +223,14 @@ def test_prompts_without_tokens_are_refused():
 def test_bad_settings_are_refused_by_name(field, bad):
     with pytest.raises(ConfigError, match=f"^{field}: The value is "):
         dataclasses.replace(CONFIG, **{field: bad})
+
+
+def test_a_single_class_has_a_ranking_but_is_no_answer():
+    random = np.random.default_rng(3)
+    columns = random.integers(0, 2, (30, 1)).astype(np.int8)
+    found = measure(random.random((30, 1)), columns, classes=CLASSES[:1])
+    assert 0 < found.metrics["auroc_edema"].value < 1
+    for name in ("accuracy", "macro_f1", "kappa", "macro_precision", "macro_recall"):
+        assert np.isnan(found.metrics[name].value)
+        assert found.settings["undefined"][name] == "a single class is always the answer"
+    assert set(found.settings["chance"]) == {"macro_auroc", "auroc_edema"}

@@ -173,6 +173,16 @@ def test_an_empty_workdir_names_the_command_of_every_section(tmp_path):
     assert "configs/eval/retrieval.py" in shown
 
 
+def test_a_folder_of_an_evaluation_alone_asks_for_no_training(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
+    assert "This folder holds an evaluation alone." in shown and "launch.train" not in shown
+    (tmp_path / "config.json").write_text("{}")
+    shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
+    assert "evaluation alone" not in shown and "launch.train" in shown
+
+
 def test_sections_with_input_name_no_command(tmp_path):
     write_run(tmp_path)
     shown = Reader(page.write_report(tmp_path, run=RUN, **examples()).read_text()).text
