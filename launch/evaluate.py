@@ -35,7 +35,7 @@ from prior_jax.config import kept_json, read_config
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
-from prior_jax.processes import distributed
+from prior_jax.processes import distributed, lock
 from prior_jax.report.examples import RunInfo
 from prior_jax.report.gather import Examples, gather
 from prior_jax.report.page import write_report
@@ -105,7 +105,10 @@ class Evaluation:
 
     def suite(self, task: SuiteTask) -> None:
         """Runs a suite, writes its table and the report; a part that fails is named."""
-        first = suite_lib.run_suite(task, self.subject, out=self.out, opened=self.split)
+        folder = self.out / suite_lib.FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.only_run(folder, where="--out"):  # two at once would write the same files
+            first = suite_lib.run_suite(task, self.subject, out=self.out, opened=self.split)
         try:
             self.report(dataclasses.replace(task, data=TaskData(path=first)))
         except (ConfigError, DataError) as error:
@@ -267,8 +270,13 @@ def _source() -> str:
     return given[0]
 
 
-def _check(task: Task, *, out: pathlib.Path, drawn: pathlib.Path | None) -> None:
+def _check(
+    task: Task, *, out: pathlib.Path, drawn: pathlib.Path | None, run: pathlib.Path | None = None
+) -> None:
     """Refuses what can be known to fail before a model is opened."""
+    outputs.check_own(out, run=run)
+    if isinstance(task, SuiteTask):
+        suite_lib.check_suite(task)
     if task.data.path is not None and not isinstance(task, SuiteTask):
         check_set(task, load_manifest(task.data.path), drawn=drawn)
     check_task(task, drawn=drawn)
@@ -279,7 +287,7 @@ def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
     workdir = workdir_lib.from_flag()
     out = workdir if FLAGS.out is None else workdir_lib.from_flag("out")
     kept = ConfigDict(kept_json(workdir))
-    _check(task, out=out, drawn=workdir / "data" / "raw")
+    _check(task, out=out, drawn=workdir / "data" / "raw", run=workdir)
     given = machines.merged(kept, machine, batch_size=None, replace=True)
     config = read_config(given, workdir=workdir)
     place = placement(config.mesh)

@@ -48,7 +48,7 @@ def main() -> None:
     workdir = workdir_lib.from_flag()
     given = machines.configure(FLAGS.config, machine, devices=jax.device_count())
     config = read_config(given, workdir=workdir)
-    tasks = [load_task(path) for path in config.after]
+    tasks = [load_task(path, where="config.after") for path in config.after]
     for task in tasks:
         check_task(task)
     # Nothing is written before everything that may be refused has been checked.

@@ -78,7 +78,8 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
     _check_choice("stage_unit", sections.stage_unit, STAGE_UNITS)
     _check_choice("validate_unit", sections.validate_unit, STAGE_UNITS)
     for index, task in enumerate(sections.after):
-        if not pathlib.Path(task).is_file():
+        file, argument, _ = task.partition(".py:")
+        if not pathlib.Path(f"{file}.py" if argument else task).is_file():
             raise ConfigError(
                 f"There is no file {task}.",
                 "Give a file of configs/eval.",

@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from configs.eval import classification
+from configs.finetune import any_set
+from prior_jax.errors import ConfigError
 
 
 def get_config(way: str = "finetune") -> ConfigDict:
@@ -20,7 +22,12 @@ def get_config(way: str = "finetune") -> ConfigDict:
 
     Args:
       way: "finetune", or "linear" for the head alone on the frozen encoder.
+
+    Raises:
+      ConfigError: for another way.
     """
+    if way not in any_set.STAGES:
+        raise ConfigError.of_value("way", way, f"one of {', '.join(any_set.STAGES)}")
     measured = classification.get_config()
     return ConfigDict(
         dict(

@@ -14,6 +14,7 @@ the pre-trained encoder, and worse for the random one by as much.
 from ml_collections import ConfigDict
 
 from configs.finetune import base
+from prior_jax.errors import ConfigError
 
 STAGES = {"linear": "frozen", "finetune": "finetune"}
 """Stage of the objective that each way of training runs."""
@@ -26,9 +27,12 @@ def get_config(way: str = "finetune") -> ConfigDict:
 
     Args:
       way: "linear" or "finetune".
+
+    Raises:
+      ConfigError: for another way.
     """
     if way not in STAGES:
-        raise ValueError(f"{way}: accepted {', '.join(STAGES)}")
+        raise ConfigError.of_value("way", way, f"one of {', '.join(STAGES)}")
     # Neither guess at an uncertain label is right for every class.
     config = base.get_config(classes=base.COMPETITION, uncertain="ignore")
     config.name = f"any_set_{way}"

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from configs.prior import base
+from prior_jax.errors import ConfigError
 
 # Fields of `config.data` that say how reports are read.
 _OF_REPORTS = (
@@ -111,9 +112,12 @@ def share_of(percent: str) -> float:
     """Returns the share that the part of a config's name behind the colon asks for.
 
     Raises:
-      ValueError: for anything but a percentage above 0 and at most 100.
+      ConfigError: for anything but a percentage above 0 and at most 100.
     """
-    share = float(percent) / 100
+    try:
+        share = float(percent) / 100
+    except ValueError:
+        share = 0.0
     if not 0 < share <= 1:
-        raise ValueError(f"{percent} percent: accepted above 0 and at most 100")
+        raise ConfigError.of_value("percent", percent, "a number above 0 and at most 100")
     return share

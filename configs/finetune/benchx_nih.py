@@ -14,6 +14,7 @@ ratio and cuts out the middle, which for the square images of the set is all of 
 from ml_collections import ConfigDict
 
 from configs.finetune import base
+from prior_jax.errors import ConfigError
 
 CLASSES = (
     "Atelectasis",
@@ -38,9 +39,13 @@ COUNTS = {"1": 785, "10": 7847, "100": 78468}
 
 
 def get_config(percent: str = "1") -> ConfigDict:
-    """Returns the config for one of the percentages that the release has lists for."""
+    """Returns the config for one of the percentages that the release has lists for.
+
+    Raises:
+      ConfigError: for another percentage.
+    """
     if percent not in COUNTS:
-        raise ValueError(f"{percent} percent: accepted {', '.join(COUNTS)}")
+        raise ConfigError.of_value("percent", percent, f"one of {', '.join(COUNTS)}")
     config = base.get_config(classes=CLASSES)
     config.name = f"benchx_nih_{percent}"
     config.seed = 42  # [yml]; the release runs 0 and 1 as well

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from launch.evaluation.finetune_settings import override, read_file
+from launch.evaluation.finetune_settings import classifier_config, override
 from launch.evaluation.models import IMAGE_ALONE
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import FinetuneTask
@@ -37,11 +37,7 @@ def config_of(
     Raises:
       ConfigError: if the config is of another objective.
     """
-    config, wanted = read_file(task.finetune.config), task.finetune
-    if config.get("objective") != "classification":
-        raise ConfigError.of_value(
-            "task.finetune.config", wanted.config, "a config of the objective 'classification'"
-        )
+    config, wanted = classifier_config(task.finetune), task.finetune
     names = _names(subject)
     with config.unlocked():
         config.name = task.result

@@ -2,13 +2,14 @@
 
 import ast
 import dataclasses
+import math
 import pathlib
 import runpy
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from prior_jax.errors import ConfigError, check_field, check_least
+from prior_jax.errors import ConfigError, check_field, check_least, first_line
 
 _SUFFIX = ".py"
 
@@ -28,7 +29,7 @@ class FinetuneConfig:
         and all in ConVIRT, arXiv:2010.00747, sec. 4.1.
       seed: seed of the choice of patients, of the order of the batches, of the head and, in the
         random baseline, of the encoder; 0 to 2**32 - 1.
-      epochs: number of passes over the labelled part, above 0.
+      epochs: number of passes over the labelled part, above 0 and finite.
       max_steps: largest number of steps of the training, whatever the passes, >= 1.
       validations: number of times that the classifier is measured on the validation split, >= 1.
         The checkpoint with the best macro AUROC there is the one that is evaluated.
@@ -49,7 +50,7 @@ class FinetuneConfig:
         check_field(self, "name", plain, "letters, digits and '_'")
         check_field(self, "fraction", 0 < self.fraction <= 1, "above 0 and at most 1")
         check_field(self, "seed", 0 <= self.seed < 2**32, "an integer from 0 to 2**32 - 1")
-        check_field(self, "epochs", self.epochs > 0, "a number above 0")
+        check_field(self, "epochs", 0 < self.epochs < math.inf, "a finite number above 0")
         check_least(self, max_steps=1, validations=1)
         exists = file_of(self.config)[0].is_file()
         check_field(self, "config", exists, "a file of configs/finetune, with or without :argument")
@@ -73,11 +74,48 @@ def file_of(path: str) -> tuple[pathlib.Path, str | None]:
     return (pathlib.Path(f"{file}{_SUFFIX}"), argument) if given else (pathlib.Path(path), None)
 
 
-def read_file(path: str) -> ConfigDict:
-    """Returns the config of a file, "file.py" or "file.py:argument"."""
+def read_file(path: str, *, where: str) -> ConfigDict:
+    """Returns the config of a file, "file.py" or "file.py:argument".
+
+    Args:
+      path: path of the file, with its argument.
+      where: name of the setting that names the file, for the error message.
+
+    Raises:
+      ConfigError: if there is no such file, it makes no config, or it refuses the argument.
+    """
     file, argument = file_of(path)
-    make = runpy.run_path(str(file))["get_config"]
-    return make() if argument is None else make(argument)
+    if not file.is_file():
+        raise ConfigError(f"There is no file {file}.", "Give the file of a config.", where=where)
+    try:
+        make = runpy.run_path(str(file)).get("get_config")
+        if make is not None:
+            return make() if argument is None else make(argument)
+    except (ConfigError, SyntaxError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ConfigError) else first_line(error)
+        raise ConfigError(
+            f"{path!r} makes no config ({reason.rstrip('.')}).",
+            "Give the file of a config, with ':' and an argument only if the file takes it.",
+            where=where,
+        ) from error
+    raise ConfigError(
+        f"The file {file} has no function get_config.", "Give the file of a config.", where=where
+    )
+
+
+def classifier_config(wanted: FinetuneConfig) -> ConfigDict:
+    """Returns the config of a training as its file makes it.
+
+    Raises:
+      ConfigError: if it cannot be read, or is of another objective.
+    """
+    where = "task.finetune.config"
+    config = read_file(wanted.config, where=where)
+    if config.get("objective") != "classification":
+        raise ConfigError.of_value(
+            where, wanted.config, "a config of the objective 'classification'"
+        )
+    return config
 
 
 def override(config: ConfigDict, changes: tuple[str, ...]) -> None:

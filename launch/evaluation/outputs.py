@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launch.evaluation.subject import Opened, Subject
+from prior_jax.config import CONFIG_NAME
+from prior_jax.data.manifest import MANIFEST_NAME
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import results
 
@@ -46,6 +48,27 @@ def check_folder(out: pathlib.Path) -> None:
             "Give a folder that can be written to.",
             where="--out",
         ) from error
+
+
+def check_own(out: pathlib.Path, *, run: pathlib.Path | None) -> None:
+    """Refuses the folder of a prepared set, and that of another run, whose report would be lost.
+
+    Args:
+      out: folder of the results.
+      run: folder of the run that is measured; None for a model without a run.
+
+    Raises:
+      ConfigError: naming the file that marks the folder.
+    """
+    if run is not None and out.resolve() == run.resolve():
+        return
+    for name, kind in ((CONFIG_NAME, "another run"), (MANIFEST_NAME, "a prepared set")):
+        if (out / name).is_file():
+            raise ConfigError(
+                f"The folder {out} belongs to {kind}: it holds {name}.",
+                "Give --out=DIR, a folder for the results of this model.",
+                where="--out",
+            )
 
 
 def check_same_set(out: pathlib.Path, *, task: str, where: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import pathlib
 
 from launch.evaluation.tasks import (
     ClassificationTask,
+    FinetuneTask,
     GalleryTask,
     GroundingTask,
     PhraseTask,
@@ -29,8 +30,8 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
       ConfigError: if a split of the task has no record, or the set has no labels, no reports or no
         regions.
     """
-    names = ("train", "validate", task.split) if isinstance(task, ProbeTask) else (task.split,)
-    for name in names:
+    learnt = {ProbeTask: ("train", "validate"), FinetuneTask: ("train",)}.get(type(task), ())
+    for name in (*learnt, task.split):
         if name not in manifest.splits or not manifest.splits[name].studies:
             full = [split for split, counts in manifest.splits.items() if counts.studies]
             raise ConfigError(
@@ -39,7 +40,8 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
                 "Prepare the set with such a split, or set --task.split to another.",
                 where="task.split",
             )
-    if isinstance(task, ZeroShotTask | ProbeTask | ClassificationTask) and not manifest.label_names:
+    labelled = ZeroShotTask | ProbeTask | ClassificationTask | FinetuneTask
+    if isinstance(task, labelled) and not manifest.label_names:
         raise ConfigError(
             "No class can be scored: the set has no labels.",
             "Prepare the set with labels, or choose a task that needs none.",

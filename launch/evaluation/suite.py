@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from launch.evaluation import finetune, models, outputs, suite_table
+from launch.evaluation.finetune_settings import classifier_config
 from launch.evaluation.measured import measure_both, said_of
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.suite_parts import Part, identity, obstacle, parts_of
@@ -26,6 +28,7 @@ from prior_jax.data.manifest import Manifest, load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.results import TaskResult
+from prior_jax.interop.weights_folder import read_document
 from prior_jax.processes import distributed
 from prior_jax.processes.peers import LostProcess
 from prior_jax.processes.preemption import Preempted
@@ -49,7 +52,22 @@ def on_first_set(task: Task) -> Task:
 def sets_of(task: SuiteTask, subject: Subject) -> dict[str, str]:
     """Returns the path of each set by its name; the name of an unnamed one is its folder's."""
     path = task.data.path or subject.data.path
-    return task.named_sets() or {pathlib.Path(path).name: path}
+    # Made absolute, for ".." is no name of a folder of results.
+    return task.named_sets() or {pathlib.Path(os.path.abspath(path)).name: path}
+
+
+def check_suite(task: SuiteTask) -> None:
+    """Refuses a suite whose parts or whose ImageNet weights cannot be read.
+
+    Raises:
+      ConfigError: if a file of the suite holds no task, or is named in vain.
+      WeightsError: if the ImageNet weights are absent or damaged.
+    """
+    for part in parts_of(task, {"any": "."}):
+        if isinstance(part.task, FinetuneTask):
+            classifier_config(part.task.finetune)
+    if task.imagenet is not None:
+        read_document(task.imagenet)
 
 
 def run_suite(task: SuiteTask, subject: Subject, *, out: pathlib.Path, opened: Open) -> str:

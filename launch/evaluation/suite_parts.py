@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launch.evaluation.finetune_settings import read_file
+from launch.evaluation.finetune_settings import classifier_config
 from launch.evaluation.subject import Subject
 from launch.evaluation.tasks import (
     ClassificationTask,
@@ -49,16 +49,27 @@ def parts_of(suite: SuiteTask, sets: Mapping[str, str]) -> list[Part]:
     """Returns every part of a suite, whether or not it can be run.
 
     Raises:
-      ConfigError: if a file of the suite holds no task, or holds another suite.
+      ConfigError: if a file of the suite holds no task, or holds another suite, or two files have
+        results of the same name.
     """
-    found = []
+    found: list[Part] = []
+    files: dict[tuple[str, str], str] = {}
     for set_name, path in sets.items():
         for file in suite.tasks:
-            task = load_task(file)
+            task = load_task(file, where="task.tasks")
             if isinstance(task, SuiteTask):
                 raise ConfigError(f"{file} is a suite itself.", "Leave it out.", where="task.tasks")
             for one, seed in _expanded(_adapted(task, suite, path), suite):
                 name = f"{one.result}_seed_{seed}" if seed else one.result
+                other = files.pop((set_name, name), None)
+                if other is not None:
+                    alike = "at two fractions" if other == file else f"as {other}"
+                    raise ConfigError(
+                        f"{file} writes results of the same name {alike}, {name}.",
+                        "Leave one of the two out.",
+                        where="task.tasks",
+                    )
+                files[set_name, name] = file
                 found.append(Part(set_name=set_name, name=name, task=one))
     return found
 
@@ -148,7 +159,7 @@ def identity(part: Part, subject: Subject, manifest: Manifest) -> str:
     settings = dataclasses.asdict(part.task)
     settings.pop("data")
     if isinstance(part.task, FinetuneTask):  # the file may change under the same name
-        settings["config"] = to_json(read_file(part.task.finetune.config))
+        settings["config"] = to_json(classifier_config(part.task.finetune))
     content: Sequence[Any] = (
         dict(subject.about),
         subject.given,

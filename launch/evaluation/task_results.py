@@ -39,9 +39,8 @@ from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Pooled
 from prior_jax.evaluate.labels import select_columns
 from prior_jax.evaluate.results import TaskResult
-from prior_jax.objectives.base import ShowsAttention
+from prior_jax.objectives.base import ComparesParts, ShowsAttention
 from prior_jax.objectives.prior import PriorObjective
-from prior_jax.strict import build
 
 
 def measure(
@@ -59,6 +58,8 @@ def measure(
 
 
 def _zero_shot(task: ZeroShotTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
+    asks_places = task.zero_shot.local_weight is not None
+    _check_parts(subject, asks_places, field="task.zero_shot.local_weight", without="None")
     data = opened(task.split)
     classes = _classes(task, data, candidates=_askable(data, task.prompts.set))
     table = prompts.prompt_table(
@@ -79,8 +80,8 @@ def _zero_shot(task: ZeroShotTask, encoder: Encoder, subject: Subject, opened) -
 def _retrieval(task: RetrievalTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
     data = opened(task.split)
     # If there is no class, only retrieval by pair is measured.
-    classes = _frequent(task, data, data.split.label_names)
-    section = {**task.retrieval, "classes": classes}
+    rule = task.rule(classes=_frequent(task, data, data.split.label_names))
+    retrieval.check_ranks(len(data.split.with_text), ranks=max(rule.ranks))
     batches = subject.batches(data, batch_size=task.batch_size, require_text=True)
     return retrieval.evaluate_retrieval(
         encoder,
@@ -88,12 +89,14 @@ def _retrieval(task: RetrievalTask, encoder: Encoder, subject: Subject, opened) 
         texts=[text.text for text in data.texts],
         label_names=data.split.label_names,
         patients=data.patients,
-        config=build(retrieval.RetrievalConfig, section, name="task.retrieval"),
+        config=rule,
         resampling=task.bootstrap,
     )
 
 
 def _gallery(task: GalleryTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
+    asks_places = task.gallery.kind == "local"
+    _check_parts(subject, asks_places, field="task.gallery.kind", without="both")
     data = opened(task.split)
     batches = subject.batches(data, batch_size=task.batch_size, require_text=True)
     return gallery.evaluate_gallery(
@@ -194,6 +197,21 @@ def without_places(subject: Subject) -> list[str]:
         "the model is PRIOR in the release's fidelity, whose patches are no places of the image "
         "(quirk P1), so that its maps do not show where a finding is"
     ]
+
+
+def _check_parts(subject: Subject, asked_for: bool, *, field: str, without: str) -> None:
+    """Refuses to ask for the local part of a similarity that has no parts.
+
+    Raises:
+      ConfigError: naming the setting, and its value for a similarity as a whole.
+    """
+    if asked_for and not isinstance(subject.objective, ComparesParts):
+        raise ConfigError(
+            f"The objective {subject.objective_name!r} compares only whole images and reports, so "
+            "that its similarity has no local part.",
+            f"Set --{field}={without}.",
+            where=field,
+        )
 
 
 def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:
@@ -362,10 +380,11 @@ def _classes(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, 
         )
         remedy = "Set --task.classes, or lower --task.min_positives."
     elif data.split.label_names:
+        asked_of = task.prompts.set if isinstance(task, ZeroShotTask) else "ensemble"
         problem = (
             f"No class can be scored: the labels of the set are "
             f"{', '.join(data.split.label_names)}, but there are prompts only for "
-            f"{', '.join(prompts.known_classes())}."
+            f"{', '.join(prompts.known_classes(asked_of))}."
         )
         remedy = (
             "Set --task.classes to labels of the set, with --task.prompts.set=release and "

@@ -8,11 +8,20 @@ from typing import Any, Literal
 import jax
 
 from launch.evaluation import phantom_masks
-from launch.evaluation.finetune_settings import FinetuneConfig, read_file
+from launch.evaluation.finetune_settings import FinetuneConfig, classifier_config, read_file
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError, check_field, check_least
-from prior_jax.evaluate import bootstrap, classification, gallery, phrases, probe, zero_shot
+from prior_jax.evaluate import (
+    bootstrap,
+    classification,
+    gallery,
+    phrases,
+    probe,
+    prompts,
+    retrieval,
+    zero_shot,
+)
 from prior_jax.strict import build
 
 
@@ -40,6 +49,10 @@ class TaskData:
     """
 
     path: str | None
+
+    def __post_init__(self):
+        """Refuses an empty path, as when a variable of a script is not set."""
+        check_field(self, "path", self.path != "", "the folder of a prepared set, or None")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,6 +127,16 @@ class RetrievalTask(Task):
     """
 
     retrieval: Mapping[str, Any]
+
+    def __post_init__(self):
+        """Refuses what is no definition of a hit."""
+        super().__post_init__()
+        self.rule(classes=())
+
+    def rule(self, *, classes: tuple[str, ...]) -> retrieval.RetrievalConfig:
+        """Returns the definition of a hit with the classes."""
+        section = {**self.retrieval, "classes": classes}
+        return build(retrieval.RetrievalConfig, section, name="retrieval")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -250,9 +273,15 @@ class SuiteTask(Task):
     def __post_init__(self):
         """Refuses an empty suite, and sets without a name of their own."""
         super().__post_init__()
-        check_field(self, "tasks", bool(self.tasks), "one or more files of tasks")
-        check_field(self, "fractions", bool(self.fractions), "one or more fractions")
-        check_field(self, "seeds", bool(self.seeds), "one or more seeds")
+        for field in ("tasks", "fractions", "seeds"):
+            given = getattr(self, field)
+            check_field(self, field, 0 < len(given) == len(set(given)), "one or more, each once")
+        shares = all(0 < fraction <= 1 for fraction in self.fractions)
+        check_field(self, "fractions", shares, "numbers above 0 and at most 1")
+        whole = all(0 <= seed < 2**32 for seed in self.seeds)
+        check_field(self, "seeds", whole, "integers from 0 to 2**32 - 1")
+        some = self.max_steps is None or self.max_steps >= 1
+        check_field(self, "max_steps", some, "at least 1, or None")
         self.named_sets()
 
     def named_sets(self) -> dict[str, str]:
@@ -289,13 +318,22 @@ TASKS: Mapping[str, type[Task]] = {
 }
 
 
-def load_task(path: str) -> Task:
+def load_task(path: str, *, where: str = "task") -> Task:
     """Reads a task from a file of configs/eval, "file.py" or "file.py:argument".
+
+    Args:
+      path: path of the file.
+      where: name of the setting that names the file, for the error message.
 
     Raises:
       ConfigError: if the file holds no task.
     """
-    return task_of(read_file(path))
+    section = read_file(path, where=where)
+    if section.get("task") not in TASKS:
+        raise ConfigError(
+            f"The file {path} holds no task.", "Give a file of configs/eval.", where=where
+        )
+    return task_of(section)
 
 
 def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
@@ -308,11 +346,16 @@ def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
 
     Raises:
       ConfigError: if a package is missing, with the command that installs it, or if the batch
-        size does not fit the number of processes.
+        size does not fit the number of processes, or prompts or a config of a training are not
+        there.
       DataError: if the set is absent, or no phantom was drawn in the folder.
     """
     if isinstance(task, ProbeTask):
         probe.check_installed()
+    if isinstance(task, FinetuneTask):
+        classifier_config(task.finetune)
+    if isinstance(task, ZeroShotTask | GroundingTask):
+        prompts.prompts_in(task.prompts.set)
     if task.batch_size % jax.process_count():
         raise ConfigError(
             f"The batch size is {task.batch_size}, which {jax.process_count()} processes cannot "

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from prior_jax.processes.preemption import Preempted
 START_SECONDS = 300
 _CONFIG_FLAGS: set[str] = set()  # names of the flags that `define_config_flag` has defined
 _EXIT_FAULT = 1
+_TRACE = "Error whilst parsing config file:"
 
 
 class OwnMessages(logging.Filter):
@@ -173,7 +175,7 @@ def _parse(argv: list[str]) -> list[str]:
     except PriorJaxError as error:
         sys.exit(cli.fail(str(error)))
     except (flags.Error, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
-        unknown = _unknown_setting(argv)
+        unknown = _unknown_setting(argv) or _neither_none_nor_section(error)
         sys.exit(cli.fail(str(unknown or f"{pathlib.Path(argv[0]).name}: {_words(error)}")))
 
 
@@ -222,11 +224,30 @@ def _unknown_setting(argv: list[str]) -> ConfigError | None:
     return None
 
 
+def _neither_none_nor_section(error: BaseException) -> ConfigError | None:
+    """Returns the error of a value for a setting that its file leaves at None; None for others."""
+    found = re.search(r"Type <class 'NoneType'> of field (\S+) is not supported", str(error))
+    if found is None:
+        return None
+    return ConfigError(
+        "The file of the config leaves the setting at None, and the value given is neither None "
+        "nor a section that can be read.",
+        f"Give None, or a section in quotation marks: \"--{found[1]}={{'name': value}}\".",
+        where=found[1],
+    )
+
+
 def _words(error: BaseException) -> str:
-    """Returns an error's text without the extra quotes of a KeyError, also inside another error."""
+    """Returns an error's text without the extra quotes of a KeyError, also inside another error.
+
+    Of the trace that ml_collections puts in front of an error of a config's file, the last line is
+    kept.
+    """
     if error.args and isinstance(error.args[0], BaseException):
         return _words(error.args[0])
-    return str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    before, trace, after = text.partition(_TRACE)
+    return f"{before}{after.strip().splitlines()[-1]}" if trace and after.strip() else text
 
 
 def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:

@@ -16,7 +16,7 @@ import numpy as np
 from launch.start import initial
 from prior_jax import __version__, assemble
 from prior_jax.config import CONFIG_NAME
-from prior_jax.data import fractions, pipeline, tokenizer
+from prior_jax.data import fractions, no_text, pipeline, tokenizer
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import Objective
@@ -98,6 +98,14 @@ def open_run(
     data = pipeline.open_split(config.data, "train", cache_dir=cache_dir)
     if primary:
         distributed.barrier("data measured")
+    if not data.pairs:
+        lacking = "a report" if no_text.reads_reports(data.tokenizer) else "what is learnt"
+        raise ConfigError(
+            f"No record of the training split of {config.data.path} has {lacking}, so that there "
+            "is nothing to train on.",
+            "Give a set whose records have it, or train another objective.",
+            where="config.data.path",
+        )
     if data.pairs < config.data.batch_size:
         raise ConfigError(
             f"A batch of {config.data.batch_size} pairs is larger than the training split of "

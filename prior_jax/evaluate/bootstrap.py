@@ -19,7 +19,7 @@ class BootstrapConfig:
     Attributes:
       resamples: number of resamples; 1000 gives the 2.5th percentile from 25 draws.
       confidence: coverage of the interval, 0 to 1 exclusive; 0.95.
-      seed: seed of the resampling.
+      seed: seed of the resampling, >= 0.
     """
 
     resamples: int
@@ -28,7 +28,7 @@ class BootstrapConfig:
 
     def __post_init__(self):
         """Refuses values that define no interval."""
-        check_least(self, resamples=1)
+        check_least(self, resamples=1, seed=0)
         check_field(self, "confidence", 0.0 < self.confidence < 1.0, "above 0 and below 1")
 
 
@@ -38,8 +38,9 @@ class Interval:
 
     Attributes:
       value: metric on the original records; NaN where the metric is undefined.
-      low: lower end of the interval; NaN where the metric is undefined on every resample.
-      high: upper end of the interval; NaN where the metric is undefined on every resample.
+      low: lower end of the interval; NaN where the metric is undefined on every resample, or all
+        records are of one group.
+      high: upper end of the interval; NaN as for `low`.
       draws: metric of each resample, float64[resamples], NaN where it is undefined; None where the
         draws were not kept. The draws of two models on the same records and seed are paired.
     """
@@ -88,7 +89,8 @@ def intervals(
     """Computes metrics on the original records, each with its percentile bootstrap interval.
 
     A resample in which a metric is undefined (no positive of its class was drawn) is left out of
-    that metric's percentiles.
+    that metric's percentiles. One group alone gives no interval: every resample would be the same,
+    and an interval without width would look certain.
 
     Args:
       statistics: function that computes the metrics: float[R, N] weights -> {name: float[R]}, with
@@ -102,6 +104,7 @@ def intervals(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13.
     """
     weights = resample_weights(groups, config=config)
+    alone = len(np.unique(np.asarray(groups))) == 1
     plain = statistics(np.ones((1, weights.shape[1]), np.float32))
     parts = [
         statistics(weights[start : start + _CHUNK]) for start in range(0, len(weights), _CHUNK)
@@ -109,6 +112,8 @@ def intervals(
     found = {}
     for name, value in plain.items():
         draws = np.concatenate([part[name] for part in parts]).astype(np.float64)
+        if alone:
+            draws = np.full_like(draws, np.nan)
         found[name] = from_draws(float(value[0]), draws, confidence=config.confidence)
     return found
 

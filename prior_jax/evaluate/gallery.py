@@ -33,7 +33,8 @@ class GalleryRetrievalConfig:
       rule: gallery and averages of retrieval by class, of which `ranks` also serves recall.
       gallery: number of records that are each other's gallery, drawn by `seed`; None for one
         gallery of all records.
-      seed: seed of the order in which records are divided into galleries; None keeps their order.
+      seed: seed of the order in which records are divided into galleries, >= 0; None keeps their
+        order.
       kind: part of the similarity, "both", "global" or "local".
       subset: records that are used, see `retrieval.RetrievalConfig`.
       policy: treatment of uncertain and unmentioned findings; "ignore" means not positive.
@@ -55,6 +56,7 @@ class GalleryRetrievalConfig:
         check_least(self, block=1)
         usable = self.gallery is None or self.gallery >= 2
         check_field(self, "gallery", usable, "at least 2, or None")
+        check_field(self, "seed", self.seed is None or self.seed >= 0, "at least 0, or None")
 
 
 def evaluate_gallery(

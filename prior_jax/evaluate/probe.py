@@ -26,7 +26,7 @@ class ProbeConfig:
       fraction: share of the training patients that the probe is trained on, 0 excluded to 1; 1 %,
         10 % and all in ConVIRT, arXiv:2010.00747, sec. 4.1. The patients of a smaller fraction are
         among those of a larger one.
-      seed: seed of the choice of patients.
+      seed: seed of the choice of patients, >= 0.
       penalties: values of C to choose from, > 0: C is the inverse of the weight of the squared norm
         relative to the sum of the losses over the records.
       max_iterations: largest number of iterations of each regression, >= 1.
@@ -44,7 +44,7 @@ class ProbeConfig:
         check_field(self, "fraction", 0.0 < self.fraction <= 1.0, "above 0 and at most 1")
         positive = min(self.penalties, default=0.0) > 0
         check_field(self, "penalties", positive, "one or more numbers, all above 0")
-        check_least(self, max_iterations=1)
+        check_least(self, max_iterations=1, seed=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,8 @@ from prior_jax.evaluate.prompt_tables import ClassPrompts
 
 SUFFIXES = (".json", ".txt")
 """Endings by which a path is told from the name of a set of prompts."""
+_DASHES = tuple("-\N{HYPHEN}\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}\N{BULLET}")
+"""Signs with which a denial may have been meant, also as other programs replace a hyphen."""
 
 
 def is_path(name: str) -> bool:
@@ -96,7 +98,15 @@ def _from_text(text: str, *, where: str) -> dict[str, Any]:
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        if line.startswith("[") and line.endswith("]"):
+        opened = line.startswith("[")
+        if opened != line.endswith("]") and (opened or "[" not in line):
+            raise DataError(
+                f"Line {number} has one bracket, so that it is neither a class nor a sentence: "
+                f"{line!r}.",
+                "Write the name of a class alone in its line, as in [Mass].",
+                where=where,
+            )
+        if opened:
             name = line[1:-1].strip()
             if name in found:
                 raise DataError(f"{name!r} occurs twice.", "Join the two lists.", where=where)
@@ -107,7 +117,13 @@ def _from_text(text: str, *, where: str) -> dict[str, Any]:
                 "Write the name of a class in brackets above it.",
                 where=where,
             )
-        elif line.startswith("- "):
+        elif line.startswith(_DASHES):
+            if line[:1] != "-" or not line[1:2].isspace():
+                raise DataError(
+                    f"Line {number} begins with a dash, but not with '- ': {line!r}.",
+                    "Write '- ' before a sentence that denies, and no dash before another.",
+                    where=where,
+                )
             current["negative"].append(line[2:].strip())
         else:
             current["positive"].append(line)

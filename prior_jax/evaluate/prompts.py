@@ -82,16 +82,7 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
         from a set that has none.
       DataError: if the file of prompts is damaged.
     """
-    if prompt_file.is_path(set_name):
-        prompts_of = _of_file(set_name)
-    elif set_name in _SETS:
-        prompts_of = _SETS[set_name]
-    else:
-        raise ConfigError.of_value(
-            "task.prompts.set",
-            set_name,
-            f"one of {', '.join(sorted(_SETS))}, or the path of a .json or .txt file",
-        )
+    prompts_of = prompts_in(set_name)
     texts, owner, affirms = [], [], []
     for index, name in enumerate(classes):
         found = prompts_of(name)
@@ -115,12 +106,31 @@ def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> P
     )
 
 
+def prompts_in(set_name: str, *, field: str = "task.prompts.set") -> Callable[[str], ClassPrompts]:
+    """Returns the function from a class to its prompts; a file is read at once.
+
+    Args:
+      set_name: name of one of the module's sets, or path of a file of prompts.
+      field: name of the setting, for the error message.
+
+    Raises:
+      ConfigError: if the set is unknown, or there is no such file.
+      DataError: if the file of prompts is damaged.
+    """
+    if prompt_file.is_path(set_name):
+        return _of_file(set_name)
+    if set_name not in _SETS:
+        choices = f"one of {', '.join(sorted(_SETS))}, or the path of a .json or .txt file"
+        raise ConfigError.of_value(field, set_name, choices)
+    return _SETS[set_name]
+
+
 def known_classes(set_name: str = "ensemble") -> tuple[str, ...]:
     """Returns the names of all classes that there are prompts for.
 
     Args:
-      set_name: path of a file of prompts, for the classes that the file names; any other name gives
-        the classes of the sets `single` and `ensemble`.
+      set_name: path of a file of prompts, for the classes that the file names, or name of one of
+        GLoRIA's sets, which have five; any other name gives the classes of `single` and `ensemble`.
 
     Raises:
       ConfigError: if there is no such file.
@@ -128,6 +138,8 @@ def known_classes(set_name: str = "ensemble") -> tuple[str, ...]:
     """
     if prompt_file.is_path(set_name):
         return tuple(prompt_file.read_prompts(set_name))
+    if set_name in _OF_GLORIA:
+        return tuple(_OF_GLORIA[set_name])
     return (*(finding.name for finding in FINDINGS), "No Finding")
 
 
@@ -268,13 +280,16 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
+_OF_GLORIA = {
+    "gloria": gloria_prompts.drawn(),
+    "gloria_release": gloria_prompts.drawn_as_released(),
+    "gloria_release_all": gloria_prompts.released(),
+}
 _SETS: dict[str, Callable[[str], ClassPrompts]] = {
     "release": _release,
     "single": _single,
     "ensemble": _ensemble,
     "described": _described,
-    "gloria": _gloria(gloria_prompts.drawn()),
-    "gloria_release": _gloria(gloria_prompts.drawn_as_released()),
-    "gloria_release_all": _gloria(gloria_prompts.released()),
+    **{name: _gloria(drawn) for name, drawn in _OF_GLORIA.items()},
     "named": _named,
 }

@@ -147,6 +147,23 @@ def take(studies: Studies, rows: np.ndarray) -> Studies:
     )
 
 
+def check_ranks(count: int, *, ranks: int) -> None:
+    """Refuses a rank that no result can have.
+
+    Args:
+      count: number of studies that are searched.
+      ranks: number of results to keep per query.
+
+    Raises:
+      DataError: if there are fewer studies than ranks.
+    """
+    if count < ranks:
+        raise DataError(
+            f"The evaluated set has {count} records, but the largest rank needs at least {ranks}.",
+            "Lower task.retrieval.ranks, or evaluate more records.",
+        )
+
+
 def search(encoder: Encoder, studies: Studies, *, ranks: int, block: int) -> Retrieved:
     """Finds the best reports of every image and the best images of every report.
 
@@ -169,11 +186,7 @@ def search(encoder: Encoder, studies: Studies, *, ranks: int, block: int) -> Ret
     count = len(studies.record)
     if studies.reports is None:
         raise ValueError("the studies hold no reports: encode them with reports=True")
-    if count < ranks:
-        raise DataError(
-            f"The evaluated set has {count} records, but the largest rank needs at least {ranks}.",
-            "Lower task.retrieval.ranks, or evaluate more records.",
-        )
+    check_ranks(count, ranks=ranks)
     padded = -(-count // block) * block
     best = [
         (np.full((padded, ranks), -np.inf, np.float32), np.zeros((padded, ranks), np.int32))

@@ -13,7 +13,15 @@ import numpy as np
 from flax import nnx
 
 from prior_jax.errors import ConfigError, check_choice, check_field, check_least
-from prior_jax.evaluate import bootstrap, labels, metrics, prompts, retrieval, zero_shot
+from prior_jax.evaluate import (
+    bootstrap,
+    labels,
+    metrics,
+    prompt_file,
+    prompts,
+    retrieval,
+    zero_shot,
+)
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Pooled, ReportTokens, Studies
 from prior_jax.evaluate.neighbours import neighbour_scores
@@ -76,6 +84,8 @@ class EvaluateConfig:
         check_choice(self, "split", ("validate", "test"))
         check_least(self, studies=2, bank=1, seed=0, batch_size=1, min_positives=1, neighbours=1)
         check_field(self, "temperature", self.temperature > 0, "above 0")
+        if self.wants("zero_shot") and not prompt_file.is_path(self.prompts):
+            prompts.prompts_in(self.prompts, field="prompts")
         positive = min(self.ranks, default=0) >= 1
         check_field(self, "ranks", positive, "one or more integers, all at least 1")
 

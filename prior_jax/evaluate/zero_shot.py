@@ -51,7 +51,8 @@ class DrawConfig:
     def __post_init__(self):
         """Refuses draws of nothing."""
         check_least(self, each=1)
-        check_field(self, "seeds", bool(self.seeds), "one or more seeds")
+        usable = min(self.seeds, default=-1) >= 0 and len(set(self.seeds)) == len(self.seeds)
+        check_field(self, "seeds", usable, "one or more different seeds, all at least 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

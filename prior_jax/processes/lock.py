@@ -40,13 +40,14 @@ def take(path: pathlib.Path) -> IO[str] | None:
 
 
 @contextlib.contextmanager
-def only_run(workdir: pathlib.Path) -> Iterator[None]:
+def only_run(workdir: pathlib.Path, *, where: str = "--workdir") -> Iterator[None]:
     """Keeps other runs out of a folder, such as a requeued job while the old one is still alive.
 
     Every process of the run has to enter the block; process 0 holds the lock for all.
 
     Args:
       workdir: folder of the run.
+      where: name of the flag that names the folder, for the error message.
 
     Raises:
       ConfigError: in every process, naming the other run, if another run is using the folder.
@@ -58,7 +59,7 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
             raise ConfigError(
                 f"The folder {workdir} is in use by {holder or 'another run'}.",
                 "Wait until that run has ended, or give another folder.",
-                where="--workdir",
+                where=where,
             )
         yield
 

@@ -105,3 +105,15 @@ def test_a_thousand_resamples_of_fourteen_classes_and_5000_images_take_seconds()
     found = bootstrap.intervals(statistics, groups=np.arange(5000) // 2, config=config)
     assert time.process_time() - start < 60
     assert all(metric.low < metric.value < metric.high for metric in found.values())
+
+
+def test_records_of_one_patient_have_a_value_and_no_interval():
+    found = bootstrap.intervals(
+        mean_of(np.array([1.0, 2.0])), groups=np.array(["a", "a"]), config=CONFIG
+    )["mean"]
+    assert found.value == 1.5 and np.isnan([found.low, found.high]).all()
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ConfigError, match="seed: The value is -1"):
+        bootstrap.BootstrapConfig(resamples=1, confidence=0.95, seed=-1)

@@ -58,3 +58,11 @@ def test_a_label_of_no_meaning_is_refused():
 def test_an_unknown_policy_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"^uncertain: "):
         labels.LabelPolicy(uncertain="maybe", unmentioned="ignore")
+
+
+def test_two_labels_of_a_set_that_are_one_class_are_refused():
+    given = np.zeros((1, 3), np.int8)
+    names = ("Effusion", "Edema", "Pleural Effusion")
+    with pytest.raises(ConfigError, match="The labels Effusion and Pleural Effusion of the data"):
+        labels.select_columns(given, label_names=names, classes=("effusion",), field="task.classes")
+    labels.select_columns(given, label_names=names, classes=("Edema",), field="task.classes")

@@ -139,3 +139,19 @@ def test_a_class_without_denials_has_no_softmax(tmp_path):
     path = written(tmp_path, "[A]\nA\n- No A\n[B]\nB\n- No B\n", "mine.txt")
     with pytest.raises(ConfigError, match=r"^task\.zero_shot\.denial: .*A, B has none"):
         scores(np.zeros((2, 2)), path, negatives=False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-No mass.", "\N{EN DASH} No mass.", "\N{BULLET} No mass.", "[Mass", "Mass]", "[Mass]:"],
+)
+def test_a_line_that_may_be_meant_otherwise_is_refused_by_its_number(tmp_path, line):
+    path = written(tmp_path, f"[Effusion]\nPleural fluid.\n{line}\n", "mine.txt")
+    with pytest.raises(DataError, match="Line 3"):
+        read_prompts(path)
+
+
+def test_brackets_within_a_sentence_and_any_blank_after_the_dash_are_read(tmp_path):
+    path = written(tmp_path, "[Effusion]\nFluid [right].\nAs [seen]\n-\tNo fluid.\n", "mine.txt")
+    found = read_prompts(path)["Effusion"]
+    assert found.positive == ("Fluid [right].", "As [seen]") and found.negative == ("No fluid.",)

@@ -90,3 +90,10 @@ def test_what_does_not_exist_is_refused_by_name(arguments, field):
     name, classes, negatives = arguments
     with pytest.raises(ConfigError, match=field):
         prompts.prompt_table(name, classes=classes, negatives=negatives)
+
+
+@pytest.mark.parametrize("name", ["gloria", "gloria_release", "gloria_release_all"])
+def test_the_classes_of_a_set_that_has_five_are_all_that_can_be_asked_for(name):
+    known = prompts.known_classes(name)
+    assert len(known) == 5 and "No Finding" not in known
+    prompts.prompt_table(name, classes=known, negatives=False)

@@ -53,6 +53,65 @@ CASES = {
         ["--config=configs/baselines/phantom.py:clop", WORKDIR],
         r"^objective: The value is 'clop'\. It must be one of convirt, clip",
     ),
+    "an argument that a config refuses": (
+        TRAIN,
+        ["--config=configs/finetune/debug.py:0", WORKDIR],
+        r"^percent: The value is '0'\. It must be a number above 0 and at most 100\.$",
+    ),
+    "an argument of a config that takes none": (
+        TRAIN,
+        ["--config=configs/phantom.py:x", WORKDIR],
+        r"--config=configs/phantom\.py:x: TypeError: get_config\(\) takes 0 positional",
+    ),
+    "half a section": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.early_stopping={'metric'"],
+        r"^config\.early_stopping: .* neither None nor a section .* Give None, or a section",
+    ),
+    "a text for a section": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.early_stopping=loss"],
+        r"^config\.early_stopping: .* neither None nor a section",
+    ),
+    "a file without a config after training": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.after=('configs/eval/__init__.py',)"],
+        r"^config\.after: The file configs/eval/__init__\.py has no function get_config",
+    ),
+    "prompts while training that are not known": (
+        TRAIN,
+        [DEBUG, WORKDIR, *EVALUATING, "--config.evaluate.prompts=bogus"],
+        r"^config\.evaluate\.prompts: The value is 'bogus'\. It must be one of described",
+    ),
+    "a rank of no result": (
+        EVALUATE,
+        ["--workdir={tmp}/trained", RETRIEVAL, "--task.retrieval.ranks=(0,)"],
+        r"^task\.retrieval\.ranks: The value is \(0,\)",
+    ),
+    "a set whose path is empty": (
+        EVALUATE,
+        ["--workdir={tmp}/trained", RETRIEVAL, "--task.data.path="],
+        r"^task\.data\.path: The value is ''\. It must be the folder of a prepared set",
+    ),
+    "results in the folder of another run": (
+        EVALUATE,
+        ["--workdir={tmp}/trained", RETRIEVAL, "--out={tmp}/begun"],
+        r"^--out: The folder .*begun belongs to another run: it holds config\.json",
+    ),
+    "passes without end": (
+        EVALUATE,
+        [
+            "--workdir={tmp}/trained",
+            "--task=configs/eval/finetune.py",
+            "--task.finetune.epochs=inf",
+        ],
+        r"^task\.finetune\.epochs: The value is inf\. It must be a finite number above 0",
+    ),
+    "a set without reports": (
+        TRAIN,
+        [DEBUG, WORKDIR, *SET, "--config.data.path={tmp}/no_text", "--config.validate_every=0"],
+        r"^config\.data\.path: No record of the training split of .*no_text has a report",
+    ),
     "unknown section": (
         TRAIN,
         [DEBUG, WORKDIR, "--config.dta.path=x"],
@@ -407,6 +466,8 @@ def results(tmp_path_factory):
     prepared = fixtures.write_prepared(tmp / "set", studies=20, validate=4, test=4)
     tokenizer = fixtures.train_sentencepiece(tmp / "tokenizer.model")
     fixtures.write_prepared(tmp / "two_splits", studies=20, validate=0, test=4)
+    mute = [fixtures.without_text(fixtures.draw_record(number)) for number in range(4)]
+    fixtures.write_prepared(tmp / "no_text", records=mute)
     (tmp / "file").write_text("")
     for name in ("trained", "begun"):
         small_run(tmp / name, prepared, tokenizer)

@@ -107,7 +107,7 @@ def test_overrides_are_last_and_a_wrong_one_is_named(subject):
     assert found.stages.finetune.learning_rate == 1e-5 and found.data.batch_size == 4
     for wrong in ("model.heads.kind=mlp", "model.head.sort=1", "seed=one", "name.x=1"):
         with pytest.raises(ConfigError, match=r"task\.finetune\.overrides"):
-            override(read_file("configs/finetune/any_set.py"), (wrong,))
+            override(read_file("configs/finetune/any_set.py", where="config"), (wrong,))
     for changes in ({"overrides": ("seed",)}, {"config": "configs/finetune/none.py:linear"}):
         with pytest.raises(ConfigError, match=f"task.finetune.{next(iter(changes))}"):
             task(**changes)

@@ -64,3 +64,14 @@ def test_a_folder_that_cannot_be_made_is_refused_and_one_that_can_is_not_made(tm
         outputs.check_folder(pathlib.Path("/proc/results"))
     outputs.check_folder(tmp_path / "new" / "folder")
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("config.json", "another run"), ("manifest.json", "a prepared set")]
+)
+def test_the_folder_of_another_run_or_of_a_set_is_refused(tmp_path, name, kind):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match=f"belongs to {kind}: it holds {name}"):
+        outputs.check_own(tmp_path, run=tmp_path / "other")
+    outputs.check_own(tmp_path, run=tmp_path / "eval" / "..")
+    outputs.check_own(tmp_path / "results", run=None)

@@ -59,3 +59,13 @@ def test_a_split_without_records(manifest):
         check_set(task("zero_shot", split="validate"), manifest)
     with pytest.raises(ConfigError, match="'validate', which the task 'probe' reads"):
         check_set(task("probe"), manifest)
+
+
+def test_what_is_finetuned_needs_a_split_train_and_labels(manifest):
+    without = dataclasses.replace(
+        manifest, splits={name: one for name, one in manifest.splits.items() if name != "train"}
+    )
+    with pytest.raises(ConfigError, match="'train', which the task 'finetune' reads"):
+        check_set(task("finetune"), without)
+    with pytest.raises(ConfigError, match="the set has no labels"):
+        check_set(task("finetune"), dataclasses.replace(manifest, label_names=()))

@@ -72,7 +72,7 @@ REFUSED = {
     ),
     "a number in the place of None": (
         [DEBUG, "--config.early_stopping=3"],
-        "parsed.py: Type <class 'NoneType'> of field config.early_stopping is not supported",
+        "config.early_stopping: The file of the config leaves the setting at None, and",
     ),
 }
 

@@ -11,6 +11,7 @@ The numbers are `accuracy` for several classes and `auroc_<class>` for one. On R
 from ml_collections import ConfigDict
 
 from configs.eval import zero_shot
+from prior_jax.errors import ConfigError
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 
@@ -22,10 +23,10 @@ def get_config(kind: str = "classes") -> ConfigDict:
       kind: "classes" or "binary".
 
     Raises:
-      ValueError: for another kind.
+      ConfigError: for another kind.
     """
     if kind not in ("classes", "binary"):
-        raise ValueError(f"kind {kind!r}: accepted classes, binary")
+        raise ConfigError.of_value("kind", kind, "one of classes, binary")
     config = zero_shot.get_config()
     config.zero_shot.pool = "mean"  # over all combinations of GLoRIA's table
     if kind == "classes":

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from configs.eval import zero_shot
+from prior_jax.errors import ConfigError
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 
@@ -27,10 +28,10 @@ def get_config(kind: str = "") -> ConfigDict:
       kind: "draws" for the five draws as well, "" for none.
 
     Raises:
-      ValueError: for another kind.
+      ConfigError: for another kind.
     """
     if kind not in ("", "draws"):
-        raise ValueError(f"kind {kind!r}: accepted draws")
+        raise ConfigError.of_value("kind", kind, "draws, or nothing")
     config = zero_shot.get_config()
     config.protocol = "prior"
     config.classes = CLASSES
