@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests import fixtures
+from tests.launch import forks
 
 ROOT = pathlib.Path(__file__).parents[2]
 FEW = ("--task.min_positives=1", "--task.bootstrap.resamples=10")
@@ -81,18 +82,31 @@ def test_an_untrained_config_is_the_baseline_of_its_run(finished, tmp_path):
     assert not (tmp_path / "random" / "tokenizer").exists()  # the probe reads no text
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        ((), "No model is given"),
-        (("--workdir=a", "--weights=b"), "--workdir and --weights"),
-        (("--weights=a", "--out=b"), "Weights have no set of their own"),
-        (("--weights=a", "--task.data.path=b"), "--out: The folder of the results is missing"),
-        (("--weights=a", "--out=b", "--step=3"), "no step 3"),
-        (("--weights=/none", "--out=b", "--task.data.path=/none"), "/none"),
-    ],
-)
-def test_what_does_not_fit_together_is_refused(flags, said, tmp_path):
-    flags = [flag.replace("=b", f"={tmp_path}/b") for flag in flags]
-    assert said in evaluate("zero_shot", *flags, code=2)
-    assert not (tmp_path / "b").exists()
+# What is said -> flags that do not fit together; b is a folder that is not there.
+MISFITS = {
+    "No model is given": (),
+    "--workdir and --weights": ("--workdir=a", "--weights=b"),
+    "Weights have no set of their own": ("--weights=a", "--out=b"),
+    "--out: The folder of the results is missing": ("--weights=a", "--task.data.path=b"),
+    "no step 3": ("--weights=a", "--out=b", "--step=3"),
+    "/none": ("--weights=/none", "--out=b", "--task.data.path=/none"),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """What is expected to be said -> how the program ended, and the folder that it was given."""
+    folders = [tmp_path_factory.mktemp("misfit") / "b" for _ in MISFITS]
+    task = ("--task=configs/eval/zero_shot.py", *FEW)
+    cases = [
+        ("launch.evaluate", [*task, *(flag.replace("=b", f"={folder}") for flag in flags)])
+        for folder, flags in zip(folders, MISFITS.values(), strict=True)
+    ]
+    return dict(zip(MISFITS, zip(forks.run_all(cases), folders, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("said", MISFITS)
+def test_what_does_not_fit_together_is_refused(refusals, said):
+    result, folder = refusals[said]
+    assert result["code"] == 2 and said in result["err"], result["err"]
+    assert not folder.exists()

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.end_to_end import runs
+from tests.launch import forks
 
 # Each of another kind; {data} stands for the run's own data, {debug} for its config.
 REFUSED = {
@@ -51,8 +52,8 @@ def program(module, workdir, *options, code=0):
     return output
 
 
-def refused(workdir, options, finished):
-    """Runs launch.train with these options; returns its one line."""
+def arguments(options, finished):
+    """The command-line arguments of these options."""
     given = []
     for option in options:
         if option == "{debug}":
@@ -61,7 +62,13 @@ def refused(workdir, options, finished):
             given += list(finished.data)
         else:
             given.append(option)
-    return program("launch.train", workdir, *given, code=2).strip().splitlines()[-1]
+    return given
+
+
+def refused(workdir, options, finished):
+    """Runs launch.train with these options; returns its one line."""
+    output = program("launch.train", workdir, *arguments(options, finished), code=2)
+    return output.strip().splitlines()[-1]
 
 
 @pytest.fixture
@@ -70,19 +77,36 @@ def copied(finished, tmp_path):
     return shutil.copytree(finished.workdir, tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    "kind", ["another objective", "another seed", "another vocabulary", "an odd checkpoint folder"]
-)
-def test_a_refused_command_leaves_a_finished_run_as_it_was(finished, copied, kind):
-    before = hashes(copied)
-    line = refused(copied, REFUSED[kind], finished)
-    assert hashes(copied) == before
-    named = {
-        "another objective": "config.objective",
-        "another seed": "config.seed",
-        "another vocabulary": "config.prepare.vocab_size: The value is 150, but the tokenizer ",
-    }
-    assert line.startswith(named.get(kind, "config.checkpoint.directory"))
+# Those of each time, and how their lines begin.
+NAMED = {
+    "another objective": "config.objective",
+    "another seed": "config.seed",
+    "another vocabulary": "config.prepare.vocab_size: The value is 150, but the tokenizer ",
+    "an odd checkpoint folder": "config.checkpoint.directory",
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(finished, tmp_path_factory):
+    """Kind -> how the program ended, and hashes of its copy of the run before and afterwards."""
+    folder = tmp_path_factory.mktemp("refused")
+    copies = [shutil.copytree(finished.workdir, folder / str(i)) for i in range(len(NAMED))]
+    cases = [
+        ("launch.train", [f"--workdir={copy}", *arguments(REFUSED[kind], finished)])
+        for kind, copy in zip(NAMED, copies, strict=True)
+    ]
+    before = [hashes(copy) for copy in copies]
+    ended = forks.run_all(cases)
+    after = [hashes(copy) for copy in copies]
+    return dict(zip(NAMED, zip(ended, before, after, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_refused_command_leaves_a_finished_run_as_it_was(refusals, kind):
+    result, before, after = refusals[kind]
+    assert result["code"] == 2, result["err"]
+    assert after == before
+    assert result["err"].strip().splitlines()[-1].startswith(NAMED[kind])
 
 
 @pytest.mark.slow

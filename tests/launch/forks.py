@@ -7,8 +7,22 @@ touched a device, is the same as a new one.
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run_all(cases: Sequence[tuple[str, Sequence[str]]]) -> list[dict]:
+    """Exit code, stdout and stderr of programs with their arguments, each run in a fork."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = (pathlib.Path(folder) / name for name in ("cases.json", "found.json"))
+        given.write_text(json.dumps([{"program": name, "argv": [*argv]} for name, argv in cases]))
+        command = [sys.executable, "-m", "tests.launch.forks", given, found]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+        return json.loads(found.read_text())
 
 
 def run_case(program: str, argv: list[str]) -> dict:
