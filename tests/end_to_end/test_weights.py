@@ -97,7 +97,7 @@ def test_other_weights_are_refused(finished, whole, tmp_path):
     tokenizer = finished.workdir / "tokenizer" / "tokenizer.model"
     save_weights(other, weights_of(finished, factor=1.5), tokenizer)
     output = runs.go(whole, *flags(finished, other), code=2)
-    assert "config.init.image.weights: received" in output
+    assert "config.init.image.path: The folder of weights (fingerprint" in output
     config = whole / "config.json"
     before = config.read_text()
     try:
@@ -109,4 +109,4 @@ def test_other_weights_are_refused(finished, whole, tmp_path):
         )
     finally:
         config.write_text(before)
-    assert code == 2 and "config.init.image: received" in output
+    assert code == 2 and "config.init.image: The value is" in output
