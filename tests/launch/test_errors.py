@@ -329,12 +329,12 @@ CASES = {
     "masks that are not there": (
         EVALUATE,
         ["--workdir={tmp}/begun", GROUNDING, "--task.masks={tmp}/nothing"],
-        r"^--task\.masks: \{tmp\}/nothing holds no phantom: .* Give the folder that data_prep",
+        r"^task\.masks: \{tmp\}/nothing holds no phantom: .* Give the folder that data_prep",
     ),
     "a run without masks": (
         EVALUATE,
         ["--workdir={tmp}/begun", GROUNDING],
-        r"^--task\.masks: \{tmp\}/begun/data/raw holds no phantom",
+        r"^task\.masks: \{tmp\}/begun/data/raw holds no phantom",
     ),
     "a batch of nothing": (
         EVALUATE,

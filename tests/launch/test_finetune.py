@@ -1,13 +1,16 @@
 """The task "finetune": the configs of its trainings, what is learnt, and what is not repeated."""
 
 import dataclasses
+import io
 import json
 import types
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+import prior_jax
 from configs.eval import finetune as config_of_task
 from launch import evaluate
 from launch.evaluation import finetune, finetune_config, models, suite_parts
@@ -17,9 +20,11 @@ from launch.start import initial
 from prior_jax.config import read_config
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError
+from prior_jax.evaluate import classification
 from prior_jax.objectives.classification import ClassificationModel
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
+from prior_jax.train.checkpoint_read import list_steps
 from prior_jax.train.state import define_model
 from tests.interface.test_classifier import saved
 from tests.launch import subjects
@@ -159,6 +164,49 @@ def test_a_training_of_other_settings_is_replaced(tmp_path):
     (folder / "checkpoints").mkdir()
     finetune._make_way(folder, {"seed": 2})
     assert not (folder / "checkpoints").exists()
+
+
+@pytest.fixture(scope="module")
+def linear(subject, tmp_path_factory):
+    """A task of trainings, its folder of results, the results, and the log-odds behind them."""
+    out = tmp_path_factory.mktemp("linear") / "out"
+    given = task("linear", classes=CLASSES, fraction=0.5)
+    measured, score = [], classification.score
+
+    def kept(*args):
+        measured.append(score(*args))
+        return measured[-1]
+
+    with pytest.MonkeyPatch.context() as patch, jax.set_mesh(subject.place.mesh):
+        patch.setattr(classification, "score", kept)
+        evaluate.evaluate(subject, [given], out=out)
+    content = json.loads((out / "eval" / "linear_50_percent.json").read_text())
+    return given, out, content, measured
+
+
+def images(subject, split):
+    """The images of a split as a user has them, uint8[H, W]."""
+    opened = subject.open(split)
+    files = [opened.record(index).images[0] for index in range(len(opened.split))]
+    return [np.asarray(Image.open(io.BytesIO(file))) for file in files]
+
+
+@pytest.mark.slow
+def test_the_classifier_that_python_opens_is_the_one_that_was_measured(subject, linear):
+    _, out, content, measured = linear
+    folder = out / "finetune" / "linear_50_percent" / "model"
+    step, steps = content["settings"]["trained_step"], list_steps(folder / "checkpoints")
+    print(step, steps)
+    assert step < steps[-1]  # otherwise the newest would pass as well
+    test = images(subject, "test")
+    found = prior_jax.load_classifier(folder)
+    assert found.classes == CLASSES
+    wanted = 1 / (1 + np.exp(-measured[0].log_odds))
+    np.testing.assert_allclose(found.predict(test), wanted, atol=1e-5)
+    named = prior_jax.load_classifier(folder, step=step)
+    np.testing.assert_array_equal(named.predict(test), found.predict(test))
+    newest = prior_jax.load_classifier(folder, step=steps[-1])
+    assert np.abs(newest.predict(test) - wanted).max() > 1e-4
 
 
 @pytest.mark.slow
