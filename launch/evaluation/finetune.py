@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import logging
@@ -68,15 +68,15 @@ def measure_trainings(
     return found, one(RANDOM, None)
 
 
-def title(subject: Subject, found: tuple[TaskResult, TaskResult]) -> str:
+def title(subject: Subject, found: Sequence[TaskResult]) -> str:
     """Returns the steps of the pre-training and of the fine-tunings that were measured."""
     steps = [f"step {one.settings['trained_step']} of {one.settings['steps']}" for one in found]
     if subject.source is None:
         return f"fine-tuning from random weights: {steps[0]}"
-    pre_training = f"weights {pathlib.Path(str(subject.source.path)).name}"
+    pre_training = f"pre-trained weights: {pathlib.Path(str(subject.source.path)).name}"
     if "run" in subject.about:
         pre_training = f"pre-training: step {subject.about['step']}"
-    return f"{pre_training}, fine-tuning: {steps[0]}, fine-tuning from random weights: {steps[1]}"
+    return f"{pre_training}; fine-tuning: {steps[0]}; fine-tuning from random weights: {steps[1]}"
 
 
 def left_out(task: FinetuneTask, opened: Open) -> list[str]:

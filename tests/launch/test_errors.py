@@ -262,6 +262,18 @@ CASES = {
         ["--config=configs/none.py", WORKDIR],
         r"^--config: There is no file 'configs/none\.py'\. Give the file of a config\.$",
     ),
+    "a misspelt config": (
+        TRAIN,
+        ["--config=configs/debg.py:clip", WORKDIR],
+        r"^--config: There is no file 'configs/debg\.py'\. Did you mean 'configs/debug\.py' or "
+        r".*\? Give the file of a config\.$",
+    ),
+    "a misspelt task": (
+        EVALUATE,
+        [WORKDIR, "--task=configs/zeroshot.py"],
+        r"^--task: There is no file 'configs/zeroshot\.py'\. Did you mean "
+        r"'configs/eval/zero_shot\.py'",
+    ),
     "no such config, with an override": (
         TRAIN,
         ["--config", "configs/none.py:x", WORKDIR, "--config.seed=1"],

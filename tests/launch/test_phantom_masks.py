@@ -77,7 +77,7 @@ def test_the_lungs_of_the_patient_are_mirrored(drawn):
 
 
 def test_what_is_missing_is_named(drawn, tmp_path):
-    with pytest.raises(DataError, match=r"--task\.masks.*phantom"):
+    with pytest.raises(DataError, match=r"^task\.masks: .*phantom"):
         PhantomMasks(tmp_path, field="task.masks")
     with pytest.raises(DataError, match="no image 'x'"):
         masks_of(drawn).findings("x", size=SIZE)
