@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from launch.evaluation import finetune, models, outputs
 from launch.evaluation import suite as suite_lib
-from launch.evaluation.measured import measure_both, said_of
+from launch.evaluation.measured import measure_both, said_of, title_of
 from launch.evaluation.set_checks import check_set
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import SuiteTask, Task, TaskData, check_task, task_of
@@ -99,7 +99,8 @@ class Evaluation:
                 self.out, task=task.result, trained=found[0], untrained=found[-1], settings=where
             )
             records = len(opened(task.split).split)
-            print(f"\n{task.result} on {records} records of {task.split}, {subject.title}")
+            title = title_of(task, subject, found)
+            print(f"\n{task.result} on {records} records of {task.split}, {title}")
             print(results.format_table(found[0], found[-1]))
             print(f"written to {path}", flush=True)
 
@@ -168,7 +169,7 @@ def evaluate_run(
     Args:
       run: run to evaluate.
       tasks: tasks to measure.
-      step: step of the checkpoint, None for the newest.
+      step: step of the checkpoint; None as in `models.of_run`.
       pass_over: whether a task that the data do not allow is logged and skipped instead of
         refused, so that a long training still yields the other tasks and the report.
 
@@ -220,7 +221,10 @@ def define_flags() -> None:
         "out", None, "Folder of the results and the report; by default the folder of the run."
     )
     flags.DEFINE_integer(
-        "step", None, "Step of the run's checkpoint; by default the newest sound one."
+        "step",
+        None,
+        "Step of the run's checkpoint; by default the newest sound one, and of a training of the "
+        "task finetune the one that its results were measured on.",
     )
     machines.define_machine_flag(required=False)
     program.define_cache_flag()

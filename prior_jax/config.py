@@ -18,6 +18,7 @@ from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError, DataError, in_section
 from prior_jax.evaluate.while_training import EvaluateConfig
 from prior_jax.interop.initial import InitConfig
+from prior_jax.near_names import no_config
 from prior_jax.objectives.kinds import KINDS
 from prior_jax.processes.watchdog import WatchdogConfig
 from prior_jax.run_config import MeshSection, PrepareConfig, RunConfig
@@ -79,9 +80,10 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
     _check_choice("validate_unit", sections.validate_unit, STAGE_UNITS)
     for index, task in enumerate(sections.after):
         file, argument, _ = task.partition(".py:")
-        if not pathlib.Path(f"{file}.py" if argument else task).is_file():
+        path = f"{file}.py" if argument else task
+        if not pathlib.Path(path).is_file():
             raise ConfigError(
-                f"There is no file {task}.",
+                no_config(path),
                 "Give a file of configs/eval.",
                 where=f"config.after[{index}]",
             )

@@ -13,12 +13,13 @@ ROOT = pathlib.Path(__file__).parent.parent
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 # layer -> what it may import of prior_jax, itself always included.
-BASE = {"types", "errors", "folder_names", "storage_errors", "vocabulary"}
+BASE = {"types", "errors", "folder_names", "near_names", "storage_errors", "vocabulary"}
 PARTS = {"nn", "losses", "sharding", "processes", "data"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
     "folder_names": {"errors"},
+    "near_names": set(),
     "storage_errors": {"errors"},
     "vocabulary": set(),
     **{part: BASE for part in PARTS},

@@ -91,7 +91,8 @@ def evaluate() -> dict:
 def drawn() -> dict:
     """Returns random initial weights; name other weights with --config.init.image.path=DIR.
 
-    Of a run, the newest checkpoint is taken, or that of --config.init.image.step.
+    Of a run, the newest checkpoint is taken (of a training of the task "finetune", the one that was
+    measured), or that of --config.init.image.step.
     """
     return dict(path=placeholder(str), step=placeholder(int), adapt=())
 

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import logging
@@ -22,12 +22,11 @@ from prior_jax.evaluate import prompts
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.interop.initial import EncoderInit
 from prior_jax.processes import distributed, lock
-from prior_jax.train import checkpoint_read
+from prior_jax.train.measured_step import FINETUNE_MARK
 
 FOLDER = "finetune"
 """Folder of the trainings under the folder of the results: `finetune/<result>/<model>`."""
 TRAINED, RANDOM = "model", "random"
-_MARK = "training.json"
 
 Open = Callable[[str], Opened]
 
@@ -67,6 +66,17 @@ def measure_trainings(
     if not beside:
         return found, TaskResult(metrics={}, settings={})
     return found, one(RANDOM, None)
+
+
+def title(subject: Subject, found: Sequence[TaskResult]) -> str:
+    """Returns the steps of the pre-training and of the fine-tunings that were measured."""
+    steps = [f"step {one.settings['trained_step']} of {one.settings['steps']}" for one in found]
+    if subject.source is None:
+        return f"fine-tuning from random weights: {steps[0]}"
+    pre_training = f"pre-trained weights: {pathlib.Path(str(subject.source.path)).name}"
+    if "run" in subject.about:
+        pre_training = f"pre-training: step {subject.about['step']}"
+    return f"{pre_training}; fine-tuning: {steps[0]}; fine-tuning from random weights: {steps[1]}"
 
 
 def left_out(task: FinetuneTask, opened: Open) -> list[str]:
@@ -122,7 +132,7 @@ def _trained(
 
 def _make_way(folder: pathlib.Path, wanted: dict[str, Any]) -> None:
     """Removes a training of other weights, another set or other settings from its folder."""
-    mark, aside = folder / _MARK, folder.with_name(f".{folder.name}.replaced")
+    mark, aside = folder / FINETUNE_MARK, folder.with_name(f".{folder.name}.replaced")
     text = json.dumps(wanted, sort_keys=True, indent=2, default=str) + "\n"
     shutil.rmtree(aside, ignore_errors=True)  # of a removal that was stopped
     if folder.exists() and not (mark.is_file() and mark.read_text() == text):
@@ -137,7 +147,7 @@ def _make_way(folder: pathlib.Path, wanted: dict[str, Any]) -> None:
 
 def _measured(task: FinetuneTask, subject: Subject, run: run_lib.Run, opened: Open) -> TaskResult:
     """Measures the checkpoint that was best on the validation split, or else the last one."""
-    classifier = models.of_run(run, step=_best(run))
+    classifier = models.of_run(run, step=None)  # of a fine-tuning this is the best one
     classifier = dataclasses.replace(classifier, data=subject.data)
     plain = ClassificationTask(
         task="classification",
@@ -150,13 +160,9 @@ def _measured(task: FinetuneTask, subject: Subject, run: run_lib.Run, opened: Op
         bootstrap=task.bootstrap,
         classification=task.classification,
     )
-    return measure_classification(plain, classifier.trained, classifier, opened)
-
-
-def _best(run: run_lib.Run) -> int | None:
-    checkpoint = run.config.train.checkpoint
-    folder = checkpoint.folder(run.workdir)
-    return checkpoint_read.best_step(folder, best_is=checkpoint.best_is)
+    found = measure_classification(plain, classifier.trained, classifier, opened)
+    settings = {**found.settings, "trained_step": classifier.about["step"]}
+    return dataclasses.replace(found, settings=settings)
 
 
 def _about(
@@ -170,7 +176,6 @@ def _about(
     }
     return {
         "finetune": dataclasses.asdict(task.finetune),
-        "trained_step": _best(run),
         "steps": sum(stage.steps for stage in run.schedule),
         "train_batch": run.config.data.batch_size,
         "train_records": len(labels),

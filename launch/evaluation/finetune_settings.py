@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from prior_jax.errors import ConfigError, check_field, check_least, first_line
+from prior_jax.near_names import no_config
 
 _SUFFIX = ".py"
 
@@ -86,7 +87,7 @@ def read_file(path: str, *, where: str) -> ConfigDict:
     """
     file, argument = file_of(path)
     if not file.is_file():
-        raise ConfigError(f"There is no file {file}.", "Give the file of a config.", where=where)
+        raise ConfigError(no_config(str(file)), "Give the file of a config.", where=where)
     try:
         make = runpy.run_path(str(file)).get("get_config")
         if make is not None:

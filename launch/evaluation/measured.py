@@ -32,6 +32,13 @@ def measure_both(
     return found[0], found[-1]
 
 
+def title_of(task: Task, subject: Subject, found: tuple[TaskResult, TaskResult]) -> str:
+    """Returns which checkpoints were measured, for the line above the table."""
+    if isinstance(task, FinetuneTask):
+        return finetune.title(subject, found)
+    return subject.title
+
+
 def said_of(task: Task, subject: Subject, opened: Open) -> list[str]:
     """Returns sentences on how the labels of the set and what the task asks for fit together."""
     if isinstance(task, FinetuneTask):

@@ -37,6 +37,7 @@ from prior_jax.run_config import RunConfig
 from prior_jax.sharding.placement import Placement
 from prior_jax.train import checkpoint_read
 from prior_jax.train.loop import InitialValues
+from prior_jax.train.measured_step import measured_step
 from prior_jax.train.program import Program
 from prior_jax.train.stages import Stage
 
@@ -52,7 +53,8 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
 
     Args:
       run: opened run; its mesh must be the mesh of the context.
-      step: step of the checkpoint, None for the newest.
+      step: step of the checkpoint. None is, for a training of the task "finetune", the one that its
+        results were measured on, see `measured_step`; for any other run the newest.
 
     Returns:
       The subject, on the run's own set. On another set its images are normalised as on this one.
@@ -65,6 +67,8 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
     program = _program(run.objective, run.schedule, config, place)
     wanted = program.abstract(run.schedule[0])
     checkpoints = config.train.checkpoint.folder(run.workdir)
+    if step is None:
+        step = measured_step(run.workdir, config.train.checkpoint)
     params, rest, found = checkpoint_read.restore_model(
         checkpoints, params=wanted.params, rest=wanted.rest, step=step
     )

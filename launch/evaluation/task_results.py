@@ -240,7 +240,7 @@ def _located(
     size = subject.data.image.size
     if task.masks is None and data.split.manifest.regions:
         return grounding.Located(masks=region_masks(data, size=size), lungs=LUNGS)
-    source = PhantomMasks(masks_folder(task, subject.drawn), field="--task.masks")
+    source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
     masks: dict[str, dict[int, np.ndarray]] = {}
     for record, image_id in enumerate(data.image_ids):
         for label, mask in source.findings(image_id, size=size).items():

@@ -370,7 +370,7 @@ def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
         return
     if task.masks is not None or (drawn is not None and not own_regions):
         folder = masks_folder(task, drawn or pathlib.Path())
-        phantom_masks.check_drawn(folder, field="--task.masks")
+        phantom_masks.check_drawn(folder, field="task.masks")
 
 
 def masks_folder(task: GroundingTask, drawn: pathlib.Path) -> pathlib.Path:

@@ -1,6 +1,5 @@
 """Explains settings on the command line that a config does not have."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
 from prior_jax.errors import ConfigError
+from prior_jax.near_names import meant
 
 
 def unknown_setting(name: str, config: ConfigDict, given: Sequence[str]) -> ConfigError | None:
@@ -75,9 +75,7 @@ def _first_absent(name: str, config: ConfigDict, parts: Sequence[Any]) -> tuple[
 
 
 def _no_setting(key: Any, section: str, known: list[str]) -> tuple[str, str]:
-    close = difflib.get_close_matches(str(key), known)
-    meant = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return (
-        f"There is no setting {key!r} in {section}.{meant}",
+        f"There is no setting {key!r} in {section}.{meant(str(key), known)}",
         f"Use one of {', '.join(sorted(known))}." if known else "The section is empty; leave it.",
     )

@@ -16,6 +16,7 @@ from prior_jax.interop.adaptations import Encoder
 from prior_jax.interop.initial import EncoderInit, Opened
 from prior_jax.interop.weights_folder import Document, is_weights_folder
 from prior_jax.train import checkpoint_read
+from prior_jax.train.measured_step import measured_step
 
 _PARAMS, _REST = "model:params:", "model:rest:"
 
@@ -33,7 +34,11 @@ def find(given: EncoderInit) -> Opened:
     config = read_kept_config(folder)
     checkpoints = config.train.checkpoint.folder(folder)
     steps = checkpoint_read.list_steps(checkpoints)
-    step = max(steps, default=None) if given.step is None else given.step
+    step = given.step
+    if step is None:
+        step = measured_step(folder, config.train.checkpoint)
+    if step is None:
+        step = max(steps, default=None)
     if step is None or step not in steps:
         raise CheckpointError(
             f"The run has no checkpoint of step {step}; it has those of {steps}."

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict, config_flags
 from data_prep.kit import cli
 from launch.start import config_keys, jax_settings, whole_settings
 from prior_jax.errors import ConfigError, PriorJaxError
+from prior_jax.near_names import no_config
 from prior_jax.processes import distributed
 from prior_jax.processes.peers import EXIT_LOST, LostProcess
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
@@ -162,7 +163,7 @@ def _parse(argv: list[str]) -> list[str]:
     for name, path in _config_files(argv):
         path = path.partition(":")[0]
         if not os.path.isfile(path):
-            sys.exit(cli.fail(f"--{name}: There is no file {path!r}. Give the file of a config."))
+            sys.exit(cli.fail(f"--{name}: {no_config(path)} Give the file of a config."))
     try:
         kept, whole = whole_settings.take(argv, _CONFIG_FLAGS, lambda name: _config_of(name, argv))
         with _command_line(kept):

@@ -14,6 +14,7 @@ import numpy as np
 from launch.evaluation.tasks import Task, load_task
 from prior_jax.config import read_config
 from prior_jax.errors import ConfigError, check_field
+from prior_jax.near_names import no_config
 from prior_jax.strict import build
 
 Overrides = tuple[tuple[str, Any], ...]
@@ -210,7 +211,7 @@ class Sweep:
         for index, path in enumerate(self.tasks):
             if not pathlib.Path(path).is_file():
                 raise ConfigError(
-                    f"There is no file {path}.",
+                    no_config(path),
                     "Give a file of configs/eval.",
                     where=f"tasks[{index}]",
                 )

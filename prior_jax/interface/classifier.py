@@ -12,12 +12,12 @@ from flax import nnx
 from prior_jax.config import CONFIG_NAME, read_kept_config
 from prior_jax.data import image as image_lib
 from prior_jax.data.manifest import load_manifest
-from prior_jax.errors import WeightsError
+from prior_jax.errors import DataError, WeightsError
 from prior_jax.interface import inputs
 from prior_jax.interface.image_encoder import open_image_encoder
 from prior_jax.interface.inputs import ImageSource, ProcessedImages
 from prior_jax.interface.trained import load, restored
-from prior_jax.interop.weights_folder import is_weights_folder
+from prior_jax.interop.weights_folder import DOCUMENT, is_weights_folder
 from prior_jax.nn.classifier import ImageClassifier
 from prior_jax.objectives.classification import ClassificationObjective
 from prior_jax.objectives.image_tower import pooled_of
@@ -25,6 +25,7 @@ from prior_jax.sharding.placement import to_device
 from prior_jax.train.state import define_model
 
 _BLOCK = 64
+_MOST_NAMED = 5  # folders in a message
 
 
 class Classifier:
@@ -99,27 +100,33 @@ def load_classifier(
     """Loads a trained classifier, or puts a new linear head on a pre-trained image encoder.
 
     Args:
-      source: folder of a run of `launch.train`, of any objective, or a folder of weights that
-        `launch.import_weights` or `launch.export --format=nnx` wrote: of an image encoder or of a
-        whole model, of which the image encoder is used.
+      source: folder of a run of `launch.train`, of any objective; or the folder
+        `finetune/<result>/model` of a training of the evaluation task "finetune"; or a folder of
+        weights that `launch.import_weights` or `launch.export --format=nnx` wrote: of an image
+        encoder or of a whole model, of which the image encoder is used.
       num_classes: number of classes of the new head; None for the head that a run of the objective
         "classification" has trained.
       freeze_encoder: whether no gradient reaches the encoder under a new head; its batch
         normalisation then keeps the statistics of pre-training as well.
       seed: seed of the new head.
-      step: step of the run's checkpoint; None for the newest.
+      step: step of the checkpoint. None is, for a training of the task "finetune", the checkpoint
+        that its results were measured on, the best on the validation split (`trained_step` in the
+        results file). For a run of `launch.train` None is the newest intact checkpoint, also if the
+        run keeps its best ones: `launch.evaluate` measures the newest of it as well.
 
     Returns:
       The classifier.
 
     Raises:
-      DataError, ConfigError, CheckpointError, WeightsError: as `load` raises them; also if
-        `num_classes` is None and the source has no trained head.
+      DataError, ConfigError, CheckpointError, WeightsError: as `load` raises them; also if the
+        source is not the folder of a model, or if `num_classes` is None and the source has no
+        trained head; the message names the fine-tuned models in the folder.
 
     Source: GLoRIA's release, gloria/gloria.py, `load_img_classification_model(name, device,
     num_cls, freeze_encoder)`, whose encoder stays in training mode (quirk G59).
     """
     folder = pathlib.Path(source)
+    _check_is_model(folder)
     if _is_classifier(folder):
         objective, module, image = _trained(folder, step=step)
         if num_classes is None:
@@ -129,8 +136,9 @@ def load_classifier(
         pool, encoder, features = _without_head, module, objective.config.image.resnet.features
     elif num_classes is None:
         raise WeightsError(
-            "The number of classes is missing, and these weights have no trained head.",
-            "Give num_classes, or the folder of a run of the objective 'classification'.",
+            "The number of classes is missing, and this model has no trained head.",
+            f"Give num_classes for a new head, or the folder of a trained classifier: "
+            f"{_classifiers_in(folder)}.",
             where=os.fspath(source),
         )
     else:
@@ -159,6 +167,32 @@ def _without_head(module: Any, image: jax.Array, *, train: bool) -> jax.Array:
 def _pooled(encoder: Any, image: jax.Array, *, train: bool) -> jax.Array:
     """Returns the pooled vectors of either kind of image encoder."""
     return pooled_of(encoder(image, train=train))
+
+
+def _check_is_model(folder: pathlib.Path) -> None:
+    """Refuses a folder that holds neither a run nor weights, such as one of results."""
+    if is_weights_folder(folder) or (folder / CONFIG_NAME).is_file():
+        return
+    raise DataError(
+        f"This is not the folder of a model: it has neither the file {CONFIG_NAME} of a run nor "
+        f"the file {DOCUMENT} of weights.",
+        f"Give the folder of a run or of weights, or that of a fine-tuned model: "
+        f"{_classifiers_in(folder)}.",
+        where=os.fspath(folder),
+    )
+
+
+def _classifiers_in(folder: pathlib.Path) -> str:
+    """Returns the folders of models that were fine-tuned in a folder of results, in words."""
+    found = sorted(
+        str(path.parent)
+        for pattern in ("", "suite/*/", "suite/*/imagenet/")
+        for path in folder.glob(f"{pattern}finetune/*/model/{CONFIG_NAME}")
+    )
+    if not found:
+        return "finetune/<result>/model in the folder of the results of the task 'finetune'"
+    more = f" (and {len(found) - _MOST_NAMED} more)" if len(found) > _MOST_NAMED else ""
+    return f"{', '.join(found[:_MOST_NAMED])}{more}"
 
 
 def _is_classifier(folder: pathlib.Path) -> bool:

@@ -25,6 +25,7 @@ from prior_jax.run_config import RunConfig
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.strict import build
 from prior_jax.train import checkpoint_read
+from prior_jax.train.measured_step import measured_step
 from prior_jax.train.stages import Stage
 from prior_jax.train.state import ModelDefinition, define_model
 
@@ -39,7 +40,8 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
         too, at least its manifest, which tells how images are normalised and reports are split; so
         are the checkpoints, at the location that the config names. Alternatively, a folder of
         weights of a whole model, which is self-contained: see `open_weights`.
-      step: step of the checkpoint to load; None for the newest intact checkpoint, or for weights.
+      step: step of the checkpoint to load; None for the newest intact checkpoint, also of a run
+        that keeps its best ones, or for weights.
 
     Returns:
       The model.
@@ -111,7 +113,8 @@ def restored(
       folder: folder of the run.
       config: config of the run.
       definition: definition of its model.
-      step: step of the checkpoint; None for the newest intact one.
+      step: step of the checkpoint. None is, for a training of the task "finetune", the one that its
+        results were measured on, see `measured_step`; for any other run the newest intact one.
 
     Returns:
       The model and the step.
@@ -119,6 +122,8 @@ def restored(
     Raises:
       CheckpointError: if there is no intact checkpoint of that step.
     """
+    if step is None:
+        step = measured_step(folder, config.train.checkpoint)
     whole = mesh_lib.replicated(one_device().mesh)
     params, rest, found = checkpoint_read.restore_model(
         config.train.checkpoint.folder(folder),

@@ -29,8 +29,10 @@ class EncoderInit:
         other files to such a folder), folder of a run of any objective (its encoder is taken from a
         checkpoint), or None to initialise the encoder's parameters randomly.
       adapt: adaptations that make the weights fit, in order; see `adaptations.ADAPTATIONS`.
-      step: step of the run's checkpoint; None for the newest. A run that may go on training, or
-        delete old checkpoints, should be given with a step that it keeps. Weights have no step.
+      step: step of the run's checkpoint; None for the newest, and of a training of the evaluation
+        task "finetune" for the one that its results were measured on. A run that may go on
+        training, or delete old checkpoints, should be given with a step that it keeps. Weights have
+        no step.
     """
 
     path: str | None

@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 import prior_jax
-from prior_jax.errors import CheckpointError, DataError, WeightsError
+from prior_jax.errors import DataError, WeightsError
 from prior_jax.interop.weights_folder import Weights, save_weights
 from prior_jax.nn.region_encoder import RegionEncoder, RegionEncoderConfig
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig, ResNetConfig
@@ -98,5 +98,14 @@ def test_what_is_missing_is_said(tmp_path):
         prior_jax.load_classifier(tmp_path / "w")
     with pytest.raises(WeightsError, match="no step"):
         prior_jax.load_classifier(tmp_path / "w", 2, step=3)
-    with pytest.raises((DataError, CheckpointError)):
+    with pytest.raises(DataError, match=r"not the folder of a model.*finetune/<result>/model"):
         prior_jax.load_classifier(tmp_path / "nothing", 2)
+
+
+def test_a_folder_of_results_is_answered_with_the_models_in_it(tmp_path):
+    for number in range(7):
+        model = tmp_path / "suite" / "nih" / "finetune" / f"linear_{number}" / "model"
+        model.mkdir(parents=True)
+        (model / "config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"suite/nih/finetune/linear_0/model, .* \(and 2 more\)\."):
+        prior_jax.load_classifier(tmp_path)

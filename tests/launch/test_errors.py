@@ -262,6 +262,18 @@ CASES = {
         ["--config=configs/none.py", WORKDIR],
         r"^--config: There is no file 'configs/none\.py'\. Give the file of a config\.$",
     ),
+    "a misspelt config": (
+        TRAIN,
+        ["--config=configs/debg.py:clip", WORKDIR],
+        r"^--config: There is no file 'configs/debg\.py'\. Did you mean 'configs/debug\.py' or "
+        r".*\? Give the file of a config\.$",
+    ),
+    "a misspelt task": (
+        EVALUATE,
+        [WORKDIR, "--task=configs/zeroshot.py"],
+        r"^--task: There is no file 'configs/zeroshot\.py'\. Did you mean "
+        r"'configs/eval/zero_shot\.py'",
+    ),
     "no such config, with an override": (
         TRAIN,
         ["--config", "configs/none.py:x", WORKDIR, "--config.seed=1"],
@@ -329,12 +341,12 @@ CASES = {
     "masks that are not there": (
         EVALUATE,
         ["--workdir={tmp}/begun", GROUNDING, "--task.masks={tmp}/nothing"],
-        r"^--task\.masks: \{tmp\}/nothing holds no phantom: .* Give the folder that data_prep",
+        r"^task\.masks: \{tmp\}/nothing holds no phantom: .* Give the folder that data_prep",
     ),
     "a run without masks": (
         EVALUATE,
         ["--workdir={tmp}/begun", GROUNDING],
-        r"^--task\.masks: \{tmp\}/begun/data/raw holds no phantom",
+        r"^task\.masks: \{tmp\}/begun/data/raw holds no phantom",
     ),
     "a batch of nothing": (
         EVALUATE,

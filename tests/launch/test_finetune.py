@@ -1,13 +1,16 @@
 """The task "finetune": the configs of its trainings, what is learnt, and what is not repeated."""
 
 import dataclasses
+import io
 import json
 import types
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+import prior_jax
 from configs.eval import finetune as config_of_task
 from launch import evaluate
 from launch.evaluation import finetune, finetune_config, models, suite_parts
@@ -16,10 +19,14 @@ from launch.evaluation.tasks import load_task, task_of
 from launch.start import initial
 from prior_jax.config import read_config
 from prior_jax.data.manifest import load_manifest
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import classification
+from prior_jax.evaluate.results import TaskResult
+from prior_jax.interop.initial import EncoderInit
 from prior_jax.objectives.classification import ClassificationModel
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
+from prior_jax.train.checkpoint_read import list_steps
 from prior_jax.train.state import define_model
 from tests.interface.test_classifier import saved
 from tests.launch import subjects
@@ -146,6 +153,20 @@ def test_a_part_is_another_with_another_file_under_the_same_name(path, subject, 
     assert suite_parts.identity(part, subject, load_manifest(path)) != before
 
 
+def test_the_title_says_both_steps():
+    found = [TaskResult(metrics={}, settings={"trained_step": k, "steps": 40}) for k in (16, 36)]
+
+    def title(**changes):
+        source = EncoderInit(path="/weights/resnet50", adapt=())
+        given = {"source": source, "about": {"run": "small", "step": 24}, **changes}
+        return finetune.title(types.SimpleNamespace(**given), found)
+
+    both = "fine-tuning: step 16 of 40; fine-tuning from random weights: step 36 of 40"
+    assert title() == f"pre-training: step 24; {both}"
+    assert title(about={"weights": "0"}) == f"pre-trained weights: resnet50; {both}"
+    assert title(source=None) == "fine-tuning from random weights: step 16 of 40"
+
+
 def test_a_training_of_other_settings_is_replaced(tmp_path):
     folder = tmp_path / "model"
     finetune._make_way(folder, {"seed": 1})
@@ -161,27 +182,77 @@ def test_a_training_of_other_settings_is_replaced(tmp_path):
     assert not (folder / "checkpoints").exists()
 
 
+@pytest.fixture(scope="module")
+def linear(subject, tmp_path_factory):
+    """A task of trainings, its folder of results, the results, and the log-odds behind them."""
+    out = tmp_path_factory.mktemp("linear") / "out"
+    # By the lowest score the best of the two checkpoints is not the newest.
+    best = ("checkpoint.best_is=lowest",)
+    given = task("linear", classes=CLASSES, fraction=0.5, overrides=best)
+    measured, score = [], classification.score
+
+    def kept(*args):
+        measured.append(score(*args))
+        return measured[-1]
+
+    with pytest.MonkeyPatch.context() as patch, jax.set_mesh(subject.place.mesh):
+        patch.setattr(classification, "score", kept)
+        evaluate.evaluate(subject, [given], out=out)
+    content = json.loads((out / "eval" / "linear_50_percent.json").read_text())
+    return given, out, content, measured
+
+
+def images(subject, split):
+    """The images of a split as a user has them, uint8[H, W]."""
+    opened = subject.open(split)
+    files = [opened.record(index).images[0] for index in range(len(opened.split))]
+    return [np.asarray(Image.open(io.BytesIO(file))) for file in files]
+
+
 @pytest.mark.slow
-def test_the_training_from_weights_lies_beside_one_from_random_weights(subject, tmp_path):
-    given = task("linear", classes=CLASSES, fraction=0.5)
+def test_the_classifier_that_python_opens_is_the_one_that_was_measured(subject, linear):
+    _, out, content, measured = linear
+    folder = out / "finetune" / "linear_50_percent" / "model"
+    step, steps = content["settings"]["trained_step"], list_steps(folder / "checkpoints")
+    assert step < steps[-1]  # otherwise the newest would pass as well
+    test = images(subject, "test")
+    found = prior_jax.load_classifier(folder)
+    assert found.classes == CLASSES
+    assert measured[0].record.tolist() == list(range(len(test)))
+    wanted = 1 / (1 + np.exp(-measured[0].odds))
+    np.testing.assert_allclose(found.predict(test), wanted, atol=1e-5)
+    named = prior_jax.load_classifier(folder, step=step)
+    np.testing.assert_array_equal(named.predict(test), found.predict(test))
+    newest = prior_jax.load_classifier(folder, step=steps[-1])
+    assert np.abs(newest.predict(test) - wanted).max() > 1e-4
+    begun = initial.find(EncoderInit(path=str(folder), adapt=()))
+    assert begun.document.origin["step"] == step
 
-    def run(out):
-        with jax.set_mesh(subject.place.mesh):
-            evaluate.evaluate(subject, [given], out=out)
-        return json.loads((out / "eval" / "linear_50_percent.json").read_text())
 
-    content = run(tmp_path / "out")
+@pytest.mark.slow
+def test_a_folder_of_results_is_answered_with_the_model_in_it(linear):
+    _, out, _, _ = linear
+    for classes in (None, 3):
+        with pytest.raises(DataError, match=r"not the folder of a model.*50_percent/model\."):
+            prior_jax.load_classifier(out, classes)
+
+
+@pytest.mark.slow
+def test_the_training_from_weights_lies_beside_one_from_random_weights(subject, linear, tmp_path):
+    given, out, content, _ = linear
     assert content["metrics"].keys() == content["untrained"].keys() >= {"macro_auroc"}
     assert content["settings"]["train_patients"] == 15
     assert content["settings"]["classes"] == list(CLASSES)
-    trainings = tmp_path / "out" / "finetune" / "linear_50_percent"
+    trainings = out / "finetune" / "linear_50_percent"
     kept = {name: json.loads((trainings / name / "config.json").read_text()) for name in
             ("model", "random")}  # fmt: skip
     assert kept["model"]["init"]["image"]["path"] == subject.source.path
     assert kept["random"].pop("init") != kept["model"].pop("init")
     assert kept["random"] == kept["model"]
     lines = [(trainings / name / "metrics.jsonl").read_bytes() for name in kept]
-    assert run(tmp_path / "out") == content  # what is done is not trained again
+    with jax.set_mesh(subject.place.mesh):
+        evaluate.evaluate(subject, [given], out=out)  # what is done is not trained again
+    assert json.loads((out / "eval" / "linear_50_percent.json").read_text()) == content
     assert lines == [(trainings / name / "metrics.jsonl").read_bytes() for name in kept]
     untrained = dataclasses.replace(subject, source=None)
     with jax.set_mesh(subject.place.mesh):

@@ -26,7 +26,7 @@ def drawn(tmp_path_factory):
 
 
 def masks_of(drawn):
-    return PhantomMasks(drawn[0], field="--task.masks")
+    return PhantomMasks(drawn[0], field="task.masks")
 
 
 def frontal(drawn):
@@ -77,8 +77,8 @@ def test_the_lungs_of_the_patient_are_mirrored(drawn):
 
 
 def test_what_is_missing_is_named(drawn, tmp_path):
-    with pytest.raises(DataError, match=r"--task\.masks.*phantom"):
-        PhantomMasks(tmp_path, field="--task.masks")
+    with pytest.raises(DataError, match=r"^task\.masks: .*phantom"):
+        PhantomMasks(tmp_path, field="task.masks")
     with pytest.raises(DataError, match="no image 'x'"):
         masks_of(drawn).findings("x", size=SIZE)
     lateral = [image["dicom_id"] for image in drawn[1] if not image["mask"]]

@@ -303,7 +303,7 @@ def test_what_would_be_measured_twice_or_not_at_all_is_refused(changes):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"tasks": ("configs/eval/none.py",)}, "no file configs/eval/none.py"),
+        ({"tasks": ("configs/eval/none.py",)}, "no file 'configs/eval/none.py'"),
         ({"tasks": ("configs/eval/__init__.py",)}, "no function get_config"),
         ({"tasks": ("configs/debug.py",)}, "holds no task"),
         ({"tasks": ("configs/eval/finetune.py:bogus",)}, "one of linear, finetune"),
