@@ -108,12 +108,13 @@ class Evaluation:
         """Runs a suite, writes its table and the report; a part that fails is named."""
         folder = self.out / suite_lib.FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        with lock.only_run(folder, where="--out"):  # two at once would write the same files
-            first = suite_lib.run_suite(task, self.subject, out=self.out, opened=self.split)
-        try:
-            self.report(dataclasses.replace(task, data=TaskData(path=first)))
-        except (ConfigError, DataError) as error:
-            logging.error("The report was not drawn: %s", error)
+        with suite_lib.stoppable():
+            with lock.only_run(folder, where="--out"):  # two at once would write the same files
+                first = suite_lib.run_suite(task, self.subject, out=self.out, opened=self.split)
+            try:
+                self.report(dataclasses.replace(task, data=TaskData(path=first)))
+            except (ConfigError, DataError) as error:
+                logging.error("The report was not drawn: %s", error)
 
     def report(self, task: Task) -> None:
         """Writes `report/index.html` with examples of the task's split."""

@@ -1,11 +1,12 @@
 """Runs a suite: task after task on set after set, each part once, whatever stops it between."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,9 @@ from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.interop.weights_folder import read_document
-from prior_jax.processes import distributed
+from prior_jax.processes import distributed, interrupts
 from prior_jax.processes.peers import LostProcess
-from prior_jax.processes.preemption import Preempted
+from prior_jax.processes.preemption import Preempted, Stopped
 
 FOLDER = "suite"
 """Folder of the parts' results under the folder of the results: `suite/<set>/eval/<task>.json`."""
@@ -39,6 +40,29 @@ _KEYS = {"metrics", "untrained", "settings"}
 DONE, LEFT_OUT, FAILED = "done", "left out", "failed"
 
 Open = Callable[[Subject, str], Opened]
+
+
+class SuiteStopped(Stopped):
+    """A suite was interrupted; the same command goes on with the part that was being measured."""
+
+    def __init__(self):
+        """Says what is kept."""
+        super().__init__("The suite was asked to stop, and keeps the results of finished parts.")
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Turns an interrupt (Ctrl-C) between the trainings of a suite into `SuiteStopped`.
+
+    With several processes it stays an interrupt, of which the other processes are told.
+    """
+    try:
+        with interrupts.noted():
+            yield
+    except KeyboardInterrupt:
+        if distributed.peers() is not None:
+            raise
+        raise SuiteStopped from None
 
 
 def on_first_set(task: Task) -> Task:
@@ -85,8 +109,9 @@ def run_suite(task: SuiteTask, subject: Subject, *, out: pathlib.Path, opened: O
     Raises:
       ConfigError: if a file of the suite holds no task, or the ImageNet weights cannot be read.
       DataError: if no set can be read.
+      KeyboardInterrupt: if an interrupt came meanwhile, whatever became of it in a part.
     """
-    sets = sets_of(task, subject)
+    sets, interrupted = sets_of(task, subject), interrupts.seen()
     manifests, unread = _manifests(sets)
     states: list[dict[str, str]] = [
         _state(name, "", FAILED, reason) for name, reason in unread.items()
@@ -99,6 +124,8 @@ def run_suite(task: SuiteTask, subject: Subject, *, out: pathlib.Path, opened: O
     for number, part in enumerate(parts, start=1):
         manifest = manifests[part.set_name]
         state, found = _part(part, subject, imagenet, manifest, out=out, opened=opened)
+        if interrupts.seen() > interrupted:  # the part may have failed for it alone
+            raise KeyboardInterrupt
         states.append(state)
         rows += found
         reason = f": {state['reason']}" if state["reason"] else ""

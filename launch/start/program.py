@@ -23,11 +23,12 @@ from prior_jax.near_names import no_config
 from prior_jax.processes import distributed
 from prior_jax.processes.peers import EXIT_LOST, LostProcess
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
-from prior_jax.processes.preemption import Preempted
+from prior_jax.processes.preemption import Stopped
 
 START_SECONDS = 300
 _CONFIG_FLAGS: set[str] = set()  # names of the flags that `define_config_flag` has defined
 _EXIT_FAULT = 1
+_EXIT_INTERRUPTED = 130  # as a shell calls the end by SIGINT: 128 + 2
 _TRACE = "Error whilst parsing config file:"
 
 
@@ -147,7 +148,8 @@ def run(main: Callable[[], int | None], *define: Callable[[], None]) -> None:
     The exit code is 0 after success, 2 after an error that the user can correct (one line on
     stderr), 75 after a stop on request with everything saved, 76 after another process was lost
     or ended with an error (one line that names the process), 77 after the watchdog found an
-    activity that does not end, and 1 with a trace after a fault of the program.
+    activity that does not end, 130 after Ctrl-C where nothing waits to be saved (one line on
+    stderr), and 1 with a trace after a fault of the program.
 
     Args:
       main: function that runs the program; it takes no arguments and returns an exit code, or
@@ -265,12 +267,15 @@ def guarded(main: Callable[[], int | None], argv: list[str]) -> int | None:
     absl_logging.get_absl_handler().addFilter(OwnMessages())
     try:
         code = cli.guarded(functools.partial(_reported, main), argv)
-    except Preempted as stop:
+    except Stopped as stop:
         print(f"{stop} Run the same command again to resume.", file=sys.stderr)
         code = EXIT_PREEMPTED
     except LostProcess as lost:
         print(lost, file=sys.stderr)
         code = EXIT_LOST
+    except KeyboardInterrupt:
+        print("The program was interrupted. Run the same command again to go on.", file=sys.stderr)
+        code = _EXIT_INTERRUPTED
     except BaseException:
         if distributed.peers() is None:
             distributed.stop()
@@ -285,7 +290,7 @@ def _reported(main: Callable[[], int | None]) -> int | None:
     """Runs `main`, and reports an error to the other processes before it ends this process."""
     try:
         return main()
-    except Preempted:
+    except Stopped:
         raise
     except BaseException as error:
         distributed.report(error)

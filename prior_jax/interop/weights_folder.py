@@ -33,6 +33,7 @@ from prior_jax.errors import WeightsError, first_line
 from prior_jax.folder_names import check_folder_name, temporary_beside
 from prior_jax.interop.late_writes import removed_on_error
 from prior_jax.interop.torch.misfits import listed
+from prior_jax.processes import interrupts
 
 _IN_FLIGHT = 2**27
 FORMAT = 1
@@ -325,7 +326,7 @@ def _write(path: pathlib.Path, tree: Mapping[str, Any], *, target: pathlib.Path)
     context.memory.write_concurrent_bytes = max(2 * largest, _IN_FLIGHT)
     storage_errors.hide_traces()
     try:
-        with removed_on_error(path.parent), context:
+        with interrupts.held(f"writing {target}"), removed_on_error(path.parent), context:
             ocp.save(str(path.resolve()), tree)
     except Exception as error:  # orbax passes on the errors of every library it uses
         raise _unwritten(target, error) from error
@@ -333,7 +334,8 @@ def _write(path: pathlib.Path, tree: Mapping[str, Any], *, target: pathlib.Path)
 
 def _read(path: pathlib.Path) -> Any:
     try:
-        return ocp.load(str(path.resolve()))
+        with interrupts.held(f"reading {path}"):
+            return ocp.load(str(path.resolve()))
     except Exception as error:  # a damaged file can raise any error of the reading libraries
         raise WeightsError(
             f"The arrays cannot be read ({first_line(error)}).",

@@ -7,13 +7,17 @@ import types
 from absl import logging
 from jax.experimental import multihost_utils
 
-from prior_jax.processes import activities, distributed, signals
+from prior_jax.processes import activities, distributed, interrupts, signals
 
 EXIT_CODE = 75
 """Exit status of a run that saved and stopped on request: EX_TEMPFAIL, "run it again"."""
 
 
-class Preempted(Exception):
+class Stopped(Exception):
+    """A program was asked to stop, and all that it had done is kept; run the command again."""
+
+
+class Preempted(Stopped):
     """The run was asked to stop and has saved its state; run the command again to continue."""
 
     def __init__(self, step: int):
@@ -35,7 +39,7 @@ class PreemptionGuard:
         """Creates a guard without a request to stop."""
         self._peers = distributed.peers()
         self._asked: str | None = None
-        self._told = False
+        self._told = self._interrupted = False
         self._noticed = self._stopping = 0.0
         self._before: dict[int, object] = {}
 
@@ -56,8 +60,10 @@ class PreemptionGuard:
 
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
         if number == signal.SIGINT:
-            # The next SIGINT raises KeyboardInterrupt, for users who cannot wait for the save.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            interrupts.note()
+            if self._interrupted:  # by users who cannot wait for the save
+                raise KeyboardInterrupt
+            self._interrupted = True
         name = signal.Signals(number).name
         logging.warning("%s: the run saves its state after this step, and then stops", name)
         if self._asked is None:

@@ -14,7 +14,7 @@ from orbax.checkpoint import v1 as ocp
 
 from prior_jax import storage_errors
 from prior_jax.errors import CheckpointError, NonFiniteLossError
-from prior_jax.processes import activities
+from prior_jax.processes import activities, interrupts
 from prior_jax.processes.distributed import barrier, is_primary
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint_read import (
@@ -110,14 +110,14 @@ class Checkpoints:
         document = {"format": FORMAT, "step": step, "score": score, "arrays": table}
         document["host"] = dict(host)
         try:
-            with marked_context():
+            with interrupts.held(f"copying the state for {target}"), marked_context():
                 response = ocp.save_checkpointables_async(
                     target, {**written, "host": pack(document)}
                 )
+                self._pending = (step, response)
+                self._scores[step] = score
         except Exception as error:  # orbax passes on the errors of every library it uses
             raise storage.storage_error(target, error) from error
-        self._pending = (step, response)
-        self._scores[step] = score
 
     def _make_way(self, target: epath.Path) -> None:
         """Removes an unusable checkpoint at the path of the new one."""

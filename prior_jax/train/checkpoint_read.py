@@ -16,6 +16,7 @@ from orbax.checkpoint import v1 as ocp
 
 from prior_jax import storage_errors
 from prior_jax.errors import CheckpointError, first_line
+from prior_jax.processes import interrupts
 from prior_jax.processes.distributed import agree
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint_table import check_fits, flat_names, state_parts, unpack
@@ -211,10 +212,11 @@ def _read(path: epath.Path, wanted: Mapping[str, Any], *, then: Callable[[Any], 
     Raises:
       DamagedCheckpoint: if the stored parts cannot be read in some process.
       CheckpointError: if some process cannot reach the storage: the parts may then be intact.
+      KeyboardInterrupt: after the read, if SIGINT came meanwhile: it is no damage.
     """
     found, problem = None, None
     try:
-        with marked_context():
+        with interrupts.held(f"reading {path}"), marked_context():
             found = then(ocp.load_checkpointables(path, dict(wanted)))
     except Exception as error:  # a damaged file can raise any error of the reading libraries
         problem = error

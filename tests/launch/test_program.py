@@ -1,11 +1,11 @@
-"""How programs choose their devices."""
+"""How programs choose their devices, and how they end when they are interrupted."""
 
 import importlib.util
 
 import jax
 import pytest
 
-from launch.start import jax_settings
+from launch.start import jax_settings, program
 
 
 @pytest.fixture
@@ -59,3 +59,13 @@ def test_platforms_that_the_user_names_are_left_as_they_are(machine, monkeypatch
 def test_without_libtpu_jax_looks_for_itself(machine, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not only_cpu(machine)
+
+
+def test_an_interrupted_program_ends_with_one_line(capfd, program_logging):
+    def main():
+        raise KeyboardInterrupt
+
+    assert program.guarded(main, [""]) == 130
+    assert capfd.readouterr().err == (
+        "The program was interrupted. Run the same command again to go on.\n"
+    )

@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import json
+import os
 import pathlib
+import signal
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from configs.eval import suite as config_of_suite
 from launch import evaluate
 from launch.evaluation import finetune, models, suite, suite_parts, suite_table
 from launch.evaluation.tasks import load_task, task_of
+from launch.start import program
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError, DataError, WeightsError
 from prior_jax.evaluate import results
@@ -180,6 +183,39 @@ def test_an_unforeseen_error_of_a_part_is_named_and_passed_over(
     content = run(reader, given, tmp_path)
     assert [one["state"] for one in content["parts"]] == ["failed", "failed"]
     assert content["parts"][0]["reason"] == "RuntimeError: out of memory"
+
+
+@pytest.mark.parametrize("outcome", ["interrupt", "error"])
+def test_an_interrupt_ends_the_suite_and_fails_no_part(
+    reader, sets, tmp_path, monkeypatch, capfd, program_logging, outcome
+):
+    real, before = suite.measure_both, signal.getsignal(signal.SIGINT)
+    measured = []
+
+    def interrupted(given, *arguments, **named):
+        measured.append(given.task)
+        if len(measured) < 2:
+            return real(given, *arguments, **named)
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            if outcome == "interrupt":
+                raise
+        raise RuntimeError("Event loop is closed")  # of a library that took the interrupt
+
+    given = task(sets=(f"plain={sets['plain']}",), tasks=TASKS[:2])
+    with monkeypatch.context() as patch:
+        patch.setattr(suite, "measure_both", interrupted)
+        code = program.guarded(lambda: run(reader, given, tmp_path), [""])
+    assert code == 75
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        "The suite was asked to stop, and keeps the results of finished parts. Run the same "
+        "command again to resume."
+    )
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not (tmp_path / "eval" / "suite.json").exists()
+    content = run(reader, given, tmp_path)
+    assert [one["state"] for one in content["parts"]] == ["done", "done"]
 
 
 def test_a_classifier_is_measured_beside_imagenet_weights(sets, tmp_path):
