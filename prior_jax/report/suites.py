@@ -11,7 +11,7 @@ from prior_jax.evaluate import pictures, results
 from prior_jax.report import phrase_sheets, reliability
 from prior_jax.report.phrase_sheets import Gallery
 from prior_jax.report.reliability import CurveSheet
-from prior_jax.report.tables import whole_words
+from prior_jax.report.tables import notes_of, whole_words
 
 FOLDER = "suite"
 """Folder of the parts' results under that of the suite: `suite/<set>/eval/<task>.json`."""
@@ -73,12 +73,14 @@ class SetSheet:
     Attributes:
       name: name of the set.
       tasks: rows of each task.
+      notes: sentences on the classes that the rows leave out, each with its task in words.
       curves: reliability curve of each classification, all its classes together.
       galleries: name of each grounding task in words, with its phrases.
     """
 
     name: str
     tasks: Sequence[TaskRows]
+    notes: Sequence[str]
     curves: Sequence[CurveSheet]
     galleries: Sequence[tuple[str, Gallery]]
 
@@ -218,11 +220,12 @@ def _set_sheet(
 ) -> SetSheet:
     """Adds to a set's rows one curve and three phrases of each part; of several seeds the first."""
     contents = {content["task"]: content for content in results.read_results(folder)}
-    curves, galleries = [], []
+    curves, galleries, notes = [], [], []
     for task in (one for one in done if one in contents and _SEED not in one):
         curve = reliability.pooled_of(contents[task], title=whole_words(task))
         curves += [] if curve is None else [curve]
+        notes += [f"{whole_words(task)}. {one}" for one in notes_of(contents[task]["settings"])]
         path = folder / "eval" / f"{task}{pictures.SUFFIX}"
         shown = phrase_sheets.gallery(pictures.load(path), each=1)
         galleries += [] if shown is None else [(whole_words(task), shown)]
-    return SetSheet(name=name, tasks=tasks, curves=curves, galleries=galleries)
+    return SetSheet(name=name, tasks=tasks, notes=notes, curves=curves, galleries=galleries)

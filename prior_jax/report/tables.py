@@ -94,12 +94,14 @@ class Task:
     Attributes:
       name: name of the task in the file.
       label: name of the task in words.
+      notes: sentences on what the numbers leave out.
       tables: tables of the metrics.
       settings: settings as flat (name, value) pairs.
     """
 
     name: str
     label: str
+    notes: Sequence[str]
     tables: Sequence[Table]
     settings: Sequence[tuple[str, str]]
 
@@ -130,9 +132,21 @@ def task_of(content: Mapping[str, Any]) -> Task:
     return Task(
         name=content["task"],
         label=words(content["task"]),
+        notes=notes_of(content["settings"]),
         tables=[_table(content, title, names) for title, names in groups.items() if names],
         settings=flatten(settings),
     )
+
+
+def notes_of(settings: Mapping[str, Any]) -> list[str]:
+    """Returns the sentences of a task on the classes that its numbers leave out.
+
+    Args:
+      settings: settings of a results file, whose `left_out` has a reason for each such class.
+    """
+    left_out = settings.get("left_out", {})
+    each = "; ".join(f"{name} ({reason})" for name, reason in left_out.items())
+    return [f"Left out for too few records: {each}."] if each else []
 
 
 def headlines(tasks: Sequence[Task]) -> list[Row]:

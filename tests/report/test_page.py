@@ -121,6 +121,7 @@ def write_run(workdir):
         settings={
             "records": 12,
             "chance": {"macro_auroc": 0.5},
+            "left_out": {"Mass": "1 positive record in test, and 3 are needed"},
             "undefined": {"auroc_edema": f"no positive of {EVIL} is counted"},
         },
     )
@@ -150,6 +151,8 @@ def test_the_figures_stand_beside_the_untrained_ones(tmp_path):
     shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
     assert "Macro AUROC 0.910 [0.850, 0.950] 0.520 [0.400, 0.600] 0.500" in shown
     assert "no positive of" in shown
+    few = "Left out for too few records: Mass (1 positive record in test, and 3 are needed)."
+    assert few in shown
     assert "train 1,200 1,300 test 100 –" in shown
     assert "model.embed_dim 8" in shown and "model.depths 1, 2" in shown and "jax 0.10.2" in shown
 
