@@ -98,6 +98,7 @@ def test_the_table_has_the_random_baseline_and_intervals_over_seeds(whole):
     seeds = rows["boxes", "probe_50_percent_over_seeds", "macro_auroc"]
     first = rows["boxes", "probe_50_percent", "macro_auroc"]["value"]
     second = rows["boxes", "probe_50_percent_seed_1", "macro_auroc"]["value"]
+    assert seeds["low"] is None and content["intervals"]["least_seeds"] == 3
     assert seeds["seeds"] == 2 and seeds["value"] == pytest.approx((first + second) / 2)
     assert rows["boxes", "probe", "auroc_effusion"]["by_class"] and not one["by_class"]
     with (out / "eval" / "suite.csv").open(newline="") as file:
