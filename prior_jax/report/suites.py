@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prior_jax.errors import DataError, first_line
-from prior_jax.evaluate import pictures, results
+from prior_jax.evaluate import pictures, results, undefined
 from prior_jax.evaluate.over_seeds import LEAST_SEEDS
 from prior_jax.report import phrase_sheets, reliability
 from prior_jax.report.phrase_sheets import Gallery
@@ -192,8 +192,8 @@ def _task(label, rows, columns, *, seeds=(), single=()) -> TaskRows:
     return TaskRows(
         label=label,
         interval=_interval_words(max(row["seeds"] for row in rows)),
-        rows=[_row(row, columns, single) for row in of_all],
-        by_class=[_row(row, columns, single) for row in rows if row["by_class"]],
+        rows=[_row(row, columns, single, _part(row["metric"], rows)) for row in of_all],
+        by_class=[_row(row, columns, single, "") for row in rows if row["by_class"]],
         seeds=seeds,
     )
 
@@ -210,12 +210,24 @@ def _interval_words(seeds: int) -> str:
     return f"mean over {seeds} seeds, intervals over patients and seeds, cut at the metric's range"
 
 
+def _part(metric: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns over how many classes a mean of the model is, or "" if over all."""
+    values = {row["metric"]: row["value"] for row in rows}
+    auroc = [one["metric"] for one in rows if one["by_class"]]
+    slugs = [name.removeprefix("auroc_") for name in auroc if name.startswith("auroc_")]
+    part = undefined.classes_behind(metric, values, slugs)
+    return "" if part is None else f", over {part[0]} of {part[1]} classes"
+
+
 def _row(
-    row: Mapping[str, Any], columns: Mapping[str, str], single: Sequence[Mapping[str, Any]]
+    row: Mapping[str, Any],
+    columns: Mapping[str, str],
+    single: Sequence[Mapping[str, Any]],
+    part: str,
 ) -> SuiteRow:
     same = [one for one in single if one["metric"] == row["metric"]]
     return SuiteRow(
-        label=whole_words(row["metric"]),
+        label=whole_words(row["metric"]) + part,
         cells=[_cell(row, name, same) for name in columns.values()],
         chance="" if row["chance"] is None else f"{row['chance']:.3f}",
     )

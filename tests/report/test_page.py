@@ -157,6 +157,39 @@ def test_the_figures_stand_beside_the_untrained_ones(tmp_path):
     assert "model.embed_dim 8" in shown and "model.depths 1, 2" in shown and "jax 0.10.2" in shown
 
 
+def write_training(workdir, task, fraction, value):
+    values = {"macro_auroc": value, "macro_f1": 0.5, "f1_edema": 0.5}
+    metrics = {name: Interval(value=v, low=v, high=v) for name, v in values.items()}
+    lacking = ("f1_mass", "accuracy_mass", "balanced_accuracy_mass")
+    metrics |= {name: Interval(value=np.nan, low=np.nan, high=np.nan) for name in lacking}
+    settings = {
+        "classes": ["Edema", "Mass"],
+        "finetune": {"fraction": fraction},
+        "undefined": dict.fromkeys(lacking, "validate has no positive of the class"),
+    }
+    found = results.TaskResult(metrics=metrics, settings=settings)
+    results.write_results(workdir, task=task, trained=found, untrained=found, settings={})
+
+
+def test_of_several_fractions_the_largest_is_shown_by_name_beside_random_weights(tmp_path):
+    for task, fraction, value in (
+        ("finetune", 1.0, 0.617),
+        ("finetune_10_percent", 0.1, 0.601),
+        ("finetune_1_percent", 0.01, 0.547),
+    ):
+        write_training(tmp_path, task, fraction, value)
+    text = page.write_report(tmp_path, run=RUN).read_text()
+    (tile,) = re.findall(r'<div class="tile">(.*?)</div>', text, flags=re.S)
+    shown = Reader(tile).text
+    assert shown.startswith("Macro AUROC 0.617 [0.617, 0.617] from random weights 0.617")
+    assert shown.endswith("Finetune, learnt from 100 % of the labels")
+    shown = Reader(text).text
+    assert "untrained" not in shown.lower() and shown.count("From random weights") == 6
+    assert shown.count("Macro F1 over 1 of 2 classes") == 3
+    reason = "F1 mass, Accuracy mass, Balanced accuracy mass; validate has no positive"
+    assert shown.count(f"Without a value: {reason} of the class.") == 3
+
+
 def test_text_from_reports_settings_and_results_is_escaped(tmp_path):
     write_run(tmp_path)
     run = RunInfo(

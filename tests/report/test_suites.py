@@ -67,6 +67,22 @@ def test_rows_are_grouped_by_set_and_task_with_means_over_classes_first(folder):
     assert {one.interval for one in probe.seeds} == {"intervals over patients"}
 
 
+def test_a_mean_over_some_of_the_classes_says_over_how_many(tmp_path):
+    names = ("macro_f1", "f1_edema", "f1_mass", "macro_auroc", "auroc_edema", "auroc_mass")
+    rows = [row("nih", "finetune", name, number) for number, name in enumerate(names)]
+    rows[2]["value"] = None
+    for one in rows:
+        one["by_class"] = not one["metric"].startswith("macro_")
+    (tmp_path / "eval").mkdir()
+    content = {"model": {}, "parts": [], "rows": rows}
+    (tmp_path / "eval" / "suite.json").write_text(json.dumps(content))
+    (task,) = suites.read(tmp_path).sets[0].tasks
+    labels = [one.label for one in task.rows]
+    assert labels == ["Macro F1, over 1 of 2 classes", "Macro AUROC"]
+    shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
+    assert "it is the same training from random weights" in shown
+
+
 def test_two_seeds_show_the_value_of_each_and_why_there_is_no_interval(tmp_path):
     rows = [row("nih", task, "accuracy", number) for number, task in enumerate(TASKS[1:3])]
     rows += over_seeds_rows(
