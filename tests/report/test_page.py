@@ -214,9 +214,23 @@ def test_a_folder_of_an_evaluation_alone_asks_for_no_training(tmp_path):
     (tmp_path / "metrics.jsonl").unlink()
     shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
     assert "This folder holds an evaluation alone." in shown and "launch.train" not in shown
+    assert "python -m" not in shown and "No attention was drawn" not in shown
     (tmp_path / "config.json").write_text("{}")
     shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
     assert "evaluation alone" not in shown and "launch.train" in shown
+
+
+@pytest.mark.parametrize("given", [(), ("attention", "bank"), tuple(examples())])
+def test_every_link_of_a_folder_of_results_leads_to_a_section(tmp_path, given):
+    write_run(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    drawn = {name: found for name, found in examples().items() if name in given}
+    reader = Reader(page.write_report(tmp_path, run=RUN, **drawn).read_text())
+    links = [address[1:] for address in reader.addresses if address.startswith("#")]
+    assert links == reader.ids
+    names = {"reconstructions": "reconstruction"}
+    wanted = {"training", "evaluation", "settings", *(names.get(name, name) for name in given)}
+    assert set(links) == wanted
 
 
 def test_sections_with_input_name_no_command(tmp_path):
