@@ -91,7 +91,7 @@ def write_report(
         .render(
             run=run,
             settings=tables.flatten(run.settings),
-            count_names=list(dict.fromkeys(name for c in run.dataset.values() for name in c)),
+            count_names=_count_names(run),
             log=log,
             curves=curves.draw(log) if log.records else None,
             tasks=tasks,
@@ -125,6 +125,12 @@ def write_report(
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def _count_names(run: RunInfo) -> list[str]:
+    """Returns what is counted in any split of any set, in the order of the sets."""
+    every = (counts for splits in run.datasets.values() for counts in splits.values())
+    return list(dict.fromkeys(name for counts in every for name in counts))
 
 
 def _sections(alone: bool, **examples: object) -> dict[str, str]:

@@ -27,7 +27,7 @@ RUN = RunInfo(
     name="phantom",
     settings={"model": {"embed_dim": 8, "depths": (1, 2)}, "nothing": None},
     versions={"jax": "0.10.2"},
-    dataset={"train": {"studies": 1200, "images": 1300}, "test": {"studies": 100}},
+    datasets={"nih": {"train": {"studies": 1200, "images": 1300}, "test": {"studies": 100}}},
 )
 
 
@@ -153,7 +153,7 @@ def test_the_figures_stand_beside_the_untrained_ones(tmp_path):
     assert "no positive of" in shown
     few = "Left out for too few records: Mass (1 positive record in test, and 3 are needed)."
     assert few in shown
-    assert "train 1,200 1,300 test 100 –" in shown
+    assert "nih Split studies images train 1,200 1,300 test 100 –" in shown
     assert "model.embed_dim 8" in shown and "model.depths 1, 2" in shown and "jax 0.10.2" in shown
 
 
@@ -193,7 +193,7 @@ def test_of_several_fractions_the_largest_is_shown_by_name_beside_random_weights
 def test_text_from_reports_settings_and_results_is_escaped(tmp_path):
     write_run(tmp_path)
     run = RunInfo(
-        name=EVIL, settings={EVIL: EVIL}, versions={EVIL: EVIL}, dataset={EVIL: {EVIL: 1}}
+        name=EVIL, settings={EVIL: EVIL}, versions={EVIL: EVIL}, datasets={EVIL: {EVIL: {EVIL: 1}}}
     )
     reader = Reader(page.write_report(tmp_path, run=run, **examples(EVIL)).read_text())
     assert "script" not in reader.tags
