@@ -140,7 +140,7 @@ def task_of(content: Mapping[str, Any]) -> Task:
         label=words(content["task"]),
         baseline=results.baseline_of(content["settings"]),
         fraction=_fraction(content["settings"]),
-        notes=notes_of(content["settings"]),
+        notes=[*notes_of(content["settings"]), *_calibration_note(content["metrics"])],
         tables=[_table(content, title, names) for title, names in groups.items() if names],
         settings=flatten(settings),
     )
@@ -161,6 +161,19 @@ def notes_of(settings: Mapping[str, Any]) -> list[str]:
         if len(names) >= undefined.MANY:
             found.append(f"Without a value: {', '.join(map(whole_words, names))}; {reason}.")
     return found
+
+
+def _calibration_note(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """Returns a sentence on calibration errors below their own interval, if there are any."""
+    for name, metric in metrics.items():
+        value, low = metric.get("value"), metric.get("low")
+        if "calibration_error" in name and value is not None and low is not None and value < low:
+            return [
+                "A calibration error may lie below its interval: on few records the error is too "
+                "high by chance, and higher still on resamples, which repeat records "
+                "(arXiv:2012.08668). The interval is not corrected for it."
+            ]
+    return []
 
 
 def headlines(tasks: Sequence[Task]) -> list[tuple[Task, Row]]:

@@ -190,6 +190,16 @@ def test_of_several_fractions_the_largest_is_shown_by_name_beside_random_weights
     assert shown.count(f"Without a value: {reason} of the class.") == 3
 
 
+@pytest.mark.parametrize(("value", "said"), [(0.271, True), (0.28, False)])
+def test_a_calibration_error_below_its_interval_is_explained(value, said):
+    error = {"value": value, "low": 0.273, "high": 0.342}
+    metrics = {"macro_brier": {"value": 0.1, "low": 0.2, "high": 0.3}}
+    metrics["macro_calibration_error"] = error
+    content = {"task": "classification", "metrics": metrics, "untrained": {}, "settings": {}}
+    notes = tables.task_of(content).notes
+    assert [("arXiv:2012.08668" in note) for note in notes] == [True] * said
+
+
 def test_text_from_reports_settings_and_results_is_escaped(tmp_path):
     write_run(tmp_path)
     run = RunInfo(
