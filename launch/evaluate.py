@@ -122,16 +122,18 @@ class Evaluation:
         opened = self.split(subject, task.split)
         examples = _examples(subject, opened, batch_size=task.batch_size)
         if distributed.is_primary():
+            if isinstance(task, SuiteTask):
+                sets = suite_lib.sets_of(task, self.subject)
+            else:
+                sets = outputs.sets_of_results(subject.data.path, out=self.out)
+            counts = outputs.counts_of(sets)
             path = write_report(
                 self.out,
                 run=RunInfo(
-                    name=subject.name,
+                    name=outputs.titled(subject, list(counts), out=self.out),
                     settings=subject.given,
                     versions=run_lib.versions(),
-                    dataset={
-                        name: dataclasses.asdict(counts)
-                        for name, counts in opened.split.manifest.splits.items()
-                    },
+                    datasets=counts,
                 ),
                 attention=examples.attention,
                 retrieval=examples.retrieval,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from launch.evaluation import too_few
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import ClassificationTask
 from prior_jax.errors import ConfigError
@@ -85,18 +86,13 @@ def chosen(
             f"Set --task.classes to some of {', '.join(objective.classes)}.",
             where="task.classes",
         )
-    left_out = {prompts.canonical(name) for name in task.exclude}
     asked = {prompts.canonical(name) for name in task.classes} or set(known)
     matched = classification.match(objective.classes, data.split.label_names)
-    positives = {
-        prompts.canonical(name): int((column == 1).sum())
-        for name, column in zip(data.split.label_names, data.labels.T, strict=True)
-    }
+    absent = {prompts.canonical(name) for name in (*task.exclude, *rare(task, objective, data))}
     kept = [
         (name, column)
         for name, column in zip(matched.classes, matched.columns, strict=True)
-        if prompts.canonical(name) in asked - left_out
-        and (task.classes or positives[prompts.canonical(name)] >= task.min_positives)
+        if prompts.canonical(name) in asked - absent
     ]
     if not kept:
         raise ConfigError(
@@ -114,6 +110,26 @@ def chosen(
         without_class=matched.without_class,
         renamed={name: label for name, label in matched.renamed.items() if name in names},
     )
+
+
+def rare(
+    task: ClassificationTask, objective: ClassificationObjective, data: Opened
+) -> dict[str, str]:
+    """Returns the reason for each class of the model that has too few positives in the set."""
+    if task.classes:
+        return {}
+    excluded = {prompts.canonical(name) for name in task.exclude}
+    matched = classification.match(objective.classes, data.split.label_names)
+    positives = {
+        prompts.canonical(name): int((column == 1).sum())
+        for name, column in zip(data.split.label_names, data.labels.T, strict=True)
+    }
+    counts = {
+        name: {"positive": positives[prompts.canonical(name)]}
+        for name in matched.classes
+        if prompts.canonical(name) not in excluded
+    }
+    return too_few.reasons(counts, least=task.min_positives, split=task.split)[1]
 
 
 def without_partner(task: ClassificationTask, subject: Subject, data: Opened) -> list[str]:

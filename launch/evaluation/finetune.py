@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import logging
 
-from launch.evaluation import finetune_config, models
+from launch.evaluation import finetune_config, models, too_few
 from launch.evaluation.classify import VALIDATION, measure_classification
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import ClassificationTask, FinetuneTask
@@ -82,7 +82,7 @@ def title(subject: Subject, found: Sequence[TaskResult]) -> str:
 def left_out(task: FinetuneTask, opened: Open) -> list[str]:
     """Returns a sentence on every label that cannot be learnt or measured."""
     _, reasons = finetune_config.learnable(task, train=opened("train"), test=opened(task.split))
-    return [f"{name} is left out: {reason}" for name, reason in reasons.items()]
+    return too_few.sentences(reasons)
 
 
 def _trained(

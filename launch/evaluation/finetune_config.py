@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from launch.evaluation import too_few
 from launch.evaluation.finetune_settings import classifier_config, override
 from launch.evaluation.models import IMAGE_ALONE
 from launch.evaluation.subject import Opened, Subject
@@ -111,10 +112,9 @@ def learnable(
         )
         for name, column in zip(asked, columns.T, strict=True):
             positive, negative = _counts(column)
-            for kind, count in (("positive", positive), ("negative", negative)):
-                if count < least:
-                    reason = f"{count} {kind} records in {split}, and {least} are needed"
-                    left_out.setdefault(name, reason)
+            counts = {"positive": positive, "negative": negative}
+            if reason := too_few.reason(counts, least=least, split=split):
+                left_out.setdefault(name, reason)
     kept = tuple(name for name in asked if name not in left_out)
     if not kept:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())

@@ -1,14 +1,18 @@
 """What a results file says about its model and its set, and the care that none is mixed up."""
 
+import dataclasses
+import os
 import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from absl import logging
+
 from launch.evaluation.subject import Opened, Subject
 from prior_jax.config import CONFIG_NAME
-from prior_jax.data.manifest import MANIFEST_NAME
-from prior_jax.errors import ConfigError
+from prior_jax.data.manifest import MANIFEST_NAME, load_manifest
+from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
 
 
@@ -25,6 +29,41 @@ def described(subject: Subject, opened: Opened, *, split: str) -> dict[str, Any]
 def with_remarks(where: Mapping[str, Any], remarks: Sequence[str]) -> dict[str, Any]:
     """Returns the description of a results file with what is to be known when it is read."""
     return {**where, "remarks": list(remarks)} if remarks else dict(where)
+
+
+def sets_of_results(path: str, *, out: pathlib.Path) -> dict[str, str]:
+    """Returns the set at `path` and all others that a folder of results is of, by their names.
+
+    Args:
+      path: folder of a prepared set.
+      out: folder of the results.
+    """
+    measured = (content["settings"].get("set_path") for content in results.read_results(out))
+    found: dict[str, str] = {}
+    for one in dict.fromkeys(str(one) for one in (path, *measured) if one is not None):
+        name = pathlib.Path(os.path.abspath(one)).name
+        found[name if name not in found else one] = one
+    return found
+
+
+def counts_of(sets: Mapping[str, str]) -> dict[str, dict[str, dict[str, int]]]:
+    """Returns the counts of each set's splits, for the report; a set that is gone is left out."""
+    found = {}
+    for name, path in sets.items():
+        try:
+            splits = load_manifest(path).splits
+        except DataError as error:
+            logging.warning("The report does not count the set %s: %s", name, error)
+            continue
+        found[name] = {split: dataclasses.asdict(counts) for split, counts in splits.items()}
+    return found
+
+
+def titled(subject: Subject, sets: Sequence[str], *, out: pathlib.Path) -> str:
+    """Returns the title of a report: the run's name, and the sets where it is of results alone."""
+    if (out / CONFIG_NAME).is_file():
+        return subject.name
+    return f"{subject.name} on {', '.join(sets)}"
 
 
 def check_folder(out: pathlib.Path) -> None:

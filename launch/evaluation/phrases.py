@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from launch.evaluation import too_few
 from launch.evaluation.prompt_tokens import tokens_of
 from launch.evaluation.radiographs import radiographs_of
 from launch.evaluation.region_masks import LUNGS
@@ -83,13 +84,16 @@ def phrases_of(task: PhraseTask, data: Opened) -> tuple[phrases.Phrase, ...]:
     return found
 
 
-def phrase_remarks(task: PhraseTask, data: Opened) -> list[str]:
-    """Returns a sentence that names the classes with too few phrases."""
-    every = _every(task, data)
+def phrases_left_out(task: PhraseTask, data: Opened) -> dict[str, str]:
+    """Returns the reason for each class that has too few phrases."""
+    if task.classes:
+        return {}
+    excluded = {prompts.canonical(name) for name in task.exclude}
+    every = [one for one in _every(task, data) if prompts.canonical(one.label) not in excluded]
     counts = collections.Counter(prompts.canonical(one.label) for one in every)
-    classes = _wanted(task, counts)
-    labels = {one.label for one in every if prompts.canonical(one.label) not in classes}
-    return [f"left out with too few phrases: {', '.join(sorted(labels))}"] if labels else []
+    labels = sorted({one.label for one in every})
+    counted = {label: {"phrase": counts[prompts.canonical(label)]} for label in labels}
+    return too_few.reasons(counted, least=max(task.min_positives, 1), split=task.split)[1]
 
 
 def _wanted(task: PhraseTask, counts: Mapping[str, int]) -> set[str]:

@@ -230,12 +230,13 @@ def _measured(
     def split(name: str) -> Opened:
         return opened(here, name)
 
-    for said in said_of(part.task, here, split):
-        _say(f"{part.set_name}: {part.name}: {said}")
+    said = said_of(part.task, here, split)
+    for one in said:
+        _say(f"{part.set_name}: {part.name}: {one}")
     trainings = folder / finetune.FOLDER / part.name
     found = measure_both(part.task, here, split, folder=trainings, beside=random)
     where = outputs.described(here, split(part.task.split), split=part.task.split)
-    settings = {**where, "part": wanted}
+    settings = {**outputs.with_remarks(where, said), "part": wanted}
     if distributed.is_primary():
         results.write_results(
             folder, task=part.name, trained=found[0], untrained=found[-1], settings=settings

@@ -24,8 +24,15 @@ COLUMNS = (
 `value` is the model's, `random` that of the same model at random weights (for a run, before its
 first step; for a training, one from random weights), `imagenet` that of the weights of
 --task.imagenet. Intervals are over patients where `seeds` is 1, and over patients and seeds
-otherwise: `over_seeds.over_patients_and_seeds`.
+otherwise: `over_seeds.over_patients_and_seeds`. Two seeds have none: their values are in the rows
+of each seed.
 """
+INTERVALS = {
+    "one_seed": "over patients",
+    "several_seeds": "over patients and seeds, cut at the ends of the metric's range",
+    "least_seeds": over_seeds.LEAST_SEEDS,
+}
+"""What `eval/suite.json` says about its intervals."""
 SIDES = ("value", "random", "imagenet")
 """Columns of values, of which each has an interval."""
 
@@ -114,7 +121,9 @@ def over_seeds_rows(rows: Sequence[Row], *, confidence: float) -> list[dict[str,
     for (set_name, task, metric), members in groups.items():
         if len(members) == 1:
             continue
-        columns = {name: _seeds(members, name, confidence=confidence) for name in SIDES}
+        columns = {
+            name: _seeds(members, name, metric=metric, confidence=confidence) for name in SIDES
+        }
         found.append(
             {
                 "set": set_name,
@@ -131,7 +140,9 @@ def over_seeds_rows(rows: Sequence[Row], *, confidence: float) -> list[dict[str,
     return found
 
 
-def _seeds(members: Sequence[Row], side: str, *, confidence: float) -> dict[str, float | None]:
+def _seeds(
+    members: Sequence[Row], side: str, *, metric: str, confidence: float
+) -> dict[str, float | None]:
     """Returns the mean of a side over seeds with its interval; None for what has no value."""
     kept = [row for row in members if row.cells[side] is not None]
     drawn = [row.draws[side] for row in kept]
@@ -140,7 +151,8 @@ def _seeds(members: Sequence[Row], side: str, *, confidence: float) -> dict[str,
     if all(one is not None for one in drawn):
         draws = [np.asarray(one) for one in drawn]
     values = [row.cells[side] for row in kept]
-    return over_seeds.over_patients_and_seeds(values, draws, confidence=confidence).to_json()
+    found = over_seeds.over_patients_and_seeds(values, draws, metric=metric, confidence=confidence)
+    return found.to_json()
 
 
 def write(
@@ -163,7 +175,12 @@ def write(
     """
     folder = out / "eval"
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"model": dict(about), "parts": list(parts), "rows": list(rows)}
+    content = {
+        "model": dict(about),
+        "intervals": dict(INTERVALS),
+        "parts": list(parts),
+        "rows": list(rows),
+    }
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

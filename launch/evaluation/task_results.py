@@ -1,14 +1,21 @@
 """Runs a task on one model: opens the data and calls `prior_jax.evaluate`."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from launch.evaluation.classify import measure_classification, without_partner
+from launch.evaluation import too_few
+from launch.evaluation.classify import (
+    classifier_of,
+    measure_classification,
+    rare,
+    without_partner,
+)
 from launch.evaluation.phantom_masks import PhantomMasks
-from launch.evaluation.phrases import measure_phrases, phrase_remarks
+from launch.evaluation.phrases import measure_phrases, phrases_left_out
 from launch.evaluation.prompt_tokens import tokens_of
 from launch.evaluation.radiographs import radiographs_of
 from launch.evaluation.region_masks import LUNGS, region_masks
@@ -42,6 +49,9 @@ from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import ComparesParts, ShowsAttention
 from prior_jax.objectives.prior import PriorObjective
 
+Masks = Mapping[str, Mapping[int, np.ndarray]]
+"""Finding -> record -> mask, bool[size, size]."""
+
 
 def measure(
     task: Task, encoder: Encoder, *, subject: Subject, opened: Callable[[str], Opened]
@@ -53,8 +63,13 @@ def measure(
       encoder: encoder of the model, trained or not.
       subject: model that is evaluated, with its objective, its preprocessing and its set.
       opened: function from the name of a split to the split; it should cache what it has read.
+
+    Returns:
+      The results; `settings["left_out"]` is `left_out`.
     """
-    return _MEASURES[type(task)](task, encoder, subject, opened)
+    found = _MEASURES[type(task)](task, encoder, subject, opened)
+    absent = left_out(task, subject, opened(task.split))
+    return dataclasses.replace(found, settings={**found.settings, "left_out": absent})
 
 
 def _zero_shot(task: ZeroShotTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
@@ -146,11 +161,7 @@ def _grounding(task: GroundingTask, encoder: Encoder, subject: Subject, opened) 
     data = opened(task.split)
     located = _located(task, subject, data, opened)
     masks = located.masks
-    classes = task.classes or tuple(
-        name
-        for name in _askable(data)
-        if not _excluded(name, task) and len(masks.get(name, ())) >= max(task.min_positives, 1)
-    )
+    classes = task.classes or _enough_masks(task, data, masks)[0]
     _check_drawn(classes, masks, split=task.split)
     about = {name: tuple(masks[name]) for name in classes}
     return grounding.evaluate_grounding(
@@ -179,13 +190,28 @@ _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
 def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
     """Returns sentences on how the task, the model and the labels of the set fit together."""
     if isinstance(task, ClassificationTask):
-        return without_partner(task, subject, data)
+        said = without_partner(task, subject, data)
+    elif isinstance(task, PhraseTask | GroundingTask):
+        said = without_places(subject)
+    else:
+        unasked = without_prompts(task, data)
+        said = [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []
+    return [*said, *too_few.sentences(left_out(task, subject, data))]
+
+
+def left_out(task: Task, subject: Subject, data: Opened) -> dict[str, str]:
+    """Returns the reason for each class that the set has too few of, see `min_positives`."""
+    if task.classes:
+        return {}
+    if isinstance(task, ClassificationTask):
+        return rare(task, classifier_of(subject, task=task.task), data)
     if isinstance(task, PhraseTask):
-        return [*without_places(subject), *phrase_remarks(task, data)]
+        return phrases_left_out(task, data)
     if isinstance(task, GroundingTask):
-        return without_places(subject)
-    unasked = without_prompts(task, data)
-    return [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []
+        return _enough_masks(task, data, _masks(task, subject, data))[1]
+    asked = task.prompts.set if isinstance(task, ZeroShotTask) else None
+    candidates = data.split.label_names if asked is None else _askable(data, asked)
+    return _enough(task, data, candidates)[1]
 
 
 def without_places(subject: Subject) -> list[str]:
@@ -237,16 +263,41 @@ def _located(
     task: GroundingTask, subject: Subject, data: Opened, opened: Callable[[str], Opened]
 ) -> grounding.Located:
     """Returns where the findings are: by the set's own regions, or by a phantom's drawings."""
+    masks = _masks(task, subject, data)
+    if _has_regions(task, data):
+        return grounding.Located(masks=masks, lungs=LUNGS)
+    source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
+    lungs = source.lung_centres(opened("train").image_ids, size=subject.data.image.size)
+    return grounding.Located(masks=masks, lungs=lungs)
+
+
+def _has_regions(task: GroundingTask, data: Opened) -> bool:
+    return task.masks is None and bool(data.split.manifest.regions)
+
+
+def _masks(task: GroundingTask, subject: Subject, data: Opened) -> Masks:
+    """Returns the masks of each finding by record, of the set's regions or the phantom's."""
     size = subject.data.image.size
-    if task.masks is None and data.split.manifest.regions:
-        return grounding.Located(masks=region_masks(data, size=size), lungs=LUNGS)
+    if _has_regions(task, data):
+        return region_masks(data, size=size)
     source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
     masks: dict[str, dict[int, np.ndarray]] = {}
     for record, image_id in enumerate(data.image_ids):
         for label, mask in source.findings(image_id, size=size).items():
             masks.setdefault(label, {})[record] = mask
-    lungs = source.lung_centres(opened("train").image_ids, size=size)
-    return grounding.Located(masks=masks, lungs=lungs)
+    return masks
+
+
+def _enough_masks(
+    task: GroundingTask, data: Opened, masks: Masks
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Returns the labels with enough masks, and the reason for each other one that has any."""
+    counts = {
+        name: {"mask": len(masks[name])}
+        for name in _askable(data)
+        if name in masks and not _excluded(name, task)
+    }
+    return too_few.reasons(counts, least=max(task.min_positives, 1), split=task.split)
 
 
 def asked(
@@ -406,11 +457,13 @@ def _frequent(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str,
         names = data.split.label_names
         select_columns(data.labels, label_names=names, classes=task.classes, field="task.classes")
         return task.classes
-    names, labels = data.split.label_names, data.labels
-    positives: dict[str, Any] = dict(zip(names, (labels == 1).sum(axis=0).tolist(), strict=True))
-    least, most = task.min_positives, len(labels) - task.min_positives
-    return tuple(
-        name
-        for name in candidates
-        if not _excluded(name, task) and least <= positives[name] <= most
-    )
+    return _enough(task, data, candidates)[0]
+
+
+def _enough(
+    task: Task, data: Opened, candidates: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Returns the labels with enough records, and the reason for each other one."""
+    names = [name for name in candidates if not _excluded(name, task)]
+    counts = too_few.of_labels(data.labels, data.split.label_names, names)
+    return too_few.reasons(counts, least=task.min_positives, split=task.split)

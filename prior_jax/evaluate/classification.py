@@ -16,6 +16,7 @@ from prior_jax.evaluate import (
     ranking,
     reliability,
     subgroups,
+    undefined,
 )
 from prior_jax.evaluate.classification_rows import Predicted
 from prior_jax.evaluate.embed import Encoder
@@ -23,8 +24,6 @@ from prior_jax.evaluate.features import finite, to_host
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import Classifies
 from prior_jax.types import Batch
-
-_UNDEFINED = "no record of its class, or no positive on validate to choose a threshold by"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,7 +188,15 @@ def evaluate_classification(
     found = bootstrap.intervals(statistics, groups=patients, config=resampling)
     groups, absent = _subgroups(statistics, members, patients, config=config, resampling=resampling)
     curves = reliability.curves(plotted, patients=patients, bins=config.bins, resampling=resampling)
-    undefined = ranking.reasons(predicted.positive, predicted.counted, classes=matched.classes)
+    reasons = undefined.classification_reasons(
+        [name for name, metric in found.items() if np.isnan(metric.value)],
+        classes=matched.classes,
+        positive=plotted.positive,
+        counted=plotted.counted,
+        thresholds=thresholds,
+        validated=validation is not None,
+    )
+    ranked = ranking.reasons(plotted.positive, plotted.counted, classes=matched.classes)
     return TaskResult(
         metrics=found,
         settings={
@@ -205,11 +212,7 @@ def evaluate_classification(
             "counted": _counts(predicted.counted, matched.classes),
             "thresholds": {} if thresholds is None else _numbers(matched.classes, thresholds),
             "chance": {"macro_auroc": 0.5},
-            "undefined": {
-                name: undefined.get(name, _UNDEFINED)
-                for name, metric in found.items()
-                if np.isnan(metric.value)
-            },
+            "undefined": {name: ranked.get(name, reason) for name, reason in reasons.items()},
             "subgroups": groups,
             "attributes_not_recorded": absent,
             "reliability": curves.by_class,

@@ -14,7 +14,7 @@ import numpy as np
 
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
-from prior_jax.evaluate import pictures
+from prior_jax.evaluate import pictures, undefined
 from prior_jax.evaluate.bootstrap import Interval
 
 DRAWS_SUFFIX = ".draws.npz"
@@ -175,22 +175,32 @@ def format_table(trained: TaskResult, untrained: TaskResult) -> str:
 
     Args:
       trained: results of the run's model.
-      untrained: results of the same model before its first step.
+      untrained: results of the same model before its first step; of a fine-tuning those of the
+        same training from random weights, which the header then says.
 
     Returns:
-      Lines of text without a final line break: a header, one line per metric, and one line for each
-      undefined metric with its reason.
+      Lines of text without a final line break: a header, one line per metric, which says over how
+      many classes a mean is if not over all, and one sentence for each reason of undefined metrics.
     """
     names = list(trained.metrics)
     width = max([len("metric"), *map(len, names)])
-    lines = [f"{'metric':<{width}}  {'trained':>21}  {'untrained':>21}"]
+    beside = baseline_of(trained.settings)
+    lines = [f"{'metric':<{width}}  {'trained':>21}  {beside:>21}"]
+    values = {name: metric.value for name, metric in trained.metrics.items()}
     missing = Interval(value=math.nan, low=math.nan, high=math.nan)
     for name in names:
         cells = (trained.metrics[name], untrained.metrics.get(name, missing))
-        lines.append(f"{name:<{width}}  " + "  ".join(f"{_cell(cell):>21}" for cell in cells))
-    reasons = trained.settings.get("undefined", {})
-    lines += [f"{name} is undefined: {reason}." for name, reason in reasons.items()]
+        part = undefined.classes_behind(name, values, trained.settings.get("classes", ()))
+        line = f"{name:<{width}}  " + "  ".join(f"{_cell(cell):>21}" for cell in cells)
+        lines.append(line if part is None else f"{line}  over {part[0]} of {part[1]} classes")
+    lines += undefined.sentences(trained.settings.get("undefined", {}))
     return "\n".join(lines)
+
+
+def baseline_of(settings: Mapping[str, Any]) -> str:
+    """Returns what the results beside the model's are of, from the settings of a results file."""
+    # The baseline of a fine-tuning is trained as well.
+    return "from random weights" if "finetune" in settings else "untrained"
 
 
 def _cell(metric: Interval) -> str:

@@ -91,6 +91,7 @@ def line_chart(
     held_out: Series | None,
     stages: Sequence[Stage],
     logarithmic: bool,
+    marked: bool = False,
 ) -> Chart:
     """Draws a line over all steps, with the stages shaded behind it.
 
@@ -102,6 +103,8 @@ def line_chart(
       stages: stages in order; the axis also includes the steps of stages without values of this
         series.
       logarithmic: whether the value axis is logarithmic.
+      marked: whether `train` are a few measurements, each of which is a point, joined by thin
+        straight lines and never smoothed.
 
     Returns:
       The chart.
@@ -109,7 +112,10 @@ def line_chart(
 
     def draw(axes: Axes, theme: Theme):
         _shade(axes, stages, theme)
-        _draw_train(axes, train, stages, theme)
+        if marked:
+            axes.plot(train.steps, train.values, "o-", color=theme.accent, markersize=3.5, lw=0.7)
+        else:
+            _draw_train(axes, train, stages, theme)
         if held_out is not None:
             axes.plot(
                 held_out.steps, held_out.values, "o--", color=theme.accent, markersize=3.5, lw=1.0

@@ -110,7 +110,7 @@ def draw(log: Log) -> Curves:
         if name.startswith(_WHILE_TRAINING):
             title = title_of(name.removeprefix(_WHILE_TRAINING))
             evaluations[name] = charts.line_chart(
-                title, series, held_out=series, stages=stages, logarithmic=False
+                title, series, held_out=None, stages=stages, logarithmic=False, marked=True
             )
             continue
         chart = charts.line_chart(

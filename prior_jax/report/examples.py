@@ -12,17 +12,17 @@ class RunInfo:
     """The contents of the page's header.
 
     Attributes:
-      name: name of the run.
+      name: name of the run; of an evaluation alone, of the model and the sets.
       settings: config of the run as nested mappings; shown flattened.
       versions: versions, package -> version, and other facts needed to repeat the run.
-      dataset: counts of the data set, split -> {what: count}, e.g. {"train": {"studies": 900,
-        "images": 1100}}.
+      datasets: counts of each data set by its name, split -> {what: count}, e.g.
+        {"nih": {"train": {"studies": 900, "images": 1100}}}.
     """
 
     name: str
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
-    dataset: Mapping[str, Mapping[str, int]]
+    datasets: Mapping[str, Mapping[str, Mapping[str, int]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,15 @@ _COMMANDS = {
     "reconstruction": _EVALUATE.format("zero_shot"),
     "bank": _EVALUATE.format("zero_shot"),
 }
+_SECTIONS = {
+    "training": "Training",
+    "evaluation": "Evaluation",
+    "attention": "Attention",
+    "retrieval": "Retrieval",
+    "reconstruction": "Reconstruction",
+    "bank": "Prototypes",
+    "settings": "Settings",
+}
 
 
 def write_report(
@@ -52,7 +61,8 @@ def write_report(
 
     The phrases of grounding tasks are drawn from `eval/*.pictures.npz`, the parts of a suite from
     `suite/<set>/eval`. A section without data (no metrics.jsonl, no eval/*.json, no examples) is
-    replaced by a sentence that names the command producing the data.
+    replaced by a sentence that names the command producing the data; in a folder of results alone,
+    a section of examples without any is left out, with its link.
 
     Args:
       workdir: folder of the run; `metrics.jsonl`, `eval` and `suite` are read from it.
@@ -73,13 +83,15 @@ def write_report(
     contents = results.read_results(workdir)
     tasks = [tables.task_of(content) for content in contents]
     suite = suites.read(workdir)
+    # A run's folder has its config; the folder of --out has results alone.
+    alone = bool(tasks or suite) and not (workdir / "config.json").is_file()
     text = (
         _environment()
         .get_template("page.html")
         .render(
             run=run,
             settings=tables.flatten(run.settings),
-            count_names=list(dict.fromkeys(name for c in run.dataset.values() for name in c)),
+            count_names=_count_names(run),
             log=log,
             curves=curves.draw(log) if log.records else None,
             tasks=tasks,
@@ -89,8 +101,14 @@ def write_report(
             few_records=charts.FEW_RECORDS,
             phrases={one.name: _phrases(workdir, one.name) for one in tasks},
             suite=suite,
-            # A run's folder has its config; the folder of --out has results alone.
-            evaluated_elsewhere=bool(tasks or suite) and not (workdir / "config.json").is_file(),
+            evaluated_elsewhere=alone,
+            sections=_sections(
+                alone,
+                attention=attention,
+                retrieval=retrieval,
+                reconstruction=reconstructions,
+                bank=bank,
+            ),
             attention=[sheets.attention_row(example) for example in attention],
             retrieval=[sheets.retrieval_sheet(example) for example in retrieval],
             reconstructions=[sheets.reconstruction_row(example) for example in reconstructions],
@@ -107,6 +125,23 @@ def write_report(
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def _count_names(run: RunInfo) -> list[str]:
+    """Returns what is counted in any split of any set, in the order of the sets."""
+    every = (counts for splits in run.datasets.values() for counts in splits.values())
+    return list(dict.fromkeys(name for counts in every for name in counts))
+
+
+def _sections(alone: bool, **examples: object) -> dict[str, str]:
+    """Returns the title in the list of links of each section of the page, by its id.
+
+    Args:
+      alone: whether the folder holds an evaluation alone.
+      examples: examples of each section that has some, empty or None where there are none.
+    """
+    left_out = [name for name, found in examples.items() if alone and not found]
+    return {name: title for name, title in _SECTIONS.items() if name not in left_out}
 
 
 def _phrases(workdir: pathlib.Path, task: str) -> phrase_sheets.Gallery | None:

@@ -108,11 +108,18 @@ def sheet_of(one: PhrasePicture) -> PhraseSheet:
         mapped_alt=f"Map of “{one.text}” over {one.title}. {_greatest(one)}",
         text=one.text,
         values=", ".join(
-            f"{_NAMES.get(name, name)} {'–' if math.isnan(value) else f'{value:.3g}'}"
-            for name, value in one.values.items()
+            f"{_NAMES.get(name, name)} {_number(name, value)}" for name, value in one.values.items()
         ),
         origin=f"{one.label}, {one.title}",
     )
+
+
+def _number(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    # A phrase hits or misses, unless the map is greatest at several pixels.
+    tied = name == "pointing" and 0 < value < 1
+    return f"{value:.3g}{' (share of the greatest pixels)' if tied else ''}"
 
 
 def drawn(one: PhrasePicture) -> tuple[np.ndarray, np.ndarray]:

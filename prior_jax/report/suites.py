@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prior_jax.errors import DataError, first_line
-from prior_jax.evaluate import pictures, results
+from prior_jax.evaluate import pictures, results, undefined
+from prior_jax.evaluate.over_seeds import LEAST_SEEDS
 from prior_jax.report import phrase_sheets, reliability
 from prior_jax.report.phrase_sheets import Gallery
 from prior_jax.report.reliability import CurveSheet
-from prior_jax.report.tables import whole_words
+from prior_jax.report.tables import notes_of, whole_words
 
 FOLDER = "suite"
 """Folder of the parts' results under that of the suite: `suite/<set>/eval/<task>.json`."""
@@ -73,12 +74,14 @@ class SetSheet:
     Attributes:
       name: name of the set.
       tasks: rows of each task.
+      notes: sentences on the classes that the rows leave out, each with its task in words.
       curves: reliability curve of each classification, all its classes together.
       galleries: name of each grounding task in words, with its phrases.
     """
 
     name: str
     tasks: Sequence[TaskRows]
+    notes: Sequence[str]
     curves: Sequence[CurveSheet]
     galleries: Sequence[tuple[str, Gallery]]
 
@@ -172,7 +175,8 @@ def _tasks(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> lis
         if over is None:
             found += singles
         else:
-            found.append(_task(whole_words(base), over, columns, seeds=singles))
+            rows = [row for one in members.values() for row in one]
+            found.append(_task(whole_words(base), over, columns, seeds=singles, single=rows))
     return found
 
 
@@ -181,32 +185,61 @@ def _seed_words(task: str) -> str:
     return f"seed {seed}" if seed else "first seed"
 
 
-def _task(label, rows, columns, *, seeds=()) -> TaskRows:
-    count = max(row["seeds"] for row in rows)
+def _task(label, rows, columns, *, seeds=(), single=()) -> TaskRows:
+    """Returns the rows of a task; `single` are the rows of each seed, if `rows` are means."""
     of_all = [row for row in rows if not row["by_class"]]
     of_all.sort(key=lambda row: not row["metric"].startswith("macro_"))  # stable
     return TaskRows(
         label=label,
-        interval=f"mean over {count} seeds, intervals over patients and seeds"
-        if count > 1
-        else "intervals over patients",
-        rows=[_row(row, columns) for row in of_all],
-        by_class=[_row(row, columns) for row in rows if row["by_class"]],
+        interval=_interval_words(max(row["seeds"] for row in rows)),
+        rows=[_row(row, columns, single, _part(row["metric"], rows)) for row in of_all],
+        by_class=[_row(row, columns, single, "") for row in rows if row["by_class"]],
         seeds=seeds,
     )
 
 
-def _row(row: Mapping[str, Any], columns: Mapping[str, str]) -> SuiteRow:
+def _interval_words(seeds: int) -> str:
+    """Returns what the intervals are over."""
+    if seeds == 1:
+        return "intervals over patients"
+    if seeds < LEAST_SEEDS:
+        return (
+            f"mean over {seeds} seeds, with the value of each: an interval over seeds needs at "
+            f"least {LEAST_SEEDS}"
+        )
+    return f"mean over {seeds} seeds, intervals over patients and seeds, cut at the metric's range"
+
+
+def _part(metric: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns over how many classes a mean of the model is, or "" if over all."""
+    values = {row["metric"]: row["value"] for row in rows}
+    auroc = [one["metric"] for one in rows if one["by_class"]]
+    slugs = [name.removeprefix("auroc_") for name in auroc if name.startswith("auroc_")]
+    part = undefined.classes_behind(metric, values, slugs)
+    return "" if part is None else f", over {part[0]} of {part[1]} classes"
+
+
+def _row(
+    row: Mapping[str, Any],
+    columns: Mapping[str, str],
+    single: Sequence[Mapping[str, Any]],
+    part: str,
+) -> SuiteRow:
+    same = [one for one in single if one["metric"] == row["metric"]]
     return SuiteRow(
-        label=whole_words(row["metric"]),
-        cells=[_cell(row, name) for name in columns.values()],
+        label=whole_words(row["metric"]) + part,
+        cells=[_cell(row, name, same) for name in columns.values()],
         chance="" if row["chance"] is None else f"{row['chance']:.3f}",
     )
 
 
-def _cell(row: Mapping[str, Any], name: str) -> Cell:
+def _cell(row: Mapping[str, Any], name: str, same: Sequence[Mapping[str, Any]]) -> Cell:
+    """Returns a value with its interval; without one, with the value of each seed, if several."""
     prefix = "" if name == "value" else f"{name}_"
     value, low, high = row[name], row[f"{prefix}low"], row[f"{prefix}high"]
+    each = [f"{one[name]:.3f}" for one in same if one[name] is not None]
+    if 1 < len(each) < LEAST_SEEDS:
+        return Cell(text=f"{value:.3f}", interval=f"({', '.join(each)})")
     return Cell(
         text="–" if value is None else f"{value:.3f}",
         interval="" if low is None or high is None else f"[{low:.3f}, {high:.3f}]",
@@ -218,11 +251,12 @@ def _set_sheet(
 ) -> SetSheet:
     """Adds to a set's rows one curve and three phrases of each part; of several seeds the first."""
     contents = {content["task"]: content for content in results.read_results(folder)}
-    curves, galleries = [], []
+    curves, galleries, notes = [], [], []
     for task in (one for one in done if one in contents and _SEED not in one):
         curve = reliability.pooled_of(contents[task], title=whole_words(task))
         curves += [] if curve is None else [curve]
+        notes += [f"{whole_words(task)}. {one}" for one in notes_of(contents[task]["settings"])]
         path = folder / "eval" / f"{task}{pictures.SUFFIX}"
         shown = phrase_sheets.gallery(pictures.load(path), each=1)
         galleries += [] if shown is None else [(whole_words(task), shown)]
-    return SetSheet(name=name, tasks=tasks, curves=curves, galleries=galleries)
+    return SetSheet(name=name, tasks=tasks, notes=notes, curves=curves, galleries=galleries)

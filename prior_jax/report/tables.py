@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prior_jax.evaluate import prompts
+from prior_jax.evaluate import prompts, results, undefined
 
 # Prefixes of the metrics, in the order of the page.
 _PREFIXES = (
@@ -58,7 +58,8 @@ class Row:
       untrained: result of the model before its first step.
       chance: position of the chance level on the axis; None if the file has none.
       chance_text: chance level as text, or "".
-      reason: reason why the metric is undefined, or "".
+      reason: reason why the metric is undefined, or over how many classes a mean is if not over
+        all, or "".
     """
 
     name: str
@@ -94,12 +95,19 @@ class Task:
     Attributes:
       name: name of the task in the file.
       label: name of the task in words.
+      baseline: what the results beside the model's are of: "untrained", or "from random weights"
+        for a training.
+      fraction: share of the labels that were learnt; None where none were.
+      notes: sentences on what the numbers leave out.
       tables: tables of the metrics.
       settings: settings as flat (name, value) pairs.
     """
 
     name: str
     label: str
+    baseline: str
+    fraction: float | None
+    notes: Sequence[str]
     tables: Sequence[Table]
     settings: Sequence[tuple[str, str]]
 
@@ -130,15 +138,64 @@ def task_of(content: Mapping[str, Any]) -> Task:
     return Task(
         name=content["task"],
         label=words(content["task"]),
+        baseline=results.baseline_of(content["settings"]),
+        fraction=_fraction(content["settings"]),
+        notes=[*notes_of(content["settings"]), *_calibration_note(content["metrics"])],
         tables=[_table(content, title, names) for title, names in groups.items() if names],
         settings=flatten(settings),
     )
 
 
-def headlines(tasks: Sequence[Task]) -> list[Row]:
-    """Returns the rows shown at the top of the page."""
-    rows = {row.name: row for task in tasks for table in task.tables for row in table.rows}
-    return [rows[name] for name in _HEADLINES if name in rows and rows[name].trained.value]
+def notes_of(settings: Mapping[str, Any]) -> list[str]:
+    """Returns the sentences of a task on the classes that its numbers leave out.
+
+    Args:
+      settings: settings of a results file: `left_out` has a reason for each class that was left
+        out, `undefined` one for each metric without a value; a reason of several metrics is a
+        sentence here, and another stands in the metric's row.
+    """
+    left_out = settings.get("left_out", {})
+    each = "; ".join(f"{name} ({reason})" for name, reason in left_out.items())
+    found = [f"Left out for too few records: {each}."] if each else []
+    for reason, names in undefined.by_reason(settings.get("undefined", {})).items():
+        if len(names) >= undefined.MANY:
+            found.append(f"Without a value: {', '.join(map(whole_words, names))}; {reason}.")
+    return found
+
+
+def _calibration_note(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """Returns a sentence on calibration errors below their own interval, if there are any."""
+    for name, metric in metrics.items():
+        value, low = metric.get("value"), metric.get("low")
+        if "calibration_error" in name and value is not None and low is not None and value < low:
+            return [
+                "A calibration error may lie below its interval: on few records the error is too "
+                "high by chance, and higher still on resamples, which repeat records "
+                "(arXiv:2012.08668). The interval is not corrected for it."
+            ]
+    return []
+
+
+def headlines(tasks: Sequence[Task]) -> list[tuple[Task, Row]]:
+    """Returns the rows shown at the top of the page, each with its task.
+
+    Of tasks that have learnt from shares of the labels, the one with the largest share is shown.
+    """
+    best: dict[str, tuple[Task, Row]] = {}
+    for task in tasks:
+        for row in (row for table in task.tables for row in table.rows):
+            kept = best.get(row.name)
+            if kept is None or _share(task) >= _share(kept[0]):
+                best[row.name] = task, row
+    return [best[name] for name in _HEADLINES if name in best and best[name][1].trained.value]
+
+
+def _share(task: Task) -> float:
+    return 1.0 if task.fraction is None else task.fraction
+
+
+def _fraction(settings: Mapping[str, Any]) -> float | None:
+    return settings.get("finetune", settings).get("fraction")
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -195,7 +252,20 @@ def _table(content, title, names) -> Table:
     low = math.floor(10.0 * min(0.0, *every, 0.0)) / 10.0
     high = max([1.0, *every])
     chance = content["settings"].get("chance", {})
-    undefined = content["settings"].get("undefined", {})
+    reasons = content["settings"].get("undefined", {})
+    gathered = [
+        reason
+        for reason, same in undefined.by_reason(reasons).items()
+        if len(same) >= undefined.MANY
+    ]
+    values = {name: metric.get("value") for name, metric in content["metrics"].items()}
+    classes = content["settings"].get("classes", ())
+
+    def remark(name):
+        part = undefined.classes_behind(name, values, classes)
+        if part is not None:
+            return f"over {part[0]} of {part[1]} classes"
+        return "" if reasons.get(name) in gathered else reasons.get(name, "")
 
     def place(number):
         return None if number is None else round(100.0 * (number - low) / (high - low), 2)
@@ -218,7 +288,7 @@ def _table(content, title, names) -> Table:
             untrained=mark(content["untrained"].get(name, {})),
             chance=place(chance.get(name)),
             chance_text="" if chance.get(name) is None else f"{chance[name]:.3f}",
-            reason=undefined.get(name, ""),
+            reason=remark(name),
         )
         for name in names
     ]

@@ -1,5 +1,6 @@
 """The task of a trained classifier: classes by name, thresholds, intervals and subgroups."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from sklearn import metrics as sk
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate import classification
+from prior_jax.evaluate import classification, results
 from prior_jax.evaluate.bootstrap import BootstrapConfig
 from prior_jax.evaluate.labels import LabelPolicy
 from prior_jax.strict import build
@@ -82,6 +83,39 @@ def test_without_validation_there_is_no_threshold_and_the_reason_is_given():
     assert np.isnan(found.metrics["macro_f1"].value)
     assert "validate" in found.settings["undefined"]["macro_f1"]
     assert not np.isnan(found.metrics["macro_f1_above_half"].value)
+
+
+def test_each_undefined_metric_has_its_own_reason_and_a_mean_says_over_how_many_classes():
+    test, validation = answers(60, seed=3), answers(40, seed=5)
+    validation.labels[validation.labels[:, 0] == 1, 0] = 0  # no positive of Edema
+    test.labels[:, 2] = -1  # Fracture counts nowhere
+    found = measured(
+        answers_of(test, 3),
+        validation=answers_of(validation, 3),
+        matched=classification.match(("Pleural Effusion", "Edema", "Fracture"), LABELS),
+    )
+    reasons, metrics = found.settings["undefined"], found.metrics
+    assert reasons.keys() == {name for name, one in metrics.items() if np.isnan(one.value)}
+    for kind in ("f1", "accuracy", "balanced_accuracy"):
+        assert reasons[f"{kind}_edema"] == (
+            "validate has no positive of the class to choose a threshold by"
+        )
+        assert reasons[f"{kind}_fracture"] == "no record of the class is counted"
+    assert reasons["auroc_fracture"] == "no record of Fracture is counted"
+    lines = results.format_table(found, found).splitlines()
+    assert (
+        "f1_edema, accuracy_edema, balanced_accuracy_edema are undefined: "
+        "validate has no positive of the class to choose a threshold by."
+    ) in lines
+    over = {line.split()[0]: line for line in lines if line.startswith("macro_")}
+    assert over["macro_f1"].endswith("over 1 of 3 classes")
+    assert over["macro_f1_above_half"].endswith("over 2 of 3 classes")
+    assert metrics["macro_f1"].value == metrics["f1_pleural_effusion"].value
+
+
+def answers_of(scored, classes):
+    odds = np.random.default_rng(9).normal(size=(len(scored.record), classes))
+    return dataclasses.replace(scored, odds=odds.astype(np.float32))
 
 
 def test_small_groups_are_named_and_left_out_and_unknown_values_counted():

@@ -206,6 +206,20 @@ def test_reliability_and_calibration_error():
             assert 0 <= error[0] <= 1
 
 
+def test_the_bootstrap_of_the_calibration_error_is_biased_upward():
+    """If the probabilities are right the error is chance, and resamples add to it."""
+    rng = np.random.default_rng(0)
+    probability = rng.random(60)
+    positive = rng.random(60) < probability
+    drawn = rng.multinomial(60, np.full(60, 1 / 60), size=500).astype(np.float32)
+    weights = np.concatenate([np.ones((1, 60), np.float32), drawn])
+    points = at_decision.reliability(probability, positive, bins=15, weights=weights)
+    value, *draws = at_decision.expected_calibration_error(points)
+    brier, *brier_draws = at_decision.brier(probability, positive, weights=weights)
+    assert value > 0.05 and np.mean(draws) > 1.1 * value
+    assert np.mean(brier_draws) == pytest.approx(brier, rel=0.05)
+
+
 def test_brier_of_classes_is_the_sum_of_each_class_against_the_others():
     for rng, count in cases(10):
         number = int(rng.integers(2, 6))

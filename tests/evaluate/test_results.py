@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -74,4 +75,6 @@ def test_the_table_sets_trained_beside_untrained_and_names_what_is_missing():
         "0.900 [0.850, 0.950]   0.500 [0.400, 0.600]",
     ]
     assert lines[2].split() == ["auroc_edema", "-", "-"]
+    trained = dataclasses.replace(TRAINED, settings={"finetune": {"fraction": 1.0}})
+    assert results.format_table(trained, UNTRAINED).split("\n")[0].endswith("from random weights")
     assert lines[3] == "auroc_edema is undefined: no positive of Edema is counted."

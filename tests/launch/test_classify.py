@@ -53,6 +53,20 @@ def test_what_has_no_partner_is_said(subject):
     ]
 
 
+def test_classes_with_too_few_positives_are_named_in_the_results(subject):
+    opened = subjects.splits_of(subject)
+    names, positives = opened("test").split.label_names, (opened("test").labels == 1).sum(axis=0)
+    counts = dict(zip(names, positives.tolist(), strict=True))
+    few = min(("Effusion", "Cardiomegaly"), key=lambda name: counts[name])
+    given = task(min_positives=counts[few] + 1)
+    said = remarks(given, subject, opened("test"))
+    assert f"{counts[few]} positive records in test" in said[-1]
+    with jax.set_mesh(subject.place.mesh):
+        found = measure(given, subject.trained, subject=subject, opened=opened)
+    (name,) = found.settings["left_out"]
+    assert name not in found.settings["classes"] and name.endswith(few)
+
+
 def test_classes_are_chosen_or_refused_by_name(subject):
     data = subjects.splits_of(subject)("test")
     objective = classify.classifier_of(subject, task="classification")

@@ -130,10 +130,10 @@ def test_classes_that_cannot_be_learnt_or_measured_are_named():
     given = dataclasses.replace(task(), min_positives=1)
     kept, left_out = finetune_config.learnable(given, train=train, test=test)
     assert kept == ("Edema",) and list(left_out) == ["Mass", "Nodule", "Hernia"]
-    assert left_out["Mass"] == "0 positive records in train, and 1 are needed"
-    assert left_out["Hernia"] == "0 positive records in test, and 1 are needed"
+    assert left_out["Mass"] == "0 positive records in train, and 1 is needed"
+    assert left_out["Hernia"] == "0 positive records in test, and 1 is needed"
     few = dataclasses.replace(given, min_positives=2)
-    with pytest.raises(ConfigError, match=r"task\.classes.*Edema: 1 positive records in test"):
+    with pytest.raises(ConfigError, match=r"task\.classes.*Edema: 1 positive record in test"):
         finetune_config.learnable(few, train=train, test=test)
     wrong = dataclasses.replace(given, classes=("Edemas",))
     with pytest.raises(ConfigError, match=r"task\.classes.*Edemas"):

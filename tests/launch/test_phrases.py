@@ -79,8 +79,10 @@ def test_phrases_are_those_of_the_records_or_prompts(prior):
     assert {one.label for one in few} == {"Effusion"}
     with pytest.raises(ConfigError, match=r"21 phrases.*Cardiomegaly, Effusion"):
         phrases_lib.phrases_of(task(min_positives=21), data)
-    assert remarks(task(exclude=("effusion",)), prior, data) == [
-        "left out with too few phrases: Effusion"
+    assert remarks(task(exclude=("effusion",)), prior, data) == []
+    assert remarks(task(min_positives=21), prior, data) == [
+        f"{name} is left out: 20 phrases with a region in test, and 21 are needed"
+        for name in ("Cardiomegaly", "Effusion")
     ]
 
 

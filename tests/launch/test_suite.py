@@ -101,6 +101,7 @@ def test_the_table_has_the_random_baseline_and_intervals_over_seeds(whole):
     seeds = rows["boxes", "probe_50_percent_over_seeds", "macro_auroc"]
     first = rows["boxes", "probe_50_percent", "macro_auroc"]["value"]
     second = rows["boxes", "probe_50_percent_seed_1", "macro_auroc"]["value"]
+    assert seeds["low"] is None and content["intervals"]["least_seeds"] == 3
     assert seeds["seeds"] == 2 and seeds["value"] == pytest.approx((first + second) / 2)
     assert rows["boxes", "probe", "auroc_effusion"]["by_class"] and not one["by_class"]
     with (out / "eval" / "suite.csv").open(newline="") as file:
@@ -111,6 +112,10 @@ def test_the_table_has_the_random_baseline_and_intervals_over_seeds(whole):
     assert "<h3>Suite</h3>" in page and "the set has no boxes or masks" in page
     assert page.count("“") >= 3 and "boxes: Phrase grounding" in page
     assert "plain: Phrase grounding" not in page
+    _, sets_named = page.split("<h1>")[1].split("</h1>")[0].split(" on ")
+    assert sets_named == "boxes, plain"
+    data = page.split("<h2>Data</h2>")[1].split("</header>")[0]
+    assert "<h3>boxes</h3>" in data and "<h3>plain</h3>" in data and data.count(">train<") == 2
     assert results.read_results(out) == []  # the table is no task's result
 
 
@@ -268,6 +273,7 @@ def test_trainings_run_at_each_fraction_and_seed_beside_random_and_imagenet(
         tasks=("configs/eval/finetune.py:linear", "configs/eval/finetune.py"),
         imagenet=str(tmp_path / "imagenet"),
         max_steps=7,
+        seeds=(0, 1, 2),
     )
     parts = suite_parts.parts_of(given, given.named_sets())
     assert {part.task.finetune.max_steps for part in parts} == {7}
@@ -278,14 +284,14 @@ def test_trainings_run_at_each_fraction_and_seed_beside_random_and_imagenet(
         values = [row[k] for k in ("value", "random", "imagenet")]
         assert values == pytest.approx([0.81, 0.51, 0.71])
         row = rows[f"{way}_50_percent_over_seeds", "macro_auroc"]
-        assert (row["seeds"], row["value"]) == (2, pytest.approx(0.805))
+        assert (row["seeds"], row["value"]) == (3, pytest.approx(0.81))
         assert row["low"] < 0.79 and row["random_high"] > 0.52 and row["imagenet_low"] < 0.69
         name = f"{way}_50_percent"
         wanted = [f"finetune/{name}/model", f"finetune/{name}/random"]
         wanted.append(f"imagenet/finetune/{name}/model")
         assert [path for path in begun if f"/{name}/" in path] == wanted
-    assert len(begun) == 18 and run(subject, given, tmp_path / "out") == content
-    assert len(begun) == 18  # nothing is trained again
+    assert len(begun) == 24 and run(subject, given, tmp_path / "out") == content
+    assert len(begun) == 24  # nothing is trained again
 
 
 def test_sets_are_pairs_or_a_mapping_with_names_of_their_own(sets):

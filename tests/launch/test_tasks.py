@@ -10,6 +10,7 @@ from configs.eval import grounding, probe, retrieval, zero_shot
 from launch.evaluation import task_results as measure
 from launch.evaluation.tasks import TASKS, load_task, task_of
 from prior_jax.errors import ConfigError
+from prior_jax.report import tables
 from prior_jax.report.gather import StudyText
 
 FILES = sorted(pathlib.Path("configs/eval").glob("[a-z]*.py"))
@@ -70,6 +71,26 @@ def test_labels_without_prompts_are_named():
     assert measure.without_prompts(task_of(retrieval.get_config()), data) == ()
     config.classes = ("Edema",)
     assert measure.without_prompts(task_of(config), data) == ()
+
+
+@pytest.mark.parametrize("make", [zero_shot, probe, retrieval])
+def test_classes_with_too_few_records_are_named_with_their_number(make):
+    config = make.get_config()
+    states = np.array([[1, 1, 1], [1, 0, 1], [1, -1, 1], [0, -2, 1], [0, 0, 1], [0, 0, 0]])
+    data = opened(("Edema", "Cardiomegaly", "Atelectasis"), states)
+    said = measure.remarks(task_of(config), None, data)
+    assert said == [
+        "Cardiomegaly is left out: 1 positive record in test, and 3 are needed",
+        "Atelectasis is left out: 1 other record in test, and 3 are needed",
+    ]
+    reasons = measure.left_out(task_of(config), None, data)
+    assert reasons["Cardiomegaly"] == "1 positive record in test, and 3 are needed"
+    (note,) = tables.notes_of({"left_out": reasons})
+    assert note.startswith("Left out for too few records: Cardiomegaly (1 positive record in test")
+    config.exclude = ("cardiomegaly",)
+    assert list(measure.left_out(task_of(config), None, data)) == ["Atelectasis"]
+    config.classes = ("Cardiomegaly",)
+    assert measure.left_out(task_of(config), None, data) == {}
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,18 @@ def test_a_chart_says_in_words_what_it_shows_and_is_the_same_each_time():
     assert svg.startswith("<?xml") and "DOCTYPE" not in svg and "<metadata" not in svg
 
 
+def test_what_was_evaluated_while_training_is_marked_and_never_smoothed():
+    every = [record(s, evaluate_knn_macro_auroc=0.5 + s / 1000) for s in range(0, 320, 8)]
+    for records in (every, every[:4]):
+        (chart,) = curves.draw(curves.Log(records=records, unreadable=0)).evaluations
+        svg = base64.b64decode(chart.light.split(",")[1]).decode()
+        assert charts.LIGHT.line not in svg  # the colour of a line of training
+        marks = [
+            line for line in svg.splitlines() if "<use" in line and charts.LIGHT.accent in line
+        ]
+        assert len(marks) == len(records)
+
+
 def test_ten_thousand_steps_stay_a_small_picture():
     steps = np.arange(10000.0)
     series = charts.Series(steps=steps, values=np.random.default_rng(0).random(10000))

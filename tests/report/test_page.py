@@ -27,7 +27,7 @@ RUN = RunInfo(
     name="phantom",
     settings={"model": {"embed_dim": 8, "depths": (1, 2)}, "nothing": None},
     versions={"jax": "0.10.2"},
-    dataset={"train": {"studies": 1200, "images": 1300}, "test": {"studies": 100}},
+    datasets={"nih": {"train": {"studies": 1200, "images": 1300}, "test": {"studies": 100}}},
 )
 
 
@@ -121,6 +121,7 @@ def write_run(workdir):
         settings={
             "records": 12,
             "chance": {"macro_auroc": 0.5},
+            "left_out": {"Mass": "1 positive record in test, and 3 are needed"},
             "undefined": {"auroc_edema": f"no positive of {EVIL} is counted"},
         },
     )
@@ -150,14 +151,59 @@ def test_the_figures_stand_beside_the_untrained_ones(tmp_path):
     shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
     assert "Macro AUROC 0.910 [0.850, 0.950] 0.520 [0.400, 0.600] 0.500" in shown
     assert "no positive of" in shown
-    assert "train 1,200 1,300 test 100 –" in shown
+    few = "Left out for too few records: Mass (1 positive record in test, and 3 are needed)."
+    assert few in shown
+    assert "nih Split studies images train 1,200 1,300 test 100 –" in shown
     assert "model.embed_dim 8" in shown and "model.depths 1, 2" in shown and "jax 0.10.2" in shown
+
+
+def write_training(workdir, task, fraction, value):
+    values = {"macro_auroc": value, "macro_f1": 0.5, "f1_edema": 0.5}
+    metrics = {name: Interval(value=v, low=v, high=v) for name, v in values.items()}
+    lacking = ("f1_mass", "accuracy_mass", "balanced_accuracy_mass")
+    metrics |= {name: Interval(value=np.nan, low=np.nan, high=np.nan) for name in lacking}
+    settings = {
+        "classes": ["Edema", "Mass"],
+        "finetune": {"fraction": fraction},
+        "undefined": dict.fromkeys(lacking, "validate has no positive of the class"),
+    }
+    found = results.TaskResult(metrics=metrics, settings=settings)
+    results.write_results(workdir, task=task, trained=found, untrained=found, settings={})
+
+
+def test_of_several_fractions_the_largest_is_shown_by_name_beside_random_weights(tmp_path):
+    for task, fraction, value in (
+        ("finetune", 1.0, 0.617),
+        ("finetune_10_percent", 0.1, 0.601),
+        ("finetune_1_percent", 0.01, 0.547),
+    ):
+        write_training(tmp_path, task, fraction, value)
+    text = page.write_report(tmp_path, run=RUN).read_text()
+    (tile,) = re.findall(r'<div class="tile">(.*?)</div>', text, flags=re.S)
+    shown = Reader(tile).text
+    assert shown.startswith("Macro AUROC 0.617 [0.617, 0.617] from random weights 0.617")
+    assert shown.endswith("Finetune, learnt from 100 % of the labels")
+    shown = Reader(text).text
+    assert "untrained" not in shown.lower() and shown.count("From random weights") == 6
+    assert shown.count("Macro F1 over 1 of 2 classes") == 3
+    reason = "F1 mass, Accuracy mass, Balanced accuracy mass; validate has no positive"
+    assert shown.count(f"Without a value: {reason} of the class.") == 3
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.271, True), (0.28, False)])
+def test_a_calibration_error_below_its_interval_is_explained(value, said):
+    error = {"value": value, "low": 0.273, "high": 0.342}
+    metrics = {"macro_brier": {"value": 0.1, "low": 0.2, "high": 0.3}}
+    metrics["macro_calibration_error"] = error
+    content = {"task": "classification", "metrics": metrics, "untrained": {}, "settings": {}}
+    notes = tables.task_of(content).notes
+    assert [("arXiv:2012.08668" in note) for note in notes] == [True] * said
 
 
 def test_text_from_reports_settings_and_results_is_escaped(tmp_path):
     write_run(tmp_path)
     run = RunInfo(
-        name=EVIL, settings={EVIL: EVIL}, versions={EVIL: EVIL}, dataset={EVIL: {EVIL: 1}}
+        name=EVIL, settings={EVIL: EVIL}, versions={EVIL: EVIL}, datasets={EVIL: {EVIL: {EVIL: 1}}}
     )
     reader = Reader(page.write_report(tmp_path, run=run, **examples(EVIL)).read_text())
     assert "script" not in reader.tags
@@ -178,9 +224,23 @@ def test_a_folder_of_an_evaluation_alone_asks_for_no_training(tmp_path):
     (tmp_path / "metrics.jsonl").unlink()
     shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
     assert "This folder holds an evaluation alone." in shown and "launch.train" not in shown
+    assert "python -m" not in shown and "No attention was drawn" not in shown
     (tmp_path / "config.json").write_text("{}")
     shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
     assert "evaluation alone" not in shown and "launch.train" in shown
+
+
+@pytest.mark.parametrize("given", [(), ("attention", "bank"), tuple(examples())])
+def test_every_link_of_a_folder_of_results_leads_to_a_section(tmp_path, given):
+    write_run(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    drawn = {name: found for name, found in examples().items() if name in given}
+    reader = Reader(page.write_report(tmp_path, run=RUN, **drawn).read_text())
+    links = [address[1:] for address in reader.addresses if address.startswith("#")]
+    assert links == reader.ids
+    names = {"reconstructions": "reconstruction"}
+    wanted = {"training", "evaluation", "settings", *(names.get(name, name) for name in given)}
+    assert set(links) == wanted
 
 
 def test_sections_with_input_name_no_command(tmp_path):

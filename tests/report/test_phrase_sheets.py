@@ -150,6 +150,11 @@ def test_words_say_where_the_map_and_the_region_are():
     assert "from 60 % to 80 % of the width and from 20 % to 40 % of the height" in sheet.plain_alt
     assert "at 70 % of the width and 30 % of the height, inside" in sheet.mapped_alt
     assert sheet.values == "mIoU 0.5, signed CNR –" and sheet.heading == "Best, rank 1 of 1"
+    for value, said in ((1.0, "1"), (0.0291, "0.0291 (share of the greatest pixels)")):
+        pointed = dataclasses.replace(
+            shown((100, 100), heat=heat, truth=truth), values={"pointing": value}
+        )
+        assert phrase_sheets.sheet_of(pointed).values == f"pointing {said}"
     flat = phrase_sheets.sheet_of(shown((100, 100), heat=np.ones((100, 100)), truth=truth))
     assert "the same everywhere" in flat.mapped_alt
 

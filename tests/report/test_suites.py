@@ -57,12 +57,48 @@ def test_rows_are_grouped_by_set_and_task_with_means_over_classes_first(folder):
     assert zero_shot.rows[0].cells[0].interval == "[0.400, 0.900]"
     assert zero_shot.rows[0].cells[1].text == "0.250" and not zero_shot.rows[0].cells[1].interval
     assert probe.label == "Probe 10 percent" and not zero_shot.seeds
-    assert probe.interval == "mean over 3 seeds, intervals over patients and seeds"
+    assert probe.interval == (
+        "mean over 3 seeds, intervals over patients and seeds, cut at the metric's range"
+    )
     assert [one.label.rpartition(", ")[2] for one in probe.seeds] == [
         "first seed", "seed 1", "seed 2"
     ]  # fmt: skip
     assert probe.rows[0].cells[0].text == "0.513"  # the mean of 0.508, 0.513 and 0.518
     assert {one.interval for one in probe.seeds} == {"intervals over patients"}
+
+
+def test_a_mean_over_some_of_the_classes_says_over_how_many(tmp_path):
+    names = ("macro_f1", "f1_edema", "f1_mass", "macro_auroc", "auroc_edema", "auroc_mass")
+    rows = [row("nih", "finetune", name, number) for number, name in enumerate(names)]
+    rows[2]["value"] = None
+    for one in rows:
+        one["by_class"] = not one["metric"].startswith("macro_")
+    (tmp_path / "eval").mkdir()
+    content = {"model": {}, "parts": [], "rows": rows}
+    (tmp_path / "eval" / "suite.json").write_text(json.dumps(content))
+    (task,) = suites.read(tmp_path).sets[0].tasks
+    labels = [one.label for one in task.rows]
+    assert labels == ["Macro F1, over 1 of 2 classes", "Macro AUROC"]
+    shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
+    assert "it is the same training from random weights" in shown
+
+
+def test_two_seeds_show_the_value_of_each_and_why_there_is_no_interval(tmp_path):
+    rows = [row("nih", task, "accuracy", number) for number, task in enumerate(TASKS[1:3])]
+    rows += over_seeds_rows(
+        [Row(cells=one, draws=dict.fromkeys(SIDES)) for one in rows], confidence=0.95
+    )
+    (tmp_path / "eval").mkdir()
+    content = {"model": {}, "parts": [], "rows": rows}
+    (tmp_path / "eval" / "suite.json").write_text(json.dumps(content))
+    (task,) = suites.read(tmp_path).sets[0].tasks
+    assert rows[-1]["low"] is None and rows[-1]["random_low"] is None
+    assert task.interval == (
+        "mean over 2 seeds, with the value of each: an interval over seeds needs at least 3"
+    )
+    model, random = task.rows[0].cells
+    assert (model.text, model.interval) == ("0.500", "(0.500, 0.501)")
+    assert (random.text, random.interval) == ("0.250", "(0.250, 0.250)")
 
 
 def test_no_row_is_lost_and_the_page_is_well_formed(folder):
