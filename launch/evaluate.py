@@ -25,9 +25,9 @@ from ml_collections import ConfigDict
 from launch.evaluation import finetune, models, outputs
 from launch.evaluation import suite as suite_lib
 from launch.evaluation.measured import measure_both, said_of, title_of
-from launch.evaluation.set_checks import check_set
+from launch.evaluation.set_checks import check_set, check_task
 from launch.evaluation.subject import Opened, Subject
-from launch.evaluation.tasks import SuiteTask, Task, TaskData, check_task, task_of
+from launch.evaluation.tasks import SuiteTask, Task, TaskData, task_of
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib

@@ -12,7 +12,8 @@ import jax
 from absl import flags
 
 from launch.evaluate import evaluate_run
-from launch.evaluation.tasks import check_task, load_task
+from launch.evaluation.set_checks import check_task
+from launch.evaluation.tasks import load_task
 from launch.evaluation.while_training import open_evaluation
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib

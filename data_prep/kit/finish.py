@@ -322,6 +322,15 @@ def summary(manifest: manifest_lib.Manifest, *, out: str) -> str:
             "and the set holds only the others. Set --report_encoding to theirs, such as cp1252, "
             "and --overwrite."
         )
+    resized = manifest.rejected.get("image_of_another_size", 0)
+    side = manifest.settings.get("boxes_drawn_on")
+    if resized and side:
+        lines.append(
+            f"  Warning: {resized} images with boxes are no shrunk copies of images of {side:,} "
+            "pixels on each side, on which the boxes were drawn, and are left out. If the boxes "
+            "are in pixels of the files, as a phantom's are, set --boxes_drawn_on=0 and "
+            "--overwrite."
+        )
     empty = [split for split, counts in manifest.splits.items() if not counts.studies]
     if empty:
         remedy = _remedy_of_empty(manifest.settings)

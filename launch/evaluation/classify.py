@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from launch.evaluation import too_few
+from launch.evaluation.class_choice import excluded
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import ClassificationTask
 from prior_jax.errors import ConfigError
@@ -118,7 +119,6 @@ def rare(
     """Returns the reason for each class of the model that has too few positives in the set."""
     if task.classes:
         return {}
-    excluded = {prompts.canonical(name) for name in task.exclude}
     matched = classification.match(objective.classes, data.split.label_names)
     positives = {
         prompts.canonical(name): int((column == 1).sum())
@@ -127,7 +127,7 @@ def rare(
     counts = {
         name: {"positive": positives[prompts.canonical(name)]}
         for name in matched.classes
-        if prompts.canonical(name) not in excluded
+        if not excluded(name, task)
     }
     return too_few.reasons(counts, least=task.min_positives, split=task.split)[1]
 

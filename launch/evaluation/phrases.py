@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from launch.evaluation import too_few
+from launch.evaluation.class_choice import excluded
 from launch.evaluation.prompt_tokens import tokens_of
 from launch.evaluation.radiographs import radiographs_of
 from launch.evaluation.region_masks import LUNGS
@@ -75,11 +76,9 @@ def phrases_of(task: PhraseTask, data: Opened) -> tuple[phrases.Phrase, ...]:
         labels = sorted({one.label for one in every})
         if labels:
             problem += f"; the regions are of {', '.join(labels)}"
+        remedy = "Lower --task.min_positives" if labels else "Prepare a set with boxes or masks"
         raise ConfigError(
-            f"{problem}.",
-            "Prepare a set with boxes or masks, choose another --task.split, or lower "
-            "--task.min_positives.",
-            where="task.classes",
+            f"{problem}.", f"{remedy}, or choose another --task.split.", where="task.classes"
         )
     return found
 
@@ -88,8 +87,7 @@ def phrases_left_out(task: PhraseTask, data: Opened) -> dict[str, str]:
     """Returns the reason for each class that has too few phrases."""
     if task.classes:
         return {}
-    excluded = {prompts.canonical(name) for name in task.exclude}
-    every = [one for one in _every(task, data) if prompts.canonical(one.label) not in excluded]
+    every = [one for one in _every(task, data) if not excluded(one.label, task)]
     counts = collections.Counter(prompts.canonical(one.label) for one in every)
     labels = sorted({one.label for one in every})
     counted = {label: {"phrase": counts[prompts.canonical(label)]} for label in labels}

@@ -1,7 +1,11 @@
-"""What a task needs of a set, checked by its manifest before a model is opened."""
+"""What a task needs of its set, its packages and its files, checked before a model is opened."""
 
 import pathlib
 
+import jax
+
+from launch.evaluation import phantom_masks
+from launch.evaluation.finetune_settings import classifier_config
 from launch.evaluation.tasks import (
     ClassificationTask,
     FinetuneTask,
@@ -12,10 +16,17 @@ from launch.evaluation.tasks import (
     RetrievalTask,
     Task,
     ZeroShotTask,
+    masks_folder,
 )
-from prior_jax.data.manifest import Manifest
+from prior_jax.data.manifest import Manifest, load_manifest
 from prior_jax.data.schema import TEXT_NONE
 from prior_jax.errors import ConfigError
+from prior_jax.evaluate import probe, prompts
+
+
+def has_texts(manifest: Manifest) -> bool:
+    """Tells whether a study of the set has a report, or sentences made of its labels."""
+    return any(n for source, n in manifest.text_sources.items() if source != TEXT_NONE)
 
 
 def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = None) -> None:
@@ -47,12 +58,17 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
             "Prepare the set with labels, or choose a task that needs none.",
             where="task.classes",
         )
-    told = sum(count for source, count in manifest.text_sources.items() if source != TEXT_NONE)
-    if isinstance(task, RetrievalTask | GalleryTask) and not told:
+    if isinstance(task, RetrievalTask | GalleryTask) and not has_texts(manifest):
         raise ConfigError(
             "Nothing can be retrieved: the set has no reports.",
             "Prepare the set with reports, or choose another task.",
             where="task.data.path",
+        )
+    if isinstance(task, GroundingTask) and task.text == "report" and not has_texts(manifest):
+        raise ConfigError(
+            "No sentence can be located: the set has no reports.",
+            "Set --task.text=prompts, or prepare the set with reports.",
+            where="task.text",
         )
     if manifest.regions:
         return
@@ -70,3 +86,40 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
             "the folder that data_prep.phantom drew its images into.",
             where="task.data.path",
         )
+
+
+def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
+    """Refuses a task whose packages or files are missing, before anything is computed.
+
+    Args:
+      task: task to check.
+      drawn: folder that `launch.train` draws a phantom into, if it has drawn one that it was asked
+        for; None before a training, which may still draw the data.
+
+    Raises:
+      ConfigError: if a package is missing, with the command that installs it, or if the batch
+        size does not fit the number of processes, or prompts or a config of a training are not
+        there.
+      DataError: if the set is absent, or no phantom was drawn in the folder.
+    """
+    if isinstance(task, ProbeTask):
+        probe.check_installed()
+    if isinstance(task, FinetuneTask):
+        classifier_config(task.finetune)
+    if isinstance(task, ZeroShotTask | GroundingTask):
+        prompts.prompts_in(task.prompts.set)
+    if task.batch_size % jax.process_count():
+        raise ConfigError(
+            f"The batch size is {task.batch_size}, which {jax.process_count()} processes cannot "
+            "share evenly.",
+            f"Set --task.batch_size to a multiple of {jax.process_count()}.",
+            where="task.batch_size",
+        )
+    own_regions = False
+    if task.data.path is not None:
+        own_regions = bool(load_manifest(task.data.path).regions)
+    if not isinstance(task, GroundingTask):
+        return
+    if task.masks is not None or (drawn is not None and not own_regions):
+        folder = masks_folder(task, drawn or pathlib.Path())
+        phantom_masks.check_drawn(folder, field="task.masks")

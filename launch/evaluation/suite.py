@@ -15,6 +15,7 @@ from absl import logging
 from launch.evaluation import finetune, models, outputs, suite_table
 from launch.evaluation.finetune_settings import classifier_config
 from launch.evaluation.measured import measure_both, said_of
+from launch.evaluation.set_checks import check_task
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.suite_parts import Part, identity, obstacle, parts_of
 from launch.evaluation.tasks import (
@@ -23,7 +24,6 @@ from launch.evaluation.tasks import (
     SuiteTask,
     Task,
     TaskData,
-    check_task,
 )
 from prior_jax.data.manifest import Manifest, load_manifest
 from prior_jax.errors import ConfigError, DataError

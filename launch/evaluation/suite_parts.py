@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launch.evaluation.finetune_settings import classifier_config
+from launch.evaluation.set_checks import has_texts
 from launch.evaluation.subject import Subject
 from launch.evaluation.tasks import (
     ClassificationTask,
@@ -151,6 +152,8 @@ def _grounding_obstacle(task: Task, subject: Subject, manifest: Manifest) -> str
     own = task.data.path == subject.data.path and drawn
     if not manifest.regions and not own and task.masks is None:
         return "the set has no boxes or masks"
+    if task.text == "report" and not has_texts(manifest):
+        return "the set has no reports whose sentences could name a finding"
     return None
 
 

@@ -1,24 +1,27 @@
 """Runs a task on one model: opens the data and calls `prior_jax.evaluate`."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from absl import logging
 
 from launch.evaluation import too_few
+from launch.evaluation.class_choice import (
+    askable,
+    classes_of,
+    enough,
+    frequent,
+    without_prompts,
+)
 from launch.evaluation.classify import (
     classifier_of,
     measure_classification,
     rare,
     without_partner,
 )
-from launch.evaluation.phantom_masks import PhantomMasks
+from launch.evaluation.grounded import enough_masks, masks_of, measure_grounding
 from launch.evaluation.phrases import measure_phrases, phrases_left_out
 from launch.evaluation.prompt_tokens import tokens_of
-from launch.evaluation.radiographs import radiographs_of
-from launch.evaluation.region_masks import LUNGS, region_masks
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import (
     ClassificationTask,
@@ -29,14 +32,10 @@ from launch.evaluation.tasks import (
     RetrievalTask,
     Task,
     ZeroShotTask,
-    masks_folder,
 )
-from prior_jax.data import text
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import (
-    finding_words,
     gallery,
-    grounding,
     probe,
     prompts,
     retrieval,
@@ -44,13 +43,9 @@ from prior_jax.evaluate import (
 )
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Pooled
-from prior_jax.evaluate.labels import select_columns
 from prior_jax.evaluate.results import TaskResult
-from prior_jax.objectives.base import ComparesParts, ShowsAttention
+from prior_jax.objectives.base import ComparesParts
 from prior_jax.objectives.prior import PriorObjective
-
-Masks = Mapping[str, Mapping[int, np.ndarray]]
-"""Finding -> record -> mask, bool[size, size]."""
 
 
 def measure(
@@ -76,7 +71,7 @@ def _zero_shot(task: ZeroShotTask, encoder: Encoder, subject: Subject, opened) -
     asks_places = task.zero_shot.local_weight is not None
     _check_parts(subject, asks_places, field="task.zero_shot.local_weight", without="None")
     data = opened(task.split)
-    classes = _classes(task, data, candidates=_askable(data, task.prompts.set))
+    classes = classes_of(task, data, candidates=askable(data, task.prompts.set))
     table = prompts.prompt_table(
         task.prompts.set, classes=classes, negatives=task.prompts.negatives
     )
@@ -95,7 +90,7 @@ def _zero_shot(task: ZeroShotTask, encoder: Encoder, subject: Subject, opened) -
 def _retrieval(task: RetrievalTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
     data = opened(task.split)
     # If there is no class, only retrieval by pair is measured.
-    rule = task.rule(classes=_frequent(task, data, data.split.label_names))
+    rule = task.rule(classes=frequent(task, data, data.split.label_names))
     retrieval.check_ranks(len(data.split.with_text), ranks=max(rule.ranks))
     batches = subject.batches(data, batch_size=task.batch_size, require_text=True)
     return retrieval.evaluate_retrieval(
@@ -119,7 +114,7 @@ def _gallery(task: GalleryTask, encoder: Encoder, subject: Subject, opened) -> T
         encoder.studies(batches, reports=True),
         texts=[text.text for text in data.texts],
         label_names=data.split.label_names,
-        classes=_frequent(task, data, data.split.label_names),
+        classes=frequent(task, data, data.split.label_names),
         patients=data.patients,
         config=task.gallery,
         resampling=task.bootstrap,
@@ -143,36 +138,9 @@ def _probe(task: ProbeTask, encoder: Encoder, subject: Subject, opened) -> TaskR
         train_patients=parts["train"][1],
         test_patients=parts[task.split][1],
         label_names=data.split.label_names,
-        classes=_classes(task, data, data.split.label_names),
+        classes=classes_of(task, data, data.split.label_names),
         config=task.probe,
         resampling=task.bootstrap,
-    )
-
-
-def _grounding(task: GroundingTask, encoder: Encoder, subject: Subject, opened) -> TaskResult:
-    objective = subject.objective
-    if not isinstance(objective, ShowsAttention):
-        raise ConfigError(
-            f"The task {task.task!r} needs an objective whose texts attend to places of the image; "
-            f"the texts of {subject.objective_name!r} do not.",
-            "Choose another task, e.g. --task=configs/eval/zero_shot.py.",
-            where="task.task",
-        )
-    data = opened(task.split)
-    located = _located(task, subject, data, opened)
-    masks = located.masks
-    classes = task.classes or _enough_masks(task, data, masks)[0]
-    _check_drawn(classes, masks, split=task.split)
-    about = {name: tuple(masks[name]) for name in classes}
-    return grounding.evaluate_grounding(
-        encoder,
-        subject.batches(data, batch_size=task.batch_size, require_text=False),
-        asked=asked(task, about, subject=subject, data=data, unit=objective.text_unit),
-        located=located,
-        patients=data.patients,
-        block=task.batch_size,
-        resampling=task.bootstrap,
-        radiograph=radiographs_of(data),
     )
 
 
@@ -181,7 +149,7 @@ _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
     RetrievalTask: _retrieval,
     GalleryTask: _gallery,
     ProbeTask: _probe,
-    GroundingTask: _grounding,
+    GroundingTask: measure_grounding,
     ClassificationTask: measure_classification,
     PhraseTask: measure_phrases,
 }
@@ -208,10 +176,10 @@ def left_out(task: Task, subject: Subject, data: Opened) -> dict[str, str]:
     if isinstance(task, PhraseTask):
         return phrases_left_out(task, data)
     if isinstance(task, GroundingTask):
-        return _enough_masks(task, data, _masks(task, subject, data))[1]
+        return enough_masks(task, data, masks_of(task, subject, data))[1]
     asked = task.prompts.set if isinstance(task, ZeroShotTask) else None
-    candidates = data.split.label_names if asked is None else _askable(data, asked)
-    return _enough(task, data, candidates)[1]
+    candidates = data.split.label_names if asked is None else askable(data, asked)
+    return enough(task, data, candidates)[1]
 
 
 def without_places(subject: Subject) -> list[str]:
@@ -238,232 +206,3 @@ def _check_parts(subject: Subject, asked_for: bool, *, field: str, without: str)
             f"Set --{field}={without}.",
             where=field,
         )
-
-
-def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:
-    """Refuses classes that no mask shows, and an empty list of classes.
-
-    Raises:
-      ConfigError: naming the classes, and the classes that masks show.
-    """
-    absent = [name for name in classes if name not in masks]
-    if not absent and classes:
-        return
-    if absent:
-        problem = f"No mask of split {split!r} shows {' or '.join(absent)}."
-    else:
-        problem = f"No class of split {split!r} has prompts and enough images with a mask."
-    remedy = "Prepare the set from a phantom with more studies."
-    if masks:
-        remedy = f"Set --task.classes to some of {', '.join(masks)}, or lower --task.min_positives."
-    raise ConfigError(problem, remedy, where="task.classes")
-
-
-def _located(
-    task: GroundingTask, subject: Subject, data: Opened, opened: Callable[[str], Opened]
-) -> grounding.Located:
-    """Returns where the findings are: by the set's own regions, or by a phantom's drawings."""
-    masks = _masks(task, subject, data)
-    if _has_regions(task, data):
-        return grounding.Located(masks=masks, lungs=LUNGS)
-    source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
-    lungs = source.lung_centres(opened("train").image_ids, size=subject.data.image.size)
-    return grounding.Located(masks=masks, lungs=lungs)
-
-
-def _has_regions(task: GroundingTask, data: Opened) -> bool:
-    return task.masks is None and bool(data.split.manifest.regions)
-
-
-def _masks(task: GroundingTask, subject: Subject, data: Opened) -> Masks:
-    """Returns the masks of each finding by record, of the set's regions or the phantom's."""
-    size = subject.data.image.size
-    if _has_regions(task, data):
-        return region_masks(data, size=size)
-    source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
-    masks: dict[str, dict[int, np.ndarray]] = {}
-    for record, image_id in enumerate(data.image_ids):
-        for label, mask in source.findings(image_id, size=size).items():
-            masks.setdefault(label, {})[record] = mask
-    return masks
-
-
-def _enough_masks(
-    task: GroundingTask, data: Opened, masks: Masks
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Returns the labels with enough masks, and the reason for each other one that has any."""
-    counts = {
-        name: {"mask": len(masks[name])}
-        for name in _askable(data)
-        if name in masks and not _excluded(name, task)
-    }
-    return too_few.reasons(counts, least=max(task.min_positives, 1), split=task.split)
-
-
-def asked(
-    task: GroundingTask,
-    about: Mapping[str, Sequence[int]],
-    *,
-    subject: Subject,
-    data: Opened,
-    unit: str,
-) -> grounding.Asked:
-    """Finds the sentences that name a finding by a word, and the local features of that word.
-
-    Args:
-      task: task, which tells whether sentences come from the reports or the prompts.
-      about: finding -> the records that have the finding.
-      subject: model, whose limits on tokens and sentences apply.
-      data: split whose reports are read with the split's tokenizer.
-      unit: unit of the objective's local features, "word" or "sentence".
-
-    A class that nobody has asked for by name and that no sentence names is left out, and printed.
-
-    Raises:
-      ConfigError: if no sentence names any finding, or one of `task.classes`.
-    """
-    source = _own_sentences if task.text == "report" else _prompts
-    named = {
-        name: [
-            (sentence, record, rows)
-            for sentence, record in source(task, name, records, data)
-            if (rows := _rows(sentence, prompts.finding_words(name), subject, data, unit))
-        ]
-        for name, records in about.items()
-    }
-    unnamed = [name for name, found in named.items() if not found]
-    if unnamed and (task.classes or len(unnamed) == len(named)):
-        raise _unnamed(task, unnamed)
-    if unnamed:
-        logging.warning("left out, as no sentence names them by a word: %s", ", ".join(unnamed))
-    classes = tuple(name for name in named if name not in unnamed)
-    found = [(index, *one) for index, name in enumerate(classes) for one in named[name]]
-    owner, texts, record, rows = zip(*found, strict=True)
-    return grounding.Asked(
-        classes=classes,
-        texts=texts,
-        tokens=tokens_of(subject, data, texts),
-        owner=np.asarray(owner, np.int32),
-        rows=rows,
-        record=np.asarray(record, np.int32) if task.text == "report" else None,
-    )
-
-
-def _unnamed(task: GroundingTask, names: Sequence[str]) -> ConfigError:
-    """Returns the error of findings that no sentence names."""
-    found = ", ".join(names)
-    if task.text == "report":
-        return ConfigError(
-            f"No sentence of a report names the finding by a word: {found}.",
-            "Set --task.text=prompts, or leave the class out with --task.exclude.",
-            where="task.text",
-        )
-    return ConfigError(
-        f"No prompt of the set {task.prompts.set!r} names the finding by a word: {found}.",
-        "Choose another --task.prompts.set, or leave the class out with --task.exclude.",
-        where="task.prompts.set",
-    )
-
-
-def _own_sentences(task, name, records, data: Opened) -> list[tuple[str, int]]:
-    """Returns the sentences of the records that name the finding."""
-    words = prompts.finding_words(name)
-    return [
-        (sentence, record)
-        for record in records
-        for sentence in data.texts[record].sentences
-        if finding_words.mentions(sentence, words)
-    ]
-
-
-def _prompts(task: GroundingTask, name, records, data) -> list[tuple[str, int]]:
-    """Returns the affirming prompts that name the finding; they belong to no record."""
-    table = prompts.prompt_table(
-        task.prompts.set, classes=(name,), negatives=task.prompts.negatives
-    )
-    words = prompts.finding_words(name)
-    affirming = (text for text, yes in zip(table.texts, table.affirms, strict=True) if yes)
-    return [(text, -1) for text in affirming if finding_words.mentions(text, words)]
-
-
-def _rows(sentence: str, words: Sequence[str], subject: Subject, data: Opened, unit: str):
-    """Returns the rows of a sentence's local features, after truncation, that name the finding."""
-    if unit == "sentence":
-        return (0,)
-    tokenizer = data.split.tokenizer
-    kept = len(tokenizer.encode(sentence).ids) <= subject.data.max_tokens - text.SPECIALS
-    return finding_words.rows_of_words(sentence, words, tokenizer=tokenizer) if kept else ()
-
-
-def _askable(data: Opened, set_name: str = "ensemble") -> tuple[str, ...]:
-    """Returns the labels for which there are prompts."""
-    known = {prompts.canonical(name) for name in prompts.known_classes(set_name)}
-    return tuple(name for name in data.split.label_names if prompts.canonical(name) in known)
-
-
-def without_prompts(task: Task, data: Opened) -> tuple[str, ...]:
-    """Returns the labels that a task leaves out only because there are no prompts for them."""
-    if task.classes or not isinstance(task, ZeroShotTask):
-        return ()
-    askable = _askable(data, task.prompts.set)
-    names = (name for name in data.split.label_names if name not in askable)
-    return tuple(name for name in names if not _excluded(name, task))
-
-
-def _excluded(name: str, task: Task) -> bool:
-    return prompts.canonical(name) in {prompts.canonical(other) for other in task.exclude}
-
-
-def _classes(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
-    """Returns the task's classes, or the candidates with enough positives and negatives.
-
-    Raises:
-      ConfigError: if there is no such class.
-    """
-    found = _frequent(task, data, candidates)
-    if found:
-        return found
-    if candidates:
-        problem = (
-            f"No class can be scored on split {task.split!r}: none of the labels "
-            f"{', '.join(candidates)} has {task.min_positives} positive and "
-            f"{task.min_positives} other studies."
-        )
-        remedy = "Set --task.classes, or lower --task.min_positives."
-    elif data.split.label_names:
-        asked_of = task.prompts.set if isinstance(task, ZeroShotTask) else "ensemble"
-        problem = (
-            f"No class can be scored: the labels of the set are "
-            f"{', '.join(data.split.label_names)}, but there are prompts only for "
-            f"{', '.join(prompts.known_classes(asked_of))}."
-        )
-        remedy = (
-            "Set --task.classes to labels of the set, with --task.prompts.set=release and "
-            "--task.prompts.negatives=False."
-        )
-    else:
-        problem = "No class can be scored: the set has no labels."
-        remedy = "Prepare the set with labels, or choose a task that needs none."
-    raise ConfigError(problem, remedy, where="task.classes")
-
-
-def _frequent(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
-    """Returns the task's classes, or the candidates with enough positives and negatives, or ().
-
-    Raises:
-      ConfigError: if a class is not a label of the data set, or is named twice.
-    """
-    if task.classes:
-        names = data.split.label_names
-        select_columns(data.labels, label_names=names, classes=task.classes, field="task.classes")
-        return task.classes
-    return _enough(task, data, candidates)[0]
-
-
-def _enough(
-    task: Task, data: Opened, candidates: Sequence[str]
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Returns the labels with enough records, and the reason for each other one."""
-    names = [name for name in candidates if not _excluded(name, task)]
-    counts = too_few.of_labels(data.labels, data.split.label_names, names)
-    return too_few.reasons(counts, least=task.min_positives, split=task.split)

@@ -5,11 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
-
-from launch.evaluation import phantom_masks
-from launch.evaluation.finetune_settings import FinetuneConfig, classifier_config, read_file
-from prior_jax.data.manifest import load_manifest
+from launch.evaluation.finetune_settings import FinetuneConfig, read_file
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError, check_field, check_least
 from prior_jax.evaluate import (
@@ -18,7 +14,6 @@ from prior_jax.evaluate import (
     gallery,
     phrases,
     probe,
-    prompts,
     retrieval,
     zero_shot,
 )
@@ -334,43 +329,6 @@ def load_task(path: str, *, where: str = "task") -> Task:
             f"The file {path} holds no task.", "Give a file of configs/eval.", where=where
         )
     return task_of(section)
-
-
-def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
-    """Refuses a task whose packages or files are missing, before anything is computed.
-
-    Args:
-      task: task to check.
-      drawn: folder that `launch.train` draws a phantom into, if it has drawn one that it was asked
-        for; None before a training, which may still draw the data.
-
-    Raises:
-      ConfigError: if a package is missing, with the command that installs it, or if the batch
-        size does not fit the number of processes, or prompts or a config of a training are not
-        there.
-      DataError: if the set is absent, or no phantom was drawn in the folder.
-    """
-    if isinstance(task, ProbeTask):
-        probe.check_installed()
-    if isinstance(task, FinetuneTask):
-        classifier_config(task.finetune)
-    if isinstance(task, ZeroShotTask | GroundingTask):
-        prompts.prompts_in(task.prompts.set)
-    if task.batch_size % jax.process_count():
-        raise ConfigError(
-            f"The batch size is {task.batch_size}, which {jax.process_count()} processes cannot "
-            "share evenly.",
-            f"Set --task.batch_size to a multiple of {jax.process_count()}.",
-            where="task.batch_size",
-        )
-    own_regions = False
-    if task.data.path is not None:
-        own_regions = bool(load_manifest(task.data.path).regions)
-    if not isinstance(task, GroundingTask):
-        return
-    if task.masks is not None or (drawn is not None and not own_regions):
-        folder = masks_folder(task, drawn or pathlib.Path())
-        phantom_masks.check_drawn(folder, field="task.masks")
 
 
 def masks_folder(task: GroundingTask, drawn: pathlib.Path) -> pathlib.Path:

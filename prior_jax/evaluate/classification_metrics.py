@@ -272,8 +272,9 @@ def expected_calibration_error(points: Reliability) -> np.ndarray:
     Returns:
       Error, float64[R], 0 to 1; NaN without a record. It depends on the number of bins, and is 0
       for a classifier that always answers with the prevalence. With few records in a bin it is
-      above the error of the population, and on bootstrap resamples, which repeat records, higher
-      still: a percentile interval may lie above the value (Roelofs et al., arXiv:2012.08668).
+      mostly above the error of the population, the more the better calibrated the classifier is,
+      and on bootstrap resamples, which repeat records, higher still: a percentile interval may
+      lie above the value (Roelofs et al., arXiv:2012.08668).
 
     Source: Naeini et al., AAAI 2015, sec. 3; Guo et al., arXiv:1706.04599, eq. 3.
     """

@@ -61,7 +61,7 @@ def held(activity: str) -> Iterator[None]:
     the main thread only.
 
     Args:
-      activity: what the block does, for the log: "reading /runs/small/checkpoints/24".
+      activity: words for the log on what the block does: "reading /runs/small/checkpoints/24".
 
     Raises:
       KeyboardInterrupt: after the block, if the handler before it raised that.

@@ -95,8 +95,8 @@ class Task:
     Attributes:
       name: name of the task in the file.
       label: name of the task in words.
-      baseline: what the results beside the model's are of: "untrained", or "from random weights"
-        for a training.
+      baseline: name of the model beside which the task was measured: "untrained", or "from random
+        weights" for a training.
       fraction: share of the labels that were learnt; None where none were.
       notes: sentences on what the numbers leave out.
       tables: tables of the metrics.

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_prep import nih
-from data_prep.kit import cli
+from data_prep.kit import cli, finish
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import label_sets
@@ -182,3 +183,15 @@ def test_a_table_without_its_columns_is_refused_by_name(tmp_path):
     with pytest.raises(DataError, match="--boxes"):
         prepare(tmp_path, **TRAIN)
     assert schema.SPLITS == ("train", "validate", "test")
+
+
+@pytest.mark.parametrize(("side", "warned"), [(1024, True), (0, False)])
+def test_boxes_in_pixels_of_files_that_are_no_shrunk_copies_are_told(tmp_path, side, warned):
+    rows = [row("00000001_000.png", "Mass"), row("00000002_000.png")]
+    write(tmp_path, rows, boxes=["00000001_000.png,Mass,10,20,30,15,,,"])
+    oblong = Image.fromarray(label_sets.pixels(3, height=40, width=60))
+    oblong.save(tmp_path / "images/images_001/images/00000001_000.png")
+    manifest = prepare(tmp_path, boxes_drawn_on=side, **TRAIN)
+    assert manifest.rejected == ({"image_of_another_size": 1} if warned else {})
+    text = finish.summary(manifest, out="out")
+    assert ("Warning: 1 images with boxes are no shrunk copies" in text) is warned

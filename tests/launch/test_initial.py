@@ -89,6 +89,7 @@ def folder(tmp_path_factory, tokenizer, program):
 
 
 def values_of(config, tokenizer, program):
+    config = read_config(config, workdir=pathlib.Path())
     run = types.SimpleNamespace(config=config, data=types.SimpleNamespace(tokenizer=tokenizer[0]))
     return run_lib.initial_values(run)({**program.model.params, **program.model.rest})
 

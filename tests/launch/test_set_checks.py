@@ -54,6 +54,14 @@ def test_a_set_without_reports(manifest, name):
         check_set(task(name), dataclasses.replace(manifest, text_sources={"none": 7}))
 
 
+def test_grounding_by_the_sentences_of_a_set_without_reports(manifest):
+    counted = RegionCounts(regions=1, boxes=1, masks=0, phrases=0)
+    silent = dataclasses.replace(manifest, text_sources={"none": 7}, regions={"Effusion": counted})
+    with pytest.raises(ConfigError, match=r"the set has no reports\. Set --task\.text=prompts"):
+        check_set(task("grounding"), silent)
+    check_set(task("grounding", text="prompts"), silent)
+
+
 def test_a_split_without_records(manifest):
     with pytest.raises(ConfigError, match=r"'validate', .* it has records in train, test"):
         check_set(task("zero_shot", split="validate"), manifest)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs.eval import grounding, probe, retrieval, zero_shot
+from launch.evaluation import class_choice, grounded
 from launch.evaluation import task_results as measure
 from launch.evaluation.tasks import TASKS, load_task, task_of
 from prior_jax.errors import ConfigError
@@ -65,12 +66,12 @@ def opened(label_names, labels):
 def test_labels_without_prompts_are_named():
     config = zero_shot.get_config()
     data = opened(("Edema", "Gout", "Scoliosis", "Support Devices"), np.ones((4, 4)))
-    assert measure.without_prompts(task_of(config), data) == ("Gout", "Scoliosis")
+    assert class_choice.without_prompts(task_of(config), data) == ("Gout", "Scoliosis")
     config.exclude = ("gout",)
-    assert measure.without_prompts(task_of(config), data) == ("Scoliosis",)
-    assert measure.without_prompts(task_of(retrieval.get_config()), data) == ()
+    assert class_choice.without_prompts(task_of(config), data) == ("Scoliosis",)
+    assert class_choice.without_prompts(task_of(retrieval.get_config()), data) == ()
     config.classes = ("Edema",)
-    assert measure.without_prompts(task_of(config), data) == ()
+    assert class_choice.without_prompts(task_of(config), data) == ()
 
 
 @pytest.mark.parametrize("make", [zero_shot, probe, retrieval])
@@ -150,7 +151,7 @@ def asked(unit, *, text="prompts", about=None, classes=(), **prompts):
     data = types.SimpleNamespace(max_tokens=32, max_sentences=4)
     subject = types.SimpleNamespace(data=data)
     about = about or {"Pleural Effusion": (0, 2), "Lung Lesion": (1,)}
-    return measure.asked(task_of(config), about, subject=subject, data=opened, unit=unit)
+    return grounded.asked(task_of(config), about, subject=subject, data=opened, unit=unit)
 
 
 def test_grounding_asks_the_prompts_that_name_the_finding_and_its_words():

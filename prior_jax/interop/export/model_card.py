@@ -256,7 +256,7 @@ def _metrics(facts: Facts) -> list[str]:
         split, step = (result["settings"].get(name, "unknown") for name in ("split", "step"))
         other = "" if step == facts.step else ", which is not this checkpoint"
         notes.append(f"{task}: split {split}, step {step}{other}.")
-    header = ("task", "metric", "trained [interval]", "untrained [interval]")
+    header = ("task", "metric", "trained [interval]", "random weights [interval]")
     return [*_table(header, rows), "", " ".join(notes)]
 
 

@@ -1,0 +1,216 @@
+"""Measures whether a model's attention lies on the findings that its texts name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from launch.evaluation import too_few
+from launch.evaluation.class_choice import askable, excluded
+from launch.evaluation.phantom_masks import PhantomMasks
+from launch.evaluation.prompt_tokens import tokens_of
+from launch.evaluation.radiographs import radiographs_of
+from launch.evaluation.region_masks import LUNGS, region_masks
+from launch.evaluation.subject import Opened, Subject
+from launch.evaluation.tasks import GroundingTask, masks_folder
+from prior_jax.data import text
+from prior_jax.errors import ConfigError
+from prior_jax.evaluate import finding_words, grounding, prompts
+from prior_jax.evaluate.embed import Encoder
+from prior_jax.evaluate.results import TaskResult
+from prior_jax.objectives.base import ShowsAttention
+
+Masks = Mapping[str, Mapping[int, np.ndarray]]
+"""Finding -> record -> mask, bool[size, size]."""
+
+
+def measure_grounding(
+    task: GroundingTask, encoder: Encoder, subject: Subject, opened: Callable[[str], Opened]
+) -> TaskResult:
+    """Measures grounding on one model; see `task_results.measure`.
+
+    Raises:
+      ConfigError: if the texts of the model attend to no places, no sentence names a finding, or no
+        class has enough masks.
+      DataError: if the phantom lacks an image of the set.
+    """
+    objective = subject.objective
+    if not isinstance(objective, ShowsAttention):
+        raise ConfigError(
+            f"The task {task.task!r} needs an objective whose texts attend to places of the image; "
+            f"the texts of {subject.objective_name!r} do not.",
+            "Choose another task, e.g. --task=configs/eval/zero_shot.py.",
+            where="task.task",
+        )
+    data = opened(task.split)
+    located = _located(task, subject, data, opened)
+    masks = located.masks
+    classes = task.classes or enough_masks(task, data, masks)[0]
+    _check_drawn(classes, masks, split=task.split)
+    about = {name: tuple(masks[name]) for name in classes}
+    return grounding.evaluate_grounding(
+        encoder,
+        subject.batches(data, batch_size=task.batch_size, require_text=False),
+        asked=asked(task, about, subject=subject, data=data, unit=objective.text_unit),
+        located=located,
+        patients=data.patients,
+        block=task.batch_size,
+        resampling=task.bootstrap,
+        radiograph=radiographs_of(data),
+    )
+
+
+def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:
+    """Refuses classes that no mask shows, and an empty list of classes.
+
+    Raises:
+      ConfigError: naming the classes, and the classes that masks show.
+    """
+    absent = [name for name in classes if name not in masks]
+    if not absent and classes:
+        return
+    if absent:
+        problem = f"No mask of split {split!r} shows {' or '.join(absent)}."
+    else:
+        problem = f"No class of split {split!r} has prompts and enough images with a mask."
+    remedy = "Prepare the set from a phantom with more studies."
+    if masks:
+        remedy = f"Set --task.classes to some of {', '.join(masks)}, or lower --task.min_positives."
+    raise ConfigError(problem, remedy, where="task.classes")
+
+
+def _located(
+    task: GroundingTask, subject: Subject, data: Opened, opened: Callable[[str], Opened]
+) -> grounding.Located:
+    """Returns where the findings are: by the set's own regions, or by a phantom's drawings."""
+    masks = masks_of(task, subject, data)
+    if _has_regions(task, data):
+        return grounding.Located(masks=masks, lungs=LUNGS)
+    source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
+    lungs = source.lung_centres(opened("train").image_ids, size=subject.data.image.size)
+    return grounding.Located(masks=masks, lungs=lungs)
+
+
+def _has_regions(task: GroundingTask, data: Opened) -> bool:
+    return task.masks is None and bool(data.split.manifest.regions)
+
+
+def masks_of(task: GroundingTask, subject: Subject, data: Opened) -> Masks:
+    """Returns the masks of each finding by record, of the set's regions or the phantom's."""
+    size = subject.data.image.size
+    if _has_regions(task, data):
+        return region_masks(data, size=size)
+    source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
+    masks: dict[str, dict[int, np.ndarray]] = {}
+    for record, image_id in enumerate(data.image_ids):
+        for label, mask in source.findings(image_id, size=size).items():
+            masks.setdefault(label, {})[record] = mask
+    return masks
+
+
+def enough_masks(
+    task: GroundingTask, data: Opened, masks: Masks
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Returns the labels with enough masks, and the reason for each other one that has any."""
+    counts = {
+        name: {"mask": len(masks[name])}
+        for name in askable(data)
+        if name in masks and not excluded(name, task)
+    }
+    return too_few.reasons(counts, least=max(task.min_positives, 1), split=task.split)
+
+
+def asked(
+    task: GroundingTask,
+    about: Mapping[str, Sequence[int]],
+    *,
+    subject: Subject,
+    data: Opened,
+    unit: str,
+) -> grounding.Asked:
+    """Finds the sentences that name a finding by a word, and the local features of that word.
+
+    Args:
+      task: task, which tells whether sentences come from the reports or the prompts.
+      about: finding -> the records that have the finding.
+      subject: model, whose limits on tokens and sentences apply.
+      data: split whose reports are read with the split's tokenizer.
+      unit: unit of the objective's local features, "word" or "sentence".
+
+    A class that nobody has asked for by name and that no sentence names is left out, and printed.
+
+    Raises:
+      ConfigError: if no sentence names any finding, or one of `task.classes`.
+    """
+    source = _own_sentences if task.text == "report" else _prompts
+    named = {
+        name: [
+            (sentence, record, rows)
+            for sentence, record in source(task, name, records, data)
+            if (rows := _rows(sentence, prompts.finding_words(name), subject, data, unit))
+        ]
+        for name, records in about.items()
+    }
+    unnamed = [name for name, found in named.items() if not found]
+    if unnamed and (task.classes or len(unnamed) == len(named)):
+        raise _unnamed(task, unnamed)
+    if unnamed:
+        logging.warning("left out, as no sentence names them by a word: %s", ", ".join(unnamed))
+    classes = tuple(name for name in named if name not in unnamed)
+    found = [(index, *one) for index, name in enumerate(classes) for one in named[name]]
+    owner, texts, record, rows = zip(*found, strict=True)
+    return grounding.Asked(
+        classes=classes,
+        texts=texts,
+        tokens=tokens_of(subject, data, texts),
+        owner=np.asarray(owner, np.int32),
+        rows=rows,
+        record=np.asarray(record, np.int32) if task.text == "report" else None,
+    )
+
+
+def _unnamed(task: GroundingTask, names: Sequence[str]) -> ConfigError:
+    """Returns the error of findings that no sentence names."""
+    found = ", ".join(names)
+    if task.text == "report":
+        return ConfigError(
+            f"No sentence of a report names the finding by a word: {found}.",
+            "Set --task.text=prompts, or leave the class out with --task.exclude.",
+            where="task.text",
+        )
+    return ConfigError(
+        f"No prompt of the set {task.prompts.set!r} names the finding by a word: {found}.",
+        "Choose another --task.prompts.set, or leave the class out with --task.exclude.",
+        where="task.prompts.set",
+    )
+
+
+def _own_sentences(task, name, records, data: Opened) -> list[tuple[str, int]]:
+    """Returns the sentences of the records that name the finding."""
+    words = prompts.finding_words(name)
+    return [
+        (sentence, record)
+        for record in records
+        for sentence in data.texts[record].sentences
+        if finding_words.mentions(sentence, words)
+    ]
+
+
+def _prompts(task: GroundingTask, name, records, data) -> list[tuple[str, int]]:
+    """Returns the affirming prompts that name the finding; they belong to no record."""
+    table = prompts.prompt_table(
+        task.prompts.set, classes=(name,), negatives=task.prompts.negatives
+    )
+    words = prompts.finding_words(name)
+    affirming = (text for text, yes in zip(table.texts, table.affirms, strict=True) if yes)
+    return [(text, -1) for text in affirming if finding_words.mentions(text, words)]
+
+
+def _rows(sentence: str, words: Sequence[str], subject: Subject, data: Opened, unit: str):
+    """Returns the rows of a sentence's local features, after truncation, that name the finding."""
+    if unit == "sentence":
+        return (0,)
+    tokenizer = data.split.tokenizer
+    kept = len(tokenizer.encode(sentence).ids) <= subject.data.max_tokens - text.SPECIALS
+    return finding_words.rows_of_words(sentence, words, tokenizer=tokenizer) if kept else ()
