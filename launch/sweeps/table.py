@@ -14,7 +14,7 @@ import numpy as np
 from launch.sweeps.config import Sweep, Variant
 from launch.sweeps.queue import Outcome
 from prior_jax.data.schema import write_atomically
-from prior_jax.evaluate import compare, results
+from prior_jax.evaluate import compare, over_seeds, results
 from prior_jax.evaluate.bootstrap import Interval
 
 # Settings that must be equal in two results for their bootstrap draws to be paired.
@@ -31,7 +31,7 @@ class Row:
       seeds: seeds that have a value, in the sweep's order.
       values: value of each seed.
       untrained: mean over the seeds before the first step; NaN if there is none.
-      mean: mean with its interval over the seeds.
+      mean: mean with its interval over the seeds; see `over_seeds.mean_over_seeds`.
       difference: difference to the reference over their common seeds; None for the reference
         itself and if there is no common seed.
       adjusted_p: p value of the difference, adjusted for the number of variants compared; NaN if
@@ -129,7 +129,9 @@ def _row(sweep: Sweep, name: str, metric: str, trials, *, reference: str) -> Row
         seeds=tuple(values),
         values=tuple(values.values()),
         untrained=float(np.mean([*before.values()])) if before else math.nan,
-        mean=compare.mean_over_seeds([*values.values()], confidence=sweep.confidence),
+        mean=over_seeds.mean_over_seeds(
+            [*values.values()], metric=metric.partition(".")[2], confidence=sweep.confidence
+        ),
         difference=difference,
         adjusted_p=math.nan,
         verdict="",

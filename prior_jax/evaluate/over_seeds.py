@@ -87,6 +87,24 @@ def _too_few(mean: float) -> Interval:
     return Interval(value=mean, low=math.nan, high=math.nan)
 
 
+def mean_over_seeds(values: Sequence[float], *, metric: str, confidence: float) -> Interval:
+    """Computes the mean of a metric over seeds with its t interval, on the same test records.
+
+    Args:
+      values: value of each seed, in the metric's units.
+      metric: name of the metric, at whose range the interval is cut (`range_of`).
+      confidence: coverage of the interval, 0 to 1 exclusive.
+
+    Returns:
+      The mean, NaN without a value, and its interval, whose ends are NaN with fewer than
+      `LEAST_SEEDS` values.
+
+    Source: `compare.mean_over_seeds`.
+    """
+    mean = compare.mean_over_seeds(values, confidence=confidence)
+    return _too_few(mean.value) if len(values) < LEAST_SEEDS else _cut(mean, metric)
+
+
 def seed_intervals(
     runs: Sequence[Mapping[str, float]], *, confidence: float
 ) -> dict[str, SeedInterval]:
@@ -101,18 +119,13 @@ def seed_intervals(
       confidence: coverage of the interval, 0 to 1 exclusive.
 
     Returns:
-      Intervals by metric name, in the order in which the names first occur; cut at the metric's
-      range (`range_of`), and none below `LEAST_SEEDS` values.
-
-    Source: `compare.mean_over_seeds`.
+      Intervals of `mean_over_seeds` by metric name, in the order in which the names first occur.
     """
     found = {}
     for name in dict.fromkeys(name for run in runs for name in run):
         given = [float(run.get(name, math.nan)) for run in runs]
         values = [value for value in given if not math.isnan(value)]
-        mean = _cut(compare.mean_over_seeds(values, confidence=confidence), name)
-        if len(values) < LEAST_SEEDS:
-            mean = _too_few(mean.value)
+        mean = mean_over_seeds(values, metric=name, confidence=confidence)
         found[name] = SeedInterval(
             mean=mean.value,
             sd=float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,

@@ -249,10 +249,12 @@ def test_other_patients_are_not_compared(tmp_path):
     assert rows["quick"].verdict == "leans higher"
 
 
-def test_one_seed_has_no_interval_and_a_metric_that_is_missing_no_value(tmp_path):
+def test_two_seeds_have_no_interval_and_a_metric_that_is_missing_no_value(tmp_path):
     _, _, rows = table(tmp_path / "one", seeds=(1,))
     assert math.isnan(rows["plain"].mean.low) and math.isnan(rows["quick"].adjusted_p)
     assert rows["quick"].verdict == "leans higher"
+    _, _, rows = table(tmp_path / "two", seeds=(0, 1))  # t = 12.7: wider than the metric's range
+    assert rows["plain"].mean.value > 0.5 and math.isnan(rows["plain"].mean.low)
     _, _, rows = table(tmp_path / "none", quick=dict(missing=True))
     assert rows["quick"].values == () and rows["quick"].difference is None
 
