@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 # Simulated devices deadlock when their queues outrun the cores; more threads cure it.
 os.environ.setdefault("NPROC", "16")
@@ -58,3 +59,15 @@ def _forget_compiled_programs():
     """Programs of one file are of no use to the next, and gigabytes of them slow everything."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def handled_interrupts():
+    """Python's own handler of SIGINT, which every test has to leave behind.
+
+    In the background of a shell SIGINT is ignored, and so it is in the programs started there.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    left = signal.signal(signal.SIGINT, before)
+    assert left is signal.default_int_handler

@@ -9,18 +9,11 @@ import pytest
 from prior_jax.processes import interrupts
 from prior_jax.processes.preemption import PreemptionGuard
 
+pytestmark = pytest.mark.usefixtures("handled_interrupts")
+
 
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.fixture(autouse=True)
-def own_handler():
-    """Python's own handler of SIGINT, which every test has to leave behind."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    left = signal.signal(signal.SIGINT, before)
-    assert left is signal.default_int_handler
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("Event loop is closed")])

@@ -15,6 +15,8 @@ from prior_jax.train.checkpoint import Checkpoints
 from tests.train import toy
 from tests.train.test_checkpoint import at, program_of, save
 
+pytestmark = pytest.mark.usefixtures("handled_interrupts")
+
 
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
