@@ -217,7 +217,26 @@ def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
     section["path"] = section["path"] or made_set
     section["tokenizer"] = tokenizer | {"path": tokenizer.get("path") or made_tokenizer}
     section = _derived(section, {"seed": sections.seed}, name="config.data")
+    section["regions"] = _read_regions(sections)
     return build(DataConfig, section, name="config.data")
+
+
+def _read_regions(sections: _Sections) -> dict[str, Any] | None:
+    """Returns the section on boxes and masks, with what the objective makes of them."""
+    where = "config.data.regions"
+    kind, given = KINDS[sections.objective].regions, sections.data.get("regions")
+    if kind is None and given is not None:
+        raise ConfigError(
+            f"The objective {sections.objective!r} reads neither boxes nor masks.",
+            "Leave the section out.",
+            where=where,
+        )
+    if kind is None:
+        return None
+    if given is None:
+        raise ConfigError("The section is missing.", "Add it to the config.", where=where)
+    learnt = {"kind": kind, "classes": sections.model.get("classes", ())}
+    return _derived(given, learnt, name=where)
 
 
 def _reads_reports(sections: _Sections) -> bool:

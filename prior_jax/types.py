@@ -20,6 +20,21 @@ def _container(kind: type[_Kind]) -> type[_Kind]:
 
 
 @_container
+class Boxes:
+    """Boxes of findings on the images of a batch, padded to a common number N for each image.
+
+    Attributes:
+      corners: float32[B, N, 4], x1, y1, x2, y2 in pixels of `Batch.image`; 0 in rows of no box.
+      classes: int32[B, N], class of each box, counted from 0; 0 in rows of no box.
+      real: bool[B, N], True where row n is a box.
+    """
+
+    corners: jax.Array
+    classes: jax.Array
+    real: jax.Array
+
+
+@_container
 class Batch:
     """One global batch of image-report pairs, padded to fixed shapes.
 
@@ -33,6 +48,8 @@ class Batch:
       labels: int8[B, C], 1 positive, 0 negative, -1 uncertain, -2 not mentioned.
       weight: float32[B], 1 for a real pair, 0 for a row that only fills the batch.
       record: int32[B], the record's index in its split; -1 for a filling row.
+      masks: bool[B, H, W, K], the pixels of each class's findings; None where no masks are read.
+      boxes: boxes of findings; None where no boxes are read.
     """
 
     image: jax.Array
@@ -43,6 +60,8 @@ class Batch:
     labels: jax.Array
     weight: jax.Array
     record: jax.Array
+    masks: jax.Array | None = None
+    boxes: Boxes | None = None
 
 
 @_container

@@ -10,6 +10,7 @@ import numpy as np
 
 from prior_jax.data import image as image_lib
 from prior_jax.data import plan as plan_lib
+from prior_jax.data import region_targets, regions
 from prior_jax.data import text as text_lib
 from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import LABEL_NOT_MENTIONED, Record
@@ -34,6 +35,8 @@ class RowOptions:
       max_tokens: longest report in tokens.
       max_sentences: largest number S of sentences.
       seed: seed of each record's random draws (image, augmentation, sentence order).
+      regions: boxes or masks that are read; None for none.
+      slots: number N of boxes that a row has room for.
     """
 
     size: int
@@ -46,6 +49,8 @@ class RowOptions:
     max_tokens: int
     max_sentences: int
     seed: int
+    regions: region_targets.RegionConfig | None = None
+    slots: int = 0
 
 
 class RowLoader:
@@ -93,7 +98,7 @@ class RowLoader:
         record = self._reader.read(index)
         name = f"study {record.study_id!r}, {self._reader.where(index)}"
         rng = plan_lib.record_rng(seed=options.seed, epoch=epoch, record=index)
-        image = self._image(record, rng=rng, name=name)
+        chosen, image, place = self._image(record, rng=rng, name=name)
         if self._plan.has_text(index):
             text = self._text(record, rng=rng, name=name, length=length)
         else:
@@ -106,26 +111,40 @@ class RowLoader:
                 "Prepare the set again.",
                 where=f"{name}: labels",
             )
-        return _row_of(
+        row = _row_of(
             image, text, labels=np.array(record.labels, np.int8), weight=1.0, record=index
         )
+        if options.regions is None:
+            return row
+        return row | region_targets.row_targets(
+            record, chosen, place, config=options.regions, slots=options.slots, name=name
+        )
 
-    def _image(self, record: Record, *, rng: np.random.Generator, name: str) -> np.ndarray:
+    def _image(
+        self, record: Record, *, rng: np.random.Generator, name: str
+    ) -> tuple[int, np.ndarray, regions.Transform]:
+        """Returns the number of the image, its pixels, and where those of the file have gone."""
         options = self._options
         augment = options.augment
+        usable = list(range(len(record.images)))
+        if options.regions is not None:
+            usable = region_targets.usable_images(record, options.regions)
         # One image of the study is drawn for each epoch (release, mimiccxr.py, `_get_image`).
-        chosen = 0 if augment is None else int(rng.integers(len(record.images)))
-        image = image_lib.decode(
+        chosen = usable[0 if augment is None else int(rng.integers(len(usable)))]
+        image, place = image_lib.placed_decode(
             record.images[chosen],
             channels=len(options.mean),
             size=options.size if augment is None else augment.decoded_size(options.size),
             name=f"{name}: image {record.image_ids[chosen]!r}",
         )
         if augment is None:
-            image = image_lib.resize(image, size=options.size)
+            image, change = image_lib.placed_resize(image, size=options.size)
         else:
-            image = image_lib.training_image(image, size=options.size, config=augment, rng=rng)
-        return image_lib.normalise(image, mean=options.mean, std=options.std)
+            image, change = image_lib.placed_training_image(
+                image, size=options.size, config=augment, rng=rng
+            )
+        pixels = image_lib.normalise(image, mean=options.mean, std=options.std)
+        return chosen, pixels, place.then(change)
 
     def _text(
         self, record: Record, *, rng: np.random.Generator, name: str, length: int
@@ -154,12 +173,17 @@ class RowLoader:
     def _filling_row(self, length: int) -> dict[str, np.ndarray]:
         size, channels = self._options.size, len(self._options.mean)
         classes = len(self._reader.manifest.label_names)
-        return _row_of(
+        row = _row_of(
             np.zeros((size, size, channels), np.float32),
             self._no_text(length),
             labels=np.full(classes, LABEL_NOT_MENTIONED, np.int8),
             weight=0.0,
             record=plan_lib.FILLER,
+        )
+        if self._options.regions is None:
+            return row
+        return row | region_targets.no_targets(
+            (size, size), config=self._options.regions, slots=self._options.slots
         )
 
 

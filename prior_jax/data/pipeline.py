@@ -12,7 +12,7 @@ from typing import Any, Literal
 import grain
 import numpy as np
 
-from prior_jax.data import fractions, no_text
+from prior_jax.data import fractions, no_text, region_counts, region_targets
 from prior_jax.data import image as image_lib
 from prior_jax.data import plan as plan_lib
 from prior_jax.data import set_statistics as measure_lib
@@ -24,9 +24,10 @@ from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import TEXT_SOURCES, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
 from prior_jax.errors import ConfigError, DataError, check_choice, check_field, check_least
-from prior_jax.types import Batch
+from prior_jax.types import Batch, Boxes
 
 _KILLED = "terminated unexpectedly"  # grain's message for a worker process that was killed
+_BOX_FIELDS = tuple(field.name for field in dataclasses.fields(Boxes))
 _ENDLESS = 2**40  # steps; grain requires a length of every iterator
 
 
@@ -60,6 +61,7 @@ class DataConfig:
       prefetch: number of batches loaded ahead, in the main process or in each worker. About
         prefetch x max(workers, 1) batches of this process are in memory.
       fraction: part of the training records that is trained on; None for all of them.
+      regions: boxes or masks of findings that are read; None for none.
     """
 
     path: str
@@ -80,6 +82,7 @@ class DataConfig:
     threads: int
     prefetch: int
     fraction: fractions.FractionConfig | None = None
+    regions: region_targets.RegionConfig | None = None
 
     def __post_init__(self):
         """Raises ConfigError for unaccepted values; plan.py checks batch and buckets."""
@@ -146,7 +149,20 @@ def open_split(
         chosen = fractions.open_fraction(
             config.fraction, reader, cache_dir=cache_dir, threads=config.threads
         )
-    return Split(config, reader=reader, tokenizer=tokenizer, measured=measured, chosen=chosen)
+    findings = None
+    if config.regions is not None:
+        config.regions.check_labels(reader.manifest.regions)
+        findings = region_counts.measure(
+            reader, config.regions, cache_dir=cache_dir, threads=config.threads
+        )
+    return Split(
+        config,
+        reader=reader,
+        tokenizer=tokenizer,
+        measured=measured,
+        chosen=chosen,
+        findings=findings,
+    )
 
 
 class Split:
@@ -166,6 +182,7 @@ class Split:
         tokenizer: Tokenizer,
         measured: measure_lib.Measurements,
         chosen: np.ndarray | None = None,
+        findings: np.ndarray | None = None,
     ):
         """Keeps the arguments; see `open_split`.
 
@@ -175,6 +192,8 @@ class Split:
           tokenizer: tokenizer of the reports.
           measured: lengths of the reports.
           chosen: indices of the records that are trained on, int64[k], ascending; None for all.
+          findings: largest number of findings on an image of each record, int32[N]; None where no
+            boxes and masks are read.
         """
         self._config = config
         self._reader = reader
@@ -195,6 +214,13 @@ class Split:
         self._trained = self._with_text
         if chosen is not None:
             self._trained = np.intersect1d(self._with_text, chosen)
+        self._tested, self._slots = np.arange(len(reader)), 0
+        if config.regions is not None and findings is not None:
+            self._slots = max(int(findings.max(initial=0)), 1)
+            self._trained = region_counts.trained(
+                self._trained, findings, config.regions, seed=config.seed
+            )
+            self._tested = region_counts.tested(findings, config.regions)
 
     def __len__(self) -> int:
         """Returns the number of records, with or without text."""
@@ -285,7 +311,9 @@ class Split:
         Returns:
           Iterator of (number, Batch of numpy arrays); shapes vary only with the bucket.
         """
-        candidates = self._with_text if require_text else np.arange(len(self))
+        candidates = self._tested
+        if require_text:
+            candidates = np.intersect1d(candidates, self._with_text)
         if records is not None:
             candidates = np.intersect1d(candidates, records)
         plan = self._plan(
@@ -335,6 +363,8 @@ class Split:
             max_tokens=config.max_tokens,
             max_sentences=config.max_sentences,
             seed=config.seed,
+            regions=config.regions,
+            slots=self._slots,
         )
         loader = RowLoader(
             reader=self._reader, tokenizer=self.tokenizer, plan=plan, rows=rows, options=options
@@ -374,7 +404,8 @@ class BatchIterator(Iterator[tuple[int, Batch]]):
             ) from error
         # Worker processes pass shared memory; a copy stays valid after they end.
         rows: dict[str, Any] = {name: np.array(value) for name, value in row.items()}
-        batch = Batch(**rows)
+        boxes = {name: rows.pop(name) for name in _BOX_FIELDS if name in rows}
+        batch = Batch(**rows, boxes=Boxes(**boxes) if boxes else None)
         step, self._step = self._step, self._step + 1
         return step, batch
 

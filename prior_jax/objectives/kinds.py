@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prior_jax.data import region_targets
 from prior_jax.errors import check_choice, check_field
 from prior_jax.objectives.all_pairs import FORMS, AllPairs, AllPairsConfig, Form
 from prior_jax.objectives.base import Objective
@@ -64,6 +65,8 @@ class Kind:
         step; its ConfigError names the field alone.
       pair_forms: forms in which the objective's losses over all pairs exist; see
         `AllPairsConfig.form`.
+      regions: what the objective learns of a set's findings, "boxes" or "masks". Its configuration
+        then has `classes`, and `config.data` the section `regions`; None for neither.
       reads_reports: whether the model has a text encoder. Without one, `config.model.text` and the
         fields of `config.data` that concern reports are not to be given.
     """
@@ -74,6 +77,7 @@ class Kind:
     derived: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     check_rows: Callable[[Any, int], None] = _any_rows
     pair_forms: tuple[Form, ...] = FORMS
+    regions: region_targets.Kind | None = None
     reads_reports: bool = True
 
     def check_form(self, config: AllPairsConfig) -> None:
