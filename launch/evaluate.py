@@ -27,7 +27,8 @@ from launch.evaluation import suite as suite_lib
 from launch.evaluation.measured import measure_both, said_of, title_of
 from launch.evaluation.set_checks import check_set, check_task
 from launch.evaluation.subject import Opened, Subject
-from launch.evaluation.tasks import SuiteTask, Task, TaskData, task_of
+from launch.evaluation.task_base import Task, TaskData
+from launch.evaluation.tasks import SuiteTask, task_of
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib

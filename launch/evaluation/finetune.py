@@ -1,6 +1,7 @@
-"""Runs the task "finetune": trains classifiers with the one training loop, and measures them."""
+"""Runs the tasks that train: models of an objective by the one training loop, then measured."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -10,10 +11,11 @@ from typing import Any
 
 from absl import logging
 
-from launch.evaluation import finetune_config, models, too_few
-from launch.evaluation.classify import VALIDATION, measure_classification
+from launch.evaluation import finetune_config, learnt, models, too_few
+from launch.evaluation.classify import VALIDATION
 from launch.evaluation.subject import Opened, Subject
-from launch.evaluation.tasks import ClassificationTask, FinetuneTask
+from launch.evaluation.task_results import measure
+from launch.evaluation.training_tasks import TrainingTask
 from launch.start import run as run_lib
 from prior_jax.config import read_config
 from prior_jax.data import pipeline
@@ -32,9 +34,9 @@ Open = Callable[[str], Opened]
 
 
 def measure_trainings(
-    task: FinetuneTask, subject: Subject, opened: Open, *, folder: pathlib.Path, beside: bool = True
+    task: TrainingTask, subject: Subject, opened: Open, *, folder: pathlib.Path, beside: bool = True
 ) -> tuple[TaskResult, TaskResult]:
-    """Trains and measures a classifier from the model's encoder, and one from random weights.
+    """Trains and measures a model from the subject's encoder, and one from random weights.
 
     A training that is done is not repeated, and one that was stopped goes on.
 
@@ -43,15 +45,13 @@ def measure_trainings(
       subject: model on the set that is learnt.
       opened: function from the name of a split of the set to the split; it should cache it.
       folder: folder of the trainings of this task, model and set, for the task alone.
-      beside: whether the classifier from random weights is wanted.
+      beside: whether the model from random weights is wanted.
 
     Returns:
       Both results; those of the model without weights to start from are the random one's twice.
       The second has no metrics if it is not wanted.
     """
-    classes, left_out = finetune_config.learnable(
-        task, train=opened("train"), test=opened(task.split)
-    )
+    classes, left_out = learnt.learnable(task, train=opened("train"), test=opened(task.split))
 
     def one(name: str, start: EncoderInit | None) -> TaskResult:
         run = _trained(task, subject, opened, start=start, classes=classes, folder=folder / name)
@@ -79,14 +79,14 @@ def title(subject: Subject, found: Sequence[TaskResult]) -> str:
     return f"{pre_training}; fine-tuning: {steps[0]}; fine-tuning from random weights: {steps[1]}"
 
 
-def left_out(task: FinetuneTask, opened: Open) -> list[str]:
-    """Returns a sentence on every label that cannot be learnt or measured."""
-    _, reasons = finetune_config.learnable(task, train=opened("train"), test=opened(task.split))
+def left_out(task: TrainingTask, opened: Open) -> list[str]:
+    """Returns a sentence on every class that cannot be learnt or measured."""
+    _, reasons = learnt.learnable(task, train=opened("train"), test=opened(task.split))
     return too_few.sentences(reasons)
 
 
 def _trained(
-    task: FinetuneTask,
+    task: TrainingTask,
     subject: Subject,
     opened: Open,
     *,
@@ -94,7 +94,7 @@ def _trained(
     classes: tuple[str, ...],
     folder: pathlib.Path,
 ) -> run_lib.Run:
-    """Trains a classifier to its end and returns its run.
+    """Trains a model to its end and returns its run.
 
     This is what `launch.train` does with the config that the folder then holds.
     """
@@ -106,9 +106,8 @@ def _trained(
     records = pipeline.open_split(data, "train", cache_dir=subject.cache_dir).pairs
     counts = opened("train").split.manifest.splits.get(VALIDATION)
     validation = opened(VALIDATION) if counts is not None and counts.studies else None
-    config = finetune_config.in_steps(
-        config, task, records=records, validates=finetune_config.validates(validation, classes)
-    )
+    validates = learnt.validates(task, validation, classes)
+    config = finetune_config.in_steps(config, task, records=records, validates=validates)
     read = read_config(config, workdir=folder)
     run_lib.check_fits(read, subject.place)
     settings = run_lib.identity_of_settings(read)
@@ -145,40 +144,30 @@ def _make_way(folder: pathlib.Path, wanted: dict[str, Any]) -> None:
     write_atomically(mark, text.encode())
 
 
-def _measured(task: FinetuneTask, subject: Subject, run: run_lib.Run, opened: Open) -> TaskResult:
+def _measured(task: TrainingTask, subject: Subject, run: run_lib.Run, opened: Open) -> TaskResult:
     """Measures the checkpoint that was best on the validation split, or else the last one."""
-    classifier = models.of_run(run, step=None)  # of a fine-tuning this is the best one
-    classifier = dataclasses.replace(classifier, data=subject.data)
-    plain = ClassificationTask(
-        task="classification",
-        data=task.data,
-        split=task.split,
-        batch_size=task.batch_size,
-        classes=(),
-        exclude=(),
-        min_positives=0,
-        bootstrap=task.bootstrap,
-        classification=task.classification,
-    )
-    found = measure_classification(plain, classifier.trained, classifier, opened)
-    settings = {**found.settings, "trained_step": classifier.about["step"]}
+    trained = models.of_run(run, step=None)  # of a fine-tuning this is the best one
+    data = dataclasses.replace(subject.data, image=trained.data.image, regions=trained.data.regions)
+    trained = dataclasses.replace(trained, data=data)
+    # Splits that are read alike are opened once for all trainings.
+    splits = opened if data == subject.data else functools.cache(trained.open)
+    found = measure(task.measured, trained.trained, subject=trained, opened=splits)
+    settings = {**found.settings, "trained_step": trained.about["step"]}
     return dataclasses.replace(found, settings=settings)
 
 
 def _about(
-    task: FinetuneTask, run: run_lib.Run, opened: Open, classes: tuple[str, ...]
+    task: TrainingTask, run: run_lib.Run, opened: Open, classes: tuple[str, ...]
 ) -> dict[str, Any]:
     """Returns JSON values on the training, for the results file."""
-    train, names = opened("train"), opened("train").split.label_names
-    labels, patients = train.labels[run.data.trained], train.patients[run.data.trained]
-    positives = {
-        prompts.slug(name): int((labels[:, names.index(name)] == 1).sum()) for name in classes
-    }
+    part = opened("train").part(run.data.trained)
+    counts = learnt.counted(task, part, classes)
+    positives = {prompts.slug(name): next(iter(each.values())) for name, each in counts.items()}
     return {
         "finetune": dataclasses.asdict(task.finetune),
         "steps": sum(stage.steps for stage in run.schedule),
         "train_batch": run.config.data.batch_size,
-        "train_records": len(labels),
-        "train_patients": len(set(patients.tolist())),
+        "train_records": len(part.texts),
+        "train_patients": len(set(part.patients.tolist())),
         "train_positives": positives,
     }

@@ -1,4 +1,4 @@
-"""The settings of the task "finetune"."""
+"""The settings of the tasks that train a model."""
 
 import ast
 import dataclasses
@@ -13,17 +13,19 @@ from prior_jax.errors import ConfigError, check_field, check_least, first_line
 from prior_jax.near_names import no_config
 
 _SUFFIX = ".py"
+KEEPS = ("images", "fraction", "length")
+"""What a training may take from its config; see `FinetuneConfig.keeps`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """The training of a classifier on a labelled part of a set.
+    """The training of a model on a labelled part of a set.
 
     Attributes:
       name: name of the way of training, the first part of the name of the results: letters and
         digits, such as "finetune" or "linear".
-      config: file of a config of the objective "classification" under `configs/finetune`, with
-        ":argument" where it takes one.
+      config: file of a config of the task's objective under `configs/finetune`, with ":argument"
+        where it takes one.
       overrides: changes of that config, "name=value" each. They are applied last, over what the
         task itself fills in.
       fraction: share of the training patients whose labels are learnt, 0 excluded to 1; 1 %, 10 %
@@ -31,9 +33,15 @@ class FinetuneConfig:
       seed: seed of the choice of patients, of the order of the batches, of the head and, in the
         random baseline, of the encoder; 0 to 2**32 - 1.
       epochs: number of passes over the labelled part, above 0 and finite.
-      max_steps: largest number of steps of the training, whatever the passes, >= 1.
-      validations: number of times that the classifier is measured on the validation split, >= 1.
-        The checkpoint with the best macro AUROC there is the one that is evaluated.
+      max_steps: largest number of steps of the training, whatever the passes, >= 1; None for no
+        limit.
+      validations: number of times that the model is measured on the validation split, >= 1. The
+        checkpoint with the best `config.checkpoint.best_metric` there, the macro AUROC of a
+        classifier, is the one that is evaluated.
+      keeps: what the training takes from its config, as the protocol of a paper does, where it
+        otherwise takes it from the model or the task: "images" for size and normalisation,
+        "fraction" for the rule that chooses the labelled part, whose share must be `fraction`, and
+        "length" for the stages and the validations, instead of `epochs` and `validations`.
     """
 
     name: str
@@ -42,8 +50,9 @@ class FinetuneConfig:
     fraction: float
     seed: int
     epochs: float
-    max_steps: int
+    max_steps: int | None
     validations: int
+    keeps: tuple[str, ...] = ()
 
     def __post_init__(self):
         """Refuses values with which nothing can be trained, and a config that does not exist."""
@@ -52,7 +61,11 @@ class FinetuneConfig:
         check_field(self, "fraction", 0 < self.fraction <= 1, "above 0 and at most 1")
         check_field(self, "seed", 0 <= self.seed < 2**32, "an integer from 0 to 2**32 - 1")
         check_field(self, "epochs", 0 < self.epochs < math.inf, "a finite number above 0")
-        check_least(self, max_steps=1, validations=1)
+        some = self.max_steps is None or self.max_steps >= 1
+        check_field(self, "max_steps", some, "at least 1, or None")
+        check_least(self, validations=1)
+        known = set(self.keeps) <= set(KEEPS)
+        check_field(self, "keeps", known, f"a tuple of some of {', '.join(KEEPS)}")
         exists = file_of(self.config)[0].is_file()
         check_field(self, "config", exists, "a file of configs/finetune, with or without :argument")
         for change in self.overrides:
@@ -104,17 +117,26 @@ def read_file(path: str, *, where: str) -> ConfigDict:
     )
 
 
-def classifier_config(wanted: FinetuneConfig) -> ConfigDict:
+def training_config(wanted: FinetuneConfig, objective: str) -> ConfigDict:
     """Returns the config of a training as its file makes it.
 
+    Args:
+      wanted: settings of the training.
+      objective: objective of the task.
+
     Raises:
-      ConfigError: if it cannot be read, or is of another objective.
+      ConfigError: if it cannot be read, is of another objective, or keeps another share of the set
+        than the task names.
     """
     where = "task.finetune.config"
     config = read_file(wanted.config, where=where)
-    if config.get("objective") != "classification":
+    if config.get("objective") != objective:
+        raise ConfigError.of_value(where, wanted.config, f"a config of the objective {objective!r}")
+    own = config.data.get("fraction")
+    share = 1.0 if own is None else own.share
+    if "fraction" in wanted.keeps and not math.isclose(share, wanted.fraction):
         raise ConfigError.of_value(
-            where, wanted.config, "a config of the objective 'classification'"
+            "task.finetune.fraction", wanted.fraction, f"{share:g}, the share of {wanted.config}"
         )
     return config
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from launch.evaluation import finetune
 from launch.evaluation.subject import Opened, Subject
+from launch.evaluation.task_base import Task
 from launch.evaluation.task_results import measure, remarks
-from launch.evaluation.tasks import FinetuneTask, Task
+from launch.evaluation.training_tasks import TrainingTask
 from prior_jax.evaluate.results import TaskResult
 
 Open = Callable[[str], Opened]
@@ -25,7 +26,7 @@ def measure_both(
       beside: whether a training from random weights is wanted beside the model's; without it the
         second result of a training has no metrics.
     """
-    if isinstance(task, FinetuneTask):
+    if isinstance(task, TrainingTask):
         return finetune.measure_trainings(task, subject, opened, folder=folder, beside=beside)
     encoders = list(dict.fromkeys((subject.trained, subject.untrained)))
     found = [measure(task, one, subject=subject, opened=opened) for one in encoders]
@@ -34,13 +35,13 @@ def measure_both(
 
 def title_of(task: Task, subject: Subject, found: tuple[TaskResult, TaskResult]) -> str:
     """Returns which checkpoints were measured, for the line above the table."""
-    if isinstance(task, FinetuneTask):
+    if isinstance(task, TrainingTask):
         return finetune.title(subject, found)
     return subject.title
 
 
 def said_of(task: Task, subject: Subject, opened: Open) -> list[str]:
     """Returns sentences on how the labels of the set and what the task asks for fit together."""
-    if isinstance(task, FinetuneTask):
+    if isinstance(task, TrainingTask):
         return finetune.left_out(task, opened)
     return remarks(task, subject, opened(task.split))

@@ -5,10 +5,8 @@ import pathlib
 import jax
 
 from launch.evaluation import phantom_masks
-from launch.evaluation.finetune_settings import classifier_config
+from launch.evaluation.finetune_settings import training_config
 from launch.evaluation.tasks import (
-    ClassificationTask,
-    FinetuneTask,
     GalleryTask,
     GroundingTask,
     PhraseTask,
@@ -18,6 +16,7 @@ from launch.evaluation.tasks import (
     ZeroShotTask,
     masks_folder,
 )
+from launch.evaluation.training_tasks import ClassificationTask, FinetuneTask, TrainingTask
 from prior_jax.data.manifest import Manifest, load_manifest
 from prior_jax.data.schema import TEXT_NONE
 from prior_jax.errors import ConfigError
@@ -41,8 +40,7 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
       ConfigError: if a split of the task has no record, or the set has no labels, no reports or no
         regions.
     """
-    learnt = {ProbeTask: ("train", "validate"), FinetuneTask: ("train",)}.get(type(task), ())
-    for name in (*learnt, task.split):
+    for name in (*task.learns_from, task.split):
         if name not in manifest.splits or not manifest.splits[name].studies:
             full = [split for split, counts in manifest.splits.items() if counts.studies]
             raise ConfigError(
@@ -78,6 +76,12 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
             "Prepare the set with boxes or masks, or choose another task.",
             where="task.data.path",
         )
+    if task.learns_regions:
+        raise ConfigError(
+            "Nothing can be located: the set has no boxes or masks.",
+            "Prepare the set with boxes or masks, or choose another task.",
+            where="task.data.path",
+        )
     own = drawn is not None and (drawn / "phantom").is_dir()
     if isinstance(task, GroundingTask) and task.masks is None and not own:
         raise ConfigError(
@@ -104,8 +108,8 @@ def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
     """
     if isinstance(task, ProbeTask):
         probe.check_installed()
-    if isinstance(task, FinetuneTask):
-        classifier_config(task.finetune)
+    if isinstance(task, TrainingTask):
+        training_config(task.finetune, task.OBJECTIVE)
     if isinstance(task, ZeroShotTask | GroundingTask):
         prompts.prompts_in(task.prompts.set)
     if task.batch_size % jax.process_count():

@@ -27,17 +27,29 @@ class Opened:
       texts: reports and ids, [N].
       image_ids: ids of the images that evaluation uses, [N]; each is the first image of a record.
       labels: labels of the records, int8[N, C].
+      region_labels: labels of the boxes and masks of each record, [N].
     """
 
     split: pipeline.Split
     texts: Sequence[StudyText]
     image_ids: Sequence[str]
     labels: np.ndarray
+    region_labels: Sequence[tuple[str, ...]] = ()
 
     @property
     def patients(self) -> np.ndarray:
         """Returns the patient of each record, str[N]."""
         return np.asarray([text.subject_id for text in self.texts])
+
+    def part(self, records: np.ndarray) -> "Opened":
+        """Returns the texts, ids and labels of some records of the split."""
+        return dataclasses.replace(
+            self,
+            texts=[self.texts[index] for index in records],
+            image_ids=[self.image_ids[index] for index in records],
+            labels=self.labels[records],
+            region_labels=[self.region_labels[index] for index in records],
+        )
 
     def record(self, index: int) -> Record:
         """Returns a whole record, with its regions."""
@@ -106,6 +118,7 @@ class Subject:
             ],
             image_ids=[record.image_ids[0] for record in records],
             labels=np.asarray([record.labels for record in records], np.int8),
+            region_labels=[record.region_labels for record in records],
         )
 
     def batches(self, opened: Opened, *, batch_size: int, require_text: bool) -> Iterator[Batch]:

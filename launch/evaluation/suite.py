@@ -13,18 +13,14 @@ import numpy as np
 from absl import logging
 
 from launch.evaluation import finetune, models, outputs, suite_table
-from launch.evaluation.finetune_settings import classifier_config
+from launch.evaluation.finetune_settings import training_config
 from launch.evaluation.measured import measure_both, said_of
 from launch.evaluation.set_checks import check_task
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.suite_parts import Part, identity, obstacle, parts_of
-from launch.evaluation.tasks import (
-    FinetuneTask,
-    ProbeTask,
-    SuiteTask,
-    Task,
-    TaskData,
-)
+from launch.evaluation.task_base import Task, TaskData
+from launch.evaluation.tasks import ProbeTask, SuiteTask
+from launch.evaluation.training_tasks import TrainingTask
 from prior_jax.data.manifest import Manifest, load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
@@ -88,8 +84,8 @@ def check_suite(task: SuiteTask) -> None:
       WeightsError: if the ImageNet weights are absent or damaged.
     """
     for part in parts_of(task, {"any": "."}):
-        if isinstance(part.task, FinetuneTask):
-            classifier_config(part.task.finetune)
+        if isinstance(part.task, TrainingTask):
+            training_config(part.task.finetune, part.task.OBJECTIVE)
     if task.imagenet is not None:
         read_document(task.imagenet)
 
@@ -174,7 +170,7 @@ def _part(
     folder, beside = out / FOLDER / part.set_name, None
     try:
         found = _measured(part, subject, manifest, folder=folder, opened=opened, random=True)
-        if imagenet is not None and isinstance(part.task, ProbeTask | FinetuneTask):
+        if imagenet is not None and isinstance(part.task, ProbeTask | TrainingTask):
             other, below = imagenet(str(part.task.data.path)), folder / "imagenet"
             beside = _measured(part, other, manifest, folder=below, opened=opened, random=False)
     except (Preempted, LostProcess):

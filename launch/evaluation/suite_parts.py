@@ -6,23 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launch.evaluation.finetune_settings import classifier_config
+from launch.evaluation.finetune_settings import training_config
 from launch.evaluation.set_checks import has_texts
 from launch.evaluation.subject import Subject
+from launch.evaluation.task_base import Task, TaskData
 from launch.evaluation.tasks import (
-    ClassificationTask,
-    FinetuneTask,
     GalleryTask,
     GroundingTask,
     PhraseTask,
     ProbeTask,
     RetrievalTask,
     SuiteTask,
-    Task,
-    TaskData,
     ZeroShotTask,
     load_task,
 )
+from launch.evaluation.training_tasks import ClassificationTask, FinetuneTask, TrainingTask
 from prior_jax.config import to_json
 from prior_jax.data.manifest import Manifest
 from prior_jax.data.schema import TEXT_REPORT
@@ -82,9 +80,9 @@ def _adapted(task: Task, suite: SuiteTask, path: str) -> Task:
         "batch_size": suite.batch_size,
         "bootstrap": suite.bootstrap,
     }
-    if not isinstance(task, ProbeTask | FinetuneTask):
+    if not isinstance(task, ProbeTask | TrainingTask):
         changes["split"] = suite.split
-    if isinstance(task, FinetuneTask) and suite.max_steps is not None:
+    if isinstance(task, TrainingTask) and suite.max_steps is not None:
         changes["finetune"] = dataclasses.replace(task.finetune, max_steps=suite.max_steps)
     if not task.protocol:  # a protocol has classes of its own
         changes["min_positives"] = suite.min_positives
@@ -94,8 +92,13 @@ def _adapted(task: Task, suite: SuiteTask, path: str) -> Task:
 
 
 def _expanded(task: Task, suite: SuiteTask) -> list[tuple[Task, int]]:
-    """Returns the probe or the training at each fraction and seed; all patients at one seed."""
-    if not isinstance(task, ProbeTask | FinetuneTask):
+    """Returns the probe or the training at each fraction and seed; all patients at one seed.
+
+    A protocol that has a fraction of its own stays as it is.
+    """
+    if not isinstance(task, ProbeTask | TrainingTask):
+        return [(task, 0)]
+    if isinstance(task, TrainingTask) and "fraction" in task.finetune.keeps:
         return [(task, 0)]
     return [
         (_learning(task, fraction=fraction, seed=seed), seed)
@@ -104,7 +107,7 @@ def _expanded(task: Task, suite: SuiteTask) -> list[tuple[Task, int]]:
     ]
 
 
-def _learning(task: ProbeTask | FinetuneTask, *, fraction: float, seed: int) -> Task:
+def _learning(task: ProbeTask | TrainingTask, *, fraction: float, seed: int) -> Task:
     """Returns the task on a fraction of the patients that a seed chooses."""
     field = "probe" if isinstance(task, ProbeTask) else "finetune"
     section = dataclasses.replace(getattr(task, field), fraction=fraction, seed=seed)
@@ -125,8 +128,7 @@ def obstacle(part: Part, subject: Subject, manifest: Manifest) -> str | None:
             return "the model is no classifier"
     elif task.reads_text and not subject.reads_reports:
         return "the model reads no text"
-    learnt = {ProbeTask: ("train", "validate"), FinetuneTask: ("train",)}.get(type(task), ())
-    splits = (*learnt, task.split)
+    splits = (*task.learns_from, task.split)
     empty = [
         name for name in splits if name not in manifest.splits or not manifest.splits[name].studies
     ]
@@ -138,7 +140,7 @@ def obstacle(part: Part, subject: Subject, manifest: Manifest) -> str | None:
     reports = manifest.text_sources.get(TEXT_REPORT, 0)
     if isinstance(task, RetrievalTask | GalleryTask) and not reports:
         return "the set has no reports"
-    if isinstance(task, PhraseTask) and not manifest.regions:
+    if (isinstance(task, PhraseTask) or task.learns_regions) and not manifest.regions:
         return "the set has no boxes or masks"
     return _grounding_obstacle(task, subject, manifest)
 
@@ -161,8 +163,8 @@ def identity(part: Part, subject: Subject, manifest: Manifest) -> str:
     """Returns a hash of all that a part's results depend on: weights, set and settings."""
     settings = dataclasses.asdict(part.task)
     settings.pop("data")
-    if isinstance(part.task, FinetuneTask):  # the file may change under the same name
-        settings["config"] = to_json(classifier_config(part.task.finetune))
+    if isinstance(part.task, TrainingTask):  # the file may change under the same name
+        settings["config"] = to_json(training_config(part.task.finetune, part.task.OBJECTIVE))
     content: Sequence[Any] = (
         dict(subject.about),
         subject.given,

@@ -5,18 +5,12 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from launch.evaluation.finetune_settings import FinetuneConfig, read_file
+from launch.evaluation.finetune_settings import read_file
+from launch.evaluation.task_base import Task
+from launch.evaluation.training_tasks import ClassificationTask, FinetuneTask, TrainingTask
 from prior_jax.data.schema import SPLITS
-from prior_jax.errors import ConfigError, check_field, check_least
-from prior_jax.evaluate import (
-    bootstrap,
-    classification,
-    gallery,
-    phrases,
-    probe,
-    retrieval,
-    zero_shot,
-)
+from prior_jax.errors import ConfigError, check_field
+from prior_jax.evaluate import gallery, phrases, probe, retrieval, zero_shot
 from prior_jax.strict import build
 
 
@@ -33,71 +27,6 @@ class PromptConfig:
 
     set: str
     negatives: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TaskData:
-    """The set that a task measures on.
-
-    Attributes:
-      path: folder of a prepared set; None for the set that the run was trained on.
-    """
-
-    path: str | None
-
-    def __post_init__(self):
-        """Refuses an empty path, as when a variable of a script is not set."""
-        check_field(self, "path", self.path != "", "the folder of a prepared set, or None")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
-    """The settings that all configs of configs/eval have.
-
-    Attributes:
-      task: kind of the task.
-      data: set that the task measures on.
-      split: split on which the task is measured.
-      batch_size: number of images encoded at once.
-      classes: labels to measure; () selects every suitable label that is frequent enough.
-      exclude: labels that () does not select.
-      min_positives: least number of positives of a class that () selects.
-      bootstrap: settings of the bootstrap intervals.
-      protocol: name of the paper whose protocol the settings follow, "" for none. It is a part of
-        the name of the results file.
-    """
-
-    task: str
-    data: TaskData
-    split: str
-    batch_size: int
-    classes: tuple[str, ...]
-    exclude: tuple[str, ...]
-    min_positives: int
-    bootstrap: bootstrap.BootstrapConfig
-    protocol: str = ""
-
-    def __post_init__(self):
-        """Refuses an empty batch, and a name of a protocol that cannot be one of a file."""
-        check_least(self, batch_size=1)
-        plain = not self.protocol or self.protocol.replace("_", "").isalnum()
-        check_field(self, "protocol", plain, "letters, digits and '_'")
-
-    @property
-    def reads_text(self) -> bool:
-        """Returns whether the task needs a model with a text encoder."""
-        return True
-
-    @property
-    def result(self) -> str:
-        """Returns the name of the results file, without its suffix.
-
-        Results of a split other than "test" have a name of their own, such as `retrieval_validate`,
-        so that they do not overwrite the results of "test". So have the results of a protocol, such
-        as `retrieval_benchx`.
-        """
-        name = f"{self.task}_{self.protocol}" if self.protocol else self.task
-        return name if self.split == "test" else f"{name}_{self.split}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,6 +96,11 @@ class ProbeTask(Task):
         return False
 
     @property
+    def learns_from(self) -> tuple[str, ...]:
+        """Returns the splits that the probe learns from."""
+        return ("train", "validate")
+
+    @property
     def result(self) -> str:
         """Returns the name of the results file, which is different for each training fraction."""
         if self.probe.fraction == 1:
@@ -192,45 +126,6 @@ class GroundingTask(Task):
     text: Literal["report", "prompts"]
     prompts: PromptConfig
     masks: str | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassificationTask(Task):
-    """The task "classification", for a run of the objective "classification".
-
-    Attributes:
-      classification: settings of the measurement.
-    """
-
-    classification: classification.ClassificationConfig
-
-    @property
-    def reads_text(self) -> bool:
-        """Returns False: a classifier reads images alone."""
-        return False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneTask(Task):
-    """The task "finetune": trains a classifier on "train", and measures it.
-
-    Attributes:
-      finetune: settings of the training.
-      classification: settings of the measurement.
-    """
-
-    finetune: FinetuneConfig
-    classification: classification.ClassificationConfig
-
-    @property
-    def reads_text(self) -> bool:
-        """Returns False: a classifier reads images alone."""
-        return False
-
-    @property
-    def result(self) -> str:
-        """Returns the name of the results file, different for each way and training fraction."""
-        return f"{self.finetune.result}_{self.protocol}" if self.protocol else self.finetune.result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -352,7 +247,7 @@ def task_of(section: Any) -> Task:
     task = build(TASKS[name], section, name="task")
     if task.split not in SPLITS:
         raise ConfigError.of_value("task.split", task.split, f"one of {', '.join(SPLITS)}")
-    if isinstance(task, ProbeTask | FinetuneTask) and task.split != "test":
+    if isinstance(task, ProbeTask | TrainingTask) and task.split != "test":
         raise ConfigError(
             f"The split is {task.split!r}, but {task.task!r} learns on 'train' and 'validate'.",
             "Set --task.split=test.",

@@ -13,6 +13,7 @@ _WORDS = {
     "negative": ("negative record", "negative records"),
     "other": ("other record", "other records"),
     "phrase": ("phrase with a region", "phrases with a region"),
+    "finding": ("record with a finding", "records with a finding"),
     "mask": ("image with a mask", "images with a mask"),
 }
 """Words for one and for several of each kind that is counted."""

@@ -13,7 +13,7 @@ from PIL import Image
 import prior_jax
 from configs.eval import finetune as config_of_task
 from launch import evaluate
-from launch.evaluation import finetune, finetune_config, models, suite_parts
+from launch.evaluation import finetune, finetune_config, learnt, models, suite_parts
 from launch.evaluation.finetune_settings import override, read_file
 from launch.evaluation.tasks import load_task, task_of
 from launch.start import initial
@@ -128,19 +128,19 @@ def test_classes_that_cannot_be_learnt_or_measured_are_named():
     train = split([[1, 0, 1, 1, 1], [0, -1, 1, 0, -2]], names)  # Mass: none; Nodule: all
     test = split([[1, 1, 1, 1, 0], [-2, 0, 0, 0, -2]], names)
     given = dataclasses.replace(task(), min_positives=1)
-    kept, left_out = finetune_config.learnable(given, train=train, test=test)
+    kept, left_out = learnt.learnable(given, train=train, test=test)
     assert kept == ("Edema",) and list(left_out) == ["Mass", "Nodule", "Hernia"]
     assert left_out["Mass"] == "0 positive records in train, and 1 is needed"
     assert left_out["Hernia"] == "0 positive records in test, and 1 is needed"
     few = dataclasses.replace(given, min_positives=2)
     with pytest.raises(ConfigError, match=r"task\.classes.*Edema: 1 positive record in test"):
-        finetune_config.learnable(few, train=train, test=test)
+        learnt.learnable(few, train=train, test=test)
     wrong = dataclasses.replace(given, classes=("Edemas",))
     with pytest.raises(ConfigError, match=r"task\.classes.*Edemas"):
-        finetune_config.learnable(wrong, train=train, test=test)
-    assert finetune_config.validates(train, ("Mass", "Hernia"))
-    assert not finetune_config.validates(train, ("Mass", "Nodule"))
-    assert not finetune_config.validates(None, ("Edema",))
+        learnt.learnable(wrong, train=train, test=test)
+    assert learnt.validates(given, train, ("Mass", "Hernia"))
+    assert not learnt.validates(given, train, ("Mass", "Nodule"))
+    assert not learnt.validates(given, None, ("Edema",))
 
 
 def test_a_part_is_another_with_another_file_under_the_same_name(path, subject, tmp_path):
