@@ -101,7 +101,9 @@ def _convert_union(choices: tuple, value: Any, hint: Any, *, name: str) -> Any:
     if len(rest) == 1:
         return _convert(rest[0], value, name=name)
     for choice in rest:
-        if isinstance(value, typing.get_origin(choice) or choice):
+        kind = typing.get_origin(choice) or choice
+        # A config that has been JSON has lists in place of tuples.
+        if isinstance(value, list | tuple if kind is tuple else kind):
             return _convert(choice, value, name=name)
     raise ConfigError.of_value(name, value, f"of the type {_words(hint)}")
 

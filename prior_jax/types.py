@@ -35,6 +35,25 @@ class Boxes:
 
 
 @_container
+class Detections:
+    """Boxes that a detector finds on the images of a batch, from the highest score on.
+
+    Attributes:
+      corners: float32[B, M, 4], x1, y1, x2, y2 in pixels of the model's image; 0 in rows of no box.
+      classes: int32[B, M], class of each box, counted from 0; 0 in rows of no box.
+      scores: float32[B, M], score of each box; 0 in rows of no box.
+      real: bool[B, M], True where row m is a box.
+      found: int32[B], number of boxes that were found on each image, of which M are kept at most.
+    """
+
+    corners: jax.Array
+    classes: jax.Array
+    scores: jax.Array
+    real: jax.Array
+    found: jax.Array
+
+
+@_container
 class Batch:
     """One global batch of image-report pairs, padded to fixed shapes.
 

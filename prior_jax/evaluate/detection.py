@@ -13,7 +13,7 @@ images, such as the resamples of a bootstrap.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -170,32 +170,48 @@ def average_precision(matches: Matches, *, weights: np.ndarray, counting: Counti
     """
     weights = np.asarray(weights, np.float64)
     positives = weights @ matches.truth
+    # Behind the last hit precision only falls, and recall stays.
+    some = np.flatnonzero(matches.hit.any(axis=0))
+    count = int(some[-1]) + 1 if len(some) else 0
+    hits = [np.flatnonzero(row[:count] & one[:count]) for row, one in _rows(matches)]
+    whole = bool(matches.counted[:, :count].all())
     found = np.zeros((len(weights), len(counting.overlaps)))
     for row, weight in enumerate(weights):
-        by_box = weight[matches.image]
-        for place in range(len(counting.overlaps)):
+        if positives[row] <= 0:
+            found[row] = np.nan if counting.absent == "undefined" else 0.0
+            continue
+        by_box = weight[matches.image[:count]]
+        taken = np.cumsum(by_box)
+        for place, index in enumerate(hits):
+            if not whole:
+                taken = np.cumsum(by_box * matches.counted[place, :count])
             found[row, place] = _precision(
-                by_box, matches.hit[place], matches.counted[place], positives[row], counting
+                by_box[index], taken[index], positives[row], counting.recalls
             )
     return found
 
 
+def _rows(matches: Matches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields whether each prediction is a hit and counted, bool[P] each, for each overlap."""
+    return zip(matches.hit, matches.counted, strict=True)
+
+
 def _precision(
-    weight: np.ndarray,
-    hit: np.ndarray,
-    counted: np.ndarray,
-    positives: float,
-    counting: Counting,
+    weight: np.ndarray, taken: np.ndarray, positives: float, recalls: Sequence[float]
 ) -> float:
-    """Returns the interpolated average precision of one weighting at one overlap."""
-    if positives <= 0:
-        return np.nan if counting.absent == "undefined" else 0.0
-    hits = np.cumsum(weight * (hit & counted))
-    taken = np.cumsum(weight * counted)
-    recall = hits / positives
+    """Returns the interpolated average precision of one weighting at one overlap.
+
+    Args:
+      weight: weights of the predictions that are hits, float64[H]. Only at a hit does the recall
+        rise, and the interpolated precision is that of a hit.
+      taken: weight of all predictions up to and with each of them, float64[H].
+      positives: weight of the true boxes, above 0.
+      recalls: recalls at which the precision is averaged.
+    """
+    hits = np.cumsum(weight)
     precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(recall, counting.recalls, side="left")
+    place = np.searchsorted(hits / positives, recalls, side="left")
     return float(np.append(envelope, 0.0)[place].mean())
 
 
@@ -244,8 +260,9 @@ def _pair(
         # pycocotools compares with at most 1 - 1e-10, so that an overlap of 1 can be reached.
         threshold = threshold if counting.above else min(threshold, 1 - 1e-10)
         free = ~crowd
-        for row, overlap in enumerate(overlaps):
-            near = overlap > threshold if counting.above else overlap >= threshold
+        close = overlaps > threshold if counting.above else overlaps >= threshold
+        for row in np.flatnonzero(close.any(axis=1)):  # the others hit nothing, and are counted
+            overlap, near = overlaps[row], close[row]
             choice = _last_largest(overlap, near & free)
             if choice is not None:
                 hit[place, row], free[choice] = True, False

@@ -1,5 +1,6 @@
 """FROC: sensitivity at given numbers of false positives per image, as Object-CXR scores it."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,23 @@ from prior_jax.evaluate.detection import ImageBoxes
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per image of the Object-CXR challenge."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """Predictions of N images, from the highest score on.
+
+    Attributes:
+      image: index of the image of each prediction, int64[P].
+      false: 1 for a prediction whose centre lies in no true box, float64[P].
+      new: number of true boxes that it is the first to hit, float64[P].
+      truth: number of true boxes of each image, float64[N].
+    """
+
+    image: np.ndarray
+    false: np.ndarray
+    new: np.ndarray
+    truth: np.ndarray
 
 
 def froc(
@@ -36,20 +54,58 @@ def froc(
 
     Source: the challenge's froc.py; LoVT's release, src/metrics/detection_metrics.py, FrocMetric.
     """
-    image, false, new = _predictions(images)
-    counts = np.asarray([len(one.truth) for one in images], np.float64)
-    found = []
-    for weight in np.asarray(weights, np.float64):
-        positives, total = float(weight @ counts), float(weight.sum())
+    found = sensitivities(ranked(images), weights=weights, rates=rates, release=release)
+    return found.mean(axis=1)
+
+
+def sensitivities(
+    predictions: Ranked,
+    *,
+    weights: np.ndarray,
+    rates: Sequence[float] = RATES,
+    release: bool = False,
+) -> np.ndarray:
+    """Returns the sensitivity at each rate, float64[R, len(rates)]; see `froc`."""
+    rule = _released if release else _at_rates
+    found = np.full((len(weights), len(rates)), np.nan)
+    for row, weight in enumerate(np.asarray(weights, np.float64)):
+        positives, total = float(weight @ predictions.truth), float(weight.sum())
         if positives <= 0 or total <= 0:
-            found.append(np.nan)
             continue
-        by_box = weight[image]
-        sensitivity = np.cumsum(by_box * new) / positives
-        per_image = np.cumsum(by_box * false) / total
-        rule = _released if release else _at_rates
-        found.append(float(np.mean(rule(sensitivity, per_image, rates))))
-    return np.asarray(found)
+        by_box = weight[predictions.image]
+        sensitivity = np.cumsum(by_box * predictions.new) / positives
+        per_image = np.cumsum(by_box * predictions.false) / total
+        found[row] = rule(sensitivity, per_image, rates)
+    return found
+
+
+def ranked(images: Sequence[ImageBoxes]) -> Ranked:
+    """Finds out what each prediction hits; equal scores come in the order of the images."""
+    rows = [
+        (float(score), index, place)
+        for index, one in enumerate(images)
+        for place, score in enumerate(one.scores)
+    ]
+    order = sorted(range(len(rows)), key=lambda row: -rows[row][0])  # stable
+    hit = [np.zeros(len(one.truth), bool) for one in images]
+    image, false, new = (np.zeros(len(rows)) for _ in range(3))
+    for position, row in enumerate(order):
+        _, index, place = rows[row]
+        image[position] = index
+        if not len(images[index].truth):
+            false[position] = 1
+            continue
+        box = np.asarray(images[index].boxes, np.float64)[place]
+        inside = _inside((box[:2] + box[2:]) / 2, np.asarray(images[index].truth, np.float64))
+        false[position] = not inside.any()
+        new[position] = int((inside & ~hit[index]).sum())
+        hit[index] |= inside
+    return Ranked(
+        image=image.astype(np.int64),
+        false=false,
+        new=new,
+        truth=np.asarray([len(one.truth) for one in images], np.float64),
+    )
 
 
 def _at_rates(sensitivity: np.ndarray, per_image: np.ndarray, rates: Sequence[float]) -> np.ndarray:
@@ -68,27 +124,6 @@ def _released(
             reached.append(float(value))
     last = reached[-1] if reached else (float(sensitivity[-1]) if len(sensitivity) else 0.0)
     return reached + [last] * (len(rates) - len(reached))
-
-
-def _predictions(images: Sequence[ImageBoxes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns image, whether false, and number of newly hit boxes of each prediction, by score."""
-    rows = [
-        (float(score), index, place)
-        for index, one in enumerate(images)
-        for place, score in enumerate(one.scores)
-    ]
-    order = sorted(range(len(rows)), key=lambda row: -rows[row][0])  # stable
-    hit = [np.zeros(len(one.truth), bool) for one in images]
-    image, false, new = (np.zeros(len(rows)) for _ in range(3))
-    for position, row in enumerate(order):
-        _, index, place = rows[row]
-        box = np.asarray(images[index].boxes, np.float64)[place]
-        inside = _inside((box[:2] + box[2:]) / 2, np.asarray(images[index].truth, np.float64))
-        image[position] = index
-        false[position] = not inside.any()
-        new[position] = int((inside & ~hit[index]).sum())
-        hit[index] |= inside
-    return image.astype(np.int64), false, new
 
 
 def _inside(point: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
 """YOLOv3's detection head on three maps of an encoder, and the boxes that it predicts."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.errors import check_field, check_least
+from prior_jax.errors import check_choice, check_field
 from prior_jax.nn.layers import BatchNorm, Conv, torch_uniform, upsample_nearest_double
 from prior_jax.types import Anchors
 
@@ -14,6 +15,32 @@ SCALES = 3
 """Number of maps that the head reads, from coarse to fine."""
 BOX_NUMBERS = 5
 """Numbers of a box before those of the classes: x, y, width, height, objectness."""
+
+ANCHORS: Mapping[str, tuple[int, Anchors]] = {
+    "coco": (
+        416,
+        (
+            ((116, 90), (156, 198), (373, 326)),
+            ((30, 61), (62, 45), (59, 119)),
+            ((10, 13), (16, 30), (33, 23)),
+        ),
+    ),
+    "lovt": (
+        224,
+        (
+            ((64.64, 48.6), (84.24, 106.92), (201.42, 176.04)),
+            ((16.2, 32.94), (33.48, 24.3), (31.86, 64.26)),
+            ((5.4, 7.02), (8.64, 16.2), (17.82, 12.42)),
+        ),
+    ),
+}
+"""Side of the images that the anchors are made for, and the anchors, by their name.
+
+"coco" are those of YOLOv3 (arXiv:1804.02767, sec. 2.3), which MGCA scales by 224 / 416
+(mgca/models/ssl_detector.py). "lovt" are those of LoVT's release
+(configs/evaluation_model/rsna_frozen.yaml): COCO's times 0.54, but for one width, which would be
+62.64.
+"""
 
 _SLOPE = 0.1  # of the leaky ReLU, in both releases
 _BRANCH = 4  # block behind which the branch to the finer scale leaves
@@ -24,45 +51,62 @@ class YoloConfig:
     """Shape of the head.
 
     Attributes:
-      anchors: width and height in pixels of the anchors of each scale, from the coarse map to the
-        fine one, for images of `anchor_size` pixels.
-      anchor_size: side in pixels of the images that the anchors are made for. They are scaled to
-        the side of the images that the model sees.
+      anchors: name of anchors, a key of `ANCHORS`; or width and height in pixels of the anchors of
+        each scale, from the coarse map to the fine one, for images of `anchor_size` pixels.
+      anchor_size: side in pixels of the images that given anchors are made for; None with a name.
+        The anchors are scaled to the side of the images that the model sees.
       width: number of channels of the narrow convolutions at the coarsest scale, halved at each
         finer one; release 512. The wide ones have twice as many.
     """
 
-    anchors: Anchors
-    anchor_size: int
+    anchors: str | Anchors
+    anchor_size: int | None
     width: int
 
     def __post_init__(self):
         """Refuses shapes that do not define a head."""
-        boxes = [box for scale in self.anchors for box in scale]
-        same = len(self.anchors) == SCALES and len({len(scale) for scale in self.anchors}) == 1
+        if isinstance(self.anchors, str):
+            check_choice(self, "anchors", tuple(ANCHORS))
+            absent = self.anchor_size is None
+            check_field(self, "anchor_size", absent, "None, for anchors with a name have their own")
+        else:
+            self._check_given(self.anchors)
+        even = self.width >= 4 and self.width % 4 == 0
+        check_field(self, "width", even, "a multiple of 4")
+
+    def _check_given(self, anchors: Anchors) -> None:
+        boxes = [box for scale in anchors for box in scale]
+        same = len(anchors) == SCALES and len({len(scale) for scale in anchors}) == 1
         fits = same and bool(boxes) and all(len(box) == 2 and min(box) > 0 for box in boxes)
         check_field(
             self,
             "anchors",
             fits,
-            f"{SCALES} scales from coarse to fine, each with the same number of (width, height) "
-            "above 0",
+            f"one of {', '.join(ANCHORS)}, or {SCALES} scales from coarse to fine, each with the "
+            "same number of (width, height) above 0",
         )
-        check_least(self, anchor_size=1)
-        even = self.width >= 4 and self.width % 4 == 0
-        check_field(self, "width", even, "a multiple of 4")
+        made_for = self.anchor_size is not None and self.anchor_size >= 1
+        check_field(self, "anchor_size", made_for, "at least 1 where the anchors are given")
+
+    @property
+    def _made(self) -> tuple[int, Anchors]:
+        """Returns the side of the images that the anchors are made for, and the anchors."""
+        if isinstance(self.anchors, str):
+            return ANCHORS[self.anchors]
+        return self.anchor_size or 1, self.anchors
 
     @property
     def per_cell(self) -> int:
         """Returns the number of anchors of each cell of a map."""
-        return len(self.anchors[0])
+        return len(self._made[1][0])
 
     def scaled_anchors(self, image_size: int) -> Anchors:
         """Returns the anchors in pixels of images with a side of `image_size` pixels."""
-        factor = image_size / self.anchor_size
+        made_for, anchors = self._made
+        factor = image_size / made_for
         return tuple(
             tuple((width * factor, height * factor) for width, height in scale)
-            for scale in self.anchors
+            for scale in anchors
         )
 
 

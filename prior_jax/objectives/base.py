@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
+from prior_jax.types import Batch, Detections, ImageFeatures, LossTerms, ReportFeatures
 
 TextUnit = Literal["sentence", "word"]
 SimilarityKind = Literal["both", "local", "global"]
@@ -130,6 +130,20 @@ class Classifies(Protocol):
 
     def targets(self, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns targets and the mask of the known ones, float32[B, K], of labels int8[B, C]."""
+        ...
+
+
+@runtime_checkable
+class Detects(Protocol):
+    """An objective that finds boxes on images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Returns the names of the classes, K."""
+        ...
+
+    def detect(self, model: Any, image: jax.Array) -> Detections:
+        """Returns the boxes on images float32[B, H, W, C], in inference mode."""
         ...
 
 

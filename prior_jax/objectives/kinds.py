@@ -11,6 +11,7 @@ from prior_jax.objectives.base import Objective
 from prior_jax.objectives.classification import ClassificationConfig, ClassificationObjective
 from prior_jax.objectives.clip import ClipConfig, ClipObjective
 from prior_jax.objectives.convirt import ConvirtConfig, ConvirtObjective
+from prior_jax.objectives.detection import DetectionConfig, DetectionObjective
 from prior_jax.objectives.gloria import GloriaObjective
 from prior_jax.objectives.gloria_config import GloriaConfig
 from prior_jax.objectives.lovt import LovtConfig, LovtObjective
@@ -109,6 +110,11 @@ def _classification(settings: ClassificationConfig, setting: Setting) -> Classif
     return ClassificationObjective(settings, labels=setting.labels)
 
 
+def _detection(settings: DetectionConfig, setting: Setting) -> DetectionObjective:
+    del setting
+    return DetectionObjective(settings)
+
+
 def _check_local_groups(settings: GloriaConfig, rows: int) -> None:
     divides = settings.local_group is None or rows % settings.local_group == 0
     must_be = f"a divisor of {rows}, the number of pairs that a step sees at once"
@@ -148,6 +154,13 @@ KINDS: Mapping[str, Kind] = {
         stages=ClassificationObjective.stages,
         settings=ClassificationConfig,
         make=_classification,
+        reads_reports=False,
+    ),
+    "detection": Kind(
+        stages=DetectionObjective.stages,
+        settings=DetectionConfig,
+        make=_detection,
+        regions="boxes",
         reads_reports=False,
     ),
 }

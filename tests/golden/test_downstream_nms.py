@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prior_jax.evaluate.nms import corners_of, non_maximum_suppression
+from prior_jax.nn.nms import corners_of, non_maximum_suppression
 from tests.golden import reader
 
 pytestmark = pytest.mark.golden

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from prior_jax.evaluate.nms import non_maximum_suppression
+from prior_jax.nn.nms import non_maximum_suppression
 
 
 def overlap_of(one, other):
