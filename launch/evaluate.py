@@ -65,10 +65,7 @@ class Evaluation:
 
     def on_set(self, task: Task) -> Subject:
         """Returns the subject on the set that the task names."""
-        if task.data.path is None:
-            return self.subject
-        data = dataclasses.replace(self.subject.data, path=task.data.path)
-        return dataclasses.replace(self.subject, data=data)
+        return dataclasses.replace(self.subject, data=task.on(self.subject.data))
 
     def split(self, subject: Subject, name: str) -> Opened:
         """Returns a split of the subject's set, which is read once."""

@@ -26,7 +26,7 @@ USED_BY_NAME = {
 # Decoders that pydicom finds by itself, and the runtime that exported ONNX files are read with.
 PLUGINS = {"pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg", "python-gdcm", "onnxruntime"}
 # What only some users need, by the extra that brings it.
-OPTIONAL = ("dicom", "export", "gcs", "interface", "probe", "s3", "tpu", "wandb")
+OPTIONAL = ("coco", "dicom", "export", "gcs", "interface", "probe", "s3", "tpu", "wandb")
 
 
 def normal(name):

@@ -5,6 +5,7 @@ import pathlib
 import jax
 
 from launch.evaluation import phantom_masks
+from launch.evaluation.detection_tasks import DetectionTask, TrainDetectionTask
 from launch.evaluation.finetune_settings import training_config
 from launch.evaluation.tasks import (
     GalleryTask,
@@ -20,7 +21,7 @@ from launch.evaluation.training_tasks import ClassificationTask, FinetuneTask, T
 from prior_jax.data.manifest import Manifest, load_manifest
 from prior_jax.data.schema import TEXT_NONE
 from prior_jax.errors import ConfigError
-from prior_jax.evaluate import probe, prompts
+from prior_jax.evaluate import coco_library, probe, prompts
 
 
 def has_texts(manifest: Manifest) -> bool:
@@ -110,6 +111,9 @@ def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
         probe.check_installed()
     if isinstance(task, TrainingTask):
         training_config(task.finetune, task.OBJECTIVE)
+    detects = isinstance(task, DetectionTask | TrainDetectionTask)
+    if detects and task.detector.coco == "faster_coco_eval":
+        coco_library.check_installed()
     if isinstance(task, ZeroShotTask | GroundingTask):
         prompts.prompts_in(task.prompts.set)
     if task.batch_size % jax.process_count():

@@ -220,8 +220,7 @@ def _measured(
     if kept is not None and kept.content["settings"].get("part") == wanted:
         return kept
     check_task(part.task, drawn=subject.drawn)
-    data = dataclasses.replace(subject.data, path=str(part.task.data.path))
-    here = dataclasses.replace(subject, data=data)
+    here = dataclasses.replace(subject, data=part.task.on(subject.data))
 
     def split(name: str) -> Opened:
         return opened(here, name)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launch.evaluation.detection_tasks import DetectionTask
 from launch.evaluation.finetune_settings import training_config
 from launch.evaluation.set_checks import has_texts
 from launch.evaluation.subject import Subject
@@ -27,6 +28,7 @@ from prior_jax.data.schema import TEXT_REPORT
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import ShowsAttention
 from prior_jax.objectives.classification import ClassificationObjective
+from prior_jax.objectives.detection import DetectionObjective
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,9 @@ def obstacle(part: Part, subject: Subject, manifest: Manifest) -> str | None:
     if isinstance(task, ClassificationTask):
         if not isinstance(subject.objective, ClassificationObjective):
             return "the model is no classifier"
+    elif isinstance(task, DetectionTask):
+        if not isinstance(subject.objective, DetectionObjective):
+            return "the model is no detector"
     elif task.reads_text and not subject.reads_reports:
         return "the model reads no text"
     splits = (*task.learns_from, task.split)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from prior_jax.data.pipeline import DataConfig
 from prior_jax.errors import check_field, check_least
 from prior_jax.evaluate import bootstrap
 
@@ -58,6 +59,14 @@ class Task:
     def reads_text(self) -> bool:
         """Returns whether the task needs a model with a text encoder."""
         return True
+
+    def on(self, data: DataConfig) -> DataConfig:
+        """Returns the settings of a model's data as the task reads them, on the task's set.
+
+        Boxes and masks are read by the tasks that count them alone.
+        """
+        path = data.path if self.data.path is None else self.data.path
+        return dataclasses.replace(data, path=path, regions=None)
 
     @property
     def learns_from(self) -> tuple[str, ...]:

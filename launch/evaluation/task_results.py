@@ -19,6 +19,9 @@ from launch.evaluation.classify import (
     rare,
     without_partner,
 )
+from launch.evaluation.detect import detector_of, measure_detection, unused_labels
+from launch.evaluation.detect import rare as rare_boxes
+from launch.evaluation.detection_tasks import DetectionTask
 from launch.evaluation.grounded import enough_masks, masks_of, measure_grounding
 from launch.evaluation.phrases import measure_phrases, phrases_left_out
 from launch.evaluation.prompt_tokens import tokens_of
@@ -151,6 +154,7 @@ _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
     ProbeTask: _probe,
     GroundingTask: measure_grounding,
     ClassificationTask: measure_classification,
+    DetectionTask: measure_detection,
     PhraseTask: measure_phrases,
 }
 
@@ -159,6 +163,9 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
     """Returns sentences on how the task, the model and the labels of the set fit together."""
     if isinstance(task, ClassificationTask):
         said = without_partner(task, subject, data)
+    elif isinstance(task, DetectionTask):
+        detector_of(subject, task=task.task)
+        said = unused_labels(subject, data)
     elif isinstance(task, PhraseTask | GroundingTask):
         said = without_places(subject)
     else:
@@ -173,6 +180,8 @@ def left_out(task: Task, subject: Subject, data: Opened) -> dict[str, str]:
         return {}
     if isinstance(task, ClassificationTask):
         return rare(task, classifier_of(subject, task=task.task), data)
+    if isinstance(task, DetectionTask):
+        return rare_boxes(task, subject, data)
     if isinstance(task, PhraseTask):
         return phrases_left_out(task, data)
     if isinstance(task, GroundingTask):

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from launch.evaluation.detection_tasks import DetectionTask, TrainDetectionTask
 from launch.evaluation.finetune_settings import read_file
 from launch.evaluation.task_base import Task
 from launch.evaluation.training_tasks import ClassificationTask, FinetuneTask, TrainingTask
@@ -203,6 +204,8 @@ TASKS: Mapping[str, type[Task]] = {
     "grounding": GroundingTask,
     "classification": ClassificationTask,
     "finetune": FinetuneTask,
+    "detection": DetectionTask,
+    "train_detection": TrainDetectionTask,
     "phrase_grounding": PhraseTask,
     "suite": SuiteTask,
 }

@@ -15,6 +15,7 @@ _WORDS = {
     "phrase": ("phrase with a region", "phrases with a region"),
     "finding": ("record with a finding", "records with a finding"),
     "mask": ("image with a mask", "images with a mask"),
+    "box": ("image with a box", "images with a box"),
 }
 """Words for one and for several of each kind that is counted."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
-from prior_jax.evaluate import pictures, undefined
+from prior_jax.evaluate import box_file, pictures, undefined
 from prior_jax.evaluate.bootstrap import Interval
 
 DRAWS_SUFFIX = ".draws.npz"
@@ -33,11 +33,13 @@ class TaskResult:
       settings: settings of the measurement: counts, policies, chance levels, and under `undefined`
         the reason for each undefined metric. JSON types only.
       shown: phrases over their images, for the report; () for tasks without phrases.
+      kept: boxes of a detector, for the report; None for other tasks.
     """
 
     metrics: Mapping[str, Interval]
     settings: Mapping[str, Any]
     shown: Sequence[pictures.PhrasePicture] = dataclasses.field(default=(), repr=False)
+    kept: box_file.KeptBoxes | None = dataclasses.field(default=None, repr=False)
 
 
 def write_results(
@@ -51,8 +53,8 @@ def write_results(
     """Writes `workdir/eval/<task>.json` and replaces an older file atomically.
 
     The bootstrap draws of the trained model, if they were kept, are written to `<task>.draws.npz`
-    in the same folder, those of the untrained one to `<task>.untrained.draws.npz`, and its pictures
-    to `<task>.pictures.npz`.
+    in the same folder, those of the untrained one to `<task>.untrained.draws.npz`, its pictures to
+    `<task>.pictures.npz`, and the boxes of a detector to `<task>.boxes.npz`.
 
     Args:
       workdir: folder of the run.
@@ -90,6 +92,8 @@ def write_results(
     _write_draws(path.with_suffix(DRAWS_SUFFIX), trained)
     _write_draws(path.with_suffix(UNTRAINED_DRAWS_SUFFIX), untrained)
     pictures.save(path.with_suffix(pictures.SUFFIX), trained.shown)
+    if trained.kept is not None:
+        box_file.save(path.with_suffix(box_file.SUFFIX), trained.kept)
     write_atomically(path, (text + "\n").encode("utf-8"))
     return path
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import DataError
-from prior_jax.evaluate import class_scores
+from prior_jax.evaluate import box_scores, class_scores
 from prior_jax.evaluate.features import to_host
-from prior_jax.objectives.base import Classifies, TrainObjective, weighted_sum
+from prior_jax.objectives.base import Classifies, Detects, TrainObjective, weighted_sum
 from prior_jax.processes import activities
 from prior_jax.types import Batch
 
@@ -40,6 +40,8 @@ class Validation:
             rows = ()
             if isinstance(objective, Classifies):
                 rows = class_scores.scored(objective, model, batch)
+            elif isinstance(objective, Detects):
+                rows = box_scores.scored(objective, model, batch)
             return ({**found.terms, "total": total}, jnp.sum(batch.weight)), rows
 
         self._terms = jax.jit(terms, static_argnames="stage")
@@ -59,7 +61,8 @@ class Validation:
         Returns:
           `validation_<term>_loss` for every term and `validation_total_loss`: means over batches,
           weighted by their numbers of pairs. A contrastive term depends on the batch size.
-          For a classifier also `class_scores.AUROC`, unless no class has both states.
+          For a classifier also `class_scores.AUROC`, unless no class has both states; for a
+          detector `box_scores.NAMES`, unless no image has a box.
 
         Raises:
           DataError: if no batch holds a pair.
@@ -81,4 +84,11 @@ class Validation:
                 "Prepare a set that has such pairs in this split.",
             )
         means = {f"validation_{name}_loss": value / pairs for name, value in sums.items()}
-        return means | (class_scores.area_of(scored) if scored else {})
+        return means | (self._scores(scored) if scored else {})
+
+    def _scores(self, scored: list[Any]) -> dict[str, float]:
+        """Returns the numbers that an objective has beside its losses."""
+        objective = self._objective
+        if isinstance(objective, Detects):
+            return box_scores.precision_of(scored, classes=len(objective.classes))
+        return class_scores.area_of(scored)

@@ -105,8 +105,7 @@ class YoloConfig:
         made_for, anchors = self._made
         factor = image_size / made_for
         return tuple(
-            tuple((width * factor, height * factor) for width, height in scale)
-            for scale in anchors
+            tuple((width * factor, height * factor) for width, height in scale) for scale in anchors
         )
 
 

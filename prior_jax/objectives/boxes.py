@@ -43,9 +43,7 @@ class PostConfig:
         check_field(self, "most_boxes", some, "None or at least 1")
 
 
-def chosen(
-    decoded: jax.Array, *, image_size: tuple[int, int], config: PostConfig
-) -> Detections:
+def chosen(decoded: jax.Array, *, image_size: tuple[int, int], config: PostConfig) -> Detections:
     """Chooses the boxes of each image. Runs under `jax.jit`.
 
     Args:
