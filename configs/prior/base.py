@@ -179,6 +179,9 @@ def data(*, release: bool) -> dict:
             # Pixel statistics of the release, or of the prepared set.
             mean=(0.4755,) if release else placeholder(tuple),
             std=(0.3011,) if release else placeholder(tuple),
+            fit="stretch",  # release, configs/image_transformation.yaml
+            equalize=False,
+            to_white=False,
         ),
         augment=dict(
             rotation_degrees=5.0,  # release, configs/image_transformation.yaml

@@ -11,7 +11,7 @@ from launch.evaluation.class_choice import askable, excluded
 from launch.evaluation.phantom_masks import PhantomMasks
 from launch.evaluation.prompt_tokens import tokens_of
 from launch.evaluation.radiographs import radiographs_of
-from launch.evaluation.region_masks import LUNGS, region_masks
+from launch.evaluation.region_masks import LUNGS, region_masks, seen_windows
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import GroundingTask, masks_folder
 from prior_jax.data import text
@@ -85,11 +85,12 @@ def _located(
 ) -> grounding.Located:
     """Returns where the findings are: by the set's own regions, or by a phantom's drawings."""
     masks = masks_of(task, subject, data)
+    windows = seen_windows(data, image=subject.data.image)
     if _has_regions(task, data):
-        return grounding.Located(masks=masks, lungs=LUNGS)
+        return grounding.Located(masks=masks, lungs=LUNGS, windows=windows)
     source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
     lungs = source.lung_centres(opened("train").image_ids, size=subject.data.image.size)
-    return grounding.Located(masks=masks, lungs=lungs)
+    return grounding.Located(masks=masks, lungs=lungs, windows=windows)
 
 
 def _has_regions(task: GroundingTask, data: Opened) -> bool:
@@ -98,13 +99,13 @@ def _has_regions(task: GroundingTask, data: Opened) -> bool:
 
 def masks_of(task: GroundingTask, subject: Subject, data: Opened) -> Masks:
     """Returns the masks of each finding by record, of the set's regions or the phantom's."""
-    size = subject.data.image.size
+    image = subject.data.image
     if _has_regions(task, data):
-        return region_masks(data, size=size)
+        return region_masks(data, image=image)
     source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
     masks: dict[str, dict[int, np.ndarray]] = {}
     for record, image_id in enumerate(data.image_ids):
-        for label, mask in source.findings(image_id, size=size).items():
+        for label, mask in source.findings(image_id, size=image.size, fit=image.fit).items():
             masks.setdefault(label, {})[record] = mask
     return masks
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.phantom import studies
+from prior_jax.data import fitting
 from prior_jax.data import image as image_lib
 from prior_jax.errors import DataError
 
@@ -50,12 +51,15 @@ class PhantomMasks:
         with check_drawn(folder, field=field).open() as lines:
             self._images = {line["dicom_id"]: line for line in map(json.loads, lines)}
 
-    def findings(self, image_id: str, *, size: int) -> Mapping[str, np.ndarray]:
+    def findings(
+        self, image_id: str, *, size: int, fit: fitting.Fit = "stretch"
+    ) -> Mapping[str, np.ndarray]:
         """Returns the masks of an image's findings.
 
         Args:
           image_id: dicom_id of the image.
           size: side of the model's image, in pixels.
+          fit: how the model's image becomes a square.
 
         Returns:
           Label -> bool[size, size], the union of the label's findings; a label whose mask has no
@@ -70,7 +74,7 @@ class PhantomMasks:
         for finding in line["findings"]:
             drawn = regions[finding["bit"]] | found.get(finding["label"], False)
             found[finding["label"]] = drawn
-        small = {label: _resized(mask, size=size) for label, mask in found.items()}
+        small = {label: _resized(mask, size=size, fit=fit) for label, mask in found.items()}
         return {label: mask for label, mask in small.items() if mask.any()}
 
     def lung_centres(
@@ -128,7 +132,7 @@ class PhantomMasks:
         return studies.read_regions(path)
 
 
-def _resized(mask: np.ndarray, *, size: int) -> np.ndarray:
-    """Returns the mask as bool[size, size], resized as `prior_jax.data.image` resizes images."""
+def _resized(mask: np.ndarray, *, size: int, fit: fitting.Fit = "stretch") -> np.ndarray:
+    """Returns the mask as bool[size, size], resized as `prior_jax.data.fitting` resizes images."""
     pixels = Image.fromarray(mask.astype(np.uint8) * np.uint8(image_lib.PIXEL_MAXIMUM))
-    return np.asarray(image_lib.resize(pixels, size=size)) >= _HALF
+    return np.asarray(fitting.resize(pixels, size=size, fit=fit)) >= _HALF

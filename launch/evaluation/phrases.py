@@ -50,6 +50,7 @@ def measure_phrases(
         tokens=tokens_of(subject, data, [one.text for one in found]),
         truth=truth,
         size=subject.data.image.size,
+        fit=subject.data.image.fit,
         lungs=LUNGS,
         patients=data.patients,
         config=task.phrases,

@@ -7,7 +7,9 @@ import numpy as np
 from PIL import Image
 
 from launch.evaluation.subject import Opened
-from prior_jax.data import regions
+from prior_jax.data import fitting, regions
+from prior_jax.data.image import ImageConfig
+from prior_jax.data.schema import Record
 
 LUNGS: Mapping[str, tuple[float, float]] = {"right": (0.46, 0.27), "left": (0.47, 0.72)}
 """Usual centres of the patient's lungs as (row, column), in shares of an image's height and width.
@@ -18,12 +20,38 @@ deviations of 0.06 in rows and 0.04 in columns.
 """
 
 
-def region_masks(opened: Opened, *, size: int) -> dict[str, dict[int, np.ndarray]]:
+def stored_shape(record: Record) -> tuple[int, int]:
+    """Returns height and width in pixels of the first image of a record, as it is stored."""
+    with Image.open(io.BytesIO(record.images[0])) as image:
+        return image.height, image.width
+
+
+def seen_windows(opened: Opened, *, image: ImageConfig) -> dict[int, fitting.Window]:
+    """Returns the part of the model's image that shows the stored image, by record.
+
+    Args:
+      opened: split to read.
+      image: settings of the model's images.
+
+    Returns:
+      Record -> rows and columns; {} where the image fills the square.
+    """
+    if image.fit == "stretch":
+        return {}
+    return {
+        index: fitting.seen_window(
+            stored_shape(opened.record(index)), size=image.size, fit=image.fit
+        )
+        for index in range(len(opened.split))
+    }
+
+
+def region_masks(opened: Opened, *, image: ImageConfig) -> dict[str, dict[int, np.ndarray]]:
     """Reads the regions of a split, moved as its images are resized for the model.
 
     Args:
       opened: split to read.
-      size: side of the model's image in pixels.
+      image: settings of the model's images.
 
     Returns:
       Label -> record -> bool[size, size], the union of the label's regions on the first image of
@@ -34,9 +62,8 @@ def region_masks(opened: Opened, *, size: int) -> dict[str, dict[int, np.ndarray
         record = opened.record(index)
         if 0 not in record.region_images:
             continue
-        with Image.open(io.BytesIO(record.images[0])) as image:
-            width, height = image.size
-        change = regions.resized(before=(height, width), after=(size, size))
+        height, width = stored_shape(record)
+        change = fitting.resize_transform((height, width), size=image.size, fit=image.fit)
         for place, image_index in enumerate(record.region_images):
             if image_index:
                 continue

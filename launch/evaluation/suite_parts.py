@@ -173,7 +173,7 @@ def identity(part: Part, subject: Subject, manifest: Manifest) -> str:
     content: Sequence[Any] = (
         dict(subject.about),
         subject.given,
-        dataclasses.asdict(subject.data.image),
+        subject.data.image.given(),
         manifest.fingerprint,
         settings,
     )

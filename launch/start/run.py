@@ -175,7 +175,7 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
     Raises:
       WeightsError: if weights of `config.init` are missing or damaged.
     """
-    data = dataclasses.asdict(config.data)
+    data = {**dataclasses.asdict(config.data), "image": config.data.image.given()}
     for free in ("path", "workers", "threads", "prefetch"):
         del data[free]
     del data["tokenizer"]["path"]

@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
 
-from prior_jax.data import colours, crops, regions
+from prior_jax.data import affine, colours, crops, levels, regions
 from prior_jax.data.decode import ImageProblem, Mode, placed
+from prior_jax.data.fitting import Fit, placed_margins, placed_resize
 from prior_jax.errors import DataError, check_choice, check_field, check_least
 
 PIXEL_MAXIMUM = 255.0
@@ -23,24 +25,36 @@ class ImageConfig:
     """The input format of the image encoder.
 
     Attributes:
-      size: side of the square image in pixels; the aspect ratio is not kept (release,
-        configs/image_transformation.yaml: 224).
+      size: side of the square image in pixels (release, configs/image_transformation.yaml: 224).
       channels: number of channels: 1 (release) or 3, with the grey channel repeated.
       mean: mean of each channel on a scale of 0 to 1, or None for that of the prepared set
         (release: 0.4755 for one channel, 0.4755, 0.4755, 0.406 for three).
       std: standard deviation of each channel, or None as for `mean` (release: 0.3011 for one
         channel, 0.229, 0.224, 0.225 for three).
+      fit: how the image becomes a square: "stretch" does not keep the aspect ratio (release); "pad"
+        adds black margins and does (LoVT, MaCo); "pad_evenly" is LoVT's release, which forgets a
+        pixel of an odd gap (quirk L12).
+      equalize: whether the histogram is equalised (LoVT's release, of all sets but RSNA).
+      to_white: whether levels are multiplied so that the brightest pixel is white (MGCA's release,
+        quirk M16); not together with `equalize`.
     """
 
     size: int
     channels: int
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    # Runs of earlier versions have no values for these, and images as the defaults make them.
+    fit: Fit = "stretch"
+    equalize: bool = False
+    to_white: bool = False
 
     def __post_init__(self):
         """Raises ConfigError for values that are not accepted."""
         check_least(self, size=1)
         check_choice(self, "channels", tuple(MODES))
+        check_choice(self, "fit", get_args(Fit))
+        must_be = "False with equalize, which sets every level anew"
+        check_field(self, "to_white", not (self.to_white and self.equalize), must_be)
         both = (self.mean is None) == (self.std is None)
         check_field(self, "std", both, f"None exactly if mean is None, and mean is {self.mean}")
         for name in ("mean", "std"):
@@ -51,6 +65,15 @@ class ImageConfig:
             holds = len(values) == self.channels and finite and (name == "mean" or min(values) > 0)
             above = " above 0" if name == "std" else ""
             check_field(self, name, holds, f"{self.channels} finite numbers{above}, for channels")
+
+    def given(self) -> dict[str, Any]:
+        """Returns the settings without those that have their default.
+
+        They identify a run: what a later version adds is absent from a run of an earlier one.
+        """
+        fields = {field.name: field.default for field in dataclasses.fields(self)}
+        found = dataclasses.asdict(self)
+        return {name: value for name, value in found.items() if value != fields[name]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +94,8 @@ class AugmentConfig:
       grey_probability: probability of making the image grey, which changes only images with
         colours; None for never.
       blur: Gaussian blur; None for none.
+      shift_scale_rotate: random shift, scale and rotation, bilinear, behind the other moves (GLoRIA
+        and MGCA for segmentation); None for none.
     """
 
     rotation_degrees: float
@@ -81,6 +106,7 @@ class AugmentConfig:
     jitter: colours.JitterConfig | None = None
     grey_probability: float | None = None
     blur: colours.BlurConfig | None = None
+    shift_scale_rotate: affine.ShiftScaleRotateConfig | None = None
 
     def __post_init__(self):
         """Raises ConfigError for values that are not accepted."""
@@ -155,49 +181,57 @@ def placed_decode(
         ) from problem
 
 
-def resize(image: Image.Image, *, size: int) -> Image.Image:
-    """Resizes to a square, bilinear and antialiased, without keeping the aspect ratio.
-
-    Source: release, configs/image_transformation.yaml (torchvision Resize on PIL images).
-    """
-    if image.size == (size, size):
-        return image
-    return image.resize((size, size), Image.Resampling.BILINEAR)
-
-
-def placed_resize(image: Image.Image, *, size: int) -> tuple[Image.Image, regions.Transform]:
-    """Resizes as `resize` does, and says where the pixels have gone."""
-    before = (image.height, image.width)
-    return resize(image, size=size), regions.resized(before=before, after=(size, size))
-
-
-def training_image(
-    image: Image.Image, *, size: int, config: AugmentConfig, rng: np.random.Generator
-) -> Image.Image:
-    """Crops, resizes, rotates, flips and recolours a decoded image at random.
-
-    For the arguments see `placed_training_image`.
-    """
-    return placed_training_image(image, size=size, config=config, rng=rng)[0]
-
-
-def placed_training_image(
-    image: Image.Image, *, size: int, config: AugmentConfig, rng: np.random.Generator
+def placed_input(
+    image: Image.Image, *, config: ImageConfig
 ) -> tuple[Image.Image, regions.Transform]:
-    """Augments as `training_image` does, and says where the pixels have gone.
-
-    Crops and colours have random numbers beside those of `rng`: whatever is switched on, those that
-    follow in `rng` stay the same.
+    """Makes the model's image of a decoded image, without augmentation.
 
     Args:
       image: decoded image of mode "L" or "RGB".
-      size: side of the square result in pixels.
+      config: settings of the model's images.
+
+    Returns:
+      The image before it is normalised, and where the pixels have gone.
+    """
+    return placed_resize(_levelled(image, config), size=config.size, fit=config.fit)
+
+
+def _levelled(image: Image.Image, config: ImageConfig) -> Image.Image:
+    """Returns the image with the levels that the model's images have."""
+    if config.equalize:
+        return levels.equalized(image)
+    return levels.white_at_most(image) if config.to_white else image
+
+
+def placed_training_image(
+    image: Image.Image,
+    *,
+    image_config: ImageConfig,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> tuple[Image.Image, regions.Transform]:
+    """Crops, resizes, moves and recolours a decoded image at random; says where its pixels went.
+
+    Crops, colours and the shift with scale and rotation have random numbers beside those of `rng`:
+    whatever is switched on, those that follow in `rng` stay the same.
+
+    Args:
+      image: decoded image of mode "L" or "RGB".
+      image_config: settings of the model's images. Where they pad, a crop is of the padded image.
       config: settings of the augmentation.
       rng: source of random numbers, on its way to draw two of them.
     """
-    cropping, colouring = rng.spawn(2)
-    image, place = _placed_crop(image, size=size, config=config, rng=cropping)
+    cropping, colouring, moving = rng.spawn(3)
+    image, place = _placed_crop(
+        _levelled(image, image_config), image_config=image_config, config=config, rng=cropping
+    )
     image, turn = placed_augment(image, config=config, rng=rng)
+    place = place.then(turn)
+    if config.shift_scale_rotate is not None:
+        image, move = affine.placed_shift_scale_rotate(
+            image, config=config.shift_scale_rotate, rng=moving
+        )
+        place = place.then(move)
     image = colours.recoloured(
         image,
         jitter=config.jitter,
@@ -205,22 +239,28 @@ def placed_training_image(
         blur=config.blur,
         rng=colouring,
     )
-    return image, place.then(turn)
+    return image, place
 
 
 def _placed_crop(
-    image: Image.Image, *, size: int, config: AugmentConfig, rng: np.random.Generator
+    image: Image.Image,
+    *,
+    image_config: ImageConfig,
+    config: AugmentConfig,
+    rng: np.random.Generator,
 ) -> tuple[Image.Image, regions.Transform]:
     """Resizes the image, or a random part of it, to a square, and says where the pixels went."""
+    size, fit = image_config.size, image_config.fit
     if config.resized_crop is not None:
+        image, place = placed_margins(image, fit=fit)
         sides = {"height": image.height, "width": image.width}
         cut = crops.draw_resized_crop(**sides, config=config.resized_crop, rng=rng)
-        image, place = crops.placed_cut(image, cut)
+        image, part = crops.placed_cut(image, cut)
         image, change = placed_resize(image, size=size)
-        return image, place.then(change)
+        return image, place.then(part).then(change)
     if config.crop_from is None:
-        return placed_resize(image, size=size)
-    image, place = placed_resize(image, size=config.crop_from)
+        return placed_resize(image, size=size, fit=fit)
+    image, place = placed_resize(image, size=config.crop_from, fit=fit)
     cut = crops.draw_crop(before=config.crop_from, size=size, rng=rng)
     image, change = crops.placed_cut(image, cut)
     return image, place.then(change)

@@ -23,7 +23,7 @@ class RowOptions:
     """The conversion of a record to a row.
 
     Attributes:
-      size: side of the square image in pixels.
+      image: settings of the model's images, but for their statistics.
       mean: mean of each channel, float32[C].
       std: standard deviation of each channel, float32[C].
       augment: random augmentation of the image; None takes the study's first image unchanged.
@@ -39,7 +39,7 @@ class RowOptions:
       slots: number N of boxes that a row has room for.
     """
 
-    size: int
+    image: image_lib.ImageConfig
     mean: np.ndarray
     std: np.ndarray
     augment: image_lib.AugmentConfig | None
@@ -125,7 +125,7 @@ class RowLoader:
     ) -> tuple[int, np.ndarray, regions.Transform]:
         """Returns the number of the image, its pixels, and where those of the file have gone."""
         options = self._options
-        augment = options.augment
+        augment, size = options.augment, options.image.size
         usable = list(range(len(record.images)))
         if options.regions is not None:
             usable = region_targets.usable_images(record, options.regions)
@@ -134,14 +134,14 @@ class RowLoader:
         image, place = image_lib.placed_decode(
             record.images[chosen],
             channels=len(options.mean),
-            size=options.size if augment is None else augment.decoded_size(options.size),
+            size=size if augment is None else augment.decoded_size(size),
             name=f"{name}: image {record.image_ids[chosen]!r}",
         )
         if augment is None:
-            image, change = image_lib.placed_resize(image, size=options.size)
+            image, change = image_lib.placed_input(image, config=options.image)
         else:
             image, change = image_lib.placed_training_image(
-                image, size=options.size, config=augment, rng=rng
+                image, image_config=options.image, config=augment, rng=rng
             )
         pixels = image_lib.normalise(image, mean=options.mean, std=options.std)
         return chosen, pixels, place.then(change)
@@ -171,7 +171,7 @@ class RowLoader:
         )
 
     def _filling_row(self, length: int) -> dict[str, np.ndarray]:
-        size, channels = self._options.size, len(self._options.mean)
+        size, channels = self._options.image.size, len(self._options.mean)
         classes = len(self._reader.manifest.label_names)
         row = _row_of(
             np.zeros((size, size, channels), np.float32),

@@ -353,7 +353,7 @@ class Split:
         config = self._config
         mean, std = self.statistics()
         options = RowOptions(
-            size=config.image.size,
+            image=config.image,
             mean=mean,
             std=std,
             augment=config.augment if train else None,

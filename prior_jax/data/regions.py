@@ -143,7 +143,7 @@ def flipped(*, height: int, width: int) -> Transform:
     return turned(2, before=(height, width))
 
 
-def rotated(angle: float, *, height: int, width: int) -> Transform:
+def rotated(angle: float, *, height: int, width: int, scale: float = 1.0) -> Transform:
     """Returns the change of a rotation about the centre that keeps the image's size.
 
     Args:
@@ -151,12 +151,25 @@ def rotated(angle: float, *, height: int, width: int) -> Transform:
         `Image.rotate` takes it.
       height: height of the image in pixels.
       width: width of the image in pixels.
+      scale: factor of all distances from the centre.
     """
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
-    turn = np.array([[cosine, sine], [-sine, cosine]])
+    turn = scale * np.array([[cosine, sine], [-sine, cosine]])
     centre = np.array([width / 2, height / 2])
     shift = centre - turn @ centre
     return _transform(np.column_stack([turn, shift]), (height, width), (height, width))
+
+
+def shifted(change: Transform, *, right: float, down: float) -> Transform:
+    """Returns a change whose new image is shifted besides, and keeps its size.
+
+    Args:
+      change: a change that has lost nothing on its way.
+      right: columns by which the new image is shifted, of either sign.
+      down: rows by which it is shifted.
+    """
+    matrix = np.asarray(change.matrix) + np.array([[0.0, 0.0, right], [0.0, 0.0, down]])
+    return _transform(matrix, change.before, change.after)
 
 
 def moved_boxes(boxes: np.ndarray, transform: Transform) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from prior_jax.data.fitting import WHOLE, Window
 from prior_jax.errors import DataError
 from prior_jax.evaluate import bootstrap, metrics, pictures, prompts
 from prior_jax.evaluate.attention_map import spread
@@ -61,10 +62,14 @@ class Located:
         where the finding is present.
       lungs: usual centres of the lungs: "left" and "right" (the patient's) -> (row, column), as
         shares of the image's height and width.
+      windows: rows and columns of the model's image that show the stored image, by record, for a
+        model whose images are padded to a square: its margins are no part of the image. A record
+        that is absent shows the image everywhere.
     """
 
     masks: Mapping[str, Mapping[int, np.ndarray]]
     lungs: Mapping[str, tuple[float, float]]
+    windows: Mapping[int, Window] = dataclasses.field(default_factory=dict)
 
 
 def evaluate_grounding(
@@ -129,8 +134,11 @@ def evaluate_grounding(
         seen = np.unique(images)
         mean = np.stack([maps[images == row].mean(axis=0) for row in seen])
         truth = [masks[row] for row in seen.tolist()]
+        windows = [
+            located.windows.get(int(record), WHOLE) for record in studies.record[seen].tolist()
+        ]
         found, sides[label] = _compare(
-            mean, truth, lungs=located.lungs, spacing=encoder.patch_spacing
+            mean, truth, windows, lungs=located.lungs, spacing=encoder.patch_spacing
         )
         for name, values in found.items():
             tables[name][seen, column] = values
@@ -153,12 +161,13 @@ def _shown(tables, maps, asked: Asked, located: Located, record, radiograph, enc
         label, one = asked.classes[column], int(record[row])
         mask = located.masks[label][one]
         heat = spread(_square(maps[row, column]), shape=mask.shape, spacing=encoder.patch_spacing)
+        window = located.windows.get(one, WHOLE)
         found.append(
             pictures.picture(
                 choice,
                 radiograph=radiograph(one),
-                heat=heat,
-                truth=mask,
+                heat=heat[window],
+                truth=mask[window],
                 text=_said(asked, column, one),
                 label=label,
                 values={name: float(tables[name][row, column]) for name in (*RANKED, "pointing")},
@@ -266,6 +275,7 @@ def _attention(encoder, images, reports, rows, sentences, asked: Asked, *, block
 def _compare(
     attention: np.ndarray,
     masks: Sequence[np.ndarray],
+    windows: Sequence[Window],
     *,
     lungs: Mapping[str, tuple[float, float]],
     spacing: float,
@@ -274,10 +284,12 @@ def _compare(
     found: dict[str, Any] = {name: np.full(len(masks), np.nan) for name in _COLUMNS}
     points = dict(lungs)
     points["middle"] = tuple(np.mean([lungs[side] for side in _SIDES], axis=0))
-    hits = {name: np.array([_at(mask, point) for mask in masks]) for name, point in points.items()}
+    parts = [mask[window] for mask, window in zip(masks, windows, strict=True)]
+    hits = {name: np.array([_at(part, point) for part in parts]) for name, point in points.items()}
     side = max(_SIDES, key=lambda side: hits[side].mean())
     for index, mask in enumerate(masks):
-        pixels = spread(_square(attention[index]), shape=mask.shape, spacing=spacing)
+        whole = spread(_square(attention[index]), shape=mask.shape, spacing=spacing)
+        pixels, mask = whole[windows[index]], parts[index]
         found["pointing"][index] = pointing_hit(pixels, mask)
         found["attention_ratio"][index] = attention_ratio(pixels, mask)
         found["cnr"][index] = contrast_to_noise(pixels, mask)

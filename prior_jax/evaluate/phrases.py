@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prior_jax.data.fitting import Fit, margins
 from prior_jax.errors import ConfigError, DataError, check_choice, check_field
 from prior_jax.evaluate import (
     bootstrap,
@@ -114,6 +115,7 @@ def evaluate_phrases(
     tokens: ReportTokens,
     truth: Callable[[int], np.ndarray],
     size: int,
+    fit: Fit = "stretch",
     lungs: Mapping[str, tuple[float, float]],
     patients: np.ndarray,
     config: PhraseConfig,
@@ -133,6 +135,7 @@ def evaluate_phrases(
         stored image, int[H, W]. Called for one phrase after the other, so that one mask is in
         memory.
       size: side of the model's image in pixels.
+      fit: how the model's image becomes a square; of margins the map shows nothing.
       lungs: usual centres of the lungs, see `grounding.Located`.
       patients: patient of each record of the split; the bootstrap resamples patients.
       config: settings of the maps and their comparison.
@@ -168,6 +171,7 @@ def evaluate_phrases(
             shape=(shape[0], shape[1]),
             sigma=config.sigma,
             shift=shift,
+            margins=margins((shape[0], shape[1]), fit),
         )
 
     rows, points = [], []

@@ -18,6 +18,11 @@ from prior_jax.errors import DataError
 SIGMA = 1.5
 """Standard deviation of BioViL's smoothing, in patches."""
 
+Margins = tuple[tuple[int, int], tuple[int, int]]
+"""Rows above and below, columns on the left and on the right."""
+
+NO_MARGINS: Margins = ((0, 0), (0, 0))
+
 
 def patch_text_cosine(
     patches: np.ndarray, text: np.ndarray, *, normalise: bool = True
@@ -100,6 +105,7 @@ def to_image(
     resize: int | None,
     crop: int | None,
     shift: float = 0.0,
+    margins: Margins = NO_MARGINS,
 ) -> np.ndarray:
     """Interpolates a map of patches over the part of the original image that the model saw.
 
@@ -111,18 +117,22 @@ def to_image(
       shift: distance, in patches, by which the centre of each patch lies nearer to the first pixel
         than the centre of its tile. With the padding of torch, patch i of a map of stride s is
         centred on pixel i * s, which is (s - 1) / (2 s) before the centre of its tile.
+      margins: rows that were added above and below the original image, and columns added on its
+        left and right, before anything else.
 
     Returns:
       Map, float64[H, W], bilinear between the centres of the patches and constant beyond the
       outermost ones; NaN where the crop removed pixels.
     """
-    rows, columns = visible(shape, resize=resize, crop=crop)
+    (above, below), (left, right) = margins
+    padded = shape[0] + above + below, shape[1] + left + right
+    rows, columns = visible(padded, resize=resize, crop=crop)
     heat = np.asarray(heat, np.float64)
-    found = np.full(shape, np.nan)
+    found = np.full(padded, np.nan)
     down = _between(rows.stop - rows.start, heat.shape[0], shift)
     across = _between(columns.stop - columns.start, heat.shape[1], shift)
     found[rows, columns] = down @ heat @ across.T
-    return found
+    return found[above : above + shape[0], left : left + shape[1]]
 
 
 def to_unit_range(pixels: np.ndarray) -> np.ndarray:
@@ -150,6 +160,7 @@ def phrase_map(
     crop: int | None = None,
     sigma: float = SIGMA,
     shift: float = 0.0,
+    margins: Margins = NO_MARGINS,
 ) -> np.ndarray:
     """Makes the map of a phrase that the metrics compare with its boxes.
 
@@ -160,6 +171,7 @@ def phrase_map(
       crop: see `visible`.
       sigma: see `smooth`; 0 leaves the map as it is.
       shift: see `to_image`.
+      margins: see `to_image`.
 
     Returns:
       Map, float64[H, W], from -1 to 1, NaN where the crop removed pixels.
@@ -175,9 +187,10 @@ def phrase_map(
     heat = np.asarray(heat, np.float64)
     if np.ptp(heat) == 0:
         # Smoothing would add rounding, which scaling would blow up to a map.
-        return to_unit_range(to_image(np.zeros_like(heat), shape=shape, resize=resize, crop=crop))
-    smoothed = smooth(heat, sigma=sigma) if sigma else heat
-    found = to_image(smoothed, shape=shape, resize=resize, crop=crop, shift=shift)
+        smoothed = np.zeros_like(heat)
+    else:
+        smoothed = smooth(heat, sigma=sigma) if sigma else heat
+    found = to_image(smoothed, shape=shape, resize=resize, crop=crop, shift=shift, margins=margins)
     return to_unit_range(found)
 
 

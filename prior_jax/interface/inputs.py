@@ -91,7 +91,7 @@ def process_images(
     Args:
       images: one image or several; see `listed`. Files of every kind that preparation accepts
         (JPEG, PNG, TIFF, DICOM and others) are read in the same way.
-      config: settings of the images: size, channels, mean and std.
+      config: settings of the images.
 
     Returns:
       The processed images in order.
@@ -106,7 +106,7 @@ def process_images(
     names: list[str | int] = []
     for position, source in enumerate(listed(images)):
         image = open_image(source, config=config, name=f"images[{position}]")
-        image = image_lib.resize(image, size=config.size)
+        image, _ = image_lib.placed_input(image, config=config)
         pixels.append(image_lib.normalise(image, mean=mean, std=std))
         names.append(position if isinstance(source, np.ndarray) else os.fspath(source))
     return ProcessedImages(pixels=np.stack(pixels), names=tuple(names))

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from prior_jax.data import crops, regions
+from prior_jax.data import crops, fitting, regions
 from prior_jax.data import image as image_lib
 from prior_jax.errors import ConfigError
 from tests.data.test_regions import agree, drawn, encoded
@@ -42,8 +42,10 @@ def draw(height, width, config=USUAL, seed=0):
 def image_of(pixels, *, size, seed, **augmentation):
     config = image_lib.AugmentConfig(**{**OFF, **augmentation})
     rng = np.random.default_rng(seed)
-    image = Image.fromarray(pixels)
-    return image_lib.placed_training_image(image, size=size, config=config, rng=rng)
+    target = image_lib.ImageConfig(size=size, channels=1, mean=None, std=None)
+    return image_lib.placed_training_image(
+        Image.fromarray(pixels), image_config=target, config=config, rng=rng
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -129,7 +131,7 @@ def test_the_pixels_are_torchvision_s():
     for shape in ((90, 70), (64, 128, 3)):
         image = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
         cut = crops.Cut(top=7, left=9, height=50, width=40)
-        found = image_lib.resize(crops.placed_cut(image, cut)[0], size=32)
+        found = fitting.resize(crops.placed_cut(image, cut)[0], size=32)
         wanted = functional.resized_crop(image, 7, 9, 50, 40, [32, 32])
         np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
 

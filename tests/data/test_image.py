@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prior_jax.data import colours, crops
+from prior_jax.data import colours, crops, fitting
 from prior_jax.data import image as image_lib
 from prior_jax.errors import ConfigError, DataError
 
@@ -69,7 +69,7 @@ def test_a_far_larger_jpeg_is_decoded_at_a_fraction_that_is_still_twice_the_size
 def test_resizing_averages_and_does_not_keep_the_aspect_ratio():
     array = np.zeros((8, 32), np.uint8)
     array[:, ::2] = 200
-    small = np.asarray(image_lib.resize(Image.fromarray(array), size=4))
+    small = np.asarray(fitting.resize(Image.fromarray(array), size=4))
     assert small.shape == (4, 4)
     assert np.abs(small.astype(int) - 100).max() <= 15  # aliased it would be 0 or 200
 
@@ -109,13 +109,19 @@ def test_rotation_goes_both_ways():
     assert min(rows) < 20 < max(rows)
 
 
+def of_size(size):
+    return image_lib.ImageConfig(size=size, channels=1, mean=None, std=None)
+
+
 def test_chances_do_not_depend_on_the_config():
     """Turning one change off leaves what follows it in the record's random stream alone."""
     after = []
     for degrees, flip, more in ((0.0, 0.0, {}), (5.0, 0.5, {}), (5.0, 0.5, EVERYTHING)):
         rng = np.random.default_rng(3)
         config = image_lib.AugmentConfig(rotation_degrees=degrees, flip_probability=flip, **more)
-        image_lib.training_image(Image.fromarray(gray()), size=20, config=config, rng=rng)
+        image_lib.placed_training_image(
+            Image.fromarray(gray()), image_config=of_size(20), config=config, rng=rng
+        )
         after.append(rng.integers(1 << 30))
     assert after[0] == after[1] == after[2]
 
@@ -124,11 +130,11 @@ def test_without_crops_and_colours_an_image_is_resized_rotated_and_flipped_as_be
     image = Image.fromarray(gray(50, 60))
     config = image_lib.AugmentConfig(rotation_degrees=5.0, flip_probability=0.5)
     for seed in range(6):
-        found = image_lib.training_image(
-            image, size=20, config=config, rng=np.random.default_rng(seed)
+        found, _ = image_lib.placed_training_image(
+            image, image_config=of_size(20), config=config, rng=np.random.default_rng(seed)
         )
         rng = np.random.default_rng(seed)
-        wanted = image_lib.resize(image, size=20)
+        wanted = fitting.resize(image, size=20)
         wanted = wanted.rotate(rng.uniform(-1.0, 1.0) * 5.0, resample=Image.Resampling.NEAREST)
         if rng.uniform() < 0.5:
             wanted = wanted.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

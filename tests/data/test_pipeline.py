@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prior_jax.data import colours, crops, pipeline
+from prior_jax.data import colours, crops, fitting, pipeline
 from prior_jax.data import image as image_lib
 from prior_jax.errors import ConfigError, DataError
 from tests import fixtures
@@ -301,7 +301,7 @@ def test_evaluation_reads_in_order_and_fills_up_the_last_batch(make_config, cach
     np.testing.assert_array_equal(got[0][1].tokens[0][1 : 1 + len(first)], first)
     mean, std = split.statistics()
     image = image_lib.decode(record.images[0], channels=1, size=16, name="")
-    plain = image_lib.normalise(image_lib.resize(image, size=16), mean=mean, std=std)
+    plain = image_lib.normalise(fitting.resize(image, size=16), mean=mean, std=std)
     np.testing.assert_array_equal(got[0][1].image[0], plain)
     with split.eval_batches(batch_size=3, require_text=True) as again:
         assert_same(list(again), got)

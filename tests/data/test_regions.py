@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep.kit import images
-from prior_jax.data import decode, gloria_image, regions
+from prior_jax.data import decode, fitting, gloria_image, regions
 from prior_jax.data import image as image_lib
 from prior_jax.errors import DataError
 
@@ -113,7 +113,7 @@ def test_evaluation_and_augmentation_move_regions_as_they_move_pixels(
     pixels, box = case
     config = image_lib.AugmentConfig(rotation_degrees=degrees, flip_probability=flip)
     shown, decoding = image_lib.placed_decode(encoded(pixels), channels=1, size=size, name="x")
-    square, resize = image_lib.placed_resize(shown, size=size)
+    square, resize = fitting.placed_resize(shown, size=size)
     agree(square, decoding.then(resize), pixels, box, upright=True)
     # Rotation takes single pixels of the square: an edge is sharp before it is turned.
     sharp = square.point(lambda level: 255 * (level > 127))

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian
 
+from prior_jax.data import fitting
 from prior_jax.data import image as image_lib
 from prior_jax.data.image import ImageConfig
 from prior_jax.errors import ConfigError, DataError
@@ -41,7 +42,7 @@ def test_a_file_becomes_what_training_sees_of_it(whole, paths):
     mean, std = np.float32([0.4]), np.float32([0.25])
     for pixels, path in zip(found.pixels, paths, strict=True):
         decoded = image_lib.decode(path.read_bytes(), channels=1, size=IMAGE.size, name="x")
-        resized = image_lib.resize(decoded, size=IMAGE.size)
+        resized = fitting.resize(decoded, size=IMAGE.size)
         np.testing.assert_array_equal(pixels, image_lib.normalise(resized, mean=mean, std=std))
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_prep.phantom import hospital
 from launch.evaluation.phantom_masks import PhantomMasks
-from prior_jax.data import image as image_lib
+from prior_jax.data import fitting
 from prior_jax.errors import DataError
 
 SIZE = 48
@@ -64,7 +64,7 @@ def test_masks_go_through_the_same_resize_as_images(drawn):
     for finding in image["findings"]:
         if finding["label"] == label:
             own |= (regions >> finding["bit"]) & 1 > 0
-    picture = image_lib.resize(Image.fromarray(own.astype(np.uint8) * np.uint8(255)), size=SIZE)
+    picture = fitting.resize(Image.fromarray(own.astype(np.uint8) * np.uint8(255)), size=SIZE)
     found = masks_of(drawn).findings(image["dicom_id"], size=SIZE)[label]
     np.testing.assert_array_equal(found, np.asarray(picture) > 127)
 

@@ -71,6 +71,7 @@ def image_files(weights: Weights) -> Exported:
             "image_size": image.get("size"),
             "mean": image.get("mean"),
             "std": image.get("std"),
+            **{name: image[name] for name in ("fit", "equalize", "to_white") if name in image},
             "objective": weights.objective,
         }
     )

@@ -13,11 +13,24 @@ _SETTINGS = (
     "model.image.resnet.depths", "model.image.resnet.width", "model.image.resnet.block",
     "model.image.pool", "model.text.hidden_size", "model.text.layers", "model.text.heads",
     "init.image.path", "init.text.path", "data.batch_size", "data.image.size",
-    "data.image.channels", "data.text_mode", "data.max_tokens", "data.max_sentences",
-    "stage_unit", "optimizer.beta1", "optimizer.beta2", "optimizer.decay",
+    "data.image.channels", "data.image.fit", "data.image.equalize", "data.image.to_white",
+    "data.text_mode", "data.max_tokens", "data.max_sentences", "stage_unit", "optimizer.beta1", "optimizer.beta2", "optimizer.decay",
     "optimizer.clip_norm",
 )  # fmt: skip
 _STAGE = ("length", "warmup", "schedule", "learning_rate", "weight_decay")
+
+# Setting of the images and its value -> row of the card.
+_IMAGE_WORDS = (
+    (("fit", "stretch"), "made square", "by stretching: the aspect ratio is not kept"),
+    (("fit", "pad"), "made square", "by black margins on both sides, before it is resized"),
+    (
+        ("fit", "pad_evenly"),
+        "made square",
+        "by equal black margins on both sides, before it is resized; one pixel may be stretched",
+    ),
+    (("equalize", True), "histogram", "equalised, before anything else"),
+    (("to_white", True), "levels", "multiplied so that the brightest is 255, before anything else"),
+)
 
 TRAINING_CONFIG = "config.training.json"
 """File name of the whole config, which is written beside the card."""
@@ -192,6 +205,7 @@ def _preprocessing(about: About, facts: Facts) -> list[str]:
             ("channels", _shown(image.get("channels"))),
             ("mean, of pixels from 0 to 1", _shown(image.get("mean"))),
             ("standard deviation", _shown(image.get("std"))),
+            *((name, said) for key, name, said in _IMAGE_WORDS if image.get(key[0]) == key[1]),
         ]
     if about.part != "image":
         rows += [(f"tokenizer: {name}", _shown(value)) for name, value in tokenizer.items()]
