@@ -66,11 +66,13 @@ class TrainDetectionTask(TrainingTask):
 
     Attributes:
       detector: settings of the measurement.
+      remark: sentence that is to be known where the results are read, "" for none.
     """
 
     OBJECTIVE = "detection"
 
     detector: detector.DetectorConfig
+    remark: str = ""
 
     @property
     def measured(self) -> DetectionTask:

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Callable
 
 from launch.evaluation import finetune
+from launch.evaluation.detection_tasks import TrainDetectionTask
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.task_base import Task
 from launch.evaluation.task_results import measure, remarks
@@ -43,5 +44,6 @@ def title_of(task: Task, subject: Subject, found: tuple[TaskResult, TaskResult])
 def said_of(task: Task, subject: Subject, opened: Open) -> list[str]:
     """Returns sentences on how the labels of the set and what the task asks for fit together."""
     if isinstance(task, TrainingTask):
-        return finetune.left_out(task, opened)
+        remark = [task.remark] if isinstance(task, TrainDetectionTask) and task.remark else []
+        return [*remark, *finetune.left_out(task, opened)]
     return remarks(task, subject, opened(task.split))

@@ -56,12 +56,13 @@ class YoloConfig:
       anchor_size: side in pixels of the images that given anchors are made for; None with a name.
         The anchors are scaled to the side of the images that the model sees.
       width: number of channels of the narrow convolutions at the coarsest scale, halved at each
-        finer one; release 512. The wide ones have twice as many.
+        finer one; release 512. The wide ones have twice as many. None for a quarter of those of the
+        encoder's last map, which for a ResNet-50 is the same.
     """
 
     anchors: str | Anchors
     anchor_size: int | None
-    width: int
+    width: int | None
 
     def __post_init__(self):
         """Refuses shapes that do not define a head."""
@@ -71,8 +72,8 @@ class YoloConfig:
             check_field(self, "anchor_size", absent, "None, for anchors with a name have their own")
         else:
             self._check_given(self.anchors)
-        even = self.width >= 4 and self.width % 4 == 0
-        check_field(self, "width", even, "a multiple of 4")
+        even = self.width is None or (self.width >= 4 and self.width % 4 == 0)
+        check_field(self, "width", even, "None or a multiple of 4")
 
     def _check_given(self, anchors: Anchors) -> None:
         boxes = [box for scale in anchors for box in scale]
@@ -99,6 +100,10 @@ class YoloConfig:
     def per_cell(self) -> int:
         """Returns the number of anchors of each cell of a map."""
         return len(self._made[1][0])
+
+    def width_on(self, features: int) -> int:
+        """Returns the width of the head on an encoder whose last map has so many channels."""
+        return features // 4 if self.width is None else self.width
 
     def scaled_anchors(self, image_size: int) -> Anchors:
         """Returns the anchors in pixels of images with a side of `image_size` pixels."""
@@ -215,8 +220,9 @@ class YoloHead(nnx.Module):
         """
         outputs = config.per_cell * (BOX_NUMBERS + classes)
         heads, branches, joined = {}, {}, 0
+        widest = config.width_on(features[-1])
         for scale, inputs in enumerate(reversed(features)):
-            width = config.width // 2**scale
+            width = widest // 2**scale
             if scale:
                 branches[f"branch{scale}"] = LeakyConv(
                     2 * width, width, kernel_size=1, dtype=dtype, rngs=rngs

@@ -66,6 +66,13 @@ class DetectionConfig:
                 self.image.image_size,
                 f"a multiple of {resnet.stride}, the pixels of a cell of the encoder's last map",
             )
+        if self.head.width_on(resnet.features) % 4 or resnet.features < 16:
+            raise ConfigError.of_value(
+                "head.width",
+                self.head.width,
+                f"a multiple of 4, for a quarter of the encoder's {resnet.features} channels is "
+                "none",
+            )
         different = 0 < len(self.classes) == len(set(self.classes))
         check_field(self, "classes", different, "one or more different names")
         check_field(self, "encoder_rate", self.encoder_rate > 0, "a number above 0")
