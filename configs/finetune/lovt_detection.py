@@ -5,8 +5,8 @@ r"""LoVT's detection on RSNA and Object-CXR: YOLOv3's head on a ResNet-50.
 
 The name behind the colon is the set, "rsna" or "object_cxr", and the percentage of the training
 images; "_finetune" behind it fine-tunes the encoder after 100 frozen steps, and "_release" repeats
-what is wrong with the release. Prepare RSNA with `--split=lovt`, and Object-CXR with
-`--split=official`, and for the release with `--geometry=lovt`.
+what is wrong with the release. Prepare both sets with `--split=lovt`, and Object-CXR
+for the release with `--geometry=lovt` (quirk L13).
 
 Sources, of LoVT's release: [frozen] configs/evaluation_model/rsna_frozen*.yaml and
 object_frozen*.yaml, [finetune] rsna_finetune*.yaml and object_finetune*.yaml in the same folder,

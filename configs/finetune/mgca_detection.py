@@ -4,8 +4,8 @@ r"""MGCA's detection on RSNA and Object-CXR: YOLOv3's head on a frozen ResNet-50
         --config.data.path=SET --config.init.image.path=MGCA
 
 The name behind the colon is the set, "rsna" or "object_cxr", and the percentage of the training
-images; "_release" behind it repeats what is wrong with the release. Prepare the sets with
-`--split=mgca`.
+images; "_release" behind it repeats what is wrong with the release. Prepare RSNA with
+`--split=mgca_detection`, and Object-CXR with `--split=mgca`.
 
 Sources, of MGCA's release: [program] mgca/models/mgca/mgca_detector.py, [detector]
 mgca/models/ssl_detector.py, [shell] mgca/models/mgca/run_det_finetune.sh, [data]
