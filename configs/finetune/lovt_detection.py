@@ -42,7 +42,7 @@ class Training:
     batch: int
     epochs: int
     frozen_rate: float
-    rate: float | None
+    rate: float
     patience: int
 
 
@@ -97,29 +97,29 @@ def get_config(name: str = "rsna_1") -> ConfigDict:
     config.stage_unit = "steps"
     epoch = training.images // training.batch
     config.validate_every = epoch
-    length = training.epochs * epoch
-    if given.way == "frozen":
-        config.stages = ConfigDict(dict(frozen=_plateau(length, training.frozen_rate, every=1)))
-    else:
-        assert training.rate is not None
-        config.stages = ConfigDict(
-            dict(
-                frozen=base.stage(length=WARM_UP_STEPS, peak=WARM_UP_RATE),
-                finetune=_plateau(length - WARM_UP_STEPS, training.rate, every=1),
-            )
-        )
-        config.stages.frozen.weight_decay = 1e-6
+    config.stages = ConfigDict(_stages(training, given, steps=training.epochs * epoch))
     config.optimizer.update(dict(decay="coupled", decay_mask="all"))  # [program], Adam
     detection_base.stop(config, metric=METRICS[given.set], patience=training.patience)
     if given.release:
         detection_base.repeat_release(config)
         config.data.image.fit = "pad_evenly"  # quirk L12
-        if given.way == "finetune":
-            config.stages.finetune.update(dict(schedule="constant", plateau=None))  # quirk L8
     return config
 
 
-def _plateau(length: int, peak: float, *, every: int) -> dict:
+def _stages(training: Training, given: detection_names.Named, *, steps: int) -> dict:
+    """Returns the stages of a way of training."""
+    decay = dict(weight_decay=1e-6)  # [frozen]
+    if given.way == "frozen":
+        return dict(frozen={**_plateau(steps, training.frozen_rate), **decay})
+    warm_up = base.stage(length=WARM_UP_STEPS, peak=WARM_UP_RATE)
+    rest = steps - WARM_UP_STEPS
+    # As released the rate is set anew in each batch (quirk L8).
+    plain = base.stage(length=rest, peak=training.rate)
+    tuned = plain if given.release else _plateau(rest, training.rate)
+    return dict(frozen={**warm_up, **decay}, finetune={**tuned, **decay})
+
+
+def _plateau(length: int, peak: float) -> dict:
     """Returns a stage whose rate is halved when the validation loss no longer falls [frozen]."""
     plateau = dict(
         metric="validation_total_loss",  # [program]
@@ -127,7 +127,6 @@ def _plateau(length: int, peak: float, *, every: int) -> dict:
         patience=3,
         threshold=1e-4,  # torch's default
         min_learning_rate=0.0,  # torch's default
-        every=every,
+        every=1,
     )
-    found = base.stage(length=length, peak=peak)
-    return {**found, "schedule": "plateau", "plateau": plateau, "weight_decay": 1e-6}
+    return {**base.stage(length=length, peak=peak), "schedule": "plateau", "plateau": plateau}

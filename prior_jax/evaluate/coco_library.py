@@ -1,6 +1,8 @@
 """COCO's average precision as the package faster-coco-eval counts it."""
 
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +13,14 @@ COLUMNS = ("coco_ap", "coco_ap50", "coco_ap75")
 """The columns that the package counts, in the order of its table."""
 
 
-def check_installed() -> None:
-    """Refuses to go on without the package.
+def check_installed() -> Any:
+    """Returns the package, or refuses to go on without it.
 
     Raises:
       ConfigError: with the command that installs it.
     """
     try:
-        import faster_coco_eval  # noqa: F401
+        return importlib.import_module("faster_coco_eval")
     except ImportError as error:
         raise ConfigError(
             "The package faster-coco-eval is not installed.",
@@ -40,16 +42,14 @@ def precision_of(images: Sequence[ImageBoxes], *, classes: int) -> dict[str, flo
     Raises:
       ConfigError: if the package is not installed.
     """
-    check_installed()
-    import faster_coco_eval
-
+    library = check_installed()
     if not any(len(one.truth) for one in images):
         return dict.fromkeys(COLUMNS, float("nan"))
-    truth = faster_coco_eval.COCO(_truth(images, classes=classes))
+    truth = library.COCO(_truth(images, classes=classes))
     answers = _answers(images)
     if not answers:
         return dict.fromkeys(COLUMNS, 0.0)
-    run = faster_coco_eval.COCOeval_faster(truth, truth.loadRes(answers), "bbox")
+    run = library.COCOeval_faster(truth, truth.loadRes(answers), "bbox")
     run.evaluate()
     run.accumulate()
     run.summarize()

@@ -45,7 +45,8 @@ def detect(encoder: Encoder, objective: Detects, batches: Iterable[Batch]) -> Fo
     images: list[ImageBoxes] = []
     records, size = [], (0, 0)
     for batch in batches:
-        size = batch.image.shape[1:3]
+        _, height, width, _ = batch.image.shape
+        size = height, width
         rows = to_host((run(batch.image), truth_of(batch), batch.weight, batch.record))
         images += image_boxes(*rows[:3])
         records.append(rows[3][rows[2] > 0])

@@ -17,11 +17,15 @@ from configs.baselines.objectives import OBJECTIVES
 from configs.eval import retrieval, zero_shot
 from configs.finetune import (
     any_set,
+    any_set_detection,
     benchx_nih,
     benchx_rsna,
     classification,
+    detection,
     gloria_chexpert,
+    lovt_detection,
     mgca_chexpert,
+    mgca_detection,
 )
 from configs.finetune import debug as finetune_debug
 from configs.gloria import paper as gloria_paper
@@ -38,7 +42,7 @@ from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import weighted_sum
 from prior_jax.sharding.placement import placement
 from prior_jax.train.program import Program
-from prior_jax.types import Batch
+from prior_jax.types import Batch, Boxes
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 CONFIGS = {
@@ -59,6 +63,9 @@ CONFIGS = {
     "finetune_gloria_chexpert": gloria_chexpert.get_config,
     "finetune_mgca_chexpert": mgca_chexpert.get_config,
     "finetune_benchx_nih": benchx_nih.get_config,
+    "finetune_detection": detection.get_config,
+    "finetune_lovt_detection": lovt_detection.get_config,
+    "finetune_mgca_detection": mgca_detection.get_config,
 }
 # These follow from others: their recipes are not recorded.
 DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for name in OBJECTIVES}
@@ -68,8 +75,19 @@ DERIVED["gloria_pod"] = gloria_pod.get_config
 DERIVED["finetune_benchx_rsna"] = benchx_rsna.get_config
 DERIVED["finetune_debug"] = finetune_debug.get_config
 DERIVED |= {f"any_set_{w}": functools.partial(any_set.get_config, w) for w in any_set.STAGES}
+DERIVED |= {
+    f"any_set_detection_{w}": functools.partial(any_set_detection.get_config, w)
+    for w in any_set_detection.RATES
+}
+for released in ("rsna_1_finetune", "rsna_1_finetune_release", "object_cxr_100_release"):
+    make = functools.partial(lovt_detection.get_config, released)
+    DERIVED[f"finetune_lovt_detection_{released}"] = make
+DERIVED["finetune_mgca_detection_release"] = functools.partial(
+    mgca_detection.get_config, "object_cxr_10_release"
+)
 TASKS = {"zero_shot": zero_shot.get_config, "retrieval": retrieval.get_config}
 LABELS = 14
+BOXES = 5  # the most that an image of a set that is not there has
 STEPS_PER_EPOCH = 300  # of a set that is not there
 WORDS = 28996  # pieces of the tokenizer that is not there
 
@@ -110,6 +128,13 @@ def program_of(config, *, vocab_size):
 def batch_of(data):
     rows, length, sentences = data.batch_size, data.buckets[-1], data.max_sentences
     array = jax.ShapeDtypeStruct
+    boxes = None
+    if data.regions is not None and data.regions.kind == "boxes":
+        boxes = Boxes(
+            corners=array((rows, BOXES, 4), jnp.float32),
+            classes=array((rows, BOXES), jnp.int32),
+            real=array((rows, BOXES), jnp.bool_),
+        )
     return Batch(
         image=array((rows, data.image.size, data.image.size, data.image.channels), jnp.float32),
         tokens=array((rows, length), jnp.int32),
@@ -119,6 +144,7 @@ def batch_of(data):
         labels=array((rows, LABELS), jnp.int8),
         weight=array((rows,), jnp.float32),
         record=array((rows,), jnp.int32),
+        boxes=boxes,
     )
 
 
