@@ -19,10 +19,10 @@ from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import read_config
-from prior_jax.evaluate import box_scores, class_scores
+from prior_jax.evaluate import box_scores, class_scores, mask_scores
 from prior_jax.evaluate.validation import Validation
 from prior_jax.evaluate.while_training import WhileTraining
-from prior_jax.objectives.base import Classifies, Detects
+from prior_jax.objectives.base import Classifies, Detects, Segments
 from prior_jax.processes import lock
 from prior_jax.sharding.placement import placement
 from prior_jax.train import loop, watched
@@ -105,6 +105,8 @@ def check_metrics(run: run_lib.Run, options: TrainOptions, *, evaluated: Sequenc
         validated.add(class_scores.AUROC)
     if isinstance(run.objective, Detects):
         validated |= set(box_scores.NAMES)
+    if isinstance(run.objective, Segments):
+        validated |= set(mask_scores.NAMES)
     watched.check_names(asked, known={watched.VALIDATE: validated, watched.EVALUATE: evaluated})
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import DataError
-from prior_jax.evaluate import box_scores, class_scores
+from prior_jax.evaluate import box_scores, class_scores, mask_scores
 from prior_jax.evaluate.features import to_host
-from prior_jax.objectives.base import Classifies, Detects, TrainObjective, weighted_sum
+from prior_jax.objectives.base import Classifies, Detects, Segments, TrainObjective, weighted_sum
 from prior_jax.processes import activities
 from prior_jax.types import Batch
 
@@ -42,6 +42,8 @@ class Validation:
                 rows = class_scores.scored(objective, model, batch)
             elif isinstance(objective, Detects):
                 rows = box_scores.scored(objective, model, batch)
+            elif isinstance(objective, Segments):
+                rows = mask_scores.scored(objective, model, batch)
             return ({**found.terms, "total": total}, jnp.sum(batch.weight)), rows
 
         self._terms = jax.jit(terms, static_argnames="stage")
@@ -62,7 +64,8 @@ class Validation:
           `validation_<term>_loss` for every term and `validation_total_loss`: means over batches,
           weighted by their numbers of pairs. A contrastive term depends on the batch size.
           For a classifier also `class_scores.AUROC`, unless no class has both states; for a
-          detector `box_scores.NAMES`, unless no image has a box.
+          detector `box_scores.NAMES`, unless no image has a box; for a segmentation model
+          `mask_scores.NAMES`, unless no image has a mask.
 
         Raises:
           DataError: if no batch holds a pair.
@@ -91,4 +94,6 @@ class Validation:
         objective = self._objective
         if isinstance(objective, Detects):
             return box_scores.precision_of(scored, classes=len(objective.classes))
+        if isinstance(objective, Segments):
+            return mask_scores.dice_of(scored)
         return class_scores.area_of(scored)

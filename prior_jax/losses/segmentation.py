@@ -190,6 +190,40 @@ def dice_of_batch(logits: jax.Array, target: jax.Array, *, weight: jax.Array) ->
     return jnp.where(jnp.any(target > 0), loss, jnp.float32(0))
 
 
+def softmax_cross_entropy(logits: jax.Array, target: jax.Array, *, weight: jax.Array) -> jax.Array:
+    """Computes the cross-entropy of each pixel over the background and classes that exclude others.
+
+    A pixel that lies in the masks of several classes has no one class, and is left out.
+
+    Args:
+      logits: logits of the background and of K classes, [B, H, W, 1 + K].
+      target: target masks, [B, H, W, K], 0 or 1.
+      weight: weight of each image, float32[B], 1 for a real image, 0 for padding.
+
+    Returns:
+      Loss, float32[], nats, mean over the pixels of real images that have one class.
+
+    Raises:
+      ValueError: during tracing, if the shapes are inconsistent.
+
+    Source: mmsegmentation 1.2.2, models/losses/cross_entropy_loss.py, without `use_sigmoid`, to
+      which it is equal for one class.
+    """
+    classes = target.shape[-1]
+    if logits.shape != (*target.shape[:-1], classes + 1) or weight.shape != logits.shape[:1]:
+        raise ValueError(
+            f"logits {logits.shape}, target {target.shape} and weight {weight.shape} must have the "
+            "shapes [B, H, W, 1 + K], [B, H, W, K] and [B]."
+        )
+    target = target.astype(jnp.float32)
+    counted = jnp.sum(target, axis=-1) <= 1
+    every = jnp.concatenate([1 - jnp.sum(target, axis=-1, keepdims=True), target], axis=-1)
+    real = weight.astype(jnp.float32)[:, None, None] * counted.astype(jnp.float32)
+    logits = jnp.where(real[..., None] > 0, logits.astype(jnp.float32), jnp.float32(0))
+    losses = -jnp.sum(every * jax.nn.log_softmax(logits, axis=-1), axis=-1)
+    return weighted_mean(losses, real)
+
+
 def binary_cross_entropy(
     logits: jax.Array,
     target: jax.Array,

@@ -309,6 +309,23 @@ def resize_align_corners(image: jax.Array, *, size: tuple[int, int]) -> jax.Arra
     )
 
 
+def resize_align_centres(x: jax.Array, *, size: tuple[int, int]) -> jax.Array:
+    """Resizes bilinearly, with the centres of pixels aligned and without antialiasing.
+
+    Args:
+      x: input maps, [B, H, W, C].
+      size: size (height, width) of the output, in pixels.
+
+    Returns:
+      Resized maps, [B, height, width, C], computed in float32 and returned in the dtype of x.
+
+    Source: torch's `interpolate(mode="bilinear", align_corners=False)`.
+    """
+    shape = (x.shape[0], *size, x.shape[3])
+    wide = x.astype(jnp.float32)
+    return jax.image.resize(wide, shape, "bilinear", antialias=False).astype(x.dtype)
+
+
 def _align_corners_matrix(source: int, target: int) -> jax.Array:
     """Returns the resize matrix, float32[target, source], with at most two weights per row.
 

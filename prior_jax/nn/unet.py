@@ -9,7 +9,7 @@ from flax import nnx
 
 from prior_jax.errors import check_choice, check_field
 from prior_jax.nn.decoder_block import ConvPair, DecoderBlock
-from prior_jax.nn.layers import Conv, torch_uniform
+from prior_jax.nn.layers import Conv, resize_align_centres, torch_uniform
 from prior_jax.nn.resnet import ResNet, ResNetConfig
 
 Form = Literal["nearest", "transposed"]
@@ -213,8 +213,7 @@ class LinearDecoder(nnx.Module):
           Logits, float32[B, *size, classes], resized bilinearly with the centres of pixels aligned.
         """
         logits = self.output(last_map).astype(jnp.float32)
-        shape = (logits.shape[0], *size, logits.shape[3])
-        return jax.image.resize(logits, shape, "bilinear", antialias=False)
+        return resize_align_centres(logits, size=size)
 
 
 class UNet(nnx.Module):

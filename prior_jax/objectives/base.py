@@ -147,6 +147,23 @@ class Detects(Protocol):
         ...
 
 
+@runtime_checkable
+class Segments(Protocol):
+    """An objective that finds the masks of classes on images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Returns the names of the classes, K."""
+        ...
+
+    def segment(self, model: Any, image: jax.Array) -> jax.Array:
+        """Returns the log-odds of the classes at each pixel, float32[B, H, W, K].
+
+        The model is in inference mode.
+        """
+        ...
+
+
 def weighted_sum(terms: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
     """Computes the weighted total loss that training minimises.
 

@@ -18,6 +18,8 @@ from prior_jax.objectives.lovt import LovtConfig, LovtObjective
 from prior_jax.objectives.mgca import MgcaConfig, MgcaObjective
 from prior_jax.objectives.prior import PriorObjective
 from prior_jax.objectives.prior_config import PriorConfig
+from prior_jax.objectives.segmentation import SegmentationObjective
+from prior_jax.objectives.segmentation_config import SegmentationConfig
 from prior_jax.objectives.siglip import SiglipConfig, SiglipObjective
 from prior_jax.objectives.two_tower import OneStageObjective, TowersConfig
 from prior_jax.vocabulary import Vocabulary
@@ -115,6 +117,11 @@ def _detection(settings: DetectionConfig, setting: Setting) -> DetectionObjectiv
     return DetectionObjective(settings)
 
 
+def _segmentation(settings: SegmentationConfig, setting: Setting) -> SegmentationObjective:
+    del setting
+    return SegmentationObjective(settings)
+
+
 def _check_local_groups(settings: GloriaConfig, rows: int) -> None:
     divides = settings.local_group is None or rows % settings.local_group == 0
     must_be = f"a divisor of {rows}, the number of pairs that a step sees at once"
@@ -161,6 +168,13 @@ KINDS: Mapping[str, Kind] = {
         settings=DetectionConfig,
         make=_detection,
         regions="boxes",
+        reads_reports=False,
+    ),
+    "segmentation": Kind(
+        stages=SegmentationObjective.stages,
+        settings=SegmentationConfig,
+        make=_segmentation,
+        regions="masks",
         reads_reports=False,
     ),
 }
