@@ -46,6 +46,7 @@ def config_of(
         config.quick_compile = bool(subject.given.get("quick_compile", False))
         config.model.update(_model(subject, attends=attends, pooled=pooled))
         config.model.classes = tuple(classes)
+        _fit_decoder(config, task)
         config.data.path = subject.data.path
         config.data.threads = subject.data.threads
         config.data.image = _images(config, subject, own="images" in wanted.keeps)
@@ -114,6 +115,18 @@ def _names(subject: Subject) -> list[str]:
     if subject.objective_name == IMAGE_ALONE:
         return names
     return [name.removeprefix(_ENCODER) for name in names if name.startswith(_ENCODER)]
+
+
+def _fit_decoder(config: ConfigDict, task: TrainingTask) -> None:
+    """Leaves a U-Net the finest of its blocks, one for each doubling of a small encoder's map.
+
+    The decoder of a protocol stays as it is.
+    """
+    decoder = config.model.get("decoder")
+    if decoder is not None and decoder.kind.startswith("unet") and not task.protocol:
+        resnet = config.model.image.resnet
+        doublings = len(resnet.depths) + bool(resnet.stem_pool)
+        decoder.channels = tuple(decoder.channels)[-doublings:]
 
 
 def _images(config: ConfigDict, subject: Subject, *, own: bool) -> ConfigDict:

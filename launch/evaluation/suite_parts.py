@@ -8,6 +8,7 @@ from typing import Any
 
 from launch.evaluation.detection_tasks import DetectionTask
 from launch.evaluation.finetune_settings import training_config
+from launch.evaluation.segmentation_tasks import SegmentationTask
 from launch.evaluation.set_checks import has_texts
 from launch.evaluation.subject import Subject
 from launch.evaluation.task_base import Task, TaskData
@@ -29,6 +30,7 @@ from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import ShowsAttention
 from prior_jax.objectives.classification import ClassificationObjective
 from prior_jax.objectives.detection import DetectionObjective
+from prior_jax.objectives.segmentation import SegmentationObjective
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,9 @@ def obstacle(part: Part, subject: Subject, manifest: Manifest) -> str | None:
     elif isinstance(task, DetectionTask):
         if not isinstance(subject.objective, DetectionObjective):
             return "the model is no detector"
+    elif isinstance(task, SegmentationTask):
+        if not isinstance(subject.objective, SegmentationObjective):
+            return "the model is no segmentation model"
     elif task.reads_text and not subject.reads_reports:
         return "the model reads no text"
     splits = (*task.learns_from, task.split)

@@ -25,6 +25,10 @@ from launch.evaluation.detection_tasks import DetectionTask
 from launch.evaluation.grounded import enough_masks, masks_of, measure_grounding
 from launch.evaluation.phrases import measure_phrases, phrases_left_out
 from launch.evaluation.prompt_tokens import tokens_of
+from launch.evaluation.segment import measure_segmentation, segmenter_of
+from launch.evaluation.segment import rare as rare_masks
+from launch.evaluation.segment import unused_labels as unused_masks
+from launch.evaluation.segmentation_tasks import SegmentationTask
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import (
     ClassificationTask,
@@ -155,6 +159,7 @@ _MEASURES: Mapping[type[Task], Callable[..., TaskResult]] = {
     GroundingTask: measure_grounding,
     ClassificationTask: measure_classification,
     DetectionTask: measure_detection,
+    SegmentationTask: measure_segmentation,
     PhraseTask: measure_phrases,
 }
 
@@ -166,6 +171,9 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
     elif isinstance(task, DetectionTask):
         detector_of(subject, task=task.task)
         said = unused_labels(subject, data)
+    elif isinstance(task, SegmentationTask):
+        segmenter_of(subject, task=task.task)
+        said = unused_masks(subject, data)
     elif isinstance(task, PhraseTask | GroundingTask):
         said = without_places(subject)
     else:
@@ -182,6 +190,8 @@ def left_out(task: Task, subject: Subject, data: Opened) -> dict[str, str]:
         return rare(task, classifier_of(subject, task=task.task), data)
     if isinstance(task, DetectionTask):
         return rare_boxes(task, subject, data)
+    if isinstance(task, SegmentationTask):
+        return rare_masks(task, subject, data)
     if isinstance(task, PhraseTask):
         return phrases_left_out(task, data)
     if isinstance(task, GroundingTask):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from launch.evaluation.detection_tasks import DetectionTask, TrainDetectionTask
 from launch.evaluation.finetune_settings import read_file
+from launch.evaluation.segmentation_tasks import SegmentationTask, TrainSegmentationTask
 from launch.evaluation.task_base import Task
 from launch.evaluation.training_tasks import ClassificationTask, FinetuneTask, TrainingTask
 from prior_jax.data.schema import SPLITS
@@ -206,6 +207,8 @@ TASKS: Mapping[str, type[Task]] = {
     "finetune": FinetuneTask,
     "detection": DetectionTask,
     "train_detection": TrainDetectionTask,
+    "segmentation": SegmentationTask,
+    "train_segmentation": TrainSegmentationTask,
     "phrase_grounding": PhraseTask,
     "suite": SuiteTask,
 }

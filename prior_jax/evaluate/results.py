@@ -14,7 +14,7 @@ import numpy as np
 
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
-from prior_jax.evaluate import box_file, pictures, undefined
+from prior_jax.evaluate import box_file, mask_file, pictures, undefined
 from prior_jax.evaluate.bootstrap import Interval
 
 DRAWS_SUFFIX = ".draws.npz"
@@ -33,13 +33,16 @@ class TaskResult:
       settings: settings of the measurement: counts, policies, chance levels, and under `undefined`
         the reason for each undefined metric. JSON types only.
       shown: phrases over their images, for the report; () for tasks without phrases.
-      kept: boxes of a detector, for the report; None for other tasks.
+      kept: boxes of a detector, or counts and masks of a segmentation model, for the report; None
+        for other tasks.
     """
 
     metrics: Mapping[str, Interval]
     settings: Mapping[str, Any]
     shown: Sequence[pictures.PhrasePicture] = dataclasses.field(default=(), repr=False)
-    kept: box_file.KeptBoxes | None = dataclasses.field(default=None, repr=False)
+    kept: box_file.KeptBoxes | mask_file.KeptMasks | None = dataclasses.field(
+        default=None, repr=False
+    )
 
 
 def write_results(
@@ -54,7 +57,8 @@ def write_results(
 
     The bootstrap draws of the trained model, if they were kept, are written to `<task>.draws.npz`
     in the same folder, those of the untrained one to `<task>.untrained.draws.npz`, its pictures to
-    `<task>.pictures.npz`, and the boxes of a detector to `<task>.boxes.npz`.
+    `<task>.pictures.npz`, the boxes of a detector to `<task>.boxes.npz`,
+    and the counts and some masks of a segmentation model to `<task>.masks.npz`.
 
     Args:
       workdir: folder of the run.
@@ -92,8 +96,10 @@ def write_results(
     _write_draws(path.with_suffix(DRAWS_SUFFIX), trained)
     _write_draws(path.with_suffix(UNTRAINED_DRAWS_SUFFIX), untrained)
     pictures.save(path.with_suffix(pictures.SUFFIX), trained.shown)
-    if trained.kept is not None:
+    if isinstance(trained.kept, box_file.KeptBoxes):
         box_file.save(path.with_suffix(box_file.SUFFIX), trained.kept)
+    if isinstance(trained.kept, mask_file.KeptMasks):
+        mask_file.save(path.with_suffix(mask_file.SUFFIX), trained.kept)
     write_atomically(path, (text + "\n").encode("utf-8"))
     return path
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from prior_jax.errors import ConfigError, check_choice, check_field, check_least, in_section
 
 PAST_END = ("hold", "rise")
-SCHEDULES = ("cosine", "cosine_late_peak", "constant", "plateau")
+SCHEDULES = ("cosine", "cosine_late_peak", "linear", "constant", "plateau")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,7 @@ class StageRates:
       name: name in the objective's `stages`, e.g. "stage1".
       schedule: rate after the warm-up: "cosine" falls to the end value; "constant" stays at
         the peak; "plateau" does so until validations stop improving, and is then lowered.
+        "linear" falls to the end value by equal steps, as mmengine's PolyLR of power 1 (BenchX).
         "cosine_late_peak" is "cosine" with the peak at step `warmup`, one later, as in BenchX and
         Hugging Face's get_cosine_schedule_with_warmup.
         GLoRIA's release asks for a plateau, but its trainer never steps it, so that its rate is
@@ -72,7 +73,7 @@ class StageRates:
       learning_rate: peak rate.
       learning_rate_start: rate of the very first step. In BenchX it is 0, so that the first step
         trains nothing (quirk B10).
-      learning_rate_end: rate at the end of the cosine; the other schedules ignore it.
+      learning_rate_end: rate at the end of a cosine or of "linear"; the other schedules ignore it.
       weight_decay: see `OptimizerConfig.decay`.
     """
 
@@ -267,6 +268,7 @@ def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.
       t < W:  s + (b - s) t / (W - 1)          (t = 0 gives s, also where W = 1),
               s + (b - s) t / W with "cosine_late_peak"
       else:   e + (b - e) sin^2(pi/2 (T - t) / (T - W)) with the schedules of a cosine,
+              e + (b - e) max((T - t) / (T - W), 0) with "linear",
               b with "constant" and "plateau" (whose lowering is `patience.Patience.factor`).
 
     Source: lightning-bolts 0.4.0, LinearWarmupCosineAnnealingLR, stepped once an optimizer step
@@ -298,8 +300,12 @@ def learning_rate(stage: Stage, step: jax.Array | int, *, past_end: str) -> jax.
     )
     ramp = warmup if stage.schedule == "cosine_late_peak" else max(warmup - 1, 1)
     rising = start + (peak - start) * (t.astype(jnp.float32) / jnp.float32(max(ramp, 1)))
-    if not stage.schedule.startswith("cosine"):
+    if stage.schedule in ("constant", "plateau"):
         return jnp.where(t < warmup, rising, peak)
-    angle = jnp.float32(math.pi / 2) * remaining / jnp.float32(planned - warmup)
-    falling = end + (peak - end) * jnp.square(jnp.sin(angle))
+    if stage.schedule == "linear":
+        left = jnp.maximum(remaining / jnp.float32(planned - warmup), jnp.float32(0))
+    else:
+        angle = jnp.float32(math.pi / 2) * remaining / jnp.float32(planned - warmup)
+        left = jnp.square(jnp.sin(angle))
+    falling = end + (peak - end) * left
     return jnp.where(t < warmup, rising, falling)

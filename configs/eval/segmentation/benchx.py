@@ -1,0 +1,20 @@
+r"""BenchX's segmentation: trains UPerNet on the model's image encoder, and measures it.
+
+    python -m launch.evaluate --weights=DIR --task=configs/eval/segmentation/benchx.py:siim_100 \
+        --task.data.path=SET --out=RESULTS
+
+Names and sources are those of `configs/finetune/benchx_segmentation.py`. BenchX's published number
+is `mdice` in percent, a mean over three seeds: the Dice coefficients of lesion and background.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.finetune import benchx_segmentation, segmentation_names, segmentation_tasks
+
+
+def get_config(name: str = "siim_100") -> ConfigDict:
+    """Returns the task for a set and a percentage."""
+    given = segmentation_names.read(name, known=benchx_segmentation.TRAININGS, release=False)
+    return segmentation_tasks.of_paper(
+        "benchx", given, seed=benchx_segmentation.SEED, usual="siim_frozen", batch_size=8
+    )
