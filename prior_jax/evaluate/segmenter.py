@@ -93,7 +93,7 @@ def count(
 
     compiled, parts, size = encoder.compiled(run), [], (0, 0)
     for batch in batches:
-        size = batch.image.shape[1:3]
+        size = batch.image.shape[1], batch.image.shape[2]
         rows = compiled(batch.image, masks_of(batch)), batch.weight, batch.record
         (found, broken), weight, record = to_host(rows)
         real = weight > 0

@@ -185,13 +185,13 @@ class UPerNetDecoder(nnx.Module):
         ]
         levels.append(self._pyramid(stages[-1], train=train))
         for index in reversed(range(len(levels) - 1)):
-            finer = levels[index].shape[1:3]
+            finer = _size(levels[index])
             levels[index] = levels[index] + resize_align_centres(levels[index + 1], size=finer)
         smooth = [
             self.smooth[f"stage{n}"](each, train=train)
             for n, each in enumerate(levels[:-1], start=1)
         ]
-        finest = smooth[0].shape[1:3]
+        finest = _size(smooth[0])
         every = [resize_align_centres(each, size=finest) for each in (*smooth[1:], levels[-1])]
         fused = self.fusion(jnp.concatenate([smooth[0], *every], axis=-1), train=train)
         logits = self.classifier(fused, train=train, key=fold(key, 0))
@@ -204,7 +204,7 @@ class UPerNetDecoder(nnx.Module):
         parts = [x]
         for side in POOLS:
             pooled = self.pools[f"pool{side}"](adaptive_mean(x, side=side), train=train)
-            parts.append(resize_align_centres(pooled, size=x.shape[1:3]))
+            parts.append(resize_align_centres(pooled, size=_size(x)))
         return self.bottleneck(jnp.concatenate(parts, axis=-1), train=train)
 
     def _beside(
@@ -215,6 +215,11 @@ class UPerNetDecoder(nnx.Module):
             return None
         logits = self.auxiliary_classifier(self.auxiliary(x, train=train), train=train, key=key)
         return resize_align_centres(logits, size=size)
+
+
+def _size(x: jax.Array) -> tuple[int, int]:
+    """Returns the height and the width of maps [B, h, w, C]."""
+    return x.shape[1], x.shape[2]
 
 
 def adaptive_mean(x: jax.Array, *, side: int) -> jax.Array:
