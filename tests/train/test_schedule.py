@@ -29,6 +29,14 @@ def test_the_rate_rises_from_start_to_peak_twice_and_falls_to_the_end():
     assert all(a > b for a, b in itertools.pairwise(found[3:]))
 
 
+@pytest.mark.parametrize("past_end", ["hold", "rise"])
+def test_a_linear_schedule_falls_by_equal_steps_and_stays_at_the_end(past_end):
+    stage = toy.stage("first", 9, warmup_steps=3, schedule="linear", learning_rate_end=4e-3)
+    found = rates(stage, 12, past_end=past_end)
+    wanted = [1e-3, 5.5e-3, 1e-2, 1e-2, 9e-3, 8e-3, 7e-3, 6e-3, 5e-3, 4e-3, 4e-3, 4e-3]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
 def test_past_the_end_it_holds_or_rises():
     stage = toy.stage("first", 12, warmup_steps=2, schedule_steps=8)
     assert rates(stage, 12)[8:] == [0.0] * 4
@@ -57,7 +65,7 @@ def test_short_warm_ups(warmup, first):
         ({"warmup_steps": -1}, "warmup_steps"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"weight_decay": float("nan")}, "weight_decay"),
-        ({"schedule": "linear"}, "schedule"),
+        ({"schedule": "stepped"}, "schedule"),
         ({"schedule": "plateau"}, "plateau"),
         ({"schedule": "plateau", "plateau": PLATEAU, "learning_rate": 0.0}, "learning_rate"),
     ],
