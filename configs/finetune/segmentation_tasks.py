@@ -76,5 +76,5 @@ def of_paper(
             keeps=("images", "fraction", "length"),
         )
     )
-    task.finetune.max_steps = None
+    task.finetune.max_steps = placeholder(int)  # no limit
     return task

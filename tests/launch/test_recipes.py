@@ -18,14 +18,20 @@ from configs.eval import retrieval, zero_shot
 from configs.finetune import (
     any_set,
     any_set_detection,
+    any_set_segmentation,
     benchx_nih,
     benchx_rsna,
+    benchx_segmentation,
     classification,
     detection,
     gloria_chexpert,
+    gloria_segmentation,
     lovt_detection,
+    lovt_segmentation,
     mgca_chexpert,
     mgca_detection,
+    mgca_segmentation,
+    segmentation,
 )
 from configs.finetune import debug as finetune_debug
 from configs.gloria import paper as gloria_paper
@@ -66,6 +72,11 @@ CONFIGS = {
     "finetune_detection": detection.get_config,
     "finetune_lovt_detection": lovt_detection.get_config,
     "finetune_mgca_detection": mgca_detection.get_config,
+    "finetune_segmentation": segmentation.get_config,
+    "finetune_gloria_segmentation": gloria_segmentation.get_config,
+    "finetune_lovt_segmentation": lovt_segmentation.get_config,
+    "finetune_mgca_segmentation": mgca_segmentation.get_config,
+    "finetune_benchx_segmentation": benchx_segmentation.get_config,
 }
 # These follow from others: their recipes are not recorded.
 DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for name in OBJECTIVES}
@@ -85,6 +96,13 @@ for released in ("rsna_1_finetune", "rsna_1_finetune_release", "object_cxr_100_r
 DERIVED["finetune_mgca_detection_release"] = functools.partial(
     mgca_detection.get_config, "object_cxr_10_release"
 )
+DERIVED |= {
+    f"any_set_segmentation_{w}": functools.partial(any_set_segmentation.get_config, w)
+    for w in any_set_segmentation.RATES
+}
+for released in ("siim_10_finetune", "siim_10_finetune_release", "nih_100_linear"):
+    make = functools.partial(lovt_segmentation.get_config, released)
+    DERIVED[f"finetune_lovt_segmentation_{released}"] = make
 TASKS = {"zero_shot": zero_shot.get_config, "retrieval": retrieval.get_config}
 LABELS = 14
 BOXES = 5  # the most that an image of a set that is not there has
@@ -135,6 +153,9 @@ def batch_of(data):
             classes=array((rows, BOXES), jnp.int32),
             real=array((rows, BOXES), jnp.bool_),
         )
+    masks, side = None, data.image.size
+    if data.regions is not None and data.regions.kind == "masks":
+        masks = array((rows, side, side, len(data.regions.classes)), jnp.bool_)
     return Batch(
         image=array((rows, data.image.size, data.image.size, data.image.channels), jnp.float32),
         tokens=array((rows, length), jnp.int32),
@@ -145,6 +166,7 @@ def batch_of(data):
         weight=array((rows,), jnp.float32),
         record=array((rows,), jnp.int32),
         boxes=boxes,
+        masks=masks,
     )
 
 
