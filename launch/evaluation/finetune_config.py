@@ -55,6 +55,7 @@ def config_of(
         start_section = _start(start, names, drop_pool=attends and not pooled)
         config.init = ConfigDict(dict(image=start_section, text=None))
         config.after = ()
+    override(config, wanted.overrides)  # they may change which records are learnt
     return config
 
 
@@ -68,7 +69,7 @@ def in_steps(
 
     Args:
       config: config from `config_of`; it is changed in place.
-      task: the task, whose overrides are applied last.
+      task: the task, whose overrides are applied once more, over what is filled in.
       records: number of records whose labels are learnt.
       validates: whether the set can be validated on.
     """
