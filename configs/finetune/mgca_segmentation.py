@@ -52,7 +52,7 @@ def get_config(name: str = "siim_1") -> ConfigDict:
         config, metric="validation_total_loss", patience=10, mode="min"
     )  # [program]
     if given.release:
-        config.model.drifting_statistics = True  # [program] freezes the parameters alone
+        config.model.drifting_statistics = True  # quirk M31
         config.data.image.to_white = True  # quirk M16
         if config.data.fraction is not None:
             config.data.fraction.draws = 2  # quirk M15

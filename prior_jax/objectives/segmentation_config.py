@@ -91,8 +91,8 @@ class SegmentationConfig:
         background and the classes (BenchX), and leaves out pixels of several classes.
       encoder_rate: factor on the learning rate of the encoder; 1 for the rate of the decoder.
       drifting_statistics: whether the encoder's batch normalisation stays in training mode while
-        the encoder is frozen, so that its statistics drift (MGCA's release of segmentation). LoVT's
-        and BenchX's releases keep them as they are.
+        the encoder is frozen, so that its statistics drift (MGCA's release, quirk M31). LoVT's and
+        BenchX's releases keep them as they are.
     """
 
     dtype: ComputeDtype
