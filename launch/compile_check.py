@@ -32,13 +32,15 @@ from prior_jax.errors import ConfigError
 from prior_jax.run_config import RunConfig
 from prior_jax.sharding.placement import placement
 from prior_jax.train.program import Program
-from prior_jax.types import Batch
+from prior_jax.types import Batch, Boxes
 
 FLAGS = flags.FLAGS
 STEPS_PER_EPOCH = 1000
 """Steps per epoch in place of a data set's; the number changes only constants of the program."""
 LABELS = 14
 """Number of CheXpert's labels, the columns of a batch's labels, which no loss reads."""
+BOXES = 20
+"""Boxes that an image has room for; MGCA's release, mgca/datasets/detection_dataset.py."""
 QUICK_TPU = {"xla_jf_convolution_performance_target": "0.1"}
 """Options that make libtpu take the first blocks of a product that are fast enough."""
 
@@ -236,11 +238,21 @@ def abstract_batch(data: pipeline.DataConfig, *, length: int) -> Batch:
     """Returns the shapes and dtypes of a batch.
 
     Args:
-      data: section `config.data`, which determines rows, image and sentences.
+      data: section `config.data`, which determines rows, image, sentences, and boxes or masks.
       length: number of tokens of a report.
     """
     rows, image = data.batch_size, data.image
     array: Any = jax.ShapeDtypeStruct
+    masks = boxes = None
+    if data.regions is not None and data.regions.kind == "masks":
+        classes = len(data.regions.classes)
+        masks = array((rows, image.size, image.size, classes), jnp.bool_)
+    elif data.regions is not None:
+        boxes = Boxes(
+            corners=array((rows, BOXES, 4), jnp.float32),
+            classes=array((rows, BOXES), jnp.int32),
+            real=array((rows, BOXES), jnp.bool_),
+        )
     return Batch(
         image=array((rows, image.size, image.size, image.channels), jnp.float32),
         tokens=array((rows, length), jnp.int32),
@@ -250,6 +262,8 @@ def abstract_batch(data: pipeline.DataConfig, *, length: int) -> Batch:
         labels=array((rows, LABELS), jnp.int8),
         weight=array((rows,), jnp.float32),
         record=array((rows,), jnp.int32),
+        masks=masks,
+        boxes=boxes,
     )
 
 

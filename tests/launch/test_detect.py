@@ -8,10 +8,12 @@ import runpy
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from configs.eval import detection as config_of_task
 from configs.finetune import detection_base, detection_names
 from launch import evaluate
+from launch.compile_check import abstract_batch
 from launch.evaluation import detect, models
 from launch.evaluation.set_checks import check_set, check_task
 from launch.evaluation.task_results import measure, remarks
@@ -190,6 +192,24 @@ def test_names_say_set_share_way_and_fidelity():
     assert (found.set, found.share, found.way, found.release) == ("object_cxr", 1.0, "frozen", True)
     with pytest.raises(ConfigError, match="name"):
         detection_names.read("rsna_1_finetune", known=known, ways=("frozen",))
+
+
+def test_the_compile_check_sees_boxes(subject):
+    """The shapes of the batch from which a step's memory is told are those of detection."""
+    config = small(detection_base.get_config(classes=CLASSES))
+    config.data.path = "set"
+    data = read_config(config, workdir=pathlib.Path("run")).data
+    batch = abstract_batch(data, length=3)
+    assert batch.boxes.corners.shape == (8, 20, 4) and batch.masks is None
+    objective = subject.objective
+    model = nnx.eval_shape(lambda: objective.init(nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+
+    def terms(state, batch):
+        model = nnx.merge(graph, state, copy=True)
+        return objective.loss_terms(model, batch, stage="frozen", step=None, key=None).terms
+
+    assert set(jax.eval_shape(terms, state, batch)) == set(objective.weights("frozen"))
 
 
 @pytest.mark.slow
