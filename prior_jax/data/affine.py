@@ -49,8 +49,8 @@ def placed_shift_scale_rotate(
 
     Source: albumentations 0.5.2, ShiftScaleRotate, as GLoRIA (gloria/datasets/image_dataset.py) and
       MGCA (mgca/datasets/segmentation_dataset.py) use it for segmentation. Differs: the image turns
-      about its centre, not about a point half a pixel to the lower right of it, and its edge is not
-      mixed with the black beyond it.
+      about its centre, not about a point half a pixel to the lower right of it (quirk M27), and its
+      edge is not mixed with the black beyond it.
     """
     applied, *drawn = rng.uniform(size=5).tolist()
     angle, scale, right, down = (2 * share - 1 for share in drawn)

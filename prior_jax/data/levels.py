@@ -23,8 +23,8 @@ def equalized(image: Image.Image) -> Image.Image:
       An image of the same mode and size, whose levels are 255 times `shares`, rounded down.
 
     Source: LoVT, release, src/data/datasets/nih_cxr/nih_cxr_dataset.py and three others,
-      `process_image`. Of Object-CXR and COVID Rural LoVT stores the result as JPEG; here the stored
-      image is equalised whenever it is read.
+      `process_image`. Of Object-CXR and COVID Rural LoVT stores the result as JPEG (quirk L15);
+      here the stored image is equalised whenever it is read.
     """
     pixels = np.asarray(image)
     return Image.fromarray((shares(pixels)[pixels] * _WHITE).astype(np.uint8))

@@ -28,7 +28,7 @@ class RegionConfig:
       kind: what the objective learns, "boxes" or "masks".
       classes: names of the K classes, in the order of the last axis of the masks.
       any_of: labels of regions that all are the one class; () if each class is the label of its own
-        name. LoVT and MGCA detect the eight findings of NIH's boxes as one class.
+        name. LoVT and MGCA detect the eight findings of NIH's boxes as one class (quirk L17).
       convert: whether a region that has only a mask gives its bounding box, or one that has only a
         box gives a mask that fills the box (LoVT's and MGCA's segmentation of RSNA). If it is
         False, such a region is refused.

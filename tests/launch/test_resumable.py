@@ -14,6 +14,7 @@ from prior_jax.train import resume
 FOLLOWS = {"config.data.seed"}
 # They may be left out of a config, and are then None.
 _AUGMENT = ("crop_from", "resized_crop", "jitter", "grey_probability", "blur")
+_AUGMENT += ("shift_scale_rotate",)
 OPTIONAL = {"config.data.fraction", *(f"config.data.augment.{name}" for name in _AUGMENT)}
 
 
