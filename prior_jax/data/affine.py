@@ -74,10 +74,11 @@ def warped(image: Image.Image, place: regions.Transform) -> Image.Image:
       place: the change.
     """
     coefficients = tuple(place.inverse_matrix().reshape(-1).tolist())
+    height, width = place.after
     moved = [
         # Pillow would cut the fraction of a level off in 8 bits.
         band.convert("F").transform(
-            place.after[::-1],
+            (width, height),
             Image.Transform.AFFINE,
             coefficients,
             resample=Image.Resampling.BILINEAR,
