@@ -7,6 +7,9 @@ evaluation and the Python interface make them alike.
 import numpy as np
 from PIL import Image
 
+EQUALIZED = (0.5, 12**-0.5)
+"""Mean and standard deviation of equalised images, on a scale of 0 to 1: of a uniform number."""
+
 _LEVELS = 256
 _WHITE = 255
 

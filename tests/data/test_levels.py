@@ -1,9 +1,12 @@
 """Equalisation is scikit-image's, and stretching to white OpenCV's."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from prior_jax.data import image as image_lib
 from prior_jax.data import levels
 
 
@@ -38,6 +41,18 @@ def test_an_equalised_image_uses_all_levels_alike():
     found = np.asarray(levels.equalized(Image.fromarray(pixels)))
     before, counts = (np.histogram(one, bins=8, range=(0, 256))[0] for one in (pixels, found))
     assert counts.std() < 0.1 * counts.mean() and before.std() > counts.mean()
+
+
+def test_equalised_images_are_normalised_by_what_they_all_have():
+    drawn = np.random.default_rng(0).normal(90, 25, (200, 200))
+    pixels = Image.fromarray(np.clip(drawn, 0, 255).astype(np.uint8))
+    config = image_lib.ImageConfig(size=200, channels=1, mean=None, std=None, equalize=True)
+    mean, std = image_lib.statistics(config, mean=0.35, std=0.1)
+    shown, _ = image_lib.placed_input(pixels, config=config)
+    found = image_lib.normalise(shown, mean=mean, std=std)
+    assert abs(found.mean()) < 0.03 and abs(found.std() - 1) < 0.03
+    own = dataclasses.replace(config, mean=(0.2,), std=(0.3,))
+    assert image_lib.statistics(own, mean=0.35, std=0.1)[0] == np.float32(0.2)
 
 
 def test_the_order_of_levels_is_kept():
