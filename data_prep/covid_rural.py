@@ -13,15 +13,14 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from data_prep.kit import cli, labelled, preparer
 from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.images import ImageProblem
+from data_prep.kit.mask_files import MISSING_MASK, read_mask
 from data_prep.kit.plan import Plan, Reject, TableUse
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import DataError
@@ -31,8 +30,6 @@ LABELS = ("Lung Opacity",)
 IMAGES, MASKS = "jpgs", "pngs_masks"
 IMAGE_SUFFIXES = (".jpg", ".jpeg")
 MASK_SUFFIXES = (".png", ".gif")
-MISSING_MASK = "missing_mask"
-UNREADABLE_MASK = "undecodable_mask"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,40 +47,6 @@ class Settings(labelled.LabelledSettings):
         """Refuses invalid values."""
         super().__post_init__()
         self.refuse_encoding()
-
-
-def read_mask(path: pathlib.Path) -> np.ndarray:
-    """Reads a mask: pixels that are not black.
-
-    The values of a palette are looked up, and a pixel that is wholly transparent counts as black.
-    LoVT's release takes the indices of its own GIF files for the mask, so that one which covers the
-    whole image becomes empty (quirk L7).
-
-    Returns:
-      bool[height, width].
-
-    Raises:
-      ImageProblem: `missing_mask`, or `undecodable_mask` if the file is no whole image.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                frames = getattr(image, "n_frames", 1)
-                if frames > 1:
-                    raise ImageProblem(UNREADABLE_MASK, f"{path.name} has {frames} frames")
-                image.load()
-                if image.has_transparency_data:
-                    values = np.asarray(image.convert("RGBA"))
-                    return (values[:, :, :3].max(axis=2) > 0) & (values[:, :, 3] > 0)
-                if image.mode.startswith(("I", "F")):  # more than 8 bits, which "RGB" would cut off
-                    return np.asarray(image) > 0
-                return np.asarray(image.convert("RGB")).max(axis=2) > 0
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ImageProblem(MISSING_MASK, f"there is no {path.name}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:
-        said = str(error).replace(str(path), path.name)
-        raise ImageProblem(UNREADABLE_MASK, f"{path.name}: {said}") from error
 
 
 def regions_of(masks: Sequence[str], *, folder: pathlib.Path) -> list[ImageRegion]:

@@ -3,13 +3,13 @@
     python -m data_prep.manifest --manifest=images/manifest.jsonl --out=/data/prepared/mine
 
 The table is a `.jsonl`, `.csv` or `.tsv`. Each row is an image with a path, and optionally with a
-text, split, patient, study, view, sex, age, boxes of findings and labels (a list of the positive
-ones, a mapping to 1, 0, -1 or blank, "A|B", or one column for each label with --label_columns). The
-rows of one study become one
-record. A text with report headers gives its findings and impression; any other text counts as
-findings. Rows with labels but without text are kept for evaluation, and with --label_sentences get
-sentences made from the labels, marked as such. At its end the program prints the use of every
-column and the number of rows that were kept or left out, with reasons.
+text, split, patient, study, view, sex, age, boxes and masks of findings, and labels (a list of the
+positive ones, a mapping to 1, 0, -1 or blank, "A|B", or one column for each label with
+--label_columns). The rows of one study become one record. A text with report headers gives its
+findings and impression; any other text counts as findings. Rows with labels but without text are
+kept for evaluation, and with --label_sentences get sentences made from the labels, marked as such.
+At its end the program prints the use of every column and the number of rows that were kept or left
+out, with reasons.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import manifest_boxes, manifest_columns
+from data_prep import manifest_boxes, manifest_columns, manifest_masks
 from data_prep.kit import cli, label_lists, preparer
 from data_prep.kit.label_sentences import label_sentences
 from data_prep.kit.outcomes import Kept, Rejection
@@ -88,6 +88,14 @@ class Settings(SetSettings):
         "Columns that may hold boxes of findings; the first one that a row has is read.",
         default=("boxes", "finding_boxes"),
     )
+    mask_columns: tuple[str, ...] = cli.setting(
+        "Columns with the path of a mask's file, each with the label of its masks: "
+        "lung_mask=Lung,heart_mask=Heart. Paths are relative like those of images.",
+        default=(),
+    )
+    regions_only: bool = cli.setting(
+        "Keep only rows with a cell of boxes or a mask.", default=False
+    )
     labels_columns: tuple[str, ...] = cli.setting(
         "Columns that may hold all labels; the first one that a row has is read.",
         default=("labels", "findings"),
@@ -114,8 +122,15 @@ class Settings(SetSettings):
         names = set(self.label_columns) - {self.image_column, self.text_column}
         must_be = "different columns, none of them that of the image or of the text"
         self.check("label_columns", len(names) == len(self.label_columns), must_be)
-        named = {self.image_column, *self.label_columns} & set(self.ignore_columns)
+        named = {self.image_column, *self.label_columns, *self._masks()} & set(self.ignore_columns)
         self.check("ignore_columns", not named, "columns that no other flag names")
+
+    def _masks(self) -> dict[str, str]:
+        """Returns column -> label of the columns of masks."""
+        found = manifest_masks.label_by_column(self.mask_columns)
+        must_be = "different columns with the label of each, such as lung_mask=Lung"
+        self.check("mask_columns", len(found) == len(self.mask_columns), must_be)
+        return found
 
     def columns(self) -> Columns:
         """Returns the names of the columns."""
@@ -134,6 +149,7 @@ class Settings(SetSettings):
             sex=self.sex_column,
             age=self.age_column,
             boxes=self.boxes_columns,
+            masks=self._masks(),
             ignored=self.ignore_columns,
         )
 
@@ -172,7 +188,10 @@ class Studies:
                 path=self.images / row.image,
                 name=row.image,
                 view=row.view,
-                regions=manifest_boxes.regions_of(row.boxes or ()),
+                regions=[
+                    *manifest_boxes.regions_of(row.boxes or ()),
+                    *manifest_masks.regions_of(row.masks or (), folder=self.images),
+                ],
             )
             for image, row in zip(planned, rows, strict=True)
         ]
@@ -208,8 +227,10 @@ class Studies:
             return study_text(
                 texts.pop(), study="", settings=self.settings.text(free_text=True)
             ).fields()
-        boxes = any(row.boxes is not None for row in rows)
-        if not boxes and not (labels != schema.LABEL_NOT_MENTIONED).any():
+        if (
+            not any(row.says_regions for row in rows)
+            and not (labels != schema.LABEL_NOT_MENTIONED).any()
+        ):
             detail = f"the rows, of source {rows[0].source!r}, have neither a text nor labels"
             raise RowProblem("neither_text_nor_labels", detail)
         made: tuple[str, ...] = ()
@@ -323,6 +344,7 @@ def _plan(
         columns,
         given=given,
         drawn_split=settings.drawn_split,
+        regions_only=settings.regions_only,
         separators=_separators(path, settings),
     )
     with Planner(directory, reject=reject, table=table.name) as planner:

@@ -1,7 +1,7 @@
 """The columns of a custom manifest: their roles, and unread columns that look like one of them."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from data_prep.kit import values
 from data_prep.kit.tables import Table
@@ -9,7 +9,7 @@ from prior_jax.errors import DataError
 
 ROLES = ("image", "text", "split", "patient", "study", "id", "view", "source", "sex", "age")
 # A column "Sex" that is not read is told in a note; a column "Split" is an error.
-_ONLY_TOLD = ("--sex_column", "--age_column", "--boxes_columns")
+_ONLY_TOLD = ("--sex_column", "--age_column", "--boxes_columns", "--mask_columns")
 # Other names of a column, in letters and digits only, for tables without the default column.
 # "findings" may also hold labels, so it counts as a report only if it holds prose.
 _LIKELY = {
@@ -26,7 +26,11 @@ _LIKELY = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of the columns; `labels` and `boxes` are tried in order, `ignored` are never read."""
+    """Names of the columns.
+
+    `labels` and `boxes` are tried in order, `masks` are the labels of masks by the column of their
+    files, and `ignored` are never read.
+    """
 
     image: str
     text: str
@@ -42,6 +46,7 @@ class Columns:
     sex: str = "sex"
     age: str = "age"
     boxes: tuple[str, ...] = ()
+    masks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
     def flags(self) -> dict[str, tuple[str, ...]]:
@@ -53,6 +58,7 @@ class Columns:
             "--label_columns": self.label_columns,
             "--kept_columns": self.kept,
             "--boxes_columns": self.boxes,
+            "--mask_columns": tuple(self.masks),
         }
 
     def present(self, table: Table) -> list[str]:
@@ -143,6 +149,7 @@ def unread_columns(table: Table, columns: Columns, *, labels: Sequence[str]) -> 
       labels: columns that labels are read from.
     """
     read = {getattr(columns, role) for role in ROLES} | {*columns.kept, *labels, *columns.boxes}
+    read |= set(columns.masks)
     return [name for name in columns.present(table) if name not in read]
 
 

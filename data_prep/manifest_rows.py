@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep import manifest_boxes, manifest_columns
+from data_prep import manifest_boxes, manifest_columns, manifest_masks
 from data_prep.kit import label_lists, splits, subgroups, values
 from data_prep.kit.ids import IdColumn
 from data_prep.kit.plan import PlannedImage, RowProblem
@@ -37,6 +37,7 @@ class Row:
       sex: "F", "M" or "".
       age: age in years, None where unknown.
       boxes: boxes of findings, None if the row says nothing about them; see `manifest_boxes`.
+      masks: label and path of each mask, None if the row names none; see `manifest_masks`.
     """
 
     image: str
@@ -49,6 +50,12 @@ class Row:
     sex: str = ""
     age: float | None = None
     boxes: Sequence[manifest_boxes.Found] | None = None
+    masks: Sequence[manifest_masks.Found] | None = None
+
+    @property
+    def says_regions(self) -> bool:
+        """Returns whether the row says where findings are, or that there are none."""
+        return self.boxes is not None or self.masks is not None
 
 
 class RowReader:
@@ -62,6 +69,7 @@ class RowReader:
         given: frozenset[str],
         drawn_split: Callable[[str], int],
         separators: Mapping[str, str],
+        regions_only: bool = False,
     ):
         """Prepares to read the table.
 
@@ -71,9 +79,10 @@ class RowReader:
           given: flags that the user has given; the columns that they name must exist.
           drawn_split: function that draws the split of a patient whose rows name none.
           separators: column of labels -> separators that occur in its cells.
+          regions_only: whether rows that say nothing about boxes and masks are rejected.
         """
         self.table, self.columns, self._separators = table, columns, separators
-        self._given, self._drawn_split = given, drawn_split
+        self._given, self._drawn_split, self._regions_only = given, drawn_split, regions_only
         self._ids = {
             name: IdColumn(table, flag=f"--{name}_column", name=getattr(columns, name))
             for name in ("id", "study", "patient")
@@ -126,8 +135,8 @@ class RowReader:
         """Reads one row.
 
         Raises:
-          RowProblem: row_without_image, unknown_split, malformed_labels, malformed_boxes or
-            malformed_row.
+          RowProblem: row_without_image, row_without_regions, unknown_split, malformed_labels,
+            malformed_boxes or malformed_row.
         """
         try:
             return self._image(row)
@@ -180,6 +189,7 @@ class RowReader:
         taken = [f"{role} from {name!r}" for role, name in roles.items() if name in there]
         taken.append(f"labels from {', '.join(map(repr, labels))}" if labels else "no labels")
         taken += [f"boxes from {name!r}" for name in columns.boxes if name in there]
+        taken += [f"masks of {label!r} from {name!r}" for name, label in columns.masks.items()]
         notes = [f"{table}: read {', '.join(taken)}."]
         if columns.text not in there:
             notes.append(f"{table}: no text column ({columns.text!r}).")
@@ -279,7 +289,10 @@ class RowReader:
             sex=subgroups.sex_of(cells.get(columns.sex), field=columns.sex),
             age=subgroups.age_of(cells.get(columns.age), field=columns.age),
             boxes=self._boxes(cells),
+            masks=manifest_masks.masks_in(cells, columns.masks),
         )
+        if self._regions_only and not found.says_regions:
+            raise RowProblem("row_without_regions", "it has no cell of boxes and names no mask")
         planned = PlannedImage(
             id=identity,
             study=study,

@@ -36,6 +36,7 @@ _OPTIONAL: Mapping[tuple[str, ...], Any] = {
     ("data", "augment", "jitter"): None,
     ("data", "augment", "grey_probability"): None,
     ("data", "augment", "blur"): None,
+    ("data", "augment", "shift_scale_rotate"): None,
     ("data", "fraction"): None,
     ("init", "image", "step"): None,
     ("init", "text", "step"): None,

@@ -179,6 +179,9 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
     for free in ("path", "workers", "threads", "prefetch"):
         del data[free]
     del data["tokenizer"]["path"]
+    if data["regions"] is not None:
+        for follows in ("kind", "classes"):  # from the objective and the model
+            del data["regions"][follows]
     if data["fraction"] is not None:
         data["fraction"]["ids"] = fractions.list_digest(config.data.fraction)
     return {

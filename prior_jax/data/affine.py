@@ -49,8 +49,8 @@ def placed_shift_scale_rotate(
 
     Source: albumentations 0.5.2, ShiftScaleRotate, as GLoRIA (gloria/datasets/image_dataset.py) and
       MGCA (mgca/datasets/segmentation_dataset.py) use it for segmentation. Differs: the image turns
-      about its centre, not about a point half a pixel to the lower right of it, and its edge is not
-      mixed with the black beyond it.
+      about its centre, not about a point half a pixel to the lower right of it (quirk M27), and its
+      edge is not mixed with the black beyond it.
     """
     applied, *drawn = rng.uniform(size=5).tolist()
     angle, scale, right, down = (2 * share - 1 for share in drawn)
@@ -73,17 +73,24 @@ def warped(image: Image.Image, place: regions.Transform) -> Image.Image:
       image: image of mode "L" or "RGB", of the size `place.before`.
       place: the change.
     """
-    coefficients = tuple(place.inverse_matrix().reshape(-1).tolist())
-    moved = [
-        # Pillow would cut the fraction of a level off in 8 bits.
-        band.convert("F").transform(
-            place.after[::-1],
-            Image.Transform.AFFINE,
-            coefficients,
-            resample=Image.Resampling.BILINEAR,
-            fillcolor=0,
-        )
-        for band in image.split()
-    ]
-    bands = [Image.fromarray(np.rint(np.asarray(band)).astype(np.uint8)) for band in moved]
-    return bands[0] if len(bands) == 1 else Image.merge(image.mode, bands)
+    bands = image.split()
+    first = _moved(bands[0], place)
+    if len(bands) == 1:
+        return first
+    # A grey image in three channels is moved once.
+    content = bands[0].tobytes()
+    rest = (first if band.tobytes() == content else _moved(band, place) for band in bands[1:])
+    return Image.merge(image.mode, (first, *rest))
+
+
+def _moved(band: Image.Image, place: regions.Transform) -> Image.Image:
+    height, width = place.after
+    # Pillow would cut the fraction of a level off in 8 bits.
+    moved = band.convert("F").transform(
+        (width, height),
+        Image.Transform.AFFINE,
+        tuple(place.inverse_matrix().reshape(-1).tolist()),
+        resample=Image.Resampling.BILINEAR,
+        fillcolor=0,
+    )
+    return Image.fromarray(np.rint(np.asarray(moved)).astype(np.uint8))

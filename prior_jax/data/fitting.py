@@ -49,7 +49,7 @@ def placed_margins(image: Image.Image, *, fit: Fit) -> tuple[Image.Image, region
     place = regions.placed(top=above, left=left, before=before, after=after)
     if after == before:
         return image, place
-    padded = Image.new(image.mode, after[::-1])
+    padded = Image.new(image.mode, (after[1], after[0]))
     padded.paste(image, (left, above))
     return padded, place
 

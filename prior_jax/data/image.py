@@ -27,8 +27,8 @@ class ImageConfig:
     Attributes:
       size: side of the square image in pixels (release, configs/image_transformation.yaml: 224).
       channels: number of channels: 1 (release) or 3, with the grey channel repeated.
-      mean: mean of each channel on a scale of 0 to 1, or None for that of the prepared set
-        (release: 0.4755 for one channel, 0.4755, 0.4755, 0.406 for three).
+      mean: mean of each channel on a scale of 0 to 1, or None for that of the prepared set, or of
+        equalised images (release: 0.4755 for one channel, 0.4755, 0.4755, 0.406 for three).
       std: standard deviation of each channel, or None as for `mean` (release: 0.3011 for one
         channel, 0.229, 0.224, 0.225 for three).
       fit: how the image becomes a square: "stretch" does not keep the aspect ratio (release); "pad"
@@ -311,12 +311,16 @@ def normalise(image: Image.Image, *, mean: np.ndarray, std: np.ndarray) -> np.nd
 def statistics(config: ImageConfig, *, mean: float, std: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns float32[C] mean and std: those of the config, or else of the prepared set.
 
+    Those of equalised images are the same for every set.
+
     Args:
       config: settings of the images, which may contain their own statistics.
       mean: mean of the prepared set, from its manifest.
       std: standard deviation of the prepared set, from its manifest.
     """
     shape = config.channels
+    if config.equalize:
+        mean, std = levels.EQUALIZED
     chosen_mean = np.full(shape, mean) if config.mean is None else np.array(config.mean)
     chosen_std = np.full(shape, std) if config.std is None else np.array(config.std)
     return chosen_mean.astype(np.float32), chosen_std.astype(np.float32)

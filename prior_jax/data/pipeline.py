@@ -216,6 +216,7 @@ class Split:
             self._trained = np.intersect1d(self._with_text, chosen)
         self._tested, self._slots = np.arange(len(reader)), 0
         if config.regions is not None and findings is not None:
+            # MGCA's release has room for 10 or 20 boxes, whatever the set has (quirk M20).
             self._slots = max(int(findings.max(initial=0)), 1)
             self._trained = region_counts.trained(
                 self._trained, findings, config.regions, seed=config.seed

@@ -12,7 +12,7 @@ import numpy as np
 
 from prior_jax.data import regions
 from prior_jax.data.schema import Record
-from prior_jax.errors import ConfigError, check_choice, check_field
+from prior_jax.errors import ConfigError, DataError, check_choice, check_field
 from prior_jax.near_names import meant
 
 Kind = Literal["boxes", "masks"]
@@ -28,7 +28,7 @@ class RegionConfig:
       kind: what the objective learns, "boxes" or "masks".
       classes: names of the K classes, in the order of the last axis of the masks.
       any_of: labels of regions that all are the one class; () if each class is the label of its own
-        name. LoVT and MGCA detect the eight findings of NIH's boxes as one class.
+        name. LoVT and MGCA detect the eight findings of NIH's boxes as one class (quirk L17).
       convert: whether a region that has only a mask gives its bounding box, or one that has only a
         box gives a mask that fills the box (LoVT's and MGCA's segmentation of RSNA). If it is
         False, such a region is refused.
@@ -136,7 +136,7 @@ def row_targets(
       axis.
 
     Raises:
-      DataError: if a mask is damaged.
+      DataError: if a mask is damaged, or not of its image's size.
       ConfigError: if a region has only what the config does not convert.
     """
     numbers = findings_on(record, image, config)
@@ -149,7 +149,7 @@ def row_targets(
     empty = no_targets(transform.after, config=config, slots=slots)
     if not numbers:
         return empty
-    boxes = [_box(record, number, config=config, name=name) for number in numbers]
+    boxes = [_box(record, number, transform, config=config, name=name) for number in numbers]
     moved = regions.moved_boxes(np.asarray(boxes), transform)
     for row, number in enumerate(numbers):
         if np.isfinite(moved[row]).all():
@@ -174,9 +174,8 @@ def _mask(
     record: Record, number: int, transform: regions.Transform, *, config: RegionConfig, name: str
 ) -> np.ndarray:
     """Returns the mask of a region on the row's image, bool[H, W]."""
-    content = record.region_masks[number]
-    if content:
-        mask = regions.decoded_mask(content, name=f"{name}: mask {number}")
+    if record.region_masks[number]:
+        mask = _stored_mask(record, number, transform, name=name)
     else:
         _check_converts(record, number, config=config, name=name, has="box")
         height, width = transform.before
@@ -185,16 +184,31 @@ def _mask(
     return regions.moved_mask(mask, transform)
 
 
+def _stored_mask(
+    record: Record, number: int, transform: regions.Transform, *, name: str
+) -> np.ndarray:
+    """Returns the mask that a region has, bool[H, W], of the size of the stored image."""
+    where = f"{name}: mask {number}"
+    mask = regions.decoded_mask(record.region_masks[number], name=where)
+    if mask.shape != transform.before:
+        (rows, columns), (height, width) = mask.shape, transform.before
+        raise DataError(
+            f"The mask has {columns}x{rows} pixels, and its image {width}x{height}.",
+            "Prepare the set again.",
+            where=where,
+        )
+    return mask
+
+
 def _box(
-    record: Record, number: int, *, config: RegionConfig, name: str
+    record: Record, number: int, transform: regions.Transform, *, config: RegionConfig, name: str
 ) -> tuple[float, float, float, float]:
     """Returns the box of a region in pixels of the stored image."""
     box = record.region_boxes[number]
     if not np.isnan(box).any():
         return box
     _check_converts(record, number, config=config, name=name, has="mask")
-    mask = regions.decoded_mask(record.region_masks[number], name=f"{name}: mask {number}")
-    return regions.box_of_mask(mask)
+    return regions.box_of_mask(_stored_mask(record, number, transform, name=name))
 
 
 def _check_converts(

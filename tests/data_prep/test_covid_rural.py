@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_prep import covid_rural
-from data_prep.kit import cli
+from data_prep.kit import cli, mask_files
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import regions
 from prior_jax.errors import ConfigError, DataError
@@ -114,7 +114,7 @@ def test_a_mask_is_what_is_not_black_in_whatever_mode(tmp_path):
 def test_a_gif_that_is_full_stays_full(tmp_path):
     path = tmp_path / "full.gif"
     Image.fromarray(np.full((SIZE, SIZE), 255, np.uint8)).save(path)
-    assert covid_rural.read_mask(path).all()
+    assert mask_files.read_mask(path).all()
 
 
 def test_what_is_odd_is_right_or_refused_by_name_and_counted(tmp_path):

@@ -277,6 +277,34 @@ def test_a_card_tells_what_it_must(prior):
     assert len(exported.example.splitlines()) <= 15
 
 
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (
+            {"fit": "stretch", "equalize": False, "to_white": False},
+            ["the aspect ratio is not kept"],
+        ),
+        ({"fit": "pad", "equalize": True}, ["black margins on both sides", "| histogram | equal"]),
+        ({"fit": "pad_evenly", "to_white": True}, ["equal black margins", "brightest is 255"]),
+        ({}, []),
+    ],
+)
+def test_a_card_tells_how_an_image_becomes_the_model_s(prior, image, told):
+    data = {**prior.data, "image": {**prior.data["image"], **image}}
+    weights = dataclasses.replace(prior, data=data)
+    exported = image_files(weights)
+    card = model_card(
+        kind="image_safetensors", about=weights, exported=exported, facts=FACTS, files={}
+    )
+    every = ("made square", "| histogram |", "| levels |")
+    assert [row in card for row in every] == [
+        "fit" in image, bool(image.get("equalize")), bool(image.get("to_white"))
+    ]  # fmt: skip
+    assert all(words in card for words in told)
+    settings = json.loads(exported.files["config.json"])
+    assert {name: settings[name] for name in image} == image
+
+
 def test_licences_follow_the_data():
     data = DataFacts(path="", program="data_prep.mimic_cxr", sha256="", splits={}, phantom=True)
     assert licence_of_run({}, data) == PHANTOM

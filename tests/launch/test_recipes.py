@@ -286,9 +286,11 @@ def test_a_stray_key_is_refused_by_name(section):
 
 
 # The launcher fills in paths that are not given, and takes the newest checkpoint without a step.
+# Configs of earlier versions say nothing of the last line's.
 FILLED = {
     *("data.path", "data.tokenizer.path", "mesh.axes.data"),
     *("init.image.step", "init.text.step", "evaluate_every"),
+    *("data.image.fit", "data.image.equalize", "data.image.to_white"),
 }
 
 

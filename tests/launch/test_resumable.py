@@ -1,5 +1,6 @@
 """Every value by which a run is known is one that its config can be given again."""
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -7,14 +8,20 @@ import pytest
 from configs import debug
 from launch.start import run as run_lib
 from prior_jax.config import read_config, to_json
+from prior_jax.data import region_targets
 from prior_jax.errors import CheckpointError
 from prior_jax.train import resume
 
 # It follows from config.seed, which is compared before all else.
 FOLLOWS = {"config.data.seed"}
 # They may be left out of a config, and are then None.
-_AUGMENT = ("crop_from", "resized_crop", "jitter", "grey_probability", "blur")
-OPTIONAL = {"config.data.fraction", *(f"config.data.augment.{name}" for name in _AUGMENT)}
+_MOVES = ("crop_from", "resized_crop", "shift_scale_rotate")
+_AUGMENT = (*_MOVES, "jitter", "grey_probability", "blur")
+OPTIONAL = {
+    "config.data.fraction",
+    "config.data.regions",
+    *(f"config.data.augment.{name}" for name in _AUGMENT),
+}
 
 
 def leaves(tree, name):
@@ -46,3 +53,29 @@ def test_every_refusal_names_a_setting_of_the_config():
         with pytest.raises(CheckpointError) as error:
             resume.check_identity(changed(identity, name), identity, workdir="/runs/one")
         assert error.value.where in known, name
+
+
+def identity_with(**changes):
+    """What the debug job is known by, with other fields of its data."""
+    config = read_config(debug.get_config(), workdir=pathlib.Path())
+    data = dataclasses.replace(config.data, **changes)
+    return run_lib.identity_of_settings(dataclasses.replace(config, data=data))["config.data"]
+
+
+def test_what_follows_from_objective_and_model_is_named_there_alone():
+    """A run on other classes is refused by its classes, not by a setting that nobody can give."""
+    chosen = dict(convert=True, train_images="all", test_images="all", any_of=())
+    known = identity_with(
+        regions=region_targets.RegionConfig(kind="boxes", classes=("Mass",), **chosen)
+    )["regions"]
+    assert known == chosen | {"any_of": []}
+
+
+def test_a_run_from_before_images_were_padded_or_equalised_is_resumed():
+    before = {"size", "channels", "mean", "std"}
+    assert set(identity_with()["image"]) == before
+    padded = dataclasses.replace(
+        read_config(debug.get_config(), workdir=pathlib.Path()).data.image, fit="pad"
+    )
+    changed_fields = set(identity_with(image=padded)["image"]) - before
+    assert changed_fields == {"fit"}

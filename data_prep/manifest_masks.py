@@ -1,0 +1,73 @@
+"""Columns of a manifest that name files of masks: --mask_columns=lung_mask=Lung."""
+
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_prep.kit import values
+from data_prep.kit.image_regions import ImageRegion
+from data_prep.kit.images import ImageProblem
+from data_prep.kit.mask_files import read_mask
+
+Found = tuple[str, str]
+"""Label of a mask, and the path of its file as it is written."""
+
+
+def label_by_column(entries: Sequence[str]) -> dict[str, str]:
+    """Returns column -> label of entries such as "lung_mask=Lung".
+
+    An entry that is not of this form, and one of two of one column, is not in it.
+    """
+    pairs = [[part.strip() for part in entry.split("=", 1)] for entry in entries]
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and all(pair)}
+
+
+def masks_in(cells: Mapping[str, Any], columns: Mapping[str, str]) -> list[Found] | None:
+    """Returns the masks of a row; None if it names none.
+
+    Args:
+      cells: cells of the row.
+      columns: column -> label of the columns of masks.
+
+    Raises:
+      CellProblem: if a cell is no text.
+    """
+    paths = {
+        label: values.text_of(cells.get(column), field=column) for column, label in columns.items()
+    }
+    return [(label, path) for label, path in paths.items() if path] or None
+
+
+def regions_of(masks: Sequence[Found], *, folder: pathlib.Path) -> list[ImageRegion]:
+    """Returns the regions of an image from its masks.
+
+    A mask without a pixel says that the finding is not there, and is no region. A file that cannot
+    be read is a region all the same: whoever draws it meets the `ImageProblem`.
+
+    Args:
+      masks: label and path of each mask.
+      folder: folder that the paths are relative to.
+    """
+    found = []
+    for label, path in masks:
+        try:
+            mask = read_mask(folder / path)
+        except ImageProblem as problem:
+            found.append(ImageRegion(label=label, mask=functools.partial(_raise, problem)))
+            continue
+        if mask.any():
+            found.append(ImageRegion(label=label, mask=functools.partial(_drawn, mask)))
+    return found
+
+
+def _drawn(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    del height, width  # a mask of another size is refused behind this
+    return mask
+
+
+def _raise(problem: ImageProblem, height: int, width: int) -> np.ndarray:
+    del height, width
+    raise problem
