@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from configs.eval import suite as config_of_suite
+from configs.eval import zero_shot
 from launch import evaluate
 from launch.evaluation import finetune, models, suite, suite_parts, suite_table
 from launch.evaluation.tasks import load_task, task_of
@@ -175,6 +176,18 @@ def test_a_part_is_measured_anew_only_for_other_weights_sets_or_settings(
     assert suite_parts.identity(less, reader, manifest) != ours
     elsewhere = load_manifest(given.named_sets()["plain"])
     assert suite_parts.identity(part, reader, elsewhere) != ours
+
+
+def test_a_part_is_measured_anew_for_a_file_of_prompts_that_changed(reader, sets, tmp_path):
+    file = tmp_path / "prompts.json"
+    config = zero_shot.get_config()
+    config.prompts.set = str(file)
+    part = suite_parts.Part(set_name="boxes", name="zero_shot", task=task_of(config))
+    manifest, found = load_manifest(sets["boxes"]), []
+    for sentence in ("An effusion.", "Pleural fluid.", "An effusion."):
+        file.write_text(json.dumps({"Effusion": [sentence]}))
+        found.append(suite_parts.identity(part, reader, manifest))
+    assert found[0] == found[2] != found[1]
 
 
 def test_an_unforeseen_error_of_a_part_is_named_and_passed_over(
