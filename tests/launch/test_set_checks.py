@@ -65,8 +65,10 @@ def test_grounding_by_the_sentences_of_a_set_without_reports(manifest):
 def test_a_split_without_records(manifest):
     with pytest.raises(ConfigError, match=r"'validate', .* it has records in train, test"):
         check_set(task("zero_shot", split="validate"), manifest)
-    with pytest.raises(ConfigError, match="'validate', which the task 'probe' reads"):
+    with pytest.raises(ConfigError, match="'validate', which the task 'probe' reads") as caught:
         check_set(task("probe"), manifest)
+    # No other value of task.split would do.
+    assert "task.split" not in str(caught.value) and "finetune.py:linear" in caught.value.remedy
 
 
 def test_what_is_finetuned_needs_a_split_train_and_labels(manifest):
