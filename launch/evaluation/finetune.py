@@ -1,6 +1,7 @@
 """Runs the task "finetune": trains classifiers with the one training loop, and measures them."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import ClassificationTask, FinetuneTask
 from launch.start import run as run_lib
 from prior_jax.config import read_config
+from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data.schema import write_atomically
 from prior_jax.evaluate import prompts
@@ -148,6 +150,7 @@ def _make_way(folder: pathlib.Path, wanted: dict[str, Any]) -> None:
 def _measured(task: FinetuneTask, subject: Subject, run: run_lib.Run, opened: Open) -> TaskResult:
     """Measures the checkpoint that was best on the validation split, or else the last one."""
     classifier = models.of_run(run, step=None)  # of a fine-tuning this is the best one
+    opened = as_trained(subject, classifier.data.image, opened)
     classifier = dataclasses.replace(classifier, data=subject.data)
     plain = ClassificationTask(
         task="classification",
@@ -163,6 +166,19 @@ def _measured(task: FinetuneTask, subject: Subject, run: run_lib.Run, opened: Op
     found = measure_classification(plain, classifier.trained, classifier, opened)
     settings = {**found.settings, "trained_step": classifier.about["step"]}
     return dataclasses.replace(found, settings=settings)
+
+
+def as_trained(subject: Subject, image: image_lib.ImageConfig, opened: Open) -> Open:
+    """Returns a function that opens a split with the images that a classifier was trained on.
+
+    They are the model's own, `opened` itself, unless `task.finetune.overrides` made others of them.
+    """
+    told = opened("train").split.manifest.image
+    own = image_lib.with_statistics(subject.data.image, mean=told.mean, std=told.std)
+    if image == own:
+        return opened
+    data = dataclasses.replace(subject.data, image=image)
+    return functools.cache(dataclasses.replace(subject, data=data).open)
 
 
 def _about(
