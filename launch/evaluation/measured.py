@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Callable
 
 from launch.evaluation import finetune
+from launch.evaluation.class_choice import excluded_in_vain
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.task_results import measure, remarks
 from launch.evaluation.tasks import FinetuneTask, Task
@@ -42,5 +43,6 @@ def title_of(task: Task, subject: Subject, found: tuple[TaskResult, TaskResult])
 def said_of(task: Task, subject: Subject, opened: Open) -> list[str]:
     """Returns sentences on how the labels of the set and what the task asks for fit together."""
     if isinstance(task, FinetuneTask):
-        return finetune.left_out(task, opened)
+        strange = excluded_in_vain(task, opened("train").split.label_names)
+        return [*strange, *finetune.left_out(task, opened)]
     return remarks(task, subject, opened(task.split))

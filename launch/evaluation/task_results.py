@@ -10,6 +10,7 @@ from launch.evaluation.class_choice import (
     askable,
     classes_of,
     enough,
+    excluded_in_vain,
     frequent,
     without_prompts,
 )
@@ -164,6 +165,10 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
     else:
         unasked = without_prompts(task, data)
         said = [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []
+    labels = data.split.label_names
+    if isinstance(task, PhraseTask | GroundingTask):  # regions may have labels of their own
+        labels = tuple(dict.fromkeys((*labels, *data.split.manifest.regions)))
+    said += excluded_in_vain(task, labels)
     return [*said, *too_few.sentences(left_out(task, subject, data))]
 
 
