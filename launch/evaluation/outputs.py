@@ -153,6 +153,28 @@ def check_same_model(out: pathlib.Path, *, about: Mapping[str, Any]) -> None:
             )
 
 
+def check_unchanged(
+    out: pathlib.Path, *, task: str, where: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    """Refuses to write beside results that came meanwhile, of another set or another model.
+
+    Between the first look at the folder and the results lie minutes, in which a second evaluation
+    may have written to it.
+
+    Args:
+      out: folder of the results.
+      task: name of the results file, without its suffix.
+      where: description of the split, set and model, from `described`.
+      about: description of the model, `Subject.about`.
+
+    Raises:
+      ConfigError: as `check_same_set` and `check_same_model` raise it.
+    """
+    check_same_set(out, task=task, where=where)
+    if not (out / CONFIG_NAME).is_file():  # the folder of the run itself is of one model
+        check_same_model(out, about=about)
+
+
 def _is_another(kept: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     """Tells whether results are of another model than `about`; a later step is the same model."""
     kind, other = _kind(about), _kind(kept)

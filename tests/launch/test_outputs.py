@@ -75,3 +75,13 @@ def test_the_folder_of_another_run_or_of_a_set_is_refused(tmp_path, name, kind):
         outputs.check_own(tmp_path, run=tmp_path / "other")
     outputs.check_own(tmp_path, run=tmp_path / "eval" / "..")
     outputs.check_own(tmp_path / "results", run=None)
+
+
+def test_results_that_came_meanwhile_are_not_joined_by_those_of_another_model(tmp_path):
+    where = {"set": "one", "set_path": "/one", **WEIGHTS}
+    outputs.check_unchanged(tmp_path, task="probe", where=where, about=WEIGHTS)
+    write(tmp_path, RANDOM)  # by another evaluation, while this one measured
+    with pytest.raises(ConfigError, match="the config small with seed 1"):
+        outputs.check_unchanged(tmp_path, task="probe", where=where, about=WEIGHTS)
+    (tmp_path / "config.json").write_text("{}")  # the folder of a run is that of one model
+    outputs.check_unchanged(tmp_path, task="probe", where=where, about=WEIGHTS)
