@@ -23,7 +23,6 @@ from prior_jax.data.schema import TEXT_NONE
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import probe, prompts
 
-
 _WITHOUT = {"validate": ", or train a head with configs/eval/finetune.py:linear, which needs none"}
 """What else to do without a split that a task learns on."""
 

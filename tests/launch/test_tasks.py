@@ -207,3 +207,10 @@ def test_findings_that_no_sentence_names_are_left_out_or_refused_by_name(asking,
     alone = {**asking, "about": {other: UNNAMED[other]}}
     with pytest.raises(ConfigError, match=f"{field}.*{other}"):
         asked("word", **alone)
+
+
+def test_fewer_positives_than_none_are_refused():
+    config = probe.get_config()
+    config.min_positives = -1
+    with pytest.raises(ConfigError, match=r"task\.min_positives: .*at least 0"):
+        task_of(config)
