@@ -183,9 +183,10 @@ def _is_another(kept: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     if kind != other or kept.get("run") != about.get("run"):
         return True
     if kind == "random":
-        return any(kept[name] != about[name] for name in ("random", "seed"))
+        return any(kept.get(name) != about[name] for name in ("random", "seed"))
     another_step = kind == "run" and kept.get("step") != about.get("step")
-    return kept["weights"] != about["weights"] and not another_step
+    # An earlier version, or a hand, may have left out the weights.
+    return kept.get("weights") not in (None, about["weights"]) and not another_step
 
 
 def _kind(about: Mapping[str, Any]) -> str | None:

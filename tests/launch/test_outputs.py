@@ -28,6 +28,7 @@ def write(folder, about):
         (WEIGHTS, {**WEIGHTS, "origin": {"source": "prior", "file": "renamed.pt"}}),
         (RANDOM, RANDOM),
         ({}, RUN),  # of an earlier version, which does not say
+        ({"run": "small", "step": 30}, RUN),
     ],
 )
 def test_results_of_the_same_model_are_replaced(tmp_path, kept, now):
