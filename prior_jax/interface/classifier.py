@@ -172,9 +172,13 @@ def _pooled(encoder: Any, image: jax.Array, *, train: bool) -> jax.Array:
 
 def _check_number(num_classes: object) -> None:
     """Refuses what is no number of classes; a user may give any value, whatever the type says."""
-    whole = isinstance(num_classes, int | np.integer) and not isinstance(num_classes, bool)
-    if num_classes is not None and not (whole and num_classes >= 1):
-        raise ConfigError.of_value("num_classes", num_classes, "an integer of at least 1, or None")
+    if num_classes is None or (
+        isinstance(num_classes, int | np.integer)
+        and not isinstance(num_classes, bool)
+        and num_classes >= 1
+    ):
+        return
+    raise ConfigError.of_value("num_classes", num_classes, "an integer of at least 1, or None")
 
 
 def _check_is_model(folder: pathlib.Path) -> None:

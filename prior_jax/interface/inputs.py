@@ -139,19 +139,25 @@ def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
         if array.dtype.kind not in "OU" and array.ndim != 4:
             return [array]
         found: list[ImageSource] = list(array)
-    elif isinstance(images, Iterable) and not isinstance(images, _NO_LIST):
-        found = list(images)
     else:
-        raise DataError(
-            f"The value is of the type {type(images).__name__}, which is neither an image nor a "
-            "list of images.",
-            "Give a path, a numpy array such as np.asarray(image) of a Pillow image, or a list of "
-            "them.",
-            where="images",
-        )
+        _check_is_list(images)
+        found = list(images)
     if not found:
         raise DataError("There is no image.", "Give at least one image.", where="images")
     return found
+
+
+def _check_is_list(images: object) -> None:
+    """Refuses what is no list of images; a user may give any value, whatever the type says."""
+    kind = type(images).__name__
+    if isinstance(images, Iterable) and not isinstance(images, _NO_LIST):
+        return
+    raise DataError(
+        f"The value is of the type {kind}, which is neither an image nor a list of images.",
+        "Give a path, a numpy array such as np.asarray(image) of a Pillow image, or a list of "
+        "them.",
+        where="images",
+    )
 
 
 def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str) -> Image.Image:
