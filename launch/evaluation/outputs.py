@@ -1,5 +1,6 @@
 """What a results file says about its model and its set, and the care that none is mixed up."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -14,6 +15,7 @@ from prior_jax.config import CONFIG_NAME
 from prior_jax.data.manifest import MANIFEST_NAME, load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
+from prior_jax.report import suites
 
 
 def described(subject: Subject, opened: Opened, *, split: str) -> dict[str, Any]:
@@ -140,14 +142,18 @@ def check_same_model(out: pathlib.Path, *, about: Mapping[str, Any]) -> None:
       about: description of the model, `Subject.about`.
 
     Raises:
-      ConfigError: if a file holds results of another model.
+      ConfigError: if a file holds results of another model, those of the parts of a suite included.
     """
-    for content in results.read_results(out):
+    found = {f"{out}/eval/{one['task']}.json": one for one in results.read_results(out)}
+    for folder in sorted((out / suites.FOLDER).glob("*")):
+        with contextlib.suppress(DataError):  # a suite measures anew what is damaged
+            parts = results.read_results(folder)
+            found |= {f"{folder}/eval/{one['task']}.json": one for one in parts}
+    for path, content in found.items():
         kept = content["settings"]
         if _is_another(kept, about):
             raise ConfigError(
-                f"{out}/eval/{content['task']}.json holds results of another model, "
-                f"{_named(kept)}.",
+                f"{path} holds results of another model, {_named(kept)}.",
                 "Give --out=DIR, a folder for the results of this model.",
                 where="--out",
             )

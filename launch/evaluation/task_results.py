@@ -15,6 +15,7 @@ from launch.evaluation.class_choice import (
     without_prompts,
 )
 from launch.evaluation.classify import (
+    VALIDATION,
     classifier_of,
     measure_classification,
     rare,
@@ -160,6 +161,11 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
     """Returns sentences on how the task, the model and the labels of the set fit together."""
     if isinstance(task, ClassificationTask):
         said = without_partner(task, subject, data)
+        if task.split == VALIDATION:
+            said.append(
+                "the thresholds are chosen on the split that is measured, which favours the "
+                "metrics at them; those above half do not depend on it"
+            )
     elif isinstance(task, PhraseTask | GroundingTask):
         said = without_places(subject)
     else:

@@ -55,6 +55,15 @@ def test_results_of_another_model_are_not_mixed(tmp_path, kept, now, named):
     assert caught.value.where == "--out" and "Give --out=DIR" in str(caught.value)
 
 
+def test_a_suite_of_another_model_is_not_mixed(tmp_path):
+    write(tmp_path / "suite" / "nih", WEIGHTS)
+    (tmp_path / "suite" / "rsna" / "eval").mkdir(parents=True)
+    (tmp_path / "suite" / "rsna" / "eval" / "probe.json").write_text("{")
+    outputs.check_same_model(tmp_path, about=WEIGHTS)
+    with pytest.raises(ConfigError, match=r"suite/nih/eval/probe\.json holds .* another model"):
+        outputs.check_same_model(tmp_path, about=RUN)
+
+
 def test_a_folder_that_cannot_be_made_is_refused_and_one_that_can_is_not_made(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
