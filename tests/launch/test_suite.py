@@ -203,6 +203,21 @@ def test_an_unforeseen_error_of_a_part_is_named_and_passed_over(
     assert content["parts"][0]["reason"] == "RuntimeError: out of memory"
 
 
+def test_damaged_weights_of_a_part_are_told_as_they_are(
+    reader, sets, tmp_path, monkeypatch, caplog
+):
+    def measured(given, *arguments, **named):
+        raise WeightsError("An array is damaged.", "Import the weights again.", where="w")
+
+    monkeypatch.setattr(suite, "measure_both", measured)
+    given = task(sets=(f"plain={sets['plain']}",), tasks=TASKS[:1])
+    with jax.set_mesh(reader.place.mesh):  # without the report
+        suite.run_suite(given, reader, out=tmp_path, opened=lambda one, split: one.open(split))
+    (part,) = json.loads((tmp_path / "eval" / "suite.json").read_text())["parts"]
+    assert part["reason"] == "w: An array is damaged. Import the weights again."
+    assert not any(record.exc_info for record in caplog.records)
+
+
 @pytest.mark.usefixtures("handled_interrupts")
 @pytest.mark.parametrize("outcome", ["interrupt", "error"])
 def test_an_interrupt_ends_the_suite_and_fails_no_part(
@@ -374,6 +389,17 @@ def test_files_of_a_suite_are_read_before_a_model(changes, problem):
 def test_weights_that_are_absent_are_refused_before_a_model(tmp_path):
     given = dataclasses.replace(load_task("configs/eval/suite.py"), imagenet=str(tmp_path))
     with pytest.raises(WeightsError, match=r"weights\.json"):
+        suite.check_suite(given)
+
+
+def test_weights_of_which_a_file_is_cut_off_are_refused_before_a_model(tmp_path):
+    saved(tmp_path / "w", "mean")
+    given = dataclasses.replace(load_task("configs/eval/suite.py"), imagenet=str(tmp_path / "w"))
+    suite.check_suite(given)
+    for file in (tmp_path / "w" / "arrays").rglob("*"):
+        if file.is_file() and file.stat().st_size > 100:
+            os.truncate(file, 50)
+    with pytest.raises(WeightsError):
         suite.check_suite(given)
 
 
