@@ -54,7 +54,7 @@ FINDINGS = (
     "Pneumothorax",
 )
 LABELS = (*FINDINGS, NO_FINDING)
-_SPELLINGS = {"Pleural_Thickening": "Pleural Thickening", "Infiltrate": "Infiltration"}
+_OF_KEY = {values.simplified(label): label for label in LABELS} | {"infiltrate": "Infiltration"}
 _SIDES = ("Bbox [x", "y", "w", "h]")
 _IMAGE = "Image Index"
 _WANTED = ("Patient Age", "View Position")
@@ -119,13 +119,13 @@ class Drawn:
 
 
 def finding(text: str) -> str:
-    """Returns the name of a finding as it stands in LABELS.
+    """Returns the name of a finding as it stands in LABELS, from any case, blanks or underscores.
 
     Raises:
       RowProblem: `unknown_label`, if it is none of them.
     """
-    name = _SPELLINGS.get(text.strip(), text.strip())
-    if name not in LABELS:
+    name = _OF_KEY.get(values.simplified(text))
+    if name is None:
         raise RowProblem("unknown_label", f"{text!r} is none of {', '.join(LABELS)}")
     return name
 

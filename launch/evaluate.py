@@ -32,10 +32,11 @@ from launch.evaluation.tasks import SuiteTask, task_of
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
-from prior_jax.config import kept_json, read_config
+from prior_jax.config import CONFIG_NAME, kept_json, read_config
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
+from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.processes import distributed, lock
 from prior_jax.report.examples import RunInfo
 from prior_jax.report.gather import Examples, gather
@@ -93,6 +94,7 @@ class Evaluation:
         folder = self.out / finetune.FOLDER / task.result
         found = measure_both(task, subject, opened, folder=folder)
         if distributed.is_primary():
+            outputs.check_unchanged(self.out, task=task.result, where=where, about=subject.about)
             path = results.write_results(
                 self.out, task=task.result, trained=found[0], untrained=found[-1], settings=where
             )
@@ -339,6 +341,12 @@ def _of_weights(task: Task, machine: machines.MachineConfig | None) -> None:
             "Weights have no set of their own.",
             "Give --task.data.path=SET, the folder of a prepared set.",
             where="task.data.path",
+        )
+    if not is_weights_folder(folder) and (folder / CONFIG_NAME).is_file():
+        raise ConfigError(
+            f"The folder {folder} is that of a run: it holds {CONFIG_NAME}.",
+            f"Give --workdir={folder} instead of --weights.",
+            where="--weights",
         )
     _check(task, out=out, drawn=None)
     mesh = MeshConfig(axes={"data": -1}, data_axes=("data",)) if machine is None else machine.mesh

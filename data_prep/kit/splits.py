@@ -44,7 +44,8 @@ def checked_fractions(values: Sequence[str], *, flag: str) -> tuple[float, ...]:
         shares = tuple(float(value) for value in values)
     except ValueError:
         shares = ()
-    if len(shares) != len(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    whole = len(shares) == len(SPLITS) and min(shares) >= 0 and abs(sum(shares) - 1) <= 1e-6
+    if not whole:  # a NaN is not
         raise ConfigError(
             f"The value is {','.join(values)!r}.",
             f"Give one share for each of {', '.join(SPLITS)}; together they must be 1.",

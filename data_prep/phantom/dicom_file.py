@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import warnings
 
 import numpy as np
 
@@ -31,6 +30,7 @@ def content_of(
       view: ViewPosition.
     """
     import pydicom
+    from pydicom.config import disable_value_validation
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -42,8 +42,7 @@ def content_of(
     file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     file.SOPClassUID, file.SOPInstanceUID = _SECONDARY_CAPTURE, instance
     file.Modality, file.ConversionType, file.BodyPartExamined = "CR", "WSD", "CHEST"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an age without a unit, as both challenges write it
+    with disable_value_validation():  # an age without a unit, as both challenges write it
         file.PatientID, file.PatientSex, file.PatientAge = patient, sex, str(age)
     file.ViewPosition = view
     file.StudyInstanceUID, file.SeriesInstanceUID = uid("study", name), uid("series", name)
@@ -53,7 +52,6 @@ def content_of(
     content = pixels.tobytes()
     file.PixelData = content + b"\0" * (len(content) % 2)
     packed = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with disable_value_validation():
         pydicom.dcmwrite(packed, file, enforce_file_format=True)
     return packed.getvalue()

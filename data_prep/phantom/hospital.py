@@ -94,7 +94,7 @@ class Settings:
                 where="--zip_reports",
             )
         shares = (self.train, self.validate, self.test)
-        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if not (min(shares) >= 0 and abs(sum(shares) - 1) <= 1e-6):  # a NaN too
             raise DataError(
                 f"The shares of the splits train, validate and test are {shares}.",
                 "Change them so that none is negative and they add up to 1.",

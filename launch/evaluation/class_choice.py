@@ -30,6 +30,21 @@ def excluded(name: str, task: Task) -> bool:
     return prompts.canonical(name) in {prompts.canonical(other) for other in task.exclude}
 
 
+def excluded_in_vain(task: Task, label_names: Sequence[str]) -> list[str]:
+    """Returns a sentence on names of `task.exclude` that no set has, as a misspelt one; or none.
+
+    A finding that has prompts is known, so that a list of findings serves for sets without some.
+    """
+    known = {prompts.canonical(name) for name in (*prompts.known_classes(), *label_names)}
+    strange = [name for name in task.exclude if prompts.canonical(name) not in known]
+    if not strange or task.classes:  # with classes, nothing is excluded
+        return []
+    return [
+        f"task.exclude names {', '.join(strange)}, which is no label of the set, so that nothing "
+        f"is excluded by it; the labels are {', '.join(label_names)}"
+    ]
+
+
 def classes_of(task: Task, data: Opened, candidates: Sequence[str]) -> tuple[str, ...]:
     """Returns the task's classes, or the candidates with enough positives and negatives.
 

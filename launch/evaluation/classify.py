@@ -100,7 +100,8 @@ def chosen(
             f"None of the model's classes, {', '.join(objective.classes)}, is a label with "
             f"{task.min_positives} positive studies on split {task.split!r}; the set's labels are "
             f"{', '.join(data.split.label_names) or 'none'}.",
-            "Choose a set with these labels, or fine-tune the model on labels of this set.",
+            "Choose a set with these labels, lower --task.min_positives, or fine-tune the model on "
+            "labels of this set.",
             where="task.classes",
         )
     names, columns = zip(*kept, strict=True)

@@ -18,7 +18,9 @@ from launch.evaluation.task_results import measure
 from launch.evaluation.training_tasks import TrainingTask
 from launch.start import run as run_lib
 from prior_jax.config import read_config
+from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
+from prior_jax.data.manifest import ImageStatistics
 from prior_jax.data.schema import write_atomically
 from prior_jax.evaluate import prompts
 from prior_jax.evaluate.results import TaskResult
@@ -147,13 +149,34 @@ def _make_way(folder: pathlib.Path, wanted: dict[str, Any]) -> None:
 def _measured(task: TrainingTask, subject: Subject, run: run_lib.Run, opened: Open) -> TaskResult:
     """Measures the checkpoint that was best on the validation split, or else the last one."""
     trained = models.of_run(run, step=None)  # of a fine-tuning this is the best one
-    data = dataclasses.replace(subject.data, image=trained.data.image, regions=trained.data.regions)
+    told = opened("train").split.manifest.image
+    data = read_as_trained(subject.data, trained.data, told=told)
     trained = dataclasses.replace(trained, data=data)
     # Splits that are read alike are opened once for all trainings.
     splits = opened if data == subject.data else functools.cache(trained.open)
     found = measure(task.measured, trained.trained, subject=trained, opened=splits)
     settings = {**found.settings, "trained_step": trained.about["step"]}
     return dataclasses.replace(found, settings=settings)
+
+
+def read_as_trained(
+    own: pipeline.DataConfig, trained: pipeline.DataConfig, *, told: ImageStatistics
+) -> pipeline.DataConfig:
+    """Returns how a set is read to measure a training on it.
+
+    Args:
+      own: how the model that was trained from reads the set.
+      trained: how the training read it; its images may differ, as by `task.finetune.overrides`, and
+        it may read boxes or masks.
+      told: statistics of the images of the set.
+
+    Returns:
+      `own` with the images and regions of the training; `own` itself if they are the same.
+    """
+    image = image_lib.with_statistics(own.image, mean=told.mean, std=told.std)
+    if trained.image == image and trained.regions == own.regions:
+        return own
+    return dataclasses.replace(own, image=trained.image, regions=trained.regions)
 
 
 def _about(

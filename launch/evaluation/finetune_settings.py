@@ -15,6 +15,12 @@ from prior_jax.near_names import no_config
 _SUFFIX = ".py"
 KEEPS = ("images", "fraction", "length")
 """What a training may take from its config; see `FinetuneConfig.keeps`."""
+_OF_THE_TASK = {
+    "data.path": "--task.data.path",
+    "data.fraction": "--task.finetune.fraction",
+    "model.classes": "--task.classes",
+}
+"""Settings that the task fills in and measures by, with the flag that sets them for both."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,13 @@ class FinetuneConfig:
             name, _, _ = change.partition("=")
             given = "=" in change and name.strip()
             check_field(self, "overrides", bool(given), "a tuple of 'name=value'")
+            for setting, flag in _OF_THE_TASK.items():
+                if f"{name.strip()}.".startswith(f"{setting}."):
+                    raise ConfigError(
+                        f"The override {change!r} would train on what is not measured.",
+                        f"Set {flag} instead.",
+                        where="overrides",
+                    )
 
     @property
     def result(self) -> str:

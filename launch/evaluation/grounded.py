@@ -46,7 +46,7 @@ def measure_grounding(
     data = opened(task.split)
     located = _located(task, subject, data, opened)
     masks = located.masks
-    classes = task.classes or enough_masks(task, data, masks)[0]
+    classes = as_spelled(task.classes, masks) or enough_masks(task, data, masks)[0]
     _check_drawn(classes, masks, split=task.split)
     about = {name: tuple(masks[name]) for name in classes}
     return grounding.evaluate_grounding(
@@ -59,6 +59,13 @@ def measure_grounding(
         resampling=task.bootstrap,
         radiograph=radiographs_of(data),
     )
+
+
+def as_spelled(classes: Sequence[str], masks: Masks) -> tuple[str, ...]:
+    """Returns classes as the masks spell them, by the one table of synonyms; others as they are."""
+    spelled = {prompts.canonical(name): name for name in masks}
+    found = (spelled.get(prompts.canonical(name), name) for name in classes)
+    return tuple(dict.fromkeys(found))
 
 
 def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:

@@ -4,11 +4,12 @@ import pathlib
 from collections.abc import Callable
 
 from launch.evaluation import finetune
+from launch.evaluation.class_choice import excluded_in_vain
 from launch.evaluation.detection_tasks import TrainDetectionTask
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.task_base import Task
 from launch.evaluation.task_results import measure, remarks
-from launch.evaluation.training_tasks import TrainingTask
+from launch.evaluation.training_tasks import FinetuneTask, TrainingTask
 from prior_jax.evaluate.results import TaskResult
 
 Open = Callable[[str], Opened]
@@ -45,5 +46,7 @@ def said_of(task: Task, subject: Subject, opened: Open) -> list[str]:
     """Returns sentences on how the labels of the set and what the task asks for fit together."""
     if isinstance(task, TrainingTask):
         remark = [task.remark] if isinstance(task, TrainDetectionTask) and task.remark else []
+        if isinstance(task, FinetuneTask):
+            remark += excluded_in_vain(task, opened("train").split.label_names)
         return [*remark, *finetune.left_out(task, opened)]
     return remarks(task, subject, opened(task.split))

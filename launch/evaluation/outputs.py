@@ -1,5 +1,6 @@
 """What a results file says about its model and its set, and the care that none is mixed up."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -14,6 +15,7 @@ from prior_jax.config import CONFIG_NAME
 from prior_jax.data.manifest import MANIFEST_NAME, load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import results
+from prior_jax.report import suites
 
 
 def described(subject: Subject, opened: Opened, *, split: str) -> dict[str, Any]:
@@ -140,17 +142,43 @@ def check_same_model(out: pathlib.Path, *, about: Mapping[str, Any]) -> None:
       about: description of the model, `Subject.about`.
 
     Raises:
-      ConfigError: if a file holds results of another model.
+      ConfigError: if a file holds results of another model, those of the parts of a suite included.
     """
-    for content in results.read_results(out):
+    found = {f"{out}/eval/{one['task']}.json": one for one in results.read_results(out)}
+    for folder in sorted((out / suites.FOLDER).glob("*")):
+        with contextlib.suppress(DataError):  # a suite measures anew what is damaged
+            parts = results.read_results(folder)
+            found |= {f"{folder}/eval/{one['task']}.json": one for one in parts}
+    for path, content in found.items():
         kept = content["settings"]
         if _is_another(kept, about):
             raise ConfigError(
-                f"{out}/eval/{content['task']}.json holds results of another model, "
-                f"{_named(kept)}.",
+                f"{path} holds results of another model, {_named(kept)}.",
                 "Give --out=DIR, a folder for the results of this model.",
                 where="--out",
             )
+
+
+def check_unchanged(
+    out: pathlib.Path, *, task: str, where: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    """Refuses to write beside results that came meanwhile, of another set or another model.
+
+    Between the first look at the folder and the results lie minutes, in which a second evaluation
+    may have written to it.
+
+    Args:
+      out: folder of the results.
+      task: name of the results file, without its suffix.
+      where: description of the split, set and model, from `described`.
+      about: description of the model, `Subject.about`.
+
+    Raises:
+      ConfigError: as `check_same_set` and `check_same_model` raise it.
+    """
+    check_same_set(out, task=task, where=where)
+    if not (out / CONFIG_NAME).is_file():  # the folder of the run itself is of one model
+        check_same_model(out, about=about)
 
 
 def _is_another(kept: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
@@ -161,9 +189,10 @@ def _is_another(kept: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     if kind != other or kept.get("run") != about.get("run"):
         return True
     if kind == "random":
-        return any(kept[name] != about[name] for name in ("random", "seed"))
+        return any(kept.get(name) != about[name] for name in ("random", "seed"))
     another_step = kind == "run" and kept.get("step") != about.get("step")
-    return kept["weights"] != about["weights"] and not another_step
+    # An earlier version, or a hand, may have left out the weights.
+    return kept.get("weights") not in (None, about["weights"]) and not another_step
 
 
 def _kind(about: Mapping[str, Any]) -> str | None:

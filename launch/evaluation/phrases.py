@@ -66,11 +66,19 @@ def phrases_of(task: PhraseTask, data: Opened) -> tuple[phrases.Phrase, ...]:
     Regions of one label and one phrase on the first image of a record are one phrase.
 
     Raises:
-      ConfigError: if no class has enough phrases.
+      ConfigError: if no class has enough phrases, or one of `task.classes` has none.
     """
     every = _every(task, data)
     counts = collections.Counter(prompts.canonical(one.label) for one in every)
     classes = _wanted(task, counts)
+    absent = [name for name in task.classes if prompts.canonical(name) not in counts]
+    if absent and every:
+        labels = sorted({one.label for one in every})
+        raise ConfigError(
+            f"No region of split {task.split!r} is of {' or '.join(absent)}.",
+            f"Set --task.classes to some of {', '.join(labels)}.",
+            where="task.classes",
+        )
     found = tuple(one for one in every if prompts.canonical(one.label) in classes)
     if not found:
         problem = f"No class of split {task.split!r} has {task.min_positives} phrases with a region"

@@ -23,6 +23,9 @@ from prior_jax.data.schema import TEXT_NONE
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import coco_library, probe, prompts
 
+_WITHOUT = {"validate": ", or train a head with configs/eval/finetune.py:linear, which needs none"}
+"""What else to do without a split that a task learns on."""
+
 
 def has_texts(manifest: Manifest) -> bool:
     """Tells whether a study of the set has a report, or sentences made of its labels."""
@@ -44,11 +47,13 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
     for name in (*task.learns_from, task.split):
         if name not in manifest.splits or not manifest.splits[name].studies:
             full = [split for split, counts in manifest.splits.items() if counts.studies]
+            learns = bool(task.learns_from)
+            other = _WITHOUT.get(name, "") if learns else ", or set --task.split to another"
             raise ConfigError(
                 f"The set has no record in the split {name!r}, which the task {task.task!r} reads; "
                 f"it has records in {', '.join(full) or 'none'}.",
-                "Prepare the set with such a split, or set --task.split to another.",
-                where="task.split",
+                f"Prepare the set with such a split{other}.",
+                where="task.data.path" if learns else "task.split",
             )
     labelled = ZeroShotTask | ProbeTask | ClassificationTask | FinetuneTask
     if isinstance(task, labelled) and not manifest.label_names:

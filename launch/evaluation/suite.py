@@ -22,10 +22,10 @@ from launch.evaluation.task_base import Task, TaskData
 from launch.evaluation.tasks import ProbeTask, SuiteTask
 from launch.evaluation.training_tasks import TrainingTask
 from prior_jax.data.manifest import Manifest, load_manifest
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import DataError, PriorJaxError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.results import TaskResult
-from prior_jax.interop.weights_folder import read_document
+from prior_jax.interop.weights_folder import load_weights
 from prior_jax.processes import distributed, interrupts
 from prior_jax.processes.peers import LostProcess
 from prior_jax.processes.preemption import Preempted, Stopped
@@ -87,7 +87,7 @@ def check_suite(task: SuiteTask) -> None:
         if isinstance(part.task, TrainingTask):
             training_config(part.task.finetune, part.task.OBJECTIVE)
     if task.imagenet is not None:
-        read_document(task.imagenet)
+        load_weights(task.imagenet)  # whole, for each part would fail for an array of them
 
 
 def run_suite(task: SuiteTask, subject: Subject, *, out: pathlib.Path, opened: Open) -> str:
@@ -176,7 +176,7 @@ def _part(
     except (Preempted, LostProcess):
         raise
     except Exception as error:  # one part must not cost the others
-        expected = isinstance(error, ConfigError | DataError)
+        expected = isinstance(error, PriorJaxError)
         logging.error(
             "The part %s of the set %s failed.", part.name, part.set_name, exc_info=not expected
         )

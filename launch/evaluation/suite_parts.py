@@ -27,6 +27,7 @@ from prior_jax.config import to_json
 from prior_jax.data.manifest import Manifest
 from prior_jax.data.schema import TEXT_REPORT
 from prior_jax.errors import ConfigError
+from prior_jax.evaluate import prompt_file
 from prior_jax.objectives.base import ShowsAttention
 from prior_jax.objectives.classification import ClassificationObjective
 from prior_jax.objectives.detection import DetectionObjective
@@ -175,6 +176,10 @@ def identity(part: Part, subject: Subject, manifest: Manifest) -> str:
     settings.pop("data")
     if isinstance(part.task, TrainingTask):  # the file may change under the same name
         settings["config"] = to_json(training_config(part.task.finetune, part.task.OBJECTIVE))
+    if isinstance(part.task, ZeroShotTask | GroundingTask):  # and so may a file of prompts
+        asked = part.task.prompts.set
+        if prompt_file.is_path(asked):
+            settings["prompt_file"] = list(prompt_file.read_prompts(asked).items())
     content: Sequence[Any] = (
         dict(subject.about),
         subject.given,

@@ -50,8 +50,8 @@ class Task:
     protocol: str = ""
 
     def __post_init__(self):
-        """Refuses an empty batch, and a name of a protocol that cannot be one of a file."""
-        check_least(self, batch_size=1)
+        """Refuses an empty batch, fewer positives than 0, and a protocol that names no file."""
+        check_least(self, batch_size=1, min_positives=0)
         plain = not self.protocol or self.protocol.replace("_", "").isalnum()
         check_field(self, "protocol", plain, "letters, digits and '_'")
 

@@ -10,10 +10,12 @@ from launch.evaluation.class_choice import (
     askable,
     classes_of,
     enough,
+    excluded_in_vain,
     frequent,
     without_prompts,
 )
 from launch.evaluation.classify import (
+    VALIDATION,
     classifier_of,
     measure_classification,
     rare,
@@ -168,6 +170,11 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
     """Returns sentences on how the task, the model and the labels of the set fit together."""
     if isinstance(task, ClassificationTask):
         said = without_partner(task, subject, data)
+        if task.split == VALIDATION:
+            said.append(
+                "the thresholds are chosen on the split that is measured, which favours the "
+                "metrics at them; those above half do not depend on it"
+            )
     elif isinstance(task, DetectionTask):
         detector_of(subject, task=task.task)
         said = unused_labels(subject, data)
@@ -179,6 +186,10 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
     else:
         unasked = without_prompts(task, data)
         said = [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []
+    labels = data.split.label_names
+    if isinstance(task, PhraseTask | GroundingTask):  # regions may have labels of their own
+        labels = tuple(dict.fromkeys((*labels, *data.split.manifest.regions)))
+    said += excluded_in_vain(task, labels)
     return [*said, *too_few.sentences(left_out(task, subject, data))]
 
 

@@ -98,6 +98,16 @@ def select_columns(
       ConfigError: if a class is not a label of the data set, two are the same label, or two labels
         of the data set are the same class.
     """
+    for name in classes:
+        same = [
+            label for label in label_names if prompts.canonical(label) == prompts.canonical(name)
+        ]
+        if len(same) > 1:
+            raise ConfigError(
+                f"The labels {' and '.join(same)} of the data set are the same class.",
+                "Prepare the set with one of them, or leave the class out, as with --task.exclude.",
+                where=field,
+            )
     column = {prompts.canonical(name): index for index, name in enumerate(label_names)}
     missing = [name for name in classes if prompts.canonical(name) not in column]
     chosen = [prompts.canonical(name) for name in classes]
@@ -111,14 +121,4 @@ def select_columns(
         if not label_names:
             remedy = "Choose a data set with labels; this one has none."
         raise ConfigError(problem, remedy, where=field)
-    for name in classes:
-        same = [
-            label for label in label_names if prompts.canonical(label) == prompts.canonical(name)
-        ]
-        if len(same) > 1:
-            raise ConfigError(
-                f"The labels {' and '.join(same)} of the data set are the same class.",
-                "Prepare the set with one of them, or leave the class out.",
-                where=field,
-            )
     return np.asarray(labels)[:, [column[name] for name in chosen]]

@@ -6,6 +6,7 @@ The strength of the penalty is chosen once for all findings, on the validation r
 
 import dataclasses
 import importlib.util
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -42,8 +43,8 @@ class ProbeConfig:
     def __post_init__(self):
         """Refuses values with which nothing can be trained."""
         check_field(self, "fraction", 0.0 < self.fraction <= 1.0, "above 0 and at most 1")
-        positive = min(self.penalties, default=0.0) > 0
-        check_field(self, "penalties", positive, "one or more numbers, all above 0")
+        usable = bool(self.penalties) and all(0 < one < math.inf for one in self.penalties)
+        check_field(self, "penalties", usable, "one or more finite numbers, all above 0")
         check_least(self, max_iterations=1, seed=0)
 
 

@@ -45,7 +45,8 @@ def read_prompts(path: os.PathLike[str] | str) -> dict[str, ClassPrompts]:
     Raises:
       ConfigError: if there is no such file.
       DataError: if the file is not of the form above, names no class or a class twice, or a class
-        has no affirming sentence or an empty one; the message names the class.
+        has no affirming sentence, an empty one, one with a brace or one that denies it as well; the
+        message names the class.
     """
     path = pathlib.Path(path)
     try:
@@ -149,6 +150,20 @@ def _checked(name: str, given: Any, *, where: str) -> ClassPrompts:
                 "Write a list of sentences that are not empty.",
                 where=where,
             )
+    for sentence in (*lists["positive"], *lists["negative"]):
+        if "{" in sentence or "}" in sentence:
+            raise DataError(
+                f"The sentence {sentence!r} of {name!r} has a brace, and nothing is filled in.",
+                "Write the sentence out, with the name of the finding.",
+                where=where,
+            )
+    both = [one for one in lists["positive"] if _plain(one) in map(_plain, lists["negative"])]
+    if both:
+        raise DataError(
+            f"The sentence {both[0]!r} both affirms and denies {name!r}.",
+            "Leave it in one of the two lists.",
+            where=where,
+        )
     if not name.strip() or not lists["positive"]:
         raise DataError(
             f"The class {name!r} has no affirming sentence.",
@@ -156,3 +171,8 @@ def _checked(name: str, given: Any, *, where: str) -> ClassPrompts:
             where=where,
         )
     return ClassPrompts(positive=tuple(lists["positive"]), negative=tuple(lists["negative"]))
+
+
+def _plain(sentence: str) -> str:
+    """Returns a sentence without what makes no other sentence of it: case, blanks, a full stop."""
+    return " ".join(sentence.casefold().split()).rstrip(".")

@@ -237,4 +237,6 @@ SYNONYMS = {
     "no findings": "no finding",
     "airspace opacity": "lung opacity",
     "infiltrate": "infiltration",
+    "pulmonary fibrosis": "fibrosis",
+    "lung fibrosis": "fibrosis",
 }

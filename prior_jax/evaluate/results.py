@@ -176,6 +176,14 @@ def read_results(workdir: os.PathLike[str] | str) -> list[dict[str, Any]]:
                 _EVALUATE_AGAIN,
                 where=str(path),
             )
+        objects = all(isinstance(content[name], dict) for name in wanted - {"task"})
+        if not (objects and isinstance(content["task"], str)):
+            raise DataError(
+                "The file is no result of an evaluation: 'task' must be a name, and 'metrics', "
+                "'untrained' and 'settings' objects.",
+                _EVALUATE_AGAIN,
+                where=str(path),
+            )
         found.append(content)
     return found
 

@@ -12,7 +12,7 @@ from flax import nnx
 from prior_jax.config import CONFIG_NAME, read_kept_config
 from prior_jax.data import image as image_lib
 from prior_jax.data.manifest import load_manifest
-from prior_jax.errors import DataError, WeightsError
+from prior_jax.errors import ConfigError, DataError, WeightsError
 from prior_jax.interface import inputs
 from prior_jax.interface.image_encoder import open_image_encoder
 from prior_jax.interface.inputs import ImageSource, ProcessedImages
@@ -119,13 +119,14 @@ def load_classifier(
 
     Raises:
       DataError, ConfigError, CheckpointError, WeightsError: as `load` raises them; also if the
-        source is not the folder of a model, or if `num_classes` is None and the source has no
-        trained head; the message names the fine-tuned models in the folder.
+        source is not the folder of a model, or if `num_classes` is no number of classes, or None
+        and the source has no trained head; the message names the fine-tuned models in the folder.
 
     Source: GLoRIA's release, gloria/gloria.py, `load_img_classification_model(name, device,
     num_cls, freeze_encoder)`, whose encoder stays in training mode (quirk G59).
     """
     folder = pathlib.Path(source)
+    _check_number(num_classes)
     _check_is_model(folder)
     if _is_classifier(folder):
         objective, module, image = _trained(folder, step=step)
@@ -167,6 +168,17 @@ def _without_head(module: Any, image: jax.Array, *, train: bool) -> jax.Array:
 def _pooled(encoder: Any, image: jax.Array, *, train: bool) -> jax.Array:
     """Returns the pooled vectors of either kind of image encoder."""
     return pooled_of(encoder(image, train=train))
+
+
+def _check_number(num_classes: object) -> None:
+    """Refuses what is no number of classes; a user may give any value, whatever the type says."""
+    if num_classes is None or (
+        isinstance(num_classes, int | np.integer)
+        and not isinstance(num_classes, bool)
+        and num_classes >= 1
+    ):
+        return
+    raise ConfigError.of_value("num_classes", num_classes, "an integer of at least 1, or None")
 
 
 def _check_is_model(folder: pathlib.Path) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Literal, cast
 
 import numpy as np
@@ -21,6 +21,8 @@ ImageSource = str | os.PathLike[str] | np.ndarray
 _ARRAYS = (
     "Give an array of the shape [H, W], [H, W, 1] or [H, W, 3], of uint8 or of floats from 0 to 1."
 )
+# What Python goes through like a list, and is none: pieces of one value, or images in no order.
+_NO_LIST = (bytes, bytearray, memoryview, Mapping, Set)
 _LENGTH_STEP = 32  # report lengths are rounded up to a multiple; each length is compiled
 
 
@@ -123,7 +125,7 @@ def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
       The images.
 
     Raises:
-      DataError: if there is no image.
+      DataError: if there is no image, or the value has no images in an order.
 
     >>> listed("chest.jpg")
     ['chest.jpg']
@@ -138,10 +140,24 @@ def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
             return [array]
         found: list[ImageSource] = list(array)
     else:
+        _check_is_list(images)
         found = list(images)
     if not found:
         raise DataError("There is no image.", "Give at least one image.", where="images")
     return found
+
+
+def _check_is_list(images: object) -> None:
+    """Refuses what is no list of images; a user may give any value, whatever the type says."""
+    kind = type(images).__name__
+    if isinstance(images, Iterable) and not isinstance(images, _NO_LIST):
+        return
+    raise DataError(
+        f"The value is of the type {kind}, which is neither an image nor a list of images.",
+        "Give a path, a numpy array such as np.asarray(image) of a Pillow image, or a list of "
+        "them.",
+        where="images",
+    )
 
 
 def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str) -> Image.Image:

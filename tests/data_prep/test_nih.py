@@ -195,3 +195,12 @@ def test_boxes_in_pixels_of_files_that_are_no_shrunk_copies_are_told(tmp_path, s
     assert manifest.rejected == ({"image_of_another_size": 1} if warned else {})
     text = finish.summary(manifest, out="out")
     assert ("Warning: 1 images with boxes are no shrunk copies" in text) is warned
+
+
+@pytest.mark.parametrize(
+    "text", ["pleural_thickening", "Pleural thickening", "PLEURAL THICKENING "]
+)
+def test_findings_are_known_in_any_case(text):
+    assert nih.finding(text) == "Pleural Thickening"
+    assert nih.labels_of(f"mass|{text}") == nih.labels_of("Mass|Pleural_Thickening")
+    assert nih.labels_of("No finding") == nih.labels_of("No Finding")

@@ -201,6 +201,7 @@ def test_zipped_reports_are_those_of_the_folder(drawn, tmp_path):
         ({"seed": -1}, "seed"),
         ({"size": 16}, "size"),
         ({"train": 0.9}, "--train, --validate, --test"),
+        ({"train": float("nan")}, "--train, --validate, --test"),
         ({"validate": -0.1, "train": 0.95}, "--train, --validate, --test"),
     ],
 )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_prep import chexpert, nih, rsna, siim
 from data_prep.kit import cli, rle
-from data_prep.phantom import hospital, layouts, objects, studies
+from data_prep.phantom import dicom_file, hospital, layouts, objects, studies
 from prior_jax.data import regions, schema
 from prior_jax.errors import DataError
 from tests.data_prep import label_sets
@@ -267,6 +267,13 @@ def test_dicom_files_are_read_by_pydicom_without_a_warning(phantom):
     file = pydicom.dcmread(path)
     assert file.PatientID == path.stem and file.pixel_array.shape == (file.Rows, file.Columns)
     assert min(file.Rows, file.Columns) == SIZE
+
+
+def test_dicom_files_are_written_without_a_line_each(caplog, recwarn):
+    pixels = np.zeros((4, 4), np.uint8)
+    content = dicom_file.content_of(pixels, name="a", patient="p", sex="F", age=7, view="PA")
+    assert not caplog.records and not recwarn.list
+    assert pydicom.dcmread(io.BytesIO(content)).PatientAge == "7"
 
 
 def test_runs_are_read_back_as_they_were_written():

@@ -22,7 +22,11 @@ def test_drawn_splits_keep_their_shares_and_repeat():
 
 
 @pytest.mark.parametrize(
-    "values", [("0.5", "0.5"), ("1", "1", "-1"), ("a", "b", "c"), ("1", "1", "1")]
+    "values",
+    [
+        *[("0.5", "0.5"), ("1", "1", "-1"), ("a", "b", "c"), ("1", "1", "1")],
+        *[("nan", "0.1", "0.1"), ("0.1", "0.1", "nan"), ("inf", "0", "0")],
+    ],
 )
 def test_shares_that_are_none_are_refused_by_name(values):
     with pytest.raises(ConfigError, match="--split_fractions"):

@@ -66,3 +66,5 @@ def test_two_labels_of_a_set_that_are_one_class_are_refused():
     with pytest.raises(ConfigError, match="The labels Effusion and Pleural Effusion of the data"):
         labels.select_columns(given, label_names=names, classes=("effusion",), field="task.classes")
     labels.select_columns(given, label_names=names, classes=("Edema",), field="task.classes")
+    with pytest.raises(ConfigError, match=r"are the same class.*--task\.exclude"):  # by default
+        labels.select_columns(given, label_names=names, classes=names, field="task.classes")

@@ -142,7 +142,7 @@ def test_the_test_records_teach_nothing():
 @pytest.mark.parametrize(
     ("field", "bad"),
     [("fraction", 0.0), ("fraction", 1.5), ("penalties", ()), ("penalties", (0.0,)),
-     ("max_iterations", 0)],
+     ("penalties", (0.1, float("nan"))), ("penalties", (0.1, float("inf"))), ("max_iterations", 0)],
 )  # fmt: skip
 def test_settings_that_train_nothing_are_refused_by_name(field, bad):
     with pytest.raises(ConfigError, match=f"^{field}: The value is "):

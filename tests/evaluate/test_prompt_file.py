@@ -155,3 +155,15 @@ def test_brackets_within_a_sentence_and_any_blank_after_the_dash_are_read(tmp_pa
     path = written(tmp_path, "[Effusion]\nFluid [right].\nAs [seen]\n-\tNo fluid.\n", "mine.txt")
     found = read_prompts(path)["Effusion"]
     assert found.positive == ("Fluid [right].", "As [seen]") and found.negative == ("No fluid.",)
+
+
+def test_a_template_is_refused(tmp_path):
+    for sentence in ("There is {}.", "A photo of {label}."):
+        with pytest.raises(DataError, match=r"'Mass' has a brace, and nothing is filled in"):
+            read_prompts(written(tmp_path, {"Mass": [sentence]}))
+
+
+def test_a_sentence_that_affirms_and_denies_is_refused(tmp_path):
+    same = {"Mass": {"positive": ["A mass."], "negative": ["No mass.", "a  mass"]}}
+    with pytest.raises(DataError, match=r"'A mass.' both affirms and denies 'Mass'"):
+        read_prompts(written(tmp_path, same))

@@ -48,6 +48,14 @@ def test_no_evaluation_is_an_empty_list(tmp_path):
     assert results.read_results(tmp_path) == []
 
 
+def test_a_file_with_lists_for_objects_is_named(tmp_path):
+    for name, value in (("settings", []), ("metrics", 1), ("task", None)):
+        path = write(tmp_path)
+        path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+        with pytest.raises(DataError, match=r"zero_shot\.json.*'settings' objects"):
+            results.read_results(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"task": "x"}'])
 def test_a_damaged_file_is_named(tmp_path, text):
     write(tmp_path).write_text(text)

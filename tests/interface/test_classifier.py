@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 import prior_jax
-from prior_jax.errors import DataError, WeightsError
+from prior_jax.errors import ConfigError, DataError, WeightsError
 from prior_jax.interop.weights_folder import Weights, save_weights
 from prior_jax.nn.region_encoder import RegionEncoder, RegionEncoderConfig
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig, ResNetConfig
@@ -109,3 +109,10 @@ def test_a_folder_of_results_is_answered_with_the_models_in_it(tmp_path):
         (model / "config.json").write_text("{}")
     with pytest.raises(DataError, match=r"suite/nih/finetune/linear_0/model, .* \(and 2 more\)\."):
         prior_jax.load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.0, "5", True])
+def test_what_is_no_number_of_classes_is_refused(number, tmp_path):
+    saved(tmp_path / "w", "mean")
+    with pytest.raises(ConfigError, match=r"num_classes.*at least 1, or None"):
+        prior_jax.load_classifier(tmp_path / "w", number)

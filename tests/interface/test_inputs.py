@@ -143,3 +143,12 @@ def test_a_long_report_is_cut(whole):
 def test_bad_texts_are_named(whole, texts, message):
     with pytest.raises(DataError, match=re.escape(message)):
         whole.process_text(texts)
+
+
+@pytest.mark.parametrize(
+    "given", [None, 3, Image.fromarray(GRAY), b"png", {"image": GRAY}, {"a.png"}]
+)
+def test_what_is_neither_an_image_nor_a_list_is_refused_by_its_type(whole, given):
+    with pytest.raises(DataError, match=f"the type {type(given).__name__}.*list") as caught:
+        whole.process_images(given)
+    assert caught.value.where == "images" and "np.asarray" in caught.value.remedy

@@ -53,6 +53,12 @@ def test_what_has_no_partner_is_said(subject):
     ]
 
 
+def test_thresholds_of_the_split_that_is_measured_are_said(subject):
+    opened = subjects.splits_of(subject)
+    said = remarks(task(split="validate"), subject, opened("validate"))
+    assert sum("thresholds are chosen on the split that is measured" in one for one in said) == 1
+
+
 def test_classes_with_too_few_positives_are_named_in_the_results(subject):
     opened = subjects.splits_of(subject)
     names, positives = opened("test").split.label_names, (opened("test").labels == 1).sum(axis=0)

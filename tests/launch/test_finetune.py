@@ -18,6 +18,7 @@ from launch.evaluation.finetune_settings import override, read_file
 from launch.evaluation.tasks import load_task, task_of
 from launch.start import initial
 from prior_jax.config import read_config
+from prior_jax.data.image import with_statistics
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import classification
@@ -121,6 +122,33 @@ def test_overrides_are_last_and_a_wrong_one_is_named(subject):
     other = task(config="configs/debug.py")
     with pytest.raises(ConfigError, match=r"task\.finetune\.config.*'classification'"):
         config(other, subject, start=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "flag"),
+    [
+        ("data.path=/other", "task.data.path"),
+        ("model.classes=('Edema',)", "task.classes"),
+        ("data.fraction.share=0.5", "task.finetune.fraction"),
+    ],
+)
+def test_an_override_of_what_is_measured_is_refused(change, flag):
+    with pytest.raises(ConfigError, match=rf"not measured\. Set --{flag} instead"):
+        task(overrides=(change,))
+
+
+def test_images_of_another_size_are_measured_as_they_were_learnt(subject):
+    own = subject.open("train").split.manifest.image
+    image = with_statistics(subject.data.image, mean=own.mean, std=own.std)
+    own_data = subject.data
+    same = dataclasses.replace(own_data, image=image)
+    assert finetune.read_as_trained(own_data, same, told=own) is own_data
+    larger = dataclasses.replace(own_data, image=dataclasses.replace(image, size=2 * image.size))
+    data = finetune.read_as_trained(own_data, larger, told=own)
+    enlarged = dataclasses.replace(subject, data=data)
+    opened = enlarged.open("test")
+    batch = next(iter(enlarged.batches(opened, batch_size=2, require_text=False)))
+    assert batch.image.shape[-3:-1] == (larger.image.size, larger.image.size)
 
 
 def test_classes_that_cannot_be_learnt_or_measured_are_named():

@@ -28,6 +28,7 @@ def write(folder, about):
         (WEIGHTS, {**WEIGHTS, "origin": {"source": "prior", "file": "renamed.pt"}}),
         (RANDOM, RANDOM),
         ({}, RUN),  # of an earlier version, which does not say
+        ({"run": "small", "step": 30}, RUN),
     ],
 )
 def test_results_of_the_same_model_are_replaced(tmp_path, kept, now):
@@ -54,6 +55,15 @@ def test_results_of_another_model_are_not_mixed(tmp_path, kept, now, named):
     assert caught.value.where == "--out" and "Give --out=DIR" in str(caught.value)
 
 
+def test_a_suite_of_another_model_is_not_mixed(tmp_path):
+    write(tmp_path / "suite" / "nih", WEIGHTS)
+    (tmp_path / "suite" / "rsna" / "eval").mkdir(parents=True)
+    (tmp_path / "suite" / "rsna" / "eval" / "probe.json").write_text("{")
+    outputs.check_same_model(tmp_path, about=WEIGHTS)
+    with pytest.raises(ConfigError, match=r"suite/nih/eval/probe\.json holds .* another model"):
+        outputs.check_same_model(tmp_path, about=RUN)
+
+
 def test_a_folder_that_cannot_be_made_is_refused_and_one_that_can_is_not_made(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
@@ -75,3 +85,13 @@ def test_the_folder_of_another_run_or_of_a_set_is_refused(tmp_path, name, kind):
         outputs.check_own(tmp_path, run=tmp_path / "other")
     outputs.check_own(tmp_path, run=tmp_path / "eval" / "..")
     outputs.check_own(tmp_path / "results", run=None)
+
+
+def test_results_that_came_meanwhile_are_not_joined_by_those_of_another_model(tmp_path):
+    where = {"set": "one", "set_path": "/one", **WEIGHTS}
+    outputs.check_unchanged(tmp_path, task="probe", where=where, about=WEIGHTS)
+    write(tmp_path, RANDOM)  # by another evaluation, while this one measured
+    with pytest.raises(ConfigError, match="the config small with seed 1"):
+        outputs.check_unchanged(tmp_path, task="probe", where=where, about=WEIGHTS)
+    (tmp_path / "config.json").write_text("{}")  # the folder of a run is that of one model
+    outputs.check_unchanged(tmp_path, task="probe", where=where, about=WEIGHTS)

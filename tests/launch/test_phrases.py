@@ -8,6 +8,7 @@ import pytest
 
 from configs.baselines import phantom as baselines
 from configs.eval import phrase_grounding
+from launch.evaluation import grounded
 from launch.evaluation import phrases as phrases_lib
 from launch.evaluation.task_results import measure, remarks
 from launch.evaluation.tasks import load_task, task_of
@@ -79,11 +80,22 @@ def test_phrases_are_those_of_the_records_or_prompts(prior):
     assert {one.label for one in few} == {"Effusion"}
     with pytest.raises(ConfigError, match=r"21 phrases.*Cardiomegaly, Effusion. Lower --task.min"):
         phrases_lib.phrases_of(task(min_positives=21), data)
+    with pytest.raises(
+        ConfigError, match=r"No region of split 'test' is of Efusion\. Set .*Effusion"
+    ):
+        phrases_lib.phrases_of(task(classes=("Cardiomegaly", "Efusion")), data)
     assert remarks(task(exclude=("effusion",)), prior, data) == []
     assert remarks(task(min_positives=21), prior, data) == [
         f"{name} is left out: 20 phrases with a region in test, and 21 are needed"
         for name in ("Cardiomegaly", "Effusion")
     ]
+
+
+def test_classes_of_the_grounding_are_matched_by_synonyms():
+    masks = {"Effusion": {0: np.ones((2, 2), bool)}, "Edema": {}}
+    asked = ("pleural_effusion", "EDEMA", "Effusion", "Gout")
+    assert grounded.as_spelled(asked, masks) == ("Effusion", "Edema", "Gout")
+    assert grounded.as_spelled((), masks) == ()
 
 
 def test_regions_of_one_phrase_are_one_mask():

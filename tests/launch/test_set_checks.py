@@ -1,14 +1,17 @@
 """What a set lacks for a task is said before a model is opened."""
 
 import dataclasses
+import os
 
 import pytest
 
+from launch.evaluation import suite
 from launch.evaluation.set_checks import check_set
 from launch.evaluation.tasks import load_task
 from prior_jax.data.manifest import RegionCounts, load_manifest
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, WeightsError
 from tests import fixtures
+from tests.interface.test_classifier import saved
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +68,10 @@ def test_grounding_by_the_sentences_of_a_set_without_reports(manifest):
 def test_a_split_without_records(manifest):
     with pytest.raises(ConfigError, match=r"'validate', .* it has records in train, test"):
         check_set(task("zero_shot", split="validate"), manifest)
-    with pytest.raises(ConfigError, match="'validate', which the task 'probe' reads"):
+    with pytest.raises(ConfigError, match="'validate', which the task 'probe' reads") as caught:
         check_set(task("probe"), manifest)
+    # No other value of task.split would do.
+    assert "task.split" not in str(caught.value) and "finetune.py:linear" in caught.value.remedy
 
 
 def test_what_is_finetuned_needs_a_split_train_and_labels(manifest):
@@ -77,3 +82,14 @@ def test_what_is_finetuned_needs_a_split_train_and_labels(manifest):
         check_set(task("finetune"), without)
     with pytest.raises(ConfigError, match="the set has no labels"):
         check_set(task("finetune"), dataclasses.replace(manifest, label_names=()))
+
+
+def test_weights_of_which_a_file_is_cut_off_are_refused_before_a_model(tmp_path):
+    saved(tmp_path / "w", "mean")
+    given = dataclasses.replace(load_task("configs/eval/suite.py"), imagenet=str(tmp_path / "w"))
+    suite.check_suite(given)
+    for file in (tmp_path / "w" / "arrays").rglob("*"):
+        if file.is_file() and file.stat().st_size > 100:
+            os.truncate(file, 50)
+    with pytest.raises(WeightsError):
+        suite.check_suite(given)

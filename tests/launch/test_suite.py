@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from configs.eval import suite as config_of_suite
+from configs.eval import zero_shot
 from launch import evaluate
 from launch.evaluation import finetune, models, suite, suite_parts, suite_table
 from launch.evaluation.tasks import load_task, task_of
@@ -177,6 +178,18 @@ def test_a_part_is_measured_anew_only_for_other_weights_sets_or_settings(
     assert suite_parts.identity(part, reader, elsewhere) != ours
 
 
+def test_a_part_is_measured_anew_for_a_file_of_prompts_that_changed(reader, sets, tmp_path):
+    file = tmp_path / "prompts.json"
+    config = zero_shot.get_config()
+    config.prompts.set = str(file)
+    part = suite_parts.Part(set_name="boxes", name="zero_shot", task=task_of(config))
+    manifest, found = load_manifest(sets["boxes"]), []
+    for sentence in ("An effusion.", "Pleural fluid.", "An effusion."):
+        file.write_text(json.dumps({"Effusion": [sentence]}))
+        found.append(suite_parts.identity(part, reader, manifest))
+    assert found[0] == found[2] != found[1]
+
+
 def test_an_unforeseen_error_of_a_part_is_named_and_passed_over(
     reader, sets, tmp_path, monkeypatch
 ):
@@ -188,6 +201,21 @@ def test_an_unforeseen_error_of_a_part_is_named_and_passed_over(
     content = run(reader, given, tmp_path)
     assert [one["state"] for one in content["parts"]] == ["failed", "failed"]
     assert content["parts"][0]["reason"] == "RuntimeError: out of memory"
+
+
+def test_damaged_weights_of_a_part_are_told_as_they_are(
+    reader, sets, tmp_path, monkeypatch, caplog
+):
+    def measured(given, *arguments, **named):
+        raise WeightsError("An array is damaged.", "Import the weights again.", where="w")
+
+    monkeypatch.setattr(suite, "measure_both", measured)
+    given = task(sets=(f"plain={sets['plain']}",), tasks=TASKS[:1])
+    with jax.set_mesh(reader.place.mesh):  # without the report
+        suite.run_suite(given, reader, out=tmp_path, opened=lambda one, split: one.open(split))
+    (part,) = json.loads((tmp_path / "eval" / "suite.json").read_text())["parts"]
+    assert part["reason"] == "w: An array is damaged. Import the weights again."
+    assert not any(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.usefixtures("handled_interrupts")

@@ -75,6 +75,18 @@ def test_labels_without_prompts_are_named():
 
 
 @pytest.mark.parametrize("make", [zero_shot, probe, retrieval])
+def test_a_misspelt_exclusion_is_named(make):
+    config = make.get_config()
+    config.min_positives = 1
+    data = opened(("Edema", "Gout"), np.array([[1, 1], [0, 0]]))
+    config.exclude = ("Fracture", "oedema", "gout")  # Fracture is a finding that the set lacks
+    (said,) = measure.remarks(task_of(config), None, data)
+    assert said.startswith("task.exclude names oedema, which is no label of the set")
+    config.classes = ("Edema",)
+    assert measure.remarks(task_of(config), None, data) == []
+
+
+@pytest.mark.parametrize("make", [zero_shot, probe, retrieval])
 def test_classes_with_too_few_records_are_named_with_their_number(make):
     config = make.get_config()
     states = np.array([[1, 1, 1], [1, 0, 1], [1, -1, 1], [0, -2, 1], [0, 0, 1], [0, 0, 0]])
@@ -195,3 +207,10 @@ def test_findings_that_no_sentence_names_are_left_out_or_refused_by_name(asking,
     alone = {**asking, "about": {other: UNNAMED[other]}}
     with pytest.raises(ConfigError, match=f"{field}.*{other}"):
         asked("word", **alone)
+
+
+def test_fewer_positives_than_none_are_refused():
+    config = probe.get_config()
+    config.min_positives = -1
+    with pytest.raises(ConfigError, match=r"task\.min_positives: .*at least 0"):
+        task_of(config)
