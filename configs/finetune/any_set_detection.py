@@ -4,6 +4,10 @@
 `configs/finetune/any_set_detection.py:finetune` the head and the encoder. The task of
 `configs/eval/detection/any_set.py` fills in what belongs to the model and the set: encoder, images,
 classes, labelled part, batch and steps.
+
+Of the rates 3e-4, 1e-3 and 3e-3 of "finetune", 3e-3 has the best mAP on validation after 100 steps,
+for boxes of lungs on 135 radiographs and a random encoder at 96 pixels; that of "frozen" follows it
+without a trial of its own.
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +15,7 @@ from ml_collections import ConfigDict
 from configs.finetune import base, detection_base
 from prior_jax.errors import ConfigError
 
-RATES = {"frozen": 1e-3, "finetune": 1e-3}
+RATES = {"frozen": 3e-3, "finetune": 3e-3}
 """Peak learning rate of each way of training, which is a stage of the objective."""
 
 
