@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,12 @@ from prior_jax.objectives.label_targets import (
     one_class,
     policies_of,
 )
+from prior_jax.objectives.on_images import ENCODER, OnImages, pooled_alone
 from prior_jax.objectives.two_tower import ComputeDtype
-from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
+from prior_jax.types import Batch, ImageFeatures, LossTerms
 
-FROZEN, FINE_TUNED = "frozen", "finetune"
 TERM = "classification"
 ClassLoss = Literal["binary", "exclusive"]
-_ENCODER = "image_encoder"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,7 +145,7 @@ class ClassificationModel(nnx.Module):
         return self.head(pooled, train=train, key=key)
 
 
-class ClassificationObjective:
+class ClassificationObjective(OnImages):
     """Labels of images, with the encoder frozen (stage "frozen") or trained (stage "finetune").
 
     A run has one of the stages or both, e.g. some steps of the head alone before the encoder is
@@ -154,7 +153,7 @@ class ClassificationObjective:
     `Objective` the images; it reads no reports.
     """
 
-    stages = (FROZEN, FINE_TUNED)
+    model_noun = "A classifier"
 
     def __init__(self, config: ClassificationConfig, *, labels: tuple[str, ...] = ()):
         """Finds the classes among the labels.
@@ -167,8 +166,8 @@ class ClassificationObjective:
         Raises:
           ConfigError: for a class that the set does not have.
         """
+        super().__init__(config)
         self.config = config
-        self.classes = config.classes
         self._targets = None
         if labels:
             self._targets = LabelTargets(
@@ -207,8 +206,8 @@ class ClassificationObjective:
     ) -> LossTerms:
         """Computes the one term of a global batch; see `objectives.base.TrainObjective`."""
         del step
-        gathers = stage == FINE_TUNED or self.config.drifting_statistics
-        logits = model(batch.image, train=train, key=key, train_encoder=train and gathers)
+        gathers = train and self.gathers(stage)
+        logits = model(batch.image, train=train, key=key, train_encoder=gathers)
         target, known = self.targets(batch.labels)
         if self.config.loss == "binary":
             loss = binary_losses(logits, target, known=known, weight=batch.weight)
@@ -219,21 +218,15 @@ class ClassificationObjective:
 
     def weights(self, stage: str) -> dict[str, float]:
         """Returns the weight of the one term."""
-        _known(stage)
+        self.check_stage(stage)
         return {TERM: 1.0}
-
-    def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Returns whether the parameter at `path` is trained: in "frozen" the head alone."""
-        _known(stage)
-        return stage == FINE_TUNED or path[0] != _ENCODER
 
     def rate(self, stage: str, path: tuple[str, ...]) -> float:
         """Returns the factor on the learning rate of the parameter at `path`."""
-        _known(stage)
-        if path[0] != _ENCODER:
-            return 1.0
-        decay = 1.0 if self.config.layer_decay is None else self.config.layer_decay
-        return self.config.encoder_rate * decay ** self._steps_to_head(path)
+        rate = super().rate(stage, path)
+        if path[0] != ENCODER or self.config.layer_decay is None:
+            return rate
+        return rate * self.config.layer_decay ** self._steps_to_head(path)
 
     def _steps_to_head(self, path: tuple[str, ...]) -> int:
         """Returns how many layers lie between a parameter of the encoder and the head, plus 1."""
@@ -261,34 +254,4 @@ class ClassificationObjective:
 
     def encode_image(self, model: ClassificationModel, image: jax.Array) -> ImageFeatures:
         """Returns the encoder's pooled vectors of images, in inference mode, without patches."""
-        pooled = model.pooled(image, train=False)
-        return ImageFeatures(local=pooled[:, None, :][:, :0], global_=pooled, pooled=pooled)
-
-    def encode_report(
-        self,
-        model: Any,
-        tokens: jax.Array,
-        token_mask: jax.Array,
-        sentence_index: jax.Array,
-        sentence_mask: jax.Array,
-    ) -> ReportFeatures:
-        """Refuses: the objective reads no reports."""
-        _refuse_reports()
-
-    def similarity(self, model: Any, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
-        """Refuses: the objective reads no reports."""
-        _refuse_reports()
-
-
-def _known(stage: str) -> None:
-    if stage not in ClassificationObjective.stages:
-        accepted = f"one of {ClassificationObjective.stages}"
-        raise ConfigError.of_value("config.stages", stage, accepted)
-
-
-def _refuse_reports() -> NoReturn:
-    raise ConfigError(
-        "A classifier reads no reports, so that images and reports cannot be compared.",
-        "Evaluate it by a task on images alone.",
-        where="config.objective",
-    )
+        return pooled_alone(model.pooled(image, train=False))

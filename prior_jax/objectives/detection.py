@@ -1,7 +1,7 @@
 """Supervised detection of findings: an encoder, frozen or fine-tuned, under YOLOv3's head."""
 
 import dataclasses
-from typing import Any, NoReturn, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,9 @@ from prior_jax.losses import yolo
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
 from prior_jax.nn.yolo_head import SCALES, YoloConfig, YoloHead, decode
 from prior_jax.objectives import boxes
+from prior_jax.objectives.on_images import OnImages
 from prior_jax.objectives.two_tower import ComputeDtype
-from prior_jax.types import Batch, Detections, ImageFeatures, LossTerms, ReportFeatures
-
-FROZEN, FINE_TUNED = "frozen", "finetune"
-_ENCODER = "image_encoder"
+from prior_jax.types import Batch, Detections, LossTerms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +115,7 @@ class DetectionModel(nnx.Module):
         return self.head(maps[-SCALES:], train=train)
 
 
-class DetectionObjective:
+class DetectionObjective(OnImages):
     """Boxes of findings, with the encoder frozen (stage "frozen") or trained (stage "finetune").
 
     A run has one of the stages or both, e.g. some steps of the head alone before the encoder is
@@ -128,7 +126,7 @@ class DetectionObjective:
     mgca/models/ssl_detector.py.
     """
 
-    stages = (FROZEN, FINE_TUNED)
+    model_noun = "A detector"
 
     def __init__(self, config: DetectionConfig):
         """Scales the anchors to the model's images.
@@ -136,8 +134,8 @@ class DetectionObjective:
         Args:
           config: configuration, the section `config.model`.
         """
+        super().__init__(config)
         self.config = config
-        self.classes = config.classes
         self.anchors = config.head.scaled_anchors(config.image.image_size)
 
     def init(self, rngs: nnx.Rngs) -> DetectionModel:
@@ -166,9 +164,8 @@ class DetectionObjective:
                 "Read them with the section config.data.regions.",
                 where="config.data.regions",
             )
-        gathers = stage == FINE_TUNED or self.config.drifting_statistics
         terms = yolo.total_terms(
-            model(batch.image, train=train, train_encoder=train and gathers),
+            model(batch.image, train=train, train_encoder=train and self.gathers(stage)),
             truth.corners,
             truth.real,
             truth.classes,
@@ -181,18 +178,8 @@ class DetectionObjective:
 
     def weights(self, stage: str) -> dict[str, float]:
         """Returns the weight of each term: 1, for the terms have their weights already."""
-        _known(stage)
+        self.check_stage(stage)
         return dict.fromkeys(yolo.TERMS, 1.0)
-
-    def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Returns whether the parameter at `path` is trained: in "frozen" the head alone."""
-        _known(stage)
-        return stage == FINE_TUNED or path[0] != _ENCODER
-
-    def rate(self, stage: str, path: tuple[str, ...]) -> float:
-        """Returns the factor on the learning rate of the parameter at `path`."""
-        _known(stage)
-        return self.config.encoder_rate if path[0] == _ENCODER else 1.0
 
     def detect(self, model: DetectionModel, image: jax.Array) -> Detections:
         """Finds boxes, in inference mode; see `objectives.boxes.chosen`.
@@ -209,41 +196,7 @@ class DetectionObjective:
         decoded = decode(model(image, train=False), anchors=self.anchors, image_size=size)
         return boxes.chosen(decoded, image_size=size, config=self.config.post)
 
-    def encode_image(self, model: DetectionModel, image: jax.Array) -> ImageFeatures:
-        """Returns the encoder's pooled vectors of images, in inference mode, without patches."""
-        _, pooled = model.image_encoder(image, train=False)
-        return ImageFeatures(local=pooled[:, None, :][:, :0], global_=pooled, pooled=pooled)
-
-    def encode_report(
-        self,
-        model: Any,
-        tokens: jax.Array,
-        token_mask: jax.Array,
-        sentence_index: jax.Array,
-        sentence_mask: jax.Array,
-    ) -> ReportFeatures:
-        """Refuses: the objective reads no reports."""
-        _refuse_reports()
-
-    def similarity(self, model: Any, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
-        """Refuses: the objective reads no reports."""
-        _refuse_reports()
-
 
 def _size(image: jax.Array) -> tuple[int, int]:
     """Returns the height and the width of images in pixels."""
     return image.shape[1], image.shape[2]
-
-
-def _known(stage: str) -> None:
-    if stage not in DetectionObjective.stages:
-        accepted = f"one of {DetectionObjective.stages}"
-        raise ConfigError.of_value("config.stages", stage, accepted)
-
-
-def _refuse_reports() -> NoReturn:
-    raise ConfigError(
-        "A detector reads no reports, so that images and reports cannot be compared.",
-        "Evaluate it by a task on images alone.",
-        where="config.objective",
-    )

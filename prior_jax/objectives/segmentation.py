@@ -1,7 +1,5 @@
 """Supervised segmentation of findings: an encoder, frozen or fine-tuned, under a decoder."""
 
-from typing import Any, NoReturn
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -12,12 +10,11 @@ from prior_jax.losses.segmentation import dice_of_batch, mixed, softmax_cross_en
 from prior_jax.nn.resnet import ImageEncoder
 from prior_jax.nn.unet import LinearDecoder, UNetDecoder
 from prior_jax.nn.upernet import UPerNetDecoder
+from prior_jax.objectives.on_images import OnImages
 from prior_jax.objectives.segmentation_config import SegmentationConfig
-from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
+from prior_jax.types import Batch, LossTerms
 
-FROZEN, FINE_TUNED = "frozen", "finetune"
 TERM, AUXILIARY = "segmentation", "auxiliary"
-_ENCODER = "image_encoder"
 
 
 class SegmentationModel(nnx.Module):
@@ -76,7 +73,7 @@ class SegmentationModel(nnx.Module):
         return logits, None
 
 
-class SegmentationObjective:
+class SegmentationObjective(OnImages):
     """Masks of findings, with the encoder frozen (stage "frozen") or trained (stage "finetune").
 
     A run has one of the stages or both, e.g. some steps of the decoder alone before the encoder is
@@ -88,7 +85,7 @@ class SegmentationObjective:
     release, preprocess/mmsegmentation.
     """
 
-    stages = (FROZEN, FINE_TUNED)
+    model_noun = "A segmentation model"
 
     def __init__(self, config: SegmentationConfig):
         """Keeps the configuration.
@@ -96,8 +93,8 @@ class SegmentationObjective:
         Args:
           config: configuration, the section `config.model`.
         """
+        super().__init__(config)
         self.config = config
-        self.classes = config.classes
 
     def init(self, rngs: nnx.Rngs) -> SegmentationModel:
         """Builds the model with fresh parameters."""
@@ -116,8 +113,8 @@ class SegmentationObjective:
         """Computes the terms of a global batch; see `objectives.base.TrainObjective`."""
         del step
         truth = masks_of(batch).astype(jnp.float32)
-        gathers = stage == FINE_TUNED or self.config.drifting_statistics
-        logits, beside = model(batch.image, train=train, key=key, train_encoder=train and gathers)
+        gathers = train and self.gathers(stage)
+        logits, beside = model(batch.image, train=train, key=key, train_encoder=gathers)
         terms = {TERM: self._loss(logits, truth, weight=batch.weight)}
         if beside is not None:
             terms[AUXILIARY] = self._loss(beside, truth, weight=batch.weight)
@@ -129,19 +126,9 @@ class SegmentationObjective:
 
     def weights(self, stage: str) -> dict[str, float]:
         """Returns the weights of the terms."""
-        _known(stage)
+        self.check_stage(stage)
         auxiliary = self.config.decoder.auxiliary_weight
         return {TERM: 1.0, AUXILIARY: auxiliary} if auxiliary else {TERM: 1.0}
-
-    def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
-        """Returns whether the parameter at `path` is trained: in "frozen" the decoder alone."""
-        _known(stage)
-        return stage == FINE_TUNED or path[0] != _ENCODER
-
-    def rate(self, stage: str, path: tuple[str, ...]) -> float:
-        """Returns the factor on the learning rate of the parameter at `path`."""
-        _known(stage)
-        return self.config.encoder_rate if path[0] == _ENCODER else 1.0
 
     def segment(self, model: SegmentationModel, image: jax.Array) -> jax.Array:
         """Returns the log-odds of each class at each pixel, in inference mode.
@@ -160,26 +147,6 @@ class SegmentationObjective:
         flat = log_odds(logits.reshape(-1, logits.shape[-1]))
         return flat.reshape(logits.shape)[..., 1:]
 
-    def encode_image(self, model: SegmentationModel, image: jax.Array) -> ImageFeatures:
-        """Returns the encoder's pooled vectors of images, in inference mode, without patches."""
-        _, pooled = model.image_encoder(image, train=False)
-        return ImageFeatures(local=pooled[:, None, :][:, :0], global_=pooled, pooled=pooled)
-
-    def encode_report(
-        self,
-        model: Any,
-        tokens: jax.Array,
-        token_mask: jax.Array,
-        sentence_index: jax.Array,
-        sentence_mask: jax.Array,
-    ) -> ReportFeatures:
-        """Refuses: the objective reads no reports."""
-        _refuse_reports()
-
-    def similarity(self, model: Any, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
-        """Refuses: the objective reads no reports."""
-        _refuse_reports()
-
 
 def masks_of(batch: Batch) -> jax.Array:
     """Returns the true masks of a batch, bool[B, H, W, K].
@@ -194,17 +161,3 @@ def masks_of(batch: Batch) -> jax.Array:
             where="config.data.regions",
         )
     return batch.masks
-
-
-def _known(stage: str) -> None:
-    if stage not in SegmentationObjective.stages:
-        accepted = f"one of {SegmentationObjective.stages}"
-        raise ConfigError.of_value("config.stages", stage, accepted)
-
-
-def _refuse_reports() -> NoReturn:
-    raise ConfigError(
-        "A segmentation model reads no reports, so that images and reports cannot be compared.",
-        "Evaluate it by a task on images alone.",
-        where="config.objective",
-    )

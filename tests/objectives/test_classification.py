@@ -13,12 +13,11 @@ from prior_jax.losses.classification import binary_losses, exclusive_loss, log_o
 from prior_jax.nn.classification_head import HeadConfig
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.objectives.classification import (
-    FINE_TUNED,
-    FROZEN,
     ClassificationConfig,
     ClassificationObjective,
 )
 from prior_jax.objectives.label_targets import LabelTargets, columns_of, one_class
+from prior_jax.objectives.on_images import FINE_TUNED, FROZEN
 from prior_jax.train.state import define_model
 from prior_jax.types import Batch
 

@@ -15,11 +15,10 @@ from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.nn.yolo_head import ANCHORS, YoloConfig
 from prior_jax.objectives import boxes
 from prior_jax.objectives.detection import (
-    FINE_TUNED,
-    FROZEN,
     DetectionConfig,
     DetectionObjective,
 )
+from prior_jax.objectives.on_images import FINE_TUNED, FROZEN
 from prior_jax.train.state import define_model
 from prior_jax.types import Batch, Boxes
 

@@ -11,10 +11,9 @@ from flax import nnx
 from prior_jax.errors import ConfigError
 from prior_jax.losses.segmentation import dice_of_batch, mixed, softmax_cross_entropy
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
+from prior_jax.objectives.on_images import FINE_TUNED, FROZEN
 from prior_jax.objectives.segmentation import (
     AUXILIARY,
-    FINE_TUNED,
-    FROZEN,
     TERM,
     SegmentationObjective,
 )

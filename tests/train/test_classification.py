@@ -9,7 +9,8 @@ import pytest
 from prior_jax.evaluate.class_scores import AUROC
 from prior_jax.evaluate.validation import Validation
 from prior_jax.nn.classification_head import HeadConfig
-from prior_jax.objectives.classification import FINE_TUNED, FROZEN, ClassificationObjective
+from prior_jax.objectives.classification import ClassificationObjective
+from prior_jax.objectives.on_images import FINE_TUNED, FROZEN
 from prior_jax.sharding.rules import Rule
 from prior_jax.train.patience import EarlyStoppingConfig
 from prior_jax.train.program import Program

@@ -10,7 +10,8 @@ from flax import nnx
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import box_scores, found_boxes
 from prior_jax.evaluate.validation import Validation
-from prior_jax.objectives.detection import FINE_TUNED, FROZEN, DetectionObjective
+from prior_jax.objectives.detection import DetectionObjective
+from prior_jax.objectives.on_images import FINE_TUNED, FROZEN
 from prior_jax.sharding.rules import Rule
 from prior_jax.train.program import Program
 from prior_jax.types import Batch, Boxes, Detections

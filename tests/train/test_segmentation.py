@@ -8,7 +8,8 @@ import pytest
 
 from prior_jax.evaluate import mask_scores, segmentation
 from prior_jax.evaluate.validation import Validation
-from prior_jax.objectives.segmentation import FINE_TUNED, FROZEN, SegmentationObjective
+from prior_jax.objectives.on_images import FINE_TUNED, FROZEN
+from prior_jax.objectives.segmentation import SegmentationObjective
 from tests.objectives.test_segmentation import batch_of, config_of
 from tests.train import toy
 from tests.train.test_classification import RULES
