@@ -15,6 +15,10 @@ TASKS = (
     "configs/eval/probe.py",
     "configs/eval/finetune.py:linear",
     "configs/eval/finetune.py",
+    "configs/eval/segmentation.py",
+    "configs/eval/segmentation/any_set.py",
+    "configs/eval/detection.py",
+    "configs/eval/detection/any_set.py",
     "configs/eval/grounding.py",
     "configs/eval/phrase_grounding.py",
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.evaluation.detection_tasks import DetectionTask
 from launch.evaluation.finetune_settings import training_config
-from launch.evaluation.segmentation_tasks import SegmentationTask
+from launch.evaluation.segmentation_tasks import SegmentationTask, TrainSegmentationTask
 from launch.evaluation.set_checks import has_texts
 from launch.evaluation.subject import Subject
 from launch.evaluation.task_base import Task, TaskData
@@ -152,7 +152,17 @@ def obstacle(part: Part, subject: Subject, manifest: Manifest) -> str | None:
         return "the set has no reports"
     if (isinstance(task, PhraseTask) or task.learns_regions) and not manifest.regions:
         return "the set has no boxes or masks"
+    if isinstance(task, TrainSegmentationTask) and not task.protocol and not _masks(manifest):
+        return (
+            "the set has boxes alone, and the inside of a box is no outline of a finding; "
+            "configs/eval/segmentation/any_set.py segments it, run by itself"
+        )
     return _grounding_obstacle(task, subject, manifest)
+
+
+def _masks(manifest: Manifest) -> int:
+    """Returns the number of masks of a set."""
+    return sum(one.masks for one in manifest.regions.values())
 
 
 def _grounding_obstacle(task: Task, subject: Subject, manifest: Manifest) -> str | None:

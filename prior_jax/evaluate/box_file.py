@@ -60,8 +60,8 @@ def save(path: pathlib.Path, kept: KeptBoxes) -> None:
     boxes `truth` float32[T, 4], `truth_classes` int32[T] and `truth_counts` int32[N], how many of
     them each image has; of the predicted ones `boxes` float32[P, 4], `scores` float32[P],
     `box_classes` int32[P] and `box_counts` int32[N]; `threshold` float64[]; and of the S images
-    that are shown `shown_kind` str[S], `shown_place` int32[S, 3] (index, rank and number of ranks) and
-    `shown_image` uint8[S, H, W].
+    that are shown `shown_kind` str[S], `shown_place` int32[S, 3] (index, rank and number of ranks)
+    and `shown_image` uint8[S, H, W].
     """
     images, shown = kept.images, kept.shown
     places = [(one.choice.index, one.choice.rank, one.choice.count) for one in shown]
