@@ -106,7 +106,7 @@ def _expanded(task: Task, suite: SuiteTask) -> list[tuple[Task, int]]:
         return [(task, 0)]
     return [
         (_learning(task, fraction=fraction, seed=seed), seed)
-        for fraction in suite.fractions
+        for fraction in (suite.region_fractions if task.learns_regions else suite.fractions)
         for seed in (suite.seeds if fraction < 1 else suite.seeds[:1])
     ]
 

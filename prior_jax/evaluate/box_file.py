@@ -95,7 +95,8 @@ def load(path: os.PathLike[str] | str) -> KeptBoxes:
       DataError: if the file is absent or damaged; the error names it.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Of a damaged archive NumPy would leave the file open.
+        with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as file:
             found = dict(file)
         truth = _cut(found, "truth_counts", "truth", "truth_classes")
         boxes = _cut(found, "box_counts", "boxes", "scores", "box_classes")
@@ -117,7 +118,7 @@ def load(path: os.PathLike[str] | str) -> KeptBoxes:
                 )
             ),
         )
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(
             f"The boxes of the detector cannot be read ({first_line(error)}).",
             "Delete the file, and run launch.evaluate again for this task.",

@@ -123,7 +123,8 @@ def load(path: os.PathLike[str] | str) -> KeptMasks:
       DataError: if the file is absent or damaged; the error names it.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Of a damaged archive NumPy would leave the file open.
+        with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as file:
             found = dict(file)
         height, width = (int(side) for side in found["size"])
         classes = tuple(str(one) for one in found["classes"])
@@ -152,7 +153,7 @@ def load(path: os.PathLike[str] | str) -> KeptMasks:
                 for kind, place, image, one, other in rows
             ),
         )
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(
             f"The masks of the segmentation cannot be read ({first_line(error)}).",
             "Delete the file, and run launch.evaluate again for this task.",

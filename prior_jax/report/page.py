@@ -159,11 +159,14 @@ def _phrases(workdir: pathlib.Path, task: str) -> phrase_sheets.Gallery | None:
 def _learning(
     workdir: pathlib.Path, contents: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[charts.Chart]]:
-    """Returns the curves of the training of each segmentation and detection, by task."""
+    """Returns the curves of the training of each task; none but of segmentation and detection."""
     return {
-        one["task"]: learning_curves.of_task(workdir, one["task"])
+        one["task"]: (
+            learning_curves.of_task(workdir, one["task"])
+            if region_columns.kind_of(one["settings"]) is not None
+            else []
+        )
         for one in contents
-        if region_columns.kind_of(one["settings"]) is not None
     }
 
 
