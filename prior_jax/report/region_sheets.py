@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from prior_jax.evaluate import box_choice, box_file, mask_file, pictures
 from prior_jax.evaluate.box_choice import OVERLAP
@@ -299,13 +300,13 @@ def _dashes(shape: Sequence[int]) -> np.ndarray:
 
 
 def _tagged(picture: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
-    """Writes the tag of each region over its upper left corner, white on black."""
+    """Writes the tag of each region over the corner of its largest part, white on black."""
     page = Image.fromarray(picture)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=_FONT_SIZE)
     for one in regions:
         if not one.tag:
             continue
-        rows, columns = np.nonzero(one.inside)
+        rows, columns = np.nonzero(_largest_part(one.inside))
         left, top, right, bottom = draw.textbbox((0, 0), one.tag, font=font)
         width, height = right - left + 4, bottom - top + 4
         # Above the region if there is room, and inside the picture.
@@ -314,6 +315,14 @@ def _tagged(picture: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
         draw.rectangle((x, y, x + width, y + height), fill=outlines.HALO)
         draw.text((x + 2 - left, y + 2 - top), one.tag, fill=_TRUTH, font=font)
     return np.asarray(page)
+
+
+def _largest_part(inside: np.ndarray) -> np.ndarray:
+    """Returns the largest connected part of a region, bool[H, W]."""
+    parts, _ = ndimage.label(inside)  # type: ignore[misc]
+    sizes = np.bincount(np.asarray(parts).ravel())
+    sizes[0] = 0
+    return np.asarray(parts) == sizes.argmax()
 
 
 def _described(regions: Sequence[Region], classes: Sequence[str], *, what: tuple[str, str]) -> str:

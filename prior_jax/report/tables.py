@@ -29,7 +29,7 @@ _BY_CLASS = "Other metrics by class"
 # Metrics shown at the top of the page, if they were measured.
 _HEADLINES = (
     *("macro_auroc", "accuracy", "precision_at_5", "recall_at_10"),
-    *("mean_dice", "coco_ap50"),
+    *("pixel_dice", "coco_ap50"),
 )
 
 
