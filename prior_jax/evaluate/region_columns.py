@@ -37,8 +37,8 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
     "segmentation": {
         "pixel_dice": "Dice coefficient of the pixels of all images together, as LoVT counts it.",
         "mean_dice": (
-            "Mean over the images of the Dice coefficient of each, as GLoRIA and MGCA count it. Two "
-            "empty masks count 1: predicting nothing gives the share of images without a mask."
+            "Mean over the images of the Dice coefficient of each, as GLoRIA and MGCA count it. "
+            "Two empty masks count 1: predicting nothing gives the share of images without a mask."
         ),
         "mdice": (
             "Mean of the Dice coefficients of lesion and background, each of all pixels together, "
