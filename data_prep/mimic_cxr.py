@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import mimic_listed, mimic_tables
+from data_prep import drawn_regions, mimic_listed, mimic_tables
 from data_prep.kit import cli, preparer, writer
 from data_prep.kit.outcomes import Job, Kept, Rejection
 from data_prep.kit.plan import Plan, Reject
@@ -49,6 +49,11 @@ class Paths:
     only: str = cli.setting(
         "List of dicom ids, .txt or .csv, such as MIMIC 5x200's: these images alone are kept, each "
         "as a record of its own, and all of them in the split test.",
+        default="",
+    )
+    findings: str = cli.setting(
+        "phantom/findings.jsonl of a phantom: the boxes and masks of the findings that it lists "
+        "become regions of the set. MIMIC-CXR itself has none.",
         default="",
     )
     metadata_table: str = cli.setting(
@@ -144,6 +149,7 @@ class Studies:
       settings: settings of the program.
       listed: list of the images, each of which is a record of its own, named by its id; None for
         records of whole studies.
+      drawn: findings of a phantom's images; None for images without regions.
     """
 
     files: pathlib.Path
@@ -152,6 +158,7 @@ class Studies:
     stored: StoredImages
     settings: Settings
     listed: mimic_listed.Listed | None = None
+    drawn: drawn_regions.DrawnRegions | None = None
 
     def __call__(self, job: Job) -> Iterator[Kept | Rejection]:
         """Yields the records and rejections of a job."""
@@ -193,6 +200,7 @@ class Studies:
                     name=str(path.relative_to(self.files)),
                     view=index.view_names[index.views[row]],
                     reject_as=f"{name}/{dicom}",
+                    regions=() if self.drawn is None else self.drawn.of(dicom),
                 )
             )
         yield from preparer.study_outcome(
@@ -251,13 +259,18 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
     )
     source = _report_source(paths)
     only = cli.required_file(pathlib.Path(paths.only), flag="--only") if paths.only else None
+    findings = None
+    if paths.findings:
+        findings = cli.required_file(pathlib.Path(paths.findings), flag="--findings")
     used = [tables.metadata, tables.split, *([tables.labels] if tables.labels else [])]
     if source.is_file():
         used.append(source)
     if only is not None:
         used.append(only)
+    if findings is not None:
+        used.append(findings)
     return preparer.prepare_set(
-        functools.partial(_plan, tables, source, files, settings, only),
+        functools.partial(_plan, tables, source, files, settings, only, findings),
         options,
         program=PROGRAM,
         settings=settings,
@@ -271,6 +284,7 @@ def _plan(
     files: pathlib.Path,
     settings: Settings,
     only: pathlib.Path | None,
+    findings: pathlib.Path | None,
     directory: pathlib.Path,
     reject: Reject,
 ) -> Plan:
@@ -311,6 +325,7 @@ def _plan(
             stored=stored,
             settings=settings,
             listed=listed,
+            drawn=None if findings is None else drawn_regions.DrawnRegions(path=findings),
         ),
         label_names=index.label_names,
         tables=uses,

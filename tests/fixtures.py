@@ -9,6 +9,7 @@ import numpy as np
 from array_record.python import array_record_module
 from PIL import Image, ImageDraw
 
+from data_prep.kit import image_regions
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 
@@ -157,11 +158,11 @@ def _manifest(splits, hashes, *, size):
 
 
 def _regions(records):
-    labels = [label for record in records for label in record.region_labels]
-    return {
-        label: manifest_lib.RegionCounts(regions=labels.count(label), boxes=0, masks=0, phrases=0)
-        for label in set(labels)
-    }
+    """Counts the regions of each label, as a preparer does."""
+    found = image_regions.RegionSums()
+    for record in records:
+        found.add(record)
+    return found.counts()
 
 
 def write_vocabulary(path: str | pathlib.Path) -> pathlib.Path:

@@ -15,13 +15,17 @@ TASKS = (
     "configs/eval/probe.py",
     "configs/eval/finetune.py:linear",
     "configs/eval/finetune.py",
+    "configs/eval/segmentation.py",
+    "configs/eval/segmentation/any_set.py",
+    "configs/eval/detection.py",
+    "configs/eval/detection/any_set.py",
     "configs/eval/grounding.py",
     "configs/eval/phrase_grounding.py",
 )
 
 
 def get_config() -> ConfigDict:
-    """Returns the task: all tasks on all sets, with probe and trainings at three fractions."""
+    """Returns the task: all tasks on all sets, with probe and classifiers at three fractions."""
     return ConfigDict(
         dict(
             task="suite",
@@ -29,6 +33,7 @@ def get_config() -> ConfigDict:
             sets=(),  # "name=path" each; () for the set that the run was trained on
             tasks=TASKS,  # files of tasks, those of protocols as well
             fractions=(0.01, 0.1, 1.0),  # of the labelled patients; arXiv:2010.00747, sec. 4.1
+            region_fractions=(0.01,),  # of those with boxes and masks, whose trainings take longer
             seeds=(0, 1, 2),  # of the choice of patients for each fraction below 1
             max_steps=100,  # of each training, few enough for a demo; None leaves it to the tasks
             imagenet=placeholder(str),  # folder of launch.import_weights --source=torchvision

@@ -32,7 +32,8 @@ def get_config(way: str = "finetune") -> ConfigDict:
         raise ConfigError.of_value("way", way, f"one of {', '.join(RATES)}")
     config = detection_base.get_config(classes=("Pneumonia",))
     config.name = f"any_set_detection_{way}"
-    config.data.update(dict(batch_size=16, workers=0))  # few labels need no processes to load
+    # Few labels need no processes to load; small batches fit many steps into a suite on a laptop.
+    config.data.update(dict(batch_size=8, workers=0))
     config.data.regions.convert = True
     config.optimizer.decay_mask = "matrices"
     config.stage_unit = "steps"

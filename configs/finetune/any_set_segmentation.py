@@ -28,7 +28,8 @@ def get_config(way: str = "finetune") -> ConfigDict:
         raise ConfigError.of_value("way", way, f"one of {', '.join(RATES)}")
     config = segmentation_base.get_config(classes=("Pneumothorax",))
     config.name = f"any_set_segmentation_{way}"
-    config.data.update(dict(batch_size=16, workers=0))  # few labels need no processes to load
+    # Few labels need no processes to load; small batches fit many steps into a suite on a laptop.
+    config.data.update(dict(batch_size=8, workers=0))
     config.data.regions.convert = True
     segmentation_base.augment(config)
     config.optimizer.decay_mask = "matrices"

@@ -40,7 +40,7 @@ def any_set(way: str) -> ConfigDict:
                 seed=0,  # of the choice of patients, the decoder, and the random baseline
                 epochs=100.0,  # passes over the labelled part ...
                 max_steps=200,  # ... and at most so many steps
-                validations=10,
+                validations=5,
                 keeps=(),
             ),
             segmenter=segmentation.get_config().segmenter,

@@ -31,6 +31,8 @@ from prior_jax.errors import ConfigError, DataError, PriorJaxError
 
 PARTS = ".parts"
 PLAN_REJECTIONS = "plan.rejected.jsonl"
+STATE = "state.json"
+"""File of the folder of unfinished work that says which set it is of."""
 _LOCK = "lock"
 SOURCES_NAME = "sources.jsonl"
 # Changes whenever the meaning of a finished job's contents changes.
@@ -196,7 +198,7 @@ def _take_over(writer: SetWriter, *, overwrite: bool) -> None:
     Jobs of this set from an earlier version of the program are always dropped: a set is made by
     one version of a program.
     """
-    state = writer.parts / "state.json"
+    state = writer.parts / STATE
     ours = {"digest": _digest(writer), "code": writer.code, **_description(writer)}
     old = json.loads(state.read_text()) if state.is_file() else {}
     if old.get("digest") != ours["digest"]:

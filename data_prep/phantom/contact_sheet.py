@@ -10,8 +10,9 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, ImageDraw
 
+from data_prep import drawn_regions
 from data_prep.kit import cli
-from data_prep.phantom import cases, studies
+from data_prep.phantom import cases
 from prior_jax.errors import DataError
 
 _FLAGS = flags.FLAGS
@@ -59,7 +60,7 @@ def _tile(data, image, kind, *, tile, masks) -> Image.Image:
     pixels = np.asarray(Image.open(data / image["path"]).convert("RGB")).copy()
     shown = [finding for finding in image["findings"] if finding["label"] == kind]
     if masks and shown:
-        regions = studies.read_regions(data / image["mask"])
+        regions = drawn_regions.read_regions(data / image["mask"])
         region = np.any([regions[finding["bit"]] for finding in shown], axis=0)
         pixels[region, 0] = np.minimum(pixels[region, 0].astype(int) + 70, 255)
     drawn = Image.fromarray(pixels)

@@ -191,10 +191,3 @@ def _study_truth(study, report, path: str) -> dict:
             for sentence in report.sentences
         ],
     }
-
-
-def read_regions(path: pathlib.Path) -> dict[int, np.ndarray]:
-    """Reads the masks of a file under phantom/masks: {bit: bool[H, W]}; bit 7 is the lungs."""
-    with Image.open(path) as image:
-        regions = np.asarray(image)
-    return {bit: (regions >> bit) & 1 > 0 for bit in range(8)}

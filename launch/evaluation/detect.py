@@ -1,15 +1,19 @@
 """Runs the task "detection" on one model."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from launch.evaluation import too_few
+import numpy as np
+
+from launch.evaluation import model_images, too_few
 from launch.evaluation.detection_tasks import DetectionTask
 from launch.evaluation.subject import Opened, Subject
 from prior_jax.data import region_targets
 from prior_jax.data.region_targets import RegionConfig
 from prior_jax.errors import ConfigError
-from prior_jax.evaluate import detector, found_boxes
+from prior_jax.evaluate import box_choice, detector, found_boxes
+from prior_jax.evaluate.box_file import ShownImage
+from prior_jax.evaluate.detection import ImageBoxes
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.prompts import canonical
 from prior_jax.evaluate.results import TaskResult
@@ -34,8 +38,13 @@ def measure_detection(
     found = found_boxes.detect(encoder, objective, batches)
     numbers = [objective.classes.index(name) for name in names]
     found = dataclasses.replace(found, images=found_boxes.of_classes(found.images, numbers))
+    threshold = box_choice.threshold_of(found.images)
     result = detector.evaluate_detector(
         found,
+        threshold=threshold,
+        shown=_shown(
+            found.images, found.record, data, threshold=threshold, batch_size=task.batch_size
+        ),
         classes=names,
         ids=[data.texts[int(index)].study_id for index in found.record],
         patients=data.patients[found.record],
@@ -44,6 +53,21 @@ def measure_detection(
     )
     regions = dataclasses.asdict(_regions(subject))
     return dataclasses.replace(result, settings={**result.settings, "regions": regions})
+
+
+def _shown(
+    images: Sequence[ImageBoxes],
+    records: np.ndarray,
+    data: Opened,
+    *,
+    threshold: float,
+    batch_size: int,
+) -> tuple[ShownImage, ...]:
+    """Returns the images that the report shows, which are read once more."""
+    choices = box_choice.choose_images(images, threshold=threshold)
+    chosen = {int(records[one.index]) for one in choices}
+    grey = model_images.grey_images(data, sorted(chosen), batch_size=batch_size)
+    return tuple(ShownImage(choice=one, image=grey[int(records[one.index])]) for one in choices)
 
 
 def detector_of(subject: Subject, *, task: str) -> DetectionObjective:

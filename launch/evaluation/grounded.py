@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from launch.evaluation import too_few
+from launch.evaluation import phantom_masks, too_few
 from launch.evaluation.class_choice import askable, excluded
 from launch.evaluation.phantom_masks import PhantomMasks
 from launch.evaluation.prompt_tokens import tokens_of
@@ -93,21 +93,23 @@ def _located(
     """Returns where the findings are: by the set's own regions, or by a phantom's drawings."""
     masks = masks_of(task, subject, data)
     windows = seen_windows(data, image=subject.data.image)
-    if _has_regions(task, data):
+    if _has_regions(task, subject, data):
         return grounding.Located(masks=masks, lungs=LUNGS, windows=windows)
     source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
     lungs = source.lung_centres(opened("train").image_ids, size=subject.data.image.size)
     return grounding.Located(masks=masks, lungs=lungs, windows=windows)
 
 
-def _has_regions(task: GroundingTask, data: Opened) -> bool:
-    return task.masks is None and bool(data.split.manifest.regions)
+def _has_regions(task: GroundingTask, subject: Subject, data: Opened) -> bool:
+    """Returns whether findings are where the set says; drawings tell of both lungs as well."""
+    own = phantom_masks.is_drawn_set(subject.data.path, drawn=subject.drawn)
+    return task.masks is None and bool(data.split.manifest.regions) and not own
 
 
 def masks_of(task: GroundingTask, subject: Subject, data: Opened) -> Masks:
     """Returns the masks of each finding by record, of the set's regions or the phantom's."""
     image = subject.data.image
-    if _has_regions(task, data):
+    if _has_regions(task, subject, data):
         return region_masks(data, image=image)
     source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
     masks: dict[str, dict[int, np.ndarray]] = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from PIL import Image
 
-from data_prep.phantom import studies
+from data_prep import drawn_regions
 from prior_jax.data import fitting
 from prior_jax.data import image as image_lib
 from prior_jax.errors import DataError
@@ -24,7 +24,7 @@ def check_drawn(folder: pathlib.Path, *, field: str) -> pathlib.Path:
     Raises:
       DataError: if no phantom was drawn in the folder; the message names the field.
     """
-    path = folder / "phantom" / "findings.jsonl"
+    path = folder / drawn_regions.FINDINGS
     if not path.is_file():
         raise DataError(
             f"{folder} holds no phantom: phantom/findings.jsonl is missing.",
@@ -32,6 +32,17 @@ def check_drawn(folder: pathlib.Path, *, field: str) -> pathlib.Path:
             where=field,
         )
     return path
+
+
+def is_drawn_set(path: str, *, drawn: pathlib.Path) -> bool:
+    """Returns whether a prepared set is the one that a run made of the phantom that it drew.
+
+    Args:
+      path: folder of the prepared set.
+      drawn: folder that the run draws a phantom into, if it draws one.
+    """
+    made = (drawn / drawn_regions.FINDINGS).is_file()
+    return made and pathlib.Path(path).resolve() == (drawn.parent / "set").resolve()
 
 
 class PhantomMasks:
@@ -129,7 +140,7 @@ class PhantomMasks:
                 "phantom/masks of the phantom.",
                 where=str(path),
             )
-        return studies.read_regions(path)
+        return drawn_regions.read_regions(path)
 
 
 def _resized(mask: np.ndarray, *, size: int, fit: fitting.Fit = "stretch") -> np.ndarray:

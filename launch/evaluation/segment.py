@@ -7,6 +7,7 @@ import numpy as np
 
 from launch.evaluation import too_few
 from launch.evaluation.detect import images_with
+from launch.evaluation.model_images import grey_of
 from launch.evaluation.segmentation_tasks import SegmentationTask
 from launch.evaluation.subject import Opened, Subject
 from prior_jax.data.region_targets import RegionConfig
@@ -152,7 +153,6 @@ def _shown(
     predicted = encoder.compiled(segmenter.inside(objective, task.segmenter))
     size = fitting(task.batch_size, len(data.split))
     records = np.asarray(sorted(places))
-    mean, std = data.split.statistics()
     found: dict[int, ShownMasks] = {}
     with data.split.eval_batches(batch_size=size, require_text=False, records=records) as batches:
         for _, host in batches:
@@ -160,10 +160,9 @@ def _shown(
             rows = batch.image, predicted(batch.image), masks_of(batch), batch.record
             for image, one, truth, record in zip(*to_host(rows), strict=True):
                 if int(record) in places:
-                    grey = np.clip(np.rint(255 * (image[..., 0] * std[0] + mean[0])), 0, 255)
                     found[int(record)] = ShownMasks(
                         choice=places[int(record)],
-                        image=grey.astype(np.uint8),
+                        image=grey_of(image, data),
                         predicted=one[..., columns],
                         truth=truth[..., columns],
                     )

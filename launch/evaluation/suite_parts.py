@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.evaluation.detection_tasks import DetectionTask
 from launch.evaluation.finetune_settings import training_config
-from launch.evaluation.segmentation_tasks import SegmentationTask
+from launch.evaluation.segmentation_tasks import SegmentationTask, TrainSegmentationTask
 from launch.evaluation.set_checks import has_texts
 from launch.evaluation.subject import Subject
 from launch.evaluation.task_base import Task, TaskData
@@ -107,7 +107,7 @@ def _expanded(task: Task, suite: SuiteTask) -> list[tuple[Task, int]]:
         return [(task, 0)]
     return [
         (_learning(task, fraction=fraction, seed=seed), seed)
-        for fraction in suite.fractions
+        for fraction in (suite.region_fractions if task.learns_regions else suite.fractions)
         for seed in (suite.seeds if fraction < 1 else suite.seeds[:1])
     ]
 
@@ -153,7 +153,17 @@ def obstacle(part: Part, subject: Subject, manifest: Manifest) -> str | None:
         return "the set has no reports"
     if (isinstance(task, PhraseTask) or task.learns_regions) and not manifest.regions:
         return "the set has no boxes or masks"
+    if isinstance(task, TrainSegmentationTask) and not task.protocol and not _masks(manifest):
+        return (
+            "the set has boxes alone, and the inside of a box is no outline of a finding; "
+            "configs/eval/segmentation/any_set.py segments it, run by itself"
+        )
     return _grounding_obstacle(task, subject, manifest)
+
+
+def _masks(manifest: Manifest) -> int:
+    """Returns the number of masks of a set."""
+    return sum(one.masks for one in manifest.regions.values())
 
 
 def _grounding_obstacle(task: Task, subject: Subject, manifest: Manifest) -> str | None:

@@ -148,7 +148,8 @@ class SuiteTask(Task):
     Attributes:
       sets: sets, "name=path" each, or a mapping from name to path; () for the model's own.
       tasks: files of the tasks.
-      fractions: fractions of the probe and of the trainings.
+      fractions: fractions of the probe and of the trainings of classifiers.
+      region_fractions: fractions of the trainings of segmentations and detectors.
       seeds: seeds of the choice of patients for the fractions below 1, and of the trainings.
       imagenet: folder of weights of an image encoder that is measured beside the model in the probe
         and the trainings; None for none.
@@ -158,6 +159,7 @@ class SuiteTask(Task):
     sets: Any
     tasks: tuple[str, ...]
     fractions: tuple[float, ...]
+    region_fractions: tuple[float, ...]
     seeds: tuple[int, ...]
     imagenet: str | None
     max_steps: int | None
@@ -165,11 +167,12 @@ class SuiteTask(Task):
     def __post_init__(self):
         """Refuses an empty suite, and sets without a name of their own."""
         super().__post_init__()
-        for field in ("tasks", "fractions", "seeds"):
+        for field in ("tasks", "fractions", "region_fractions", "seeds"):
             given = getattr(self, field)
             check_field(self, field, 0 < len(given) == len(set(given)), "one or more, each once")
-        shares = all(0 < fraction <= 1 for fraction in self.fractions)
-        check_field(self, "fractions", shares, "numbers above 0 and at most 1")
+        for field in ("fractions", "region_fractions"):
+            shares = all(0 < fraction <= 1 for fraction in getattr(self, field))
+            check_field(self, field, shares, "numbers above 0 and at most 1")
         whole = all(0 <= seed < 2**32 for seed in self.seeds)
         check_field(self, "seeds", whole, "integers from 0 to 2**32 - 1")
         some = self.max_steps is None or self.max_steps >= 1

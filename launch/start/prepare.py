@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from data_prep import mimic_cxr, train_tokenizer
-from data_prep.kit import cli, writer
+from data_prep import drawn_regions, mimic_cxr, train_tokenizer
+from data_prep.kit import begun, cli, writer
 from data_prep.phantom import hospital
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import ConfigError, DataError, PriorJaxError, first_line
@@ -244,16 +244,24 @@ def make_absent(wanted: Missing, workdir: pathlib.Path) -> None:
 
 
 def _phantom_set(settings: hospital.Settings, folder: pathlib.Path) -> None:
-    """Draws the phantom and prepares it like MIMIC-CXR; continues what was interrupted."""
+    """Draws the phantom and prepares it like MIMIC-CXR; continues what was interrupted.
+
+    The set has what MIMIC-CXR lacks as well: the box and the mask of each drawn finding.
+    """
     raw = folder / "raw"
     # Starting a worker takes longer than drawing a few hundred studies.
     workers = min(os.cpu_count() or 1, 1 + settings.studies // 500)
     logging.info("drawing %d phantom studies in %s", settings.studies, raw)
     hospital.draw_phantom(raw, settings, workers=workers)
     logging.info("preparing them in %s", folder / "set")
+    findings = raw / drawn_regions.FINDINGS
+    # A set that was begun before sets of a phantom had boxes and masks stays without them: other
+    # records would be another set, on which the run could not go on.
+    there = begun.inputs_there(folder / "set")
+    drawn = str(findings) if there is None or findings.name in there else ""
     try:
         mimic_cxr.prepare(
-            mimic_cxr.Paths(images_dir=str(raw), reports=str(raw / "reports")),
+            mimic_cxr.Paths(images_dir=str(raw), reports=str(raw / "reports"), findings=drawn),
             mimic_cxr.Settings(short_side=settings.size),
             cli.RunOptions(out=str(folder / "set"), workers=workers),
         )

@@ -9,7 +9,7 @@ import numpy as np
 from prior_jax.errors import check_choice
 from prior_jax.evaluate import bootstrap, coco_library, detection_columns, found_boxes, froc
 from prior_jax.evaluate.bootstrap import Interval
-from prior_jax.evaluate.box_file import KeptBoxes
+from prior_jax.evaluate.box_file import KeptBoxes, ShownImage
 from prior_jax.evaluate.detection import ImageBoxes
 from prior_jax.evaluate.results import TaskResult
 
@@ -44,6 +44,8 @@ def evaluate_detector(
     patients: np.ndarray,
     config: DetectorConfig,
     resampling: bootstrap.BootstrapConfig,
+    threshold: float = 0.0,
+    shown: Sequence[ShownImage] = (),
 ) -> TaskResult:
     """Counts the boxes of a detector.
 
@@ -54,6 +56,8 @@ def evaluate_detector(
       patients: patient of each image, [N]; the bootstrap resamples patients.
       config: settings of the measurement.
       resampling: settings of the bootstrap intervals.
+      threshold: least score of the boxes that are shown over images; no column depends on it.
+      shown: images that the report shows.
 
     Returns:
       The columns of `detection_columns`, each with an interval; `settings` says how many images
@@ -82,6 +86,8 @@ def evaluate_detector(
             ids=tuple(ids),
             size=found.size,
             classes=tuple(classes),
+            threshold=threshold,
+            shown=tuple(shown),
         ),
     )
 

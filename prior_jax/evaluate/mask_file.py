@@ -10,6 +10,7 @@ import numpy as np
 
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
+from prior_jax.evaluate.box_file import choice_of
 from prior_jax.evaluate.pictures import Choice, choose
 
 SUFFIX = ".masks.npz"
@@ -75,8 +76,14 @@ class KeptMasks:
         return np.where(truth > 0, found, np.nan)
 
     def chosen(self) -> list[Choice]:
-        """Returns the best, the median and the worst of the images that have a true mask."""
-        return choose(self.dice_of_image, self.truth.sum(axis=1))
+        """Returns the best, the median and the worst images.
+
+        Those that have a true mask are ranked by their Dice coefficient. After them come, one of
+        each kind, those without one, of which the best has the fewest predicted pixels.
+        """
+        truth, predicted = self.truth.sum(axis=1), self.predicted.sum(axis=1)
+        without = np.where(truth > 0, np.nan, -predicted.astype(np.float64))
+        return [*choose(self.dice_of_image, truth), *choose(without, without, each=1)]
 
 
 def save(path: pathlib.Path, kept: KeptMasks) -> None:
@@ -116,7 +123,8 @@ def load(path: os.PathLike[str] | str) -> KeptMasks:
       DataError: if the file is absent or damaged; the error names it.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Of a damaged archive NumPy would leave the file open.
+        with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as file:
             found = dict(file)
         height, width = (int(side) for side in found["size"])
         classes = tuple(str(one) for one in found["classes"])
@@ -137,22 +145,17 @@ def load(path: os.PathLike[str] | str) -> KeptMasks:
             classes=classes,
             shown=tuple(
                 ShownMasks(
-                    choice=Choice(
-                        kind=str(kind),  # type: ignore[arg-type]
-                        index=int(index),
-                        rank=int(rank),
-                        count=int(count),
-                    ),
+                    choice=choice_of(kind, place),
                     image=image,
                     predicted=one,
                     truth=other,
                 )
-                for kind, (index, rank, count), image, one, other in rows
+                for kind, place, image, one, other in rows
             ),
         )
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(
             f"The masks of the segmentation cannot be read ({first_line(error)}).",
-            "Run launch.evaluate again for this task.",
+            "Delete the file, and run launch.evaluate again for this task.",
             where=str(path),
         ) from error

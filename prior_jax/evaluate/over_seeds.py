@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from prior_jax.evaluate import bootstrap, compare
+from prior_jax.evaluate import bootstrap, compare, region_columns
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.evaluate.classification_rows import answer_rows
 
@@ -17,6 +17,7 @@ makes the interval of two seeds wider than the range of most metrics."""
 _UNIT = (
     *("auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "precision", "recall"),
     *("calibration_error", "brier"),
+    *region_columns.BOUNDED,
 )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
-from prior_jax.evaluate import box_file, mask_file, pictures, undefined
+from prior_jax.evaluate import box_file, mask_file, pictures, region_columns, undefined
 from prior_jax.evaluate.bootstrap import Interval
 
 DRAWS_SUFFIX = ".draws.npz"
@@ -198,7 +198,8 @@ def format_table(trained: TaskResult, untrained: TaskResult) -> str:
 
     Returns:
       Lines of text without a final line break: a header, one line per metric, which says over how
-      many classes a mean is if not over all, and one sentence for each reason of undefined metrics.
+      many classes a mean is if not over all, one sentence for each reason of undefined metrics, and
+      one line for each column of segmentation and detection that says what it counts.
     """
     names = list(trained.metrics)
     width = max([len("metric"), *map(len, names)])
@@ -212,6 +213,8 @@ def format_table(trained: TaskResult, untrained: TaskResult) -> str:
         line = f"{name:<{width}}  " + "  ".join(f"{_cell(cell):>21}" for cell in cells)
         lines.append(line if part is None else f"{line}  over {part[0]} of {part[1]} classes")
     lines += undefined.sentences(trained.settings.get("undefined", {}))
+    told = region_columns.meanings(region_columns.kind_of(trained.settings), names)
+    lines += [f"{name}: {meaning}" for name, meaning in told.items()]
     return "\n".join(lines)
 
 

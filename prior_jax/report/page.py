@@ -2,16 +2,19 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jinja2
 
-from prior_jax.evaluate import pictures, results
+from prior_jax.evaluate import pictures, region_columns, results
 from prior_jax.report import (
     charts,
     curves,
     images,
+    learning_curves,
     phrase_sheets,
+    region_sheets,
     reliability,
     sheets,
     suites,
@@ -59,13 +62,15 @@ def write_report(
 ) -> pathlib.Path:
     """Draws `workdir/report/index.html` from the run's files and the given examples.
 
-    The phrases of grounding tasks are drawn from `eval/*.pictures.npz`, the parts of a suite from
-    `suite/<set>/eval`. A section without data (no metrics.jsonl, no eval/*.json, no examples) is
-    replaced by a sentence that names the command producing the data; in a folder of results alone,
-    a section of examples without any is left out, with its link.
+    The phrases of grounding tasks are drawn from `eval/*.pictures.npz`, masks and boxes from
+    `eval/*.masks.npz` and `eval/*.boxes.npz`, the curves of their trainings from
+    `finetune/<task>/model`, and the parts of a suite from `suite/<set>/eval`. A section without
+    data (no metrics.jsonl, no eval/*.json, no examples) is replaced by a sentence that names the
+    command producing the data; in a folder of results alone, a section of examples without any is
+    left out, with its link.
 
     Args:
-      workdir: folder of the run; `metrics.jsonl`, `eval` and `suite` are read from it.
+      workdir: folder of the run; `metrics.jsonl`, `eval`, `finetune` and `suite` are read from it.
       run: name, settings, versions and counts of the run.
       attention: examples of sentences or words over images.
       retrieval: examples of reports that images retrieved.
@@ -100,6 +105,8 @@ def write_report(
             curve_headings=reliability.HEADINGS,
             few_records=charts.FEW_RECORDS,
             phrases={one.name: _phrases(workdir, one.name) for one in tasks},
+            regions={one.name: region_sheets.load(workdir, one.name) for one in tasks},
+            learning=_learning(workdir, contents),
             suite=suite,
             evaluated_elsewhere=alone,
             sections=_sections(
@@ -147,6 +154,20 @@ def _sections(alone: bool, **examples: object) -> dict[str, str]:
 def _phrases(workdir: pathlib.Path, task: str) -> phrase_sheets.Gallery | None:
     path = workdir / "eval" / f"{task}{pictures.SUFFIX}"
     return phrase_sheets.gallery(pictures.load(path))
+
+
+def _learning(
+    workdir: pathlib.Path, contents: Sequence[Mapping[str, Any]]
+) -> dict[str, list[charts.Chart]]:
+    """Returns the curves of the training of each task; none but of segmentation and detection."""
+    return {
+        one["task"]: (
+            learning_curves.of_task(workdir, one["task"])
+            if region_columns.kind_of(one["settings"]) is not None
+            else []
+        )
+        for one in contents
+    }
 
 
 def _environment() -> jinja2.Environment:

@@ -10,11 +10,8 @@ from scipy import ndimage
 
 from prior_jax.evaluate import pictures
 from prior_jax.evaluate.pictures import PhrasePicture
-from prior_jax.report import images
+from prior_jax.report import images, outlines
 
-# Least length of the longer side of a drawn picture, in pixels, so that its lines are thin.
-_LEAST_SIDE = 256
-_HALO = (0, 0, 0)
 _OUTLINE = (255, 255, 255)
 _CROSS = (255, 60, 170)
 _CROSS_ARM = 7
@@ -134,26 +131,22 @@ def drawn(one: PhrasePicture) -> tuple[np.ndarray, np.ndarray]:
       edge of the region runs in the middle of the white line, which is 2 pixels wide.
     """
     height, width = one.image.shape
-    factor = max(1, -(-_LEAST_SIDE // max(height, width)))
+    factor = outlines.factor_of(height, width)
     size = width * factor, height * factor
     grey = images.grey(one.image, limits=images.window(one.image))
     grey = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR))
-    truth, unseen = (_enlarged(x, factor) for x in (one.truth, np.isnan(one.heat)))
+    truth, unseen = (outlines.enlarged(x, factor) for x in (one.truth, np.isnan(one.heat)))
     heat = Image.fromarray(np.nan_to_num(one.heat)).resize(size, Image.Resampling.BILINEAR)
     plain = np.repeat(grey[..., None], 3, axis=-1)
     mapped = images.overlay(grey, np.asarray(heat))
     for picture in (plain, mapped):
         picture[unseen] = np.rint(picture[unseen] * _DIMMED)
-        _paint(picture, *_outline(truth), colour=_OUTLINE)
+        outlines.paint(picture, *outlines.outline(truth), colour=_OUTLINE)
     place = greatest(one)
     if place is not None:
         row, column = (int((p + 0.5) * factor) for p in place)
-        _paint(mapped, *_cross(row, column, shape=grey.shape), colour=_CROSS)
+        outlines.paint(mapped, *_cross(row, column, shape=grey.shape), colour=_CROSS)
     return plain, mapped
-
-
-def _enlarged(mask: np.ndarray, factor: int) -> np.ndarray:
-    return np.kron(mask, np.ones((factor, factor), bool))
 
 
 def greatest(one: PhrasePicture) -> tuple[int, int] | None:
@@ -169,18 +162,6 @@ def greatest(one: PhrasePicture) -> tuple[int, int] | None:
     return row, column
 
 
-def _outline(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pixels of the line around a region and those of its halo, bool[H, W] each."""
-    block = np.ones((3, 3), bool)
-
-    def band(steps: int) -> np.ndarray:
-        wide = np.asarray(ndimage.binary_dilation(truth, block, iterations=steps), bool)
-        return wide & ~np.asarray(ndimage.binary_erosion(truth, block, iterations=steps), bool)
-
-    line = band(1)
-    return line, band(2) & ~line
-
-
 def _cross(row: int, column: int, *, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the pixels of a cross and those of its halo, bool[H, W] each."""
     down = np.abs(np.arange(shape[0]) - row)[:, None]
@@ -188,11 +169,6 @@ def _cross(row: int, column: int, *, shape: tuple[int, ...]) -> tuple[np.ndarray
     line = ((down <= 1) & (across <= _CROSS_ARM)) | ((across <= 1) & (down <= _CROSS_ARM))
     wide = np.asarray(ndimage.binary_dilation(line, np.ones((3, 3), bool)), bool)
     return line, wide & ~line
-
-
-def _paint(picture: np.ndarray, line: np.ndarray, halo: np.ndarray, *, colour) -> None:
-    picture[halo] = _HALO
-    picture[line] = colour
 
 
 def _region(one: PhrasePicture) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 from prior_jax.errors import DataError, first_line
 from prior_jax.evaluate import pictures, results, undefined
 from prior_jax.evaluate.over_seeds import LEAST_SEEDS
-from prior_jax.report import phrase_sheets, reliability
+from prior_jax.report import learning_curves, phrase_sheets, region_sheets, reliability
+from prior_jax.report.charts import Chart
 from prior_jax.report.phrase_sheets import Gallery
+from prior_jax.report.region_sheets import RegionGallery
 from prior_jax.report.reliability import CurveSheet
-from prior_jax.report.tables import notes_of, whole_words
+from prior_jax.report.tables import meanings_of, notes_of, whole_words
 
 FOLDER = "suite"
 """Folder of the parts' results under that of the suite: `suite/<set>/eval/<task>.json`."""
@@ -77,6 +79,9 @@ class SetSheet:
       notes: sentences on the classes that the rows leave out, each with its task in words.
       curves: reliability curve of each classification, all its classes together.
       galleries: name of each grounding task in words, with its phrases.
+      regions: name of each segmentation and detection in words, with its images.
+      learning: name of each of them in words, with the curves of its training.
+      meanings: names in words of the columns of segmentation and detection, and what they count.
     """
 
     name: str
@@ -84,6 +89,9 @@ class SetSheet:
     notes: Sequence[str]
     curves: Sequence[CurveSheet]
     galleries: Sequence[tuple[str, Gallery]]
+    regions: Sequence[tuple[str, RegionGallery]]
+    learning: Sequence[tuple[str, Sequence[Chart]]]
+    meanings: Sequence[tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -249,9 +257,10 @@ def _cell(row: Mapping[str, Any], name: str, same: Sequence[Mapping[str, Any]]) 
 def _set_sheet(
     name: str, tasks: Sequence[TaskRows], folder: pathlib.Path, *, done: Sequence[str]
 ) -> SetSheet:
-    """Adds to a set's rows one curve and three phrases of each part; of several seeds the first."""
+    """Adds to a set's rows the pictures of each part; of several seeds those of the first."""
     contents = {content["task"]: content for content in results.read_results(folder)}
-    curves, galleries, notes = [], [], []
+    curves, galleries, notes, shown_regions, learning = [], [], [], [], []
+    meanings: dict[str, str] = {}
     for task in (one for one in done if one in contents and _SEED not in one):
         curve = reliability.pooled_of(contents[task], title=whole_words(task))
         curves += [] if curve is None else [curve]
@@ -259,4 +268,18 @@ def _set_sheet(
         path = folder / "eval" / f"{task}{pictures.SUFFIX}"
         shown = phrase_sheets.gallery(pictures.load(path), each=1)
         galleries += [] if shown is None else [(whole_words(task), shown)]
-    return SetSheet(name=name, tasks=tasks, notes=notes, curves=curves, galleries=galleries)
+        images = region_sheets.load(folder, task, each=1)
+        shown_regions += [] if images is None else [(whole_words(task), images)]
+        charts = [] if images is None else learning_curves.of_task(folder, task)
+        learning += [(whole_words(task), charts)] if charts else []
+        meanings |= meanings_of(contents[task])
+    return SetSheet(
+        name=name,
+        tasks=tasks,
+        notes=notes,
+        curves=curves,
+        galleries=galleries,
+        regions=shown_regions,
+        learning=learning,
+        meanings=list(meanings.items()),
+    )

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prior_jax.evaluate import prompts, results, undefined
+from prior_jax.evaluate import prompts, region_columns, results, undefined
 
 # Prefixes of the metrics, in the order of the page.
 _PREFIXES = (
@@ -19,13 +19,18 @@ _ACRONYMS = {
     "f1": "F1",
     "kappa": "Cohen's kappa",
     "miou": "mIoU",
+    "mdice": "mDice",
+    "map": "mAP",
     "cnr": "CNR",
     "brier": "Brier score",
 }
 # Title of the metrics of single classes that have no table of their own.
 _BY_CLASS = "Other metrics by class"
 # Metrics shown at the top of the page, if they were measured.
-_HEADLINES = ("macro_auroc", "accuracy", "precision_at_5", "recall_at_10")
+_HEADLINES = (
+    *("macro_auroc", "accuracy", "precision_at_5", "recall_at_10"),
+    *("pixel_dice", "coco_ap50"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +105,7 @@ class Task:
       fraction: share of the labels that were learnt; None where none were.
       notes: sentences on what the numbers leave out.
       tables: tables of the metrics.
+      meanings: name in words of each column of segmentation or detection, and what it counts.
       settings: settings as flat (name, value) pairs.
     """
 
@@ -109,6 +115,7 @@ class Task:
     fraction: float | None
     notes: Sequence[str]
     tables: Sequence[Table]
+    meanings: Sequence[tuple[str, str]]
     settings: Sequence[tuple[str, str]]
 
 
@@ -142,8 +149,16 @@ def task_of(content: Mapping[str, Any]) -> Task:
         fraction=_fraction(content["settings"]),
         notes=[*notes_of(content["settings"]), *_calibration_note(content["metrics"])],
         tables=[_table(content, title, names) for title, names in groups.items() if names],
+        meanings=meanings_of(content),
         settings=flatten(settings),
     )
+
+
+def meanings_of(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns the name in words and the meaning of each column whose counting has to be told."""
+    kind = region_columns.kind_of(content["settings"])
+    found = region_columns.meanings(kind, content["metrics"])
+    return [(whole_words(name), meaning) for name, meaning in found.items()]
 
 
 def notes_of(settings: Mapping[str, Any]) -> list[str]:
@@ -234,6 +249,9 @@ def words(name: str) -> str:
 
 def whole_words(name: str) -> str:
     """Converts a name to words and leaves none out: `auroc_edema` becomes "AUROC edema"."""
+    known = region_columns.in_words(name)
+    if known is not None:
+        return known
     base, at, rank = name.partition("_at_")
     text = " ".join(_ACRONYMS.get(word, word) for word in base.split("_"))
     text = text if text.startswith("mIoU") else text[:1].upper() + text[1:]

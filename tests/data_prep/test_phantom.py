@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import drawn_regions
 from data_prep.phantom import contact_sheet, hospital, studies
 from prior_jax.errors import DataError
 
@@ -97,7 +98,7 @@ def test_masks_and_boxes_are_those_of_the_findings(drawn):
         if image["view"] in ("LATERAL", "LL"):
             assert image["mask"] is None
             continue
-        regions = studies.read_regions(out / image["mask"])
+        regions = drawn_regions.read_regions(out / image["mask"])
         assert regions[7].shape == (image["rows"], image["columns"])
         for finding in image["findings"]:
             mask = regions[finding["bit"]]

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from data_prep import chexpert, nih, rsna, siim
+from data_prep import chexpert, drawn_regions, nih, rsna, siim
 from data_prep.kit import cli, rle
 from data_prep.phantom import dicom_file, hospital, layouts, objects, studies
 from prior_jax.data import regions, schema
@@ -51,7 +51,7 @@ def stem(path):
 
 def masks_of(out, line, *labels):
     """The masks of an image's findings of some labels, those without a pixel left out."""
-    found = studies.read_regions(out / line["mask"])
+    found = drawn_regions.read_regions(out / line["mask"])
     wanted = [found[one["bit"]] for one in line["findings"] if one["label"] in labels]
     return [mask for mask in wanted if mask.any()]
 
@@ -171,7 +171,7 @@ def test_nih(phantom, tmp_path):
             names = {nih_name(one) for one in line["findings"]} or {"No Finding"}
             positive = {n for n, v in zip(nih.LABELS, record.labels, strict=True) if v == 1}
             assert positive == names and set(record.labels) == {0, 1}
-            masks = studies.read_regions(out / line["mask"])
+            masks = drawn_regions.read_regions(out / line["mask"])
             boxes = [
                 (nih_name(one), masks[one["bit"]])
                 for one in line["findings"]

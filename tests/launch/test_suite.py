@@ -396,3 +396,46 @@ def test_two_suites_at_once_in_one_folder_are_refused(reader, sets, tmp_path):
     (tmp_path / "suite").mkdir()
     with lock.only_run(tmp_path / "suite"), pytest.raises(ConfigError, match=r"--out: .* in use"):
         run(reader, task(sets=(f"plain={sets['plain']}",)), tmp_path)
+
+
+def test_masks_and_boxes_are_trained_where_the_set_has_them(reader, sets, tmp_path):
+    given = task(
+        tasks=("configs/eval/segmentation/any_set.py", "configs/eval/detection/any_set.py"),
+        fractions=(0.5, 1.0),
+        region_fractions=(0.01,),
+        seeds=(0, 1, 2),
+        max_steps=7,
+    )
+    parts = suite_parts.parts_of(given, {"boxes": sets["boxes"]})
+    names = ("segmentation_any_set_1_percent", "detection_any_set_1_percent")
+    assert [one.name for one in parts] == [
+        f"{name}{end}" for name in names for end in ("", "_seed_1", "_seed_2")
+    ]
+    assert {one.task.finetune.max_steps for one in parts} == {7}
+    manifest = load_manifest(sets["boxes"])
+    assert [suite_parts.obstacle(one, reader, manifest) for one in parts] == [None] * 6
+    plain = load_manifest(sets["plain"])
+    assert {suite_parts.obstacle(one, reader, plain) for one in parts} == {
+        "the set has no boxes or masks"
+    }
+
+
+def test_a_set_of_boxes_alone_is_segmented_only_by_a_protocol(reader, sets):
+    manifest = load_manifest(sets["boxes"])
+    boxes = dataclasses.replace(
+        manifest,
+        regions={
+            name: dataclasses.replace(one, boxes=one.regions, masks=0)
+            for name, one in manifest.regions.items()
+        },
+    )
+
+    def reason(file, found):
+        part = suite_parts.Part(set_name="a", name="a", task=load_task(f"configs/eval/{file}"))
+        return suite_parts.obstacle(part, reader, found)
+
+    told = reason("segmentation/any_set.py", boxes)
+    assert told is not None and told.startswith("the set has boxes alone")
+    assert reason("segmentation/any_set.py", manifest) is None
+    assert reason("segmentation/lovt.py:rsna_10_linear", boxes) is None
+    assert reason("detection/any_set.py", boxes) is None
