@@ -13,25 +13,35 @@ if TYPE_CHECKING:
     from prior_jax.interface import (
         Attention,
         Classifier,
+        Detector,
+        FoundBoxes,
         Model,
         ProcessedImages,
         Retriever,
+        Segmenter,
         TextSettings,
         generate_class_prompts,
         load,
         load_classifier,
+        load_detector,
+        load_segmenter,
     )
 
 __all__ = [
     "Attention",
     "Classifier",
+    "Detector",
+    "FoundBoxes",
     "Model",
     "ProcessedImages",
     "Retriever",
+    "Segmenter",
     "TextSettings",
     "generate_class_prompts",
     "load",
     "load_classifier",
+    "load_detector",
+    "load_segmenter",
 ]
 
 

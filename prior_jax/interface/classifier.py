@@ -9,23 +9,23 @@ import jax
 import numpy as np
 from flax import nnx
 
-from prior_jax.config import CONFIG_NAME, read_kept_config
 from prior_jax.data import image as image_lib
-from prior_jax.data.manifest import load_manifest
-from prior_jax.errors import ConfigError, DataError, WeightsError
 from prior_jax.interface import inputs
-from prior_jax.interface.image_encoder import open_image_encoder
+from prior_jax.interface.image_model import (
+    check_classes,
+    check_is_model,
+    in_blocks,
+    needs_classes,
+    objective_of,
+    open_encoder,
+    open_image_model,
+)
 from prior_jax.interface.inputs import ImageSource, ProcessedImages
-from prior_jax.interface.trained import load, restored
-from prior_jax.interop.weights_folder import DOCUMENT, is_weights_folder
 from prior_jax.nn.classifier import ImageClassifier
-from prior_jax.objectives.classification import ClassificationObjective
 from prior_jax.objectives.image_tower import pooled_of
-from prior_jax.sharding.placement import to_device
-from prior_jax.train.state import define_model
 
+KIND = "classification"
 _BLOCK = 64
-_MOST_NAMED = 5  # folders in a message
 
 
 class Classifier:
@@ -77,11 +77,7 @@ class Classifier:
         """
         if not isinstance(images, ProcessedImages):
             images = self.process_images(images)
-        pixels = images.pixels
-        parts = [
-            np.asarray(self._odds(self.module, to_device(pixels[start : start + _BLOCK])))
-            for start in range(0, len(pixels), _BLOCK)
-        ]
+        parts = in_blocks(self._odds, self.module, images.pixels, block=_BLOCK)
         return np.concatenate(parts)
 
     def predict(self, images: ImageSource | Iterable[ImageSource] | ProcessedImages) -> np.ndarray:
@@ -126,24 +122,21 @@ def load_classifier(
     num_cls, freeze_encoder)`, whose encoder stays in training mode (quirk G59).
     """
     folder = pathlib.Path(source)
-    _check_number(num_classes)
-    _check_is_model(folder)
-    if _is_classifier(folder):
-        objective, module, image = _trained(folder, step=step)
+    check_classes(num_classes)
+    check_is_model(folder, kind=KIND)
+    if objective_of(folder) == KIND:
+        model = open_image_model(folder, step=step)
+        objective: Any = model.objective
+        module, image = model.module, model.image
         if num_classes is None:
             return Classifier(
                 module, classes=objective.classes, image=image, odds=objective.classify
             )
         pool, encoder, features = _without_head, module, objective.config.image.resnet.features
     elif num_classes is None:
-        raise WeightsError(
-            "The number of classes is missing, and this model has no trained head.",
-            f"Give num_classes for a new head, or the folder of a trained classifier: "
-            f"{_classifiers_in(folder)}.",
-            where=os.fspath(source),
-        )
+        raise needs_classes(folder, kind=KIND, head="head")
     else:
-        encoder, image, features = _encoder(folder, step=step)
+        encoder, image, features = open_encoder(folder, step=step)
         pool = _pooled
     head = ImageClassifier(
         encoder,
@@ -168,76 +161,3 @@ def _without_head(module: Any, image: jax.Array, *, train: bool) -> jax.Array:
 def _pooled(encoder: Any, image: jax.Array, *, train: bool) -> jax.Array:
     """Returns the pooled vectors of either kind of image encoder."""
     return pooled_of(encoder(image, train=train))
-
-
-def _check_number(num_classes: object) -> None:
-    """Refuses what is no number of classes; a user may give any value, whatever the type says."""
-    if num_classes is None or (
-        isinstance(num_classes, int | np.integer)
-        and not isinstance(num_classes, bool)
-        and num_classes >= 1
-    ):
-        return
-    raise ConfigError.of_value("num_classes", num_classes, "an integer of at least 1, or None")
-
-
-def _check_is_model(folder: pathlib.Path) -> None:
-    """Refuses a folder that holds neither a run nor weights, such as one of results."""
-    if is_weights_folder(folder) or (folder / CONFIG_NAME).is_file():
-        return
-    raise DataError(
-        f"This is not the folder of a model: it has neither the file {CONFIG_NAME} of a run nor "
-        f"the file {DOCUMENT} of weights.",
-        f"Give the folder of a run or of weights, or that of a fine-tuned model: "
-        f"{_classifiers_in(folder)}.",
-        where=os.fspath(folder),
-    )
-
-
-def _classifiers_in(folder: pathlib.Path) -> str:
-    """Returns the folders of models that were fine-tuned in a folder of results, in words."""
-    found = sorted(
-        str(path.parent)
-        for pattern in ("", "suite/*/", "suite/*/imagenet/")
-        for path in folder.glob(f"{pattern}finetune/*/model/{CONFIG_NAME}")
-    )
-    if not found:
-        return "finetune/<result>/model in the folder of the results of the task 'finetune'"
-    more = f" (and {len(found) - _MOST_NAMED} more)" if len(found) > _MOST_NAMED else ""
-    return f"{', '.join(found[:_MOST_NAMED])}{more}"
-
-
-def _is_classifier(folder: pathlib.Path) -> bool:
-    if is_weights_folder(folder) or not (folder / CONFIG_NAME).is_file():
-        return False
-    return read_kept_config(folder).objective == "classification"
-
-
-def _trained(
-    folder: pathlib.Path, *, step: int | None
-) -> tuple[ClassificationObjective, nnx.Module, image_lib.ImageConfig]:
-    config = read_kept_config(folder)
-    objective = ClassificationObjective(config.model)
-    module, _ = restored(folder, config, define_model(objective.init), step=step)
-    manifest = load_manifest(config.data.path)
-    image = image_lib.with_statistics(
-        config.data.image, mean=manifest.image.mean, std=manifest.image.std
-    )
-    return objective, module, image
-
-
-def _encoder(
-    folder: pathlib.Path, *, step: int | None
-) -> tuple[nnx.Module, image_lib.ImageConfig, int]:
-    """Returns the image encoder of a run or of weights, its images and its number of features."""
-    if is_weights_folder(folder):
-        if step is not None:
-            raise WeightsError(
-                f"Weights have no step {step}.", "Leave out the step.", where=os.fspath(folder)
-            )
-        opened = open_image_encoder(folder)
-        return opened.module, opened.image, opened.features
-    model = load(folder, step=step)
-    module: Any = model.module
-    objective: Any = model.objective
-    return module.image_encoder, model.image, objective.config.image.resnet.features

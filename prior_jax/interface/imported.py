@@ -3,13 +3,14 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from prior_jax import assemble
 from prior_jax.config import read_model
 from prior_jax.data.image import ImageConfig
 from prior_jax.data.tokenizer import Tokenizer, open_tokenizer, vocabulary
-from prior_jax.errors import WeightsError
+from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interface.inputs import TextSettings, sentence_splitter
 from prior_jax.interface.model import Model
 from prior_jax.interface.place import filled, one_device
@@ -24,6 +25,13 @@ from prior_jax.interop.weights_input import tokenizer_config
 from prior_jax.objectives.kinds import KINDS
 from prior_jax.strict import build
 from prior_jax.train.state import define_model
+
+LOADERS: Mapping[str, str] = {
+    "classification": "load_classifier",
+    "segmentation": "load_segmenter",
+    "detection": "load_detector",
+}
+"""Objective that reads no reports -> function of `prior_jax` that opens its models."""
 
 _WORDS = "text_encoder/word_embedding"
 
@@ -76,6 +84,7 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
             "encoder alone can only begin a training, with config.init.",
             where=f"{folder / DOCUMENT}",
         )
+    check_reads_reports(kind, where=str(folder))
     tokenizer = _tokenizer(folder, document)
     settings = _settings(folder, document)
     words = vocabulary(tokenizer)
@@ -90,6 +99,24 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
     arrays = load_weights(folder).arrays
     module = filled(definition, arrays, place=place, field=f"{folder}")
     return Model(objective, module, tokenizer=tokenizer, **settings)
+
+
+def check_reads_reports(kind: str, *, where: str) -> None:
+    """Refuses a model that reads no reports, and names what opens it.
+
+    Args:
+      kind: name of the model's objective.
+      where: its folder, for the message.
+
+    Raises:
+      ConfigError: if the objective reads no reports.
+    """
+    if not KINDS[kind].reads_reports:
+        raise ConfigError(
+            f"The model's objective {kind!r} reads no reports.",
+            f"Open it with prior_jax.{LOADERS[kind]}.",
+            where=where,
+        )
 
 
 def _settings(folder: pathlib.Path, document: Document) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from prior_jax.data import image as image_lib
+from prior_jax.data import regions
 from prior_jax.data import text as text_lib
 from prior_jax.data.sentences import SPLITTERS
 from prior_jax.data.tokenizer import Tokenizer
@@ -33,10 +34,13 @@ class ProcessedImages:
     Attributes:
       pixels: normalised images, float32[N, H, W, C].
       names: names of the N images: the path, or the position of an image given as an array.
+      places: change of each image from its own pixels to those of the encoder, N. The pixels of a
+        file are those that it stores, before an EXIF orientation turns them.
     """
 
     pixels: np.ndarray
     names: tuple[str | int, ...]
+    places: tuple[regions.Transform, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,12 +110,14 @@ def process_images(
     mean, std = image_lib.statistics(config, mean=0.0, std=1.0)
     pixels: list[np.ndarray] = []
     names: list[str | int] = []
+    places: list[regions.Transform] = []
     for position, source in enumerate(listed(images)):
-        image = open_image(source, config=config, name=f"images[{position}]")
-        image, _ = image_lib.placed_input(image, config=config)
+        image, stored = open_image(source, config=config, name=f"images[{position}]")
+        image, change = image_lib.placed_input(image, config=config)
         pixels.append(image_lib.normalise(image, mean=mean, std=std))
         names.append(position if isinstance(source, np.ndarray) else os.fspath(source))
-    return ProcessedImages(pixels=np.stack(pixels), names=tuple(names))
+        places.append(stored.then(change))
+    return ProcessedImages(pixels=np.stack(pixels), names=tuple(names), places=tuple(places))
 
 
 def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
@@ -160,7 +166,9 @@ def _check_is_list(images: object) -> None:
     )
 
 
-def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str) -> Image.Image:
+def open_image(
+    source: ImageSource, *, config: image_lib.ImageConfig, name: str
+) -> tuple[Image.Image, regions.Transform]:
     """Reads one image.
 
     Args:
@@ -169,7 +177,8 @@ def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str)
       name: name of an image that has no path, for error messages.
 
     Returns:
-      8-bit image of mode "L" or "RGB", depending on the channels, of any size.
+      8-bit image of mode "L" or "RGB", depending on the channels, of any size; and the change from
+      the pixels of the file or array to those of the image.
 
     Raises:
       DataError: if the image cannot be read or has another shape or type; names the path, or
@@ -177,7 +186,8 @@ def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str)
     """
     mode = image_lib.MODES[config.channels]
     if isinstance(source, np.ndarray):
-        return _of_array(source, name=name).convert(mode)
+        image = _of_array(source, name=name).convert(mode)
+        return image, regions.unchanged(height=image.height, width=image.width)
     if not _is_path(source):
         raise DataError(
             f"The image is of the type {type(source).__name__}.",
@@ -193,7 +203,9 @@ def open_image(source: ImageSource, *, config: image_lib.ImageConfig, name: str)
             "Give the path of a readable image file.",
             where=str(path),
         ) from error
-    return image_lib.decode(content, channels=config.channels, size=config.size, name=str(path))
+    return image_lib.placed_decode(
+        content, channels=config.channels, size=config.size, name=str(path)
+    )
 
 
 def _is_path(source: object) -> bool:

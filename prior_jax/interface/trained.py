@@ -14,13 +14,12 @@ from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.tokenizer import open_tokenizer, vocabulary
-from prior_jax.errors import CheckpointError, ConfigError
-from prior_jax.interface.imported import open_weights
+from prior_jax.errors import CheckpointError
+from prior_jax.interface.imported import check_reads_reports, open_weights
 from prior_jax.interface.inputs import TextSettings, sentence_splitter
 from prior_jax.interface.model import Model
 from prior_jax.interface.place import one_device
 from prior_jax.interop.weights_folder import is_weights_folder
-from prior_jax.objectives.kinds import KINDS
 from prior_jax.run_config import RunConfig
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.strict import build
@@ -64,12 +63,7 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
             )
         return open_weights(folder)
     config = read_kept_config(folder)
-    if not KINDS[config.objective].reads_reports:
-        raise ConfigError(
-            f"The run's objective {config.objective!r} reads no reports.",
-            "Open it with prior_jax.load_classifier.",
-            where=str(folder),
-        )
+    check_reads_reports(config.objective, where=str(folder))
     tokenizer, place = open_tokenizer(config.data.tokenizer), one_device()
 
     def objective(schedule: Sequence[Stage]):

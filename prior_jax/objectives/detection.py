@@ -79,14 +79,17 @@ class DetectionConfig:
 class DetectionModel(nnx.Module):
     """The image encoder of the other objectives, and YOLOv3's head on its last three maps."""
 
-    def __init__(self, config: DetectionConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: DetectionConfig, *, frozen: bool = False, rngs: nnx.Rngs):
         """Creates the encoder and the head.
 
         Args:
           config: configuration with the sizes.
+          frozen: whether no gradient ever reaches the encoder, whose batch normalisation then keeps
+            its statistics. The objective freezes it by its stage instead.
           rngs: source of the initial parameters.
         """
         dtype = jnp.dtype(config.dtype)
+        self.frozen = frozen
         self.image_encoder = ImageEncoder(config.image, dtype=dtype, rngs=rngs)
         third, fourth, fifth = config.image.resnet.stage_features[-SCALES:]
         self.head = YoloHead(
@@ -111,7 +114,9 @@ class DetectionModel(nnx.Module):
           Output of `YoloHead`, from the coarse scale to the fine one.
         """
         gathers = train if train_encoder is None else train_encoder
-        _, maps = self.image_encoder.resnet(image, train=gathers)
+        _, maps = self.image_encoder.resnet(image, train=gathers and not self.frozen)
+        if self.frozen:
+            maps = jax.lax.stop_gradient(maps)
         return self.head(maps[-SCALES:], train=train)
 
 
@@ -192,9 +197,22 @@ class DetectionObjective(OnImages):
           The boxes in pixels of these images. If `found` of an image is above their number, some
           were left out, which a caller must not pass over.
         """
-        size = _size(image)
-        decoded = decode(model(image, train=False), anchors=self.anchors, image_size=size)
-        return boxes.chosen(decoded, image_size=size, config=self.config.post)
+        decoded = self.decoded(model, image)
+        return boxes.chosen(decoded, image_size=_size(image), config=self.config.post)
+
+    def decoded(self, model: DetectionModel, image: jax.Array) -> jax.Array:
+        """Returns all boxes that the head predicts, in inference mode; see `yolo_head.decode`.
+
+        Args:
+          model: model that `init` built.
+          image: normalised images, float32[B, H, W, C].
+
+        Returns:
+          float32[B, N, 5 + K]: centre, width and height in pixels, objectness, probabilities of the
+          classes, none left out yet.
+        """
+        raw = model(image, train=False)
+        return decode(raw, anchors=self.anchors, image_size=_size(image))
 
 
 def _size(image: jax.Array) -> tuple[int, int]:

@@ -20,15 +20,18 @@ TERM, AUXILIARY = "segmentation", "auxiliary"
 class SegmentationModel(nnx.Module):
     """The image encoder of the other objectives, and a decoder on its maps."""
 
-    def __init__(self, config: SegmentationConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SegmentationConfig, *, frozen: bool = False, rngs: nnx.Rngs):
         """Creates the encoder and the decoder.
 
         Args:
           config: configuration with the sizes.
+          frozen: whether no gradient ever reaches the encoder, whose batch normalisation then keeps
+            its statistics. The objective freezes it by its stage instead.
           rngs: source of the initial parameters.
         """
         dtype, resnet = jnp.dtype(config.dtype), config.image.resnet
         self.image_encoder = ImageEncoder(config.image, dtype=dtype, rngs=rngs)
+        self.frozen = frozen
         kind, classes = config.decoder.kind, config.logits
         if kind == "linear":
             self.decoder = LinearDecoder(
@@ -63,7 +66,9 @@ class SegmentationModel(nnx.Module):
           Logits, float32[B, H, W, L], and those of an auxiliary head, None for none.
         """
         gathers = train if train_encoder is None else train_encoder
-        _, maps = self.image_encoder.resnet(image, train=gathers)
+        _, maps = self.image_encoder.resnet(image, train=gathers and not self.frozen)
+        if self.frozen:
+            maps = jax.lax.stop_gradient(maps)
         size = image.shape[1], image.shape[2]
         if isinstance(self.decoder, LinearDecoder):
             return self.decoder(maps[-1], size=size), None
