@@ -4,9 +4,8 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -21,6 +20,7 @@ from prior_jax.interface.image_model import (
     in_blocks,
     needs_classes,
     objective_of,
+    on_encoder,
     open_encoder,
     open_image_model,
 )
@@ -145,11 +145,12 @@ class Detector:
 def _no_boxes(found: Detections) -> Boxes:
     """Returns the true boxes of images of which none are known."""
     rows = len(found.found)
-    return Boxes(
-        corners=jnp.asarray(np.zeros((rows, 0, 4), np.float32)),
-        classes=jnp.asarray(np.zeros((rows, 0), np.int32)),
-        real=jnp.asarray(np.zeros((rows, 0), bool)),
+    empty: Any = (
+        np.zeros((rows, 0, 4), np.float32),
+        np.zeros((rows, 0), np.int32),
+        np.zeros((rows, 0), bool),
     )
+    return Boxes(corners=empty[0], classes=empty[1], real=empty[2])
 
 
 def load_detector(
@@ -211,9 +212,11 @@ def load_detector(
         encoder, image, _ = open_encoder(folder, step=step)
         config = _new_config(encoder.resnet.config, image, num_classes, head or _HEAD)
         objective = DetectionObjective(config)
-        whole = DetectionModel(config, frozen=freeze_encoder, rngs=nnx.Rngs(seed))
-        whole.image_encoder.resnet = encoder.resnet
-        module = whole
+        module = on_encoder(
+            lambda: DetectionModel(config, frozen=freeze_encoder, rngs=nnx.Rngs(seed)),
+            encoder,
+            head="head",
+        )
     if post is not None:
         objective = DetectionObjective(dataclasses.replace(objective.config, post=post))
     return Detector(module, objective=objective, image=image)

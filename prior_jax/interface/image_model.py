@@ -213,6 +213,22 @@ def _given(path: pathlib.Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
+def on_encoder(make: Callable[[], nnx.Module], encoder: Any, *, head: str) -> Any:
+    """Builds a model of a pre-trained encoder and a new head, without drawing another encoder.
+
+    Args:
+      make: function that builds the model with random weights.
+      encoder: image encoder, whose ResNet the model gets.
+      head: name of the attribute of the model that is new.
+    """
+    # Flax gives neither its shapes nor the function of `jit` types.
+    whole: Any = nnx.eval_shape(make)
+    fresh: Any = nnx.jit(lambda: getattr(make(), head))  # pyright: ignore
+    setattr(whole, head, fresh())
+    whole.image_encoder.resnet = encoder.resnet
+    return whole
+
+
 def in_blocks(
     function: Callable[[Any, jax.Array], Any],
     module: nnx.Module,

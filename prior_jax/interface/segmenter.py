@@ -20,6 +20,7 @@ from prior_jax.interface.image_model import (
     in_blocks,
     needs_classes,
     objective_of,
+    on_encoder,
     open_encoder,
     open_image_model,
 )
@@ -178,12 +179,13 @@ def load_segmenter(
         objective, module, image = model.objective, model.module, model.image
     else:
         encoder, image, _ = open_encoder(folder, step=step)
-        objective = SegmentationObjective(
-            _new_config(encoder.resnet.config, image, num_classes, decoder)
+        config = _new_config(encoder.resnet.config, image, num_classes, decoder)
+        objective = SegmentationObjective(config)
+        module = on_encoder(
+            lambda: SegmentationModel(config, frozen=freeze_encoder, rngs=nnx.Rngs(seed)),
+            encoder,
+            head="decoder",
         )
-        whole = SegmentationModel(objective.config, frozen=freeze_encoder, rngs=nnx.Rngs(seed))
-        whole.image_encoder.resnet = encoder.resnet
-        module = whole
     if not isinstance(objective, Segments):
         raise TypeError(f"{type(objective).__name__} finds no masks")
     return Segmenter(module, classes=objective.classes, image=image, odds=objective.segment)
