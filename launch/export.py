@@ -14,24 +14,30 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from absl import flags
 
+from launch import export_examples
 from launch.export_source import Source, open_source
 from launch.start import jax_settings, program
 from launch.start import workdir as workdir_lib
 from prior_jax import storage_errors
 from prior_jax.errors import ConfigError, WeightsError, first_line
 from prior_jax.folder_names import check_folder_name, temporary_beside
+from prior_jax.interface.image_model import ImageModel
+from prior_jax.interface.imported import LOADERS
 from prior_jax.interop.export import stablehlo
+from prior_jax.interop.export.finetuned_files import finetuned_files
 from prior_jax.interop.export.image_files import image_files
+from prior_jax.interop.export.image_program import image_program, program_notes
 from prior_jax.interop.export.model_card import TRAINING_CONFIG, model_card
 from prior_jax.interop.export.parts import Exported, safetensors_bytes, sha256
 from prior_jax.interop.export.text_files import text_files
+from prior_jax.interop.export.towers import Tower
 from prior_jax.interop.onnx import graph as onnx_graph
 from prior_jax.interop.sources.imports import release_state_dict
-from prior_jax.interop.weights_folder import Part, save_weights
+from prior_jax.interop.weights_folder import Part, Weights, save_weights
 
 FLAGS = flags.FLAGS
 ALL = "all"
@@ -47,16 +53,20 @@ class Format:
         exist yet.
       parts: parts of weights that the format can hold.
       imported: whether the format can hold only weights that were imported from elsewhere.
+      models: models that the format can hold: "any", those that read "reports", or those of
+        "images" alone, which were fine-tuned.
     """
 
     write: Callable[[Source, pathlib.Path], Exported]
     parts: tuple[Part, ...]
     imported: bool = False
+    models: Literal["any", "reports", "images"] = "any"
 
     def fits(self, source: Source) -> bool:
         """Tells whether a source can be written in this format."""
         known = "layout" in source.weights.origin or not self.imported
-        return known and source.weights.part in self.parts
+        reads = {"any": True, "reports": source.reads_reports, "images": not source.reads_reports}
+        return known and source.weights.part in self.parts and reads[self.models]
 
 
 def _image(source: Source, folder: pathlib.Path) -> Exported:
@@ -69,12 +79,30 @@ def _text(source: Source, folder: pathlib.Path) -> Exported:
     return text_files(source.weights, source.tokenizer, source.tokenizer_config)
 
 
+def _finetuned(source: Source, folder: pathlib.Path) -> Exported:
+    del folder
+    objective: Any = source.model.objective
+    image = source.weights.data["image"]
+    return finetuned_files(source.weights.arrays, objective.config, image=image)
+
+
 def _stablehlo(source: Source, folder: pathlib.Path) -> Exported:
     del folder
+    if isinstance(source.model, ImageModel):
+        program, example, notes = _image_program(source, export_examples.STABLEHLO_IMAGE)
+        return Exported(
+            files={"model.stablehlo": stablehlo.export_tower(program)},
+            example=example,
+            notes=(
+                "The model is one program with its weights, for cpu, cuda and tpu and any "
+                "batch; jax alone runs it.",
+                *notes,
+            ),
+        )
     found = stablehlo.export_towers(source.model.objective, source.model.module, **_sizes(source))
     return Exported(
         files={f"{name}.stablehlo": content for name, content in found.items()},
-        example=_STABLEHLO_EXAMPLE.format(shape=(2, *_sizes(source)["image_shape"])),
+        example=export_examples.STABLEHLO_TOWERS.format(shape=(2, *_sizes(source)["image_shape"])),
         notes=(
             "Each tower is one program with its weights, for cpu, cuda and tpu and any batch; "
             f"jax alone runs it. {_INPUTS}",
@@ -84,18 +112,41 @@ def _stablehlo(source: Source, folder: pathlib.Path) -> Exported:
 
 def _onnx(source: Source, folder: pathlib.Path) -> Exported:
     del folder
+    if isinstance(source.model, ImageModel):
+        program, example, notes = _image_program(source, export_examples.ONNX_IMAGE)
+        graph = onnx_graph.export_onnx(program.function, program.inputs, program.outputs)
+        return Exported(
+            files={"model.onnx": graph.SerializeToString()},
+            example=example,
+            notes=("The model is one graph with its weights, for any batch.", *notes),
+        )
     found = onnx_graph.export_towers(source.model.objective, source.model.module, **_sizes(source))
     return Exported(
         files={f"{name}.onnx": graph.SerializeToString() for name, graph in found.items()},
-        example=_ONNX_EXAMPLE.format(shape=(2, *_sizes(source)["image_shape"])),
+        example=export_examples.ONNX_TOWERS.format(shape=(2, *_sizes(source)["image_shape"])),
         notes=(f"Each tower is one graph with its weights, for any batch. {_INPUTS}",),
     )
 
 
+def _image_program(source: Source, example: str) -> tuple[Tower, str, tuple[str, ...]]:
+    """Returns a fine-tuned model as a function, the example that runs it, and its description."""
+    objective: Any = source.model.objective
+    shape = _image_shape(source)
+    program = image_program(objective, source.model.module, image_shape=shape)
+    filled = example.format(shape=(1, *shape), outputs=list(program.outputs))
+    return program, filled, program_notes(objective)
+
+
+def _image_shape(source: Source) -> tuple[int, int, int]:
+    image = source.model.image
+    return image.size, image.size, image.channels
+
+
 def _sizes(source: Source) -> dict[str, Any]:
-    image, text = source.model.image, source.model.text
+    model: Any = source.model
+    text = model.text
     return {
-        "image_shape": (image.size, image.size, image.channels),
+        "image_shape": _image_shape(source),
         "max_tokens": text.max_tokens,
         "max_sentences": text.max_sentences,
     }
@@ -105,9 +156,11 @@ def _nnx(source: Source, folder: pathlib.Path) -> Exported:
     config = source.tokenizer_config
     save_weights(folder, source.weights, None if config is None else pathlib.Path(config.path))
     whole = source.weights.part == "model" and source.tokenizer is not None
+    loader = LOADERS.get(source.weights.objective or "")
+    example = export_examples.WHOLE_MODEL if whole else export_examples.ARRAYS
     return Exported(
         files={},
-        example=_MODEL_EXAMPLE if whole else _ARRAYS_EXAMPLE,
+        example=example if loader is None else export_examples.IMAGE_MODEL.format(loader=loader),
         notes=(
             "`arrays/` is an orbax checkpoint of nested dictionaries, the paths of the NNX "
             "module's parameters and batch statistics; `weights.json` says what they are.",
@@ -120,7 +173,7 @@ def _release(source: Source, folder: pathlib.Path) -> Exported:
     tensors = release_state_dict(source.weights)
     return Exported(
         files={"model.safetensors": safetensors_bytes(tensors)},
-        example=_RELEASE_EXAMPLE,
+        example=export_examples.RELEASE,
         notes=(
             f"The state dict as `{source.weights.origin['source']}` spells it: every tensor that "
             "was imported or kept, bit for bit.",
@@ -130,7 +183,8 @@ def _release(source: Source, folder: pathlib.Path) -> Exported:
 
 FORMATS: Mapping[str, Format] = {
     "image_safetensors": Format(write=_image, parts=("image", "model")),
-    "hf_bert": Format(write=_text, parts=("text", "model")),
+    "model_safetensors": Format(write=_finetuned, parts=("model",), models="images"),
+    "hf_bert": Format(write=_text, parts=("text", "model"), models="reports"),
     "stablehlo": Format(write=_stablehlo, parts=("model",)),
     "onnx": Format(write=_onnx, parts=("model",)),
     "nnx": Format(write=_nnx, parts=("image", "text", "model")),
@@ -152,7 +206,8 @@ def export(
       workdir: folder of a run of `launch.train`, or a folder of weights.
       out: folder to make; it must not exist.
       formats: names of FORMATS, or ("all",) for all that fit the source.
-      step: step of the run's checkpoint; None for the newest.
+      step: step of the run's checkpoint; None for the newest, or the one that was measured, see
+        `open_source`.
 
     Returns:
       The names of the formats that were written.
@@ -217,11 +272,16 @@ def _check_fits(name: str, source: Source) -> None:
         origin = ", imported with launch.import_weights" if wanted.imported else ""
         raise WeightsError(
             f"The format cannot hold the weights in {source.path}, which are of part "
-            f"{weights.part!r} from {weights.origin.get('source')!r}.",
-            f"Give weights of part {' or '.join(map(repr, wanted.parts))}{origin}, or leave out "
+            f"{weights.part!r}{_whose(weights)} from {weights.origin.get('source')!r}.",
+            f"Give weights of part {' or '.join(map(repr, wanted.parts))}{origin}"
+            f"{_MODELS[wanted.models]}, or leave out "
             "--format to write all formats that can hold them.",
             where=f"--format={name}",
         )
+
+
+def _whose(weights: Weights) -> str:
+    return "" if weights.objective is None else f" of the objective {weights.objective!r}"
 
 
 def _write(name: str, source: Source, folder: pathlib.Path) -> None:
@@ -245,54 +305,16 @@ def _write(name: str, source: Source, folder: pathlib.Path) -> None:
     (folder / _CARD).write_text(card)
 
 
+_MODELS = {
+    "any": "",
+    "reports": " that reads reports",
+    "images": " of an objective that reads images alone",
+}
+
 _INPUTS = (
     "Images are normalised as below, tokens are those of the tokenizer below; this project's "
     "docs/weights.md describes every input and output."
 )
-
-_STABLEHLO_EXAMPLE = """\
-import pathlib
-
-import numpy as np
-from jax import export
-
-towers = {{
-    name: export.deserialize(bytearray(pathlib.Path(f"{{name}}.stablehlo").read_bytes()))
-    for name in ("image", "text")
-}}
-features = towers["image"].call(np.zeros({shape}, np.float32))
-print({{name: value.shape for name, value in features.items()}})
-print(towers["text"].in_avals)"""
-
-_ONNX_EXAMPLE = """\
-import numpy as np
-import onnxruntime
-
-image = onnxruntime.InferenceSession("image.onnx")
-(features,) = image.run(["global_"], {{"image": np.zeros({shape}, np.float32)}})
-print(features.shape)
-text = onnxruntime.InferenceSession("text.onnx")
-print([(one.name, one.shape) for one in text.get_inputs()])"""
-
-_MODEL_EXAMPLE = """\
-import prior_jax
-
-model = prior_jax.load(".")
-reports = model.encode_text(["No pleural effusion.", "The heart is enlarged."])
-print(reports.global_.shape)"""
-
-_ARRAYS_EXAMPLE = """\
-from prior_jax.interop.weights_folder import load_weights
-
-weights = load_weights(".")
-for name, array in weights.arrays.items():
-    print(name, array.shape)"""
-
-_RELEASE_EXAMPLE = """\
-from safetensors.numpy import load_file
-
-state_dict = load_file("model.safetensors")
-print(len(state_dict), next(iter(state_dict)))"""
 
 
 def define_flags() -> None:
@@ -302,7 +324,11 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("out", None, "Folder to make.", required=True)
     flags.DEFINE_list("format", [ALL], f"Formats to write: {ALL}, or some of {', '.join(FORMATS)}.")
-    flags.DEFINE_integer("step", None, "Step of the run's checkpoint; by default the newest.")
+    flags.DEFINE_integer(
+        "step",
+        None,
+        "Step of the run's checkpoint; by default the newest, of a fine-tuning the measured one.",
+    )
 
 
 def main() -> None:

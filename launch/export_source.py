@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,11 +19,14 @@ from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate.results import read_results
 from prior_jax.interface import Model
+from prior_jax.interface.image_model import ImageModel, open_image_model
 from prior_jax.interop.export.model_card import DataFacts, Facts, licence_of_run
 from prior_jax.interop.export.parts import sha256
 from prior_jax.interop.weights_folder import Weights, is_weights_folder, load_weights
 from prior_jax.interop.weights_input import tokenizer_config
+from prior_jax.objectives.kinds import KINDS
 from prior_jax.train.checkpoint_read import list_steps
+from prior_jax.train.measured_step import FINETUNE_MARK, measured_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,10 +48,16 @@ class Source:
     tokenizer_config: TokenizerConfig | None
 
     @functools.cached_property
-    def model(self) -> Model:
+    def model(self) -> Model | ImageModel:
         """Returns the whole model of a run, or of weights of the part "model"."""
         step = None if is_weights_folder(self.path) else self.facts.step
-        return prior_jax.load(self.path, step=step)
+        return _model(self.path, self.weights.objective, step=step)
+
+    @property
+    def reads_reports(self) -> bool:
+        """Tells whether the weights are of a text encoder, or of a model that has one."""
+        kind = KINDS.get(self.weights.objective or "")
+        return self.weights.part != "image" and (kind is None or kind.reads_reports)
 
 
 def open_source(workdir: str | os.PathLike[str], *, step: int | None) -> Source:
@@ -55,7 +65,8 @@ def open_source(workdir: str | os.PathLike[str], *, step: int | None) -> Source:
 
     Args:
       workdir: folder of the run or of the weights.
-      step: step of the run's checkpoint; None for the newest. Weights have no step.
+      step: step of the run's checkpoint. None is the newest, or of a fine-tuning of an evaluation
+        the one that its results were measured on. Weights have no step.
 
     Raises:
       DataError: if the folder holds neither a run nor weights, or if the run's data or tokenizer
@@ -107,8 +118,11 @@ def _run(folder: pathlib.Path, *, step: int | None) -> Source:
     if step is None:
         # The step is named explicitly, so that the model card states it, and so that a damaged
         # checkpoint is refused instead of skipped.
+        step = measured_step(folder, config.train.checkpoint)
+    if step is None:
         step = max(list_steps(config.train.checkpoint.folder(folder)), default=None)
-    model = prior_jax.load(folder, step=step)
+    model = _model(folder, config.objective, step=step)
+    words = model.tokenizer if isinstance(model, Model) else None
     data = _data(config.data.path, phantom=config.makes_set)
     return Source(
         path=folder,
@@ -131,16 +145,35 @@ def _run(folder: pathlib.Path, *, step: int | None) -> Source:
             step=step,
             config=config.given,
             data=data,
-            tokenizer=model.tokenizer.fingerprint,
-            results=read_results(folder),
+            tokenizer=None if words is None else words.fingerprint,
+            results=_results(folder),
         ),
-        tokenizer=model.tokenizer,
-        tokenizer_config=config.data.tokenizer,
+        tokenizer=words,
+        tokenizer_config=None if words is None else config.data.tokenizer,
     )
 
 
-def _preprocessing(model: Model, settings: DataConfig) -> dict[str, Any]:
+def _model(folder: pathlib.Path, objective: str | None, *, step: int | None) -> Model | ImageModel:
+    kind = KINDS.get(objective or "")
+    if kind is not None and not kind.reads_reports:
+        return open_image_model(folder, step=step)
+    return prior_jax.load(folder, step=step)
+
+
+def _results(folder: pathlib.Path) -> Sequence[Mapping[str, Any]]:
+    """Returns the results of a run, or those of the fine-tuning that trained the folder's model."""
+    if not (folder / FINETUNE_MARK).is_file():
+        return read_results(folder)
+    if folder.name != "model":  # the training from random weights, whose column is not the model's
+        return ()
+    found = read_results(folder.parents[2])
+    return tuple(result for result in found if result["task"] == folder.parent.name)
+
+
+def _preprocessing(model: Model | ImageModel, settings: DataConfig) -> dict[str, Any]:
     """Returns the section `data` of `weights.json`, with which `prior_jax.load` reads inputs."""
+    if isinstance(model, ImageModel):
+        return {"image": dataclasses.asdict(model.image)}
     splitter = load_manifest(settings.path).settings.get("splitter")
     tokenizer = settings.tokenizer
     return {
@@ -164,7 +197,7 @@ def _data(path: str, *, phantom: bool) -> DataFacts:
     )
 
 
-def _arrays(model: Model) -> dict[str, np.ndarray]:
+def _arrays(model: Model | ImageModel) -> dict[str, np.ndarray]:
     state = nnx.as_pure(nnx.state(model.module, nnx.Any(nnx.Param, nnx.BatchStat)))
     flat = traverse_util.flatten_dict(nnx.to_pure_dict(state), sep="/")
     return {name: np.asarray(jax.device_get(value)) for name, value in flat.items()}

@@ -4,7 +4,6 @@ import zlib
 
 import numpy as np
 
-from prior_jax.interop.torch.names import Table, batch_norm_table, concatenate, conv_table
 from tests.golden import ragged
 from tests.golden.reader import Golden
 
@@ -39,24 +38,6 @@ def head_params(golden: Golden, *, classes: int) -> dict[str, np.ndarray]:
             shape = (per_cell * (5 + classes), *shape[1:])
         found[name] = formula(name, shape, salt=salt)
     return found
-
-
-def yolo_table() -> Table:
-    """The table from the releases' head to `nn.yolo_head.YoloHead`."""
-
-    def leaky(torch, path):
-        norm = batch_norm_table(f"{torch}.bn", (*path, "norm"))
-        return conv_table(f"{torch}.conv", (*path, "conv"), bias=False) + norm
-
-    tables = []
-    for scale in range(3):
-        head = ("heads", f"head{scale}")
-        for block in range(6):
-            tables.append(leaky(f"embedding{scale}.{block}", (*head, "blocks", f"block{block}")))
-        tables.append(conv_table(f"embedding{scale}.conv_out", (*head, "output"), bias=True))
-        if scale:
-            tables.append(leaky(f"embedding{scale}_cbl", ("branches", f"branch{scale}")))
-    return concatenate(tables)
 
 
 def raw_of(array: np.ndarray, *, per_cell: int) -> np.ndarray:

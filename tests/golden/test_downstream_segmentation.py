@@ -7,12 +7,12 @@ import pytest
 from flax import nnx
 
 from prior_jax.evaluate import segmentation as metrics
+from prior_jax.interop.torch.finetuned_tables import learned_decoder_table
 from prior_jax.interop.torch.names import Entry, Table, to_torch
 from prior_jax.losses import segmentation as losses
 from prior_jax.nn.resnet import ResNetConfig
 from prior_jax.nn.unet import LinearDecoder, UNetDecoder, UNetDecoderConfig
 from tests.golden import reader
-from tests.golden.gloria_downstream_names import learned_decoder_table
 from tests.golden.kinks import check_up_to_rounding
 from tests.golden.test_prior_encoders import nchw, nhwc
 from tests.torch_models import load_torch

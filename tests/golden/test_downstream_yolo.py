@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from prior_jax.interop.torch.finetuned_tables import yolo_table
 from prior_jax.interop.torch.names import to_torch
 from prior_jax.losses import yolo
 from prior_jax.nn.yolo_head import YoloConfig, YoloHead, decode
@@ -53,7 +54,7 @@ def head(golden, *, classes):
             rngs=nnx.Rngs(0),
         )
     )
-    load_torch(model, params, detection.yolo_table())
+    load_torch(model, params, yolo_table())
     return model, [nhwc(one) for one in maps], config
 
 
@@ -92,7 +93,7 @@ def test_head(heads, case, mode):
             name = f"conv{3 + i}"
             recorded = heads[f"grad/{case}/{mode}/in/{name}"]
             reader.assert_close(gradient, recorded, rtol=GRADIENT_RTOL, name=name)
-        names = to_torch(nnx.as_pure(grads), detection.yolo_table(), partial=True)
+        names = to_torch(nnx.as_pure(grads), yolo_table(), partial=True)
         if f"gradnorm/{case}/{mode}/param/embedding0.0.conv.weight" in heads:
             for name, norm in heads.prefix(f"gradnorm/{case}/{mode}/param/").items():
                 found = np.linalg.norm(names[name].astype(np.float64))
@@ -100,7 +101,7 @@ def test_head(heads, case, mode):
         if mode == "train":
             whole = heads.prefix(f"grad/{case}/train/param/")
             reader.assert_trees_close(names, whole, rtol=GRADIENT_RTOL)
-            after = to_torch(nnx.as_pure(statistics), detection.yolo_table(), partial=True)
+            after = to_torch(nnx.as_pure(statistics), yolo_table(), partial=True)
             for name, value in heads.prefix(f"state_after/{case}/").items():
                 if not name.endswith("num_batches_tracked"):
                     reader.assert_close(after[name], value, rtol=VALUE_RTOL, name=name)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from prior_jax.interop.torch.finetuned_tables import unet_table
 from prior_jax.interop.torch.names import to_torch
 from prior_jax.losses.segmentation import mixed
 from prior_jax.nn.resnet import ResNetConfig
 from prior_jax.nn.unet import UNet, UNetDecoderConfig
 from tests.golden import reader
 from tests.golden.formula import Formula
-from tests.golden.gloria_downstream_names import unet_table
 from tests.golden.kinks import check_up_to_rounding
 from tests.golden.prior_model import count
 from tests.golden.test_prior_encoders import nchw, nhwc

@@ -59,7 +59,7 @@ def image_files(weights: Weights) -> Exported:
         files["projection.safetensors"] = safetensors_bytes(behind)
     image = dict(weights.data.get("image") or {})
     name = architecture(config)
-    files["config.json"] = _json(
+    files["config.json"] = json_bytes(
         {
             "architecture": name or "none of torchvision's or timm's",
             "block": config.block,
@@ -127,6 +127,8 @@ def with_counters(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def projections(weights: Weights, tower: Literal["image", "text"]) -> dict[str, np.ndarray]:
     """Returns the arrays that follow the encoder of a tower in a model or an imported encoder.
 
+    Of a fine-tuned model that is its attention pool alone, see `finetuned_files`.
+
     Of an objective without names of its own here (`_BEHIND`), nothing is left out: arrays that are
     no part of a head are returned under their paths, dots between, as they are. Those whose first
     name speaks of the other tower follow that one, and those that speak of neither follow both.
@@ -179,6 +181,12 @@ _BEHIND: Mapping[str, Mapping[str, Table]] = {
         "prior": _prior_image(),
         "gloria": _gloria_image(),
         "image": attention_pool_table(positions=True).under("image_encoder.atten_pool.", ("pool",)),
+        # What stands on these encoders is in the format model_safetensors.
+        "classification": attention_pool_table(positions=True).under(
+            "image_encoder.atten_pool.", ("image_encoder", "pool")
+        ),
+        "detection": Table(entries=()),
+        "segmentation": Table(entries=()),
         "baseline": attention_pool_table(positions=True).under(
             "image_encoder.atten_pool.", ("image_encoder", "pool")
         )
@@ -222,13 +230,13 @@ def _example(name: str | None, config: ResNetConfig, image: Mapping[str, Any]) -
         'model.load_state_dict(load_file("model.safetensors"), strict=True)',
         "model.eval()",
         f"image = torch.rand(1, {channels}, {size}, {size})  # gray values from 0 to 1",
-        f"features = model({_normalised(image)})  # float32[1, {config.features}]",
+        f"features = model({normalised(image)})  # float32[1, {config.features}]",
         f'# timm: timm.create_model("{name}", num_classes=0, in_chans={channels}), strict too.',
     )
     return "\n".join(lines)
 
 
-def _normalised(image: Mapping[str, Any]) -> str:
+def normalised(image: Mapping[str, Any]) -> str:
     """Returns Python code that normalises `image` as in training."""
     mean, std = image.get("mean"), image.get("std")
     if mean is None or std is None:
@@ -261,5 +269,6 @@ def _notes(name: str | None, behind: Mapping[str, np.ndarray], weights: Weights)
     return tuple(notes)
 
 
-def _json(content: Any) -> bytes:
+def json_bytes(content: Any) -> bytes:
+    """Returns JSON values as the content of a file."""
     return (json.dumps(content, indent=2) + "\n").encode()

@@ -11,7 +11,10 @@ from prior_jax.interop.weights_folder import About
 _SETTINGS = (
     "name", "objective", "seed", "model.fidelity", "model.dtype", "model.embed_dim",
     "model.image.resnet.depths", "model.image.resnet.width", "model.image.resnet.block",
-    "model.image.pool", "model.text.hidden_size", "model.text.layers", "model.text.heads",
+    "model.image.pool", "model.classes", "model.loss", "model.upsample", "model.head.kind",
+    "model.decoder.kind", "model.decoder.channels", "model.head.anchors",
+    "model.post.conf_threshold", "model.post.nms_threshold", "model.text.hidden_size",
+    "model.text.layers", "model.text.heads",
     "init.image.path", "init.text.path", "data.batch_size", "data.image.size",
     "data.image.channels", "data.image.fit", "data.image.equalize", "data.image.to_white",
     "data.text_mode", "data.max_tokens", "data.max_sentences", "stage_unit", "optimizer.beta1",
@@ -207,7 +210,7 @@ def _preprocessing(about: About, facts: Facts) -> list[str]:
             ("standard deviation", _shown(image.get("std"))),
             *((name, said) for key, name, said in _IMAGE_WORDS if image.get(key[0]) == key[1]),
         ]
-    if about.part != "image":
+    if about.part != "image" and (tokenizer or "max_tokens" in about.data):
         rows += [(f"tokenizer: {name}", _shown(value)) for name, value in tokenizer.items()]
         rows.append(("tokenizer: sha256", _shown(facts.tokenizer)))
         names = ("text_mode", "max_tokens", "max_sentences", "splitter")
@@ -236,7 +239,7 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value: Any = config
         for key in name.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None:
+        if value is not None and not isinstance(value, Mapping):  # a section has rows of its own
             yield name, _shown(value)
     for name, stage in config["stages"].items():
         yield f"stages.{name}", ", ".join(f"{key} {_shown(stage.get(key))}" for key in _STAGE)
@@ -267,7 +270,9 @@ def _metrics(facts: Facts) -> list[str]:
             (task, name, _interval(value), _interval(untrained.get(name)))
             for name, value in result["metrics"].items()
         ]
-        split, step = (result["settings"].get(name, "unknown") for name in ("split", "step"))
+        settings = result["settings"]
+        split, step = settings.get("split", "unknown"), settings.get("step", "unknown")
+        step = settings.get("trained_step", step)  # of a fine-tuning, `step` is its encoder's
         other = "" if step == facts.step else ", which is not this checkpoint"
         notes.append(f"{task}: split {split}, step {step}{other}.")
     header = ("task", "metric", "trained [interval]", "random weights [interval]")

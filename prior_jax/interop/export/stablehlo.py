@@ -48,11 +48,6 @@ def export_towers(
       ExportError: for more weights than fit into one program, or if flatbuffers, which jax writes
         programs with, is not installed.
     """
-    if importlib.util.find_spec("flatbuffers") is None:
-        raise ExportError(
-            "The package flatbuffers, which jax writes programs with, is not installed.",
-            "Run `pip install prior_jax[export]`.",
-        )
     found = towers(
         objective,
         model,
@@ -60,16 +55,39 @@ def export_towers(
         max_tokens=max_tokens,
         max_sentences=max_sentences,
     )
-    return {name: _write(tower, name, platforms) for name, tower in found.items()}
+    return {
+        name: export_tower(tower, name=f"{name} tower", platforms=platforms)
+        for name, tower in found.items()
+    }
 
 
-def _write(tower: Tower, name: str, platforms: Sequence[str]) -> bytes:
+def export_tower(
+    tower: Tower, *, name: str = "model", platforms: Sequence[str] = PLATFORMS
+) -> bytes:
+    """Exports one function of arrays, weights included, for any batch size.
+
+    Args:
+      tower: the function, see `towers.Tower`.
+      name: what it is called in messages.
+      platforms: platforms to compile for.
+
+    Returns:
+      The program, for `jax.export.deserialize(...).call(*inputs)`.
+
+    Raises:
+      ExportError: for more weights than fit into one program, or if flatbuffers is not installed.
+    """
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise ExportError(
+            "The package flatbuffers, which jax writes programs with, is not installed.",
+            "Run `pip install prior_jax[export]`.",
+        )
     traced = export.export(jax.jit(tower.function), platforms=tuple(platforms))
     program = traced(*tower.inputs.values())
     size = len(program.mlir_module_serialized)
     if size > _MOST_WEIGHTS:
         raise ExportError(
-            f"The StableHLO program of the {name} tower has {size} bytes with its weights, and at "
+            f"The StableHLO program of the {name} has {size} bytes with its weights, and at "
             f"most {_MOST_WEIGHTS} fit into one program.",
             "Export the weights instead, with --format=nnx or --format=image_safetensors.",
         )
