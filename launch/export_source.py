@@ -146,7 +146,7 @@ def _run(folder: pathlib.Path, *, step: int | None) -> Source:
             config=config.given,
             data=data,
             tokenizer=None if words is None else words.fingerprint,
-            results=_results(folder),
+            results=results_of(folder),
         ),
         tokenizer=words,
         tokenizer_config=None if words is None else config.data.tokenizer,
@@ -160,7 +160,7 @@ def _model(folder: pathlib.Path, objective: str | None, *, step: int | None) -> 
     return prior_jax.load(folder, step=step)
 
 
-def _results(folder: pathlib.Path) -> Sequence[Mapping[str, Any]]:
+def results_of(folder: pathlib.Path) -> Sequence[Mapping[str, Any]]:
     """Returns the results of a run, or those of the fine-tuning that trained the folder's model."""
     if not (folder / FINETUNE_MARK).is_file():
         return read_results(folder)

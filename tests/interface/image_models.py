@@ -15,6 +15,7 @@ from prior_jax.objectives.boxes import PostConfig
 from prior_jax.objectives.classification import ClassificationConfig, ClassificationObjective
 from prior_jax.objectives.detection import DetectionConfig, DetectionObjective
 from prior_jax.objectives.segmentation import SegmentationObjective
+from tests.interop.calm import calmed
 from tests.interop.exports import arrays_of
 from tests.nn.small import filled
 
@@ -88,13 +89,15 @@ def weights_of(kind, config, *, fit="stretch"):
         "std": [STD] * channels,
         "fit": fit,
     }
-    return Weights(
-        part="model",
-        objective=kind,
-        model=model,
-        data={"image": image},
-        origin={"source": "tests", "licence": "none"},
-        arrays=arrays_of(module),
+    return calmed(
+        Weights(
+            part="model",
+            objective=kind,
+            model=model,
+            data={"image": image},
+            origin={"source": "tests", "licence": "none"},
+            arrays=arrays_of(module),
+        )
     )
 
 
