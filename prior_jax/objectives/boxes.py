@@ -60,7 +60,7 @@ def chosen(decoded: jax.Array, *, image_size: tuple[int, int], config: PostConfi
     Source: LoVT's release, src/models/downstream/detection.py, non_max_suppression; MGCA's
       release, mgca/utils/detection_utils.py.
     """
-    corners = jnp.clip(corners_of(decoded[..., :4]), -_FAR, _FAR)
+    corners = finite_corners(decoded)
     if config.clip:
         height, width = image_size
         edge = jnp.asarray([width, height, width, height], jnp.float32)
@@ -87,3 +87,12 @@ def chosen(decoded: jax.Array, *, image_size: tuple[int, int], config: PostConfi
         real=real | damaged,
         found=kept.sum(axis=1, dtype=jnp.int32),
     )
+
+
+def finite_corners(decoded: jax.Array) -> jax.Array:
+    """Returns the corners of predicted boxes, cut off a million pixels away, float32[B, N, 4].
+
+    Args:
+      decoded: boxes as `yolo_head.decode` gives them, float32[B, N, 5 + K].
+    """
+    return jnp.clip(corners_of(decoded[..., :4]), -_FAR, _FAR)

@@ -42,6 +42,7 @@ def binary(x, y):
     facts = [compare(*one) for compare in (lax.eq, lax.ne, lax.lt, lax.le, lax.gt, lax.ge)]
     a, b = x > F32(0), y > F32(0)
     facts += [a & b, a | b, a ^ b, ~a, lax.select(a, b, ~b)]
+    facts += [lax.is_finite(jnp.where(b, x, F32(odd))) for odd in (np.inf, -np.inf, np.nan)]
     return jnp.stack(numbers), jnp.stack(facts), jnp.where(a, x, y), *one
 
 

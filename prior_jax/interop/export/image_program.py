@@ -8,8 +8,8 @@ from flax import nnx
 from jax import export
 
 from prior_jax.interop.export.towers import BATCH, Tower
-from prior_jax.nn.nms import corners_of
 from prior_jax.objectives.base import Classifies, Segments
+from prior_jax.objectives.boxes import finite_corners
 from prior_jax.objectives.detection import DetectionObjective
 
 SCORES = ("log_odds", "probabilities")
@@ -65,7 +65,7 @@ def _outputs(
         def boxes(model, image):
             decoded = objective.decoded(model, image)
             return {
-                "boxes": corners_of(decoded[..., :4]),
+                "boxes": finite_corners(decoded),
                 "scores": decoded[..., 4],
                 "classes": decoded[..., 5:],
             }

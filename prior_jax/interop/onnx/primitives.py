@@ -103,6 +103,12 @@ def _not_equal(op: Op, x: Value, y: Value) -> Value:
     return op.emit("Not", op.emit("Equal", x, y))
 
 
+def _is_finite(op: Op, x: Value) -> Value:
+    """Compares with the largest number, which neither infinity nor NaN is at most."""
+    largest = np.asarray(np.finfo(np.float32).max, np.float32)
+    return op.emit("LessOrEqual", op.emit("Abs", x, dtype=np.float32), largest)
+
+
 def _clamp(op: Op, low: Value, x: Value, high: Value) -> Value:
     return op.emit("Min", op.emit("Max", x, low), high)
 
@@ -315,6 +321,7 @@ EMITTERS: Mapping[str, Emitter] = {
     "erfc": _erfc,
     "integer_pow": _integer_pow,
     "iota": _iota,
+    "is_finite": _is_finite,
     "ne": _not_equal,
     "not": _logical("Not", "BitwiseNot"),
     "or": _logical("Or", "BitwiseOr"),
