@@ -29,6 +29,7 @@ from prior_jax.config import read_config
 from prior_jax.data import pipeline
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
+from prior_jax.objectives.kinds import KINDS, Kind
 from prior_jax.run_config import RunConfig
 from prior_jax.sharding.placement import placement
 from prior_jax.train.program import Program
@@ -40,7 +41,8 @@ STEPS_PER_EPOCH = 1000
 LABELS = 14
 """Number of CheXpert's labels, the columns of a batch's labels, which no loss reads."""
 BOXES = 20
-"""Boxes that an image has room for; MGCA's release, mgca/datasets/detection_dataset.py."""
+"""Number of boxes that an image has room for, in place of the most that an image of a set has; MGCA's
+release, mgca/datasets/detection_dataset.py."""
 QUICK_TPU = {"xla_jf_convolution_performance_target": "0.1"}
 """Options that make libtpu take the first blocks of a product that are fast enough."""
 
@@ -56,6 +58,13 @@ def define_flags() -> None:
     flags.DEFINE_integer("vocab_size", 28996, "Vocabulary size of the tokenizer.", 1)
     flags.DEFINE_integer(
         "length", None, "Number of tokens of a report; by default the longest bucket.", 1
+    )
+    flags.DEFINE_integer(
+        "boxes",
+        None,
+        "Number of boxes that an image of a detector's batch has room for: the most that an image "
+        f"of the set has; by default {BOXES}.",
+        1,
     )
     flags.DEFINE_enum("platform", None, ["tpu", "cpu"], "Platform; by default the machine's.")
     flags.DEFINE_enum(
@@ -132,6 +141,8 @@ def check(
       The results as JSON values. "fits" tells whether the step fits into a chip's memory; if the
       compiler ran out of memory, the only other result is "refused", the compiler's message.
     """
+    kind = KINDS[config.objective]
+    _check_flags(kind, config.objective)
     place = placement(config.mesh, devices=devices)
     check_fits(config, place)
     schedule = config.schedule(steps_per_epoch=STEPS_PER_EPOCH)
@@ -155,7 +166,11 @@ def check(
     state = builder.abstract(stage)
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=builder.batch_sharding),
-        abstract_batch(config.data, length=FLAGS.length or config.data.buckets[-1]),
+        abstract_batch(
+            config.data,
+            length=FLAGS.length or config.data.buckets[-1],
+            boxes=FLAGS.boxes or BOXES,
+        ),
     )
     report: dict[str, Any] = {
         "config": config.name,
@@ -166,7 +181,7 @@ def check(
         "compiled_for": devices[0].platform,
         "mesh": {name: int(size) for name, size in place.mesh.shape.items()},
         "pairs_per_chip": pairs,
-        "tokens": batch.tokens.shape[1],
+        "tokens": batch.tokens.shape[1] if kind.reads_reports else None,
         "dtype": config.model.dtype,
         "remat": {"image": machine.remat.image, "text": machine.remat.text},
         "effort": FLAGS.effort,
@@ -202,6 +217,19 @@ def check(
     return report | {"loops_counted_once": list(hlo.unknown_loops)}
 
 
+def _check_flags(kind: Kind, name: str) -> None:
+    """Refuses flags on what the objective does not read."""
+    unread = {
+        "length": (kind.reads_reports, "reports"),
+        "boxes": (kind.regions == "boxes", "boxes"),
+    }
+    for flag, (reads, what) in unread.items():
+        if getattr(FLAGS, flag) is not None and not reads:
+            raise ConfigError(
+                f"The objective {name!r} reads no {what}.", "Leave out the flag.", where=f"--{flag}"
+            )
+
+
 def _stage(builder: Program, name: str | None) -> Any:
     stages = {stage.name: stage for stage in builder.schedule.stages}
     if name is not None and name not in stages:
@@ -234,25 +262,21 @@ def _compile(
     }
 
 
-def abstract_batch(data: pipeline.DataConfig, *, length: int) -> Batch:
+def abstract_batch(data: pipeline.DataConfig, *, length: int, boxes: int = BOXES) -> Batch:
     """Returns the shapes and dtypes of a batch.
 
     Args:
-      data: section `config.data`, which determines rows, image, sentences, and boxes or masks.
+      data: section `config.data`, which determines rows, image, sentences and regions.
       length: number of tokens of a report.
+      boxes: number of boxes that an image has room for, where boxes are read.
     """
     rows, image = data.batch_size, data.image
     array: Any = jax.ShapeDtypeStruct
-    masks = boxes = None
-    if data.regions is not None and data.regions.kind == "masks":
-        classes = len(data.regions.classes)
-        masks = array((rows, image.size, image.size, classes), jnp.bool_)
-    elif data.regions is not None:
-        boxes = Boxes(
-            corners=array((rows, BOXES, 4), jnp.float32),
-            classes=array((rows, BOXES), jnp.int32),
-            real=array((rows, BOXES), jnp.bool_),
-        )
+    kind = None if data.regions is None else data.regions.kind
+    classes = 0 if data.regions is None else len(data.regions.classes)
+    corners = array((rows, boxes, 4), jnp.float32)
+    numbers, real = array((rows, boxes), jnp.int32), array((rows, boxes), jnp.bool_)
+    masks = array((rows, image.size, image.size, classes), jnp.bool_)
     return Batch(
         image=array((rows, image.size, image.size, image.channels), jnp.float32),
         tokens=array((rows, length), jnp.int32),
@@ -262,8 +286,8 @@ def abstract_batch(data: pipeline.DataConfig, *, length: int) -> Batch:
         labels=array((rows, LABELS), jnp.int8),
         weight=array((rows,), jnp.float32),
         record=array((rows,), jnp.int32),
-        masks=masks,
-        boxes=boxes,
+        masks=masks if kind == "masks" else None,
+        boxes=Boxes(corners=corners, classes=numbers, real=real) if kind == "boxes" else None,
     )
 
 

@@ -88,10 +88,9 @@ def table(report: Mapping[str, Any]) -> str:
     mesh = ", ".join(f"{name} {size}" for name, size in report["mesh"].items())
     head = (
         f"\n{report['config']} {report['stage']} on {report['machine']}: {report['chips']} x "
-        f"{report['chip']} ({mesh}), {report['pairs_per_chip']} pairs a chip of "
-        f"{report['tokens']} tokens, {report['dtype']}, remat {report['remat']['image']} and "
-        f"{report['remat']['text']}, effort {report['effort']}; compiled for "
-        f"{report['compiled_for']} in {report['compile_cpu_seconds']} CPU-seconds\n\n"
+        f"{report['chip']} ({mesh}), {_rows(report)}, {report['dtype']}, remat "
+        f"{report['remat']['image']} and {report['remat']['text']}, effort {report['effort']}; "
+        f"compiled for {report['compiled_for']} in {report['compile_cpu_seconds']} CPU-seconds\n\n"
     )
     if "refused" in report:
         return f"{head}DOES NOT FIT: {report['refused']}\n"
@@ -116,6 +115,13 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [f"| {name} | {value} |" for name, value in rows]
     lines.insert(1, "| --- | --- |")
     return head + "\n".join(lines) + f"\n\n{'fits' if report['fits'] else 'DOES NOT FIT'}\n"
+
+
+def _rows(report: Mapping[str, Any]) -> str:
+    """Returns the rows of a batch on each chip, in words."""
+    if report["tokens"] is None:  # the objective reads images alone
+        return f"{report['pairs_per_chip']} images a chip"
+    return f"{report['pairs_per_chip']} pairs a chip of {report['tokens']} tokens"
 
 
 def _size(count: float) -> str:
