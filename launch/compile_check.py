@@ -41,8 +41,10 @@ STEPS_PER_EPOCH = 1000
 LABELS = 14
 """Number of CheXpert's labels, the columns of a batch's labels, which no loss reads."""
 BOXES = 20
-"""Number of boxes that an image has room for, in place of the most that an image of a set has; MGCA's
-release, mgca/datasets/detection_dataset.py."""
+"""Boxes that an image has room for, in place of the most that an image of a set has.
+
+MGCA's release, mgca/datasets/detection_dataset.py, has so many for Object-CXR.
+"""
 QUICK_TPU = {"xla_jf_convolution_performance_target": "0.1"}
 """Options that make libtpu take the first blocks of a product that are fast enough."""
 

@@ -179,10 +179,13 @@ def check_classes(num_classes: object) -> None:
     Raises:
       ConfigError: if it is neither an integer of at least 1 nor None.
     """
-    whole = isinstance(num_classes, int | np.integer) and not isinstance(num_classes, bool)
-    if num_classes is not None and not (whole and num_classes >= 1):
-        must_be = "an integer of at least 1, or None"
-        raise ConfigError.of_value("num_classes", num_classes, must_be)
+    if num_classes is None or (
+        isinstance(num_classes, int | np.integer)
+        and not isinstance(num_classes, bool)
+        and num_classes >= 1
+    ):
+        return
+    raise ConfigError.of_value("num_classes", num_classes, "an integer of at least 1, or None")
 
 
 def models_in(folder: pathlib.Path, *, kind: str) -> str:
