@@ -124,7 +124,7 @@ def gallery_of_boxes(kept: KeptBoxes, *, each: int = pictures.EACH) -> RegionGal
         "without a true box the best has the fewest predicted ones. Shown and counted are boxes "
         f"with a score of at least {kept.threshold:.3g}, the threshold with the best F1 of all "
         "these images together. On the left is the truth; on the right are the predicted boxes "
-        "with their scores, and the truth again as a broken white line."
+        "with their scores where there is room, and the truth again as a broken white line."
     )
     sheets = [
         (len(kept.images[one.choice.index].truth) > 0, one.choice, _boxes(one, kept, counts))
@@ -300,8 +300,11 @@ def _dashes(shape: Sequence[int]) -> np.ndarray:
 
 
 def _tagged(picture: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
-    """Writes the tag of each region over the corner of its largest part, white on black."""
-    page = Image.fromarray(picture)
+    """Writes the tag of each region over the corner of its largest part, white on black.
+
+    A tag that would cover one before it is left out; boxes come from the highest score on.
+    """
+    page, taken = Image.fromarray(picture), np.zeros(picture.shape[:2], bool)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=_FONT_SIZE)
     for one in regions:
         if not one.tag:
@@ -312,6 +315,10 @@ def _tagged(picture: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
         # Above the region if there is room, and inside the picture.
         x = int(np.clip(columns.min() - 1, 0, max(page.width - width, 0)))
         y = int(np.clip(rows.min() - height - 2, 0, max(page.height - height, 0)))
+        place = slice(y, y + height + 1), slice(x, x + width + 1)
+        if taken[place].any():
+            continue
+        taken[place] = True
         draw.rectangle((x, y, x + width, y + height), fill=outlines.HALO)
         draw.text((x + 2 - left, y + 2 - top), one.tag, fill=_TRUTH, font=font)
     return np.asarray(page)

@@ -99,6 +99,23 @@ def test_lines_run_along_the_edges_and_the_truth_is_broken_under_the_prediction(
     assert not blue[:60].any() and not blue[:, 200:].any()
 
 
+def test_a_tag_never_covers_the_tag_of_a_box_with_a_higher_score():
+    inside = region_sheets.box_inside(np.array([60.0, 72.0, 180.0, 132.0]), (240, 300))
+    boxes = [Region(inside=inside, number=0, tag=tag) for tag in ("0.90", "0.11")]
+    first, both = (
+        region_sheets.drawn(grey(), [], boxes[:count], tinted=False)[1] for count in (1, 2)
+    )
+    np.testing.assert_array_equal(first, both)
+    away = region_sheets.box_inside(np.array([200.0, 72.0, 280.0, 132.0]), (240, 300))
+    bare = Region(inside=away, number=0, tag="")
+    tagged = Region(inside=away, number=0, tag="0.11")
+    without, beside = (
+        region_sheets.drawn(grey(), [], [boxes[0], one], tinted=False)[1] for one in (bare, tagged)
+    )
+    changed = np.flatnonzero((without != beside).any(axis=(0, 2)))
+    assert changed.size and changed.min() >= 195
+
+
 @pytest.mark.parametrize(
     ("box", "pixels"),
     [((3.0, 4.0, 3.0, 4.0), 1), ((-5.0, -5.0, 2.0, 3.0), 6), ((48.0, 38.0, 90.0, 90.0), 4)],
