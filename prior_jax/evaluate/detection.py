@@ -13,7 +13,7 @@ images, such as the resamples of a bootstrap.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -60,6 +60,8 @@ class Counting:
         check_field(self, "most", self.most is None or self.most >= 1, "None or at least 1")
 
 
+# Largest number of cells of a table of images and hits, 64 MiB.
+_BLOCK = 1 << 23
 _LINE = tuple(np.linspace(0.0, 1.0, 101).tolist())
 _LOW_OVERLAPS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
 
@@ -170,49 +172,69 @@ def average_precision(matches: Matches, *, weights: np.ndarray, counting: Counti
     """
     weights = np.asarray(weights, np.float64)
     positives = weights @ matches.truth
-    # Behind the last hit precision only falls, and recall stays.
-    some = np.flatnonzero(matches.hit.any(axis=0))
-    count = int(some[-1]) + 1 if len(some) else 0
-    hits = [np.flatnonzero(row[:count] & one[:count]) for row, one in _rows(matches)]
-    whole = bool(matches.counted[:, :count].all())
     found = np.zeros((len(weights), len(counting.overlaps)))
-    for row, weight in enumerate(weights):
-        if positives[row] <= 0:
-            found[row] = np.nan if counting.absent == "undefined" else 0.0
-            continue
-        by_box = weight[matches.image[:count]]
-        taken = np.cumsum(by_box)
-        for place, index in enumerate(hits):
-            if not whole:
-                taken = np.cumsum(by_box * matches.counted[place, :count])
-            found[row, place] = _precision(
-                by_box[index], taken[index], positives[row], counting.recalls
-            )
+    for place, (hit, counted) in enumerate(zip(matches.hit, matches.counted, strict=True)):
+        found[:, place] = _precisions(
+            matches.image, hit & counted, counted, weights, positives, counting.recalls
+        )
+    found[positives <= 0] = np.nan if counting.absent == "undefined" else 0.0
     return found
 
 
-def _rows(matches: Matches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields whether each prediction is a hit and counted, bool[P] each, for each overlap."""
-    return zip(matches.hit, matches.counted, strict=True)
+def _precisions(
+    image: np.ndarray,
+    hit: np.ndarray,
+    counted: np.ndarray,
+    weights: np.ndarray,
+    positives: np.ndarray,
+    recalls: Sequence[float],
+) -> np.ndarray:
+    """Returns the interpolated average precision of each weighting at one overlap, float64[R].
 
-
-def _precision(
-    weight: np.ndarray, taken: np.ndarray, positives: float, recalls: Sequence[float]
-) -> float:
-    """Returns the interpolated average precision of one weighting at one overlap.
+    Only at a hit does the recall rise, and the interpolated precision is that of a hit.
 
     Args:
-      weight: weights of the predictions that are hits, float64[H]. Only at a hit does the recall
-        rise, and the interpolated precision is that of a hit.
-      taken: weight of all predictions up to and with each of them, float64[H].
-      positives: weight of the true boxes, above 0.
+      image: index of the image of each prediction, from the highest score on, int[P].
+      hit: whether the prediction finds a true box, bool[P].
+      counted: whether it is counted, bool[P].
+      weights: weightings of the images, float64[R, N].
+      positives: weight of the true boxes of each weighting, float64[R].
       recalls: recalls at which the precision is averaged.
     """
-    hits = np.cumsum(weight)
+    index = np.flatnonzero(hit)
+    hits = np.cumsum(weights[:, image[index]], axis=1)
+    taken = _taken(image, index, counted, weights)
     precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(hits / positives, recalls, side="left")
-    return float(np.append(envelope, 0.0)[place].mean())
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.concatenate([envelope, np.zeros((len(weights), 1))], axis=1)
+    recall = hits / np.where(positives > 0, positives, 1.0)[:, None]
+    places = np.stack([np.searchsorted(row, recalls, side="left") for row in recall])
+    return np.take_along_axis(envelope, places, axis=1).mean(axis=1)
+
+
+def _taken(
+    image: np.ndarray, index: np.ndarray, counted: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Returns the weight of all counted predictions up to and with each hit, float64[R, H].
+
+    Predictions between two hits are first counted by image, so that one product of matrices weights
+    them for all R weightings, some hits at a time to bound the memory.
+    """
+    images, total = weights.shape[1], len(index)
+    before = np.zeros(len(image), np.int64)
+    before[index] = 1
+    segment = np.cumsum(before) - before
+    kept = counted & (segment < total)  # behind the last hit precision only falls
+    rows, columns = image[kept], segment[kept]
+    parts = []
+    block = max(1, _BLOCK // max(images, 1))
+    for first in range(0, total, block):
+        size = min(block, total - first)
+        inside = (columns >= first) & (columns < first + size)
+        cells = rows[inside] * size + columns[inside] - first
+        table = np.bincount(cells, minlength=images * size).reshape(images, size)
+        parts.append(weights @ table)
+    return np.cumsum(np.concatenate([np.zeros((len(weights), 0)), *parts], axis=1), axis=1)
 
 
 def _of_class(

@@ -81,31 +81,32 @@ def sensitivities(
 
 def ranked(images: Sequence[ImageBoxes]) -> Ranked:
     """Finds out what each prediction hits; equal scores come in the order of the images."""
-    rows = [
-        (float(score), index, place)
-        for index, one in enumerate(images)
-        for place, score in enumerate(one.scores)
-    ]
-    order = sorted(range(len(rows)), key=lambda row: -rows[row][0])  # stable
-    hit = [np.zeros(len(one.truth), bool) for one in images]
-    image, false, new = (np.zeros(len(rows)) for _ in range(3))
-    for position, row in enumerate(order):
-        _, index, place = rows[row]
-        image[position] = index
-        if not len(images[index].truth):
-            false[position] = 1
-            continue
-        box = np.asarray(images[index].boxes, np.float64)[place]
-        inside = _inside((box[:2] + box[2:]) / 2, np.asarray(images[index].truth, np.float64))
-        false[position] = not inside.any()
-        new[position] = int((inside & ~hit[index]).sum())
-        hit[index] |= inside
+    # What a prediction is first to hit is told by the predictions of its own image.
+    rows = [_of_image(one, index) for index, one in enumerate(images)]
+    empty = np.zeros(0)
+    scores, image, false, new = (
+        np.concatenate([empty, *(row[part] for row in rows)]) for part in range(4)
+    )
+    order = np.argsort(-scores, kind="stable")
     return Ranked(
-        image=image.astype(np.int64),
-        false=false,
-        new=new,
+        image=image[order].astype(np.int64),
+        false=false[order],
+        new=new[order],
         truth=np.asarray([len(one.truth) for one in images], np.float64),
     )
+
+
+def _of_image(one: ImageBoxes, index: int) -> tuple[np.ndarray, ...]:
+    """Returns score, image, and the fields `false` and `new` of the predictions of an image."""
+    scores = np.asarray(one.scores, np.float64)
+    order = np.argsort(-scores, kind="stable")
+    boxes = np.asarray(one.boxes, np.float64).reshape(-1, 4)[order]
+    truth = np.asarray(one.truth, np.float64).reshape(-1, 4)
+    inside = _inside((boxes[:, :2] + boxes[:, 2:]) / 2, truth)
+    new = np.zeros(len(boxes))
+    if len(boxes):
+        np.add.at(new, inside.argmax(axis=0)[inside.any(axis=0)], 1)
+    return scores[order], np.full(len(boxes), float(index)), 1.0 - inside.any(axis=1), new
 
 
 def _at_rates(sensitivity: np.ndarray, per_image: np.ndarray, rates: Sequence[float]) -> np.ndarray:
@@ -126,6 +127,7 @@ def _released(
     return reached + [last] * (len(rates) - len(reached))
 
 
-def _inside(point: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    boxes = boxes.reshape(-1, 4)
-    return np.all((boxes[:, :2] <= point) & (point <= boxes[:, 2:]), axis=1)
+def _inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Returns whether each point, float[P, 2], lies in each box, float[T, 4]: bool[P, T]."""
+    low, high = boxes[None, :, :2], boxes[None, :, 2:]
+    return np.all((low <= points[:, None]) & (points[:, None] <= high), axis=2)
