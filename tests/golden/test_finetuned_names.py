@@ -17,5 +17,9 @@ def test_a_detector_has_the_names_of_the_recorded_head(golden_dir):
     arrays = image_models.weights_of("detection", config).arrays
     found = finetuned_files(arrays, config, image={"size": 32, "channels": 1})
     tensors = safetensors.numpy.load(found.files["model.safetensors"])
+    counter = "num_batches_tracked"  # without information, and not recorded everywhere
     names = {name for name in tensors if not name.startswith("backbone.model.")}
-    assert names == {str(name) for name in golden["in/param_names"]}
+    recorded = {str(name) for name in golden["in/param_names"]}
+    assert {name for name in names if not name.endswith(counter)} == {
+        name for name in recorded if not name.endswith(counter)
+    }
