@@ -39,6 +39,9 @@ def test_the_abstract_batch_is_of_the_shapes_that_are_read(kind, tmp_path):
     assert (given.masks is None) == (kind == "detection")
 
 
+WIDTHS = {"segmentation": ("--config.model.decoder.channels=(16,8,8,4)",), "detection": ()}
+
+
 def run(kind, path, *flags):
     command = [
         sys.executable, "-m", "launch.compile_check", f"--config=configs/finetune/{kind}.py",
@@ -46,16 +49,15 @@ def run(kind, path, *flags):
         "--config.model.image.resnet.depths=(1,1,1)", "--config.model.image.resnet.width=8",
         "--config.model.image.resnet.block=basic", "--config.data.image.size=64", f"--json={path}",
     ]  # fmt: skip
-    return subprocess.run([*command, *flags], capture_output=True, text=True)
+    return subprocess.run([*command, *WIDTHS[kind], *flags], capture_output=True, text=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_is_compiled_and_counted(kind, tmp_path):
-    widths = ("--config.model.decoder.channels=(16,8,8,4)",) if kind == "segmentation" else ()
     found = {}
     for stage in ("frozen", "finetune"):
-        done = run(kind, tmp_path / stage, f"--stage={stage}", *widths)
+        done = run(kind, tmp_path / stage, f"--stage={stage}")
         assert done.returncode == 0, done.stderr
         assert "2 images a chip" in done.stdout
         (found[stage],) = json.loads((tmp_path / stage).read_text())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import prior_jax
 from configs.eval import detection as config_of_task
 from configs.finetune import detection_base, detection_names
 from launch import evaluate
@@ -18,6 +19,7 @@ from launch.evaluation import detect, models
 from launch.evaluation.set_checks import check_set, check_task
 from launch.evaluation.task_results import measure, remarks
 from launch.evaluation.tasks import load_task, task_of
+from launch.export import export
 from prior_jax.config import read_config
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError
@@ -245,3 +247,13 @@ def test_a_detector_is_trained_beside_one_from_random_weights(path, tmp_path):
     assert len(kept.images) == 20 and kept.size == (32, 32)
     lines = (tmp_path / "out/finetune" / name / "random/metrics.jsonl").read_text().splitlines()
     assert "validation_map" in json.loads(lines[-1])
+    # The folder opens as the model that was measured, and leaves as such.
+    model = tmp_path / "out" / "finetune" / name / "random"
+    image = np.random.default_rng(0).integers(0, 255, (50, 70), np.uint8)
+    (found,) = prior_jax.load_detector(model).predict(image)
+    assert export(model, tmp_path / "exported", formats=("nnx",)) == ("nnx",)
+    (again,) = prior_jax.load_detector(tmp_path / "exported").predict(image)
+    np.testing.assert_array_equal(found.corners, again.corners)
+    assert len(found.corners) and (found.corners <= [70, 50, 70, 50]).all()
+    card = (tmp_path / "exported" / "README.md").read_text()
+    assert "checkpoint of step 2." in card and "None were measured." in card

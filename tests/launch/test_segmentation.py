@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+import prior_jax
 from configs.eval import segmentation as config_of_task
 from configs.finetune import (
     benchx_segmentation,
@@ -23,6 +24,7 @@ from launch.evaluation import segment
 from launch.evaluation.finetune_settings import training_config
 from launch.evaluation.suite_parts import Part, obstacle
 from launch.evaluation.tasks import load_task, task_of
+from launch.export import export
 from prior_jax.config import read_config
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError
@@ -188,3 +190,15 @@ def test_it_is_trained_from_weights_beside_random_ones_and_measured(path, tmp_pa
     trainings = tmp_path / "out/finetune/segmentation_any_set_50_percent"
     last = json.loads((trainings / "model/metrics.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 2 and "validation_dice" in last
+    # The folder opens as the model that was measured, and leaves as such.
+    segmenter = prior_jax.load_segmenter(trainings / "model")
+    for one in kept.shown:
+        np.testing.assert_array_equal(segmenter.predict(one.image)[0], one.predicted)
+    export(trainings / "model", tmp_path / "exported", formats=("nnx",))
+    card = (tmp_path / "exported" / "README.md").read_text()
+    assert f"| segmentation_any_set_50_percent | mean_dice | {dice:.3f} [" in card
+    assert "which is not this checkpoint" not in card
+    again = prior_jax.load_segmenter(tmp_path / "exported")
+    np.testing.assert_array_equal(
+        again.predict(kept.shown[0].image)[0], segmenter.predict(kept.shown[0].image)[0]
+    )
