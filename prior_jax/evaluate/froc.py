@@ -106,7 +106,8 @@ def _of_image(one: ImageBoxes, index: int) -> tuple[np.ndarray, ...]:
     new = np.zeros(len(boxes))
     if len(boxes):
         np.add.at(new, inside.argmax(axis=0)[inside.any(axis=0)], 1)
-    return scores[order], np.full(len(boxes), float(index)), 1.0 - inside.any(axis=1), new
+    false = np.asarray(~inside.any(axis=1), np.float64)
+    return scores[order], np.full(len(boxes), float(index)), false, new
 
 
 def _at_rates(sensitivity: np.ndarray, per_image: np.ndarray, rates: Sequence[float]) -> np.ndarray:

@@ -109,7 +109,7 @@ def test_sigterm_exits_with_its_own_code_after_saving(whole, tmp_path, compilati
     process.send_signal(signal.SIGTERM)
     code, errors = finish(process)
     assert code == 75, errors
-    assert "saved after step" in errors
+    assert "has saved its state after step" in errors
     code, errors = finish(start(tmp_path, compilation_cache))
     assert code == 0, errors
     assert toy.losses(tmp_path) == toy.losses(whole)
