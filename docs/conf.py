@@ -25,6 +25,7 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_copy_source = False
+html_show_copyright = False  # no name and year of a holder would follow the word
 highlight_language = "none"  # of a block that names no language
 nitpicky = False
 

@@ -55,21 +55,21 @@ def _suppress(
     extra: float,
 ) -> jax.Array:
     """Returns bool[N] for one image."""
+    # Highest score first: boxes that are removed already come last, and the loop ends before them.
+    order = jnp.argsort(jnp.where(scores >= least, -scores, jnp.inf))  # stable
+    ranked, ranked_classes = boxes[order], classes[order]
+    count = jnp.sum(scores >= least)
 
-    def some_left(state):
-        left, _ = state
-        return jnp.any(left)
+    def visit(state):
+        rank, left = state
+        near = _overlaps(ranked[rank], ranked, extra=extra) >= overlap
+        later = jnp.arange(len(ranked)) > rank
+        removed = left[rank] & later & near & (ranked_classes == ranked_classes[rank])
+        return rank + 1, left & ~removed
 
-    def keep_best(state):
-        left, kept = state
-        best = jnp.argmax(jnp.where(left, scores, -jnp.inf))
-        near = _overlaps(boxes[best], boxes, extra=extra) >= overlap
-        removed = near & (classes == classes[best])
-        return (left & ~removed).at[best].set(False), kept.at[best].set(True)
-
-    start = scores >= least
-    _, kept = jax.lax.while_loop(some_left, keep_best, (start, jnp.zeros_like(start)))
-    return kept
+    start = jnp.arange(len(ranked)) < count
+    _, kept = jax.lax.while_loop(lambda state: state[0] < count, visit, (0, start))
+    return jnp.zeros_like(kept).at[order].set(kept)
 
 
 def _overlaps(box: jax.Array, others: jax.Array, *, extra: float) -> jax.Array:

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS, PARALLEL = 4, 2
+# JAX keeps what took a second to compile; steps as small as these take less on a fast machine.
+ENVIRONMENT = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 # 12 points that differ in what the data's readers do: all share their compiled programs.
 SWEEP = f"""
@@ -96,13 +98,13 @@ def test_a_sweep_of_twelve_that_is_stopped_and_killed_ends_with_twelve_rows(tmp_
         return {path.parent for path in workdir.glob("trials/*/*/metrics.jsonl")} - done()
 
     # Stopped while its first trials train.
-    first = subprocess.Popen(command, cwd=ROOT)
+    first = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
     wait(workdir, training, process=first)
     first.send_signal(signal.SIGTERM)
     assert first.wait(timeout=120) == 75
     assert not trials_running(workdir)
     # Killed, and one of its trials with it, when some are done and others train.
-    second = subprocess.Popen(command, cwd=ROOT)
+    second = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
     wait(workdir, lambda: len(done()) >= 3 and training(), process=second)
     before = {trial: (trial / "trial.json").read_bytes() for trial in done()}
     second.kill()
@@ -111,7 +113,7 @@ def test_a_sweep_of_twelve_that_is_stopped_and_killed_ends_with_twelve_rows(tmp_
     if left:
         os.kill(min(left), signal.SIGKILL)
     # It goes on to its end.
-    third = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    third = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     wait(workdir, lambda: len(done()) == 12, process=third)
     third.communicate(timeout=120)
     assert third.returncode == 0
