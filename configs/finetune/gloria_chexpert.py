@@ -5,9 +5,8 @@
         "--config.init.image.adapt=('drop_embedders',)"
 
 Sources: [yaml] release, configs/chexpert_classification_config.yaml; [builder.py],
-[image_dataset.py], [vision_model.py] release, gloria/... Differs: the release pads images to a
-square, and evaluates the middle 224 of 256 pixels; here they are stretched, and evaluated as a
-whole.
+[image_dataset.py], [vision_model.py] release, gloria/... Differs: the release evaluates the middle
+224 of the square's 256 pixels; here images are evaluated as a whole.
 """
 
 from ml_collections import ConfigDict
@@ -25,6 +24,7 @@ def get_config(percent: str = "1") -> ConfigDict:
     config.model.upsample = 299  # [vision_model.py]: the pre-trained encoder enlarges (quirk G60)
     half = (0.5, 0.5, 0.5)  # [yaml], norm "half" (quirk G41)
     config.data.image.mean = config.data.image.std = half
+    config.data.image.fit = "pad"  # [image_dataset.py], black margins
     config.data.augment.crop_from = 256  # [yaml], a random crop of 224; no flip, no rotation
     config.data.batch_size = 64  # [yaml]
     # [image_dataset.py]: a data frame's sample from a generator without a seed (quirk G43).

@@ -5,8 +5,8 @@
 
 Sources: [finetuner] release, mgca/models/ssl_finetuner.py and mgca/models/mgca/mgca_finetuner.py;
 [data] release, mgca/datasets/classification_dataset.py; [transforms] release,
-mgca/datasets/transforms.py, Moco2Transform. Differs: the release pads images to a square, and
-evaluates the middle 224 of 256 pixels; here they are stretched, and evaluated as a whole.
+mgca/datasets/transforms.py, Moco2Transform. Differs: the release evaluates the middle 224 of the
+square's 256 pixels; here images are evaluated as a whole.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +23,7 @@ def get_config(percent: str = "1") -> ConfigDict:
     config.name = f"mgca_chexpert_{percent}"
     config.seed = 42  # [finetuner]
     config.data.image.mean = config.data.image.std = (0.5, 0.5, 0.5)  # [transforms]
+    config.data.image.fit = "pad"  # [data], black margins
     augment(config)
     config.data.batch_size = 48  # [finetuner]
     # [data]: a data frame's sample with random_state 42.
