@@ -6,7 +6,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from launch.evaluation.finetune_settings import FinetuneConfig, override, training_config
+from launch.evaluation.finetune_settings import (
+    FRACTION_RULE,
+    FinetuneConfig,
+    override,
+    training_config,
+)
 from launch.evaluation.models import IMAGE_ALONE
 from launch.evaluation.subject import Subject
 from launch.evaluation.training_tasks import TrainingTask
@@ -172,10 +177,15 @@ def _model(subject: Subject, *, attends: bool, pooled: bool) -> dict[str, Any]:
 
 
 def _fraction(share: float, seed: int) -> ConfigDict | None:
-    """Returns the section `config.data.fraction`, a share of the patients; None for all."""
+    """Returns the section `config.data.fraction`, a share of the patients; None for all.
+
+    One per cent of a small set is some twenty patients, of whom a draw may leave out a finding.
+    """
     if share == 1:
         return None
-    return ConfigDict(dataclasses.asdict(FractionConfig(share=share, rule="patients", seed=seed)))
+    return ConfigDict(
+        dataclasses.asdict(FractionConfig(share=share, rule=FRACTION_RULE, seed=seed))
+    )
 
 
 def _start(

@@ -9,10 +9,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from prior_jax.data import fractions
 from prior_jax.errors import ConfigError, check_field, check_least, first_line
 from prior_jax.near_names import no_config
 
 _SUFFIX = ".py"
+FRACTION_RULE: fractions.Rule = "stratified"
+"""The rule that chooses the labelled part, unless the training keeps that of its config."""
 KEEPS = ("images", "fraction", "length")
 """What a training may take from its config; see `FinetuneConfig.keeps`."""
 _OF_THE_TASK = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launch.evaluation.detection_tasks import DetectionTask
-from launch.evaluation.finetune_settings import training_config
+from launch.evaluation.finetune_settings import FRACTION_RULE, training_config
 from launch.evaluation.segmentation_tasks import SegmentationTask, TrainSegmentationTask
 from launch.evaluation.set_checks import has_texts
 from launch.evaluation.subject import Subject
@@ -186,6 +186,7 @@ def identity(part: Part, subject: Subject, manifest: Manifest) -> str:
     settings.pop("data")
     if isinstance(part.task, TrainingTask):  # the file may change under the same name
         settings["config"] = to_json(training_config(part.task.finetune, part.task.OBJECTIVE))
+        settings["fraction_rule"] = FRACTION_RULE
     if isinstance(part.task, ZeroShotTask | GroundingTask):  # and so may a file of prompts
         asked = part.task.prompts.set
         if prompt_file.is_path(asked):

@@ -17,12 +17,14 @@ from typing import Literal, get_args
 import numpy as np
 from absl import logging
 
+from prior_jax.data import stratified
 from prior_jax.data.reader import RecordReader
-from prior_jax.data.schema import write_atomically
+from prior_jax.data.schema import LABEL_POSITIVE, write_atomically
 from prior_jax.errors import ConfigError, DataError
 
-Rule = Literal["first_rounded", "sample", "choice", "list", "patients"]
-_FORMAT = 1
+Rule = Literal["first_rounded", "sample", "choice", "list", "patients", "stratified"]
+_OF_PATIENTS = ("patients", "stratified")
+_FORMAT = 2
 _SHOWN = 5
 
 
@@ -38,7 +40,8 @@ class FractionConfig:
         data frame's `sample` does (GLoRIA, without a seed: quirk G43; MGCA, with seed 42). "choice"
         takes int(share x n) at random (MGCA's segmentation and detection). "list" takes the ids in
         the file `ids` (BenchX, MRM, MaCo). "patients" takes round(share x patients), at least one,
-        at random with all of their records; it is ours.
+        at random with all of their records; "stratified" takes as many patients, among whom each
+        finding has the share that it has among all (`stratified.choose`). Both are ours.
       seed: seed of the random rules; the others ignore it. GLoRIA's release draws from a generator
         without a seed.
       draws: number of times that the records are drawn from one generator; the last draw counts.
@@ -86,18 +89,20 @@ class Identity:
       study: id of the study.
       subject: id of the patient.
       images: ids of the images.
+      findings: positive labels of the study, and the labels of its boxes and masks.
     """
 
     study: str
     subject: str
     images: tuple[str, ...]
+    findings: tuple[str, ...] = ()
 
 
 def rows(config: FractionConfig, count: int) -> np.ndarray:
     """Returns the rows that a rule chooses from a table.
 
     Args:
-      config: settings; the rule is none of "list" and "patients", which need ids.
+      config: settings; the rule is none of those that need ids: "list", "patients", "stratified".
       count: number n of rows of the table.
 
     Returns:
@@ -139,7 +144,7 @@ def chosen_records(config: FractionConfig, identities: Sequence[Identity]) -> np
       DataError: if the file of ids cannot be read, names an id twice, or names an id that the
         split does not have while `absent` is "refuse".
     """
-    if config.rule == "patients":
+    if config.rule in _OF_PATIENTS:
         found = _of_patients(config, identities)
     elif config.ids is None:
         found = rows(config, len(identities))
@@ -173,7 +178,7 @@ def open_fraction(
       cache_dir: folder that keeps the ids of the records, so that they are read once.
       threads: number of threads that read.
     """
-    if config.rule != "patients" and config.ids is None:
+    if config.rule not in _OF_PATIENTS and config.ids is None:
         identities = [Identity(study="", subject="", images=())] * len(reader)
     else:
         identities = _identities(reader, cache_dir=pathlib.Path(cache_dir), threads=threads)
@@ -222,9 +227,25 @@ def list_digest(config: FractionConfig | None) -> str | None:
 def _of_patients(config: FractionConfig, identities: Sequence[Identity]) -> np.ndarray:
     subjects = sorted({one.subject for one in identities})
     count = max(round(config.share * len(subjects)), 1)
-    order = np.random.RandomState(config.seed).permutation(len(subjects))
+    if config.rule == "stratified":
+        positive = _findings(identities, subjects)
+        order = stratified.choose(positive, count=count, seed=config.seed)
+    else:
+        order = np.random.RandomState(config.seed).permutation(len(subjects))
     chosen = {subjects[row] for row in order[:count]}
     return np.array([i for i, one in enumerate(identities) if one.subject in chosen], np.int64)
+
+
+def _findings(identities: Sequence[Identity], subjects: Sequence[str]) -> np.ndarray:
+    """Returns whether any record of each patient has each finding, bool[P, L]."""
+    names = sorted({name for one in identities for name in one.findings})
+    rows = {subject: row for row, subject in enumerate(subjects)}
+    columns = {name: column for column, name in enumerate(names)}
+    found = np.zeros((len(subjects), len(names)), bool)
+    for one in identities:
+        for name in one.findings:
+            found[rows[one.subject], columns[name]] = True
+    return found
 
 
 def _at(
@@ -262,7 +283,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _identities(reader: RecordReader, *, cache_dir: pathlib.Path, threads: int) -> list[Identity]:
-    """Returns the ids of all records; reads them once and keeps them in the cache."""
+    """Returns ids and findings of all records; reads them once and keeps them in the cache."""
     digest = hashlib.sha256(f"{_FORMAT} {reader.split}\n".encode())
     for shard in reader.shards:
         digest.update(f"{shard} {reader.manifest.shards.get(shard)}\n".encode())
@@ -270,7 +291,10 @@ def _identities(reader: RecordReader, *, cache_dir: pathlib.Path, threads: int) 
     if path.is_file():
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            return [Identity(study=s, subject=p, images=tuple(i)) for s, p, i in stored]
+            return [
+                Identity(study=s, subject=p, images=tuple(i), findings=tuple(f))
+                for s, p, i, f in stored
+            ]
         except (ValueError, TypeError) as error:
             raise DataError(
                 f"The stored ids of the records are damaged ({error}).",
@@ -280,11 +304,18 @@ def _identities(reader: RecordReader, *, cache_dir: pathlib.Path, threads: int) 
 
     def one(index: int) -> Identity:
         record = reader.read(index)
-        return Identity(study=record.study_id, subject=record.subject_id, images=record.image_ids)
+        labels = zip(reader.manifest.label_names, record.labels, strict=True)
+        named = {name for name, state in labels if state == LABEL_POSITIVE}
+        return Identity(
+            study=record.study_id,
+            subject=record.subject_id,
+            images=record.image_ids,
+            findings=tuple(sorted(named | set(record.region_labels))),
+        )
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(one, range(len(reader)), chunksize=64))
-    content = json.dumps([[one.study, one.subject, list(one.images)] for one in found])
+    content = json.dumps([dataclasses.astuple(one) for one in found])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.encode("utf-8"))
     return found

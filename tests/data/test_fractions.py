@@ -1,5 +1,7 @@
 """The part of a training split that is trained on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,19 @@ def test_patients_come_with_all_of_their_records():
     whole = [row for row, one in enumerate(RECORDS) if one.subject in subjects]
     assert found.tolist() == whole
     assert len(chosen_records(config_of(rule="patients", share=1e-6), RECORDS)) >= 1
+
+
+def test_a_stratified_part_has_whole_patients_and_the_share_of_each_finding():
+    records = [
+        dataclasses.replace(one, findings=("Edema",) if row < 9 else ("Mass",) * (row == 19))
+        for row, one in enumerate(RECORDS)
+    ]
+    for seed in range(5):
+        found = chosen_records(config_of(rule="stratified", share=0.6, seed=seed), records)
+        subjects = {RECORDS[row].subject for row in found}
+        assert len(subjects) == round(0.6 * 7)
+        assert found.tolist() == [row for row, one in enumerate(RECORDS) if one.subject in subjects]
+        assert len(subjects & {"p0", "p1", "p2"}) == 2 and "p6" in subjects
 
 
 def test_listed_ids_are_of_studies_or_images_with_or_without_a_suffix(tmp_path):
