@@ -16,9 +16,10 @@ TASKS = (
     "configs/eval/finetune.py:linear",
     "configs/eval/finetune.py",
     "configs/eval/segmentation.py",
-    "configs/eval/segmentation/any_set.py",
+    # The encoder is frozen, as LoVT, MGCA and BenchX compare encoders by masks and boxes.
+    "configs/eval/segmentation/any_set.py:frozen",
     "configs/eval/detection.py",
-    "configs/eval/detection/any_set.py",
+    "configs/eval/detection/any_set.py:frozen",
     "configs/eval/grounding.py",
     "configs/eval/phrase_grounding.py",
 )
@@ -33,7 +34,7 @@ def get_config() -> ConfigDict:
             sets=(),  # "name=path" each; () for the set that the run was trained on
             tasks=TASKS,  # files of tasks, those of protocols as well
             fractions=(0.01, 0.1, 1.0),  # of the labelled patients; arXiv:2010.00747, sec. 4.1
-            region_fractions=(0.01,),  # of those with boxes and masks, whose trainings take longer
+            region_fractions=(0.01,),  # of patients, for masks and boxes, whose trainings take longer
             seeds=(0, 1, 2),  # of the choice of patients for each fraction below 1
             max_steps=100,  # of each training, few enough for a demo; None leaves it to the tasks
             imagenet=placeholder(str),  # folder of launch.import_weights --source=torchvision
