@@ -11,6 +11,7 @@ from data_prep.kit import values
 from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.images import ImageProblem
 from data_prep.kit.mask_files import read_mask
+from data_prep.kit.plan import RowProblem
 
 Found = tuple[str, str]
 """Label of a mask, and the path of its file as it is written."""
@@ -28,17 +29,26 @@ def label_by_column(entries: Sequence[str]) -> dict[str, str]:
 def masks_in(cells: Mapping[str, Any], columns: Mapping[str, str]) -> list[Found] | None:
     """Returns the masks of a row; None if it names none.
 
+    Two columns of one label, such as those of the left and the right lung, are two masks.
+
     Args:
       cells: cells of the row.
       columns: column -> label of the columns of masks.
 
     Raises:
       CellProblem: if a cell is no text.
+      RowProblem: `malformed_masks`, if two columns of one label name one file.
     """
-    paths = {
-        label: values.text_of(cells.get(column), field=column) for column, label in columns.items()
-    }
-    return [(label, path) for label, path in paths.items() if path] or None
+    paths = [
+        (label, values.text_of(cells.get(column), field=column))
+        for column, label in columns.items()
+    ]
+    found = [(label, path) for label, path in paths if path]
+    for place, (label, path) in enumerate(found):
+        if (label, path) in found[:place]:
+            detail = f"two columns of {label!r} name {path!r}, and two masks are two findings"
+            raise RowProblem("malformed_masks", detail)
+    return found or None
 
 
 def regions_of(masks: Sequence[Found], *, folder: pathlib.Path) -> list[ImageRegion]:

@@ -136,7 +136,7 @@ class RowReader:
 
         Raises:
           RowProblem: row_without_image, row_without_regions, unknown_split, malformed_labels,
-            malformed_boxes or malformed_row.
+            malformed_boxes, malformed_masks or malformed_row.
         """
         try:
             return self._image(row)

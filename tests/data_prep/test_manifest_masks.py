@@ -68,6 +68,26 @@ def test_masks_of_several_labels_and_formats_reach_the_records(tmp_path):
     label_sets.assert_sound(tmp_path / "out")
 
 
+def test_two_columns_of_one_label_are_two_regions(tmp_path):
+    left, right = masked(4, 8, 30, 60), masked(44, 8, 70, 60)
+    names = write(tmp_path, "l.png", left), write(tmp_path, "r.png", right)
+    rows = [
+        {"image": "both.jpg", "left": names[0], "right": names[1]},
+        {"image": "left.jpg", "left": names[0], "right": ""},
+        {"image": "right.jpg", "left": None, "right": names[1]},
+        {"image": "same.jpg", "left": names[0], "right": names[0]},
+    ]
+    summary = prepare(tmp_path, rows, mask_columns=("left=Lung", "right=Lung"))
+    found = records_of(tmp_path, summary)
+    for name, expected in (("both", [left, right]), ("left", [left]), ("right", [right])):
+        record = found[f"{name}.jpg"]
+        assert record.region_labels == ("Lung",) * len(expected)
+        masks = [regions.decoded_mask(content) for content in record.region_masks]
+        np.testing.assert_array_equal(masks, expected)
+    assert summary.rejected == {"malformed_masks": 1}
+    assert summary.regions["Lung"].masks == 4
+
+
 def test_masks_shrink_with_their_image(tmp_path):
     rows = [{"image": "a.jpg", "lung": write(tmp_path, "a.png", LUNG)}]
     summary = prepare(tmp_path, rows, mask_columns=("lung=Lung",), short_side=32)
