@@ -1,11 +1,13 @@
 """Reads the file of a mask: an image whose pixels are the region or not."""
 
+import functools
 import pathlib
 import warnings
 
 import numpy as np
 from PIL import Image
 
+from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.images import ImageProblem
 
 MISSING_MASK = "missing_mask"
@@ -49,3 +51,16 @@ def read_mask(path: pathlib.Path) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:
         said = str(error).replace(str(path), path.name)
         raise ImageProblem(UNREADABLE_MASK, f"{path.name}: {said}") from error
+
+
+def region_of(path: pathlib.Path, *, label: str) -> ImageRegion:
+    """Returns the region of a mask's file, which is read when the mask is drawn.
+
+    A mask without a pixel says that the finding is not there, and becomes no region.
+    """
+    return ImageRegion(label=label, mask=functools.partial(_drawn, path), may_be_empty=True)
+
+
+def _drawn(path: pathlib.Path, height: int, width: int) -> np.ndarray:
+    del height, width  # a mask of another size is refused behind this, an empty one too
+    return read_mask(path)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from data_prep import manifest, manifest_masks
+from data_prep.kit.images import ImageProblem
 from prior_jax.data import regions
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import label_sets
@@ -119,15 +120,30 @@ def test_masks_that_cannot_be_used_reject_their_image_by_reason(tmp_path):
         {"image": "d.jpg", "m": write(tmp_path, "lossy.jpg", LUNG)},
         {"image": "e.jpg", "m": 7},
         {"image": "f.jpg", "m": "w.png"},
+        {"image": "g.jpg", "m": write(tmp_path, "blank.png", LUNG[:9] & False)},
+        {"image": "h.jpg", "m": "./m/../h.jpg"},
     ]
+    (tmp_path / "m").mkdir()
     summary = prepare(tmp_path, rows, mask_columns=("m=Lung",))
     assert sorted(records_of(tmp_path, summary)) == ["f.jpg"]
     assert summary.rejected == {
         "malformed_row": 1,
-        "mask_of_another_size": 1,
+        "mask_of_another_size": 2,
         "missing_mask": 1,
-        "undecodable_mask": 2,
+        "undecodable_mask": 3,
     }
+
+
+def test_an_image_is_no_mask_of_itself_under_any_path(tmp_path):
+    write(tmp_path, "a.png", LUNG)
+    (tmp_path / "link.png").symlink_to("a.png")
+    for name in ("a.png", "./a.png", "link.png", str(tmp_path / "a.png")):
+        (region,) = manifest_masks.regions_of([("Lung", name)], folder=tmp_path, image="a.png")
+        with pytest.raises(ImageProblem, match="the file of the image itself"):
+            region.mask(*SHAPE)
+    write(tmp_path, "b.png", LUNG)  # the same content in another file is a mask
+    (region,) = manifest_masks.regions_of([("Lung", "b.png")], folder=tmp_path, image="a.png")
+    np.testing.assert_array_equal(region.mask(*SHAPE), LUNG)
 
 
 def test_rows_that_say_nothing_of_regions_are_left_out_on_demand(tmp_path):
