@@ -13,6 +13,11 @@ SEPARATOR = "|"
 _TEXT = re.compile(r"(\S.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)")
 _SIZED = ("x", "y", "width", "height")
 _CORNERS = ("x1", "y1", "x2", "y2")
+# Numbers that all lie between these are shares of the image's sides, rounded or not.
+_SHARES = (-0.01, 1.01)
+# A box between these, in pixels, of which an edge is no whole number, is so too: a share of a width
+# or height added to one of x or y may be above 1.
+_NEAR_SHARES = (-1.0, 2.0)
 
 Found = tuple[str, str, float, float, float, float]
 """Label, phrase, x1, y1, x2, y2 of a box, in pixels of the image's file."""
@@ -85,11 +90,9 @@ def _box(box: Any) -> Found:
     if not values.is_missing(phrase) and not isinstance(phrase, str):
         raise _malformed(f"the phrase of {_said(box)} is no text")
     x1, y1, x2, y2 = edges
-    if all(0 <= edge <= 1 for edge in edges):
-        raise _malformed(
-            f"{_said(box)} lies within the first pixel, as shares of the image's width and height "
-            "do; boxes are written in pixels"
-        )
+    low, high = _NEAR_SHARES
+    if all(low <= edge <= high for edge in edges) and any(edge % 1 for edge in edges):
+        raise _relative(box)
     return label.strip(), "" if values.is_missing(phrase) else phrase.strip(), x1, y1, x2, y2
 
 
@@ -117,7 +120,17 @@ def _numbers(cells: Sequence[Any], box: Any) -> list[float]:
         if not math.isfinite(number):
             raise _malformed(f"{str(cell)[:40]!r} in {_said(box)} is no number of pixels")
         numbers.append(number)
+    low, high = _SHARES
+    if all(low <= number <= high for number in numbers):
+        raise _relative(box)
     return numbers
+
+
+def _relative(box: Any) -> RowProblem:
+    return _malformed(
+        f"{_said(box)} looks relative, as shares of the image's width and height, since it lies "
+        "within the first pixels; boxes are written in pixels"
+    )
 
 
 def _said(box: Any) -> str:

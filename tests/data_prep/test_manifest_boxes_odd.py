@@ -67,6 +67,19 @@ CASES = {
     "shares": malformed(box(0.1, 0.2, 0.4, 0.9), "written in pixels"),
     "shares_around_a_centre": malformed(box(0.5, 0.5, 0.2, 0.3), "written in pixels"),  # YOLO
     "the_first_pixel": malformed(box(0, 0, 1, 1), "written in pixels"),
+    "shares_just_above_1": malformed(box(0.1, 0.2, 1.0000001, 0.9), "looks relative"),
+    "shares_just_below_0": malformed(box(-1e-9, 0.2, 0.9, 0.9), "looks relative"),
+    "shares_beyond_the_image": malformed(box(0.3, -0.2, 1.3, 0.9), "looks relative"),
+    "shares_of_a_centre_in_coco_s_form": malformed(
+        [{"label": "Mass", "bbox": [0.7, 0.6, 0.5, 0.3]}], "looks relative"
+    ),
+    "shares_of_a_centre_and_sides": malformed(
+        sized(x=0.8, y=0.5, width=0.4, height=0.3), "looks relative"
+    ),
+    "shares_in_a_text": malformed("Mass 0.5 0.5 1.2 0.9", "looks relative"),
+    "two_pixels": cell(box(0, 0, 2, 2), Kept(boxes=[(0, 0, 2, 2)])),
+    "small_but_not_near_0": cell(box(2, 2, 2.5, 2.5), Kept(boxes=[(2, 2, 2.5, 2.5)])),
+    "thin": cell(box(0.5, 0.5, 1.5, 40), Kept(boxes=[(0.5, 0.5, 1.5, 40)])),
     "a_box_twice": malformed(box(10, 20, 40, 60) * 2, "stands twice"),
     "a_box_twice_in_other_words": malformed([*box(10, 20, 40, 60), *sized()], "stands twice"),
     "nan_for_an_edge": malformed(box(10, float("nan"), 40, 60), "'nan' in the box"),
