@@ -19,6 +19,12 @@ _SHARES = (-0.01, 1.01)
 # or height added to one of x or y may be above 1.
 _NEAR_SHARES = (-1.0, 2.0)
 
+_NO_ENDS = (":", ";", ",", "=")
+_ADVICE = (
+    f"boxes are separated by {SEPARATOR}, scores are not read, and a label that ends with a number "
+    "is written in a list, as JSON"
+)
+
 Found = tuple[str, str, float, float, float, float]
 """Label, phrase, x1, y1, x2, y2 of a box, in pixels of the image's file."""
 
@@ -30,8 +36,9 @@ def boxes_in(cell: Any) -> list[Found] | None:
       cell: list of boxes, of which each is a mapping of `label` and either `x`, `y`, `width` and
         `height`, or `x1`, `y1`, `x2` and `y2`, or `bbox`, which is [x, y, width, height]; or a list
         [label, x1, y1, x2, y2]. A mapping may have a `phrase`; its other keys are not read. A text
-        is such a list as JSON or Python, or "label x1 y1 x2 y2" with `|` between boxes. An empty
-        list says that the image has no box.
+        is such a list as JSON or Python, or "label x1 y1 x2 y2" with `|` between boxes, where a
+        label neither ends with a number nor holds four of them. An empty list says that the image
+        has no box.
 
     Raises:
       RowProblem: `malformed_boxes`, if it is none of these.
@@ -72,8 +79,26 @@ def _of_text(text: str) -> Any:
             raise _malformed(
                 f"{part.strip()[:80]!r} is not a label with four numbers behind it, x1 y1 x2 y2"
             )
+        _refuse_several(match[1], part.strip())
         found.append(list(match.groups()))
     return found
+
+
+def _refuse_several(label: str, text: str) -> None:
+    """Refuses a label that seems to hold another box, or a score."""
+    words = label.split()
+    said = f"the label {label[:80]!r} of {text[:80]!r}"
+    if label.endswith(_NO_ENDS):
+        raise _malformed(f"{said} ends with {label[-1]!r}; {_ADVICE}")
+    numbers = [_is_number(word.strip("".join(_NO_ENDS))) for word in words]
+    if numbers[-1]:
+        raise _malformed(f"{said} ends with the number {words[-1]!r}; {_ADVICE}")
+    if any(all(numbers[place : place + 4]) for place in range(len(numbers) - 3)):
+        raise _malformed(f"{said} holds four numbers, as a box has; {_ADVICE}")
+
+
+def _is_number(word: str) -> bool:
+    return math.isfinite(values.number_of(word))
 
 
 def _box(box: Any) -> Found:
