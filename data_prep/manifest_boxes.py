@@ -19,6 +19,7 @@ _SHARES = (-0.01, 1.01)
 # or height added to one of x or y may be above 1.
 _NEAR_SHARES = (-1.0, 2.0)
 
+_SAME = 1e-3  # pixels; edges so near to each other differ in how they were written alone
 _NO_ENDS = (":", ";", ",", "=")
 _ADVICE = (
     f"boxes are separated by {SEPARATOR}, scores are not read, and a label that ends with a number "
@@ -53,9 +54,14 @@ def boxes_in(cell: Any) -> list[Found] | None:
         raise _malformed(f"{str(cell)[:80]!r} is not a list of boxes")
     found = [_box(one) for one in cell]
     for place, box in enumerate(found):
-        if box in found[:place]:
+        if any(_is_same(box, other) for other in found[:place]):
             raise _malformed(f"{_said(cell[place])} stands twice, and two boxes are two findings")
     return found
+
+
+def _is_same(box: Found, other: Found) -> bool:
+    edges = zip(box[2:], other[2:], strict=True)
+    return box[:2] == other[:2] and all(abs(a - b) <= _SAME for a, b in edges)
 
 
 def regions_of(boxes: Sequence[Found]) -> list[ImageRegion]:

@@ -82,6 +82,12 @@ CASES = {
     "thin": cell(box(0.5, 0.5, 1.5, 40), Kept(boxes=[(0.5, 0.5, 1.5, 40)])),
     "a_box_twice": malformed(box(10, 20, 40, 60) * 2, "stands twice"),
     "a_box_twice_in_other_words": malformed([*box(10, 20, 40, 60), *sized()], "stands twice"),
+    "a_box_twice_but_for_rounding": malformed(
+        [*box(10, 20, 40, 60), *box(10, 20.0000001, 40, 59.9999999)], "stands twice"
+    ),
+    "a_box_and_one_beside_it": cell(
+        [*box(10, 20, 40, 60), *box(10, 20, 40, 60.5)], Kept(boxes=[WHOLE, (10, 20, 40, 60.5)])
+    ),
     "nan_for_an_edge": malformed(box(10, float("nan"), 40, 60), "'nan' in the box"),
     "null_for_an_edge": malformed(box(10, None, 40, 60), "'None' in the box"),
     "infinite": malformed(box(10, 20, float("inf"), 60), "'inf' in the box"),
