@@ -18,8 +18,8 @@ _SHARES = (-0.01, 1.01)
 # A box between these, in pixels, of which an edge is no whole number, is so too: a share of a width
 # or height added to one of x or y may be above 1.
 _NEAR_SHARES = (-1.0, 2.0)
-
 _SAME = 1e-3  # pixels; edges so near to each other differ in how they were written alone
+# What may stand between a label and its box, or between two boxes, but not at a label's end.
 _NO_ENDS = (":", ";", ",", "=")
 _ADVICE = (
     f"boxes are separated by {SEPARATOR}, scores are not read, and a label that ends with a number "
