@@ -76,6 +76,9 @@ CASES = {
     "shares_of_a_centre_and_sides": malformed(
         sized(x=0.8, y=0.5, width=0.4, height=0.3), "looks relative"
     ),
+    "shares_rounded_and_added_up": malformed(
+        [{"label": "Mass", "bbox": [1.005, 0.6, 1.005, 0.3]}], "looks relative"
+    ),
     "shares_in_a_text": malformed("Mass 0.5 0.5 1.2 0.9", "looks relative"),
     "two_pixels": cell(box(0, 0, 2, 2), Kept(boxes=[(0, 0, 2, 2)])),
     "small_but_not_near_0": cell(box(2, 2, 2.5, 2.5), Kept(boxes=[(2, 2, 2.5, 2.5)])),
