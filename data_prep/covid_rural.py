@@ -15,12 +15,9 @@ import hashlib
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
-
-from data_prep.kit import cli, labelled, preparer
+from data_prep.kit import cli, labelled, mask_files, preparer
 from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.images import ImageProblem
-from data_prep.kit.mask_files import MISSING_MASK, read_mask
 from data_prep.kit.plan import Plan, Reject, TableUse
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.errors import DataError
@@ -50,16 +47,8 @@ class Settings(labelled.LabelledSettings):
 
 
 def regions_of(masks: Sequence[str], *, folder: pathlib.Path) -> list[ImageRegion]:
-    """Returns the region of an image: [] without a mask, or the mask at a path below `folder`."""
-    return [
-        ImageRegion(label=LABELS[0], mask=functools.partial(_drawn, folder / path))
-        for path in masks
-    ]
-
-
-def _drawn(path: pathlib.Path, height: int, width: int) -> np.ndarray:
-    del height, width  # a mask of another size is refused behind this
-    return read_mask(path)
+    """Returns the regions of an image from the paths of its masks below `folder`."""
+    return [mask_files.region_of(folder / path, label=LABELS[0]) for path in masks]
 
 
 def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manifest_lib.Manifest:
@@ -127,11 +116,11 @@ def _case(name: str, path: str, mask: str | None, root: pathlib.Path) -> labelle
     place = {"id": name, "path": path, "patient": name.partition("_")[0]}
     try:
         if mask is None:
-            raise ImageProblem(MISSING_MASK, f"{MASKS} has no file of this name")
-        there = bool(read_mask(root / mask).any())
+            raise ImageProblem(mask_files.MISSING_MASK, f"{MASKS} has no file of this name")
+        there = bool(mask_files.read_mask(root / mask).any())
     except ImageProblem as problem:
         return labelled.Case(**place, labels=(0,), problem=(problem.reason, problem.detail))
-    return labelled.Case(**place, labels=(int(there),), regions=[mask] if there else [])
+    return labelled.Case(**place, labels=(int(there),), regions=[mask])
 
 
 if __name__ == "__main__":

@@ -190,7 +190,9 @@ class Studies:
                 view=row.view,
                 regions=[
                     *manifest_boxes.regions_of(row.boxes or ()),
-                    *manifest_masks.regions_of(row.masks or (), folder=self.images),
+                    *manifest_masks.regions_of(
+                        row.masks or (), folder=self.images, image=row.image
+                    ),
                 ],
             )
             for image, row in zip(planned, rows, strict=True)

@@ -136,7 +136,7 @@ class RowReader:
 
         Raises:
           RowProblem: row_without_image, row_without_regions, unknown_split, malformed_labels,
-            malformed_boxes or malformed_row.
+            malformed_boxes, malformed_masks or malformed_row.
         """
         try:
             return self._image(row)
@@ -314,9 +314,21 @@ class RowReader:
         return code
 
     def _boxes(self, cells: Mapping[str, Any]) -> list[manifest_boxes.Found] | None:
-        """Returns the boxes of the first column of boxes that says something."""
-        found = (manifest_boxes.boxes_in(cells.get(name)) for name in self.columns.boxes)
-        return next((boxes for boxes in found if boxes is not None), None)
+        """Returns the boxes of the first column of boxes that says something.
+
+        Raises:
+          RowProblem: `malformed_boxes`, also if that column says that there is no box and another
+            one has some.
+        """
+        found = ((name, manifest_boxes.boxes_in(cells.get(name))) for name in self.columns.boxes)
+        said = ((name, boxes) for name, boxes in found if boxes is not None)
+        first, boxes = next(said, ("", None))
+        if boxes is not None and not boxes:
+            for name, others in said:
+                if others:
+                    detail = f"column {first!r} says that there is no box, and {name!r} has"
+                    raise RowProblem("malformed_boxes", f"{detail} {len(others)}")
+        return boxes
 
     def _labels(self, cells: Mapping[str, Any]) -> tuple[dict[str, int], bool]:
         """Returns (labels, whether they came as a list of positives)."""

@@ -278,7 +278,8 @@ def _boxes(
         try:
             if name not in known:
                 raise RowProblem("box_of_unknown_image", f"no row of the labels names {name}")
-            boxes[name] = [box_of(row) for row in rows]
+            # Rows that differ in how they are written alone are of one box.
+            boxes[name] = list(dict.fromkeys(map(box_of, rows)))
             kept += len(rows)
         except (RowProblem, values.CellProblem) as problem:
             found = RowProblem(getattr(problem, "reason", "malformed_row"), problem.detail)

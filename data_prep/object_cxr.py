@@ -81,8 +81,9 @@ def shapes_of(annotation: str) -> list[list[float]]:
     """
     parts = [part.strip() for part in annotation.strip().rstrip(";").split(";")]
     found = [_shape(part) for part in parts] if annotation.strip() else []
-    for place, shape in enumerate(found):
-        if shape in found[:place]:
+    outlines = [_outline(shape) for shape in found]
+    for place, outline in enumerate(outlines):
+        if outline in outlines[:place]:
             raise DataError(
                 f"The shape {parts[place][:60]!r} stands twice.",
                 "Leave one of them out: two shapes are two objects.",
@@ -101,6 +102,15 @@ def _shape(text: str) -> list[float]:
             "x and y of three corners or more.",
         )
     return [int(kind), *numbers]
+
+
+def _outline(shape: Sequence[float]) -> tuple[int, object]:
+    """Returns the kind of a shape and what is the same in whichever order its corners stand."""
+    if shape[0] != POLYGON:
+        return int(shape[0]), box_of(shape)
+    corners = list(zip(shape[1::2], shape[2::2], strict=True))
+    lines = zip(corners, [*corners[1:], corners[0]], strict=True)
+    return POLYGON, frozenset(frozenset(line) for line in lines if line[0] != line[1])
 
 
 def box_of(shape: Sequence[float]) -> schema.Box:

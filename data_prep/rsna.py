@@ -55,7 +55,8 @@ def patients(rows: Iterable[Mapping[str, Any]]) -> list[Patient]:
         frame reads them.
 
     Returns:
-      Patients sorted by id; the boxes of a patient are in the order of the table.
+      Patients sorted by id; the boxes of a patient are in the order of the table, and a row that
+      stands twice counts once.
 
     Raises:
       DataError: if a column or patient is missing, in which case the message names the row, or if a
@@ -76,7 +77,7 @@ def patients(rows: Iterable[Mapping[str, Any]]) -> list[Patient]:
                 "Leave out the wrong rows.",
                 where=patient_id,
             )
-        found.append(Patient(patient_id=patient_id, boxes=tuple(own)))
+        found.append(Patient(patient_id=patient_id, boxes=tuple(dict.fromkeys(own))))
     return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prior_jax.data import schema
+from prior_jax.errors import DataError
 
 IOU = 0.5
 """Overlap above which two boxes are of one finding; BenchX's, preprocess_vindr.py."""
@@ -30,8 +31,18 @@ def fused(
 
     Returns:
       The fused boxes, in the order in which they began.
+
+    Raises:
+      DataError: if a box has no area, so that its overlap with another is not defined.
     """
     corners = np.asarray(boxes, np.float64).reshape(-1, 4)
+    for box in corners.tolist():
+        if not (box[0] < box[2] and box[1] < box[3]):  # never so of NaN
+            raise DataError(
+                f"The box {box} has no area.",
+                "Leave it out before boxes are fused, or correct it: a box is x1, y1, x2, y2 with "
+                "x1 below x2 and y1 below y2.",
+            )
     weights = np.ones(len(corners)) if scores is None else np.asarray(scores, np.float64)
     clusters: list[list[int]] = []
     centres = np.zeros((0, 4))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.kit import cli, encodings, splits
+from data_prep.kit import cli, encodings, similar_names, splits
 from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
@@ -239,6 +239,7 @@ def _manifest(
     # A set without training studies is described by the statistics of all its studies.
     pixels = sum((PixelSums(*part.pixels) for part in parts["train"] or every), start=PixelSums())
     mean, std = pixels.mean_and_std()
+    found = RegionSums.merged(part.regions for part in every).counts()
     text_sources = collections.Counter()
     for part in every:
         text_sources.update(part.text_sources)
@@ -262,9 +263,13 @@ def _manifest(
         text_sources=dict(sorted(text_sources.items())),
         tables=tables,
         labels=_label_counts(plan.label_names, every),
-        notes=(*plan.notes, *(note for table in plan.tables for note in table.notes)),
+        notes=(
+            *plan.notes,
+            *(note for table in plan.tables for note in table.notes),
+            *similar_names.notes((*plan.label_names, *found)),
+        ),
         code=writer.code,
-        regions=RegionSums.merged(part.regions for part in every).counts(),
+        regions=found,
         published_split=plan.published_split,
     )
 

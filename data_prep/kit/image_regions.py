@@ -26,6 +26,8 @@ class ImageRegion:
       phrase: phrase that describes the region, "" for none.
       box: x1, y1, x2, y2, see `prior_jax.data.regions`; None for none.
       mask: function that draws the mask, or None for none.
+      may_be_empty: whether a mask without a pixel says that the finding is not there, so that there
+        is no region; otherwise it is refused.
       drawn_on: height and width in pixels of the image that the box was drawn on, where that is
         known. A file of that image at another size moves the box along; None for the file itself.
     """
@@ -34,6 +36,7 @@ class ImageRegion:
     phrase: str = ""
     box: schema.Box | None = None
     mask: DrawMask | None = None
+    may_be_empty: bool = False
     drawn_on: tuple[int, int] | None = None
 
 
@@ -86,8 +89,12 @@ def stored_regions(
             box, over = _moved_box(region, place)
             clipped = (region.label,) * over
         if region.mask is not None:
-            moved = _moved_mask(region.mask, place, label=region.label)
-            mask = regions.encoded_mask(moved)
+            drawn = _drawn_mask(region.mask, place, label=region.label)
+            if not drawn.any():
+                if region.may_be_empty:
+                    continue
+                raise ImageProblem("empty_mask", f"The mask of {region.label} has no pixel.")
+            mask = regions.encoded_mask(regions.kept_mask(drawn, place))
         stored += StoredRegions(
             images=(image,),
             labels=(region.label,),
@@ -129,15 +136,13 @@ def _of_file(region: ImageRegion, size: tuple[int, int]) -> schema.Box:
     return x1 * right, y1 * down, x2 * right, y2 * down
 
 
-def _moved_mask(draw: DrawMask, place: regions.Transform, *, label: str) -> np.ndarray:
+def _drawn_mask(draw: DrawMask, place: regions.Transform, *, label: str) -> np.ndarray:
     height, width = place.before
     mask = np.asarray(draw(height, width), bool)
     if mask.shape != place.before:
         detail = f"The mask of {label} has {mask.shape[1]}x{mask.shape[0]} pixels, and the image"
         raise ImageProblem("mask_of_another_size", f"{detail} {width}x{height}.")
-    if not mask.any():
-        raise ImageProblem("empty_mask", f"The mask of {label} has no pixel.")
-    return regions.kept_mask(mask, place)
+    return mask
 
 
 @dataclasses.dataclass

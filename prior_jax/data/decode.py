@@ -172,6 +172,19 @@ def _opened(
     return plain if turn is None else plain.transpose(turn), place
 
 
+def loaded_as_stored(image: Image.Image) -> Image.Image:
+    """Loads an opened image, and returns it with its pixels where the file stores them.
+
+    Pillow turns TIFF upright by itself when it loads it, and no other kind of file.
+    """
+    turned_by_pillow = _orientation(image) if image.format == "TIFF" else 1
+    image.load()
+    if _orientation(image) > 1:  # an orientation that still stands was not applied
+        return image
+    turn = _TURNS.get({6: 8, 8: 6}.get(turned_by_pillow, turned_by_pillow))
+    return image if turn is None else image.transpose(turn)
+
+
 def _check_size(image: Image.Image, *, any_size: bool) -> None:
     low, high = sorted(image.size)
     if not any_size and (low < MIN_SIDE or high > MAX_SIDE or high > MAX_ASPECT * low):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.kit import box_fusion
+from prior_jax.errors import DataError
 
 # Recorded from ensemble-boxes 1.0.9, weighted_boxes_fusion, in pixels of 128.
 RECORDED = [
@@ -66,3 +67,9 @@ def test_the_overlap_must_be_more_than_the_limit():
     boxes = [(0, 0, 2, 1), (0, 0, 1, 1)]  # their overlap is a half
     assert len(box_fusion.fused(boxes)) == 2
     assert box_fusion.fused(boxes, iou=0.49) == [(0.0, 0.0, 1.5, 1.0)]
+
+
+@pytest.mark.parametrize("box", [(3, 3, 3, 9), (3, 3, 9, 3), (9, 3, 3, 9), (3, 3, float("nan"), 9)])
+def test_boxes_without_area_are_refused_by_name(box):
+    with pytest.raises(DataError, match=r"The box \[.*3\.0.*\] has no area"):
+        box_fusion.fused([(0, 0, 2, 2), box, box])

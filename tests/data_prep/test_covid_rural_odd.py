@@ -107,6 +107,9 @@ CASES = {
     "mask_half_as_large": case(
         of(rectangle(size=48)), Refused("mask_of_another_size", "48x48 pixels.*96x96")
     ),
+    "empty_mask_of_another_size": case(
+        of(np.zeros((48, 48), np.uint8)), Refused("mask_of_another_size", "48x48 pixels.*96x96")
+    ),
     "mask_turned": case(
         of(np.ones((64, SIZE), np.uint8)),
         Refused("mask_of_another_size", "96x64 pixels.*64x96"),

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from data_prep import manifest, manifest_boxes
+from data_prep.kit import similar_names
 from data_prep.kit.plan import RowProblem
+from prior_jax.data import schema
 from prior_jax.errors import DataError
 from tests.data_prep import label_sets
 from tests.data_prep.test_manifest import prepare, records_of
@@ -120,6 +122,39 @@ def test_boxes_follow_their_own_image_of_a_study(tmp_path):
     assert by_image == {"a.jpg": "a", "b.jpg": "b"} and record.age == 40
     assert record.region_labels == ("Mass", "Edema")
     assert summary.rejected == {"conflicting_age": 1, "conflicting_sex": 1}
+
+
+def test_labels_that_differ_in_case_or_punctuation_alone_are_told(tmp_path):
+    boxes = [["mass", 1, 2, 30, 40], ["Pleural-Effusion", 1, 2, 30, 40], ["Edema", 1, 2, 30, 40]]
+    rows = [
+        {"image": "a.jpg", "boxes": [BOX, *boxes, ["Pleural Effusion", 5, 5, 30, 40]]},
+        {"image": "b.jpg", "labels": ["edema"]},
+    ]
+    notes = [note for note in prepare(tmp_path, rows).notes if note.startswith("Warning")]
+    pairs = [("Edema", "edema"), ("Mass", "mass"), ("Pleural Effusion", "Pleural-Effusion")]
+    assert len(notes) == len(pairs)
+    for pair, note in zip(pairs, notes, strict=True):
+        assert f"{pair[0]!r} and {pair[1]!r} differ in case or punctuation alone" in note
+    assert similar_names.notes(["Mass", "Nodule", "Mass", "+", "-"]) == []
+
+
+def test_columns_that_say_none_and_some_contradict_each_other(tmp_path):
+    rows = [
+        {"image": "a.jpg", "boxes": [], "finding_boxes": [BOX]},
+        {"image": "b.jpg", "boxes": "[]", "finding_boxes": "Mass 1 2"},
+        {"image": "c.jpg", "boxes": [], "finding_boxes": []},
+        {"image": "d.jpg", "boxes": [], "finding_boxes": ""},
+        {"image": "e.jpg", "boxes": None, "finding_boxes": [BOX]},
+        {"image": "f.jpg", "boxes": [BOX], "finding_boxes": [["Edema", 1, 2, 30, 40]]},
+    ]
+    summary = prepare(tmp_path, rows)
+    found = records_of(tmp_path, summary)
+    assert {name: record.region_labels for name, record in found.items()} == {
+        "c.jpg": (), "d.jpg": (), "e.jpg": ("Mass",), "f.jpg": ("Mass",)
+    }  # fmt: skip
+    assert summary.rejected == {"malformed_boxes": 2}
+    lines = (tmp_path / "out" / schema.REJECTED_NAME).read_text()
+    assert "column 'boxes' says that there is no box, and 'finding_boxes' has 1" in lines
 
 
 def test_boxes_are_half_as_large_where_the_image_is(tmp_path):

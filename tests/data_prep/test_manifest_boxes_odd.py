@@ -67,8 +67,30 @@ CASES = {
     "shares": malformed(box(0.1, 0.2, 0.4, 0.9), "written in pixels"),
     "shares_around_a_centre": malformed(box(0.5, 0.5, 0.2, 0.3), "written in pixels"),  # YOLO
     "the_first_pixel": malformed(box(0, 0, 1, 1), "written in pixels"),
+    "shares_just_above_1": malformed(box(0.1, 0.2, 1.0000001, 0.9), "looks relative"),
+    "shares_just_below_0": malformed(box(-1e-9, 0.2, 0.9, 0.9), "looks relative"),
+    "shares_beyond_the_image": malformed(box(0.3, -0.2, 1.3, 0.9), "looks relative"),
+    "shares_of_a_centre_in_coco_s_form": malformed(
+        [{"label": "Mass", "bbox": [0.7, 0.6, 0.5, 0.3]}], "looks relative"
+    ),
+    "shares_of_a_centre_and_sides": malformed(
+        sized(x=0.8, y=0.5, width=0.4, height=0.3), "looks relative"
+    ),
+    "shares_rounded_and_added_up": malformed(
+        [{"label": "Mass", "bbox": [1.005, 0.6, 1.005, 0.3]}], "looks relative"
+    ),
+    "shares_in_a_text": malformed("Mass 0.5 0.5 1.2 0.9", "looks relative"),
+    "two_pixels": cell(box(0, 0, 2, 2), Kept(boxes=[(0, 0, 2, 2)])),
+    "small_but_not_near_0": cell(box(2, 2, 2.5, 2.5), Kept(boxes=[(2, 2, 2.5, 2.5)])),
+    "thin": cell(box(0.5, 0.5, 1.5, 40), Kept(boxes=[(0.5, 0.5, 1.5, 40)])),
     "a_box_twice": malformed(box(10, 20, 40, 60) * 2, "stands twice"),
     "a_box_twice_in_other_words": malformed([*box(10, 20, 40, 60), *sized()], "stands twice"),
+    "a_box_twice_but_for_rounding": malformed(
+        [*box(10, 20, 40, 60), *box(10, 20.0000001, 40, 59.9999999)], "stands twice"
+    ),
+    "a_box_and_one_beside_it": cell(
+        [*box(10, 20, 40, 60), *box(10, 20, 40, 60.5)], Kept(boxes=[WHOLE, (10, 20, 40, 60.5)])
+    ),
     "nan_for_an_edge": malformed(box(10, float("nan"), 40, 60), "'nan' in the box"),
     "null_for_an_edge": malformed(box(10, None, 40, 60), "'None' in the box"),
     "infinite": malformed(box(10, 20, float("inf"), 60), "'inf' in the box"),
@@ -81,6 +103,19 @@ CASES = {
     "three_edges_in_a_text": malformed("Mass 10 20 40", "four numbers behind it"),
     "no_edge_in_a_text": malformed("Mass", "four numbers behind it"),
     "a_mark_too_many": malformed("Mass 10 20 40 60 |", "four numbers behind it"),
+    "boxes_behind_a_comma": malformed("Mass 5 5 20 20, Mass 30 10 50 30", "four numbers.*by |"),
+    "boxes_behind_a_semicolon": malformed("Mass 5 5 20 20; Edema 30 10 50 30", "four numbers"),
+    "boxes_behind_a_blank": malformed("Mass 5 5 20 20 Edema 30 10 50 30", "four numbers"),
+    "boxes_of_a_detector": malformed(
+        "0 0.9 5 5 20 20 1 0.8 30 10 50 30", "number '0.8'; .*scores are not read"
+    ),
+    "a_class_and_no_name": malformed("0 5 5 20 20", "ends with the number '0'"),
+    "a_score_before": malformed("Mass 0.87 5 5 20 20", "'0.87'; .*scores are not read"),
+    "a_score_behind": malformed("Mass 5 5 20 20 0.87", "the number '5'"),
+    "a_colon": malformed("Mass: 5 5 20 20", "ends with ':'"),
+    "a_comma_behind_the_label": malformed("Mass, 5 5 20 20", "ends with ','"),
+    "a_number_within_a_label": cell("Mass 2 cm 10 20 40 60", ONE),
+    "a_number_behind_a_label_in_json": cell(box(10, 20, 40, 60, label="Grade 2"), ONE),
     "no_label": malformed([{"bbox": [10, 20, 30, 40]}], "has no label"),
     "label_nan": malformed(box(10, 20, 40, 60, label="nan"), "has no label"),
     "label_is_a_number": malformed(box(10, 20, 40, 60, label=3), "has no label"),

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from data_prep import manifest, manifest_masks
+from data_prep.kit.images import ImageProblem
 from prior_jax.data import regions
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import label_sets
@@ -68,6 +69,26 @@ def test_masks_of_several_labels_and_formats_reach_the_records(tmp_path):
     label_sets.assert_sound(tmp_path / "out")
 
 
+def test_two_columns_of_one_label_are_two_regions(tmp_path):
+    left, right = masked(4, 8, 30, 60), masked(44, 8, 70, 60)
+    names = write(tmp_path, "l.png", left), write(tmp_path, "r.png", right)
+    rows = [
+        {"image": "both.jpg", "left": names[0], "right": names[1]},
+        {"image": "left.jpg", "left": names[0], "right": ""},
+        {"image": "right.jpg", "left": None, "right": names[1]},
+        {"image": "same.jpg", "left": names[0], "right": names[0]},
+    ]
+    summary = prepare(tmp_path, rows, mask_columns=("left=Lung", "right=Lung"))
+    found = records_of(tmp_path, summary)
+    for name, expected in (("both", [left, right]), ("left", [left]), ("right", [right])):
+        record = found[f"{name}.jpg"]
+        assert record.region_labels == ("Lung",) * len(expected)
+        masks = [regions.decoded_mask(content) for content in record.region_masks]
+        np.testing.assert_array_equal(masks, expected)
+    assert summary.rejected == {"malformed_masks": 1}
+    assert summary.regions["Lung"].masks == 4
+
+
 def test_masks_shrink_with_their_image(tmp_path):
     rows = [{"image": "a.jpg", "lung": write(tmp_path, "a.png", LUNG)}]
     summary = prepare(tmp_path, rows, mask_columns=("lung=Lung",), short_side=32)
@@ -99,15 +120,30 @@ def test_masks_that_cannot_be_used_reject_their_image_by_reason(tmp_path):
         {"image": "d.jpg", "m": write(tmp_path, "lossy.jpg", LUNG)},
         {"image": "e.jpg", "m": 7},
         {"image": "f.jpg", "m": "w.png"},
+        {"image": "g.jpg", "m": write(tmp_path, "blank.png", LUNG[:9] & False)},
+        {"image": "h.jpg", "m": "./m/../h.jpg"},
     ]
+    (tmp_path / "m").mkdir()
     summary = prepare(tmp_path, rows, mask_columns=("m=Lung",))
     assert sorted(records_of(tmp_path, summary)) == ["f.jpg"]
     assert summary.rejected == {
         "malformed_row": 1,
-        "mask_of_another_size": 1,
+        "mask_of_another_size": 2,
         "missing_mask": 1,
-        "undecodable_mask": 2,
+        "undecodable_mask": 3,
     }
+
+
+def test_an_image_is_no_mask_of_itself_under_any_path(tmp_path):
+    write(tmp_path, "a.png", LUNG)
+    (tmp_path / "link.png").symlink_to("a.png")
+    for name in ("a.png", "./a.png", "link.png", str(tmp_path / "a.png")):
+        (region,) = manifest_masks.regions_of([("Lung", name)], folder=tmp_path, image="a.png")
+        with pytest.raises(ImageProblem, match="the file of the image itself"):
+            region.mask(*SHAPE)
+    write(tmp_path, "b.png", LUNG)  # the same content in another file is a mask
+    (region,) = manifest_masks.regions_of([("Lung", "b.png")], folder=tmp_path, image="a.png")
+    np.testing.assert_array_equal(region.mask(*SHAPE), LUNG)
 
 
 def test_rows_that_say_nothing_of_regions_are_left_out_on_demand(tmp_path):

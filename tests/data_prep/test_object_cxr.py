@@ -186,3 +186,30 @@ def test_wrong_settings_and_tables_are_refused_by_name(tmp_path):
     (tmp_path / "train.csv").write_text("image,annotation\n")
     with pytest.raises(DataError, match=r"--tables.*image_name"):
         prepare(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 10 20 30 40;0 30 40 10 20",  # the corners exchanged
+        "1 10 20 30 40;1 10 40 30 20",
+        "2 1 1 5 5 9 1;2 5 5 9 1 1 1",  # begun at another corner
+        "2 1 1 5 5 9 1;2 9 1 5 5 1 1",  # and the other way round
+        "2 1 1 5 5 9 1;2 1 1 5 5 9 1 1 1",  # closed
+    ],
+)
+def test_a_shape_that_stands_twice_in_other_words_is_refused(text):
+    with pytest.raises(DataError, match="stands twice"):
+        object_cxr.shapes_of(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 10 20 30 40;1 10 20 30 40",
+        "0 10 20 30 40;0 10 20 30 41",
+        "2 20 20 60 60 60 20 20 60;2 20 20 60 20 60 60 20 60",  # other lines between the corners
+    ],
+)
+def test_different_shapes_of_one_box_stay_two(text):
+    assert len(object_cxr.shapes_of(text)) == 2

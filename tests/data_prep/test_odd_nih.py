@@ -235,6 +235,11 @@ CASES = [
         rejected={f"{BOXES}:4": "duplicate_row"}.items(),
         region_labels=("Mass",),
     ),
+    boxed(
+        "box_twice_in_other_numbers",
+        box(ONE, "mass", ("102.40", "2.048e2", 307.2, 102.4)),
+        region_labels=("Mass",),
+    ),
     boxed("box_without_width", box(ONE, "Mass", (1, 2, 0, 4)), rejected=WRONG_BOX.items()),
     boxed("box_with_a_blank_side", box(ONE, "Mass", (1, 2, "", 4)), rejected=WRONG_BOX.items()),
     boxed("box_with_a_word", box(ONE, "Mass", (1, 2, "wide", 4)), rejected=WRONG_BOX.items()),

@@ -73,6 +73,12 @@ def rsna_row(patient="p", target="1", **sides):
 NO_BOX = {"x": "", "y": "", "width": "", "height": ""}
 
 
+def test_an_rsna_row_that_stands_twice_counts_once():
+    (found,) = rsna.patients([rsna_row("a"), rsna_row("a", x="9"), rsna_row("a")])
+    (once,) = rsna.patients([rsna_row("a"), rsna_row("a", x="9")])
+    assert found.boxes == once.boxes and len(found.boxes) == 2
+
+
 def test_rsna_boxes_have_corners_and_bad_rows_are_named():
     found = rsna.patients([rsna_row("b"), rsna_row("a", "0", **NO_BOX), rsna_row("b", x="9")])
     assert [(p.patient_id, p.target) for p in found] == [("a", 0), ("b", 1)]
