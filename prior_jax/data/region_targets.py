@@ -173,7 +173,10 @@ def no_targets(size: tuple[int, int], *, config: RegionConfig, slots: int) -> di
 def _mask(
     record: Record, number: int, transform: regions.Transform, *, config: RegionConfig, name: str
 ) -> np.ndarray:
-    """Returns the mask of a region on the row's image, bool[H, W]."""
+    """Returns the mask of a region on the row's image, bool[H, W].
+
+    Shrinking does not let a small mask vanish: the image would count as one without the finding.
+    """
     if record.region_masks[number]:
         mask = _stored_mask(record, number, transform, name=name)
     else:
@@ -181,7 +184,7 @@ def _mask(
         height, width = transform.before
         box = np.asarray(record.region_boxes[number])
         mask = regions.mask_of_box(box, height=height, width=width)
-    return regions.moved_mask(mask, transform)
+    return regions.kept_mask(mask, transform)
 
 
 def _stored_mask(

@@ -365,3 +365,22 @@ def test_a_box_that_a_crop_leaves_out_is_no_box(prepared, tmp_path):
         found, 0, place, config=dataclasses.replace(chosen, kind="masks"), slots=0, name="x"
     )["masks"]
     assert masks.sum() == 16 * 24
+
+
+@pytest.mark.parametrize("given", ["mask", "box"])
+@pytest.mark.parametrize("column", range(0, 60, 7))
+def test_a_finding_of_one_pixel_is_still_one_at_a_fifth_of_the_size(given, column):
+    box = (float(column), 11.0, column + 1.0, 12.0)
+    region = (0, "A", box, None) if given == "box" else (0, "A", None, mask_of(box))
+    found = region_sets.record(0, images=[BLACK], found=[region])
+    smaller = regions.resized(before=(40, 60), after=(8, 12))
+    masks = region_targets.row_targets(
+        found, 0, smaller, config=targets("masks", ("A",)), slots=0, name="x"
+    )["masks"]
+    assert np.argwhere(masks[..., 0]).tolist() == [[2, column // 5]]
+    # What a crop cuts off is gone, whatever its size.
+    crop = regions.placed(top=-20, left=0, before=(40, 60), after=(20, 60))
+    cut = region_targets.row_targets(
+        found, 0, crop, config=targets("masks", ("A",)), slots=0, name="x"
+    )["masks"]
+    assert not cut.any()
