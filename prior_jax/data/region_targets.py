@@ -13,7 +13,7 @@ import numpy as np
 from prior_jax.data import regions
 from prior_jax.data.schema import Record
 from prior_jax.errors import ConfigError, DataError, check_choice, check_field
-from prior_jax.near_names import meant
+from prior_jax.near_names import check_classes, meant
 
 Kind = Literal["boxes", "masks"]
 TrainImages = Literal["all", "with_regions", "balanced"]
@@ -51,8 +51,7 @@ class RegionConfig:
         check_choice(self, "kind", get_args(Kind))
         check_choice(self, "train_images", get_args(TrainImages))
         check_choice(self, "test_images", get_args(TestImages))
-        different = 0 < len(self.classes) == len(set(self.classes))
-        check_field(self, "classes", different, "one or more different names")
+        check_classes(self.classes, where="classes")
         one = not self.any_of or len(self.classes) == 1
         check_field(self, "any_of", one, f"() for {len(self.classes)} classes")
 
