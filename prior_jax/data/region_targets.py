@@ -86,8 +86,17 @@ class RegionConfig:
         raise ConfigError(
             f"No region of the set is labelled {', '.join(map(repr, absent))}."
             + meant(absent[0], tuple(known)),
-            f"Choose among {', '.join(sorted(known))}.",
+            f"Choose among {', '.join(sorted(known))}.{self._of_task(known)}",
             where=where,
+        )
+
+    def _of_task(self, known: Mapping[str, object]) -> str:
+        """Returns the sentence on a model of one class that meets a set of other labels, or ""."""
+        if len(self.classes) > 1:
+            return ""
+        return (
+            " If a trained model is evaluated, name those that are its one class: "
+            f'"--task.regions.any_of=({min(known)!r},)".'
         )
 
 

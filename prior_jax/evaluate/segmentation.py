@@ -154,8 +154,8 @@ def _check(probability: np.ndarray, truth: np.ndarray) -> None:
     for name, values in (("probability", probability), ("truth", truth)):
         if not ((values >= 0) & (values <= 1)).all():
             raise ValueError(
-                f"{name} must lie from 0 to 1, and goes from {values.min()} to {values.max()}; give "
-                "probabilities rather than logits, and masks of 0 and 1 rather than of 0 and 255"
+                f"{name} must lie from 0 to 1, and goes from {values.min()} to {values.max()}: "
+                "give probabilities rather than logits, and masks of 0 and 1, not of 0 and 255"
             )
 
 

@@ -328,6 +328,9 @@ def test_labels_that_no_region_has_are_refused_with_the_nearest(open_split, prep
         open_split(regions=targets("boxes", ("A", "D")))
     assert error.value.where == "config.model.classes"
     assert "'D'" in str(error.value) and "A, B, C" in str(error.value)
+    assert "any_of" not in str(error.value)  # several classes are not joined
+    with pytest.raises(ConfigError, match=r"\"--task\.regions\.any_of=\('A',\)\""):
+        open_split(regions=targets("boxes", ("D",)))
     with pytest.raises(ConfigError) as error:
         open_split(regions=targets("boxes", ("Finding",), any_of=("A", "X")))
     assert error.value.where == "config.data.regions.any_of" and "'X'" in str(error.value)

@@ -1,3 +1,4 @@
+import dataclasses
 import html.parser
 import json
 import pathlib
@@ -10,6 +11,7 @@ import pytest
 from prior_jax.errors import DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.bootstrap import Interval
+from prior_jax.objectives.kinds import KINDS
 from prior_jax.report import page, sheets, tables
 from prior_jax.report.examples import (
     AttentionExample,
