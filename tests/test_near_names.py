@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from prior_jax.errors import ConfigError
-from prior_jax.evaluate import detection, detection_columns, ranking
+from prior_jax.evaluate import (
+    bootstrap,
+    detection,
+    detection_columns,
+    mask_file,
+    ranking,
+    segmenter,
+)
 from prior_jax.evaluate.phrase_grounding import class_rows
 from prior_jax.near_names import check_classes
 
@@ -36,6 +43,18 @@ def test_no_table_lets_one_class_overwrite_another():
     with pytest.raises(ConfigError, match="'Mass' and 'mass'"):
         ranking.ranking(
             np.eye(2), np.eye(2) > 0, np.ones((2, 2), bool), classes=("Mass", "mass"), weights=one
+        )
+    count = np.array([[5, 0]])
+    kept = mask_file.KeptMasks(
+        both=count, predicted=count, truth=count, record=np.array([0]), ids=("a",), size=(4, 4),
+        classes=("Mass", "mass"),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="'Mass' and 'mass'"):
+        segmenter.evaluate_segmenter(
+            kept,
+            patients=np.array(["a"]),
+            config=segmenter.SegmenterConfig(threshold=0.5, inclusive=False, release_batch=None),
+            resampling=bootstrap.BootstrapConfig(resamples=5, confidence=0.95, seed=0),
         )
     with pytest.raises(ConfigError, match="'Mass' and 'mass'"):
         class_rows({"pointing": np.ones(2)}, ["Mass", "mass"], weights=one)

@@ -152,12 +152,12 @@ def images_with(data: Opened, regions: RegionConfig) -> dict[str, int]:
 
 def images_left_out(data: Opened, records: Iterable[int]) -> int:
     """Counts the images of studies that are not measured, for of a study one image is."""
-    return sum(len(data.record(int(index)).images) - 1 for index in records)
+    return sum(data.image_counts[int(index)] - 1 for index in records)
 
 
 def one_of_several(data: Opened, *, split: str) -> list[str]:
     """Returns a sentence on the images that are not measured; none if every study has one image."""
-    others = images_left_out(data, range(len(data.split)))
+    others = images_left_out(data, range(len(data.image_counts)))
     if not others:
         return []
     return [
