@@ -98,7 +98,7 @@ class Evaluation:
             path = results.write_results(
                 self.out, task=task.result, trained=found[0], untrained=found[-1], settings=where
             )
-            records = len(opened(task.split).split)
+            records = found[0].settings.get("records", len(opened(task.split).split))
             title = title_of(task, subject, found)
             print(f"\n{task.result} on {records} records of {task.split}, {title}")
             print(results.format_table(found[0], found[-1]))

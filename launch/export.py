@@ -337,7 +337,8 @@ def main() -> None:
     workdir, out = workdir_lib.from_flag(), workdir_lib.from_flag("out")
     for name in export(workdir, out, formats=FLAGS.format, step=FLAGS.step):
         print(f"{name}: written")
-    print(f"{FLAGS.out}: see {_CARD}")
+    single = len(FLAGS.format) == 1 and ALL not in FLAGS.format
+    print(f"{FLAGS.out}: see {_CARD}{'' if single else ' in each of its folders'}")
 
 
 if __name__ == "__main__":

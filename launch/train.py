@@ -1,11 +1,14 @@
-"""Trains a run, or resumes it; then evaluates it and writes its report.
+"""Trains a run, or resumes it; then runs the evaluation tasks of config.after, if it has some.
 
     python -m launch.train --config=configs/phantom.py --workdir=/tmp/prior_phantom
 
-Running the same command again resumes from the newest sound checkpoint.
+Running the same command again resumes from the newest sound checkpoint. At the end the step of the
+best checkpoint is printed, where the config keeps one. A config without tasks in config.after, such
+as those of configs/finetune, is evaluated by launch.evaluate, which also writes the report.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -23,9 +26,12 @@ from prior_jax.evaluate import box_scores, class_scores, mask_scores
 from prior_jax.evaluate.validation import Validation
 from prior_jax.evaluate.while_training import WhileTraining
 from prior_jax.objectives.base import Classifies, Detects, Segments
-from prior_jax.processes import lock
+from prior_jax.processes import distributed, lock
 from prior_jax.sharding.placement import placement
+from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train import loop, watched
+from prior_jax.train.checkpoint_read import best_step, score_of
+from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.options import Snapshot, TrainOptions
 
 FLAGS = flags.FLAGS
@@ -43,7 +49,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Trains the run, evaluates it and writes its report."""
+    """Trains the run, and evaluates it and writes its report if it has tasks for that."""
     machine = machines.start()
     program.start_devices()
     workdir = workdir_lib.from_flag()
@@ -78,7 +84,10 @@ def main() -> None:
         check_metrics(run, options, evaluated=() if evaluation is None else evaluation.names)
         run_lib.save_config(config, workdir)
         with jax.set_mesh(place.mesh):
-            train(run, options, evaluation=evaluation)
+            step = train(run, options, evaluation=evaluation)
+        ending = ended(step, workdir=workdir, checkpoint=options.checkpoint)
+        if distributed.is_primary():
+            print(ending, flush=True)
         if tasks:
             evaluate_run(run, tasks, step=None, pass_over=True)
 
@@ -110,11 +119,34 @@ def check_metrics(run: run_lib.Run, options: TrainOptions, *, evaluated: Sequenc
     watched.check_names(asked, known={watched.VALIDATE: validated, watched.EVALUATE: evaluated})
 
 
+def ended(step: int, *, workdir: pathlib.Path, checkpoint: CheckpointConfig) -> str:
+    """Returns the line on the last step, and the step of the best checkpoint if one was kept.
+
+    Args:
+      step: number of steps done.
+      workdir: folder of the run.
+      checkpoint: settings of its checkpoints.
+    """
+    said, folder = f"done at step {step}", checkpoint.folder(workdir)
+    best = best_step(folder, best_is=checkpoint.best_is) if checkpoint.best_metric else None
+    if best is None:
+        return said
+    score = score_of(storage.open_path(folder) / str(best))
+    value = f"{checkpoint.best_metric} {score:.4g}"
+    if best == step:
+        return f"{said}, with the best {value}"
+    return f"{said}; best {value} at step {best}, which --step={best} names to other programs"
+
+
 def train(
     run: run_lib.Run, options: TrainOptions, *, evaluation: WhileTraining | None = None
-) -> None:
-    """Trains through all remaining stages; the run's mesh must be the mesh of the context."""
-    loop.train(
+) -> int:
+    """Trains through all remaining stages; the run's mesh must be the mesh of the context.
+
+    Returns:
+      The number of the last step.
+    """
+    last = loop.train(
         objective=run.objective,
         data=run.data,
         stages=run.schedule,
@@ -128,6 +160,7 @@ def train(
         evaluate=None if evaluation is None else lambda snapshot: evaluation(snapshot.module()),
         initial_values=run_lib.initial_values(run),
     )
+    return last.step
 
 
 def _validation(run: run_lib.Run):

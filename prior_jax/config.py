@@ -188,7 +188,14 @@ def read_model(
         )
     for part, values in KINDS[objective].derived.items():
         model[part] = _derived(model.get(part, {}), values, name=f"{name}.{part}")
-    return build(KINDS[objective].settings, model, name=name)
+    try:
+        return build(KINDS[objective].settings, model, name=name)
+    except ConfigError as error:
+        if error.where != f"{name}.image.image_size":
+            raise
+        # The encoder has the size from the section of the data, where alone it can be set.
+        remedy = f"{error.remedy} Images are squares of this side."
+        raise ConfigError(error.problem, remedy, where="config.data.image.size") from error
 
 
 def made_in(workdir: pathlib.Path) -> tuple[str, str]:

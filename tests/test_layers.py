@@ -19,7 +19,7 @@ ALLOWED = {
     "types": set(),
     "errors": set(),
     "folder_names": {"errors"},
-    "near_names": set(),
+    "near_names": {"errors"},
     "storage_errors": {"errors"},
     "vocabulary": set(),
     **{part: BASE for part in PARTS},

@@ -1,7 +1,10 @@
 r"""LoVT's detection on RSNA and Object-CXR: YOLOv3's head on a ResNet-50.
 
     python -m launch.train --config=configs/finetune/lovt_detection.py:rsna_1 --workdir=DIR \
-        --config.data.path=SET --config.init.image.path=LOVT
+        --config.data.path=SET --config.init.image.path=WEIGHTS
+
+WEIGHTS is a folder of weights or a run; no program here reads the checkpoints of LoVT's authors
+(docs/weights.md).
 
 The name behind the colon is the set, "rsna" or "object_cxr", and the percentage of the training
 images; "_finetune" behind it fine-tunes the encoder after 100 frozen steps, and "_release" repeats

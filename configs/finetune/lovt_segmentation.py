@@ -1,7 +1,10 @@
 r"""LoVT's segmentations: a U-Net or a linear decoder, on five sets.
 
     python -m launch.train --config=configs/finetune/lovt_segmentation.py:siim_100 --workdir=DIR \
-        --config.data.path=SET --config.init.image.path=LOVT
+        --config.data.path=SET --config.init.image.path=WEIGHTS
+
+WEIGHTS is a folder of weights or a run; no program here reads the checkpoints of LoVT's authors
+(docs/weights.md).
 
 The name behind the colon is the set and the percentage of the training images; behind it the way,
 if it is not the first of `TRAININGS`: "frozen" for a U-Net on the frozen encoder, "finetune" for

@@ -1,7 +1,7 @@
 """Runs the task "detection" on one model."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -51,8 +51,14 @@ def measure_detection(
         config=task.detector,
         resampling=task.bootstrap,
     )
-    regions = dataclasses.asdict(_regions(subject))
-    return dataclasses.replace(result, settings={**result.settings, "regions": regions})
+    return dataclasses.replace(
+        result,
+        settings={
+            **result.settings,
+            "images_left_out": images_left_out(data, found.record),
+            "regions": dataclasses.asdict(_regions(subject)),
+        },
+    )
 
 
 def _shown(
@@ -142,6 +148,22 @@ def images_with(data: Opened, regions: RegionConfig) -> dict[str, int]:
         for name in {regions.classes[regions.class_of[label]] for label in labels}:
             counts[name] += 1
     return counts
+
+
+def images_left_out(data: Opened, records: Iterable[int]) -> int:
+    """Counts the images of studies that are not measured, for of a study one image is."""
+    return sum(data.image_counts[int(index)] - 1 for index in records)
+
+
+def one_of_several(data: Opened, *, split: str) -> list[str]:
+    """Returns a sentence on the images that are not measured; none if every study has one image."""
+    others = images_left_out(data, range(len(data.image_counts)))
+    if not others:
+        return []
+    return [
+        "of a study with several images one alone is measured, one with a finding where there is "
+        f"one; {others} other images of the split {split} are not"
+    ]
 
 
 def unused_labels(subject: Subject, data: Opened) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from launch.evaluation import finetune
 from launch.evaluation.class_choice import excluded_in_vain
+from launch.evaluation.detect import one_of_several
 from launch.evaluation.detection_tasks import TrainDetectionTask
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.task_base import Task
@@ -48,5 +49,7 @@ def said_of(task: Task, subject: Subject, opened: Open) -> list[str]:
         remark = [task.remark] if isinstance(task, TrainDetectionTask) and task.remark else []
         if isinstance(task, FinetuneTask):
             remark += excluded_in_vain(task, opened("train").split.label_names)
+        if task.learns_regions:
+            remark += one_of_several(opened(task.split), split=task.split)
         return [*remark, *finetune.left_out(task, opened)]
     return remarks(task, subject, opened(task.split))

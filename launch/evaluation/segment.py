@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from launch.evaluation import too_few
-from launch.evaluation.detect import images_with
+from launch.evaluation.detect import images_left_out, images_with
 from launch.evaluation.model_images import grey_of
 from launch.evaluation.segmentation_tasks import SegmentationTask
 from launch.evaluation.subject import Opened, Subject
@@ -50,10 +50,13 @@ def measure_segmentation(
         resampling=task.bootstrap,
     )
     shown = _shown(task, encoder, objective, subject, data, kept=kept)
-    regions = dataclasses.asdict(_regions(subject))
     return dataclasses.replace(
         result,
-        settings={**result.settings, "regions": regions},
+        settings={
+            **result.settings,
+            "images_left_out": images_left_out(data, kept.record),
+            "regions": dataclasses.asdict(_regions(subject)),
+        },
         kept=dataclasses.replace(kept, shown=shown),
     )
 

@@ -28,6 +28,7 @@ class Opened:
       image_ids: ids of the images that evaluation uses, [N]; each is the first image of a record.
       labels: labels of the records, int8[N, C].
       region_labels: labels of the boxes and masks of each record, [N].
+      image_counts: number of images of each record, [N].
     """
 
     split: pipeline.Split
@@ -35,6 +36,7 @@ class Opened:
     image_ids: Sequence[str]
     labels: np.ndarray
     region_labels: Sequence[tuple[str, ...]] = ()
+    image_counts: Sequence[int] = ()
 
     @property
     def patients(self) -> np.ndarray:
@@ -49,6 +51,7 @@ class Opened:
             image_ids=[self.image_ids[index] for index in records],
             labels=self.labels[records],
             region_labels=[self.region_labels[index] for index in records],
+            image_counts=[self.image_counts[index] for index in records],
         )
 
     def record(self, index: int) -> Record:
@@ -119,6 +122,7 @@ class Subject:
             image_ids=[record.image_ids[0] for record in records],
             labels=np.asarray([record.labels for record in records], np.int8),
             region_labels=[record.region_labels for record in records],
+            image_counts=[len(record.images) for record in records],
         )
 
     def batches(self, opened: Opened, *, batch_size: int, require_text: bool) -> Iterator[Batch]:

@@ -21,7 +21,12 @@ from launch.evaluation.classify import (
     rare,
     without_partner,
 )
-from launch.evaluation.detect import detector_of, measure_detection, unused_labels
+from launch.evaluation.detect import (
+    detector_of,
+    measure_detection,
+    one_of_several,
+    unused_labels,
+)
 from launch.evaluation.detect import rare as rare_boxes
 from launch.evaluation.detection_tasks import DetectionTask
 from launch.evaluation.grounded import enough_masks, masks_of, measure_grounding
@@ -177,10 +182,10 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
             )
     elif isinstance(task, DetectionTask):
         detector_of(subject, task=task.task)
-        said = unused_labels(subject, data)
+        said = [*unused_labels(subject, data), *one_of_several(data, split=task.split)]
     elif isinstance(task, SegmentationTask):
         segmenter_of(subject, task=task.task)
-        said = unused_masks(subject, data)
+        said = [*unused_masks(subject, data), *one_of_several(data, split=task.split)]
     elif isinstance(task, PhraseTask | GroundingTask):
         said = without_places(subject)
     else:

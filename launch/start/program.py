@@ -178,7 +178,9 @@ def _parse(argv: list[str]) -> list[str]:
     except PriorJaxError as error:
         sys.exit(cli.fail(str(error)))
     except (flags.Error, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
-        unknown = _unknown_setting(argv) or _neither_none_nor_section(error)
+        unknown = (
+            _unknown_setting(argv) or _neither_none_nor_section(error) or _no_whole_number(error)
+        )
         sys.exit(cli.fail(str(unknown or f"{pathlib.Path(argv[0]).name}: {_words(error)}")))
 
 
@@ -237,6 +239,17 @@ def _neither_none_nor_section(error: BaseException) -> ConfigError | None:
         "nor a section that can be read.",
         f"Give None, or a section in quotation marks: \"--{found[1]}={{'name': value}}\".",
         where=found[1],
+    )
+
+
+def _no_whole_number(error: BaseException) -> ConfigError | None:
+    """Returns the error of a value that has to be a whole number; None for other errors."""
+    found = re.search(r"flag --?(\S+?)=.*invalid literal for int\(\).*?: (.*)", str(error), re.S)
+    if found is None:
+        return None
+    squares = ", the side of a square in pixels" if found[1].endswith("data.image.size") else ""
+    return ConfigError(
+        f"The value is {found[2]}.", f"It must be one whole number{squares}.", where=f"--{found[1]}"
     )
 
 

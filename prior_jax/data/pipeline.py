@@ -218,9 +218,10 @@ class Split:
         if config.regions is not None and findings is not None:
             # MGCA's release has room for 10 or 20 boxes, whatever the set has (quirk M20).
             self._slots = max(int(findings.max(initial=0)), 1)
-            self._trained = region_counts.trained(
-                self._trained, findings, config.regions, seed=config.seed
-            )
+            if reader.split == "train":  # no other split has to have findings
+                self._trained = region_counts.trained(
+                    self._trained, findings, config.regions, seed=config.seed
+                )
             self._tested = region_counts.tested(findings, config.regions)
 
     def __len__(self) -> int:

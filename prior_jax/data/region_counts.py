@@ -73,18 +73,20 @@ def trained(
       int64[k], ascending.
 
     Raises:
-      ConfigError: if no record is left.
+      ConfigError: if no record has a finding.
     """
+    positive = candidates[findings[candidates] > 0]
+    if len(candidates) and not len(positive):
+        what = "box" if config.kind == "boxes" else "mask"
+        raise ConfigError(
+            f"None of the {len(candidates)} training records has a {what} of the classes "
+            f"{', '.join(config.classes)}, so that nothing can be learnt.",
+            "Train on more records, as by config.data.fraction, or on a set that has them in its "
+            "split train.",
+            where="config.data.regions",
+        )
     if config.train_images == "all":
         return candidates
-    positive = candidates[findings[candidates] > 0]
-    if not len(positive):
-        raise ConfigError(
-            f"None of the {len(candidates)} training records has a finding of the classes "
-            f"{', '.join(config.classes)}.",
-            "Train on more records, or set it to 'all'.",
-            where="config.data.regions.train_images",
-        )
     if config.train_images == "with_regions":
         return positive
     others = candidates[findings[candidates] == 0]

@@ -13,11 +13,12 @@ import numpy as np
 from prior_jax.data import regions
 from prior_jax.data.schema import Record
 from prior_jax.errors import ConfigError, DataError, check_choice, check_field
-from prior_jax.near_names import meant
+from prior_jax.near_names import check_classes, meant
 
 Kind = Literal["boxes", "masks"]
 TrainImages = Literal["all", "with_regions", "balanced"]
 TestImages = Literal["all", "with_regions"]
+_SAME = 0.501  # pixels, half of one and what float32 rounds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,9 @@ class RegionConfig:
       any_of: labels of regions that all are the one class; () if each class is the label of its own
         name. LoVT and MGCA detect the eight findings of NIH's boxes as one class (quirk L17).
       convert: whether a region that has only a mask gives its bounding box, or one that has only a
-        box gives a mask that fills the box (LoVT's and MGCA's segmentation of RSNA). If it is
-        False, such a region is refused.
+        box gives a mask that fills the box (LoVT's and MGCA's segmentation of RSNA). A mask whose
+        bounding box the class has on the image already, to half a pixel, gives no second one. If it
+        is False, such a region is refused.
       train_images: images that are trained on: "all"; "with_regions", those with a finding of the
         classes; or "balanced", those and as many of the others, chosen at random (GLoRIA's and
         MGCA's SIIM).
@@ -51,8 +53,7 @@ class RegionConfig:
         check_choice(self, "kind", get_args(Kind))
         check_choice(self, "train_images", get_args(TrainImages))
         check_choice(self, "test_images", get_args(TestImages))
-        different = 0 < len(self.classes) == len(set(self.classes))
-        check_field(self, "classes", different, "one or more different names")
+        check_classes(self.classes, where="classes")
         one = not self.any_of or len(self.classes) == 1
         check_field(self, "any_of", one, f"() for {len(self.classes)} classes")
 
@@ -85,8 +86,17 @@ class RegionConfig:
         raise ConfigError(
             f"No region of the set is labelled {', '.join(map(repr, absent))}."
             + meant(absent[0], tuple(known)),
-            f"Choose among {', '.join(sorted(known))}.",
+            f"Choose among {', '.join(sorted(known))}.{self._of_task(known)}",
             where=where,
+        )
+
+    def _of_task(self, known: Mapping[str, object]) -> str:
+        """Returns the sentence on a model of one class that meets a set of other labels, or ""."""
+        if len(self.classes) > 1:
+            return ""
+        return (
+            " If a trained model is evaluated, name those that are its one class: "
+            f'"--task.regions.any_of=({min(known)!r},)".'
         )
 
 
@@ -149,8 +159,9 @@ def row_targets(
     empty = no_targets(transform.after, config=config, slots=slots)
     if not numbers:
         return empty
-    boxes = [_box(record, number, transform, config=config, name=name) for number in numbers]
-    moved = regions.moved_boxes(np.asarray(boxes), transform)
+    boxes = {n: _box(record, n, transform, config=config, name=name) for n in numbers}
+    numbers = _without_repeats(record, boxes, config)
+    moved = regions.moved_boxes(np.asarray([boxes[n] for n in numbers]), transform)
     for row, number in enumerate(numbers):
         if np.isfinite(moved[row]).all():
             empty["corners"][row] = moved[row]
@@ -173,7 +184,10 @@ def no_targets(size: tuple[int, int], *, config: RegionConfig, slots: int) -> di
 def _mask(
     record: Record, number: int, transform: regions.Transform, *, config: RegionConfig, name: str
 ) -> np.ndarray:
-    """Returns the mask of a region on the row's image, bool[H, W]."""
+    """Returns the mask of a region on the row's image, bool[H, W].
+
+    Shrinking does not let a small mask vanish: the image would count as one without the finding.
+    """
     if record.region_masks[number]:
         mask = _stored_mask(record, number, transform, name=name)
     else:
@@ -181,7 +195,7 @@ def _mask(
         height, width = transform.before
         box = np.asarray(record.region_boxes[number])
         mask = regions.mask_of_box(box, height=height, width=width)
-    return regions.moved_mask(mask, transform)
+    return regions.kept_mask(mask, transform)
 
 
 def _stored_mask(
@@ -209,6 +223,28 @@ def _box(
         return box
     _check_converts(record, number, config=config, name=name, has="mask")
     return regions.box_of_mask(_stored_mask(record, number, transform, name=name))
+
+
+def _without_repeats(
+    record: Record, boxes: Mapping[int, tuple[float, float, float, float]], config: RegionConfig
+) -> list[int]:
+    """Returns the regions without those that give the box of a mask which the class has already.
+
+    A set may have a box and a mask of one finding, each as a region. The edges of a mask are those
+    of its box to half a pixel.
+    """
+    given = {number: not np.isnan(record.region_boxes[number]).any() for number in boxes}
+
+    def repeats(number: int) -> bool:
+        found = config.class_of[record.region_labels[number]]
+        return any(
+            given[other]
+            and config.class_of[record.region_labels[other]] == found
+            and np.allclose(boxes[other], boxes[number], rtol=0.0, atol=_SAME)
+            for other in boxes
+        )
+
+    return [number for number in boxes if given[number] or not repeats(number)]
 
 
 def _check_converts(

@@ -259,10 +259,17 @@ def box_of_mask(mask: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def mask_of_box(box: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """Returns bool[height, width]: the pixels whose centres are in a box; none for a NaN box."""
+    """Returns bool[height, width]: the pixels whose centres are in a box; none for a NaN box.
+
+    A box with no such pixel, as one of less than a pixel, has the pixel that its centre lies in.
+    """
     x1, y1, x2, y2 = (float(edge) for edge in box)
     x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
-    return (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
+    found = (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
+    across, down = (x1 + x2) / 2, (y1 + y2) / 2
+    if x1 < x2 and y1 < y2 and 0 <= across < width and 0 <= down < height and not found.any():
+        found[int(down), int(across)] = True
+    return found
 
 
 def encoded_mask(mask: np.ndarray) -> bytes:

@@ -334,6 +334,13 @@ def _is_counted(one: ImageBoxes, images: Images) -> bool:
 
 def _check(one: ImageBoxes, *, classes: int, where: str) -> None:
     boxes, truth = np.asarray(one.boxes), np.asarray(one.truth)
+    for name, found in (("predicted boxes", boxes), ("true boxes", truth)):
+        if found.size and (found.ndim != 2 or found.shape[1] != 4):
+            raise DataError(
+                f"Its {name} have the shape {list(found.shape)}.",
+                "Give x1, y1, x2 and y2 of each box, [number of boxes, 4].",
+                where=where,
+            )
     counts = (len(boxes), len(one.scores), len(one.classes))
     names = np.concatenate([np.asarray(one.classes), np.asarray(one.truth_classes)])
     if len(set(counts)) != 1 or len(truth) != len(one.truth_classes):

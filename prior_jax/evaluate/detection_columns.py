@@ -16,7 +16,7 @@ from prior_jax.evaluate.detection import (
     average_precision,
     matched,
 )
-from prior_jax.evaluate.prompts import slug
+from prior_jax.near_names import check_classes, slug
 
 COUNTINGS: Mapping[str, Counting] = {
     "coco_ap": COCO,
@@ -51,7 +51,11 @@ def statistics_of(
     Returns:
       A function of weightings of the images, float[R, N], that gives each column, float[R], NaN
       where it is undefined.
+
+    Raises:
+      ConfigError: if two classes have one name in the columns.
     """
+    check_classes(classes, where="task.classes")
     pairs = {
         name: matched(images, classes=len(classes), counting=counting)
         for name, counting in COUNTINGS.items()

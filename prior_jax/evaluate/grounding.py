@@ -19,6 +19,7 @@ from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens
 from prior_jax.evaluate.results import TaskResult
+from prior_jax.near_names import check_classes
 from prior_jax.types import Batch
 
 # Values this close to the maximum, relative to it, count as equal to it: float32 rounding is 1e-7.
@@ -328,6 +329,7 @@ def _sentences(asked: Asked) -> dict[str, Any]:
 
 
 def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
+    check_classes(asked.classes, where="task.classes")
     names = [prompts.slug(label) for label in asked.classes]
     # Patients without any of the findings contribute nothing and are not drawn.
     counted = ~np.isnan(tables["pointing"]).all(axis=1)

@@ -14,6 +14,7 @@ import numpy as np
 
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import metrics, prompts
+from prior_jax.near_names import check_classes
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """BioViL's thresholds of a map that is scaled to -1 to 1."""
@@ -239,8 +240,12 @@ def class_rows(
 
     Returns:
       `macro_<metric>` and `<metric>_<class>`, float64[R] each; classes are in alphabetical order.
+
+    Raises:
+      ConfigError: if two classes have one name in the metrics.
     """
     names = np.asarray(categories, dtype=object).astype(str)
+    check_classes(np.unique(names).tolist(), where="task.classes")
     found: dict[str, np.ndarray] = {}
     for metric, column in values.items():
         each = {}

@@ -28,6 +28,7 @@ import numpy as np
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import gloria_prompts, prompt_file
 from prior_jax.evaluate.prompt_tables import FINDINGS, NO_FINDING, SYNONYMS, ClassPrompts
+from prior_jax.near_names import slug as slug
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,11 +59,6 @@ def canonical(name: str) -> str:
     """
     plain = " ".join(name.replace("_", " ").replace("-", " ").lower().split())
     return SYNONYMS.get(plain, plain)
-
-
-def slug(name: str) -> str:
-    """Returns the class's part of a metric's name, e.g. `pleural_effusion`."""
-    return "_".join(name.replace("_", " ").replace("-", " ").lower().split())
 
 
 def prompt_table(set_name: str, *, classes: Sequence[str], negatives: bool) -> PromptTable:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prior_jax.evaluate import metrics, prompts
+from prior_jax.near_names import check_classes
 
 METRICS = ("auroc", "average_precision")
 
@@ -29,7 +30,11 @@ def ranking(
     Returns:
       `macro_auroc`, `auroc_<class>`, `macro_average_precision`, `average_precision_<class>`:
       float64[R] each, NaN where the metric is undefined; such a class is left out of the means.
+
+    Raises:
+      ConfigError: if two classes have one name in the metrics.
     """
+    check_classes(classes, where="task.classes")
     found = {}
     for name, metric in (("auroc", metrics.auroc), ("average_precision", _average_precision)):
         each = {

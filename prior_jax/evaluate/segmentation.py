@@ -41,7 +41,7 @@ def mask_counts(
       inclusive: whether a pixel at the threshold is inside too; LoVT True, the others False.
 
     Raises:
-      ValueError: if the shapes differ or a probability is not a number.
+      ValueError: if the shapes differ or a value is not a number from 0 to 1.
     """
     probability, truth = np.asarray(probability), np.asarray(truth)
     _check(probability, truth)
@@ -151,6 +151,12 @@ def _check(probability: np.ndarray, truth: np.ndarray) -> None:
         )
     if np.isnan(probability).any():
         raise ValueError(f"{int(np.isnan(probability).sum())} probabilities are not numbers")
+    for name, values in (("probability", probability), ("truth", truth)):
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"{name} must lie from 0 to 1, and goes from {values.min()} to {values.max()}: "
+                "give probabilities rather than logits, and masks of 0 and 1, not of 0 and 255"
+            )
 
 
 def mask_dice(probability: np.ndarray, truth: np.ndarray, *, threshold: float = 0.5) -> np.ndarray:
@@ -168,7 +174,7 @@ def mask_dice(probability: np.ndarray, truth: np.ndarray, *, threshold: float = 
       Dice coefficients, float64[N], 0 to 1.
 
     Raises:
-      ValueError: if the shapes differ or a probability is not a number.
+      ValueError: if the shapes differ or a value is not a number from 0 to 1.
 
     Source: GLoRIA's release, gloria/lightning/segmentation_model.py, `get_dice`; the rule for
       empty masks is that of the SIIM-ACR pneumothorax challenge.

@@ -16,8 +16,8 @@ from prior_jax.evaluate.features import not_finite, to_host
 from prior_jax.evaluate.mask_file import KeptMasks
 from prior_jax.evaluate.mask_scores import counts
 from prior_jax.evaluate.metrics import mean_of_defined
-from prior_jax.evaluate.prompts import slug
 from prior_jax.evaluate.results import TaskResult
+from prior_jax.near_names import check_classes, slug
 from prior_jax.objectives.base import Segments
 from prior_jax.objectives.segmentation import masks_of
 from prior_jax.types import Batch
@@ -149,7 +149,11 @@ def evaluate_segmenter(
       `recall`; `mean_dice`, the mean over images, where two empty masks count 1 (GLoRIA, MGCA);
       `mdice` and `miou`, the means over lesion and background (BenchX). Each is the mean over the
       classes that have a value; with several classes also `<metric>_<class>`.
+
+    Raises:
+      ConfigError: if two classes have one name in the columns.
     """
+    check_classes(kept.classes, where="task.classes")
     classes = [
         segmentation.MaskCounts(
             both=kept.both[:, index],

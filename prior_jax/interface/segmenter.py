@@ -1,6 +1,7 @@
 """Models that find masks: a trained one, or a new decoder on a pre-trained encoder."""
 
 import dataclasses
+import numbers
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -125,9 +126,12 @@ class Segmenter:
 
         Returns:
           One array for each image, bool[H, W, K], see `probabilities`.
+
+        Raises:
+          DataError, ConfigError: as `probabilities`; also if the threshold is none.
         """
-        if not 0 < threshold < 1:
-            raise ConfigError.of_value("threshold", threshold, "above 0 and below 1")
+        if not isinstance(threshold, numbers.Real) or not 0 < threshold < 1:
+            raise ConfigError.of_value("threshold", threshold, "a number above 0 and below 1")
         return [chance > np.float32(threshold) for chance in self.probabilities(images)]
 
 

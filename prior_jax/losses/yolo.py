@@ -103,6 +103,8 @@ def targets(
       give their classes (quirk L23). A centre outside of the image is put into the nearest cell,
       and its place is clipped to 0 to 1 (the releases raise, quirk L26).
     """
+    if not boxes.shape[1]:  # one empty row, for there is nothing to choose among none
+        boxes, real, classes = (_one_row(part) for part in (boxes, real, classes))
     height, width = grid
     sides = (image_size[1] / width, image_size[0] / height)
     cell = jnp.asarray(sides, jnp.float32).reshape(1, 1, 2)
@@ -226,6 +228,11 @@ def total_terms(
         for name, value in loss_terms(numbers, target, weight=weight, config=config).items():
             found[name] += value
     return found
+
+
+def _one_row(part: jax.Array) -> jax.Array:
+    """Returns zeros of the shape [B, 1, ...] for an array of no boxes, [B, 0, ...]."""
+    return jnp.zeros((part.shape[0], 1, *part.shape[2:]), part.dtype)
 
 
 def _shape_overlap(size: jax.Array, shapes: jax.Array, *, extra: float) -> jax.Array:

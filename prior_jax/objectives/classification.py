@@ -10,6 +10,7 @@ from flax import nnx
 
 from prior_jax.errors import ConfigError
 from prior_jax.losses.classification import binary_losses, exclusive_loss, log_odds
+from prior_jax.near_names import check_classes
 from prior_jax.nn.classification_head import ClassificationHead, HeadConfig
 from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
@@ -81,8 +82,7 @@ class ClassificationConfig:
             raise ConfigError.of_value(
                 "upsample", self.upsample, "None, or with image.pool 'mean' a number of pixels"
             )
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise ConfigError.of_value("classes", self.classes, "one or more different names")
+        check_classes(self.classes, where="classes")
         policies_of(self.uncertain, self.classes)
         if self.not_mentioned not in POLICIES:
             raise ConfigError.of_value("not_mentioned", self.not_mentioned, f"one of {POLICIES}")

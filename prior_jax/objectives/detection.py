@@ -9,6 +9,7 @@ from flax import nnx
 
 from prior_jax.errors import ConfigError, check_choice, check_field
 from prior_jax.losses import yolo
+from prior_jax.near_names import check_classes
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
 from prior_jax.nn.yolo_head import SCALES, YoloConfig, YoloHead, decode
 from prior_jax.objectives import boxes
@@ -71,8 +72,7 @@ class DetectionConfig:
                 f"a multiple of 4, for a quarter of the encoder's {resnet.features} channels is "
                 "none",
             )
-        different = 0 < len(self.classes) == len(set(self.classes))
-        check_field(self, "classes", different, "one or more different names")
+        check_classes(self.classes, where="classes")
         check_field(self, "encoder_rate", self.encoder_rate > 0, "a number above 0")
 
 

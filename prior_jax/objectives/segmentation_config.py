@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from prior_jax.errors import ConfigError, check_choice, check_field, in_section
+from prior_jax.near_names import check_classes
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.nn.unet import Form, UNetDecoderConfig
 from prior_jax.nn.upernet import UPerNetConfig
@@ -115,8 +116,7 @@ class SegmentationConfig:
             raise ConfigError.of_value("image.image_size", side, must_be)
         with in_section("decoder"):
             self.decoder.check_fits(resnet)
-        different = 0 < len(self.classes) == len(set(self.classes))
-        check_field(self, "classes", different, "one or more different names")
+        check_classes(self.classes, where="classes")
         check_field(self, "encoder_rate", self.encoder_rate > 0, "a number above 0")
 
     @property

@@ -40,6 +40,13 @@ _COMMANDS = {
     "reconstruction": _EVALUATE.format("zero_shot"),
     "bank": _EVALUATE.format("zero_shot"),
 }
+_HEADING = "Pre-training of image and report encoders"
+_HEADINGS = {
+    "classification": "Classification of images",
+    "detection": "Detection of findings in images",
+    "segmentation": "Segmentation of findings in images",
+}
+"""Lines above the title of the runs of objectives that read images alone."""
 _SECTIONS = {
     "training": "Training",
     "evaluation": "Evaluation",
@@ -66,8 +73,8 @@ def write_report(
     `eval/*.masks.npz` and `eval/*.boxes.npz`, the curves of their trainings from
     `finetune/<task>/model`, and the parts of a suite from `suite/<set>/eval`. A section without
     data (no metrics.jsonl, no eval/*.json, no examples) is replaced by a sentence that names the
-    command producing the data; in a folder of results alone, a section of examples without any is
-    left out, with its link.
+    command producing the data; in a folder of results alone, and for a model that reads no
+    reports, a section of examples without any is left out, with its link.
 
     Args:
       workdir: folder of the run; `metrics.jsonl`, `eval`, `finetune` and `suite` are read from it.
@@ -90,11 +97,13 @@ def write_report(
     suite = suites.read(workdir)
     # A run's folder has its config; the folder of --out has results alone.
     alone = bool(tasks or suite) and not (workdir / "config.json").is_file()
+    images_alone = _HEADINGS.get(str(run.settings.get("objective")))
     text = (
         _environment()
         .get_template("page.html")
         .render(
             run=run,
+            heading=images_alone or _HEADING,
             settings=tables.flatten(run.settings),
             count_names=_count_names(run),
             log=log,
@@ -110,7 +119,7 @@ def write_report(
             suite=suite,
             evaluated_elsewhere=alone,
             sections=_sections(
-                alone,
+                alone or images_alone is not None,
                 attention=attention,
                 retrieval=retrieval,
                 reconstruction=reconstructions,
@@ -140,14 +149,15 @@ def _count_names(run: RunInfo) -> list[str]:
     return list(dict.fromkeys(name for counts in every for name in counts))
 
 
-def _sections(alone: bool, **examples: object) -> dict[str, str]:
+def _sections(sparse: bool, **examples: object) -> dict[str, str]:
     """Returns the title in the list of links of each section of the page, by its id.
 
     Args:
-      alone: whether the folder holds an evaluation alone.
+      sparse: whether sections of examples without any are left out: the folder holds an evaluation
+        alone, or the model reads no reports.
       examples: examples of each section that has some, empty or None where there are none.
     """
-    left_out = [name for name, found in examples.items() if alone and not found]
+    left_out = [name for name, found in examples.items() if sparse and not found]
     return {name: title for name, title in _SECTIONS.items() if name not in left_out}
 
 

@@ -183,11 +183,18 @@ def fraction(share):
 
 
 def test_no_training_image_with_a_finding_is_an_error_by_name(prepared, tmp_path):
-    path = write(tmp_path / "none", studies()[6:], validate=studies()[:1])
-    config = config_of(path, regions=targets("boxes", ("A",), train_images="with_regions"))
-    with pytest.raises(ConfigError) as error:
-        pipeline.open_split(config, "train", cache_dir=tmp_path)
-    assert error.value.where == "config.data.regions.train_images"
+    none, some = studies()[6:], studies()[:1]
+    path = write(tmp_path / "none", none, validate=some, test=none)
+    for train_images in ("with_regions", "all", "balanced"):
+        for kind, what in (("boxes", "box"), ("masks", "mask")):
+            chosen = targets(kind, ("A",), train_images=train_images)
+            config = config_of(path, regions=chosen)
+            with pytest.raises(ConfigError, match=f"None of the 6 .* has a {what}") as error:
+                pipeline.open_split(config, "train", cache_dir=tmp_path)
+            assert error.value.where == "config.data.regions"
+            # Only what is trained on has to have findings.
+            for split in ("validate", "test"):
+                pipeline.open_split(config, split, cache_dir=tmp_path)
 
 
 def test_tested_images_are_all_or_those_with_findings(open_split):
@@ -321,6 +328,9 @@ def test_labels_that_no_region_has_are_refused_with_the_nearest(open_split, prep
         open_split(regions=targets("boxes", ("A", "D")))
     assert error.value.where == "config.model.classes"
     assert "'D'" in str(error.value) and "A, B, C" in str(error.value)
+    assert "any_of" not in str(error.value)  # several classes are not joined
+    with pytest.raises(ConfigError, match=r"\"--task\.regions\.any_of=\('A',\)\""):
+        open_split(regions=targets("boxes", ("D",)))
     with pytest.raises(ConfigError) as error:
         open_split(regions=targets("boxes", ("Finding",), any_of=("A", "X")))
     assert error.value.where == "config.data.regions.any_of" and "'X'" in str(error.value)
@@ -365,3 +375,45 @@ def test_a_box_that_a_crop_leaves_out_is_no_box(prepared, tmp_path):
         found, 0, place, config=dataclasses.replace(chosen, kind="masks"), slots=0, name="x"
     )["masks"]
     assert masks.sum() == 16 * 24
+
+
+@pytest.mark.parametrize("given", ["mask", "box"])
+@pytest.mark.parametrize("column", range(0, 60, 7))
+def test_a_finding_of_one_pixel_is_still_one_at_a_fifth_of_the_size(given, column):
+    box = (float(column), 11.0, column + 1.0, 12.0)
+    region = (0, "A", box, None) if given == "box" else (0, "A", None, mask_of(box))
+    found = region_sets.record(0, images=[BLACK], found=[region])
+    smaller = regions.resized(before=(40, 60), after=(8, 12))
+    masks = region_targets.row_targets(
+        found, 0, smaller, config=targets("masks", ("A",)), slots=0, name="x"
+    )["masks"]
+    assert np.argwhere(masks[..., 0]).tolist() == [[2, column // 5]]
+    # What a crop cuts off is gone, whatever its size.
+    crop = regions.placed(top=-20, left=0, before=(40, 60), after=(20, 60))
+    cut = region_targets.row_targets(
+        found, 0, crop, config=targets("masks", ("A",)), slots=0, name="x"
+    )["masks"]
+    assert not cut.any()
+
+
+def test_a_box_and_a_mask_of_one_finding_are_one_box():
+    near = tuple(edge + 0.4 for edge in LEFT)
+
+    def rows(*found, classes=("A", "B"), **changes):
+        given = region_sets.record(0, images=[BLACK], found=found)
+        whole = regions.unchanged(height=40, width=60)
+        chosen = targets("boxes", classes, **changes)
+        row = region_targets.row_targets(given, 0, whole, config=chosen, slots=3, name="x")
+        return row["corners"][row["real"]].tolist()
+
+    mask = (0, "A", None, mask_of(LEFT))
+    for box in (LEFT, near):
+        kept = [pytest.approx(box)]
+        assert rows((0, "A", box, None), mask) == rows(mask, (0, "A", box, None)) == kept
+    # Another finding, another class and another place are boxes of their own, and so are two boxes.
+    assert len(rows((0, "A", RIGHT, None), mask)) == 2
+    assert len(rows((0, "B", LEFT, None), mask)) == 2
+    assert len(rows((0, "A", tuple(edge + 0.6 for edge in LEFT), None), mask)) == 2
+    assert len(rows((0, "A", LEFT, None), (0, "A", LEFT, None))) == 2
+    joined = rows((0, "B", LEFT, None), mask, classes=("Finding",), any_of=("A", "B"))
+    assert joined == [pytest.approx(LEFT)]

@@ -205,3 +205,14 @@ def test_what_is_no_mask_is_refused_by_name(content):
     with pytest.raises(DataError, match="region 3"):
         regions.decoded_mask(content, name="region 3")
     assert regions.box_of_mask(np.zeros((3, 3), bool)) == regions.NO_BOX
+
+
+def test_a_box_of_less_than_a_pixel_has_the_pixel_of_its_centre():
+    def pixels(*box):
+        return np.argwhere(regions.mask_of_box(np.array(box), height=8, width=9)).tolist()
+
+    assert pixels(2.6, 3.6, 2.9, 3.9) == [[3, 2]]
+    assert pixels(8.6, 7.6, 9.0, 8.0) == [[7, 8]]
+    assert pixels(2.0, 3.0, 4.0, 4.0) == [[3, 2], [3, 3]]
+    # A box outside of the image, one without an area and none at all have no pixel.
+    assert pixels(9.1, 3.0, 9.4, 4.0) == pixels(2.0, 3.0, 2.0, 4.0) == pixels(*regions.NO_BOX) == []

@@ -198,6 +198,11 @@ def test_mirrored_and_padded_images_count_the_same():
     [
         ({"scores": np.zeros(1)}, "one score and one class for each box"),
         ({"boxes": np.full((2, 4), np.nan)}, "not finite"),
+        (
+            {"boxes": np.zeros((2, 3))},
+            r"predicted boxes have the shape \[2, 3\].*x1, y1, x2 and y2",
+        ),
+        ({"truth": np.zeros((1, 3)), "truth_classes": np.zeros(1, int)}, r"true boxes.*\[1, 3\]"),
         ({"classes": np.asarray([0, 7])}, "Number the classes from 0"),
     ],
 )

@@ -40,5 +40,9 @@ def test_bad_use_is_refused_by_name():
         mask_dice(np.zeros((2, 4)), np.zeros((2, 3)))
     with pytest.raises(ValueError, match="1 probabilities are not numbers"):
         mask_dice(np.array([[np.nan, 0.0]]), np.zeros((1, 2)))
+    with pytest.raises(ValueError, match=r"probability must lie .* goes from -2.0 to 0.0"):
+        mask_dice(np.array([[-2.0, 0.0]]), np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="truth must lie from 0 to 1, and goes from 0 to 255"):
+        mask_dice(np.zeros((1, 2)), np.array([[0, 255]], np.uint8))
     with pytest.raises(ValueError, match="release_batch 0 must be"):
         mean_dice(np.zeros(3), release_batch=0)

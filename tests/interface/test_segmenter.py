@@ -149,8 +149,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
         prior_jax.load_segmenter(tmp_path)
     with pytest.raises(ConfigError, match=r"prior_jax\.load_segmenter"):
         prior_jax.load(folder)
-    with pytest.raises(ConfigError, match="threshold"):
-        bright("pad").predict(image_models.radiographs()[0], threshold=50)
+    for threshold in (50, "x", None, float("nan")):
+        with pytest.raises(ConfigError, match="threshold"):
+            bright("pad").predict(image_models.radiographs()[0], threshold=threshold)
 
 
 def test_damaged_weights_do_not_pass_for_ones_that_find_nothing():

@@ -26,6 +26,7 @@ from prior_jax.errors import ConfigError
 from prior_jax.evaluate import box_file
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
+from tests import fixtures
 from tests.launch import subjects
 
 CLASSES = ("Effusion", "Cardiomegaly")
@@ -119,7 +120,12 @@ def test_what_the_model_does_not_detect_is_said(subject, path):
     one = subjects.on_set(config, path, path.parent)
     here, opened = splits(task(), one)
     said = remarks(task(), here, opened("test"))
-    assert said == ["boxes that the model does not detect: Effusion"]
+    others = sum(len(opened("test").record(index).images) - 1 for index in range(20))
+    assert said == [
+        "boxes that the model does not detect: Effusion",
+        "of a study with several images one alone is measured, one with a finding where there is "
+        f"one; {others} other images of the split test are not",
+    ]
 
 
 def test_the_task_may_read_other_labels_than_the_training(path):
@@ -133,6 +139,24 @@ def test_the_task_may_read_other_labels_than_the_training(path):
     assert alone == {"Finding": 20} == detect.images_with(opened("test"), here.data.regions)
     with pytest.raises(ConfigError, match=r"any_of.*'Mass'"):
         splits(task(regions=dict(any_of=("Mass",))), one)[1]("test")
+
+
+def test_what_was_measured_is_counted_on_the_console_and_in_the_results(path, tmp_path, capsys):
+    studies = [subjects.study(index, boxes=index % 2 == 0) for index in range(8)]
+    mixed = fixtures.write_splits(
+        tmp_path / "mixed", {"train": studies, "validate": studies, "test": studies}
+    )
+    one = subjects.on_set(small(detection_base.get_config(classes=CLASSES)), mixed, tmp_path)
+    given = task(regions=dict(test_images="with_regions"))
+    with jax.set_mesh(one.place.mesh):
+        evaluate.Evaluation(one, out=tmp_path).measure(given)
+    printed = capsys.readouterr().out
+    assert "detection on 4 records of test" in printed
+    settings = json.loads((tmp_path / "eval/detection.json").read_text())["settings"]
+    assert settings["records"] == 4
+    measured, every = (sum(len(one.images) - 1 for one in part) for part in (studies[::2], studies))
+    assert settings["images_left_out"] == measured < every
+    assert f"{every} other images of the split test are not" in settings["remarks"][0]
 
 
 def test_other_tasks_read_no_boxes(subject):

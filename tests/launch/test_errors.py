@@ -48,6 +48,28 @@ CASES = {
         [DEBUG, WORKDIR, "--config.data.buckets[7]=3"],
         r"config\.data\.buckets\[7\]: config\.data\.buckets has 1 values, and none at \[7\]",
     ),
+    "a size of two numbers": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.data.image.size=(64,48)"],
+        r"^--config\.data\.image\.size: The value is '\(64,48\)'\. It must be one whole number, "
+        r"the side of a square in pixels\.$",
+    ),
+    "a number that is none": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.data.batch_size=many"],
+        r"^--config\.data\.batch_size: The value is 'many'\. It must be one whole number\.$",
+    ),
+    "a size that the cells do not fill": (
+        TRAIN,
+        [
+            "--config=configs/finetune/any_set_segmentation.py",
+            WORKDIR,
+            SET[0],
+            "--config.data.image.size=100",
+        ],
+        r"^config\.data\.image\.size: The value is 100\. It must be a multiple of 32, the pixels "
+        r"of a cell of the last map\. Images are squares of this side\.$",
+    ),
     "an argument that a config does not take": (
         TRAIN,
         ["--config=configs/baselines/phantom.py:clop", WORKDIR],
@@ -117,7 +139,7 @@ CASES = {
         [DEBUG, WORKDIR, "--config.dta.path=x"],
         r"config\.dta\.path: There is no setting 'dta' in config\. Did you mean 'data'\?",
     ),
-    "wrong type": (TRAIN, [DEBUG, WORKDIR, "--config.seed=x"], r"config\.seed=x.*'x'"),
+    "wrong type": (TRAIN, [DEBUG, WORKDIR, "--config.seed=x"], r"config\.seed: .*'x'"),
     "not one of the choices": (
         TRAIN,
         [DEBUG, WORKDIR, "--config.model.fidelity=faithful"],

@@ -142,6 +142,30 @@ def test_padding_rows_and_padded_slots_change_neither_terms_nor_gradients():
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("matching", ["shape", "release"])
+def test_no_room_for_boxes_is_the_same_as_rooms_that_are_empty(matching):
+    objective = DetectionObjective(config_of(loss=dataclasses.replace(LOSS, matching=matching)))
+    batch = batch_of(slots=2)
+    raw = objective.init(nnx.Rngs(0))(batch.image, train=False)
+
+    def terms(slots):
+        return yolo.total_terms(
+            raw,
+            batch.boxes.corners[:, :slots],
+            jnp.zeros_like(batch.boxes.real[:, :slots]),
+            batch.boxes.classes[:, :slots],
+            weight=batch.weight,
+            anchors=objective.anchors,
+            image_size=(SIDE, SIDE),
+            config=objective.config.loss,
+        )
+
+    none, empty = terms(0), terms(2)
+    assert float(none["object"]) > 0
+    for name in yolo.TERMS:
+        np.testing.assert_array_equal(none[name], empty[name])
+
+
 def test_a_batch_without_boxes_is_refused():
     with pytest.raises(ConfigError, match=r"config\.data\.regions"):
         loss_of(config_of(), dataclasses.replace(batch_of(), boxes=None))

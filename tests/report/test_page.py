@@ -1,3 +1,4 @@
+import dataclasses
 import html.parser
 import json
 import pathlib
@@ -10,6 +11,7 @@ import pytest
 from prior_jax.errors import DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.bootstrap import Interval
+from prior_jax.objectives.kinds import KINDS
 from prior_jax.report import page, sheets, tables
 from prior_jax.report.examples import (
     AttentionExample,
@@ -241,6 +243,26 @@ def test_every_link_of_a_folder_of_results_leads_to_a_section(tmp_path, given):
     names = {"reconstructions": "reconstruction"}
     wanted = {"training", "evaluation", "settings", *(names.get(name, name) for name in given)}
     assert set(links) == wanted
+
+
+@pytest.mark.parametrize("objective", ["classification", "detection", "segmentation"])
+def test_a_run_that_reads_no_reports_has_no_sections_on_reports(tmp_path, objective):
+    write_run(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    run = dataclasses.replace(RUN, settings={"objective": objective})
+    reader = Reader(page.write_report(tmp_path, run=run).read_text())
+    links = [address[1:] for address in reader.addresses if address.startswith("#")]
+    assert links == reader.ids == ["training", "evaluation", "settings"]
+    assert "python -m" not in reader.text and "report encoders" not in reader.text
+    assert objective in reader.text.lower()
+    other = dataclasses.replace(RUN, settings={"objective": "gloria"})
+    reader = Reader(page.write_report(tmp_path, run=other).read_text())
+    assert "retrieval" in reader.ids and "Pre-training of image and report" in reader.text
+
+
+def test_every_objective_without_reports_has_a_heading_of_its_own():
+    without = {name for name, kind in KINDS.items() if not kind.reads_reports}
+    assert set(page._HEADINGS) == without
 
 
 def test_sections_with_input_name_no_command(tmp_path):

@@ -80,7 +80,7 @@ def export_tower(
     if importlib.util.find_spec("flatbuffers") is None:
         raise ExportError(
             "The package flatbuffers, which jax writes programs with, is not installed.",
-            "Run `pip install prior_jax[export]`.",
+            "Run `pip install -e '.[export]'` in the project's folder.",
         )
     traced = export.export(jax.jit(tower.function), platforms=tuple(platforms))
     program = traced(*tower.inputs.values())

@@ -200,7 +200,8 @@ class Graph:
             import onnx as library
         except ImportError as error:
             raise ExportError(
-                "The package onnx is not installed.", "Run `pip install prior_jax[export]`."
+                "The package onnx is not installed.",
+                "Run `pip install -e '.[export]'` in the project's folder.",
             ) from error
         ends = [self._output(name, value) for name, value in outputs.items()]
         nodes = self._needed(ends)

@@ -1,0 +1,48 @@
+"""What launch.train says at its end."""
+
+import types
+
+import pytest
+
+from launch import train
+from prior_jax.train.checkpoint_table import CheckpointConfig
+
+
+def ended(monkeypatch, scores, *, step, metric="validation_dice", best_is="highest"):
+    monkeypatch.setattr(train, "score_of", lambda path: scores[int(path.name)])
+
+    def best_step(folder, *, best_is):
+        known = [one for one, score in scores.items() if score is not None]
+        choose = max if best_is == "highest" else min
+        return choose(known, key=lambda one: scores[one]) if known else None
+
+    monkeypatch.setattr(train, "best_step", best_step)
+    kept = CheckpointConfig(
+        every_steps=50,
+        keep_last=1,
+        keep_best=0 if metric is None else 1,
+        best_metric=metric,
+        best_is=best_is,
+        directory=None,
+    )
+    return train.ended(step, workdir=types.SimpleNamespace(), checkpoint=kept)
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(CheckpointConfig, "folder", lambda self, workdir: tmp_path)
+
+
+def test_the_best_step_is_named_with_the_flag_that_takes_it(monkeypatch):
+    said = ended(monkeypatch, {100: 0.9141, 150: 0.7}, step=150)
+    assert said == (
+        "done at step 150; best validation_dice 0.9141 at step 100, which --step=100 names to "
+        "other programs"
+    )
+    lowest = ended(monkeypatch, {100: 0.5, 150: 0.25}, step=150, best_is="lowest")
+    assert lowest == "done at step 150, with the best validation_dice 0.25"
+
+
+def test_without_a_best_checkpoint_the_last_step_is_said(monkeypatch):
+    assert ended(monkeypatch, {150: None}, step=150) == "done at step 150"
+    assert ended(monkeypatch, {150: None}, step=150, metric=None) == "done at step 150"
