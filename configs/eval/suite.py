@@ -34,9 +34,14 @@ def get_config() -> ConfigDict:
             sets=(),  # "name=path" each; () for the set that the run was trained on
             tasks=TASKS,  # files of tasks, those of protocols as well
             fractions=(0.01, 0.1, 1.0),  # of the labelled patients; arXiv:2010.00747, sec. 4.1
-            region_fractions=(0.01,),  # of patients, for masks and boxes, whose trainings take longer
+            region_fractions=(
+                0.01,
+            ),  # of patients, for masks and boxes, whose trainings take longer
             seeds=(0, 1, 2),  # of the choice of patients for each fraction below 1
-            max_steps=100,  # of each training, few enough for a demo; None leaves it to the tasks
+            # Steps of each training, few enough for a demo; None leaves them to the tasks. After 100
+            # steps a detector still finds few boxes.
+            max_steps=100,
+            detector_max_steps=200,
             imagenet=placeholder(str),  # folder of launch.import_weights --source=torchvision
             split="test",
             batch_size=64,

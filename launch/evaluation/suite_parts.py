@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launch.evaluation.detection_tasks import DetectionTask
+from launch.evaluation.detection_tasks import DetectionTask, TrainDetectionTask
 from launch.evaluation.finetune_settings import FRACTION_RULE, training_config
 from launch.evaluation.segmentation_tasks import SegmentationTask, TrainSegmentationTask
 from launch.evaluation.set_checks import has_texts
@@ -87,8 +87,10 @@ def _adapted(task: Task, suite: SuiteTask, path: str) -> Task:
     }
     if not isinstance(task, ProbeTask | TrainingTask):
         changes["split"] = suite.split
-    if isinstance(task, TrainingTask) and suite.max_steps is not None:
-        changes["finetune"] = dataclasses.replace(task.finetune, max_steps=suite.max_steps)
+    detects = isinstance(task, TrainDetectionTask)
+    most = suite.detector_max_steps if detects else suite.max_steps
+    if isinstance(task, TrainingTask) and most is not None:
+        changes["finetune"] = dataclasses.replace(task.finetune, max_steps=most)
     if not task.protocol:  # a protocol has classes of its own
         changes["min_positives"] = suite.min_positives
         changes |= {"classes": suite.classes} if suite.classes else {}

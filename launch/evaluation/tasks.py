@@ -153,7 +153,10 @@ class SuiteTask(Task):
       seeds: seeds of the choice of patients for the fractions below 1, and of the trainings.
       imagenet: folder of weights of an image encoder that is measured beside the model in the probe
         and the trainings; None for none.
-      max_steps: largest number of steps of each training; None for the tasks' own.
+      max_steps: largest number of steps of each training of a classifier or a segmentation; None for
+        the tasks' own.
+      detector_max_steps: largest number of steps of each training of a detector; None for the
+        tasks' own.
     """
 
     sets: Any
@@ -163,6 +166,7 @@ class SuiteTask(Task):
     seeds: tuple[int, ...]
     imagenet: str | None
     max_steps: int | None
+    detector_max_steps: int | None
 
     def __post_init__(self):
         """Refuses an empty suite, and sets without a name of their own."""
@@ -175,8 +179,9 @@ class SuiteTask(Task):
             check_field(self, field, shares, "numbers above 0 and at most 1")
         whole = all(0 <= seed < 2**32 for seed in self.seeds)
         check_field(self, "seeds", whole, "integers from 0 to 2**32 - 1")
-        some = self.max_steps is None or self.max_steps >= 1
-        check_field(self, "max_steps", some, "at least 1, or None")
+        for field in ("max_steps", "detector_max_steps"):
+            most = getattr(self, field)
+            check_field(self, field, most is None or most >= 1, "at least 1, or None")
         self.named_sets()
 
     def named_sets(self) -> dict[str, str]:

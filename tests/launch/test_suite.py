@@ -360,6 +360,7 @@ def test_the_file_names_tasks_that_exist():
         {"seeds": (0, 0)},
         {"seeds": (-1,)},
         {"max_steps": 0},
+        {"detector_max_steps": 0},
         {"tasks": ("configs/eval/probe.py", "configs/eval/probe.py")},
     ],
 )
@@ -405,13 +406,14 @@ def test_masks_and_boxes_are_trained_where_the_set_has_them(reader, sets, tmp_pa
         region_fractions=(0.01,),
         seeds=(0, 1, 2),
         max_steps=7,
+        detector_max_steps=9,
     )
     parts = suite_parts.parts_of(given, {"boxes": sets["boxes"]})
     names = ("segmentation_any_set_1_percent", "detection_any_set_1_percent")
     assert [one.name for one in parts] == [
         f"{name}{end}" for name in names for end in ("", "_seed_1", "_seed_2")
     ]
-    assert {one.task.finetune.max_steps for one in parts} == {7}
+    assert [one.task.finetune.max_steps for one in parts] == [7, 7, 7, 9, 9, 9]
     manifest = load_manifest(sets["boxes"])
     assert [suite_parts.obstacle(one, reader, manifest) for one in parts] == [None] * 6
     plain = load_manifest(sets["plain"])
