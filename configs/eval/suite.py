@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
                 0.01,
             ),  # of patients, for masks and boxes, whose trainings take longer
             seeds=(0, 1, 2),  # of the choice of patients for each fraction below 1
-            # Steps of each training, few enough for a demo; None leaves them to the tasks. After 100
-            # steps a detector still finds few boxes.
+            # Steps of each training, few enough for a demo; None leaves them to the tasks.
+            # After 100 steps a detector still finds few boxes.
             max_steps=100,
             detector_max_steps=200,
             imagenet=placeholder(str),  # folder of launch.import_weights --source=torchvision

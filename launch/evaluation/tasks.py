@@ -153,8 +153,8 @@ class SuiteTask(Task):
       seeds: seeds of the choice of patients for the fractions below 1, and of the trainings.
       imagenet: folder of weights of an image encoder that is measured beside the model in the probe
         and the trainings; None for none.
-      max_steps: largest number of steps of each training of a classifier or a segmentation; None for
-        the tasks' own.
+      max_steps: largest number of steps of each training of a classifier or a segmentation; None
+        for the tasks' own.
       detector_max_steps: largest number of steps of each training of a detector; None for the
         tasks' own.
     """
