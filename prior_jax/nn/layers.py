@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from prior_jax.nn.convolution import convolve, convolve_doubled
+
 # torch's default for Linear and Conv2d: uniform with bound 1 / sqrt(fan_in).
 torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 # torchvision's ResNet: He et al., arXiv:1502.01852, counted over the outputs.
@@ -143,16 +145,35 @@ class Conv(nnx.Module):
             y = jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
         else:
             pad = self.kernel_size // 2
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                (self.stride, self.stride),
-                ((pad, pad), (pad, pad)),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            y = convolve(x, kernel, padding=((pad, pad), (pad, pad)), stride=self.stride)
+        return self._add_bias(y)
+
+    def doubled(self, x: jax.Array, skip: jax.Array | None = None) -> jax.Array:
+        """Convolves the input after repeating its pixels and joining finer maps to it.
+
+        Args:
+          x: input maps, [B, h, w, in - skip].
+          skip: finer maps, [B, 2 h, 2 w, skip].
+
+        Returns:
+          Output maps, dtype[B, 2 h, 2 w, out].
+
+        Raises:
+          ValueError: during tracing, if the kernel is not 3x3 with stride 1.
+        """
+        if (self.kernel_size, self.stride) != (3, 1):
+            raise ValueError(
+                f"only a 3x3 convolution of stride 1 takes a map to be doubled, this one is "
+                f"{self.kernel_size}x{self.kernel_size} of stride {self.stride}"
             )
-        if self.bias is not None:
-            y = y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
-        return y
+        if skip is not None:
+            skip = skip.astype(self.dtype)
+        return self._add_bias(convolve_doubled(x.astype(self.dtype), self.kernel[...], skip=skip))
+
+    def _add_bias(self, y: jax.Array) -> jax.Array:
+        if self.bias is None:
+            return y
+        return y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 class BatchNorm(nnx.Module):
