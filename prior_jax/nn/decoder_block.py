@@ -9,7 +9,6 @@ from prior_jax.nn.layers import (
     Conv,
     torch_uniform,
     torch_uniform_bias,
-    upsample_nearest_double,
 )
 
 
@@ -56,7 +55,11 @@ class ConvPair(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [B, h, w, in] to [B, h, w, out]."""
-        x = jax.nn.relu(self.norm1(self.conv1(x), train=train))
+        return self._after_first(self.conv1(x), train=train)
+
+    def _after_first(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps the output of the first convolution to that of the pair."""
+        x = jax.nn.relu(self.norm1(x, train=train))
         return jax.nn.relu(self.norm2(self.conv2(x), train=train))
 
 
@@ -131,7 +134,9 @@ class DecoderBlock(ConvPair):
 
         A block with a skip connection also takes the finer map, [B, 2 h, 2 w, skip].
         """
-        x = upsample_nearest_double(x) if self.upsample is None else self.upsample(x)
+        if self.upsample is None:
+            return self._after_first(self.conv1.doubled(x, skip), train=train)
+        x = self.upsample(x)
         if skip is not None:
             x = jnp.concatenate([x, skip.astype(x.dtype)], axis=-1)
         return super().__call__(x, train=train)

@@ -81,15 +81,18 @@ def evaluate(model, *inputs, **kwargs):
     return jax.jit(lambda *x: nnx.merge(graphdef, state, copy=True)(*x, **kwargs))(*inputs)
 
 
-def value_and_grads(model, loss, *inputs):
-    """(value, pure parameter gradients, input gradients) of loss(model, *inputs)."""
+def value_and_grads(model, loss, *inputs, **options):
+    """(value, pure parameter gradients, input gradients) of loss(model, *inputs).
+
+    Options go to `jax.value_and_grad`.
+    """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     def run(params, *inputs):
         return loss(nnx.merge(graphdef, params, rest, copy=True), *inputs)
 
     argnums = tuple(range(1 + len(inputs)))
-    value, grads = jax.jit(jax.value_and_grad(run, argnums=argnums))(params, *inputs)
+    value, grads = jax.jit(jax.value_and_grad(run, argnums=argnums, **options))(params, *inputs)
     return value, nnx.as_pure(grads[0]), grads[1:]
 
 

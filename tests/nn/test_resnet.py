@@ -89,6 +89,39 @@ def test_batch_norm_normalises_by_the_biased_and_gathers_the_unbiased_variance()
     np.testing.assert_array_equal(norm.mean[...], before)
 
 
+@pytest.mark.parametrize(("mean", "std"), [(0, 1), (30, 1), (10, 1e-3), (1000, 1e-2)])
+def test_batch_norm_keeps_its_digits_when_the_mean_is_large_beside_the_deviation(mean, std):
+    """Against float64, with running statistics near those of the batch, as in training."""
+    random = np.random.default_rng(0)
+    x = jnp.asarray(mean + std * random.standard_normal((4, 14, 14, 3)), jnp.float32)
+    weight = jnp.asarray(random.standard_normal(x.shape), jnp.float32)
+    norm = BatchNorm(3, dtype=jnp.float32)
+    norm.mean[...] = jnp.full(3, mean + std / 10, jnp.float32)
+    running = np.asarray(norm.mean[...], np.float64)
+
+    def loss(norm, x):
+        y = norm(x, train=True)
+        return jnp.sum(y * weight), (y, norm.mean[...], norm.var[...])
+
+    (_, found), grads, (x_grad,) = small.value_and_grads(norm, loss, x, has_aux=True)
+    wide, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    axes = (0, 1, 2)
+    batch_mean, var = wide.mean(axes), wide.var(axes)
+    unit = (wide - batch_mean) / np.sqrt(var + 1e-5)
+    centred = weight - weight.mean(axes) - unit * (weight * unit).mean(axes)
+    expected = {
+        "value": (found[0], unit, 1e-5),
+        "mean": (found[1], 0.9 * running + 0.1 * batch_mean, 1e-6),
+        "var": (found[2], 0.9 + 0.1 * wide.var(axes, ddof=1), 1e-6),
+        "gradient of x": (x_grad, centred / np.sqrt(var + 1e-5), 1e-5),
+        "gradient of scale": (grads["scale"], (weight * unit).sum(axes), 1e-4),
+        "gradient of bias": (grads["bias"], weight.sum(axes), 1e-4),
+    }
+    for name, (got, exact, rtol) in expected.items():
+        scale = np.abs(exact).max()
+        np.testing.assert_allclose(got, exact, rtol=0, atol=rtol * scale, err_msg=name)
+
+
 def test_batch_norm_of_a_single_value_is_refused():
     with pytest.raises(ValueError, match="needs 2 values per channel"):
         BatchNorm(4, dtype=jnp.float32)(jnp.zeros((1, 1, 1, 4)), train=True)

@@ -1,0 +1,114 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from prior_jax.nn.convolution import convolve_doubled
+from prior_jax.nn.layers import Conv, torch_uniform, upsample_nearest_double
+
+F32 = jnp.float32
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), F32)
+
+
+def plain(x, kernel):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def plain_doubled(x, kernel, skip=None):
+    x = upsample_nearest_double(x)
+    if skip is not None:
+        x = jnp.concatenate([x, skip], axis=-1)
+    return plain(x, kernel.astype(x.dtype))
+
+
+def value_and_grads(function, *inputs, **sharded):
+    """The value, and gradients of a sum over the value with an unequal weight for each place."""
+
+    def loss(*inputs):
+        y = function(*inputs)
+        weight = jnp.sin(jnp.arange(y.size, dtype=F32)).reshape(y.shape)
+        return jnp.sum(y.astype(F32) * weight), y
+
+    run = jax.value_and_grad(loss, argnums=tuple(range(len(inputs))), has_aux=True)
+    (_, y), grads = jax.jit(run, **sharded)(*inputs)
+    return y, *grads
+
+
+def check_equal(found, expected, *, rtol):
+    for a, b in zip(found, expected, strict=True):
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max())
+
+
+@pytest.mark.parametrize("skip", [0, 2])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 6)])
+def test_four_small_convolutions_equal_the_one_on_the_doubled_map(size, skip):
+    height, width = size
+    inputs = [normal(0, 2, *size, 3), normal(1, 3, 3, 3 + skip, 4)]
+    if skip:
+        inputs.append(normal(2, 2, 2 * height, 2 * width, skip))
+
+    def function(x, kernel, skip=None):
+        return convolve_doubled(x, kernel, skip=skip)
+
+    found, expected = (value_and_grads(f, *inputs) for f in (function, plain_doubled))
+    assert found[0].shape == (2, 2 * height, 2 * width, 4)
+    check_equal(found, expected, rtol=1e-5)
+
+
+def test_in_bfloat16_the_weights_are_summed_before_they_are_rounded():
+    x, skip = (normal(i, 2, side, side, 3).astype(jnp.bfloat16) for i, side in ((0, 5), (1, 10)))
+    kernel = normal(2, 3, 3, 6, 4)
+
+    def function(x, kernel, skip):
+        return convolve_doubled(x, kernel, skip=skip)
+
+    found = value_and_grads(function, x, kernel, skip)
+    assert [a.dtype for a in found] == [jnp.bfloat16, jnp.bfloat16, F32, jnp.bfloat16]
+    wide = value_and_grads(plain_doubled, x.astype(F32), kernel, skip.astype(F32))
+    check_equal(found, wide, rtol=2e-2)
+    # 1 + 2**-9 rounds to 1 in bfloat16: the two middle weights would vanish if rounded first.
+    kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1 + 2**-9).at[1, 2].set(-1)
+    y = convolve_doubled(jnp.ones((1, 1, 1, 1), jnp.bfloat16), kernel)
+    assert float(y[0, 0, 0, 0]) == 2**-9
+
+
+@pytest.mark.multidevice
+def test_sharding_the_batch_changes_neither_value_nor_gradient():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    inputs = normal(0, 8, 3, 5, 3), normal(1, 3, 3, 5, 4), normal(2, 8, 6, 10, 2)
+
+    def function(x, kernel, skip):
+        return convolve_doubled(x, kernel, skip=skip)
+
+    placed = [jax.device_put(a, s) for a, s in zip(inputs, (rows, whole, rows), strict=True)]
+    found = value_and_grads(function, *placed)
+    assert found[0].sharding.is_equivalent_to(rows, 4)
+    check_equal(found, value_and_grads(plain_doubled, *inputs), rtol=1e-5)
+
+
+def test_a_layer_adds_its_bias_once_to_what_it_doubles():
+    conv = Conv(
+        3, 4, kernel_size=3, use_bias=True, kernel_init=torch_uniform, dtype=F32, rngs=nnx.Rngs(0)
+    )
+    x = normal(0, 2, 3, 5, 3)
+    np.testing.assert_allclose(conv.doubled(x), conv(upsample_nearest_double(x)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel_size", "stride"), [(1, 1), (5, 1), (3, 2)])
+def test_other_kernels_refuse_a_map_to_be_doubled(kernel_size, stride):
+    conv = Conv(
+        3, 4, kernel_size=kernel_size, stride=stride, use_bias=False, kernel_init=torch_uniform,
+        dtype=F32, rngs=nnx.Rngs(0),
+    )  # fmt: skip
+    size = f"{kernel_size}x{kernel_size} of stride {stride}"
+    with pytest.raises(ValueError, match=f"this one is {size}"):
+        conv.doubled(jnp.zeros((1, 2, 2, 3)))
