@@ -26,6 +26,46 @@ def convolve(x: jax.Array, kernel: jax.Array, *, padding: Padding, stride: int =
     )
 
 
+@jax.custom_vjp
+def convolve_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves maps with a kernel of one pixel, which is a matrix product.
+
+    Args:
+      x: input maps, [B, h, w, in].
+      kernel: weights in the dtype of x, [in, out].
+
+    Returns:
+      Output maps in the dtype of x, [B, h, w, out].
+    """
+    return jnp.einsum("bhwi,io->bhwo", x, kernel)
+
+
+def _pixels_forward(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return convolve_pixels(x, kernel), (x, kernel)
+
+
+def _pixels_backward(
+    kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the gradients with respect to the input and the kernel.
+
+    In the product that sums over pixels XLA transposes the first factor, on a CPU together with all
+    that computes it. It is that with fewer channels; JAX would take the gradient in any case.
+    """
+    x, kernel = kept
+    pixels = (((0, 1, 2), (0, 1, 2)), ((), ()))
+    if x.shape[-1] <= gradient.shape[-1]:
+        of_kernel = jax.lax.dot_general(x, gradient, pixels)
+    else:
+        of_kernel = jax.lax.dot_general(gradient, x, pixels).T
+    return jnp.einsum("bhwo,io->bhwi", gradient, kernel), of_kernel
+
+
+convolve_pixels.defvjp(_pixels_forward, _pixels_backward)
+
+
 def convolve_doubled(
     x: jax.Array, kernel: jax.Array, *, skip: jax.Array | None = None
 ) -> jax.Array:
@@ -52,7 +92,7 @@ def convolve_doubled(
         rows.append(
             [convolve(x, part.astype(x.dtype), padding=(above, left)) for left, part in parts]
         )
-    y = _interleave(rows)
+    y = interleave(rows)
     if skip is None:
         return y
     rest = kernel[:, :, features:].astype(x.dtype)
@@ -67,7 +107,7 @@ def _halves(kernel: jax.Array, *, axis: int) -> tuple[jax.Array, jax.Array]:
     return even, odd
 
 
-def _interleave(rows: list[list[jax.Array]]) -> jax.Array:
+def interleave(rows: list[list[jax.Array]]) -> jax.Array:
     """Returns maps [B, 2 h, 2 w, C] with `rows[i][j]`, [B, h, w, C], at rows i and columns j."""
     batch, height, width, features = rows[0][0].shape
     y = jnp.stack([jnp.stack(row, axis=3) for row in rows], axis=2)

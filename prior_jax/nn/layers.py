@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.nn.convolution import convolve, convolve_doubled
+from prior_jax.nn.convolution import convolve, convolve_doubled, convolve_pixels
 
 # torch's default for Linear and Conv2d: uniform with bound 1 / sqrt(fan_in).
 torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -141,8 +141,7 @@ class Conv(nnx.Module):
         x = x.astype(self.dtype)
         kernel = self.kernel[...].astype(self.dtype)
         if self.kernel_size == 1:
-            x = x[:, :: self.stride, :: self.stride]
-            y = jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
+            y = convolve_pixels(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         else:
             pad = self.kernel_size // 2
             y = convolve(x, kernel, padding=((pad, pad), (pad, pad)), stride=self.stride)
@@ -284,25 +283,6 @@ class LayerNorm(nnx.Module):
         shape = (1,) * (x.ndim - 1) + (-1,)
         y = centred * jax.lax.rsqrt(var + self.epsilon) * self.scale[...].reshape(shape)
         return (y + self.bias[...].reshape(shape)).astype(self.dtype)
-
-
-def max_pool_stem(x: jax.Array) -> jax.Array:
-    """Computes the 3x3 maximum, stride 2, padding 1, after a ResNet's first convolution.
-
-    Args:
-      x: input maps, [B, H, W, C].
-
-    Returns:
-      Maps [B, ceil(H / 2), ceil(W / 2), C] in the dtype of x.
-    """
-    return jax.lax.reduce_window(
-        x,
-        -jnp.inf,  # a constant, so that JAX recognises a maximum and its gradient
-        jax.lax.max,
-        window_dimensions=(1, 3, 3, 1),
-        window_strides=(1, 2, 2, 1),
-        padding=((0, 0), (1, 1), (1, 1), (0, 0)),
-    )
 
 
 def upsample_nearest_double(x: jax.Array) -> jax.Array:

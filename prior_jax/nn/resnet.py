@@ -10,7 +10,8 @@ from flax import nnx
 
 from prior_jax.errors import check_choice, check_field, check_least
 from prior_jax.nn.attention_pool import AttentionPool2d
-from prior_jax.nn.layers import BatchNorm, Conv, kaiming_normal_fan_out, max_pool_stem
+from prior_jax.nn.layers import BatchNorm, Conv, kaiming_normal_fan_out
+from prior_jax.nn.pooling import max_pool_stem
 
 Block = Literal["bottleneck", "basic"]
 Pool = Literal["attention", "mean"]

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from prior_jax.nn.convolution import convolve_doubled
+from prior_jax.nn.convolution import convolve_doubled, convolve_pixels
 from prior_jax.nn.layers import Conv, torch_uniform, upsample_nearest_double
 
 F32 = jnp.float32
@@ -112,3 +112,14 @@ def test_other_kernels_refuse_a_map_to_be_doubled(kernel_size, stride):
     size = f"{kernel_size}x{kernel_size} of stride {stride}"
     with pytest.raises(ValueError, match=f"this one is {size}"):
         conv.doubled(jnp.zeros((1, 2, 2, 3)))
+
+
+@pytest.mark.parametrize(("features", "out"), [(4, 12), (12, 4), (5, 5)])
+def test_a_kernel_of_one_pixel_is_a_product_with_its_gradients(features, out):
+    x, kernel = normal(0, 2, 3, 5, features), normal(1, features, out)
+    found = value_and_grads(convolve_pixels, x, kernel)
+    wanted = value_and_grads(lambda x, k: jnp.einsum("bhwi,io->bhwo", x, k), x, kernel)
+    check_equal(found, wanted, rtol=1e-6)
+    narrow = [one.astype(jnp.bfloat16) for one in (x, kernel)]
+    dtypes = [one.dtype for one in value_and_grads(convolve_pixels, *narrow)]
+    assert dtypes == [jnp.bfloat16] * 3
