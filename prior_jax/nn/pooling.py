@@ -25,7 +25,7 @@ def max_pool_stem(x: jax.Array) -> jax.Array:
     return _max_pool((x.shape[1], x.shape[2]), x)
 
 
-# XLA's gradient of a maximum over windows carries four indices beside every value. On a CPU it takes
+# XLA's gradient of a maximum over windows carries four indices beside each value. On a CPU it takes
 # 0.43 CPU-seconds with the value, for 16 maps of 112 x 112 x 64, and 0.13 in this form.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _max_pool(size: tuple[int, int], x: jax.Array) -> jax.Array:
