@@ -5,6 +5,7 @@ the folder of compiled programs, which is set before the first compilation.
 """
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import pathlib
@@ -12,6 +13,11 @@ import platform
 from collections.abc import Iterator, Mapping
 
 import jax
+
+_ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES")
+# Options of `mallopt` in <malloc.h>: one part of the memory for all threads (M_ARENA_MAX), no block
+# of its own for a large array (M_MMAP_MAX), and nothing given back (M_TRIM_THRESHOLD).
+_KEEP = {-8: 1, -4: 0, -1: -1}
 
 
 def set_environment(variables: Mapping[str, str]) -> None:
@@ -79,6 +85,27 @@ def compile_for_memory(folder: str | None, *, quick: bool) -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
+def keep_freed_memory() -> None:
+    """Lets the C library keep the memory that a step has freed for the next one, on a CPU.
+
+    XLA asks for the temporary arrays of a step anew every time. The GNU C library gives blocks of
+    that size back to the system, which then clears each page once more: a quarter of the time of
+    PRIOR's third stage on two cores, while the peak memory is the same either way.
+
+    Nothing is set where an accelerator computes, where the C library is another one, or where the
+    user has set the allocator in the environment (MALLOC_..., GLIBC_TUNABLES). It is called before
+    threads are started, as those that run have their part of the memory already.
+    """
+    chosen = any(name.startswith(_ALLOCATOR) for name in os.environ)
+    named = jax.config.jax_platforms
+    computes = named == "cpu" if named else not _accelerator()
+    if chosen or not computes or platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    for option, value in _KEEP.items():
+        library.mallopt(option, value)
+
+
 def _only_cpu(
     devices: pathlib.Path = pathlib.Path("/dev"), bus: pathlib.Path = pathlib.Path("/sys/bus/pci")
 ) -> bool:
@@ -90,11 +117,19 @@ def _only_cpu(
 
     Args:
       devices: folder of the device files.
-      bus: folder of the PCI bus; vendor 0x1ae0 is Google.
+      bus: folder of the PCI bus.
     """
-    named = any(os.environ.get(name) for name in ("JAX_FORCE_TPU_INIT", "TPU_NAME"))
-    if named or jax.config.jax_platforms or importlib.util.find_spec("libtpu") is None:
+    if jax.config.jax_platforms or importlib.util.find_spec("libtpu") is None:
         return False
+    return not _accelerator(devices, bus)
+
+
+def _accelerator(
+    devices: pathlib.Path = pathlib.Path("/dev"), bus: pathlib.Path = pathlib.Path("/sys/bus/pci")
+) -> bool:
+    """Tells whether the machine may have a TPU or a GPU; vendor 0x1ae0 of the bus is Google."""
+    if any(os.environ.get(name) for name in ("JAX_FORCE_TPU_INIT", "TPU_NAME")):
+        return True
     files = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "nvidiactl", "dxg", "kfd")
     vendors = [path.read_text().strip() for path in bus.glob("devices/*/vendor")]
-    return "0x1ae0" not in vendors and not any(any(devices.glob(name)) for name in files)
+    return "0x1ae0" in vendors or any(any(devices.glob(name)) for name in files)

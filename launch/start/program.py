@@ -127,6 +127,7 @@ def start_devices() -> None:
         jax_settings.use_cpu(values.cpu_devices)
     else:
         jax_settings.leave_out_absent_tpu()
+    jax_settings.keep_freed_memory()
     try:
         config = distributed.DistributedConfig(
             mode=values.distributed,

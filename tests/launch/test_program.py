@@ -1,6 +1,11 @@
 """How programs choose their devices, and how they end when they are interrupted."""
 
 import importlib.util
+import os
+import pathlib
+import platform
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -69,3 +74,45 @@ def test_an_interrupted_program_ends_with_one_line(capfd, program_logging):
     assert capfd.readouterr().err == (
         "The program was interrupted. Run the same command again to go on.\n"
     )
+
+
+# Takes 200 MB twice, as a step does, and prints how many pages the second time had to be cleared.
+FREED = """
+import ctypes, resource
+import jax
+from launch.start import jax_settings
+jax.config.update("jax_platforms", {platforms!r})
+jax_settings.keep_freed_memory()
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+library.malloc.argtypes = (ctypes.c_size_t,)
+library.free.argtypes = (ctypes.c_void_p,)
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = library.malloc(200_000_000)
+    ctypes.memset(block, 1, 200_000_000)
+    library.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are the GNU library's")
+@pytest.mark.parametrize(
+    ("platforms", "given", "kept"),
+    [("cpu", {}, True), ("cuda", {}, False), ("cpu", {"MALLOC_ARENA_MAX": "2"}, False)],
+)
+def test_freed_memory_is_kept_on_a_cpu_unless_the_user_sets_the_allocator(platforms, given, kept):
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if "MALLOC" not in name and "GLIBC" not in name
+    }
+    found = subprocess.run(
+        [sys.executable, "-c", FREED.format(platforms=platforms)],
+        cwd=pathlib.Path(__file__).parents[2],
+        env=plain | given,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (int(found.stdout) < 1000) == kept
