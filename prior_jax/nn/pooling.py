@@ -30,6 +30,10 @@ def max_pool_stem(x: jax.Array) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _max_pool(size: tuple[int, int], x: jax.Array) -> jax.Array:
     del size
+    return _maximum(x)
+
+
+def _maximum(x: jax.Array) -> jax.Array:
     return jax.lax.reduce_window(
         x,
         -jnp.inf,
@@ -42,7 +46,8 @@ def _max_pool(size: tuple[int, int], x: jax.Array) -> jax.Array:
 
 def _forward(size: tuple[int, int], x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the maxima, and the place of the first one in each window, int8[B, h, w, C]."""
-    y = _max_pool(size, x)
+    del size
+    y = _maximum(x)
     height, width = y.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 2), (1, 2), (0, 0)), constant_values=-jnp.inf)
     place = jnp.full(y.shape, len(_PLACES), jnp.int8)
@@ -69,7 +74,14 @@ def _backward(size: tuple[int, int], place: jax.Array, gradient: jax.Array) -> t
     even, odd = ((1, 0),), ((2, 0), (0, 1))  # row in the window, and how many windows further
     rows = [
         [
-            sum(part(row, column, down, right) for row, down in lines for column, right in columns)
+            functools.reduce(
+                jnp.add,
+                [
+                    part(row, column, down, right)
+                    for row, down in lines
+                    for column, right in columns
+                ],
+            )
             for columns in (even, odd)
         ]
         for lines in (even, odd)
