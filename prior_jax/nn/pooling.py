@@ -30,10 +30,6 @@ def max_pool_stem(x: jax.Array) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _max_pool(size: tuple[int, int], x: jax.Array) -> jax.Array:
     del size
-    return _maximum(x)
-
-
-def _maximum(x: jax.Array) -> jax.Array:
     return jax.lax.reduce_window(
         x,
         -jnp.inf,
@@ -45,15 +41,23 @@ def _maximum(x: jax.Array) -> jax.Array:
 
 
 def _forward(size: tuple[int, int], x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the maxima, and the place of the first one in each window, int8[B, h, w, C]."""
-    del size
-    y = _maximum(x)
-    height, width = y.shape[1:3]
+    """Returns the maxima, and the place of the first one in each window, int8[B, h, w, C].
+
+    The place is that of the largest pixel so far, and not of a pixel that equals the maximum: XLA
+    may compute x anew for either, rounded in another way, and then none would.
+    """
+    height, width = (-(-side // 2) for side in size)
     padded = jnp.pad(x, ((0, 0), (1, 2), (1, 2), (0, 0)), constant_values=-jnp.inf)
-    place = jnp.full(y.shape, len(_PLACES), jnp.int8)
-    for index, (row, column) in reversed(list(enumerate(_PLACES))):
-        seen = padded[:, row : row + 2 * height : 2, column : column + 2 * width : 2]
-        place = jnp.where(seen == y, jnp.int8(index), place)
+
+    def seen(row: int, column: int) -> jax.Array:
+        return padded[:, row : row + 2 * height : 2, column : column + 2 * width : 2]
+
+    y = seen(*_PLACES[0])
+    place = jnp.zeros(y.shape, jnp.int8)
+    for index, (row, column) in enumerate(_PLACES[1:], start=1):
+        pixel = seen(row, column)
+        place = jnp.where(pixel > y, jnp.int8(index), place)
+        y = jnp.maximum(y, pixel)
     return y, place
 
 

@@ -289,7 +289,7 @@ def test_shapes_and_dtypes_that_are_no_inputs_are_refused_by_name():
 
 def test_without_onnx_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    refused(jnp.sin, X, match=r"prior_jax\[export\]")
+    refused(jnp.sin, X, match=r"pip install -e '\.\[export\]'")
 
 
 @pytest.mark.parity

@@ -35,3 +35,21 @@ def test_the_first_of_equal_pixels_has_the_gradient():
     x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1].set(-1.0)
     found = gradient(max_pool_stem, x, jnp.ones((1, 2, 2, 1)))[0, :, :, 0]
     np.testing.assert_array_equal(found, [[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+
+
+def test_every_window_has_its_gradient_when_the_input_is_computed_in_the_same_program():
+    # XLA may compute the input once for the maximum and once more for its place.
+    first, second, third = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(first, (4, 33, 33, 8))
+    scale = jax.random.normal(second, (1, 1, 1, 8))
+    offset = jax.random.normal(third, (1, 1, 1, 8))
+
+    def through(pool, x):
+        mean = jnp.mean(x, axis=(0, 1, 2), keepdims=True)
+        return jnp.sum(pool(jax.nn.relu((x - mean) * scale + offset)) ** 2)
+
+    found, wanted = (
+        jax.jit(jax.grad(lambda x, pool=pool: through(pool, x)))(x)
+        for pool in (max_pool_stem, plain)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * float(jnp.abs(wanted).max()))
