@@ -6,7 +6,6 @@ iterator that has yielded k batches, for any number of processes, workers and th
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import grain
@@ -18,16 +17,14 @@ from prior_jax.data import plan as plan_lib
 from prior_jax.data import set_statistics as measure_lib
 from prior_jax.data import text as text_lib
 from prior_jax.data import workers as workers_lib
+from prior_jax.data.batch_iterator import BatchIterator
 from prior_jax.data.loader import RowLoader, RowOptions
 from prior_jax.data.manifest import Manifest
 from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import TEXT_SOURCES, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
-from prior_jax.errors import ConfigError, DataError, check_choice, check_field, check_least
-from prior_jax.types import Batch, Boxes
+from prior_jax.errors import ConfigError, check_choice, check_field, check_least
 
-_KILLED = "terminated unexpectedly"  # grain's message for a worker process that was killed
-_BOX_FIELDS = tuple(field.name for field in dataclasses.fields(Boxes))
 _ENDLESS = 2**40  # steps; grain requires a length of every iterator
 
 
@@ -377,48 +374,3 @@ class Split:
             dataset, workers=config.workers, threads=config.threads, prefetch=config.prefetch
         )
         return BatchIterator(source, start=start)
-
-
-class BatchIterator(Iterator[tuple[int, Batch]]):
-    """Iterator of (step, Batch of numpy arrays), and a context manager that closes it."""
-
-    def __init__(self, source: Any, *, start: int):
-        """Wraps grain's iterator."""
-        self._source = source
-        self._step = start
-
-    def __next__(self) -> tuple[int, Batch]:
-        """Returns the next batch.
-
-        Raises:
-          DataError: if a record of the batch is damaged (names record and shard), or a worker
-            process was killed.
-        """
-        try:
-            row = next(self._source)
-        except RuntimeError as error:
-            if _KILLED not in str(error):
-                raise
-            raise DataError(
-                f"A data worker was killed while it read step {self._step}, probably for lack of "
-                "memory.",
-                "Lower config.data.workers and run the same command to resume.",
-            ) from error
-        # Worker processes pass shared memory; a copy stays valid after they end.
-        rows: dict[str, Any] = {name: np.array(value) for name, value in row.items()}
-        boxes = {name: rows.pop(name) for name in _BOX_FIELDS if name in rows}
-        batch = Batch(**rows, boxes=Boxes(**boxes) if boxes else None)
-        step, self._step = self._step, self._step + 1
-        return step, batch
-
-    def close(self) -> None:
-        """Stops threads and worker processes."""
-        self._source.close()
-
-    def __enter__(self) -> "BatchIterator":
-        """Returns the iterator itself."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Closes the iterator."""
-        self.close()
