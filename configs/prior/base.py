@@ -182,6 +182,7 @@ def data(*, release: bool) -> dict:
             fit="stretch",  # release, configs/image_transformation.yaml
             equalize=False,
             to_white=False,
+            draft_margin=None if release else 1,  # the release decodes every pixel
         ),
         augment=dict(
             rotation_degrees=5.0,  # release, configs/image_transformation.yaml

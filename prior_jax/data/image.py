@@ -15,9 +15,6 @@ from prior_jax.errors import DataError, check_choice, check_field, check_least
 
 PIXEL_MAXIMUM = 255.0
 MODES: Mapping[int, Mode] = {1: "L", 3: "RGB"}
-# JPEG decoding in the DCT domain may shrink an image, but never below this multiple of the
-# requested size, so that the antialiased resize still determines the pixels.
-DRAFT_MARGIN = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +34,10 @@ class ImageConfig:
       equalize: whether the histogram is equalised (LoVT's release, of all sets but RSNA).
       to_white: whether levels are multiplied so that the brightest pixel is white (MGCA's release,
         quirk M16); not together with `equalize`.
+      draft_margin: smallest ratio of a decoded image's sides to those it is resized to. The JPEG
+        decoder can shrink an image to a half, a quarter or an eighth as it decodes it, which costs
+        less than decoding every pixel; at 2 the antialiased resize still determines the pixels, at
+        1 the decoder's own average does. None decodes every pixel (release).
     """
 
     size: int
@@ -47,10 +48,13 @@ class ImageConfig:
     fit: Fit = "stretch"
     equalize: bool = False
     to_white: bool = False
+    draft_margin: int | None = 2
 
     def __post_init__(self):
         """Raises ConfigError for values that are not accepted."""
         check_least(self, size=1)
+        if self.draft_margin is not None:
+            check_least(self, draft_margin=1)
         check_choice(self, "channels", tuple(MODES))
         check_choice(self, "fit", get_args(Fit))
         must_be = "False with equalize, which sets every level anew"
@@ -132,15 +136,17 @@ class AugmentConfig:
         return self.crop_from or size
 
 
-def decode(content: bytes, *, channels: int, size: int, name: str) -> Image.Image:
+def decode(
+    content: bytes, *, channels: int, size: int, name: str, draft_margin: int | None = 2
+) -> Image.Image:
     """Decodes one image completely, upright; see `prior_jax.data.decode.decoded`.
 
     Args:
       content: content of the file: JPEG, PNG, TIFF, DICOM or similar.
       channels: number of channels, 1 or 3.
-      size: side in pixels that the image will be resized to; a far larger JPEG is decoded at a
-        fraction of its size.
+      size: side in pixels that the image will be resized to.
       name: name of the image, for error messages.
+      draft_margin: how far a larger JPEG is shrunk as it is decoded, see `ImageConfig`.
 
     Returns:
       An 8-bit image of mode "L" or "RGB".
@@ -148,11 +154,13 @@ def decode(content: bytes, *, channels: int, size: int, name: str) -> Image.Imag
     Raises:
       DataError: if the image is truncated, damaged or of an unsupported kind; names the image.
     """
-    return placed_decode(content, channels=channels, size=size, name=name)[0]
+    return placed_decode(
+        content, channels=channels, size=size, name=name, draft_margin=draft_margin
+    )[0]
 
 
 def placed_decode(
-    content: bytes, *, channels: int, size: int, name: str
+    content: bytes, *, channels: int, size: int, name: str, draft_margin: int | None = 2
 ) -> tuple[Image.Image, regions.Transform]:
     """Decodes one image as `decode` does, and says where its pixels have gone.
 
@@ -161,6 +169,7 @@ def placed_decode(
       channels: number of channels, 1 or 3.
       size: side in pixels that the image will be resized to.
       name: name of the image, for error messages.
+      draft_margin: how far a larger JPEG is shrunk as it is decoded, see `ImageConfig`.
 
     Returns:
       The image, and the change from the pixels of the file to those of the image.
@@ -168,9 +177,10 @@ def placed_decode(
     Raises:
       DataError: for the reasons that `decode` lists.
     """
+    short_side = None if draft_margin is None else draft_margin * size
     try:
         return placed(
-            content, mode=MODES[channels], name=name, short_side=DRAFT_MARGIN * size, any_size=True
+            content, mode=MODES[channels], name=name, short_side=short_side, any_size=True
         )
     except ImageProblem as problem:
         raise DataError(

@@ -136,6 +136,7 @@ class RowLoader:
             channels=len(options.mean),
             size=size if augment is None else augment.decoded_size(size),
             name=f"{name}: image {record.image_ids[chosen]!r}",
+            draft_margin=options.image.draft_margin,
         )
         if augment is None:
             image, change = image_lib.placed_input(image, config=options.image)

@@ -204,7 +204,11 @@ def open_image(
             where=str(path),
         ) from error
     return image_lib.placed_decode(
-        content, channels=config.channels, size=config.size, name=str(path)
+        content,
+        channels=config.channels,
+        size=config.size,
+        name=str(path),
+        draft_margin=config.draft_margin,
     )
 
 

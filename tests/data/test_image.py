@@ -66,6 +66,25 @@ def test_a_far_larger_jpeg_is_decoded_at_a_fraction_that_is_still_twice_the_size
     assert decode(content, size=300).size == (800, 800)
 
 
+def test_the_margin_says_how_far_a_jpeg_is_shrunk_as_it_is_decoded():
+    content = encoded(np.repeat(np.repeat(gray(), 20, axis=0), 20, axis=1), "JPEG")
+
+    def side(margin, size):
+        kept = image_lib.decode(content, channels=1, size=size, name="x", draft_margin=margin)
+        return kept.width
+
+    assert [side(1, 400), side(2, 400), side(None, 400)] == [400, 800, 800]
+    assert [side(1, 20), side(2, 20), side(None, 20)] == [100, 100, 800]
+
+
+def test_at_margin_1_the_decoder_averages_and_does_not_skip_pixels():
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 200
+    half = image_lib.decode(encoded(stripes, "JPEG"), channels=1, size=32, name="x", draft_margin=1)
+    assert half.size == (32, 32)
+    assert np.abs(np.asarray(half).astype(int) - 100).max() <= 15  # aliased it would be 0 or 200
+
+
 def test_resizing_averages_and_does_not_keep_the_aspect_ratio():
     array = np.zeros((8, 32), np.uint8)
     array[:, ::2] = 200

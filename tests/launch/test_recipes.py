@@ -290,7 +290,7 @@ def test_a_stray_key_is_refused_by_name(section):
 FILLED = {
     *("data.path", "data.tokenizer.path", "mesh.axes.data"),
     *("init.image.step", "init.text.step", "evaluate_every"),
-    *("data.image.fit", "data.image.equalize", "data.image.to_white"),
+    *("data.image.fit", "data.image.equalize", "data.image.to_white", "data.image.draft_margin"),
 }
 
 

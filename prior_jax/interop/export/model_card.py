@@ -17,8 +17,8 @@ _SETTINGS = (
     "model.text.layers", "model.text.heads",
     "init.image.path", "init.text.path", "data.batch_size", "data.image.size",
     "data.image.channels", "data.image.fit", "data.image.equalize", "data.image.to_white",
-    "data.text_mode", "data.max_tokens", "data.max_sentences", "stage_unit", "optimizer.beta1",
-    "optimizer.beta2", "optimizer.decay", "optimizer.clip_norm",
+    "data.image.draft_margin", "data.text_mode", "data.max_tokens", "data.max_sentences",
+    "stage_unit", "optimizer.beta1", "optimizer.beta2", "optimizer.decay", "optimizer.clip_norm",
 )  # fmt: skip
 _STAGE = ("length", "warmup", "schedule", "learning_rate", "weight_decay")
 
