@@ -23,7 +23,8 @@ from data_prep import drawn_regions, mimic_listed, mimic_tables
 from data_prep.kit import cli, preparer, writer
 from data_prep.kit.outcomes import Job, Kept, Rejection
 from data_prep.kit.plan import Plan, Reject
-from data_prep.kit.preparer import ImageFile, StoredImages, StoreSettings
+from data_prep.kit.preparer import ImageFile
+from data_prep.kit.settings import StoredImages, StoreSettings
 from data_prep.kit.text import StudyText, TextProblem, TextSettings, decoded_report, study_text
 from data_prep.mimic_reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
 from prior_jax.data import manifest as manifest_lib

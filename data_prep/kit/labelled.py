@@ -15,8 +15,9 @@ from data_prep.kit import cli, dicom_header, id_lists, preparer, published_split
 from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import Plan, PlannedImage, PlannedStudies, Planner, Reject, TableUse
-from data_prep.kit.preparer import ImageFile, StoreSettings
+from data_prep.kit.preparer import ImageFile
 from data_prep.kit.published_splits import Assignment
+from data_prep.kit.settings import StoreSettings
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 

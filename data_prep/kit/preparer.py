@@ -11,14 +11,13 @@ from typing import Any
 from data_prep.kit import cli, finish, source, writer
 from data_prep.kit import plan as planner
 from data_prep.kit.image_regions import ImageRegion, StoredRegions, stored_regions
-from data_prep.kit.images import ImageProblem, PixelSums
+from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Kept, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedImage, Reject
-from data_prep.kit.settings import SetSettings as SetSettings
 from data_prep.kit.settings import StoredImages
-from data_prep.kit.settings import StoreSettings as StoreSettings
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
+from prior_jax.data.decode import ImageProblem
 from prior_jax.errors import DataError, InputProblem
 
 MakePlan = Callable[[pathlib.Path, Reject], Plan]

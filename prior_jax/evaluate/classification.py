@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.errors import DataError, check_field, check_least
 from prior_jax.evaluate import (
     bootstrap,
@@ -314,12 +315,12 @@ def _subgroups(statistics, members, patients, *, config, resampling):
 
 
 def _counts(chosen: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    names = [prompts.slug(name) for name in classes]
+    names = [near_names.slug(name) for name in classes]
     return dict(zip(names, chosen.sum(axis=0).tolist(), strict=True))
 
 
 def _numbers(classes: Sequence[str], values: np.ndarray) -> dict[str, Any]:
     return {
-        prompts.slug(name): None if np.isnan(value) else float(value)
+        near_names.slug(name): None if np.isnan(value) else float(value)
         for name, value in zip(classes, values, strict=True)
     }

@@ -12,14 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.data.fitting import WHOLE, Window
 from prior_jax.errors import DataError
-from prior_jax.evaluate import bootstrap, metrics, pictures, prompts
+from prior_jax.evaluate import bootstrap, metrics, pictures
 from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens
 from prior_jax.evaluate.results import TaskResult
-from prior_jax.near_names import check_classes
 from prior_jax.types import Batch
 
 # Values this close to the maximum, relative to it, count as equal to it: float32 rounding is 1e-7.
@@ -329,8 +329,8 @@ def _sentences(asked: Asked) -> dict[str, Any]:
 
 
 def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
-    check_classes(asked.classes, where="task.classes")
-    names = [prompts.slug(label) for label in asked.classes]
+    near_names.check_classes(asked.classes, where="task.classes")
+    names = [near_names.slug(label) for label in asked.classes]
     # Patients without any of the findings contribute nothing and are not drawn.
     counted = ~np.isnan(tables["pointing"]).all(axis=1)
     if not counted.any():
@@ -367,7 +367,7 @@ def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
                 for name, metric in found.items()
                 if "random" in name and not np.isnan(metric.value)
             },
-            "better_lung": {prompts.slug(label): side for label, side in sides.items()},
+            "better_lung": {near_names.slug(label): side for label, side in sides.items()},
             "undefined": {
                 name: "no record has the finding, or its attention is 0 everywhere"
                 for name, metric in found.items()

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.data.fitting import Fit, margins
 from prior_jax.errors import ConfigError, DataError, check_choice, check_field
 from prior_jax.evaluate import (
@@ -15,7 +16,6 @@ from prior_jax.evaluate import (
     metrics,
     phrase_grounding,
     pictures,
-    prompts,
     similarity_map,
 )
 from prior_jax.evaluate.embed import Encoder
@@ -315,7 +315,7 @@ def _result(rows, baselines, phrases, *, groups, settings, rule, resampling, sho
             "different_phrases": len({phrase.text for phrase in phrases}),
             "records": len({phrase.record for phrase in phrases}),
             "patients": len(np.unique(groups)),
-            "positives": {prompts.slug(name): labels.count(name) for name in classes},
+            "positives": {near_names.slug(name): labels.count(name) for name in classes},
             "mean_over_phrases": {
                 name: _json(float(metrics.mean_of_defined(column)))
                 for name, column in values.items()

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.errors import ConfigError, DataError, check_field, check_least
-from prior_jax.evaluate import bootstrap, labels, prompts, ranking
+from prior_jax.evaluate import bootstrap, labels, ranking
 from prior_jax.evaluate.features import Pooled
 from prior_jax.evaluate.results import TaskResult
 
@@ -111,7 +112,7 @@ def evaluate_probe(
     chosen, validation = _choose(fits, parts["validate"], classes=classes)
     found = _measure(fits[chosen], parts["test"], classes, np.asarray(test_patients), resampling)
     unlearnt = {
-        f"{name}_{prompts.slug(label)}": "the training records are all positive or all negative "
+        f"{name}_{near_names.slug(label)}": "the training records are all positive or all negative "
         f"for {label}"
         for label, learnt in zip(classes, learnable, strict=True)
         if not learnt
@@ -235,7 +236,7 @@ def _measure(fit: _Fit, part: _Part, classes, groups, resampling) -> TaskResult:
             "patients": len(np.unique(groups)),
             "positives": _positives(truth, classes),
             "chance": {"macro_auroc": 0.5}
-            | {f"auroc_{prompts.slug(label)}": 0.5 for label in classes},
+            | {f"auroc_{near_names.slug(label)}": 0.5 for label in classes},
             "undefined": ranking.reasons(truth.positive, known, classes=classes),
             "bootstrap": dataclasses.asdict(resampling),
         },
@@ -273,7 +274,7 @@ def _learnable(truth: labels.Truth, index: int) -> bool:
 
 def _positives(truth: labels.Truth, classes) -> dict[str, int]:
     counts = (truth.positive & truth.known).sum(axis=0).tolist()
-    return {prompts.slug(name): count for name, count in zip(classes, counts, strict=True)}
+    return {near_names.slug(name): count for name, count in zip(classes, counts, strict=True)}
 
 
 def _json(number: float) -> Any:

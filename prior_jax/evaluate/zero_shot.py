@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.errors import ConfigError, DataError, check_choice, check_field, check_least
 from prior_jax.evaluate import bootstrap, labels, metrics, over_seeds, prompts, ranking
 from prior_jax.evaluate import classification_metrics as at_decision
@@ -374,7 +375,7 @@ def _over_draws(scores, right, classes, *, config, resampling) -> dict[str, Any]
 
 
 def _settings(truth, counted, *, classes, groups, config) -> dict[str, Any]:
-    names = [prompts.slug(name) for name in classes]
+    names = [near_names.slug(name) for name in classes]
     positives = (truth.positive & counted).sum(axis=0)
     counts = np.bincount(truth.positive[truth.single].argmax(axis=1), minlength=len(classes))
     return {

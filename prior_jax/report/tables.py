@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prior_jax.evaluate import prompts, region_columns, results, undefined
+from prior_jax import near_names
+from prior_jax.evaluate import region_columns, results, undefined
 
 # Prefixes of the metrics, in the order of the page.
 _PREFIXES = (
@@ -129,7 +130,7 @@ def task_of(content: Mapping[str, Any]) -> Task:
       The tables of the task.
     """
     groups: dict[str, list[str]] = {"": []}
-    slugs = tuple(f"_{prompts.slug(name)}" for name in content["settings"].get("classes", ()))
+    slugs = tuple(f"_{near_names.slug(name)}" for name in content["settings"].get("classes", ()))
     for name in content["metrics"]:
         other = _BY_CLASS if slugs and name.endswith(slugs) else ""
         title = next((title for prefix, title in _PREFIXES if name.startswith(prefix)), other)
