@@ -6,10 +6,16 @@ from typing import Any
 import numpy as np
 
 from prior_jax import near_names
+from prior_jax.evaluate.bootstrap import Interval
 
 _AT_THRESHOLD = ("f1", "accuracy", "balanced_accuracy")
 MANY = 3
 """Number of metrics with one reason from which they are named in one sentence."""
+
+
+def without_value(metrics: Mapping[str, Interval]) -> list[str]:
+    """Returns the names of the metrics that have no value on the original records."""
+    return [name for name, metric in metrics.items() if np.isnan(metric.value)]
 
 
 def classification_reasons(
