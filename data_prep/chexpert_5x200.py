@@ -21,8 +21,8 @@ from data_prep import chexpert, chexpert_layout, chexpert_splits, chexpert_table
 from data_prep.kit import cli, id_lists, labelled, preparer, strict_json
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Plan, Reject, RowProblem, TableUse
-from data_prep.kit.preparer import StoreSettings
 from data_prep.kit.published_splits import Assignment
+from data_prep.kit.settings import StoreSettings
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError

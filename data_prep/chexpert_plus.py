@@ -29,7 +29,8 @@ from data_prep.kit.plan import (
     rejecting,
     rejecting_rows,
 )
-from data_prep.kit.preparer import ImageFile, SetSettings
+from data_prep.kit.preparer import ImageFile
+from data_prep.kit.settings import SetSettings
 from data_prep.kit.text import TextProblem, sections_text
 from data_prep.kit.used_cells import absent_note
 from prior_jax.data import manifest as manifest_lib

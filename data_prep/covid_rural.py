@@ -17,9 +17,9 @@ from collections.abc import Sequence
 
 from data_prep.kit import cli, labelled, mask_files, preparer
 from data_prep.kit.image_regions import ImageRegion
-from data_prep.kit.images import ImageProblem
 from data_prep.kit.plan import Plan, Reject, TableUse
 from prior_jax.data import manifest as manifest_lib
+from prior_jax.data.decode import ImageProblem
 from prior_jax.errors import DataError
 
 PROGRAM = "data_prep.covid_rural"

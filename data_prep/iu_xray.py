@@ -17,7 +17,8 @@ from typing import Any
 from data_prep.kit import cli, preparer
 from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import Plan, PlannedImage, PlannedStudies, Planner, Reject, TableUse
-from data_prep.kit.preparer import ImageFile, SetSettings
+from data_prep.kit.preparer import ImageFile
+from data_prep.kit.settings import SetSettings
 from data_prep.kit.text import TextProblem, sections_text
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema

@@ -34,7 +34,8 @@ from data_prep.kit.plan import (
     rejecting,
     rejecting_rows,
 )
-from data_prep.kit.preparer import ImageFile, SetSettings
+from data_prep.kit.preparer import ImageFile
+from data_prep.kit.settings import SetSettings
 from data_prep.kit.text import TextProblem, study_text
 from data_prep.manifest_columns import Columns
 from data_prep.manifest_rows import Row, RowReader

@@ -10,8 +10,8 @@ import numpy as np
 
 from data_prep.kit import mask_files, values
 from data_prep.kit.image_regions import ImageRegion
-from data_prep.kit.images import ImageProblem
 from data_prep.kit.plan import RowProblem
+from prior_jax.data.decode import ImageProblem
 
 Found = tuple[str, str]
 """Label of a mask, and the path of its file as it is written."""

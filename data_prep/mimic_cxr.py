@@ -20,10 +20,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep import drawn_regions, mimic_listed, mimic_tables
-from data_prep.kit import cli, preparer, writer
+from data_prep.kit import cli, preparer, shards
 from data_prep.kit.outcomes import Job, Kept, Rejection
 from data_prep.kit.plan import Plan, Reject
-from data_prep.kit.preparer import ImageFile, StoredImages, StoreSettings
+from data_prep.kit.preparer import ImageFile
+from data_prep.kit.settings import StoredImages, StoreSettings
 from data_prep.kit.text import StudyText, TextProblem, TextSettings, decoded_report, study_text
 from data_prep.mimic_reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
 from prior_jax.data import manifest as manifest_lib
@@ -301,28 +302,19 @@ def _plan(
         notes = mimic_listed.notes(index, listed=listed)
         index = mimic_listed.by_image(index)
     index.save(directory)
-    reports: Reports = ReportFolder(root=source)
-    if source.is_file():
-        reports = ReportZip(path=source, index=directory / "reports.npy")
-        for study in index_zip(source, reports.index):
-            detail = f"{source.name} holds the report more than once"
-            reject(Rejection(id=study, reason="duplicate_report", detail=detail))
-    jobs = writer.shard_jobs(
+    reports = _opened_reports(source, directory=directory, reject=reject)
+    jobs = shards.shard_jobs(
         index.codes, index.subjects, studies_per_shard=settings.studies_per_shard
     )
     if settings.scan_files:
-        folders = sorted(path.name for path in files.iterdir() if path.is_dir())
-        jobs += [
-            Job(name=f"scan-{name}", split=None, begin=0, end=0, argument=name) for name in folders
-        ]
-    stored = settings.stored(tables.metadata.name)
+        jobs += _scan_jobs(files)
     return Plan(
         jobs=jobs,
         process=Studies(
             files=files,
             reports=reports,
             index=directory,
-            stored=stored,
+            stored=settings.stored(tables.metadata.name),
             settings=settings,
             listed=listed,
             drawn=None if findings is None else drawn_regions.DrawnRegions(path=findings),
@@ -332,6 +324,23 @@ def _plan(
         short_side=settings.short_side,
         notes=notes,
     )
+
+
+def _opened_reports(source: pathlib.Path, *, directory: pathlib.Path, reject: Reject) -> Reports:
+    """Returns the reports of a folder, or of a zip, whose index is written into `directory`."""
+    if not source.is_file():
+        return ReportFolder(root=source)
+    reports = ReportZip(path=source, index=directory / "reports.npy")
+    for study in index_zip(source, reports.index):
+        detail = f"{source.name} holds the report more than once"
+        reject(Rejection(id=study, reason="duplicate_report", detail=detail))
+    return reports
+
+
+def _scan_jobs(files: pathlib.Path) -> list[Job]:
+    """Returns a job for each folder p10 ... p19 that searches it for files without a row."""
+    folders = sorted(path.name for path in files.iterdir() if path.is_dir())
+    return [Job(name=f"scan-{name}", split=None, begin=0, end=0, argument=name) for name in folders]
 
 
 def _report_source(paths: Paths) -> pathlib.Path:

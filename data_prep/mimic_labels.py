@@ -1,7 +1,9 @@
 """Reads MIMIC-CXR-JPG's label tables, with a row a study, and the numbers in its tables."""
 
+import dataclasses
 import pathlib
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,6 +40,23 @@ def number_of(column: IdColumn, row: TableRow, *, prefix: str) -> int:
     return int(written.removeprefix(prefix))
 
 
+@dataclasses.dataclass(kw_only=True)
+class _Labels:
+    """What a label table says of the studies of a set.
+
+    Attributes:
+      labels: int8[N, C].
+      seen: bool[N], whether the study has a row.
+      others: number of rows of other studies.
+      example: where and why a row could not be used first, "" if all could.
+    """
+
+    labels: np.ndarray
+    seen: np.ndarray
+    others: int = 0
+    example: str = ""
+
+
 def study_labels(
     path: pathlib.Path | None, studies: np.ndarray, *, encoding: str, reject: Reject
 ) -> tuple[tuple[str, ...], np.ndarray, list[TableUse]]:
@@ -58,35 +77,13 @@ def study_labels(
     table = Table(path, flag="--labels_table", key="study_id", single_lines=True, encoding=encoding)
     table.require((table.flag, name) for name in ("subject_id", "study_id"))
     names = tuple(name for name in table.names if name not in ("subject_id", "study_id"))
-    column = IdColumn(table, flag=table.flag, name="study_id")
-    order = np.argsort(studies)
-    ranked = studies[order]
-    labels = np.full((len(studies), len(names)), LABEL_NOT_MENTIONED, np.int8)
-    seen = np.zeros(len(studies), bool)
-    others, example = 0, ""
-    reject_row = rejecting_rows(table, reject)
-    for row in table.rows(reject=reject_row):
-        try:
-            number = number_of(column, row, prefix="s")
-            found = [label_of(row.cells.get(name), field=name) for name in names]
-        except CellProblem as problem:
-            reject_row(row.line, MALFORMED, problem.detail)
-            example = example or f"line {row.line}: {problem.detail}"
-            continue
-        place = int(np.searchsorted(ranked, number))
-        if place == len(ranked) or ranked[place] != number:
-            others += 1
-            example = example or f"line {row.line}: no image of study {number} was chosen"
-        elif seen[order[place]]:
-            reject_row(row.line, "duplicate_row", f"study {number}")
-        else:
-            seen[order[place]] = True
-            labels[order[place]] = found
-    column.check()
-    if len(studies) and seen.mean() < _LEAST_LABELLED:
+    found = _read_labels(table, names, studies, reject=reject)
+    kept = int(found.seen.sum())
+    if len(studies) and found.seen.mean() < _LEAST_LABELLED:
+        example = found.example or "the table ends early"
         raise DataError(
-            f"Only {int(seen.sum())} of {len(studies)} studies have a usable row in {path} "
-            f"({example or 'the table ends early'}; the first study of the set is {studies[0]}).",
+            f"Only {kept} of {len(studies)} studies have a usable row in {path} "
+            f"({example}; the first study of the set is {studies[0]}).",
             "Give the label table of these studies, with 1, 0, -1 or blank in each column, or set "
             "--labels=none to prepare the set without labels.",
             where=table.flag,
@@ -94,8 +91,42 @@ def study_labels(
     use = TableUse(
         name=table.name,
         read=table.read,
-        kept=int(seen.sum()),
-        unused={OTHER_STUDY: others} if others else {},
+        kept=kept,
+        unused={OTHER_STUDY: found.others} if found.others else {},
         notes=table.notes(),
     )
-    return names, labels, [use]
+    return names, found.labels, [use]
+
+
+def _read_labels(
+    table: Table, names: Sequence[str], studies: np.ndarray, *, reject: Reject
+) -> _Labels:
+    """Reads the rows of the studies, whose numbers are int64[N], and rejects those not usable."""
+    found = _Labels(
+        labels=np.full((len(studies), len(names)), LABEL_NOT_MENTIONED, np.int8),
+        seen=np.zeros(len(studies), bool),
+    )
+    column = IdColumn(table, flag=table.flag, name="study_id")
+    order = np.argsort(studies)
+    ranked = studies[order]
+    reject_row = rejecting_rows(table, reject)
+    for row in table.rows(reject=reject_row):
+        try:
+            number = number_of(column, row, prefix="s")
+            labels = [label_of(row.cells.get(name), field=name) for name in names]
+        except CellProblem as problem:
+            reject_row(row.line, MALFORMED, problem.detail)
+            found.example = found.example or f"line {row.line}: {problem.detail}"
+            continue
+        place = int(np.searchsorted(ranked, number))
+        if place == len(ranked) or ranked[place] != number:
+            found.others += 1
+            missed = f"line {row.line}: no image of study {number} was chosen"
+            found.example = found.example or missed
+        elif found.seen[order[place]]:
+            reject_row(row.line, "duplicate_row", f"study {number}")
+        else:
+            found.seen[order[place]] = True
+            found.labels[order[place]] = labels
+    column.check()
+    return found

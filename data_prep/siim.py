@@ -28,13 +28,13 @@ from data_prep.kit import (
     values,
 )
 from data_prep.kit.image_regions import ImageRegion
-from data_prep.kit.images import ImageProblem
 from data_prep.kit.plan import Plan, Reject, TableUse
 from data_prep.kit.rle import NO_MASK
 from data_prep.kit.row_cells import cells_of, required_id
 from data_prep.kit.splits import HELD_OUT, shuffled_splits
 from data_prep.kit.tables import TableRow
 from prior_jax.data import manifest as manifest_lib
+from prior_jax.data.decode import ImageProblem
 from prior_jax.errors import ConfigError, DataError
 
 PROGRAM = "data_prep.siim"

@@ -31,7 +31,7 @@ from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.kinds import KINDS, Kind
 from prior_jax.run_config import RunConfig
-from prior_jax.sharding.placement import placement
+from prior_jax.sharding.placement import Placement, placement
 from prior_jax.train.program import Program
 from prior_jax.types import Batch, Boxes
 
@@ -147,33 +147,9 @@ def check(
     _check_flags(kind, config.objective)
     place = placement(config.mesh, devices=devices)
     check_fits(config, place)
-    schedule = config.schedule(steps_per_epoch=STEPS_PER_EPOCH)
-    builder = Program(
-        objective=assemble.objective(
-            config.objective,
-            config.model,
-            vocabulary=unknown_vocabulary(FLAGS.vocab_size),
-            schedule=schedule,
-            place=place,
-            all_pairs=config.mesh.all_pairs,
-            labels=getattr(config.model, "classes", ()),
-        ),
-        stages=schedule,
-        optimizer=config.optimizer,
-        mesh=place.mesh,
-        rules=place.rules,
-        data_axes=place.data_axes,
-    )
+    builder = _builder(config, place)
     stage = _stage(builder, FLAGS.stage)
-    state = builder.abstract(stage)
-    batch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=builder.batch_sharding),
-        abstract_batch(
-            config.data,
-            length=FLAGS.length or config.data.buckets[-1],
-            boxes=FLAGS.boxes or BOXES,
-        ),
-    )
+    state, batch = builder.abstract(stage), _sharded_batch(config.data, builder)
     report: dict[str, Any] = {
         "config": config.name,
         "stage": stage.name,
@@ -191,10 +167,7 @@ def check(
     }
     arguments = state, batch, jax.ShapeDtypeStruct((), jnp.float32)
     with jax.set_mesh(place.mesh):
-        quick = FLAGS.effort == "quick" and devices[0].platform == "tpu"
-        compiled, spent = _compile(
-            builder.step(stage), arguments, options=QUICK_TPU if quick else {}
-        )
+        compiled, spent = _compile(builder.step(stage), arguments, options=_options(devices))
     report |= spent
     if isinstance(compiled, str):
         return report | {"fits": False, "refused": compiled}
@@ -202,21 +175,8 @@ def check(
     if FLAGS.keep_hlo is not None:
         name = f"{config.name}_{stage.name}_{machine.name}_{pairs}.hlo.txt"
         (pathlib.Path(FLAGS.keep_hlo) / name).write_text(text)
-    parts = {
-        "parameters": state.params,
-        "optimizer": state.optimizer,
-        "batch statistics": state.rest,
-        "batch": batch,
-    }
-    hlo = hlo_text.read(text)
-    cost = hlo_cost.cost_of(hlo, devices=len(devices))
-    report |= roofline.summary(
-        machine,
-        memory=roofline.memory({k: roofline.bytes_on_chip(v) for k, v in parts.items()}, compiled),
-        cost=cost,
-        pairs=pairs * len(devices),
-    )
-    return report | {"loops_counted_once": list(hlo.unknown_loops)}
+    memory = _memory(state, batch, compiled)
+    return report | _forecast(text, machine, memory, chips=len(devices), pairs=pairs)
 
 
 def _check_flags(kind: Kind, name: str) -> None:
@@ -232,6 +192,27 @@ def _check_flags(kind: Kind, name: str) -> None:
             )
 
 
+def _builder(config: RunConfig, place: Placement) -> Program:
+    """Returns the run's program, with the vocabulary and the steps of an epoch that are assumed."""
+    schedule = config.schedule(steps_per_epoch=STEPS_PER_EPOCH)
+    return Program(
+        objective=assemble.objective(
+            config.objective,
+            config.model,
+            vocabulary=unknown_vocabulary(FLAGS.vocab_size),
+            schedule=schedule,
+            place=place,
+            all_pairs=config.mesh.all_pairs,
+            labels=getattr(config.model, "classes", ()),
+        ),
+        stages=schedule,
+        optimizer=config.optimizer,
+        mesh=place.mesh,
+        rules=place.rules,
+        data_axes=place.data_axes,
+    )
+
+
 def _stage(builder: Program, name: str | None) -> Any:
     stages = {stage.name: stage for stage in builder.schedule.stages}
     if name is not None and name not in stages:
@@ -241,6 +222,21 @@ def _stage(builder: Program, name: str | None) -> Any:
             where="--stage",
         )
     return stages[name] if name is not None else builder.schedule.stages[-1]
+
+
+def _sharded_batch(data: pipeline.DataConfig, builder: Program) -> Batch:
+    """Returns the shapes and dtypes of a batch, sharded as in training."""
+    length, boxes = FLAGS.length or data.buckets[-1], FLAGS.boxes or BOXES
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=builder.batch_sharding),
+        abstract_batch(data, length=length, boxes=boxes),
+    )
+
+
+def _options(devices: Sequence[Any]) -> Mapping[str, str]:
+    """Returns the compiler's options, by which --effort=quick saves time on a TPU."""
+    quick = FLAGS.effort == "quick" and devices[0].platform == "tpu"
+    return QUICK_TPU if quick else {}
 
 
 def _compile(
@@ -262,6 +258,27 @@ def _compile(
         "compile_cpu_seconds": round(time.process_time() - cpu - traced, 1),
         "wall_seconds": round(time.perf_counter() - wall, 1),
     }
+
+
+def _memory(state: Any, batch: Batch, compiled: Any) -> dict[str, int]:
+    """Returns the bytes of a chip's memory, by what they hold."""
+    parts = {
+        "parameters": state.params,
+        "optimizer": state.optimizer,
+        "batch statistics": state.rest,
+        "batch": batch,
+    }
+    return roofline.memory({k: roofline.bytes_on_chip(v) for k, v in parts.items()}, compiled)
+
+
+def _forecast(
+    text: str, machine: machines.MachineConfig, memory: Mapping[str, int], *, chips: int, pairs: int
+) -> dict[str, Any]:
+    """Returns what a compiled step costs, from its HLO text, its memory and the pairs of a chip."""
+    hlo = hlo_text.read(text)
+    cost = hlo_cost.cost_of(hlo, devices=chips)
+    found = roofline.summary(machine, memory=memory, cost=cost, pairs=pairs * chips)
+    return found | {"loops_counted_once": list(hlo.unknown_loops)}
 
 
 def abstract_batch(data: pipeline.DataConfig, *, length: int, boxes: int = BOXES) -> Batch:

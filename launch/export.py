@@ -233,19 +233,23 @@ def export(
             _write(name, source, aside if single else aside / name)
         aside.rename(target)
     except (OSError, WeightsError) as error:
-        known = storage_errors.meaning(error)
-        if known is None and isinstance(error, WeightsError):
+        if isinstance(error, WeightsError) and storage_errors.meaning(error) is None:
             raise
-        problem, remedy = known or (
-            f"The system reported an error ({first_line(error)}).",
-            "Choose a folder that can be written to.",
-        )
-        raise ConfigError(
-            f"The export cannot be written to {target}. {problem}", remedy, where="--out"
-        ) from error
+        raise _cannot_write(target, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return tuple(chosen)
+
+
+def _cannot_write(target: pathlib.Path, error: Exception) -> ConfigError:
+    """Returns the error of a folder that cannot be written, with what is known of the reason."""
+    problem, remedy = storage_errors.meaning(error) or (
+        f"The system reported an error ({first_line(error)}).",
+        "Choose a folder that can be written to.",
+    )
+    return ConfigError(
+        f"The export cannot be written to {target}. {problem}", remedy, where="--out"
+    )
 
 
 def _check(formats: Sequence[str], target: pathlib.Path) -> None:

@@ -78,15 +78,7 @@ def read_config(given: Any, *, workdir: pathlib.Path) -> RunConfig:
     _check_choice("objective", sections.objective, tuple(KINDS))
     _check_choice("stage_unit", sections.stage_unit, STAGE_UNITS)
     _check_choice("validate_unit", sections.validate_unit, STAGE_UNITS)
-    for index, task in enumerate(sections.after):
-        file, argument, _ = task.partition(".py:")
-        path = f"{file}.py" if argument else task
-        if not pathlib.Path(path).is_file():
-            raise ConfigError(
-                no_config(path),
-                "Give a file of configs/eval.",
-                where=f"config.after[{index}]",
-            )
+    _check_tasks(sections.after)
     _check_vocab_size(sections)
     data = _read_data(sections, workdir=workdir)
     return RunConfig(
@@ -248,6 +240,17 @@ def _read_regions(sections: _Sections) -> dict[str, Any] | None:
 
 def _reads_reports(sections: _Sections) -> bool:
     return KINDS[sections.objective].reads_reports
+
+
+def _check_tasks(after: tuple[str, ...]) -> None:
+    """Refuses a task, `FILE.py` or `FILE.py:ARGUMENT`, whose file does not exist."""
+    for index, task in enumerate(after):
+        file, argument, _ = task.partition(".py:")
+        path = f"{file}.py" if argument else task
+        if not pathlib.Path(path).is_file():
+            raise ConfigError(
+                no_config(path), "Give a file of configs/eval.", where=f"config.after[{index}]"
+            )
 
 
 def _check_vocab_size(sections: _Sections) -> None:

@@ -100,15 +100,6 @@ def machine(
       remat: whether activations are rematerialised instead of kept.
       environment: environment variables to start the processes with.
     """
-    axes = dict(dcn=slices) if slices > 1 else {}
-    # A bank of 512 prototypes is smaller than the sentences, so it is not sharded; a large bank can
-    # be sharded over the same chips as parameters: --machine.mesh.bank_axis=fsdp.
-    mesh = dict(
-        axes=axes | dict(data=-1, fsdp=fsdp),
-        data_axes=(*axes, "data", "fsdp"),
-        bank_axis=placeholder(str),
-        fsdp_axis="fsdp" if fsdp > 1 else placeholder(str),
-    )
     return ConfigDict(
         dict(
             name=name,
@@ -118,11 +109,24 @@ def machine(
             processes=processes,
             local_devices=local_devices,
             chip=dict(chip),
-            mesh=mesh,
+            mesh=mesh(fsdp=fsdp, slices=slices),
             pairs_per_chip=pairs_per_chip,
             remat=dict(image="block" if remat else "none", text="layer" if remat else "none"),
             environment=environment or {},
         )
+    )
+
+
+def mesh(*, fsdp: int, slices: int) -> dict:
+    """Returns the mesh of a machine; for the arguments see `machine`."""
+    axes = dict(dcn=slices) if slices > 1 else {}
+    # A bank of 512 prototypes is smaller than the sentences, so it is not sharded; a large bank can
+    # be sharded over the same chips as parameters: --machine.mesh.bank_axis=fsdp.
+    return dict(
+        axes=axes | dict(data=-1, fsdp=fsdp),
+        data_axes=(*axes, "data", "fsdp"),
+        bank_axis=placeholder(str),
+        fsdp_axis="fsdp" if fsdp > 1 else placeholder(str),
     )
 
 

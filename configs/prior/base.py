@@ -29,16 +29,7 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
                 stage2=stage(length=30, warmup=1, peak=1e-5, start=1e-7),  # [yaml]
                 stage3=stage(length=100, warmup=5, peak=5e-6, start=1e-8),  # [yaml]
             ),
-            optimizer=dict(
-                beta1=0.9,  # [torch]
-                beta2=0.999,  # [torch]
-                epsilon=1e-8,  # [torch]
-                decay="decoupled",  # release, codes/prior/models/prior.py: AdamW
-                decay_mask="all" if release else "matrices",  # release: all (quirk P16)
-                clip_norm=placeholder(float),  # release: no clipping
-                past_end="rise" if release else "hold",  # quirk P15
-                accumulate_steps=1,  # release: no accumulation
-            ),
+            optimizer=optimizer(release=release),
             mesh=dict(
                 axes=dict(data=-1),
                 data_axes=("data",),
@@ -111,6 +102,20 @@ def stage(*, length: float, warmup: float, peak: float, start: float) -> dict:
     )
 
 
+def optimizer(*, release: bool) -> dict:
+    """Returns AdamW, with the weight decay of the stages."""
+    return dict(
+        beta1=0.9,  # [torch]
+        beta2=0.999,  # [torch]
+        epsilon=1e-8,  # [torch]
+        decay="decoupled",  # release, codes/prior/models/prior.py: AdamW
+        decay_mask="all" if release else "matrices",  # release: all (quirk P16)
+        clip_norm=placeholder(float),  # release: no clipping
+        past_end="rise" if release else "hold",  # quirk P15
+        accumulate_steps=1,  # release: no accumulation
+    )
+
+
 def model(fidelity: str) -> dict:
     """Returns the model: ResNet-50, BERT-base and PRIOR's heads."""
     return dict(
@@ -152,19 +157,24 @@ def model(fidelity: str) -> dict:
             remat="none",
         ),
         image_decoder=dict(dropout=0.5),  # [yaml], image_rec_drop_out_rate
-        weights=dict(  # [prior.py], quirk P10
-            stage1=dict(global_alignment=1.0, local_image=1.0, local_text=1.0),
-            stage2=dict(global_alignment=1.0, local_image=1.0, local_text=1.0, prototype=10.0),
-            stage3=dict(
-                global_alignment=10.0,
-                local_image=1.0,
-                local_text=1.0,
-                prototype=10.0,
-                image_reconstruction=1.0,
-                sentence_prototype=10.0,
-                prototype_kl=1.0,
-                global_prototype=1.0,
-            ),
+        weights=weights(),  # [prior.py], quirk P10
+    )
+
+
+def weights() -> dict:
+    """Returns the weight of each loss term, by stage."""
+    return dict(
+        stage1=dict(global_alignment=1.0, local_image=1.0, local_text=1.0),
+        stage2=dict(global_alignment=1.0, local_image=1.0, local_text=1.0, prototype=10.0),
+        stage3=dict(
+            global_alignment=10.0,
+            local_image=1.0,
+            local_text=1.0,
+            prototype=10.0,
+            image_reconstruction=1.0,
+            sentence_prototype=10.0,
+            prototype_kl=1.0,
+            global_prototype=1.0,
         ),
     )
 

@@ -102,16 +102,9 @@ def consistent(
         reject(Rejection(id=image.id, reason=reason, detail=detail, rows=image.rows, table=table))
 
     alone = np.ones(len(images.ids), bool)
-    for places in _repeated(images.ids):
-        found = [read_image(directory, int(images.offsets[place])) for place in places]
-        difference, first = _difference(found), found[0].line
-        repeats = f"it repeats the row of line {first}" if first else ""
-        for place in places if difference else places[1:]:
-            alone[place] = False
-            if difference:
-                refuse(int(place), "conflicting_rows", difference)
-            else:
-                refuse(int(place), "duplicate_row", repeats)
+    for place, reason, detail in _repeated_rows(images, directory):
+        alone[place] = False
+        refuse(place, reason, detail)
     _, of_patient = np.unique(images.patients, return_inverse=True)
     mixed = splits.subjects_in_two_splits(images.studies, of_patient)
     leaking = splits.subjects_in_two_splits(images.patients, images.codes)
@@ -127,6 +120,24 @@ def consistent(
         refuse(int(place), *(image.excluded or ("", "")))
         keep[place] = False
     return np.flatnonzero(keep)
+
+
+def _repeated_rows(
+    images: PlannedArrays, directory: pathlib.Path
+) -> Iterator[tuple[int, str, str]]:
+    """Yields index, reason and detail of each row to reject because another has the same id.
+
+    Of equal rows the first is kept; of rows that differ, none.
+    """
+    for places in _repeated(images.ids):
+        found = [read_image(directory, int(images.offsets[place])) for place in places]
+        difference, first = _difference(found), found[0].line
+        repeats = f"it repeats the row of line {first}" if first else ""
+        for place in places if difference else places[1:]:
+            if difference:
+                yield place, "conflicting_rows", difference
+            else:
+                yield place, "duplicate_row", repeats
 
 
 def _repeated(ids: np.ndarray) -> Iterator[list[int]]:

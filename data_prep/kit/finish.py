@@ -7,7 +7,7 @@ import collections
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,7 @@ def finish(
         as it was.
     """
     jobs = plan.jobs
-    rejections = RejectionCounts()
-    rejections.merge(planned.reasons, planned.rows)
-    for part in parts.values():
-        rejections.merge(part.rejected, part.rows)
+    rejections = _all_rejections(planned, parts)
     kept = {
         split: [job for job in jobs if job.split == split and parts[job.name].studies]
         for split in schema.SPLITS
@@ -64,16 +61,7 @@ def finish(
     tables = _row_counts(plan, parts, rejections)
     if (writer.out / manifest_lib.MANIFEST_NAME).exists():
         remove_set(writer.out)  # the set that --overwrite replaces, kept until now
-    _concatenate(
-        writer.out / schema.REJECTED_NAME,
-        [
-            writer.plan_rejections,
-            *(writer.parts / f"{job.name}.rejected.jsonl" for job in jobs),
-        ],
-    )
-    sources = [writer.parts / f"{job.name}.sources.jsonl" for jobs in kept.values() for job in jobs]
-    if any(path.stat().st_size for path in sources):
-        _concatenate(writer.out / SOURCES_NAME, sources)
+    _join_lists(writer, jobs, kept)
     shards = _place_shards(writer, kept, parts)
     schema.write_dataset_info(
         writer.out,
@@ -88,13 +76,19 @@ def finish(
         tables=tables,
         shards=shards,
     )
-    for split, ids in plan.split_order.items():
-        # Lines that `config.data.fraction.ids` reads: a paper's fraction depends on its order.
-        path = writer.out / splits.order_name(split)
-        schema.write_atomically(path, "".join(f"{name}\n" for name in ids).encode())
+    _write_orders(writer.out, plan.split_order)
     manifest_lib.save_manifest(manifest, writer.out)
     shutil.rmtree(writer.parts)
     return manifest
+
+
+def _all_rejections(planned: RejectionCounts, parts: Mapping[str, Part]) -> RejectionCounts:
+    """Returns the rejections from before the jobs and those of the jobs, in one count."""
+    found = RejectionCounts()
+    found.merge(planned.reasons, planned.rows)
+    for part in parts.values():
+        found.merge(part.rejected, part.rows)
+    return found
 
 
 def nothing_kept(
@@ -216,6 +210,31 @@ def _place_shards(
     return hashes
 
 
+def _join_lists(writer: SetWriter, jobs: Sequence[Job], kept: Mapping[str, Sequence[Job]]) -> None:
+    """Joins the jobs' lists of what was left out, and of the sources of studies, if there are any.
+
+    Args:
+      writer: writer of the set.
+      jobs: all jobs of the set.
+      kept: split -> jobs with a record.
+    """
+    rejected = [writer.parts / f"{job.name}.rejected.jsonl" for job in jobs]
+    _concatenate(writer.out / schema.REJECTED_NAME, [writer.plan_rejections, *rejected])
+    sources = [writer.parts / f"{job.name}.sources.jsonl" for jobs in kept.values() for job in jobs]
+    if any(path.stat().st_size for path in sources):
+        _concatenate(writer.out / SOURCES_NAME, sources)
+
+
+def _write_orders(out: pathlib.Path, orders: Mapping[str, Sequence[str]]) -> None:
+    """Writes the ids of each split in the published order, which a paper's fraction depends on.
+
+    `config.data.fraction.ids` reads the files.
+    """
+    for split, ids in orders.items():
+        path = out / splits.order_name(split)
+        schema.write_atomically(path, "".join(f"{name}\n" for name in ids).encode())
+
+
 def _concatenate(target: pathlib.Path, sources: Sequence[pathlib.Path]) -> None:
     """Writes the concatenated sources in pieces, completely or not at all."""
     temporary = target.with_name(f".{target.name}.tmp")
@@ -319,28 +338,32 @@ def summary(manifest: manifest_lib.Manifest, *, out: str) -> str:
             f"{found.masks} masks{phrases}"
         )
     lines += [f"  {note}" for note in manifest.notes]
+    lines += [f"  Warning: {warning}" for warning in _warnings(manifest)]
+    return "\n".join(lines)
+
+
+def _warnings(manifest: manifest_lib.Manifest) -> Iterator[str]:
+    """Yields what is probably wrong with a set, and what to do about it."""
     undecoded = manifest.rejected.get("report_not_decodable", 0)
     studies = sum(counts.studies for counts in manifest.splits.values())
     if "report_encoding" in manifest.settings and encodings.are_many(undecoded, of=studies):
-        lines.append(
-            f"  Warning: {undecoded} reports are not in {manifest.settings['report_encoding']}, "
-            "and the set holds only the others. Set --report_encoding to theirs, such as cp1252, "
-            "and --overwrite."
+        yield (
+            f"{undecoded} reports are not in {manifest.settings['report_encoding']}, and the set "
+            "holds only the others. Set --report_encoding to theirs, such as cp1252, and "
+            "--overwrite."
         )
     resized = manifest.rejected.get("image_of_another_size", 0)
     side = manifest.settings.get("boxes_drawn_on")
     if resized and side:
-        lines.append(
-            f"  Warning: {resized} images with boxes are no shrunk copies of images of {side:,} "
-            "pixels on each side, on which the boxes were drawn, and are left out. If the boxes "
-            "are in pixels of the files, as a phantom's are, set --boxes_drawn_on=0 and "
-            "--overwrite."
+        yield (
+            f"{resized} images with boxes are no shrunk copies of images of {side:,} pixels on "
+            "each side, on which the boxes were drawn, and are left out. If the boxes are in "
+            "pixels of the files, as a phantom's are, set --boxes_drawn_on=0 and --overwrite."
         )
     empty = [split for split, counts in manifest.splits.items() if not counts.studies]
     if empty:
         remedy = _remedy_of_empty(manifest.settings)
-        lines.append(f"  Warning: no study is in {' or '.join(empty)}. {remedy}")
-    return "\n".join(lines)
+        yield f"no study is in {' or '.join(empty)}. {remedy}"
 
 
 def _remedy_of_empty(settings: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ import math
 from PIL import Image
 
 from prior_jax.data import decode, regions
-from prior_jax.data.decode import ImageProblem as ImageProblem
 
 
 @dataclasses.dataclass(frozen=True)

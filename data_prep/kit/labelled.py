@@ -8,14 +8,15 @@ import dataclasses
 import filecmp
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from data_prep.kit import cli, dicom_header, id_lists, preparer, published_splits, splits, values
+from data_prep.kit import cli, id_lists, preparer, published_splits, splits, values
 from data_prep.kit.image_regions import ImageRegion
-from data_prep.kit.outcomes import Kept, Rejection
+from data_prep.kit.labelled_studies import LabelledStudies, RegionsOf
+from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Plan, PlannedImage, PlannedStudies, Planner, Reject, TableUse
-from data_prep.kit.preparer import ImageFile, StoreSettings
+from data_prep.kit.preparer import StoreSettings
 from data_prep.kit.published_splits import Assignment
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
@@ -24,15 +25,6 @@ _PLACE = ("line", "table")
 RESOURCE_FORK = "._"  # what macOS keeps beside a file, under the file's own suffix
 NOT_LISTED = "in_no_split"
 UNKNOWN = "listed_without_row"
-
-TEXTLESS: Mapping[str, Any] = {
-    "impression": "",
-    "findings": "",
-    "sentences": (),
-    "sentence_sections": (),
-    "text_source": schema.TEXT_NONE,
-}
-"""Fields of a record without a report."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,54 +114,9 @@ class Case:
         return f"{self.table or table}:{self.line}: {detail}" if self.line else detail
 
 
-RegionsOf = Callable[[Any], Sequence[ImageRegion]]
-"""Picklable function from the `regions` of a case to the regions of its image."""
-
-
 def boxes_of(found: Sequence[Sequence[Any]]) -> list[ImageRegion]:
     """Returns the regions of a case that are lists [label, x1, y1, x2, y2]."""
     return [ImageRegion(label=label, box=(x1, y1, x2, y2)) for label, x1, y1, x2, y2 in found]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelledStudies:
-    """Makes the record of a case, in a worker process."""
-
-    images_dir: pathlib.Path
-    settings: StoreSettings
-    table: str
-    regions_of: RegionsOf
-    headers: bool = False
-
-    def __call__(self, images: Sequence[PlannedImage]) -> Iterator[Kept | Rejection]:
-        """Yields the record, or why there is none."""
-        (image,) = images
-        case = dict(image.data)
-        if self.headers:
-            header = dicom_header.read(self.images_dir / case["path"])
-            case.update({name: case[name] or header[name] for name in header})
-        file = ImageFile(
-            id=case["id"],
-            path=self.images_dir / case["path"],
-            name=case["path"],
-            view=case["view"],
-            reject_as=image.id,
-            rows=image.rows,
-            regions=self.regions_of(case["regions"]),
-        )
-        known = {} if case["age"] is None else {"age": float(case["age"])}
-        yield from preparer.study_outcome(
-            [file],
-            stored=self.settings.stored(self.table),
-            fields={
-                "study_id": image.study,
-                "subject_id": image.patient,
-                "labels": tuple(case["labels"]),
-                "sex": case["sex"],
-                **known,
-                **TEXTLESS,
-            },
-        )
 
 
 def assigned(
@@ -265,32 +212,10 @@ def labelled_plan(
     for unknown, split in assignment.unknown:
         detail = f"the list of {split} names it, and no row does"
         reject(Rejection(id=unknown, reason=UNKNOWN, detail=detail))
-    where = assignment.of_position()
     name = settings.split if isinstance(settings, LabelledSettings) else published_splits.SEEDED
     published = "" if name == published_splits.SEEDED else name
     with Planner(directory, reject=reject, table=table.name, keep_leaks=bool(published)) as planner:
-        for place, case in enumerate(cases):
-            found = where.get(place, ())
-            reason, detail = case.problem or (
-                ("", "") if found else (NOT_LISTED, f"split {name!r} does not hold it")
-            )
-            if reason:
-                row = {"rows": case.rows, "table": table.name}
-                said = case.placed(detail, table=table.name)
-                reject(Rejection(id=case.id, reason=reason, detail=said, **row))
-                continue
-            for number, split in enumerate(found):
-                planner.add(
-                    PlannedImage(
-                        id=_name_in(case.id, split, found),
-                        study=_name_in(case.id, split, found),
-                        patient=case.patient,
-                        split=schema.SPLITS.index(split),
-                        rows=0 if number else case.rows,
-                        line=0 if case.table else case.line,
-                        data={n: v for n, v in dataclasses.asdict(case).items() if n not in _PLACE},
-                    )
-                )
+        _add_cases(planner, cases, assignment, split=name)
         jobs = planner.finish(studies_per_shard=settings.studies_per_shard)
     make_record = LabelledStudies(
         images_dir=images_dir,
@@ -299,10 +224,6 @@ def labelled_plan(
         regions_of=regions_of,
         headers=headers,
     )
-    order = {
-        split: [_name_in(cases[place].id, split, where[place]) for place in places]
-        for split, places in assignment.members.items()
-    }
     return Plan(
         jobs=jobs,
         process=PlannedStudies(directory=directory, make_record=make_record),
@@ -313,8 +234,53 @@ def labelled_plan(
         images_dir=images_dir,
         images_flag=images_flag,
         published_split=published,
-        split_order=order if published else {},
+        split_order=_order(cases, assignment) if published else {},
     )
+
+
+def _add_cases(
+    planner: Planner, cases: Sequence[Case], assignment: Assignment, *, split: str
+) -> None:
+    """Plans an image for each split of a case, and rejects the cases that are in none.
+
+    Args:
+      planner: planner of the images.
+      cases: cases that the tables name.
+      assignment: splits of the cases.
+      split: name of the published split, for messages.
+    """
+    where = assignment.of_position()
+    for place, case in enumerate(cases):
+        found = where.get(place, ())
+        reason, detail = case.problem or (
+            ("", "") if found else (NOT_LISTED, f"split {split!r} does not hold it")
+        )
+        if reason:
+            row = {"rows": case.rows, "table": planner.table}
+            said = case.placed(detail, table=planner.table)
+            planner.reject(Rejection(id=case.id, reason=reason, detail=said, **row))
+            continue
+        for number, name in enumerate(found):
+            planner.add(
+                PlannedImage(
+                    id=_name_in(case.id, name, found),
+                    study=_name_in(case.id, name, found),
+                    patient=case.patient,
+                    split=schema.SPLITS.index(name),
+                    rows=0 if number else case.rows,
+                    line=0 if case.table else case.line,
+                    data={n: v for n, v in dataclasses.asdict(case).items() if n not in _PLACE},
+                )
+            )
+
+
+def _order(cases: Sequence[Case], assignment: Assignment) -> dict[str, list[str]]:
+    """Returns split -> ids of its records in the order of the published split."""
+    where = assignment.of_position()
+    return {
+        split: [_name_in(cases[place].id, split, where[place]) for place in places]
+        for split, places in assignment.members.items()
+    }
 
 
 def _name_in(name: str, split: str, found: Sequence[str]) -> str:

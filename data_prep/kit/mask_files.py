@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from data_prep.kit.image_regions import ImageRegion
-from data_prep.kit.images import ImageProblem
 from prior_jax.data import decode
+from prior_jax.data.decode import ImageProblem
 
 MISSING_MASK = "missing_mask"
 UNREADABLE_MASK = "undecodable_mask"

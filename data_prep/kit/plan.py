@@ -14,8 +14,8 @@ import numpy as np
 from data_prep.kit import contradictions, values
 from data_prep.kit.outcomes import Job, Kept, Process, Rejection
 from data_prep.kit.planned import ROWS, PlannedArrays, PlannedImage, read_image
+from data_prep.kit.shards import shard_jobs
 from data_prep.kit.tables import MALFORMED, RejectRow, Table
-from data_prep.kit.writer import shard_jobs
 from prior_jax.errors import InputProblem
 
 Reject = Callable[[Rejection], None]

@@ -11,14 +11,13 @@ from typing import Any
 from data_prep.kit import cli, finish, source, writer
 from data_prep.kit import plan as planner
 from data_prep.kit.image_regions import ImageRegion, StoredRegions, stored_regions
-from data_prep.kit.images import ImageProblem, PixelSums
+from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Kept, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedImage, Reject
-from data_prep.kit.settings import SetSettings as SetSettings
 from data_prep.kit.settings import StoredImages
-from data_prep.kit.settings import StoreSettings as StoreSettings
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
+from prior_jax.data.decode import ImageProblem
 from prior_jax.errors import DataError, InputProblem
 
 MakePlan = Callable[[pathlib.Path, Reject], Plan]
@@ -61,25 +60,31 @@ def prepare_set(
     ) as target:
         if target is None:
             return manifest_lib.load_manifest(options.out)
-        counts = RejectionCounts()
-        with (
-            writer.refusing(target),
-            open(target.plan_rejections, "w", encoding="utf-8") as lines,
-        ):
-
-            def reject(rejection: Rejection) -> None:
-                counts.add(rejection)
-                lines.write(rejection.line())
-
-            with _explaining_images():
-                plan = make_plan(target.parts / "index", reject)
-            finish.check_planned(plan, counts)
-            if not any(job.split for job in plan.jobs):
-                raise finish.nothing_kept(counts, inputs=inputs, plan=plan)
+        plan, rejected = _planned(make_plan, target)
         parts = writer.run_jobs(
             target, plan.jobs, plan.process, label_names=plan.label_names, workers=options.workers
         )
-        return finish.finish(target, plan, parts, planned=counts)
+        return finish.finish(target, plan, parts, planned=rejected)
+
+
+def _planned(make_plan: MakePlan, target: writer.SetWriter) -> tuple[Plan, RejectionCounts]:
+    """Makes the plan of a set, checks it, and writes and counts the rejections of its rows."""
+    counts = RejectionCounts()
+    with (
+        writer.refusing(target),
+        open(target.plan_rejections, "w", encoding="utf-8") as lines,
+    ):
+
+        def reject(rejection: Rejection) -> None:
+            counts.add(rejection)
+            lines.write(rejection.line())
+
+        with _explaining_images():
+            plan = make_plan(target.parts / "index", reject)
+        finish.check_planned(plan, counts)
+        if not any(job.split for job in plan.jobs):
+            raise finish.nothing_kept(counts, inputs=target.inputs, plan=plan)
+    return plan, counts
 
 
 @contextlib.contextmanager
@@ -121,6 +126,16 @@ class ImageFile:
     rows: int = 1
     regions: Sequence[ImageRegion] = ()
 
+    def rejection(self, problem: ImageProblem, *, table: str) -> Rejection:
+        """Returns the rejection of the image, with its rows of the table."""
+        return Rejection(
+            id=self.reject_as or self.id,
+            reason=problem.reason,
+            detail=problem.detail,
+            rows=self.rows,
+            table=table,
+        )
+
 
 _OF_IMAGES = frozenset(("images", "image_ids", "views")) | {
     f"region_{name}" for name in ("images", "labels", "phrases", "boxes", "masks")
@@ -147,12 +162,7 @@ def study_outcome(
     Raises:
       DataError: if the fields are not those of a record, which is a fault of the preparer.
     """
-    wanted = {field.name for field in dataclasses.fields(schema.Record)} - _OF_IMAGES
-    if wanted - _OPTIONAL != fields.keys() - _OPTIONAL:
-        raise DataError(
-            f"The fields of study {fields.get('study_id')!r} are {', '.join(fields)}.",
-            f"Correct the preparer: the fields must be {', '.join(sorted(wanted))}.",
-        )
+    _check_fields(fields)
     good: list[tuple[ImageFile, bytes]] = []
     pixels, found = PixelSums(), StoredRegions()
     for file in files:
@@ -160,13 +170,7 @@ def study_outcome(
             prepared = stored.read(file.path, name=file.name or file.path.name)
             found += stored_regions(file.regions, image=len(good), place=prepared.place)
         except ImageProblem as problem:
-            yield Rejection(
-                id=file.reject_as or file.id,
-                reason=problem.reason,
-                detail=problem.detail,
-                rows=file.rows,
-                table=stored.table,
-            )
+            yield file.rejection(problem, table=stored.table)
             continue
         good.append((file, prepared.encoded))
         pixels += prepared.pixels
@@ -184,6 +188,16 @@ def study_outcome(
     )
     rows = sum(file.rows for file, _ in good)
     yield Kept(record=record, pixels=pixels, source=source, rows=rows, clipped=found.clipped)
+
+
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    """Refuses a study with other fields than those of a record, images and regions left aside."""
+    wanted = {field.name for field in dataclasses.fields(schema.Record)} - _OF_IMAGES
+    if wanted - _OPTIONAL != fields.keys() - _OPTIONAL:
+        raise DataError(
+            f"The fields of study {fields.get('study_id')!r} are {', '.join(fields)}.",
+            f"Correct the preparer: the fields must be {', '.join(sorted(wanted))}.",
+        )
 
 
 def rejected_study(

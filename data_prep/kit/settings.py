@@ -5,9 +5,10 @@ import pathlib
 import stat
 
 from data_prep.kit import cli, encodings, splits, values
-from data_prep.kit.images import ImageProblem, PreparedImage, prepare_image
+from data_prep.kit.images import PreparedImage, prepare_image
 from data_prep.kit.tables import Table
 from data_prep.kit.text import TextSettings
+from prior_jax.data.decode import ImageProblem
 from prior_jax.data.sentences import SPLITTER_HELP
 from prior_jax.errors import ConfigError
 

@@ -9,22 +9,18 @@ import collections
 import csv
 import dataclasses
 import difflib
-import gzip
-import io
 import itertools
-import json
 import pathlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from data_prep.kit import encodings, table_headers, table_quotes, values
+from data_prep.kit import encodings, table_files, table_headers, table_quotes, values
 from data_prep.kit.used_cells import UsedCells, unread_note
 from prior_jax.errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-_GZIP_MARK = b"\x1f\x8b"
 MALFORMED = "malformed_row"
 _CLOSE_THE_MARK = "Close the quotation mark; a mark within a cell is written twice."
 
@@ -148,7 +144,7 @@ class Table:
         """
         foreign = encodings.ForeignRows(self.encoding)
         try:
-            with _opened(self.path) as file:
+            with table_files.opened(self.path) as file:
                 if self._suffix in JSON_SUFFIXES:
                     yield from self._json_rows(file, reject=reject, foreign=foreign)
                 else:
@@ -210,49 +206,13 @@ class Table:
             )
 
     def _read_header(self) -> None:
-        try:
-            with _opened(self.path) as file:
-                self._refuse_foreign(file)
-                lines = table_quotes.Lines(_text(file, self.encoding))
-                first = table_headers.first_line(lines)
-                declared = table_headers.declared_delimiter(first)
-                self._declared = bool(declared)
-                if declared:
-                    first = table_headers.first_line(lines)
-                delimiter = declared or table_headers.delimiter_of(
-                    first, expected=DELIMITERS[self._suffix]
-                )
-                lines.kept[:] = [first]
-                reader = _cells(itertools.chain([first], lines), delimiter)
-                header = next(reader) if first else []
-        except (OSError, EOFError, zlib.error) as error:
-            raise self._damaged(error) from error
-        except csv.Error as error:
-            raise self._error(
-                f"The header of {self.path} cannot be read: {table_quotes.explained(error)}.",
-                "Correct the first line of the table.",
-            ) from error
+        header, lines = self._header_cells()
         if not header:
             raise self._error(
                 f"{self.path} is empty.", "Give a table whose first line names its columns."
             )
-        foreign = encodings.ForeignRows(self.encoding)
-        foreign.see((("", name) for name in header), line=1)
-        if foreign.count:
-            raise self._error(
-                f"The header of {self.path} {foreign.is_not}.",
-                foreign.remedy(has_flag=self._has_encoding_flag),
-            )
-        if len(lines.kept) > 1 and (
-            self._single_lines
-            or table_quotes.swallowing_header(lines.kept, columns=len(header), delimiter=delimiter)
-        ):
-            raise self._error(
-                f"In {self.path}, a quotation mark that opens in the header runs on to line "
-                f"{lines.taken}, over lines that are rows themselves.",
-                "Close the quotation mark in the header.",
-            )
-        self.delimiter = delimiter
+        self._refuse_foreign_header(header)
+        self._refuse_open_header(lines, columns=len(header))
         self._header = [table_headers.column_name(name) for name in header]
         self.unnamed = self._header.count("")
         named = [name for name in self._header if name]
@@ -264,17 +224,66 @@ class Table:
             )
         self.names = dict.fromkeys(named)
 
+    def _header_cells(self) -> tuple[list[str], table_quotes.Lines]:
+        """Finds the delimiter, and returns the header's cells (none in an empty file) and lines."""
+        try:
+            with table_files.opened(self.path) as file:
+                self._refuse_foreign(file)
+                lines = table_quotes.Lines(table_files.text_of(file, self.encoding))
+                first = table_headers.first_line(lines)
+                declared = table_headers.declared_delimiter(first)
+                self._declared = bool(declared)
+                if declared:
+                    first = table_headers.first_line(lines)
+                self.delimiter = declared or table_headers.delimiter_of(
+                    first, expected=DELIMITERS[self._suffix]
+                )
+                lines.kept[:] = [first]
+                reader = table_files.cells_of(itertools.chain([first], lines), self.delimiter)
+                return next(reader) if first else [], lines
+        except (OSError, EOFError, zlib.error) as error:
+            raise self._damaged(error) from error
+        except csv.Error as error:
+            raise self._error(
+                f"The header of {self.path} cannot be read: {table_quotes.explained(error)}.",
+                "Correct the first line of the table.",
+            ) from error
+
+    def _refuse_foreign_header(self, header: Sequence[str]) -> None:
+        """Refuses a header that is in another encoding than the table's."""
+        foreign = encodings.ForeignRows(self.encoding)
+        foreign.see((("", name) for name in header), line=1)
+        if foreign.count:
+            raise self._error(
+                f"The header of {self.path} {foreign.is_not}.",
+                foreign.remedy(has_flag=self._has_encoding_flag),
+            )
+
+    def _refuse_open_header(self, lines: table_quotes.Lines, *, columns: int) -> None:
+        """Refuses a header with an open quotation mark that has swallowed rows."""
+        if len(lines.kept) > 1 and (
+            self._single_lines
+            or table_quotes.swallowing_header(
+                lines.kept, columns=columns, delimiter=self.delimiter or ","
+            )
+        ):
+            raise self._error(
+                f"In {self.path}, a quotation mark that opens in the header runs on to line "
+                f"{lines.taken}, over lines that are rows themselves.",
+                "Close the quotation mark in the header.",
+            )
+
     def _csv_rows(
         self, file: IO[bytes], *, reject: RejectRow, foreign: encodings.ForeignRows
     ) -> Iterator[TableRow]:
-        text = _text(file, self.encoding)
+        text = table_files.text_of(file, self.encoding)
         lines = table_quotes.Lines(text)
         begin = 1
         try:
             with text:
                 if self._declared:
                     table_headers.first_line(lines)
-                reader = _cells(lines, self.delimiter or ",")
+                reader = table_files.cells_of(lines, self.delimiter or ",")
                 next(cells for cells in reader if "".join(cells).strip())
                 while True:
                     begin = lines.taken + 1
@@ -349,45 +358,9 @@ class Table:
             self.read += 1
             foreign.see_line(line, line=number)
             try:
-                row = _json_object(line, encodings.codec_of(self.encoding))
+                row = table_files.json_object(line, encodings.codec_of(self.encoding))
             except (ValueError, RecursionError) as error:
                 reject(number, MALFORMED, str(error)[:200])
                 continue
             self.names.update(dict.fromkeys(row))
             yield TableRow(number, UsedCells(row, used=self._used))
-
-
-def _opened(path: pathlib.Path) -> Any:
-    with open(path, "rb") as file:
-        packed = file.read(2) == _GZIP_MARK
-    return gzip.open(path) if packed else open(path, "rb")
-
-
-def _text(file: IO[bytes], encoding: str) -> io.TextIOWrapper:
-    """Reads text with or without a byte-order mark; invalid bytes become lone surrogates."""
-    codec = encodings.codec_of(encoding)
-    return io.TextIOWrapper(file, codec, errors="surrogateescape", newline="")
-
-
-def _cells(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-    """Reads rows strictly; spaces before a cell are skipped, so that `a, "b"` has two cells."""
-    return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
-
-
-def _json_object(line: bytes, codec: str) -> dict[str, Any]:
-    """Returns the JSON object of a line; raises ValueError for any other content."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in found:
-                raise ValueError(f"the row has the key {name!r} twice")
-            found[name] = value
-        return found
-
-    row = json.loads(line.decode(codec), object_pairs_hook=unique)
-    if not isinstance(row, dict):
-        raise ValueError("the row is not a JSON object")
-    if b"\\u" in line:  # half a surrogate pair is valid JSON, but not valid text
-        json.dumps(row, ensure_ascii=False).encode("utf-8")
-    return unique([(name.replace("\ufeff", "").strip(), value) for name, value in row.items()])

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
 from data_prep.phantom import cases, radiographs, studies
-from data_prep.phantom.layouts import LAYOUTS, Drawn, File
+from data_prep.phantom.layouts import LAYOUTS, Drawn, File, Layout
 
 Records = Callable[[], Iterator[dict]]
 """Function that reads the records of all studies from the start, as `write_study` returned them."""
@@ -50,10 +50,7 @@ def write_study(
             exposure=radiographs.expose(seed, study, index, size=size),
             seed=seed,
         )
-        file = kind.write(drawn)
-        (out / file.path).parent.mkdir(parents=True, exist_ok=True)
-        (out / file.path).write_bytes(file.content)
-        images.append({"truth": _truth(out, drawn, file), "rows": file.rows})
+        images.append(_write_image(out, kind, drawn))
         frontal += not lateral
     return {
         "images": images,
@@ -72,6 +69,14 @@ def _earlier(seed: int, study: cases.Study, shares: cases.SplitShares) -> Iterat
         other = cases.sample_study(seed, number, shares)
         if other.patient.subject_id == study.patient.subject_id:
             yield other
+
+
+def _write_image(out: pathlib.Path, kind: Layout, drawn: Drawn) -> dict:
+    """Writes an image and its masks, and returns its truth and its rows of the tables."""
+    file = kind.write(drawn)
+    (out / file.path).parent.mkdir(parents=True, exist_ok=True)
+    (out / file.path).write_bytes(file.content)
+    return {"truth": _truth(out, drawn, file), "rows": file.rows}
 
 
 def _truth(out: pathlib.Path, drawn: Drawn, file: File) -> dict:

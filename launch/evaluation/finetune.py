@@ -17,12 +17,12 @@ from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.task_results import measure
 from launch.evaluation.training_tasks import TrainingTask
 from launch.start import run as run_lib
+from prior_jax import near_names
 from prior_jax.config import read_config
 from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data.manifest import ImageStatistics
 from prior_jax.data.schema import write_atomically
-from prior_jax.evaluate import prompts
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.interop.initial import EncoderInit
 from prior_jax.processes import distributed, lock
@@ -185,7 +185,7 @@ def _about(
     """Returns JSON values on the training, for the results file."""
     part = opened("train").part(run.data.trained)
     counts = learnt.counted(task, part, classes)
-    positives = {prompts.slug(name): next(iter(each.values())) for name, each in counts.items()}
+    positives = {near_names.slug(name): next(iter(each.values())) for name, each in counts.items()}
     return {
         "finetune": dataclasses.asdict(task.finetune),
         "steps": sum(stage.steps for stage in run.schedule),

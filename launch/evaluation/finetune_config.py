@@ -12,9 +12,9 @@ from launch.evaluation.finetune_settings import (
     override,
     training_config,
 )
-from launch.evaluation.models import IMAGE_ALONE
 from launch.evaluation.subject import Subject
 from launch.evaluation.training_tasks import TrainingTask
+from launch.evaluation.weights_model import IMAGE_ALONE
 from prior_jax.data.fractions import FractionConfig
 from prior_jax.interop.initial import EncoderInit
 from prior_jax.train.state import define_model

@@ -12,12 +12,13 @@ from typing import Any
 import jax
 from flax import nnx
 
+from launch.evaluation import weights_model
 from launch.evaluation.subject import Subject
 from launch.start import initial, jax_settings
 from launch.start import run as run_lib
 from prior_jax import assemble
 from prior_jax.data import image as image_lib
-from prior_jax.data import no_text, pipeline
+from prior_jax.data import no_text
 from prior_jax.data.tokenizer import (
     open_tokenizer,
     unknown_vocabulary,
@@ -25,14 +26,9 @@ from prior_jax.data.tokenizer import (
 )
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.interface.image_encoder import open_image_encoder
-from prior_jax.interface.imported import open_weights
-from prior_jax.interface.inputs import check_image_config
 from prior_jax.interop.initial import EncoderInit
 from prior_jax.interop.weights_folder import read_document
-from prior_jax.interop.weights_input import tokenizer_config
 from prior_jax.objectives.base import Objective
-from prior_jax.objectives.image_tower import ImageTower
 from prior_jax.run_config import RunConfig
 from prior_jax.sharding.placement import Placement
 from prior_jax.train import checkpoint_read
@@ -41,7 +37,6 @@ from prior_jax.train.measured_step import measured_step
 from prior_jax.train.program import Program
 from prior_jax.train.stages import Stage
 
-IMAGE_ALONE = "image"
 _SEED = 0  # of the baseline of weights, whose own seed is not known
 _STEPS_PER_EPOCH = (
     1000  # of a model that is not trained; any number with room for a warm-up will do
@@ -103,8 +98,7 @@ def of_config(
 
     Args:
       config: config whose data are the set to evaluate on.
-      reads_text: whether a tokenizer is needed. If not, none is opened, and the set need not have
-        reports.
+      reads_text: whether a tokenizer is opened; if not, the set need not have reports.
       place: placement of arrays; its mesh must be the mesh of the context.
       out: folder of the results, in which a missing phantom is drawn.
       cache: folder for measurements of the data.
@@ -132,8 +126,7 @@ def of_config(
         model=config.given["model"],
         tokenizer=fingerprint,
     )
-    program = _program(objective, schedule, config, place)
-    untrained = _untrained(program, values, config, place)
+    untrained = _untrained(_program(objective, schedule, config, place), values, config, place)
     return Subject(
         name=config.name,
         objective=objective,
@@ -200,9 +193,7 @@ def of_weights(
     cache_dir: pathlib.Path,
     task: str | None = None,
 ) -> Subject:
-    """Opens a folder of weights beside the same model at random.
-
-    Of a whole model without a tokenizer the image encoder is opened, unless a task reads text.
+    """Opens the model of a folder of weights, see `weights_model`, beside the same model at random.
 
     Args:
       folder: folder that `launch.import_weights` or `launch.export --format=nnx` wrote, of a whole
@@ -221,62 +212,28 @@ def of_weights(
     document = read_document(folder)
     if document.part == "image" and task is not None:
         raise _reads_no_text(folder.resolve().name, task=task)
-    if document.part == "model" and (task is not None or document.tokenizer):
-        model = open_weights(folder)
-        objective, module, name = model.objective, model.module, str(document.objective)
-        text: Mapping[str, Any] = {
-            "tokenizer": tokenizer_config(folder),
-            "caption": "report",
-            "text_mode": model.text.mode,
-            "text_sources": ("report",),
-            "shuffle_sentences": False,
-            "max_tokens": model.text.max_tokens,
-            "max_sentences": model.text.max_sentences,
-            "buckets": _buckets(model.text.max_tokens, mode=model.text.mode),
-            "bucket_window": 1,
-        }
-        image = model.image
-    else:
-        opened = open_image_encoder(folder)
-        check_image_config(opened.image)
-        objective, module, image = ImageTower(opened.make), opened.module, opened.image
-        name, text = IMAGE_ALONE, {**no_text.SECTION, "tokenizer": no_text.TOKENIZER}
-    data = pipeline.DataConfig(
-        **text,
-        path=path,
-        image=image,
-        augment=image_lib.AugmentConfig(rotation_degrees=0.0, flip_probability=0.0),
-        batch_size=1,
-        seed=0,
-        workers=0,
-        threads=os.cpu_count() or 1,
-        prefetch=2,
-    )
-    trained = Encoder(objective, _replicated(module, place), place=place.put)
+    opened = weights_model.open_model(folder, document, reads_text=task is not None)
+    trained = Encoder(opened.objective, _replicated(opened.module, place), place=place.put)
     with jax_settings.quick_compilation():
-        fresh = nnx.jit(objective.init)(nnx.Rngs(_SEED))
+        fresh = nnx.jit(opened.objective.init)(nnx.Rngs(_SEED))
     return Subject(
         name=folder.resolve().name,
-        objective=objective,
-        objective_name=name,
+        objective=opened.objective,
+        objective_name=opened.name,
         trained=trained,
         untrained=trained.with_model(_replicated(fresh, place)),
-        data=data,
+        data=opened.data(path),
         place=place,
         cache_dir=cache_dir,
         drawn=folder,
         about={"weights": document.fingerprint, "origin": dict(document.origin)},
-        given={"objective": name, "model": dict(document.model), "data": dict(document.data)},
+        given={
+            "objective": opened.name,
+            "model": dict(document.model),
+            "data": dict(document.data),
+        },
         source=EncoderInit(path=str(folder), adapt=()),
     )
-
-
-def _buckets(longest: int, *, mode: str) -> tuple[int, ...]:
-    """Returns the padded lengths of reports: powers of two and the longest, or it alone."""
-    if mode == "release":
-        return (longest,)
-    shorter = (1 << power for power in range(5, longest.bit_length()))
-    return (*(length for length in shorter if length < longest), longest)
 
 
 def _replicated(module: nnx.Module, place: Placement) -> nnx.Module:

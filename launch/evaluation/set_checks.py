@@ -44,6 +44,14 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
       ConfigError: if a split of the task has no record, or the set has no labels, no reports or no
         regions.
     """
+    _check_splits(task, manifest)
+    _check_labels_and_reports(task, manifest)
+    if not manifest.regions:
+        _check_without_regions(task, drawn=drawn)
+
+
+def _check_splits(task: Task, manifest: Manifest) -> None:
+    """Refuses a set without a record in a split that the task reads."""
     for name in (*task.learns_from, task.split):
         if name not in manifest.splits or not manifest.splits[name].studies:
             full = [split for split, counts in manifest.splits.items() if counts.studies]
@@ -55,6 +63,10 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
                 f"Prepare the set with such a split{other}.",
                 where="task.data.path" if learns else "task.split",
             )
+
+
+def _check_labels_and_reports(task: Task, manifest: Manifest) -> None:
+    """Refuses a set without the labels or the reports that the task reads."""
     labelled = ZeroShotTask | ProbeTask | ClassificationTask | FinetuneTask
     if isinstance(task, labelled) and not manifest.label_names:
         raise ConfigError(
@@ -74,8 +86,10 @@ def check_set(task: Task, manifest: Manifest, *, drawn: pathlib.Path | None = No
             "Set --task.text=prompts, or prepare the set with reports.",
             where="task.text",
         )
-    if manifest.regions:
-        return
+
+
+def _check_without_regions(task: Task, *, drawn: pathlib.Path | None) -> None:
+    """Refuses a task that reads boxes or masks, on a set that has none."""
     if isinstance(task, PhraseTask):
         raise ConfigError(
             "No phrase can be measured: the set has no boxes or masks.",

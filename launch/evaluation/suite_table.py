@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from launch.evaluation.suite_parts import Part
+from prior_jax import near_names
 from prior_jax.data.schema import write_atomically
-from prior_jax.evaluate import over_seeds, prompts, results
+from prior_jax.evaluate import over_seeds, results
 
 COLUMNS = (
     *("set", "task", "metric", "by_class", "seeds"),
@@ -77,7 +78,7 @@ def rows_of(part: Part, found: Measured, imagenet: Measured | None) -> list[Row]
     """
     content = found.content
     classes = content["settings"].get("classes", ())
-    slugs = tuple(f"_{prompts.slug(name)}" for name in classes)
+    slugs = tuple(f"_{near_names.slug(name)}" for name in classes)
     other = {} if imagenet is None else imagenet.content["metrics"]
     drawn = (found.trained, found.untrained, {} if imagenet is None else imagenet.trained)
     return [

@@ -1,5 +1,6 @@
 """The tasks that train a model from the image encoder, and those that measure such a model."""
 
+import abc
 import dataclasses
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ class ClassificationTask(Task):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingTask(Task):
+class TrainingTask(Task, abc.ABC):
     """A task that trains a model of one objective on "train", and measures it.
 
     A subclass names the objective, and makes the task that measures the model.
@@ -60,9 +61,9 @@ class TrainingTask(Task):
         return f"{self.finetune.result}_{self.protocol}" if self.protocol else self.finetune.result
 
     @property
+    @abc.abstractmethod
     def measured(self) -> Task:
         """Returns the task that measures the trained model on all of its classes."""
-        raise NotImplementedError
 
     def of_model(self) -> dict[str, object]:
         """Returns the fields that the task and the one that measures the model have in common."""

@@ -58,12 +58,8 @@ def open_evaluation(run: Run) -> WhileTraining:
     records = _drawn(held, config)
     bank = draw_records(run.data.trained, size=config.bank, seed=config.seed)
     classes = _classes(run, config, studies=list(records.values()), bank=bank)
-    table, tokens = None, None
-    if "zero_shot" in classes:
-        table = prompts.prompt_table(
-            config.prompts, classes=classes["zero_shot"], negatives=config.negatives
-        )
-        tokens = _tokens(run, table.texts)
+    table = _prompt_table(config, classes)
+    tokens = None if table is None else _tokens(run, table.texts)
     numbers = np.array(list(records), np.int64)
 
     def pass_over(split: pipeline.Split, of: np.ndarray) -> Iterator[Batch]:
@@ -144,6 +140,17 @@ def _classes(
     for task, reason in lacking.items():
         logging.info("%s is not measured while training: %s", task, reason)
     return found
+
+
+def _prompt_table(
+    config: EvaluateConfig, classes: Mapping[str, Sequence[str]]
+) -> prompts.PromptTable | None:
+    """Returns the prompts of the classes of zero_shot; None if it is not measured."""
+    if "zero_shot" not in classes:
+        return None
+    return prompts.prompt_table(
+        config.prompts, classes=classes["zero_shot"], negatives=config.negatives
+    )
 
 
 def _with_prompts(classes: Sequence[str], config: EvaluateConfig) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from prior_jax.interop.adaptations import Encoder
 from prior_jax.interop.initial import EncoderInit, Opened
 from prior_jax.interop.weights_folder import Document, is_weights_folder
 from prior_jax.train import checkpoint_read
+from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.measured_step import measured_step
 
 _PARAMS, _REST = "model:params:", "model:rest:"
@@ -33,20 +34,7 @@ def find(given: EncoderInit) -> Opened:
         return initial.open_folder(given)
     config = read_kept_config(folder)
     checkpoints = config.train.checkpoint.folder(folder)
-    steps = checkpoint_read.list_steps(checkpoints)
-    step = given.step
-    if step is None:
-        step = measured_step(folder, config.train.checkpoint)
-    if step is None:
-        step = max(steps, default=None)
-    if step is None or step not in steps:
-        raise CheckpointError(
-            f"The run has no checkpoint of step {step}; it has those of {steps}."
-            if steps
-            else "The run has no checkpoint to start from.",
-            "Name the step of one of its checkpoints, or train it first.",
-            where=str(folder),
-        )
+    step = _step(given.step, folder, config.train.checkpoint)
     path = checkpoints / str(step)
     try:
         kept = checkpoint_read.read_document(path)
@@ -72,6 +60,25 @@ def find(given: EncoderInit) -> Opened:
         read=functools.partial(_read, checkpoints, kept["arrays"], step=step),
         tokenizer=lambda: (fingerprint, f"that of {folder}"),
     )
+
+
+def _step(given: int | None, folder: pathlib.Path, options: CheckpointConfig) -> int:
+    """Returns the step that is given, or that was measured, or else the newest of a run."""
+    steps = checkpoint_read.list_steps(options.folder(folder))
+    step = given
+    if step is None:
+        step = measured_step(folder, options)
+    if step is None:
+        step = max(steps, default=None)
+    if step is None or step not in steps:
+        raise CheckpointError(
+            f"The run has no checkpoint of step {step}; it has those of {steps}."
+            if steps
+            else "The run has no checkpoint to start from.",
+            "Name the step of one of its checkpoints, or train it first.",
+            where=str(folder),
+        )
+    return step
 
 
 def identity(starts: Mapping[Encoder, EncoderInit]) -> dict[str, Any]:

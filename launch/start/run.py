@@ -98,21 +98,7 @@ def open_run(
     data = pipeline.open_split(config.data, "train", cache_dir=cache_dir)
     if primary:
         distributed.barrier("data measured")
-    if not data.pairs:
-        lacking = "a report" if no_text.reads_reports(data.tokenizer) else "what is learnt"
-        raise ConfigError(
-            f"No record of the training split of {config.data.path} has {lacking}, so that there "
-            "is nothing to train on.",
-            "Give a set whose records have it, or train another objective.",
-            where="config.data.path",
-        )
-    if data.pairs < config.data.batch_size:
-        raise ConfigError(
-            f"A batch of {config.data.batch_size} pairs is larger than the training split of "
-            f"{config.data.path}, which has {data.pairs} pairs.",
-            f"Lower --config.data.batch_size to at most {data.pairs}.",
-            where="config.data.batch_size",
-        )
+    _check_pairs(data, config.data)
     schedule = config.schedule(steps_per_epoch=data.steps_per_epoch())
     return Run(
         workdir=workdir,
@@ -131,6 +117,25 @@ def open_run(
             labels=data.label_names,
         ),
     )
+
+
+def _check_pairs(data: pipeline.Split, settings: pipeline.DataConfig) -> None:
+    """Refuses a training split without a record to learn from, or with less than a batch."""
+    if not data.pairs:
+        lacking = "a report" if no_text.reads_reports(data.tokenizer) else "what is learnt"
+        raise ConfigError(
+            f"No record of the training split of {settings.path} has {lacking}, so that there "
+            "is nothing to train on.",
+            "Give a set whose records have it, or train another objective.",
+            where="config.data.path",
+        )
+    if data.pairs < settings.batch_size:
+        raise ConfigError(
+            f"A batch of {settings.batch_size} pairs is larger than the training split of "
+            f"{settings.path}, which has {data.pairs} pairs.",
+            f"Lower --config.data.batch_size to at most {data.pairs}.",
+            where="config.data.batch_size",
+        )
 
 
 def check_fits(config: RunConfig, place: Placement) -> None:

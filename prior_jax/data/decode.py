@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from prior_jax.data import codestream, dicom, regions
+from prior_jax.data.dicom_decoders import DicomProblem
 from prior_jax.errors import InputProblem
 
 Mode = Literal["L", "RGB"]
@@ -116,7 +117,7 @@ def placed(
             return _opened(content, mode=mode, short_side=short_side, any_size=any_size)
     except ImageProblem:
         raise
-    except dicom.DicomProblem as problem:
+    except DicomProblem as problem:
         raise ImageProblem(problem.reason, problem.detail) from problem
     except Image.DecompressionBombError as error:
         raise ImageProblem("absurd_image_size", _described(error)) from error

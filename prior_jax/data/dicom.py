@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prior_jax.data.dicom_file import INVERTED, MARK, PLAIN
-from prior_jax.data.dicom_file import DicomProblem as DicomProblem
-from prior_jax.data.dicom_file import Radiograph as Radiograph
-from prior_jax.data.dicom_file import parse as parse
+from prior_jax.data.dicom_decoders import DicomProblem
+from prior_jax.data.dicom_file import INVERTED, MARK, PLAIN, Radiograph, parse
 from prior_jax.errors import DataError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prior_jax.data import dicom_decoders
-from prior_jax.data.dicom_decoders import DicomProblem as DicomProblem
+from prior_jax.data.dicom_decoders import DicomProblem
 from prior_jax.errors import first_line
 
 if TYPE_CHECKING:

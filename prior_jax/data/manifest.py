@@ -155,6 +155,29 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
         unknown or of the wrong type; the error names file and field.
     """
     path = pathlib.Path(directory) / MANIFEST_NAME
+    fields = _checked(_read_object(path, directory), Manifest, path=path, prefix="")
+    fields["label_names"] = tuple(fields["label_names"])
+    fields["image"] = _image_statistics(fields["image"], path=path)
+    fields["splits"] = {
+        split: SplitCounts(**_checked(counts, SplitCounts, path=path, prefix=f"splits.{split}."))
+        for split, counts in fields["splits"].items()
+    }
+    counted = (("tables", RowCounts), ("labels", LabelCounts), ("regions", RegionCounts))
+    for field, kind in counted:
+        fields[field] = {
+            name: kind(**_checked(counts, kind, path=path, prefix=f"{field}.{name}."))
+            for name, counts in fields.get(field, {}).items()
+        }
+    fields["notes"] = tuple(fields.get("notes", ()))
+    return Manifest(**fields)
+
+
+_PREPARE_AGAIN = f"Restore the {MANIFEST_NAME} that data_prep wrote, or prepare the set again."
+_JSON_TYPES = {int: (int,), float: (int, float), str: (str,), tuple: (list,), Mapping: (dict,)}
+
+
+def _read_object(path: pathlib.Path, directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the JSON object in a set's file, which must be of this version's format."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -179,34 +202,19 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
             "Prepare the set again with this version.",
             where=f"{path}: format",
         )
-    fields = _checked(content, Manifest, path=path, prefix="")
-    fields["label_names"] = tuple(fields["label_names"])
-    fields["image"] = ImageStatistics(
-        **_checked(fields["image"], ImageStatistics, path=path, prefix="image.")
-    )
-    if not (math.isfinite(fields["image"].mean) and 0 < fields["image"].std < math.inf):
+    return content
+
+
+def _image_statistics(content: Any, *, path: pathlib.Path) -> ImageStatistics:
+    """Returns the statistics of the images, by which pixels can be normalised."""
+    found = ImageStatistics(**_checked(content, ImageStatistics, path=path, prefix="image."))
+    if not (math.isfinite(found.mean) and 0 < found.std < math.inf):
         raise DataError(
-            f"The statistics are {fields['image']}, but mean and std must be finite, and std above "
-            "0.",
+            f"The statistics are {found}, but mean and std must be finite, and std above 0.",
             _PREPARE_AGAIN,
             where=f"{path}: image",
         )
-    fields["splits"] = {
-        split: SplitCounts(**_checked(counts, SplitCounts, path=path, prefix=f"splits.{split}."))
-        for split, counts in fields["splits"].items()
-    }
-    counted = (("tables", RowCounts), ("labels", LabelCounts), ("regions", RegionCounts))
-    for field, kind in counted:
-        fields[field] = {
-            name: kind(**_checked(counts, kind, path=path, prefix=f"{field}.{name}."))
-            for name, counts in fields.get(field, {}).items()
-        }
-    fields["notes"] = tuple(fields.get("notes", ()))
-    return Manifest(**fields)
-
-
-_PREPARE_AGAIN = f"Restore the {MANIFEST_NAME} that data_prep wrote, or prepare the set again."
-_JSON_TYPES = {int: (int,), float: (int, float), str: (str,), tuple: (list,), Mapping: (dict,)}
+    return found
 
 
 def _checked(content: Any, kind: type, *, path: pathlib.Path, prefix: str) -> dict[str, Any]:

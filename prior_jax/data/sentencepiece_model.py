@@ -54,10 +54,23 @@ def read_sentencepiece(content: bytes, *, name: str) -> SentencePieceModel:
             where=name,
         ) from error
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
-    algorithms = {trainer.UNIGRAM: "unigram", trainer.BPE: "bpe"}
+    algorithm = {trainer.UNIGRAM: "unigram", trainer.BPE: "bpe"}.get(trainer.model_type)
+    _check_options(model, algorithm, name=name)
+    return SentencePieceModel(
+        algorithm=algorithm,  # type: ignore[arg-type]
+        pieces=tuple(piece.piece for piece in model.pieces),
+        scores=tuple(piece.score for piece in model.pieces),
+        folds=_FOLDS[normalizer.name],
+        charsmap=normalizer.precompiled_charsmap,
+    )
+
+
+def _check_options(model: Any, algorithm: str | None, *, name: str) -> None:
+    """Refuses a model trained with an option that `data_prep.train_tokenizer` never uses."""
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
     kinds = {piece.type for piece in model.pieces[5:]}
     for field, found, supported in (
-        ("model_type", algorithms.get(trainer.model_type), ("unigram", "bpe")),
+        ("model_type", algorithm, ("unigram", "bpe")),
         ("byte_fallback", trainer.byte_fallback, (False,)),
         ("treat_whitespace_as_suffix", trainer.treat_whitespace_as_suffix, (False,)),
         ("normalization rule", normalizer.name, tuple(_FOLDS)),
@@ -74,10 +87,3 @@ def read_sentencepiece(content: bytes, *, name: str) -> SentencePieceModel:
                 f"{' or '.join(map(str, supported))}.",
                 where=f"{name}: {field}",
             )
-    return SentencePieceModel(
-        algorithm=algorithms[trainer.model_type],  # type: ignore[arg-type]
-        pieces=tuple(piece.piece for piece in model.pieces),
-        scores=tuple(piece.score for piece in model.pieces),
-        folds=_FOLDS[normalizer.name],
-        charsmap=normalizer.precompiled_charsmap,
-    )

@@ -1,12 +1,14 @@
 """Measures a trained classifier of images on a split, with intervals and by subgroup."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.errors import DataError, check_field, check_least
 from prior_jax.evaluate import (
     bootstrap,
@@ -170,49 +172,142 @@ def evaluate_classification(
       `settings["subgroups"]`, `settings["reliability"]` and `settings["pooled_reliability"]` hold
       the rest; see `reliability.Curves`.
     """
-    predicted = _predicted(test, matched, label_names=label_names, config=config)
-    plotted = predicted
+    read = functools.partial(_read, matched=matched, label_names=label_names, policy=config.policy)
+    every, truth = read(test)
     if exclusive:
-        rows = _single(test, predicted, label_names, matched, config=config)
-        thresholds = None
-        plotted = _exclusive(predicted, rows)
-        statistics = _of_classes(plotted, config=config)
-        patients = patients[rows]
-        members = {name: groups[rows] for name, groups in members.items()}
+        sample = _of_classes(every, truth, bins=config.bins)
     else:
-        thresholds = np.full(len(matched.classes), np.nan)
-        if validation is not None:
-            chosen = _predicted(validation, matched, label_names=label_names, config=config)
-            thresholds = classification_rows.validation_thresholds(chosen)
-        statistics = _of_findings(predicted, thresholds, config=config)
-    found = bootstrap.intervals(statistics, groups=patients, config=resampling)
-    groups, absent = _subgroups(statistics, members, patients, config=config, resampling=resampling)
-    curves = reliability.curves(plotted, patients=patients, bins=config.bins, resampling=resampling)
-    reasons = undefined.classification_reasons(
-        [name for name, metric in found.items() if np.isnan(metric.value)],
+        chosen = None if validation is None else read(validation)[0]
+        sample = _of_findings(every, chosen, bins=config.bins)
+    found = _measure(sample, patients, members, config=config, resampling=resampling)
+    asked = {
+        **dataclasses.asdict(config),
+        "classes": list(matched.classes),
+        "renamed": dict(matched.renamed),
+        "classes_without_a_label": list(matched.without_label),
+        "labels_without_a_class": list(matched.without_class),
+        "exclusive": exclusive,
+    }
+    return dataclasses.replace(found, settings={**asked, **found.settings})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Sample:
+    """The records that count.
+
+    Attributes:
+      every: probabilities and truth of all records of the split.
+      rows: those of them that count, int[M].
+      predicted: probabilities and truth of these M records, as they are counted.
+      statistics: function from weightings of the M records to their metrics.
+      thresholds: threshold of each finding, float[C], NaN for none; None for exclusive classes.
+      validated: whether a validation split is given.
+    """
+
+    every: Predicted
+    rows: np.ndarray
+    predicted: Predicted
+    statistics: subgroups.Statistics
+    thresholds: np.ndarray | None
+    validated: bool
+
+
+def _read(
+    scored: Scored, *, matched: Matched, label_names, policy
+) -> tuple[Predicted, labels.Truth]:
+    """Returns the probabilities of the classes that are measured, and their truth."""
+    truth = labels.truth_of(
+        scored.labels, label_names=label_names, classes=matched.classes, policy=policy
+    )
+    odds = np.asarray(scored.odds, np.float64)[:, list(matched.columns)]
+    predicted = Predicted(
+        # The logistic function without an overflow for odds far from 0.
+        probability=0.5 * (1 + np.tanh(0.5 * odds)),
+        positive=truth.positive,
+        counted=truth.known,
         classes=matched.classes,
-        positive=plotted.positive,
-        counted=plotted.counted,
+    )
+    return predicted, truth
+
+
+def _of_findings(every: Predicted, validation: Predicted | None, *, bins: int) -> _Sample:
+    """Returns all records, for findings that may occur together."""
+    thresholds = np.full(len(every.classes), np.nan)
+    if validation is not None:
+        thresholds = classification_rows.validation_thresholds(validation)
+
+    def statistics(weights):
+        return classification_rows.findings_rows(
+            every, thresholds=thresholds, bins=bins, weights=weights
+        )
+
+    return _Sample(
+        every=every,
+        rows=np.arange(len(every.positive)),
+        predicted=every,
+        statistics=statistics,
         thresholds=thresholds,
         validated=validation is not None,
     )
-    ranked = ranking.reasons(plotted.positive, plotted.counted, classes=matched.classes)
+
+
+def _of_classes(every: Predicted, truth: labels.Truth, *, bins: int) -> _Sample:
+    """Returns the records with exactly one positive class, whose probabilities have the sum 1.
+
+    Raises:
+      DataError: if there is none.
+    """
+    rows = np.flatnonzero(truth.single)
+    if not len(rows):
+        raise DataError(
+            f"No record has exactly one of the classes {', '.join(every.classes)}.",
+            "Choose a set whose classes exclude each other, as the model's do.",
+        )
+    # The sigmoid of the odds against all others is the softmax, but for rounding.
+    probability, positive = every.probability[rows], every.positive[rows]
+    probability = probability / probability.sum(axis=1, keepdims=True)
+    answer = positive.argmax(axis=1)
+
+    def statistics(weights):
+        return classification_rows.classes_rows(
+            probability, answer, classes=every.classes, bins=bins, weights=weights
+        )
+
+    return _Sample(
+        every=every,
+        rows=rows,
+        predicted=dataclasses.replace(
+            every, probability=probability, positive=positive, counted=np.ones_like(positive)
+        ),
+        statistics=statistics,
+        thresholds=None,
+        validated=False,
+    )
+
+
+def _measure(sample: _Sample, patients, members, *, config, resampling) -> TaskResult:
+    """Computes the metrics of a sample, those of its subgroups and its reliability curves."""
+    patients = patients[sample.rows]
+    members = {name: groups[sample.rows] for name, groups in members.items()}
+    found = bootstrap.intervals(sample.statistics, groups=patients, config=resampling)
+    groups, absent = _subgroups(
+        sample.statistics, members, patients, config=config, resampling=resampling
+    )
+    curves = reliability.curves(
+        sample.predicted, patients=patients, bins=config.bins, resampling=resampling
+    )
+    every, thresholds = sample.every, sample.thresholds
+    classes = every.classes
     return TaskResult(
         metrics=found,
         settings={
-            **dataclasses.asdict(config),
-            "classes": list(matched.classes),
-            "renamed": dict(matched.renamed),
-            "classes_without_a_label": list(matched.without_label),
-            "labels_without_a_class": list(matched.without_class),
-            "exclusive": exclusive,
             "records": len(patients),
             "patients": len(np.unique(patients)),
-            "positives": _counts(predicted.positive & predicted.counted, matched.classes),
-            "counted": _counts(predicted.counted, matched.classes),
-            "thresholds": {} if thresholds is None else _numbers(matched.classes, thresholds),
+            "positives": _counts(every.positive & every.counted, classes),
+            "counted": _counts(every.counted, classes),
+            "thresholds": {} if thresholds is None else _numbers(classes, thresholds),
             "chance": {"macro_auroc": 0.5},
-            "undefined": {name: ranked.get(name, reason) for name, reason in reasons.items()},
+            "undefined": _reasons(sample, undefined.without_value(found)),
             "subgroups": groups,
             "attributes_not_recorded": absent,
             "reliability": curves.by_class,
@@ -222,70 +317,19 @@ def evaluate_classification(
     )
 
 
-def _predicted(scored: Scored, matched: Matched, *, label_names, config) -> Predicted:
-    columns = labels.select_columns(
-        scored.labels, label_names=label_names, classes=matched.classes, field="task.classes"
+def _reasons(sample: _Sample, names: Sequence[str]) -> dict[str, str]:
+    """Returns why metrics of a sample are undefined."""
+    known = sample.predicted
+    reasons = undefined.classification_reasons(
+        names,
+        classes=known.classes,
+        positive=known.positive,
+        counted=known.counted,
+        thresholds=sample.thresholds,
+        validated=sample.validated,
     )
-    truth = labels.apply_policy(columns, policy=config.policy)
-    odds = np.asarray(scored.odds, np.float64)[:, list(matched.columns)]
-    return Predicted(
-        # The logistic function without an overflow for odds far from 0.
-        probability=0.5 * (1 + np.tanh(0.5 * odds)),
-        positive=truth.positive,
-        counted=truth.known,
-        classes=matched.classes,
-    )
-
-
-def _single(scored, predicted, label_names, matched, *, config) -> np.ndarray:
-    """Returns the rows with exactly one positive class."""
-    columns = labels.select_columns(
-        scored.labels, label_names=label_names, classes=matched.classes, field="task.classes"
-    )
-    rows = np.flatnonzero(labels.apply_policy(columns, policy=config.policy).single)
-    if not len(rows):
-        raise DataError(
-            f"No record has exactly one of the classes {', '.join(matched.classes)}.",
-            "Choose a set whose classes exclude each other, as the model's do.",
-        )
-    return rows
-
-
-def _of_findings(predicted, thresholds, *, config):
-    def statistics(weights):
-        return classification_rows.findings_rows(
-            predicted, thresholds=thresholds, bins=config.bins, weights=weights
-        )
-
-    return statistics
-
-
-def _exclusive(predicted: Predicted, rows: np.ndarray) -> Predicted:
-    """Returns the records with exactly one positive class, whose probabilities have the sum 1."""
-    # The sigmoid of the odds against all others is the softmax, but for rounding.
-    probability = predicted.probability[rows]
-    positive = predicted.positive[rows]
-    return dataclasses.replace(
-        predicted,
-        probability=probability / probability.sum(axis=1, keepdims=True),
-        positive=positive,
-        counted=np.ones_like(positive),
-    )
-
-
-def _of_classes(predicted: Predicted, *, config):
-    truth = predicted.positive.argmax(axis=1)
-
-    def statistics(weights):
-        return classification_rows.classes_rows(
-            predicted.probability,
-            truth,
-            classes=predicted.classes,
-            bins=config.bins,
-            weights=weights,
-        )
-
-    return statistics
+    ranked = ranking.reasons(known.positive, known.counted, classes=known.classes)
+    return {name: ranked.get(name, reason) for name, reason in reasons.items()}
 
 
 def _subgroups(statistics, members, patients, *, config, resampling):
@@ -314,12 +358,12 @@ def _subgroups(statistics, members, patients, *, config, resampling):
 
 
 def _counts(chosen: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    names = [prompts.slug(name) for name in classes]
+    names = [near_names.slug(name) for name in classes]
     return dict(zip(names, chosen.sum(axis=0).tolist(), strict=True))
 
 
 def _numbers(classes: Sequence[str], values: np.ndarray) -> dict[str, Any]:
     return {
-        prompts.slug(name): None if np.isnan(value) else float(value)
+        near_names.slug(name): None if np.isnan(value) else float(value)
         for name, value in zip(classes, values, strict=True)
     }

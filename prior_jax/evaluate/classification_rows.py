@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.evaluate import classification_metrics as at_decision
-from prior_jax.evaluate import metrics, prompts, ranking
+from prior_jax.evaluate import metrics, ranking
 
 # The least probability above one half: at exactly one half the argmax is the first of two classes.
 _ABOVE_HALF = float(np.nextafter(0.5, 1.0))
@@ -91,7 +92,7 @@ def findings_rows(
     for name, values in columns.items():
         found[f"macro_{name}"] = metrics.mean_of_defined(np.stack(values, axis=-1))
         for label, value in zip(predicted.classes, values, strict=True):
-            found[f"{name}_{prompts.slug(label)}"] = value
+            found[f"{name}_{near_names.slug(label)}"] = value
     return found
 
 
@@ -177,5 +178,5 @@ def answer_rows(
     ):
         found[f"macro_{name}"] = at_decision.macro(each, matrix=matrix)
         for label, values in zip(classes, each.T, strict=True):
-            found[f"{name}_{prompts.slug(label)}"] = values
+            found[f"{name}_{near_names.slug(label)}"] = values
     return found

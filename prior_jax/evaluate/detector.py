@@ -1,7 +1,7 @@
 """Measures a detector: the boxes that it finds on a split, counted in each paper's way."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -64,18 +64,14 @@ def evaluate_detector(
       have boxes and how many boxes are found, and `kept` holds all boxes.
     """
     images = found.images
-    statistics = detection_columns.statistics_of(images, classes=classes, sensitivity=config.froc)
-    metrics = bootstrap.intervals(statistics, groups=patients, config=resampling)
-    if config.coco == "faster_coco_eval":
-        metrics = _with_library(metrics, images, classes)
+    metrics = _columns(images, classes, groups=patients, config=config, resampling=resampling)
     values = {name: one.value for name, one in metrics.items()}
-    rates = {"froc_rates": list(froc.RATES)} if config.froc else {}
     return TaskResult(
         metrics=metrics,
         settings={
             "classes": list(classes),
             "detector": dataclasses.asdict(config),
-            **rates,
+            **({"froc_rates": list(froc.RATES)} if config.froc else {}),
             **counts_of(images, classes=classes),
             "bootstrap": dataclasses.asdict(resampling),
             "undefined": detection_columns.reasons(values, images),
@@ -114,10 +110,14 @@ def counts_of(images: Sequence[ImageBoxes], *, classes: Sequence[str]) -> dict[s
     }
 
 
-def _with_library(
-    metrics: Mapping[str, Interval], images: Sequence[ImageBoxes], classes: Sequence[str]
+def _columns(
+    images: Sequence[ImageBoxes], classes: Sequence[str], *, groups, config, resampling
 ) -> dict[str, Interval]:
-    """Returns the metrics with COCO's columns as the library counts them."""
+    """Computes the columns, with intervals; the chosen program counts those of COCO."""
+    statistics = detection_columns.statistics_of(images, classes=classes, sensitivity=config.froc)
+    metrics = bootstrap.intervals(statistics, groups=groups, config=resampling)
+    if config.coco == "own":
+        return metrics
     found = coco_library.precision_of(images, classes=len(classes))
     return {
         name: dataclasses.replace(one, value=found[name]) if name in found else one

@@ -12,16 +12,18 @@ from typing import Any, get_args
 import numpy as np
 
 from prior_jax.errors import DataError, check_choice, check_field, check_least
-from prior_jax.evaluate import bootstrap, labels, metrics, retrieval_metrics, strips
+from prior_jax.evaluate import bootstrap, labels, metrics, retrieval_metrics, strips, undefined
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Studies
 from prior_jax.evaluate.results import TaskResult
-from prior_jax.evaluate.retrieval import Subset, take
+from prior_jax.evaluate.retrieval import Subset, records_used, take
 from prior_jax.evaluate.retrieval_metrics import GalleryConfig
 from prior_jax.objectives.base import SimilarityKind
 from prior_jax.types import ImageFeatures, ReportFeatures
 
 DIRECTIONS = ("", "report_to_image_")
+Answers = tuple[dict[str, np.ndarray], dict[str, np.ndarray], Sequence[np.ndarray] | None]
+"""Value of each query by metric; the same in random order; the galleries, None for one."""
 _HELD = 20_000  # records whose similarities, 1.6 GB, are held
 
 
@@ -95,48 +97,47 @@ def evaluate_gallery(
     part = take(studies, kept)
     if part.reports is None:
         raise ValueError("the studies hold no reports: encode them with reports=True")
-    found, chance, batches = measure_strips(
+    searched = [texts[int(record)] for record in part.record]
+    answers = measure_strips(
         _directions(encoder, part.images, part.reports, config=config),
         positive=positive[kept],
-        texts=[texts[int(record)] for record in part.record],
+        texts=searched,
         config=config,
     )
     groups = np.asarray(patients)[part.record]
-    rule = config.rule
+    found = _averaged(answers, searched, groups=groups, config=config, resampling=resampling)
+    asked = {**dataclasses.asdict(config), "classes": list(classes)}
+    return dataclasses.replace(found, settings={**asked, **found.settings})
 
-    def statistics(weights):
-        return {
-            name: retrieval_metrics.average(
-                values, weights=weights, mean=rule.mean, batches=batches
-            )
-            if _in_galleries(name)
-            else metrics.weighted_mean(values, weights=weights)
-            for name, values in found.items()
-        }
 
-    once = np.ones((1, len(kept)))
-    intervals = bootstrap.intervals(statistics, groups=groups, config=resampling)
-    reason = "the set has no label among the classes"
+def _averaged(answers: Answers, texts, *, groups, config, resampling) -> TaskResult:
+    """Averages the values of the queries, and their expectations, with intervals."""
+    found, chance, batches = answers
+
+    def mean(name, values, weights):
+        if not _in_galleries(name):
+            return metrics.weighted_mean(values, weights=weights)
+        return retrieval_metrics.average(
+            values, weights=weights, mean=config.rule.mean, batches=batches
+        )
+
+    intervals = bootstrap.intervals(
+        lambda weights: {name: mean(name, each, weights) for name, each in found.items()},
+        groups=groups,
+        config=resampling,
+    )
+    once = np.ones((1, len(texts)))
     return TaskResult(
         metrics=intervals,
         settings={
-            **dataclasses.asdict(config),
-            "classes": list(classes),
-            "records": len(kept),
+            "records": len(texts),
             "galleries": 1 if batches is None else len(batches),
             "patients": len(np.unique(groups)),
-            "different_texts": len({texts[int(record)] for record in part.record}),
-            "chance": {
-                name: _number(
-                    retrieval_metrics.average(
-                        values, weights=once, mean=rule.mean, batches=batches
-                    )[0]
-                    if _in_galleries(name)
-                    else metrics.weighted_mean(values, weights=once)[0]
-                )
-                for name, values in chance.items()
-            },
-            "undefined": {n: reason for n, v in intervals.items() if np.isnan(v.value)},
+            "different_texts": len(set(texts)),
+            "chance": {name: _number(mean(name, each, once)[0]) for name, each in chance.items()},
+            "undefined": dict.fromkeys(
+                undefined.without_value(intervals), "the set has no label among the classes"
+            ),
             "bootstrap": dataclasses.asdict(resampling),
         },
     )
@@ -148,7 +149,7 @@ def measure(
     positive: np.ndarray,
     texts: Sequence[str],
     config: GalleryRetrievalConfig,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Sequence[np.ndarray] | None]:
+) -> Answers:
     """Computes the value of each query, and its expectation in random order.
 
     Args:
@@ -171,7 +172,7 @@ def measure_strips(
     positive: np.ndarray,
     texts: Sequence[str],
     config: GalleryRetrievalConfig,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Sequence[np.ndarray] | None]:
+) -> Answers:
     """Computes what `measure` does from strips of similarities.
 
     Args:
@@ -251,15 +252,13 @@ def _chance_of_rank(
 
 def _records(studies, label_names, classes, *, config) -> tuple[np.ndarray, np.ndarray]:
     """Returns the positive classes of all records, bool[N, C], and the rows that are used."""
-    count = len(studies.record)
-    positive, single = np.zeros((count, 0), bool), np.zeros(count, bool)
-    if classes:
-        columns = labels.select_columns(
-            studies.labels, label_names=label_names, classes=classes, field="task.classes"
-        )
-        truth = labels.apply_policy(columns, policy=config.policy)
-        positive, single = truth.positive & truth.known, truth.single
-    kept = np.flatnonzero(single) if config.subset == "single_positive" else np.arange(count)
+    positive, kept = records_used(
+        studies,
+        label_names=label_names,
+        classes=classes,
+        subset=config.subset,
+        policy=config.policy,
+    )
     if len(kept) < 2:
         raise DataError(
             f"{len(kept)} records are left to be retrieved: too few have exactly one positive "

@@ -12,19 +12,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.data.fitting import WHOLE, Window
 from prior_jax.errors import DataError
-from prior_jax.evaluate import bootstrap, metrics, pictures, prompts
+from prior_jax.evaluate import bootstrap, fixed_points, metrics, pictures, undefined
 from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.evaluate.features import ReportTokens
+from prior_jax.evaluate.features import ReportTokens, Studies
 from prior_jax.evaluate.results import TaskResult
-from prior_jax.near_names import check_classes
-from prior_jax.types import Batch
+from prior_jax.types import Batch, ReportFeatures
 
 # Values this close to the maximum, relative to it, count as equal to it: float32 rounding is 1e-7.
 _TIE = 1e-6
-_SIDES = ("right", "left")
 RANKED = ("cnr", "attention_ratio")
 """Metric that ranks the pictures, and metric that ranks those of one value."""
 
@@ -112,6 +111,20 @@ def evaluate_grounding(
     """
     studies = encoder.studies(batches, reports=False)
     reports = encoder.prompts(asked.tokens, block=block)
+    _check_rows(asked, reports)
+    maps = _maps(encoder, studies, reports, asked, located, block=block)
+    spacing = encoder.patch_spacing
+    tables, sides = _tables(maps, studies.record, asked, located, spacing=spacing)
+    shown: Sequence[pictures.PhrasePicture] = ()
+    if radiograph is not None:
+        shown = _shown(tables, maps, asked, located, studies.record, radiograph, spacing)
+    groups = np.asarray(patients)[studies.record]
+    counted = _count(tables, asked, sides, groups=groups, resampling=resampling)
+    return dataclasses.replace(counted, shown=shown)
+
+
+def _check_rows(asked: Asked, reports: ReportFeatures) -> None:
+    """Refuses rows that are not among the local features of their sentences."""
     for text, mask, rows in zip(asked.texts, reports.local_mask, asked.rows, strict=True):
         real = np.flatnonzero(mask).tolist()
         if not rows or not set(rows) <= set(real):
@@ -121,39 +134,60 @@ def evaluate_grounding(
                 "Give at least one row of these for every prompt.",
                 where=f"rows of {text!r}",
             )
+
+
+def _maps(
+    encoder: Encoder,
+    studies: Studies,
+    reports: ReportFeatures,
+    asked: Asked,
+    located: Located,
+    *,
+    block: int,
+) -> dict[tuple[int, int], np.ndarray]:
+    """Returns the mean map of a finding's sentences, float64[P], by image row and finding."""
     place = {int(record): row for row, record in enumerate(studies.record)}
-    tables: dict[str, np.ndarray] = {
-        name: np.full((len(place), len(asked.classes)), np.nan) for name in _COLUMNS
-    }
-    sides, maps_of = {}, {}
+    maps = {}
     for column, label in enumerate(asked.classes):
-        masks = {place[r]: mask for r, mask in located.masks[label].items() if r in place}
-        images, sentences = _pairs(asked, column, place=place, rows=sorted(masks))
+        present = sorted(place[record] for record in located.masks[label] if record in place)
+        images, sentences = _pairs(asked, column, place=place, rows=present)
         if not len(images):
             continue
-        maps = _attention(encoder, studies.images, reports, images, sentences, asked, block=block)
-        seen = np.unique(images)
-        mean = np.stack([maps[images == row].mean(axis=0) for row in seen])
-        truth = [masks[row] for row in seen.tolist()]
-        windows = [
-            located.windows.get(int(record), WHOLE) for record in studies.record[seen].tolist()
-        ]
+        each = _attention(encoder, studies.images, reports, images, sentences, asked, block=block)
+        for row in np.unique(images).tolist():
+            maps[row, column] = each[images == row].mean(axis=0)
+    return maps
+
+
+def _tables(
+    maps, record: np.ndarray, asked: Asked, located: Located, *, spacing: float
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Compares every map with its mask.
+
+    Returns:
+      Each metric's value for each record and finding, float64[N, C], NaN where there is no map;
+      and the side of each finding's better lung centre.
+    """
+    tables = {name: np.full((len(record), len(asked.classes)), np.nan) for name in _COLUMNS}
+    sides: dict[str, str] = {}
+    for column, label in enumerate(asked.classes):
+        seen = [row for row, of in maps if of == column]
+        if not seen:
+            continue
+        records = record[seen].tolist()
         found, sides[label] = _compare(
-            mean, truth, windows, lungs=located.lungs, spacing=encoder.patch_spacing
+            np.stack([maps[row, column] for row in seen]),
+            [located.masks[label][one] for one in records],
+            [located.windows.get(one, WHOLE) for one in records],
+            lungs=located.lungs,
+            spacing=spacing,
         )
         for name, values in found.items():
             tables[name][seen, column] = values
-        maps_of |= {(row, column): one for row, one in zip(seen.tolist(), mean, strict=True)}
-    shown: Sequence[pictures.PhrasePicture] = ()
-    if radiograph is not None:
-        shown = _shown(tables, maps_of, asked, located, studies.record, radiograph, encoder)
-    counted = _count(
-        tables, asked, sides, groups=np.asarray(patients)[studies.record], resampling=resampling
-    )
-    return dataclasses.replace(counted, shown=shown)
+    return tables, sides
 
 
-def _shown(tables, maps, asked: Asked, located: Located, record, radiograph, encoder):
+def _shown(tables, maps, asked: Asked, located: Located, record, radiograph, spacing):
     """Returns the pictures of the best, the median and the worst findings of a record."""
     pairs, found = list(maps), []
     ranked = (np.array([tables[name][pair] for pair in pairs]) for name in RANKED)
@@ -161,7 +195,7 @@ def _shown(tables, maps, asked: Asked, located: Located, record, radiograph, enc
         row, column = pairs[choice.index]
         label, one = asked.classes[column], int(record[row])
         mask = located.masks[label][one]
-        heat = spread(_square(maps[row, column]), shape=mask.shape, spacing=encoder.patch_spacing)
+        heat = spread(_square(maps[row, column]), shape=mask.shape, spacing=spacing)
         window = located.windows.get(one, WHOLE)
         found.append(
             pictures.picture(
@@ -237,15 +271,7 @@ def contrast_to_noise(attention: np.ndarray, mask: np.ndarray) -> float:
     return 0.0 if flat else float((inside.mean() - outside.mean()) / spread)
 
 
-_COLUMNS = (
-    "pointing",
-    "gain",
-    "lung_centre",
-    "middle",
-    "random",
-    "attention_ratio",
-    "cnr",
-)
+_COLUMNS = ("pointing", "gain", "lung_centre", "middle", "random", "attention_ratio", "cnr")
 
 
 def _pairs(
@@ -283,11 +309,12 @@ def _compare(
 ) -> tuple[dict[str, np.ndarray], str]:
     """Returns each metric's value in each image, and the side of the better lung centre."""
     found: dict[str, Any] = {name: np.full(len(masks), np.nan) for name in _COLUMNS}
-    points = dict(lungs)
-    points["middle"] = tuple(np.mean([lungs[side] for side in _SIDES], axis=0))
     parts = [mask[window] for mask, window in zip(masks, windows, strict=True)]
-    hits = {name: np.array([_at(part, point) for part in parts]) for name, point in points.items()}
-    side = max(_SIDES, key=lambda side: hits[side].mean())
+    hits = {
+        name: np.array([fixed_points.at(part, point) for part in parts])
+        for name, point in fixed_points.points_of(lungs).items()
+    }
+    side = fixed_points.better_side(hits)
     for index, mask in enumerate(masks):
         whole = spread(_square(attention[index]), shape=mask.shape, spacing=spacing)
         pixels, mask = whole[windows[index]], parts[index]
@@ -311,12 +338,6 @@ def _square(attention: np.ndarray) -> np.ndarray:
     return attention.reshape(side, side)
 
 
-def _at(mask: np.ndarray, point: Sequence[float]) -> float:
-    """Returns whether a point, given in shares of height and width, lies in the mask."""
-    row, column = (min(int(p * n), n - 1) for p, n in zip(point, mask.shape, strict=True))
-    return float(mask[row, column])
-
-
 def _sentences(asked: Asked) -> dict[str, Any]:
     """Lists the prompts of each finding; for sentences from reports, returns only their number."""
     about = {
@@ -329,8 +350,8 @@ def _sentences(asked: Asked) -> dict[str, Any]:
 
 
 def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
-    check_classes(asked.classes, where="task.classes")
-    names = [prompts.slug(label) for label in asked.classes]
+    near_names.check_classes(asked.classes, where="task.classes")
+    names = [near_names.slug(label) for label in asked.classes]
     # Patients without any of the findings contribute nothing and are not drawn.
     counted = ~np.isnan(tables["pointing"]).all(axis=1)
     if not counted.any():
@@ -362,17 +383,12 @@ def _count(tables, asked: Asked, sides, *, groups, resampling) -> TaskResult:
             "patients": len(np.unique(groups)),
             "positives": dict(zip(names, present, strict=True)),
             "sentences": _sentences(asked),
-            "chance": {
-                name.replace("random", "pointing"): metric.value
-                for name, metric in found.items()
-                if "random" in name and not np.isnan(metric.value)
-            },
-            "better_lung": {prompts.slug(label): side for label, side in sides.items()},
-            "undefined": {
-                name: "no record has the finding, or its attention is 0 everywhere"
-                for name, metric in found.items()
-                if np.isnan(metric.value)
-            },
+            "chance": fixed_points.chance_of(found),
+            "better_lung": {near_names.slug(label): side for label, side in sides.items()},
+            "undefined": dict.fromkeys(
+                undefined.without_value(found),
+                "no record has the finding, or its attention is 0 everywhere",
+            ),
             "bootstrap": dataclasses.asdict(resampling),
         },
     )

@@ -122,3 +122,16 @@ def select_columns(
             remedy = "Choose a data set with labels; this one has none."
         raise ConfigError(problem, remedy, where=field)
     return np.asarray(labels)[:, [column[name] for name in chosen]]
+
+
+def truth_of(
+    labels: np.ndarray,
+    *,
+    label_names: Sequence[str],
+    classes: Sequence[str],
+    policy: LabelPolicy,
+    field: str = "task.classes",
+) -> Truth:
+    """Returns the truth of the evaluated classes; see `select_columns` and `apply_policy`."""
+    columns = select_columns(labels, label_names=label_names, classes=classes, field=field)
+    return apply_policy(columns, policy=policy)

@@ -12,9 +12,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate import metrics, prompts
-from prior_jax.near_names import check_classes
+from prior_jax.evaluate import metrics
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """BioViL's thresholds of a map that is scaled to -1 to 1."""
@@ -245,13 +245,13 @@ def class_rows(
       ConfigError: if two classes have one name in the metrics.
     """
     names = np.asarray(categories, dtype=object).astype(str)
-    check_classes(np.unique(names).tolist(), where="task.classes")
+    near_names.check_classes(np.unique(names).tolist(), where="task.classes")
     found: dict[str, np.ndarray] = {}
     for metric, column in values.items():
         each = {}
         for name in np.unique(names):
             rows = names == name
-            each[f"{metric}_{prompts.slug(str(name))}"] = metrics.weighted_mean(
+            each[f"{metric}_{near_names.slug(str(name))}"] = metrics.weighted_mean(
                 np.asarray(column)[rows], weights=weights[:, rows]
             )
         found[f"macro_{metric}"] = metrics.mean_of_defined(np.stack(list(each.values()), axis=-1))

@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.data.fitting import Fit, margins
 from prior_jax.errors import ConfigError, DataError, check_choice, check_field
 from prior_jax.evaluate import (
     bootstrap,
+    fixed_points,
     metrics,
     phrase_grounding,
     pictures,
-    prompts,
     similarity_map,
+    undefined,
 )
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, finite, to_host
@@ -31,7 +33,6 @@ Centres = Literal["strides", "tiles"]
 REPORTED = ("miou", "cnr", "cnr_signed", "pointing")
 RANKED = ("miou", "cnr_signed")
 """Metric that ranks the phrases of the pictures, and metric that ranks those of one value."""
-_SIDES = ("right", "left")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,45 +161,59 @@ def evaluate_phrases(
     else:
         normalise = config.release != "maco"
         heats = _cosine(encoder, objective, batches(), phrases, reports, normalise=normalise)
-    side = _side(heats)
-    spacing = size / side
-    shift = 0.5 - 0.5 / spacing if config.centres == "strides" else 0.0
-    rule = config.applied
-
-    def mapped(index: int, shape: tuple[int, ...]) -> np.ndarray:
-        return similarity_map.phrase_map(
-            heats[index].reshape(side, side),
-            shape=(shape[0], shape[1]),
-            sigma=config.sigma,
-            shift=shift,
-            margins=margins((shape[0], shape[1]), fit),
-        )
-
+    maps = _Maps(heats=heats, side=_side(heats), size=size, fit=fit, config=config)
     rows, points = [], []
-    for index in range(len(heats)):
+    for index in range(len(phrases)):
         mask = truth(index)
-        pixels = mapped(index, mask.shape)
-        rows.append(phrase_grounding.phrase_values(pixels, mask, rule=rule))
+        rows.append(
+            phrase_grounding.phrase_values(maps.over(index, mask), mask, rule=config.applied)
+        )
         points.append(_points(mask, lungs))
-    shown = () if radiograph is None else _shown(phrases, rows, truth, mapped, radiograph)
-    return _result(
+    found = _result(
         rows,
         _baselines(points, phrases),
         phrases,
         groups=np.asarray(patients)[[phrase.record for phrase in phrases]],
-        settings={
-            **dataclasses.asdict(config),
-            "rule": dataclasses.asdict(rule),
-            "heat": how,
-            "patches": [side, side],
-        },
-        rule=rule,
+        config=config,
+        maps={"heat": how, "patches": [maps.side, maps.side]},
         resampling=resampling,
-        shown=shown,
     )
+    shown = () if radiograph is None else _shown(phrases, rows, truth, maps, radiograph)
+    return dataclasses.replace(found, shown=shown)
 
 
-def _shown(phrases, rows, truth, mapped, radiograph) -> tuple[pictures.PhrasePicture, ...]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Maps:
+    """The maps of N phrases in the model's image.
+
+    Attributes:
+      heats: values of the patches, float64[N, P], in rows of `side`.
+      side: number of patches along a side of the image.
+      size: side of the image in pixels.
+      fit: how the image becomes a square.
+      config: smoothing, and the places of the patches.
+    """
+
+    heats: np.ndarray
+    side: int
+    size: int
+    fit: Fit
+    config: PhraseConfig
+
+    def over(self, index: int, mask: np.ndarray) -> np.ndarray:
+        """Lays the map of a phrase over its stored image, float[H, W], which `mask` covers."""
+        shape = (mask.shape[0], mask.shape[1])
+        shift = 0.5 - 0.5 / (self.size / self.side) if self.config.centres == "strides" else 0.0
+        return similarity_map.phrase_map(
+            self.heats[index].reshape(self.side, self.side),
+            shape=shape,
+            sigma=self.config.sigma,
+            shift=shift,
+            margins=margins(shape, self.fit),
+        )
+
+
+def _shown(phrases, rows, truth, maps: _Maps, radiograph) -> tuple[pictures.PhrasePicture, ...]:
     """Returns the pictures of the best, the median and the worst phrases."""
     found = []
     for choice in pictures.choose(*(np.array([row[n] for row in rows]) for n in RANKED)):
@@ -207,7 +222,7 @@ def _shown(phrases, rows, truth, mapped, radiograph) -> tuple[pictures.PhrasePic
             pictures.picture(
                 choice,
                 radiograph=radiograph(one.record),
-                heat=mapped(choice.index, mask.shape),
+                heat=maps.over(choice.index, mask),
                 truth=mask,
                 text=one.text,
                 label=one.label,
@@ -271,14 +286,9 @@ def _side(heats: np.ndarray) -> int:
 
 def _points(mask: np.ndarray, lungs: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Returns whether points that do not depend on the image lie in a mask."""
-    places = dict(lungs)
-    (top, left), (below, right) = (lungs[side] for side in _SIDES)
-    places["middle"] = ((top + below) / 2, (left + right) / 2)
-    found = {"random": float((mask > 0).mean())}
-    for name, point in places.items():
-        row, column = (min(int(p * n), n - 1) for p, n in zip(point, mask.shape, strict=True))
-        found[name] = float(mask[row, column] > 0)
-    return found
+    places = fixed_points.points_of(lungs)
+    found = {name: fixed_points.at(mask, point) for name, point in places.items()}
+    return {"random": float((mask > 0).mean()), **found}
 
 
 def _baselines(points: Sequence[Mapping[str, float]], phrases) -> dict[str, np.ndarray]:
@@ -288,12 +298,12 @@ def _baselines(points: Sequence[Mapping[str, float]], phrases) -> dict[str, np.n
     lung = np.zeros(len(points))
     for label in np.unique(labels):
         rows = labels == label
-        side = max(_SIDES, key=lambda side, rows=rows: columns[side][rows].mean())
-        lung[rows] = columns[side][rows]
+        hits = {name: column[rows] for name, column in columns.items()}
+        lung[rows] = hits[fixed_points.better_side(hits)]
     return {"lung_centre": lung, "middle": columns["middle"], "random": columns["random"]}
 
 
-def _result(rows, baselines, phrases, *, groups, settings, rule, resampling, shown) -> TaskResult:
+def _result(rows, baselines, phrases, *, groups, config, maps, resampling) -> TaskResult:
     labels = [phrase.label for phrase in phrases]
     values = {name: np.array([row[name] for row in rows]) for name in REPORTED}
     values |= baselines
@@ -304,18 +314,19 @@ def _result(rows, baselines, phrases, *, groups, settings, rule, resampling, sho
 
     found = bootstrap.intervals(statistics, groups=groups, config=resampling)
     classes = sorted(set(labels))
-    table = phrase_grounding.table(rows, labels, rule=rule)
+    table = phrase_grounding.table(rows, labels, rule=config.applied)
     return TaskResult(
         metrics=found,
-        shown=shown,
         settings={
-            **settings,
+            **dataclasses.asdict(config),
+            "rule": dataclasses.asdict(config.applied),
+            **maps,
             "classes": classes,
             "phrases": len(rows),
             "different_phrases": len({phrase.text for phrase in phrases}),
             "records": len({phrase.record for phrase in phrases}),
             "patients": len(np.unique(groups)),
-            "positives": {prompts.slug(name): labels.count(name) for name in classes},
+            "positives": {near_names.slug(name): labels.count(name) for name in classes},
             "mean_over_phrases": {
                 name: _json(float(metrics.mean_of_defined(column)))
                 for name, column in values.items()
@@ -323,16 +334,10 @@ def _result(rows, baselines, phrases, *, groups, settings, rule, resampling, sho
             "table": {
                 name: [_json(float(value)) for value in column] for name, column in table.items()
             },
-            "chance": {
-                name.replace("random", "pointing"): metric.value
-                for name, metric in found.items()
-                if "random" in name
-            },
-            "undefined": {
-                name: "the model saw no region of the class"
-                for name, metric in found.items()
-                if np.isnan(metric.value)
-            },
+            "chance": fixed_points.chance_of(found),
+            "undefined": dict.fromkeys(
+                undefined.without_value(found), "the model saw no region of the class"
+            ),
             "bootstrap": dataclasses.asdict(resampling),
         },
     )

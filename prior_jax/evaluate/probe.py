@@ -5,6 +5,7 @@ The strength of the penalty is chosen once for all findings, on the validation r
 """
 
 import dataclasses
+import functools
 import importlib.util
 import math
 import warnings
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.errors import ConfigError, DataError, check_field, check_least
-from prior_jax.evaluate import bootstrap, labels, prompts, ranking
+from prior_jax.evaluate import bootstrap, labels, ranking
 from prior_jax.evaluate.features import Pooled
 from prior_jax.evaluate.results import TaskResult
 
@@ -94,41 +96,15 @@ def evaluate_probe(
     """
     kept = choose_patients(train_patients, fraction=config.fraction, seed=config.seed)
     mean, std = _standard(train.features[kept])
-    parts = {}
-    for name, split, rows in (
-        ("train", train, kept),
-        ("validate", validate, slice(None)),
-        ("test", test, slice(None)),
-    ):
-        parts[name] = _part(
-            split, rows, mean, std, label_names=label_names, classes=classes, config=config
-        )
-    learnable = [_learnable(parts["train"].truth, index) for index in range(len(classes))]
-    fits = {
-        penalty: _fit(parts["train"], learnable, penalty=penalty, config=config)
-        for penalty in sorted(config.penalties)
-    }
-    chosen, validation = _choose(fits, parts["validate"], classes=classes)
-    found = _measure(fits[chosen], parts["test"], classes, np.asarray(test_patients), resampling)
-    unlearnt = {
-        f"{name}_{prompts.slug(label)}": "the training records are all positive or all negative "
-        f"for {label}"
-        for label, learnt in zip(classes, learnable, strict=True)
-        if not learnt
-        for name in ranking.METRICS
-    }
-    settings: dict[str, Any] = {
-        **dataclasses.asdict(config),
-        "chosen_penalty": chosen,
-        "validation_macro_auroc": {f"{c:g}": _json(score) for c, score in validation.items()},
-        "not_converged": sum(fits[chosen].unfinished),
-        "features": int(train.features.shape[1]),
-        "train_records": len(kept),
-        "train_patients": len(np.unique(np.asarray(train_patients)[kept])),
-        "train_positives": _positives(parts["train"].truth, classes),
-        "undefined": {**found.settings["undefined"], **unlearnt},
-    }
-    return dataclasses.replace(found, settings={**found.settings, **settings})
+    read = functools.partial(
+        _part, mean=mean, std=std, label_names=label_names, classes=classes, policy=config.policy
+    )
+    learnt, compared, measured = read(train, kept), read(validate), read(test)
+    fit, chosen = _choose(learnt, compared, classes=classes, config=config)
+    found = _measure(fit, measured, classes, np.asarray(test_patients), resampling)
+    training = _of_training(fit, learnt, np.asarray(train_patients)[kept], classes)
+    settings = {**found.settings, **dataclasses.asdict(config), **chosen, **training}
+    return dataclasses.replace(found, settings=settings)
 
 
 def check_installed() -> None:
@@ -169,22 +145,25 @@ def choose_patients(patients: np.ndarray, *, fraction: float, seed: int) -> np.n
 class _Fit:
     """A linear score per class.
 
-    It holds float64[F, C], float64[C], and whether each regression stopped too early.
+    It holds float64[F, C], float64[C], whether each class could be learnt, and whether each
+    regression stopped too early.
     """
 
     weights: np.ndarray
     bias: np.ndarray
+    learnt: tuple[bool, ...]
     unfinished: tuple[bool, ...]
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         return features.astype(np.float64) @ self.weights + self.bias
 
 
-def _fit(part: _Part, learnable: Sequence[bool], *, penalty: float, config: ProbeConfig) -> _Fit:
+def _fit(part: _Part, *, penalty: float, config: ProbeConfig) -> _Fit:
     """Fits one regression per class; a class that cannot be learnt gets the score 0."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    learnable = _learnable(part.truth)
     features, classes = part.features.shape[1], len(learnable)
     weights, bias = np.zeros((features, classes)), np.zeros(classes)
     unfinished = []
@@ -197,27 +176,37 @@ def _fit(part: _Part, learnable: Sequence[bool], *, penalty: float, config: Prob
             model.fit(part.features[rows].astype(np.float64), part.truth.positive[rows, index])
         weights[:, index], bias[index] = model.coef_[0], np.ravel(model.intercept_)[0]
         unfinished.append(bool(np.max(model.n_iter_) >= config.max_iterations))
-    return _Fit(weights=weights, bias=bias, unfinished=tuple(unfinished))
+    return _Fit(weights=weights, bias=bias, learnt=tuple(learnable), unfinished=tuple(unfinished))
 
 
-def _choose(fits, part: _Part, *, classes) -> tuple[float, dict[float, float]]:
-    """Returns the penalty with the best macro AUROC, and the AUROC of each penalty.
+def _choose(
+    train: _Part, validate: _Part, *, classes: Sequence[str], config: ProbeConfig
+) -> tuple[_Fit, dict[str, Any]]:
+    """Trains with each penalty, and compares them by the macro AUROC of the validation records.
 
-    Returns the strongest penalty if none has an AUROC.
+    Returns:
+      The best fit, that with the strongest penalty if none has an AUROC; and its penalty with the
+      AUROC of each, for the settings.
     """
-    once = np.ones((1, len(part.features)), np.float32)
-    found: dict[float, float] = {}
-    for penalty, fit in fits.items():
+    once = np.ones((1, len(validate.features)), np.float32)
+    fits: dict[float, _Fit] = {}
+    areas: dict[float, float] = {}
+    for penalty in sorted(config.penalties):
+        fits[penalty] = _fit(train, penalty=penalty, config=config)
         scores = ranking.ranking(
-            fit.scores(part.features),
-            part.truth.positive,
-            part.truth.known,
+            fits[penalty].scores(validate.features),
+            validate.truth.positive,
+            validate.truth.known,
             classes=classes,
             weights=once,
         )
-        found[penalty] = float(scores["macro_auroc"][0])
+        areas[penalty] = float(scores["macro_auroc"][0])
     # `max` keeps the first of equal values, which is the smallest C.
-    return max(found, key=lambda penalty: np.nan_to_num(found[penalty], nan=-1.0)), found
+    chosen = max(areas, key=lambda penalty: np.nan_to_num(areas[penalty], nan=-1.0))
+    return fits[chosen], {
+        "chosen_penalty": chosen,
+        "validation_macro_auroc": {f"{c:g}": _json(area) for c, area in areas.items()},
+    }
 
 
 def _measure(fit: _Fit, part: _Part, classes, groups, resampling) -> TaskResult:
@@ -235,21 +224,34 @@ def _measure(fit: _Fit, part: _Part, classes, groups, resampling) -> TaskResult:
             "patients": len(np.unique(groups)),
             "positives": _positives(truth, classes),
             "chance": {"macro_auroc": 0.5}
-            | {f"auroc_{prompts.slug(label)}": 0.5 for label in classes},
-            "undefined": ranking.reasons(truth.positive, known, classes=classes),
+            | {f"auroc_{near_names.slug(label)}": 0.5 for label in classes},
+            "undefined": ranking.reasons(truth.positive, known, classes=classes)
+            | _unlearnt(fit, classes),
             "bootstrap": dataclasses.asdict(resampling),
         },
     )
 
 
-def _part(split: Pooled, rows, mean, std, *, label_names, classes, config: ProbeConfig) -> _Part:
-    columns = labels.select_columns(
-        split.labels, label_names=label_names, classes=classes, field="task.classes"
-    )
-    return _Part(
-        features=(split.features[rows] - mean) / std,
-        truth=labels.apply_policy(columns[rows], policy=config.policy),
-    )
+def _of_training(fit: _Fit, learnt: _Part, patients: np.ndarray, classes) -> dict[str, Any]:
+    """Returns what the settings say about the records that the probe was trained on."""
+    return {
+        "not_converged": sum(fit.unfinished),
+        "features": int(learnt.features.shape[1]),
+        "train_records": len(learnt.features),
+        "train_patients": len(np.unique(patients)),
+        "train_positives": _positives(learnt.truth, classes),
+    }
+
+
+def _part(
+    split: Pooled, rows: np.ndarray | None = None, *, mean, std, label_names, classes, policy
+) -> _Part:
+    """Standardises the features of a split's rows, and selects their truth."""
+    features, states = split.features, split.labels
+    if rows is not None:
+        features, states = features[rows], states[rows]
+    truth = labels.truth_of(states, label_names=label_names, classes=classes, policy=policy)
+    return _Part(features=(features - mean) / std, truth=truth)
 
 
 def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -266,14 +268,28 @@ def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return features.mean(axis=0), np.where(std > 0, std, np.float32(1))
 
 
-def _learnable(truth: labels.Truth, index: int) -> bool:
-    positive = truth.positive[truth.known[:, index], index]
-    return bool(positive.any() and not positive.all())
+def _learnable(truth: labels.Truth) -> list[bool]:
+    """Returns whether each class has records with and without it."""
+    each = [
+        positive[known] for positive, known in zip(truth.positive.T, truth.known.T, strict=True)
+    ]
+    return [bool(positive.any() and not positive.all()) for positive in each]
+
+
+def _unlearnt(fit: _Fit, classes: Sequence[str]) -> dict[str, str]:
+    """Returns why metrics of the classes that could not be learnt are undefined."""
+    return {
+        f"{name}_{near_names.slug(label)}": "the training records are all positive or all negative "
+        f"for {label}"
+        for label, learnt in zip(classes, fit.learnt, strict=True)
+        if not learnt
+        for name in ranking.METRICS
+    }
 
 
 def _positives(truth: labels.Truth, classes) -> dict[str, int]:
     counts = (truth.positive & truth.known).sum(axis=0).tolist()
-    return {prompts.slug(name): count for name, count in zip(classes, counts, strict=True)}
+    return {near_names.slug(name): count for name, count in zip(classes, counts, strict=True)}
 
 
 def _json(number: float) -> Any:

@@ -28,7 +28,6 @@ import numpy as np
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import gloria_prompts, prompt_file
 from prior_jax.evaluate.prompt_tables import FINDINGS, NO_FINDING, SYNONYMS, ClassPrompts
-from prior_jax.near_names import slug as slug
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prior_jax.evaluate import metrics, prompts
-from prior_jax.near_names import check_classes
+from prior_jax import near_names
+from prior_jax.evaluate import metrics
 
 METRICS = ("auroc", "average_precision")
 
@@ -34,11 +34,11 @@ def ranking(
     Raises:
       ConfigError: if two classes have one name in the metrics.
     """
-    check_classes(classes, where="task.classes")
+    near_names.check_classes(classes, where="task.classes")
     found = {}
     for name, metric in (("auroc", metrics.auroc), ("average_precision", _average_precision)):
         each = {
-            f"{name}_{prompts.slug(label)}": metric(
+            f"{name}_{near_names.slug(label)}": metric(
                 scores[counted[:, index], index],
                 positive[counted[:, index], index],
                 weights=weights[:, counted[:, index]],
@@ -64,7 +64,7 @@ def reasons(positive: np.ndarray, counted: np.ndarray, *, classes: Sequence[str]
         if rows.all() or not rows.any():
             lacking = "no negative" if rows.any() else "no positive" if rows.size else "no record"
             for name in METRICS:
-                found[f"{name}_{prompts.slug(label)}"] = f"{lacking} of {label} is counted"
+                found[f"{name}_{near_names.slug(label)}"] = f"{lacking} of {label} is counted"
     if len(found) == len(METRICS) * len(classes):
         for name in METRICS:
             found[f"macro_{name}"] = "no class has both positives and negatives"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from prior_jax.evaluate.froc import RATES
-from prior_jax.evaluate.prompts import slug
+from prior_jax.near_names import slug
 
 _LOW = "mean over overlaps (IoU) of .40 to .75 and classes"
 

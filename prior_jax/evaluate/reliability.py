@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from prior_jax.evaluate import bootstrap, prompts
+from prior_jax import near_names
+from prior_jax.evaluate import bootstrap
 from prior_jax.evaluate import classification_metrics as at_decision
 from prior_jax.evaluate.classification_rows import Predicted
 
@@ -56,7 +57,7 @@ def curves(
     Source: DeGroot and Fienberg, The Statistician 32 (1983) 12.
     """
     cells = {
-        prompts.slug(name): _cells(predicted, [index], bins=bins)
+        near_names.slug(name): _cells(predicted, [index], bins=bins)
         for index, name in enumerate(predicted.classes)
     }
     every = _cells(predicted, list(range(len(predicted.classes))), bins=bins)

@@ -76,20 +76,7 @@ def write_results(
     """
     if not task or not task.replace("_", "").replace("-", "").isalnum():
         raise DataError.of_value("task", task, "a name of letters, digits, '_' and '-'")
-    content = {
-        "task": task,
-        "metrics": {name: value.to_json() for name, value in trained.metrics.items()},
-        "untrained": {name: value.to_json() for name, value in untrained.metrics.items()},
-        "settings": {**trained.settings, **settings},
-    }
-    try:
-        text = json.dumps(content, indent=2, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"The settings cannot be written as JSON ({first_line(error)}).",
-            "Use only finite numbers, strings, lists and mappings.",
-            where=f"settings of {task}",
-        ) from error
+    text = _as_json(task, trained, untrained, {**trained.settings, **settings})
     path = pathlib.Path(workdir) / "eval" / f"{task}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written before the results, so that a reader who finds the results also finds their draws.
@@ -102,6 +89,24 @@ def write_results(
         mask_file.save(path.with_suffix(mask_file.SUFFIX), trained.kept)
     write_atomically(path, (text + "\n").encode("utf-8"))
     return path
+
+
+def _as_json(task: str, trained: TaskResult, untrained: TaskResult, settings) -> str:
+    """Returns the text of a results file, without its final line break."""
+    content = {
+        "task": task,
+        "metrics": {name: value.to_json() for name, value in trained.metrics.items()},
+        "untrained": {name: value.to_json() for name, value in untrained.metrics.items()},
+        "settings": settings,
+    }
+    try:
+        return json.dumps(content, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"The settings cannot be written as JSON ({first_line(error)}).",
+            "Use only finite numbers, strings, lists and mappings.",
+            where=f"settings of {task}",
+        ) from error
 
 
 def _write_draws(path: pathlib.Path, result: TaskResult) -> None:

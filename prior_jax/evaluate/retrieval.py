@@ -7,7 +7,6 @@ direction have the prefix `report_to_image_`.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import DataError, check_choice, check_field, check_least
-from prior_jax.evaluate import bootstrap, labels, metrics
+from prior_jax.evaluate import bootstrap, labels, metrics, undefined
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Studies, not_finite, to_host
 from prior_jax.evaluate.results import TaskResult
@@ -114,19 +113,13 @@ def evaluate_retrieval(
       ConfigError: if a class is not a label of the data set.
       DataError: if the evaluated set has fewer records than the largest K.
     """
-    if config.classes:
-        chosen = labels.select_columns(
-            studies.labels,
-            label_names=label_names,
-            classes=config.classes,
-            field="task.classes",
-        )
-        truth = labels.apply_policy(chosen, policy=config.policy)
-        positive, single = truth.positive & truth.known, truth.single
-    else:
-        positive = np.zeros((len(studies.record), 0), bool)
-        single = np.zeros(len(studies.record), bool)
-    kept = np.flatnonzero(single) if config.subset == "single_positive" else np.arange(len(single))
+    positive, kept = records_used(
+        studies,
+        label_names=label_names,
+        classes=config.classes,
+        subset=config.subset,
+        policy=config.policy,
+    )
     part = take(studies, kept)
     top = search(encoder, part, ranks=max(config.ranks), block=config.block)
     return measure(
@@ -137,6 +130,36 @@ def evaluate_retrieval(
         config=config,
         resampling=resampling,
     )
+
+
+def records_used(
+    studies: Studies,
+    *,
+    label_names: Sequence[str],
+    classes: Sequence[str],
+    subset: Subset,
+    policy: labels.LabelPolicy,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the positive classes of all N records, bool[N, C], and the rows used, int[M].
+
+    Args:
+      studies: N studies with their labels.
+      label_names: label names of the data set, in the order of the labels.
+      classes: names of the C labels by which results are relevant; () for none.
+      subset: records that are used, see `RetrievalConfig`.
+      policy: treatment of uncertain and unmentioned findings; "ignore" means not positive.
+
+    Raises:
+      ConfigError: if a class is not a label of the data set.
+    """
+    count = len(studies.record)
+    positive, single = np.zeros((count, 0), bool), np.zeros(count, bool)
+    if classes:
+        truth = labels.truth_of(
+            studies.labels, label_names=label_names, classes=classes, policy=policy
+        )
+        positive, single = truth.positive & truth.known, truth.single
+    return positive, np.flatnonzero(single) if subset == "single_positive" else np.arange(count)
 
 
 def take(studies: Studies, rows: np.ndarray) -> Studies:
@@ -247,38 +270,30 @@ def measure(
     Returns:
       The result that `evaluate_retrieval` returns.
     """
-    count = len(texts)
     class_of, has_class = _class_sets(positive, config)
-    pair = np.arange(count)
+    pair = np.arange(len(texts))
     if config.duplicates == "hit":
         pair = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)[1]
     relevant = functools.partial(_relevant, positive, class_of, match=config.match)
-    values: dict[str, np.ndarray] = {}
-    for prefix, found in zip(_DIRECTIONS, (top.report_of_image, top.image_of_report), strict=True):
-        by_class = relevant(np.arange(count)[:, None], found)
-        by_pair = pair[found] == pair[:, None]
-        for k in config.ranks:
-            share = metrics.precision_at(by_class, k)
-            values[f"{prefix}precision_at_{k}"] = np.where(has_class, share, np.nan)
-        for k in config.ranks:
-            values[f"{prefix}recall_at_{k}"] = metrics.recall_at(by_pair, k)
+    values = _of_queries(top, relevant, has_class=has_class, pair=pair, ranks=config.ranks)
     chance = _chance(relevant, has_class=has_class, pair=pair, ranks=config.ranks)
     found = bootstrap.intervals(
         lambda weights: {n: metrics.weighted_mean(v, weights=weights) for n, v in values.items()},
         groups=groups,
         config=resampling,
     )
-    reason = "no record has a positive class"
     return TaskResult(
         metrics=found,
         settings={
             **{k: v for k, v in dataclasses.asdict(config).items() if k != "block"},
-            "records": count,
+            "records": len(texts),
             "patients": len(np.unique(groups)),
             "queries_of_precision": int(has_class.sum()),
             "different_texts": len(set(texts)),
             "chance": {p + n: v for p in _DIRECTIONS for n, v in chance.items()},
-            "undefined": {n: reason for n, v in found.items() if math.isnan(v.value)},
+            "undefined": dict.fromkeys(
+                undefined.without_value(found), "no record has a positive class"
+            ),
             "bootstrap": dataclasses.asdict(resampling),
         },
     )
@@ -303,6 +318,21 @@ def _relevant(positive, class_of, query, found, *, match):
     for column in positive.T:
         hit |= column[query] & column[found]
     return hit
+
+
+def _of_queries(top: Retrieved, relevant, *, has_class, pair, ranks) -> dict[str, np.ndarray]:
+    """Computes each metric of each query in both directions, float64[N]; NaN for no class."""
+    count = len(pair)
+    values: dict[str, np.ndarray] = {}
+    for prefix, found in zip(_DIRECTIONS, (top.report_of_image, top.image_of_report), strict=True):
+        by_class = relevant(np.arange(count)[:, None], found)
+        by_pair = pair[found] == pair[:, None]
+        for k in ranks:
+            share = metrics.precision_at(by_class, k)
+            values[f"{prefix}precision_at_{k}"] = np.where(has_class, share, np.nan)
+        for k in ranks:
+            values[f"{prefix}recall_at_{k}"] = metrics.recall_at(by_pair, k)
+    return values
 
 
 def _chance(relevant, *, has_class, pair, ranks) -> dict[str, Any]:

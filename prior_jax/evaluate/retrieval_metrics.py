@@ -11,7 +11,7 @@ other direction hand over the transposed matrix. Equal similarities are in the o
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -121,13 +121,27 @@ def by_class(
         part = similarity if batches is None else similarity[np.ix_(asking, rows)]
         order = ordered(part, own=config.own, partner=place[queries[asking]])
         relevant = member[rows][order] == member[queries[asking]][:, None]
-        for k in config.ranks:
-            first = relevant[:, :k]
-            if not first.shape[1]:
-                continue
-            divisor = k if config.divisor == "ranks" else first.shape[1]
-            found[f"precision_at_{k}"][asking] = first.sum(axis=1) / divisor
-            found[f"hit_at_{k}"][asking] = first.any(axis=1)
+        for name, values in _at_ranks(relevant, config).items():
+            found[name][asking] = values
+    return found
+
+
+def _at_ranks(relevant: np.ndarray, config: GalleryConfig) -> dict[str, np.ndarray]:
+    """Computes precision and hit at each rank.
+
+    Args:
+      relevant: whether each query's results, best first, are relevant, bool[Q, G].
+      config: ranks and divisor.
+
+    Returns:
+      `precision_at_<K>` and `hit_at_<K>`, [Q] each; {} if the gallery has no candidate.
+    """
+    found: dict[str, Any] = {}
+    for k in config.ranks if relevant.shape[1] else ():
+        first = relevant[:, :k]
+        divisor = k if config.divisor == "ranks" else first.shape[1]
+        found[f"precision_at_{k}"] = first.sum(axis=1) / divisor
+        found[f"hit_at_{k}"] = first.any(axis=1)
     return found
 
 

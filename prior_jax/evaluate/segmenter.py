@@ -1,6 +1,7 @@
 """Measures a segmentation model: the masks that it finds on a split, in each paper's counting."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import DataError, check_field
-from prior_jax.evaluate import bootstrap, segmentation
+from prior_jax.evaluate import bootstrap, segmentation, undefined
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import not_finite, to_host
 from prior_jax.evaluate.mask_file import KeptMasks
@@ -84,14 +85,7 @@ def count(
     Raises:
       DataError: if no batch holds a real row, or a log-odds is not a number.
     """
-    predicted = inside(objective, config)
-
-    def run(model, image, truth):
-        found = counts(predicted(model, image), truth)
-        broken = jnp.isnan(objective.segment(model, image)).any(axis=(1, 2, 3))
-        return found, broken
-
-    compiled, parts, size = encoder.compiled(run), [], (0, 0)
+    compiled, parts, size = encoder.compiled(_counting(objective, config)), [], (0, 0)
     for batch in batches:
         size = batch.image.shape[1], batch.image.shape[2]
         rows = compiled(batch.image, masks_of(batch)), batch.weight, batch.record
@@ -115,6 +109,20 @@ def count(
         size=size,
         classes=objective.classes,
     )
+
+
+def _counting(objective: Segments, config: SegmenterConfig):
+    """Returns the function from a model, images and true masks to the counts of each image.
+
+    It also tells which images have log-odds that are not numbers, bool[B].
+    """
+    predicted = inside(objective, config)
+
+    def run(model: Any, image: jax.Array, truth: jax.Array):
+        found = counts(predicted(model, image), truth)
+        return found, jnp.isnan(objective.segment(model, image)).any(axis=(1, 2, 3))
+
+    return run
 
 
 def of_classes(kept: KeptMasks, names: Sequence[str]) -> KeptMasks:
@@ -154,30 +162,9 @@ def evaluate_segmenter(
       ConfigError: if two classes have one name in the columns.
     """
     check_classes(kept.classes, where="task.classes")
-    classes = [
-        segmentation.MaskCounts(
-            both=kept.both[:, index],
-            predicted=kept.predicted[:, index],
-            truth=kept.truth[:, index],
-            pixels=np.full(len(kept.record), kept.size[0] * kept.size[1], np.int64),
-        )
-        for index in range(len(kept.classes))
-    ]
     share = _shares(len(kept.record), config.release_batch)
-
-    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
-        rows = [_of_class(one, weights=weights, share=share) for one in classes]
-        found = {
-            name: mean_of_defined(np.stack([row[name] for row in rows], axis=-1))
-            for name in rows[0]
-        }
-        if len(rows) > 1:
-            for label, row in zip(kept.classes, rows, strict=True):
-                found |= {f"{name}_{slug(label)}": value for name, value in row.items()}
-        return found
-
+    statistics = functools.partial(_of_all, kept.classes, _pixels(kept), share=share)
     metrics = bootstrap.intervals(statistics, groups=patients, config=resampling)
-    undefined = {n: _reason(n) for n, one in metrics.items() if np.isnan(one.value)}
     return TaskResult(
         metrics=metrics,
         settings={
@@ -188,7 +175,7 @@ def evaluate_segmenter(
             **images_of(kept),
             "patients": len(np.unique(patients)),
             "bootstrap": dataclasses.asdict(resampling),
-            "undefined": undefined,
+            "undefined": {name: _reason(name) for name in undefined.without_value(metrics)},
         },
         kept=kept,
     )
@@ -209,6 +196,37 @@ def images_of(kept: KeptMasks) -> dict[str, Any]:
         "lesions": by_class(kept.truth),
         "predictions": by_class(kept.predicted),
     }
+
+
+def _pixels(kept: KeptMasks) -> list[segmentation.MaskCounts]:
+    """Returns the counts of each class."""
+    return [
+        segmentation.MaskCounts(
+            both=kept.both[:, index],
+            predicted=kept.predicted[:, index],
+            truth=kept.truth[:, index],
+            pixels=np.full(len(kept.record), kept.size[0] * kept.size[1], np.int64),
+        )
+        for index in range(len(kept.classes))
+    ]
+
+
+def _of_all(
+    names: Sequence[str],
+    classes: Sequence[segmentation.MaskCounts],
+    weights: np.ndarray,
+    *,
+    share: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Computes the means over the classes, and of several classes also the metrics of each."""
+    rows = [_of_class(one, weights=weights, share=share) for one in classes]
+    found = {
+        name: mean_of_defined(np.stack([row[name] for row in rows], axis=-1)) for name in rows[0]
+    }
+    if len(rows) > 1:
+        for label, row in zip(names, rows, strict=True):
+            found |= {f"{name}_{slug(label)}": value for name, value in row.items()}
+    return found
 
 
 def _of_class(

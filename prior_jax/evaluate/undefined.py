@@ -5,11 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from prior_jax.evaluate import prompts
+from prior_jax import near_names
+from prior_jax.evaluate.bootstrap import Interval
 
 _AT_THRESHOLD = ("f1", "accuracy", "balanced_accuracy")
 MANY = 3
 """Number of metrics with one reason from which they are named in one sentence."""
+
+
+def without_value(metrics: Mapping[str, Interval]) -> list[str]:
+    """Returns the names of the metrics that have no value on the original records."""
+    return [name for name, metric in metrics.items() if np.isnan(metric.value)]
 
 
 def classification_reasons(
@@ -32,10 +38,10 @@ def classification_reasons(
       validated: whether there is a validation split to choose thresholds by.
     """
     place = {
-        f"{kind}_{prompts.slug(label)}": (kind, index)
+        f"{kind}_{near_names.slug(label)}": (kind, index)
         # The longest name last: "f1_lung_opacity" is of Lung Opacity, not of Opacity.
-        for index, label in sorted(enumerate(classes), key=lambda one: len(prompts.slug(one[1])))
-        for kind in {name.removesuffix(f"_{prompts.slug(label)}") for name in names}
+        for index, label in sorted(enumerate(classes), key=lambda one: len(near_names.slug(one[1])))
+        for kind in {name.removesuffix(f"_{near_names.slug(label)}") for name in names}
     }
     found = {}
     for name in names:
@@ -88,9 +94,9 @@ def classes_behind(
       Both numbers; None where all classes have a value, or `name` is no mean of classes.
     """
     each = [
-        metrics[f"{name.removeprefix('macro_')}_{prompts.slug(label)}"]
+        metrics[f"{name.removeprefix('macro_')}_{near_names.slug(label)}"]
         for label in classes
-        if f"{name.removeprefix('macro_')}_{prompts.slug(label)}" in metrics
+        if f"{name.removeprefix('macro_')}_{near_names.slug(label)}" in metrics
     ]
     defined = sum(value is not None and not np.isnan(value) for value in each)
     if not name.startswith("macro_") or defined in (0, len(each)):

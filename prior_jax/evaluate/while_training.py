@@ -230,13 +230,13 @@ class WhileTraining:
         }
 
     def _truth(self, found: np.ndarray, classes: Sequence[str]) -> labels.Truth:
-        columns = labels.select_columns(
+        return labels.truth_of(
             found,
             label_names=self._subset.label_names,
             classes=classes,
+            policy=self._config.policy,
             field="config.evaluate.classes",
         )
-        return labels.apply_policy(columns, policy=self._config.policy)
 
 
 def names(classes: Mapping[str, Sequence[str]], *, config: EvaluateConfig) -> tuple[str, ...]:
@@ -361,8 +361,11 @@ def choose_classes(
 
 def _counts(states, name, *, label_names, config) -> tuple[int, int]:
     """Returns the numbers of known positives and of known negatives of a class."""
-    column = labels.select_columns(
-        states, label_names=label_names, classes=(name,), field="config.evaluate.classes"
+    truth = labels.truth_of(
+        states,
+        label_names=label_names,
+        classes=(name,),
+        policy=config.policy,
+        field="config.evaluate.classes",
     )
-    truth = labels.apply_policy(column, policy=config.policy)
     return int((truth.positive & truth.known).sum()), int((~truth.positive & truth.known).sum())

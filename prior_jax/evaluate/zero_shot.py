@@ -16,12 +16,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from prior_jax import near_names
 from prior_jax.errors import ConfigError, DataError, check_choice, check_field, check_least
-from prior_jax.evaluate import bootstrap, labels, metrics, over_seeds, prompts, ranking
-from prior_jax.evaluate import classification_metrics as at_decision
+from prior_jax.evaluate import bootstrap, labels, over_seeds, prompts
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, fitting, not_finite
 from prior_jax.evaluate.results import TaskResult
+from prior_jax.evaluate.zero_shot_metrics import Answered
 from prior_jax.objectives.base import SimilarityKind
 from prior_jax.types import Batch
 
@@ -29,10 +30,6 @@ Mode = Literal["multi_label", "multi_class"]
 Pool = Literal["mean", "max"]
 Normalise = Literal["none", "softmax", "z-score"]
 Denial = Literal["subtract", "softmax"]
-
-
-_OF_ANSWERS = ("accuracy", "macro_f1", "kappa", "macro_precision", "macro_recall")
-"""Metrics of which class is the answer, which one class alone does not have."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,12 +127,7 @@ def evaluate_zero_shot(
       ConfigError: if a class is not a label of the data set.
       DataError: if a similarity is not finite, or the prompts and their tokens do not match.
     """
-    if len(tokens.tokens) != len(table.texts):
-        raise DataError(
-            f"The table needs {len(table.texts)} tokenised prompts, but the number given is "
-            f"{len(tokens.tokens)}.",
-            "Tokenise all texts of the table, in their order.",
-        )
+    _check_tokens(tokens, table)
     studies = encoder.studies(batches, reports=False)
     reports = encoder.prompts(tokens, block=fitting(config.block, len(tokens.tokens)))
     chosen = labels.select_columns(
@@ -152,14 +144,27 @@ def evaluate_zero_shot(
         config=config,
         resampling=resampling,
     )
-    asked = {
-        name: {
-            "affirm": [t for t, o, a in _rows(table) if o == index and a],
-            "deny": [t for t, o, a in _rows(table) if o == index and not a],
-        }
-        for index, name in enumerate(table.classes)
+    return dataclasses.replace(found, settings={**found.settings, "prompts": _asked(table)})
+
+
+def _check_tokens(tokens: ReportTokens, table: prompts.PromptTable) -> None:
+    """Refuses tokens of another number of sentences than the table has."""
+    if len(tokens.tokens) != len(table.texts):
+        raise DataError(
+            f"The table needs {len(table.texts)} tokenised prompts, but the number given is "
+            f"{len(tokens.tokens)}.",
+            "Tokenise all texts of the table, in their order.",
+        )
+
+
+def _asked(table: prompts.PromptTable) -> dict[str, dict[str, list[str]]]:
+    """Returns the sentences that affirm and that deny each class."""
+    found: dict[str, dict[str, list[str]]] = {
+        name: {"affirm": [], "deny": []} for name in table.classes
     }
-    return dataclasses.replace(found, settings={**found.settings, "prompts": asked})
+    for text, owner, affirms in zip(table.texts, table.owner, table.affirms, strict=True):
+        found[table.classes[owner]]["affirm" if affirms else "deny"].append(text)
+    return found
 
 
 def _scores(encoder, images, reports, *, table, config) -> np.ndarray:
@@ -178,10 +183,6 @@ def _scores(encoder, images, reports, *, table, config) -> np.ndarray:
     if config.local_weight is None:
         return part("both")
     return part("global") + np.float32(config.local_weight) * part("local")
-
-
-def _rows(table):
-    return zip(table.texts, table.owner, table.affirms, strict=True)
 
 
 def class_scores(
@@ -302,50 +303,28 @@ def measure(
         if config.mode == "multi_class"
         else truth.known
     )
-    single = np.flatnonzero(truth.single)
-    right = truth.positive[single].argmax(axis=1)
-    given = scores[single].argmax(axis=1)
-
-    def statistics(weights):
-        found = ranking.ranking(scores, truth.positive, counted, classes=classes, weights=weights)
-        matrix = metrics.confusion(right, given, classes=len(classes), weights=weights[:, single])
-        found["accuracy"] = metrics.accuracy(matrix)
-        found["macro_f1"] = metrics.macro_f1(matrix)
-        found["kappa"] = metrics.cohen_kappa(matrix)
-        for name, each in (
-            ("macro_precision", at_decision.class_precision(matrix)),
-            ("macro_recall", at_decision.class_recall(matrix)),
-        ):
-            found[name] = at_decision.macro(each, matrix=matrix)
-        if len(classes) == 1:
-            found |= {name: np.full(len(weights), np.nan) for name in _OF_ANSWERS}
-        order = ["macro_auroc", "accuracy", "macro_f1", "kappa", "macro_average_precision"]
-        return {name: found[name] for name in [*order, *(n for n in found if n not in order)]}
-
-    found = bootstrap.intervals(statistics, groups=groups, config=resampling)
-    undefined = ranking.reasons(truth.positive, counted, classes=classes)
-    if len(classes) == 1:
-        undefined |= dict.fromkeys(_OF_ANSWERS, "a single class is always the answer")
-    elif not single.size:
-        undefined |= dict.fromkeys(_OF_ANSWERS, "no record has exactly one positive class")
-    undefined |= {
-        name: "chance agreement is complete: every record and prediction is of one class"
-        for name, metric in found.items()
-        if np.isnan(metric.value) and name not in undefined
-    }
+    answered = Answered(
+        scores=scores,
+        positive=truth.positive,
+        counted=counted,
+        single=np.flatnonzero(truth.single),
+        classes=tuple(classes),
+    )
+    found = bootstrap.intervals(answered.rows, groups=groups, config=resampling)
+    undefined = answered.reasons(found)
     return TaskResult(
         metrics=found,
-        settings=_settings(truth, counted, classes=classes, groups=groups, config=config)
-        | {
+        settings={
+            **_settings(answered, groups=groups, config=config),
             "undefined": undefined,
             "classes_left_out_of_macro": sum(name.startswith("auroc_") for name in undefined),
             "bootstrap": dataclasses.asdict(resampling),
-        }
-        | _over_draws(scores[single], right, classes, config=config, resampling=resampling),
+            **_over_draws(answered, config=config, resampling=resampling),
+        },
     )
 
 
-def _over_draws(scores, right, classes, *, config, resampling) -> dict[str, Any]:
+def _over_draws(answered: Answered, *, config, resampling) -> dict[str, Any]:
     """Returns the metrics over draws of the records with one positive class, if any are asked for.
 
     Raises:
@@ -353,6 +332,7 @@ def _over_draws(scores, right, classes, *, config, resampling) -> dict[str, Any]
     """
     if config.draws is None:
         return {}
+    right, classes = answered.right, answered.classes
     counts = np.bincount(right, minlength=len(classes))
     if counts.min() < config.draws.each:
         raise DataError(
@@ -361,7 +341,7 @@ def _over_draws(scores, right, classes, *, config, resampling) -> dict[str, Any]
             "Lower --task.zero_shot.draws.each, or choose a larger set or split.",
         )
     found = over_seeds.over_draws(
-        scores,
+        answered.scores[answered.single],
         right,
         draws=[
             over_seeds.draw_per_class(right, each=config.draws.each, seed=seed)
@@ -373,16 +353,17 @@ def _over_draws(scores, right, classes, *, config, resampling) -> dict[str, Any]
     return {"over_draws": {name: value.to_json() for name, value in found.items()}}
 
 
-def _settings(truth, counted, *, classes, groups, config) -> dict[str, Any]:
-    names = [prompts.slug(name) for name in classes]
-    positives = (truth.positive & counted).sum(axis=0)
-    counts = np.bincount(truth.positive[truth.single].argmax(axis=1), minlength=len(classes))
+def _settings(answered: Answered, *, groups, config) -> dict[str, Any]:
+    classes, counted = answered.classes, answered.counted
+    names = [near_names.slug(name) for name in classes]
+    positives = (answered.positive & counted).sum(axis=0)
+    counts = np.bincount(answered.right, minlength=len(classes))
     return {
         **{k: v for k, v in dataclasses.asdict(config).items() if k != "block"},
         "classes": list(classes),
-        "records": len(truth.single),
+        "records": len(counted),
         "patients": len(np.unique(groups)),
-        "records_with_one_positive_class": int(truth.single.sum()),
+        "records_with_one_positive_class": len(answered.single),
         "positives": dict(zip(names, positives.tolist(), strict=True)),
         "counted": dict(zip(names, counted.sum(axis=0).tolist(), strict=True)),
         "chance": {

@@ -1,5 +1,6 @@
 """Classifiers of images: a trained one, or a new head on a pre-trained encoder."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -13,9 +14,8 @@ from prior_jax.data import image as image_lib
 from prior_jax.interface import inputs
 from prior_jax.interface.image_model import (
     check_classes,
-    check_is_model,
+    check_source,
     in_blocks,
-    needs_classes,
     objective_of,
     open_encoder,
     open_image_model,
@@ -123,31 +123,68 @@ def load_classifier(
     """
     folder = pathlib.Path(source)
     check_classes(num_classes)
-    check_is_model(folder, kind=KIND)
-    if objective_of(folder) == KIND:
-        model = open_image_model(folder, step=step)
-        objective: Any = model.objective
-        module, image = model.module, model.image
-        if num_classes is None:
-            return Classifier(
-                module, classes=objective.classes, image=image, odds=objective.classify
-            )
-        pool, encoder, features = _without_head, module, objective.config.image.resnet.features
-    elif num_classes is None:
-        raise needs_classes(folder, kind=KIND, head="head")
-    else:
+    check_source(folder, num_classes, kind=KIND, head="head")
+    if num_classes is None:
+        return _trained(folder, step=step)
+    pooled = _pooled_encoder(folder, step=step)
+    head = _new_head(pooled, num_classes, frozen=freeze_encoder, seed=seed)
+    names = tuple(str(number) for number in range(num_classes))
+    return Classifier(head, classes=names, image=pooled.image, odds=_logits)
+
+
+def _trained(folder: pathlib.Path, *, step: int | None) -> Classifier:
+    """Opens a classifier with its trained head."""
+    model = open_image_model(folder, step=step)
+    objective: Any = model.objective
+    return Classifier(
+        model.module, classes=objective.classes, image=model.image, odds=objective.classify
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _PooledEncoder:
+    """An image encoder without a head.
+
+    Attributes:
+      encoder: module of the encoder.
+      pool: function (encoder, images, train=...) -> pooled vectors, float32[B, F].
+      features: number F of features of a vector.
+      image: settings of the images.
+    """
+
+    encoder: Any
+    pool: Callable[..., jax.Array]
+    features: int
+    image: image_lib.ImageConfig
+
+
+def _pooled_encoder(folder: pathlib.Path, *, step: int | None) -> _PooledEncoder:
+    """Opens the image encoder of a model; of a trained classifier, the classifier but its head."""
+    if objective_of(folder) != KIND:
         encoder, image, features = open_encoder(folder, step=step)
-        pool = _pooled
-    head = ImageClassifier(
-        encoder,
-        pool,
-        features=features,
+        return _PooledEncoder(encoder=encoder, pool=_pooled, features=features, image=image)
+    model = open_image_model(folder, step=step)
+    objective: Any = model.objective
+    return _PooledEncoder(
+        encoder=model.module,
+        pool=_without_head,
+        features=objective.config.image.resnet.features,
+        image=model.image,
+    )
+
+
+def _new_head(
+    pooled: _PooledEncoder, num_classes: int, *, frozen: bool, seed: int
+) -> ImageClassifier:
+    """Puts a new linear head on an encoder."""
+    return ImageClassifier(
+        pooled.encoder,
+        pooled.pool,
+        features=pooled.features,
         classes=num_classes,
-        frozen=freeze_encoder,
+        frozen=frozen,
         rngs=nnx.Rngs(seed),
     )
-    names = tuple(str(number) for number in range(num_classes))
-    return Classifier(head, classes=names, image=image, odds=_logits)
 
 
 def _logits(module: ImageClassifier, image: jax.Array) -> jax.Array:

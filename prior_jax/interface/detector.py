@@ -15,11 +15,10 @@ from prior_jax.errors import ConfigError
 from prior_jax.evaluate.found_boxes import image_boxes
 from prior_jax.interface import inputs
 from prior_jax.interface.image_model import (
+    ImageModel,
     check_classes,
-    check_is_model,
+    check_source,
     in_blocks,
-    needs_classes,
-    objective_of,
     on_encoder,
     open_encoder,
     open_image_model,
@@ -171,8 +170,7 @@ def load_detector(
         `launch.import_weights` or `launch.export --format=nnx` wrote.
       num_classes: number of classes of the new head; None for the head that a run of the objective
         "detection" has trained.
-      freeze_encoder: whether no gradient reaches the encoder under a new head; its batch
-        normalisation then keeps the statistics of pre-training as well.
+      freeze_encoder: whether a new head leaves the encoder as it is, see `load_classifier`.
       seed: seed of the new head.
       step: step of the checkpoint; None is chosen as by `load_classifier`.
       head: shape and anchors of the new head; None for COCO's anchors and a quarter of the
@@ -192,34 +190,38 @@ def load_detector(
     """
     folder = pathlib.Path(source)
     check_classes(num_classes)
-    check_is_model(folder, kind=KIND)
+    check_source(folder, num_classes, kind=KIND, head="head of boxes")
     if num_classes is None:
-        if objective_of(folder) != KIND:
-            raise needs_classes(folder, kind=KIND, head="head of boxes")
-        if head is not None:
-            raise ConfigError(
-                "The trained head has a shape of its own.",
-                "Leave it out, or give num_classes for a new head.",
-                where="head",
-            )
+        _check_no_head(head)
         model = open_image_model(folder, step=step)
-        objective, module, image = (
-            cast(DetectionObjective, model.objective),
-            model.module,
-            model.image,
-        )
     else:
         encoder, image, _ = open_encoder(folder, step=step)
         config = _new_config(encoder.resnet.config, image, num_classes, head or _HEAD)
-        objective = DetectionObjective(config)
-        module = on_encoder(
-            lambda: DetectionModel(config, frozen=freeze_encoder, rngs=nnx.Rngs(seed)),
-            encoder,
-            head="head",
-        )
+        model = _new_model(config, encoder, image, frozen=freeze_encoder, seed=seed)
+    objective = cast(DetectionObjective, model.objective)
     if post is not None:
         objective = DetectionObjective(dataclasses.replace(objective.config, post=post))
-    return Detector(module, objective=objective, image=image)
+    return Detector(model.module, objective=objective, image=model.image)
+
+
+def _check_no_head(head: YoloConfig | None) -> None:
+    """Refuses a shape for a head that is trained already."""
+    if head is not None:
+        raise ConfigError(
+            "The trained head has a shape of its own.",
+            "Leave it out, or give num_classes for a new head.",
+            where="head",
+        )
+
+
+def _new_model(
+    config: DetectionConfig, encoder: Any, image: ImageConfig, *, frozen: bool, seed: int
+) -> ImageModel:
+    """Puts a new head on an encoder."""
+    module = on_encoder(
+        lambda: DetectionModel(config, frozen=frozen, rngs=nnx.Rngs(seed)), encoder, head="head"
+    )
+    return ImageModel(objective=DetectionObjective(config), module=module, image=image)
 
 
 def _new_config(

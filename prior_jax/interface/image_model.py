@@ -154,6 +154,24 @@ def check_is_model(folder: pathlib.Path, *, kind: str) -> None:
     )
 
 
+def check_source(folder: pathlib.Path, num_classes: int | None, *, kind: str, head: str) -> None:
+    """Refuses a folder without a model, or without the trained head that is to be loaded.
+
+    Args:
+      folder: the folder.
+      num_classes: number of classes of a new head; None for the trained one.
+      kind: objective that trains such a head.
+      head: name of the head, such as "head".
+
+    Raises:
+      DataError: see `check_is_model`.
+      WeightsError: see `needs_classes`.
+    """
+    check_is_model(folder, kind=kind)
+    if num_classes is None and objective_of(folder) != kind:
+        raise needs_classes(folder, kind=kind, head=head)
+
+
 def needs_classes(folder: pathlib.Path, *, kind: str, head: str) -> WeightsError:
     """Returns the error for a model without a trained head, of which no new one is asked for.
 

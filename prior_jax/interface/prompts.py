@@ -61,21 +61,41 @@ def generate_class_prompts(
     table = prompt_table(task, classes=wanted, negatives=False)
     try:
         if task in _DRAWN:
-            count = gloria_prompts.COUNT if n is None else n
-            drawn = {canonical(k): v for k, v in _DRAWN[task](count=count, seed=seed).items()}
-            return {name: drawn[canonical(name)] for name in wanted}
-        found: dict[str, tuple[str, ...]] = {}
-        for index, name in enumerate(wanted):
-            texts = tuple(table.texts[row] for row in np.flatnonzero(table.owner == index))
-            stream = random.Random(f"{seed}/{name}")
-            found[name] = texts if n is None else tuple(stream.sample(texts, n))
-        return found
+            return _of_gloria(task, wanted, n, seed=seed)
+        return _of_lists(table, n, seed=seed)
     except ValueError as error:  # more sentences requested than there are to draw from
         raise ConfigError(
             f"The value is {n}, but the set {task!r} has fewer sentences for some class.",
             "Ask for fewer sentences, or for None.",
             where="n",
         ) from error
+
+
+def _of_gloria(
+    task: str, classes: Sequence[str], n: int | None, *, seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Returns n sentences of each class drawn from GLoRIA's grammar, or as many as it draws.
+
+    Raises:
+      ValueError: if the grammar has fewer than n for a class.
+    """
+    count = gloria_prompts.COUNT if n is None else n
+    drawn = {canonical(k): v for k, v in _DRAWN[task](count=count, seed=seed).items()}
+    return {name: drawn[canonical(name)] for name in classes}
+
+
+def _of_lists(table: PromptTable, n: int | None, *, seed: int) -> dict[str, tuple[str, ...]]:
+    """Returns n sentences of each class's list in a table, or all of them.
+
+    Raises:
+      ValueError: if a list has fewer than n.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for index, name in enumerate(table.classes):
+        texts = tuple(table.texts[row] for row in np.flatnonzero(table.owner == index))
+        stream = random.Random(f"{seed}/{name}")
+        found[name] = texts if n is None else tuple(stream.sample(texts, n))
+    return found
 
 
 def as_table(class_prompts: ClassPrompts | PromptTable) -> PromptTable:

@@ -118,14 +118,7 @@ class Retriever:
         choices = get_args(zero_shot.Normalise)
         if normalise not in choices:
             raise ConfigError.of_value("normalise", normalise, f"one of {', '.join(choices)}")
-        if isinstance(self.features, ReportFeatures):
-            ready = self.model.ready(cast(Images, queries))
-            names, encoded = names_of(ready), self.model.encode_images(ready)
-            scores = self._scores(encoded, self.features, kind=kind, how=normalise, axis=1)
-        else:
-            reports = self.model.encode_text(cast(Texts, queries))
-            names = list(range(len(reports.global_)))
-            scores = self._scores(self.features, reports, kind=kind, how=normalise, axis=0).T
+        names, scores = self._compared(queries, kind=kind, how=normalise)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return frame(
             {
@@ -135,6 +128,18 @@ class Retriever:
                 "score": np.take_along_axis(scores, order, axis=1).reshape(-1),
             }
         )
+
+    def _compared(
+        self, queries: Images | Texts, *, kind: SimilarityKind, how: zero_shot.Normalise
+    ) -> tuple[list[str | int], np.ndarray]:
+        """Returns the names of the queries, and their scores, float32[queries, corpus]."""
+        if isinstance(self.features, ReportFeatures):
+            ready = self.model.ready(cast(Images, queries))
+            images = self.model.encode_images(ready)
+            return names_of(ready), self._scores(images, self.features, kind=kind, how=how, axis=1)
+        reports = self.model.encode_text(cast(Texts, queries))
+        scores = self._scores(self.features, reports, kind=kind, how=how, axis=0)
+        return list(range(len(reports.global_))), scores.T
 
     def _scores(
         self,

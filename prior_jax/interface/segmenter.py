@@ -16,11 +16,10 @@ from prior_jax.errors import ConfigError
 from prior_jax.evaluate.features import not_finite
 from prior_jax.interface import inputs
 from prior_jax.interface.image_model import (
+    ImageModel,
     check_classes,
-    check_is_model,
+    check_source,
     in_blocks,
-    needs_classes,
-    objective_of,
     on_encoder,
     open_encoder,
     open_image_model,
@@ -155,8 +154,7 @@ def load_segmenter(
       decoder: form of the new decoder: "unet", that of segmentation_models_pytorch (GLoRIA, MGCA);
         "unet_transposed" (LoVT), "linear" (LoVT) or "upernet" (BenchX). A smaller encoder leaves
         out the widest blocks of a U-Net. A trained decoder has the form that it was trained in.
-      freeze_encoder: whether no gradient reaches the encoder under a new decoder; its batch
-        normalisation then keeps the statistics of pre-training as well.
+      freeze_encoder: whether a new decoder leaves the encoder as it is, see `load_classifier`.
       seed: seed of the new decoder.
       step: step of the checkpoint; None is chosen as by `load_classifier`.
 
@@ -175,24 +173,29 @@ def load_segmenter(
     check_classes(num_classes)
     if decoder not in get_args(Decoder):
         raise ConfigError.of_value("decoder", decoder, f"one of {', '.join(get_args(Decoder))}")
-    check_is_model(folder, kind=KIND)
+    check_source(folder, num_classes, kind=KIND, head="decoder")
     if num_classes is None:
-        if objective_of(folder) != KIND:
-            raise needs_classes(folder, kind=KIND, head="decoder")
         model = open_image_model(folder, step=step)
-        objective, module, image = model.objective, model.module, model.image
     else:
         encoder, image, _ = open_encoder(folder, step=step)
         config = _new_config(encoder.resnet.config, image, num_classes, decoder)
-        objective = SegmentationObjective(config)
-        module = on_encoder(
-            lambda: SegmentationModel(config, frozen=freeze_encoder, rngs=nnx.Rngs(seed)),
-            encoder,
-            head="decoder",
-        )
-    if not isinstance(objective, Segments):
-        raise TypeError(f"{type(objective).__name__} finds no masks")
-    return Segmenter(module, classes=objective.classes, image=image, odds=objective.segment)
+        model = _new_model(config, encoder, image, frozen=freeze_encoder, seed=seed)
+    found = model.objective
+    if not isinstance(found, Segments):
+        raise TypeError(f"{type(found).__name__} finds no masks")
+    return Segmenter(model.module, classes=found.classes, image=model.image, odds=found.segment)
+
+
+def _new_model(
+    config: SegmentationConfig, encoder: Any, image: ImageConfig, *, frozen: bool, seed: int
+) -> ImageModel:
+    """Puts a new decoder on an encoder."""
+    module = on_encoder(
+        lambda: SegmentationModel(config, frozen=frozen, rngs=nnx.Rngs(seed)),
+        encoder,
+        head="decoder",
+    )
+    return ImageModel(objective=SegmentationObjective(config), module=module, image=image)
 
 
 def _new_config(

@@ -13,7 +13,7 @@ from prior_jax.config import read_kept_config
 from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data.manifest import load_manifest
-from prior_jax.data.tokenizer import open_tokenizer, vocabulary
+from prior_jax.data.tokenizer import Tokenizer, open_tokenizer, vocabulary
 from prior_jax.errors import CheckpointError
 from prior_jax.interface.imported import check_reads_reports, open_weights
 from prior_jax.interface.inputs import TextSettings, sentence_splitter
@@ -55,12 +55,7 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     """
     folder = pathlib.Path(workdir)
     if is_weights_folder(folder):
-        if step is not None:
-            raise CheckpointError(
-                f"The folder holds weights, which have no steps, but step {step} was requested.",
-                "Leave the step out.",
-                where=str(folder),
-            )
+        _check_no_step(folder, step)
         return open_weights(folder)
     config = read_kept_config(folder)
     check_reads_reports(config.objective, where=str(folder))
@@ -81,21 +76,29 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     module, found = restored(folder, config, definition, step=step)
     checkpoints = config.train.checkpoint.folder(folder)
     kept = checkpoint_read.read_document(checkpoints / str(found))["host"]
-    trained_with = kept["identity"]["tokenizer"]
-    if tokenizer.fingerprint != trained_with:
+    _check_trained_with(kept["identity"]["tokenizer"], tokenizer, path=config.data.tokenizer.path)
+    schedule = [build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]]
+    return Model(objective(schedule), module, tokenizer=tokenizer, **_settings(config.data))
+
+
+def _check_no_step(folder: pathlib.Path, step: int | None) -> None:
+    if step is not None:
+        raise CheckpointError(
+            f"The folder holds weights, which have no steps, but step {step} was requested.",
+            "Leave the step out.",
+            where=str(folder),
+        )
+
+
+def _check_trained_with(fingerprint: str, tokenizer: Tokenizer, *, path: str) -> None:
+    """Refuses another tokenizer than the one with the fingerprint."""
+    if tokenizer.fingerprint != fingerprint:
         raise CheckpointError(
             f"The tokenizer has the sha256 {tokenizer.fingerprint}, but the run was trained with "
-            f"{trained_with}.",
+            f"{fingerprint}.",
             "Restore the tokenizer that the run was trained with.",
-            where=config.data.tokenizer.path,
+            where=path,
         )
-    schedule = [build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]]
-    return Model(
-        objective(schedule),
-        module,
-        tokenizer=tokenizer,
-        **_settings(config.data),
-    )
 
 
 def restored(

@@ -137,12 +137,7 @@ def save_weights(
       WeightsError: if the folder is in use or cannot be written to, or names do not nest.
     """
     target = check_folder_name(folder, field="folder of weights")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise WeightsError(
-            "There is already something at this path.",
-            "Give a folder that does not exist yet.",
-            where=str(target),
-        )
+    _check_free(target)
     words = None if tokenizer is None else _tokenizer_copy(weights, tokenizer)
     document = Document(
         arrays=_table(weights.arrays),
@@ -245,6 +240,16 @@ def tokenizer_file(folder: str | os.PathLike[str]) -> pathlib.Path | None:
             )
         return path
     return None
+
+
+def _check_free(target: pathlib.Path) -> None:
+    """Refuses a path at which there is anything but an empty folder."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise WeightsError(
+            "There is already something at this path.",
+            "Give a folder that does not exist yet.",
+            where=str(target),
+        )
 
 
 def _table(arrays: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -140,32 +140,25 @@ def ring_word_region_contrast(
       plan: block sizes and ring axis.
 
     Returns:
-      Two losses, float32[] each, nats per real pair. A pair without a word or a region counts as
-      padding.
+      Two losses, float32[] each, nats per real pair; a pair without a word or a region is padding.
 
     Raises:
       ValueError: during tracing, if the shapes are inconsistent, the plan does not match the mesh,
         or the aggregate is unknown.
     """
     check_contrast(
-        words,
-        regions,
-        word_mask=word_mask,
-        region_mask=region_mask,
-        weight=weight,
+        words, regions, word_mask=word_mask, region_mask=region_mask, weight=weight,
         aggregate=aggregate,
-    )
+    )  # fmt: skip
     weight = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
-    return _directions(
-        functools.partial(_word_region, softmax_over_words=softmax_over_words, aggregate=aggregate),
-        tuple(jnp.asarray(value, jnp.float32) for value in (temp1, temp2, temp3)),
-        (regions, gram_of(regions)),
-        words,
-        weight,
-        plan,
-        image_facts=region_mask,
-        text_facts=word_mask,
+    scores = functools.partial(
+        _word_region, softmax_over_words=softmax_over_words, aggregate=aggregate
     )
+    temperatures = tuple(jnp.asarray(value, jnp.float32) for value in (temp1, temp2, temp3))
+    return _directions(
+        scores, temperatures, (regions, gram_of(regions)), words, weight, plan,
+        image_facts=region_mask, text_facts=word_mask,
+    )  # fmt: skip
 
 
 def _directions(

@@ -1,6 +1,7 @@
 """Losses between the words of a report and the regions of an image."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,7 @@ def word_region_contrast(
     """Computes the cross-entropy of all images and captions from words and regions.
 
     Args:
-      words: word embeddings, [B, W, D], row i belongs to image i; their norm influences the
-        attention.
+      words: word embeddings, [B, W, D], row i of image i; their norm influences the attention.
       regions: region embeddings, [B, P, D].
       word_mask: mask of the real words, bool[B, W].
       weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
@@ -57,25 +57,11 @@ def word_region_contrast(
       `local_loss`. Differs: padded pairs are neither anchors nor negatives, and the batch is the
       global one.
     """
-    check_contrast(
-        words,
-        regions,
-        word_mask=word_mask,
-        region_mask=region_mask,
-        weight=weight,
-        aggregate=aggregate,
-    )
+    _check_pairs(words, regions, weight)
     similarity = word_region_similarity(
-        words,
-        regions,
-        word_mask=word_mask,
-        region_mask=region_mask,
-        temp1=temp1,
-        temp2=temp2,
-        softmax_over_words=softmax_over_words,
-        aggregate=aggregate,
-        chunk=chunk,
-    )
+        words, regions, word_mask=word_mask, region_mask=region_mask, temp1=temp1, temp2=temp2,
+        softmax_over_words=softmax_over_words, aggregate=aggregate, chunk=chunk,
+    )  # fmt: skip
     weight = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
     return directed_cross_entropy(jnp.asarray(temp3, jnp.float32) * similarity, weight > 0, weight)
 
@@ -118,8 +104,7 @@ def word_region_similarity(
       aggregate: aggregation over a caption's words: "sum" grows with their number (the release's
         training, quirk G4), "mean" does not, "max" takes the best word (its zero-shot, quirk G22).
       chunk: number of captions compared at once; memory grows with chunk x M x W x P. None compares
-        all of them. The value does not depend on it; where a gradient is taken and N is larger than
-        the chunk, each chunk is rematerialised in the backward pass.
+        all of them. The value does not depend on it.
 
     Returns:
       Similarities, float32[M, N], images by captions; in [-temp2, temp2] for "mean" and "max". They
@@ -136,26 +121,33 @@ def word_region_similarity(
     """
     _check(words, regions, word_mask=word_mask, region_mask=region_mask)
     _check_aggregate(aggregate)
+    compare = functools.partial(
+        compare_caption, regions=regions, region_mask=region_mask, gram=gram_of(regions),
+        temp1=temp1, temp2=temp2, softmax_over_words=softmax_over_words, aggregate=aggregate,
+    )  # fmt: skip
+    return _over_captions(compare, words, word_mask, chunk=chunk).T
+
+
+def _over_captions(
+    compare: Callable[[jax.Array, jax.Array], jax.Array],
+    words: jax.Array,
+    word_mask: jax.Array,
+    *,
+    chunk: int | None,
+) -> jax.Array:
+    """Compares every caption with all images, float32[N, M]: all at once, or chunk by chunk.
+
+    With a chunk below N, the gradient rematerialises each chunk in the backward pass.
+    """
     captions = words.shape[0]
     chunk = captions if chunk is None else chunk
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}. It must be at least 1, or None for all captions.")
-    compare = functools.partial(
-        compare_caption,
-        regions=regions,
-        region_mask=region_mask,
-        gram=gram_of(regions),
-        temp1=temp1,
-        temp2=temp2,
-        softmax_over_words=softmax_over_words,
-        aggregate=aggregate,
-    )
     if chunk >= captions:
-        return jax.vmap(compare)(words, word_mask).T
+        return jax.vmap(compare)(words, word_mask)
     # Without this checkpoint, the gradient of the loop would keep the attention of all chunks.
     compare = jax.checkpoint(compare, prevent_cse=False)
-    rows = jax.lax.map(lambda caption: compare(*caption), (words, word_mask), batch_size=chunk)
-    return rows.T
+    return jax.lax.map(lambda caption: compare(*caption), (words, word_mask), batch_size=chunk)
 
 
 def word_region_attention(
@@ -262,18 +254,22 @@ def compare_caption(
     )
     # With context = attention @ regions, these are words . context and |context|^2.
     word_context = jnp.sum(attention * dots, axis=-1)
-    if gram is None:
-        context = jnp.einsum("bwp,bpd->bwd", attention, regions, preferred_element_type=jnp.float32)
-        context_square = jnp.sum(jnp.square(context), axis=-1)
-    else:
-        # Entries of the Gram matrix cancel in the sum, so this product needs full precision.
-        pulled = jnp.einsum("bwp,bpq->bwq", attention, gram, precision=jax.lax.Precision.HIGHEST)
-        context_square = jnp.sum(pulled * attention, axis=-1)
+    context_square = _context_square(attention, regions, gram)
     word_square = jnp.sum(jnp.square(words.astype(jnp.float32)), axis=-1)
     cosines = cosine_of_products(word_context, word_square[None, :], context_square)
     return _aggregate(
         jnp.asarray(temp2, jnp.float32) * cosines, word_mask[None, :], aggregate=aggregate
     )
+
+
+def _context_square(attention: jax.Array, regions: jax.Array, gram: jax.Array | None) -> jax.Array:
+    """Computes |attention @ regions|^2, float32[M, W], from the Gram matrices if there are any."""
+    if gram is None:
+        context = jnp.einsum("bwp,bpd->bwd", attention, regions, preferred_element_type=jnp.float32)
+        return jnp.sum(jnp.square(context), axis=-1)
+    # Entries of the Gram matrix cancel in the sum, so this product needs full precision.
+    pulled = jnp.einsum("bwp,bpq->bwq", attention, gram, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sum(pulled * attention, axis=-1)
 
 
 def _attention(
@@ -323,13 +319,17 @@ def check_contrast(
     aggregate: str,
 ) -> None:
     """Raises a ValueError that names the invalid argument of `word_region_contrast`."""
+    _check_pairs(words, regions, weight)
+    _check(words, regions, word_mask=word_mask, region_mask=region_mask)
+    _check_aggregate(aggregate)
+
+
+def _check_pairs(words: jax.Array, regions: jax.Array, weight: jax.Array) -> None:
     if words.ndim != 3 or regions.shape[:1] != words.shape[:1] or weight.shape != words.shape[:1]:
         raise ValueError(
             f"words {words.shape}, regions {regions.shape} and weight {weight.shape} must have the "
             "shapes [B, W, D], [B, P, D] and [B]."
         )
-    _check(words, regions, word_mask=word_mask, region_mask=region_mask)
-    _check_aggregate(aggregate)
 
 
 def _check_aggregate(aggregate: str) -> None:

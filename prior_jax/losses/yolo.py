@@ -105,6 +105,49 @@ def targets(
     """
     if not boxes.shape[1]:  # one empty row, for there is nothing to choose among none
         boxes, real, classes = (_one_row(part) for part in (boxes, real, classes))
+    found = _assign(boxes, real, anchors=anchors, grid=grid, image_size=image_size, config=config)
+    count, where, chosen = boxes.shape[1], found.where, found.chosen
+    empty = jnp.zeros((len(boxes), *grid, len(anchors)), jnp.float32)
+    # The index of the last box of each cell and anchor, counted from 1; 0 for none.
+    order = jnp.arange(1, count + 1, dtype=jnp.float32)[None, :, None]
+    last = empty.at[where].max(chosen * order).astype(jnp.int32)
+    kept = jax.vmap(lambda rows, index: rows[index])(found.numbers, jnp.maximum(last - 1, 0))
+    names = jax.nn.one_hot(classes, num_classes)[:, :, None, :] * chosen[..., None]
+    return Targets(
+        positive=(last > 0).astype(jnp.float32),
+        negative=1 - empty.at[where].max(found.ignored.astype(jnp.float32)),
+        numbers=jnp.where((last > 0)[..., None], kept, 0),
+        classes=jnp.zeros((*empty.shape, num_classes), jnp.float32).at[where].max(names),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Assignment:
+    """The cell and the anchor of each box.
+
+    Attributes:
+      where: image, row and column of the box's cell, int32[B, N] each.
+      numbers: numbers of `Targets` for the best anchor, float32[B, N, 4].
+      chosen: one-hot over anchors, the best one, float32[B, N, A]; 0 for a row that is no box.
+      ignored: whether an anchor of the cell is no negative, bool[B, N, A].
+    """
+
+    where: tuple[jax.Array, jax.Array, jax.Array]
+    numbers: jax.Array
+    chosen: jax.Array
+    ignored: jax.Array
+
+
+def _assign(
+    boxes: jax.Array,
+    real: jax.Array,
+    *,
+    anchors: jax.Array,
+    grid: tuple[int, int],
+    image_size: tuple[int, int],
+    config: YoloLossConfig,
+) -> _Assignment:
+    """Finds the cell of each box's centre and the anchor of the best shape; see `targets`."""
     height, width = grid
     sides = (image_size[1] / width, image_size[0] / height)
     cell = jnp.asarray(sides, jnp.float32).reshape(1, 1, 2)
@@ -122,24 +165,12 @@ def targets(
 
     batch, count = real.shape
     row = jnp.broadcast_to(jnp.arange(batch)[:, None], (batch, count))
-    where = (row, place[..., 1], place[..., 0])
-    empty = jnp.zeros((batch, height, width, len(anchors)), jnp.float32)
-    # One-hot over anchors: the best one, and those that are no negatives. [B, N, A]
     chosen = jax.nn.one_hot(best, len(anchors)) * real[..., None].astype(jnp.float32)
     ignored = (overlap > config.ignore_above) & real[..., None]
     if config.matching == "shape":
         ignored = ignored | (chosen > 0)
-    # The index of the last box of each cell and anchor, counted from 1; 0 for none.
-    order = jnp.arange(1, count + 1, dtype=jnp.float32)[None, :, None]
-    last = empty.at[where].max(chosen * order).astype(jnp.int32)
-    kept = jax.vmap(lambda rows, index: rows[index])(numbers, jnp.maximum(last - 1, 0))
-    names = jax.nn.one_hot(classes, num_classes)[:, :, None, :] * chosen[..., None]
-    return Targets(
-        positive=(last > 0).astype(jnp.float32),
-        negative=1 - empty.at[where].max(ignored.astype(jnp.float32)),
-        numbers=jnp.where((last > 0)[..., None], kept, 0),
-        classes=jnp.zeros((*empty.shape, num_classes), jnp.float32).at[where].max(names),
-    )
+    where = (row, place[..., 1], place[..., 0])
+    return _Assignment(where=where, numbers=numbers, chosen=chosen, ignored=ignored)
 
 
 def loss_terms(

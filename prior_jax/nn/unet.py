@@ -113,17 +113,7 @@ class UNetDecoder(nnx.Module):
             )
             features = out
         self.blocks = nnx.Dict(blocks)
-        self.output = Conv(
-            features,
-            classes,
-            kernel_size=1 if learned else 3,
-            use_bias=True,
-            kernel_init=torch_uniform if learned else _xavier_uniform,
-            dtype=dtype,
-            rngs=rngs,
-        )
-        if not learned:
-            self.output.bias = nnx.Param(jnp.zeros((classes,), jnp.float32))
+        self.output = _output_layer(features, classes, learned=learned, dtype=dtype, rngs=rngs)
         self.config = config
         self.resnet_config = resnet
 
@@ -156,6 +146,27 @@ class UNetDecoder(nnx.Module):
             skip = finer[index] if features else None
             x = self.blocks[f"block{index}"](x, skip, train=train)
         return self.output(x).astype(jnp.float32), x
+
+
+def _output_layer(
+    features: int, classes: int, *, learned: bool, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs
+) -> Conv:
+    """Returns the layer from the last block to the masks.
+
+    It looks at single pixels in the form that learns to double, else at 3 x 3 of them.
+    """
+    output = Conv(
+        features,
+        classes,
+        kernel_size=1 if learned else 3,
+        use_bias=True,
+        kernel_init=torch_uniform if learned else _xavier_uniform,
+        dtype=dtype,
+        rngs=rngs,
+    )
+    if not learned:
+        output.bias = nnx.Param(jnp.zeros((classes,), jnp.float32))
+    return output
 
 
 def check_shape(image: jax.Array, resnet: ResNetConfig) -> None:

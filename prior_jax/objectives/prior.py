@@ -20,6 +20,7 @@ from prior_jax.objectives.prior_terms import (
     StepKeys,
     alignment_terms,
     image_term,
+    step_metrics,
 )
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 
@@ -101,16 +102,12 @@ class PriorObjective:
         """Computes named, unweighted terms of one global batch; see `objectives.base.Objective`.
 
         Args:
-          model: model built by `init`; its batch statistics are updated in place if `train` is
-            True.
-          batch: whole global batch. Rows of weight 0 and reports without a sentence contribute to
-            no term.
+          model: model built by `init`; if `train`, its batch statistics are updated in place.
+          batch: whole global batch; rows of weight 0 and reports without a sentence join no term.
           stage: name of the stage: "stage1", "stage2" or "stage3".
           step: number of optimizer steps done so far over all stages, int32[].
-          key: random key of this step's noise and dropout; None is accepted only where nothing is
-            drawn.
-          train: whether the step trains; False for validation: no dropout, running batch
-            statistics.
+          key: random key of this step's noise and dropout; None only where nothing is drawn.
+          train: whether the step trains; validation has no dropout and running statistics.
           replay: choices that are repeated instead of being made anew.
 
         Returns:
@@ -129,14 +126,9 @@ class PriorObjective:
             noise=replay.noise,
         )  # fmt: skip
         terms = alignment_terms(model, pairs, self.all_pairs)
-        metrics = {"logit_scale": model.scale(), "local_logit_scale": model.local_scale()}
         if pairs.lookup is not None:
             terms["prototype"] = reconstruction.prototype_l1(
                 pairs.sentences, pairs.lookup.prototypes, weight=pairs.sentence_weight
-            )
-            metrics["bank_temperature"] = temperature
-            metrics["bank_perplexity"] = model.sentence_bank.usage(
-                pairs.lookup, pairs.sentence_weight
             )
         if stage == "stage3":
             terms["image_reconstruction"] = image_term(
@@ -145,8 +137,7 @@ class PriorObjective:
             terms |= self.report_terms(
                 model, pairs, temperature=temperature, keys=keys, train=train, replay=replay
             )
-        metrics = {name: jax.lax.stop_gradient(value) for name, value in metrics.items()}
-        return LossTerms(terms=terms, metrics=metrics)
+        return LossTerms(terms=terms, metrics=step_metrics(model, pairs, temperature))
 
     def _align(
         self,

@@ -122,3 +122,17 @@ def image_term(
     if output.shape != target.shape:
         target = resize_align_corners(target, size=(output.shape[1], output.shape[2]))
     return reconstruction.image_l1(output, target, weight=pairs.weight)
+
+
+def step_metrics(
+    model: PriorModel, pairs: AlignedPairs, temperature: jax.Array
+) -> dict[str, jax.Array]:
+    """Returns the numbers that are logged beside the terms, float32[] each, without gradients.
+
+    They are both scales and, where sentences were looked up, the bank's temperature and usage.
+    """
+    metrics = {"logit_scale": model.scale(), "local_logit_scale": model.local_scale()}
+    if pairs.lookup is not None:
+        metrics["bank_temperature"] = temperature
+        metrics["bank_perplexity"] = model.sentence_bank.usage(pairs.lookup, pairs.sentence_weight)
+    return {name: jax.lax.stop_gradient(value) for name, value in metrics.items()}

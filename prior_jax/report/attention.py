@@ -52,15 +52,7 @@ def attention_examples(
     side = round(attention.shape[-1] ** 0.5)
     found = []
     for row, title in enumerate(titles):
-        if objective.text_unit == "sentence":
-            texts = {
-                i: sentences[row][i] for i in np.flatnonzero(batch.sentence_mask[row]).tolist()
-            }
-        else:
-            words = words_of(
-                np.asarray(batch.tokens[row])[batch.token_mask[row]], tokenizer=tokenizer
-            )
-            texts = telling(words, count=WORDS_SHOWN)
+        texts = _texts(objective, batch, row, sentences=sentences[row], tokenizer=tokenizer)
         found.append(
             AttentionExample(
                 title=title,
@@ -72,6 +64,16 @@ def attention_examples(
             )
         )
     return tuple(found)
+
+
+def _texts(
+    objective: ShowsAttention, batch: Batch, row: int, *, sentences: Sequence[str], tokenizer
+) -> dict[int, str]:
+    """Returns the sentences or words of a report that are shown, by their numbers in it."""
+    if objective.text_unit == "sentence":
+        return {i: sentences[i] for i in np.flatnonzero(batch.sentence_mask[row]).tolist()}
+    tokens = np.asarray(batch.tokens[row])[batch.token_mask[row]]
+    return telling(words_of(tokens, tokenizer=tokenizer), count=WORDS_SHOWN)
 
 
 def telling(words: Sequence[str], *, count: int) -> dict[int, str]:

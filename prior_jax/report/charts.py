@@ -120,15 +120,7 @@ def line_chart(
             axes.plot(
                 held_out.steps, held_out.values, "o--", color=theme.accent, markersize=3.5, lw=1.0
             )
-        if logarithmic:
-            axes.set_yscale("log")
-        else:
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-            axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
-            # Placed beside the axis, because the names of the stages are above it.
-            axes.yaxis.get_offset_text().set(color=theme.ink, fontsize=7, x=-0.12)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_xlabel("step", color=theme.ink, fontsize=8)
+        _scale(axes, theme, logarithmic=logarithmic)
 
     values = train.values
     alt = (
@@ -242,6 +234,19 @@ def _shade(axes, stages, theme):
         )
     if stages:
         axes.set_xlim(stages[0].first, max(stages[-1].last, stages[0].first + 1))
+
+
+def _scale(axes: Axes, theme: Theme, *, logarithmic: bool):
+    """Sets the axis of the values, and that of the steps."""
+    if logarithmic:
+        axes.set_yscale("log")
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
+        # Placed beside the axis, because the names of the stages are above it.
+        axes.yaxis.get_offset_text().set(color=theme.ink, fontsize=7, x=-0.12)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("step", color=theme.ink, fontsize=8)
 
 
 def _draw_train(axes, train, stages, theme):

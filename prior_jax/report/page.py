@@ -91,56 +91,70 @@ def write_report(
       DataError: if a file of results or of pictures is damaged; the error names it.
     """
     workdir = pathlib.Path(workdir)
-    log = curves.read_log(workdir / "metrics.jsonl")
-    contents = results.read_results(workdir)
-    tasks = [tables.task_of(content) for content in contents]
-    suite = suites.read(workdir)
-    # A run's folder has its config; the folder of --out has results alone.
-    alone = bool(tasks or suite) and not (workdir / "config.json").is_file()
-    images_alone = _HEADINGS.get(str(run.settings.get("objective")))
-    text = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            run=run,
-            heading=images_alone or _HEADING,
-            settings=tables.flatten(run.settings),
-            count_names=_count_names(run),
-            log=log,
-            curves=curves.draw(log) if log.records else None,
-            tasks=tasks,
-            headlines=tables.headlines(tasks),
-            reliability={one["task"]: reliability.curves_of(one) for one in contents},
-            curve_headings=reliability.HEADINGS,
-            few_records=charts.FEW_RECORDS,
-            phrases={one.name: _phrases(workdir, one.name) for one in tasks},
-            regions={one.name: region_sheets.load(workdir, one.name) for one in tasks},
-            learning=_learning(workdir, contents),
-            suite=suite,
-            evaluated_elsewhere=alone,
-            sections=_sections(
-                alone or images_alone is not None,
-                attention=attention,
-                retrieval=retrieval,
-                reconstruction=reconstructions,
-                bank=bank,
-            ),
-            attention=[sheets.attention_row(example) for example in attention],
-            retrieval=[sheets.retrieval_sheet(example) for example in retrieval],
-            reconstructions=[sheets.reconstruction_row(example) for example in reconstructions],
-            bank=None if bank is None else sheets.bank_sheet(bank),
-            commands=_COMMANDS,
-            legend=images.legend(),
-            light=charts.LIGHT,
-            dark=charts.DARK,
-        )
-    )
+    files = _of_files(workdir)
+    sparse = files["evaluated_elsewhere"] or str(run.settings.get("objective")) in _HEADINGS
+    examples = _of_examples(attention, retrieval, reconstructions, bank, sparse=sparse)
+    text = _environment().get_template("page.html").render(**_frame(run), **files, **examples)
     path = workdir / "report" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def _frame(run: RunInfo) -> dict[str, Any]:
+    """Returns what stands around the sections: the header, the commands, legend and colours."""
+    return dict(
+        run=run,
+        heading=_HEADINGS.get(str(run.settings.get("objective")), _HEADING),
+        settings=tables.flatten(run.settings),
+        count_names=_count_names(run),
+        commands=_COMMANDS,
+        legend=images.legend(),
+        light=charts.LIGHT,
+        dark=charts.DARK,
+    )
+
+
+def _of_files(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns what is drawn from the files of a run: its training, and all that was measured."""
+    log = curves.read_log(workdir / "metrics.jsonl")
+    contents = results.read_results(workdir)
+    tasks = [tables.task_of(content) for content in contents]
+    suite = suites.read(workdir)
+    return dict(
+        log=log,
+        curves=curves.draw(log) if log.records else None,
+        tasks=tasks,
+        headlines=tables.headlines(tasks),
+        reliability={one["task"]: reliability.curves_of(one) for one in contents},
+        curve_headings=reliability.HEADINGS,
+        few_records=charts.FEW_RECORDS,
+        phrases={one.name: _phrases(workdir, one.name) for one in tasks},
+        regions={one.name: region_sheets.load(workdir, one.name) for one in tasks},
+        learning=_learning(workdir, contents),
+        suite=suite,
+        # A run's folder has its config; the folder of --out has results alone.
+        evaluated_elsewhere=bool(tasks or suite) and not (workdir / "config.json").is_file(),
+    )
+
+
+def _of_examples(attention, retrieval, reconstructions, bank, *, sparse: bool) -> dict[str, Any]:
+    """Returns the drawn examples, and the sections of the page; see `_sections`."""
+    return dict(
+        sections=_sections(
+            sparse,
+            attention=attention,
+            retrieval=retrieval,
+            reconstruction=reconstructions,
+            bank=bank,
+        ),
+        attention=[sheets.attention_row(example) for example in attention],
+        retrieval=[sheets.retrieval_sheet(example) for example in retrieval],
+        reconstructions=[sheets.reconstruction_row(example) for example in reconstructions],
+        bank=None if bank is None else sheets.bank_sheet(bank),
+    )
 
 
 def _count_names(run: RunInfo) -> list[str]:

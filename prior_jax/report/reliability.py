@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from prior_jax.evaluate import prompts
+from prior_jax import near_names
 from prior_jax.report import charts
 
 Bin = Mapping[str, Any]
@@ -40,7 +40,7 @@ def curves_of(content: Mapping[str, Any]) -> list[CurveSheet]:
       The curves; none for a task without probabilities. A single class has no curve of all.
     """
     settings, metrics = content["settings"], content["metrics"]
-    names = {prompts.slug(name): name for name in settings.get("classes", ())}
+    names = {near_names.slug(name): name for name in settings.get("classes", ())}
     by_class: Mapping[str, Sequence[Bin]] = settings.get("reliability", {})
     sheets = [
         _sheet(names.get(slug, slug), bins, metrics.get(f"calibration_error_{slug}"))

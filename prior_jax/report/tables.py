@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prior_jax.evaluate import prompts, region_columns, results, undefined
+from prior_jax import near_names
+from prior_jax.evaluate import region_columns, results, undefined
 
 # Prefixes of the metrics, in the order of the page.
 _PREFIXES = (
@@ -129,7 +130,7 @@ def task_of(content: Mapping[str, Any]) -> Task:
       The tables of the task.
     """
     groups: dict[str, list[str]] = {"": []}
-    slugs = tuple(f"_{prompts.slug(name)}" for name in content["settings"].get("classes", ()))
+    slugs = tuple(f"_{near_names.slug(name)}" for name in content["settings"].get("classes", ()))
     for name in content["metrics"]:
         other = _BY_CLASS if slugs and name.endswith(slugs) else ""
         title = next((title for prefix, title in _PREFIXES if name.startswith(prefix)), other)
@@ -258,7 +259,32 @@ def whole_words(name: str) -> str:
     return f"{text} at {rank}" if at else text
 
 
-def _table(content, title, names) -> Table:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Axis:
+    """The axis on which the metrics of a table are drawn, with its ends."""
+
+    low: float
+    high: float
+
+    def place(self, number: float | None) -> float | None:
+        """Returns the position of a number, from 0 to 100; None for none."""
+        if number is None:
+            return None
+        return round(100.0 * (number - self.low) / (self.high - self.low), 2)
+
+    def mark(self, metric: Mapping[str, float | None]) -> Mark:
+        value, lower, upper = (metric.get(key) for key in ("value", "low", "high"))
+        return Mark(
+            text="–" if value is None else f"{value:.3f}",
+            interval="" if lower is None else f"[{lower:.3f}, {upper:.3f}]",
+            value=self.place(value),
+            low=self.place(lower),
+            high=self.place(upper),
+        )
+
+
+def _axis(content, names) -> _Axis:
+    """Returns the axis that holds all values and intervals of the metrics."""
     every = [
         number
         for side in ("metrics", "untrained")
@@ -268,48 +294,41 @@ def _table(content, title, names) -> Table:
     ]
     # Leaves room for a kappa slightly below 0 without shrinking all other values.
     low = math.floor(10.0 * min(0.0, *every, 0.0)) / 10.0
-    high = max([1.0, *every])
-    chance = content["settings"].get("chance", {})
-    reasons = content["settings"].get("undefined", {})
+    return _Axis(low=low, high=max([1.0, *every]))
+
+
+def _remarks(content, names) -> dict[str, str]:
+    """Returns what is said beside each metric, see `Row.reason`."""
+    settings = content["settings"]
+    reasons = settings.get("undefined", {})
     gathered = [
         reason
         for reason, same in undefined.by_reason(reasons).items()
         if len(same) >= undefined.MANY
     ]
     values = {name: metric.get("value") for name, metric in content["metrics"].items()}
-    classes = content["settings"].get("classes", ())
+    found = {}
+    for name in names:
+        part = undefined.classes_behind(name, values, settings.get("classes", ()))
+        alone = "" if reasons.get(name) in gathered else reasons.get(name, "")
+        found[name] = alone if part is None else f"over {part[0]} of {part[1]} classes"
+    return found
 
-    def remark(name):
-        part = undefined.classes_behind(name, values, classes)
-        if part is not None:
-            return f"over {part[0]} of {part[1]} classes"
-        return "" if reasons.get(name) in gathered else reasons.get(name, "")
 
-    def place(number):
-        return None if number is None else round(100.0 * (number - low) / (high - low), 2)
-
-    def mark(metric):
-        value, lower, upper = (metric.get(key) for key in ("value", "low", "high"))
-        return Mark(
-            text="–" if value is None else f"{value:.3f}",
-            interval="" if lower is None else f"[{lower:.3f}, {upper:.3f}]",
-            value=place(value),
-            low=place(lower),
-            high=place(upper),
-        )
-
+def _table(content, title, names) -> Table:
+    axis, remarks = _axis(content, names), _remarks(content, names)
+    chance = content["settings"].get("chance", {})
     rows = [
         Row(
             name=name,
             label=words(name),
-            trained=mark(content["metrics"][name]),
-            untrained=mark(content["untrained"].get(name, {})),
-            chance=place(chance.get(name)),
+            trained=axis.mark(content["metrics"][name]),
+            untrained=axis.mark(content["untrained"].get(name, {})),
+            chance=axis.place(chance.get(name)),
             chance_text="" if chance.get(name) is None else f"{chance[name]:.3f}",
-            reason=remark(name),
+            reason=remarks[name],
         )
         for name in names
     ]
-    return Table(
-        title=title, folded=title == _BY_CLASS, axis=(f"{low:.1f}", f"{high:.1f}"), rows=rows
-    )
+    ends = f"{axis.low:.1f}", f"{axis.high:.1f}"
+    return Table(title=title, folded=title == _BY_CLASS, axis=ends, rows=rows)

@@ -96,15 +96,7 @@ def spec_for(
             where=where,
         )
     for dimension, axis in zip(shape, spec, strict=False):
-        names = () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
-        unknown = [name for name in names if name not in mesh.shape]
-        if unknown:
-            raise ConfigError(
-                f"The mesh has no axis {unknown[0]!r}.",
-                f"Use the axes {tuple(mesh.shape)}.",
-                where=where,
-            )
-        size = math.prod(mesh.shape[name] for name in names)
+        size = _parts(axis, mesh=mesh, where=where)
         if dimension % size:
             raise ConfigError(
                 f"The array {path} {tuple(shape)} has a dimension of {dimension}, which the axis "
@@ -113,6 +105,19 @@ def spec_for(
                 where=where,
             )
     return PartitionSpec(*spec)
+
+
+def _parts(axis: str | Sequence[str] | None, *, mesh: Mesh, where: str) -> int:
+    """Returns into how many parts the entry of a spec splits a dimension."""
+    names = () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
+    unknown = [name for name in names if name not in mesh.shape]
+    if unknown:
+        raise ConfigError(
+            f"The mesh has no axis {unknown[0]!r}.",
+            f"Use the axes {tuple(mesh.shape)}.",
+            where=where,
+        )
+    return math.prod(mesh.shape[name] for name in names)
 
 
 def _rule_for(path: str, shape: Sequence[int], rules: Sequence[Rule]) -> Rule | None:

@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -16,7 +16,6 @@ from prior_jax.processes import activities
 from prior_jax.processes.distributed import is_primary, peers
 from prior_jax.processes.preemption import Preempted, PreemptionGuard
 from prior_jax.processes.watchdog import Watchdog
-from prior_jax.sharding.mesh import is_simulated
 from prior_jax.sharding.rules import Rule
 from prior_jax.storage_errors import OUT_OF_SPACE, is_out_of_space
 from prior_jax.train.boundaries import Boundaries, snapshot_of
@@ -103,62 +102,37 @@ def train(
     with _space_errors(folder), watchdog, guard, contextlib.ExitStack() as opened:
         folder.mkdir(parents=True, exist_ok=True)
         program = Program(
-            objective=objective,
-            stages=stages,
-            optimizer=optimizer,
-            mesh=mesh,
-            rules=rules,
-            data_axes=data_axes,
-        )
+            objective=objective, stages=stages, optimizer=optimizer,
+            mesh=mesh, rules=rules, data_axes=data_axes,
+        )  # fmt: skip
         schedule, settings = program.schedule, settings_of(options, program.schedule)
+        total = schedule.total_steps
         checkpoints = Checkpoints(options.checkpoint.folder(folder), options.checkpoint)
         state, patience = _resume_or_begin(
-            program,
-            checkpoints,
+            program, checkpoints, seed=options.seed, initial_values=initial_values,
             check=lambda host: check_same(settings, host, schedule=schedule, workdir=folder),
-            seed=options.seed,
-            initial_values=initial_values,
-        )
-        done = start = int(state.step)
-        if patience.ended:
-            start = schedule.end(schedule.at(done - 1))
+        )  # fmt: skip
+        done = int(state.step)
+        start = schedule.end(schedule.at(done - 1)) if patience.ended else done
         writers = open_writers(
-            options.log,
-            workdir=folder,
-            total=schedule.total_steps,
-            done=done,
-            primary=is_primary(),
+            options.log, workdir=folder, total=total, done=done, primary=is_primary()
         )
         opened.callback(writers.close)
-        if start < schedule.total_steps:
-            feed = Feed(
-                data, start=start, stop=schedule.total_steps, mesh=mesh, data_axes=data_axes
-            )
+        if start < total:
+            feed = Feed(data, start=start, stop=total, mesh=mesh, data_axes=data_axes)
             opened.callback(feed.close)
             opened.callback(_finish_save_quietly, checkpoints)
             log = RunLog(writers, feed=feed, data=data, workdir=folder)
             boundaries = Boundaries(
-                options=options,
-                schedule=schedule,
-                settings=settings,
-                model=program.model,
-                validate=validate,
-                evaluate=evaluate,
-                checkpoints=checkpoints,
-                log=log,
-            )
+                options=options, schedule=schedule, settings=settings, model=program.model,
+                validate=validate, evaluate=evaluate, checkpoints=checkpoints, log=log,
+            )  # fmt: skip
             if not done:
                 boundaries.log_untrained(state, schedule.stages[0])
             state = _run_steps(
-                state,
-                patience,
-                start=start,
-                program=program,
-                feed=feed,
-                log=log,
-                boundaries=boundaries,
-                guard=guard,
-            )
+                state, patience, start=start, program=program, feed=feed, log=log,
+                boundaries=boundaries, guard=guard,
+            )  # fmt: skip
             checkpoints.wait()
         return snapshot_of(state, schedule.stages[-1], program.model)
 
@@ -199,8 +173,6 @@ def _run_steps(
       Preempted: after a request to stop, once the state is saved.
     """
     schedule, step, ran, pending = program.schedule, start, 0, None
-    # Simulated devices can deadlock when the collectives of two steps are in flight.
-    blocking = is_simulated(program.mesh)
     while step < schedule.total_steps:
         activities.reach(step)
         stage = schedule.at(step)
@@ -210,16 +182,11 @@ def _run_steps(
 
         # A step is started, and the metrics of the previous step are read while it runs, so that
         # the device is never idle.
-        fed, factor = feed.take(), program.scalar(np.float32(patience.factor))
-        with activities.doing(activities.STEP):
-            with log.compiling(stage):
-                state, metrics = program.step(stage)(state, fed.batch, factor)
-            feed.prefetch()
-            if blocking:
-                jax.block_until_ready(metrics)
+        state, begun = _start_step(
+            state, step, factor=patience.factor, program=program, feed=feed, log=log
+        )
         boundaries.log_step(pending)
-        step, ran = step + 1, ran + 1
-        pending = Pending(step, stage, metrics, fed.records)
+        step, ran, pending = step + 1, ran + 1, begun
 
         # A boundary is a step after which the state is evaluated or saved. The first step after a
         # start is one too: the rates of the next steps are measured from its end.
@@ -228,13 +195,46 @@ def _run_steps(
             patience = boundaries.cross(state, pending, patience, stop=stop)
             pending = None
         if stop:
-            boundaries.wait_for_save()
-            guard.log_saved(step)
-            raise Preempted(step)
+            _stop(step, boundaries, guard)
 
         if patience.ended:
             step = _skip_rest(stage, step, schedule=schedule, feed=feed)
     return state
+
+
+def _start_step(
+    state: TrainState, step: int, *, factor: float, program: Program, feed: Feed, log: RunLog
+) -> tuple[TrainState, Pending]:
+    """Starts a step on the next batch, and fetches the batch of the step that follows.
+
+    Args:
+      state: state before the step; its arrays must not be used again.
+      step: index of the step.
+      factor: factor on the schedule's learning rate.
+      program: compiled steps of the stages.
+      feed: batches.
+      log: log of the run.
+
+    Returns:
+      The state after the step, and the step, both of which the devices may still be computing.
+    """
+    stage, fed = program.schedule.at(step), feed.take()
+    scalar = program.scalar(np.float32(factor))
+    with activities.doing(activities.STEP):
+        with log.compiling(stage):
+            state, metrics = program.step(stage)(state, fed.batch, scalar)
+        feed.prefetch()
+        # Simulated devices can deadlock when the collectives of two steps are in flight.
+        if program.simulated:
+            jax.block_until_ready(metrics)
+    return state, Pending(step + 1, stage, metrics, fed.records)
+
+
+def _stop(step: int, boundaries: Boundaries, guard: PreemptionGuard) -> NoReturn:
+    """Ends a run that was asked to stop after this many steps, once its state is saved."""
+    boundaries.wait_for_save()
+    guard.log_saved(step)
+    raise Preempted(step)
 
 
 def _skip_rest(stage: Stage, step: int, *, schedule: Schedule, feed: Feed) -> int:

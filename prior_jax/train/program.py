@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import TrainObjective
-from prior_jax.sharding.mesh import batch_sharding, replicated
+from prior_jax.sharding.mesh import batch_sharding, is_simulated, replicated
 from prior_jax.sharding.rules import Rule, gathered_names
 from prior_jax.train.optimizer import OptimizerConfig, make_optimizer
 from prior_jax.train.stages import Schedule, Stage
@@ -54,7 +54,7 @@ class Program:
           ConfigError: for a stage that the objective does not know, one that trains no parameter,
             or rules that do not match every array.
         """
-        self.objective, self.mesh = objective, mesh
+        self.objective, self.mesh, self.simulated = objective, mesh, is_simulated(mesh)
         self.rules, self.data_axes = tuple(rules), tuple(data_axes)
         self.schedule = Schedule(stages)
         for stage in self.schedule.stages:

@@ -237,8 +237,15 @@ def initial_state(
         draw, out_shardings=shardings_of(abstract), compiler_options=_compile_quickly(abstract)
     )
     state = compiled(jax.random.key(seed))
-    if not values:
-        return state
+    return _replace_arrays(state, values) if values else state
+
+
+def _replace_arrays(state: TrainState, values: Mapping[str, np.ndarray]) -> TrainState:
+    """Returns the state with these parameters and other state, placed as those that they replace.
+
+    Raises:
+      WeightsError: see `initial_state`.
+    """
     params, rest = dict(state.params), dict(state.rest)
     for name, value in values.items():
         part = params if name in params else rest

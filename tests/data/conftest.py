@@ -1,4 +1,4 @@
-"""Prepared sets and tokenizers shared by the tests of the input pipeline."""
+"""Prepared sets, tokenizers and batches shared by the tests of the input pipeline."""
 
 import pytest
 
@@ -6,6 +6,8 @@ from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data import tokenizer as tokenizer_lib
 from tests import fixtures
+from tests.data import region_sets
+from tests.data.batches import take
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +74,34 @@ def make_config(prepared, vocabulary):
         return pipeline.DataConfig(**(values | changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def train(make_config, cache_dir):
+    """The training split of the prepared set, six steps an epoch."""
+    return pipeline.open_split(make_config(), "train", cache_dir=cache_dir)
+
+
+@pytest.fixture(scope="session")
+def run(train):
+    """Fourteen steps: more than two epochs of six."""
+    return take(train, 14)
+
+
+@pytest.fixture(scope="session")
+def prepared_regions(tmp_path_factory):
+    """A set of `region_sets.studies`, seven of them to validate on."""
+    train = region_sets.studies()
+    return region_sets.write(tmp_path_factory.mktemp("regions"), train, validate=train[:7])
+
+
+@pytest.fixture
+def open_regions(prepared_regions, tmp_path):
+    """Opens a split of that set, or of another."""
+
+    def opened(split="train", path=prepared_regions, **changes):
+        return pipeline.open_split(
+            region_sets.config_of(path, **changes), split, cache_dir=tmp_path
+        )
+
+    return opened

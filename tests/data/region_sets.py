@@ -1,4 +1,4 @@
-"""Prepared sets of bright shapes on black images, with the shapes as regions."""
+"""Studies whose regions are known: bright shapes on black images, and boxes of three labels."""
 
 import io
 
@@ -10,6 +10,9 @@ from prior_jax.data.tokenizer import TokenizerConfig
 from tests import fixtures
 
 PLAIN = image.AugmentConfig(rotation_degrees=0.0, flip_probability=0.0)
+TURNED = image.AugmentConfig(rotation_degrees=20.0, flip_probability=0.5)
+BLACK = np.zeros((40, 60), np.uint8)
+LEFT, RIGHT = (4.0, 8.0, 20.0, 32.0), (40.0, 8.0, 56.0, 32.0)  # boxes on such an image
 
 
 def png(pixels):
@@ -71,6 +74,21 @@ def shapes(count, *, seed=0):
         region = (place, "Ball", None, mask) if round_ else (place, "Brick", box, None)
         found.append(record(number, images=images, found=[region]))
     return found
+
+
+def mask_of(box):
+    """The mask of a box on an image like `BLACK`."""
+    return regions.mask_of_box(np.asarray(box), height=40, width=60)
+
+
+def studies():
+    """Twelve studies: 0 to 2 with boxes, 3 to 4 with masks, 5 with both kinds on two images."""
+    found = [record(n, images=[BLACK], found=[(0, "A", LEFT, None)]) for n in range(2)]
+    found.append(record(2, images=[BLACK], found=[(0, "A", LEFT, None), (0, "B", RIGHT, None)]))
+    found += [record(n, images=[BLACK], found=[(0, "B", None, mask_of(RIGHT))]) for n in (3, 4)]
+    several = [(1, "A", LEFT, None), (1, "A", RIGHT, None), (1, "C", LEFT, None)]
+    found.append(record(5, images=[BLACK, BLACK + 50, BLACK + 99], found=several))
+    return found + [record(n, images=[BLACK, BLACK], found=[]) for n in range(6, 12)]
 
 
 def config_of(path, *, regions=None, size=48, augment=PLAIN, image_options=None, **changes):

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from prior_jax.data import dicom
-from prior_jax.data.dicom import DicomProblem
+from prior_jax.data.dicom_decoders import DicomProblem
 from tests.data.dicom_files import PIXELS, compressed, file_of, lut, written
 
 

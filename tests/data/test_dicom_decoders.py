@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 
 from prior_jax.data import codestream, dicom, dicom_decoders, gdcm_process
-from prior_jax.data.dicom import DicomProblem
+from prior_jax.data.dicom_decoders import DicomProblem
 from tests.data.dicom_files import SHAPE, compressed, file_of, ramp, written
 
 EIGHT = ramp(8, 0).astype(np.uint8)

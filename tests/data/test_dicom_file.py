@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydicom import Dataset, Sequence
 
-from prior_jax.data import dicom
-from prior_jax.data.dicom import DicomProblem
+from prior_jax.data import dicom, dicom_file
+from prior_jax.data.dicom_decoders import DicomProblem
 from tests.data.dicom_files import file_of, lut, ramp, written
 
 
@@ -136,7 +136,7 @@ def test_why_pydicom_is_absent_is_told(monkeypatch, error, told):
     monkeypatch.delitem(sys.modules, "pydicom")
     monkeypatch.setattr(builtins, "__import__", fail)
     with pytest.raises(DicomProblem, match=told) as caught:
-        dicom.parse(content, name="x.dcm")
+        dicom_file.parse(content, name="x.dcm")
     assert caught.value.reason == "dicom_without_decoder"
 
 

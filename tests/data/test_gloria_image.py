@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from prior_jax.data import dicom, gloria_image, resample
+from prior_jax.data import dicom, dicom_file, gloria_image, resample
+from prior_jax.data.dicom_decoders import DicomProblem
 from prior_jax.errors import ConfigError, DataError
 
 
@@ -115,7 +116,7 @@ def write_dicom(pixels, **fields):
 
 def test_a_file_is_read_with_its_window_and_inverted_where_it_says_so():
     pixels = np.array([[0, 1000, 2000], [3000, 4000, 4095]])
-    plain = dicom.parse(write_dicom(pixels), name="a.dcm")
+    plain = dicom_file.parse(write_dicom(pixels), name="a.dcm")
     np.testing.assert_array_equal(plain.pixels, pixels)
     assert plain.photometric == "MONOCHROME2"
     assert dicom.shown(plain).tolist() == [[0, 62, 125], [187, 249, 255]]
@@ -127,16 +128,16 @@ def test_a_file_is_read_with_its_window_and_inverted_where_it_says_so():
         RescaleSlope="0.5",
         RescaleIntercept="0",
     )
-    windowed = dicom.parse(content, name="b.dcm")
+    windowed = dicom_file.parse(content, name="b.dcm")
     assert dicom.shown(windowed).tolist() == [[255, 255, 255], [127, 0, 0]]
     assert dicom.eight_bit_as_released(windowed)[1].tolist() == [68, 6, 0]
 
 
 def test_an_image_of_one_value_has_no_range():
-    flat = dicom.Radiograph(pixels=np.full((2, 2), 7), photometric="MONOCHROME2")
+    flat = dicom_file.Radiograph(pixels=np.full((2, 2), 7), photometric="MONOCHROME2")
     assert not dicom.shown(flat).any()
     with pytest.raises(DataError, match="largest pixel"):
-        empty = dicom.Radiograph(pixels=np.zeros((2, 2), int), photometric="MONOCHROME2")
+        empty = dicom_file.Radiograph(pixels=np.zeros((2, 2), int), photometric="MONOCHROME2")
         dicom.eight_bit_as_released(empty)
 
 
@@ -150,8 +151,8 @@ def test_unreadable_files_are_refused_with_name_and_reason(monkeypatch):
         (color, "PALETTE COLOR"),
         (frames, "2 frames"),
     ):
-        with pytest.raises(dicom.DicomProblem, match=reason):
-            dicom.parse(content, name="x.dcm")
+        with pytest.raises(DicomProblem, match=reason):
+            dicom_file.parse(content, name="x.dcm")
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(dicom.DicomProblem, match=r"prior_jax\[dicom\]"):
-        dicom.parse(whole, name="x.dcm")
+    with pytest.raises(DicomProblem, match=r"prior_jax\[dicom\]"):
+        dicom_file.parse(whole, name="x.dcm")

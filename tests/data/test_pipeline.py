@@ -1,66 +1,17 @@
-"""The whole pipeline: same batches however they are computed, from any step on."""
+"""The whole pipeline: what batches hold, and that they are the same from any step on."""
 
 import dataclasses
 import io
-import itertools
-import multiprocessing
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from prior_jax.data import colours, crops, fitting, pipeline
+from prior_jax.data import fitting, pipeline
 from prior_jax.data import image as image_lib
 from prior_jax.errors import ConfigError, DataError
 from tests import fixtures
-
-ROOT = pathlib.Path(__file__).parents[2]
-FIELDS = [
-    "image",
-    "tokens",
-    "token_mask",
-    "sentence_index",
-    "sentence_mask",
-    "labels",
-    "weight",
-    "record",
-]
-
-COLOURS = dict(
-    jitter=colours.JitterConfig(
-        brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8
-    ),
-    grey_probability=0.2,
-    blur=colours.BlurConfig(sigma=(0.1, 2.0), kernel=None, probability=0.5),
-)
-
-
-def take(split, steps, **options):
-    with split.train_batches(**options) as batches:
-        return list(itertools.islice(batches, steps))
-
-
-def assert_same(got, wanted):
-    assert [step for step, _ in got] == [step for step, _ in wanted]
-    for (step, one), (_, other) in zip(got, wanted, strict=True):
-        for field in FIELDS:
-            message = f"step {step}, {field}"
-            np.testing.assert_array_equal(getattr(one, field), getattr(other, field), message)
-
-
-@pytest.fixture(scope="module")
-def train(make_config, cache_dir):
-    return pipeline.open_split(make_config(), "train", cache_dir=cache_dir)
-
-
-@pytest.fixture(scope="module")
-def run(train):
-    """Fourteen steps: more than two epochs of six."""
-    return take(train, 14)
+from tests.data.batches import assert_same, assert_shares, take
 
 
 def test_a_batch_has_the_shapes_and_types_it_promises(train, run):
@@ -143,59 +94,6 @@ def test_every_image_of_a_study_is_drawn_sooner_or_later(tmp_path, make_config):
     assert all(levels.count(level) > 8 for level in (10, 110, 210))
 
 
-@pytest.fixture(scope="module", params=["resized_crop", "crop_from"])
-def augmented(request, make_config, cache_dir):
-    """A split with every augmentation and one of the two crops, and nine steps of it."""
-    crop = crops.ResizedCropConfig(scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
-    chosen = {"resized_crop": crop} if request.param == "resized_crop" else {"crop_from": 20}
-    more = image_lib.AugmentConfig(rotation_degrees=5.0, flip_probability=0.5, **COLOURS, **chosen)
-    config = make_config(augment=more)
-    split = pipeline.open_split(config, "train", cache_dir=cache_dir)
-    return config, split, take(split, 9)
-
-
-def test_augmented_batches_are_the_same_on_resume_and_on_any_number_of_processes(augmented, run):
-    _, split, wanted = augmented
-    for start in (1, 6, 8):
-        assert_same(take(split, 9 - start, start_step=start), wanted[start:])
-    for count in (2, 4):
-        parts = [take(split, 4, process_index=i, process_count=count) for i in range(count)]
-        for index, (_, batch) in enumerate(wanted[:4]):
-            for field in FIELDS:
-                together = np.concatenate([getattr(part[index][1], field) for part in parts])
-                np.testing.assert_array_equal(together, getattr(batch, field), field)
-    # The images are others than without, and everything else is the same.
-    for (_, batch), (_, plain) in zip(wanted, run, strict=False):
-        assert (batch.image != plain.image).any(axis=(1, 2, 3)).all()
-        for field in FIELDS[1:]:
-            np.testing.assert_array_equal(getattr(batch, field), getattr(plain, field), field)
-
-
-@pytest.mark.parametrize("augmented", ["resized_crop"], indirect=True)
-def test_augmented_batches_are_the_same_in_workers_and_threads(augmented, cache_dir):
-    config, _, wanted = augmented
-    for changes in ({"workers": 1, "threads": 1, "prefetch": 1}, {"threads": 5}):
-        other = dataclasses.replace(config, **changes)
-        split = pipeline.open_split(other, "train", cache_dir=cache_dir)
-        assert_same(take(split, 4, start_step=2), wanted[2:6])
-
-
-def test_evaluation_does_not_augment(augmented, make_config, cache_dir):
-    plain = make_config(augment=image_lib.AugmentConfig(rotation_degrees=0.0, flip_probability=0.0))
-    found = []
-    for config in (augmented[0], plain):
-        split = pipeline.open_split(config, "validate", cache_dir=cache_dir)
-        with split.eval_batches(batch_size=5, require_text=False) as batches:
-            found.append(list(batches))
-    assert_same(*found)
-
-
-def test_a_cut_larger_than_the_image_is_refused(make_config):
-    small = image_lib.AugmentConfig(rotation_degrees=0.0, flip_probability=0.0, crop_from=15)
-    with pytest.raises(ConfigError, match=r"^augment\.crop_from: .*image\.size, which is 16"):
-        make_config(augment=small)
-
-
 @pytest.mark.parametrize("start", [1, 5, 6, 13])
 def test_going_on_at_a_step_equals_running_through(train, run, start):
     assert_same(take(train, 14 - start, start_step=start), run[start:])
@@ -204,84 +102,7 @@ def test_going_on_at_a_step_equals_running_through(train, run, start):
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_together_load_the_same_global_batches(train, run, count):
     parts = [take(train, 7, process_index=i, process_count=count) for i in range(count)]
-    for index, (step, batch) in enumerate(run[:7]):
-        for field in FIELDS:
-            together = np.concatenate([getattr(part[index][1], field) for part in parts])
-            np.testing.assert_array_equal(together, getattr(batch, field), f"{step} {field}")
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_worker_processes_give_the_same_batches_and_leave_nothing(
-    make_config, cache_dir, run, workers
-):
-    config = make_config(workers=workers, threads=1, prefetch=1)
-    split = pipeline.open_split(config, "train", cache_dir=cache_dir)
-    assert_same(take(split, 9, start_step=2), run[2:11])
-    assert not multiprocessing.active_children()
-
-
-def test_threads_and_prefetching_change_nothing(make_config, cache_dir, run):
-    config = make_config(threads=5, prefetch=1)
-    assert_same(take(pipeline.open_split(config, "train", cache_dir=cache_dir), 14), run)
-
-
-def test_a_program_with_workers_ends_quietly(prepared, vocabulary, tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(
-        f"""
-from prior_jax.data import image, pipeline, tokenizer
-
-def main():
-    config = pipeline.DataConfig(
-        path={str(prepared)!r},
-        image=image.ImageConfig(size=64, channels=3, mean=None, std=None),
-        augment=image.AugmentConfig(rotation_degrees=0.0, flip_probability=0.0),
-        tokenizer=tokenizer.TokenizerConfig(
-            kind="wordpiece", path={str(vocabulary)!r}, lower_case=True),
-        caption="report", text_mode="release", text_sources=("report",),
-        shuffle_sentences=True, max_tokens=64, max_sentences=4, buckets=(64,), bucket_window=1,
-        batch_size=4, seed=0, workers=2, threads=1, prefetch=2)
-    split = pipeline.open_split(config, "train", cache_dir={str(tmp_path)!r})
-    with split.train_batches() as batches:
-        kept = [next(batches) for _ in range(3)]
-    print(kept[2][0], kept[2][1].image.shape)
-
-if __name__ == "__main__":
-    main()
-"""
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(program)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.stdout.strip() == "2 (4, 64, 64, 3)"
-    assert done.stderr == ""
-
-
-def test_what_runs_in_workers_imports_no_model_library():
-    code = (
-        "import sys, prior_jax.data.loader, prior_jax.data.set_statistics;"
-        "assert 'flax' not in sys.modules and 'prior_jax.types' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_image_is_named_with_its_study_and_shard(tmp_path, make_config, workers):
-    records = [fixtures.draw_record(i) for i in range(12)]
-    broken = tuple(image[: len(image) // 2] for image in records[9].images)
-    records[9] = dataclasses.replace(records[9], images=broken)
-    fixtures.write_prepared(tmp_path / "set", records=records)
-    config = make_config(path=str(tmp_path / "set"), workers=workers, threads=1, prefetch=1)
-    split = pipeline.open_split(config, "train", cache_dir=tmp_path)
-    with pytest.raises(DataError) as caught:
-        take(split, 3)
-    assert "study 's00009'" in caught.value.where
-    assert "prior_set-train.array_record-00001-of-00002" in caught.value.where
-    assert not multiprocessing.active_children()
+    assert_shares(parts, run[:7])
 
 
 def test_evaluation_reads_in_order_and_fills_up_the_last_batch(make_config, cache_dir):
@@ -425,15 +246,3 @@ def test_a_batch_larger_than_the_split_is_refused(make_config, cache_dir):
 def test_a_set_that_is_not_there_is_one_clear_error(make_config, tmp_path):
     with pytest.raises(DataError, match=r"is not a prepared set: manifest\.json is missing"):
         pipeline.open_split(make_config(path=str(tmp_path)), "train", cache_dir=tmp_path)
-
-
-def test_a_killed_worker_is_named(make_config, cache_dir):
-    config = make_config(workers=1, threads=1, prefetch=1)
-    split = pipeline.open_split(config, "train", cache_dir=cache_dir)
-    with split.train_batches() as batches:
-        next(batches)
-        for worker in multiprocessing.active_children():
-            worker.kill()
-        with pytest.raises(DataError, match=r"worker was killed.*Lower config\.data\.workers"):
-            for _ in range(10_000):
-                next(batches)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from data_prep.kit.images import ImageProblem, PixelSums, prepare_image
+from data_prep.kit.images import PixelSums, prepare_image
+from prior_jax.data.decode import ImageProblem
 from tests.data_prep import hospital
 
 

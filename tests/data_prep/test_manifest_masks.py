@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from data_prep import manifest, manifest_masks
-from data_prep.kit.images import ImageProblem
 from prior_jax.data import regions
+from prior_jax.data.decode import ImageProblem
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import label_sets
 from tests.data_prep.test_manifest import prepare, records_of

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.kit.images import ImageProblem
 from data_prep.kit.mask_files import read_mask
 from prior_jax.data import regions
+from prior_jax.data.decode import ImageProblem
 from tests.data_prep.test_manifest import prepare, records_of
 
 MASK = np.zeros((48, 64), bool)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from data_prep.kit import cli, writer
+from data_prep.kit import cli, shards, writer
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError, DataError
 
@@ -23,7 +23,7 @@ def test_jobs_tile_the_studies_and_never_cut_a_patient(studies, most):
     studies = sorted((code, code * 100 + subject) for code, subject in studies)
     codes = np.array([code for code, _ in studies], np.int8)
     subjects = np.array([subject for _, subject in studies], np.int64)
-    jobs = writer.shard_jobs(codes, subjects, studies_per_shard=most)
+    jobs = shards.shard_jobs(codes, subjects, studies_per_shard=most)
     assert [j for job in jobs for j in range(job.begin, job.end)] == list(range(len(studies)))
     assert len({job.name for job in jobs}) == len(jobs)
     for job in jobs:
@@ -35,7 +35,7 @@ def test_jobs_tile_the_studies_and_never_cut_a_patient(studies, most):
 
 
 def test_full_shards_are_not_left_half_empty():
-    jobs = writer.shard_jobs(np.zeros(100, np.int8), np.arange(100), studies_per_shard=30)
+    jobs = shards.shard_jobs(np.zeros(100, np.int8), np.arange(100), studies_per_shard=30)
     assert [job.end - job.begin for job in jobs] == [30, 30, 30, 10]
 
 

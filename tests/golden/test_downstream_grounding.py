@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from prior_jax.evaluate import metrics, phrase_grounding, prompts, similarity_map
+from prior_jax import near_names
+from prior_jax.evaluate import metrics, phrase_grounding, similarity_map
 from tests.golden.reader import assert_close, load
 
 pytestmark = pytest.mark.golden
@@ -214,5 +215,5 @@ def test_the_table_of_the_release(recorded):
             continue
         name, _, part = key.partition("_")
         ours = {"pg": "pointing"}.get(name, name)
-        ours += f"_{part if part == 'cat' else prompts.slug(part)}" if part else ""
+        ours += f"_{part if part == 'cat' else near_names.slug(part)}" if part else ""
         np.testing.assert_allclose(found[ours], column, atol=METRIC, err_msg=key)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from prior_jax.data import dicom, gloria_image
+from prior_jax.data import dicom, dicom_file, gloria_image
 from tests.golden.reader import assert_close, load
 
 pytestmark = pytest.mark.golden
@@ -47,7 +47,7 @@ def test_the_input_of_the_encoder_equals_the_release(recorded):
 def test_sixteen_bits_and_inverted_gray_equal_the_release(recorded):
     pixels = recorded["in/dicom/pixel_array"]
     for photometric in recorded.prefix("out/dicom/"):
-        image = dicom.Radiograph(pixels=pixels, photometric=photometric)
+        image = dicom_file.Radiograph(pixels=pixels, photometric=photometric)
         gray = dicom.eight_bit_as_released(image)
         np.testing.assert_array_equal(gray, recorded[f"out/dicom/{photometric}"])
     names = [
@@ -55,7 +55,7 @@ def test_sixteen_bits_and_inverted_gray_equal_the_release(recorded):
         for name in recorded
     ]
     for name in filter(None, names):
-        image = dicom.Radiograph(pixels=pixels, photometric=name[2])
+        image = dicom_file.Radiograph(pixels=pixels, photometric=name[2])
         fitted = gloria_image.fit(dicom.eight_bit_as_released(image), size=int(name[1]))
         np.testing.assert_array_equal(fitted[:: int(name[3]), :: int(name[3])], recorded[name[0]])
 

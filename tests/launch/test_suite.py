@@ -11,75 +11,27 @@ import jax
 import numpy as np
 import pytest
 
-from configs.eval import suite as config_of_suite
-from configs.eval import zero_shot
-from launch import evaluate
 from launch.evaluation import finetune, models, suite, suite_parts, suite_table
-from launch.evaluation.tasks import load_task, task_of
 from launch.start import program
 from prior_jax.data.manifest import load_manifest
-from prior_jax.errors import ConfigError, DataError, WeightsError
+from prior_jax.errors import WeightsError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.evaluate.results import TaskResult
-from prior_jax.processes import lock
 from prior_jax.report import suites
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
-from tests import fixtures
 from tests.interface.test_classifier import saved
 from tests.launch import subjects
-
-TASKS = tuple(
-    f"configs/eval/{name}.py"
-    for name in ("zero_shot", "retrieval", "classification", "probe", "phrase_grounding")
-)
+from tests.launch.small_suites import TASKS, run, task
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("suite")
-
-
-@pytest.fixture(scope="module")
-def sets(folder):
-    """A set with regions and reports, and one without regions."""
-    return {
-        "boxes": str(subjects.write_set(folder / "boxes", train=30, validate=20, test=30)),
-        "plain": str(
-            subjects.write_set(folder / "plain", train=30, validate=20, test=20, boxes=False)
-        ),
-    }
-
-
-@pytest.fixture(scope="module")
-def reader(folder, sets):
-    tokenizer = fixtures.train_sentencepiece(folder / "tokenizer.model")
-    return subjects.reader(sets["boxes"], folder, tokenizer=tokenizer)
-
-
-def task(**changes):
-    config = config_of_suite.get_config()
-    config.tasks = TASKS
-    config.batch_size = 16
-    config.fractions = (0.5, 1.0)
-    config.seeds = (0, 1)
-    config.bootstrap.resamples = 5
-    config.update(changes)
-    return task_of(config)
-
-
-def run(subject, given, out):
-    with jax.set_mesh(subject.place.mesh):
-        evaluate.evaluate(subject, [given], out=out)
-    return json.loads((out / "eval" / "suite.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def whole(reader, sets, folder):
+def whole(reader, sets, tmp_path_factory):
     """The undisturbed suite of one set that is read, one without boxes, and one that is not."""
     given = task(sets=(*(f"{n}={p}" for n, p in sets.items()), "lost=/nowhere"))
-    return given, run(reader, given, folder / "whole"), folder / "whole"
+    out = tmp_path_factory.mktemp("suite") / "whole"
+    return given, run(reader, given, out), out
 
 
 def test_parts_are_done_left_out_or_failed_and_the_rest_goes_on(whole):
@@ -176,18 +128,6 @@ def test_a_part_is_measured_anew_only_for_other_weights_sets_or_settings(
     assert suite_parts.identity(less, reader, manifest) != ours
     elsewhere = load_manifest(given.named_sets()["plain"])
     assert suite_parts.identity(part, reader, elsewhere) != ours
-
-
-def test_a_part_is_measured_anew_for_a_file_of_prompts_that_changed(reader, sets, tmp_path):
-    file = tmp_path / "prompts.json"
-    config = zero_shot.get_config()
-    config.prompts.set = str(file)
-    part = suite_parts.Part(set_name="boxes", name="zero_shot", task=task_of(config))
-    manifest, found = load_manifest(sets["boxes"]), []
-    for sentence in ("An effusion.", "Pleural fluid.", "An effusion."):
-        file.write_text(json.dumps({"Effusion": [sentence]}))
-        found.append(suite_parts.identity(part, reader, manifest))
-    assert found[0] == found[2] != found[1]
 
 
 def test_an_unforeseen_error_of_a_part_is_named_and_passed_over(
@@ -319,125 +259,3 @@ def test_trainings_run_at_each_fraction_and_seed_beside_random_and_imagenet(
         assert [path for path in begun if f"/{name}/" in path] == wanted
     assert len(begun) == 24 and run(subject, given, tmp_path / "out") == content
     assert len(begun) == 24  # nothing is trained again
-
-
-def test_sets_are_pairs_or_a_mapping_with_names_of_their_own(sets):
-    assert task(sets=("a=/x", "b=/y=z")).named_sets() == {"a": "/x", "b": "/y=z"}
-    mapped = dataclasses.replace(task(), sets={"a": "/x"})
-    assert mapped.named_sets() == {"a": "/x"} and suite.on_first_set(mapped).data.path == "/x"
-    for wrong in (("a",), ("a=/x", "a=/y"), ("=/x",), ("../a=/x",)):
-        with pytest.raises(ConfigError, match=r"task\.sets"):
-            task(sets=wrong)
-
-
-def test_a_suite_without_any_set_or_with_itself_is_refused(reader, tmp_path):
-    with pytest.raises(DataError, match=r"task\.sets.*/nowhere"):
-        run(reader, task(sets=("a=/nowhere",)), tmp_path)
-    own = dataclasses.replace(task(), tasks=("configs/eval/suite.py",))
-    with pytest.raises(ConfigError, match=r"task\.tasks"):
-        suite_parts.parts_of(own, {"a": "/x"})
-
-
-def test_a_damaged_table_is_named(tmp_path):
-    assert suites.read(tmp_path) is None
-    (tmp_path / "eval").mkdir()
-    (tmp_path / "eval" / "suite.json").write_text('{"rows": [{}]}')
-    with pytest.raises(DataError, match=r"suite\.json"):
-        suites.read(tmp_path)
-
-
-def test_the_file_names_tasks_that_exist():
-    for path in load_task("configs/eval/suite.py").tasks:  # type: ignore[attr-defined]
-        load_task(path)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"fractions": (0.0, 1.0)},
-        {"fractions": (1.5,)},
-        {"fractions": (0.1, 0.1)},
-        {"seeds": (0, 0)},
-        {"seeds": (-1,)},
-        {"max_steps": 0},
-        {"detector_max_steps": 0},
-        {"tasks": ("configs/eval/probe.py", "configs/eval/probe.py")},
-    ],
-)
-def test_what_would_be_measured_twice_or_not_at_all_is_refused(changes):
-    given = load_task("configs/eval/suite.py")
-    with pytest.raises(ConfigError, match=next(iter(changes))):
-        dataclasses.replace(given, **changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"tasks": ("configs/eval/none.py",)}, "no file 'configs/eval/none.py'"),
-        ({"tasks": ("configs/eval/__init__.py",)}, "no function get_config"),
-        ({"tasks": ("configs/debug.py",)}, "holds no task"),
-        ({"tasks": ("configs/eval/finetune.py:bogus",)}, "one of linear, finetune"),
-        ({"tasks": ("configs/eval/probe.py", "./configs/eval/probe.py")}, "the same name as"),
-        ({"fractions": (0.1, 0.10000001)}, "the same name at two fractions"),
-    ],
-)
-def test_files_of_a_suite_are_read_before_a_model(changes, problem):
-    given = dataclasses.replace(load_task("configs/eval/suite.py"), **changes)
-    with pytest.raises(ConfigError, match=problem):
-        suite.check_suite(given)
-
-
-def test_weights_that_are_absent_are_refused_before_a_model(tmp_path):
-    given = dataclasses.replace(load_task("configs/eval/suite.py"), imagenet=str(tmp_path))
-    with pytest.raises(WeightsError, match=r"weights\.json"):
-        suite.check_suite(given)
-
-
-def test_two_suites_at_once_in_one_folder_are_refused(reader, sets, tmp_path):
-    (tmp_path / "suite").mkdir()
-    with lock.only_run(tmp_path / "suite"), pytest.raises(ConfigError, match=r"--out: .* in use"):
-        run(reader, task(sets=(f"plain={sets['plain']}",)), tmp_path)
-
-
-def test_masks_and_boxes_are_trained_where_the_set_has_them(reader, sets, tmp_path):
-    given = task(
-        tasks=("configs/eval/segmentation/any_set.py", "configs/eval/detection/any_set.py"),
-        fractions=(0.5, 1.0),
-        region_fractions=(0.01,),
-        seeds=(0, 1, 2),
-        max_steps=7,
-        detector_max_steps=9,
-    )
-    parts = suite_parts.parts_of(given, {"boxes": sets["boxes"]})
-    names = ("segmentation_any_set_1_percent", "detection_any_set_1_percent")
-    assert [one.name for one in parts] == [
-        f"{name}{end}" for name in names for end in ("", "_seed_1", "_seed_2")
-    ]
-    assert [one.task.finetune.max_steps for one in parts] == [7, 7, 7, 9, 9, 9]
-    manifest = load_manifest(sets["boxes"])
-    assert [suite_parts.obstacle(one, reader, manifest) for one in parts] == [None] * 6
-    plain = load_manifest(sets["plain"])
-    assert {suite_parts.obstacle(one, reader, plain) for one in parts} == {
-        "the set has no boxes or masks"
-    }
-
-
-def test_a_set_of_boxes_alone_is_segmented_only_by_a_protocol(reader, sets):
-    manifest = load_manifest(sets["boxes"])
-    boxes = dataclasses.replace(
-        manifest,
-        regions={
-            name: dataclasses.replace(one, boxes=one.regions, masks=0)
-            for name, one in manifest.regions.items()
-        },
-    )
-
-    def reason(file, found):
-        part = suite_parts.Part(set_name="a", name="a", task=load_task(f"configs/eval/{file}"))
-        return suite_parts.obstacle(part, reader, found)
-
-    told = reason("segmentation/any_set.py", boxes)
-    assert told is not None and told.startswith("the set has boxes alone")
-    assert reason("segmentation/any_set.py", manifest) is None
-    assert reason("segmentation/lovt.py:rsna_10_linear", boxes) is None
-    assert reason("detection/any_set.py", boxes) is None

@@ -1,5 +1,6 @@
 """The files of configs/eval, and the classes and rows that a task asks for."""
 
+import dataclasses
 import pathlib
 import types
 
@@ -10,6 +11,7 @@ from configs.eval import grounding, probe, retrieval, zero_shot
 from launch.evaluation import class_choice, grounded
 from launch.evaluation import task_results as measure
 from launch.evaluation.tasks import TASKS, load_task, task_of
+from launch.evaluation.training_tasks import TrainingTask
 from prior_jax.errors import ConfigError
 from prior_jax.report import tables
 from prior_jax.report.gather import StudyText
@@ -33,6 +35,13 @@ def test_a_key_that_nobody_reads_is_refused_by_name(make, key):
         config.update_from_flattened_dict({key: 1})
     with pytest.raises(ConfigError, match=rf"task\.{key}"):
         task_of(config)
+
+
+def test_a_training_that_does_not_say_how_its_model_is_measured_cannot_be_built():
+    whole = load_task("configs/eval/finetune.py")
+    fields = [field.name for field in dataclasses.fields(TrainingTask)]
+    with pytest.raises(TypeError, match=r"abstract.*measured"):
+        TrainingTask(**{name: getattr(whole, name) for name in fields})
 
 
 def test_each_fraction_has_a_file_of_its_own():

@@ -1,9 +1,8 @@
+"""The page as a whole: it needs no other file, escapes text, and says what is absent."""
+
 import dataclasses
-import html.parser
 import json
-import pathlib
 import re
-import tomllib
 
 import numpy as np
 import pytest
@@ -12,100 +11,11 @@ from prior_jax.errors import DataError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.objectives.kinds import KINDS
-from prior_jax.report import page, sheets, tables
-from prior_jax.report.examples import (
-    AttentionExample,
-    BankUsage,
-    Prototype,
-    ReconstructionExample,
-    RetrievalExample,
-    RetrievedReport,
-    RunInfo,
-)
+from prior_jax.report import page
+from prior_jax.report.examples import AttentionExample, BankUsage, ReconstructionExample, RunInfo
+from tests.report.pages import RUN, Reader, examples
 
-ROOT = pathlib.Path(__file__).parents[2]
 EVIL = "<script>alert('x')</script> & \"quoted\" </style>"
-RUN = RunInfo(
-    name="phantom",
-    settings={"model": {"embed_dim": 8, "depths": (1, 2)}, "nothing": None},
-    versions={"jax": "0.10.2"},
-    datasets={"nih": {"train": {"studies": 1200, "images": 1300}, "test": {"studies": 100}}},
-)
-
-
-class Reader(html.parser.HTMLParser):
-    """Collects addresses, texts and pictures without words; checks that tags close."""
-
-    VOID = frozenset(("meta", "img", "br", "source"))
-
-    def __init__(self, text):
-        super().__init__()
-        self.addresses, self.unnamed, self.texts, self.open, self.tags = [], [], [], [], set()
-        self.ids = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        attributes = dict(attrs)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.addresses += [attributes[n] for n in ("src", "href", "srcset") if n in attributes]
-        self.ids += [attributes["id"]] if "id" in attributes else []
-        if tag == "img" and not attributes.get("alt"):
-            self.unnamed.append(attributes)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.add(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.texts.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
-
-
-def image(size=16):
-    return np.random.default_rng(0).random((size, size)).astype(np.float32)
-
-
-def examples(text="There is a small effusion."):
-    return {
-        "attention": [
-            AttentionExample(
-                title=text,
-                image=image(),
-                attention=np.eye(2, 4),
-                grid=(2, 2),
-                spacing=8.0,
-                texts=(text, "No edema."),
-            )
-        ],
-        "retrieval": [
-            RetrievalExample(
-                title=text,
-                image=image(),
-                report=text,
-                classes=(text,),
-                retrieved=(
-                    RetrievedReport(text=text, score=0.9, match="pair"),
-                    RetrievedReport(text="Other.", score=0.1, match="none"),
-                ),
-            )
-        ],
-        "reconstructions": [
-            ReconstructionExample(title=text, image=image(), shown=None, reconstruction=image())
-        ],
-        "bank": BankUsage(
-            counts=np.array([4.0, 0.0, 4.0]), prototypes=(Prototype(index=2, sentences=(text,)),)
-        ),
-    }
 
 
 def write_run(workdir):
@@ -190,16 +100,6 @@ def test_of_several_fractions_the_largest_is_shown_by_name_beside_random_weights
     assert shown.count("Macro F1 over 1 of 2 classes") == 3
     reason = "F1 mass, Accuracy mass, Balanced accuracy mass; validate has no positive"
     assert shown.count(f"Without a value: {reason} of the class.") == 3
-
-
-@pytest.mark.parametrize(("value", "said"), [(0.271, True), (0.28, False)])
-def test_a_calibration_error_below_its_interval_is_explained(value, said):
-    error = {"value": value, "low": 0.273, "high": 0.342}
-    metrics = {"macro_brier": {"value": 0.1, "low": 0.2, "high": 0.3}}
-    metrics["macro_calibration_error"] = error
-    content = {"task": "classification", "metrics": metrics, "untrained": {}, "settings": {}}
-    notes = tables.task_of(content).notes
-    assert [("arXiv:2012.08668" in note) for note in notes] == [True] * said
 
 
 def test_text_from_reports_settings_and_results_is_escaped(tmp_path):
@@ -305,107 +205,3 @@ def test_arrays_with_nan_or_of_one_value_are_drawn(tmp_path):
     page.write_report(
         tmp_path, run=RUN, attention=[attention], reconstructions=[reconstruction], bank=bank
     )
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: AttentionExample(
-                title="a",
-                image=image(),
-                attention=np.zeros((1, 5)),
-                grid=(2, 2),
-                spacing=8.0,
-                texts=("x",),
-            ),
-            r"AttentionExample\.attention.*\(1, 4\)",
-        ),
-        (
-            lambda: ReconstructionExample(
-                title="a", image=image(), shown=None, reconstruction=image(8)
-            ),
-            r"ReconstructionExample\.reconstruction",
-        ),
-        (
-            lambda: RetrievalExample(
-                title="a", image=image()[..., None], report="", classes=(), retrieved=()
-            ),
-            r"RetrievalExample\.image",
-        ),
-        (
-            lambda: BankUsage(counts=np.ones(2), prototypes=(Prototype(index=2, sentences=()),)),
-            r"BankUsage\.prototypes",
-        ),
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused_by_name(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_shared_words_are_marked_and_the_text_is_kept():
-    text = "There is a Small left effusion, no edema."
-    pieces = sheets.shared_words(text, "small LEFT nodule. There is no mass.")
-    assert "".join(piece for piece, _ in pieces) == text
-    assert [piece for piece, shared in pieces if shared] == ["Small left"]
-
-
-def test_the_strongest_patch_is_named_by_row_and_column():
-    attention = np.zeros((1, 6))
-    attention[0, 4] = 1.0
-    example = AttentionExample(
-        title="a", image=image(), attention=attention, grid=(2, 3), spacing=8.0, texts=("x",)
-    )
-    assert "row 2 of 2, column 2 of 3" in sheets.attention_row(example).pictures[1].alt
-
-
-def test_even_use_has_the_perplexity_of_all_prototypes():
-    summary = sheets.bank_sheet(BankUsage(counts=np.ones(16), prototypes=())).summary
-    assert "16 of 16" in summary and "perplexity of the choice is 16.0" in summary
-    one = sheets.bank_sheet(BankUsage(counts=np.eye(1, 16)[0], prototypes=())).summary
-    assert "1 of 16" in one and "perplexity of the choice is 1.0" in one
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("macro_f1", "Macro F1"),
-        ("precision_at_5", "Precision at 5"),
-        ("report_to_image_recall_at_10", "Recall at 10"),
-        ("auroc_pleural_effusion", "Pleural effusion"),
-        ("kappa", "Cohen's kappa"),
-        ("zero_shot", "Zero shot"),
-    ],
-)
-def test_names_become_words(name, words):
-    assert tables.words(name) == words
-
-
-def test_places_on_the_axis_are_in_range_and_make_room_for_a_negative_kappa():
-    content = {
-        "task": "t",
-        "metrics": {"kappa": {"value": -0.04, "low": -0.14, "high": 0.1}},
-        "untrained": {"kappa": {"value": 0.0, "low": None, "high": None}},
-        "settings": {},
-    }
-    table = tables.task_of(content).tables[0]
-    assert table.axis == ("-0.2", "1.0")
-    mark = table.rows[0].trained
-    assert 0 <= mark.low < mark.value < mark.high <= 100
-    assert table.rows[0].untrained.low is None
-    assert table.rows[0].untrained.value == pytest.approx(100 * 0.2 / 1.2, abs=0.01)
-
-
-def test_every_file_beside_the_modules_is_packaged():
-    """setuptools puts modules into a wheel by itself, and other files only where it is told to."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    listed = {
-        path
-        for package, patterns in settings["package-data"].items()
-        for pattern in patterns
-        for path in (ROOT / package.replace(".", "/")).glob(pattern)
-    }
-    files = (path for path in (ROOT / "prior_jax").rglob("*") if path.is_file())
-    beside = {path for path in files if path.suffix not in (".py", ".pyc")}
-    assert beside == listed and ROOT / "prior_jax" / "report" / "page.html" in listed

@@ -17,7 +17,7 @@ from prior_jax.report import page, phrase_sheets
 from tests.evaluate.test_pictures import shown
 from tests.launch.subjects import study
 from tests.launch.test_phrases import CONFIG
-from tests.report.test_page import RUN, Reader
+from tests.report.pages import RUN, Reader
 
 BOX = (60.0, 100.0, 140.0, 220.0)  # x1, y1, x2, y2 of a bright block in an image of 300 x 400
 

@@ -16,7 +16,7 @@ from prior_jax.evaluate.pictures import Choice
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.report import learning_curves, page, region_sheets, suites
 from prior_jax.report.region_sheets import Region
-from tests.report.test_page import RUN, Reader
+from tests.report.pages import RUN, Reader
 
 SIZE = (40, 50)
 

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from launch.evaluation.suite_table import COLUMNS, SIDES, Row, over_seeds_rows
+from prior_jax.errors import DataError
 from prior_jax.report import page, suites
-from tests.report.test_page import RUN, Reader
+from tests.report.pages import RUN, Reader
 
 METRICS = ("auroc_edema", "auroc_mass", "accuracy", "macro_auroc", "report_to_image_hit_at_5")
 TASKS = ("zero_shot", "probe_10_percent", "probe_10_percent_seed_1", "probe_10_percent_seed_2")
@@ -111,3 +112,11 @@ def test_no_row_is_lost_and_the_page_is_well_formed(folder):
     for shown in ("0.513", "Zero shot, by class: 2 rows", "seed 2, intervals over patients"):
         assert shown in reader.text
     assert reader.text.count("AUROC edema") == 15  # of every set, task and seed
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    assert suites.read(tmp_path) is None
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "suite.json").write_text('{"rows": [{}]}')
+    with pytest.raises(DataError, match=r"suite\.json"):
+        suites.read(tmp_path)

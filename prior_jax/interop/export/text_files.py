@@ -63,13 +63,7 @@ def text_files(
     if tokenizer is None or config is None:
         notes.append("The weights came without a tokenizer; none is here.")
     else:
-        if tokenizer.vocab_size > bert.vocab_size:
-            raise WeightsError(
-                f"The tokenizer has {tokenizer.vocab_size} tokens, more than the "
-                f"{bert.vocab_size} rows of the word embedding.",
-                "Give the tokenizer that the weights were trained with.",
-                where=tokenizer.name,
-            )
+        _check_vocabulary(tokenizer, bert)
         files |= tokenizer_files(tokenizer, config, max_length=bert.max_positions)
         notes.append(_TOKENIZER_NOTES[config.kind])
     behind = projections(weights, "text")
@@ -106,6 +100,17 @@ def bert_config(weights: Weights, arrays: Mapping[str, np.ndarray]) -> BertConfi
         token_types=len(arrays["token_type_embedding"]),
         pad_token=sizes.get("pad_token", 0),
     )
+
+
+def _check_vocabulary(tokenizer: Tokenizer, bert: BertConfig) -> None:
+    """Refuses a tokenizer with ids for which the BERT has no embedding."""
+    if tokenizer.vocab_size > bert.vocab_size:
+        raise WeightsError(
+            f"The tokenizer has {tokenizer.vocab_size} tokens, more than the "
+            f"{bert.vocab_size} rows of the word embedding.",
+            "Give the tokenizer that the weights were trained with.",
+            where=tokenizer.name,
+        )
 
 
 def _settings(bert: BertConfig) -> dict[str, Any]:

@@ -59,23 +59,15 @@ def towers(
       "image" takes `image` float32[b, H, W, C], normalised. "text" takes `tokens` int32[b, L],
       `token_mask` bool[b, L], `sentence_index` int32[b, L] and `sentence_mask` bool[b, S], as the
       fields of `types.Batch`. The noise of a release at inference is drawn from the release's own
-      seed and the report's position in the batch (quirk P8), as by `encode_report` without
-      a key.
+      seed and the report's position in the batch (quirk P8), as `encode_report` does without a key.
 
     Raises:
       ValueError: for a size that is not positive.
     """
-    sizes = {"image_shape": tuple(image_shape), "max_tokens": (max_tokens,)}
-    sizes["max_sentences"] = (max_sentences,)
-    for name, size in sizes.items():
-        if min(size, default=0) < 1 or len(size) != (3 if name == "image_shape" else 1):
-            count = "3 positive integers (H, W, C)" if name == "image_shape" else "1 or more"
-            raise ValueError(f"{name} is {size}. It must be {count}.")
+    image_shape = tuple(image_shape)
+    _check_sizes(image_shape=image_shape, max_tokens=(max_tokens,), max_sentences=(max_sentences,))
     graph, state = nnx.split(model)
     state = nnx.as_pure(state)
-
-    def open_batch(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((batch, *shape), dtype)
 
     def image_tower(image: jax.Array) -> dict[str, jax.Array]:
         whole = nnx.merge(graph, state, copy=True)
@@ -86,16 +78,29 @@ def towers(
         return _fields(objective.encode_report(whole, *reports), TEXT_OUTPUTS)
 
     (batch,) = export.symbolic_shape(BATCH)
-    image = {"image": open_batch(sizes["image_shape"], jnp.float32)}
-    text = {
-        "tokens": open_batch((max_tokens,), jnp.int32),
-        "token_mask": open_batch((max_tokens,), jnp.bool_),
-        "sentence_index": open_batch((max_tokens,), jnp.int32),
-        "sentence_mask": open_batch((max_sentences,), jnp.bool_),
-    }
+    image = _rows(batch, image=(image_shape, jnp.float32))
+    text = _rows(
+        batch, tokens=((max_tokens,), jnp.int32), token_mask=((max_tokens,), jnp.bool_),
+        sentence_index=((max_tokens,), jnp.int32), sentence_mask=((max_sentences,), jnp.bool_),
+    )  # fmt: skip
     return {
         "image": Tower(function=image_tower, inputs=image, outputs=IMAGE_OUTPUTS),
         "text": Tower(function=text_tower, inputs=text, outputs=TEXT_OUTPUTS),
+    }
+
+
+def _check_sizes(**sizes: tuple[int, ...]) -> None:
+    """Refuses a size that is not positive, or an image's shape that is not (H, W, C), by name."""
+    for name, size in sizes.items():
+        if min(size, default=0) < 1 or len(size) != (3 if name == "image_shape" else 1):
+            count = "3 positive integers (H, W, C)" if name == "image_shape" else "1 or more"
+            raise ValueError(f"{name} is {size}. It must be {count}.")
+
+
+def _rows(batch: Any, **rows: tuple[tuple[int, ...], Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the inputs of a tower: as many rows as the batch has, each of a shape and dtype."""
+    return {
+        name: jax.ShapeDtypeStruct((batch, *shape), dtype) for name, (shape, dtype) in rows.items()
     }
 
 

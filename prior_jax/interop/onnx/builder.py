@@ -196,26 +196,10 @@ class Graph:
         Raises:
           ExportError: if onnx is not installed, or for 2 GiB of weights or more.
         """
-        try:
-            import onnx as library
-        except ImportError as error:
-            raise ExportError(
-                "The package onnx is not installed.",
-                "Run `pip install -e '.[export]'` in the project's folder.",
-            ) from error
-        ends = [self._output(name, value) for name, value in outputs.items()]
-        nodes = self._needed(ends)
-        used = {name for node in nodes for name in node.inputs}
-        constants = {name: array for name, array in self._constants.items() if name in used}
-        size = sum(array.nbytes for array in constants.values())
-        if size > _MOST_WEIGHTS:
-            raise ExportError(
-                f"The weights have {size} bytes, and at most {_MOST_WEIGHTS} fit into one ONNX "
-                "file.",
-                "Export the weights instead, with --format=nnx or --format=image_safetensors.",
-            )
-        onnx: Any = library  # a type checker without the package finds this folder instead
+        onnx = _import_onnx()
         helper = onnx.helper
+        nodes = self._needed([self._output(name, value) for name, value in outputs.items()])
+        constants = self._weights_of(nodes)
 
         def described(name: str, value: Value) -> Any:
             sizes = [size if isinstance(size, int) else str(size) for size in value.shape]
@@ -251,3 +235,27 @@ class Graph:
                 kept.append(node)
                 needed.update(node.inputs)
         return [*reversed(kept), *ends]
+
+    def _weights_of(self, nodes: Sequence[_Node]) -> dict[str, np.ndarray]:
+        """Returns the constants that the nodes read, which must fit into one file."""
+        used = {name for node in nodes for name in node.inputs}
+        constants = {name: array for name, array in self._constants.items() if name in used}
+        size = sum(array.nbytes for array in constants.values())
+        if size > _MOST_WEIGHTS:
+            raise ExportError(
+                f"The weights have {size} bytes, and at most {_MOST_WEIGHTS} fit into one ONNX "
+                "file.",
+                "Export the weights instead, with --format=nnx or --format=image_safetensors.",
+            )
+        return constants
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ExportError(
+            "The package onnx is not installed.",
+            "Run `pip install -e '.[export]'` in the project's folder.",
+        ) from error
+    return onnx  # without a type, since a type checker without the package finds this folder

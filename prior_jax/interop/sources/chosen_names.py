@@ -1,9 +1,10 @@
 """Selects the names of the model in a file, and finds prefixes that a user may have to give."""
 
 import collections
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prior_jax.errors import WeightsError
@@ -81,6 +82,15 @@ def _prefixes(names: Iterable[str], recipes: Mapping[str, Recipe]) -> dict[str, 
         if not layout.numbered  # the names of any torch.nn.Sequential begin with "0."
     )
     return prefixes(names, lambda name: re.match(probes, name) is not None)
+
+
+@contextlib.contextmanager
+def naming_prefixes(names: Iterable[str], recipes: Mapping[str, Recipe]) -> Iterator[None]:
+    """Extends an error on names that do not fit, see `with_prefixes`."""
+    try:
+        yield
+    except WeightsError as error:
+        raise with_prefixes(error, names, recipes) from error
 
 
 def with_prefixes(

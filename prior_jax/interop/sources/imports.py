@@ -15,7 +15,7 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from flax import traverse_util
@@ -28,18 +28,17 @@ from prior_jax.interop.huggingface.bert_directory import (
 )
 from prior_jax.interop.printable import printable
 from prior_jax.interop.sources import accounting
-from prior_jax.interop.sources.accounting import Row, Unused
-from prior_jax.interop.sources.chosen_names import choose, with_prefixes
+from prior_jax.interop.sources.accounting import Row
+from prior_jax.interop.sources.chosen_names import Chosen, choose, naming_prefixes
+from prior_jax.interop.sources.fit import Fit
 from prior_jax.interop.sources.infer import Layout, Shapes
 from prior_jax.interop.sources.plans import Plan, Unseen, structure
 from prior_jax.interop.sources.saved_entries import in_words
-from prior_jax.interop.sources.table import BUFFERS, SOURCES, WRAPPED, Recipe, Source
+from prior_jax.interop.sources.table import SOURCES, Recipe, Source
 from prior_jax.interop.sources.weight_files import read_weights
-from prior_jax.interop.torch.misfits import MisfitError, restated
-from prior_jax.interop.torch.names import Table, find_problems, to_nnx, to_torch
+from prior_jax.interop.torch.misfits import restated
+from prior_jax.interop.torch.names import to_torch
 from prior_jax.interop.weights_folder import Part, Weights
-
-_FLOATS = ("float32", "float16", "bfloat16")  # float32 holds each of them exactly
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,56 +147,29 @@ def from_tensors(
       prefix: prefix of the model's names, or None.
     """
     kind = _source(source)
-    unseen = unseen or Unseen()
     recipes = _recipes(source, kind, part)
     chosen = choose(tensors, prefix, recipes)
-    everything, tensors = tensors, {name: tensors[old] for name, old in chosen.names.items()}
-    shapes = {name: tuple(array.shape) for name, array in tensors.items()}
+    named = {name: tensors[old] for name, old in chosen.names.items()}
+    shapes = {name: tuple(array.shape) for name, array in named.items()}
     _refuse_hollow(shapes)
-    try:
+    with naming_prefixes(tensors, recipes):
         recipe, layout = _recognise(source, recipes, shapes)
-    except WeightsError as error:
-        raise with_prefixes(error, everything, recipes) from error
+    unseen = unseen or Unseen()
     _refuse_unread(recipe, unseen, tokenizer, source=source, directory=directory)
     if directory is not None:
         unseen, tokenizer = Unseen(heads=directory.sizes["heads"]), directory.tokenizer
     plan = recipe.plan(shapes, layout, unseen, recipe.known)
     if directory is not None:
         plan = _as_told(plan, directory)
-    if tokenizer is not None and plan.vocab_size is not None:
-        lower_case = plan.data["tokenizer"]["lower_case"]
-        check_tokenizer(tokenizer, lower_case=lower_case, vocab_size=plan.vocab_size)
-    table, abstract = structure(plan)
-    rules = _Rules((*recipe.unused, *WRAPPED), table)
-    try:
-        _check(tensors, plan, table, abstract, rules)
-    except WeightsError as error:
-        raise with_prefixes(error, everything, recipes) from error
-    names = {entry.torch for entry in table.entries}
-    used = {name: array for name, array in tensors.items() if name in names}
-    rest = {name: rules.of(name) for name in tensors if name not in names}
+    _check_vocabulary(tokenizer, plan)
+    fit = Fit(named, plan, unused=recipe.unused)
+    with naming_prefixes(tensors, recipes):
+        fit.check()
     weights = Weights(
-        part=plan.part,
-        objective=plan.objective,
-        model=plan.model,
-        data=plan.data,
-        origin={
-            "source": source,
-            "licence": kind.licence,
-            "notes": plan.notes + chosen.notes,
-            "layout": dataclasses.asdict(plan.layout),
-            "outer": chosen.outer,
-            "renamed": chosen.renamed,
-            "pooler": plan.pooler,
-            "dtypes": {n: str(a.dtype) for n, a in used.items() if a.dtype != np.float32},
-        },
-        arrays=cast(
-            dict[str, np.ndarray],
-            traverse_util.flatten_dict(to_nnx(used, table, abstract), sep="/"),
-        ),
-        kept={name: tensors[name] for name, rule in rest.items() if rule is not None and rule.keep},
-    )
-    rows = accounting.account(tensors, table, rules.of)
+        part=plan.part, objective=plan.objective, model=plan.model, data=plan.data,
+        origin=_origin(source, plan, chosen, fit), arrays=fit.arrays(), kept=fit.kept(),
+    )  # fmt: skip
+    rows = accounting.account(named, fit.table, fit.rule_of)
     if chosen.outside:
         rows += accounting.outside(chosen.outside, f"outside --prefix={prefix}")
     return Imported(weights=weights, rows=rows, tokenizer=tokenizer)
@@ -260,19 +232,6 @@ def _owner(view: Any) -> Any:
         if below is None:
             return view
         view = below
-
-
-class _Rules:
-    """Rules for names that are not imported: the recipe's own, or those of buffers."""
-
-    def __init__(self, own: tuple[Unused, ...], table: Table):
-        self._own, self._table = own, table
-        self.patterns = tuple(rule.pattern for rule in own)
-
-    def of(self, name: str) -> Unused | None:
-        """Returns the first rule that matches a name; None for an unknown name."""
-        rules = (*self._own, *(BUFFERS if self._table.ignores(name) else ()))
-        return next((rule for rule in rules if rule.matches(name)), None)
 
 
 def _source(name: str) -> Source:
@@ -364,28 +323,22 @@ def _as_told(plan: Plan, directory: BertDirectory) -> Plan:
     )
 
 
-def _check(
-    tensors: Mapping[str, np.ndarray], plan: Plan, table: Table, abstract: Any, rules: _Rules
-) -> None:
-    """Refuses a state dict that does not fit, listing all of its problems."""
-    accepted = dataclasses.replace(table, ignored=(*table.ignored, *rules.patterns))
-    problems = find_problems(tensors, accepted, abstract)
-    names = {entry.torch for entry in table.entries}
-    misshaped, mistyped = [], []
-    sizes = {**plan.model, **plan.model.get("text", {}), "vocab_size": plan.vocab_size}
-    for name, array in tensors.items():
-        rule = None if name in names else rules.of(name)
-        if rule is not None and rule.shape is not None:
-            wanted = tuple(sizes[size] if isinstance(size, str) else size for size in rule.shape)
-            if array.shape != wanted:
-                misshaped.append(f"{name}: {array.shape}, the model needs {wanted}")
-        if name in names and str(array.dtype) not in _FLOATS:
-            mistyped.append(f"{name}: {array.dtype}, the model needs {' or '.join(_FLOATS)}")
-    if misshaped:
-        problems["misshaped"] = problems.get("misshaped", []) + misshaped
-    if mistyped:
-        problems["mistyped"] = mistyped
-    if problems:
-        raise MisfitError.of(
-            problems, "Check that --source and --part fit the file, and that the file is whole."
-        )
+def _check_vocabulary(tokenizer: pathlib.Path | None, plan: Plan) -> None:
+    """Refuses a tokenizer that is not that of the planned text encoder."""
+    if tokenizer is not None and plan.vocab_size is not None:
+        lower_case = plan.data["tokenizer"]["lower_case"]
+        check_tokenizer(tokenizer, lower_case=lower_case, vocab_size=plan.vocab_size)
+
+
+def _origin(source: str, plan: Plan, chosen: Chosen, fit: Fit) -> dict[str, Any]:
+    """Returns what the weights note on their origin, with all that conversion back needs."""
+    return {
+        "source": source,
+        "licence": SOURCES[source].licence,
+        "notes": plan.notes + chosen.notes,
+        "layout": dataclasses.asdict(plan.layout),
+        "outer": chosen.outer,
+        "renamed": chosen.renamed,
+        "pooler": plan.pooler,
+        "dtypes": {n: str(a.dtype) for n, a in fit.used.items() if a.dtype != np.float32},
+    }
