@@ -103,7 +103,8 @@ class PriorObjective:
 
         Args:
           model: model built by `init`; if `train`, its batch statistics are updated in place.
-          batch: whole global batch; rows of weight 0 and reports without a sentence join no term.
+          batch: whole global batch; rows of weight 0, and reports without a sentence,
+            contribute to no term.
           stage: name of the stage: "stage1", "stage2" or "stage3".
           step: number of optimizer steps done so far over all stages, int32[].
           key: random key of this step's noise and dropout; None only where nothing is drawn.
