@@ -16,8 +16,8 @@ from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.labelled_studies import LabelledStudies, RegionsOf
 from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Plan, PlannedImage, PlannedStudies, Planner, Reject, TableUse
-from data_prep.kit.preparer import StoreSettings
 from data_prep.kit.published_splits import Assignment
+from data_prep.kit.settings import StoreSettings
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
 

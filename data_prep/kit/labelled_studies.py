@@ -9,7 +9,8 @@ from data_prep.kit import dicom_header, preparer
 from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import PlannedImage
-from data_prep.kit.preparer import ImageFile, StoreSettings
+from data_prep.kit.preparer import ImageFile
+from data_prep.kit.settings import StoreSettings
 from prior_jax.data import schema
 
 TEXTLESS: Mapping[str, Any] = {
