@@ -13,6 +13,7 @@ docs/benchmarks.md explains the columns.
 """
 
 import pathlib
+import signal
 import tempfile
 from collections.abc import Sequence
 
@@ -83,6 +84,8 @@ def main() -> int:
 
 def _alone(names: Sequence[str], asked: request.Request) -> result.Report:
     """Measures in processes of their own; this process uses no device."""
+    # What is asked to stop takes the processes that it has started along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if FLAGS.suite == "gpu":
         with tempfile.TemporaryDirectory() as folder:
             suite = gpu_suite.Suite(asked, pathlib.Path(folder), seconds=FLAGS.seconds, save=_write)

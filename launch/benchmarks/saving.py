@@ -48,8 +48,8 @@ def checkpoint(step: StepConfig, request: Request, folder: pathlib.Path) -> Iter
 
         def begin() -> None:
             began = time.perf_counter()
-            step_ = ready.program.scalar(np.int32(next(numbers)))
-            state = dataclasses.replace(ready.state, step=step_)
+            number = ready.program.scalar(np.int32(next(numbers)))
+            state = dataclasses.replace(ready.state, step=number)
             checkpoints.save(state, host={}, score=None)
             held.append(time.perf_counter() - began)
 

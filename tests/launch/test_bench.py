@@ -1,6 +1,7 @@
 """launch.bench: what it times, in which processes, and what it refuses."""
 
 import contextlib
+import functools
 import io
 import json
 import pathlib
@@ -63,7 +64,14 @@ def test_an_unknown_name_is_refused_with_the_nearest():
     assert catalogue.chosen([]) == tuple(catalogue.BENCHMARKS)
 
 
-def test_a_step_is_timed_alone_and_with_its_input(prepared, tmp_path):
+@pytest.fixture
+def one_device(monkeypatch):
+    """Steps on the first of the simulated devices, which share few cores."""
+    first = functools.partial(placement, devices=jax.devices()[:1])
+    monkeypatch.setattr(steps_lib, "placement", first)
+
+
+def test_a_step_is_timed_alone_and_with_its_input(prepared, one_device, tmp_path):
     request = Request(tiny=True, blocks=2, steps=2, batch=8, data=prepared, trace=str(tmp_path))
     found = alone.measure_here("gloria_release_full", request)
     assert (found.batch, found.count, found.unit, found.tiny) == (8, 8, "pairs", True)
@@ -92,7 +100,7 @@ def config_of(name, request, tmp_path):
 
 def test_the_weights_are_the_same_wherever_they_are_drawn(tmp_path):
     config = config_of("clip", TINY, tmp_path)
-    place = placement(config.mesh)
+    place = placement(config.mesh, devices=jax.devices()[:1])
     vocabulary = unknown_vocabulary(300)
     with jax.set_mesh(place.mesh):
         program = program_of(config, place, vocabulary=vocabulary)
