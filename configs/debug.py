@@ -34,7 +34,7 @@ def get_config(objective: str = "prior") -> ConfigDict:
     config.prepare.vocab_size = 300
     config.data.update(dict(batch_size=16, buckets=(128,), max_tokens=128))
     config.data.image.size = 32
-    _shrink(config.model)
+    shrink(config.model)
     config.stage_unit = "steps"
     for stage in config.stages.values():
         stage.update(dict(length=8, warmup=2))
@@ -45,8 +45,12 @@ def get_config(objective: str = "prior") -> ConfigDict:
     return config
 
 
-def _shrink(model: ConfigDict) -> None:
-    """Gives those sizes that an objective has their smallest values."""
+def shrink(model: ConfigDict) -> None:
+    """Gives those sizes that an objective has their smallest values.
+
+    Args:
+      model: section `config.model`, which is changed.
+    """
     model.image.resnet.update(dict(depths=(1, 1), width=8))
     model.text.update(dict(hidden_size=32, layers=1, intermediate_size=64))
     # A loop over a single layer would only add compile time.

@@ -24,27 +24,19 @@ from absl import flags, logging
 from launch.forecast import hlo_cost, hlo_text, roofline
 from launch.start import jax_settings, machines, program
 from launch.start.run import check_fits
-from prior_jax import __version__, assemble
+from launch.start.without_data import BOXES, abstract_batch, program_of
+from prior_jax import __version__
 from prior_jax.config import read_config
-from prior_jax.data import pipeline
+from prior_jax.data.pipeline import DataConfig
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
 from prior_jax.objectives.kinds import KINDS, Kind
 from prior_jax.run_config import RunConfig
-from prior_jax.sharding.placement import Placement, placement
+from prior_jax.sharding.placement import placement
 from prior_jax.train.program import Program
-from prior_jax.types import Batch, Boxes
+from prior_jax.types import Batch
 
 FLAGS = flags.FLAGS
-STEPS_PER_EPOCH = 1000
-"""Steps per epoch in place of a data set's; the number changes only constants of the program."""
-LABELS = 14
-"""Number of CheXpert's labels, the columns of a batch's labels, which no loss reads."""
-BOXES = 20
-"""Boxes that an image has room for, in place of the most that an image of a set has.
-
-MGCA's release, mgca/datasets/detection_dataset.py, has so many for Object-CXR.
-"""
 QUICK_TPU = {"xla_jf_convolution_performance_target": "0.1"}
 """Options that make libtpu take the first blocks of a product that are fast enough."""
 
@@ -147,7 +139,7 @@ def check(
     _check_flags(kind, config.objective)
     place = placement(config.mesh, devices=devices)
     check_fits(config, place)
-    builder = _builder(config, place)
+    builder = program_of(config, place, vocabulary=unknown_vocabulary(FLAGS.vocab_size))
     stage = _stage(builder, FLAGS.stage)
     state, batch = builder.abstract(stage), _sharded_batch(config.data, builder)
     report: dict[str, Any] = {
@@ -192,27 +184,6 @@ def _check_flags(kind: Kind, name: str) -> None:
             )
 
 
-def _builder(config: RunConfig, place: Placement) -> Program:
-    """Returns the run's program, with the vocabulary and the steps of an epoch that are assumed."""
-    schedule = config.schedule(steps_per_epoch=STEPS_PER_EPOCH)
-    return Program(
-        objective=assemble.objective(
-            config.objective,
-            config.model,
-            vocabulary=unknown_vocabulary(FLAGS.vocab_size),
-            schedule=schedule,
-            place=place,
-            all_pairs=config.mesh.all_pairs,
-            labels=getattr(config.model, "classes", ()),
-        ),
-        stages=schedule,
-        optimizer=config.optimizer,
-        mesh=place.mesh,
-        rules=place.rules,
-        data_axes=place.data_axes,
-    )
-
-
 def _stage(builder: Program, name: str | None) -> Any:
     stages = {stage.name: stage for stage in builder.schedule.stages}
     if name is not None and name not in stages:
@@ -224,7 +195,7 @@ def _stage(builder: Program, name: str | None) -> Any:
     return stages[name] if name is not None else builder.schedule.stages[-1]
 
 
-def _sharded_batch(data: pipeline.DataConfig, builder: Program) -> Batch:
+def _sharded_batch(data: DataConfig, builder: Program) -> Batch:
     """Returns the shapes and dtypes of a batch, sharded as in training."""
     length, boxes = FLAGS.length or data.buckets[-1], FLAGS.boxes or BOXES
     return jax.tree.map(
@@ -279,35 +250,6 @@ def _forecast(
     cost = hlo_cost.cost_of(hlo, devices=chips)
     found = roofline.summary(machine, memory=memory, cost=cost, pairs=pairs * chips)
     return found | {"loops_counted_once": list(hlo.unknown_loops)}
-
-
-def abstract_batch(data: pipeline.DataConfig, *, length: int, boxes: int = BOXES) -> Batch:
-    """Returns the shapes and dtypes of a batch.
-
-    Args:
-      data: section `config.data`, which determines rows, image, sentences and regions.
-      length: number of tokens of a report.
-      boxes: number of boxes that an image has room for, where boxes are read.
-    """
-    rows, image = data.batch_size, data.image
-    array: Any = jax.ShapeDtypeStruct
-    kind = None if data.regions is None else data.regions.kind
-    classes = 0 if data.regions is None else len(data.regions.classes)
-    corners = array((rows, boxes, 4), jnp.float32)
-    numbers, real = array((rows, boxes), jnp.int32), array((rows, boxes), jnp.bool_)
-    masks = array((rows, image.size, image.size, classes), jnp.bool_)
-    return Batch(
-        image=array((rows, image.size, image.size, image.channels), jnp.float32),
-        tokens=array((rows, length), jnp.int32),
-        token_mask=array((rows, length), jnp.bool_),
-        sentence_index=array((rows, length), jnp.int32),
-        sentence_mask=array((rows, data.max_sentences), jnp.bool_),
-        labels=array((rows, LABELS), jnp.int8),
-        weight=array((rows,), jnp.float32),
-        record=array((rows,), jnp.int32),
-        masks=masks if kind == "masks" else None,
-        boxes=Boxes(corners=corners, classes=numbers, real=real) if kind == "boxes" else None,
-    )
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 
 from configs.finetune import debug as small_config
 from configs.finetune import detection, segmentation
-from launch.compile_check import BOXES, abstract_batch
+from launch.start.without_data import BOXES, abstract_batch
 from tests.launch import subjects
 
 CLASSES = ("Cardiomegaly", "Effusion")

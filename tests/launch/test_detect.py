@@ -14,12 +14,12 @@ import prior_jax
 from configs.eval import detection as config_of_task
 from configs.finetune import detection_base, detection_names
 from launch import evaluate
-from launch.compile_check import abstract_batch
 from launch.evaluation import detect, models
 from launch.evaluation.set_checks import check_set, check_task
 from launch.evaluation.task_results import measure, remarks
 from launch.evaluation.tasks import load_task, task_of
 from launch.export import export
+from launch.start.without_data import abstract_batch
 from prior_jax.config import read_config
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError

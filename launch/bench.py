@@ -1,0 +1,148 @@
+"""Times the parts of the project, each in a process of its own, and compares with earlier times.
+
+    python -m launch.bench --list
+    python -m launch.bench --only=prior_stage1_full --only=input --out=now.json
+    python -m launch.bench --against=before.json --out=now.json
+    python -m launch.bench --suite=gpu --out=gpu.json --trace=/tmp/trace
+    python -m launch.bench --suite=gpu_beside --peer="python /work/theirs.py" --out=beside.json
+
+Without --only all benchmarks run. Printed is a section for docs/benchmarks.md: devices, versions,
+commit, command, and a row for each benchmark. The exit code is 1 if something failed or was left
+out, or if --against found a regression. launch/benchmarks/turns.py says how a peer is spoken to,
+docs/benchmarks.md explains the columns.
+"""
+
+import pathlib
+import signal
+import tempfile
+from collections.abc import Sequence
+
+from absl import flags
+
+from launch.benchmarks import against, alone, catalogue, gpu_suite, request, result, several
+from launch.start import program
+from prior_jax.errors import ConfigError
+
+FLAGS = flags.FLAGS
+SUITES = ("gpu", "gpu_beside")
+
+
+def define_flags() -> None:
+    """Defines the program's flags."""
+    request.define_flags()
+    flags.DEFINE_boolean("list", False, "Print the names of all benchmarks, and end.")
+    flags.DEFINE_multi_string("only", [], "Name of a benchmark; may be given several times.")
+    flags.DEFINE_enum(
+        "suite",
+        None,
+        SUITES,
+        "gpu: all that the first hour on a GPU is for, within --seconds; gpu_beside: the released "
+        "methods in turns with --peer, at their batches and in bfloat16.",
+    )
+    flags.DEFINE_float("seconds", gpu_suite.SECONDS, "Budget of --suite=gpu, in seconds.", 1.0)
+    flags.DEFINE_string(
+        "peer",
+        None,
+        "Command of another program to take turns with; see launch/benchmarks/turns.py.",
+    )
+    flags.DEFINE_string("out", None, "JSON file for the report.")
+    flags.DEFINE_string("against", None, "JSON file of an earlier report to compare with.")
+    flags.DEFINE_float(
+        "threshold", 0.1, "Share by which time or memory may grow before it is a regression.", 0.0
+    )
+    flags.DEFINE_enum(
+        "mode",
+        "alone",
+        alone.MODES,
+        "alone: each benchmark in a process of its own. here: all in this process. turns: one, in "
+        "this process, as stdin asks; see launch/benchmarks/turns.py. compile: only put the "
+        "compiled programs into --cache_dir.",
+    )
+
+
+def main() -> int:
+    """Measures what is asked for, prints and writes the report, and compares it."""
+    if FLAGS.list:
+        print(catalogue.listed())
+        return 0
+    _check_flags()
+    names, asked = catalogue.chosen(FLAGS.only), request.from_flags()
+    earlier = None
+    if FLAGS.against is not None:
+        earlier = result.read(pathlib.Path(FLAGS.against), where="--against")
+    if FLAGS.mode != "alone":
+        _write(_here(names, asked))
+        return 0
+    report = _alone(names, asked)
+    print(f"\n{report.table()}", flush=True)
+    if earlier is None:
+        return int(bool(report.left_out))
+    found = against.compare(report, earlier, threshold=FLAGS.threshold)
+    print(f"\nCompared with {FLAGS.against}:\n\n{against.table(found)}")
+    return int(bool(report.left_out or found.regressions))
+
+
+def _alone(names: Sequence[str], asked: request.Request) -> result.Report:
+    """Measures in processes of their own; this process uses no device."""
+    # What is asked to stop takes the processes that it has started along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if FLAGS.suite == "gpu":
+        with tempfile.TemporaryDirectory() as folder:
+            suite = gpu_suite.Suite(asked, pathlib.Path(folder), seconds=FLAGS.seconds, save=_write)
+            return suite.run()
+    if FLAGS.peer is not None:
+        listed = several.RELEASED if FLAGS.suite else names
+        return several.beside_each(listed, asked, peer=FLAGS.peer, save=_write)
+    return several.each(names, asked, save=_write)
+
+
+def _here(names: Sequence[str], asked: request.Request) -> result.Report:
+    """Measures in this process."""
+    alone.start_devices(asked)
+    found = [alone.measure_here(name, asked, mode=FLAGS.mode) for name in names]
+    return result.report_here([one for one in found if one is not None])
+
+
+def _check_flags() -> None:
+    """Refuses flags that do not fit together."""
+    suite, mode = FLAGS.suite, FLAGS.mode
+    given = {name: FLAGS[name].present for name in ("only", "peer", "against", "batch", "dtype")}
+    refused = {
+        "only": suite is not None and "A suite chooses its benchmarks.",
+        "batch": suite == "gpu" and "The suite gpu chooses the batches.",
+        "dtype": suite == "gpu" and "The suite gpu chooses the dtypes.",
+        "peer": (suite == "gpu" or mode != "alone") and "A peer needs processes that take turns.",
+        "against": mode != "alone" and f"With --mode={mode} nothing is compared.",
+    }
+    for name, problem in refused.items():
+        if given[name] and problem:
+            raise ConfigError(problem, f"Leave out --{name}.", where=f"--{name}")
+    if suite is not None and mode != "alone":
+        raise ConfigError(
+            "A suite starts processes of its own.", "Leave out --mode.", where="--mode"
+        )
+    if suite == "gpu_beside" and FLAGS.peer is None:
+        raise ConfigError(
+            "The suite gpu_beside needs a program to take turns with.",
+            "Give --peer=COMMAND.",
+            where="--peer",
+        )
+    if mode == "turns" and len(FLAGS.only) != 1:
+        raise ConfigError(
+            f"{len(FLAGS.only)} benchmarks are named, and one can take turns.",
+            "Give --only once.",
+            where="--only",
+        )
+    if FLAGS.steps == 1 and (FLAGS.peer is not None):
+        raise ConfigError(
+            "The first step of a turn is left out.", "Give 2 or more.", where="--steps"
+        )
+
+
+def _write(report: result.Report) -> None:
+    if FLAGS.out is not None:
+        pathlib.Path(FLAGS.out).write_text(report.to_json())
+
+
+if __name__ == "__main__":
+    program.run(main, define_flags)

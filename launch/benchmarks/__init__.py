@@ -1,0 +1,1 @@
+"""The benchmarks of launch.bench: what each repeats, how it is timed, and how it is compared."""
