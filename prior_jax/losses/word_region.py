@@ -1,10 +1,12 @@
 """Losses between the words of a report and the regions of an image."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from prior_jax.losses.contrastive import Directions, directed_cross_entropy
 from prior_jax.losses.normalize import cosine_of_products
@@ -14,6 +16,14 @@ AGGREGATES = ("sum", "mean", "max")
 
 # Score of an absent word or region; finite, so that no gradient is NaN.
 _ABSENT = -1e30
+
+KEPT_BYTES = 2**29
+"""Largest size of the products of all words and regions that are kept for the backward pass.
+
+A larger global batch computes them a second time, chunk by chunk, so that memory does not grow with
+the square of the batch.
+"""
+_DOTS = "word_region_dots"
 
 
 def word_region_contrast(
@@ -125,19 +135,21 @@ def word_region_similarity(
         compare_caption, regions=regions, region_mask=region_mask, gram=gram_of(regions),
         temp1=temp1, temp2=temp2, softmax_over_words=softmax_over_words, aggregate=aggregate,
     )  # fmt: skip
-    return _over_captions(compare, words, word_mask, chunk=chunk).T
+    return _over_captions(compare, words, word_mask, regions, chunk=chunk).T
 
 
 def _over_captions(
     compare: Callable[[jax.Array, jax.Array], jax.Array],
     words: jax.Array,
     word_mask: jax.Array,
+    regions: jax.Array,
     *,
     chunk: int | None,
 ) -> jax.Array:
     """Compares every caption with all images, float32[N, M]: all at once, or chunk by chunk.
 
-    With a chunk below N, the gradient rematerialises each chunk in the backward pass.
+    With a chunk below N, the gradient rematerialises each chunk in the backward pass, but for the
+    products of words and regions where all of them fit into `KEPT_BYTES`.
     """
     captions = words.shape[0]
     chunk = captions if chunk is None else chunk
@@ -146,7 +158,9 @@ def _over_captions(
     if chunk >= captions:
         return jax.vmap(compare)(words, word_mask)
     # Without this checkpoint, the gradient of the loop would keep the attention of all chunks.
-    compare = jax.checkpoint(compare, prevent_cse=False)
+    scores = captions * math.prod((*regions.shape[:2], words.shape[1])) * 4
+    keep = jax.checkpoint_policies.save_only_these_names(*(_DOTS,) * (scores <= KEPT_BYTES))
+    compare = jax.checkpoint(compare, prevent_cse=False, policy=keep)
     return jax.lax.map(lambda caption: compare(*caption), (words, word_mask), batch_size=chunk)
 
 
@@ -245,6 +259,7 @@ def compare_caption(
       Similarities, float32[M].
     """
     dots = jnp.einsum("wd,bpd->bwp", words, regions, preferred_element_type=jnp.float32)
+    dots = checkpoint_name(dots, _DOTS)
     attention = _attention(
         dots,
         word_mask=word_mask[None, :],
@@ -267,9 +282,28 @@ def _context_square(attention: jax.Array, regions: jax.Array, gram: jax.Array | 
     if gram is None:
         context = jnp.einsum("bwp,bpd->bwd", attention, regions, preferred_element_type=jnp.float32)
         return jnp.sum(jnp.square(context), axis=-1)
+    return _quadratic(attention, gram)
+
+
+@jax.custom_jvp
+def _quadratic(attention: jax.Array, gram: jax.Array) -> jax.Array:
+    """Computes a G a for each word's attention a, float32[M, W], with a symmetric G."""
+    return jnp.sum(_pulled(attention, gram) * attention, axis=-1)
+
+
+@_quadratic.defjvp
+def _quadratic_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    """Derives a G a by a as 2 G a, which saves the product with the transpose of G."""
+    (attention, gram), (change, change_of_gram) = primals, tangents
+    pulled = _pulled(attention, gram)
+    by_attention = 2 * jnp.sum(pulled * change, axis=-1)
+    by_gram = jnp.sum(_pulled(attention, change_of_gram) * attention, axis=-1)
+    return jnp.sum(pulled * attention, axis=-1), by_attention + by_gram
+
+
+def _pulled(attention: jax.Array, gram: jax.Array) -> jax.Array:
     # Entries of the Gram matrix cancel in the sum, so this product needs full precision.
-    pulled = jnp.einsum("bwp,bpq->bwq", attention, gram, precision=jax.lax.Precision.HIGHEST)
-    return jnp.sum(pulled * attention, axis=-1)
+    return jnp.einsum("bwp,bpq->bwq", attention, gram, precision=jax.lax.Precision.HIGHEST)
 
 
 def _attention(

@@ -8,6 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from launch.bench_word_region import temporary_bytes
+from prior_jax.losses import word_region
 from prior_jax.losses.word_region import (
     word_region_attention,
     word_region_contrast,
@@ -278,7 +279,8 @@ def test_bad_options_are_refused_by_name(pairs):
 
 
 @pytest.mark.multidevice
-def test_sharding_the_batch_changes_nothing_and_gathers_words_alone():
+def test_sharding_the_batch_changes_nothing_and_gathers_words_alone(monkeypatch):
+    monkeypatch.setattr(word_region, "KEPT_BYTES", 0)  # as in a large batch
     batch, chunk = 24, 7
     rng = np.random.default_rng(2)
     words = rng.standard_normal((batch, WORDS, FEATURES)).astype(np.float32)
@@ -304,7 +306,25 @@ def test_sharding_the_batch_changes_nothing_and_gathers_words_alone():
     assert not any(str(REGIONS) in shape.split(",")[1:] for shape in gathered)
 
 
-def test_memory_grows_with_the_batch_and_not_with_its_square():
+def test_a_small_batch_keeps_the_products_and_has_the_same_gradient(monkeypatch):
+    rng = np.random.default_rng(5)
+    words, regions = (
+        rng.standard_normal((BATCH, count, FEATURES)).astype(np.float32)
+        for count in (WORDS, REGIONS)
+    )
+    given = words, regions, np.ones((BATCH, WORDS), bool), np.ones(BATCH, np.float32)
+    found = {}
+    for limit in (BATCH * BATCH * WORDS * REGIONS * 4, BATCH * BATCH * WORDS * REGIONS * 4 - 1):
+        monkeypatch.setattr(word_region, "KEPT_BYTES", limit)
+        lowered = differentiated(chunk=2, **RELEASE).lower(*given)
+        found[limit] = lowered.as_text().count("stablehlo.dot_general"), lowered.compile()(*given)
+    (kept, one), (again, other) = found.values()
+    assert kept < again
+    assert_same(one, other)
+
+
+def test_memory_grows_with_the_batch_and_not_with_its_square(monkeypatch):
+    monkeypatch.setattr(word_region, "KEPT_BYTES", 0)  # as in a large batch
     sizes = {"words": 16, "regions": 32, "features": 8, "aggregate": "sum"}
     # Smaller batches fit into buffers that XLA rounds up, each version in its own way.
     small, large = (temporary_bytes(batch, chunk=2, **sizes) for batch in (128, 256))
