@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from prior_jax.nn.convolution import convolve_doubled, convolve_pixels
+from prior_jax.nn.convolution import convolve, convolve_doubled, convolve_pixels
 from prior_jax.nn.layers import Conv, torch_uniform, upsample_nearest_double
 
 F32 = jnp.float32
@@ -123,3 +125,54 @@ def test_a_kernel_of_one_pixel_is_a_product_with_its_gradients(features, out):
     narrow = [one.astype(jnp.bfloat16) for one in (x, kernel)]
     dtypes = [one.dtype for one in value_and_grads(convolve_pixels, *narrow)]
     assert dtypes == [jnp.bfloat16] * 3
+
+
+# Rows and columns of padding, and a side of the kernel: a 3x3 kernel and one of a doubled map.
+KERNELS = [(((1, 1), (1, 1)), 3), (((1, 0), (0, 1)), 2)]
+
+
+@pytest.mark.parametrize(("padding", "side"), KERNELS)
+@pytest.mark.parametrize("size", [(112, 114), (113, 112)])
+def test_the_gradient_of_a_large_maps_kernel_is_that_of_the_plain_convolution(size, padding, side):
+    # 113 is prime, so that a block is one row.
+    inputs = normal(0, 2, *size, 3), normal(1, side, side, 3, 5)
+
+    def exact(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    found = value_and_grads(lambda *given: convolve(*given, padding=padding), *inputs)
+    check_equal(found, value_and_grads(exact, *inputs), rtol=3e-6)
+
+
+def test_many_channels_count_as_large_and_bfloat16_is_summed_in_float32():
+    x, kernel = normal(0, 3, 28, 28, 192), normal(1, 3, 3, 192, 2)
+    function = functools.partial(convolve, padding=((1, 1), (1, 1)))
+    text = jax.jit(jax.grad(lambda k: jnp.sum(function(x, k)))).lower(kernel).as_text()
+    assert "stablehlo.while" in text
+    expected = value_and_grads(plain, x, kernel)
+    check_equal(value_and_grads(function, x, kernel), expected, rtol=3e-6)
+    halved = [array.astype(jnp.bfloat16) for array in (x, kernel)]
+    found = value_and_grads(function, *halved)
+    assert [array.dtype for array in found] == [jnp.bfloat16] * 3
+    check_equal(found, value_and_grads(plain, *(a.astype(F32) for a in halved)), rtol=1e-2)
+
+
+def test_maps_of_a_resnet_keep_the_plain_gradient():
+    x, kernel = normal(0, 1, 56, 56, 64), normal(1, 3, 3, 64, 64)
+
+    def loss(kernel):
+        return jnp.sum(convolve(x, kernel, padding=((1, 1), (1, 1))))
+
+    assert "stablehlo.while" not in jax.jit(jax.grad(loss)).lower(kernel).as_text()
+
+
+@pytest.mark.multidevice
+def test_sharding_the_batch_leaves_a_large_maps_gradient_as_it_is():
+    mesh = jax.make_mesh((8,), ("data",))
+    split, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
+    inputs = normal(0, 8, 112, 112, 2), normal(1, 3, 3, 2, 3)
+    function = functools.partial(convolve, padding=((1, 1), (1, 1)))
+    found = value_and_grads(function, *inputs, in_shardings=(split, whole))
+    check_equal(found, value_and_grads(plain, *inputs), rtol=3e-6)
