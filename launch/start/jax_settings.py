@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 import jax
 
 _ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES")
-# Options of `mallopt` in <malloc.h>: four parts of the memory for all threads (M_ARENA_MAX), no
-# block of its own for a large array (M_MMAP_MAX), and nothing given back (M_TRIM_THRESHOLD). With
-# one part the threads of the compiler wait for each other: the step of PRIOR's third stage compiled
-# in 48 s in place of 28. With glibc's own number, 8 a core, threads do give memory back.
-_KEEP = {-8: 4, -4: 0, -1: -1}
+# Options of `mallopt` in <malloc.h>: one part of the memory for all threads (M_ARENA_MAX), no block
+# of its own for a large array (M_MMAP_MAX), and nothing given back (M_TRIM_THRESHOLD). One part
+# makes the threads of the compiler wait for each other: the step of PRIOR's third stage compiles in
+# 38 to 48 s in place of 28. With two or four parts its peak memory is 16 GB in some runs.
+_KEEP = {-8: 1, -4: 0, -1: -1}
 
 
 def set_environment(variables: Mapping[str, str]) -> None:
