@@ -63,15 +63,14 @@ def _large_backward(
     padding: Padding, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
+    tall, wide, *_ = kernel.shape
+
+    def plain(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        return jax.vjp(lambda kernel: _convolve(x, kernel, padding), kernel)[1](gradient)[0]
+
+    blocks = functools.partial(_kernel_gradient_in_blocks, size=(tall, wide), padding=padding)
+    of_kernel = jax.lax.platform_dependent(x, gradient, cpu=blocks, default=plain)
     (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, padding), x)[1](gradient)
-    of_kernel = jax.lax.platform_dependent(
-        x,
-        gradient,
-        cpu=functools.partial(_kernel_gradient_in_blocks, size=kernel.shape[:2], padding=padding),
-        default=lambda x, gradient: jax.vjp(lambda k: _convolve(x, k, padding), kernel)[1](
-            gradient
-        )[0],
-    )
     return of_x, of_kernel
 
 
