@@ -48,7 +48,7 @@ class _Labels:
       labels: int8[N, C].
       seen: bool[N], whether the study has a row.
       others: number of rows of other studies.
-      example: where and why a row could not be used first, "" if all could.
+      example: place of the first row that could not be used, and the reason; "" if all could.
     """
 
     labels: np.ndarray

@@ -4,7 +4,7 @@
     python -m launch.bench --only=prior_stage1_full --only=input --out=now.json
     python -m launch.bench --against=before.json --out=now.json
     python -m launch.bench --suite=gpu --out=gpu.json --trace=/tmp/trace
-    python -m launch.bench --suite=gpu_beside --peer="python /work/theirs.py" --out=beside.json
+    python -m launch.bench --suite=gpu_beside --peer="python their_step.py" --out=beside.json
 
 Without --only all benchmarks run. Printed is a section for docs/benchmarks.md: devices, versions,
 commit, command, and a row for each benchmark. The exit code is 1 if something failed or was left

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
-from data_prep.kit import encodings
+from data_prep.kit import encodings, strict_json
 
 _GZIP_MARK = b"\x1f\x8b"
 
@@ -33,18 +33,11 @@ def cells_of(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
 
 def json_object(line: bytes, codec: str) -> dict[str, Any]:
     """Returns the JSON object of a line; raises ValueError for any other content."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in found:
-                raise ValueError(f"the row has the key {name!r} twice")
-            found[name] = value
-        return found
-
-    row = json.loads(line.decode(codec), object_pairs_hook=unique)
+    row = strict_json.loads(line.decode(codec))
     if not isinstance(row, dict):
         raise ValueError("the row is not a JSON object")
     if b"\\u" in line:  # half a surrogate pair is valid JSON, but not valid text
         json.dumps(row, ensure_ascii=False).encode("utf-8")
-    return unique([(name.replace("\ufeff", "").strip(), value) for name, value in row.items()])
+    return strict_json.unique(
+        [(name.replace("\ufeff", "").strip(), value) for name, value in row.items()]
+    )

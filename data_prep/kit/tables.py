@@ -359,7 +359,7 @@ class Table:
             foreign.see_line(line, line=number)
             try:
                 row = table_files.json_object(line, encodings.codec_of(self.encoding))
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 reject(number, MALFORMED, str(error)[:200])
                 continue
             self.names.update(dict.fromkeys(row))

@@ -35,7 +35,7 @@ def measure_here(name: str, request: Request, *, mode: str = "here") -> Result |
 
     Args:
       name: key of `BENCHMARKS`.
-      request: how to run it.
+      request: size, batch, dtype and repetitions of the run.
       mode: "here" times blocks; "turns" does what the lines of stdin ask for, see `turns`;
         "compile" only prepares the work, which puts its programs into the cache.
 
@@ -79,8 +79,8 @@ def measure_alone(
 
     Args:
       name: key of `BENCHMARKS`.
-      request: how to run it.
-      seconds: how long it may take at most.
+      request: size, batch, dtype and repetitions of the run.
+      seconds: limit of the process's time in seconds, after which it is ended.
       environment: variables to set where this process has none of the name.
 
     Raises:

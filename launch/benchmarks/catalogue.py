@@ -34,7 +34,7 @@ class Benchmark:
     """A benchmark.
 
     Attributes:
-      about: what is timed, in a line.
+      about: description of what is timed, one line.
       opens: prepares the work, for a request and a folder that is deleted afterwards.
     """
 

@@ -68,7 +68,7 @@ class Child:
 
         Args:
           until: asked again and again; the process goes on if it becomes true.
-          seconds: how long to wait at most.
+          seconds: limit of the waiting time in seconds.
 
         Raises:
           ChildFailed: if the process ends with an error, or time is up.

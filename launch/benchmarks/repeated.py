@@ -12,7 +12,7 @@ class Repeated:
     Attributes:
       run: does a number of units and returns when the last is done.
       unit: name of what is counted, e.g. "pairs".
-      count: how many of them a unit of work has.
+      count: number of pairs, images or whatever `unit` names in one unit of work.
       batch: size that the benchmark was run at, as `Request.batch`.
       steps: units of work in a block.
       blocks: number of measured blocks.

@@ -34,7 +34,7 @@ class Result:
     Attributes:
       name: name of the benchmark.
       unit: name of what is counted, e.g. "pairs".
-      count: how many of them a unit of work has.
+      count: number of pairs, images or whatever `unit` names in one unit of work.
       batch: size that the benchmark was run at.
       dtype: dtype of the computation; None where nothing is computed on a device.
       tiny: whether everything was shrunk, so that the numbers say nothing.
@@ -48,7 +48,8 @@ class Result:
       flops: operations of matrix products and convolutions, see `Repeated`.
       bytes_moved: bytes read and written, at most, see `Repeated`.
       peak: rates of the machine, measured in the same process; None where nothing is computed.
-      beside: what a peer's program showed in turns with this one; None without a peer.
+      beside: figures of a peer's program that took turns with this one, from `turns.beside`; None
+        without a peer.
       facts: further facts of the benchmark.
     """
 
@@ -163,7 +164,7 @@ class Report:
       date: day of the measurement, YYYY-MM-DD.
       commit: commit of the checkout, with "-dirty" where files differ from it; None outside git.
       versions: package -> version, and "devices" for what was computed on.
-      results: what was measured, in order.
+      results: results of the benchmarks, in the order in which they were measured.
       left_out: name -> why it was not measured.
       notes: sentences on what belongs to no benchmark alone.
     """

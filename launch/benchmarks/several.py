@@ -22,7 +22,7 @@ def each(names: Sequence[str], request: Request, *, save: Callable[[Report], Non
 
     Args:
       names: keys of `catalogue.BENCHMARKS`.
-      request: how to run them.
+      request: size, batch, dtype and repetitions of the runs.
       save: called with the report so far after each.
     """
     return _one_by_one(
@@ -37,7 +37,8 @@ def beside_each(
 
     Args:
       names: keys of `catalogue.BENCHMARKS`.
-      request: how to run ours; its steps and blocks are those of a turn, and the turns.
+      request: size, batch and dtype of our runs; its `steps` are the steps of a turn, and its
+        `blocks` the number of turns.
       peer: command of the peer.
       save: called with the report so far after each.
     """

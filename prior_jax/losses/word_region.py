@@ -1,7 +1,6 @@
 """Losses between the words of a report and the regions of an image."""
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -18,7 +17,8 @@ AGGREGATES = ("sum", "mean", "max")
 _ABSENT = -1e30
 
 KEPT_BYTES = 2**29
-"""Largest size of the products of all words and regions that are kept for the backward pass.
+"""Largest size in bytes of the products of all words and regions of the global batch that are kept
+for the backward pass.
 
 A larger global batch computes them a second time, chunk by chunk, so that memory does not grow with
 the square of the batch.
@@ -158,9 +158,11 @@ def _over_captions(
     if chunk >= captions:
         return jax.vmap(compare)(words, word_mask)
     # Without this checkpoint, the gradient of the loop would keep the attention of all chunks.
-    scores = captions * math.prod((*regions.shape[:2], words.shape[1])) * 4
-    keep = jax.checkpoint_policies.save_only_these_names(*(_DOTS,) * (scores <= KEPT_BYTES))
-    compare = jax.checkpoint(compare, prevent_cse=False, policy=keep)
+    images, places, _ = regions.shape
+    product_bytes = 4 * captions * words.shape[1] * images * places  # float32
+    kept = (_DOTS,) if product_bytes <= KEPT_BYTES else ()
+    policy = jax.checkpoint_policies.save_only_these_names(*kept)
+    compare = jax.checkpoint(compare, prevent_cse=False, policy=policy)
     return jax.lax.map(lambda caption: compare(*caption), (words, word_mask), batch_size=chunk)
 
 
