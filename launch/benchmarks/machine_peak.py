@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from launch.benchmarks.repeated import Repeated
 from launch.benchmarks.request import Request
+from launch.benchmarks.step_configs import dtype_of, on_accelerator
 
 _REPEATS = 5
 
@@ -39,7 +40,7 @@ def machine_peak(dtype: str, *, tiny: bool = False) -> MachinePeak:
     """
     run, operations = product_of(dtype, tiny=tiny)
     product = operations / _fastest(run)
-    length = 2**16 if tiny else (2**28 if _accelerator() else 2**24)
+    length = 2**16 if tiny else (2**28 if on_accelerator() else 2**24)
     array = jnp.ones((jax.device_count(), length), jnp.dtype(dtype), device=_split())
     copy = jax.jit(lambda x: x + jnp.ones((), x.dtype))
     return MachinePeak(product=product, copy=2 * array.nbytes / _fastest(lambda: copy(array)))
@@ -47,7 +48,7 @@ def machine_peak(dtype: str, *, tiny: bool = False) -> MachinePeak:
 
 def product_of(dtype: str, *, tiny: bool) -> tuple[Callable[[], jax.Array], int]:
     """Returns a product of two square matrices on each device, and its operations in all."""
-    side = 128 if tiny else (8192 if _accelerator() else 1024)
+    side = 128 if tiny else (8192 if on_accelerator() else 1024)
     factors = jnp.ones((jax.device_count(), side, side), jnp.dtype(dtype), device=_split())
     product = jax.jit(lambda left, right: jnp.einsum("dij,djk->dik", left, right))
     return lambda: product(factors, factors), 2 * jax.device_count() * side**3
@@ -65,7 +66,7 @@ def machine(request: Request, folder: pathlib.Path) -> Iterator[Repeated]:
       A product on every device; its unit is the product.
     """
     del folder
-    dtype = request.dtype or ("bfloat16" if _accelerator() else "float32")
+    dtype = dtype_of(request)
     product, operations = product_of(dtype, tiny=request.tiny)
 
     def run(count: int) -> None:
@@ -83,10 +84,6 @@ def machine(request: Request, folder: pathlib.Path) -> Iterator[Repeated]:
         dtype=dtype,
         flops=operations,
     )
-
-
-def _accelerator() -> bool:
-    return jax.devices()[0].platform != "cpu"
 
 
 def _split() -> NamedSharding:
