@@ -23,6 +23,7 @@ from prior_jax.sharding.placement import placement
 from prior_jax.train.feed import Feed
 from prior_jax.train.program import Program
 from prior_jax.train.state import TrainState, shardings_of
+from prior_jax.train.step import StepMetrics
 from prior_jax.types import Batch
 from prior_jax.vocabulary import Vocabulary
 
@@ -72,11 +73,12 @@ class ReadyStep:
             **self.counts.facts,
         }
 
-    def start(self, batch: Batch) -> None:
-        """Starts a step without waiting for it."""
+    def start(self, batch: Batch) -> StepMetrics:
+        """Starts a step without waiting for it, and returns its metrics."""
         self.state, self._metrics = self.compiled(self.state, batch, self._factor)
         if self._blocking:
             self.wait()
+        return self._metrics
 
     def wait(self) -> None:
         """Waits for the last step that was started."""
@@ -214,8 +216,7 @@ def _fed(
             opened.callback(feed[0].close)
         waited = feed[0].waited_seconds
         for _ in range(count):
-            ready.start(feed[0].take().batch)
-            feed[0].prefetch()
+            feed[0].prefetch(computing=ready.start(feed[0].take().batch))
         ready.wait()
         return feed[0].waited_seconds - waited
 

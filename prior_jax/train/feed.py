@@ -1,9 +1,9 @@
-"""Transfers the host's batches to the mesh, and measures how long the loop waited for them."""
+"""Transfers the host's batches to the mesh, and measures how long the devices waited for them."""
 
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -50,7 +50,12 @@ class Fed:
 
 
 class Feed:
-    """Iterates over the batches of steps start..stop-1, one step ahead of the loop."""
+    """Iterates over the batches of steps start..stop-1, one step ahead of the loop.
+
+    Attributes:
+      waited_seconds: seconds in which the devices may have had nothing to do for want of a batch,
+        so far. A wait counts in full unless the devices were still computing at its end.
+    """
 
     def __init__(
         self, data: TrainingData, *, start: int, stop: int, mesh: Mesh, data_axes: Sequence[str]
@@ -83,10 +88,17 @@ class Feed:
         self.close()
         self._open(step)
 
-    def prefetch(self) -> None:
-        """Fetches the next batch, if there is one and it has not been fetched yet."""
+    def prefetch(self, *, computing: Any = None) -> None:
+        """Fetches the next batch, if there is one and it has not been fetched yet.
+
+        Args:
+          computing: tree of the arrays that the devices compute meanwhile; None if they do nothing.
+        """
         if self._ready is None and self._next < self._stop:
+            began = time.monotonic()
             self._ready = self._load()
+            if _computed(computing):
+                self.waited_seconds += time.monotonic() - began
 
     def take(self) -> Fed:
         """Returns the next batch.
@@ -105,7 +117,6 @@ class Feed:
         return fed
 
     def _load(self) -> Fed:
-        began = time.monotonic()
         try:
             with activities.doing(activities.INPUT, step=self._next):
                 step, local = next(self._iterator)
@@ -115,7 +126,6 @@ class Feed:
                 "steps.",
                 "Let train_batches yield a batch for every step of the run.",
             ) from error
-        self.waited_seconds += time.monotonic() - began
         if step != self._next:
             raise DataError(
                 f"The training data gave the batch of step {step} instead of step {self._next}.",
@@ -135,3 +145,8 @@ class Feed:
         close = getattr(self._iterator, "close", None)
         if close is not None:
             close()
+
+
+def _computed(arrays: Any) -> bool:
+    """Tells whether all arrays of the tree are computed, without waiting for them."""
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(arrays))

@@ -223,7 +223,7 @@ def _start_step(
     with activities.doing(activities.STEP):
         with log.compiling(stage):
             state, metrics = program.step(stage)(state, fed.batch, scalar)
-        feed.prefetch()
+        feed.prefetch(computing=metrics)
         # Simulated devices can deadlock when the collectives of two steps are in flight.
         if program.simulated:
             jax.block_until_ready(metrics)
