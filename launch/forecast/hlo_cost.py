@@ -149,15 +149,13 @@ def memory_of(instruction: Instruction, program: Program, computation: Computati
     """Returns the bytes that an instruction moves; arrays that are only sliced count by slices."""
     if instruction.opcode in _FREE or instruction.opcode.endswith(("-done", "-update")):
         return 0
-    fusion = instruction.opcode == "fusion"
-    inside = program.computations[instruction.called()[0]] if fusion else None
     written = sum(shape.bytes for shape in instruction.shapes if not shape.on_chip)
     read = 0
     for index, name in enumerate(instruction.operands):
         # An operand that names a called computation has no line of its own.
         shapes = computation[name].shapes if name in computation else ()
         whole = sum(shape.bytes for shape in shapes if not shape.on_chip)
-        used, updated = _slices(index, instruction, inside, computation)
+        used, updated = _slices(index, instruction, program, computation)
         read += whole if used is None else min(whole, used)
         if updated:
             # The rest of the array is not moved.
@@ -168,36 +166,36 @@ def memory_of(instruction: Instruction, program: Program, computation: Computati
 
 
 def _slices(
-    index: int,
-    instruction: Instruction,
-    inside: Computation | None,
-    computation: Computation,
+    index: int, instruction: Instruction, program: Program, computation: Computation
 ) -> tuple[int | None, bool]:
-    """Returns the bytes of an operand's slices, None if more is used; and if it is updated."""
-    if inside is None:
+    """Returns the bytes of an operand's slices, None if more is used; and if it is updated.
+
+    A fusion may slice its operand in a fusion of its own, such as a product with one layer's part
+    of the weights of all layers.
+    """
+    if instruction.opcode != "fusion":
         if index == 0 and instruction.opcode in ("dynamic-slice", "gather"):
             return instruction.shapes[0].bytes, False
         if index == 0 and instruction.opcode == "dynamic-update-slice":
             return computation[instruction.operands[1]].shapes[0].bytes, True
         return None, False
-    parameter = next(
-        (x for x in inside.values() if x.opcode == "parameter" and x.arguments == str(index)), None
-    )
-    if parameter is None:
+    inside = program.computations[instruction.called()[0]]
+    names = {
+        x.name for x in inside.values() if x.opcode == "parameter" and x.arguments == str(index)
+    }
+    if not names:
         return None, False
-    names, users = {parameter.name}, []
-    for x in inside.values():
-        if x.opcode == "bitcast" and set(x.operands) & names:
-            names.add(x.name)
-        elif set(x.operands) & names:
-            users.append(x)
     sliced, updated = 0, False
-    for user in users:
-        found, update = _slices(user.operands.index(next(iter(set(user.operands) & names))),
-                                user, None, inside)  # fmt: skip
-        if found is None:
-            return None, False
-        sliced, updated = sliced + found, updated or update
+    for user in inside.values():
+        if user.opcode == "bitcast" and set(user.operands) & names:
+            names.add(user.name)
+            continue
+        for place, operand in enumerate(user.operands):
+            if operand in names:
+                found, update = _slices(place, user, program, inside)
+                if found is None:
+                    return None, False
+                sliced, updated = sliced + found, updated or update
     return sliced, updated
 
 

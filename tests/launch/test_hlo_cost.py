@@ -38,6 +38,40 @@ def test_a_convolution_counts_the_taps_that_fall_on_the_image():
     assert cost(convolve, image, kernel).flops == 2 * 6 * 6 * 4 * 3 * 3 * 3
 
 
+# A product with one of 12 layers' weights, sliced in a fusion within the fusion of the product, as
+# libtpu compiles a loop over layers.
+NESTED = """HloModule nested
+
+%inner (a: f32[12,16,16], i: s32[]) -> f32[16,16] {
+  %a = f32[12,16,16] parameter(0)
+  %i = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %slice = f32[1,16,16] dynamic-slice(%a, %i, %zero, %zero), dynamic_slice_sizes={1,16,16}
+  ROOT %one = f32[16,16] bitcast(%slice)
+}
+
+%outer (weights: f32[12,16,16], index: s32[], x: f32[8,16]) -> f32[8,16] {
+  %weights = f32[12,16,16] parameter(0)
+  %index = s32[] parameter(1)
+  %x = f32[8,16] parameter(2)
+  %layer = f32[16,16] fusion(%weights, %index), kind=kLoop, calls=%inner
+  ROOT %y = f32[8,16] dot(%x, %layer), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (w: f32[12,16,16], n: s32[], v: f32[8,16]) -> f32[8,16] {
+  %w = f32[12,16,16] parameter(0)
+  %n = s32[] parameter(1)
+  %v = f32[8,16] parameter(2)
+  ROOT %out = f32[8,16] fusion(%w, %n, %v), kind=kOutput, calls=%outer
+}
+"""
+
+
+def test_an_array_that_a_fusion_within_a_fusion_slices_counts_by_its_slice():
+    found = hlo_cost.cost_of(hlo_text.read(NESTED), devices=1)
+    assert found.memory == 4 * (16 * 16 + 1 + 8 * 16 + 8 * 16)
+
+
 @pytest.mark.multidevice
 def test_the_sum_over_devices_is_one_all_reduce_of_the_array():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
