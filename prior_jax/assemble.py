@@ -43,7 +43,15 @@ def objective(
             lengths={stage.name: stage.steps for stage in schedule},
             bank_axis=place.bank_axis,
             batch_axis=place.batch_axis,
-            all_pairs=AllPairs(config=all_pairs, axis=place.batch_axis),
+            all_pairs=AllPairs(
+                config=all_pairs,
+                axis=place.batch_axis,
+                walk="images" if _is_one_cpu(place) else "captions",
+            ),
             labels=tuple(labels),
         ),
     )
+
+
+def _is_one_cpu(place: Placement) -> bool:
+    return [device.platform for device in place.mesh.devices.flat] == ["cpu"]

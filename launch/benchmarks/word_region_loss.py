@@ -46,6 +46,7 @@ def word_region(request: Request, folder: pathlib.Path, *, release: bool) -> Ite
             softmax_over_words=release,
             aggregate="sum" if release else "mean",
             chunk=CHUNK,
+            walk="captions" if on_accelerator() else "images",
         )
         return found.image_to_text + found.text_to_image
 

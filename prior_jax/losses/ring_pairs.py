@@ -12,7 +12,8 @@ from prior_jax.losses.contrastive import Directions, check_pairs
 from prior_jax.losses.normalize import cosine_of_products, weighted_mean
 from prior_jax.losses.ring import Side, ring_cross_entropies, ring_row_sums
 from prior_jax.losses.ring_walk import Plan
-from prior_jax.losses.word_region import check_contrast, compare_caption, gram_of, real_pairs
+from prior_jax.losses.word_region import check_contrast, real_pairs
+from prior_jax.losses.word_region_scores import compare_caption, gram_of
 
 
 def ring_paired_contrastive(

@@ -46,10 +46,12 @@ class AllPairs:
       config: form of the computation.
       axis: mesh axis (or axes) over which batches are split; the ring then passes over this axis,
         and the caller must use `jax.jit` and `jax.set_mesh`. None on one device.
+      walk: order in which "gathered" compares words and regions; see `losses.word_region.Walk`.
     """
 
     config: AllPairsConfig
     axis: Axis | None
+    walk: word_region.Walk = "captions"
 
     def paired_contrastive(
         self,
@@ -89,7 +91,9 @@ class AllPairs:
     ) -> contrastive.Directions:
         """Returns both directions; for arguments see `losses.word_region.word_region_contrast`."""
         if self.config.form == "gathered":
-            return word_region.word_region_contrast(words, regions, chunk=chunk, **options)
+            return word_region.word_region_contrast(
+                words, regions, chunk=chunk, walk=self.walk, **options
+            )
         plan = Plan(axis=self.axis, rows=self.config.chunk, columns=chunk)
         return ring_pairs.ring_word_region_contrast(words, regions, plan=plan, **options)
 

@@ -127,7 +127,9 @@ class GloriaObjective:
         )
         contrast = self.all_pairs.word_region_contrast
         if config.local_group is not None:
-            contrast = functools.partial(grouped_word_region_contrast, group=config.local_group)
+            contrast = functools.partial(
+                grouped_word_region_contrast, group=config.local_group, walk="images"
+            )
         parts = contrast(
             captions.words,
             images.local,

@@ -156,6 +156,34 @@ def test_chunks_change_neither_value_nor_gradient(pairs, whole, chunk):
     assert_same(differentiated(chunk=chunk, **RELEASE)(*pairs), whole(*pairs))
 
 
+@pytest.mark.parametrize("regions", [REGIONS, FEATURES + 3], ids=["gram", "contexts"])
+@pytest.mark.parametrize("options", [RELEASE, PAPER], ids=["release", "paper"])
+def test_walking_over_images_changes_neither_value_nor_gradient(pairs, options, regions):
+    words, _, mask, weight = pairs
+    rng = np.random.default_rng(3)
+    images = rng.standard_normal((BATCH, regions, FEATURES)).astype(np.float32)
+    region_mask = np.arange(regions)[None, :] < 1 + np.arange(BATCH)[:, None] % regions
+    weight = np.where(np.arange(BATCH) == 4, 0, weight).astype(np.float32)
+    given = words, images, mask, weight
+    for extra in ((), (region_mask,)):
+        expected = differentiated(**options)(*given, *extra)
+        assert_same(differentiated(walk="images", **options)(*given, *extra), expected)
+
+
+@pytest.mark.parametrize("walk", ["captions", "images"])
+def test_a_walk_keeps_no_attention_of_all_pairs(walk):
+    batch, words, regions, features = 64, 8, 24, 8
+    given = (
+        np.ones((batch, words, features), np.float32),
+        np.ones((batch, regions, features), np.float32),
+        np.ones((batch, words), bool),
+        np.ones(batch, np.float32),
+    )
+    compiled = differentiated(walk=walk, chunk=1, **RELEASE).lower(*given).compile()
+    dots = 4 * batch * batch * words * regions
+    assert compiled.memory_analysis().temp_size_in_bytes < 1.5 * dots
+
+
 def test_padding_changes_neither_value_nor_gradient(pairs, whole):
     """Of words, regions, captions and images, all at once, with junk in every place."""
     words, regions, mask, weight = pairs

@@ -124,6 +124,7 @@ def test_both_forms_are_given_the_same(name, options, monkeypatch):
     assert arrays == same == ("images", "texts")
     plan = ring.pop("plan")
     assert (plan.rows, plan.columns, plan.axis) == (4, gathered.pop("chunk", 4), None)
+    assert gathered.pop("walk", "captions") == "captions"  # a ring walks over blocks of both
     assert ring == gathered
     assert set(options) - {"chunk"} < set(ring)
 
