@@ -166,8 +166,10 @@ def convolve_doubled(
 
     The doubled map is never made. An output pixel of even row sees two rows of the small map: the
     row above through the kernel's first row, and its own through the sum of the other two. At an
-    odd row it is the other way round, and columns are alike. Hence each of the four kinds of output
-    pixels is a 2x2 convolution of the small map, which takes 4 products where 9 were needed.
+    odd row it is the other way round, and columns are alike, so that 4 products do where 9 were
+    needed. On a CPU each of the four kinds of output pixels is a 2x2 convolution of the small map.
+    Elsewhere all are one 4x4 convolution of the small map with zeros between its pixels, which
+    those platforms skip, and whose output needs no interleaving in memory.
 
     Args:
       x: the small maps, [B, h, w, in].
@@ -179,17 +181,58 @@ def convolve_doubled(
       only; sums of weights are rounded to the dtype of x after they are taken.
     """
     features = x.shape[-1]
-    rows = []
-    for above, half in zip((_EVEN, _ODD), _halves(kernel[:, :, :features], axis=0), strict=True):
-        parts = zip((_EVEN, _ODD), _halves(half, axis=1), strict=True)
-        rows.append(
-            [convolve(x, part.astype(x.dtype), padding=(above, left)) for left, part in parts]
-        )
-    y = interleave(rows)
+    y = _convolve_doubled(x, kernel[:, :, :features])
     if skip is None:
         return y
     rest = kernel[:, :, features:].astype(x.dtype)
     return y + convolve(skip, rest, padding=((1, 1), (1, 1)))
+
+
+@jax.custom_vjp
+def _convolve_doubled(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.platform_dependent(x, kernel, cpu=_in_four_parts, default=_between_zeros)
+
+
+def _doubled_forward(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolve_doubled(x, kernel), (x, kernel)
+
+
+def _doubled_backward(
+    kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def backward(form):
+        return lambda x, kernel, gradient: jax.vjp(form, x, kernel)[1](gradient)
+
+    return jax.lax.platform_dependent(
+        *kept, gradient, cpu=backward(_in_four_parts), default=backward(_between_zeros)
+    )
+
+
+_convolve_doubled.defvjp(_doubled_forward, _doubled_backward)
+
+
+def _in_four_parts(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    rows = []
+    for above, half in zip((_EVEN, _ODD), _halves(kernel, axis=0), strict=True):
+        parts = zip((_EVEN, _ODD), _halves(half, axis=1), strict=True)
+        rows.append(
+            [convolve(x, part.astype(x.dtype), padding=(above, left)) for left, part in parts]
+        )
+    return interleave(rows)
+
+
+def _between_zeros(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    for axis in (0, 1):
+        (first, own_even), (own_odd, last) = (
+            jnp.split(half, 2, axis=axis) for half in _halves(kernel, axis=axis)
+        )
+        kernel = jnp.concatenate([first, own_odd, own_even, last], axis=axis)
+    return jax.lax.conv_general_dilated(
+        x, kernel.astype(x.dtype), (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
 
 
 def _halves(kernel: jax.Array, *, axis: int) -> tuple[jax.Array, jax.Array]:

@@ -7,7 +7,13 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from prior_jax.nn.convolution import convolve, convolve_doubled, convolve_pixels
+from prior_jax.nn.convolution import (
+    _between_zeros,
+    _in_four_parts,
+    convolve,
+    convolve_doubled,
+    convolve_pixels,
+)
 from prior_jax.nn.layers import Conv, torch_uniform, upsample_nearest_double
 
 F32 = jnp.float32
@@ -63,6 +69,21 @@ def test_four_small_convolutions_equal_the_one_on_the_doubled_map(size, skip):
     found, expected = (value_and_grads(f, *inputs) for f in (function, plain_doubled))
     assert found[0].shape == (2, 2 * height, 2 * width, 4)
     check_equal(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", [_in_four_parts, _between_zeros])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 6)])
+def test_both_forms_equal_the_convolution_of_the_doubled_map(size, form):
+    """A CPU takes the first form, every other platform the second."""
+    inputs = normal(0, 2, *size, 3), normal(1, 3, 3, 3, 4)
+    check_equal(value_and_grads(form, *inputs), value_and_grads(plain_doubled, *inputs), rtol=1e-5)
+
+
+def test_only_a_cpu_computes_four_parts():
+    x, kernel = normal(0, 2, 3, 5, 3), normal(1, 3, 3, 3, 4)
+    for platform, count in (("cpu", 4), ("tpu", 1), ("cuda", 1)):
+        lowered = jax.jit(convolve_doubled).trace(x, kernel).lower(lowering_platforms=(platform,))
+        assert lowered.as_text().count("stablehlo.convolution") == count
 
 
 def test_in_bfloat16_the_weights_are_summed_before_they_are_rounded():
