@@ -59,8 +59,8 @@ class MachineRemat:
       text: setting of every stack of transformer layers; see `nn.transformer.StackConfig`.
     """
 
-    image: Literal["none", "block"]
-    text: Literal["none", "layer"]
+    image: Literal["none", "elementwise", "block"]
+    text: Literal["none", "elementwise", "layer"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,14 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from prior_jax.nn.convolution import convolve, convolve_doubled, convolve_pixels
+
+CONVOLUTION = "convolution"
+"""Name of a convolution's output, and `MOMENTS` of a batch's mean and variance, by which
+rematerialisation keeps them."""
+MOMENTS = "moments"
 
 # torch's default for Linear and Conv2d: uniform with bound 1 / sqrt(fan_in).
 torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -145,7 +151,7 @@ class Conv(nnx.Module):
         else:
             pad = self.kernel_size // 2
             y = convolve(x, kernel, padding=((pad, pad), (pad, pad)), stride=self.stride)
-        return self._add_bias(y)
+        return self._add_bias(checkpoint_name(y, CONVOLUTION))
 
     def doubled(self, x: jax.Array, skip: jax.Array | None = None) -> jax.Array:
         """Convolves the input after repeating its pixels and joining finer maps to it.
@@ -244,8 +250,9 @@ class BatchNorm(nnx.Module):
             )
         # One pass over the data: moments about the running mean, which is near the batch's mean,
         # avoid cancellation. The result is exact for any centre.
-        shift = jnp.mean(centred, axis=(0, 1, 2))
-        var = jnp.maximum(jnp.mean(jnp.square(centred), axis=(0, 1, 2)) - jnp.square(shift), 0)
+        shift = checkpoint_name(jnp.mean(centred, axis=(0, 1, 2)), MOMENTS)
+        square = checkpoint_name(jnp.mean(jnp.square(centred), axis=(0, 1, 2)), MOMENTS)
+        var = jnp.maximum(square - jnp.square(shift), 0)
         unbiased = jax.lax.stop_gradient(var) * (count / (count - 1))
         self.mean[...] = self.mean[...] + self.momentum * jax.lax.stop_gradient(shift)
         self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * unbiased

@@ -1,7 +1,7 @@
 """ResNet image encoders of any depth and width."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import jax
@@ -10,12 +10,18 @@ from flax import nnx
 
 from prior_jax.errors import check_choice, check_field, check_least
 from prior_jax.nn.attention_pool import AttentionPool2d
-from prior_jax.nn.layers import BatchNorm, Conv, kaiming_normal_fan_out
+from prior_jax.nn.layers import CONVOLUTION, MOMENTS, BatchNorm, Conv, kaiming_normal_fan_out
 from prior_jax.nn.pooling import max_pool_stem
 
 Block = Literal["bottleneck", "basic"]
 Pool = Literal["attention", "mean"]
-Remat = Literal["none", "block"]
+Remat = Literal["none", "elementwise", "block"]
+
+# What each setting of `remat` keeps beside the inputs.
+_KEPT = {
+    "elementwise": jax.checkpoint_policies.save_only_these_names(CONVOLUTION, MOMENTS),
+    "block": jax.checkpoint_policies.nothing_saveable,
+}
 
 # Ratio of a block's output width to its inner width: He et al., arXiv:1512.03385, table 1.
 EXPANSION = {"bottleneck": 4, "basic": 1}
@@ -33,7 +39,9 @@ class ResNetConfig:
       stem_pool: whether a 3x3 maximum halves the map after the stem; torchvision True, False keeps
         twice the resolution for small images.
       remat: "block" rematerialises blocks: only each block's input is kept for the backward pass,
-        and blocks of one shape are compiled once, as a loop; "none" keeps all activations.
+        and blocks of one shape are compiled once, as a loop. "elementwise" also keeps the outputs
+        of the convolutions, so that only normalisations and ReLUs are rematerialised. "none" keeps
+        all activations.
     """
 
     depths: tuple[int, ...]
@@ -200,8 +208,8 @@ class ResNet(nnx.Module):
         for stage, depth in enumerate(self.config.depths):
             blocks = self.stages[f"stage{stage + 1}"]
             stage_blocks = [blocks[f"block{index}"] for index in range(depth)]
-            if train and self.config.remat == "block":
-                x = _train_again(stage_blocks, x)
+            if train and self.config.remat != "none":
+                x = _train_again(stage_blocks, x, kept=_KEPT[self.config.remat])
             else:
                 for block in stage_blocks:
                     x = block(x, train=train)
@@ -209,12 +217,14 @@ class ResNet(nnx.Module):
         return x, tuple(maps)
 
 
-def _train_again(blocks: Sequence[ResidualBlock], x: jax.Array) -> jax.Array:
-    """Runs a stage in training with blocks that are rematerialised in the backward pass.
+def _train_again(
+    blocks: Sequence[ResidualBlock], x: jax.Array, *, kept: Callable[..., bool]
+) -> jax.Array:
+    """Runs a stage in training with blocks that are rematerialised but for what is `kept`.
 
     All blocks but the first have the same shape: the loop over them is compiled as one block.
     """
-    x = nnx.remat(lambda block, x: block(x, train=True))(blocks[0], x)
+    x = nnx.remat(lambda block, x: block(x, train=True), policy=kept)(blocks[0], x)
     if len(blocks) == 1:
         return x
     parts = [nnx.split(block, nnx.Param, nnx.BatchStat) for block in blocks[1:]]
@@ -226,7 +236,8 @@ def _train_again(blocks: Sequence[ResidualBlock], x: jax.Array) -> jax.Array:
         x = block(x, train=True)
         return x, nnx.as_pure(nnx.state(block, nnx.BatchStat))
 
-    x, found = jax.lax.scan(jax.checkpoint(body, prevent_cse=False), x, stacked)
+    body = jax.checkpoint(body, prevent_cse=False, policy=kept)
+    x, found = jax.lax.scan(body, x, stacked)
     for index, block in enumerate(blocks[1:]):
         nnx.update(block, jax.tree.map(lambda leaf, i=index: leaf[i], found))
     return x

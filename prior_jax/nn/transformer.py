@@ -1,6 +1,7 @@
 """BERT's post-norm transformer layer and stacks of it, for the text encoder and the decoder."""
 
 import dataclasses
+import functools
 from typing import Literal, get_args
 
 import jax
@@ -11,7 +12,14 @@ from prior_jax.errors import check_choice, check_field, check_least
 from prior_jax.nn.dropout import dropout, fold
 from prior_jax.nn.layers import LayerNorm, bert_linear
 
-Remat = Literal["none", "layer"]
+Remat = Literal["none", "elementwise", "layer"]
+
+# What each setting of `remat` keeps beside the inputs. Products with weights are the ones without a
+# batch dimension.
+_KEPT = {
+    "elementwise": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "layer": jax.checkpoint_policies.nothing_saveable,
+}
 
 # Bias of the logits of masked keys: their softmax weight is exactly 0 in float32, and a row without
 # any real key still has a finite softmax.
@@ -33,8 +41,9 @@ class StackConfig:
       dropout: dropout rate of attention weights and of every sublayer's output; BERT 0.1.
       scan_layers: True compiles one layer and loops over it; False unrolls the loop, so that XLA
         optimises across layers but compiles longer.
-      remat: "layer" rematerialises layers: only each layer's input is kept for the backward pass;
-        "none" keeps all activations.
+      remat: "layer" rematerialises layers: only each layer's input is kept for the backward pass.
+        "elementwise" also keeps the products with weights, so that only attention and what is
+        computed element by element is rematerialised. "none" keeps all activations.
     """
 
     hidden_size: int
@@ -105,9 +114,10 @@ def attend(
 
     Source: arXiv:1706.03762, sec. 3.2.
     """
-    weights = attention_weights(query, key, heads=heads, bias=bias)
+    logits = _attention_logits(query, key, heads=heads, bias=bias)
     value = _split_heads(value, heads)
-    weights = dropout(weights, rate=dropout_rate, key=dropout_key).astype(value.dtype)
+    weights = _softmax(logits, value.dtype)
+    weights = dropout(weights, rate=dropout_rate, key=dropout_key)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
     return mixed.reshape(*mixed.shape[:2], -1)
 
@@ -126,12 +136,37 @@ def attention_weights(
     Returns:
       Weights, float32[B, heads, Q, K]; rows sum to 1.
     """
+    return jax.nn.softmax(_attention_logits(query, key, heads=heads, bias=bias), axis=-1)
+
+
+def _attention_logits(
+    query: jax.Array, key: jax.Array, *, heads: int, bias: jax.Array | None
+) -> jax.Array:
     query, key = _split_heads(query, heads), _split_heads(key, heads)
     scale = query.shape[-1] ** -0.5
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32) * scale
-    if bias is not None:
-        logits = logits + bias
-    return jax.nn.softmax(logits, axis=-1)
+    return logits if bias is None else logits + bias
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _softmax(logits: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Computes the softmax of float32 logits over the last axis, rounded to a dtype.
+
+    The gradient is computed from the rounded weights, which are what the values are multiplied by:
+    in bfloat16, weights in float32 would be the largest arrays of a layer.
+    """
+    return jax.nn.softmax(logits, axis=-1).astype(dtype)
+
+
+@_softmax.defjvp
+def _softmax_jvp(
+    dtype: jax.typing.DTypeLike, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    weights = _softmax(*primals, dtype)
+    share = weights.astype(jnp.float32)
+    (change,) = tangents
+    change = share * (change - jnp.sum(share * change, axis=-1, keepdims=True))
+    return weights, change.astype(dtype)
 
 
 def _split_heads(x: jax.Array, heads: int) -> jax.Array:
@@ -281,8 +316,8 @@ def run_layers(
         layer = nnx.merge(graphdef, layer_state)
         return layer(x, bias=bias, memory=memory, key=fold(key, index))
 
-    if config.remat == "layer":
-        run = jax.checkpoint(run, prevent_cse=not config.scan_layers)
+    if config.remat != "none":
+        run = jax.checkpoint(run, prevent_cse=not config.scan_layers, policy=_KEPT[config.remat])
 
     if config.scan_layers:
 

@@ -22,7 +22,7 @@ STACK = {
 }
 
 # Ways to run a stack of layers: (scan_layers, remat).
-WAYS = [(True, "none"), (True, "layer"), (False, "layer")]
+WAYS = [(True, "none"), (True, "elementwise"), (True, "layer"), (False, "layer")]
 
 
 def bert_config(**changes):

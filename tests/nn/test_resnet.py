@@ -161,14 +161,26 @@ def test_sharding_the_batch_changes_neither_value_nor_statistics(images):
 def test_recomputing_blocks_changes_neither_value_nor_gradient_nor_statistics(images):
     """Statistics gather this batch once, though each block runs twice."""
     models = [
-        small.image_encoder(pool="mean", remat=remat, depths=(1, 3)) for remat in ("none", "block")
+        small.image_encoder(pool="mean", remat=remat, depths=(1, 3))
+        for remat in ("none", "elementwise", "block")
     ]
 
     def check(a, b):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1e-2, float(jnp.abs(a).max())))
 
-    passes = (train_pass(model, images, compiler_options=AS_USERS_DO) for model in models)
-    jax.tree.map(check, *passes)
+    first, *others = (train_pass(model, images, compiler_options=AS_USERS_DO) for model in models)
+    for other in others:
+        jax.tree.map(check, first, other)
+
+
+def test_elementwise_runs_no_convolution_twice(images):
+    def convolutions(remat):
+        model = small.image_encoder(pool="mean", remat=remat, block="basic", depths=(1, 1))
+        return str(jax.make_jaxpr(lambda x: train_pass(model, x))(images)).count(
+            "conv_general_dilated["
+        )
+
+    assert convolutions("elementwise") == convolutions("none") < convolutions("block")
 
 
 def test_recomputed_blocks_of_one_shape_are_one_loop(images):
