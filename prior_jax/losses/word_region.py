@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from prior_jax.losses.contrastive import Directions, directed_cross_entropy
 from prior_jax.losses.word_region_scores import (
-    DOTS,
+    PRODUCTS,
     compare_caption,
     compare_image,
     exponentials_of,
@@ -30,7 +30,7 @@ all captions times the regions of one image are one matrix product, whose result
 layout in which it is computed.
 """
 
-KEPT_BYTES = 2**29
+KEPT_BYTES = 2**30
 """Largest size in bytes of the products of all words and regions of the global batch that are kept
 for the backward pass.
 
@@ -155,7 +155,8 @@ def word_region_similarity(
     chunk = len(words) if chunk is None else chunk
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}. It must be at least 1, or None for all captions.")
-    dots = 4 * len(words) * words.shape[1] * len(regions) * regions.shape[1]  # bytes, float32
+    products = 4 * len(words) * words.shape[1] * len(regions) * regions.shape[1]  # bytes, float32
+    products *= 2 if regions.shape[1] <= regions.shape[2] else 1  # the products with Gram matrices
     if walk == "images":
         word_square = square_of(words)
         one = functools.partial(
@@ -163,23 +164,23 @@ def word_region_similarity(
         )
         # A batch of one image would have an axis more, and another layout.
         size = None if chunk == 1 else chunk
-        return jax.lax.map(_again(one, dots), (regions, region_mask), batch_size=size)
+        return jax.lax.map(_again(one, products), (regions, region_mask), batch_size=size)
     compare = functools.partial(
         compare_caption, regions=regions, region_mask=region_mask, gram=gram_of(regions), **options
     )
     if chunk >= len(words):
         return jax.vmap(compare)(words, word_mask).T
-    one = _again(lambda caption: compare(*caption), dots)
+    one = _again(lambda caption: compare(*caption), products)
     return jax.lax.map(one, (words, word_mask), batch_size=chunk).T
 
 
-def _again(compare: Callable[[Any], jax.Array], dots: int) -> Callable[[Any], jax.Array]:
+def _again(compare: Callable[[Any], jax.Array], size: int) -> Callable[[Any], jax.Array]:
     """Rematerialises a comparison in the backward pass.
 
-    The gradient of the loop would keep the attention of all pairs. It keeps the products of words
-    and regions, of `dots` bytes over all pairs, where they fit into `KEPT_BYTES`.
+    The gradient of the loop would keep the attention of all pairs. It keeps the products of words,
+    regions and Gram matrices, of `size` bytes over all pairs, where they fit into `KEPT_BYTES`.
     """
-    kept = (DOTS,) if dots <= KEPT_BYTES else ()
+    kept = (PRODUCTS,) if size <= KEPT_BYTES else ()
     policy = jax.checkpoint_policies.save_only_these_names(*kept)
     return jax.checkpoint(compare, prevent_cse=False, policy=policy)
 

@@ -9,8 +9,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from prior_jax.losses.normalize import cosine_of_products
 
-DOTS = "word_region_dots"
-"""Name of the products of words and regions, by which rematerialisation keeps them."""
+PRODUCTS = "word_region_products"
+"""Name of the largest products of words and regions, by which rematerialisation keeps them."""
 
 # Score of an absent word or region; finite, so that no gradient is NaN.
 _ABSENT = -1e30
@@ -139,7 +139,7 @@ def _similarities(
       softmax_over_words: order of the softmaxes.
       aggregate: aggregation over words.
     """
-    dots = checkpoint_name(dots, DOTS)
+    dots = checkpoint_name(dots, PRODUCTS)
     attention = exponentials_of(
         dots,
         word_mask=word_mask,
@@ -179,7 +179,7 @@ def _quadratic(attention: jax.Array, gram: jax.Array) -> jax.Array:
 def _quadratic_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     """Derives a G a by a as 2 G a, which saves the product with the transpose of G."""
     (attention, gram), (change, change_of_gram) = primals, tangents
-    pulled = _pulled(attention, gram)
+    pulled = checkpoint_name(_pulled(attention, gram), PRODUCTS)
     by_attention = 2 * jnp.sum(pulled * change, axis=-1)
     by_gram = jnp.sum(_pulled(attention, change_of_gram) * attention, axis=-1)
     return jnp.sum(pulled * attention, axis=-1), by_attention + by_gram

@@ -342,7 +342,8 @@ def test_a_small_batch_keeps_the_products_and_has_the_same_gradient(monkeypatch)
     )
     given = words, regions, np.ones((BATCH, WORDS), bool), np.ones(BATCH, np.float32)
     found = {}
-    for limit in (BATCH * BATCH * WORDS * REGIONS * 4, BATCH * BATCH * WORDS * REGIONS * 4 - 1):
+    size = 2 * 4 * BATCH * BATCH * WORDS * REGIONS  # with regions, and with their Gram matrices
+    for limit in (size, size - 1):
         monkeypatch.setattr(word_region, "KEPT_BYTES", limit)
         lowered = differentiated(chunk=2, **RELEASE).lower(*given)
         found[limit] = lowered.as_text().count("stablehlo.dot_general"), lowered.compile()(*given)
