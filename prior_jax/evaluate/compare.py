@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special  # scipy.stats imports for longer than jax and flax together
 
 from prior_jax.evaluate import bootstrap
 from prior_jax.evaluate.bootstrap import Interval
@@ -48,7 +48,7 @@ def mean_over_seeds(values: Sequence[float], *, confidence: float) -> Interval:
     mean = float(sample.mean()) if count else math.nan
     if count < 2:
         return Interval(value=mean, low=math.nan, high=math.nan)
-    reach = float(stats.t.ppf((1 + confidence) / 2, count - 1))
+    reach = float(special.stdtrit(count - 1, (1 + confidence) / 2))
     reach *= float(sample.std(ddof=1)) / math.sqrt(count)
     return Interval(value=mean, low=mean - reach, high=mean + reach)
 
@@ -69,7 +69,7 @@ def paired_p(differences: Sequence[float]) -> float:
     spread = float(sample.std(ddof=1)) / math.sqrt(len(sample))
     if spread == 0:
         return float(sample[0] == 0)
-    return float(2 * stats.t.sf(abs(sample.mean()) / spread, len(sample) - 1))
+    return float(2 * special.stdtr(len(sample) - 1, -abs(sample.mean()) / spread))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
