@@ -20,6 +20,9 @@ _ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES")
 # makes the threads of the compiler wait for each other: the step of PRIOR's third stage compiles in
 # 38 to 48 s in place of 28. With two or four parts its peak memory is 16 GB in some runs.
 _KEEP = {-8: 1, -4: 0, -1: -1}
+# What is compiled lies between the free blocks of the steps before, which a step of another length
+# does not fit into. Free pages are therefore given back after a compilation of this many seconds.
+_COMPILED, _LONG = "/jax/core/compile/backend_compile_duration", 5.0
 
 
 def set_environment(variables: Mapping[str, str]) -> None:
@@ -106,6 +109,12 @@ def keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     for option, value in _KEEP.items():
         library.mallopt(option, value)
+
+    def give_back(event: str, seconds: float, **_: str | int) -> None:
+        if event == _COMPILED and seconds > _LONG:
+            library.malloc_trim(0)
+
+    jax.monitoring.register_event_duration_secs_listener(give_back)
 
 
 def _only_cpu(
