@@ -145,6 +145,7 @@ def model(fidelity: str) -> dict:
         temperature=0.01,  # [yaml]
         local_temperature=0.01,  # [yaml]
         num_queries=16,  # [yaml]
+        sentence_region=None,  # the release has none; see configs/prior/improved.py
         bank=dict(num_prototypes=512, temperature=0.9, schedule="fixed"),  # [yaml], [spb.py]
         sentence_decoder=dict(  # [sentence.py], [bert]
             layers=8,

@@ -189,9 +189,12 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
             del data["regions"][follows]
     if data["fraction"] is not None:
         data["fraction"]["ids"] = fractions.list_digest(config.data.fraction)
+    model = dict(config.given["model"])
+    if model.get("sentence_region", ()) is None:  # checkpoints of earlier versions do not have it
+        del model["sentence_region"]
     return {
         "config.objective": config.objective,
-        "config.model": _without(config.given["model"], "remat"),
+        "config.model": _without(model, "remat"),
         "config.data": json.loads(json.dumps(data)),
         "config.optimizer": config.given["optimizer"],
         "config.quick_compile": config.quick_compile,

@@ -319,9 +319,14 @@ class ImageEncoder(nnx.Module):
         Raises:
           ValueError: during tracing, if the attention pool was created for another image size.
         """
-        feature_map, _ = self.resnet(image, train=train)
+        maps, pooled = self.encode(image, train=train)
+        return maps[-1], pooled
+
+    def encode(self, image: jax.Array, *, train: bool) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        """Encodes images as `__call__` does, and returns all maps from fine to coarse."""
+        last, maps = self.resnet(image, train=train)
         if self.pool is None:
-            pooled = feature_map.mean(axis=(1, 2), dtype="float32").astype(feature_map.dtype)
+            pooled = last.mean(axis=(1, 2), dtype="float32").astype(last.dtype)
         else:
-            pooled = self.pool(feature_map)
-        return feature_map, pooled
+            pooled = self.pool(last)
+        return maps, pooled

@@ -229,6 +229,15 @@ class ShowsAttention(Protocol):
 
 
 @runtime_checkable
+class AlignsLocally(Protocol):
+    """An objective with losses between parts of an image and parts of its report."""
+
+    def local_terms(self, stage: str) -> tuple[str, ...]:
+        """Returns the names of those terms in a stage."""
+        ...
+
+
+@runtime_checkable
 class EmbedsPatches(Protocol):
     """An objective without local features whose image head can be applied to every patch."""
 

@@ -49,6 +49,11 @@ class GloriaObjective:
         _known(stage)
         return dict(self.config.weights)
 
+    def local_terms(self, stage: str) -> tuple[str, ...]:
+        """Returns the names of the terms between regions and words."""
+        _known(stage)
+        return "local_image_to_text", "local_text_to_image"
+
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
         """Returns whether the parameter at `path` receives a gradient in the stage.
 

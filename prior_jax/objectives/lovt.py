@@ -161,6 +161,11 @@ class LovtObjective(OneStageObjective):
         del model
         return jnp.float32(1 / self.config.temperature)
 
+    def local_terms(self, stage: str) -> tuple[str, ...]:
+        """Returns the names of the terms between parts of an image and of its report."""
+        del stage
+        return "local_image", "local_text"
+
     def terms(
         self,
         model: LovtModel,

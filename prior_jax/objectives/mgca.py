@@ -156,6 +156,11 @@ class MgcaObjective(OneStageObjective):
         del model
         return jnp.float32(1 / self.config.temperature)
 
+    def local_terms(self, stage: str) -> tuple[str, ...]:
+        """Returns the names of the terms between parts of an image and of its report."""
+        del stage
+        return "token_image", "token_text"
+
     def terms(
         self,
         model: MgcaModel,

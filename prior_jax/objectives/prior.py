@@ -73,6 +73,10 @@ class PriorObjective:
         """Returns the weight of each term from the configuration, by the term's name."""
         return dict(self.config.weights[_known(stage)])
 
+    def local_terms(self, stage: str) -> tuple[str, ...]:
+        """Returns the names of the terms between parts of an image and sentences."""
+        return self.config.local_terms(_known(stage))
+
     def trainable(self, stage: str, path: tuple[str, ...]) -> bool:
         """Returns whether the parameter at `path` receives a gradient in the stage (quirk P13)."""
         path = tuple(str(part) for part in path)
@@ -151,7 +155,7 @@ class PriorObjective:
         train: bool,
         noise: jax.Array | None,
     ) -> AlignedPairs:
-        image = model.encode_image(batch.image, train=train)
+        image, regions = model.encode_regions(batch.image, train=train)
         sentences, mask = model.encode_sentences(
             batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,
             train=train, key=keys.text,
@@ -167,6 +171,7 @@ class PriorObjective:
             aligned = lookup.prototypes
         return AlignedPairs(
             image=image,
+            regions=regions,
             sentences=sentences,
             lookup=lookup,
             aligned=aligned,
@@ -245,8 +250,12 @@ class PriorObjective:
         return matching.assign(cost, axis=self.batch_axis)
 
     def encode_image(self, model: PriorModel, image: jax.Array) -> ImageFeatures:
-        """Encodes images float32[B, H, W, C] in inference mode."""
-        return model.encode_image(image, train=False)
+        """Encodes images float32[B, H, W, C] in inference mode.
+
+        `local` holds what sentences attend to: patches or, with `sentence_region`, regions.
+        """
+        features, regions = model.encode_regions(image, train=False)
+        return features if regions is None else features.replace(local=regions)
 
     def encode_report(
         self,
@@ -294,8 +303,12 @@ class PriorObjective:
 
     @property
     def patch_spacing(self) -> float:
-        """Returns the spacing of patch centres in pixels: the encoder's stride."""
-        return float(self.config.image.resnet.stride)
+        """Returns the spacing of the centres of patches or regions, in pixels.
+
+        That of patches is the encoder's stride; each stage before the last halves it.
+        """
+        chosen = self.config.sentence_region
+        return self.config.image.resnet.stride / 2 ** (0 if chosen is None else chosen.stages_back)
 
     def text_attention(
         self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures

@@ -18,6 +18,7 @@ from prior_jax.nn.image_decoder import ImageDecoderConfig
 from prior_jax.nn.resnet import ImageEncoderConfig
 from prior_jax.nn.sentence_decoder import SentenceDecoderConfig
 from prior_jax.nn.transformer import Remat
+from prior_jax.objectives.sentence_region import SentenceRegionConfig
 
 FidelityName = Literal["paper", "release"]
 TemperatureSchedule = Literal["fixed", "linear", "exp"]
@@ -41,6 +42,9 @@ TERMS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
     }
 )
 """The loss terms of each stage. Source: release, codes/prior/models/prior.py, `stage1_step`..."""
+
+SENTENCE_REGION = "sentence_region"
+"""The loss term that every stage has beside those of `TERMS` with `PriorConfig.sentence_region`."""
 
 RELEASE_WEIGHTS: Mapping[str, Mapping[str, float]] = types.MappingProxyType(
     {
@@ -221,6 +225,8 @@ class PriorConfig:
       temperature: initial temperature of the global contrastive loss; release 0.01.
       local_temperature: initial temperature of the sentence contrastive loss; release 0.01.
       num_queries: largest number Q of sentences per report that stage 3 uses; release 16.
+      sentence_region: contrast of sentences and regions over the batch, by which sentences find
+        their place in the image; None, as in the paper and the release, has none.
       bank: configuration of the sentence prototype bank.
       sentence_decoder: configuration of the decoder that reconstructs sentence prototypes from the
         image.
@@ -243,6 +249,7 @@ class PriorConfig:
     sentence_decoder: SentenceDecoderOptions
     image_decoder: ImageDecoderOptions
     weights: Mapping[str, Mapping[str, float]]
+    sentence_region: SentenceRegionConfig | None = None  # as in runs that do not have the setting
 
     def __post_init__(self):
         """Refuses configuration values that are inconsistent."""
@@ -277,12 +284,25 @@ class PriorConfig:
                     f"Give weights for each of the stages {', '.join(STAGES)}.",
                     where=where,
                 )
-            if set(self.weights[stage]) != set(TERMS[stage]):
+            terms = self.terms(stage)
+            if set(self.weights[stage]) != set(terms):
                 raise ConfigError(
                     f"The terms with weights are {sorted(self.weights[stage])}.",
-                    f"Give a weight for each of the terms {', '.join(TERMS[stage])}.",
+                    f"Give a weight for each of the terms {', '.join(terms)}.",
                     where=where,
                 )
+
+    def terms(self, stage: str) -> tuple[str, ...]:
+        """Returns the names of a stage's loss terms."""
+        return TERMS[stage] + ((SENTENCE_REGION,) if self.sentence_region else ())
+
+    def local_terms(self, stage: str) -> tuple[str, ...]:
+        """Returns the names of a stage's terms between parts of an image and sentences."""
+        return tuple(
+            name
+            for name in self.terms(stage)
+            if name in ("local_image", "local_text", SENTENCE_REGION)
+        )
 
     @property
     def choices(self) -> Fidelity:

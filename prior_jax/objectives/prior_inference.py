@@ -5,7 +5,9 @@ import jax
 import jax.numpy as jnp
 
 from prior_jax.losses.normalize import unit, weighted_mean
+from prior_jax.losses.word_region import word_region_similarity
 from prior_jax.objectives.prior_model import PriorModel
+from prior_jax.objectives.sentence_region import SentenceRegionHead
 from prior_jax.types import ImageFeatures, ReportFeatures
 
 # Number of images and of reports in one block of scores. The attention of 32 x 32 reports with 16
@@ -68,7 +70,9 @@ class PairScores:
 
     Attributes:
       global_: scaled cosines of the global embeddings, float32[Bi, Br].
-      local: mean attention between patches and real sentences, float32[Bi, Br], in [0, 1].
+      local: mean attention between patches and real sentences, float32[Bi, Br], in [0, 1]; with
+        `sentence_region` the mean of the sentences' scaled cosines with the regions they attend to,
+        within +- `sentence_scale`.
     """
 
     global_: jax.Array
@@ -113,10 +117,25 @@ def pair_scores(
             batch_size=_BLOCK,
         )
 
+    if model.sentence_region is not None:
+        local = _by_regions(model.sentence_region, images, reports)
+        return PairScores(global_=scale * cosine, local=local)
     local = jax.lax.map(one_image, images.local, batch_size=_BLOCK)
     if not (batches_of_one or model.choices.local_score_per_image):
         local = jnp.broadcast_to(jnp.mean(local, axis=0, keepdims=True), local.shape)
     return PairScores(global_=scale * cosine, local=local)
+
+
+def _by_regions(
+    head: SentenceRegionHead, images: ImageFeatures, reports: ReportFeatures
+) -> jax.Array:
+    """Returns the mean of the sentences' scaled cosines with what they find: float32[Bi, Br]."""
+    config = head.config
+    return word_region_similarity(
+        head.sentences(reports.local), images.local, word_mask=reports.local_mask,
+        temp1=head.attention_scale(), temp2=config.sentence_scale,
+        softmax_over_words=False, aggregate="mean", chunk=_BLOCK,
+    )  # fmt: skip
 
 
 def similarity(model: PriorModel, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
@@ -197,6 +216,8 @@ def text_attention(model: PriorModel, images: ImageFeatures, reports: ReportFeat
       the feature grid in the paper's mode and has no spatial meaning in the release's mode (quirk
       P1).
     """
+    if model.sentence_region is not None:
+        return model.sentence_region.attention(images.local, reports.local, reports.local_mask)
     return model.attend(images.local, reports.local, reports.local_mask).text_attention
 
 

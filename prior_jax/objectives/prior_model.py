@@ -21,6 +21,7 @@ from prior_jax.nn.resnet import ImageEncoder
 from prior_jax.nn.sentence_decoder import SentenceDecoder
 from prior_jax.nn.sentence_gather import SentenceAttention, mean_sentences
 from prior_jax.objectives.prior_config import PriorConfig
+from prior_jax.objectives.sentence_region import SentenceRegionHead
 from prior_jax.types import ImageFeatures
 
 
@@ -58,6 +59,7 @@ class PriorModel(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
+        self.sentence_region = _sentence_region(config, rngs=rngs)
         self.predictor = Predictor(size, dtype=dtype, rngs=rngs)
         self.local_cross_attention = LocalCrossAttention(size, dtype=dtype, rngs=rngs)
         self.sentence_bank = PrototypeBank(
@@ -85,14 +87,29 @@ class PriorModel(nnx.Module):
         Returns:
           Features [B, P, D] and [B, D] in the compute dtype.
         """
-        feature_map, pooled = self.image_encoder(image, train=train)
+        return self.encode_regions(image, train=train)[0]
+
+    def encode_regions(
+        self, image: jax.Array, *, train: bool
+    ) -> tuple[ImageFeatures, jax.Array | None]:
+        """Encodes images as `encode_image` does, and as regions for the sentences to find.
+
+        Returns:
+          The features, and the regions' unit vectors, [B, P', D]; None without a contrast of
+          sentences and regions.
+        """
+        maps, pooled = self.image_encoder.encode(image, train=train)
         spatial = self.choices.spatial_patches
-        patches = spatial_patches(feature_map) if spatial else scrambled_patches(feature_map)
-        return ImageFeatures(
+        patches = spatial_patches(maps[-1]) if spatial else scrambled_patches(maps[-1])
+        features = ImageFeatures(
             local=self.local_image_projection(patches),
             global_=self.global_image_projection(pooled),
             pooled=pooled,
         )
+        head = self.sentence_region
+        if head is None:
+            return features, None
+        return features, head.regions(maps[-1 - head.config.stages_back])
 
     def encode_sentences(
         self,
@@ -176,3 +193,16 @@ class PriorModel(nnx.Module):
 
     def _exponential(self, scale: jax.Array) -> jax.Array:
         return jnp.exp(clamp_from_above(scale) if self.choices.clamp_scale else scale)
+
+
+def _sentence_region(config: PriorConfig, *, rngs: nnx.Rngs) -> SentenceRegionHead | None:
+    chosen = config.sentence_region
+    if chosen is None:
+        return None
+    return SentenceRegionHead(
+        chosen,
+        features=config.image.resnet.stage_features[-1 - chosen.stages_back],
+        embed_dim=config.embed_dim,
+        dtype=jnp.dtype(config.dtype),
+        rngs=rngs,
+    )

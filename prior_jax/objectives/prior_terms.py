@@ -10,6 +10,7 @@ from prior_jax.nn.cross_attention import LocalContext
 from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.prototype_bank import Lookup
 from prior_jax.objectives.all_pairs import AllPairs
+from prior_jax.objectives.prior_config import SENTENCE_REGION
 from prior_jax.objectives.prior_model import PriorModel
 from prior_jax.types import Batch, ImageFeatures
 
@@ -53,6 +54,7 @@ class AlignedPairs:
 
     Attributes:
       image: patch embeddings and global embeddings of the images.
+      regions: regions of a finer map for the sentences to find, [B, P', D], or None.
       sentences: sentence embeddings before the bank, [B, S, D].
       lookup: lookup of the sentences in the bank; None in stage 1.
       aligned: embeddings that images are aligned with, [B, S, D]: prototypes, or sentences in stage
@@ -64,6 +66,7 @@ class AlignedPairs:
     """
 
     image: ImageFeatures
+    regions: jax.Array | None
     sentences: jax.Array
     lookup: Lookup | None
     aligned: jax.Array
@@ -89,10 +92,11 @@ def alignment_terms(
       all_pairs: form in which the contrastive loss of whole images and reports is computed.
 
     Returns:
-      The terms, float32[] each: "global_alignment", "local_image", "local_text".
+      The terms, float32[] each: "global_alignment", "local_image", "local_text", and with regions
+      "sentence_region".
     """
     patches, context = pairs.image.local, pairs.context
-    return {
+    terms = {
         "global_alignment": all_pairs.paired_contrastive(
             unit(pairs.image.global_), unit(pairs.report),
             scale=model.scale(), weight=pairs.weight,
@@ -108,6 +112,32 @@ def alignment_terms(
             scale=model.local_scale(), mask=pairs.mask, weight=pairs.weight,
         ),
     }  # fmt: skip
+    if pairs.regions is not None:
+        terms[SENTENCE_REGION] = sentence_region_term(model, pairs, all_pairs)
+    return terms
+
+
+def sentence_region_term(model: PriorModel, pairs: AlignedPairs, all_pairs: AllPairs) -> jax.Array:
+    """Computes the contrast of all images and reports by sentences and regions: float32[].
+
+    A sentence attends to the regions of an image, and is compared with what it finds there; the
+    similarities of its report's sentences are aggregated. In the right image a sentence must find a
+    better place than in the others, which a contrast within one report cannot ask of it.
+
+    Source: the form is GLoRIA's, ICCV 2021, the local contrastive loss, with sentences or their
+    prototypes as words, and unit vectors.
+    """
+    head, regions = model.sentence_region, pairs.regions
+    if head is None or regions is None:
+        raise ValueError("the term needs a model with config.model.sentence_region")
+    config = head.config
+    found = all_pairs.word_region_contrast(
+        head.sentences(pairs.aligned), regions,
+        word_mask=pairs.mask, weight=pairs.weight,
+        temp1=head.attention_scale(), temp2=config.sentence_scale, temp3=config.contrast_scale,
+        softmax_over_words=False, aggregate=config.aggregate, chunk=config.chunk,
+    )  # fmt: skip
+    return found.image_to_text + found.text_to_image
 
 
 def image_term(

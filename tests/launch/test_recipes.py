@@ -289,7 +289,7 @@ def test_a_stray_key_is_refused_by_name(section):
 # Configs of earlier versions say nothing of the last line's.
 FILLED = {
     *("data.path", "data.tokenizer.path", "mesh.axes.data"),
-    *("init.image.step", "init.text.step", "evaluate_every"),
+    *("init.image.step", "init.text.step", "evaluate_every", "model.sentence_region"),
     *("data.image.fit", "data.image.equalize", "data.image.to_white", "data.image.draft_margin"),
 }
 

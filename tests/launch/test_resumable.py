@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from configs import debug
+from configs.prior.improved import improve
 from launch.start import run as run_lib
 from prior_jax.config import read_config, to_json
 from prior_jax.data import region_targets
@@ -79,3 +80,11 @@ def test_a_run_from_before_images_were_padded_or_equalised_is_resumed():
     assert set(identity_with(image=image)["image"]) == before
     padded = dataclasses.replace(image, fit="pad")
     assert set(identity_with(image=padded)["image"]) - before == {"fit"}
+
+
+def test_a_run_from_before_the_contrast_of_sentences_and_regions_is_resumed():
+    config = debug.get_config()
+    known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
+    assert "sentence_region" not in known["config.model"]
+    known = run_lib.identity_of_settings(read_config(improve(config), workdir=pathlib.Path()))
+    assert known["config.model"]["sentence_region"]["stages_back"] == 1

@@ -1,0 +1,108 @@
+"""Sentences and regions of a finer feature map in one space, where a sentence finds its place."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from prior_jax.errors import check_choice, check_field, check_least
+from prior_jax.losses.normalize import unit
+from prior_jax.losses.word_region import AGGREGATES, word_region_attention
+from prior_jax.nn.heads import projection
+from prior_jax.nn.layers import torch_linear
+from prior_jax.nn.log_scale import log_scale
+from prior_jax.nn.patches import spatial_patches
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SentenceRegionConfig:
+    """The contrast of sentences and regions over the global batch.
+
+    Attributes:
+      stages_back: feature map whose pixels are the regions: 0 for the last stage's of the ResNet,
+        whose pixels are PRIOR's patches, 1 for the stage before, with four times as many.
+      attention_scale: factor of the cosines in each sentence's softmax over regions, an inverse
+        temperature; the sharper, the smaller the place a sentence finds.
+      learn_attention_scale: whether that factor is learned, from the given value on.
+      sentence_scale: factor of each sentence's cosine with the regions that it attends to.
+      contrast_scale: factor of the similarity of a whole report with an image in the cross-entropy.
+      aggregate: aggregation over a report's sentences, see `losses.word_region`.
+      chunk: number of reports compared with all images at once, which bounds the memory.
+    """
+
+    stages_back: int
+    attention_scale: float
+    learn_attention_scale: bool
+    sentence_scale: float
+    contrast_scale: float
+    aggregate: str
+    chunk: int
+
+    def __post_init__(self):
+        """Refuses configuration values that no contrast accepts."""
+        check_choice(self, "stages_back", (0, 1))
+        check_choice(self, "aggregate", AGGREGATES)
+        check_least(self, chunk=1)
+        for name in ("attention_scale", "sentence_scale", "contrast_scale"):
+            check_field(self, name, getattr(self, name) > 0, "a positive number")
+
+
+class SentenceRegionHead(nnx.Module):
+    """Projects regions and sentences to unit vectors, and attends from sentences to regions."""
+
+    def __init__(
+        self,
+        config: SentenceRegionConfig,
+        *,
+        features: int,
+        embed_dim: int,
+        dtype: jax.typing.DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Creates both projections.
+
+        Args:
+          config: configuration of the contrast.
+          features: number of channels of the regions' map.
+          embed_dim: size D of sentences and of the common space.
+          dtype: compute dtype; parameters are float32.
+          rngs: source of the initial parameters.
+        """
+        self.region = projection(features, embed_dim, dtype=dtype, rngs=rngs)
+        self.sentence = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
+        learned = config.learn_attention_scale
+        self.log_scale = log_scale(1 / config.attention_scale) if learned else None
+        self.config = config
+
+    def regions(self, feature_map: jax.Array) -> jax.Array:
+        """Returns the regions of maps [B, h, w, features], row-major: [B, P, D], unit norm."""
+        found = self.region(spatial_patches(feature_map))
+        return unit(found).astype(found.dtype)
+
+    def sentences(self, sentences: jax.Array) -> jax.Array:
+        """Returns sentences [..., S, D] in the space of regions: [..., S, D], unit norm."""
+        found = self.sentence(sentences)
+        return unit(found).astype(found.dtype)
+
+    def attention_scale(self) -> jax.Array:
+        """Returns the factor of the cosines in the softmax over regions, float32[]."""
+        if self.log_scale is None:
+            return jnp.float32(self.config.attention_scale)
+        return jnp.exp(self.log_scale[...])
+
+    def attention(self, regions: jax.Array, sentences: jax.Array, mask: jax.Array) -> jax.Array:
+        """Computes the attention of each sentence over the regions of its image.
+
+        Args:
+          regions: regions from `regions`, [B, P, D].
+          sentences: sentences before their projection, [B, S, D].
+          mask: mask of the real sentences, bool[B, S].
+
+        Returns:
+          Attention, float32[B, S, P]; rows of real sentences sum to 1, others are 0.
+        """
+        return word_region_attention(
+            self.sentences(sentences), regions, word_mask=mask,
+            temp1=self.attention_scale(), softmax_over_words=False,
+        )  # fmt: skip

@@ -1,0 +1,194 @@
+"""PRIOR with the contrast of sentences and regions over the global batch."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from prior_jax.errors import ConfigError
+from prior_jax.losses.word_region import word_region_contrast
+from prior_jax.objectives.all_pairs import AllPairs, AllPairsConfig
+from prior_jax.objectives.base import AlignsLocally
+from prior_jax.objectives.prior_config import RELEASE_WEIGHTS
+from prior_jax.objectives.sentence_region import SentenceRegionConfig
+from tests.objectives.tiny import SIDE, tiny_batch, tiny_config, tiny_model
+
+STEP = jnp.full((), 15, jnp.int32)
+CONTRAST = SentenceRegionConfig(
+    stages_back=1,
+    attention_scale=8.0,
+    learn_attention_scale=True,
+    sentence_scale=5.0,
+    contrast_scale=10.0,
+    aggregate="sum",
+    chunk=3,
+)
+WEIGHTS = {
+    stage: {**weights, "local_text": 0.0, "sentence_region": 1.0}
+    for stage, weights in RELEASE_WEIGHTS.items()
+}
+
+
+@functools.cache
+def made(*, all_pairs=None, **changes):
+    contrast = dataclasses.replace(CONTRAST, **changes)
+    config = tiny_config(sentence_region=contrast, weights=WEIGHTS)
+    return tiny_model(config, **({} if all_pairs is None else {"all_pairs": all_pairs}))
+
+
+def term(objective, graph):
+    """A jitted (params, rest, batch) -> the term and its gradient, as in validation."""
+
+    def loss(params, rest, batch):
+        model = nnx.merge(graph, params, rest, copy=True)
+        found = objective.loss_terms(
+            model, batch, stage="stage2", step=STEP, key=jax.random.key(0), train=False
+        )
+        return found.terms["sentence_region"]
+
+    return jax.jit(jax.value_and_grad(loss), compiler_options={"xla_backend_optimization_level": 0})
+
+
+@functools.cache
+def computed(fill=0, tokens=24, sentences=5, **changes):
+    objective, (graph, params, rest) = made(**changes)
+    batch = tiny_batch(5, fill=fill, tokens=tokens, sentences=sentences)
+    return term(objective, graph)(params, rest, batch)
+
+
+def check_same(found, expected):
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(expected[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * max(1e-3, np.abs(b).max()))
+
+
+def test_the_term_is_glorias_contrast_of_unit_vectors():
+    objective, (graph, params, rest) = made()
+    model, batch = nnx.merge(graph, params, rest), tiny_batch(5)
+    reports = objective.encode_report(
+        model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
+    )
+    images = objective.encode_image(model, batch.image)
+    words = model.sentence_region.sentence(reports.local)
+    words = words / jnp.linalg.norm(words, axis=-1, keepdims=True)
+    np.testing.assert_allclose(jnp.linalg.norm(images.local, axis=-1), 1, rtol=1e-5)
+    found = word_region_contrast(
+        words, images.local, word_mask=reports.local_mask, weight=batch.weight,
+        temp1=model.sentence_region.attention_scale(), temp2=5.0, temp3=10.0,
+        softmax_over_words=False, aggregate="sum",
+    )  # fmt: skip
+    # The bank's temperature at inference is that of the schedule's end, which step 30 is.
+    terms = objective.loss_terms(
+        model, batch, stage="stage2", step=jnp.int32(30), key=jax.random.key(0), train=False
+    ).terms
+    expected = found.image_to_text + found.text_to_image
+    np.testing.assert_allclose(terms["sentence_region"], expected, rtol=1e-4)
+
+
+def test_every_part_of_the_contrast_learns():
+    _, grads = computed()
+    for path, grad in jax.tree_util.tree_flatten_with_path(grads["sentence_region"])[0]:
+        assert np.any(grad), path
+
+
+def test_padding_changes_neither_value_nor_gradient():
+    check_same(computed(fill=3, tokens=30, sentences=7), computed())
+
+
+def test_a_ring_gives_the_same():
+    ring = AllPairs(config=AllPairsConfig(form="ring", chunk=2), axis=None)
+    check_same(computed(all_pairs=ring), computed())
+
+
+def test_walking_over_images_gives_the_same():
+    walk = AllPairs(config=AllPairsConfig(form="gathered", chunk=2), axis=None, walk="images")
+    check_same(computed(all_pairs=walk), computed())
+
+
+@pytest.mark.multidevice
+@pytest.mark.parametrize("form", ["gathered", "ring"])
+def test_sharding_the_batch_changes_nothing(form):
+    batch = tiny_batch(8)
+    objective, (graph, params, rest) = made()
+    expected = term(objective, graph)(params, rest, batch)
+    pairs = AllPairs(config=AllPairsConfig(form=form, chunk=1), axis="data")
+    objective, _ = made(all_pairs=pairs)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(batch, NamedSharding(mesh, P("data")))
+        held = jax.device_put((params, rest), NamedSharding(mesh, P()))
+        check_same(term(objective, graph)(*held, placed), expected)
+
+
+def test_regions_are_those_of_the_chosen_map():
+    for back, side, spacing in ((0, 4, 8.0), (1, 8, 4.0)):
+        objective, (graph, params, rest) = made(stages_back=back)
+        images = objective.encode_image(
+            nnx.merge(graph, params, rest), jnp.zeros((2, SIDE, SIDE, 1))
+        )
+        assert images.local.shape == (2, side * side, 16)
+        assert objective.patch_spacing == spacing
+
+
+def test_attention_is_a_distribution_over_regions():
+    objective, (graph, params, rest) = made()
+    model, batch = nnx.merge(graph, params, rest), tiny_batch(5)
+    images = objective.encode_image(model, batch.image)
+    reports = objective.encode_report(
+        model, batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
+    )
+    attention = objective.text_attention(model, images, reports)
+    real = np.asarray(reports.local_mask)
+    np.testing.assert_allclose(attention.sum(axis=2), real, atol=1e-5)
+    local = objective.similarity_parts(model, images, reports)[1]
+    assert local.shape == (5, 5)
+    assert np.abs(local).max() <= 5.0
+
+
+def test_after_training_the_own_image_beats_anothers():
+    """Each report names the corner of its image that is bright."""
+    objective, (graph, params, rest) = made()
+    batch = tiny_batch(8)
+    corners = np.zeros((8, SIDE, SIDE, 1), np.float32)
+    for row in range(8):
+        y, x = divmod(row % 4, 2)
+        corners[row, 16 * y : 16 * y + 16, 16 * x : 16 * x + 16] = 1 + row // 4
+    batch = batch.replace(image=jnp.asarray(corners))
+    value_and_grad = term(objective, graph)
+    optimizer = optax.adam(1e-2)
+    state = optimizer.init(params)
+    first = value_and_grad(params, rest, batch)[0]
+    for _ in range(60):
+        own, grads = value_and_grad(params, rest, batch)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(grads, state)
+        params = optax.apply_updates(params, updates)
+    moved = batch.replace(image=jnp.roll(batch.image, 1, axis=0))
+    assert own < 0.5 * first
+    assert value_and_grad(params, rest, moved)[0] > own + 1
+
+
+def test_weights_name_the_term_exactly_where_it_is():
+    objective, _ = made()
+    assert isinstance(objective, AlignsLocally)
+    assert objective.local_terms("stage1") == ("local_image", "local_text", "sentence_region")
+    with pytest.raises(ConfigError, match="sentence_region"):
+        tiny_config(sentence_region=CONTRAST)
+    with pytest.raises(ConfigError, match="sentence_region"):
+        tiny_config(weights=WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("stages_back", 2), ("attention_scale", 0.0), ("aggregate", "median"), ("chunk", 0)],
+)
+def test_bad_settings_are_refused_by_name(field, value):
+    with pytest.raises(ConfigError, match=field):
+        dataclasses.replace(CONTRAST, **{field: value})
