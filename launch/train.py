@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Sequence
 
 import jax
-from absl import flags
+from absl import flags, logging
 
 from launch.evaluate import evaluate_run
 from launch.evaluation.set_checks import check_task
@@ -22,10 +22,10 @@ from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import read_config
-from prior_jax.evaluate import box_scores, class_scores, mask_scores
+from prior_jax.evaluate import box_scores, class_scores, local_use, mask_scores
 from prior_jax.evaluate.validation import Validation
 from prior_jax.evaluate.while_training import WhileTraining
-from prior_jax.objectives.base import Classifies, Detects, Segments
+from prior_jax.objectives.base import AlignsLocally, Classifies, Detects, Segments
 from prior_jax.processes import distributed, lock
 from prior_jax.sharding.placement import placement
 from prior_jax.train import checkpoint_storage as storage
@@ -33,6 +33,7 @@ from prior_jax.train import loop, watched
 from prior_jax.train.checkpoint_read import best_step, score_of
 from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.options import Snapshot, TrainOptions
+from prior_jax.train.stages import Schedule
 
 FLAGS = flags.FLAGS
 
@@ -110,6 +111,8 @@ def check_metrics(run: run_lib.Run, options: TrainOptions, *, evaluated: Sequenc
         asked["config.checkpoint.best_metric"] = best
     terms = {term for stage in run.schedule for term in run.objective.weights(stage.name)}
     validated = {f"validation_{term}_loss" for term in (*terms, "total")}
+    if isinstance(run.objective, AlignsLocally):
+        validated |= set(local_use.NAMES)
     if isinstance(run.objective, Classifies):
         validated.add(class_scores.AUROC)
     if isinstance(run.objective, Detects):
@@ -156,23 +159,28 @@ def train(
         rules=run.place.rules,
         data_axes=run.place.data_axes,
         workdir=run.workdir,
-        validate=_validation(run) if options.validate_every else None,
+        validate=_validation(run, every=options.validate_every) if options.validate_every else None,
         evaluate=None if evaluation is None else lambda snapshot: evaluation(snapshot.module()),
         initial_values=run_lib.initial_values(run),
     )
     return last.step
 
 
-def _validation(run: run_lib.Run):
+def _validation(run: run_lib.Run, *, every: int):
+    schedule = Schedule(run.schedule)
     split = run.split("validate")
     known = {}
 
     def evaluate(snapshot: Snapshot):
         validation = known.setdefault("one", Validation(run.objective, snapshot.model.merge))
         batches = run.eval_batches(split, batch_size=run.config.data.batch_size, require_text=True)
-        return validation(
+        found = validation(
             snapshot.params, snapshot.rest, batches, stage=snapshot.stage, step=snapshot.step
         )
+        left = schedule.end(schedule.at(snapshot.step - 1)) - snapshot.step
+        if left < every and local_use.looks_away(found):  # the last validation of the stage
+            logging.warning("after %s: %s", snapshot.stage, local_use.said(found))
+        return found
 
     return evaluate
 

@@ -1,5 +1,6 @@
 """The loss terms on held-out pairs, for the curves and for choosing the best checkpoint."""
 
+import collections
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -8,9 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import DataError
-from prior_jax.evaluate import box_scores, class_scores, mask_scores
+from prior_jax.evaluate import box_scores, class_scores, local_use, mask_scores
 from prior_jax.evaluate.features import to_host
-from prior_jax.objectives.base import Classifies, Detects, Segments, TrainObjective, weighted_sum
+from prior_jax.objectives.base import (
+    AlignsLocally,
+    Classifies,
+    Detects,
+    Segments,
+    TrainObjective,
+    weighted_sum,
+)
 from prior_jax.processes import activities
 from prior_jax.types import Batch
 
@@ -32,11 +40,18 @@ class Validation:
 
         def terms(params, rest, batch, step, *, stage):
             model = merge(params, rest)
-            found = objective.loss_terms(
-                model, batch, stage=stage, step=step, key=jax.random.key(_KEY),
-                train=False,
-            )  # fmt: skip
-            total = weighted_sum(found.terms, objective.weights(stage))
+
+            def terms_of(batch: Batch) -> Mapping[str, jax.Array]:
+                return objective.loss_terms(
+                    model, batch, stage=stage, step=step, key=jax.random.key(_KEY), train=False
+                ).terms
+
+            found, weights = terms_of(batch), objective.weights(stage)
+            total = weighted_sum(found, weights)
+            local = {}
+            if isinstance(objective, AlignsLocally):
+                local_weights = {name: weights[name] for name in objective.local_terms(stage)}
+                local = local_use.local_sums(terms_of, batch, own=found, weights=local_weights)
             rows = ()
             if isinstance(objective, Classifies):
                 rows = class_scores.scored(objective, model, batch)
@@ -44,7 +59,7 @@ class Validation:
                 rows = box_scores.scored(objective, model, batch)
             elif isinstance(objective, Segments):
                 rows = mask_scores.scored(objective, model, batch)
-            return ({**found.terms, "total": total}, jnp.sum(batch.weight)), rows
+            return ({**found, "total": total}, local, jnp.sum(batch.weight)), rows
 
         self._terms = jax.jit(terms, static_argnames="stage")
 
@@ -62,7 +77,8 @@ class Validation:
 
         Returns:
           `validation_<term>_loss` for every term and `validation_total_loss`: means over batches,
-          weighted by their numbers of pairs. A contrastive term depends on the batch size.
+          weighted by their numbers of pairs. A contrastive term depends on the batch size. For an
+          objective with local terms also `local_use.NAMES`, over batches of two pairs or more.
           For a classifier also `class_scores.AUROC`, unless no class has both states; for a
           detector `box_scores.NAMES`, unless no image has a box; for a segmentation model
           `mask_scores.NAMES`, unless no image has a mask.
@@ -70,16 +86,18 @@ class Validation:
         Raises:
           DataError: if no batch holds a pair.
         """
-        sums: dict[str, float] = {}
-        pairs, scored = 0.0, []
+        sums, local_sums = collections.Counter(), collections.Counter()
+        pairs, compared, scored = 0.0, 0.0, []
         for batch in activities.each(activities.INPUT, batches):
             found, rows = self._terms(params, rest, batch, np.int32(step), stage=stage)
-            terms, count = jax.device_get(found)
+            terms, local, count = jax.device_get(found)
             if rows:
                 scored.append(to_host(rows))
             pairs += float(count)
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value) * float(count)
+            sums.update({name: float(value * count) for name, value in terms.items()})
+            if count > 1:  # the image of a single pair has no other to compare it with
+                compared += float(count)
+                local_sums.update({name: float(value * count) for name, value in local.items()})
         if not pairs:
             raise DataError(
                 "The split 'validate' has no pair of an image and a report, so that no loss can be "
@@ -87,6 +105,8 @@ class Validation:
                 "Prepare a set that has such pairs in this split.",
             )
         means = {f"validation_{name}_loss": value / pairs for name, value in sums.items()}
+        if local_sums:
+            means |= local_use.use_of({name: v / compared for name, v in local_sums.items()})
         return means | (self._scores(scored) if scored else {})
 
     def _scores(self, scored: list[Any]) -> dict[str, float]:

@@ -19,6 +19,10 @@ _TITLES = {
     "pairs_per_second": "Pairs per second",
     "input_wait": "Share of time waiting for input",
     "bank_perplexity": "Bank perplexity",
+    "validation_local_image_use": "Local losses with another study's image less with the own, nats",
+    "validation_local_image_use_share": "The same as a share",
+    "validation_local_mirror_use": "Local losses with the mirrored image less with the own, nats",
+    "validation_local_mirror_use_share": "The same as a share of those with the mirrored",
 }
 _ACRONYMS = {
     "kl": "KL",

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from prior_jax.evaluate import pictures, region_columns, results
+from prior_jax.evaluate import local_use, pictures, region_columns, results
 from prior_jax.report import (
     charts,
     curves,
@@ -126,6 +126,7 @@ def _of_files(workdir: pathlib.Path) -> dict[str, Any]:
     return dict(
         log=log,
         curves=curves.draw(log) if log.records else None,
+        local_use=_local_use(log),
         tasks=tasks,
         headlines=tables.headlines(tasks),
         reliability={one["task"]: reliability.curves_of(one) for one in contents},
@@ -138,6 +139,12 @@ def _of_files(workdir: pathlib.Path) -> dict[str, Any]:
         # A run's folder has its config; the folder of --out has results alone.
         evaluated_elsewhere=bool(tasks or suite) and not (workdir / "config.json").is_file(),
     )
+
+
+def _local_use(log: curves.Log) -> str | None:
+    """Says how much the local losses look at the image, at the last validation that measured it."""
+    measured = [record for record in log.records if local_use.SHARE in record]
+    return local_use.said(measured[-1]) if measured else None
 
 
 def _of_examples(attention, retrieval, reconstructions, bank, *, sparse: bool) -> dict[str, Any]:

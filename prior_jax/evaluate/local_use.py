@@ -1,0 +1,105 @@
+"""Whether the local losses look at the image: their value with another study's image, and mirrored.
+
+A local loss can be small although a sentence finds no place in its image, for example when its
+negatives are the other sentences of the same report. It then hardly changes when the image is
+another patient's. The training losses cannot tell; these numbers can.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from prior_jax.types import Batch
+
+NAMES = (
+    "validation_local_image_use",
+    "validation_local_image_use_share",
+    "validation_local_mirror_use",
+    "validation_local_mirror_use_share",
+)
+"""What `use_of` returns, for another study's image and for the mirrored one.
+
+The first of each is the weighted sum of the local terms with that image less their sum with the
+report's own image, in nats. The second divides it by the sum of the weighted terms' sizes with that
+image: 0 if the loss does not look at the image, at most about 1.
+"""
+SHARE = NAMES[1]
+"""Name of the number that tells whether local losses look at the image at all."""
+UNUSED = 0.1
+"""A share below which a local loss hardly looks at the image.
+
+Measured on the phantom: PRIOR as the paper describes it 0.04, GLoRIA 0.8.
+"""
+
+Terms = Callable[[Batch], Mapping[str, jax.Array]]
+
+
+def local_sums(
+    terms: Terms, batch: Batch, *, own: Mapping[str, jax.Array], weights: Mapping[str, float]
+) -> dict[str, jax.Array]:
+    """Computes the sums of local terms that `use_of` compares.
+
+    Args:
+      terms: function from a batch to the objective's loss terms.
+      batch: global batch; rows of weight 0 are filling rows, after the real ones.
+      own: the terms of the batch as it is.
+      weights: weight of each local term, by its name.
+
+    Returns:
+      Sums of weighted terms, float32[]: "own", and with the other images "other" and "mirrored";
+      and of their absolute values, "other_size" and "mirrored_size".
+    """
+    found = {
+        "other": terms(batch.replace(image=other_images(batch))),
+        "mirrored": terms(batch.replace(image=batch.image[:, :, ::-1])),
+    }
+
+    def total(of: Mapping[str, jax.Array], change=lambda value: value) -> jax.Array:
+        return sum((weight * change(of[name]) for name, weight in weights.items()), jnp.float32(0))
+
+    sums = {"own": total(own)}
+    for name, values in found.items():
+        sums |= {name: total(values), f"{name}_size": total(values, jnp.abs)}
+    return sums
+
+
+def other_images(batch: Batch) -> jax.Array:
+    """Returns images float32[B, H, W, C] of which row i is another study's than report i.
+
+    It is the image of the row before, or of the row after where that one is a filling row.
+    """
+    before, after = jnp.roll(batch.image, 1, axis=0), jnp.roll(batch.image, -1, axis=0)
+    real = jnp.roll(batch.weight, 1) > 0
+    return jnp.where(real[:, None, None, None], before, after)
+
+
+def use_of(sums: Mapping[str, float]) -> dict[str, float]:
+    """Returns the numbers of `NAMES` from sums of `local_sums`, or from means of several."""
+    numbers = []
+    for name in ("other", "mirrored"):
+        use, size = sums[name] - sums["own"], sums[f"{name}_size"]
+        numbers += [use, use / size if size else 0.0]
+    return dict(zip(NAMES, numbers, strict=True))
+
+
+def said(numbers: Mapping[str, float]) -> str:
+    """Says in words what the numbers of `NAMES` tell about a model."""
+    image, image_share, mirror, mirror_share = (numbers[name] for name in NAMES)
+    text = (
+        f"With another study's image the local losses are {image:.2f} nats higher than with the "
+        f"report's own, {100 * image_share:.0f} % of them, and with the mirrored image "
+        f"{mirror:.2f} nats, {100 * mirror_share:.0f} %."
+    )
+    return f"{text} {_BLIND}" if looks_away(numbers) else text
+
+
+def looks_away(numbers: Mapping[str, float]) -> bool:
+    """Tells whether the local losses hardly depend on the image; False where none were measured."""
+    return numbers.get(SHARE, 1.0) < UNUSED
+
+
+_BLIND = (
+    "They hardly look at the image, so do not expect a sentence or a word to find its place in it. "
+    "configs/prior/improved.py has a form that does look."
+)

@@ -1,0 +1,87 @@
+"""How much local losses depend on the image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prior_jax.evaluate import local_use
+from prior_jax.evaluate.validation import Validation
+from prior_jax.train.state import define_model
+from tests.train import toy
+
+
+class Looking(toy.ToyObjective):
+    """A toy whose contrast is called local."""
+
+    def local_terms(self, stage):
+        return ("contrast",)
+
+
+class Blind(Looking):
+    """A toy whose contrast does not see the image."""
+
+    def loss_terms(self, model, batch, **options):
+        return super().loss_terms(
+            model, toy.replace(batch, image=jnp.ones_like(batch.image)), **options
+        )
+
+
+def validated(objective, batches):
+    model = define_model(objective.init)
+    draw = jax.jit(lambda key: model.split(objective.init(toy.nnx.Rngs(key))))
+    validation = Validation(objective, model.merge)
+    return validation(*draw(jax.random.key(0)), batches, stage="second", step=3)
+
+
+def weighing(batch, pairs):
+    weight = np.arange(len(batch.weight)) < pairs
+    return toy.replace(batch, weight=weight.astype(np.float32))
+
+
+def test_each_report_gets_the_image_of_another_study():
+    batch = toy.ToyData().batch(1)
+    for pairs in (16, 5, 2):
+        other = np.asarray(local_use.other_images(weighing(batch, pairs)))
+        sources = [
+            int(np.flatnonzero((batch.image == image).all(axis=(1, 2, 3)))[0])
+            for image in other[:pairs]
+        ]
+        assert all(source != row for row, source in enumerate(sources))
+        assert set(sources) <= set(range(pairs)), "a filling row's image was taken"
+
+
+def test_the_use_is_the_difference_of_the_terms():
+    batch = toy.ToyData().batch(1)
+    found = validated(Looking(), [batch])
+    own = found["validation_contrast_loss"]
+    other = validated(Looking(), [toy.replace(batch, image=np.roll(batch.image, 1, axis=0))])
+    mirrored = validated(Looking(), [toy.replace(batch, image=batch.image[:, :, ::-1])])
+    for name, changed in (("image", other), ("mirror", mirrored)):
+        use = changed["validation_contrast_loss"] - own
+        assert use != 0
+        np.testing.assert_allclose(found[f"validation_local_{name}_use"], use, rtol=1e-4)
+        share = use / changed["validation_contrast_loss"]
+        np.testing.assert_allclose(found[f"validation_local_{name}_use_share"], share, rtol=1e-4)
+
+
+def test_a_loss_that_does_not_look_has_no_use():
+    found = validated(Blind(), [toy.ToyData().batch(1)])
+    assert set(local_use.NAMES) <= found.keys()
+    for name in local_use.NAMES:
+        assert found[name] == pytest.approx(0, abs=1e-5)
+
+
+def test_an_objective_without_local_terms_has_no_such_number():
+    found = validated(toy.ToyObjective(), [toy.ToyData().batch(1)])
+    assert not set(local_use.NAMES) & found.keys()
+
+
+def test_a_batch_of_one_pair_is_not_compared():
+    batch = toy.ToyData().batch(1)
+    whole, both = (
+        validated(Looking(), batches) for batches in ([batch], [batch, weighing(batch, 1)])
+    )
+    for name in local_use.NAMES:
+        assert both[name] == pytest.approx(whole[name])
+    assert not set(local_use.NAMES) & validated(Looking(), [weighing(batch, 1)]).keys()
