@@ -177,8 +177,10 @@ def _validation(run: run_lib.Run, *, every: int):
         found = validation(
             snapshot.params, snapshot.rest, batches, stage=snapshot.stage, step=snapshot.step
         )
+        # The run's last step is validated in any case, so that it alone is the last stage's end.
         left = schedule.end(schedule.at(snapshot.step - 1)) - snapshot.step
-        if left < every and local_use.looks_away(found):  # the last validation of the stage
+        last = left == 0 or (left < every and snapshot.step + left < schedule.total_steps)
+        if last and local_use.looks_away(found):
             logging.warning("after %s: %s", snapshot.stage, local_use.said(found))
         return found
 

@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     # that shows nothing, and their softmax, almost one-hot, leaves no gradient to other regions.
     model.unit_text = model.unit_regions = True
     model.attention_scale = 10.0
-    model.caption_chunk = 8  # arrays that stay in the CPU's cache are faster
+    model.caption_chunk = 8  # of an evaluation; training on one CPU takes one image at a time
     config.model = model
     config.checkpoint.best_metric = "validation_total_loss"
     # A step costs twice a step of PRIOR's first stage: 96 words attend to 144 regions of 32 images.

@@ -7,6 +7,7 @@ map (docs/fidelity.md).
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs.prior import base
 
@@ -30,6 +31,7 @@ def improve(config: ConfigDict) -> ConfigDict:
                 contrast_scale=10.0,  # as GLoRIA's
                 aggregate="sum",  # as GLoRIA's
                 chunk=32,
+                group=placeholder(int),  # 128 on a pod, where all pairs cost more than the encoders
             )
         )
     for stage in ("stage1", "stage2", "stage3"):

@@ -45,7 +45,7 @@ def word_region(request: Request, folder: pathlib.Path, *, release: bool) -> Ite
             weight=jnp.ones(words.shape[:1], jnp.float32),
             softmax_over_words=release,
             aggregate="sum" if release else "mean",
-            chunk=CHUNK,
+            chunk=CHUNK if on_accelerator() else 1,
             walk="captions" if on_accelerator() else "images",
         )
         return found.image_to_text + found.text_to_image

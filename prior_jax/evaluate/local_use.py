@@ -67,19 +67,29 @@ def local_sums(
 def other_images(batch: Batch) -> jax.Array:
     """Returns images float32[B, H, W, C] of which row i is another study's than report i.
 
-    It is the image of the row before, or of the row after where that one is a filling row.
+    It is that of the row half a batch away, since neighbours are often of one patient; where that
+    is a filling row, of the row before, and where that is one too, of the row after.
     """
-    before, after = jnp.roll(batch.image, 1, axis=0), jnp.roll(batch.image, -1, axis=0)
-    real = jnp.roll(batch.weight, 1) > 0
-    return jnp.where(real[:, None, None, None], before, after)
+    half = batch.image.shape[0] // 2
+    found = jnp.roll(batch.image, -1, axis=0)
+    for shift in (1, half):
+        real = jnp.roll(batch.weight, shift) > 0
+        shifted = jnp.roll(batch.image, shift, axis=0)
+        found = jnp.where(real[:, None, None, None], shifted, found)
+    return found
 
 
 def use_of(sums: Mapping[str, float]) -> dict[str, float]:
-    """Returns the numbers of `NAMES` from sums of `local_sums`, or from means of several."""
+    """Returns the numbers of `NAMES` from sums of `local_sums`, or from means of several.
+
+    Without any weight on a local term there are none.
+    """
+    if not any(sums[f"{name}_size"] for name in ("other", "mirrored")):
+        return {}  # no local term has a weight
     numbers = []
     for name in ("other", "mirrored"):
-        use, size = sums[name] - sums["own"], sums[f"{name}_size"]
-        numbers += [use, use / size if size else 0.0]
+        use = sums[name] - sums["own"]
+        numbers += [use, use / sums[f"{name}_size"]]
     return dict(zip(NAMES, numbers, strict=True))
 
 
@@ -100,6 +110,6 @@ def looks_away(numbers: Mapping[str, float]) -> bool:
 
 
 _BLIND = (
-    "They hardly look at the image, so do not expect a sentence or a word to find its place in it. "
-    "configs/prior/improved.py has a form that does look."
+    "They hardly look at the image, so do not expect a sentence or a word to find its place in it "
+    "(docs/fidelity.md, Beyond the paper)."
 )

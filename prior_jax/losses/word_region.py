@@ -31,11 +31,11 @@ layout in which it is computed.
 """
 
 KEPT_BYTES = 2**30
-"""Largest size in bytes of the products of all words and regions of the global batch that are kept
-for the backward pass.
+"""Largest size in bytes of the products of all words and regions that are kept for the backward
+pass, of the global batch, or of all groups of it together.
 
-A larger global batch computes them a second time, chunk by chunk, so that memory does not grow with
-the square of the batch.
+A larger batch computes them a second time, chunk by chunk, so that memory does not grow with the
+square of the batch.
 """
 
 
@@ -53,6 +53,7 @@ def word_region_contrast(
     aggregate: str,
     chunk: int | None = None,
     walk: Walk = "captions",
+    groups: int = 1,
 ) -> Directions:
     """Computes the cross-entropy of all images and captions from words and regions.
 
@@ -67,8 +68,9 @@ def word_region_contrast(
       temp3: factor of the similarities of captions.
       softmax_over_words: order of the softmaxes, see `word_region_attention`.
       aggregate: aggregation over words, see `word_region_similarity`.
-      chunk: number of captions compared at once, see `word_region_similarity`.
+      chunk: number of captions or images compared at once, see `word_region_similarity`.
       walk: order in which pairs are compared, see `Walk`.
+      groups: number of such calls under one `jax.vmap`, see `word_region_similarity`.
 
     Returns:
       Two losses, float32[] each, nats per real pair: images among captions (the release's loss0),
@@ -86,6 +88,7 @@ def word_region_contrast(
     similarity = word_region_similarity(
         words, regions, word_mask=word_mask, region_mask=region_mask, temp1=temp1, temp2=temp2,
         softmax_over_words=softmax_over_words, aggregate=aggregate, chunk=chunk, walk=walk,
+        groups=groups,
     )  # fmt: skip
     weight = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
     return directed_cross_entropy(jnp.asarray(temp3, jnp.float32) * similarity, weight > 0, weight)
@@ -113,6 +116,7 @@ def word_region_similarity(
     aggregate: str,
     chunk: int | None = None,
     walk: Walk = "captions",
+    groups: int = 1,
 ) -> jax.Array:
     """Computes the similarity of every image with every caption, from their regions and words.
 
@@ -131,8 +135,9 @@ def word_region_similarity(
         training, quirk G4), "mean" does not, "max" takes the best word (its zero-shot, quirk G22).
       chunk: number of captions compared at once; memory grows with chunk x M x W x P. None compares
         all of them. The value does not depend on it.
-      walk: order in which pairs are compared, see `Walk`; over "images", memory grows with N x W x
-        P, and `chunk` is not used.
+      walk: order in which pairs are compared, see `Walk`; over "images", `chunk` is the number of
+        images compared at once, and memory grows with N x chunk x W x P.
+      groups: number of such calls under one `jax.vmap`, which share `KEPT_BYTES`.
 
     Returns:
       Similarities, float32[M, N], images by captions; in [-temp2, temp2] for "mean" and "max". They
@@ -152,10 +157,13 @@ def word_region_similarity(
     options = dict(
         temp1=temp1, temp2=temp2, softmax_over_words=softmax_over_words, aggregate=aggregate
     )
-    chunk = len(words) if chunk is None else chunk
+    every = len(regions) if walk == "images" else len(words)
+    chunk = every if chunk is None else chunk
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}. It must be at least 1, or None for all captions.")
-    products = 4 * len(words) * words.shape[1] * len(regions) * regions.shape[1]  # bytes, float32
+    products = (
+        groups * 4 * len(words) * words.shape[1] * len(regions) * regions.shape[1]
+    )  # bytes, float32
     products *= 2 if regions.shape[1] <= regions.shape[2] else 1  # the products with Gram matrices
     if walk == "images":
         word_square = square_of(words)

@@ -48,7 +48,9 @@ def grouped_word_region_contrast(
         )
 
     def contrast(words, regions, word_mask, weight):
-        return word_region_contrast(words, regions, word_mask=word_mask, weight=weight, **options)
+        return word_region_contrast(
+            words, regions, word_mask=word_mask, weight=weight, groups=rows // group, **options
+        )
 
     given = words, regions, word_mask, weight
     cut = jax.tree.map(lambda x: x.reshape(rows // group, group, *x.shape[1:]), given)

@@ -222,7 +222,10 @@ def exponentials_of(
         scores = jnp.where(real, scores, jnp.float32(_ABSENT))
     # The division removes the maximum again, and with it its gradient.
     largest = jax.lax.stop_gradient(jnp.max(scores, axis=2, keepdims=True))
-    found = jnp.exp(scores - largest)
+    # Compilers may round `scores` less in the difference than they do for the maximum.
+    above = scores - largest
+    above -= jax.lax.stop_gradient(jnp.maximum(above, 0))
+    found = jnp.exp(above)
     return found if real is None else jnp.where(real, found, jnp.float32(0))
 
 

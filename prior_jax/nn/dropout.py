@@ -29,8 +29,9 @@ def dropout(
     # long arithmetic, which the compiler would otherwise repeat in each consumer of the bits.
     bits = jax.random.bits(key, tuple(size for size in shape if size > 1), jnp.uint16)
     keep = jax.lax.optimization_barrier(bits).reshape(shape) >= jnp.uint16(threshold)
-    scale = jnp.asarray(65536 / (65536 - threshold), x.dtype)
-    return jnp.where(keep, x * scale, jnp.zeros_like(x))
+    # In bfloat16 the factor itself would be rounded, and with it the expectation of every element.
+    scaled = (x.astype(jnp.float32) * jnp.float32(65536 / (65536 - threshold))).astype(x.dtype)
+    return jnp.where(keep, scaled, jnp.zeros_like(x))
 
 
 def fold(key: jax.Array | None, site: int | jax.Array) -> jax.Array | None:

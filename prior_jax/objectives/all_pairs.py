@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import jax
 
 from prior_jax.errors import check_choice, check_field
-from prior_jax.losses import contrastive, ring_pairs, sigmoid, word_region
+from prior_jax.losses import contrastive, ring_pairs, sigmoid, word_region, word_region_groups
 from prior_jax.losses.ring_walk import Axis, Plan
 
 Form = Literal["gathered", "ring"]
@@ -87,12 +87,36 @@ class AllPairs:
         return loss(image, text, scale=scale, bias=bias, weight=weight)
 
     def word_region_contrast(
-        self, words: jax.Array, regions: jax.Array, *, chunk: int, **options: Any
+        self,
+        words: jax.Array,
+        regions: jax.Array,
+        *,
+        chunk: int,
+        group: int | None = None,
+        **options: Any,
     ) -> contrastive.Directions:
-        """Returns both directions; for arguments see `losses.word_region.word_region_contrast`."""
+        """Computes the contrast of words and regions, over the global batch or within groups.
+
+        Args:
+          words: word embeddings, [B, W, D].
+          regions: region embeddings, [B, P, D].
+          chunk: number of captions compared with all images at once, which bounds the memory; in
+            groups, the number of images compared with all captions.
+          group: number of pairs in a group, see `losses.word_region_groups`; None compares all
+            pairs of the batch.
+          **options: remaining arguments of `losses.word_region.word_region_contrast`.
+
+        Returns:
+          Both directions of the loss.
+        """
+        if group is not None:
+            return word_region_groups.grouped_word_region_contrast(
+                words, regions, group=group, chunk=chunk, walk="images", **options
+            )
         if self.config.form == "gathered":
+            at_once = 1 if self.walk == "images" else chunk  # what stays in the caches
             return word_region.word_region_contrast(
-                words, regions, chunk=chunk, walk=self.walk, **options
+                words, regions, chunk=at_once, walk=self.walk, **options
             )
         plan = Plan(axis=self.axis, rows=self.config.chunk, columns=chunk)
         return ring_pairs.ring_word_region_contrast(words, regions, plan=plan, **options)

@@ -1,13 +1,10 @@
 """The GLoRIA objective: a global contrastive loss, and one between words and image regions."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.errors import ConfigError
-from prior_jax.losses.word_region_groups import grouped_word_region_contrast
 from prior_jax.nn.word_aggregate import WordPlaces, find_words
 from prior_jax.objectives import gloria_inference
 from prior_jax.objectives.all_pairs import PLAIN, AllPairs
@@ -130,12 +127,7 @@ class GloriaObjective:
         whole = self.all_pairs.cosine_contrastive(
             images.global_, captions.report, scale=jnp.float32(config.contrast_scale), weight=weight
         )
-        contrast = self.all_pairs.word_region_contrast
-        if config.local_group is not None:
-            contrast = functools.partial(
-                grouped_word_region_contrast, group=config.local_group, walk="images"
-            )
-        parts = contrast(
+        parts = self.all_pairs.word_region_contrast(
             captions.words,
             images.local,
             word_mask=mask,
@@ -146,6 +138,7 @@ class GloriaObjective:
             softmax_over_words=not choices.single_softmax,
             aggregate="mean" if choices.word_mean else "sum",
             chunk=config.caption_chunk,
+            group=config.local_group,
         )
         return {
             "global_image_to_text": whole.image_to_text,

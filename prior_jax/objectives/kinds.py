@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prior_jax.data import region_targets
-from prior_jax.errors import check_choice, check_field
+from prior_jax.errors import check_choice, check_field, in_section
 from prior_jax.objectives.all_pairs import FORMS, AllPairs, AllPairsConfig, Form
 from prior_jax.objectives.base import Objective
 from prior_jax.objectives.classification import ClassificationConfig, ClassificationObjective
@@ -123,9 +123,19 @@ def _segmentation(settings: SegmentationConfig, setting: Setting) -> Segmentatio
 
 
 def _check_local_groups(settings: GloriaConfig, rows: int) -> None:
-    divides = settings.local_group is None or rows % settings.local_group == 0
+    _check_group(settings, "local_group", rows)
+
+
+def _check_groups(settings: PriorConfig, rows: int) -> None:
+    if settings.sentence_region is not None:
+        with in_section("sentence_region"):
+            _check_group(settings.sentence_region, "group", rows)
+
+
+def _check_group(settings: Any, field: str, rows: int) -> None:
+    group = getattr(settings, field)
     must_be = f"a divisor of {rows}, the number of pairs that a step sees at once"
-    check_field(settings, "local_group", divides, must_be)
+    check_field(settings, field, group is None or rows % group == 0, must_be)
 
 
 def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) -> Kind:
@@ -145,6 +155,7 @@ KINDS: Mapping[str, Kind] = {
         settings=PriorConfig,
         make=_prior,
         derived={"bank": {"start_step": 0, "steps": 1}},
+        check_rows=_check_groups,
     ),
     "gloria": Kind(
         stages=GloriaObjective.stages,

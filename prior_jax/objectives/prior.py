@@ -257,6 +257,13 @@ class PriorObjective:
         features, regions = model.encode_regions(image, train=False)
         return features if regions is None else features.replace(local=regions)
 
+    def embed_patches(self, model: PriorModel, image: jax.Array) -> jax.Array:
+        """Returns patches in the space of sentences and reports, [B, P, D], in inference mode.
+
+        With `sentence_region`, what `encode_image` calls local has a space of its own.
+        """
+        return model.encode_image(image, train=False).local
+
     def encode_report(
         self,
         model: PriorModel,

@@ -129,13 +129,17 @@ def pair_scores(
 def _by_regions(
     head: SentenceRegionHead, images: ImageFeatures, reports: ReportFeatures
 ) -> jax.Array:
-    """Returns the mean of the sentences' scaled cosines with what they find: float32[Bi, Br]."""
+    """Returns the mean of the sentences' scaled cosines with what they find: float32[Bi, Br].
+
+    Reports without a sentence have 0.
+    """
     config = head.config
-    return word_region_similarity(
+    found = word_region_similarity(
         head.sentences(reports.local), images.local, word_mask=reports.local_mask,
         temp1=head.attention_scale(), temp2=config.sentence_scale,
         softmax_over_words=False, aggregate="mean", chunk=_BLOCK,
     )  # fmt: skip
+    return jnp.where(jnp.any(reports.local_mask, axis=1)[None], found, jnp.float32(0))
 
 
 def similarity(model: PriorModel, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:

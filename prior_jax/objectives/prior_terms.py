@@ -135,7 +135,8 @@ def sentence_region_term(model: PriorModel, pairs: AlignedPairs, all_pairs: AllP
         head.sentences(pairs.aligned), regions,
         word_mask=pairs.mask, weight=pairs.weight,
         temp1=head.attention_scale(), temp2=config.sentence_scale, temp3=config.contrast_scale,
-        softmax_over_words=False, aggregate=config.aggregate, chunk=config.chunk,
+        softmax_over_words=False, aggregate=config.aggregate,
+        chunk=config.chunk, group=config.group,
     )  # fmt: skip
     return found.image_to_text + found.text_to_image
 

@@ -11,7 +11,7 @@ from prior_jax.losses.normalize import unit
 from prior_jax.losses.word_region import AGGREGATES, word_region_attention
 from prior_jax.nn.heads import projection
 from prior_jax.nn.layers import torch_linear
-from prior_jax.nn.log_scale import log_scale
+from prior_jax.nn.log_scale import clamp_from_above, log_scale
 from prior_jax.nn.patches import spatial_patches
 
 
@@ -24,11 +24,15 @@ class SentenceRegionConfig:
         whose pixels are PRIOR's patches, 1 for the stage before, with four times as many.
       attention_scale: factor of the cosines in each sentence's softmax over regions, an inverse
         temperature; the sharper, the smaller the place a sentence finds.
-      learn_attention_scale: whether that factor is learned, from the given value on.
+      learn_attention_scale: whether that factor is learned, from the given value on, up to 100.
       sentence_scale: factor of each sentence's cosine with the regions that it attends to.
       contrast_scale: factor of the similarity of a whole report with an image in the cross-entropy.
       aggregate: aggregation over a report's sentences, see `losses.word_region`.
-      chunk: number of reports compared with all images at once, which bounds the memory.
+      chunk: number of reports compared with all images at once, which bounds the memory; with
+        `group` the number of images compared with all reports of their group. Training on one CPU
+        takes one image at a time, whatever the number.
+      group: number of pairs that are contrasted with each other, a divisor of the batch size; None
+        contrasts the whole global batch, whose cost grows with its square.
     """
 
     stages_back: int
@@ -38,12 +42,15 @@ class SentenceRegionConfig:
     contrast_scale: float
     aggregate: str
     chunk: int
+    group: int | None
 
     def __post_init__(self):
         """Refuses configuration values that no contrast accepts."""
         check_choice(self, "stages_back", (0, 1))
         check_choice(self, "aggregate", AGGREGATES)
         check_least(self, chunk=1)
+        fits = self.group is None or self.group >= 1
+        check_field(self, "group", fits, "a positive number of pairs, or None")
         for name in ("attention_scale", "sentence_scale", "contrast_scale"):
             check_field(self, name, getattr(self, name) > 0, "a positive number")
 
@@ -89,7 +96,7 @@ class SentenceRegionHead(nnx.Module):
         """Returns the factor of the cosines in the softmax over regions, float32[]."""
         if self.log_scale is None:
             return jnp.float32(self.config.attention_scale)
-        return jnp.exp(self.log_scale[...])
+        return jnp.exp(clamp_from_above(self.log_scale[...]))
 
     def attention(self, regions: jax.Array, sentences: jax.Array, mask: jax.Array) -> jax.Array:
         """Computes the attention of each sentence over the regions of its image.

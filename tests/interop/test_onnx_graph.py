@@ -15,6 +15,7 @@ from prior_jax.errors import ExportError
 from prior_jax.interop.onnx import builder as onnx_builder
 from prior_jax.interop.onnx.graph import export_onnx
 from prior_jax.interop.onnx.primitives import EMITTERS
+from prior_jax.nn.convolution import convolve_doubled
 
 (BATCH,) = export.symbolic_shape("b")
 F32, I32, BOOL = jnp.float32, jnp.int32, jnp.bool_
@@ -190,8 +191,16 @@ def randomness(x):
 
 
 X = ((BATCH, 4, 5), F32)
+
+
 # name -> function, shapes and dtypes of its inputs.
+def chosen_by_platform(x):
+    kernel = jnp.arange(9 * 5 * 2, dtype=F32).reshape(3, 3, 5, 2) / F32(90)
+    return (convolve_doubled(x[:, :, None, :], kernel),)
+
+
 CASES = {
+    "chosen_by_platform": (chosen_by_platform, X),
     "unary": (unary, X),
     "binary": (binary, X, X),
     "whole_numbers": (whole_numbers, ((BATCH, 6), I32)),

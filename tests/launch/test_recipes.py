@@ -38,7 +38,7 @@ from configs.gloria import paper as gloria_paper
 from configs.gloria import phantom as gloria_phantom
 from configs.gloria import pod as gloria_pod
 from configs.gloria import release as gloria_release
-from configs.prior import paper, release
+from configs.prior import improved, paper, release
 from launch.evaluation.tasks import task_of
 from launch.start import run as run_lib
 from prior_jax import assemble
@@ -83,6 +83,7 @@ DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for n
 DEBUGGED = ("gloria", *OBJECTIVES)
 DERIVED |= {f"debug_{name}": functools.partial(debug.get_config, name) for name in DEBUGGED}
 DERIVED["gloria_pod"] = gloria_pod.get_config
+DERIVED["prior_improved"] = improved.get_config
 DERIVED["finetune_benchx_rsna"] = benchx_rsna.get_config
 DERIVED["finetune_debug"] = finetune_debug.get_config
 DERIVED |= {f"any_set_{w}": functools.partial(any_set.get_config, w) for w in any_set.STAGES}

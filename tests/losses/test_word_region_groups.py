@@ -10,7 +10,7 @@ from prior_jax.losses.word_region import word_region_contrast
 from prior_jax.losses.word_region_groups import grouped_word_region_contrast
 
 ROWS, GROUP, WORDS, REGIONS, FEATURES = 12, 4, 3, 5, 8
-OPTIONS = {"softmax_over_words": False, "aggregate": "mean", "chunk": 2}
+OPTIONS = {"softmax_over_words": False, "aggregate": "mean", "chunk": 2, "walk": "images"}
 
 
 @pytest.fixture(scope="module")

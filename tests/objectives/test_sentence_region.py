@@ -15,7 +15,8 @@ from jax.sharding import PartitionSpec as P
 from prior_jax.errors import ConfigError
 from prior_jax.losses.word_region import word_region_contrast
 from prior_jax.objectives.all_pairs import AllPairs, AllPairsConfig
-from prior_jax.objectives.base import AlignsLocally
+from prior_jax.objectives.base import AlignsLocally, EmbedsPatches
+from prior_jax.objectives.kinds import KINDS
 from prior_jax.objectives.prior_config import RELEASE_WEIGHTS
 from prior_jax.objectives.sentence_region import SentenceRegionConfig
 from tests.objectives.tiny import SIDE, tiny_batch, tiny_config, tiny_model
@@ -29,6 +30,7 @@ CONTRAST = SentenceRegionConfig(
     contrast_scale=10.0,
     aggregate="sum",
     chunk=3,
+    group=None,
 )
 WEIGHTS = {
     stage: {**weights, "local_text": 0.0, "sentence_region": 1.0}
@@ -107,6 +109,10 @@ def test_a_ring_gives_the_same():
     check_same(computed(all_pairs=ring), computed())
 
 
+def test_a_group_of_the_whole_batch_gives_the_same():
+    check_same(computed(group=5), computed())
+
+
 def test_walking_over_images_gives_the_same():
     walk = AllPairs(config=AllPairsConfig(form="gathered", chunk=2), axis=None, walk="images")
     check_same(computed(all_pairs=walk), computed())
@@ -150,6 +156,18 @@ def test_attention_is_a_distribution_over_regions():
     local = objective.similarity_parts(model, images, reports)[1]
     assert local.shape == (5, 5)
     assert np.abs(local).max() <= 5.0
+    empty = reports.replace(local_mask=reports.local_mask.at[1].set(False))
+    local = np.asarray(objective.similarity_parts(model, images, empty)[1])
+    assert np.all(local[:, 1] == 0) and np.all(local[:, 0] != 0)
+
+
+def test_patches_of_a_phrase_map_are_in_the_space_of_reports():
+    objective, (graph, params, rest) = made()
+    model, image = nnx.merge(graph, params, rest), tiny_batch(2).image
+    assert isinstance(objective, EmbedsPatches)
+    patches = objective.embed_patches(model, image)
+    assert patches.shape == (2, 16, 16)
+    np.testing.assert_array_equal(patches, model.encode_image(image, train=False).local)
 
 
 def test_after_training_the_own_image_beats_anothers():
@@ -187,8 +205,22 @@ def test_weights_name_the_term_exactly_where_it_is():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("stages_back", 2), ("attention_scale", 0.0), ("aggregate", "median"), ("chunk", 0)],
+    [
+        ("stages_back", 2),
+        ("attention_scale", 0.0),
+        ("aggregate", "median"),
+        ("chunk", 0),
+        ("group", 0),
+    ],
 )
 def test_bad_settings_are_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=field):
         dataclasses.replace(CONTRAST, **{field: value})
+
+
+def test_a_group_divides_the_pairs_of_a_step():
+    config = tiny_config(sentence_region=dataclasses.replace(CONTRAST, group=4), weights=WEIGHTS)
+    KINDS["prior"].check_rows(config, 8)
+    with pytest.raises(ConfigError, match="divisor of 6") as error:
+        KINDS["prior"].check_rows(config, 6)
+    assert error.value.where == "sentence_region.group"

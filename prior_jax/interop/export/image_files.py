@@ -153,11 +153,12 @@ def _prior_image() -> Table:
     table = pool.under("image_encoder.atten_pool.", ("image_encoder", "pool"))
     for name in ("global_image_projection", "local_image_projection"):
         table += linear_table(name, (name,))
-    return table
+    return table + linear_table("sentence_region.region", ("sentence_region", "region"))
 
 
 def _prior_text() -> Table:
     table = linear_table("local_text_projection", ("local_text_projection",))
+    table += linear_table("sentence_region.sentence", ("sentence_region", "sentence"))
     for name in ("query", "key"):
         table += linear_table(f"item_gather.attention_pool.{name}", ("item_gather", name))
     return table + attention_pool_table(positions=False).under(

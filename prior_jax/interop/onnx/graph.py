@@ -144,6 +144,9 @@ def _equation(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
         return _inline(graph, params[_CALLS[name]], inputs)
     if name == "scan":
         return _scan(graph, params, inputs)
+    if name == "cond" and not isinstance(inputs[0], Tensor):
+        # Known at export time, such as the choice of a form by the platform, the CPU's here.
+        return _inline(graph, params["branches"][int(inputs[0])], inputs[1:])
     shapes = [out.aval.shape for out in equation.outvars]
     sizes = [size for shape in shapes for size in shape] + list(params.values())
     still = not any(export.is_symbolic_dim(size) for size in sizes)
