@@ -5,6 +5,7 @@ negatives are the other sentences of the same report. It then hardly changes whe
 another patient's. The training losses cannot tell; these numbers can.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -51,16 +52,17 @@ def local_sums(
       and of their absolute values, "other_size" and "mirrored_size".
     """
     found = {
-        "other": terms(batch.replace(image=other_images(batch))),
-        "mirrored": terms(batch.replace(image=batch.image[:, :, ::-1])),
+        "other": terms(dataclasses.replace(batch, image=other_images(batch))),
+        "mirrored": terms(dataclasses.replace(batch, image=batch.image[:, :, ::-1])),
     }
 
-    def total(of: Mapping[str, jax.Array], change=lambda value: value) -> jax.Array:
-        return sum((weight * change(of[name]) for name, weight in weights.items()), jnp.float32(0))
+    def weighted(of: Mapping[str, jax.Array]) -> jax.Array:
+        return jnp.stack([jnp.float32(weight) * of[name] for name, weight in weights.items()])
 
-    sums = {"own": total(own)}
+    sums = {"own": jnp.sum(weighted(own))}
     for name, values in found.items():
-        sums |= {name: total(values), f"{name}_size": total(values, jnp.abs)}
+        terms_of = weighted(values)
+        sums |= {name: jnp.sum(terms_of), f"{name}_size": jnp.sum(jnp.abs(terms_of))}
     return sums
 
 

@@ -239,7 +239,7 @@ class AlignsLocally(Protocol):
 
 @runtime_checkable
 class EmbedsPatches(Protocol):
-    """An objective whose patches in the space of reports are not what `encode_image` calls local."""
+    """An objective whose patches in the space of reports are not `ImageFeatures.local`."""
 
     def embed_patches(self, model: Any, image: jax.Array) -> jax.Array:
         """Returns the patches of images in the space of whole reports, [B, P, D], row-major."""

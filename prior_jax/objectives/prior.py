@@ -1,5 +1,7 @@
 """The PRIOR objective: three stages of alignment, prototypes and reconstruction."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -255,7 +257,7 @@ class PriorObjective:
         `local` holds what sentences attend to: patches or, with `sentence_region`, regions.
         """
         features, regions = model.encode_regions(image, train=False)
-        return features if regions is None else features.replace(local=regions)
+        return features if regions is None else dataclasses.replace(features, local=regions)
 
     def embed_patches(self, model: PriorModel, image: jax.Array) -> jax.Array:
         """Returns patches in the space of sentences and reports, [B, P, D], in inference mode.
