@@ -148,8 +148,9 @@ def _similarities(
         softmax_over_words=softmax_over_words,
     )
     # With context = attention @ regions / total, these are words . context and |context|^2. Divided
-    # at the end, the largest arrays are gone through once less.
-    total = total_of(attention)
+    # at the end, the largest arrays are gone through once less. A cosine does not depend on the
+    # total, whose gradients from the two would only cancel up to rounding.
+    total = jax.lax.stop_gradient(total_of(attention))
     word_context = jnp.sum(attention * dots, axis=-1) / total
     square = context_square(attention) / jnp.square(total)
     cosines = cosine_of_products(word_context, word_square, square)

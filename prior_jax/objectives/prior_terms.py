@@ -54,7 +54,6 @@ class AlignedPairs:
 
     Attributes:
       image: patch embeddings and global embeddings of the images.
-      regions: regions of a finer map for the sentences to find, [B, P', D], or None.
       sentences: sentence embeddings before the bank, [B, S, D].
       lookup: lookup of the sentences in the bank; None in stage 1.
       aligned: embeddings that images are aligned with, [B, S, D]: prototypes, or sentences in stage
@@ -63,10 +62,10 @@ class AlignedPairs:
       context: contexts of patches and of `aligned` from their cross-attention.
       report: report embedding, [B, D].
       weight: weights of the pairs, float32[B], 0 for filling rows and reports without a sentence.
+      regions: regions of a finer map for the sentences to find, [B, P', D], or None.
     """
 
     image: ImageFeatures
-    regions: jax.Array | None
     sentences: jax.Array
     lookup: Lookup | None
     aligned: jax.Array
@@ -74,6 +73,7 @@ class AlignedPairs:
     context: LocalContext
     report: jax.Array
     weight: jax.Array
+    regions: jax.Array | None = None
 
     @property
     def sentence_weight(self) -> jax.Array:
