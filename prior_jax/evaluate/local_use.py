@@ -30,8 +30,8 @@ SHARE = NAMES[1]
 UNUSED = 0.1
 """A share below which a local loss hardly looks at the image.
 
-Measured on the phantom: PRIOR as the paper describes it 0.02 to 0.04, with the contrast of sentences
-and regions 0.8 to 0.9.
+Measured on the phantom: PRIOR as the paper describes it 0.02 to 0.04, with the contrast of
+sentences and regions 0.8 to 0.9.
 """
 
 Terms = Callable[[Batch], Mapping[str, jax.Array]]
