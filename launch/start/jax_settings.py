@@ -95,7 +95,8 @@ def keep_freed_memory() -> None:
 
     XLA asks for the temporary arrays of a step anew every time. The GNU C library gives blocks of
     that size back to the system, which then clears each page once more: a quarter of the time of
-    PRIOR's third stage on two cores, while the peak memory is the same either way.
+    PRIOR's third stage on two cores. Only after a long compilation are free pages given back, as
+    otherwise reports of several lengths would take twice the memory.
 
     Nothing is set where an accelerator computes, where the C library is another one, or where the
     user has set the allocator in the environment (MALLOC_..., GLIBC_TUNABLES). It is called before

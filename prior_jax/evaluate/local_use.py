@@ -22,8 +22,8 @@ NAMES = (
 """What `use_of` returns, for another study's image and for the mirrored one.
 
 The first of each is the weighted sum of the local terms with that image less their sum with the
-report's own image, in nats. The second divides it by the sum of the weighted terms' sizes with that
-image: 0 if the loss does not look at the image, at most about 1.
+report's own image, in nats for contrasts. The second divides it by the sum of the weighted terms'
+sizes with that image: 0 if the loss does not look at the image, at most about 1.
 """
 SHARE = NAMES[1]
 """Name of the number that tells whether local losses look at the image at all."""

@@ -160,7 +160,7 @@ def word_region_similarity(
     every = len(regions) if walk == "images" else len(words)
     chunk = every if chunk is None else chunk
     if chunk < 1:
-        raise ValueError(f"chunk is {chunk}. It must be at least 1, or None for all captions.")
+        raise ValueError(f"chunk is {chunk}. It must be at least 1, or None for all at once.")
     products = (
         groups * 4 * len(words) * words.shape[1] * len(regions) * regions.shape[1]
     )  # bytes, float32

@@ -168,8 +168,8 @@ def convolve_doubled(
     row above through the kernel's first row, and its own through the sum of the other two. At an
     odd row it is the other way round, and columns are alike, so that 4 products do where 9 were
     needed. On a CPU each of the four kinds of output pixels is a 2x2 convolution of the small map.
-    Elsewhere all are one 4x4 convolution of the small map with zeros between its pixels, which
-    those platforms skip, and whose output needs no interleaving in memory.
+    Elsewhere all are one 4x4 convolution of the small map with zeros between its pixels, the form
+    of a transposed convolution, whose output needs no interleaving in memory.
 
     Args:
       x: the small maps, [B, h, w, in].

@@ -183,7 +183,7 @@ class SentenceDecoderOptions:
       max_positions: number of rows of the position embedding; Bio_ClinicalBERT 512.
       token_types: number of rows of the token-type embedding; BERT 2.
       scan_layers: whether the layers run in a loop that is compiled once.
-      remat: what is rematerialised in the backward pass, see `nn.transformer.StackConfig`.
+      remat: rematerialisation in the backward pass, see `nn.transformer.StackConfig`.
     """
 
     layers: int

@@ -53,6 +53,8 @@ class SentenceRegionConfig:
         check_field(self, "group", fits, "a positive number of pairs, or None")
         for name in ("attention_scale", "sentence_scale", "contrast_scale"):
             check_field(self, name, getattr(self, name) > 0, "a positive number")
+        starts = not self.learn_attention_scale or self.attention_scale <= 100
+        check_field(self, "attention_scale", starts, "at most 100, where a learned one is clamped")
 
 
 class SentenceRegionHead(nnx.Module):

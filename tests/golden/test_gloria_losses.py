@@ -111,11 +111,12 @@ def enlarge(x, shape):
     return np.pad(x, [(0, more - size) for size, more in zip(x.shape, shape, strict=True)])
 
 
-@functools.partial(jax.jit, static_argnames="aggregate")
-def run_local_loss(words, regions, word_mask, region_mask, weight, temps, *, aggregate):
+@functools.partial(jax.jit, static_argnames=("aggregate", "walk"))
+def run_local_loss(words, regions, word_mask, region_mask, weight, temps, *, aggregate, walk):
     masks = {"word_mask": word_mask, "region_mask": region_mask, "temp1": temps[0]}
     attending = {**masks, "softmax_over_words": True}
-    comparing = {**attending, "temp2": temps[1], "aggregate": aggregate}
+    comparing = {**attending, "temp2": temps[1], "aggregate": aggregate, "walk": walk}
+    comparing["chunk"] = 1 if walk == "images" else None
 
     def loss(words, regions):
         found = word_region_contrast(words, regions, weight=weight, temp3=temps[2], **comparing)
@@ -127,7 +128,8 @@ def run_local_loss(words, regions, word_mask, region_mask, weight, temps, *, agg
     return found, grads, similarity, attention
 
 
-def test_local_loss(golden_dir):
+@pytest.mark.parametrize("walk", ["captions", "images"])
+def test_local_loss(golden_dir, walk):
     """All cases padded to one size in every axis, so that two programs serve them all."""
     golden = load(golden_dir, "gloria", "local_loss")
     given = [
@@ -140,10 +142,10 @@ def test_local_loss(golden_dir):
         for name in ("words_emb", "img_features")
     ]
     for case, aggregate, arrays in given:
-        check_local_loss(golden, case, aggregate, arrays, largest)
+        check_local_loss(golden, case, aggregate, arrays, largest, walk=walk)
 
 
-def check_local_loss(golden, case, aggregate, given, largest):
+def check_local_loss(golden, case, aggregate, given, largest, *, walk):
     expected = golden.prefix(f"out/{case}/{aggregate}/")
     parts = [rows(given[name]) for name in ("words_emb", "img_features")]
     lengths, batch = given["cap_lens"], len(parts[0])
@@ -155,6 +157,7 @@ def check_local_loss(golden, case, aggregate, given, largest):
         enlarge(np.ones(batch, np.float32), largest[0][:1]),
         given["temps"],
         aggregate=aggregate,
+        walk=walk,
     )
     name = f"{case} {aggregate}"
     for key in ("loss0", "loss1"):

@@ -218,6 +218,12 @@ def test_bad_settings_are_refused_by_name(field, value):
         dataclasses.replace(CONTRAST, **{field: value})
 
 
+def test_a_learned_scale_does_not_start_above_its_limit():
+    with pytest.raises(ConfigError, match="at most 100"):
+        dataclasses.replace(CONTRAST, attention_scale=200.0)
+    dataclasses.replace(CONTRAST, attention_scale=200.0, learn_attention_scale=False)
+
+
 def test_a_group_divides_the_pairs_of_a_step():
     config = tiny_config(sentence_region=dataclasses.replace(CONTRAST, group=4), weights=WEIGHTS)
     KINDS["prior"].check_rows(config, 8)
