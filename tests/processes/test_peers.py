@@ -76,8 +76,9 @@ class Run:
             one.start()
 
     def freeze(self, process):
-        """Its card is handed in no more."""
+        """Its card is handed in no more, not even by a thread that is about to."""
         self.all[process]._closed.set()
+        self.all[process]._threads[0].join()
 
     def wait_for(self, *processes):
         end = time.monotonic() + 5
