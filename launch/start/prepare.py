@@ -5,6 +5,8 @@ import dataclasses
 import json
 import os
 import pathlib
+import sys
+import types
 from collections.abc import Iterator
 
 from absl import logging
@@ -234,13 +236,30 @@ def make_absent(wanted: Missing, workdir: pathlib.Path) -> None:
             "config.prepare.phantom",
             f"Give the settings of the phantom that {workdir} holds, or use another --workdir.",
         ):
-            _phantom_set(wanted.phantom, workdir / "data")
+            with light_workers():
+                _phantom_set(wanted.phantom, workdir / "data")
     if wanted.tokenizer is not None and not pathlib.Path(wanted.tokenizer.out).exists():
         logging.info("training a tokenizer on the training reports of %s", wanted.tokenizer.path)
         with _of_this_program(
             "config.prepare.vocab_size", "Change it, or train on a set with more reports."
         ):
             train_tokenizer.train(wanted.tokenizer)
+
+
+@contextlib.contextmanager
+def light_workers() -> Iterator[None]:
+    """Keeps processes that are spawned within from importing the program that is running.
+
+    A spawned process first imports the main module of its parent, in case a function that it is to
+    run is defined there. Those of `data_prep` are not, and the programs import JAX, which takes
+    each worker seconds.
+    """
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def _phantom_set(settings: hospital.Settings, folder: pathlib.Path) -> None:

@@ -34,7 +34,7 @@ from prior_jax.train.checkpoint_table import (
     pack,
     state_parts,
 )
-from prior_jax.train.checksum import checksums, survey
+from prior_jax.train.checksum import compile_checksums, survey
 from prior_jax.train.state import TrainState
 
 
@@ -74,14 +74,16 @@ class Checkpoints:
             best = score if self.config.better(score, best) else best
         return best
 
-    @activities.doing(activities.SAVE)
-    def get_ready(self, state: TrainState) -> None:
-        """Compiles the checksums that a save of such a state computes.
+    def get_ready(self, abstract: TrainState) -> None:
+        """Compiles the checksums that a save of such a state computes; nothing is computed.
 
         A scheduler sends its signal to all processes of a job, including a compiler that XLA has
         started: the save that the signal asks for must not have to compile.
+
+        Args:
+          abstract: state whose leaves are `jax.ShapeDtypeStruct`s with shardings.
         """
-        checksums(flat_names(state_parts(state)))
+        compile_checksums(flat_names(state_parts(abstract)))
 
     @activities.doing(activities.SAVE)
     def save(self, state: TrainState, *, host: Mapping[str, Any], score: float | None) -> None:

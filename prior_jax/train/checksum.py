@@ -68,6 +68,16 @@ def survey(arrays: Mapping[str, jax.Array]) -> Survey:
     return Survey(checksums=sums, not_finite=tuple(bad))
 
 
+def compile_checksums(arrays: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    """Compiles the programs of `survey`; nothing is computed.
+
+    Args:
+      arrays: name -> shape, dtype and sharding of an array.
+    """
+    for array in {(one.shape, one.dtype, one.sharding): one for one in arrays.values()}.values():
+        _summing(_mesh_of(array)).lower(array).compile()
+
+
 def batch_sums(batch: Batch) -> jax.Array:
     """Returns a checksum of a global batch, the same on any devices and processes; traced.
 
@@ -86,7 +96,7 @@ def as_text(sums: jax.Array | np.ndarray) -> str:
     return "".join(f"{int(word):08x}" for word in np.asarray(sums))
 
 
-def _mesh_of(array: jax.Array) -> Mesh | None:
+def _mesh_of(array: jax.Array | jax.ShapeDtypeStruct) -> Mesh | None:
     sharding = array.sharding
     if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
         return sharding.mesh

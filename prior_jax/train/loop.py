@@ -1,5 +1,6 @@
 """The training loop of every objective: starts or resumes, steps, logs, saves, stops."""
 
+import concurrent.futures
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -151,8 +152,17 @@ def _resume_or_begin(
         return restored[0], Patience.from_json(restored[1]["patience"])
     shapes = {**program.model.params, **program.model.rest}
     values = None if initial_values is None else initial_values(shapes)
-    state = program.initial(seed=seed, values=values)
-    checkpoints.get_ready(state)  # restoring has already compiled the checksums
+    abstract = program.abstract(program.schedule.stages[0])
+
+    def get_ready() -> None:
+        with jax.set_mesh(program.mesh):  # each thread has its own
+            checkpoints.get_ready(abstract)
+
+    # Both compile. A run that is restored has compiled the checksums already.
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        ready = beside.submit(get_ready)
+        state = program.initial(seed=seed, values=values)
+        ready.result()
     return state, Patience()
 
 
@@ -178,7 +188,8 @@ def _run_steps(
         stage = schedule.at(step)
         if step == schedule.start(stage):
             logging.info("%s begins at step %d", stage.name, step)
-            state, patience = program.begin(state, stage), Patience()
+            patience = Patience()
+            state = program.begin(state, stage) if step else state  # it begins with the first
 
         # A step is started, and the metrics of the previous step are read while it runs, so that
         # the device is never idle.

@@ -18,6 +18,7 @@ from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import (
     TrainState,
     abstract_state,
+    compile_quickly,
     define_model,
     fresh_optimizer,
     initial_state,
@@ -148,6 +149,7 @@ class Program:
                 transformation=self._transformations[stage],
             ),
             out_shardings=shardings_of(self.abstract(stage).optimizer),
+            compiler_options=compile_quickly(self.abstract(stage)),
         )
 
     def begin(self, state: TrainState, stage: Stage) -> TrainState:

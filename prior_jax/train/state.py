@@ -237,7 +237,7 @@ def initial_state(
         return _without(state, given)
 
     compiled = jax.jit(
-        draw, out_shardings=shardings_of(missing), compiler_options=_compile_quickly(missing)
+        draw, out_shardings=shardings_of(missing), compiler_options=compile_quickly(missing)
     )
     state = compiled(jax.random.key(seed))
     return dataclasses.replace(
@@ -287,7 +287,7 @@ def _misfit(name: str, value: np.ndarray, *, wanted: Any) -> WeightsError:
     )
 
 
-def _compile_quickly(abstract: TrainState) -> dict[str, int] | None:
+def compile_quickly(abstract: TrainState) -> dict[str, int] | None:
     """Returns options for a program that runs once, whose optimisation would not pay on a CPU.
 
     Level 1 draws seven times as fast as level 0, and takes half as long again to compile: at 257

@@ -1,6 +1,8 @@
 """What the launcher makes of a set that is there already."""
 
 import dataclasses
+import sys
+from multiprocessing import spawn
 
 import pytest
 
@@ -9,6 +11,7 @@ from configs.prior import paper, release
 from data_prep import mimic_cxr
 from data_prep.kit.writer import ProgramChanged
 from data_prep.phantom import hospital
+from launch import train
 from launch.start import prepare
 from prior_jax.config import read_config
 from prior_jax.data import manifest as manifest_lib
@@ -27,6 +30,18 @@ def test_a_run_goes_on_with_the_set_that_an_earlier_version_has_prepared(tmp_pat
     read = read_config(config, workdir=tmp_path)
     prepare.make_absent(prepare.missing(read), tmp_path)
     assert read.data.path == str(tmp_path / "data" / "set")
+
+
+def test_workers_that_prepare_do_not_import_the_program_that_trains(monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", train)
+
+    def imported():
+        return [key for key in spawn.get_preparation_data("worker") if key.startswith("init_main")]
+
+    assert imported() == ["init_main_from_name"]
+    with prepare.light_workers():
+        assert imported() == []
+    assert imported() == ["init_main_from_name"]
 
 
 def test_another_phantom_in_the_workdir_is_refused_by_its_setting(tmp_path):
