@@ -75,10 +75,13 @@ def mgca() -> dict:
 OBJECTIVES = {"convirt": convirt, "clip": clip, "siglip": siglip, "lovt": lovt, "mgca": mgca}
 """Name of an objective in `config.objective` -> the objective's part of `config.model`."""
 
+WITH_ATTENTION = ("lovt", "mgca")
+"""Objectives whose sentences or words attend to places of the image, which grounding measures."""
+
 ON_PHANTOM = {
     "mgca": dict(num_prototypes=64),  # each step assigns only 32 pairs to the prototypes
 }
-"""Name of an objective -> settings that differ at the size of `configs/phantom.py`, if any.
+"""Name of an objective -> settings that differ at the size of `configs/phantom.py:paper`, if any.
 
 `configs/baselines/phantom.py` sets the sizes of the heads, and replaces the pool "first".
 """

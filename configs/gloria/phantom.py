@@ -1,4 +1,4 @@
-"""GLoRIA on the phantom, with the data and encoders of the main job, in about the same time.
+"""GLoRIA on the phantom, with the data and encoders of PRIOR's paper's form, in about the same time.
 
 python -m launch.train --config=configs/gloria/phantom.py --workdir=/tmp/gloria
 """
@@ -11,8 +11,8 @@ from configs.prior.base import stage
 
 
 def get_config() -> ConfigDict:
-    """Returns GLoRIA at the size of `configs/phantom.py`."""
-    config = phantom.get_config()
+    """Returns GLoRIA at the size of `configs/phantom.py:paper`."""
+    config = phantom.get_config("paper")
     config.name = "phantom_gloria"
     config.objective = "gloria"
     towers = config.model

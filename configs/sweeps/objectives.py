@@ -20,7 +20,7 @@ RELEASE = (
 
 def get_config() -> ConfigDict:
     """Returns every objective with three seeds; each trial has 300 steps of 32 pairs."""
-    phantom, baselines = "configs/phantom.py", "configs/baselines/phantom.py"
+    phantom, baselines = "configs/phantom.py:paper", "configs/baselines/phantom.py"
     return ConfigDict(
         dict(
             name="objectives",

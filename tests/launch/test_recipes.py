@@ -14,7 +14,7 @@ from configs import debug, phantom, small
 from configs.baselines import clip, convirt, lovt, mgca, siglip
 from configs.baselines import phantom as baseline
 from configs.baselines.objectives import OBJECTIVES
-from configs.eval import retrieval, zero_shot
+from configs.eval import grounding, retrieval, zero_shot
 from configs.finetune import (
     any_set,
     any_set_detection,
@@ -54,6 +54,7 @@ RECIPES = pathlib.Path(__file__).parent / "recipes"
 CONFIGS = {
     "debug": debug.get_config,
     "phantom": phantom.get_config,
+    "phantom_paper": functools.partial(phantom.get_config, "paper"),
     "small": small.get_config,
     "prior_paper": paper.get_config,
     "prior_release": release.get_config,
@@ -104,7 +105,11 @@ DERIVED |= {
 for released in ("siim_10_finetune", "siim_10_finetune_release", "nih_100_linear"):
     make = functools.partial(lovt_segmentation.get_config, released)
     DERIVED[f"finetune_lovt_segmentation_{released}"] = make
-TASKS = {"zero_shot": zero_shot.get_config, "retrieval": retrieval.get_config}
+TASKS = {
+    "zero_shot": zero_shot.get_config,
+    "retrieval": retrieval.get_config,
+    "grounding": grounding.get_config,
+}
 LABELS = 14
 BOXES = 5  # the most that an image of a set that is not there has
 STEPS_PER_EPOCH = 300  # of a set that is not there
@@ -240,8 +245,13 @@ def test_every_objective_has_a_debug_size(name):
     assert stage["steps"] == 8
 
 
-def test_baselines_share_data_towers_and_steps_with_the_main_job():
-    main = phantom.get_config()
+def test_the_main_job_has_two_forms():
+    with pytest.raises(ConfigError, match="'release'.*improved, paper"):
+        phantom.get_config("release")
+
+
+def test_baselines_share_data_towers_and_steps_with_the_paper_s_form_of_the_main_job():
+    main = phantom.get_config("paper")
     for name in OBJECTIVES:
         config = baseline.get_config(name)
         assert config.data.to_dict() == main.data.to_dict()
