@@ -1,4 +1,4 @@
-"""A baseline on the phantom: data, encoders and number of steps are those of PRIOR's paper's form.
+"""A baseline on the phantom, with the data, encoders and steps of configs/phantom.py:paper.
 
 python -m launch.train --config=configs/baselines/phantom.py:siglip --workdir=/tmp/siglip
 """

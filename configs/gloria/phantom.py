@@ -1,4 +1,4 @@
-"""GLoRIA on the phantom, with the data and encoders of PRIOR's paper's form, in about the same time.
+"""GLoRIA on the phantom, with the data and encoders of configs/phantom.py:paper.
 
 python -m launch.train --config=configs/gloria/phantom.py --workdir=/tmp/gloria
 """

@@ -246,11 +246,11 @@ def test_every_objective_has_a_debug_size(name):
 
 
 def test_the_main_job_has_two_forms():
-    with pytest.raises(ConfigError, match="'release'.*improved, paper"):
+    with pytest.raises(ConfigError, match=r"'release'.*improved, paper"):
         phantom.get_config("release")
 
 
-def test_baselines_share_data_towers_and_steps_with_the_paper_s_form_of_the_main_job():
+def test_baselines_share_data_towers_and_steps_with_the_main_job_of_the_paper():
     main = phantom.get_config("paper")
     for name in OBJECTIVES:
         config = baseline.get_config(name)
