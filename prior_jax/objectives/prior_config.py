@@ -285,6 +285,13 @@ class PriorConfig:
                     where=where,
                 )
             terms = self.terms(stage)
+            if self.sentence_region is None and SENTENCE_REGION in self.weights[stage]:
+                raise ConfigError(
+                    f"The value is None, but {where} has a weight for {SENTENCE_REGION!r}.",
+                    "Give the section, as configs/prior/improved.py does, or leave the term out of "
+                    "the weights of every stage.",
+                    where="sentence_region",
+                )
             if set(self.weights[stage]) != set(terms):
                 raise ConfigError(
                     f"The terms with weights are {sorted(self.weights[stage])}.",

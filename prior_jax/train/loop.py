@@ -153,9 +153,11 @@ def _resume_or_begin(
     shapes = {**program.model.params, **program.model.rest}
     values = None if initial_values is None else initial_values(shapes)
     abstract = program.abstract(program.schedule.stages[0])
+    mesh = jax.sharding.get_mesh()
 
     def get_ready() -> None:
-        with jax.set_mesh(program.mesh):  # each thread has its own
+        # A thread has a context of its own, and a program compiled in another one is not found.
+        with contextlib.nullcontext() if mesh.empty else jax.set_mesh(mesh):
             checkpoints.get_ready(abstract)
 
     # Both compile. A run that is restored has compiled the checksums already.

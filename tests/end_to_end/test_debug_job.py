@@ -14,12 +14,13 @@ from tests.end_to_end import runs
 
 STAGES = ("stage1", "stage2", "stage3")
 TERMS = {
-    "stage1": {"global_alignment", "local_image", "local_text"},
-    "stage2": {"global_alignment", "local_image", "local_text", "prototype"},
+    "stage1": {"global_alignment", "local_image", "local_text", "sentence_region"},
+    "stage2": {"global_alignment", "local_image", "local_text", "sentence_region", "prototype"},
     "stage3": {
         "global_alignment",
         "local_image",
         "local_text",
+        "sentence_region",
         "prototype",
         "image_reconstruction",
         "sentence_prototype",

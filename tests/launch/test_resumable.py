@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from configs import debug
+from configs import debug, phantom
 from configs.prior.improved import improve
 from launch.start import run as run_lib
 from prior_jax.config import read_config, to_json
@@ -83,7 +83,7 @@ def test_a_run_from_before_images_were_padded_or_equalised_is_resumed():
 
 
 def test_a_run_from_before_the_contrast_of_sentences_and_regions_is_resumed():
-    config = debug.get_config()
+    config = phantom.get_config("paper")
     known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
     assert "sentence_region" not in known["config.model"]
     known = run_lib.identity_of_settings(read_config(improve(config), workdir=pathlib.Path()))

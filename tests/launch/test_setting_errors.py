@@ -70,8 +70,8 @@ CASES = {
     ),
     "an argument of a config that takes none": (
         TRAIN,
-        ["--config=configs/phantom.py:x", WORKDIR],
-        r"--config=configs/phantom\.py:x: TypeError: get_config\(\) takes 0 positional",
+        ["--config=configs/small.py:x", WORKDIR],
+        r"--config=configs/small\.py:x: TypeError: get_config\(\) takes 0 positional",
     ),
     "half a section": (
         TRAIN,

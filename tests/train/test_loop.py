@@ -1,10 +1,12 @@
 """The loop: resuming, logging, stopping."""
 
+import contextlib
 import json
 import os
 import signal
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ from prior_jax.errors import (
     WeightsError,
 )
 from prior_jax.processes.preemption import EXIT_CODE, Preempted
-from prior_jax.train import checksum, metrics, run_log
+from prior_jax.train import metrics, run_log
 from prior_jax.train.checkpoint import Checkpoints
 from tests.train import toy
 
@@ -158,21 +160,28 @@ def test_sigterm_saves_and_the_rerun_goes_on(whole, tmp_path):
     toy.assert_same_bits(toy.arrays(final), toy.arrays(whole[1]))
 
 
-def test_the_first_save_compiles_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("in_mesh", [True, False])
+def test_the_first_save_compiles_nothing(tmp_path, monkeypatch, in_mesh):
     """A signal to all processes of a job would end the compiler, and so the save."""
-    compiled, save = [], Checkpoints.save
+    compiled, saves, save = [], [], Checkpoints.save
 
     def counted(self, state, **values):
-        summing = checksum._summing(checksum._mesh_of(state.step))
-        before = summing._cache_size()
+        before = len(compiled)
         save(self, state, **values)
-        compiled.append(summing._cache_size() - before)
+        saves.append(compiled[before:])
+
+    def listen(event, *_, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(about["fun_name"])
 
     monkeypatch.setattr(Checkpoints, "save", counted)
-    checksum._summing.cache_clear()
-    stages = (toy.STAGES[0],)
-    toy.run(tmp_path, stages=stages)
-    assert len(compiled) >= 1 and not any(compiled)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    jax.clear_caches()  # of the tests before
+    with jax.set_mesh(toy.mesh_of()) if in_mesh else contextlib.nullcontext():
+        toy.run(tmp_path, stages=(toy.STAGES[0],))
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(saves) >= 1 and not any(saves)
+    assert "jit(_surveyed)" in compiled
 
 
 @pytest.mark.parametrize("poisoned", [2, 4, 7])
