@@ -191,7 +191,7 @@ def _run_steps(
         if step == schedule.start(stage):
             logging.info("%s begins at step %d", stage.name, step)
             patience = Patience()
-            state = program.begin(state, stage) if step else state  # it begins with the first
+            state = program.begin(state, stage) if step else state  # a new run has begun the first
 
         # A step is started, and the metrics of the previous step are read while it runs, so that
         # the device is never idle.
