@@ -61,5 +61,5 @@ def _paper() -> ConfigDict:
     )
     config.checkpoint.every_steps = 200
     config.validate_every = 200
-    config.after = (*config.after, "configs/eval/grounding.py")
+    config.after = (*config.after, "configs/eval/grounding.py", "configs/eval/grounding.py:fine")
     return config

@@ -3,9 +3,27 @@
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from prior_jax.errors import ConfigError
 
-def get_config() -> ConfigDict:
-    """Returns the task: the pointing game on the masks of a phantom."""
+REGIONS = {
+    "own": dict(shifts=1, smoothing=0.0),
+    "fine": dict(shifts=2, smoothing=0.7),
+}
+"""Grid of the regions, by its name: the model's own, or one twice as fine, averaged over
+neighbours, for which every image is encoded four times."""
+
+
+def get_config(regions: str = "own") -> ConfigDict:
+    """Returns the task: the pointing game on the masks of a phantom.
+
+    Args:
+      regions: name in `REGIONS`.
+
+    Raises:
+      ConfigError: if the name is unknown.
+    """
+    if regions not in REGIONS:
+        raise ConfigError.of_value("regions", regions, f"one of {', '.join(REGIONS)}")
     return ConfigDict(
         dict(
             task="grounding",
@@ -20,6 +38,7 @@ def get_config() -> ConfigDict:
             text="report",
             prompts=dict(set="ensemble", negatives=False),
             masks=placeholder(str),  # None: the launcher's phantom, DIR/data/raw
+            regions=REGIONS[regions],
             bootstrap=dict(resamples=1000, confidence=0.95, seed=0),
         )
     )

@@ -57,6 +57,7 @@ def measure_grounding(
         patients=data.patients,
         block=task.batch_size,
         resampling=task.bootstrap,
+        regions=task.regions,
         radiograph=radiographs_of(data),
     )
 

@@ -12,7 +12,7 @@ from launch.evaluation.task_base import Task
 from launch.evaluation.training_tasks import ClassificationTask, FinetuneTask, TrainingTask
 from prior_jax.data.schema import SPLITS
 from prior_jax.errors import ConfigError, check_field
-from prior_jax.evaluate import gallery, phrases, probe, retrieval, zero_shot
+from prior_jax.evaluate import fine_regions, gallery, phrases, probe, retrieval, zero_shot
 from prior_jax.strict import build
 
 
@@ -123,11 +123,19 @@ class GroundingTask(Task):
       masks: folder that `data_prep.phantom` drew the set's images into; None for the boxes and
         masks in the set's own records, and, where it has none, for the phantom that the launcher
         drew under the workdir.
+      regions: grid of the regions that the sentences attend to.
     """
 
     text: Literal["report", "prompts"]
     prompts: PromptConfig
     masks: str | None
+    regions: fine_regions.RegionsConfig
+
+    @property
+    def result(self) -> str:
+        """Returns the name of the results file, another one for finer regions than the model's."""
+        own = super().result
+        return own if self.regions.changes_nothing else f"{own}_fine"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

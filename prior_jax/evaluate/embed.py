@@ -1,5 +1,6 @@
 """Runs a model over a data set: features on the host, similarities block by block."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
@@ -10,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import fine_regions
 from prior_jax.evaluate.features import (
     Pooled,
     ReportTokens,
@@ -109,21 +111,31 @@ class Encoder:
 
         return functools.partial(jax.jit(run), self._state)
 
-    def studies(self, batches: Iterable[Batch], *, reports: bool) -> Studies:
+    def studies(
+        self,
+        batches: Iterable[Batch],
+        *,
+        reports: bool,
+        regions: fine_regions.RegionsConfig = fine_regions.OWN,
+    ) -> Studies:
         """Encodes a split once.
 
         Args:
           batches: batches of one pass over the split, arrays in any form that `jax.jit` accepts
             (sharded or on the host); rows of weight 0 are dropped.
           reports: whether the reports are encoded as well as the images.
+          regions: grid of the local features of images; a finer one than the encoder's own needs
+            attention, and takes the square of its shifts in time and in memory.
 
         Returns:
           Features in the order of the batches.
 
         Raises:
+          ConfigError: if a finer grid is asked of an objective that shows no attention, or does not
+            fit the spacing of its regions.
           DataError: if no batch holds a real row, or a feature is not finite.
         """
-        kept = [self._encode(batch, reports=reports) for batch in batches]
+        kept = [self._encode(batch, reports=reports, regions=regions) for batch in batches]
         kept = [part for part in kept if part.record.size]
         if not kept:
             raise _no_record()
@@ -149,7 +161,9 @@ class Encoder:
         """
         kept = [
             Pooled(features=np.asarray(part.images.pooled), labels=part.labels, record=part.record)
-            for part in (self._encode(batch, reports=False) for batch in batches)
+            for part in (
+                self._encode(batch, reports=False, regions=fine_regions.OWN) for batch in batches
+            )
         ]
         if not any(part.record.size for part in kept):
             raise _no_record()
@@ -282,10 +296,18 @@ class Encoder:
             parts.append(jax.tree.map(lambda x, rows=rows: x[:rows], features))
         return join(parts)
 
-    def _encode(self, batch, *, reports):
+    def _encode(self, batch, *, reports, regions):
         weight, labels, record = to_host((batch.weight, batch.labels, batch.record))
         real = weight > 0
         image_features = to_host(self._images(self._state, batch.image))
+        if not regions.changes_nothing:
+            local = fine_regions.fine_regions(
+                lambda image: to_host(self._images(self._state, image).local),
+                batch.image,
+                config=regions,
+                spacing=self.patch_spacing,
+            )
+            image_features = dataclasses.replace(image_features, local=local)
         report_features = None
         if reports:
             report_features = to_host(

@@ -19,6 +19,7 @@ from prior_jax.evaluate import bootstrap, fixed_points, metrics, pictures, undef
 from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, Studies
+from prior_jax.evaluate.fine_regions import OWN, RegionsConfig, grid_side
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.types import Batch, ReportFeatures
 
@@ -81,6 +82,7 @@ def evaluate_grounding(
     patients: Sequence[str] | np.ndarray,
     block: int,
     resampling: bootstrap.BootstrapConfig,
+    regions: RegionsConfig = OWN,
     radiograph: Callable[[int], pictures.Radiograph] | None = None,
 ) -> TaskResult:
     """Plays the pointing game on every record that has the finding.
@@ -93,6 +95,7 @@ def evaluate_grounding(
       patients: patient of each record of the split, [records]; the bootstrap resamples patients.
       block: number of images whose attention is computed at once.
       resampling: settings of the bootstrap intervals.
+      regions: grid of the regions that the sentences attend to.
       radiograph: function from the index of a record to its stored image; None for no pictures.
 
     Returns:
@@ -106,21 +109,22 @@ def evaluate_grounding(
       are the means over findings.
 
     Raises:
-      ConfigError: if the objective shows no attention.
+      ConfigError: if the objective shows no attention, or the grid of regions does not fit it.
       DataError: if attention is not finite, or does not lie on a square grid.
     """
-    studies = encoder.studies(batches, reports=False)
+    studies = encoder.studies(batches, reports=False, regions=regions)
     reports = encoder.prompts(asked.tokens, block=block)
     _check_rows(asked, reports)
     maps = _maps(encoder, studies, reports, asked, located, block=block)
-    spacing = encoder.patch_spacing
+    spacing = encoder.patch_spacing / regions.shifts
     tables, sides = _tables(maps, studies.record, asked, located, spacing=spacing)
     shown: Sequence[pictures.PhrasePicture] = ()
     if radiograph is not None:
         shown = _shown(tables, maps, asked, located, studies.record, radiograph, spacing)
     groups = np.asarray(patients)[studies.record]
     counted = _count(tables, asked, sides, groups=groups, resampling=resampling)
-    return dataclasses.replace(counted, shown=shown)
+    settings = {**counted.settings, "regions": dataclasses.asdict(regions)}
+    return dataclasses.replace(counted, shown=shown, settings=settings)
 
 
 def _check_rows(asked: Asked, reports: ReportFeatures) -> None:
@@ -329,12 +333,7 @@ def _compare(
 
 def _square(attention: np.ndarray) -> np.ndarray:
     """Reshapes row-major float[P] to float[h, h]."""
-    side = round(len(attention) ** 0.5)
-    if side * side != len(attention):
-        raise DataError(
-            f"The attention has {len(attention)} cells, which is not a square number.",
-            "Use an objective whose attention lies on a square grid.",
-        )
+    side = grid_side(len(attention))
     return attention.reshape(side, side)
 
 

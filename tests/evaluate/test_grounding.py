@@ -10,6 +10,8 @@ from prior_jax.evaluate import bootstrap, finding_words, grounding, prompts
 from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens
+from prior_jax.evaluate.fine_regions import RegionsConfig
+from prior_jax.types import ImageFeatures
 from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
 
 RESAMPLING = bootstrap.BootstrapConfig(resamples=50, confidence=0.95, seed=0)
@@ -122,6 +124,50 @@ def test_each_image_is_judged_by_its_own_map():
     assert found.metrics["pointing_edema"].value == pytest.approx(3 / 4)
     assert found.metrics["pointing_lung_lesion"].value == 1
     assert found.metrics["pointing_edema"].low < 3 / 4
+
+
+class Bright(Looks):
+    """Every text looks at the brightest of the pixels that lie `SIZE` / 2 apart."""
+
+    def encode_image(self, model, image):
+        local = image[:, :: SIZE // 2, :: SIZE // 2].reshape(len(image), -1, FEATURES)
+        return ImageFeatures(local=local, global_=local[:, 0], pooled=local[:, 0])
+
+    def text_attention(self, model, images, reports):
+        bright = images.local[:, None, :, 0] * model.scale[...]
+        return jnp.broadcast_to(bright, (*reports.local_mask.shape, bright.shape[-1]))
+
+
+def test_finer_regions_see_what_lies_between_the_model_s_own():
+    (batch,) = make_batches(
+        np.zeros((4, FEATURES)), np.ones((4, FEATURES), np.int32), np.ones((4, 2), np.int8),
+        batch_size=4,
+    )  # fmt: skip
+    image = np.zeros((4, SIZE, SIZE, FEATURES), np.float32)
+    image[:, 0, 0], image[:, 2, 6] = 1.0, 2.0
+    mask = corner(1, 5, side=3)
+
+    def pointing(**regions):
+        found = grounding.evaluate_grounding(
+            Encoder(Bright(), FakeModel(), place=jax.device_put),
+            [batch.replace(image=image)],
+            asked=asking([[0, 9, 9], [0, 9, 9]], rows=((0,), (0,))),
+            located=grounding.Located(
+                masks={"Edema": {0: mask, 1: mask}, "Lung Lesion": {2: ~mask}}, lungs=LUNGS
+            ),
+            patients=["a", "b", "c", "d"],
+            block=4,
+            resampling=RESAMPLING,
+            regions=RegionsConfig(**regions),
+        )
+        assert found.settings["regions"] == regions
+        return found.metrics["pointing_edema"].value, found.metrics["pointing_lung_lesion"].value
+
+    assert pointing(shifts=1, smoothing=0.0) == (0, 1)
+    assert pointing(shifts=2, smoothing=0.0) == (1, 0)
+    assert pointing(shifts=2, smoothing=0.3) == (1, 0)
+    with pytest.raises(ConfigError, match=r"task\.regions\.shifts"):
+        pointing(shifts=3, smoothing=0.0)
 
 
 def test_the_block_changes_nothing():

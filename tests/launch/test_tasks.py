@@ -52,6 +52,16 @@ def test_each_fraction_has_a_file_of_its_own():
     assert names == ["probe", "probe_10_percent", "probe_1_percent", "probe_0_5_percent"]
 
 
+def test_finer_regions_have_a_file_of_their_own():
+    assert load_task("configs/eval/grounding.py").result == "grounding"
+    config = grounding.get_config("fine")
+    assert task_of(config).result == "grounding_fine"
+    config.split = "validate"
+    assert task_of(config).result == "grounding_validate_fine"
+    with pytest.raises(ConfigError, match="regions"):
+        load_task("configs/eval/grounding.py:finer")
+
+
 def test_each_split_has_a_file_of_its_own():
     config = retrieval.get_config()
     names = []

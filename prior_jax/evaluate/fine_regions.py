@@ -1,0 +1,133 @@
+"""Features of an image's regions on a finer grid than the encoder's, from shifted copies.
+
+A convolutional encoder computes the same function at every region. With the image shifted by a part
+of the regions' spacing it computes that function between them, so that K x K shifts give a grid K
+times as fine, as the offsets of OverFeat do (Sermanet et al., arXiv:1312.6229, sec. 3.3).
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+
+from prior_jax.errors import ConfigError, DataError, check_field, check_least
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegionsConfig:
+    """Grid on which the regions of an image are compared with a text.
+
+    Attributes:
+      shifts: number of shifts of the image along each axis: with 2, an image is encoded four times
+        and its grid is twice as fine. 1 is the encoder's own grid. A divisor of the spacing of the
+        regions in pixels.
+      smoothing: standard deviation of the Gaussian with which the features of neighbouring regions
+        are averaged, in spacings of the encoder's own grid; 0 for none.
+    """
+
+    shifts: int
+    smoothing: float
+
+    def __post_init__(self):
+        """Refuses values that define no grid."""
+        check_least(self, shifts=1)
+        fits = math.isfinite(self.smoothing) and self.smoothing >= 0
+        check_field(self, "smoothing", fits, "a finite number from 0 on")
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Returns whether the regions are the encoder's own."""
+        return self.shifts == 1 and self.smoothing == 0
+
+
+OWN = RegionsConfig(shifts=1, smoothing=0.0)
+"""The regions as the encoder gives them."""
+
+
+def step_of(config: RegionsConfig, *, spacing: float) -> int:
+    """Returns the distance of two shifts in pixels.
+
+    Args:
+      config: grid.
+      spacing: distance of the encoder's regions in pixels, `ShowsAttention.patch_spacing`.
+
+    Raises:
+      ConfigError: if the spacing is not a multiple of the number of shifts.
+    """
+    if spacing % config.shifts:
+        raise ConfigError(
+            f"The value is {config.shifts}, but the regions of this model are {spacing:g} pixels "
+            "apart, which is not a multiple of it.",
+            f"Set it to a divisor of {spacing:g}, or to 1 for the regions of the model.",
+            where="task.regions.shifts",
+        )
+    return int(spacing) // config.shifts
+
+
+def fine_regions(
+    encode: Callable[[jax.Array], np.ndarray],
+    image: jax.Array,
+    *,
+    config: RegionsConfig,
+    spacing: float,
+) -> np.ndarray:
+    """Computes the features of regions on a finer grid.
+
+    Args:
+      encode: function from images float32[B, H, W, C] to the features of their regions on the host,
+        float32[B, h * w, D], row-major, h = w.
+      image: images, float32[B, H, W, C].
+      config: finer grid; K is its number of shifts.
+      spacing: distance of the encoder's regions in pixels.
+
+    Returns:
+      Features, float32[B, (K h) * (K w), D], row-major, with regions `spacing` / K pixels apart and
+      the first one where the encoder has it. Behind its last row and column an image continues with
+      their values, and so does a grid that is smoothed, on all sides.
+
+    Raises:
+      ConfigError: if the spacing is not a multiple of K.
+      DataError: if the regions do not lie on a square grid.
+    """
+    step, shifts = step_of(config, spacing=spacing), config.shifts
+    found = None
+    for down in range(shifts):
+        for right in range(shifts):
+            local = encode(_shifted(image, down=down * step, right=right * step))
+            side = grid_side(local.shape[1])
+            if found is None:
+                shape = (len(local), shifts * side, shifts * side, local.shape[2])
+                found = np.empty(shape, local.dtype)
+            found[:, down::shifts, right::shifts] = local.reshape(len(local), side, side, -1)
+    sigma = config.smoothing * shifts
+    if sigma:
+        found = ndimage.gaussian_filter(found, (0, sigma, sigma, 0), mode="nearest", truncate=4)
+    return found.reshape(len(found), -1, found.shape[3])
+
+
+def grid_side(count: int) -> int:
+    """Returns the side of the square grid of `count` regions.
+
+    Raises:
+      DataError: if the number is not a square.
+    """
+    side = math.isqrt(count)
+    if side * side != count:
+        raise DataError(
+            f"The attention has {count} cells, which is not a square number.",
+            "Use an objective whose attention lies on a square grid.",
+        )
+    return side
+
+
+@functools.partial(jax.jit, static_argnames=("down", "right"))
+def _shifted(image: jax.Array, *, down: int, right: int) -> jax.Array:
+    """Moves what is at pixel (down, right) to pixel (0, 0)."""
+    height, width = image.shape[1:3]
+    padded = jnp.pad(image, ((0, 0), (0, down), (0, right), (0, 0)), mode="edge")
+    return padded[:, down : down + height, right : right + width]

@@ -1,0 +1,97 @@
+"""Features of regions on a finer grid than the encoder's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate.fine_regions import OWN, RegionsConfig, fine_regions, step_of
+
+SPACING = 4
+KERNEL = np.random.default_rng(0).normal(size=(7, 7, 1, 3)).astype(np.float32)
+
+
+def convolve(image, *, stride):
+    """Convolves with torch's padding, which centres region i on pixel i * stride."""
+    found = jax.lax.conv_general_dilated(
+        image,
+        KERNEL,
+        (stride, stride),
+        [(3, 3), (3, 3)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return found.reshape(len(image), -1, KERNEL.shape[-1])
+
+
+def encode(image):
+    return np.asarray(convolve(image, stride=SPACING))
+
+
+def grid(features):
+    side = int(features.shape[1] ** 0.5)
+    return features.reshape(len(features), side, side, -1)
+
+
+@pytest.mark.parametrize("shifts", (1, 2, 4))
+def test_shifts_compute_what_a_smaller_stride_does(shifts):
+    image = jnp.asarray(np.random.default_rng(1).normal(size=(2, 24, 24, 1)), jnp.float32)
+    config = RegionsConfig(shifts=shifts, smoothing=0.0)
+    found = grid(fine_regions(encode, image, config=config, spacing=SPACING))
+    dense = grid(np.asarray(convolve(image, stride=SPACING // shifts)))
+    assert found.shape == dense.shape == (2, 6 * shifts, 6 * shifts, 3)
+    # At the borders a shifted image is padded at another place.
+    inner = slice(shifts, -shifts)
+    np.testing.assert_allclose(found[:, inner, inner], dense[:, inner, inner], atol=1e-4)
+
+
+def test_own_regions_are_those_of_the_encoder():
+    image = jnp.asarray(np.random.default_rng(1).normal(size=(2, 24, 24, 1)), jnp.float32)
+    np.testing.assert_array_equal(
+        fine_regions(encode, image, config=OWN, spacing=SPACING), encode(image)
+    )
+    assert OWN.changes_nothing
+    assert not RegionsConfig(shifts=1, smoothing=0.5).changes_nothing
+
+
+def test_smoothing_averages_neighbours_in_units_of_the_encoders_spacing():
+    image = jnp.zeros((1, 64, 64, 1)).at[0, 32, 32].set(1.0)
+
+    def pixels(image):
+        return np.asarray(image[:, ::SPACING, ::SPACING]).reshape(len(image), -1, 1)
+
+    spread = {}
+    for shifts in (1, 2):
+        config = RegionsConfig(shifts=shifts, smoothing=1.0)
+        found = grid(fine_regions(pixels, image, config=config, spacing=SPACING))[0, :, :, 0]
+        assert found.sum() == pytest.approx(1, abs=1e-5)
+        place = np.arange(len(found)) / shifts
+        weight = found.sum(axis=1)
+        centre = (weight * place).sum()
+        assert centre == pytest.approx(32 / SPACING, abs=1e-3)
+        spread[shifts] = np.sqrt((weight * (place - centre) ** 2).sum())
+    assert spread[1] == pytest.approx(1, abs=0.01)
+    assert spread[2] == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(("shifts", "spacing"), ((3, 8), (4, 2), (2, 7.0)))
+def test_a_spacing_that_is_no_multiple_of_the_shifts_is_refused(shifts, spacing):
+    with pytest.raises(ConfigError, match=r"task\.regions\.shifts"):
+        step_of(RegionsConfig(shifts=shifts, smoothing=0.0), spacing=spacing)
+
+
+def test_regions_without_a_square_grid_are_refused():
+    def oblong(image):
+        return np.zeros((len(image), 6, 1), np.float32)
+
+    config = RegionsConfig(shifts=2, smoothing=0.0)
+    with pytest.raises(DataError, match="6 cells"):
+        fine_regions(oblong, jnp.zeros((1, 8, 8, 1)), config=config, spacing=4)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "smoothing"), ((0, 0.0), (2, -1.0), (2, float("nan")), (1, float("inf")))
+)
+def test_values_that_define_no_grid_are_refused(shifts, smoothing):
+    with pytest.raises(ConfigError):
+        RegionsConfig(shifts=shifts, smoothing=smoothing)
