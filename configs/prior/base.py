@@ -120,6 +120,7 @@ def model(fidelity: str) -> dict:
     """Returns the model: ResNet-50, BERT-base and PRIOR's heads."""
     return dict(
         fidelity=fidelity,
+        switched_choices=(),
         dtype="bfloat16",  # the release trains in fp16 [yaml]
         image=dict(
             resnet=dict(

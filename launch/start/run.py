@@ -190,8 +190,9 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
     if data["fraction"] is not None:
         data["fraction"]["ids"] = fractions.list_digest(config.data.fraction)
     model = dict(config.given["model"])
-    if model.get("sentence_region", ()) is None:  # checkpoints of earlier versions do not have it
-        del model["sentence_region"]
+    for name in ("sentence_region", "switched_choices"):  # not in earlier versions' checkpoints
+        if name in model and not model[name]:
+            del model[name]
     return {
         "config.objective": config.objective,
         "config.model": _without(model, "remat"),

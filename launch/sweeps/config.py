@@ -209,9 +209,10 @@ class Sweep:
     def loaded_tasks(self) -> list[Task]:
         """Returns the tasks, after checking them."""
         for index, path in enumerate(self.tasks):
-            if not pathlib.Path(path).is_file():
+            file, _, _ = path.partition(":")
+            if not pathlib.Path(file).is_file():
                 raise ConfigError(
-                    no_config(path),
+                    no_config(file),
                     "Give a file of configs/eval.",
                     where=f"tasks[{index}]",
                 )

@@ -233,6 +233,8 @@ class PriorConfig:
       image_decoder: configuration of the decoder that reconstructs the image with the report's
         help.
       weights: weights of the terms, stage -> term -> weight; the release's are `RELEASE_WEIGHTS`.
+      switched_choices: fields of `Fidelity` that have the value of the other fidelity: one
+        correction of the release alone, or one fault of it in the paper's form.
     """
 
     fidelity: FidelityName
@@ -249,7 +251,9 @@ class PriorConfig:
     sentence_decoder: SentenceDecoderOptions
     image_decoder: ImageDecoderOptions
     weights: Mapping[str, Mapping[str, float]]
-    sentence_region: SentenceRegionConfig | None = None  # as in runs that do not have the setting
+    # As in runs that do not have these settings.
+    sentence_region: SentenceRegionConfig | None = None
+    switched_choices: tuple[str, ...] = ()
 
     def __post_init__(self):
         """Refuses configuration values that are inconsistent."""
@@ -269,6 +273,10 @@ class PriorConfig:
         must_be = f"at most sentence_decoder.max_positions, which is {positions}"
         check_field(self, "num_queries", self.num_queries <= positions, must_be)
         self._check_weights()
+        names = tuple(field.name for field in dataclasses.fields(Fidelity))
+        once = len(set(self.switched_choices)) == len(self.switched_choices)
+        fits = once and set(self.switched_choices) <= set(names)
+        check_field(self, "switched_choices", fits, f"some of {', '.join(names)}, each once")
         # The decoders' sizes follow from several sections, so they are made, checked and kept here.
         with in_section("sentence_decoder"):
             _ = self.sentence_decoder_config
@@ -313,8 +321,10 @@ class PriorConfig:
 
     @property
     def choices(self) -> Fidelity:
-        """Returns what the setting `fidelity` stands for: a value of each switch of `Fidelity`."""
-        return FIDELITY[self.fidelity]
+        """Returns a value of each switch: that of the fidelity, or of the other one if switched."""
+        (other,) = (name for name in FIDELITY if name != self.fidelity)
+        theirs = {name: getattr(FIDELITY[other], name) for name in self.switched_choices}
+        return dataclasses.replace(FIDELITY[self.fidelity], **theirs)
 
     @functools.cached_property
     def sentence_decoder_config(self) -> SentenceDecoderConfig:

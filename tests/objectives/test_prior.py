@@ -194,6 +194,8 @@ def test_terms_and_weights_must_have_the_same_names():
         ("sentence_heads", 3),
         ("embed_dim", 0),
         ("sentence_pool", "max"),
+        ("switched_choices", ("spatial",)),
+        ("switched_choices", ("clamp_scale", "clamp_scale")),
     ],
 )
 def test_wrong_values_are_refused_by_name(field, value):
@@ -213,6 +215,18 @@ def test_wrong_weights_and_sections_are_refused_by_name():
     with pytest.raises(ConfigError, match=r"^sentence_decoder\.heads: "):
         decoder = dataclasses.replace(config.sentence_decoder, heads=3)
         dataclasses.replace(config, sentence_decoder=decoder)
+
+
+@pytest.mark.parametrize("fidelity", FIDELITY)
+def test_a_switched_choice_is_the_other_fidelity_s(fidelity):
+    names = tuple(field.name for field in dataclasses.fields(FIDELITY[fidelity]))
+    (other,) = FIDELITY.keys() - {fidelity}
+    assert tiny_config(fidelity=fidelity).choices == FIDELITY[fidelity]
+    assert tiny_config(fidelity=fidelity, switched_choices=names).choices == FIDELITY[other]
+    one = tiny_config(fidelity=fidelity, switched_choices=("clamp_scale",)).choices
+    assert [name for name in names if getattr(one, name) != getattr(FIDELITY[fidelity], name)] == [
+        "clamp_scale"
+    ]
 
 
 def test_the_two_fidelities_differ_in_every_choice():

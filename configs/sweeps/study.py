@@ -1,0 +1,117 @@
+"""The study: what each correction of PRIOR's release and each option of the improved form buys.
+
+    python -m launch.sweep --config=configs/sweeps/study.py --workdir=DIR --parallel=2
+
+All models have the phantom, the towers' sizes and the number of steps in common. docs/study.md
+reports what came out.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from configs.baselines.objectives import OBJECTIVES
+from configs.sweeps.objectives import RELEASE
+from prior_jax.objectives.prior_config import FIDELITY
+
+STEPS = 600
+
+PAPER, IMPROVED = "configs/phantom.py:paper", "configs/phantom.py"
+
+# Choices of the model that change nothing here: the bank's schedule is constant, and the tasks
+# score each image without the others of its batch.
+IDLE = ("clip_temperature", "local_score_per_image")
+
+# What the release's data and optimizer do otherwise (docs/fidelity.md). No run trains past its end,
+# and the bucket window changes no value.
+RECIPE = {
+    "no_flip": ("data.augment.flip_probability", 0.0),
+    "text_mode": ("data.text_mode", "paper"),
+    "decay_mask": ("optimizer.decay_mask", "matrices"),
+}
+
+# The towers of the paper's form, in the improved one; regions are its patches of 16 pixels.
+COARSE = (("model.image.resnet.depths", (1, 1, 1)), ("model.image.resnet.width", 32))
+FINE = (("model.image.resnet.depths", (1, 2)), ("model.image.resnet.width", 48))
+
+CONTRAST = "model.sentence_region"
+STAGES = ("stage1", "stage2", "stage3")
+
+
+def get_config() -> ConfigDict:
+    """Returns the arms of the study with five seeds."""
+    return ConfigDict(
+        dict(
+            name="study",
+            data=dict(config=PAPER, overrides=()),
+            arms=(
+                _arm("paper", PAPER),
+                _arm("release", PAPER, *RELEASE),
+                *_corrections(),
+                *_options(),
+                _arm("gloria", "configs/gloria/phantom.py"),
+                *(_arm(name, f"configs/baselines/phantom.py:{name}") for name in OBJECTIVES),
+            ),
+            space=None,
+            seeds=(0, 1, 2, 3, 4),
+            budget=dict(steps=STEPS, batch_size=32),
+            shared=(
+                ("validate_every", STEPS),
+                ("checkpoint.every_steps", STEPS // 2),
+                ("log.progress", False),
+                ("log.tensorboard", False),
+            ),
+            tasks=(
+                "configs/eval/zero_shot.py",
+                "configs/eval/retrieval.py",
+                "configs/eval/grounding.py",
+                "configs/eval/grounding.py:fine",
+                "configs/eval/probe.py",
+            ),
+            metrics=(
+                "zero_shot.macro_auroc",
+                "retrieval.precision_at_5",
+                "retrieval.recall_at_5",
+                "grounding.macro_pointing",
+                "grounding.macro_attention_ratio",
+                "grounding.macro_cnr",
+                "grounding_fine.macro_pointing",
+                "probe.macro_auroc",
+            ),
+            reference="paper",
+            confidence=0.95,
+        )
+    )
+
+
+def _corrections() -> list[dict]:
+    """Returns the release with one correction each: of the model, the data or the optimizer."""
+    model = [
+        _arm(f"release_{name}", PAPER, *RELEASE, ("model.switched_choices", (name,)))
+        for name in (field.name for field in dataclasses.fields(FIDELITY["paper"]))
+        if name not in IDLE
+    ]
+    recipe = [_arm(f"release_{name}", PAPER, *RELEASE, value) for name, value in RECIPE.items()]
+    return model + recipe
+
+
+def _options() -> list[dict]:
+    """Returns the options of the improved form, alone and together."""
+    return [
+        _arm("improved", IMPROVED),
+        _arm("fine_map_alone", PAPER, *FINE),
+        _arm("contrast_alone", IMPROVED, *COARSE),
+        _arm("contrast_beside_local_text", IMPROVED, *_weights("local_text", 1.0)),
+        _arm("no_local_image", IMPROVED, *_weights("local_image", 0.0)),
+        _arm("no_local_losses", PAPER, *_weights("local_image", 0.0), *_weights("local_text", 0.0)),
+        _arm("attention_scale_10", IMPROVED, (f"{CONTRAST}.attention_scale", 10.0)),
+        _arm("learned_attention_scale", IMPROVED, (f"{CONTRAST}.learn_attention_scale", True)),
+    ]
+
+
+def _weights(term: str, weight: float) -> list[tuple[str, float]]:
+    return [(f"model.weights.{stage}.{term}", weight) for stage in STAGES]
+
+
+def _arm(name: str, config: str, *overrides: tuple) -> dict:
+    return dict(name=name, config=config, overrides=overrides)
