@@ -87,27 +87,29 @@ def fine_regions(
 
     Returns:
       Features, float32[B, (K h) * (K w), D], row-major, with regions `spacing` / K pixels apart and
-      the first one where the encoder has it. Behind its last row and column an image continues with
-      their values, and so does a grid that is smoothed, on all sides.
+      the first one where the encoder has it. A shifted image is continued with the pixels of its
+      last row and column, a smoothed grid with its outermost regions.
 
     Raises:
       ConfigError: if the spacing is not a multiple of K.
       DataError: if the regions do not lie on a square grid.
     """
     step, shifts = step_of(config, spacing=spacing), config.shifts
-    found = None
-    for down in range(shifts):
-        for right in range(shifts):
-            local = encode(_shifted(image, down=down * step, right=right * step))
-            side = grid_side(local.shape[1])
-            if found is None:
-                shape = (len(local), shifts * side, shifts * side, local.shape[2])
-                found = np.empty(shape, local.dtype)
-            found[:, down::shifts, right::shifts] = local.reshape(len(local), side, side, -1)
+    steps = [index * step for index in range(shifts)]
+    each = np.stack(
+        [
+            np.stack([encode(_shifted(image, down=down, right=right)) for right in steps], axis=1)
+            for down in steps
+        ],
+        axis=1,
+    )  # [B, K, K, h w, D]
+    rows, side, features = len(each), grid_side(each.shape[3]), each.shape[4]
+    each = each.reshape(rows, shifts, shifts, side, side, features)
+    fine = each.transpose(0, 3, 1, 4, 2, 5).reshape(rows, shifts * side, shifts * side, features)
     sigma = config.smoothing * shifts
     if sigma:
-        found = ndimage.gaussian_filter(found, (0, sigma, sigma, 0), mode="nearest", truncate=4)
-    return found.reshape(len(found), -1, found.shape[3])
+        fine = ndimage.gaussian_filter(fine, (0, sigma, sigma, 0), mode="nearest", truncate=4)
+    return fine.reshape(rows, -1, features)
 
 
 def grid_side(count: int) -> int:
