@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs.sweeps import objectives
+from configs.sweeps import objectives, study
 from launch import sweep
 from launch.sweeps import table as sweep_table
 from launch.sweeps.config import Choice, Space, flat, sweep_of, variants
@@ -19,6 +19,7 @@ from launch.sweeps.queue import Outcome
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.evaluate.results import TaskResult, write_results
+from prior_jax.objectives.prior_config import Fidelity
 
 DATA = (("data.path", "/data/set"), ("data.tokenizer.path", "/data/tokenizer.model"))
 
@@ -57,6 +58,38 @@ def test_the_sweep_of_objectives_gives_all_the_same_budget():
         for variant in found
     }
     assert len(encoders) == 1
+
+
+def test_every_arm_of_the_study_differs_from_the_others_by_what_it_is_named_after():
+    found = {variant.arm: variant.resolved for variant in variants(sweep_of(study.get_config()))}
+    assert len({json.dumps(config, sort_keys=True) for config in found.values()}) == len(found)
+    lengths = {
+        sum(v for k, v in config.items() if k.startswith("stages.") and k.endswith(".length"))
+        for config in found.values()
+    }
+    assert lengths == {study.STEPS}
+
+    def differences(name, other):
+        one, two = found[name], found[other]
+        return {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
+
+    for name in (name for name in found if name.startswith("release_")):
+        (key,) = differences(name, "release")
+        assert key == "model.switched_choices" or name.removeprefix("release_") in (
+            "no_flip", "text_mode", "decay_mask"
+        )  # fmt: skip
+    corrected = {v for c in found.values() for v in c.get("model.switched_choices") or ()}
+    choices = {field.name for field in dataclasses.fields(Fidelity)}
+    assert corrected == choices - set(study.IDLE)
+    assert differences("learned_attention_scale", "improved") == {
+        "model.sentence_region.learn_attention_scale"
+    }
+    towers = {"model.image.resnet.depths", "model.image.resnet.width"}
+    assert differences("contrast_alone", "improved") == towers
+    assert differences("fine_map_alone", "paper") == towers
+    for key in towers:
+        assert found["contrast_alone"][key] == found["paper"][key]
+        assert found["fine_map_alone"][key] == found["improved"][key]
 
 
 def test_stages_share_the_budget_in_proportion():
