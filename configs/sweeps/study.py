@@ -45,12 +45,12 @@ def get_config() -> ConfigDict:
             name="study",
             data=dict(config=PAPER, overrides=()),
             arms=(
-                _arm("paper", PAPER),
-                _arm("release", PAPER, *RELEASE),
+                arm("paper", PAPER),
+                arm("release", PAPER, *RELEASE),
                 *_corrections(),
                 *_options(),
-                _arm("gloria", "configs/gloria/phantom.py"),
-                *(_arm(name, f"configs/baselines/phantom.py:{name}") for name in OBJECTIVES),
+                arm("gloria", "configs/gloria/phantom.py"),
+                *(arm(name, f"configs/baselines/phantom.py:{name}") for name in OBJECTIVES),
             ),
             space=None,
             seeds=(0, 1, 2, 3, 4),
@@ -87,25 +87,25 @@ def get_config() -> ConfigDict:
 def _corrections() -> list[dict]:
     """Returns the release with one correction each: of the model, the data or the optimizer."""
     model = [
-        _arm(f"release_{name}", PAPER, *RELEASE, ("model.switched_choices", (name,)))
+        arm(f"release_{name}", PAPER, *RELEASE, ("model.switched_choices", (name,)))
         for name in (field.name for field in dataclasses.fields(FIDELITY["paper"]))
         if name not in IDLE
     ]
-    recipe = [_arm(f"release_{name}", PAPER, *RELEASE, value) for name, value in RECIPE.items()]
+    recipe = [arm(f"release_{name}", PAPER, *RELEASE, value) for name, value in RECIPE.items()]
     return model + recipe
 
 
 def _options() -> list[dict]:
     """Returns the options of the improved form, alone and together."""
     return [
-        _arm("improved", IMPROVED),
-        _arm("fine_map_alone", PAPER, *FINE),
-        _arm("contrast_alone", IMPROVED, *COARSE),
-        _arm("contrast_beside_local_text", IMPROVED, *_weights("local_text", 1.0)),
-        _arm("no_local_image", IMPROVED, *_weights("local_image", 0.0)),
-        _arm("no_local_losses", PAPER, *_weights("local_image", 0.0), *_weights("local_text", 0.0)),
-        _arm("attention_scale_10", IMPROVED, (f"{CONTRAST}.attention_scale", 10.0)),
-        _arm("learned_attention_scale", IMPROVED, (f"{CONTRAST}.learn_attention_scale", True)),
+        arm("improved", IMPROVED),
+        arm("fine_map_alone", PAPER, *FINE),
+        arm("contrast_alone", IMPROVED, *COARSE),
+        arm("contrast_beside_local_text", IMPROVED, *_weights("local_text", 1.0)),
+        arm("no_local_image", IMPROVED, *_weights("local_image", 0.0)),
+        arm("no_local_losses", PAPER, *_weights("local_image", 0.0), *_weights("local_text", 0.0)),
+        arm("attention_scale_10", IMPROVED, (f"{CONTRAST}.attention_scale", 10.0)),
+        arm("learned_attention_scale", IMPROVED, (f"{CONTRAST}.learn_attention_scale", True)),
     ]
 
 
@@ -113,5 +113,6 @@ def _weights(term: str, weight: float) -> list[tuple[str, float]]:
     return [(f"model.weights.{stage}.{term}", weight) for stage in STAGES]
 
 
-def _arm(name: str, config: str, *overrides: tuple) -> dict:
+def arm(name: str, config: str, *overrides: tuple) -> dict:
+    """Returns an arm: a config with overrides, pairs of a setting and its value."""
     return dict(name=name, config=config, overrides=overrides)
