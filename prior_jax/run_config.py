@@ -163,6 +163,7 @@ class RunConfig:
         return (
             self.objective == "prior"
             and self.model.fidelity == "release"
+            and not self.model.switched_choices
             and self.data.text_mode == "release"
             and self.data.tokenizer.kind == "wordpiece"
         )

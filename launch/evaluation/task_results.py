@@ -223,7 +223,7 @@ def without_places(subject: Subject) -> list[str]:
     if not isinstance(objective, PriorObjective) or objective.config.choices.spatial_patches:
         return []
     return [
-        "the model is PRIOR in the release's fidelity, whose patches are no places of the image "
+        "the model is PRIOR with the patches of its release, which are no places of the image "
         "(quirk P1), so that its maps do not show where a finding is"
     ]
 

@@ -129,7 +129,7 @@ class GroundingTask(Task):
     text: Literal["report", "prompts"]
     prompts: PromptConfig
     masks: str | None
-    regions: fine_regions.RegionsConfig
+    regions: fine_regions.RegionsConfig = fine_regions.OWN  # as in files without the setting
 
     @property
     def result(self) -> str:

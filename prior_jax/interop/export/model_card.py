@@ -9,7 +9,8 @@ from prior_jax.interop.weights_folder import About
 
 # Settings that get a row of their own if the config has them; config.training.json has all.
 _SETTINGS = (
-    "name", "objective", "seed", "model.fidelity", "model.dtype", "model.embed_dim",
+    "name", "objective", "seed", "model.fidelity", "model.switched_choices", "model.dtype",
+    "model.embed_dim",
     "model.image.resnet.depths", "model.image.resnet.width", "model.image.resnet.block",
     "model.image.pool", "model.classes", "model.loss", "model.upsample", "model.head.kind",
     "model.decoder.kind", "model.decoder.channels", "model.head.anchors",
@@ -239,7 +240,9 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value: Any = config
         for key in name.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None and not isinstance(value, Mapping):  # a section has rows of its own
+        if value not in (None, (), []) and not isinstance(
+            value, Mapping
+        ):  # a section has rows of its own
             yield name, _shown(value)
     for name, stage in config["stages"].items():
         yield f"stages.{name}", ", ".join(f"{key} {_shown(stage.get(key))}" for key in _STAGE)
