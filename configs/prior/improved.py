@@ -31,6 +31,9 @@ def improve(config: ConfigDict) -> ConfigDict:
                 contrast_scale=10.0,  # as GLoRIA's
                 aggregate="sum",  # as GLoRIA's
                 chunk=32,
+                hidden_every=0,
+                hidden_share=0.0,
+                coordinates=False,
                 group=placeholder(int),  # 128 on a pod, where all pairs cost more than the encoders
             )
         )

@@ -35,6 +35,9 @@ COARSE = (("model.image.resnet.depths", (1, 1, 1)), ("model.image.resnet.width",
 FINE = (("model.image.resnet.depths", (1, 2)), ("model.image.resnet.width", 48))
 
 CONTRAST = "model.sentence_region"
+HIDDEN = ((f"{CONTRAST}.hidden_every", 4), (f"{CONTRAST}.hidden_share", 0.3))
+COORDINATES = (f"{CONTRAST}.coordinates", True)
+
 STAGES = ("stage1", "stage2", "stage3")
 
 
@@ -104,6 +107,9 @@ def _options() -> list[dict]:
         arm("contrast_beside_local_text", IMPROVED, *_weights("local_text", 1.0)),
         arm("no_local_image", IMPROVED, *_weights("local_image", 0.0)),
         arm("no_local_losses", PAPER, *_weights("local_image", 0.0), *_weights("local_text", 0.0)),
+        arm("hidden_regions", IMPROVED, *HIDDEN),
+        arm("coordinates", IMPROVED, COORDINATES),
+        arm("hidden_regions_and_coordinates", IMPROVED, *HIDDEN, COORDINATES),
         arm("attention_scale_10", IMPROVED, (f"{CONTRAST}.attention_scale", 10.0)),
         arm("learned_attention_scale", IMPROVED, (f"{CONTRAST}.learn_attention_scale", True)),
     ]

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -189,10 +189,10 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
             del data["regions"][follows]
     if data["fraction"] is not None:
         data["fraction"]["ids"] = fractions.list_digest(config.data.fraction)
-    model = dict(config.given["model"])
-    for name in ("sentence_region", "switched_choices"):  # not in earlier versions' checkpoints
-        if name in model and not model[name]:
-            del model[name]
+    model = _as_earlier(config.given["model"], ("sentence_region", "switched_choices"))
+    if "sentence_region" in model:
+        later = ("hidden_every", "hidden_share", "coordinates")
+        model["sentence_region"] = _as_earlier(model["sentence_region"], later)
     return {
         "config.objective": config.objective,
         "config.model": _without(model, "remat"),
@@ -267,6 +267,11 @@ def check_resumed(run: Run, options: TrainOptions) -> None:
         schedule = Schedule(run.schedule)
         ours = resume.settings_of(options, schedule)
         resume.check_same(ours, kept, schedule=schedule, workdir=run.workdir)
+
+
+def _as_earlier(section: Mapping[str, Any], later: Sequence[str]) -> dict[str, Any]:
+    """Leaves out unset values of settings that checkpoints of earlier versions do not have."""
+    return {name: value for name, value in section.items() if value or name not in later}
 
 
 def _without(section: dict[str, Any], name: str) -> dict[str, Any]:

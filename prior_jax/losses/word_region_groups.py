@@ -16,6 +16,7 @@ def grouped_word_region_contrast(
     group: int,
     word_mask: jax.Array,
     weight: jax.Array,
+    region_mask: jax.Array | None = None,
     **options: Any,
 ) -> Directions:
     """Averages `word_region_contrast` of each run of `group` pairs over the real pairs.
@@ -32,7 +33,8 @@ def grouped_word_region_contrast(
       group: number of pairs in a group, a divisor of B.
       word_mask: mask of the real words, bool[B, W].
       weight: weight of each pair, float32[B], 1 for a real pair, 0 for padding.
-      **options: remaining arguments of `word_region_contrast`, except a region mask.
+      region_mask: mask of the real regions, bool[B, P]; None if all regions are real.
+      **options: remaining arguments of `word_region_contrast`.
 
     Returns:
       Two losses, float32[] each, nats per real pair; a group with one real pair adds 0 and counts
@@ -47,13 +49,15 @@ def grouped_word_region_contrast(
             f"{rows} pairs cannot be divided into groups of {group}. Choose a divisor of {rows}."
         )
 
-    def contrast(words, regions, word_mask, weight):
+    def contrast(words, regions, word_mask, weight, region_mask):
         return word_region_contrast(
-            words, regions, word_mask=word_mask, weight=weight, groups=rows // group, **options
-        )
+            words, regions, word_mask=word_mask, weight=weight, region_mask=region_mask,
+            groups=rows // group, **options,
+        )  # fmt: skip
 
-    given = words, regions, word_mask, weight
+    given = words, regions, word_mask, weight, region_mask
     cut = jax.tree.map(lambda x: x.reshape(rows // group, group, *x.shape[1:]), given)
     found = jax.vmap(contrast)(*cut)
-    real = real_pairs(weight, word_mask=word_mask, region_mask=None).reshape(-1, group).sum(axis=1)
+    real = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
+    real = real.reshape(-1, group).sum(axis=1)
     return jax.tree.map(lambda loss: weighted_mean(loss, real), found)

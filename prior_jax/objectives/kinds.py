@@ -130,6 +130,8 @@ def _check_groups(settings: PriorConfig, rows: int) -> None:
     if settings.sentence_region is not None:
         with in_section("sentence_region"):
             _check_group(settings.sentence_region, "group", rows)
+            if settings.sentence_region.hidden_every:
+                _check_group(settings.sentence_region, "hidden_every", rows)
 
 
 def _check_group(settings: Any, field: str, rows: int) -> None:

@@ -21,6 +21,7 @@ from prior_jax.objectives.prior_terms import (
     Replay,
     StepKeys,
     alignment_terms,
+    encode_images,
     image_term,
     step_metrics,
 )
@@ -157,7 +158,9 @@ class PriorObjective:
         train: bool,
         noise: jax.Array | None,
     ) -> AlignedPairs:
-        image, regions = model.encode_regions(batch.image, train=train)
+        image, regions, region_mask = encode_images(
+            model, batch.image, spacing=self.patch_spacing, key=keys.hidden_regions, train=train
+        )
         sentences, mask = model.encode_sentences(
             batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,
             train=train, key=keys.text,
@@ -174,6 +177,7 @@ class PriorObjective:
         return AlignedPairs(
             image=image,
             regions=regions,
+            region_mask=region_mask,
             sentences=sentences,
             lookup=lookup,
             aligned=aligned,

@@ -1,11 +1,14 @@
 """The aligned features of a batch in PRIOR, and the loss terms that need only those features."""
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from prior_jax.losses import local_alignment, reconstruction
 from prior_jax.losses.normalize import unit
+from prior_jax.nn import hidden_regions
 from prior_jax.nn.cross_attention import LocalContext
 from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.prototype_bank import Lookup
@@ -40,11 +43,12 @@ class StepKeys:
     sentence_decoder: jax.Array | None
     second_bank: jax.Array | None
     image_decoder: jax.Array | None
+    hidden_regions: jax.Array | None
 
     @classmethod
     def of(cls, key: jax.Array | None) -> "StepKeys":
         """Returns a key for each draw, split from the step's; without a step's key all are None."""
-        parts = (None,) * 5 if key is None else tuple(jax.random.split(key, 5))
+        parts = (None,) * 6 if key is None else tuple(jax.random.split(key, 6))
         return cls(*parts)
 
 
@@ -63,6 +67,7 @@ class AlignedPairs:
       report: report embedding, [B, D].
       weight: weights of the pairs, float32[B], 0 for filling rows and reports without a sentence.
       regions: regions of a finer map for the sentences to find, [B, P', D], or None.
+      region_mask: mask of the regions that are not hidden, bool[B, P'], or None.
     """
 
     image: ImageFeatures
@@ -74,11 +79,55 @@ class AlignedPairs:
     report: jax.Array
     weight: jax.Array
     regions: jax.Array | None = None
+    region_mask: jax.Array | None = None
 
     @property
     def sentence_weight(self) -> jax.Array:
         """Returns the weight of each sentence, float32[B, S]."""
         return self.mask.astype(jnp.float32) * self.weight[:, None]
+
+
+def encode_images(
+    model: PriorModel, image: jax.Array, *, spacing: float, key: jax.Array | None, train: bool
+) -> tuple[ImageFeatures, jax.Array | None, jax.Array | None]:
+    """Encodes images, and in training copies of some of them with hidden regions.
+
+    Args:
+      model: model, whose configuration says how many images have a copy.
+      image: normalised images, float32[B, H, W, C].
+      spacing: distance of the regions in pixels.
+      key: random key of the hidden regions; None only where nothing is hidden.
+      train: whether the step trains.
+
+    Returns:
+      The features of the images; the regions that sentences look at, [B, P', D], of the copy where
+      there is one, or None; and the mask of the regions that are not hidden, bool[B, P'], or None
+      if none is.
+    """
+    head = model.sentence_region
+    if not train or head is None or not head.config.hidden_every:
+        return (*model.encode_regions(image, train=train), None)
+    if key is None:
+        raise ValueError("hiding regions needs a key, got None")
+    every, step = head.config.hidden_every, int(spacing)
+    first = image[::every]
+    groups, (height, width) = len(first), image.shape[1:3]
+    visible = hidden_regions.draw_visible(
+        key,
+        images=groups,
+        grid=(-(-height // step), -(-width // step)),
+        share=head.config.hidden_share,
+    )
+    copies = hidden_regions.hide(first, visible, spacing=step)
+    both = hidden_regions.append_copies(image, copies)
+    features, regions = model.encode_regions(both, train=train)
+    plain = functools.partial(hidden_regions.without_copies, groups=groups)
+    hidden = functools.partial(hidden_regions.with_copies_first, groups=groups)
+    features, regions = jax.tree.map(plain, features), jax.tree.map(hidden, regions)
+    seen = visible.reshape(groups, 1, -1)
+    whole = jnp.ones((groups, every - 1, seen.shape[2]), bool)
+    mask = jnp.concatenate([seen, whole], axis=1).reshape(len(image), -1)
+    return features, regions, mask
 
 
 def alignment_terms(
@@ -133,7 +182,7 @@ def sentence_region_term(model: PriorModel, pairs: AlignedPairs, all_pairs: AllP
     config = head.config
     found = all_pairs.word_region_contrast(
         head.sentences(pairs.aligned), regions,
-        word_mask=pairs.mask, weight=pairs.weight,
+        word_mask=pairs.mask, weight=pairs.weight, region_mask=pairs.region_mask,
         temp1=head.attention_scale(), temp2=config.sentence_scale, temp3=config.contrast_scale,
         softmax_over_words=False, aggregate=config.aggregate,
         chunk=config.chunk, group=config.group,

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from prior_jax.errors import check_choice, check_field, check_least
@@ -13,6 +14,9 @@ from prior_jax.nn.heads import projection
 from prior_jax.nn.layers import torch_linear
 from prior_jax.nn.log_scale import clamp_from_above, log_scale
 from prior_jax.nn.patches import spatial_patches
+
+COORDINATES = 4
+"""Number of features of a region's place."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,13 @@ class SentenceRegionConfig:
         takes one image at a time, whatever the number.
       group: number of pairs that are contrasted with each other, a divisor of the batch size; None
         contrasts the whole global batch, whose cost grows with its square.
+      hidden_every: in training, one of so many images, a divisor of the batch size, is encoded a
+        second time with some of its regions hidden, and the sentences look for their places among
+        the others of the copy; 0 hides nothing. Without hidden regions a region may stand for what
+        lies beside it.
+      hidden_share: share of the regions that are hidden in a copy.
+      coordinates: whether a region's features are joined by those of its place in the image, so
+        that a sentence about the left lung need not look where left can be told from right.
     """
 
     stages_back: int
@@ -43,18 +54,37 @@ class SentenceRegionConfig:
     aggregate: str
     chunk: int
     group: int | None
+    # As in runs that do not have these settings.
+    hidden_every: int = 0
+    hidden_share: float = 0.0
+    coordinates: bool = False
 
     def __post_init__(self):
         """Refuses configuration values that no contrast accepts."""
         check_choice(self, "stages_back", (0, 1))
         check_choice(self, "aggregate", AGGREGATES)
-        check_least(self, chunk=1)
+        check_least(self, chunk=1, hidden_every=0)
+        hides = 0 < self.hidden_share < 1 if self.hidden_every else self.hidden_share == 0
+        must_be = "between 0 and 1 where hidden_every is not 0, and otherwise 0"
+        check_field(self, "hidden_share", hides, must_be)
         fits = self.group is None or self.group >= 1
         check_field(self, "group", fits, "a positive number of pairs, or None")
         for name in ("attention_scale", "sentence_scale", "contrast_scale"):
             check_field(self, name, getattr(self, name) > 0, "a positive number")
         starts = not self.learn_attention_scale or self.attention_scale <= 100
         check_field(self, "attention_scale", starts, "at most 100, where a learned one is clamped")
+
+
+def coordinates_of(grid: tuple[int, int]) -> np.ndarray:
+    """Returns the place of each region of a grid (h, w): float32[h * w, COORDINATES], row-major.
+
+    These are sine and cosine of the row and of the column, of half a period over the image: the
+    sine grows from -1 at the top and the left, and the cosine is greatest in the middle.
+    """
+    rows, columns = (np.pi * ((np.arange(size) + 0.5) / size - 0.5) for size in grid)
+    angles = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+    found = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(-1, COORDINATES)
+    return found.astype(np.float32)
 
 
 class SentenceRegionHead(nnx.Module):
@@ -78,6 +108,7 @@ class SentenceRegionHead(nnx.Module):
           dtype: compute dtype; parameters are float32.
           rngs: source of the initial parameters.
         """
+        features += COORDINATES if config.coordinates else 0
         self.region = projection(features, embed_dim, dtype=dtype, rngs=rngs)
         self.sentence = torch_linear(embed_dim, embed_dim, dtype=dtype, rngs=rngs)
         learned = config.learn_attention_scale
@@ -86,7 +117,13 @@ class SentenceRegionHead(nnx.Module):
 
     def regions(self, feature_map: jax.Array) -> jax.Array:
         """Returns the regions of maps [B, h, w, features], row-major: [B, P, D], unit norm."""
-        found = self.region(spatial_patches(feature_map))
+        patches = spatial_patches(feature_map)
+        if self.config.coordinates:
+            _, height, width, _ = feature_map.shape
+            place = jnp.asarray(coordinates_of((height, width)), patches.dtype)
+            place = jnp.broadcast_to(place, (len(patches), *place.shape))
+            patches = jnp.concatenate([patches, place], axis=-1)
+        found = self.region(patches)
         return unit(found).astype(found.dtype)
 
     def sentences(self, sentences: jax.Array) -> jax.Array:

@@ -297,11 +297,12 @@ def test_a_stray_key_is_refused_by_name(section):
 
 
 # The launcher fills in paths that are not given, and takes the newest checkpoint without a step.
-# Configs of earlier versions say nothing of the last line's.
+# Configs of earlier versions say nothing of the last three lines'.
 FILLED = {
     *("data.path", "data.tokenizer.path", "mesh.axes.data"),
     *("init.image.step", "init.text.step", "evaluate_every", "model.sentence_region"),
-    "model.switched_choices",
+    *("model.switched_choices", "model.sentence_region.hidden_every"),
+    *("model.sentence_region.hidden_share", "model.sentence_region.coordinates"),
     *("data.image.fit", "data.image.equalize", "data.image.to_white", "data.image.draft_margin"),
 }
 

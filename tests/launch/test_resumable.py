@@ -87,4 +87,10 @@ def test_a_run_from_before_the_contrast_of_sentences_and_regions_is_resumed():
     known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
     assert "sentence_region" not in known["config.model"]
     known = run_lib.identity_of_settings(read_config(improve(config), workdir=pathlib.Path()))
-    assert known["config.model"]["sentence_region"]["stages_back"] == 1
+    contrast = known["config.model"]["sentence_region"]
+    assert contrast["stages_back"] == 1
+    later = {"hidden_every", "hidden_share", "coordinates"}
+    assert not later & contrast.keys() and "switched_choices" not in known["config.model"]
+    config.model.sentence_region.coordinates = True
+    known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
+    assert later & known["config.model"]["sentence_region"].keys() == {"coordinates"}

@@ -14,11 +14,15 @@ from jax.sharding import PartitionSpec as P
 
 from prior_jax.errors import ConfigError
 from prior_jax.losses.word_region import word_region_contrast
-from prior_jax.objectives.all_pairs import AllPairs, AllPairsConfig
+from prior_jax.objectives.all_pairs import PLAIN, AllPairs, AllPairsConfig
 from prior_jax.objectives.base import AlignsLocally, EmbedsPatches
 from prior_jax.objectives.kinds import KINDS
 from prior_jax.objectives.prior_config import RELEASE_WEIGHTS
-from prior_jax.objectives.sentence_region import SentenceRegionConfig
+from prior_jax.objectives.sentence_region import (
+    COORDINATES,
+    SentenceRegionConfig,
+    coordinates_of,
+)
 from tests.objectives.tiny import SIDE, tiny_batch, tiny_config, tiny_model
 
 STEP = jnp.full((), 15, jnp.int32)
@@ -211,6 +215,8 @@ def test_weights_name_the_term_exactly_where_it_is():
         ("aggregate", "median"),
         ("chunk", 0),
         ("group", 0),
+        ("hidden_every", -1),
+        ("hidden_share", 0.3),  # of no image
     ],
 )
 def test_bad_settings_are_refused_by_name(field, value):
@@ -230,3 +236,104 @@ def test_a_group_divides_the_pairs_of_a_step():
     with pytest.raises(ConfigError, match="divisor of 6") as error:
         KINDS["prior"].check_rows(config, 6)
     assert error.value.where == "sentence_region.group"
+
+
+def trained(objective, params, rest, batch):
+    """The terms of a training step, and the gradient of the contrast."""
+    graph = nnx.split(objective.init(nnx.Rngs(0)), nnx.Param, ...)[0]
+
+    def loss(params, rest, batch):
+        model = nnx.merge(graph, params, rest, copy=True)
+        terms = objective.loss_terms(
+            model, batch, stage="stage1", step=STEP, key=jax.random.key(0), train=True
+        ).terms
+        return terms["sentence_region"], terms
+
+    options = {"xla_backend_optimization_level": 0}
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=options)
+    (_, terms), grads = run(params, rest, batch)
+    return terms, grads
+
+
+def check_same_step(found, expected):
+    """Compares the contrast and its gradient; a bias before a normalisation has only rounding."""
+    name = "sentence_region"
+    np.testing.assert_allclose(found[0][name], expected[0][name], rtol=1e-4)
+    for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(expected[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-3 * max(1e-3, np.abs(b).max()))
+
+
+def test_copies_that_hide_nothing_change_nothing():
+    """With a copy of every image the statistics of batch normalisation are the batch's own."""
+    batch = tiny_batch(4)
+    plain, (_, params, rest) = made()
+    copied, _ = made(hidden_every=1, hidden_share=1e-9)
+    expected, found = (trained(one, params, rest, batch)[0] for one in (plain, copied))
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, err_msg=name)
+
+
+def test_hidden_regions_change_their_own_term_and_teach_the_encoder():
+    batch = tiny_batch(4)
+    plain, (_, params, rest) = made()
+    hiding, _ = made(hidden_every=2, hidden_share=0.5)
+    expected, _ = trained(plain, params, rest, batch)
+    found, grads = trained(hiding, params, rest, batch)
+    assert abs(found["sentence_region"] - expected["sentence_region"]) > 1e-3
+    assert np.isfinite(found["sentence_region"])
+    assert any(np.any(grad) for grad in jax.tree.leaves(grads["image_encoder"]))
+
+
+@pytest.mark.parametrize("form", ["ring", "group", "images"])
+def test_every_form_of_the_contrast_leaves_hidden_regions_out(form):
+    batch = tiny_batch(4)
+    hiding, (_, params, rest) = made(hidden_every=2, hidden_share=0.5)
+    changes = {
+        "ring": dict(all_pairs=AllPairs(config=AllPairsConfig(form="ring", chunk=2), axis=None)),
+        "group": dict(group=4),
+        "images": dict(all_pairs=dataclasses.replace(PLAIN, walk="images")),
+    }[form]
+    other, _ = made(hidden_every=2, hidden_share=0.5, **changes)
+    expected, found = (trained(one, params, rest, batch) for one in (hiding, other))
+    check_same_step(found, expected)
+
+
+@pytest.mark.multidevice
+def test_sharding_the_batch_changes_nothing_with_hidden_regions():
+    batch = tiny_batch(16)
+    objective, (_, params, rest) = made(hidden_every=2, hidden_share=0.3)
+    expected = trained(objective, params, rest, batch)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(batch, NamedSharding(mesh, P("data")))
+        held = jax.device_put((params, rest), NamedSharding(mesh, P()))
+        found = trained(objective, *held, placed)
+    check_same_step(found, expected)
+
+
+def test_coordinates_tell_every_place_and_nothing_else():
+    place = np.asarray(coordinates_of((6, 4)))
+    assert place.shape == (24, COORDINATES)
+    rows, columns = place[::4], place[:4]
+    assert np.all(np.diff(rows[:, 0]) > 0) and np.ptp(columns[:, 0]) == 0
+    assert np.all(np.diff(columns[:, 2]) > 0) and np.ptp(rows[:, 2]) == 0
+    np.testing.assert_allclose(place[:, 0::2] ** 2 + place[:, 1::2] ** 2, 1, rtol=1e-5)
+    np.testing.assert_allclose(place[::-1, 0], -place[:, 0], atol=1e-6)
+
+
+def test_regions_with_coordinates_know_their_place_in_an_image_without_content():
+    flat = jnp.zeros((1, SIDE, SIDE, 1))
+    for coordinates in (False, True):
+        objective, (graph, params, rest) = made(coordinates=coordinates)
+        local = objective.encode_image(nnx.merge(graph, params, rest), flat).local[0]
+        inner = local.reshape(8, 8, -1)[3:5, 3:5].reshape(4, -1)
+        assert (np.ptp(inner, axis=0).max() > 1e-3) == coordinates
+
+
+def test_hidden_regions_divide_the_pairs_of_a_step():
+    contrast = dataclasses.replace(CONTRAST, hidden_every=4, hidden_share=0.3)
+    config = tiny_config(sentence_region=contrast, weights=WEIGHTS)
+    KINDS["prior"].check_rows(config, 8)
+    with pytest.raises(ConfigError, match="divisor of 6") as error:
+        KINDS["prior"].check_rows(config, 6)
+    assert error.value.where == "sentence_region.hidden_every"
