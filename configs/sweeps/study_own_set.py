@@ -1,7 +1,9 @@
-"""The study's main arms on a set of your own, with reports or labels, and boxes if it has some.
+r"""The study's main arms on a set of your own, with reports or labels, and boxes if it has some.
 
-python -m launch.sweep --config=configs/sweeps/study_own_set.py --workdir=DIR --parallel=2 \
+    python -m launch.sweep --config=configs/sweeps/study_own_set.py --workdir=DIR --parallel=2 \
         "--config.data.overrides=(('data.path','/data/prepared/mine'),)"
+
+A set without boxes or masks has no phrase grounding; the other columns are made all the same.
 """
 
 from ml_collections import ConfigDict

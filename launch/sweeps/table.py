@@ -18,7 +18,7 @@ from prior_jax.evaluate import compare, over_seeds, results
 from prior_jax.evaluate.bootstrap import Interval
 
 # Settings that must be equal in two results for their bootstrap draws to be paired.
-_SAME = ("split", "records", "patients", "classes", "bootstrap")
+_SAME = ("split", "records", "patients", "classes", "regions", "bootstrap")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -240,9 +240,8 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value: Any = config
         for key in name.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        if value not in (None, (), []) and not isinstance(
-            value, Mapping
-        ):  # a section has rows of its own
+        # A section has rows of its own.
+        if value not in (None, (), []) and not isinstance(value, Mapping):
             yield name, _shown(value)
     for name, stage in config["stages"].items():
         yield f"stages.{name}", ", ".join(f"{key} {_shown(stage.get(key))}" for key in _STAGE)
