@@ -91,7 +91,7 @@ def fine_regions(
       last row and column, a smoothed grid with its outermost regions.
 
     Raises:
-      ConfigError: if the spacing is not a multiple of K.
+      ConfigError: if the spacing is not a multiple of K, or the smoothing is wider than the image.
       DataError: if the regions do not lie on a square grid.
     """
     step, shifts = step_of(config, spacing=spacing), config.shifts
@@ -104,6 +104,13 @@ def fine_regions(
         axis=1,
     )  # [B, K, K, h w, D]
     rows, side, features = len(each), grid_side(each.shape[3]), each.shape[4]
+    if config.smoothing > side:
+        raise ConfigError(
+            f"The value is {config.smoothing:g}, but an image of this model has {side} regions along "
+            "each axis.",
+            "Set it to a fraction of a region or a few regions, e.g. 0.7.",
+            where="task.regions.smoothing",
+        )
     each = each.reshape(rows, shifts, shifts, side, side, features)
     fine = each.transpose(0, 3, 1, 4, 2, 5).reshape(rows, shifts * side, shifts * side, features)
     sigma = config.smoothing * shifts

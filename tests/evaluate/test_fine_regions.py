@@ -89,6 +89,12 @@ def test_regions_without_a_square_grid_are_refused():
         fine_regions(oblong, jnp.zeros((1, 8, 8, 1)), config=config, spacing=4)
 
 
+def test_smoothing_over_more_than_the_image_is_refused():
+    config = RegionsConfig(shifts=1, smoothing=7.0)
+    with pytest.raises(ConfigError, match=r"task\.regions\.smoothing.*6 regions"):
+        fine_regions(encode, jnp.zeros((1, 24, 24, 1)), config=config, spacing=SPACING)
+
+
 @pytest.mark.parametrize(
     ("shifts", "smoothing"), ((0, 0.0), (2, -1.0), (2, float("nan")), (1, float("inf")))
 )
