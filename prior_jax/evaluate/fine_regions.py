@@ -106,8 +106,8 @@ def fine_regions(
     rows, side, features = len(each), grid_side(each.shape[3]), each.shape[4]
     if config.smoothing > side:
         raise ConfigError(
-            f"The value is {config.smoothing:g}, but an image of this model has {side} regions along "
-            "each axis.",
+            f"The value is {config.smoothing:g}, but an image of this model has only {side} "
+            "regions along each axis.",
             "Set it to a fraction of a region or a few regions, e.g. 0.7.",
             where="task.regions.smoothing",
         )
