@@ -1,5 +1,7 @@
 """A sweep of every objective on one phantom, with the same encoders, budget and seeds."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.baselines.objectives import OBJECTIVES
@@ -38,12 +40,7 @@ def get_config() -> ConfigDict:
             seeds=(0, 1, 2),
             # PRIOR's three stages share the steps.
             budget=dict(steps=STEPS, batch_size=32),
-            shared=(
-                ("validate_every", STEPS),
-                ("checkpoint.every_steps", STEPS // 2),
-                ("log.progress", False),
-                ("log.tensorboard", False),
-            ),
+            shared=shared(STEPS),
             tasks=(
                 "configs/eval/zero_shot.py",
                 "configs/eval/retrieval.py",
@@ -58,4 +55,14 @@ def get_config() -> ConfigDict:
             reference="prior_paper",
             confidence=0.95,
         )
+    )
+
+
+def shared(steps: int) -> tuple[tuple[str, Any], ...]:
+    """Returns the settings of every trial of `steps` steps: one validation and little output."""
+    return (
+        ("validate_every", steps),
+        ("checkpoint.every_steps", steps // 2),
+        ("log.progress", False),
+        ("log.tensorboard", False),
     )

@@ -7,11 +7,13 @@ reports what came out.
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs import phantom
 from configs.baselines.objectives import OBJECTIVES
-from configs.sweeps.objectives import RELEASE
+from configs.sweeps.objectives import RELEASE, shared
 from prior_jax.objectives.prior_config import FIDELITY
 
 STEPS = 600
@@ -29,10 +31,6 @@ RECIPE = {
     "text_mode": ("data.text_mode", "paper"),
     "decay_mask": ("optimizer.decay_mask", "matrices"),
 }
-
-# The towers of the paper's form, in the improved one; regions are its patches of 16 pixels.
-COARSE = (("model.image.resnet.depths", (1, 1, 1)), ("model.image.resnet.width", 32))
-FINE = (("model.image.resnet.depths", (1, 2)), ("model.image.resnet.width", 48))
 
 CONTRAST = "model.sentence_region"
 HIDDEN = ((f"{CONTRAST}.hidden_every", 4), (f"{CONTRAST}.hidden_share", 0.3))
@@ -58,12 +56,7 @@ def get_config() -> ConfigDict:
             space=None,
             seeds=(0, 1, 2, 3, 4),
             budget=dict(steps=STEPS, batch_size=32),
-            shared=(
-                ("validate_every", STEPS),
-                ("checkpoint.every_steps", STEPS // 2),
-                ("log.progress", False),
-                ("log.tensorboard", False),
-            ),
+            shared=shared(STEPS),
             tasks=(
                 "configs/eval/zero_shot.py",
                 "configs/eval/retrieval.py",
@@ -102,8 +95,8 @@ def _options() -> list[dict]:
     """Returns the options of the improved form, alone and together."""
     return [
         arm("improved", IMPROVED),
-        arm("fine_map_alone", PAPER, *FINE),
-        arm("contrast_alone", IMPROVED, *COARSE),
+        arm("fine_map_alone", PAPER, *_resnet("improved")),
+        arm("contrast_alone", IMPROVED, *_resnet("paper")),
         arm("contrast_beside_local_text", IMPROVED, *_weights("local_text", 1.0)),
         arm("no_local_image", IMPROVED, *_weights("local_image", 0.0)),
         arm("no_local_losses", PAPER, *_weights("local_image", 0.0), *_weights("local_text", 0.0)),
@@ -113,6 +106,12 @@ def _options() -> list[dict]:
         arm("attention_scale_10", IMPROVED, (f"{CONTRAST}.attention_scale", 10.0)),
         arm("learned_attention_scale", IMPROVED, (f"{CONTRAST}.learn_attention_scale", True)),
     ]
+
+
+def _resnet(form: str) -> list[tuple[str, Any]]:
+    """Returns the image tower of a form of the main job, for the other form."""
+    resnet = phantom.get_config(form).model.image.resnet
+    return [(f"model.image.resnet.{name}", resnet[name]) for name in ("depths", "width")]
 
 
 def _weights(term: str, weight: float) -> list[tuple[str, float]]:

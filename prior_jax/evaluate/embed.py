@@ -302,8 +302,9 @@ class Encoder:
         image_features = to_host(self._images(self._state, batch.image))
         if not regions.changes_nothing:
             local = fine_regions.fine_regions(
-                lambda image: to_host(self._images(self._state, image).local),
+                image_features.local,
                 batch.image,
+                encode=lambda image: to_host(self._images(self._state, image).local),
                 config=regions,
                 spacing=self.patch_spacing,
             )

@@ -7,6 +7,7 @@ times as fine, as the offsets of OverFeat do (Sermanet et al., arXiv:1312.6229, 
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable
 
@@ -70,18 +71,21 @@ def step_of(config: RegionsConfig, *, spacing: float) -> int:
 
 
 def fine_regions(
-    encode: Callable[[jax.Array], np.ndarray],
+    own: np.ndarray,
     image: jax.Array,
     *,
+    encode: Callable[[jax.Array], np.ndarray],
     config: RegionsConfig,
     spacing: float,
 ) -> np.ndarray:
     """Computes the features of regions on a finer grid.
 
     Args:
-      encode: function from images float32[B, H, W, C] to the features of their regions on the host,
-        float32[B, h * w, D], row-major, h = w.
+      own: features of the images' regions as the encoder gives them, float32[B, h * w, D],
+        row-major, h = w.
       image: images, float32[B, H, W, C].
+      encode: function that gives such features of shifted images, on the host; it is called once
+        for every shift but that by nothing.
       config: finer grid; K is its number of shifts.
       spacing: distance of the encoder's regions in pixels.
 
@@ -95,15 +99,7 @@ def fine_regions(
       DataError: if the regions do not lie on a square grid.
     """
     step, shifts = step_of(config, spacing=spacing), config.shifts
-    steps = [index * step for index in range(shifts)]
-    each = np.stack(
-        [
-            np.stack([encode(_shifted(image, down=down, right=right)) for right in steps], axis=1)
-            for down in steps
-        ],
-        axis=1,
-    )  # [B, K, K, h w, D]
-    rows, side, features = len(each), grid_side(each.shape[3]), each.shape[4]
+    rows, side, features = len(own), grid_side(own.shape[1]), own.shape[2]
     if config.smoothing > side:
         raise ConfigError(
             f"The value is {config.smoothing:g}, but an image of this model has only {side} "
@@ -111,7 +107,9 @@ def fine_regions(
             "Set it to a fraction of a region or a few regions, e.g. 0.7.",
             where="task.regions.smoothing",
         )
-    each = each.reshape(rows, shifts, shifts, side, side, features)
+    ways = itertools.product(range(0, shifts * step, step), repeat=2)
+    moved = (encode(_shifted(image, down=d, right=r)) if d or r else own for d, r in ways)
+    each = np.stack(list(moved), axis=1).reshape(rows, shifts, shifts, side, side, features)
     fine = each.transpose(0, 3, 1, 4, 2, 5).reshape(rows, shifts * side, shifts * side, features)
     sigma = config.smoothing * shifts
     if sigma:

@@ -1,7 +1,11 @@
 """Copies of images with some of their regions hidden from the encoder.
 
-A region's features may tell what lies beside it. Where pixels and regions are hidden together, what
-is matched with a region is found most often if it is told by the region's own pixels.
+The features of a region may describe what lies beside it. If a sentence is matched with such a
+region, the match is lost when either of the two places is hidden; if the region describes its own
+pixels, only when that one place is. So training with hidden regions prefers the latter.
+
+Source: Hide-and-Seek, arXiv:1704.04232, section 3, which hides random squares of training images
+with the mean pixel. Differs: the hidden places also take no part in what is matched.
 """
 
 import jax

@@ -80,6 +80,8 @@ def coordinates_of(grid: tuple[int, int]) -> np.ndarray:
 
     These are sine and cosine of the row and of the column, of half a period over the image: the
     sine grows from -1 at the top and the left, and the cosine is greatest in the middle.
+
+    Source: the idea is CoordConv's, arXiv:1807.03247, section 3, which appends linear coordinates.
     """
     rows, columns = (np.pi * ((np.arange(size) + 0.5) / size - 0.5) for size in grid)
     angles = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)

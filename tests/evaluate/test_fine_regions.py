@@ -28,6 +28,19 @@ def encode(image):
     return np.asarray(convolve(image, stride=SPACING))
 
 
+def fine(encode, image, config):
+    """The finer regions; counts what is encoded."""
+    calls = []
+
+    def counted(image):
+        calls.append(image)
+        return encode(image)
+
+    found = fine_regions(encode(image), image, encode=counted, config=config, spacing=SPACING)
+    assert len(calls) == config.shifts**2 - 1
+    return found
+
+
 def grid(features):
     side = int(features.shape[1] ** 0.5)
     return features.reshape(len(features), side, side, -1)
@@ -37,7 +50,7 @@ def grid(features):
 def test_shifts_compute_what_a_smaller_stride_does(shifts):
     image = jnp.asarray(np.random.default_rng(1).normal(size=(2, 24, 24, 1)), jnp.float32)
     config = RegionsConfig(shifts=shifts, smoothing=0.0)
-    found = grid(fine_regions(encode, image, config=config, spacing=SPACING))
+    found = grid(fine(encode, image, config))
     dense = grid(np.asarray(convolve(image, stride=SPACING // shifts)))
     assert found.shape == dense.shape == (2, 6 * shifts, 6 * shifts, 3)
     # At the borders a shifted image is padded at another place.
@@ -47,9 +60,7 @@ def test_shifts_compute_what_a_smaller_stride_does(shifts):
 
 def test_own_regions_are_those_of_the_encoder():
     image = jnp.asarray(np.random.default_rng(1).normal(size=(2, 24, 24, 1)), jnp.float32)
-    np.testing.assert_array_equal(
-        fine_regions(encode, image, config=OWN, spacing=SPACING), encode(image)
-    )
+    np.testing.assert_array_equal(fine(encode, image, OWN), encode(image))
     assert OWN.changes_nothing
     assert not RegionsConfig(shifts=1, smoothing=0.5).changes_nothing
 
@@ -63,7 +74,7 @@ def test_smoothing_averages_neighbours_in_units_of_the_encoders_spacing():
     spread = {}
     for shifts in (1, 2):
         config = RegionsConfig(shifts=shifts, smoothing=1.0)
-        found = grid(fine_regions(pixels, image, config=config, spacing=SPACING))[0, :, :, 0]
+        found = grid(fine(pixels, image, config))[0, :, :, 0]
         assert found.sum() == pytest.approx(1, abs=1e-5)
         place = np.arange(len(found)) / shifts
         weight = found.sum(axis=1)
@@ -86,13 +97,13 @@ def test_regions_without_a_square_grid_are_refused():
 
     config = RegionsConfig(shifts=2, smoothing=0.0)
     with pytest.raises(DataError, match="6 cells"):
-        fine_regions(oblong, jnp.zeros((1, 8, 8, 1)), config=config, spacing=4)
+        fine(oblong, jnp.zeros((1, 8, 8, 1)), config)
 
 
 def test_smoothing_over_more_than_the_image_is_refused():
     config = RegionsConfig(shifts=1, smoothing=7.0)
     with pytest.raises(ConfigError, match=r"task\.regions\.smoothing.*6 regions"):
-        fine_regions(encode, jnp.zeros((1, 24, 24, 1)), config=config, spacing=SPACING)
+        fine(encode, jnp.zeros((1, 24, 24, 1)), config)
 
 
 @pytest.mark.parametrize(

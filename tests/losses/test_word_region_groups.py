@@ -62,6 +62,27 @@ def test_pairs_of_other_groups_have_no_part(pairs):
         assert np.all(gradient[GROUP:] == 0) and np.any(gradient[:GROUP] != 0)
 
 
+def test_each_group_leaves_its_own_masked_regions_out(pairs):
+    words, regions, mask, weight = pairs
+    seen = np.random.default_rng(1).random((ROWS, REGIONS)) < 0.6
+    seen[0] = False  # an image without a region counts as padding
+
+    def masked(loss, part, **options):
+        given = (x[part] for x in pairs)
+        return both(loss, *given, region_mask=seen[part], **options)
+
+    found = masked(grouped_word_region_contrast, slice(None), group=GROUP)
+    alone = [masked(word_region_contrast, slice(i, i + GROUP)) for i in range(0, ROWS, GROUP)]
+    real = (weight > 0) & mask.any(axis=1) & seen.any(axis=1)
+    real = real.reshape(-1, GROUP).sum(axis=1).astype(np.float32)
+    np.testing.assert_allclose(found, real @ np.stack(alone) / real.sum(), rtol=1e-5)
+    changed = np.where(seen[..., None], regions, 100).astype(np.float32)
+    again = both(
+        grouped_word_region_contrast, words, changed, mask, weight, region_mask=seen, group=GROUP
+    )
+    np.testing.assert_allclose(again, found, rtol=1e-5)
+
+
 def test_padding_changes_neither_value_nor_gradient(pairs):
     words, regions, mask, weight = pairs
     padded = words.copy(), regions.copy(), mask, weight
