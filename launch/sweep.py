@@ -12,7 +12,8 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Sequence
+import types
+from collections.abc import Container, Sequence
 from typing import Any
 
 from absl import flags
@@ -26,6 +27,7 @@ from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from launch.submit import cluster_of, run_all
 from launch.sweeps import table as sweep_table
+from launch.sweeps import trials as trials_lib
 from launch.sweeps.config import (
     Overrides,
     Sweep,
@@ -38,12 +40,15 @@ from launch.sweeps.config import (
 )
 from launch.sweeps.device_sets import DeviceSet, device_sets, places
 from launch.sweeps.queue import Job, Outcome, Queue, hold
+from launch.sweeps.trials import Trials
 from prior_jax.config import read_config
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
 
 FLAGS = flags.FLAGS
+EARLIER_NAME = "earlier.npz"
+"""Name of the file, in the folder of a sweep, that holds the results of `--earlier`."""
 QUEUES = ("local", "slurm", "print")
 
 
@@ -76,6 +81,12 @@ def define_flags() -> None:
         "Run only the trial of this index; --queue must have prepared the sweep.",
         lower_bound=0,
     )
+    flags.DEFINE_string(
+        "earlier",
+        None,
+        f"The {trials_lib.RESULTS_NAME} of the same sweep in another folder; what has run there is "
+        "done, and is in the table.",
+    )
     flags.DEFINE_boolean("collect", False, "Only make the table from the existing results.")
     program.define_cluster_flags()
     flags.adopt_module_key_flags(program)  # so that --help shows them
@@ -88,8 +99,11 @@ def main() -> int:
     workdir_lib.check_for_sweep(workdir)
     found, sets = variants(sweep), _device_sets()
     cluster = _cluster()
+    earlier = _earlier(sweep, found, workdir)
     if FLAGS.dry_run:
-        jobs = jobs_of(sweep, found, workdir, data=_paths(sweep, workdir, make=False))
+        jobs = jobs_of(
+            sweep, found, workdir, data=_paths(sweep, workdir, make=False), earlier=earlier
+        )
         return _submit(cluster, jobs, workdir, dry_run=True)
     if (FLAGS.collect or FLAGS.trial is not None) and not (
         workdir / workdir_lib.SWEEP_NAME
@@ -102,7 +116,7 @@ def main() -> int:
     run_lib.make_workdir(workdir)
     if FLAGS.trial is not None:
         claim(workdir, sweep, found, settings=FLAGS.config)
-        return run_trial(sweep, found, workdir, index=FLAGS.trial)
+        return run_trial(sweep, found, workdir, index=FLAGS.trial, earlier=earlier)
     lock = hold(workdir)
     if lock is None:
         raise ConfigError(
@@ -112,23 +126,47 @@ def main() -> int:
         )
     with lock:
         claim(workdir, sweep, found, settings=FLAGS.config)
+        if FLAGS.earlier is not None:  # kept, so that no later call needs the flag
+            trials_lib.save(workdir / EARLIER_NAME, trials=earlier, sweep=sweep, found=found)
         if FLAGS.collect:
-            jobs = jobs_of(sweep, found, workdir, data=())
-            return finish(workdir, sweep, found, jobs, outcomes=[job.standing for job in jobs])
-        jobs = jobs_of(sweep, found, workdir, data=_paths(sweep, workdir, make=True))
+            jobs = jobs_of(sweep, found, workdir, data=(), earlier=earlier)
+            outcomes = [job.standing for job in jobs]
+            return finish(workdir, sweep, found, jobs, outcomes=outcomes, earlier=earlier)
+        jobs = jobs_of(
+            sweep, found, workdir, data=_paths(sweep, workdir, make=True), earlier=earlier
+        )
         if FLAGS.queue != "local":
             return _submit(cluster, jobs, workdir, dry_run=False)
         outcomes = Queue(jobs, sets=sets, locks=workdir / "devices").run()
-        return _exit_code(finish(workdir, sweep, found, jobs, outcomes=outcomes), outcomes)
+        code = finish(workdir, sweep, found, jobs, outcomes=outcomes, earlier=earlier)
+        return _exit_code(code, outcomes)
 
 
-def run_trial(sweep: Sweep, found: Sequence[Variant], workdir: pathlib.Path, *, index: int) -> int:
+def _earlier(sweep: Sweep, found: Sequence[Variant], workdir: pathlib.Path) -> Trials:
+    """Returns the results of `--earlier`, now or in an earlier call; nothing is written."""
+    path, where = FLAGS.earlier, "--earlier"
+    if path is None:
+        path = workdir / EARLIER_NAME
+        if not path.is_file():
+            return {}
+        where = str(path)
+    return trials_lib.load(path, sweep=sweep, found=found, where=where)
+
+
+def run_trial(
+    sweep: Sweep,
+    found: Sequence[Variant],
+    workdir: pathlib.Path,
+    *,
+    index: int,
+    earlier: Trials,
+) -> int:
     """Runs one trial for an external queue; returns the exit code.
 
     Raises:
       ConfigError: if there is no such trial.
     """
-    jobs = jobs_of(sweep, found, workdir, data=_paths(sweep, workdir, make=False))
+    jobs = jobs_of(sweep, found, workdir, data=_paths(sweep, workdir, make=False), earlier=earlier)
     if index >= len(jobs):
         raise ConfigError.of_value("--trial", index, f"from 0 to {len(jobs) - 1}")
     with tempfile.TemporaryDirectory() as locks:  # the external queue has assigned the devices
@@ -262,7 +300,12 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
 
 
 def jobs_of(
-    sweep: Sweep, found: Sequence[Variant], workdir: pathlib.Path, *, data: Overrides
+    sweep: Sweep,
+    found: Sequence[Variant],
+    workdir: pathlib.Path,
+    *,
+    data: Overrides,
+    earlier: Container[tuple[str, int]] = (),
 ) -> list[Job]:
     """Returns the trials as jobs, ordered by seed, so that neighbours compile different programs.
 
@@ -274,6 +317,7 @@ def jobs_of(
       found: variants of the sweep.
       workdir: folder of the sweep.
       data: overrides that name data and tokenizer.
+      earlier: (variant, seed) of the trials that have run in another folder.
     """
     jobs = []
     for seed in sweep.seeds:
@@ -298,6 +342,7 @@ def jobs_of(
                         f"--cache_dir={workdir / 'cache'}",
                         *(f"--config.{key}={value}" for key, value in overrides.items()),
                     ),
+                    ran_elsewhere=(variant.name, seed) in earlier,
                 )
             )
     return jobs
@@ -310,15 +355,16 @@ def finish(
     jobs: Sequence[Job],
     *,
     outcomes: Sequence[Outcome],
+    earlier: Trials = types.MappingProxyType({}),
 ) -> int:
     """Makes and prints the table, and names the failed trials; returns the exit code."""
     places = [(variant.name, seed) for seed in sweep.seeds for variant in found]
-    folders = {
-        place: job.folder
-        for place, job, outcome in zip(places, jobs, outcomes, strict=True)
-        if outcome.status == "done"
-    }
-    rows = sweep_table.collect(sweep, found, folders)
+    trials = dict(earlier)
+    for place, job, outcome in zip(places, jobs, outcomes, strict=True):
+        if outcome.status == "done" and (job.ran_here or not job.ran_elsewhere):
+            trials[place] = trials_lib.read_trial(job.folder, metrics=sweep.metrics)
+    trials_lib.save(workdir / trials_lib.RESULTS_NAME, trials=trials, sweep=sweep, found=found)
+    rows = sweep_table.collect(sweep, found, trials)
     path = sweep_table.write(workdir, sweep=sweep, found=found, rows=rows, outcomes=outcomes)
     print(path.read_text())
     print(f"written to {path}", flush=True)

@@ -37,15 +37,22 @@ class Job:
       folder: folder for the program's output and the mark that the program is done; made if
         missing.
       command: program and its arguments; a rerun after a stop or failure continues the program.
+      ran_elsewhere: whether the program has succeeded in another folder, and need not run here.
     """
 
     name: str
     folder: pathlib.Path
     command: tuple[str, ...]
+    ran_elsewhere: bool = False
 
     @property
     def done(self) -> bool:
         """Tells whether the program has succeeded, in this queue or an earlier one."""
+        return self.ran_elsewhere or self.ran_here
+
+    @property
+    def ran_here(self) -> bool:
+        """Tells whether the program has succeeded in its folder."""
         return (self.folder / MARK_NAME).is_file()
 
     @property

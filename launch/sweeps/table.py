@@ -13,12 +13,10 @@ import numpy as np
 
 from launch.sweeps.config import Sweep, Variant
 from launch.sweeps.queue import Outcome
+from launch.sweeps.trials import Measured, Trials, paired
 from prior_jax.data.schema import write_atomically
-from prior_jax.evaluate import compare, over_seeds, results
+from prior_jax.evaluate import compare, over_seeds
 from prior_jax.evaluate.bootstrap import Interval
-
-# Settings that must be equal in two results for their bootstrap draws to be paired.
-_SAME = ("split", "records", "patients", "classes", "regions", "bootstrap")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,47 +48,17 @@ class Row:
     verdict: str
 
 
-class _Trial:
-    """The results in the folder of one trial, read once."""
-
-    def __init__(self, folder: pathlib.Path):
-        self._folder = folder
-        self._results = {content["task"]: content for content in results.read_results(folder)}
-        self._draws: dict[str, Mapping[str, np.ndarray]] = {}
-
-    def value(self, metric: str, *, part: str) -> float:
-        """Returns a number of "metrics" or "untrained", or NaN if there is none."""
-        result, _, name = metric.partition(".")
-        found = self._results.get(result, {}).get(part, {}).get(name, {}).get("value")
-        return math.nan if found is None else float(found)
-
-    def settings(self, metric: str) -> Mapping[str, Any]:
-        return self._results[metric.partition(".")[0]]["settings"]
-
-    def draws(self, metric: str) -> np.ndarray:
-        result, _, name = metric.partition(".")
-        if result not in self._draws:
-            self._draws[result] = results.read_draws(self._folder, task=result)
-        return self._draws[result][name]
-
-
-def collect(
-    sweep: Sweep, found: Sequence[Variant], folders: Mapping[tuple[str, int], pathlib.Path]
-) -> list[Row]:
-    """Reads the results of the finished trials and compares the variants.
+def collect(sweep: Sweep, found: Sequence[Variant], trials: Trials) -> list[Row]:
+    """Compares the variants by the results of the trials that are done.
 
     Args:
       sweep: sweep whose results to read.
       found: variants of the sweep.
-      folders: (variant, seed) -> workdir of each trial that is done.
+      trials: results of each trial that is done.
 
     Returns:
       A row for each metric and variant, grouped by metric.
-
-    Raises:
-      DataError: if a result is damaged; the message names the file.
     """
-    trials = {key: _Trial(folder) for key, folder in folders.items()}
     names = [variant.name for variant in found]
     (reference, *_) = [variant.name for variant in found if variant.arm == sweep.reference]
     rows = []
@@ -107,28 +75,28 @@ def collect(
     return rows
 
 
-def _row(sweep: Sweep, name: str, metric: str, trials, *, reference: str) -> Row:
-    values = _values(sweep, name, metric, trials, part="metrics")
-    before = _values(sweep, name, metric, trials, part="untrained")
+def _row(sweep: Sweep, name: str, metric: str, trials: Trials, *, reference: str) -> Row:
+    ours = _measured(sweep, name, metric, trials)
+    before = [one.untrained for one in ours.values() if not math.isnan(one.untrained)]
     difference = None
-    theirs = _values(sweep, reference, metric, trials, part="metrics")
-    common = [seed for seed in values if seed in theirs]
-    if name != reference and common:
-        pairs = [(trials[name, seed], trials[reference, seed]) for seed in common]
-        paired = all(_same_records(a, b, metric) for a, b in pairs)
+    theirs = _measured(sweep, reference, metric, trials)
+    pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+    if name != reference and pairs:
+        same = all(paired(a, b) for a, b in pairs)
         difference = compare.difference(
-            [values[seed] for seed in common],
-            [theirs[seed] for seed in common],
-            our_draws=[a.draws(metric) for a, _ in pairs] if paired else None,
-            their_draws=[b.draws(metric) for _, b in pairs] if paired else None,
+            [a.value for a, _ in pairs],
+            [b.value for _, b in pairs],
+            our_draws=[a.draws for a, _ in pairs] if same else None,
+            their_draws=[b.draws for _, b in pairs] if same else None,
             confidence=sweep.confidence,
         )
+    values = {seed: one.value for seed, one in ours.items()}
     return Row(
         variant=name,
         metric=metric,
         seeds=tuple(values),
         values=tuple(values.values()),
-        untrained=float(np.mean([*before.values()])) if before else math.nan,
+        untrained=float(np.mean(before)) if before else math.nan,
         mean=over_seeds.mean_over_seeds(
             [*values.values()], metric=metric.partition(".")[2], confidence=sweep.confidence
         ),
@@ -138,19 +106,10 @@ def _row(sweep: Sweep, name: str, metric: str, trials, *, reference: str) -> Row
     )
 
 
-def _values(sweep: Sweep, name: str, metric: str, trials, *, part: str) -> dict[int, float]:
-    """Returns seed -> value, for the seeds that have a value."""
-    found = {
-        seed: trials[name, seed].value(metric, part=part)
-        for seed in sweep.seeds
-        if (name, seed) in trials
-    }
-    return {seed: value for seed, value in found.items() if not math.isnan(value)}
-
-
-def _same_records(a: _Trial, b: _Trial, metric: str) -> bool:
-    ours, theirs = a.settings(metric), b.settings(metric)
-    return all(ours.get(name) == theirs.get(name) for name in _SAME)
+def _measured(sweep: Sweep, name: str, metric: str, trials: Trials) -> dict[int, Measured]:
+    """Returns seed -> result, in the sweep's order, for the seeds that have a value."""
+    found = {seed: trials[name, seed] for seed in sweep.seeds if (name, seed) in trials}
+    return {seed: trial[metric] for seed, trial in found.items() if metric in trial}
 
 
 def write(

@@ -16,30 +16,12 @@ from launch import sweep
 from launch.sweeps import table as sweep_table
 from launch.sweeps.config import Choice, Space, flat, sweep_of, variants
 from launch.sweeps.queue import Outcome
+from launch.sweeps.trials import read_trial
 from prior_jax.errors import ConfigError
-from prior_jax.evaluate.bootstrap import Interval
-from prior_jax.evaluate.results import TaskResult, write_results
 from prior_jax.objectives.prior_config import Fidelity
+from tests.launch.small_sweep import SHIFT, leave, settings
 
 DATA = (("data.path", "/data/set"), ("data.tokenizer.path", "/data/tokenizer.model"))
-
-
-def settings(**changes) -> ConfigDict:
-    """Two arms of the debug job, three seeds."""
-    config = objectives.get_config()
-    debug = "configs/debug.py"
-    config.data = ConfigDict(dict(config=debug, overrides=()))
-    config.arms = (
-        dict(name="plain", config=debug, overrides=()),
-        dict(name="quick", config=debug, overrides=(("optimizer.beta2", 0.9),)),
-    )
-    config.budget = ConfigDict(dict(steps=10, batch_size=16))
-    config.shared = (("validate_every", 10),)
-    config.reference = "plain"
-    for name, value in changes.items():
-        with config.unlocked():
-            config[name] = value
-    return config
 
 
 def test_the_sweep_of_objectives_gives_all_the_same_budget():
@@ -231,35 +213,16 @@ def test_a_folder_belongs_to_one_sweep(tmp_path):
         claim(arms=arms)
 
 
-SHIFT = {"plain": 0.0, "quick": 0.1}
-NOISE = (0.02, 0.0, -0.02)
-
-
-def leave(folder, *, arm, seed, patients=50, missing=False):
-    """What a trial would leave: its AUROC is 0.6, the arm's shift, and the seed's noise."""
-    luck = np.random.default_rng(seed).normal(size=200) * 0.05
-    value = 0.6 + SHIFT[arm] + NOISE[seed] + 0.001 * seed * (arm == "quick")
-    metric = Interval(value=value, low=0.0, high=1.0, draws=value + luck)
-    missed = Interval(value=math.nan, low=math.nan, high=math.nan, draws=np.full(200, math.nan))
-    result = TaskResult(
-        metrics={"macro_auroc": missed if missing else metric},
-        settings={"records": 60, "patients": patients, "classes": ["Edema"]},
-    )
-    before = TaskResult(
-        metrics={"macro_auroc": Interval(value=0.5, low=0.0, high=1.0)}, settings={}
-    )
-    write_results(folder, task="zero_shot", trained=result, untrained=before, settings={})
-
-
 def table(tmp_path, *, seeds=(0, 1, 2), **options):
     checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
-    folders = {}
+    trials = {}
     for arm in SHIFT:
         for seed in seeds:
-            folders[arm, seed] = tmp_path / arm / str(seed)
-            leave(folders[arm, seed], arm=arm, seed=seed, **options.get(arm, {}))
+            folder = tmp_path / arm / str(seed)
+            leave(folder, arm=arm, seed=seed, **options.get(arm, {}))
+            trials[arm, seed] = read_trial(folder, metrics=checked.metrics)
     found = variants(checked)
-    rows = sweep_table.collect(checked, found, folders)
+    rows = sweep_table.collect(checked, found, trials)
     return checked, found, {row.variant: row for row in rows}
 
 
