@@ -5,25 +5,25 @@ from ml_collections.config_dict import placeholder
 
 from prior_jax.errors import ConfigError
 
-REGIONS = {
-    "own": dict(shifts=1, smoothing=0.0),
-    "fine": dict(shifts=2, smoothing=0.7),
+ATTENTION = {
+    "own": dict(shifts=1, smoothing=0.0, mirrored=False),
+    "fine": dict(shifts=2, smoothing=0.7, mirrored=False),
 }
-"""Grid of the regions, by its name: the model's own, or one twice as fine, averaged over
-neighbours, for which every image is encoded four times."""
+"""How attention is computed, by name: on the model's own regions, or on a grid twice as fine,
+averaged over neighbours, for which every image is encoded four times."""
 
 
-def get_config(regions: str = "own") -> ConfigDict:
+def get_config(attention: str = "own") -> ConfigDict:
     """Returns the task: the pointing game on the masks of a phantom.
 
     Args:
-      regions: name in `REGIONS`.
+      attention: name in `ATTENTION`.
 
     Raises:
       ConfigError: if the name is unknown.
     """
-    if regions not in REGIONS:
-        raise ConfigError.of_value("regions", regions, f"one of {', '.join(REGIONS)}")
+    if attention not in ATTENTION:
+        raise ConfigError.of_value("attention", attention, f"one of {', '.join(ATTENTION)}")
     return ConfigDict(
         dict(
             task="grounding",
@@ -38,7 +38,7 @@ def get_config(regions: str = "own") -> ConfigDict:
             text="report",
             prompts=dict(set="ensemble", negatives=False),
             masks=placeholder(str),  # None: the launcher's phantom, DIR/data/raw
-            regions=REGIONS[regions],
+            attention=ATTENTION[attention],
             bootstrap=dict(resamples=1000, confidence=0.95, seed=0),
         )
     )

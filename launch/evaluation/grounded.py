@@ -1,5 +1,6 @@
 """Measures whether a model's attention lies on the findings that its texts name."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from launch.evaluation.radiographs import radiographs_of
 from launch.evaluation.region_masks import LUNGS, region_masks, seen_windows
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import GroundingTask, masks_folder
-from prior_jax.data import text
+from prior_jax.data import laterality, text
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import finding_words, grounding, prompts
 from prior_jax.evaluate.embed import Encoder
@@ -49,15 +50,25 @@ def measure_grounding(
     classes = as_spelled(task.classes, masks) or enough_masks(task, data, masks)[0]
     _check_drawn(classes, masks, split=task.split)
     about = {name: tuple(masks[name]) for name in classes}
+
+    def batches():
+        return subject.batches(data, batch_size=task.batch_size, require_text=False)
+
+    texts = asked(task, about, subject=subject, data=data, unit=objective.text_unit)
+    mirror_images = None
+    if task.attention.mirrored:
+        exchanged = _exchanged(texts, subject=subject, data=data, unit=objective.text_unit)
+        mirror_images = grounding.MirrorImages(batches=batches(), asked=exchanged)
     return grounding.evaluate_grounding(
         encoder,
-        subject.batches(data, batch_size=task.batch_size, require_text=False),
-        asked=asked(task, about, subject=subject, data=data, unit=objective.text_unit),
+        batches(),
+        asked=texts,
         located=located,
         patients=data.patients,
         block=task.batch_size,
         resampling=task.bootstrap,
-        regions=task.regions,
+        attention=task.attention,
+        mirror_images=mirror_images,
         radiograph=radiographs_of(data),
     )
 
@@ -178,6 +189,20 @@ def asked(
         owner=np.asarray(owner, np.int32),
         rows=rows,
         record=np.asarray(record, np.int32) if task.text == "report" else None,
+    )
+
+
+def _exchanged(
+    found: grounding.Asked, *, subject: Subject, data: Opened, unit: str
+) -> grounding.Asked:
+    """Returns the same sentences with left and right exchanged."""
+    texts = tuple(laterality.exchange_sides(sentence) for sentence in found.texts)
+    rows = tuple(
+        _rows(sentence, prompts.finding_words(found.classes[owner]), subject, data, unit)
+        for sentence, owner in zip(texts, found.owner.tolist(), strict=True)
+    )
+    return dataclasses.replace(
+        found, texts=texts, tokens=tokens_of(subject, data, texts), rows=rows
     )
 
 

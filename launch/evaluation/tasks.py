@@ -123,19 +123,20 @@ class GroundingTask(Task):
       masks: folder that `data_prep.phantom` drew the set's images into; None for the boxes and
         masks in the set's own records, and, where it has none, for the phantom that the launcher
         drew under the workdir.
-      regions: grid of the regions that the sentences attend to.
+      attention: grid of the regions that the sentences attend to, and whether the mirror images
+        count as well.
     """
 
     text: Literal["report", "prompts"]
     prompts: PromptConfig
     masks: str | None
-    regions: fine_regions.RegionsConfig = fine_regions.OWN  # as in files without the setting
+    attention: fine_regions.AttentionConfig = fine_regions.OWN  # as in files without the setting
 
     @property
     def result(self) -> str:
         """Returns the name of the results file, another one for finer regions than the model's."""
         own = super().result
-        return own if self.regions.changes_nothing else f"{own}_fine"
+        return own if self.attention.changes_nothing else f"{own}_fine"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ RESULTS_NAME = "results.npz"
 """Name of the file with the results of all trials that are done."""
 
 # Settings that must be equal in two results for their bootstrap draws to be paired.
-_PAIRED_BY = ("split", "records", "patients", "classes", "regions", "bootstrap")
+_PAIRED_BY = ("split", "records", "patients", "classes", "regions", "attention", "bootstrap")
 _FORM = 1
 
 

@@ -116,7 +116,7 @@ class Encoder:
         batches: Iterable[Batch],
         *,
         reports: bool,
-        regions: fine_regions.RegionsConfig = fine_regions.OWN,
+        attention: fine_regions.AttentionConfig = fine_regions.OWN,
     ) -> Studies:
         """Encodes a split once.
 
@@ -124,7 +124,7 @@ class Encoder:
           batches: batches of one pass over the split, arrays in any form that `jax.jit` accepts
             (sharded or on the host); rows of weight 0 are dropped.
           reports: whether the reports are encoded as well as the images.
-          regions: grid of the local features of images; a finer one than the encoder's own needs
+          attention: grid of the local features of images; a finer one than the encoder's own needs
             attention, and takes the square of its shifts in time and in memory.
 
         Returns:
@@ -135,7 +135,7 @@ class Encoder:
             fit the spacing of its regions.
           DataError: if no batch holds a real row, or a feature is not finite.
         """
-        kept = [self._encode(batch, reports=reports, regions=regions) for batch in batches]
+        kept = [self._encode(batch, reports=reports, attention=attention) for batch in batches]
         kept = [part for part in kept if part.record.size]
         if not kept:
             raise _no_record()
@@ -162,7 +162,7 @@ class Encoder:
         kept = [
             Pooled(features=np.asarray(part.images.pooled), labels=part.labels, record=part.record)
             for part in (
-                self._encode(batch, reports=False, regions=fine_regions.OWN) for batch in batches
+                self._encode(batch, reports=False, attention=fine_regions.OWN) for batch in batches
             )
         ]
         if not any(part.record.size for part in kept):
@@ -296,16 +296,16 @@ class Encoder:
             parts.append(jax.tree.map(lambda x, rows=rows: x[:rows], features))
         return join(parts)
 
-    def _encode(self, batch, *, reports, regions):
+    def _encode(self, batch, *, reports, attention):
         weight, labels, record = to_host((batch.weight, batch.labels, batch.record))
         real = weight > 0
         image_features = to_host(self._images(self._state, batch.image))
-        if not regions.changes_nothing:
+        if not attention.own_grid:
             local = fine_regions.fine_regions(
                 image_features.local,
                 batch.image,
                 encode=lambda image: to_host(self._images(self._state, image).local),
-                config=regions,
+                config=attention,
                 spacing=self.patch_spacing,
             )
             image_features = dataclasses.replace(image_features, local=local)

@@ -1,4 +1,4 @@
-"""Features of an image's regions on a finer grid than the encoder's, from shifted copies.
+"""Features of an image's regions from shifted copies of the image, and from its mirror image.
 
 A convolutional encoder computes the same function at every region. With the image shifted by a part
 of the regions' spacing it computes that function between them, so that K x K shifts give a grid K
@@ -20,7 +20,7 @@ from prior_jax.errors import ConfigError, DataError, check_field, check_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RegionsConfig:
+class AttentionConfig:
     """Grid on which the regions of an image are compared with a text.
 
     Attributes:
@@ -29,10 +29,14 @@ class RegionsConfig:
         regions in pixels.
       smoothing: standard deviation of the Gaussian with which the features of neighbouring regions
         are averaged, in spacings of the encoder's own grid; 0 for none.
+      mirrored: whether a text's attention is the mean of that in the image and that in the mirror
+        image, of which the text says left for right. A region that stands for what is to its left
+        stands for what is to its right there, so that the mean favours neither side.
     """
 
     shifts: int
     smoothing: float
+    mirrored: bool = False  # as in files without the setting
 
     def __post_init__(self):
         """Refuses values that define no grid."""
@@ -42,15 +46,20 @@ class RegionsConfig:
 
     @property
     def changes_nothing(self) -> bool:
-        """Returns whether the regions are the encoder's own."""
+        """Returns whether the regions are the encoder's own, of the image alone."""
+        return self.own_grid and not self.mirrored
+
+    @property
+    def own_grid(self) -> bool:
+        """Returns whether the regions of an image are the encoder's own."""
         return self.shifts == 1 and self.smoothing == 0
 
 
-OWN = RegionsConfig(shifts=1, smoothing=0.0)
+OWN = AttentionConfig(shifts=1, smoothing=0.0)
 """The regions as the encoder gives them."""
 
 
-def step_of(config: RegionsConfig, *, spacing: float) -> int:
+def step_of(config: AttentionConfig, *, spacing: float) -> int:
     """Returns the distance of two shifts in pixels.
 
     Args:
@@ -65,7 +74,7 @@ def step_of(config: RegionsConfig, *, spacing: float) -> int:
             f"The value is {config.shifts}, but the regions of this model are {spacing:g} pixels "
             "apart, which is not a multiple of it.",
             f"Set it to a divisor of {spacing:g}, or to 1 for the regions of the model.",
-            where="task.regions.shifts",
+            where="task.attention.shifts",
         )
     return int(spacing) // config.shifts
 
@@ -75,7 +84,7 @@ def fine_regions(
     image: jax.Array,
     *,
     encode: Callable[[jax.Array], np.ndarray],
-    config: RegionsConfig,
+    config: AttentionConfig,
     spacing: float,
 ) -> np.ndarray:
     """Computes the features of regions on a finer grid.
@@ -105,7 +114,7 @@ def fine_regions(
             f"The value is {config.smoothing:g}, but an image of this model has only {side} "
             "regions along each axis.",
             "Set it to a fraction of a region or a few regions, e.g. 0.7.",
-            where="task.regions.smoothing",
+            where="task.attention.smoothing",
         )
     ways = itertools.product(range(0, shifts * step, step), repeat=2)
     moved = (encode(_shifted(image, down=d, right=r)) if d or r else own for d, r in ways)
@@ -130,6 +139,30 @@ def grid_side(count: int) -> int:
             "Use an objective whose attention lies on a square grid.",
         )
     return side
+
+
+def mirror(image: jax.Array, *, spacing: float, cells: int) -> jax.Array:
+    """Mirrors images so that the regions of the mirror image lie on those of the image.
+
+    Args:
+      image: images, float32[B, H, W, C].
+      spacing: distance of the regions in pixels; the first is centred on pixel 0.
+      cells: number w of regions in a row, (w - 1) * `spacing` < W.
+
+    Returns:
+      Images of the same shape. Region j of a row is centred on what region w - 1 - j of the image
+      is centred on; what the last region leaves over at the right of the image is lost, and the
+      right end continued with its last pixels.
+    """
+    beyond = image.shape[2] - 1 - int(spacing * (cells - 1))
+    return _shifted(image[:, :, ::-1], down=0, right=beyond)
+
+
+def mirror_map(attention: np.ndarray) -> np.ndarray:
+    """Returns maps with left and right exchanged, float[..., h * w], row-major with h = w."""
+    side = grid_side(attention.shape[-1])
+    rows = attention.reshape(*attention.shape[:-1], side, side)
+    return rows[..., ::-1].reshape(attention.shape)
 
 
 @functools.partial(jax.jit, static_argnames=("down", "right"))

@@ -19,12 +19,11 @@ from prior_jax.evaluate import bootstrap, fixed_points, metrics, pictures, undef
 from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, Studies
-from prior_jax.evaluate.fine_regions import OWN, RegionsConfig, grid_side
+from prior_jax.evaluate.fine_regions import OWN, AttentionConfig, grid_side, mirror, mirror_map
+from prior_jax.evaluate.map_scores import attention_ratio, contrast_to_noise, pointing_hit
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.types import Batch, ReportFeatures
 
-# Values this close to the maximum, relative to it, count as equal to it: float32 rounding is 1e-7.
-_TIE = 1e-6
 RANKED = ("cnr", "attention_ratio")
 """Metric that ranks the pictures, and metric that ranks those of one value."""
 
@@ -73,6 +72,19 @@ class Located:
     windows: Mapping[int, Window] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MirrorImages:
+    """What `AttentionConfig.mirrored` needs beside the images and their sentences.
+
+    Attributes:
+      batches: batches of another pass over the split, in the same order; the images as they are.
+      asked: the same sentences with left and right exchanged.
+    """
+
+    batches: Iterable[Batch]
+    asked: Asked
+
+
 def evaluate_grounding(
     encoder: Encoder,
     batches: Iterable[Batch],
@@ -82,7 +94,8 @@ def evaluate_grounding(
     patients: Sequence[str] | np.ndarray,
     block: int,
     resampling: bootstrap.BootstrapConfig,
-    regions: RegionsConfig = OWN,
+    attention: AttentionConfig = OWN,
+    mirror_images: MirrorImages | None = None,
     radiograph: Callable[[int], pictures.Radiograph] | None = None,
 ) -> TaskResult:
     """Plays the pointing game on every record that has the finding.
@@ -95,7 +108,10 @@ def evaluate_grounding(
       patients: patient of each record of the split, [records]; the bootstrap resamples patients.
       block: number of images whose attention is computed at once.
       resampling: settings of the bootstrap intervals.
-      regions: grid of the regions that the sentences attend to.
+      attention: grid of the regions that the sentences attend to, and whether the mirror images
+        count as well.
+      mirror_images: images and sentences for the mirror images; None unless `attention`
+        asks for them.
       radiograph: function from the index of a record to its stored image; None for no pictures.
 
     Returns:
@@ -105,25 +121,34 @@ def evaluate_grounding(
       chosen in hindsight and therefore favoured; `gain_<class>`, the first minus the second;
       `middle_<class>`, the same for the point midway between the two centres; `random_<class>`, the
       same for a uniformly random pixel; `attention_ratio_<class>`, the attention in the mask
-      divided by that of uniform attention; `cnr_<class>`, see `contrast_to_noise`. `macro_<...>`
-      are the means over findings.
+      divided by that of uniform attention; `cnr_<class>`, see `map_scores.contrast_to_noise`.
+      `macro_<...>` are the means over findings.
 
     Raises:
       ConfigError: if the objective shows no attention, or the grid of regions does not fit it.
       DataError: if attention is not finite, or does not lie on a square grid.
     """
-    studies = encoder.studies(batches, reports=False, regions=regions)
-    reports = encoder.prompts(asked.tokens, block=block)
-    _check_rows(asked, reports)
-    maps = _maps(encoder, studies, reports, asked, located, block=block)
-    spacing = encoder.patch_spacing / regions.shifts
+    if attention.mirrored != (mirror_images is not None):
+        raise ValueError("mirror images are needed with attention.mirrored, and only then")
+    studies = encoder.studies(batches, reports=False, attention=attention)
+    maps = _maps(encoder, studies, asked, located, block=block)
+    spacing = encoder.patch_spacing / attention.shifts
+    if mirror_images is not None:
+        cells = grid_side(studies.images.local.shape[1])
+        turned = (
+            dataclasses.replace(batch, image=mirror(batch.image, spacing=spacing, cells=cells))
+            for batch in mirror_images.batches
+        )
+        found = encoder.studies(turned, reports=False, attention=attention)
+        other = _maps(encoder, found, mirror_images.asked, located, block=block)
+        maps = {place: (one + mirror_map(other[place])) / 2 for place, one in maps.items()}
     tables, sides = _tables(maps, studies.record, asked, located, spacing=spacing)
     shown: Sequence[pictures.PhrasePicture] = ()
     if radiograph is not None:
         shown = _shown(tables, maps, asked, located, studies.record, radiograph, spacing)
     groups = np.asarray(patients)[studies.record]
     counted = _count(tables, asked, sides, groups=groups, resampling=resampling)
-    settings = {**counted.settings, "regions": dataclasses.asdict(regions)}
+    settings = {**counted.settings, "attention": dataclasses.asdict(attention)}
     return dataclasses.replace(counted, shown=shown, settings=settings)
 
 
@@ -143,13 +168,14 @@ def _check_rows(asked: Asked, reports: ReportFeatures) -> None:
 def _maps(
     encoder: Encoder,
     studies: Studies,
-    reports: ReportFeatures,
     asked: Asked,
     located: Located,
     *,
     block: int,
 ) -> dict[tuple[int, int], np.ndarray]:
     """Returns the mean map of a finding's sentences, float64[P], by image row and finding."""
+    reports = encoder.prompts(asked.tokens, block=block)
+    _check_rows(asked, reports)
     place = {int(record): row for row, record in enumerate(studies.record)}
     maps = {}
     for column, label in enumerate(asked.classes):
@@ -223,56 +249,6 @@ def _said(asked: Asked, column: int, record: int) -> str:
         return " ".join(dict.fromkeys(own))
     several = f"{len(about)} prompts for {asked.classes[column]}"
     return asked.texts[about[0]] if len(about) == 1 else several
-
-
-def pointing_hit(attention: np.ndarray, mask: np.ndarray) -> float:
-    """Computes whether the maximum lies in the mask.
-
-    Args:
-      attention: attention of the pixels, float[H, W], finite.
-      mask: mask of the finding, bool[H, W].
-
-    Returns:
-      1.0 or 0.0; where several pixels share the maximum, the share of them in the mask: a constant
-      map scores as a random pixel does.
-    """
-    greatest = attention.max()
-    return float(mask[attention >= greatest - _TIE * abs(greatest)].mean())
-
-
-def attention_ratio(attention: np.ndarray, mask: np.ndarray) -> float:
-    """Computes the attention in the mask divided by that of uniform attention; 1 is chance.
-
-    Args:
-      attention: attention of the pixels, float[H, W], >= 0.
-      mask: mask of the finding, bool[H, W], not empty.
-
-    Returns:
-      The ratio; NaN if all attention is 0.
-    """
-    total = attention.sum()
-    return float(attention[mask].sum() / total / mask.mean()) if total > 0 else float("nan")
-
-
-def contrast_to_noise(attention: np.ndarray, mask: np.ndarray) -> float:
-    """Computes the difference of the means inside and outside, in units of their spread.
-
-    Args:
-      attention: attention of the pixels, float[H, W].
-      mask: mask of the finding, bool[H, W], neither empty nor full.
-
-    Returns:
-      Ratio (mean inside - mean outside) / sqrt(variance inside + variance outside); 0 if the
-      attention is constant.
-
-    Source: CNR of BioViL, arXiv:2204.09817, sec. 4.3. Differs: keeps the sign, so that attention
-      outside the finding does not increase the score.
-    """
-    inside, outside = attention[mask], attention[~mask]
-    spread = np.sqrt(inside.var() + outside.var())
-    # Rounding in the upsampling does not count as spread.
-    flat = spread <= _TIE * np.abs(attention).max()
-    return 0.0 if flat else float((inside.mean() - outside.mean()) / spread)
 
 
 _COLUMNS = ("pointing", "gain", "lung_centre", "middle", "random", "attention_ratio", "cnr")

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate.fine_regions import OWN, RegionsConfig, fine_regions, step_of
+from prior_jax.evaluate.fine_regions import (
+    OWN,
+    AttentionConfig,
+    fine_regions,
+    mirror,
+    mirror_map,
+    step_of,
+)
 
 SPACING = 4
 KERNEL = np.random.default_rng(0).normal(size=(7, 7, 1, 3)).astype(np.float32)
@@ -49,7 +56,7 @@ def grid(features):
 @pytest.mark.parametrize("shifts", (1, 2, 4))
 def test_shifts_compute_what_a_smaller_stride_does(shifts):
     image = jnp.asarray(np.random.default_rng(1).normal(size=(2, 24, 24, 1)), jnp.float32)
-    config = RegionsConfig(shifts=shifts, smoothing=0.0)
+    config = AttentionConfig(shifts=shifts, smoothing=0.0)
     found = grid(fine(encode, image, config))
     dense = grid(np.asarray(convolve(image, stride=SPACING // shifts)))
     assert found.shape == dense.shape == (2, 6 * shifts, 6 * shifts, 3)
@@ -62,7 +69,7 @@ def test_own_regions_are_those_of_the_encoder():
     image = jnp.asarray(np.random.default_rng(1).normal(size=(2, 24, 24, 1)), jnp.float32)
     np.testing.assert_array_equal(fine(encode, image, OWN), encode(image))
     assert OWN.changes_nothing
-    assert not RegionsConfig(shifts=1, smoothing=0.5).changes_nothing
+    assert not AttentionConfig(shifts=1, smoothing=0.5).changes_nothing
 
 
 def test_smoothing_averages_neighbours_in_units_of_the_encoders_spacing():
@@ -73,7 +80,7 @@ def test_smoothing_averages_neighbours_in_units_of_the_encoders_spacing():
 
     spread = {}
     for shifts in (1, 2):
-        config = RegionsConfig(shifts=shifts, smoothing=1.0)
+        config = AttentionConfig(shifts=shifts, smoothing=1.0)
         found = grid(fine(pixels, image, config))[0, :, :, 0]
         assert found.sum() == pytest.approx(1, abs=1e-5)
         place = np.arange(len(found)) / shifts
@@ -87,22 +94,22 @@ def test_smoothing_averages_neighbours_in_units_of_the_encoders_spacing():
 
 @pytest.mark.parametrize(("shifts", "spacing"), ((3, 8), (4, 2), (2, 7.0)))
 def test_a_spacing_that_is_no_multiple_of_the_shifts_is_refused(shifts, spacing):
-    with pytest.raises(ConfigError, match=r"task\.regions\.shifts"):
-        step_of(RegionsConfig(shifts=shifts, smoothing=0.0), spacing=spacing)
+    with pytest.raises(ConfigError, match=r"task\.attention\.shifts"):
+        step_of(AttentionConfig(shifts=shifts, smoothing=0.0), spacing=spacing)
 
 
 def test_regions_without_a_square_grid_are_refused():
     def oblong(image):
         return np.zeros((len(image), 6, 1), np.float32)
 
-    config = RegionsConfig(shifts=2, smoothing=0.0)
+    config = AttentionConfig(shifts=2, smoothing=0.0)
     with pytest.raises(DataError, match="6 cells"):
         fine(oblong, jnp.zeros((1, 8, 8, 1)), config)
 
 
 def test_smoothing_over_more_than_the_image_is_refused():
-    config = RegionsConfig(shifts=1, smoothing=7.0)
-    with pytest.raises(ConfigError, match=r"task\.regions\.smoothing.*6 regions"):
+    config = AttentionConfig(shifts=1, smoothing=7.0)
+    with pytest.raises(ConfigError, match=r"task\.attention\.smoothing.*6 regions"):
         fine(encode, jnp.zeros((1, 24, 24, 1)), config)
 
 
@@ -111,4 +118,27 @@ def test_smoothing_over_more_than_the_image_is_refused():
 )
 def test_values_that_define_no_grid_are_refused(shifts, smoothing):
     with pytest.raises(ConfigError):
-        RegionsConfig(shifts=shifts, smoothing=smoothing)
+        AttentionConfig(shifts=shifts, smoothing=smoothing)
+
+
+@pytest.mark.parametrize("size", (24, 27))
+@pytest.mark.parametrize("shifts", (1, 2))
+def test_regions_of_the_mirror_image_lie_on_those_of_the_image(size, shifts):
+    """Seen by an encoder that is mirrored itself, the mirror image has the image's regions."""
+    image = jnp.asarray(np.random.default_rng(1).normal(size=(2, size, size, 1)), jnp.float32)
+    stride = SPACING // shifts
+    own = convolve(image, stride=stride)
+    side = int(own.shape[1] ** 0.5)
+    turned = mirror(image, spacing=stride, cells=side)
+    found = jax.lax.conv_general_dilated(
+        turned,
+        KERNEL[:, ::-1],
+        (stride, stride),
+        [(3, 3), (3, 3)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    flat = np.moveaxis(np.asarray(found).reshape(2, -1, 3), -1, 1)
+    back = grid(np.moveaxis(mirror_map(flat), 1, -1))
+    # At the right and left border a convolution sees zeros in one and pixels in the other.
+    inner = slice(2, -2)
+    np.testing.assert_allclose(back[:, :, inner], grid(own)[:, :, inner], atol=1e-4)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate import bootstrap, finding_words, grounding, prompts
+from prior_jax.evaluate import bootstrap, finding_words, grounding, map_scores, prompts
 from prior_jax.evaluate.attention_map import spread
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens
-from prior_jax.evaluate.fine_regions import RegionsConfig
+from prior_jax.evaluate.fine_regions import AttentionConfig
 from prior_jax.types import ImageFeatures
 from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
 
@@ -104,6 +104,59 @@ def test_a_map_on_the_finding_hits_and_one_beside_it_misses():
     assert missed["cnr_edema"] < 0 < found["cnr_edema"]
 
 
+class LooksBeside(Looks):
+    """A text looks at the bright cell of an image, and more at the cell to the right of it."""
+
+    patch_spacing = SIZE / 4
+
+    def encode_image(self, model, image):
+        bright = image[:, :: SIZE // 4, :: SIZE // 4, 0]
+        local = (2 * bright + 3 * jnp.roll(bright, 1, axis=2)).reshape(len(image), -1, 1)
+        vector = local[:, :FEATURES, 0]
+        return ImageFeatures(local=local, global_=vector, pooled=vector)
+
+    def text_attention(self, model, images, reports):
+        # A sentence whose token is 0 looks at the image, and any other one nowhere.
+        return reports.local[:, :, :1] * images.local[:, None, :, 0]
+
+
+def looked_beside(*, mirrored, exchanged=0):
+    """Six bright squares of two pixels, of which both findings are the upper left cell."""
+    pixels, mask = np.zeros((6, SIZE, SIZE, 1), np.float32), np.zeros((SIZE, SIZE), bool)
+    pixels[:, 2:4, 2:4] = 1.0
+    mask[2, 2] = True
+
+    def batches():
+        made = make_batches(
+            np.zeros((6, FEATURES)), np.ones((6, FEATURES), np.int32), np.ones((6, 2), np.int8),
+            batch_size=6,
+        )  # fmt: skip
+        return [batch.replace(image=pixels) for batch in made]
+
+    other = asking([[exchanged, 9]] * 2, rows=((0,), (0,)))
+    found = grounding.evaluate_grounding(
+        Encoder(LooksBeside(), FakeModel(), place=jax.device_put),
+        batches(),
+        asked=asking([[0, 9], [0, 9]], rows=((0,), (0,))),
+        located=grounding.Located(
+            masks={name: dict.fromkeys(range(6), mask) for name in CLASSES}, lungs=LUNGS
+        ),
+        patients=[f"p{i}" for i in range(6)],
+        block=4,
+        resampling=RESAMPLING,
+        attention=AttentionConfig(shifts=1, smoothing=0.0, mirrored=mirrored),
+        mirror_images=grounding.MirrorImages(batches=batches(), asked=other) if mirrored else None,
+    )
+    return values(found)["macro_pointing"]
+
+
+def test_the_mirror_image_corrects_attention_that_prefers_a_side():
+    assert looked_beside(mirrored=False) == 0
+    assert looked_beside(mirrored=True) == 1
+    # The mirror image is asked for what the exchanged sentence says.
+    assert looked_beside(mirrored=True, exchanged=1) == 0
+
+
 def test_the_baselines_look_at_no_image():
     found = values(run())
     # The right lung's centre lies in the corner of the edema; no lung's does in the lesion's.
@@ -147,7 +200,7 @@ def test_finer_regions_see_what_lies_between_the_model_s_own():
     image[:, 0, 0], image[:, 2, 6] = 1.0, 2.0
     mask = corner(1, 5, side=3)
 
-    def pointing(**regions):
+    def pointing(**attention):
         found = grounding.evaluate_grounding(
             Encoder(Bright(), FakeModel(), place=jax.device_put),
             [batch.replace(image=image)],
@@ -158,15 +211,15 @@ def test_finer_regions_see_what_lies_between_the_model_s_own():
             patients=["a", "b", "c", "d"],
             block=4,
             resampling=RESAMPLING,
-            regions=RegionsConfig(**regions),
+            attention=AttentionConfig(**attention),
         )
-        assert found.settings["regions"] == regions
+        assert found.settings["attention"] == {**attention, "mirrored": False}
         return found.metrics["pointing_edema"].value, found.metrics["pointing_lung_lesion"].value
 
     assert pointing(shifts=1, smoothing=0.0) == (0, 1)
     assert pointing(shifts=2, smoothing=0.0) == (1, 0)
     assert pointing(shifts=2, smoothing=0.3) == (1, 0)
-    with pytest.raises(ConfigError, match=r"task\.regions\.shifts"):
+    with pytest.raises(ConfigError, match=r"task\.attention\.shifts"):
         pointing(shifts=3, smoothing=0.0)
 
 
@@ -244,22 +297,22 @@ def test_an_objective_without_attention_is_refused_by_name():
 def test_a_map_that_is_the_same_everywhere_scores_as_chance():
     flat = spread(np.full((3, 3), np.float32(0.3)), shape=(SIZE, SIZE), spacing=SIZE / 3)
     mask = corner(0, 0, side=3)
-    assert grounding.pointing_hit(flat, mask) == pytest.approx(mask.mean())
-    assert grounding.attention_ratio(flat, mask) == pytest.approx(1)
-    assert grounding.contrast_to_noise(flat, mask) == 0
-    assert np.isnan(grounding.attention_ratio(np.zeros((SIZE, SIZE)), mask))
-    assert grounding.pointing_hit(np.zeros((SIZE, SIZE)), mask) == pytest.approx(mask.mean())
+    assert map_scores.pointing_hit(flat, mask) == pytest.approx(mask.mean())
+    assert map_scores.attention_ratio(flat, mask) == pytest.approx(1)
+    assert map_scores.contrast_to_noise(flat, mask) == 0
+    assert np.isnan(map_scores.attention_ratio(np.zeros((SIZE, SIZE)), mask))
+    assert map_scores.pointing_hit(np.zeros((SIZE, SIZE)), mask) == pytest.approx(mask.mean())
 
 
 def test_contrast_to_noise_is_that_of_its_formula():
     attention = np.array([[1.0, 3.0], [0.0, 4.0]])
     mask = np.array([[True, True], [False, False]])
-    assert grounding.contrast_to_noise(attention, mask) == 0
+    assert map_scores.contrast_to_noise(attention, mask) == 0
     mask = np.array([[False, True], [False, True]])
     # Inside 3 and 4: mean 3.5, variance 1/4. Outside 1 and 0: mean 1/2, variance 1/4.
-    assert grounding.contrast_to_noise(attention, mask) == pytest.approx(3 / np.sqrt(0.5))
-    assert grounding.contrast_to_noise(attention, ~mask) == pytest.approx(-3 / np.sqrt(0.5))
-    assert grounding.attention_ratio(attention, mask) == pytest.approx(7 / 8 / 0.5)
+    assert map_scores.contrast_to_noise(attention, mask) == pytest.approx(3 / np.sqrt(0.5))
+    assert map_scores.contrast_to_noise(attention, ~mask) == pytest.approx(-3 / np.sqrt(0.5))
+    assert map_scores.attention_ratio(attention, mask) == pytest.approx(7 / 8 / 0.5)
 
 
 def test_mentions_are_whole_words_whatever_their_case():

@@ -58,7 +58,7 @@ def test_finer_regions_have_a_file_of_their_own():
     assert task_of(config).result == "grounding_fine"
     config.split = "validate"
     assert task_of(config).result == "grounding_validate_fine"
-    with pytest.raises(ConfigError, match="regions"):
+    with pytest.raises(ConfigError, match="attention"):
         load_task("configs/eval/grounding.py:finer")
 
 
