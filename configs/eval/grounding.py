@@ -7,10 +7,10 @@ from prior_jax.errors import ConfigError
 
 ATTENTION = {
     "own": dict(shifts=1, smoothing=0.0, mirrored=False),
-    "fine": dict(shifts=2, smoothing=0.7, mirrored=False),
+    "fine": dict(shifts=2, smoothing=0.7, mirrored=True),
 }
 """How attention is computed, by name: on the model's own regions, or on a grid twice as fine,
-averaged over neighbours, for which every image is encoded four times."""
+averaged over neighbours and with the mirror image, for which every image is encoded eight times."""
 
 
 def get_config(attention: str = "own") -> ConfigDict:

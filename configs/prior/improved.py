@@ -1,9 +1,9 @@
 """PRIOR at full size with what makes a sentence find its place in the image.
 
-Give the data: --config.data.path=DIR. The paper's local text loss contrasts the sentences of one
-report with each other, which they can solve without looking at the image. Here whole reports and
-images of the global batch are contrasted by what their sentences find in the regions of a finer
-map (docs/fidelity.md).
+Give the data: --config.data.path=DIR. The paper's local losses contrast the sentences of one report
+and the patches of one image with each other, which both can solve without looking at the other.
+Here whole reports and images of the global batch are contrasted by what their sentences find in the
+regions of a finer map, some of which are hidden in a copy of one image of four (docs/fidelity.md).
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
 
 
 def improve(config: ConfigDict) -> ConfigDict:
-    """Replaces the local text loss of a PRIOR config by the contrast of sentences and regions."""
+    """Replaces the local losses of a PRIOR config by the contrast of sentences and regions."""
     with config.model.unlocked():
         config.model.sentence_region = ConfigDict(
             dict(
@@ -31,8 +31,9 @@ def improve(config: ConfigDict) -> ConfigDict:
                 contrast_scale=10.0,  # as GLoRIA's
                 aggregate="sum",  # as GLoRIA's
                 chunk=32,
-                hidden_every=0,
-                hidden_share=0.0,
+                hidden_every=4,
+                hidden_share=0.3,
+                hidden_side=2,
                 coordinates=False,
                 group=placeholder(int),  # 128 on a pod, where all pairs cost more than the encoders
             )
@@ -41,5 +42,5 @@ def improve(config: ConfigDict) -> ConfigDict:
         weights = config.model.weights[stage]
         with weights.unlocked():
             weights.sentence_region = 1.0
-        weights.local_text = 0.0
+        weights.local_image = weights.local_text = 0.0
     return config

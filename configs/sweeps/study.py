@@ -33,8 +33,8 @@ RECIPE = {
 }
 
 CONTRAST = "model.sentence_region"
-HIDDEN = ((f"{CONTRAST}.hidden_every", 4), (f"{CONTRAST}.hidden_share", 0.3))
-COORDINATES = (f"{CONTRAST}.coordinates", True)
+NO_HIDDEN = ((f"{CONTRAST}.hidden_every", 0), (f"{CONTRAST}.hidden_share", 0.0))
+SMALL_SQUARES = (f"{CONTRAST}.hidden_side", 1)
 
 STAGES = ("stage1", "stage2", "stage3")
 
@@ -97,12 +97,14 @@ def _options() -> list[dict]:
         arm("improved", IMPROVED),
         arm("fine_map_alone", PAPER, *_resnet("improved")),
         arm("contrast_alone", IMPROVED, *_resnet("paper")),
-        arm("contrast_beside_local_text", IMPROVED, *_weights("local_text", 1.0)),
-        arm("no_local_image", IMPROVED, *_weights("local_image", 0.0)),
-        arm("no_local_losses", PAPER, *_weights("local_image", 0.0), *_weights("local_text", 0.0)),
-        arm("hidden_regions", IMPROVED, *HIDDEN),
-        arm("coordinates", IMPROVED, COORDINATES),
-        arm("hidden_regions_and_coordinates", IMPROVED, *HIDDEN, COORDINATES),
+        arm("with_local_text", IMPROVED, *_weights("local_text", 1.0)),
+        arm("with_local_image", IMPROVED, *_weights("local_image", 1.0)),
+        arm("no_hidden_regions", IMPROVED, *NO_HIDDEN),
+        arm("small_hidden_squares", IMPROVED, SMALL_SQUARES),
+        arm("with_coordinates", IMPROVED, (f"{CONTRAST}.coordinates", True)),
+        arm("paper_no_local_image", PAPER, *_weights("local_image", 0.0)),
+        arm("paper_no_local_text", PAPER, *_weights("local_text", 0.0)),
+        arm("paper_no_local", PAPER, *_weights("local_image", 0.0), *_weights("local_text", 0.0)),
         arm("attention_scale_10", IMPROVED, (f"{CONTRAST}.attention_scale", 10.0)),
         arm("learned_attention_scale", IMPROVED, (f"{CONTRAST}.learn_attention_scale", True)),
     ]

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -189,9 +189,10 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
             del data["regions"][follows]
     if data["fraction"] is not None:
         data["fraction"]["ids"] = fractions.list_digest(config.data.fraction)
-    model = _as_earlier(config.given["model"], ("sentence_region", "switched_choices"))
+    later = {"sentence_region": None, "switched_choices": ()}
+    model = _as_earlier(config.given["model"], later)
     if "sentence_region" in model:
-        later = ("hidden_every", "hidden_share", "coordinates")
+        later = {"hidden_every": 0, "hidden_share": 0, "hidden_side": 1, "coordinates": False}
         model["sentence_region"] = _as_earlier(model["sentence_region"], later)
     return {
         "config.objective": config.objective,
@@ -269,9 +270,18 @@ def check_resumed(run: Run, options: TrainOptions) -> None:
         resume.check_same(ours, kept, schedule=schedule, workdir=run.workdir)
 
 
-def _as_earlier(section: Mapping[str, Any], later: Sequence[str]) -> dict[str, Any]:
-    """Leaves out unset values of settings that checkpoints of earlier versions do not have."""
-    return {name: value for name, value in section.items() if value or name not in later}
+def _as_earlier(section: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out settings that checkpoints of earlier versions do not have, where they are unset.
+
+    Args:
+      section: settings.
+      later: value of each such setting that stands for what earlier versions did.
+    """
+    return {
+        name: value
+        for name, value in section.items()
+        if name not in later or (value and value != later[name])
+    }
 
 
 def _without(section: dict[str, Any], name: str) -> dict[str, Any]:

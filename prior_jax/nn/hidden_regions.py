@@ -13,19 +13,26 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def draw_visible(key: jax.Array, *, images: int, grid: tuple[int, int], share: float) -> jax.Array:
-    """Draws which regions stay visible, independently.
+def draw_visible(
+    key: jax.Array, *, images: int, grid: tuple[int, int], share: float, side: int
+) -> jax.Array:
+    """Draws which squares of regions stay visible, independently.
 
     Args:
       key: random key.
       images: number N of images.
       grid: size (h, w) of the grid of regions.
-      share: probability that a region is hidden.
+      share: probability that a square is hidden.
+      side: side of a square in regions; the last squares of a row and of a column are cut at the
+        end of the grid.
 
     Returns:
       Mask of the visible regions, bool[N, h, w].
     """
-    return jax.random.bernoulli(key, 1 - share, (images, *grid))
+    height, width = grid
+    squares = images, -(-height // side), -(-width // side)
+    drawn = jax.random.bernoulli(key, 1 - share, squares)
+    return drawn.repeat(side, axis=1).repeat(side, axis=2)[:, :height, :width]
 
 
 def hide(image: jax.Array, visible: jax.Array, *, spacing: int) -> jax.Array:

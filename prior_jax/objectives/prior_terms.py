@@ -117,6 +117,7 @@ def encode_images(
         images=groups,
         grid=(-(-height // step), -(-width // step)),
         share=head.config.hidden_share,
+        side=head.config.hidden_side,
     )
     copies = hidden_regions.hide(first, visible, spacing=step)
     both = hidden_regions.append_copies(image, copies)

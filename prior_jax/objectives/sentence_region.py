@@ -42,6 +42,8 @@ class SentenceRegionConfig:
         the others of the copy; 0 hides nothing. Without hidden regions a region may stand for what
         lies beside it.
       hidden_share: share of the regions that are hidden in a copy.
+      hidden_side: side of the squares that are hidden, in regions. What fills several regions is
+        hidden by larger squares alone.
       coordinates: whether a region's features are joined by those of its place in the image, so
         that a sentence about the left lung need not look where left can be told from right.
     """
@@ -57,13 +59,14 @@ class SentenceRegionConfig:
     # As in runs that do not have these settings.
     hidden_every: int = 0
     hidden_share: float = 0.0
+    hidden_side: int = 1
     coordinates: bool = False
 
     def __post_init__(self):
         """Refuses configuration values that no contrast accepts."""
         check_choice(self, "stages_back", (0, 1))
         check_choice(self, "aggregate", AGGREGATES)
-        check_least(self, chunk=1, hidden_every=0)
+        check_least(self, chunk=1, hidden_every=0, hidden_side=1)
         hides = 0 < self.hidden_share < 1 if self.hidden_every else self.hidden_share == 0
         must_be = "between 0 and 1 where hidden_every is not 0, and otherwise 0"
         check_field(self, "hidden_share", hides, must_be)

@@ -302,7 +302,7 @@ FILLED = {
     *("data.path", "data.tokenizer.path", "mesh.axes.data"),
     *("init.image.step", "init.text.step", "evaluate_every", "model.sentence_region"),
     *("model.switched_choices", "model.sentence_region.hidden_every"),
-    *("model.sentence_region.hidden_share", "model.sentence_region.coordinates"),
+    *(f"model.sentence_region.{name}" for name in ("hidden_share", "hidden_side", "coordinates")),
     *("data.image.fit", "data.image.equalize", "data.image.to_white", "data.image.draft_margin"),
 }
 

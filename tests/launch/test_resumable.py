@@ -86,10 +86,12 @@ def test_a_run_from_before_the_contrast_of_sentences_and_regions_is_resumed():
     config = phantom.get_config("paper")
     known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
     assert "sentence_region" not in known["config.model"]
-    known = run_lib.identity_of_settings(read_config(improve(config), workdir=pathlib.Path()))
+    improve(config)
+    config.model.sentence_region.update(dict(hidden_every=0, hidden_share=0.0, hidden_side=1))
+    known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
     contrast = known["config.model"]["sentence_region"]
     assert contrast["stages_back"] == 1
-    later = {"hidden_every", "hidden_share", "coordinates"}
+    later = {"hidden_every", "hidden_share", "hidden_side", "coordinates"}
     assert not later & contrast.keys() and "switched_choices" not in known["config.model"]
     config.model.sentence_region.coordinates = True
     known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))

@@ -66,7 +66,7 @@ def test_every_arm_of_the_study_differs_from_the_others_by_what_it_is_named_afte
     assert differences("learned_attention_scale", "improved") == {
         "model.sentence_region.learn_attention_scale"
     }
-    assert differences("hidden_regions", "improved") == {
+    assert differences("no_hidden_regions", "improved") == {
         "model.sentence_region.hidden_every",
         "model.sentence_region.hidden_share",
     }

@@ -34,10 +34,16 @@ def test_the_pixels_of_a_hidden_region_lie_about_its_centre(size):
         np.testing.assert_array_equal(found[..., 0], expected)
 
 
-def test_regions_are_hidden_with_the_given_probability():
-    visible = draw_visible(jax.random.key(0), images=100, grid=(12, 12), share=0.3)
-    assert visible.shape == (100, 12, 12) and visible.dtype == bool
-    assert np.mean(~np.asarray(visible)) == pytest.approx(0.3, abs=0.02)
+@pytest.mark.parametrize("side", (1, 2, 5))
+def test_squares_of_regions_are_hidden_with_the_given_probability(side):
+    visible = draw_visible(jax.random.key(0), images=300, grid=(12, 13), share=0.3, side=side)
+    assert visible.shape == (300, 12, 13) and visible.dtype == bool
+    assert np.mean(~np.asarray(visible)) == pytest.approx(0.3, abs=0.03)
+    for row, column in ((0, 0), (side, 0), (12 // side * side - side, 13 // side * side - side)):
+        square = np.asarray(visible)[:, row : row + side, column : column + side]
+        np.testing.assert_array_equal(square, np.broadcast_to(square[:, :1, :1], square.shape))
+    # Neighbouring squares are drawn on their own.
+    assert np.any(np.asarray(visible)[:, 0, 0] != np.asarray(visible)[:, 0, side])
 
 
 @pytest.mark.parametrize("every", (1, 2, 4))
