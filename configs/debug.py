@@ -25,7 +25,8 @@ def get_config(objective: str = "prior") -> ConfigDict:
       ConfigError: if the name is unknown.
     """
     full = {"prior": phantom.get_config, "gloria": gloria_phantom.get_config}
-    full |= {name: functools.partial(baseline_phantom.get_config, name) for name in OBJECTIVES}
+    names = (*OBJECTIVES, *baseline_phantom.IMPROVED)
+    full |= {name: functools.partial(baseline_phantom.get_config, name) for name in names}
     if objective not in full:
         raise ConfigError.of_value("objective", objective, f"one of {', '.join(full)}")
     config = full[objective]()

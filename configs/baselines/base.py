@@ -6,7 +6,11 @@ the objective and its training recipe differ.
 
 from ml_collections import ConfigDict
 
+from configs.baselines.objectives import improve
 from configs.prior import base
+from prior_jax.errors import ConfigError
+
+FORMS = ("paper", "improved")
 
 
 def get_config(objective: str, *, model: dict, stage: dict, batch_size: int) -> ConfigDict:
@@ -25,6 +29,25 @@ def get_config(objective: str, *, model: dict, stage: dict, batch_size: int) -> 
     config.stages = ConfigDict(dict(pretrain=stage))
     config.data.batch_size = batch_size
     config.checkpoint.best_metric = best_metric(model)
+    return config
+
+
+def in_form(config: ConfigDict, form: str) -> ConfigDict:
+    """Returns a full-size config in one of its forms.
+
+    Args:
+      config: config of an objective with local terms, as its paper has it.
+      form: "paper", or "improved" for the contrast of texts and regions of
+        `configs/prior/improved.py` in place of the local terms.
+
+    Raises:
+      ConfigError: if the form is unknown.
+    """
+    if form not in FORMS:
+        raise ConfigError.of_value("form", form, f"one of {', '.join(FORMS)}")
+    if form == "improved":
+        config.name += "_improved"
+        config.model = ConfigDict({**config.model, **improve(config.objective, config.model)})
     return config
 
 

@@ -1,5 +1,7 @@
 """MGCA at full size. Give the data: --config.data.path=DIR.
 
+`configs/baselines/mgca.py:improved` contrasts words with regions of the global batch.
+
 Values: MGCA's release, mgca/models/mgca/mgca_module.py, and arXiv:2210.06044, section 4.1.
 """
 
@@ -9,9 +11,14 @@ from configs.baselines import base, objectives
 from configs.prior.base import stage
 
 
-def get_config() -> ConfigDict:
-    """Returns the config: AdamW, 50 epochs of which 20 are warm-up."""
+def get_config(form: str = "paper") -> ConfigDict:
+    """Returns the config: AdamW, 50 epochs of which 20 are warm-up.
+
+    Args:
+      form: "paper" or "improved"; see `base.in_form`.
+    """
     pretrain = stage(length=50, warmup=20, peak=2e-5, start=1e-8)
     pretrain["learning_rate_end"] = 1e-8
     pretrain["weight_decay"] = 0.05
-    return base.get_config("mgca", model=objectives.mgca(), stage=pretrain, batch_size=144)
+    config = base.get_config("mgca", model=objectives.mgca(), stage=pretrain, batch_size=144)
+    return base.in_form(config, form)

@@ -6,6 +6,10 @@ configs/experiment/LoVT_100.yaml and configs/objective/; [mgca] the release
 github.com/HKU-MedAI/MGCA, mgca/models/mgca/mgca_module.py.
 """
 
+from ml_collections import ConfigDict
+
+from configs.prior import improved
+
 
 def convirt() -> dict:
     """Returns the settings of ConVIRT."""
@@ -72,11 +76,23 @@ def mgca() -> dict:
     )
 
 
+def improve(objective: str, model: ConfigDict | dict) -> dict:
+    """Returns what differs with the contrast of texts and regions in place of the local terms.
+
+    Args:
+      objective: name in `LOCAL_TERMS`.
+      model: settings of the objective, with its weights.
+    """
+    weights = {**dict(model["weights"].items()), **dict.fromkeys(LOCAL_TERMS[objective], 0.0)}
+    weights["sentence_region"] = 1.0
+    return dict(sentence_region=improved.sentence_region(), weights=weights)
+
+
 OBJECTIVES = {"convirt": convirt, "clip": clip, "siglip": siglip, "lovt": lovt, "mgca": mgca}
 """Name of an objective in `config.objective` -> the objective's part of `config.model`."""
 
-WITH_ATTENTION = ("lovt", "mgca")
-"""Objectives whose sentences or words attend to places of the image, which grounding measures."""
+LOCAL_TERMS = {"lovt": ("local_image", "local_text"), "mgca": ("token_image", "token_text")}
+"""Objective whose sentences or words attend to places of the image -> its local terms."""
 
 ON_PHANTOM = {
     "mgca": dict(num_prototypes=64),  # each step assigns only 32 pairs to the prototypes

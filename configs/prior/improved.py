@@ -19,25 +19,30 @@ def get_config() -> ConfigDict:
     return improve(config)
 
 
+def sentence_region() -> ConfigDict:
+    """Returns the settings of the contrast of sentences and regions."""
+    return ConfigDict(
+        dict(
+            stages_back=1,
+            attention_scale=20.0,
+            learn_attention_scale=False,
+            sentence_scale=5.0,  # as GLoRIA's, configs/gloria/base.py
+            contrast_scale=10.0,  # as GLoRIA's
+            aggregate="sum",  # as GLoRIA's
+            chunk=32,
+            hidden_every=4,
+            hidden_share=0.3,
+            hidden_side=2,
+            coordinates=False,
+            group=placeholder(int),  # 128 on a pod, where all pairs cost more than the encoders
+        )
+    )
+
+
 def improve(config: ConfigDict) -> ConfigDict:
     """Replaces the local losses of a PRIOR config by the contrast of sentences and regions."""
     with config.model.unlocked():
-        config.model.sentence_region = ConfigDict(
-            dict(
-                stages_back=1,
-                attention_scale=20.0,
-                learn_attention_scale=False,
-                sentence_scale=5.0,  # as GLoRIA's, configs/gloria/base.py
-                contrast_scale=10.0,  # as GLoRIA's
-                aggregate="sum",  # as GLoRIA's
-                chunk=32,
-                hidden_every=4,
-                hidden_share=0.3,
-                hidden_side=2,
-                coordinates=False,
-                group=placeholder(int),  # 128 on a pod, where all pairs cost more than the encoders
-            )
-        )
+        config.model.sentence_region = sentence_region()
     for stage in ("stage1", "stage2", "stage3"):
         weights = config.model.weights[stage]
         with weights.unlocked():

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import phantom
 from configs.baselines.objectives import OBJECTIVES
+from configs.baselines.phantom import IMPROVED as IMPROVED_FORMS
 from configs.sweeps.objectives import RELEASE, shared
 from prior_jax.objectives.prior_config import FIDELITY
 
@@ -51,7 +52,10 @@ def get_config() -> ConfigDict:
                 *_corrections(),
                 *_options(),
                 arm("gloria", "configs/gloria/phantom.py"),
-                *(arm(name, f"configs/baselines/phantom.py:{name}") for name in OBJECTIVES),
+                *(
+                    arm(n, f"configs/baselines/phantom.py:{n}")
+                    for n in (*OBJECTIVES, *IMPROVED_FORMS)
+                ),
             ),
             space=None,
             seeds=(0, 1, 2, 3, 4),

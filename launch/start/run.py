@@ -189,10 +189,11 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
             del data["regions"][follows]
     if data["fraction"] is not None:
         data["fraction"]["ids"] = fractions.list_digest(config.data.fraction)
-    later = {"sentence_region": None, "switched_choices": ()}
+    later = {"sentence_region": [None], "switched_choices": [(), []]}
     model = _as_earlier(config.given["model"], later)
     if "sentence_region" in model:
-        later = {"hidden_every": 0, "hidden_share": 0, "hidden_side": 1, "coordinates": False}
+        hides = {"hidden_every": [0], "hidden_share": [0], "hidden_side": [1]}
+        later = {**hides, "coordinates": [False]}
         model["sentence_region"] = _as_earlier(model["sentence_region"], later)
     return {
         "config.objective": config.objective,
@@ -270,17 +271,17 @@ def check_resumed(run: Run, options: TrainOptions) -> None:
         resume.check_same(ours, kept, schedule=schedule, workdir=run.workdir)
 
 
-def _as_earlier(section: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+def _as_earlier(section: Mapping[str, Any], later: Mapping[str, list]) -> dict[str, Any]:
     """Leaves out settings that checkpoints of earlier versions do not have, where they are unset.
 
     Args:
       section: settings.
-      later: value of each such setting that stands for what earlier versions did.
+      later: values of each such setting that stand for what earlier versions did.
     """
     return {
         name: value
         for name, value in section.items()
-        if name not in later or (value and value != later[name])
+        if name not in later or value not in later[name]
     }
 
 

@@ -14,6 +14,7 @@ from prior_jax.objectives.convirt import ConvirtConfig, ConvirtObjective
 from prior_jax.objectives.detection import DetectionConfig, DetectionObjective
 from prior_jax.objectives.gloria import GloriaObjective
 from prior_jax.objectives.gloria_config import GloriaConfig
+from prior_jax.objectives.local_towers import LocalTowersConfig
 from prior_jax.objectives.lovt import LovtConfig, LovtObjective
 from prior_jax.objectives.mgca import MgcaConfig, MgcaObjective
 from prior_jax.objectives.prior import PriorObjective
@@ -126,7 +127,7 @@ def _check_local_groups(settings: GloriaConfig, rows: int) -> None:
     _check_group(settings, "local_group", rows)
 
 
-def _check_groups(settings: PriorConfig, rows: int) -> None:
+def _check_groups(settings: PriorConfig | LocalTowersConfig, rows: int) -> None:
     if settings.sentence_region is not None:
         with in_section("sentence_region"):
             _check_group(settings.sentence_region, "group", rows)
@@ -140,14 +141,22 @@ def _check_group(settings: Any, field: str, rows: int) -> None:
     check_field(settings, field, group is None or rows % group == 0, must_be)
 
 
-def _baseline(objective: type[OneStageObjective], settings: type[TowersConfig]) -> Kind:
+def _baseline(
+    objective: type[OneStageObjective],
+    settings: type[TowersConfig],
+    check_rows: Callable[[Any, int], None] = _any_rows,
+) -> Kind:
     """Returns the entry of a one-stage objective that needs only its configuration section."""
 
     def make(settings: TowersConfig, setting: Setting) -> OneStageObjective:
         return objective(settings, vocabulary=setting.vocabulary, all_pairs=setting.all_pairs)
 
     return Kind(
-        stages=objective.stages, settings=settings, make=make, pair_forms=objective.pair_forms
+        stages=objective.stages,
+        settings=settings,
+        make=make,
+        check_rows=check_rows,
+        pair_forms=objective.pair_forms,
     )
 
 
@@ -168,8 +177,8 @@ KINDS: Mapping[str, Kind] = {
     "convirt": _baseline(ConvirtObjective, ConvirtConfig),
     "clip": _baseline(ClipObjective, ClipConfig),
     "siglip": _baseline(SiglipObjective, SiglipConfig),
-    "lovt": _baseline(LovtObjective, LovtConfig),
-    "mgca": _baseline(MgcaObjective, MgcaConfig),
+    "lovt": _baseline(LovtObjective, LovtConfig, _check_groups),
+    "mgca": _baseline(MgcaObjective, MgcaConfig, _check_groups),
     "classification": Kind(
         stages=ClassificationObjective.stages,
         settings=ClassificationConfig,

@@ -1,7 +1,7 @@
 """The LoVT-style objective: contrastive losses on whole pairs, on regions and on sentences."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,17 @@ from prior_jax.nn.patches import spatial_patches
 from prior_jax.nn.sentence_gather import mean_sentences
 from prior_jax.nn.token_pool import MeanQueryPool
 from prior_jax.objectives.base import TextUnit
-from prior_jax.objectives.two_tower import GLOBAL_TERM, OneStageObjective, Towers, TowersConfig
+from prior_jax.objectives.local_towers import LocalObjective, LocalTowers, LocalTowersConfig
+from prior_jax.objectives.sentence_region import encode_with_hidden
+from prior_jax.objectives.two_tower import GLOBAL_TERM
 from prior_jax.types import Batch, ImageFeatures, ReportFeatures
 
 TERMS = (GLOBAL_TERM, "local_image", "local_text")
+"""The loss terms of LoVT. With `LovtConfig.sentence_region` there is `SENTENCE_REGION` as well."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LovtConfig(TowersConfig):
+class LovtConfig(LocalTowersConfig):
     """Configuration of LoVT, the section `config.model`.
 
     Attributes:
@@ -42,7 +45,6 @@ class LovtConfig(TowersConfig):
     image_share: float
     positive_distance: float
     positive_decay: float
-    weights: Mapping[str, float]
 
     def __post_init__(self):
         """Refuses configuration values that are inconsistent."""
@@ -53,7 +55,7 @@ class LovtConfig(TowersConfig):
         widths = self.image.resnet.features, self.text.hidden_size
         divides = self.pool_heads >= 1 and not any(width % self.pool_heads for width in widths)
         check_field(self, "pool_heads", divides, f"a divisor of the encoders' widths {widths}")
-        self.check_weights(self.weights, TERMS)
+        self.check_weights(self.weights, TERMS + self.region_terms())
         if self.image.pool != "mean":
             raise ConfigError(
                 f"LoVT has its own pool over regions, and cannot use {self.image.pool!r} as well.",
@@ -62,7 +64,7 @@ class LovtConfig(TowersConfig):
             )
 
 
-class LovtModel(Towers):
+class LovtModel(LocalTowers):
     """Encoders pooled over regions and sentences, local heads, and attention between both."""
 
     def __init__(self, config: LovtConfig, *, rngs: nnx.Rngs):
@@ -76,11 +78,16 @@ class LovtModel(Towers):
         self.local_text_head = self.head(config, width, rngs=rngs)
         self.attention = SharedCrossAttention(config.embed_dim, dtype=dtype, rngs=rngs)
 
-    def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+    def encode_regions(
+        self, image: jax.Array, *, train: bool
+    ) -> tuple[ImageFeatures, jax.Array | None]:
         """Encodes images as `weigh_image` does, without the pooling weights."""
-        return self.weigh_image(image, train=train)[0]
+        (features, _), regions = self.weigh_image(image, train=train)
+        return features, regions
 
-    def weigh_image(self, image: jax.Array, *, train: bool) -> tuple[ImageFeatures, jax.Array]:
+    def weigh_image(
+        self, image: jax.Array, *, train: bool
+    ) -> tuple[tuple[ImageFeatures, jax.Array], jax.Array | None]:
         """Encodes images.
 
         Args:
@@ -89,16 +96,17 @@ class LovtModel(Towers):
             ones.
 
         Returns:
-          Features in the compute dtype, and the weight of each region in the pooled embedding,
-          float32[B, P].
+          Features in the compute dtype with the weight of each patch in the pooled embedding,
+          float32[B, P]; and the regions that sentences look for, unit vectors [B, P', D], or None
+          without a contrast of sentences and regions.
         """
-        feature_map, _ = self.image_encoder(image, train=train)
-        regions = spatial_patches(feature_map)
-        pooled, share = self.image_pool(regions, jnp.ones(regions.shape[:2], bool))
+        maps, _ = self.image_encoder.encode(image, train=train)
+        patches = spatial_patches(maps[-1])
+        pooled, share = self.image_pool(patches, jnp.ones(patches.shape[:2], bool))
         features = ImageFeatures(
-            local=self.local_image_head(regions), global_=self.image_head(pooled), pooled=pooled
+            local=self.local_image_head(patches), global_=self.image_head(pooled), pooled=pooled
         )
-        return features, share
+        return (features, share), self.regions(maps)
 
     def weigh_report(
         self,
@@ -143,7 +151,7 @@ class LovtModel(Towers):
         return self.attention(images.local, reports.local, reports.local_mask)
 
 
-class LovtObjective(OneStageObjective):
+class LovtObjective(LocalObjective):
     """The objective of LoVT, arXiv:2112.02889, section 3.
 
     Differs: a sentence embedding is the mean of its tokens, not their maximum; neither heads nor
@@ -164,7 +172,7 @@ class LovtObjective(OneStageObjective):
     def local_terms(self, stage: str) -> tuple[str, ...]:
         """Returns the names of the terms between parts of an image and of its report."""
         del stage
-        return "local_image", "local_text"
+        return TERMS[1:] + self.config.region_terms()
 
     def terms(
         self,
@@ -183,7 +191,11 @@ class LovtObjective(OneStageObjective):
         without gradient.
         """
         config = self.config
-        images, region_share = model.weigh_image(batch.image, train=train)
+        (images, region_share), regions, region_mask = encode_with_hidden(
+            functools.partial(model.weigh_image, train=train), batch.image,
+            config=config.sentence_region, spacing=self.patch_spacing,
+            key=self.hidden_key(key), train=train,
+        )  # fmt: skip
         reports, sentence_share = model.weigh_report(
             batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,
             train=train, key=key,
@@ -209,6 +221,7 @@ class LovtObjective(OneStageObjective):
                 reports.local, context.text, scale=scale, weight=weight,
                 mask=reports.local_mask, row_weight=jax.lax.stop_gradient(sentence_share),
             ),
+            **self.region_term(model, reports, regions, region_mask=region_mask, weight=weight),
         }  # fmt: skip
 
     def encode_report(
@@ -227,16 +240,13 @@ class LovtObjective(OneStageObjective):
         """Returns "sentence": reports are aligned by the sentence."""
         return "sentence"
 
-    @property
-    def patch_spacing(self) -> float:
-        """Returns the spacing of patch centres in pixels: the encoder's stride."""
-        return float(self.config.image.resnet.stride)
-
     def text_attention(
         self, model: LovtModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """Returns each sentence's attention over patches: float32[B, S, P].
+        """Returns each sentence's attention over patches or regions: float32[B, S, P].
 
         Rows of real sentences sum to 1.
         """
+        if model.sentence_region is not None:
+            return model.sentence_region.attention(images.local, reports.local, reports.local_mask)
         return model.attend(images, reports).text_attention

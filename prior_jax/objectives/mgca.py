@@ -1,7 +1,7 @@
 """The MGCA-style objective: contrastive losses on pairs, tokens and prototype assignments."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
 
 import flax.struct
 import jax
@@ -17,7 +17,9 @@ from prior_jax.nn.patches import spatial_patches
 from prior_jax.nn.token_pool import TokenPool, pool_tokens
 from prior_jax.nn.word_aggregate import find_words, sum_pieces
 from prior_jax.objectives.base import TextUnit
-from prior_jax.objectives.two_tower import GLOBAL_TERM, OneStageObjective, Towers, TwoTowerConfig
+from prior_jax.objectives.local_towers import LocalObjective, LocalTowers, LocalTowersConfig
+from prior_jax.objectives.sentence_region import encode_with_hidden
+from prior_jax.objectives.two_tower import GLOBAL_TERM, TwoTowerConfig
 from prior_jax.types import Batch, ImageFeatures, ReportFeatures
 from prior_jax.vocabulary import Vocabulary
 
@@ -25,7 +27,7 @@ TERMS = (GLOBAL_TERM, "token_image", "token_text", "prototype")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MgcaConfig(TwoTowerConfig):
+class MgcaConfig(LocalTowersConfig, TwoTowerConfig):
     """Configuration of MGCA, the section `config.model`.
 
     Attributes:
@@ -45,7 +47,6 @@ class MgcaConfig(TwoTowerConfig):
     prototype_temperature: float
     sinkhorn_epsilon: float
     sinkhorn_iterations: int
-    weights: Mapping[str, float]
 
     def __post_init__(self):
         """Refuses configuration values that are inconsistent."""
@@ -54,7 +55,7 @@ class MgcaConfig(TwoTowerConfig):
             "temperature", "local_temperature", "prototype_temperature", "sinkhorn_epsilon"
         )
         check_least(self, num_prototypes=1, sinkhorn_iterations=1)
-        self.check_weights(self.weights, TERMS)
+        self.check_weights(self.weights, TERMS + self.region_terms())
 
 
 @flax.struct.dataclass
@@ -71,7 +72,7 @@ class WordFeatures:
     share: jax.Array
 
 
-class MgcaModel(Towers):
+class MgcaModel(LocalTowers):
     """Two encoders, heads for patches and words, and prototypes."""
 
     def __init__(self, config: MgcaConfig, *, rngs: nnx.Rngs):
@@ -83,7 +84,9 @@ class MgcaModel(Towers):
         self.prototypes = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32))
         self.text_pool: TokenPool = config.text_pool
 
-    def encode_image(self, image: jax.Array, *, train: bool) -> ImageFeatures:
+    def encode_regions(
+        self, image: jax.Array, *, train: bool
+    ) -> tuple[ImageFeatures, jax.Array | None]:
         """Encodes images as patch embeddings and one global embedding per image.
 
         Args:
@@ -92,14 +95,16 @@ class MgcaModel(Towers):
             ones.
 
         Returns:
-          Features in the compute dtype.
+          Features in the compute dtype; and the regions that words look for, unit vectors
+          [B, P', D], or None without a contrast of words and regions.
         """
-        feature_map, pooled = self.image_encoder(image, train=train)
-        return ImageFeatures(
-            local=self.local_image_head(spatial_patches(feature_map)),
+        maps, pooled = self.image_encoder.encode(image, train=train)
+        features = ImageFeatures(
+            local=self.local_image_head(spatial_patches(maps[-1])),
             global_=self.image_head(pooled),
             pooled=pooled,
         )
+        return features, self.regions(maps)
 
     def encode_words(
         self,
@@ -137,7 +142,7 @@ class MgcaModel(Towers):
         return WordFeatures(report=report, share=sum_pieces(taken[..., None], places)[..., 0])
 
 
-class MgcaObjective(OneStageObjective):
+class MgcaObjective(LocalObjective):
     """MGCA, arXiv:2210.06044, section 3, with a ResNet, trained as in the authors' release.
 
     Differs: patches come from the last feature map, not from the one before it at 299 pixels; word
@@ -159,7 +164,7 @@ class MgcaObjective(OneStageObjective):
     def local_terms(self, stage: str) -> tuple[str, ...]:
         """Returns the names of the terms between parts of an image and of its report."""
         del stage
-        return "token_image", "token_text"
+        return "token_image", "token_text", *self.config.region_terms()
 
     def terms(
         self,
@@ -175,7 +180,11 @@ class MgcaObjective(OneStageObjective):
         Source: sections 3.2, 3.3 and 3.4.
         """
         config = self.config
-        images = model.encode_image(batch.image, train=train)
+        images, regions, region_mask = encode_with_hidden(
+            functools.partial(model.encode_regions, train=train), batch.image,
+            config=config.sentence_region, spacing=self.patch_spacing,
+            key=self.hidden_key(key), train=train,
+        )  # fmt: skip
         found = model.encode_words(
             batch.tokens, batch.token_mask, vocabulary=self.vocabulary, train=train, key=key
         )
@@ -191,6 +200,9 @@ class MgcaObjective(OneStageObjective):
                 image @ prototypes.T, text @ prototypes.T, weight=weight,
                 temperature=config.prototype_temperature, epsilon=config.sinkhorn_epsilon,
                 iterations=config.sinkhorn_iterations,
+            ),
+            **self.region_term(
+                model, found.report, regions, region_mask=region_mask, weight=weight
             ),
         }  # fmt: skip
 
@@ -241,19 +253,15 @@ class MgcaObjective(OneStageObjective):
         """
         return "word"
 
-    @property
-    def patch_spacing(self) -> float:
-        """Returns the spacing of patch centres in pixels: the encoder's stride."""
-        return float(self.config.image.resnet.stride)
-
     def text_attention(
         self, model: MgcaModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:
-        """Returns each word's attention over patches: float32[B, L, P].
+        """Returns each word's attention over patches or regions: float32[B, L, P].
 
         Rows of real words sum to 1; other rows are 0.
         """
-        del model
+        if model.sentence_region is not None:
+            return model.sentence_region.attention(images.local, reports.local, reports.local_mask)
         scale = jnp.float32(1 / self.config.local_temperature)
         every = jnp.ones(images.local.shape[:2], bool)
         attention = token_attention(reports.local, images.local, key_mask=every, scale=scale)

@@ -1,6 +1,7 @@
 """The PRIOR objective: three stages of alignment, prototypes and reconstruction."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +22,10 @@ from prior_jax.objectives.prior_terms import (
     Replay,
     StepKeys,
     alignment_terms,
-    encode_images,
     image_term,
     step_metrics,
 )
+from prior_jax.objectives.sentence_region import encode_with_hidden, region_spacing
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 
 # The parts that a stage does not use yet (quirk P13).
@@ -158,8 +159,13 @@ class PriorObjective:
         train: bool,
         noise: jax.Array | None,
     ) -> AlignedPairs:
-        image, regions, region_mask = encode_images(
-            model, batch.image, spacing=self.patch_spacing, key=keys.hidden_regions, train=train
+        image, regions, region_mask = encode_with_hidden(
+            functools.partial(model.encode_regions, train=train),
+            batch.image,
+            config=self.config.sentence_region,
+            spacing=self.patch_spacing,
+            key=keys.hidden_regions,
+            train=train,
         )
         sentences, mask = model.encode_sentences(
             batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,
@@ -316,12 +322,8 @@ class PriorObjective:
 
     @property
     def patch_spacing(self) -> float:
-        """Returns the spacing of the centres of patches or regions, in pixels.
-
-        That of patches is the encoder's stride; each stage before the last halves it.
-        """
-        chosen = self.config.sentence_region
-        return self.config.image.resnet.stride / 2 ** (0 if chosen is None else chosen.stages_back)
+        """Returns the spacing of the centres of patches or regions, in pixels."""
+        return region_spacing(self.config.sentence_region, resnet=self.config.image.resnet)
 
     def text_attention(
         self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures

@@ -18,7 +18,7 @@ from prior_jax.nn.image_decoder import ImageDecoderConfig
 from prior_jax.nn.resnet import ImageEncoderConfig
 from prior_jax.nn.sentence_decoder import SentenceDecoderConfig
 from prior_jax.nn.transformer import Remat
-from prior_jax.objectives.sentence_region import SentenceRegionConfig
+from prior_jax.objectives.sentence_region import SENTENCE_REGION, SentenceRegionConfig
 
 FidelityName = Literal["paper", "release"]
 TemperatureSchedule = Literal["fixed", "linear", "exp"]
@@ -41,10 +41,10 @@ TERMS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
         "stage3": (*_ALIGNMENT, "prototype", *_RECONSTRUCTION),
     }
 )
-"""The loss terms of each stage. Source: release, codes/prior/models/prior.py, `stage1_step`..."""
+"""The loss terms of each stage. Source: release, codes/prior/models/prior.py, `stage1_step`...
 
-SENTENCE_REGION = "sentence_region"
-"""The loss term that every stage has beside those of `TERMS` with `PriorConfig.sentence_region`."""
+With `PriorConfig.sentence_region` every stage has the term `SENTENCE_REGION` beside them.
+"""
 
 RELEASE_WEIGHTS: Mapping[str, Mapping[str, float]] = types.MappingProxyType(
     {

@@ -5,9 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from prior_jax.losses.normalize import unit, weighted_mean
-from prior_jax.losses.word_region import word_region_similarity
+from prior_jax.objectives import sentence_region
 from prior_jax.objectives.prior_model import PriorModel
-from prior_jax.objectives.sentence_region import SentenceRegionHead
 from prior_jax.types import ImageFeatures, ReportFeatures
 
 # Number of images and of reports in one block of scores. The attention of 32 x 32 reports with 16
@@ -118,28 +117,12 @@ def pair_scores(
         )
 
     if model.sentence_region is not None:
-        local = _by_regions(model.sentence_region, images, reports)
+        local = sentence_region.scores(model.sentence_region, images, reports)
         return PairScores(global_=scale * cosine, local=local)
     local = jax.lax.map(one_image, images.local, batch_size=_BLOCK)
     if not (batches_of_one or model.choices.local_score_per_image):
         local = jnp.broadcast_to(jnp.mean(local, axis=0, keepdims=True), local.shape)
     return PairScores(global_=scale * cosine, local=local)
-
-
-def _by_regions(
-    head: SentenceRegionHead, images: ImageFeatures, reports: ReportFeatures
-) -> jax.Array:
-    """Returns the mean of the sentences' scaled cosines with what they find: float32[Bi, Br].
-
-    Reports without a sentence have 0.
-    """
-    config = head.config
-    found = word_region_similarity(
-        head.sentences(reports.local), images.local, word_mask=reports.local_mask,
-        temp1=head.attention_scale(), temp2=config.sentence_scale,
-        softmax_over_words=False, aggregate="mean", chunk=_BLOCK,
-    )  # fmt: skip
-    return jnp.where(jnp.any(reports.local_mask, axis=1)[None], found, jnp.float32(0))
 
 
 def similarity(model: PriorModel, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:

@@ -21,7 +21,7 @@ from prior_jax.nn.resnet import ImageEncoder
 from prior_jax.nn.sentence_decoder import SentenceDecoder
 from prior_jax.nn.sentence_gather import SentenceAttention, mean_sentences
 from prior_jax.objectives.prior_config import PriorConfig
-from prior_jax.objectives.sentence_region import SentenceRegionHead
+from prior_jax.objectives.sentence_region import region_head
 from prior_jax.types import ImageFeatures
 
 
@@ -59,7 +59,13 @@ class PriorModel(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
-        self.sentence_region = _sentence_region(config, rngs=rngs)
+        self.sentence_region = region_head(
+            config.sentence_region,
+            resnet=config.image.resnet,
+            embed_dim=size,
+            dtype=dtype,
+            rngs=rngs,
+        )
         self.predictor = Predictor(size, dtype=dtype, rngs=rngs)
         self.local_cross_attention = LocalCrossAttention(size, dtype=dtype, rngs=rngs)
         self.sentence_bank = PrototypeBank(
@@ -193,16 +199,3 @@ class PriorModel(nnx.Module):
 
     def _exponential(self, scale: jax.Array) -> jax.Array:
         return jnp.exp(clamp_from_above(scale) if self.choices.clamp_scale else scale)
-
-
-def _sentence_region(config: PriorConfig, *, rngs: nnx.Rngs) -> SentenceRegionHead | None:
-    chosen = config.sentence_region
-    if chosen is None:
-        return None
-    return SentenceRegionHead(
-        chosen,
-        features=config.image.resnet.stage_features[-1 - chosen.stages_back],
-        embed_dim=config.embed_dim,
-        dtype=jnp.dtype(config.dtype),
-        rngs=rngs,
-    )

@@ -1,20 +1,18 @@
 """The aligned features of a batch in PRIOR, and the loss terms that need only those features."""
 
-import functools
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from prior_jax.losses import local_alignment, reconstruction
 from prior_jax.losses.normalize import unit
-from prior_jax.nn import hidden_regions
 from prior_jax.nn.cross_attention import LocalContext
 from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.prototype_bank import Lookup
+from prior_jax.objectives import sentence_region
 from prior_jax.objectives.all_pairs import AllPairs
-from prior_jax.objectives.prior_config import SENTENCE_REGION
 from prior_jax.objectives.prior_model import PriorModel
+from prior_jax.objectives.sentence_region import SENTENCE_REGION
 from prior_jax.types import Batch, ImageFeatures
 
 
@@ -87,50 +85,6 @@ class AlignedPairs:
         return self.mask.astype(jnp.float32) * self.weight[:, None]
 
 
-def encode_images(
-    model: PriorModel, image: jax.Array, *, spacing: float, key: jax.Array | None, train: bool
-) -> tuple[ImageFeatures, jax.Array | None, jax.Array | None]:
-    """Encodes images, and in training copies of some of them with hidden regions.
-
-    Args:
-      model: model, whose configuration says how many images have a copy.
-      image: normalised images, float32[B, H, W, C].
-      spacing: distance of the regions in pixels.
-      key: random key of the hidden regions; None only where nothing is hidden.
-      train: whether the step trains.
-
-    Returns:
-      The features of the images; the regions that sentences look at, [B, P', D], of the copy where
-      there is one, or None; and the mask of the regions that are not hidden, bool[B, P'], or None
-      if none is.
-    """
-    head = model.sentence_region
-    if not train or head is None or not head.config.hidden_every:
-        return (*model.encode_regions(image, train=train), None)
-    if key is None:
-        raise ValueError("hiding regions needs a key, got None")
-    every, step = head.config.hidden_every, int(spacing)
-    first = image[::every]
-    groups, (height, width) = len(first), image.shape[1:3]
-    visible = hidden_regions.draw_visible(
-        key,
-        images=groups,
-        grid=(-(-height // step), -(-width // step)),
-        share=head.config.hidden_share,
-        side=head.config.hidden_side,
-    )
-    copies = hidden_regions.hide(first, visible, spacing=step)
-    both = hidden_regions.append_copies(image, copies)
-    features, regions = model.encode_regions(both, train=train)
-    plain = functools.partial(hidden_regions.without_copies, groups=groups)
-    hidden = functools.partial(hidden_regions.with_copies_first, groups=groups)
-    features, regions = jax.tree.map(plain, features), jax.tree.map(hidden, regions)
-    seen = visible.reshape(groups, 1, -1)
-    whole = jnp.ones((groups, every - 1, seen.shape[2]), bool)
-    mask = jnp.concatenate([seen, whole], axis=1).reshape(len(image), -1)
-    return features, regions, mask
-
-
 def alignment_terms(
     model: PriorModel, pairs: AlignedPairs, all_pairs: AllPairs
 ) -> dict[str, jax.Array]:
@@ -162,33 +116,13 @@ def alignment_terms(
             scale=model.local_scale(), mask=pairs.mask, weight=pairs.weight,
         ),
     }  # fmt: skip
-    if pairs.regions is not None:
-        terms[SENTENCE_REGION] = sentence_region_term(model, pairs, all_pairs)
+    head = model.sentence_region
+    if head is not None and pairs.regions is not None:
+        terms[SENTENCE_REGION] = sentence_region.contrast(
+            head, pairs.aligned, pairs.regions, all_pairs,
+            mask=pairs.mask, region_mask=pairs.region_mask, weight=pairs.weight,
+        )  # fmt: skip
     return terms
-
-
-def sentence_region_term(model: PriorModel, pairs: AlignedPairs, all_pairs: AllPairs) -> jax.Array:
-    """Computes the contrast of all images and reports by sentences and regions: float32[].
-
-    A sentence attends to the regions of an image, and is compared with what it finds there; the
-    similarities of its report's sentences are aggregated. In the right image a sentence must find a
-    better place than in the others, which a contrast within one report cannot ask of it.
-
-    Source: the form is GLoRIA's, ICCV 2021, the local contrastive loss, with sentences or their
-    prototypes as words, and unit vectors.
-    """
-    head, regions = model.sentence_region, pairs.regions
-    if head is None or regions is None:
-        raise ValueError("the term needs a model with config.model.sentence_region")
-    config = head.config
-    found = all_pairs.word_region_contrast(
-        head.sentences(pairs.aligned), regions,
-        word_mask=pairs.mask, weight=pairs.weight, region_mask=pairs.region_mask,
-        temp1=head.attention_scale(), temp2=config.sentence_scale, temp3=config.contrast_scale,
-        softmax_over_words=False, aggregate=config.aggregate,
-        chunk=config.chunk, group=config.group,
-    )  # fmt: skip
-    return found.image_to_text + found.text_to_image
 
 
 def image_term(

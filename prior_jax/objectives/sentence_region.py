@@ -1,6 +1,9 @@
 """Sentences and regions of a finer feature map in one space, where a sentence finds its place."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +12,28 @@ from flax import nnx
 
 from prior_jax.errors import check_choice, check_field, check_least
 from prior_jax.losses.normalize import unit
-from prior_jax.losses.word_region import AGGREGATES, word_region_attention
+from prior_jax.losses.word_region import (
+    AGGREGATES,
+    word_region_attention,
+    word_region_similarity,
+)
+from prior_jax.nn import hidden_regions
 from prior_jax.nn.heads import projection
 from prior_jax.nn.layers import torch_linear
 from prior_jax.nn.log_scale import clamp_from_above, log_scale
 from prior_jax.nn.patches import spatial_patches
+from prior_jax.nn.resnet import ResNetConfig
+from prior_jax.objectives.all_pairs import AllPairs
+from prior_jax.types import ImageFeatures, ReportFeatures
+
+SENTENCE_REGION = "sentence_region"
+"""Name of the loss term, and of the section of its settings."""
+
+Features = TypeVar("Features")
+
+# Number of images and of reports in one block of scores. The attention of 32 x 32 reports with 16
+# sentences over 49 regions takes 3 MiB, however many are compared.
+_BLOCK = 32
 
 COORDINATES = 4
 """Number of features of a region's place."""
@@ -157,3 +177,133 @@ class SentenceRegionHead(nnx.Module):
             self.sentences(sentences), regions, word_mask=mask,
             temp1=self.attention_scale(), softmax_over_words=False,
         )  # fmt: skip
+
+
+def region_head(
+    config: SentenceRegionConfig | None,
+    *,
+    resnet: ResNetConfig,
+    embed_dim: int,
+    dtype: jax.typing.DTypeLike,
+    rngs: nnx.Rngs,
+) -> SentenceRegionHead | None:
+    """Returns the head of a model with this image encoder, or None without the contrast.
+
+    For the other arguments see `SentenceRegionHead`.
+    """
+    if config is None:
+        return None
+    features = resnet.stage_features[-1 - config.stages_back]
+    return SentenceRegionHead(
+        config, features=features, embed_dim=embed_dim, dtype=dtype, rngs=rngs
+    )
+
+
+def region_spacing(config: SentenceRegionConfig | None, *, resnet: ResNetConfig) -> float:
+    """Returns the spacing of the centres of regions in pixels; of patches without the contrast.
+
+    That of patches is the encoder's stride; each stage before the last halves it.
+    """
+    return resnet.stride / 2 ** (0 if config is None else config.stages_back)
+
+
+def encode_with_hidden(
+    encode: Callable[[jax.Array], tuple[Features, jax.Array | None]],
+    image: jax.Array,
+    *,
+    config: SentenceRegionConfig | None,
+    spacing: float,
+    key: jax.Array | None,
+    train: bool,
+) -> tuple[Features, jax.Array | None, jax.Array | None]:
+    """Encodes images, and in training copies of some of them with hidden regions.
+
+    Args:
+      encode: function from images to arrays whose rows are the images, and their regions,
+        [B, P, D], or None.
+      image: normalised images, float32[B, H, W, C].
+      config: configuration, which says how many images have a copy; None for no contrast.
+      spacing: distance of the regions in pixels.
+      key: random key of the hidden regions; None only where nothing is hidden.
+      train: whether the step trains.
+
+    Returns:
+      The features of the images; the regions that sentences look at, [B, P, D], of the copy where
+      there is one, or None; and the mask of the regions that are not hidden, bool[B, P], or None if
+      none is.
+    """
+    if not train or config is None or not config.hidden_every:
+        return (*encode(image), None)
+    if key is None:
+        raise ValueError("hiding regions needs a key, got None")
+    every, step = config.hidden_every, int(spacing)
+    first = image[::every]
+    groups, (height, width) = len(first), image.shape[1:3]
+    visible = hidden_regions.draw_visible(
+        key,
+        images=groups,
+        grid=(-(-height // step), -(-width // step)),
+        share=config.hidden_share,
+        side=config.hidden_side,
+    )
+    copies = hidden_regions.hide(first, visible, spacing=step)
+    features, regions = encode(hidden_regions.append_copies(image, copies))
+    plain = functools.partial(hidden_regions.without_copies, groups=groups)
+    hidden = functools.partial(hidden_regions.with_copies_first, groups=groups)
+    features, regions = jax.tree.map(plain, features), jax.tree.map(hidden, regions)
+    seen = visible.reshape(groups, 1, -1)
+    whole = jnp.ones((groups, every - 1, seen.shape[2]), bool)
+    mask = jnp.concatenate([seen, whole], axis=1).reshape(len(image), -1)
+    return features, regions, mask
+
+
+def contrast(
+    head: SentenceRegionHead,
+    sentences: jax.Array,
+    regions: jax.Array,
+    all_pairs: AllPairs,
+    *,
+    mask: jax.Array,
+    region_mask: jax.Array | None,
+    weight: jax.Array,
+) -> jax.Array:
+    """Computes the contrast of all images and reports by sentences and regions: float32[].
+
+    A sentence attends to the regions of an image, and is compared with what it finds there; the
+    similarities of its report's sentences are aggregated. In the right image a sentence must find a
+    better place than in the others, which a contrast within one report cannot ask of it.
+
+    Args:
+      head: head whose space both are in.
+      sentences: sentences before their projection, [B, S, D].
+      regions: regions from the head, [B, P, D].
+      all_pairs: form in which the loss is computed.
+      mask: mask of the real sentences, bool[B, S].
+      region_mask: mask of the regions that are not hidden, bool[B, P], or None if none is.
+      weight: weights of the pairs, float32[B].
+
+    Source: the form is GLoRIA's, ICCV 2021, the local contrastive loss, with sentences or their
+    prototypes as words, and unit vectors.
+    """
+    config = head.config
+    found = all_pairs.word_region_contrast(
+        head.sentences(sentences), regions,
+        word_mask=mask, weight=weight, region_mask=region_mask,
+        temp1=head.attention_scale(), temp2=config.sentence_scale, temp3=config.contrast_scale,
+        softmax_over_words=False, aggregate=config.aggregate,
+        chunk=config.chunk, group=config.group,
+    )  # fmt: skip
+    return found.image_to_text + found.text_to_image
+
+
+def scores(head: SentenceRegionHead, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
+    """Returns the mean of the sentences' scaled cosines with what they find: float32[Bi, Br].
+
+    Reports without a sentence have 0.
+    """
+    found = word_region_similarity(
+        head.sentences(reports.local), images.local, word_mask=reports.local_mask,
+        temp1=head.attention_scale(), temp2=head.config.sentence_scale,
+        softmax_over_words=False, aggregate="mean", chunk=_BLOCK,
+    )  # fmt: skip
+    return jnp.where(jnp.any(reports.local_mask, axis=1)[None], found, jnp.float32(0))

@@ -5,11 +5,12 @@ import sys
 import pytest
 
 from configs.baselines.objectives import OBJECTIVES
+from configs.baselines.phantom import IMPROVED
 from tests.end_to_end import runs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gloria", *OBJECTIVES])
+@pytest.mark.parametrize("name", ["gloria", *OBJECTIVES, *IMPROVED])
 def test_the_debug_job_of_an_objective_ends_with_a_report(name, finished, tmp_path):
     workdir = tmp_path / "run"
     data = [option for option in finished.data if "config.after" not in option]

@@ -80,11 +80,14 @@ CONFIGS = {
     "finetune_benchx_segmentation": benchx_segmentation.get_config,
 }
 # These follow from others: their recipes are not recorded.
-DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for name in OBJECTIVES}
-DEBUGGED = ("gloria", *OBJECTIVES)
+BASELINES = (*OBJECTIVES, *baseline.IMPROVED)
+DERIVED = {f"phantom_{name}": functools.partial(baseline.get_config, name) for name in BASELINES}
+DEBUGGED = ("gloria", *BASELINES)
 DERIVED |= {f"debug_{name}": functools.partial(debug.get_config, name) for name in DEBUGGED}
 DERIVED["gloria_pod"] = gloria_pod.get_config
 DERIVED["prior_improved"] = improved.get_config
+DERIVED["lovt_improved"] = functools.partial(lovt.get_config, "improved")
+DERIVED["mgca_improved"] = functools.partial(mgca.get_config, "improved")
 DERIVED["finetune_benchx_rsna"] = benchx_rsna.get_config
 DERIVED["finetune_debug"] = finetune_debug.get_config
 DERIVED |= {f"any_set_{w}": functools.partial(any_set.get_config, w) for w in any_set.STAGES}

@@ -89,7 +89,7 @@ def local_losses(kind, parts):
 
 def test_regions_and_sentences_count_by_their_share_and_regions_have_neighbours():
     def parts(objective, model, batch):
-        images, regions = model.weigh_image(batch.image, train=False)
+        (images, regions), _ = model.weigh_image(batch.image, train=False)
         reports, sentences = model.weigh_report(
             batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask, train=False
         )
@@ -121,7 +121,7 @@ def test_regions_and_sentences_count_by_their_share_and_regions_have_neighbours(
 
 def test_words_count_by_what_cls_takes_of_them():
     def parts(objective, model, batch):
-        images = model.encode_image(batch.image, train=False)
+        images, _ = model.encode_regions(batch.image, train=False)
         words = model.encode_words(
             batch.tokens, batch.token_mask, vocabulary=VOCABULARY, train=False
         )
