@@ -54,14 +54,15 @@ _NO_EXAMPLES = Examples(attention=(), retrieval=(), reconstructions=(), bank=Non
 class Evaluation:
     """A model and its untrained counterpart, and the texts of the splits, each read once."""
 
-    def __init__(self, subject: Subject, *, out: pathlib.Path):
+    def __init__(self, subject: Subject, *, out: pathlib.Path, untrained: bool = True):
         """Prepares the evaluation; nothing is read or computed yet.
 
         Args:
           subject: model and set; the subject's mesh must be the mesh of the context.
           out: folder of the results and the report.
+          untrained: whether tasks also measure the model before its first step.
         """
-        self.subject, self.out = subject, out
+        self.subject, self.out, self._untrained = subject, out, untrained
         self._splits: dict[tuple[str, str], Opened] = {}
 
     def on_set(self, task: Task) -> Subject:
@@ -77,7 +78,7 @@ class Evaluation:
         return self._splits[key]
 
     def measure(self, task: Task) -> None:
-        """Runs a task on both models, prints the table and writes `eval/<result>.json`."""
+        """Runs a task on the model or on both, prints the table and writes `eval/<result>.json`."""
         subject = self.on_set(task)
         if task.reads_text:
             models.check_reads_reports(subject, task=task.task)
@@ -92,7 +93,7 @@ class Evaluation:
         for one in said if distributed.is_primary() else ():
             print(f"{task.result}: {one}", flush=True)
         folder = self.out / finetune.FOLDER / task.result
-        found = measure_both(task, subject, opened, folder=folder)
+        found = measure_both(task, subject, opened, folder=folder, beside=self._untrained)
         if distributed.is_primary():
             outputs.check_unchanged(self.out, task=task.result, where=where, about=subject.about)
             path = results.write_results(
@@ -165,7 +166,12 @@ def _examples(subject: Subject, opened: Opened, *, batch_size: int) -> Examples:
 
 
 def evaluate_run(
-    run: run_lib.Run, tasks: Sequence[Task], *, step: int | None, pass_over: bool = False
+    run: run_lib.Run,
+    tasks: Sequence[Task],
+    *,
+    step: int | None,
+    untrained: bool,
+    pass_over: bool = False,
 ) -> None:
     """Measures a run on every task, then writes its report into the run's folder.
 
@@ -173,6 +179,7 @@ def evaluate_run(
       run: run to evaluate.
       tasks: tasks to measure.
       step: step of the checkpoint; None as in `models.of_run`.
+      untrained: whether tasks also measure the model before its first step.
       pass_over: whether a task that the data do not allow is logged and skipped instead of
         refused, so that a long training still yields the other tasks and the report.
 
@@ -181,14 +188,19 @@ def evaluate_run(
     """
     with jax.set_mesh(run.place.mesh):
         subject = models.of_run(run, step=step)
-        evaluate(subject, tasks, out=run.workdir, pass_over=pass_over)
+        evaluate(subject, tasks, out=run.workdir, untrained=untrained, pass_over=pass_over)
 
 
 def evaluate(
-    subject: Subject, tasks: Sequence[Task], *, out: pathlib.Path, pass_over: bool = False
+    subject: Subject,
+    tasks: Sequence[Task],
+    *,
+    out: pathlib.Path,
+    untrained: bool = True,
+    pass_over: bool = False,
 ) -> None:
     """Measures a model on every task, then writes the report; see `evaluate_run`."""
-    evaluation, skipped = Evaluation(subject, out=out), []
+    evaluation, skipped = Evaluation(subject, out=out, untrained=untrained), []
     if isinstance(tasks[0], SuiteTask):
         evaluation.suite(tasks[0])
         return

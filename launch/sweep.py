@@ -340,6 +340,7 @@ def jobs_of(
                         f"--config={variant.config}",
                         f"--workdir={folder}",
                         f"--cache_dir={workdir / 'cache'}",
+                        "--nountrained",  # no table of a sweep has those numbers
                         *(f"--config.{key}={value}" for key, value in overrides.items()),
                     ),
                     ran_elsewhere=(variant.name, seed) in earlier,

@@ -42,6 +42,12 @@ def define_flags() -> None:
     """Defines the program's flags."""
     program.define_config_flag("config", "File of the run's config, e.g. configs/phantom.py.")
     flags.DEFINE_string("workdir", None, "Folder of the run; made if missing.", required=True)
+    flags.DEFINE_boolean(
+        "untrained",
+        True,
+        "Whether the tasks of config.after also measure the model before its first step, beside "
+        "which the report shows the trained one. --nountrained leaves it out.",
+    )
     machines.define_flags()
     program.define_cache_flag()
     program.define_device_flags()
@@ -90,7 +96,7 @@ def main() -> None:
         if distributed.is_primary():
             print(ending, flush=True)
         if tasks:
-            evaluate_run(run, tasks, step=None, pass_over=True)
+            evaluate_run(run, tasks, step=None, untrained=FLAGS.untrained, pass_over=True)
 
 
 def check_metrics(run: run_lib.Run, options: TrainOptions, *, evaluated: Sequence[str]) -> None:

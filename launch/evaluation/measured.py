@@ -1,4 +1,4 @@
-"""Measures a task on a model and on the same model at random weights."""
+"""Measures a task on a model and, beside it, on the same model at random weights."""
 
 import pathlib
 from collections.abc import Callable
@@ -26,11 +26,14 @@ def measure_both(
       subject: model on the task's set.
       opened: function from the name of a split of the set to the split; it should cache it.
       folder: folder for what the task trains, for this task, model and set alone.
-      beside: whether a training from random weights is wanted beside the model's; without it the
-        second result of a training has no metrics.
+      beside: whether the model at random weights is wanted; without it the second result has no
+        metrics.
     """
     if isinstance(task, TrainingTask):
         return finetune.measure_trainings(task, subject, opened, folder=folder, beside=beside)
+    if not beside:
+        found = measure(task, subject.trained, subject=subject, opened=opened)
+        return found, TaskResult(metrics={}, settings={})
     encoders = list(dict.fromkeys((subject.trained, subject.untrained)))
     found = [measure(task, one, subject=subject, opened=opened) for one in encoders]
     return found[0], found[-1]

@@ -213,7 +213,7 @@ def _measured(
       manifest: manifest of the part's set.
       folder: folder of the results.
       opened: function that opens a split of a subject's set, once.
-      random: whether a training from random weights is wanted beside the model's.
+      random: whether the model at random weights is measured beside it.
     """
     wanted = identity(part, subject, manifest)
     kept = _read(folder, part.name)

@@ -110,7 +110,7 @@ def _as_json(task: str, trained: TaskResult, untrained: TaskResult, settings) ->
 
 
 def _write_draws(path: pathlib.Path, result: TaskResult) -> None:
-    """Writes the bootstrap draws of a result; no file if none were kept."""
+    """Writes the bootstrap draws of a result; no file, nor an earlier one, if none were kept."""
     draws: dict[str, Any] = {
         name: m.draws for name, m in result.metrics.items() if m.draws is not None
     }
@@ -118,6 +118,8 @@ def _write_draws(path: pathlib.Path, result: TaskResult) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **draws)
         write_atomically(path, buffer.getvalue())
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_draws(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import runpy
+from typing import cast
 
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from prior_jax.config import read_config
 from prior_jax.data.manifest import load_manifest
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import box_file
+from prior_jax.evaluate.embed import Encoder
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
 from tests import fixtures
@@ -157,6 +159,18 @@ def test_what_was_measured_is_counted_on_the_console_and_in_the_results(path, tm
     measured, every = (sum(len(one.images) - 1 for one in part) for part in (studies[::2], studies))
     assert settings["images_left_out"] == measured < every
     assert f"{every} other images of the split test are not" in settings["remarks"][0]
+
+
+def test_the_model_before_its_first_step_is_left_out_on_request(subject, tmp_path):
+    one = dataclasses.replace(subject, untrained=cast(Encoder, None))  # whose use would fail
+    files = tmp_path / "eval/detection.json", tmp_path / "eval/detection.untrained.draws.npz"
+    files[1].parent.mkdir()
+    files[1].write_bytes(b"of an earlier evaluation")
+    with jax.set_mesh(one.place.mesh):
+        evaluate.Evaluation(one, out=tmp_path, untrained=False).measure(task())
+    found = json.loads(files[0].read_text())
+    assert found["metrics"] and found["untrained"] == {}
+    assert not files[1].exists()
 
 
 def test_other_tasks_read_no_boxes(subject):

@@ -97,10 +97,12 @@ def test_the_command_line_makes_the_config_that_was_checked(monkeypatch):
     config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     flags.DEFINE_string("cache_dir", None, "", flag_values=values)
+    flags.DEFINE_boolean("untrained", True, "", flag_values=values)
     monkeypatch.setattr(sys, "argv", ["launch.train", *job.command[3:]])
     values(sys.argv)
     expected = dict(found[1].resolved) | {"seed": 1} | dict(DATA)
     assert flat(values.config) == expected
+    assert not values.untrained
     assert (values.workdir, values.cache_dir) == ("/w/trials/quick/seed_1", "/w/cache")
 
 
