@@ -310,7 +310,8 @@ def jobs_of(
     """Returns the trials as jobs, ordered by seed, so that neighbours compile different programs.
 
     Runs that differ only in their seed share compiled programs, so the runs of the second seed
-    find in the cache what the runs of the first have compiled.
+    find in the cache what the runs of the first have compiled. Those of the first seed alone are
+    also evaluated before their first step, for the table's row of the untrained models.
 
     Args:
       sweep: sweep whose trials to run.
@@ -340,7 +341,7 @@ def jobs_of(
                         f"--config={variant.config}",
                         f"--workdir={folder}",
                         f"--cache_dir={workdir / 'cache'}",
-                        "--nountrained",  # no table of a sweep has those numbers
+                        *(() if seed == sweep.seeds[0] else ("--nountrained",)),
                         *(f"--config.{key}={value}" for key, value in overrides.items()),
                     ),
                     ran_elsewhere=(variant.name, seed) in earlier,

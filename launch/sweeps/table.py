@@ -28,7 +28,7 @@ class Row:
       metric: "<results>.<metric>".
       seeds: seeds that have a value, in the sweep's order.
       values: value of each seed.
-      untrained: mean over the seeds before the first step; NaN if there is none.
+      untrained: mean before the first step over the seeds that measured it; NaN if none did.
       mean: mean with its interval over the seeds; see `over_seeds.mean_over_seeds`.
       difference: difference to the reference over their common seeds; None for the reference
         itself and if there is no common seed.

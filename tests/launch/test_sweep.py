@@ -91,7 +91,8 @@ def test_stages_share_the_budget_in_proportion():
 def test_the_command_line_makes_the_config_that_was_checked(monkeypatch):
     checked = sweep_of(settings())
     found = variants(checked)
-    job = sweep.jobs_of(checked, found, pathlib.Path("/w"), data=DATA)[3]
+    jobs = sweep.jobs_of(checked, found, pathlib.Path("/w"), data=DATA)
+    job = jobs[3]
     assert job.name == "quick, seed 1"
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True)
@@ -103,6 +104,8 @@ def test_the_command_line_makes_the_config_that_was_checked(monkeypatch):
     expected = dict(found[1].resolved) | {"seed": 1} | dict(DATA)
     assert flat(values.config) == expected
     assert not values.untrained
+    beside = [("--nountrained" not in job.command) for job in jobs]
+    assert beside == [True, True, False, False, False, False]
     assert (values.workdir, values.cache_dir) == ("/w/trials/quick/seed_1", "/w/cache")
 
 
