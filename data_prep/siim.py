@@ -41,7 +41,7 @@ PROGRAM = "data_prep.siim"
 LABELS = ("Pneumothorax",)
 MALFORMED = "malformed_annotation"
 
-_MASK = re.compile(r"\d+\s+\d+(?:\s+\d+\s+\d+)*+", re.ASCII)
+_MASK = re.compile(r"\d+\s+\d+(?:\s+\d+\s+\d+)*", re.ASCII)
 
 Draws = np.random.Generator | np.random.RandomState
 

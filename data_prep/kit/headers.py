@@ -36,15 +36,16 @@ _MARKS = {
     ),
     **dict.fromkeys(map(ord, "\v\u0085\u2028\u2029"), "\n"),
 }  # fmt: skip
-# Repetitions are possessive, so that a line of 10,000 spaces is not tried in every division.
+# Repetitions are possessive, so that a line of 10,000 spaces is not tried in every division. Those
+# of groups are not: Python before 3.11.5 goes on behind a repetition that fails half-way.
 _TAG = r"</?(?:b|i|u|p|em|strong|div|font|span|h[1-6])[ \t]*+>"
 _BEGIN = (
     r"(?:\A|(?<=[\n\r\f]))[ \t]*+"
     r"(?P<bullet>[-\u2013\u2014=\u2022\u00b7\u25aa\u25cf\u2023>]*+)[ \t]*+"
     r"(?P<mark>(?:\d{1,2}[.)][ \t]*+)?[*_#]{0,3}+[ \t]*+)"
-    rf"(?:{_TAG}[ \t]*+)*+(?P<open>[\[(][ \t]*+)?"
+    rf"(?:{_TAG}[ \t]*+)*(?P<open>[\[(][ \t]*+)?"
 )
-_CLOSE = rf"(?(open)[ \t]*+[\])])[*_]{{0,3}}+(?:[ \t]*+{_TAG})*+"
+_CLOSE = rf"(?(open)[ \t]*+[\])])[*_]{{0,3}}+(?:[ \t]*+{_TAG})*"
 # Marks directly after a header, and a line of marks below it.
 _RULE = (
     r"(?:[-\u2013\u2014=~]++(?=\s|\Z|[A-Za-z]))?"
@@ -52,7 +53,7 @@ _RULE = (
 )
 _LINE_HEADER = re.compile(
     rf"{_BEGIN}(?P<name>[A-Za-z][A-Za-z0-9 \t()/,.&#'-]{{0,79}}?){_CLOSE}[ \t]*+[*_]{{0,3}}+[ \t]*+"
-    rf"[:\uff1a][*_]{{0,3}}+(?:[ \t]*+{_TAG})*+{_RULE}"
+    rf"[:\uff1a][*_]{{0,3}}+(?:[ \t]*+{_TAG})*{_RULE}"
 )
 _LINE_END = r"[ \t]*+(?=[\r\n\f]|\Z)"
 _BARE_HEADER = re.compile(
