@@ -12,8 +12,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import phantom
+from configs.baselines import phantom as baseline_phantom
 from configs.baselines.objectives import OBJECTIVES
-from configs.baselines.phantom import IMPROVED as IMPROVED_FORMS
 from configs.sweeps.objectives import RELEASE, shared
 from prior_jax.objectives.prior_config import FIDELITY
 
@@ -37,6 +37,8 @@ CONTRAST = "model.sentence_region"
 NO_HIDDEN = ((f"{CONTRAST}.hidden_every", 0), (f"{CONTRAST}.hidden_share", 0.0))
 SMALL_SQUARES = (f"{CONTRAST}.hidden_side", 1)
 
+BASELINES = (*OBJECTIVES, *baseline_phantom.IMPROVED)
+
 STAGES = ("stage1", "stage2", "stage3")
 
 
@@ -52,10 +54,7 @@ def get_config() -> ConfigDict:
                 *_corrections(),
                 *_options(),
                 arm("gloria", "configs/gloria/phantom.py"),
-                *(
-                    arm(n, f"configs/baselines/phantom.py:{n}")
-                    for n in (*OBJECTIVES, *IMPROVED_FORMS)
-                ),
+                *(arm(name, f"configs/baselines/phantom.py:{name}") for name in BASELINES),
             ),
             space=None,
             seeds=(0, 1, 2, 3, 4),

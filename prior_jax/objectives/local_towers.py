@@ -10,13 +10,13 @@ from flax import nnx
 from prior_jax.objectives import sentence_region
 from prior_jax.objectives.sentence_region import (
     SENTENCE_REGION,
+    SeesRegions,
     SentenceRegionConfig,
     SentenceRegionHead,
     region_head,
-    region_spacing,
 )
 from prior_jax.objectives.two_tower import OneStageObjective, Towers, TowersConfig
-from prior_jax.types import ImageFeatures, ReportFeatures
+from prior_jax.types import ReportFeatures
 
 # Folded into a step's key for the hidden regions. Dropout splits the key itself, into fewer parts.
 _HIDDEN = 2**31 - 1
@@ -61,14 +61,11 @@ class LocalTowers(Towers):
         return None if head is None else head.regions(maps[-1 - head.config.stages_back])
 
 
-class LocalObjective(OneStageObjective):
+class LocalObjective(SeesRegions, OneStageObjective):
     """An objective with local terms, whose texts can also look for their places in regions.
 
-    Its models have `encode_regions`, which gives features and regions, and a `sentence_region`
-    head, None without that contrast.
+    Its models are `LocalTowers` with `encode_regions`.
     """
-
-    config: Any
 
     def region_term(
         self,
@@ -95,23 +92,3 @@ class LocalObjective(OneStageObjective):
     def hidden_key(self, key: jax.Array | None) -> jax.Array | None:
         """Returns the key of a step's hidden regions; its dropout has the step's own key."""
         return None if key is None else jax.random.fold_in(key, _HIDDEN)
-
-    def encode_image(self, model: Any, image: jax.Array) -> ImageFeatures:
-        """Encodes images float32[B, H, W, C] in inference mode.
-
-        `local` holds what texts attend to: patches or, with `sentence_region`, regions.
-        """
-        features, regions = model.encode_regions(image, train=False)
-        return features if regions is None else dataclasses.replace(features, local=regions)
-
-    def embed_patches(self, model: Any, image: jax.Array) -> jax.Array:
-        """Returns patches in the space of texts and whole reports, [B, P, D], in inference mode.
-
-        With `sentence_region`, what `encode_image` calls local has a space of its own.
-        """
-        return model.encode_regions(image, train=False)[0].local
-
-    @property
-    def patch_spacing(self) -> float:
-        """Returns the spacing of the centres of patches or regions, in pixels."""
-        return region_spacing(self.config.sentence_region, resnet=self.config.image.resnet)

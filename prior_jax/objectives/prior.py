@@ -1,6 +1,5 @@
 """The PRIOR objective: three stages of alignment, prototypes and reconstruction."""
 
-import dataclasses
 import functools
 
 import jax
@@ -25,7 +24,7 @@ from prior_jax.objectives.prior_terms import (
     image_term,
     step_metrics,
 )
-from prior_jax.objectives.sentence_region import encode_with_hidden, region_spacing
+from prior_jax.objectives.sentence_region import SeesRegions, encode_with_hidden
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 
 # The parts that a stage does not use yet (quirk P13).
@@ -36,7 +35,7 @@ _IDLE = {
 }
 
 
-class PriorObjective:
+class PriorObjective(SeesRegions):
     """PRIOR, arXiv:2307.12577, trained as in the authors' release.
 
     Stage 1 aligns images with sentences, stage 2 aligns images with sentence prototypes, and stage
@@ -261,21 +260,6 @@ class PriorObjective:
             cost = matching.break_ties(cost)
         return matching.assign(cost, axis=self.batch_axis)
 
-    def encode_image(self, model: PriorModel, image: jax.Array) -> ImageFeatures:
-        """Encodes images float32[B, H, W, C] in inference mode.
-
-        `local` holds what sentences attend to: patches or, with `sentence_region`, regions.
-        """
-        features, regions = model.encode_regions(image, train=False)
-        return features if regions is None else dataclasses.replace(features, local=regions)
-
-    def embed_patches(self, model: PriorModel, image: jax.Array) -> jax.Array:
-        """Returns patches in the space of sentences and reports, [B, P, D], in inference mode.
-
-        With `sentence_region`, what `encode_image` calls local has a space of its own.
-        """
-        return model.encode_image(image, train=False).local
-
     def encode_report(
         self,
         model: PriorModel,
@@ -319,11 +303,6 @@ class PriorObjective:
     def text_unit(self) -> TextUnit:
         """Returns "sentence": reports are aligned by the sentence."""
         return "sentence"
-
-    @property
-    def patch_spacing(self) -> float:
-        """Returns the spacing of the centres of patches or regions, in pixels."""
-        return region_spacing(self.config.sentence_region, resnet=self.config.image.resnet)
 
     def text_attention(
         self, model: PriorModel, images: ImageFeatures, reports: ReportFeatures

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -199,12 +199,41 @@ def region_head(
     )
 
 
-def region_spacing(config: SentenceRegionConfig | None, *, resnet: ResNetConfig) -> float:
-    """Returns the spacing of the centres of regions in pixels; of patches without the contrast.
+class SeesRegions:
+    """The image side of an objective that can have the contrast.
 
-    That of patches is the encoder's stride; each stage before the last halves it.
+    Its models have `encode_regions`, which gives the features of images and their regions, or None
+    in place of the regions.
+
+    Attributes:
+      config: configuration with the image encoder's and `sentence_region`, which may be None.
     """
-    return resnet.stride / 2 ** (0 if config is None else config.stages_back)
+
+    config: Any
+
+    def encode_image(self, model: Any, image: jax.Array) -> ImageFeatures:
+        """Encodes images float32[B, H, W, C] in inference mode.
+
+        `local` holds what texts attend to: patches or, with `sentence_region`, regions.
+        """
+        features, regions = model.encode_regions(image, train=False)
+        return features if regions is None else dataclasses.replace(features, local=regions)
+
+    def embed_patches(self, model: Any, image: jax.Array) -> jax.Array:
+        """Returns patches in the space of texts and whole reports, [B, P, D], in inference mode.
+
+        With `sentence_region`, what `encode_image` calls local has a space of its own.
+        """
+        return model.encode_regions(image, train=False)[0].local
+
+    @property
+    def patch_spacing(self) -> float:
+        """Returns the spacing of the centres of patches or regions, in pixels.
+
+        That of patches is the encoder's stride; each stage before the last halves it.
+        """
+        chosen = self.config.sentence_region
+        return self.config.image.resnet.stride / 2 ** (0 if chosen is None else chosen.stages_back)
 
 
 def encode_with_hidden(

@@ -96,3 +96,9 @@ def test_a_run_from_before_the_contrast_of_sentences_and_regions_is_resumed():
     config.model.sentence_region.coordinates = True
     known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
     assert later & known["config.model"]["sentence_region"].keys() == {"coordinates"}
+
+
+def test_a_later_setting_is_left_out_only_with_what_stands_for_earlier_versions():
+    later = {"new": [True], "size": [1]}
+    assert run_lib._as_earlier({"old": 0, "new": True, "size": 1}, later) == {"old": 0}
+    assert run_lib._as_earlier({"new": False, "size": 0}, later) == {"new": False, "size": 0}
