@@ -19,7 +19,7 @@ import tqdm
 
 from data_prep.kit import cli
 from prior_jax.data import manifest as manifest_lib
-from prior_jax.data import schema
+from prior_jax.data import schema, stored_example
 from prior_jax.data.tokenizer import SPECIAL_TOKENS
 from prior_jax.errors import ConfigError, DataError
 
@@ -124,7 +124,7 @@ def _training_sentences(
 ) -> Iterator[str]:
     from array_record.python import array_record_module
 
-    spec = schema.features_of(root)
+    parse = stored_example.parser(schema.features_of(root))
     shards = [name for name in manifest.shards if "-train." in name]
     for name in tqdm.tqdm(shards, unit=" shards", desc="data_prep.train_tokenizer"):
         try:
@@ -136,9 +136,7 @@ def _training_sentences(
                 where=str(root / name),
             ) from error
         for place in range(reader.num_records()):
-            record = schema.Record.from_example(
-                spec.deserialize_example_np(reader.read([place])[0])
-            )
+            record = schema.Record.from_example(parse(reader.read([place])[0]))
             if record.text_source == schema.TEXT_LABELS and not settings.label_sentences:
                 continue
             yield from record.sentences

@@ -24,7 +24,7 @@ from data_prep.kit import cli, finish, writer
 from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.plan import UNLISTED
 from prior_jax.data import manifest as manifest_lib
-from prior_jax.data import schema
+from prior_jax.data import schema, stored_example
 from prior_jax.errors import ConfigError, DataError
 
 # Limit on lines: enough to see the problem, not one for each of 200,000 studies.
@@ -179,7 +179,7 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
     counts: collections.Counter[str] = collections.Counter()
     said = [collections.Counter() for _ in range(labels)]
     subjects, studies, images, failures = set(), [], {}, []
-    spec = _features(root)
+    parse = stored_example.parser(_features(root))
     regions = RegionSums()
     try:
         reader = array_record_module.ArrayRecordReader(str(root / name))
@@ -190,7 +190,7 @@ def check_shard(name: str, *, root: pathlib.Path, labels: int, sample: float) ->
         failures.append(f"{name}: The shard is not a complete ArrayRecord: {error}.")
     for number, content in enumerate(records):
         try:
-            record = _parsed(content, spec)
+            record = schema.Record.from_example(parse(content))
             failures += [f"{name}: {text}" for text in _record_failures(record, labels=labels)]
             failures += [f"{name}: {text}" for text in verify_regions.record_failures(record)]
         except (DataError, KeyError, ValueError, TypeError) as error:
@@ -230,15 +230,6 @@ def _features(root: pathlib.Path):
         return schema.features_of(root)
     except DataError:
         return schema.features()
-
-
-def _parsed(content: bytes, spec) -> schema.Record:
-    """Returns a record, read as the training pipeline reads it."""
-    example = spec.deserialize_example_np(content)
-    missing = (set(spec.keys()) | _REQUIRED) - set(example)
-    if missing:
-        raise KeyError(f"features {sorted(missing)} are missing")
-    return schema.Record.from_example(example)
 
 
 def _record_failures(record: schema.Record, *, labels: int) -> Iterator[str]:

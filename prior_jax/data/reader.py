@@ -7,6 +7,7 @@ import pathlib
 import threading
 from typing import Any
 
+from prior_jax.data import stored_example
 from prior_jax.data.manifest import load_manifest
 from prior_jax.data.schema import DATASET_NAME, Record
 from prior_jax.errors import DataError, first_line
@@ -48,11 +49,12 @@ class RecordReader:
                     where=str(self.directory / shard),
                 )
         self._source: Any = None
+        self._parse: Any = None
         self._lock = threading.Lock()
 
     def __getstate__(self):
         """Leaves out the open files."""
-        return {**self.__dict__, "_source": None, "_lock": None}
+        return {**self.__dict__, "_source": None, "_parse": None, "_lock": None}
 
     def __setstate__(self, state):
         """Prepares the reader to open the files again when needed."""
@@ -70,12 +72,18 @@ class RecordReader:
                 where=str(self.directory),
             ) from error
 
-    def _open(self) -> Any:
+    def _open(self) -> tuple[Any, Any]:
+        """Returns the stored bytes by index, and the function that reads them."""
         if self._source is None:
+            import tensorflow_datasets as tfds
+
+            stored = tfds.decode.DeserializeMethod.RAW_BYTES
             with self._lock:
                 if self._source is None:
-                    self._source = self._builder().as_data_source(self.split)
-        return self._source
+                    builder = self._builder()
+                    self._parse = stored_example.parser(builder.info.features)
+                    self._source = builder.as_data_source(self.split, deserialize_method=stored)
+        return self._source, self._parse
 
     def __len__(self) -> int:
         """Returns the number of records of the split."""
@@ -102,9 +110,9 @@ class RecordReader:
             raise DataError.of_value(
                 f"{self.directory}: {self.split} record", index, f"from 0 to {self._length - 1}"
             )
-        source = self._open()
+        stored, parse = self._open()
         try:
-            return Record.from_example(source[index])
+            return Record.from_example(parse(stored[index]))
         except DataError as error:
             raise DataError(
                 error.problem, error.remedy, where=f"{self.where(index)}: {error.where}"

@@ -249,9 +249,11 @@ def _padded(
     tokens[: len(ids)] = ids
     owner = np.full(length, -1, np.int32)
     owner[: len(index)] = index
+    present = np.zeros(max_sentences, bool)
+    present[owner[owner >= 0]] = True
     return EncodedText(
         tokens=tokens,
         token_mask=np.arange(length) < len(ids),
         sentence_index=owner,
-        sentence_mask=np.isin(np.arange(max_sentences), owner),
+        sentence_mask=present,
     )
