@@ -8,7 +8,6 @@ docs/sweeps.md.
 """
 
 import json
-import os
 import pathlib
 import sys
 import tempfile
@@ -22,10 +21,11 @@ from data_prep.kit import cli
 from launch.clusters.command import Command
 from launch.clusters.slurm import job as slurm
 from launch.clusters.work import Work, default_name
-from launch.start import jax_settings, prepare, program
+from launch.start import jax_settings, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from launch.submit import cluster_of, run_all
+from launch.sweeps import data as data_lib
 from launch.sweeps import table as sweep_table
 from launch.sweeps import trials as trials_lib
 from launch.sweeps.config import (
@@ -34,14 +34,12 @@ from launch.sweeps.config import (
     Variant,
     first_difference,
     flat,
-    resolve,
     sweep_of,
     variants,
 )
 from launch.sweeps.device_sets import DeviceSet, device_sets, places
 from launch.sweeps.queue import Job, Outcome, Queue, hold
 from launch.sweeps.trials import Trials
-from prior_jax.config import read_config
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
@@ -102,7 +100,7 @@ def main() -> int:
     earlier = _earlier(sweep, found, workdir)
     if FLAGS.dry_run:
         jobs = jobs_of(
-            sweep, found, workdir, data=_paths(sweep, workdir, make=False), earlier=earlier
+            sweep, found, workdir, data=data_lib.paths(sweep, workdir, make=False), earlier=earlier
         )
         return _submit(cluster, jobs, workdir, dry_run=True)
     if (FLAGS.collect or FLAGS.trial is not None) and not (
@@ -133,7 +131,7 @@ def main() -> int:
             outcomes = [job.standing for job in jobs]
             return finish(workdir, sweep, found, jobs, outcomes=outcomes, earlier=earlier)
         jobs = jobs_of(
-            sweep, found, workdir, data=_paths(sweep, workdir, make=True), earlier=earlier
+            sweep, found, workdir, data=data_lib.paths(sweep, workdir, make=True), earlier=earlier
         )
         if FLAGS.queue != "local":
             return _submit(cluster, jobs, workdir, dry_run=False)
@@ -166,7 +164,9 @@ def run_trial(
     Raises:
       ConfigError: if there is no such trial.
     """
-    jobs = jobs_of(sweep, found, workdir, data=_paths(sweep, workdir, make=False), earlier=earlier)
+    jobs = jobs_of(
+        sweep, found, workdir, data=data_lib.paths(sweep, workdir, make=False), earlier=earlier
+    )
     if index >= len(jobs):
         raise ConfigError.of_value("--trial", index, f"from 0 to {len(jobs) - 1}")
     with tempfile.TemporaryDirectory() as locks:  # the external queue has assigned the devices
@@ -374,19 +374,6 @@ def finish(
     for outcome in failed:
         print(f"{outcome.name}: {outcome.message}", file=sys.stderr)
     return cli.EXIT_FAILED_CHECK if failed else 0
-
-
-def _paths(sweep: Sweep, workdir: pathlib.Path, *, make: bool) -> Overrides:
-    """Returns overrides that name the shared data and tokenizer; makes them if `make` is set."""
-    config = read_config(resolve(sweep.data, where="sweep.data"), workdir=workdir)
-    missing = prepare.missing(config)
-    prepare.check_set(config)
-    if make:
-        prepare.make_absent(missing, workdir)
-    return (
-        ("data.path", os.path.abspath(config.data.path)),
-        ("data.tokenizer.path", os.path.abspath(config.data.tokenizer.path)),
-    )
 
 
 if __name__ == "__main__":

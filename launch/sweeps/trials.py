@@ -6,13 +6,13 @@ import json
 import math
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
+from launch.sweeps import data as data_lib
 from launch.sweeps.config import Sweep, Variant, first_difference
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError, first_line
@@ -23,7 +23,7 @@ RESULTS_NAME = "results.npz"
 
 # Settings that must be equal in two results for their bootstrap draws to be paired.
 _PAIRED_BY = ("split", "records", "patients", "classes", "regions", "attention", "bootstrap")
-_FORM = 1
+_FORM = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,35 +65,56 @@ def read_trial(folder: pathlib.Path, *, metrics: Sequence[str]) -> Trial:
     found = {}
     for metric in metrics:
         task, _, name = metric.partition(".")
-        content = contents.get(task)
-        value = math.nan if content is None else _value(content, name, part="metrics")
-        if content is None or math.isnan(value):
+        if task not in contents:
+            continue
+        content, path = contents[task], folder / "eval" / f"{task}.json"
+        value = _value(content, name, part="metrics", path=path)
+        if math.isnan(value):
             continue
         if task not in draws:
             draws[task] = results.read_draws(folder, task=task)
+        if name not in draws[task]:
+            raise DataError(
+                f"There are no bootstrap draws of {name}.",
+                "Run launch.evaluate again for this task.",
+                where=str(path.with_suffix(results.DRAWS_SUFFIX)),
+            )
         settings = content["settings"]
         found[metric] = Measured(
             value=value,
-            untrained=_value(content, name, part="untrained"),
+            untrained=_value(content, name, part="untrained", path=path),
             settings={key: settings[key] for key in _PAIRED_BY if key in settings},
             draws=draws[task][name],
         )
     return found
 
 
-def _value(content: Mapping[str, Any], name: str, *, part: str) -> float:
+def _value(content: Mapping[str, Any], name: str, *, part: str, path: pathlib.Path) -> float:
     """Returns a number of "metrics" or "untrained", or NaN if there is none."""
-    found = content[part].get(name, {}).get("value")
-    return math.nan if found is None else float(found)
+    metric = content[part].get(name) or {}
+    value = metric.get("value") if isinstance(metric, dict) else metric
+    if value is None:
+        return math.nan
+    if not _is_finite(value):
+        raise DataError(
+            f"The value of {name} in {part!r} is {value!r}, which is no finite number.",
+            "Run launch.evaluate again for this task.",
+            where=str(path),
+        )
+    return float(value)
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def paired(ours: Measured, theirs: Measured) -> bool:
     """Tells whether the bootstrap draws of two results are of the same resampled patients."""
-    return ours.draws is not None and theirs.draws is not None and ours.settings == theirs.settings
+    return ours.draws.shape == theirs.draws.shape and ours.settings == theirs.settings
 
 
 def save(path: pathlib.Path, *, trials: Trials, sweep: Sweep, found: Sequence[Variant]) -> None:
-    """Writes the results of trials, with the configs that were trained, atomically.
+    """Writes the results of trials, with their configs and what tells their data, atomically.
 
     Bootstrap draws are rounded to three digits (float16), all other numbers are kept.
 
@@ -120,6 +141,7 @@ def save(path: pathlib.Path, *, trials: Trials, sweep: Sweep, found: Sequence[Va
     content = {
         "form": _FORM,
         "metrics": list(sweep.metrics),
+        "data": data_lib.identity(sweep),
         "configs": {variant.name: variant.resolved for variant in found},
         "rows": rows,
     }
@@ -145,29 +167,26 @@ def load(
       are of others.
 
     Raises:
-      DataError: if the file is absent, or no such file.
-      ConfigError: if a variant has another config there, the file lacks a metric of this sweep, or
-        none of its trials belongs to this sweep.
+      DataError: if the file is absent, damaged or no such file.
+      ConfigError: if a variant has another config there, the trials saw other data, the file lacks
+        a metric of this sweep, or none of its trials belongs to this sweep.
     """
-    content, draws = _read(path, where=where)
+    content, there = _read(path, where=where)
     variants = {variant.name: variant for variant in found}
-    for variant in found:
-        if variant.name in content["configs"]:
-            _check_config(variant, content["configs"][variant.name], path=path)
+    for name, variant in variants.items():
+        theirs = content["configs"].get(name)
+        if theirs is not None:
+            other = first_difference(variant.resolved, theirs)
+            _check(other, variant.resolved, theirs, path=path, where=f"{name}: config.")
+    ours = data_lib.identity(sweep)
+    other = data_lib.first_other(ours, content["data"])
+    _check(other, ours, content["data"], path=path, where="sweep.data: config.")
+    trials = {
+        (variant, seed): {name: trial[name] for name in sweep.metrics if name in trial}
+        for (variant, seed), trial in there.items()
+        if variant in variants and seed in sweep.seeds
+    }
     lacking = sorted(set(sweep.metrics) - set(content["metrics"]))
-    trials: dict[tuple[str, int], dict[str, Measured]] = {}
-    others = set()
-    for index, row in enumerate(content["rows"]):
-        place = row["variant"], row["seed"]
-        if place[0] not in variants or place[1] not in sweep.seeds:
-            others.add(place)
-            continue
-        trials.setdefault(place, {})[row["metric"]] = Measured(
-            value=row["value"],
-            untrained=math.nan if row["untrained"] is None else row["untrained"],
-            settings=row["settings"],
-            draws=draws[f"draws_{index}"].astype(np.float64),
-        )
     if not trials or lacking:
         absent = lacking[0] if lacking else "trial of this sweep's arms and seeds"
         raise ConfigError(
@@ -175,36 +194,88 @@ def load(
             f"Give the {RESULTS_NAME} of a sweep with the same arms and metrics.",
             where=where,
         )
-    if others:
-        logging.warning("%s: left out %d trials of other arms or seeds", path, len(others))
+    if len(trials) < len(there):
+        logging.warning(
+            "%s: left out %d trials of other arms or seeds", path, len(there) - len(trials)
+        )
     return trials
 
 
-def _read(path, *, where: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns the content of a file of results and its draws."""
+def _read(path, *, where: str) -> tuple[dict[str, Any], Trials]:
+    """Returns the content of a file of results, whose form is checked, and its trials."""
     try:
         # numpy leaves a file open that it cannot read.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             draws = dict(arrays)
         content = json.loads(draws.pop("content").tobytes())
-        if content["form"] != _FORM:
-            raise ValueError(f"its form is {content['form']}, not {_FORM}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        form = content["form"]
+        trials = _trials(content, draws) if form == _FORM else {}
+    except Exception as error:  # a damaged file can raise any error of the reading libraries
         raise DataError(
             f"{path} cannot be read as results of a sweep ({first_line(error)}).",
             f"Give the {RESULTS_NAME} that launch.sweep wrote in the folder of a sweep.",
             where=where,
         ) from error
-    return content, draws
+    if form != _FORM:
+        raise DataError(
+            f"{path} has the form {form!r}, but this version reads the form {_FORM}, which also "
+            "says what data the trials saw.",
+            "Write the file anew with launch.sweep --collect in the folder of that sweep, and "
+            "delete a copy of it in the folder of this one.",
+            where=where,
+        )
+    return content, trials
 
 
-def _check_config(variant: Variant, theirs: Mapping[str, Any], *, path) -> None:
-    name = first_difference(variant.resolved, theirs)
+def _trials(content: Mapping[str, Any], draws: Mapping[str, np.ndarray]) -> Trials:
+    """Returns the trials of a file's content.
+
+    Raises:
+      ValueError: if a part of the content has another form than `save` gives it.
+    """
+    configs, metrics, rows = content["configs"], content["metrics"], content["rows"]
+    _require(isinstance(content["data"], dict), "'data' is no object")
+    objects = isinstance(configs, dict) and all(isinstance(c, dict) for c in configs.values())
+    _require(objects, "'configs' has no objects")
+    texts = isinstance(metrics, list) and all(isinstance(name, str) for name in metrics)
+    _require(texts, "'metrics' has no names")
+    trials: dict[tuple[str, int], dict[str, Measured]] = {}
+    for index, row in enumerate(rows):
+        variant, seed, untrained = row["variant"], row["seed"], row["untrained"]
+        one = draws[f"draws_{index}"]
+        told = f"row {index}"
+        _require(variant in configs, f"{told}: there is no config of {variant!r}")
+        _require(type(seed) is int, f"{told}: the seed is {seed!r}")
+        _require(row["metric"] in metrics, f"{told}: the metric is {row['metric']!r}")
+        _require(_is_finite(row["value"]), f"{told}: the value is {row['value']!r}")
+        fits = untrained is None or _is_finite(untrained)
+        _require(fits, f"{told}: the untrained value is {untrained!r}")
+        _require(isinstance(row["settings"], dict), f"{told}: its settings are no object")
+        numbers = one.ndim == 1 and one.dtype.kind == "f" and not np.isinf(one).any()
+        _require(numbers, f"{told}: its draws are no row of numbers")
+        trials.setdefault((variant, seed), {})[row["metric"]] = Measured(
+            value=float(row["value"]),
+            untrained=math.nan if untrained is None else float(untrained),
+            settings=row["settings"],
+            draws=one.astype(np.float64),
+        )
+    return trials
+
+
+def _require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)
+
+
+def _check(
+    name: str | None, ours: Mapping[str, Any], theirs: Mapping[str, Any], *, path, where: str
+) -> None:
+    """Refuses the setting of this name, by which results differ from those of this sweep."""
     if name is None:
         return
     raise ConfigError(
-        f"The value is {variant.resolved.get(name, 'missing')!r}, but {path} has results of "
+        f"The value is {ours.get(name, 'missing')!r}, but {path} has results of "
         f"{theirs.get(name, 'no value')!r}.",
         "Give the settings of that sweep, or leave its results out.",
-        where=f"{variant.name}: config.{name}",
+        where=where + name,
     )

@@ -1,14 +1,19 @@
 """The file that carries the results of a sweep's trials to another folder."""
 
 import dataclasses
+import json
+import pathlib
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from configs.sweeps import study
 from launch import sweep
 from launch.sweeps.config import sweep_of, variants
 from launch.sweeps.trials import load
 from prior_jax.errors import ConfigError, DataError
+from tests import fixtures
 from tests.launch.small_sweep import SHIFT, leave, settings
 
 
@@ -24,6 +29,24 @@ def run_here(folder, checked, found, *, only, earlier=None):
     outcomes = [job.standing for job in jobs]
     sweep.finish(folder, checked, found, jobs, outcomes=outcomes, earlier=earlier)
     return (folder / "table.md").read_text()
+
+
+def data_of(**overrides):
+    """The section `data` of the small sweep with overrides."""
+    keys = tuple((key.replace("__", "."), value) for key, value in overrides.items())
+    return ConfigDict(dict(config="configs/debug.py", overrides=keys))
+
+
+def rewrite(path, change, *, out=None):
+    """Changes the content of a file of results, and its draws, in place or in another file."""
+    with np.load(path) as arrays:
+        draws = dict(arrays)
+    content = json.loads(draws.pop("content").tobytes())
+    change(content, draws)
+    np.savez_compressed(
+        out or path, content=np.frombuffer(json.dumps(content).encode(), np.uint8), **draws
+    )
+    return out or path
 
 
 def test_a_sweep_goes_on_in_another_folder_and_makes_the_same_table(tmp_path):
@@ -76,3 +99,59 @@ def test_results_of_another_sweep_are_refused_by_name(tmp_path):
     np.savez(path, other=np.zeros(3))
     with pytest.raises(DataError, match=r"--earlier: .*other\.npz cannot be read as results"):
         read()
+
+
+def test_results_of_other_data_are_refused_and_a_given_set_is_known_by_its_records(tmp_path):
+    def swept(data):
+        checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",), data=data))
+        return checked, variants(checked)
+
+    def read(path, data):
+        checked, found = swept(data)
+        return load(path, sweep=checked, found=found, where="--earlier")
+
+    run_here(tmp_path, *swept(data_of()), only=(0,))
+    drawn = tmp_path / "results.npz"
+    assert len(read(drawn, data_of())) == 2
+    with pytest.raises(ConfigError, match=r"sweep\.data: config\.prepare\.phantom\.seed: .* is 7,"):
+        read(drawn, data_of(prepare__phantom__seed=7))
+    with pytest.raises(ConfigError, match=r"sweep\.data: config\.prepare\.vocab_size"):
+        read(drawn, data_of(prepare__vocab_size=301))
+    # A set elsewhere with the same records is the same, and so is a path at which nothing is.
+    for name, studies in (("one", 20), ("moved", 20), ("other", 21)):
+        fixtures.write_prepared(tmp_path / name, studies=studies, validate=4, test=4)
+    given = {name: data_of(data__path=str(tmp_path / name)) for name in ("one", "moved", "other")}
+    with pytest.raises(ConfigError, match=r"sweep\.data: config\.data\.path: .*'no value'"):
+        read(drawn, given["one"])
+    run_here(tmp_path / "given", *swept(given["one"]), only=(0,))
+    path = tmp_path / "given" / "results.npz"
+    assert len(read(path, given["one"])) == len(read(path, given["moved"])) == 2
+    with pytest.raises(ConfigError, match=r"sweep\.data: config\.data\.path: The value is .*other"):
+        read(path, given["other"])
+    (tmp_path / "one" / "manifest.json").unlink()
+    assert len(read(path, given["one"])) == 2
+    with pytest.raises(ConfigError, match=r"sweep\.data: config\.data\.path"):
+        read(path, data_of(data__path=str(tmp_path / "none")))
+
+
+def test_results_without_a_config_of_their_arm_or_of_an_earlier_form_are_refused(tmp_path):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    found = variants(checked)
+    run_here(tmp_path, checked, found, only=(0,))
+    path = tmp_path / "results.npz"
+    for change, told in (
+        (dict(configs={}), r"--earlier: .*there is no config of 'plain'"),
+        (dict(form=1), r"--earlier: .* has the form 1, .* --collect"),
+    ):
+        other = rewrite(
+            path, lambda content, _, c=change: content.update(c), out=tmp_path / "o.npz"
+        )
+        with pytest.raises(DataError, match=told):
+            load(other, sweep=checked, found=found, where="--earlier")
+
+
+def test_the_stored_results_of_the_study_are_of_its_arms_and_data():
+    checked = sweep_of(study.get_config())
+    path = pathlib.Path(__file__).parents[2] / "docs" / "study_results.npz"
+    trials = load(path, sweep=checked, found=variants(checked), where="--earlier")
+    assert {("paper", 0), ("release", 0), ("improved", 0)} <= set(trials)
