@@ -283,9 +283,11 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
         return
     try:
         before = json.loads(path.read_text())
+        if not isinstance(before, dict):
+            raise ValueError(f"it is a {type(before).__name__}")
     except ValueError as error:
         raise DataError(
-            f"The file does not hold the settings of a sweep as JSON: {error}.",
+            f"The file does not hold the settings of a sweep as a JSON object: {error}.",
             "Choose a new --workdir.",
             where=str(path),
         ) from error

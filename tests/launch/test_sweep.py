@@ -17,7 +17,7 @@ from launch.sweeps import table as sweep_table
 from launch.sweeps.config import Choice, Space, flat, sweep_of, variants
 from launch.sweeps.queue import Outcome
 from launch.sweeps.trials import read_trial
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError
 from prior_jax.objectives.prior_config import Fidelity
 from tests.launch.small_sweep import SHIFT, leave, settings
 
@@ -216,6 +216,13 @@ def test_a_folder_belongs_to_one_sweep(tmp_path):
     changed_debug(tmp_path, "config.model.bank.num_prototypes = 8")
     with pytest.raises(ConfigError, match=r"other: config\.model\.bank\.num_prototypes: .* 8, but"):
         claim(arms=arms)
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_mark_is_refused_by_its_file(tmp_path, text):
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(DataError, match=r"sweep\.json: The file does not hold the settings"):
+        sweep.claim(tmp_path, sweep_of(settings()), [], settings=settings())
 
 
 def table(tmp_path, *, seeds=(0, 1, 2), **options):

@@ -10,8 +10,10 @@ from ml_collections import ConfigDict
 
 from configs.sweeps import study
 from launch import sweep
+from launch.sweeps import data as data_lib
+from launch.sweeps import table as sweep_table
 from launch.sweeps.config import sweep_of, variants
-from launch.sweeps.trials import load
+from launch.sweeps.trials import load, read_trial
 from prior_jax.errors import ConfigError, DataError
 from tests import fixtures
 from tests.launch.small_sweep import SHIFT, leave, settings
@@ -155,3 +157,105 @@ def test_the_stored_results_of_the_study_are_of_its_arms_and_data():
     path = pathlib.Path(__file__).parents[2] / "docs" / "study_results.npz"
     trials = load(path, sweep=checked, found=variants(checked), where="--earlier")
     assert {("paper", 0), ("release", 0), ("improved", 0)} <= set(trials)
+
+
+def equal(one, other):
+    """Whether two readings of results are the same, NaN being equal to NaN."""
+    flat = [
+        {(place, name): m for place, trial in trials.items() for name, m in trial.items()}
+        for trials in (one, other)
+    ]
+    return flat[0].keys() == flat[1].keys() and all(
+        (a.value, a.settings) == (b.value, b.settings)
+        and np.array_equal(a.untrained, b.untrained, equal_nan=True)
+        and np.array_equal(a.draws, b.draws, equal_nan=True)
+        for a, b in ((flat[0][key], flat[1][key]) for key in flat[0])
+    )
+
+
+def test_a_file_with_a_flipped_bit_is_refused_or_reads_the_same(tmp_path, monkeypatch):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    found = variants(checked)
+    run_here(tmp_path, checked, found, only=(0, 1))
+    made = data_lib.identity(checked)  # read once, for speed
+    monkeypatch.setattr(data_lib, "identity", lambda _: made)
+    whole = (tmp_path / "results.npz").read_bytes()
+    intact = load(tmp_path / "results.npz", sweep=checked, found=found, where="--earlier")
+    path, refused = tmp_path / "damaged.npz", 0
+    random = np.random.default_rng(0)
+    # The heads of the members and the directory at the end are where most kinds of errors start.
+    ends = {*range(120), *range(len(whole) - 500, len(whole))}
+    for place in sorted(ends | set(random.integers(len(whole), size=700).tolist())):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        try:
+            read = load(path, sweep=checked, found=found, where="--earlier")
+        except DataError as error:
+            assert str(error).startswith(f"--earlier: {path} cannot be read as results"), error
+            refused += 1
+        else:
+            assert equal(read, intact), place
+    assert refused > 800
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda content, draws: draws.pop("draws_0"), "KeyError"),
+        (lambda content, draws: content.update(configs=None), "'configs' has no objects"),
+        (lambda content, draws: content.update(configs={"plain": 3}), "'configs' has no objects"),
+        (lambda content, draws: content.pop("data"), "KeyError: 'data'"),
+        (lambda content, draws: content.update(data=[]), "'data' is no object"),
+        (lambda content, draws: content.update(metrics="zero"), "'metrics' has no names"),
+        (lambda content, draws: content.update(rows=3), "TypeError"),
+        (lambda content, draws: content["rows"].append("text"), "TypeError"),
+        (lambda content, draws: content["rows"][0].pop("metric"), "KeyError: 'metric'"),
+        (lambda content, draws: content["rows"][0].pop("seed"), "KeyError: 'seed'"),
+        (lambda content, draws: content["rows"][0].update(seed=True), "the seed is True"),
+        (lambda content, draws: content["rows"][0].update(metric="a.b"), "the metric is 'a.b'"),
+        (lambda content, draws: content["rows"][0].update(value="0.7"), "the value is '0.7'"),
+        (lambda content, draws: content["rows"][0].update(value=float("nan")), "value is nan"),
+        (lambda content, draws: content["rows"][0].update(value=float("inf")), "value is inf"),
+        (lambda content, draws: content["rows"][0].update(untrained="x"), "untrained value is 'x'"),
+        (lambda content, draws: content["rows"][0].update(settings=None), "settings are no object"),
+        (lambda content, draws: draws.update(draws_0=np.zeros((2, 2))), "no row of numbers"),
+        (lambda content, draws: draws.update(draws_0=np.array(["a"])), "no row of numbers"),
+        (lambda content, draws: draws.update(draws_0=np.array([np.inf])), "no row of numbers"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(tmp_path, change, told):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    found = variants(checked)
+    run_here(tmp_path, checked, found, only=(0,))
+    path = rewrite(tmp_path / "results.npz", change)
+    with pytest.raises(DataError, match=f"--earlier: .* cannot be read as results .*{told}"):
+        load(path, sweep=checked, found=found, where="--earlier")
+
+
+def test_draws_of_other_numbers_of_resamples_are_not_paired(tmp_path):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    found = variants(checked)
+    run_here(tmp_path, checked, found, only=(0,))
+    path = rewrite(tmp_path / "results.npz", lambda _, draws: draws.update(draws_0=np.zeros(7)))
+    trials = load(path, sweep=checked, found=found, where="--earlier")
+    (_, quick) = sweep_table.collect(checked, found, trials)
+    assert quick.difference.patients is None
+
+
+@pytest.mark.parametrize("value", ["Infinity", '"text"'])
+def test_a_metric_that_is_no_finite_number_is_refused_by_its_file(tmp_path, value):
+    leave(tmp_path, arm="plain", seed=0)
+    path = tmp_path / "eval" / "zero_shot.json"
+    content = json.loads(path.read_text())
+    content["metrics"]["macro_auroc"]["value"] = "HERE"
+    path.write_text(json.dumps(content).replace('"HERE"', value))
+    with pytest.raises(DataError, match=r"zero_shot\.json: The value of macro_auroc in 'metrics'"):
+        read_trial(tmp_path, metrics=("zero_shot.macro_auroc",))
+
+
+def test_a_metric_without_its_draws_is_refused_by_their_file(tmp_path):
+    leave(tmp_path, arm="plain", seed=0)
+    np.savez(tmp_path / "eval" / "zero_shot.draws.npz", other=np.zeros(3))
+    with pytest.raises(DataError, match=r"zero_shot\.draws\.npz: There are no bootstrap draws of"):
+        read_trial(tmp_path, metrics=("zero_shot.macro_auroc",))
