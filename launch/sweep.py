@@ -24,7 +24,7 @@ from launch.clusters.work import Work, default_name
 from launch.start import jax_settings, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
-from launch.submit import cluster_of, run_all
+from launch.submit import run_all
 from launch.sweeps import data as data_lib
 from launch.sweeps import table as sweep_table
 from launch.sweeps import trials as trials_lib
@@ -37,8 +37,9 @@ from launch.sweeps.config import (
     sweep_of,
     variants,
 )
-from launch.sweeps.device_sets import DeviceSet, device_sets, places
+from launch.sweeps.device_sets import places
 from launch.sweeps.queue import Job, Outcome, Queue, hold
+from launch.sweeps.sweep_flags import check_flags, cluster_of_array, local_sets
 from launch.sweeps.trials import Trials
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError
@@ -76,14 +77,15 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "trial",
         None,
-        "Run only the trial of this index; --queue must have prepared the sweep.",
+        "Run only the trial of this index, on the devices that your queue gives it; --queue must "
+        "have prepared the sweep.",
         lower_bound=0,
     )
     flags.DEFINE_string(
         "earlier",
         None,
         f"The {trials_lib.RESULTS_NAME} of the same sweep in another folder; what has run there is "
-        "done, and is in the table.",
+        "done, and is in the table. Files of several calls add up.",
     )
     flags.DEFINE_boolean("collect", False, "Only make the table from the existing results.")
     program.define_cluster_flags()
@@ -95,17 +97,20 @@ def main() -> int:
     jax_settings.leave_out_absent_tpu()
     sweep, workdir = sweep_of(FLAGS.config), workdir_lib.from_flag().absolute()
     workdir_lib.check_for_sweep(workdir)
-    found, sets = variants(sweep), _device_sets()
-    cluster = _cluster()
+    check_flags()
+    found, sets, cluster = variants(sweep), local_sets(), cluster_of_array()
     earlier = _earlier(sweep, found, workdir)
     if FLAGS.dry_run:
         jobs = jobs_of(
             sweep, found, workdir, data=data_lib.paths(sweep, workdir, make=False), earlier=earlier
         )
+        if done := sum(job.done for job in jobs):
+            elsewhere = sum(job.ran_elsewhere for job in jobs)
+            told = f"{done} of {len(jobs)} trials are done, {elsewhere} of them in another folder"
+            print(told, file=sys.stderr)
         return _submit(cluster, jobs, workdir, dry_run=True)
-    if (FLAGS.collect or FLAGS.trial is not None) and not (
-        workdir / workdir_lib.SWEEP_NAME
-    ).is_file():
+    begun = (workdir / workdir_lib.SWEEP_NAME).is_file()
+    if not begun and (FLAGS.trial is not None or (FLAGS.collect and not earlier)):
         raise DataError(
             f"{workdir} holds no sweep: {workdir_lib.SWEEP_NAME} is missing.",
             "Give the --workdir of a sweep that launch.sweep has prepared.",
@@ -141,14 +146,18 @@ def main() -> int:
 
 
 def _earlier(sweep: Sweep, found: Sequence[Variant], workdir: pathlib.Path) -> Trials:
-    """Returns the results of `--earlier`, now or in an earlier call; nothing is written."""
-    path, where = FLAGS.earlier, "--earlier"
-    if path is None:
-        path = workdir / EARLIER_NAME
-        if not path.is_file():
-            return {}
-        where = str(path)
-    return trials_lib.load(path, sweep=sweep, found=found, where=where)
+    """Returns the results of `--earlier` in this call and in former ones; nothing is written.
+
+    Where two files have a trial, the one that was given later counts.
+    """
+    trials: dict[tuple[str, int], trials_lib.Trial] = {}
+    kept = workdir / EARLIER_NAME
+    if kept.is_file():
+        trials.update(trials_lib.load(kept, sweep=sweep, found=found, where=str(kept)))
+    if FLAGS.earlier is not None:
+        given = trials_lib.load(FLAGS.earlier, sweep=sweep, found=found, where="--earlier")
+        trials.update(given)
+    return trials
 
 
 def run_trial(
@@ -181,57 +190,6 @@ def _exit_code(code: int, outcomes: Sequence[Outcome]) -> int:
         return code
     print("The sweep was stopped. Run the same command again to continue.", file=sys.stderr)
     return EXIT_PREEMPTED
-
-
-def _device_sets() -> tuple[DeviceSet, ...]:
-    """Returns the devices of the local trials.
-
-    Raises:
-      ConfigError: if both --parallel and --device_sets are given, or a flag of another queue.
-    """
-    if FLAGS.parallel is not None and FLAGS.queue == "print":
-        raise ConfigError(
-            f"The value is {FLAGS.parallel}, but with --queue=print your own queue decides how "
-            "many trials run at a time.",
-            "Leave the flag out.",
-            where="--parallel",
-        )
-    if FLAGS.device_sets is None:
-        return places(FLAGS.parallel or 1)
-    if FLAGS.parallel is not None or FLAGS.queue != "local":
-        raise ConfigError(
-            f"The value {FLAGS.device_sets!r} cannot be used with --parallel, or with another "
-            "queue than --queue=local.",
-            "Leave out one of the flags.",
-            where="--device_sets",
-        )
-    return device_sets(FLAGS.device_sets)
-
-
-def _cluster() -> slurm.Slurm | None:
-    """Returns the cluster of a job array.
-
-    Raises:
-      ConfigError: if the cluster is not needed, missing, or not a Slurm cluster.
-    """
-    if FLAGS.queue == "slurm" and FLAGS.cluster is not None:
-        cluster = cluster_of(FLAGS.cluster)
-        if isinstance(cluster, slurm.Slurm):
-            return cluster
-        raise ConfigError(
-            f"The cluster is of kind {cluster.kind!r}, on which sweeps cannot run.",
-            "Choose a cluster of kind 'slurm', e.g. --cluster=configs/clusters/slurm_gpu.py.",
-            where="cluster.kind",
-        )
-    if FLAGS.queue == "slurm" or FLAGS.cluster is not None:
-        if FLAGS.cluster is None:
-            problem = "--queue=slurm needs a cluster."
-            remedy = "Name a file of configs/clusters, e.g. configs/clusters/slurm_gpu.py."
-        else:
-            problem = f"A cluster cannot be used with --queue={FLAGS.queue}."
-            remedy = "Set --queue=slurm, or leave the cluster out."
-        raise ConfigError(problem, remedy, where="--cluster")
-    return None
 
 
 def _submit(

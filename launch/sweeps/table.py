@@ -18,6 +18,9 @@ from prior_jax.data.schema import write_atomically
 from prior_jax.evaluate import compare, over_seeds
 from prior_jax.evaluate.bootstrap import Interval
 
+_MOST_LISTED = 10
+"""Most trials that wait and are named one by one."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
@@ -203,11 +206,22 @@ def markdown(
     lines.append(f"| *untrained* | | {' | '.join(_untrained(sweep, rows))} |")
     lines += ["", f"Means over seeds; brackets: {percent} t interval over seeds."]
     lines += _differences(sweep, rows, percent)
-    troubles = [outcome for outcome in outcomes if outcome.status != "done"]
-    if troubles:
-        lines += ["", "## Trials without a result", ""]
-        lines += [f"- {one.name}: {one.status} {one.message}".rstrip() for one in troubles]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _troubles(outcomes)) + "\n"
+
+
+def _troubles(outcomes: Sequence[Outcome]) -> list[str]:
+    """Returns lines on the trials without a result; one on those that wait, if they are many."""
+    without = [outcome for outcome in outcomes if outcome.status != "done"]
+    if not without:
+        return []
+    listed = without
+    waiting = sum(outcome.status == "waiting" for outcome in without)
+    if waiting > _MOST_LISTED:
+        listed = [outcome for outcome in without if outcome.status != "waiting"]
+    lines = [f"- {one.name}: {one.status} {one.message}".rstrip() for one in listed]
+    if len(listed) < len(without):
+        lines.append(f"- {waiting} of {len(outcomes)} trials wait")
+    return ["", "## Trials without a result", "", *lines]
 
 
 def _differences(sweep: Sweep, rows: Sequence[Row], percent: str) -> list[str]:

@@ -92,6 +92,33 @@ CASES = {
         [OBJECTIVES, WORKDIR, "--parallel=2", "--device_sets=gpu:0"],
         r"--device_sets: .*--parallel",
     ),
+    "devices of a trial whose queue has assigned them": (
+        SWEEP,
+        [OBJECTIVES, WORKDIR, "--trial=0", "--device_sets=gpu:0"],
+        r"^--device_sets: The flag is not read beside --trial",
+    ),
+    "one trial, four at a time": (
+        SWEEP,
+        [OBJECTIVES, WORKDIR, "--trial=0", "--parallel=4"],
+        r"^--parallel: .* beside --trial",
+    ),
+    "one trial of a queue": (
+        SWEEP,
+        [OBJECTIVES, WORKDIR, "--trial=0", "--queue=print"],
+        r"^--queue: .* beside --trial",
+    ),
+    "a table of one trial": (
+        SWEEP,
+        [OBJECTIVES, WORKDIR, "--trial=0", "--collect"],
+        r"^--collect: .* beside --trial",
+    ),
+    # Every case without --trial is a dry run.
+    "a table that is not made": (
+        SWEEP,
+        [OBJECTIVES, WORKDIR, "--collect"],
+        r"^--dry_run: .* beside --collect",
+    ),
+    "a name without a job": (SWEEP, [OBJECTIVES, WORKDIR, "--name=mine"], r"^--name: .*=local"),
     "a trial of no sweep": (SWEEP, [OBJECTIVES, WORKDIR, "--trial=0"], r"\{tmp\}/run"),
 }
 

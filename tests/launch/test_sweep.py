@@ -291,6 +291,20 @@ def test_the_files_hold_the_same_table_and_name_what_failed(tmp_path):
     assert len(lines) == 3 and lines[0].startswith("variant,metric,seeds,values,mean,mean_low")
 
 
+def test_trials_that_wait_are_counted_where_they_are_many(tmp_path):
+    def troubles(waiting):
+        outcomes = [Outcome(name="one", status="failed", message="bang")]
+        outcomes += [
+            Outcome(name=f"w{number}", status="waiting", message="") for number in range(waiting)
+        ]
+        text = sweep_table.markdown(sweep=checked, found=[], rows=[], outcomes=outcomes)
+        return [line for line in text.splitlines() if line.startswith("- ")]
+
+    checked = sweep_of(settings())
+    assert troubles(2) == ["- one: failed bang", "- w0: waiting", "- w1: waiting"]
+    assert troubles(159) == ["- one: failed bang", "- 159 of 160 trials wait"]
+
+
 def test_finishing_tells_of_failures_by_name_and_exit_code(tmp_path, capsys):
     checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
     found = variants(checked)

@@ -16,6 +16,7 @@ from launch.sweeps.config import sweep_of, variants
 from launch.sweeps.trials import load, read_trial
 from prior_jax.errors import ConfigError, DataError
 from tests import fixtures
+from tests.launch import forks
 from tests.launch.small_sweep import SHIFT, leave, settings
 
 
@@ -259,3 +260,41 @@ def test_a_metric_without_its_draws_is_refused_by_their_file(tmp_path):
     np.savez(tmp_path / "eval" / "zero_shot.draws.npz", other=np.zeros(3))
     with pytest.raises(DataError, match=r"zero_shot\.draws\.npz: There are no bootstrap draws of"):
         read_trial(tmp_path, metrics=("zero_shot.macro_auroc",))
+
+
+def test_files_of_earlier_trials_add_up_and_make_a_table_without_any_data(tmp_path):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    found = variants(checked)
+    config, workdir = tmp_path / "small.py", tmp_path / "run"
+    config.write_text(
+        "from tests.launch.small_sweep import settings\n\n\n"
+        "def get_config():\n    return settings(metrics=('zero_shot.macro_auroc',))\n"
+    )
+    run_here(tmp_path / "old", checked, found, only=(0, 1))
+    run_here(tmp_path / "new", checked, found, only=(1, 2))
+    new = tmp_path / "new" / "results.npz"
+    rewrite(new, lambda content, _: content["rows"][0].update(value=0.9))  # of plain, seed 1
+    flags = [f"--config={config}", f"--workdir={workdir}"]
+    first = [*flags, f"--earlier={tmp_path / 'old' / 'results.npz'}"]
+    said = forks.run_all(
+        [
+            ("launch.sweep", [*first, "--dry_run"]),
+            ("launch.sweep", [*flags, "--collect"]),
+            ("launch.sweep", [*first, "--collect"]),
+            ("launch.sweep", [*flags, f"--earlier={new}", "--collect"]),
+            ("launch.sweep", [*flags, "--collect"]),
+            ("launch.sweep", [*flags, "--dry_run"]),
+        ]
+    )
+    assert [one["code"] for one in said] == [0, 2, 0, 0, 0, 0], said
+    assert "4 of 6 trials are done, 4 of them in another folder\n" in said[0]["err"]
+    assert said[0]["out"].count("launch.train") == 2
+    assert "holds no sweep" in said[1]["err"]
+    assert "| plain | 2 |" in said[2]["out"] and "- quick, seed 2: waiting" in said[2]["out"]
+    assert "| plain | 3 |" in said[3]["out"] and "waiting" not in said[3]["out"]
+    assert said[4]["out"] == said[3]["out"]
+    assert "6 of 6 trials are done" in said[5]["err"] and said[5]["out"] == ""
+    kept = load(workdir / "earlier.npz", sweep=checked, found=found, where="--earlier")
+    both = load(new, sweep=checked, found=found, where="--earlier")
+    assert len(kept) == 6 and equal({place: kept[place] for place in both}, both)
+    assert not (workdir / "data").exists() and not (workdir / "tokenizer").exists()
