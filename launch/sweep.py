@@ -228,7 +228,7 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
       DataError: if the mark is damaged.
     """
     content = {
-        **{f"sweep.{name}": value for name, value in flat(settings).items()},
+        **{f"sweep.{name}": value for name, value in _marked(settings).items()},
         **{
             f"{variant.name}: config.{name}": value
             for variant in found
@@ -249,6 +249,7 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
             "Choose a new --workdir.",
             where=str(path),
         ) from error
+    before.pop("sweep.reference", None)  # marks of earlier versions have it
     name = first_difference(content, before)
     if name is not None:
         raise ConfigError(
@@ -257,6 +258,13 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
             "Give the settings of that sweep, or choose a new --workdir.",
             where=name,
         )
+
+
+def _marked(settings: Any) -> dict[str, Any]:
+    """Returns the settings of a sweep but the references, which change no trial."""
+    found = {name: value for name, value in flat(settings).items() if name != "reference"}
+    arms = [{key: arm[key] for key in arm if key != "reference"} for arm in found["arms"]]
+    return {**found, "arms": arms}
 
 
 def jobs_of(

@@ -37,8 +37,6 @@ CONTRAST = "model.sentence_region"
 NO_HIDDEN = ((f"{CONTRAST}.hidden_every", 0), (f"{CONTRAST}.hidden_share", 0.0))
 SMALL_SQUARES = (f"{CONTRAST}.hidden_side", 1)
 
-BASELINES = (*OBJECTIVES, *baseline_phantom.IMPROVED)
-
 STAGES = ("stage1", "stage2", "stage3")
 
 
@@ -54,7 +52,8 @@ def get_config() -> ConfigDict:
                 *_corrections(),
                 *_options(),
                 arm("gloria", "configs/gloria/phantom.py"),
-                *(arm(name, f"configs/baselines/phantom.py:{name}") for name in BASELINES),
+                *(baseline(name) for name in OBJECTIVES),
+                *(baseline(name, reference=of) for name, of in baseline_phantom.IMPROVED.items()),
             ),
             space=None,
             seeds=(0, 1, 2, 3, 4),
@@ -86,30 +85,32 @@ def get_config() -> ConfigDict:
 def _corrections() -> list[dict]:
     """Returns the release with one correction each: of the model, the data or the optimizer."""
     model = [
-        arm(f"release_{name}", PAPER, *RELEASE, ("model.switched_choices", (name,)))
-        for name in (field.name for field in dataclasses.fields(FIDELITY["paper"]))
-        if name not in IDLE
+        (field.name, ("model.switched_choices", (field.name,)))
+        for field in dataclasses.fields(FIDELITY["paper"])
+        if field.name not in IDLE
     ]
-    recipe = [arm(f"release_{name}", PAPER, *RELEASE, value) for name, value in RECIPE.items()]
-    return model + recipe
+    return [
+        arm(f"release_{name}", PAPER, *RELEASE, value, reference="release")
+        for name, value in (*model, *RECIPE.items())
+    ]
 
 
 def _options() -> list[dict]:
-    """Returns the options of the improved form, alone and together."""
+    """Returns the options of the improved form, alone and together, and the paper's losses."""
     return [
         arm("improved", IMPROVED),
         arm("fine_map_alone", PAPER, *_resnet("improved")),
         arm("contrast_alone", IMPROVED, *_resnet("paper")),
-        arm("with_local_text", IMPROVED, *_weights("local_text", 1.0)),
-        arm("with_local_image", IMPROVED, *_weights("local_image", 1.0)),
-        arm("no_hidden_regions", IMPROVED, *NO_HIDDEN),
-        arm("small_hidden_squares", IMPROVED, SMALL_SQUARES),
-        arm("with_coordinates", IMPROVED, (f"{CONTRAST}.coordinates", True)),
+        option("with_local_text", *_weights("local_text", 1.0)),
+        option("with_local_image", *_weights("local_image", 1.0)),
+        option("no_hidden_regions", *NO_HIDDEN),
+        option("small_hidden_squares", SMALL_SQUARES),
+        option("with_coordinates", (f"{CONTRAST}.coordinates", True)),
         arm("paper_no_local_image", PAPER, *_weights("local_image", 0.0)),
         arm("paper_no_local_text", PAPER, *_weights("local_text", 0.0)),
         arm("paper_no_local", PAPER, *_weights("local_image", 0.0), *_weights("local_text", 0.0)),
-        arm("attention_scale_10", IMPROVED, (f"{CONTRAST}.attention_scale", 10.0)),
-        arm("learned_attention_scale", IMPROVED, (f"{CONTRAST}.learn_attention_scale", True)),
+        option("attention_scale_10", (f"{CONTRAST}.attention_scale", 10.0)),
+        option("learned_attention_scale", (f"{CONTRAST}.learn_attention_scale", True)),
     ]
 
 
@@ -123,6 +124,23 @@ def _weights(term: str, weight: float) -> list[tuple[str, float]]:
     return [(f"model.weights.{stage}.{term}", weight) for stage in STAGES]
 
 
-def arm(name: str, config: str, *overrides: tuple) -> dict:
-    """Returns an arm: a config with overrides, pairs of a setting and its value."""
-    return dict(name=name, config=config, overrides=overrides)
+def option(name: str, *overrides: tuple) -> dict:
+    """Returns the improved form with one option changed, which is compared with it."""
+    return arm(name, IMPROVED, *overrides, reference="improved")
+
+
+def baseline(name: str, *, reference: str | None = None) -> dict:
+    """Returns a baseline; see `arm`."""
+    return arm(name, f"configs/baselines/phantom.py:{name}", reference=reference)
+
+
+def arm(name: str, config: str, *overrides: tuple, reference: str | None = None) -> dict:
+    """Returns an arm: a config with overrides.
+
+    Args:
+      name: name of the arm.
+      config: file of the config.
+      *overrides: pairs of a setting and its value.
+      reference: arm that it is compared with; None for the reference of the sweep.
+    """
+    return dict(name=name, config=config, overrides=overrides, reference=reference)

@@ -13,7 +13,7 @@ import numpy as np
 
 from launch.evaluation.tasks import Task, load_task
 from prior_jax.config import read_config
-from prior_jax.errors import ConfigError, check_field
+from prior_jax.errors import ConfigError, check_field, in_section
 from prior_jax.near_names import no_config
 from prior_jax.strict import build
 
@@ -39,9 +39,11 @@ class Arm(Source):
 
     Attributes:
       name: name of the table's row and of the folder: letters, digits, "_" and "-".
+      reference: arm that this one is compared with; None for the reference of the sweep.
     """
 
     name: str
+    reference: str | None = None
 
     def __post_init__(self):
         """Refuses a name that cannot name a folder."""
@@ -170,7 +172,7 @@ class Sweep:
       shared: overrides of every trial, applied before those of the arm.
       tasks: files of configs/eval, measured after training.
       metrics: columns of the table, "<results>.<metric>", e.g. "zero_shot.macro_auroc".
-      reference: arm that the others are compared with.
+      reference: arm that those are compared with which name no other.
       confidence: confidence of the intervals; the tests have the level 1 - confidence.
     """
 
@@ -195,6 +197,10 @@ class Sweep:
         differ = len(set(self.seeds)) == len(self.seeds) > 0
         check_field(self, "seeds", differ, "one or more numbers, all different")
         check_field(self, "reference", self.reference in names, f"the name of an arm: {names}")
+        for index, arm in enumerate(self.arms):
+            with in_section(f"arms[{index}]"):
+                known = arm.reference is None or arm.reference in names
+                check_field(arm, "reference", known, f"the name of an arm: {names}")
         check_field(self, "confidence", 0 < self.confidence < 1, "above 0 and below 1")
         check_field(self, "tasks", bool(self.tasks), "one or more files of configs/eval")
         results = {task.result for task in self.loaded_tasks()}

@@ -29,19 +29,21 @@ class Row:
     Attributes:
       variant: name of the variant.
       metric: "<results>.<metric>".
+      reference: name of the variant that it is compared with; its own name if with none.
       seeds: seeds that have a value, in the sweep's order.
       values: value of each seed.
       untrained: mean before the first step over the seeds that measured it; NaN if none did.
       mean: mean with its interval over the seeds; see `over_seeds.mean_over_seeds`.
       difference: difference to the reference over their common seeds; None for the reference
         itself and if there is no common seed.
-      adjusted_p: p value of the difference, adjusted for the number of variants compared; NaN if
-        there is none.
+      adjusted_p: p value of the difference, adjusted for the number of variants that are compared
+        with the same reference; NaN if there is none.
       verdict: verdict on the difference; "" if there is none.
     """
 
     variant: str
     metric: str
+    reference: str
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     untrained: float
@@ -62,13 +64,14 @@ def collect(sweep: Sweep, found: Sequence[Variant], trials: Trials) -> list[Row]
     Returns:
       A row for each metric and variant, grouped by metric.
     """
-    names = [variant.name for variant in found]
-    (reference, *_) = [variant.name for variant in found if variant.arm == sweep.reference]
+    references = _references(sweep, found)
     rows = []
     for metric in sweep.metrics:
-        part = [_row(sweep, name, metric, trials, reference=reference) for name in names]
-        ps = [math.nan if row.difference is None else row.difference.p for row in part]
-        for row, adjusted in zip(part, compare.holm(ps), strict=True):
+        part = [
+            _row(sweep, name, metric, trials, reference=reference)
+            for name, reference in references.items()
+        ]
+        for row, adjusted in zip(part, _adjusted(part), strict=True):
             said = ""
             if row.difference is not None:
                 said = compare.verdict(
@@ -76,6 +79,26 @@ def collect(sweep: Sweep, found: Sequence[Variant], trials: Trials) -> list[Row]
                 )
             rows.append(dataclasses.replace(row, adjusted_p=adjusted, verdict=said))
     return rows
+
+
+def _references(sweep: Sweep, found: Sequence[Variant]) -> dict[str, str]:
+    """Returns variant -> the variant that it is compared with: its reference's first point."""
+    first: dict[str, str] = {}
+    for variant in found:
+        first.setdefault(variant.arm, variant.name)
+    arms = {arm.name: first[arm.reference or sweep.reference] for arm in sweep.arms}
+    return {variant.name: arms[variant.arm] for variant in found}
+
+
+def _adjusted(rows: Sequence[Row]) -> list[float]:
+    """Returns the adjusted p of each row of a metric; a family has one reference in common."""
+    ps = [math.nan if row.difference is None else row.difference.p for row in rows]
+    adjusted = [math.nan] * len(rows)
+    for reference in {row.reference for row in rows}:
+        family = [index for index, row in enumerate(rows) if row.reference == reference]
+        for index, p in zip(family, compare.holm([ps[i] for i in family]), strict=True):
+            adjusted[index] = p
+    return adjusted
 
 
 def _row(sweep: Sweep, name: str, metric: str, trials: Trials, *, reference: str) -> Row:
@@ -97,6 +120,7 @@ def _row(sweep: Sweep, name: str, metric: str, trials: Trials, *, reference: str
     return Row(
         variant=name,
         metric=metric,
+        reference=reference,
         seeds=tuple(values),
         values=tuple(values.values()),
         untrained=float(np.mean(before)) if before else math.nan,
@@ -170,6 +194,7 @@ def _plain(row: Row) -> dict[str, Any]:
         "seeds": list(row.seeds),
         "values": list(row.values),
         **{name: None if math.isnan(number) else number for name, number in numbers.items()},
+        "reference": row.reference,
         "verdict": row.verdict,
     }
 
@@ -205,7 +230,7 @@ def markdown(
         lines.append(f"| {label} | {' to '.join(map(str, counts))} | {shown} |")
     lines.append(f"| *untrained* | | {' | '.join(_untrained(sweep, rows))} |")
     lines += ["", f"Means over seeds; brackets: {percent} t interval over seeds."]
-    lines += _differences(sweep, rows, percent)
+    lines += _differences(rows, percent)
     return "\n".join(lines + _troubles(outcomes)) + "\n"
 
 
@@ -224,30 +249,31 @@ def _troubles(outcomes: Sequence[Outcome]) -> list[str]:
     return ["", "## Trials without a result", "", *lines]
 
 
-def _differences(sweep: Sweep, rows: Sequence[Row], percent: str) -> list[str]:
+def _differences(rows: Sequence[Row], percent: str) -> list[str]:
     compared = [(row, row.difference) for row in rows if row.difference is not None]
     if not compared:
         return []
-    seeds = min(len(row.seeds) for row, _ in compared)
+    seen = {(row.variant, row.metric): set(row.seeds) for row in rows}
+    seeds = min(len(seen[row.reference, row.metric] & set(row.seeds)) for row, _ in compared)
     lines = [
         "",
-        f"## Differences to {sweep.reference}",
+        "## Differences",
         "",
-        "| metric | | difference over seeds | p, adjusted | over patients | |",
-        "| --- " * 6 + "|",
+        "| metric | | compared with | difference over seeds | p, adjusted | over patients | |",
+        "| --- " * 7 + "|",
     ]
     for row, found in compared:
         patients = found.patients
         spread = f"[{patients.low:+.3f}, {patients.high:+.3f}]" if patients else "-"
         p = "-" if math.isnan(row.adjusted_p) else f"{row.adjusted_p:.3f}"
         lines.append(
-            f"| {row.metric} | {row.variant} | {_interval(found.seeds, signed=True)} | {p} "
-            f"| {spread} | {row.verdict} |"
+            f"| {row.metric} | {row.variant} | {row.reference} "
+            f"| {_interval(found.seeds, signed=True)} | {p} | {spread} | {row.verdict} |"
         )
     lines += [
         "",
         f"Over seeds: paired t test and its {percent} interval, the pairs being runs of one seed; "
-        "p adjusted after Holm for the variants compared within a metric. With "
+        "p adjusted after Holm for the variants compared with one reference within a metric. With "
         f"{seeds} seeds (degrees of freedom: {max(seeds - 1, 0)}) the test finds large "
         'differences only: "not told apart" is not "equal".',
         f"Over patients: {percent} percentile bootstrap of the difference of the means over "

@@ -16,8 +16,9 @@ from launch import sweep
 from launch.sweeps import table as sweep_table
 from launch.sweeps.config import Choice, Space, flat, sweep_of, variants
 from launch.sweeps.queue import Outcome
-from launch.sweeps.trials import read_trial
+from launch.sweeps.trials import Measured, read_trial
 from prior_jax.errors import ConfigError, DataError
+from prior_jax.evaluate import compare
 from prior_jax.objectives.prior_config import Fidelity
 from tests.launch.small_sweep import SHIFT, leave, settings
 
@@ -76,6 +77,23 @@ def test_every_arm_of_the_study_differs_from_the_others_by_what_it_is_named_afte
     for key in towers:
         assert found["contrast_alone"][key] == found["paper"][key]
         assert found["fine_map_alone"][key] == found["improved"][key]
+
+
+def test_every_arm_of_the_study_is_compared_with_what_it_is_a_change_of():
+    checked = sweep_of(study.get_config())
+    others = {arm.name: arm.reference for arm in checked.arms if arm.reference is not None}
+    assert {name for name, of in others.items() if of == "release"} == {
+        arm.name for arm in checked.arms if arm.name.startswith("release_")
+    }
+    assert {name for name, of in others.items() if of == "improved"} == {
+        *("with_local_text", "with_local_image", "no_hidden_regions", "small_hidden_squares"),
+        *("with_coordinates", "attention_scale_10", "learned_attention_scale"),
+    }
+    assert {name: of for name, of in others.items() if of not in ("release", "improved")} == {
+        "lovt_improved": "lovt",
+        "mgca_improved": "mgca",
+    }
+    assert checked.reference == "paper"
 
 
 def test_stages_share_the_budget_in_proportion():
@@ -156,6 +174,8 @@ def test_a_grid_is_every_combination_and_a_random_space_is_drawn_once_for_all():
     ("changes", "named"),
     [
         (dict(reference="none"), r"sweep\.reference"),
+        (dict(arms=(dict(name="plain", config="x", overrides=(), reference="none"),)),
+         r"sweep\.arms\[0\]\.reference: The value is 'none'"),
         (dict(seeds=(1, 1)), r"sweep\.seeds"),
         (dict(metrics=("grounding.macro_pointing",)), r"sweep\.metrics.*grounding"),
         (dict(tasks=("configs/eval/none.py",)), r"sweep\.tasks\[0\]"),
@@ -212,6 +232,10 @@ def test_a_folder_belongs_to_one_sweep(tmp_path):
         claim(arms=arms)
     with pytest.raises(ConfigError, match=r"sweep\.seeds: The value is \[0, 1\].*\[0, 1, 2\]"):
         claim(arms=arms, seeds=(0, 1))
+    # Another reference changes no trial.
+    mark = tmp_path / "sweep.json"
+    mark.write_text(json.dumps(json.loads(mark.read_text()) | {"sweep.reference": "plain"}))
+    claim(arms=(plain, {**arms[1], "reference": "other"}), reference="other")
     # The same settings, but of a config whose file has changed.
     changed_debug(tmp_path, "config.model.bank.num_prototypes = 8")
     with pytest.raises(ConfigError, match=r"other: config\.model\.bank\.num_prototypes: .* 8, but"):
@@ -253,6 +277,43 @@ def test_the_table_says_what_the_numbers_say(tmp_path):
     low, high = quick.difference.patients.low, quick.difference.patients.high
     assert (low, high) == pytest.approx((np.mean(steps), np.mean(steps)))
     assert quick.verdict == "higher"
+
+
+def test_each_arm_is_compared_with_its_own_reference_and_p_adjusted_among_its_family():
+    debug = "configs/debug.py"
+    names = {"a": None, "b": None, "c": None, "b1": "b", "b2": "b", "c1": "c"}
+    arms = [dict(name=n, config=debug, overrides=(), reference=of) for n, of in names.items()]
+    metric = "zero_shot.macro_auroc"
+    checked = sweep_of(settings(metrics=(metric,), arms=tuple(arms), reference="a"))
+    found = variants(checked)
+    random = np.random.default_rng(0)
+    trials = {
+        (name, seed): {
+            metric: Measured(
+                value=0.6 + 0.05 * index + 0.01 * random.normal(),
+                untrained=math.nan,
+                settings={},
+                draws=np.zeros(3),
+            )
+        }
+        for index, name in enumerate(names)
+        for seed in checked.seeds
+    }
+    rows = {row.variant: row for row in sweep_table.collect(checked, found, trials)}
+    assert {name: row.reference for name, row in rows.items()} == {
+        name: of or "a" for name, of in names.items()
+    }
+    assert rows["a"].difference is None
+    for one in ("b", "c", "b1", "b2", "c1"):
+        steps = np.subtract(rows[one].values, rows[names[one] or "a"].values)
+        assert rows[one].difference.seeds.value == pytest.approx(steps.mean())
+    for family in (("b", "c"), ("b1", "b2"), ("c1",)):
+        ps = [rows[name].difference.p for name in family]
+        assert [rows[name].adjusted_p for name in family] == compare.holm(ps)
+    text = sweep_table.markdown(sweep=checked, found=found, rows=[*rows.values()], outcomes=[])
+    assert f"| {metric} | b1 | b | +" in text and f"| {metric} | b | a | +" in text
+    content = [sweep_table._plain(row)["reference"] for row in rows.values()]
+    assert content == ["a", "a", "a", "b", "b", "c"]
 
 
 def test_other_patients_are_not_compared(tmp_path):
