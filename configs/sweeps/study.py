@@ -2,8 +2,9 @@
 
     python -m launch.sweep --config=configs/sweeps/study.py --workdir=DIR --parallel=2
 
-All models have the phantom, the towers' sizes and the number of steps in common. docs/study.md
-reports what came out.
+An ablation study: an arm is compared with the one of which it changes a part. All models have the
+phantom, the text tower's size and the number of steps in common. docs/study.md reports what came
+out.
 """
 
 import dataclasses
