@@ -8,8 +8,8 @@
 
 Without --only all benchmarks run. Printed is a section for docs/benchmarks.md: devices, versions,
 commit, command, and a row for each benchmark. The exit code is 1 if something failed or was left
-out, or if --against found a regression. launch/benchmarks/turns.py says how a peer is spoken to,
-docs/benchmarks.md explains the columns.
+out, or if --against found a regression, nothing to compare, or a number that cannot be compared.
+launch/benchmarks/turns.py says how a peer is spoken to, docs/benchmarks.md explains the columns.
 """
 
 import pathlib
@@ -19,7 +19,16 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from launch.benchmarks import against, alone, catalogue, gpu_suite, request, result, several
+from launch.benchmarks import (
+    against,
+    alone,
+    catalogue,
+    gpu_suite,
+    report_file,
+    request,
+    result,
+    several,
+)
 from launch.start import program
 from prior_jax.errors import ConfigError
 
@@ -66,10 +75,12 @@ def main() -> int:
         print(catalogue.listed())
         return 0
     _check_flags()
-    names, asked = catalogue.chosen(FLAGS.only), request.from_flags()
+    names, asked = _names(), request.from_flags()
     earlier = None
     if FLAGS.against is not None:
-        earlier = result.read(pathlib.Path(FLAGS.against), where="--against")
+        earlier = report_file.read(pathlib.Path(FLAGS.against), where="--against")
+        devices = asked.cpu_devices
+        against.check_shared(earlier, names, tiny=asked.tiny, cpu_devices=devices)
     if FLAGS.mode != "alone":
         _write(_here(names, asked))
         return 0
@@ -79,7 +90,14 @@ def main() -> int:
         return int(bool(report.left_out))
     found = against.compare(report, earlier, threshold=FLAGS.threshold)
     print(f"\nCompared with {FLAGS.against}:\n\n{against.table(found)}")
-    return int(bool(report.left_out or found.regressions))
+    return int(bool(report.left_out) or not found.holds)
+
+
+def _names() -> tuple[str, ...]:
+    """Returns the names of the benchmarks that are to be measured."""
+    if FLAGS.suite == "gpu":
+        return gpu_suite.NAMES
+    return several.RELEASED if FLAGS.suite else catalogue.chosen(FLAGS.only)
 
 
 def _alone(names: Sequence[str], asked: request.Request) -> result.Report:
@@ -91,8 +109,7 @@ def _alone(names: Sequence[str], asked: request.Request) -> result.Report:
             suite = gpu_suite.Suite(asked, pathlib.Path(folder), seconds=FLAGS.seconds, save=_write)
             return suite.run()
     if FLAGS.peer is not None:
-        listed = several.RELEASED if FLAGS.suite else names
-        return several.beside_each(listed, asked, peer=FLAGS.peer, save=_write)
+        return several.beside_each(names, asked, peer=FLAGS.peer, save=_write)
     return several.each(names, asked, save=_write)
 
 

@@ -11,8 +11,9 @@ from launch.benchmarks.catalogue import BENCHMARKS
 from launch.benchmarks.child import started
 from launch.benchmarks.clock import time_blocks
 from launch.benchmarks.machine_peak import machine_peak
+from launch.benchmarks.report_file import from_json
 from launch.benchmarks.request import Request
-from launch.benchmarks.result import Report, Result, from_json, result_of
+from launch.benchmarks.result import Report, Result, result_of
 from launch.benchmarks.turns import serve
 from launch.start import jax_settings
 

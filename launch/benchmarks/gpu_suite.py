@@ -36,6 +36,8 @@ STEPS = (
     ("prior_stage2_full", "bfloat16"),
 )
 """Training steps with their dtypes, the most important first."""
+NAMES = ("machine", *dict.fromkeys(name for name, _ in STEPS))
+"""Names of the benchmarks that are measured."""
 TRACED = ("prior_stage3_full", "bfloat16")
 LARGEST = ("prior_stage1_full", "prior_stage3_full", "gloria_full")
 """Steps whose largest batch is searched, in bfloat16."""

@@ -18,7 +18,6 @@ from launch.benchmarks.machine_peak import MachinePeak
 from launch.benchmarks.median import Median, median_of
 from launch.benchmarks.repeated import Repeated
 from launch.start.run import versions
-from prior_jax.errors import ConfigError, DataError, first_line
 
 _ROOT = pathlib.Path(__file__).parents[2]
 HEAD = (
@@ -175,7 +174,7 @@ class Report:
     versions: Mapping[str, str]
     results: tuple[Result, ...]
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    notes: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Returns the report as JSON."""
@@ -232,54 +231,6 @@ def joined(
 def command_line() -> str:
     """Returns the command that started this process."""
     return shlex.join(["python", "-m", "launch.bench", *sys.argv[1:]])
-
-
-def from_json(text: str, *, where: str) -> Report:
-    """Reads a report that `Report.to_json` wrote.
-
-    Args:
-      text: the JSON.
-      where: name of the file or flag, for the error.
-
-    Raises:
-      DataError: if it is not such a report.
-    """
-    try:
-        given = json.loads(text)
-        results = tuple(_result(one) for one in given.pop("results"))
-        return Report(**given, results=results)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"The file is not a report of this version of launch.bench ({first_line(error)}).",
-            "Give a file that launch.bench --out has written.",
-            where=where,
-        ) from error
-
-
-def read(path: pathlib.Path, *, where: str) -> Report:
-    """Reads the report in a file; see `from_json`.
-
-    Raises:
-      ConfigError: if the file cannot be read.
-      DataError: if it is not a report.
-    """
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise ConfigError(
-            f"The file {path} cannot be read ({error.strerror}).",
-            "Give a file that launch.bench --out has written.",
-            where=where,
-        ) from error
-    return from_json(text, where=where)
-
-
-def _result(given: dict[str, Any]) -> Result:
-    for name, kind in (("seconds", Median), ("with_input", Median), ("peak", MachinePeak)):
-        if given[name] is not None:
-            given[name] = kind(**given[name])
-    given["samples"] = tuple(given["samples"])
-    return Result(**given)
 
 
 def _system() -> dict[str, str]:

@@ -19,6 +19,7 @@ A process that waits loses pages and clocks, so the first step of every turn is 
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 import shlex
 import statistics
@@ -28,11 +29,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from launch.benchmarks import usage
-from launch.benchmarks.child import Child, started
+from launch.benchmarks.child import Child, ChildFailed, started
 from launch.benchmarks.clock import Timing, timing_of
 from launch.benchmarks.median import median_of
 from launch.benchmarks.repeated import Repeated
-from launch.benchmarks.result import Report, from_json
+from launch.benchmarks.report_file import from_json
+from launch.benchmarks.result import Report
 
 STEPS = 4
 """Steps of a turn, of which the first is left out."""
@@ -103,7 +105,7 @@ def beside(ours: Sequence[str], peer: str, *, name: str, out: pathlib.Path, turn
       turns, of our seconds divided by the peer's.
 
     Raises:
-      ChildFailed: if a process ends early or does not answer.
+      ChildFailed: if a process ends early, does not answer, or tells no seconds above 0.
     """
     with contextlib.ExitStack() as opened:
         own = opened.enter_context(
@@ -150,7 +152,15 @@ def _compared(
 def _turn(child: Child, steps: int) -> list[dict[str, Any]]:
     """Returns what a process says of the steps of a turn, the first left out."""
     child.write(f"{steps}\n")
-    return _answers(child, steps)[1:]
+    answers = _answers(child, steps)
+    for answer in answers:
+        seconds = answer.get("seconds")
+        if not (isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0):
+            raise ChildFailed(
+                f"A step of {child.command[0]} is told as {answer}, without seconds above 0.",
+                "launch/benchmarks/turns.py says what a peer has to print.",
+            )
+    return answers[1:]
 
 
 def _answers(child: Child, count: int) -> list[dict[str, Any]]:

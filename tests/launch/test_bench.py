@@ -30,8 +30,8 @@ from launch.benchmarks import (
 from launch.benchmarks import steps as steps_lib
 from launch.benchmarks.child import ChildFailed
 from launch.benchmarks.repeated import Repeated
+from launch.benchmarks.report_file import from_json
 from launch.benchmarks.request import Request
-from launch.benchmarks.result import from_json
 from launch.start.without_data import program_of
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
@@ -205,6 +205,12 @@ def test_a_peer_takes_turns_and_the_first_steps_are_left_out(tmp_path):
 def test_a_peer_that_ends_early_is_named_with_its_last_line(tmp_path):
     with pytest.raises(ChildFailed, match=r"ended early, with the code 3: CUDA is not there"):
         beside("end", tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [0, "nan"])
+def test_a_peer_that_tells_no_seconds_is_named_with_what_it_told(seconds, tmp_path):
+    with pytest.raises(ChildFailed, match=r"is told as \{'seconds': (0.0|nan)"):
+        beside(seconds, tmp_path)
 
 
 def counting(done):

@@ -1,6 +1,7 @@
 """Medians, reports and comparisons of launch.bench, without measuring anything."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -8,8 +9,8 @@ from launch.benchmarks import against
 from launch.benchmarks.child import ChildFailed
 from launch.benchmarks.largest import largest, needed_bytes, next_batch
 from launch.benchmarks.median import median_of
-from launch.benchmarks.result import from_json
-from prior_jax.errors import DataError
+from launch.benchmarks.report_file import from_json, read
+from prior_jax.errors import ConfigError, DataError
 from tests.launch.bench_results import full_result, report, result
 
 
@@ -41,14 +42,53 @@ def test_a_report_is_read_as_it_was_written():
     left = {"gloria_full": "time was over"}
     written = report([full_result(), result("input", [1.0], dtype=None, beside=beside)])
     written = dataclasses.replace(written, left_out=left, notes=("a",))
-    again = from_json(written.to_json(), where="f")
-    assert again == dataclasses.replace(written, notes=["a"])
+    assert from_json(written.to_json(), where="f") == written
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"results": [{"name": "x"}]}'])
 def test_a_file_that_is_no_report_is_refused(text):
     with pytest.raises(DataError, match=r"^before\.json: The file is not a report"):
         from_json(text, where="before.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seconds", None),
+        ("seconds.value", float("nan")),
+        ("seconds.low", 0.0),
+        ("seconds.high", "1"),
+        ("seconds.value", 10**400),
+        ("host_peak_bytes", 0),
+        ("device_peak_bytes", -1),
+        ("batch", "98"),
+    ],
+)
+def test_a_number_that_cannot_be_compared_is_refused_by_file_and_field(field, value, tmp_path):
+    given = json.loads(report([full_result()]).to_json())
+    *outer, last = field.split(".")
+    place = given["results"][0]
+    for name in outer:
+        place = place[name]
+    place[last] = value
+    path = tmp_path / "before.json"
+    path.write_text(json.dumps(given))
+    with pytest.raises(DataError, match=rf"--against={path}: .*results\[0\]\.{field}|Overflow"):
+        read(path, where="--against")
+
+
+@pytest.mark.parametrize("change", [{"versions": None}, {"versions": ["jax"]}, {"results": {}}])
+def test_a_section_of_a_report_of_another_type_is_refused_by_name(change):
+    text = json.dumps(json.loads(report([]).to_json()) | change)
+    with pytest.raises(DataError, match=rf"report\.{next(iter(change))}: "):
+        from_json(text, where="f")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "before.json"
+    path.write_bytes(bytes([0x80, 0xFF, 0x00, 0x9D]))
+    with pytest.raises(DataError, match="not a report"):
+        read(path, where="--against")
 
 
 def test_a_row_has_rates_and_shares_of_the_machine():
@@ -99,6 +139,37 @@ def test_other_sizes_and_other_devices_are_not_compared():
     assert not found.changes and len(found.untold) == 2
     found = compared(result("clip", SLOW), result("clip", FAST), devices="1 x other (gpu)")
     assert not found.changes and "other" in found.untold[0]
+
+
+@pytest.mark.parametrize("nan", [{"seconds": [float("nan")]}, {"device_peak_bytes": 0}])
+def test_a_number_of_now_that_is_none_is_neither_like_before_nor_a_success(nan):
+    given = {"seconds": FAST, "host_peak_bytes": 0} | nan
+    found = compared(result("clip", **given), result("clip", FAST))
+    assert found.changes[0].verdict == "not comparable" and not found.holds
+    assert against.table(found).endswith("1 cannot be compared.")
+
+
+def test_a_comparison_holds_only_if_something_was_compared():
+    assert compared(result("clip", FAST), result("clip", FAST)).holds
+    assert not compared(result("clip", SLOW), result("clip", FAST)).holds
+    nothing = compared(result("clip", FAST), result("mgca", FAST))
+    assert not nothing.holds and "No benchmark was compared." in against.table(nothing)
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"names": ["mgca"]}, "none of the benchmarks.*It has clip"),
+        ({"tiny": True}, "none of the benchmarks.* with --tiny"),
+        ({"cpu_devices": 2}, r"is of 1 x fake \(gpu\), and 2 x cpu"),
+    ],
+)
+def test_a_report_that_shares_nothing_is_refused_before_anything_is_measured(asked, problem):
+    settings = {"names": ["clip", "input"], "tiny": False, "cpu_devices": None}
+    old = report([result("clip", FAST)])
+    against.check_shared(old, **settings)
+    with pytest.raises(ConfigError, match=rf"^--against: .*{problem}"):
+        against.check_shared(old, **settings | asked)
 
 
 def test_the_next_batch_lies_on_the_line_through_the_last_two():
