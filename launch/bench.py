@@ -23,6 +23,7 @@ from launch.benchmarks import (
     against,
     alone,
     catalogue,
+    flag_checks,
     gpu_suite,
     report_file,
     request,
@@ -30,7 +31,6 @@ from launch.benchmarks import (
     several,
 )
 from launch.start import program
-from prior_jax.errors import ConfigError
 
 FLAGS = flags.FLAGS
 SUITES = ("gpu", "gpu_beside")
@@ -74,7 +74,7 @@ def main() -> int:
     if FLAGS.list:
         print(catalogue.listed())
         return 0
-    _check_flags()
+    flag_checks.check(FLAGS)
     names, asked = _names(), request.from_flags()
     earlier = None
     if FLAGS.against is not None:
@@ -118,42 +118,6 @@ def _here(names: Sequence[str], asked: request.Request) -> result.Report:
     alone.start_devices(asked)
     found = [alone.measure_here(name, asked, mode=FLAGS.mode) for name in names]
     return result.report_here([one for one in found if one is not None])
-
-
-def _check_flags() -> None:
-    """Refuses flags that do not fit together."""
-    suite, mode = FLAGS.suite, FLAGS.mode
-    given = {name: FLAGS[name].present for name in ("only", "peer", "against", "batch", "dtype")}
-    refused = {
-        "only": suite is not None and "A suite chooses its benchmarks.",
-        "batch": suite == "gpu" and "The suite gpu chooses the batches.",
-        "dtype": suite == "gpu" and "The suite gpu chooses the dtypes.",
-        "peer": (suite == "gpu" or mode != "alone") and "A peer needs processes that take turns.",
-        "against": mode != "alone" and f"With --mode={mode} nothing is compared.",
-    }
-    for name, problem in refused.items():
-        if given[name] and problem:
-            raise ConfigError(problem, f"Leave out --{name}.", where=f"--{name}")
-    if suite is not None and mode != "alone":
-        raise ConfigError(
-            "A suite starts processes of its own.", "Leave out --mode.", where="--mode"
-        )
-    if suite == "gpu_beside" and FLAGS.peer is None:
-        raise ConfigError(
-            "The suite gpu_beside needs a program to take turns with.",
-            "Give --peer=COMMAND.",
-            where="--peer",
-        )
-    if mode == "turns" and len(FLAGS.only) != 1:
-        raise ConfigError(
-            f"{len(FLAGS.only)} benchmarks are named, and one can take turns.",
-            "Give --only once.",
-            where="--only",
-        )
-    if FLAGS.steps == 1 and (FLAGS.peer is not None):
-        raise ConfigError(
-            "The first step of a turn is left out.", "Give 2 or more.", where="--steps"
-        )
 
 
 def _write(report: result.Report) -> None:

@@ -47,21 +47,30 @@ class Child:
           folder: folder for stdout.txt and stderr.txt, made if missing.
           environment: variables to set where this process has none of the name.
           pipes: whether stdin and stdout are pipes to this process.
+
+        Raises:
+          ChildFailed: if the program cannot be started.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.command, self._errors = tuple(command), folder / "stderr.txt"
         self.peak_bytes = 0
         with self._errors.open("wb") as errors, (folder / "stdout.txt").open("wb") as output:
-            self.process = subprocess.Popen(
-                self.command,
-                cwd=ROOT,
-                env={**(environment or {}), **os.environ},
-                stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if pipes else output,
-                stderr=errors,
-                text=True,
-                start_new_session=True,
-            )
+            try:
+                self.process = subprocess.Popen(
+                    self.command,
+                    cwd=ROOT,
+                    env={**(environment or {}), **os.environ},
+                    stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if pipes else output,
+                    stderr=errors,
+                    text=True,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ChildFailed(
+                    f"The program {self.command[0]} cannot be started ({error.strerror}).",
+                    f"Its command: {' '.join(self.command)}",
+                ) from error
 
     def watch(self, *, until: Callable[[], bool] = lambda: False, seconds: float) -> None:
         """Waits until the process ends or something else holds, noting its peak memory.

@@ -20,8 +20,10 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import shlex
+import shutil
 import statistics
 import threading
 import time
@@ -29,12 +31,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from launch.benchmarks import usage
-from launch.benchmarks.child import Child, ChildFailed, started
+from launch.benchmarks.child import ROOT, Child, ChildFailed, started
 from launch.benchmarks.clock import Timing, timing_of
 from launch.benchmarks.median import median_of
 from launch.benchmarks.repeated import Repeated
 from launch.benchmarks.report_file import from_json
 from launch.benchmarks.result import Report
+from prior_jax.errors import ConfigError
 
 STEPS = 4
 """Steps of a turn, of which the first is left out."""
@@ -88,6 +91,32 @@ class Turns:
 
     steps: int = STEPS
     count: int = TURNS
+
+
+def check_peer(command: str) -> None:
+    """Refuses the command of a peer that cannot be started.
+
+    Raises:
+      ConfigError: if it is empty, no command line, or its program is absent.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(
+            f"The value {command!r} is no command line ({error}).",
+            "Close its quotation marks.",
+            where="--peer",
+        ) from error
+    if not words:
+        raise ConfigError("The command is empty.", "Give --peer=COMMAND.", where="--peer")
+    # A program with a folder in its name is looked for from where the peer is started.
+    program = str(ROOT / words[0]) if os.sep in words[0] else words[0]
+    if shutil.which(program) is None:
+        raise ConfigError(
+            f"There is no program {words[0]!r} that can be started.",
+            f"Give a command that runs in {ROOT}.",
+            where="--peer",
+        )
 
 
 def beside(ours: Sequence[str], peer: str, *, name: str, out: pathlib.Path, turns: Turns) -> Report:

@@ -1,6 +1,7 @@
 """launch.bench: what it times, in which processes, and what it refuses."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -14,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from launch import bench
 from launch.benchmarks import (
     alone,
     catalogue,
     counted,
+    flag_checks,
     generated_set,
     gpu_suite,
     several,
@@ -28,7 +29,7 @@ from launch.benchmarks import (
     usage,
 )
 from launch.benchmarks import steps as steps_lib
-from launch.benchmarks.child import ChildFailed
+from launch.benchmarks.child import Child, ChildFailed
 from launch.benchmarks.repeated import Repeated
 from launch.benchmarks.report_file import from_json
 from launch.benchmarks.request import Request
@@ -275,7 +276,10 @@ class Given(dict):
     """Stands in for absl's flags, all at their defaults but those that are given."""
 
     def __init__(self, **given):
-        names = ("only", "suite", "peer", "against", "batch", "dtype", "steps")
+        names = (
+            *("only", "suite", "peer", "against", "out", "seconds", "threshold"),
+            *(field.name for field in dataclasses.fields(Request)),
+        )
         values = dict.fromkeys(names) | {"mode": "alone", "only": []} | given
         super().__init__(
             {k: types.SimpleNamespace(value=v, present=k in given) for k, v in values.items()}
@@ -300,16 +304,43 @@ class Given(dict):
         ({"peer": "x", "steps": 1}, "--steps"),
     ],
 )
-def test_flags_that_do_not_fit_are_refused_by_name(given, where, monkeypatch):
-    monkeypatch.setattr(bench, "FLAGS", Given(**given))
+def test_flags_that_do_not_fit_are_refused_by_name(given, where):
     with pytest.raises(ConfigError, match=rf"^{where}: "):
-        bench._check_flags()
+        flag_checks.check(Given(**given))
 
 
-def test_flags_that_fit_are_not_refused(monkeypatch):
-    for given in ({}, {"suite": "gpu"}, {"suite": "gpu_beside", "peer": "x"}, {"only": ["clip"]}):
-        monkeypatch.setattr(bench, "FLAGS", Given(**given))
-        bench._check_flags()
+def test_flags_that_fit_are_not_refused():
+    peer = {"suite": "gpu_beside", "peer": "python x.py"}
+    for given in ({}, {"suite": "gpu"}, peer, {"only": ["clip"]}):
+        flag_checks.check(Given(**given))
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [("", "empty"), ("/no/such/program 1", "'/no/such/program'"), ("python 'x", "quotation")],
+)
+def test_a_peer_that_cannot_be_started_is_refused(command, problem, tmp_path):
+    with pytest.raises(ConfigError, match=rf"^--peer: .*{problem}"):
+        flag_checks.check(Given(peer=command))
+
+
+def test_a_program_that_cannot_be_started_is_a_failure_of_the_child(tmp_path):
+    program = tmp_path / "program"
+    program.write_bytes(b"\0")
+    program.chmod(0o755)
+    with pytest.raises(ChildFailed, match="cannot be started"):
+        Child([str(program)], tmp_path)
+
+
+def test_the_folder_of_the_report_is_made_and_a_file_that_cannot_be_written_refused(tmp_path):
+    flag_checks.check(Given(out=str(tmp_path / "a" / "b" / "now.json")))
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("kept")
+    flag_checks.check(Given(out=str(tmp_path / "file")))
+    assert (tmp_path / "file").read_text() == "kept"
+    for out in (tmp_path, tmp_path / "file" / "now.json"):
+        with pytest.raises(ConfigError, match=r"^--out: .*cannot be written"):
+            flag_checks.check(Given(out=str(out)))
 
 
 def test_the_program_measures_in_a_process_of_its_own_and_compares(tmp_path):

@@ -1,0 +1,73 @@
+"""Refuses flags of launch.bench before anything is measured."""
+
+import pathlib
+
+from absl import flags
+
+from launch.benchmarks.turns import check_peer
+from prior_jax.errors import ConfigError
+
+
+def check(values: flags.FlagValues) -> None:
+    """Refuses flags that do not fit together, and what cannot be started or written.
+
+    Raises:
+      ConfigError: naming the flag.
+    """
+    _check_pairs(values)
+    if values.peer is not None:
+        check_peer(values.peer)
+    if values.out is not None:
+        _check_out(pathlib.Path(values.out))
+
+
+def _check_pairs(values: flags.FlagValues) -> None:
+    """Refuses flags that do not fit together."""
+    suite, mode = values.suite, values.mode
+    given = {name: values[name].present for name in ("only", "peer", "against", "batch", "dtype")}
+    refused = {
+        "only": suite is not None and "A suite chooses its benchmarks.",
+        "batch": suite == "gpu" and "The suite gpu chooses the batches.",
+        "dtype": suite == "gpu" and "The suite gpu chooses the dtypes.",
+        "peer": (suite == "gpu" or mode != "alone") and "A peer needs processes that take turns.",
+        "against": mode != "alone" and f"With --mode={mode} nothing is compared.",
+    }
+    for name, problem in refused.items():
+        if given[name] and problem:
+            raise ConfigError(problem, f"Leave out --{name}.", where=f"--{name}")
+    if suite is not None and mode != "alone":
+        raise ConfigError(
+            "A suite starts processes of its own.", "Leave out --mode.", where="--mode"
+        )
+    if suite == "gpu_beside" and values.peer is None:
+        raise ConfigError(
+            "The suite gpu_beside needs a program to take turns with.",
+            "Give --peer=COMMAND.",
+            where="--peer",
+        )
+    if mode == "turns" and len(values.only) != 1:
+        raise ConfigError(
+            f"{len(values.only)} benchmarks are named, and one can take turns.",
+            "Give --only once.",
+            where="--only",
+        )
+    if values.steps == 1 and (values.peer is not None):
+        raise ConfigError(
+            "The first step of a turn is left out.", "Give 2 or more.", where="--steps"
+        )
+
+
+def _check_out(path: pathlib.Path) -> None:
+    """Makes the folder of the report, and refuses a path that cannot be written to."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        absent = not path.exists()
+        path.open("ab").close()
+        if absent:  # nothing has been measured yet
+            path.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"The file {path} cannot be written ({error.strerror}).",
+            "Give the path of a file in a folder that you may write to.",
+            where="--out",
+        ) from error
