@@ -75,7 +75,9 @@ def main() -> int:
         print(catalogue.listed())
         return 0
     flag_checks.check(FLAGS)
-    names, asked = _names(), request.from_flags()
+    names = _names()
+    flag_checks.check_read(FLAGS, names)
+    asked = request.from_flags()
     earlier = None
     if FLAGS.against is not None:
         earlier = report_file.read(pathlib.Path(FLAGS.against), where="--against")

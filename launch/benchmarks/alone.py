@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 
-from launch.benchmarks.catalogue import BENCHMARKS
+from launch.benchmarks.catalogue import BENCHMARKS, CHOICES
 from launch.benchmarks.child import started
 from launch.benchmarks.clock import time_blocks
 from launch.benchmarks.machine_peak import machine_peak
@@ -18,6 +18,8 @@ from launch.benchmarks.turns import serve
 from launch.start import jax_settings
 
 MODES = ("alone", "here", "turns", "compile")
+UNTIMED = {"turns": ("steps", "blocks", "trace"), "compile": ("steps", "blocks", "trace")}
+"""Mode -> attributes of a request that it does not read, as it times no blocks."""
 
 
 def start_devices(request: Request) -> None:
@@ -63,7 +65,12 @@ def measure_here(name: str, request: Request, *, mode: str = "here") -> Result |
 def command_of(
     name: str, request: Request, *, mode: str, out: pathlib.Path | None = None
 ) -> list[str]:
-    """Returns the command of a process that measures a benchmark in one of `MODES`."""
+    """Returns the command of a process that measures a benchmark in one of `MODES`.
+
+    Of the request it repeats what the benchmark reads, since what it does not read is refused.
+    """
+    unread = {*CHOICES} - {*BENCHMARKS[name].reads} | {*UNTIMED.get(mode, ())}
+    request = dataclasses.replace(request, **dict.fromkeys(unread))
     to = () if out is None else (f"--out={out}",)
     command = [sys.executable, "-m", "launch.bench", f"--only={name}", f"--mode={mode}", *to]
     return [*command, *request.arguments()]

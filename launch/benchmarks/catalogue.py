@@ -27,6 +27,11 @@ from prior_jax.errors import ConfigError
 from prior_jax.near_names import meant
 
 Opens = Callable[[Request, pathlib.Path], contextlib.AbstractContextManager[Repeated]]
+_COMPUTES = ("dtype", "cache_dir")
+_LOSS = ("batch", "trace", *_COMPUTES)
+_STEP = ("data", *_LOSS)
+CHOICES = ("batch", "dtype", "data", "trace", "cache_dir")
+"""Attributes of a request that benchmarks may leave unread; all read the others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,10 +41,12 @@ class Benchmark:
     Attributes:
       about: description of what is timed, one line.
       opens: prepares the work, for a request and a folder that is deleted afterwards.
+      reads: those of `CHOICES` that it reads.
     """
 
     about: str
     opens: Opens
+    reads: tuple[str, ...]
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
@@ -104,31 +111,36 @@ def _steps() -> Iterator[tuple[str, str, StepConfig]]:
     yield "mgca", "MGCA", _baseline(mgca.get_config, 72)
 
 
-def _all() -> Iterator[tuple[str, str, Opens]]:
-    yield "machine", "a matrix product, and a copy: the peak of the machine", machine_peak.machine
+def _all() -> Iterator[tuple[str, str, Opens, tuple[str, ...]]]:
+    """Yields all benchmarks: name and the attributes of `Benchmark`."""
+    about = "a matrix product, and a copy: the peak of the machine"
+    yield "machine", about, machine_peak.machine, _COMPUTES
     for name, about, step in _steps():
-        yield name, f"training step of {about}", functools.partial(steps.train_step, step)
+        yield name, f"training step of {about}", functools.partial(steps.train_step, step), _STEP
     for fidelity in ("release", "paper"):
         about = f"GLoRIA's word-region contrast and its gradient, {fidelity}"
         opens = functools.partial(word_region_loss.word_region, release=fidelity == "release")
-        yield f"word_region_{fidelity}", about, opens
+        yield f"word_region_{fidelity}", about, opens, _LOSS
     full = _prior("stage1", "paper", "full")
     about = "zero-shot evaluation by PRIOR: images encoded and compared with prompts"
-    yield "zero_shot", about, functools.partial(encoding.zero_shot, full)
-    yield "input", "reading batches of PRIOR", functools.partial(reading.batches, full)
+    yield "zero_shot", about, functools.partial(encoding.zero_shot, full), _LOSS
+    about = "reading batches of PRIOR"
+    yield "input", about, functools.partial(reading.batches, full), ("batch", "data")
     released = _prior("stage1", "release", "full")
     about = "reading batches of PRIOR as released, one padded length"
-    yield "input_release", about, functools.partial(reading.batches, released)
-    yield "prepare", "preparing a hospital in the layout of MIMIC-CXR", preparing.preparation
+    yield "input_release", about, functools.partial(reading.batches, released), ("batch", "data")
+    about = "preparing a hospital in the layout of MIMIC-CXR"
+    yield "prepare", about, preparing.preparation, ("batch",)
     about = "saving the state of PRIOR, and steps beside a save"
-    yield "checkpoint", about, functools.partial(saving.checkpoint, full)
-    about = "launch.train up to its first step, nothing compiled before"
-    yield "start_cold", about, functools.partial(starting.start, warm=False)
-    about = "launch.train up to its first step, with compiled programs"
-    yield "start_warm", about, functools.partial(starting.start, warm=True)
+    saves = functools.partial(saving.checkpoint, full)
+    yield "checkpoint", about, saves, ("batch", "data", *_COMPUTES)
+    for warm, what in ((False, "nothing compiled before"), (True, "with compiled programs")):
+        about = f"launch.train up to its first step, {what}"
+        opens = functools.partial(starting.start, warm=warm)
+        yield f"start_{'warm' if warm else 'cold'}", about, opens, ("batch", "dtype", "data")
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
-    name: Benchmark(about=about, opens=opens) for name, about, opens in _all()
+    name: Benchmark(about=about, opens=opens, reads=reads) for name, about, opens, reads in _all()
 }
 """Name -> benchmark, in the order in which they run."""

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -280,7 +281,8 @@ class Given(dict):
             *("only", "suite", "peer", "against", "out", "seconds", "threshold"),
             *(field.name for field in dataclasses.fields(Request)),
         )
-        values = dict.fromkeys(names) | {"mode": "alone", "only": []} | given
+        values = dict.fromkeys(names) | {"mode": "alone", "only": []}
+        values |= {"threshold": 0.1, "seconds": 600.0} | given
         super().__init__(
             {k: types.SimpleNamespace(value=v, present=k in given) for k, v in values.items()}
         )
@@ -302,6 +304,13 @@ class Given(dict):
         ({"mode": "here", "peer": "x"}, "--peer"),
         ({"mode": "turns"}, "--only"),
         ({"peer": "x", "steps": 1}, "--steps"),
+        ({"peer": "x", "trace": "x"}, "--trace"),
+        ({"threshold": 0.2}, "--threshold"),
+        ({"against": "x", "threshold": math.nan}, "--threshold"),
+        ({"seconds": 5.0}, "--seconds"),
+        ({"suite": "gpu", "seconds": math.nan}, "--seconds"),
+        ({"mode": "turns", "only": ["clip"], "blocks": 2}, "--blocks"),
+        ({"mode": "compile", "trace": "x"}, "--trace"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused_by_name(given, where):
@@ -313,6 +322,31 @@ def test_flags_that_fit_are_not_refused():
     peer = {"suite": "gpu_beside", "peer": "python x.py"}
     for given in ({}, {"suite": "gpu"}, peer, {"only": ["clip"]}):
         flag_checks.check(Given(**given))
+
+
+@pytest.mark.parametrize(
+    ("flag", "names", "reader"),
+    [
+        ("batch", ["machine"], "prepare"),
+        ("trace", ["input", "checkpoint"], "zero_shot"),
+        ("dtype", ["prepare"], "machine"),
+        ("data", ["word_region_paper"], "start_cold"),
+        ("cache_dir", ["start_warm"], "checkpoint"),
+    ],
+)
+def test_a_flag_that_no_benchmark_reads_is_refused_with_those_that_do(flag, names, reader):
+    given = Given(**{flag: "x"})
+    with pytest.raises(ConfigError, match=rf"^--{flag}: .*{names[0]}.* choose one of .*{reader}"):
+        flag_checks.check_read(given, names)
+    flag_checks.check_read(given, [*names, reader])
+
+
+def test_a_process_is_given_what_its_benchmark_reads():
+    request = Request(batch=4, steps=3, trace="x", cache_dir="y")
+    found = alone.command_of("machine", request, mode="here")
+    assert found[-2:] == ["--steps=3", "--cache_dir=y"] and "--batch=4" not in found
+    found = alone.command_of("clip", request, mode="compile")
+    assert found[-2:] == ["--batch=4", "--cache_dir=y"]
 
 
 @pytest.mark.parametrize(
