@@ -39,14 +39,15 @@ SUITES = ("gpu", "gpu_beside")
 def define_flags() -> None:
     """Defines the program's flags."""
     request.define_flags()
+    flags.adopt_module_key_flags(request)  # so that --help shows them
     flags.DEFINE_boolean("list", False, "Print the names of all benchmarks, and end.")
     flags.DEFINE_multi_string("only", [], "Name of a benchmark; may be given several times.")
     flags.DEFINE_enum(
         "suite",
         None,
         SUITES,
-        "gpu: all that the first hour on a GPU is for, within --seconds; gpu_beside: the released "
-        "methods in turns with --peer, at their batches and in bfloat16.",
+        "gpu: all that the first ten minutes on a GPU are for, within --seconds; gpu_beside: the "
+        "released methods in turns with --peer, at their batches and in bfloat16.",
     )
     flags.DEFINE_float("seconds", gpu_suite.SECONDS, "Budget of --suite=gpu, in seconds.", 1.0)
     flags.DEFINE_string(

@@ -74,6 +74,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("json", None, "JSON file for the results.")
     flags.DEFINE_string("keep_hlo", None, "Folder for the HLO text of the compiled programs.")
+    flags.adopt_module_key_flags(program)  # so that --help shows them
 
 
 def main() -> int:

@@ -1,11 +1,13 @@
 """Parses command lines without running them: `python -m tests.parsing CASES.json OUT.json`.
 
 CASES is a list of {"module", "argv"}, OUT the message of each that is refused, or "". A command
-with `--dry_run` is run, since it makes nothing. Each is parsed in a fork of a process that has
+with `--dry_run` is run, since it makes nothing. With `--help` alone, the message lists the flags of
+the program that its help does not show. Each is parsed in a fork of a process that has
 imported the programs, so that none sees the flags of another.
 """
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import io
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import warnings
 
-from absl import app
+from absl import app, flags
 
 
 def refusal(module: str, argv: list[str]) -> str:
@@ -38,7 +40,9 @@ def refusal(module: str, argv: list[str]) -> str:
 
 def _said(module: str, argv: list[str]) -> str:
     sys.argv = [module, *argv]
-    if "--dry_run" not in argv:
+    if argv == ["--help"]:
+        app.run = functools.partial(_hidden, known=set(flags.FLAGS))
+    elif "--dry_run" not in argv:
         app.run = _parse_alone
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
@@ -56,6 +60,13 @@ def _parse_alone(main, argv=None, flags_parser=None):
     del main, argv
     left = flags_parser(sys.argv)
     sys.exit(f"unexpected {left[1:]}" if left[1:] else 0)
+
+
+def _hidden(main, argv=None, flags_parser=None, *, known):
+    """Stands in for absl's `app.run`: ends with the flags that `--help` would not show."""
+    del main, argv, flags_parser
+    shown = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
+    sys.exit(" ".join(sorted({*flags.FLAGS} - known - shown)))
 
 
 def main():

@@ -1,5 +1,6 @@
 """Programs as processes of their own: exit code, one line of error, and help."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -40,3 +41,23 @@ def test_help_tells_what_there_is_to_set():
         "--out",
     ):
         assert name in found.stdout
+
+
+def programs():
+    """The modules of all programs; of a package, its __main__ is the program."""
+    for folder in ("launch", "data_prep"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if 'if __name__ == "__main__"' in path.read_text():
+                parts = path.relative_to(ROOT).with_suffix("").parts
+                yield ".".join(parts[:-1] if parts[-1] == "__main__" else parts)
+
+
+def test_help_shows_every_flag_of_every_program(tmp_path):
+    named = sorted(programs())
+    assert {"launch.bench", "launch.compile_check", "data_prep.phantom"} <= {*named}
+    cases, out = tmp_path / "cases.json", tmp_path / "found.json"
+    cases.write_text(json.dumps([{"module": name, "argv": ["--help"]} for name in named]))
+    command = [sys.executable, "-m", "tests.parsing", cases, out]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    found = dict(zip(named, json.loads(out.read_text()), strict=True))
+    assert {name: hidden for name, hidden in found.items() if hidden} == {}
