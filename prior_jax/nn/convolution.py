@@ -83,6 +83,7 @@ def _kernel_gradient_in_blocks(
     """Computes the gradient with respect to a kernel as matrix products, a block of rows at a time.
 
     The pixels that a kernel sees are laid side by side, for few enough rows to stay in the cache.
+    Sums are float32, or float64 for maps of float64.
 
     Args:
       x: input maps, [B, H, W, in].
@@ -94,6 +95,9 @@ def _kernel_gradient_in_blocks(
       The gradient in the dtype of x, [kh, kw, in, out].
     """
     (batch, height, width, features), (tall, wide) = gradient.shape, size
+    if gradient.size == 0:
+        return jnp.zeros((*size, x.shape[-1], features), x.dtype)
+    sums = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
     most = max(1, _PIXELS // (batch * width))
     rows = max(n for n in range(1, height + 1) if height % n == 0 and n <= most)
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
@@ -110,11 +114,9 @@ def _kernel_gradient_in_blocks(
             axis=-1,
         )
         pixels = (((0, 1, 2), (0, 1, 2)), ((), ()))
-        return total + jax.lax.dot_general(
-            block, patches, pixels, preferred_element_type=jnp.float32
-        )
+        return total + jax.lax.dot_general(block, patches, pixels, preferred_element_type=sums)
 
-    total = jnp.zeros((features, math.prod(size) * x.shape[-1]), jnp.float32)
+    total = jnp.zeros((features, math.prod(size) * x.shape[-1]), sums)
     total = jax.lax.fori_loop(0, height // rows, add, total)
     return total.reshape(features, *size, x.shape[-1]).transpose(1, 2, 3, 0).astype(x.dtype)
 

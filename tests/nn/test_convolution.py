@@ -180,6 +180,31 @@ def test_many_channels_count_as_large_and_bfloat16_is_summed_in_float32():
     check_equal(found, value_and_grads(plain, *(a.astype(F32) for a in halved)), rtol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("maps", "side", "padding"),
+    [((0, 112, 112, 2), 3, 1), ((1, 112, 112, 1), 113, 0), ((1, 112, 112, 0), 3, 1)],
+)
+def test_the_gradient_of_a_large_maps_kernel_that_sees_nothing_is_zero(maps, side, padding):
+    kernel = jnp.ones((side, side, maps[3], 3))
+    function = functools.partial(convolve, padding=((padding, padding), (padding, padding)))
+    y, of_x, of_kernel = value_and_grads(function, jnp.ones(maps), kernel)
+    assert (of_x.shape, of_kernel.shape) == (maps, kernel.shape) and y.size * maps[3] == 0
+    assert not of_x.any() and not of_kernel.any()
+
+
+def test_the_gradient_of_a_large_maps_kernel_is_summed_in_float64_where_the_maps_are():
+    with jax.enable_x64(True):
+        x, kernel = (
+            jnp.asarray(normal(*a), jnp.float64) for a in ((0, 2, 112, 112, 2), (1, 3, 3, 2, 3))
+        )
+        found, expected = (
+            jax.grad(lambda k, f=f: jnp.sum(f(x, k) ** 2))(kernel)
+            for f in (functools.partial(convolve, padding=((1, 1), (1, 1))), plain)
+        )
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_maps_of_a_resnet_keep_the_plain_gradient():
     x, kernel = normal(0, 1, 56, 56, 64), normal(1, 3, 3, 64, 64)
 
