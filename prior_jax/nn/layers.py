@@ -237,6 +237,13 @@ class BatchNorm(nnx.Module):
     def _gather(self, centred: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Updates the running statistics.
 
+        The moments are about the running mean, which is near the batch's mean in training. With r,
+        the distance of the two in standard deviations of the batch, the relative error of the
+        variance is about eps * r**2, where eps is float32's 1.2e-7. Measured against float64 with
+        6,272 values a channel, the largest of 320 channels: 4e-7 at r = 1, 4e-5 at 10, 3e-3 at 100
+        and 0.4 at 1,000, as of a new layer (running mean 0) on a batch of mean 100 and deviation
+        0.1; from there on the variance may be 0.
+
         Args:
           centred: maps less the running mean, float32[B, H, W, features].
 
@@ -248,8 +255,7 @@ class BatchNorm(nnx.Module):
             raise ValueError(
                 f"batch norm in training needs 2 values per channel, got {centred.shape}"
             )
-        # One pass over the data: moments about the running mean, which is near the batch's mean,
-        # avoid cancellation. The result is exact for any centre.
+        # One pass over the data; moments about the running mean lose few digits to cancellation.
         shift = checkpoint_name(jnp.mean(centred, axis=(0, 1, 2)), MOMENTS)
         square = checkpoint_name(jnp.mean(jnp.square(centred), axis=(0, 1, 2)), MOMENTS)
         var = jnp.maximum(square - jnp.square(shift), 0)

@@ -122,6 +122,14 @@ def test_batch_norm_keeps_its_digits_when_the_mean_is_large_beside_the_deviation
         np.testing.assert_allclose(got, exact, rtol=0, atol=rtol * scale, err_msg=name)
 
 
+@pytest.mark.parametrize("distance", [1, 10, 100, 1000])
+def test_the_variance_of_a_batch_far_from_the_running_mean_is_as_exact_as_documented(distance):
+    x = np.random.default_rng(0).normal(0.1 * distance, 0.1, (8, 28, 28, 64)).astype(np.float32)
+    _, found = BatchNorm(64, dtype=jnp.float32)._gather(jnp.asarray(x))
+    relative = np.asarray(found, np.float64) / x.astype(np.float64).var((0, 1, 2)) - 1
+    assert np.abs(relative).max() < 5 * np.finfo(np.float32).eps * distance**2
+
+
 def test_batch_norm_of_a_single_value_is_refused():
     with pytest.raises(ValueError, match="needs 2 values per channel"):
         BatchNorm(4, dtype=jnp.float32)(jnp.zeros((1, 1, 1, 4)), train=True)
