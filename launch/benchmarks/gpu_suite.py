@@ -15,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from absl import logging
+
 from configs.machines import base
 from launch.benchmarks import generated_set
 from launch.benchmarks.alone import command_of, measure_alone
@@ -22,7 +24,7 @@ from launch.benchmarks.child import ROOT, ChildFailed
 from launch.benchmarks.job import Job
 from launch.benchmarks.largest import Largest, largest
 from launch.benchmarks.request import Request
-from launch.benchmarks.result import Report, Result, joined
+from launch.benchmarks.result import HEAD, Report, Result, joined
 
 SECONDS = 600
 """Budget of the suite, in seconds."""
@@ -108,6 +110,7 @@ class Suite:
 
     def _get_ready(self) -> None:
         """Runs the tests and compiles the steps, some at once."""
+        logging.info("running the tests marked gpu, and compiling %d steps", len(STEPS))
         jobs = list(self._jobs())
         end = self._end - (1 - _READY_SHARE) * self._seconds
         with contextlib.ExitStack() as opened:
@@ -161,11 +164,14 @@ class Suite:
         if self.left <= 0:
             self._left_out[label] = f"the {self._seconds:.0f} s of the suite were over"
             return None
+        logging.info("measuring %s, %.0f s are left", label, self.left)
         try:
             report = measure_alone(name, request, seconds=self.left, environment=_ALONE)
         except ChildFailed as error:
             self._left_out[label] = error.problem
             return None
+        if not self._reports:
+            print(HEAD)
         self._reports.append(report)
         self._save(self._report())
         print("\n".join(result.row() for result in report.results), flush=True)
@@ -183,6 +189,7 @@ class Suite:
         limit = int(told) if told else sys.maxsize
 
         def measure(batch: int) -> Report:
+            logging.info("trying a batch of %d of %s, %.0f s are left", batch, name, self.left)
             request = dataclasses.replace(
                 self._request, dtype="bfloat16", batch=batch, data=None, blocks=4
             )

@@ -5,10 +5,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 
+from absl import logging
+
 from launch.benchmarks.alone import command_of, measure_alone
 from launch.benchmarks.child import ChildFailed
 from launch.benchmarks.request import Request
-from launch.benchmarks.result import Report, joined
+from launch.benchmarks.result import HEAD, Report, joined
 from launch.benchmarks.turns import STEPS, TURNS, Turns, beside
 
 RELEASED = ("prior_stage1_release_full", "prior_stage3_release_full", "gloria_release_full")
@@ -58,13 +60,16 @@ def _one_by_one(
 ) -> Report:
     reports: list[Report] = []
     left_out: dict[str, str] = {}
-    for name in names:
+    for index, name in enumerate(names):
+        logging.info("measuring %s, %d of %d", name, index + 1, len(names))
         try:
             report = measure(name)
         except ChildFailed as error:
             left_out[name] = error.problem
             print(f"{name}: {error.problem}\n{error.tail}", file=sys.stderr, flush=True)
         else:
+            if not reports:
+                print(HEAD)
             reports.append(report)
             print("\n".join(result.row() for result in report.results), flush=True)
         save(joined(reports, left_out=left_out))

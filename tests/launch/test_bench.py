@@ -1,11 +1,9 @@
 """launch.bench: what it times, in which processes, and what it refuses."""
 
 import contextlib
-import dataclasses
 import functools
 import io
 import json
-import math
 import pathlib
 import subprocess
 import sys
@@ -20,7 +18,6 @@ from launch.benchmarks import (
     alone,
     catalogue,
     counted,
-    flag_checks,
     generated_set,
     gpu_suite,
     several,
@@ -34,6 +31,7 @@ from launch.benchmarks.child import Child, ChildFailed
 from launch.benchmarks.repeated import Repeated
 from launch.benchmarks.report_file import from_json
 from launch.benchmarks.request import Request
+from launch.benchmarks.result import HEAD
 from launch.start.without_data import program_of
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
@@ -273,89 +271,32 @@ def test_what_the_suite_cannot_measure_is_named(monkeypatch, tmp_path):
     assert not measured and len(found.left_out) == 1 + len(gpu_suite.STEPS) + len(gpu_suite.LARGEST)
 
 
-class Given(dict):
-    """Stands in for absl's flags, all at their defaults but those that are given."""
+def test_it_is_told_what_is_measured_and_the_rows_stand_under_one_head(monkeypatch, capsys, caplog):
+    def measure(name, request, **_):
+        if name == "mgca":
+            raise ChildFailed("mgca broke.", "")
+        return bench_results.report([bench_results.full_result(name)])
 
-    def __init__(self, **given):
-        names = (
-            *("only", "suite", "peer", "against", "out", "seconds", "threshold"),
-            *(field.name for field in dataclasses.fields(Request)),
-        )
-        values = dict.fromkeys(names) | {"mode": "alone", "only": []}
-        values |= {"threshold": 0.1, "seconds": 600.0} | given
-        super().__init__(
-            {k: types.SimpleNamespace(value=v, present=k in given) for k, v in values.items()}
-        )
-
-    def __getattr__(self, name):
-        return self[name].value
-
-
-@pytest.mark.parametrize(
-    ("given", "where"),
-    [
-        ({"suite": "gpu", "only": ["clip"]}, "--only"),
-        ({"suite": "gpu", "batch": 4}, "--batch"),
-        ({"suite": "gpu", "dtype": "float32"}, "--dtype"),
-        ({"suite": "gpu", "peer": "x"}, "--peer"),
-        ({"suite": "gpu_beside"}, "--peer"),
-        ({"suite": "gpu", "mode": "here"}, "--mode"),
-        ({"mode": "here", "against": "x"}, "--against"),
-        ({"mode": "here", "peer": "x"}, "--peer"),
-        ({"mode": "turns"}, "--only"),
-        ({"peer": "x", "steps": 1}, "--steps"),
-        ({"peer": "x", "trace": "x"}, "--trace"),
-        ({"threshold": 0.2}, "--threshold"),
-        ({"against": "x", "threshold": math.nan}, "--threshold"),
-        ({"seconds": 5.0}, "--seconds"),
-        ({"suite": "gpu", "seconds": math.nan}, "--seconds"),
-        ({"mode": "turns", "only": ["clip"], "blocks": 2}, "--blocks"),
-        ({"mode": "compile", "trace": "x"}, "--trace"),
-    ],
-)
-def test_flags_that_do_not_fit_are_refused_by_name(given, where):
-    with pytest.raises(ConfigError, match=rf"^{where}: "):
-        flag_checks.check(Given(**given))
+    monkeypatch.setattr(several, "measure_alone", measure)
+    with caplog.at_level("INFO", logger="absl"):
+        several.each(["mgca", "clip", "lovt"], TINY, save=lambda report: None)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"measuring {name}" for name in ("mgca, 1 of 3", "clip, 2 of 3", "lovt, 3 of 3")
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == HEAD.splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == ["clip", "lovt"]
 
 
-def test_flags_that_fit_are_not_refused():
-    peer = {"suite": "gpu_beside", "peer": "python x.py"}
-    for given in ({}, {"suite": "gpu"}, peer, {"only": ["clip"]}):
-        flag_checks.check(Given(**given))
-
-
-@pytest.mark.parametrize(
-    ("flag", "names", "reader"),
-    [
-        ("batch", ["machine"], "prepare"),
-        ("trace", ["input", "checkpoint"], "zero_shot"),
-        ("dtype", ["prepare"], "machine"),
-        ("data", ["word_region_paper"], "start_cold"),
-        ("cache_dir", ["start_warm"], "checkpoint"),
-    ],
-)
-def test_a_flag_that_no_benchmark_reads_is_refused_with_those_that_do(flag, names, reader):
-    given = Given(**{flag: "x"})
-    with pytest.raises(ConfigError, match=rf"^--{flag}: .*{names[0]}.* choose one of .*{reader}"):
-        flag_checks.check_read(given, names)
-    flag_checks.check_read(given, [*names, reader])
-
-
-def test_a_process_is_given_what_its_benchmark_reads():
-    request = Request(batch=4, steps=3, trace="x", cache_dir="y")
-    found = alone.command_of("machine", request, mode="here")
-    assert found[-2:] == ["--steps=3", "--cache_dir=y"] and "--batch=4" not in found
-    found = alone.command_of("clip", request, mode="compile")
-    assert found[-2:] == ["--batch=4", "--cache_dir=y"]
-
-
-@pytest.mark.parametrize(
-    ("command", "problem"),
-    [("", "empty"), ("/no/such/program 1", "'/no/such/program'"), ("python 'x", "quotation")],
-)
-def test_a_peer_that_cannot_be_started_is_refused(command, problem, tmp_path):
-    with pytest.raises(ConfigError, match=rf"^--peer: .*{problem}"):
-        flag_checks.check(Given(peer=command))
+def test_the_suite_tells_what_it_measures_under_one_head(monkeypatch, tmp_path, capsys, caplog):
+    with no_devices(monkeypatch, tmp_path), caplog.at_level("INFO", logger="absl"):
+        suite(tmp_path, [])
+    for name, dtype in gpu_suite.STEPS:
+        assert f"measuring {name}, {dtype}, " in caplog.text
+    assert "trying a batch of" in caplog.text
+    out = capsys.readouterr().out
+    assert out.startswith(HEAD) and out.count(HEAD) == 1
 
 
 def test_a_program_that_cannot_be_started_is_a_failure_of_the_child(tmp_path):
@@ -364,17 +305,6 @@ def test_a_program_that_cannot_be_started_is_a_failure_of_the_child(tmp_path):
     program.chmod(0o755)
     with pytest.raises(ChildFailed, match="cannot be started"):
         Child([str(program)], tmp_path)
-
-
-def test_the_folder_of_the_report_is_made_and_a_file_that_cannot_be_written_refused(tmp_path):
-    flag_checks.check(Given(out=str(tmp_path / "a" / "b" / "now.json")))
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-    (tmp_path / "file").write_text("kept")
-    flag_checks.check(Given(out=str(tmp_path / "file")))
-    assert (tmp_path / "file").read_text() == "kept"
-    for out in (tmp_path, tmp_path / "file" / "now.json"):
-        with pytest.raises(ConfigError, match=r"^--out: .*cannot be written"):
-            flag_checks.check(Given(out=str(out)))
 
 
 def test_the_program_measures_in_a_process_of_its_own_and_compares(tmp_path):
