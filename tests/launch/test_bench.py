@@ -32,6 +32,7 @@ from launch.benchmarks.repeated import Repeated
 from launch.benchmarks.report_file import from_json
 from launch.benchmarks.request import Request
 from launch.benchmarks.result import HEAD
+from launch.start.run import check_fits
 from launch.start.without_data import program_of
 from prior_jax.data.tokenizer import unknown_vocabulary
 from prior_jax.errors import ConfigError
@@ -96,6 +97,21 @@ def config_of(name, request, tmp_path):
     """The config of a step of the catalogue."""
     step = catalogue.BENCHMARKS[name].opens.args[0]
     return step_configs.read(step, request, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [("prior_improved_stage1", 96), ("prior_improved_stage3", 96),
+     ("lovt_improved", 32), ("mgca_improved", 72)],
+)  # fmt: skip
+def test_an_improved_form_takes_its_batch_of_a_card(name, batch, tmp_path):
+    assert catalogue.BENCHMARKS[name].opens.args[0].batch == batch
+    config = config_of(name, Request(batch=batch), tmp_path)
+    assert config.model.sentence_region.hidden_every == 4
+    place = placement(config.mesh, devices=jax.devices()[:1])
+    check_fits(config, place)
+    with pytest.raises(ConfigError, match="hidden_every"):
+        check_fits(config_of(name, Request(batch=98), tmp_path), place)
 
 
 def test_the_weights_are_the_same_wherever_they_are_drawn(tmp_path):
