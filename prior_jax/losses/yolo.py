@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.errors import check_choice, check_field
+from prior_jax.losses.limits import LARGEST
 from prior_jax.types import Anchors
 
 Matching = Literal["shape", "release"]
@@ -53,7 +54,7 @@ class YoloLossConfig:
         inside = 0 <= self.ignore_above <= 1
         check_field(self, "ignore_above", inside, "from 0 to 1")
         for name in ("position", "negative"):
-            check_field(self, name, getattr(self, name) >= 0, "0 or more")
+            check_field(self, name, 0 <= getattr(self, name) <= LARGEST, f"from 0 to {LARGEST:g}")
 
 
 @dataclasses.dataclass(frozen=True)

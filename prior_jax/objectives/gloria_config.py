@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from prior_jax.errors import ConfigError, check_choice, check_field, check_least
+from prior_jax.losses.limits import check_scales, check_weights
 from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.region_encoder import RegionEncoderConfig
 
@@ -104,8 +105,8 @@ class GloriaConfig:
         with `local_group` the number of images matched with all captions of their group. Training
         on one CPU takes one image at a time, whatever the number.
       weights: weights of the terms, term -> weight; the release's are `RELEASE_WEIGHTS`.
-      local_group: number of pairs among which words are contrasted with regions, a divisor of the
-        batch size; None for the whole batch, whose cost is too high on a pod
+      local_group: number of pairs among which words are contrasted with regions, 2 or more and a
+        divisor of the batch size; None for the whole batch, whose cost is too high on a pod
         (`losses.word_region_groups`). The released batch is 48
         (configs/chexpert_pretrain_config.yaml).
     """
@@ -137,15 +138,15 @@ class GloriaConfig:
         states = self.text.layers + 1
         must_be = f"1 to {states}, the number of layers of the text encoder and one"
         check_field(self, "last_layers", 1 <= self.last_layers <= states, must_be)
-        for name in ("attention_scale", "word_scale", "contrast_scale"):
-            check_field(self, name, getattr(self, name) > 0, "a positive number")
-        group = self.local_group is None or self.local_group >= 1
-        check_field(self, "local_group", group, "a number of pairs, or None")
+        check_scales(self, "attention_scale", "word_scale", "contrast_scale")
+        group = self.local_group is None or self.local_group >= 2
+        check_field(self, "local_group", group, "2 or more pairs, as a loss of one is 0, or None")
         check_least(self, caption_chunk=1)
         if set(self.weights) != set(TERMS):
             raise ConfigError.of_value(
                 "weights", sorted(self.weights), f"a weight for each of the terms {TERMS}"
             )
+        check_weights(self.weights)
 
     @property
     def choices(self) -> Fidelity:

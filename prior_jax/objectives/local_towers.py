@@ -36,6 +36,14 @@ class LocalTowersConfig(TowersConfig):
     weights: Mapping[str, float]
     sentence_region: SentenceRegionConfig | None = None
 
+    def check_weights(self, weights: Mapping[str, float], terms: tuple[str, ...]) -> None:
+        """Refuses weights that cannot be used, and a contrast of regions that does not fit."""
+        super().check_weights(weights, terms)
+        if self.sentence_region is not None:
+            stages = {"pretrain": weights}
+            where = f"weights.{SENTENCE_REGION}"
+            self.sentence_region.check_fits(self.image, stages, where=where)
+
     def region_terms(self) -> tuple[str, ...]:
         """Returns the name of the contrast's term, if there is one."""
         return () if self.sentence_region is None else (SENTENCE_REGION,)

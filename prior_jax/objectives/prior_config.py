@@ -13,6 +13,7 @@ from prior_jax.errors import (
     check_least,
     in_section,
 )
+from prior_jax.losses.limits import check_learned_temperatures, check_scales, check_weights
 from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.image_decoder import ImageDecoderConfig
 from prior_jax.nn.resnet import ImageEncoderConfig
@@ -166,7 +167,7 @@ class BankConfig:
     def __post_init__(self):
         """Refuses configuration values that no bank accepts."""
         check_least(self, num_prototypes=1)
-        check_field(self, "temperature", self.temperature > 0, "a positive number")
+        check_scales(self, "temperature")
         check_choice(self, "schedule", get_args(TemperatureSchedule))
         check_least(self, start_step=0, steps=1)
 
@@ -264,8 +265,7 @@ class PriorConfig:
         ):
             check_choice(self, name, choices)
         check_least(self, embed_dim=1, sentence_heads=1, num_queries=1)
-        for name in ("temperature", "local_temperature"):
-            check_field(self, name, getattr(self, name) > 0, "a positive number")
+        check_scales(self, "temperature", "local_temperature")
         divides = self.embed_dim % self.sentence_heads == 0
         check_field(self, "sentence_heads", divides, f"a divisor of embed_dim {self.embed_dim}")
         check_least(self, embed_dim=8 if self.sentence_pool == "attention" else 2)
@@ -273,10 +273,15 @@ class PriorConfig:
         must_be = f"at most sentence_decoder.max_positions, which is {positions}"
         check_field(self, "num_queries", self.num_queries <= positions, must_be)
         self._check_weights()
+        if self.sentence_region is not None:
+            where = f"weights.STAGE.{SENTENCE_REGION}"
+            self.sentence_region.check_fits(self.image, self.weights, where=where)
         names = tuple(field.name for field in dataclasses.fields(Fidelity))
         once = len(set(self.switched_choices)) == len(self.switched_choices)
         fits = once and set(self.switched_choices) <= set(names)
         check_field(self, "switched_choices", fits, f"some of {', '.join(names)}, each once")
+        if self.choices.clamp_scale:
+            check_learned_temperatures(self, "temperature", "local_temperature")
         # The decoders' sizes follow from several sections, so they are made, checked and kept here.
         with in_section("sentence_decoder"):
             _ = self.sentence_decoder_config
@@ -306,6 +311,7 @@ class PriorConfig:
                     f"Give a weight for each of the terms {', '.join(terms)}.",
                     where=where,
                 )
+            check_weights(self.weights[stage], where=where)
 
     def terms(self, stage: str) -> tuple[str, ...]:
         """Returns the names of a stage's loss terms."""

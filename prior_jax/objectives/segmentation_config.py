@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from prior_jax.errors import ConfigError, check_choice, check_field, in_section
+from prior_jax.losses.limits import LARGEST
 from prior_jax.near_names import check_classes
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.nn.unet import Form, UNetDecoderConfig
@@ -42,7 +43,8 @@ class DecoderConfig:
     def __post_init__(self):
         """Refuses values that define no decoder."""
         check_choice(self, "kind", get_args(Decoder))
-        check_field(self, "auxiliary_weight", self.auxiliary_weight >= 0, "0 or above")
+        usable = 0 <= self.auxiliary_weight <= LARGEST
+        check_field(self, "auxiliary_weight", usable, f"from 0 to {LARGEST:g}")
         if self.kind == "linear":
             check_field(self, "channels", not self.channels, "() with kind 'linear'")
         if self.kind != "upernet":

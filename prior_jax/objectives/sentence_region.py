@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from prior_jax.errors import check_choice, check_field, check_least
+from prior_jax.errors import ConfigError, check_choice, check_field, check_least, in_section
+from prior_jax.losses.limits import LARGEST_LEARNED, check_scales
 from prior_jax.losses.normalize import unit
 from prior_jax.losses.word_region import (
     AGGREGATES,
@@ -22,7 +23,7 @@ from prior_jax.nn.heads import projection
 from prior_jax.nn.layers import torch_linear
 from prior_jax.nn.log_scale import clamp_from_above, log_scale
 from prior_jax.nn.patches import spatial_patches
-from prior_jax.nn.resnet import ResNetConfig
+from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.objectives.all_pairs import AllPairs
 from prior_jax.types import ImageFeatures, ReportFeatures
 
@@ -55,15 +56,16 @@ class SentenceRegionConfig:
       chunk: number of reports compared with all images at once, which bounds the memory; with
         `group` the number of images compared with all reports of their group. Training on one CPU
         takes one image at a time, whatever the number.
-      group: number of pairs that are contrasted with each other, a divisor of the batch size; None
-        contrasts the whole global batch, whose cost grows with its square.
+      group: number of pairs that are contrasted with each other, 2 or more and a divisor of the
+        batch size; None contrasts the whole global batch, whose cost grows with its square.
       hidden_every: in training, one of so many images, a divisor of the batch size, is encoded a
         second time with some of its regions hidden, and the sentences look for their places among
         the others of the copy; 0 hides nothing. Without hidden regions a region may stand for what
         lies beside it.
       hidden_share: share of the regions that are hidden in a copy.
-      hidden_side: side of the squares that are hidden, in regions. What fills several regions is
-        hidden by larger squares alone.
+      hidden_side: side of the squares that are hidden, in regions, less than that of the map. What
+        fills several regions is hidden by larger squares alone. Where nothing is hidden it has no
+        effect.
       coordinates: whether a region's features are joined by those of its place in the image, so
         that a sentence about the left lung need not look where left can be told from right.
     """
@@ -90,12 +92,42 @@ class SentenceRegionConfig:
         hides = 0 < self.hidden_share < 1 if self.hidden_every else self.hidden_share == 0
         must_be = "between 0 and 1 where hidden_every is not 0, and otherwise 0"
         check_field(self, "hidden_share", hides, must_be)
-        fits = self.group is None or self.group >= 1
-        check_field(self, "group", fits, "a positive number of pairs, or None")
-        for name in ("attention_scale", "sentence_scale", "contrast_scale"):
-            check_field(self, name, getattr(self, name) > 0, "a positive number")
-        starts = not self.learn_attention_scale or self.attention_scale <= 100
-        check_field(self, "attention_scale", starts, "at most 100, where a learned one is clamped")
+        fits = self.group is None or self.group >= 2
+        check_field(self, "group", fits, "2 or more pairs, as a loss of one is 0, or None")
+        check_scales(self, "attention_scale", "sentence_scale", "contrast_scale")
+        starts = not self.learn_attention_scale or self.attention_scale <= LARGEST_LEARNED
+        must_be = f"at most {LARGEST_LEARNED}, where a learned one is clamped"
+        check_field(self, "attention_scale", starts, must_be)
+
+    def check_fits(
+        self,
+        image: ImageEncoderConfig,
+        weights: Mapping[str, Mapping[str, float]],
+        *,
+        where: str,
+    ) -> None:
+        """Refuses settings that do not fit the rest of the model's.
+
+        Args:
+          image: configuration of the image encoder.
+          weights: weights of the terms, stage -> term -> weight.
+          where: names of the weights of the contrast, for the message.
+
+        Raises:
+          ConfigError: naming the section, or a field of it.
+        """
+        with in_section(SENTENCE_REGION):
+            grid = -(-image.image_size // (image.resnet.stride // 2**self.stages_back))
+            must_be = f"less than {grid}, the regions of a side, as the whole image would be hidden"
+            fits = not self.hidden_every or self.hidden_side < grid
+            check_field(self, "hidden_side", fits, must_be)
+        if not any(terms[SENTENCE_REGION] > 0 for terms in weights.values()):
+            raise ConfigError(
+                f"The section is given, but {where} is 0 in every stage: the projections that it "
+                "adds would stay random, and attention maps and grounding use them.",
+                "Set the weight above 0, or the section to None and leave the weight out.",
+                where=SENTENCE_REGION,
+            )
 
 
 def coordinates_of(grid: tuple[int, int]) -> np.ndarray:

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from prior_jax.errors import check_field
+from prior_jax.losses.limits import LARGEST
 from prior_jax.nn.log_scale import log_scale
 from prior_jax.objectives.two_tower import TwoTowerConfig, TwoTowerModel, TwoTowerObjective
 from prior_jax.types import ImageFeatures, ReportFeatures
@@ -27,6 +29,8 @@ class SiglipConfig(TwoTowerConfig):
         """Refuses configuration values that are inconsistent."""
         super().__post_init__()
         self.check_positive("temperature")
+        fits = abs(self.bias) <= LARGEST
+        check_field(self, "bias", fits, f"a number from {-LARGEST:g} to {LARGEST:g}")
 
 
 class SiglipModel(TwoTowerModel):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.errors import ConfigError, check_choice, check_field
+from prior_jax.losses import limits
 from prior_jax.losses.normalize import unit
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.heads import ProjectionHead
@@ -52,16 +53,16 @@ class TowersConfig:
         check_field(self, "hidden_dim", wide, "a positive integer, or None")
 
     def check_positive(self, *fields: str) -> None:
-        """Refuses each field that is not above 0."""
-        for field in fields:
-            check_field(self, field, getattr(self, field) > 0, "a positive number")
+        """Refuses each scale or temperature that is not above 0, or too extreme for a loss."""
+        limits.check_scales(self, *fields)
 
     def check_weights(self, weights: Mapping[str, float], terms: tuple[str, ...]) -> None:
-        """Refuses weights whose names are not exactly those of the terms."""
+        """Refuses weights whose names are not exactly those of the terms, and unusable ones."""
         if set(weights) != set(terms):
             raise ConfigError.of_value(
                 "weights", sorted(weights), f"a weight for each of the terms {', '.join(terms)}"
             )
+        limits.check_weights(weights)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

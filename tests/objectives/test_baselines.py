@@ -165,8 +165,11 @@ def test_an_unknown_stage_is_refused_by_name(kind):
         ("clip", "hidden_dim", 0),
         ("clip", "text_pool", "last"),
         ("clip", "temperature", 0.0),
+        ("clip", "temperature", 0.005),  # its learned inverse is at most 100
         ("siglip", "temperature", -1.0),
+        ("siglip", "bias", float("nan")),
         ("convirt", "temperature", 0.0),
+        ("convirt", "temperature", 1e-40),
         ("convirt", "image_share", 1.5),
         ("lovt", "pool_heads", 3),
         ("lovt", "image_share", -0.5),
@@ -183,6 +186,12 @@ def test_an_unknown_stage_is_refused_by_name(kind):
 def test_wrong_values_are_refused_by_name(kind, field, value):
     with pytest.raises(ConfigError, match=f"^{field}: The value is "):
         config_of(kind, **{field: value})
+
+
+@pytest.mark.parametrize("weight", [-0.5, float("nan"), float("inf")])
+def test_a_weight_that_cannot_be_used_is_refused_by_name(weight):
+    with pytest.raises(ConfigError, match=r"^weights\.local_text: The value is "):
+        config_of("lovt", weights={**LOVT_WEIGHTS, "local_text": weight})
 
 
 def test_lovt_pools_regions_itself():

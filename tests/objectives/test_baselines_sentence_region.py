@@ -55,6 +55,13 @@ def step(kind, *, train=False, **changes):
     return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=options)
 
 
+@both
+def test_the_section_needs_a_weight(kind):
+    weights = {**WEIGHTS[kind], "sentence_region": 0.0}
+    with pytest.raises(ConfigError, match=r"^sentence_region: .*weights\.sentence_region is 0"):
+        config_of(kind, weights=weights)
+
+
 def encoded(objective, model, batch):
     report = batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
     return objective.encode_image(model, batch.image), objective.encode_report(model, *report)

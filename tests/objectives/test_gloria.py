@@ -306,13 +306,20 @@ def test_an_unknown_stage_is_refused_by_name():
         ("word_scale", -1.0),
         ("contrast_scale", 0.0),
         ("caption_chunk", 0),
+        ("attention_scale", float("inf")),
         ("local_group", 0),
+        ("local_group", 1),  # a loss of 0
         ("weights", {"global_image_to_text": 1.0}),
     ],
 )
 def test_wrong_values_are_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=f"^{field}: The value is "):
         config_of(**{field: value})
+
+
+def test_a_negative_weight_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"^weights\.local_text_to_image: The value is -1"):
+        config_of(weights={**dict.fromkeys(TERMS, 1.0), "local_text_to_image": -1.0})
 
 
 def test_the_two_fidelities_differ_in_every_choice():

@@ -190,6 +190,8 @@ def test_terms_and_weights_must_have_the_same_names():
         ("fidelity", "faithful"),
         ("dtype", "float16"),
         ("temperature", 0.0),
+        ("temperature", 0.005),  # its learned inverse is at most 100
+        ("local_temperature", float("inf")),
         ("num_queries", 9),
         ("sentence_heads", 3),
         ("embed_dim", 0),
@@ -209,9 +211,16 @@ def test_wrong_weights_and_sections_are_refused_by_name():
     missing = {**RELEASE_WEIGHTS, "stage2": {"global_alignment": 1.0}}
     with pytest.raises(ConfigError, match=r"^weights\.stage2: "):
         tiny_config(weights=missing)
+    for weight in (-1.0, float("nan"), float("inf")):
+        wrong = {**RELEASE_WEIGHTS["stage2"], "prototype": weight}
+        with pytest.raises(ConfigError, match=r"^weights\.stage2\.prototype: The value is "):
+            tiny_config(weights={**RELEASE_WEIGHTS, "stage2": wrong})
     config = tiny_config()
     with pytest.raises(ConfigError, match=r"^schedule: The value is 'cosine'"):
         dataclasses.replace(config.bank, schedule="cosine")
+    with pytest.raises(ConfigError, match=r"^temperature: The value is inf"):
+        dataclasses.replace(config.bank, temperature=float("inf"))
+    tiny_config(fidelity="release", temperature=0.005)  # its scales are not clamped
     with pytest.raises(ConfigError, match=r"^sentence_decoder\.heads: "):
         decoder = dataclasses.replace(config.sentence_decoder, heads=3)
         dataclasses.replace(config, sentence_decoder=decoder)

@@ -212,9 +212,14 @@ def test_weights_name_the_term_exactly_where_it_is():
     [
         ("stages_back", 2),
         ("attention_scale", 0.0),
+        ("attention_scale", float("inf")),
+        ("sentence_scale", 1e-40),  # 0 in float32
+        ("contrast_scale", 1e39),  # infinite in float32
+        ("contrast_scale", float("nan")),
         ("aggregate", "median"),
         ("chunk", 0),
         ("group", 0),
+        ("group", 1),  # a loss of 0
         ("hidden_every", -1),
         ("hidden_share", 0.3),  # of no image
     ],
@@ -222,6 +227,25 @@ def test_weights_name_the_term_exactly_where_it_is():
 def test_bad_settings_are_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=field):
         dataclasses.replace(CONTRAST, **{field: value})
+
+
+def test_the_section_needs_a_weight_in_some_stage():
+    untrained = {stage: {**terms, "sentence_region": 0.0} for stage, terms in WEIGHTS.items()}
+    with pytest.raises(ConfigError, match="0 in every stage") as error:
+        tiny_config(sentence_region=CONTRAST, weights=untrained)
+    assert error.value.where == "sentence_region"
+    tiny_config(sentence_region=CONTRAST, weights={**untrained, "stage3": WEIGHTS["stage3"]})
+
+
+def test_hidden_squares_are_smaller_than_the_map_where_some_are_hidden():
+    hiding = dataclasses.replace(CONTRAST, hidden_every=2, hidden_share=0.3, hidden_side=7)
+    tiny_config(sentence_region=hiding, weights=WEIGHTS)
+    hiding = dataclasses.replace(hiding, hidden_side=8)
+    with pytest.raises(ConfigError, match="less than 8") as error:
+        tiny_config(sentence_region=hiding, weights=WEIGHTS)
+    assert error.value.where == "sentence_region.hidden_side"
+    nothing = dataclasses.replace(hiding, hidden_every=0, hidden_share=0.0)
+    tiny_config(sentence_region=nothing, weights=WEIGHTS)
 
 
 def test_a_learned_scale_does_not_start_above_its_limit():
