@@ -175,7 +175,8 @@ def check_alike(config: RunConfig) -> None:
 def identity_of_settings(config: RunConfig) -> dict[str, Any]:
     """Returns the part of a run's identity that the config alone determines.
 
-    Rematerialisation does not change the numbers, so a run may continue on other devices.
+    Rematerialisation and the chunks of a contrast do not change the numbers, so a run may continue
+    with others, on other devices.
 
     Raises:
       WeightsError: if weights of `config.init` are missing or damaged.
@@ -197,7 +198,7 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
         model["sentence_region"] = _as_earlier(model["sentence_region"], later)
     return {
         "config.objective": config.objective,
-        "config.model": _without(model, "remat"),
+        "config.model": resume.identity_of_model(model),
         "config.data": json.loads(json.dumps(data)),
         "config.optimizer": config.given["optimizer"],
         "config.quick_compile": config.quick_compile,
@@ -282,15 +283,6 @@ def _as_earlier(section: Mapping[str, Any], later: Mapping[str, list]) -> dict[s
         name: value
         for name, value in section.items()
         if name not in later or value not in later[name]
-    }
-
-
-def _without(section: dict[str, Any], name: str) -> dict[str, Any]:
-    """Returns a section without the settings of one name, in the section and all below it."""
-    return {
-        key: _without(value, name) if isinstance(value, dict) else value
-        for key, value in section.items()
-        if key != name
     }
 
 

@@ -50,6 +50,8 @@ _DERIVED = (
         r"--config.init.\1.path=DIR",
     ),
 )
+# Settings of `config.model` that change the use of memory alone, in whatever section they are.
+_FREE = ("remat", "chunk", "caption_chunk")
 # Fields of a stage in steps -> the settings that they are computed from.
 _LENGTHS = {"steps": "length", "warmup_steps": "warmup"}
 
@@ -74,6 +76,21 @@ def _stage(stage: Stage) -> dict[str, Any]:
     if stage.plateau is not None and stage.plateau.every == 1:
         del values["plateau"]["every"]
     return values
+
+
+def identity_of_model(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of `config.model` that change a run's numbers.
+
+    The size of hidden squares is none of them where no square is hidden.
+    """
+    kept = {
+        name: identity_of_model(value) if isinstance(value, Mapping) else value
+        for name, value in section.items()
+        if name not in _FREE
+    }
+    if not kept.get("hidden_every"):
+        kept.pop("hidden_side", None)
+    return kept
 
 
 def check_same(
@@ -132,6 +149,9 @@ def check_identity(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, workdi
     Raises:
       CheckpointError: naming the setting that differs, the objective before all others.
     """
+    model = theirs.get("config.model")
+    if isinstance(model, Mapping):  # earlier versions kept settings that change no number
+        theirs = {**theirs, "config.model": identity_of_model(model)}
     names = sorted(ours, key=lambda name: (name != "config.objective", name))
     _refuse_differences({name: (ours[name], theirs.get(name)) for name in names}, workdir=workdir)
 

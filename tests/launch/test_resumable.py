@@ -1,11 +1,14 @@
 """Every value by which a run is known is one that its config can be given again."""
 
+import copy
 import dataclasses
+import functools
 import pathlib
 
 import pytest
 
 from configs import debug, phantom
+from configs.gloria import phantom as gloria_phantom
 from configs.prior.improved import improve
 from launch.start import run as run_lib
 from prior_jax.config import read_config, to_json
@@ -96,6 +99,38 @@ def test_a_run_from_before_the_contrast_of_sentences_and_regions_is_resumed():
     config.model.sentence_region.coordinates = True
     known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
     assert later & known["config.model"]["sentence_region"].keys() == {"coordinates"}
+
+
+def free_settings():
+    """Configs, with the section that is changed, what a checkpoint may hold and the change."""
+    region = ("model", "sentence_region")
+    yield phantom.get_config(), region, dict(chunk=32), dict(chunk=16)
+    gloria = gloria_phantom.get_config()
+    yield gloria, ("model",), dict(caption_chunk=gloria.model.caption_chunk), dict(caption_chunk=3)
+    unhidden = phantom.get_config()
+    unhidden.model.sentence_region.update(dict(hidden_every=0, hidden_share=0.0))
+    yield unhidden, region, dict(hidden_side=2), dict(hidden_side=7)
+
+
+@pytest.mark.parametrize("config, section, before, after", list(free_settings()))
+def test_what_changes_no_number_may_be_changed_on_resume(config, section, before, after):
+    known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
+    kept = copy.deepcopy(known)
+    inner = functools.reduce(lambda tree, name: tree[name], section[1:], kept["config.model"])
+    inner.update(before)  # as earlier versions kept it
+    functools.reduce(getattr, section, config).update(after)
+    changed = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
+    assert changed == known
+    resume.check_identity(changed, kept, workdir="/runs/one")
+
+
+def test_the_size_of_squares_that_are_hidden_may_not_be_changed_on_resume():
+    config = phantom.get_config()
+    known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
+    config.model.sentence_region.hidden_side = 1
+    other = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
+    with pytest.raises(CheckpointError, match="hidden_side"):
+        resume.check_identity(other, known, workdir="/runs/one")
 
 
 def test_a_later_setting_is_left_out_only_with_what_stands_for_earlier_versions():
