@@ -22,10 +22,11 @@ from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import read_config
+from prior_jax.errors import ConfigError
 from prior_jax.evaluate import box_scores, class_scores, local_use, mask_scores
 from prior_jax.evaluate.validation import Validation
 from prior_jax.evaluate.while_training import WhileTraining
-from prior_jax.objectives.base import AlignsLocally, Classifies, Detects, Segments
+from prior_jax.objectives.base import Classifies, Detects, Segments
 from prior_jax.processes import distributed, lock
 from prior_jax.sharding.placement import placement
 from prior_jax.train import checkpoint_storage as storage
@@ -33,7 +34,7 @@ from prior_jax.train import loop, watched
 from prior_jax.train.checkpoint_read import best_step, score_of
 from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.options import Snapshot, TrainOptions
-from prior_jax.train.stages import Schedule
+from prior_jax.train.stages import Schedule, Stage
 
 FLAGS = flags.FLAGS
 
@@ -115,9 +116,36 @@ def check_metrics(run: run_lib.Run, options: TrainOptions, *, evaluated: Sequenc
     best = options.checkpoint.best_metric
     if best is not None and options.every[watched.interval_of(best)]:
         asked["config.checkpoint.best_metric"] = best
-    terms = {term for stage in run.schedule for term in run.objective.weights(stage.name)}
-    validated = {f"validation_{term}_loss" for term in (*terms, "total")}
-    if isinstance(run.objective, AlignsLocally):
+    for field, metric in asked.items():
+        stages = _validated_stages(run, options, field=field)
+        if metric in local_use.NAMES:
+            _check_local_use(run, stages, where=field, metric=metric)
+        validated = set.intersection(*(_validated_names(run, stage.name) for stage in stages))
+        known = {watched.VALIDATE: validated, watched.EVALUATE: evaluated}
+        watched.check_names({field: metric}, known=known)
+
+
+def _validated_stages(run: run_lib.Run, options: TrainOptions, *, field: str) -> list[Stage]:
+    """Returns the stages in which a setting needs a number of validations.
+
+    A plateau needs it in its own stage, and everything else in all stages that have a validation.
+    """
+    schedule, every = Schedule(run.schedule), options.validate_every
+    own = [stage for stage in run.schedule if field.startswith(f"config.stages.{stage.name}.")]
+    if own or not every:
+        return own or list(run.schedule)
+    return [
+        stage
+        for stage in run.schedule
+        if schedule.end(stage) // every > schedule.start(stage) // every
+        or schedule.end(stage) == schedule.total_steps
+    ]
+
+
+def _validated_names(run: run_lib.Run, stage: str) -> set[str]:
+    """Returns the names of the numbers that a validation in a stage computes."""
+    validated = {f"validation_{term}_loss" for term in (*run.objective.weights(stage), "total")}
+    if local_use.trained_terms(run.objective, stage):
         validated |= set(local_use.NAMES)
     if isinstance(run.objective, Classifies):
         validated.add(class_scores.AUROC)
@@ -125,7 +153,28 @@ def check_metrics(run: run_lib.Run, options: TrainOptions, *, evaluated: Sequenc
         validated |= set(box_scores.NAMES)
     if isinstance(run.objective, Segments):
         validated |= set(mask_scores.NAMES)
-    watched.check_names(asked, known={watched.VALIDATE: validated, watched.EVALUATE: evaluated})
+    return validated
+
+
+def _check_local_use(run: run_lib.Run, stages: Sequence[Stage], *, where: str, metric: str) -> None:
+    """Refuses to wait for a number of local losses where a validation cannot compute it."""
+    untrained = [s.name for s in stages if not local_use.trained_terms(run.objective, s.name)]
+    if untrained:
+        raise ConfigError(
+            f"{metric!r} compares local losses that are trained, and in {', '.join(untrained)} "
+            "none has a weight above 0.",
+            "Choose another number, such as 'validation_total_loss', or weigh a local loss.",
+            where=where,
+        )
+    pairs = min(run.config.data.batch_size, len(run.split("validate").with_text))
+    if pairs < 2:
+        raise ConfigError(
+            f"{metric!r} needs the image of another study, and the batches of a validation have "
+            f"{pairs} pair.",
+            "Choose another number, such as 'validation_total_loss', or raise "
+            "--config.data.batch_size and use a set with two or more pairs to validate on.",
+            where=where,
+        )
 
 
 def ended(step: int, *, workdir: pathlib.Path, checkpoint: CheckpointConfig) -> str:
@@ -187,7 +236,8 @@ def _validation(run: run_lib.Run, *, every: int):
         left = schedule.end(schedule.at(snapshot.step - 1)) - snapshot.step
         last = left == 0 or (left < every and snapshot.step + left < schedule.total_steps)
         if last and local_use.looks_away(found):
-            logging.warning("after %s: %s", snapshot.stage, local_use.said(found))
+            terms = local_use.trained_terms(run.objective, snapshot.stage)
+            logging.warning("after %s: %s", snapshot.stage, local_use.said(found, terms))
         return found
 
     return evaluate

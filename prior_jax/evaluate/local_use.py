@@ -6,11 +6,12 @@ another patient's. The training losses cannot tell; these numbers can.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
+from prior_jax.objectives.base import AlignsLocally, TrainObjective
 from prior_jax.types import Batch
 
 NAMES = (
@@ -37,6 +38,17 @@ sentences and regions 0.8 to 0.9.
 Terms = Callable[[Batch], Mapping[str, jax.Array]]
 
 
+def trained_terms(objective: TrainObjective, stage: str) -> tuple[str, ...]:
+    """Returns the names of a stage's local terms whose weight is above 0: those that are trained.
+
+    There are none for an objective without local terms.
+    """
+    if not isinstance(objective, AlignsLocally):
+        return ()
+    weights = objective.weights(stage)
+    return tuple(name for name in objective.local_terms(stage) if weights[name] > 0)
+
+
 def local_sums(
     terms: Terms, batch: Batch, *, own: Mapping[str, jax.Array], weights: Mapping[str, float]
 ) -> dict[str, jax.Array]:
@@ -46,7 +58,7 @@ def local_sums(
       terms: function from a batch to the objective's loss terms.
       batch: global batch; rows of weight 0 are filling rows, after the real ones.
       own: the terms of the batch as it is.
-      weights: weight of each local term, by its name.
+      weights: weight of each local term that is trained, by its name.
 
     Returns:
       Sums of weighted terms, float32[]: "own", and with the other images "other" and "mirrored";
@@ -85,10 +97,10 @@ def other_images(batch: Batch) -> jax.Array:
 def use_of(sums: Mapping[str, float]) -> dict[str, float]:
     """Returns the numbers of `NAMES` from sums of `local_sums`, or from means of several.
 
-    Without any weight on a local term there are none.
+    There are none where the terms are 0 with every image.
     """
     if not any(sums[f"{name}_size"] for name in ("other", "mirrored")):
-        return {}  # no local term has a weight
+        return {}
     numbers = []
     for name in ("other", "mirrored"):
         use = sums[name] - sums["own"]
@@ -96,15 +108,29 @@ def use_of(sums: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(NAMES, numbers, strict=True))
 
 
-def said(numbers: Mapping[str, float]) -> str:
-    """Says in words what the numbers of `NAMES` tell about a model."""
-    image, image_share, mirror, mirror_share = (numbers[name] for name in NAMES)
+def said(numbers: Mapping[str, float], terms: Sequence[str]) -> str:
+    """Says in words what the numbers of `NAMES` tell about a model.
+
+    Args:
+      numbers: the numbers, by their names.
+      terms: names of the local terms that are trained; () leaves them out.
+    """
+    named = f" ({', '.join(terms)})" if terms else ""
     text = (
-        f"With another study's image the local losses are {image:.2f} nats higher than with the "
-        f"report's own, {100 * image_share:.0f} % of them, and with the mirrored image "
-        f"{mirror:.2f} nats, {100 * mirror_share:.0f} %."
+        "Compared with the report's own image, the weighted sum of the local losses that are "
+        f"trained{named} is {_difference(numbers, NAMES[:2])} with another study's image, and "
+        f"{_difference(numbers, NAMES[2:])} with the mirrored image."
     )
     return f"{text} {_BLIND}" if looks_away(numbers) else text
+
+
+def _difference(numbers: Mapping[str, float], names: Sequence[str]) -> str:
+    """Returns a comparison such as "0.30 nats higher (6 % of the losses' size there)"."""
+    use, share = (numbers[name] for name in names)
+    if round(abs(use), 2) == 0:
+        return "the same"
+    size = f"{100 * abs(share):.0f} % of the losses' size there"
+    return f"{abs(use):.2f} nats {'higher' if use > 0 else 'lower'} ({size})"
 
 
 def looks_away(numbers: Mapping[str, float]) -> bool:

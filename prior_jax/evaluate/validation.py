@@ -12,7 +12,6 @@ from prior_jax.errors import DataError
 from prior_jax.evaluate import box_scores, class_scores, local_use, mask_scores
 from prior_jax.evaluate.features import to_host
 from prior_jax.objectives.base import (
-    AlignsLocally,
     Classifies,
     Detects,
     Segments,
@@ -49,8 +48,8 @@ class Validation:
             found, weights = terms_of(batch), objective.weights(stage)
             total = weighted_sum(found, weights)
             local = {}
-            if isinstance(objective, AlignsLocally):
-                local_weights = {name: weights[name] for name in objective.local_terms(stage)}
+            local_weights = {n: weights[n] for n in local_use.trained_terms(objective, stage)}
+            if local_weights:
                 local = local_use.local_sums(terms_of, batch, own=found, weights=local_weights)
             rows = ()
             if isinstance(objective, Classifies):
@@ -77,8 +76,8 @@ class Validation:
 
         Returns:
           `validation_<term>_loss` for every term and `validation_total_loss`: means over batches,
-          weighted by their numbers of pairs. A contrastive term depends on the batch size. For an
-          objective with local terms also `local_use.NAMES`, over batches of two pairs or more.
+          weighted by their numbers of pairs. A contrastive term depends on the batch size. With a
+          local term that is trained also `local_use.NAMES`, over batches of two pairs or more.
           For a classifier also `class_scores.AUROC`, unless no class has both states; for a
           detector `box_scores.NAMES`, unless no image has a box; for a segmentation model
           `mask_scores.NAMES`, unless no image has a mask.

@@ -79,7 +79,7 @@ def check_names(asked: Mapping[str, str], *, known: Mapping[str, Collection[str]
         if metric not in names:
             _, numbers = _WORDS[interval_of(metric)]
             raise ConfigError(
-                f"The {numbers} of this run return no number called {metric!r}.",
+                f"The {numbers} of this run do not all return a number called {metric!r}.",
                 f"Choose one of {', '.join(sorted(name for n in known.values() for name in n))}.",
                 where=field,
             )

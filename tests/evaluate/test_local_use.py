@@ -18,6 +18,13 @@ class Looking(toy.ToyObjective):
         return ("contrast",)
 
 
+class Idle(Looking):
+    """A toy whose local contrast has no weight."""
+
+    def weights(self, stage):
+        return {**super().weights(stage), "contrast": 0.0}
+
+
 class Blind(Looking):
     """A toy whose contrast does not see the image."""
 
@@ -72,9 +79,25 @@ def test_a_loss_that_does_not_look_has_no_use():
         assert found[name] == pytest.approx(0, abs=1e-5)
 
 
-def test_an_objective_without_local_terms_has_no_such_number():
-    found = validated(toy.ToyObjective(), [toy.ToyData().batch(1)])
+@pytest.mark.parametrize("objective", [toy.ToyObjective(), Idle()])
+def test_an_objective_without_trained_local_terms_has_no_such_number(objective):
+    assert local_use.trained_terms(objective, "second") == ()
+    assert local_use.trained_terms(Looking(), "second") == ("contrast",)
+    found = validated(objective, [toy.ToyData().batch(1)])
     assert not set(local_use.NAMES) & found.keys()
+
+
+def test_what_is_said_tells_higher_from_lower_and_names_the_terms():
+    said = local_use.said(dict(zip(local_use.NAMES, (-0.32, -0.06, 1.25, 0.5), strict=True)), "ab")
+    assert said.startswith(
+        "Compared with the report's own image, the weighted sum of the local losses that are "
+        "trained (a, b) is 0.32 nats lower (6 % of the losses' size there) with another study's "
+        "image, and 1.25 nats higher (50 % of the losses' size there) with the mirrored image. "
+        "They hardly look at the image"
+    )
+    said = local_use.said(dict(zip(local_use.NAMES, (3.0, 0.9, -0.001, 0.0), strict=True)), ())
+    assert "that are trained is 3.00 nats higher (90 %" in said
+    assert said.endswith("and the same with the mirrored image.")
 
 
 def test_a_batch_of_one_pair_is_not_compared():

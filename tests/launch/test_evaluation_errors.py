@@ -7,6 +7,17 @@ from tests.launch.mistakes import DEBUG, EVALUATE, RETRIEVAL, SET, SMALL, TRAIN,
 
 EVALUATING = ("--config.data.batch_size=4", "--config.evaluate_every=1")
 
+_LENGTHS = ("stage1.length=4", "stage1.warmup=1", "stage2.length=4", "stage2.warmup=1")
+
+
+def best(metric, *, batch_size):
+    """The arguments of a run that is validated in every stage and keeps the best checkpoint."""
+    stages = [f"--config.stages.{length}" for length in _LENGTHS]
+    validates = ["--config.stage_unit=steps", *stages, "--config.validate_every=4"]
+    size = f"--config.data.batch_size={batch_size}"
+    return [SMALL, WORKDIR, *SET, *validates, size, f"--config.checkpoint.best_metric={metric}"]
+
+
 # Name of the case -> program, arguments, pattern that the line matches.
 CASES = {
     "a file without a config after training": (
@@ -126,6 +137,25 @@ CASES = {
             "--config.checkpoint.best_metric=total_loss",
         ],
         r"^config\.checkpoint\.best_metric: The validations .*'total_loss'\. Choose one of valid",
+    ),
+    "a number that the first stage does not have": (
+        TRAIN,
+        best("validation_prototype_loss", batch_size=4),
+        r"^config\.checkpoint\.best_metric: The validations .*'validation_prototype_loss'\. Choose",
+    ),
+    "a number of local losses without a weight": (
+        TRAIN,
+        [
+            *best("validation_local_image_use_share", batch_size=4),
+            "--config.model.weights.stage2.local_image=0.0",
+            "--config.model.weights.stage2.local_text=0.0",
+        ],
+        r"^config\.checkpoint\.best_metric: .*, and in stage2 none has a weight above 0\. Choose",
+    ),
+    "a number of another study's image where there is none": (
+        TRAIN,
+        best("validation_local_mirror_use", batch_size=1),
+        r"^config\.checkpoint\.best_metric: .*the batches of a validation have 1 pair\. Choose",
     ),
 }
 
