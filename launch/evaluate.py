@@ -40,6 +40,7 @@ from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.processes import distributed, lock
 from prior_jax.report.examples import RunInfo
 from prior_jax.report.gather import Examples, gather
+from prior_jax.report.losses import losses_of
 from prior_jax.report.page import write_report
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
@@ -135,6 +136,7 @@ class Evaluation:
                     settings=subject.given,
                     versions=run_lib.versions(),
                     datasets=counts,
+                    losses=losses_of(subject.objective),
                 ),
                 attention=examples.attention,
                 retrieval=examples.retrieval,

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from prior_jax.evaluate import local_use
 from prior_jax.report import charts
+from prior_jax.report.losses import Losses
 
 # Headings of the values that every run logs besides its loss terms, in the page's order.
 _TITLES = {
@@ -19,11 +21,24 @@ _TITLES = {
     "pairs_per_second": "Pairs per second",
     "input_wait": "Share of time waiting for input",
     "bank_perplexity": "Bank perplexity",
-    "validation_local_image_use": "Local losses with another study's image less with the own, nats",
-    "validation_local_image_use_share": "The same as a share",
-    "validation_local_mirror_use": "Local losses with the mirrored image less with the own, nats",
-    "validation_local_mirror_use_share": "The same as a share of those with the mirrored",
+    "validation_local_image_use": (
+        "Local losses with another study's image less those with the own, in nats: above 0 is good "
+        "(validation_local_image_use)"
+    ),
+    "validation_local_image_use_share": (
+        "The same as a share of those with another study's image: above 0 is good, and below "
+        f"{local_use.UNUSED:g} the texts hardly depend on the image "
+        "(validation_local_image_use_share)"
+    ),
+    "validation_local_mirror_use": (
+        "Local losses with the mirrored image less those with the own, in nats: above 0, the texts "
+        "tell left from right (validation_local_mirror_use)"
+    ),
+    "validation_local_mirror_use_share": (
+        "The same as a share of those with the mirrored image (validation_local_mirror_use_share)"
+    ),
 }
+_UNTRAINED = "weight 0: measured, not trained"
 _ACRONYMS = {
     "kl": "KL",
     "auroc": "AUROC",
@@ -35,6 +50,7 @@ _LOGARITHMIC = {"gradient_norm", "grad_norm"}
 _HELD_OUT = ("validate_", "validation_", "val_")
 _AXES = {"step", "stage"}
 _WHILE_TRAINING = "evaluate_"
+_UNKNOWN = Losses()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,18 +108,20 @@ def read_log(path: pathlib.Path) -> Log:
     return Log(records=[records[step] for step in sorted(records)], unreadable=unreadable)
 
 
-def draw(log: Log) -> Curves:
+def draw(log: Log, *, losses: Losses = _UNKNOWN) -> Curves:
     """Draws every series of a log.
 
     Args:
       log: log with at least one record.
+      losses: losses that the run trains. The chart of a term whose weight is 0 in every stage of
+        the log says so.
 
     Returns:
       The charts; a name without any finite value has no chart.
     """
     names = dict.fromkeys(name for record in log.records for name in record)
     stages = stages_of(log.records)
-    losses, evaluations, others = {}, {}, {}
+    terms, evaluations, others = {}, {}, {}
     for name in names:
         series = series_of(log.records, name)
         if name in _AXES or series is None or _train_name(name) in names:
@@ -117,18 +135,21 @@ def draw(log: Log) -> Curves:
                 title, series, held_out=None, stages=stages, logarithmic=False, marked=True
             )
             continue
+        title = title_of(name)
+        if losses.untrained(name.removesuffix("_loss"), [stage.name for stage in stages]):
+            title = f"{title} ({_UNTRAINED})"
         chart = charts.line_chart(
-            title_of(name),
+            title,
             series,
             held_out=held_out,
             stages=stages,
             logarithmic=name in _LOGARITHMIC and series.values.min() > 0,
         )
-        (losses if name.endswith("_loss") else others)[name] = chart
-    first = [name for name in ("total_loss",) if name in losses]
+        (terms if name.endswith("_loss") else others)[name] = chart
+    first = [name for name in ("total_loss",) if name in terms]
     known = [name for name in _TITLES if name in others]
     return Curves(
-        losses=[losses[name] for name in dict.fromkeys([*first, *losses])],
+        losses=[terms[name] for name in dict.fromkeys([*first, *terms])],
         evaluations=list(evaluations.values()),
         others=[others[name] for name in dict.fromkeys([*known, *others])],
         stages=stages,

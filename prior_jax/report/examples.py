@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from prior_jax.report.losses import Losses
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunInfo:
@@ -17,12 +19,14 @@ class RunInfo:
       versions: versions, package -> version, and other facts needed to repeat the run.
       datasets: counts of each data set by its name, split -> {what: count}, e.g.
         {"nih": {"train": {"studies": 900, "images": 1100}}}.
+      losses: losses that the run trains.
     """
 
     name: str
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     datasets: Mapping[str, Mapping[str, Mapping[str, int]]]
+    losses: Losses = dataclasses.field(default_factory=Losses)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from prior_jax.evaluate import local_use, pictures, region_columns, results
+from prior_jax.evaluate import pictures, region_columns, results
 from prior_jax.report import (
     charts,
     curves,
@@ -91,7 +91,7 @@ def write_report(
       DataError: if a file of results or of pictures is damaged; the error names it.
     """
     workdir = pathlib.Path(workdir)
-    files = _of_files(workdir)
+    files = _of_files(workdir, run)
     sparse = files["evaluated_elsewhere"] or str(run.settings.get("objective")) in _HEADINGS
     examples = _of_examples(attention, retrieval, reconstructions, bank, sparse=sparse)
     text = _environment().get_template("page.html").render(**_frame(run), **files, **examples)
@@ -117,7 +117,7 @@ def _frame(run: RunInfo) -> dict[str, Any]:
     )
 
 
-def _of_files(workdir: pathlib.Path) -> dict[str, Any]:
+def _of_files(workdir: pathlib.Path, run: RunInfo) -> dict[str, Any]:
     """Returns what is drawn from the files of a run: its training, and all that was measured."""
     log = curves.read_log(workdir / "metrics.jsonl")
     contents = results.read_results(workdir)
@@ -125,8 +125,8 @@ def _of_files(workdir: pathlib.Path) -> dict[str, Any]:
     suite = suites.read(workdir)
     return dict(
         log=log,
-        curves=curves.draw(log) if log.records else None,
-        local_use=_local_use(log),
+        curves=curves.draw(log, losses=run.losses) if log.records else None,
+        local_use=run.losses.local_use(log.records),
         tasks=tasks,
         headlines=tables.headlines(tasks),
         reliability={one["task"]: reliability.curves_of(one) for one in contents},
@@ -139,12 +139,6 @@ def _of_files(workdir: pathlib.Path) -> dict[str, Any]:
         # A run's folder has its config; the folder of --out has results alone.
         evaluated_elsewhere=bool(tasks or suite) and not (workdir / "config.json").is_file(),
     )
-
-
-def _local_use(log: curves.Log) -> str | None:
-    """Says how much the local losses look at the image, at the last validation that measured it."""
-    measured = [record for record in log.records if local_use.SHARE in record]
-    return local_use.said(measured[-1]) if measured else None
 
 
 def _of_examples(attention, retrieval, reconstructions, bank, *, sparse: bool) -> dict[str, Any]:

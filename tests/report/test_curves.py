@@ -4,7 +4,9 @@ import json
 import numpy as np
 import pytest
 
+from prior_jax.evaluate import local_use
 from prior_jax.report import charts, curves
+from prior_jax.report.losses import Losses
 
 
 def write(path, records, tail=""):
@@ -38,6 +40,31 @@ def test_every_number_has_a_chart_with_the_total_first(tmp_path):
         "Share of time waiting for input",
         "Odd",
     ]
+
+
+def test_a_loss_without_weight_in_every_stage_is_marked():
+    weights = {
+        "stage1": {"local_image": 0.0, "local_text": 0.0},
+        "stage2": {"local_image": 0.0, "local_text": 1.0, "prototype": 1.0},
+    }
+    records = [
+        record(s, stage, local_image_loss=1.0, local_text_loss=1.0, prototype_loss=1.0)
+        for s, stage in enumerate(weights)
+    ]
+    drawn = curves.draw(curves.Log(records=records, unreadable=0), losses=Losses(weights=weights))
+    assert titles(drawn.losses) == [
+        "Local image loss (weight 0: measured, not trained)",
+        "Local text loss",
+        "Prototype loss",
+    ]
+
+
+def test_charts_of_the_use_of_the_image_say_what_is_good_and_name_the_number():
+    for name in local_use.NAMES:
+        assert curves.title_of(name).endswith(f"({name})")
+    assert "above 0 is good" in curves.title_of(local_use.NAMES[0])
+    share = curves.title_of(local_use.SHARE)
+    assert f"below {local_use.UNUSED} the texts hardly depend on the image" in share
 
 
 def test_a_file_that_a_kill_cut_off_is_read_as_far_as_it_goes(tmp_path):

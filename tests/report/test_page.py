@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from prior_jax.errors import DataError
-from prior_jax.evaluate import results
+from prior_jax.evaluate import local_use, results
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.objectives.kinds import KINDS
+from prior_jax.objectives.prior import PriorObjective
+from prior_jax.objectives.prior_config import RELEASE_WEIGHTS
 from prior_jax.report import page
 from prior_jax.report.examples import AttentionExample, BankUsage, ReconstructionExample, RunInfo
+from prior_jax.report.losses import losses_of
+from tests.objectives.tiny import tiny_config
 from tests.report.pages import RUN, Reader, examples
 
 EVIL = "<script>alert('x')</script> & \"quoted\" </style>"
@@ -67,6 +71,24 @@ def test_the_figures_stand_beside_the_untrained_ones(tmp_path):
     assert few in shown
     assert "nih Split studies images train 1,200 1,300 test 100 –" in shown
     assert "model.embed_dim 8" in shown and "model.depths 1, 2" in shown and "jax 0.10.2" in shown
+
+
+def test_the_losses_that_look_at_the_image_are_named_and_others_marked_as_untrained(tmp_path):
+    config = tiny_config(weights={s: {**w, "local_image": 0.0} for s, w in RELEASE_WEIGHTS.items()})
+    run = dataclasses.replace(RUN, losses=losses_of(PriorObjective(config)))
+    numbers = dict.fromkeys(local_use.NAMES, 0.5)
+    line = {
+        "step": 2,
+        "stage": "stage1",
+        "local_image_loss": 1.0,
+        "local_text_loss": 1.0,
+        **numbers,
+    }
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    shown = Reader(page.write_report(tmp_path, run=run).read_text()).text
+    assert "trained (local_text) is 0.50 nats higher (50 %" in shown
+    assert "Local image loss (weight 0: measured, not trained)" in shown
+    assert shown.count("not trained") == 1
 
 
 def write_training(workdir, task, fraction, value):
