@@ -37,7 +37,7 @@ def excluded_in_vain(task: Task, label_names: Sequence[str]) -> list[str]:
     """
     known = {prompts.canonical(name) for name in (*prompts.known_classes(), *label_names)}
     strange = [name for name in task.exclude if prompts.canonical(name) not in known]
-    if not strange or task.classes:  # with classes, nothing is excluded
+    if not strange:
         return []
     return [
         f"task.exclude names {', '.join(strange)}, which is no label of the set, so that nothing "

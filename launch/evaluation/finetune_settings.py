@@ -18,6 +18,8 @@ FRACTION_RULE: fractions.Rule = "stratified"
 """The rule that chooses the labelled part, unless the training keeps that of its config."""
 KEEPS = ("images", "fraction", "length")
 """What a training may take from its config; see `FinetuneConfig.keeps`."""
+EPOCHS = 100.0
+"""Passes in the files of tasks; a training that keeps the length of its config does not read it."""
 _OF_THE_TASK = {
     "data.path": "--task.data.path",
     "data.fraction": "--task.finetune.fraction",
@@ -73,6 +75,12 @@ class FinetuneConfig:
         some = self.max_steps is None or self.max_steps >= 1
         check_field(self, "max_steps", some, "at least 1, or None")
         check_least(self, validations=1)
+        if "length" in self.keeps and self.epochs != EPOCHS:
+            raise ConfigError(
+                f"The value is {self.epochs:g}, but the training keeps the length of its config.",
+                "Leave it out, or shorten the training by --task.finetune.max_steps.",
+                where="epochs",
+            )
         known = set(self.keeps) <= set(KEEPS)
         check_field(self, "keeps", known, f"a tuple of some of {', '.join(KEEPS)}")
         exists = file_of(self.config)[0].is_file()

@@ -235,12 +235,9 @@ def _own_sentences(task, name, records, data: Opened) -> list[tuple[str, int]]:
 
 def _prompts(task: GroundingTask, name, records, data) -> list[tuple[str, int]]:
     """Returns the affirming prompts that name the finding; they belong to no record."""
-    table = prompts.prompt_table(
-        task.prompts.set, classes=(name,), negatives=task.prompts.negatives
-    )
+    table = prompts.prompt_table(task.prompts.set, classes=(name,), negatives=False)
     words = prompts.finding_words(name)
-    affirming = (text for text, yes in zip(table.texts, table.affirms, strict=True) if yes)
-    return [(text, -1) for text in affirming if finding_words.mentions(text, words)]
+    return [(text, -1) for text in table.texts if finding_words.mentions(text, words)]
 
 
 def _rows(sentence: str, words: Sequence[str], subject: Subject, data: Opened, unit: str):

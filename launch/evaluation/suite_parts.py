@@ -11,7 +11,7 @@ from launch.evaluation.finetune_settings import FRACTION_RULE, training_config
 from launch.evaluation.segmentation_tasks import SegmentationTask, TrainSegmentationTask
 from launch.evaluation.set_checks import has_texts
 from launch.evaluation.subject import Subject
-from launch.evaluation.task_base import Task, TaskData
+from launch.evaluation.task_base import USUALLY_EXCLUDED, Task, TaskData
 from launch.evaluation.tasks import (
     GalleryTask,
     GroundingTask,
@@ -93,8 +93,11 @@ def _adapted(task: Task, suite: SuiteTask, path: str) -> Task:
         changes["finetune"] = dataclasses.replace(task.finetune, max_steps=most)
     if not task.protocol:  # a protocol has classes of its own
         changes["min_positives"] = suite.min_positives
-        changes |= {"classes": suite.classes} if suite.classes else {}
-        changes |= {"exclude": suite.exclude} if suite.exclude else {}
+        if suite.classes:  # of which the task's own exclusions are no part
+            changes["classes"] = suite.classes
+            changes["exclude"] = task.exclude if task.exclude == USUALLY_EXCLUDED else ()
+        elif suite.exclude and not task.classes:
+            changes["exclude"] = suite.exclude
     return dataclasses.replace(task, **changes)
 
 

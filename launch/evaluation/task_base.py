@@ -3,8 +3,12 @@
 import dataclasses
 
 from prior_jax.data.pipeline import DataConfig
-from prior_jax.errors import check_field, check_least
+from prior_jax.errors import ConfigError, check_field, check_least
 from prior_jax.evaluate import bootstrap
+
+USUALLY_EXCLUDED = ("Lung Opacity", "Support Devices")
+"""Labels that files of configs/eval exclude, as they say why. They do so where the classes are
+named as well, as those of a paper are, and `exclude` is not read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,10 +54,20 @@ class Task:
     protocol: str = ""
 
     def __post_init__(self):
-        """Refuses an empty batch, fewer positives than 0, and a protocol that names no file."""
+        """Refuses an empty batch, a protocol that names no file, and what would be unread.
+
+        With `classes`, nothing is selected that `exclude` could leave out.
+        """
         check_least(self, batch_size=1, min_positives=0)
         plain = not self.protocol or self.protocol.replace("_", "").isalnum()
         check_field(self, "protocol", plain, "letters, digits and '_'")
+        if self.classes and self.exclude not in ((), USUALLY_EXCLUDED):
+            raise ConfigError(
+                f"The value is {self.exclude!r}, but the classes are named, so that none is left "
+                "out.",
+                "Give either --task.classes or --task.exclude.",
+                where="exclude",
+            )
 
     @property
     def reads_text(self) -> bool:

@@ -31,6 +31,10 @@ class PromptConfig:
     negatives: bool
 
 
+UNASKED = PromptConfig(set="ensemble", negatives=False)
+"""The prompts of configs/eval/grounding.py, which are not read if the reports are."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZeroShotTask(Task):
     """The task "zero_shot".
@@ -119,7 +123,8 @@ class GroundingTask(Task):
       text: source of the sentences whose attention is measured: "report" takes each study's own,
         "prompts" the same for every image. Both use only sentences with a word that names the
         finding.
-      prompts: choice of the prompts if `text` is "prompts".
+      prompts: choice of the prompts if `text` is "prompts", `UNASKED` otherwise. Only affirming
+        prompts say that there is something to find.
       masks: folder that `data_prep.phantom` drew the set's images into; None for the boxes and
         masks in the set's own records, and, where it has none, for the phantom that the launcher
         drew under the workdir.
@@ -131,6 +136,22 @@ class GroundingTask(Task):
     prompts: PromptConfig
     masks: str | None
     attention: fine_regions.AttentionConfig = fine_regions.OWN  # as in files without the setting
+
+    def __post_init__(self):
+        """Refuses prompts that are not asked."""
+        super().__post_init__()
+        if self.text == "report" and self.prompts != UNASKED:
+            raise ConfigError(
+                "The sentences of the reports are asked, and no prompts.",
+                "Set --task.text=prompts, or leave out the settings of the prompts.",
+                where="prompts",
+            )
+        if self.prompts.negatives:
+            raise ConfigError(
+                "Prompts that deny a finding are not asked where it is.",
+                "Set --task.prompts.negatives=False.",
+                where="prompts.negatives",
+            )
 
     @property
     def result(self) -> str:
@@ -191,7 +212,13 @@ class SuiteTask(Task):
         for field in ("max_steps", "detector_max_steps"):
             most = getattr(self, field)
             check_field(self, field, most is None or most >= 1, "at least 1, or None")
-        self.named_sets()
+        paths = self.named_sets().values()
+        if paths and self.data.path is not None and self.data.path not in paths:
+            raise ConfigError(
+                f"The value is {self.data.path!r}, which is none of the sets of the suite.",
+                "Give either --task.sets or --task.data.path.",
+                where="data.path",
+            )
 
     def named_sets(self) -> dict[str, str]:
         """Returns the path of each set by its name.

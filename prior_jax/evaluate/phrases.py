@@ -49,8 +49,8 @@ class PhraseConfig:
         padding of torch; "tiles" lays it in the middle of its tile, as the papers do (quirk C30).
       rule: thresholds and switches of the metrics; of `digits` only the table in the settings
         takes notice.
-      release: "maco" does what MaCo's release does, whatever `rule` and `heat` are: dot products
-        instead of cosines, boxes that add up, and the rest of `phrase_grounding.MACO`. Its images
+      release: "maco" does what MaCo's release does: dot products instead of cosines, boxes that
+        add up, and the rest of `phrase_grounding.MACO`, where `rule` is left as it is. Its images
         are squashed without their boxes (quirk C23); ours keep both together.
     """
 
@@ -62,11 +62,15 @@ class PhraseConfig:
     release: Release
 
     def __post_init__(self):
-        """Refuses unknown choices."""
+        """Refuses unknown choices, and with a release what it would not do."""
         for field, known in (("heat", Heat), ("centres", Centres), ("release", Release)):
             check_choice(self, field, get_args(known))
         check_field(self, "sigma", self.sigma >= 0, "at least 0")
         check_field(self, "prompt", self.prompt.count("{}") == 1, "a sentence with one {}")
+        if self.release != "none":
+            check_field(self, "heat", self.heat in ("auto", "cosine"), "cosine, as in the release")
+            known = self.rule in (GroundingRule(), self.applied)
+            check_field(self, "rule", known, "left out, as the release has a rule of its own")
 
     @property
     def applied(self) -> GroundingRule:

@@ -5,6 +5,7 @@ import json
 
 from configs.eval import zero_shot
 from launch.evaluation import suite_parts
+from launch.evaluation.task_base import USUALLY_EXCLUDED
 from launch.evaluation.tasks import load_task, task_of
 from prior_jax.data.manifest import load_manifest
 from tests.launch.small_suites import task
@@ -20,6 +21,28 @@ def test_a_part_is_measured_anew_for_a_file_of_prompts_that_changed(reader, sets
         file.write_text(json.dumps({"Effusion": [sentence]}))
         found.append(suite_parts.identity(part, reader, manifest))
     assert found[0] == found[2] != found[1]
+
+
+def test_the_classes_of_a_suite_are_measured_whatever_a_task_excludes(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from configs.eval import retrieval\n\n\ndef get_config():\n"
+        "    config = retrieval.get_config()\n    config.classes = ('Edema',)\n"
+        "    return config\n"
+    )
+    protocol = "configs/eval/zero_shot/gloria.py"
+    files = ("configs/eval/zero_shot.py", "configs/eval/grounding.py", str(file), protocol)
+
+    def found(**given):
+        parts = suite_parts.parts_of(task(tasks=files, **given), {"a": "/a"})
+        return [(one.task.classes, one.task.exclude) for one in parts]
+
+    usual = USUALLY_EXCLUDED
+    five = load_task(protocol).classes
+    asked = ("Fracture",)
+    assert found(classes=asked) == [(asked, usual), (asked, ()), (asked, usual), (five, usual)]
+    left = ("Edema",)
+    assert found(exclude=left) == [((), left), ((), left), (left, usual), (five, usual)]
 
 
 def test_masks_and_boxes_are_trained_where_the_set_has_them(reader, sets, tmp_path):

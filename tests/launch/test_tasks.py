@@ -10,6 +10,8 @@ import pytest
 from configs.eval import grounding, probe, retrieval, zero_shot
 from launch.evaluation import class_choice, grounded
 from launch.evaluation import task_results as measure
+from launch.evaluation.finetune_settings import read_file
+from launch.evaluation.task_base import USUALLY_EXCLUDED
 from launch.evaluation.tasks import TASKS, load_task, task_of
 from launch.evaluation.training_tasks import TrainingTask
 from prior_jax.errors import ConfigError
@@ -77,6 +79,35 @@ def test_a_probe_measured_where_it_learns_is_refused():
         task_of(config)
 
 
+READ_ELSEWHERE = [  # the settings, and what the error names
+    ("zero_shot.py", {"classes": ("Edema",), "exclude": ("Edema",)}, "task.exclude"),
+    ("probe.py", {"classes": ("Edema",), "exclude": ("Fracture",)}, "task.exclude"),
+    ("grounding.py", {"prompts.set": "described"}, "task.prompts"),
+    ("grounding.py", {"prompts.negatives": True}, "task.prompts"),
+    ("grounding.py", {"text": "prompts", "prompts.negatives": True}, "task.prompts.negatives"),
+    ("phrase_grounding/maco.py", {"phrases.heat": "attention"}, "task.phrases.heat"),
+    ("phrase_grounding/maco.py", {"phrases.rule.ties": "any"}, "task.phrases.rule"),
+    ("segmentation/lovt.py", {"finetune.epochs": 5.0}, "task.finetune.epochs"),
+    ("suite.py", {"sets": ("nih=/nih",), "data.path": "/rsna"}, "task.data.path"),
+]
+
+
+@pytest.mark.parametrize(("file", "given", "where"), READ_ELSEWHERE)
+def test_a_setting_that_others_leave_unread_is_refused_by_name(file, given, where):
+    config = read_file(f"configs/eval/{file}", where="")
+    assert task_of(config)
+    config.update_from_flattened_dict(given)
+    with pytest.raises(ConfigError, match=rf"^{where}: "):
+        task_of(config)
+
+
+def test_classes_may_be_named_where_others_are_excluded_as_usual():
+    for make in (zero_shot, probe, retrieval):
+        config = make.get_config()
+        config.classes = ("Lung Opacity",)
+        assert task_of(config).exclude == USUALLY_EXCLUDED
+
+
 def opened(label_names, labels):
     split = types.SimpleNamespace(label_names=label_names)
     return measure.Opened(split=split, texts=(), image_ids=(), labels=np.asarray(labels, np.int8))
@@ -88,6 +119,7 @@ def test_labels_without_prompts_are_named():
     assert class_choice.without_prompts(task_of(config), data) == ("Gout", "Scoliosis")
     config.exclude = ("gout",)
     assert class_choice.without_prompts(task_of(config), data) == ("Scoliosis",)
+    config.exclude = ()
     assert class_choice.without_prompts(task_of(retrieval.get_config()), data) == ()
     config.classes = ("Edema",)
     assert class_choice.without_prompts(task_of(config), data) == ()
@@ -101,7 +133,7 @@ def test_a_misspelt_exclusion_is_named(make):
     config.exclude = ("Fracture", "oedema", "gout")  # Fracture is a finding that the set lacks
     (said,) = measure.remarks(task_of(config), None, data)
     assert said.startswith("task.exclude names oedema, which is no label of the set")
-    config.classes = ("Edema",)
+    config.exclude, config.classes = make.get_config().exclude, ("Edema",)
     assert measure.remarks(task_of(config), None, data) == []
 
 
@@ -121,7 +153,7 @@ def test_classes_with_too_few_records_are_named_with_their_number(make):
     assert note.startswith("Left out for too few records: Cardiomegaly (1 positive record in test")
     config.exclude = ("cardiomegaly",)
     assert list(measure.left_out(task_of(config), None, data)) == ["Atelectasis"]
-    config.classes = ("Cardiomegaly",)
+    config.exclude, config.classes = make.get_config().exclude, ("Cardiomegaly",)
     assert measure.left_out(task_of(config), None, data) == {}
 
 
