@@ -36,7 +36,7 @@ def get_config(attention: str = "own") -> ConfigDict:
             # "report": each study's own sentences, which name the side; "prompts": the same
             # sentences for every image, which name neither side nor place.
             text="report",
-            prompts=dict(set="ensemble", negatives=False),
+            prompts=dict(set="ensemble", negatives=False),  # read with "prompts" alone
             masks=placeholder(str),  # None: the launcher's phantom, DIR/data/raw
             attention=ATTENTION[attention],
             bootstrap=dict(resamples=1000, confidence=0.95, seed=0),

@@ -59,7 +59,7 @@ def measure_grounding(
     if task.attention.mirrored:
         exchanged = _exchanged(texts, subject=subject, data=data, unit=objective.text_unit)
         mirror_images = grounding.MirrorImages(batches=batches(), asked=exchanged)
-    return grounding.evaluate_grounding(
+    found = grounding.evaluate_grounding(
         encoder,
         batches(),
         asked=texts,
@@ -71,6 +71,10 @@ def measure_grounding(
         mirror_images=mirror_images,
         radiograph=radiographs_of(data),
     )
+    asks = {"text": task.text}
+    if task.text == "prompts":
+        asks["prompt_set"] = task.prompts.set
+    return dataclasses.replace(found, settings={**found.settings, **asks})
 
 
 def as_spelled(classes: Sequence[str], masks: Masks) -> tuple[str, ...]:

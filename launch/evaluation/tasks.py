@@ -155,9 +155,16 @@ class GroundingTask(Task):
 
     @property
     def result(self) -> str:
-        """Returns the name of the results file, another one for finer regions than the model's."""
-        own = super().result
-        return own if self.attention.changes_nothing else f"{own}_fine"
+        """Returns the name of the results file, another one for prompts and for finer regions.
+
+        It is such as "grounding_prompts_fine", and names the set of prompts unless it is the usual.
+        """
+        asked = ""
+        if self.text == "prompts":
+            plain = (one if one.isalnum() else "_" for one in pathlib.Path(self.prompts.set).name)
+            usual = self.prompts.set == UNASKED.set
+            asked = "prompts" if usual else f"prompts_{''.join(plain)}"
+        return "_".join(filter(None, (super().result, asked, self.attention.name)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

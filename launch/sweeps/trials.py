@@ -22,7 +22,12 @@ RESULTS_NAME = "results.npz"
 """Name of the file with the results of all trials that are done."""
 
 # Settings that must be equal in two results for their bootstrap draws to be paired.
-_PAIRED_BY = ("split", "records", "patients", "classes", "regions", "attention", "bootstrap")
+_PAIRED_BY = (
+    *("split", "records", "patients", "classes", "regions", "attention", "bootstrap"),
+    *("text", "prompt_set"),
+)
+# Results of grounding by an earlier version do not say that the reports' sentences were asked.
+_UNSAID = {"text": "report"}
 _FORM = 2
 
 
@@ -110,7 +115,8 @@ def _is_finite(value: Any) -> bool:
 
 def paired(ours: Measured, theirs: Measured) -> bool:
     """Tells whether the bootstrap draws of two results are of the same resampled patients."""
-    return ours.draws.shape == theirs.draws.shape and ours.settings == theirs.settings
+    alike = {**_UNSAID, **ours.settings} == {**_UNSAID, **theirs.settings}
+    return alike and ours.draws.shape == theirs.draws.shape
 
 
 def save(path: pathlib.Path, *, trials: Trials, sweep: Sweep, found: Sequence[Variant]) -> None:

@@ -45,9 +45,17 @@ class AttentionConfig:
         check_field(self, "smoothing", fits, "a finite number from 0 on")
 
     @property
-    def changes_nothing(self) -> bool:
-        """Returns whether the regions are the encoder's own, of the image alone."""
-        return self.own_grid and not self.mirrored
+    def name(self) -> str:
+        """Returns the part of the name of results that tells them from those of other grids.
+
+        It is "" for the encoder's own regions, "fine" for `FINE`, and otherwise lists the settings,
+        such as "shifts_4_smoothing_0_5_mirrored".
+        """
+        if self == FINE:
+            return "fine"
+        parts = [f"shifts_{self.shifts}"] if self.shifts > 1 else []
+        parts += [f"smoothing_{self.smoothing:g}".replace(".", "_")] if self.smoothing else []
+        return "_".join([*parts, "mirrored"] if self.mirrored else parts)
 
     @property
     def own_grid(self) -> bool:
@@ -57,6 +65,8 @@ class AttentionConfig:
 
 OWN = AttentionConfig(shifts=1, smoothing=0.0)
 """The regions as the encoder gives them."""
+FINE = AttentionConfig(shifts=2, smoothing=0.7, mirrored=True)
+"""The regions of configs/eval/grounding.py:fine."""
 
 
 def step_of(config: AttentionConfig, *, spacing: float) -> int:

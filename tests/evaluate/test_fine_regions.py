@@ -68,8 +68,8 @@ def test_shifts_compute_what_a_smaller_stride_does(shifts):
 def test_own_regions_are_those_of_the_encoder():
     image = jnp.asarray(np.random.default_rng(1).normal(size=(2, 24, 24, 1)), jnp.float32)
     np.testing.assert_array_equal(fine(encode, image, OWN), encode(image))
-    assert OWN.changes_nothing
-    assert not AttentionConfig(shifts=1, smoothing=0.5).changes_nothing
+    assert not OWN.name
+    assert AttentionConfig(shifts=1, smoothing=0.5).name == "smoothing_0_5"
 
 
 def test_smoothing_averages_neighbours_in_units_of_the_encoders_spacing():

@@ -13,7 +13,7 @@ from launch import sweep
 from launch.sweeps import data as data_lib
 from launch.sweeps import table as sweep_table
 from launch.sweeps.config import sweep_of, variants
-from launch.sweeps.trials import load, read_trial
+from launch.sweeps.trials import Measured, load, paired, read_trial
 from prior_jax.errors import ConfigError, DataError
 from tests import fixtures
 from tests.launch import forks
@@ -77,6 +77,21 @@ def test_a_trial_that_also_ran_here_counts_as_it_ran_here(tmp_path):
     run_here(tmp_path, checked, found, only=(0,), earlier=other)
     again = load(tmp_path / "results.npz", sweep=checked, found=found, where="--earlier")
     assert again["plain", 0]["zero_shot.macro_auroc"].value == one.value
+
+
+def test_draws_of_other_sentences_are_not_paired():
+    settings = {"records": 60, "classes": ["Edema"]}
+    before, *others = (
+        Measured(value=0.5, untrained=0.5, settings={**settings, **asks}, draws=np.zeros(2))
+        for asks in (
+            {},  # as of an earlier version
+            {"text": "report"},
+            {"text": "prompts", "prompt_set": "ensemble"},
+            {"text": "prompts", "prompt_set": "described"},
+        )
+    )
+    assert [paired(before, other) for other in others] == [True, False, False]
+    assert not paired(*others[1:])
 
 
 def test_results_of_another_sweep_are_refused_by_name(tmp_path):

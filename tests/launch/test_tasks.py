@@ -15,6 +15,7 @@ from launch.evaluation.task_base import USUALLY_EXCLUDED
 from launch.evaluation.tasks import TASKS, load_task, task_of
 from launch.evaluation.training_tasks import TrainingTask
 from prior_jax.errors import ConfigError
+from prior_jax.evaluate.fine_regions import FINE
 from prior_jax.report import tables
 from prior_jax.report.gather import StudyText
 
@@ -57,11 +58,26 @@ def test_each_fraction_has_a_file_of_its_own():
 def test_finer_regions_have_a_file_of_their_own():
     assert load_task("configs/eval/grounding.py").result == "grounding"
     config = grounding.get_config("fine")
-    assert task_of(config).result == "grounding_fine"
+    assert task_of(config).result == "grounding_fine" and task_of(config).attention == FINE
     config.split = "validate"
     assert task_of(config).result == "grounding_validate_fine"
     with pytest.raises(ConfigError, match="attention"):
         load_task("configs/eval/grounding.py:finer")
+
+
+def test_grounding_asked_otherwise_has_a_file_of_its_own():
+    config, names = grounding.get_config("fine"), []
+    config.text = "prompts"
+    for config.prompts.set in ("ensemble", "described", "my/own set.txt"):
+        names.append(task_of(config).result)
+    config.text, config.prompts.set, config.attention.smoothing = "report", "ensemble", 0.0
+    for config.attention.shifts in (1, 2):
+        names.append(task_of(config).result)
+    assert names == [
+        *("grounding_prompts_fine", "grounding_prompts_described_fine"),
+        "grounding_prompts_own_set_txt_fine",
+        *("grounding_mirrored", "grounding_shifts_2_mirrored"),
+    ]
 
 
 def test_each_split_has_a_file_of_its_own():
