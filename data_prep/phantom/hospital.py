@@ -107,6 +107,11 @@ class Settings:
         return cases.SplitShares(train=self.train, validate=self.validate, test=self.test)
 
 
+def is_drawn(out: pathlib.Path) -> bool:
+    """Returns whether a directory holds a whole phantom."""
+    return (out / "phantom" / "manifest.json").exists()
+
+
 def draw_phantom(out: pathlib.Path, settings: Settings, *, workers: int) -> dict[str, int]:
     """Draws a phantom into a directory, or continues one that was stopped.
 
@@ -124,7 +129,7 @@ def draw_phantom(out: pathlib.Path, settings: Settings, *, workers: int) -> dict
     if workers < 1:
         raise DataError.of_value("--workers", workers, "at least 1")
     truth = out / "phantom"
-    if (truth / "manifest.json").exists():
+    if is_drawn(out):
         manifest = json.loads((truth / "manifest.json").read_text())
         _refuse_other(out, manifest["settings"], settings)
         logging.info("%s is already complete", out)

@@ -270,9 +270,11 @@ def _phantom_set(settings: hospital.Settings, folder: pathlib.Path) -> None:
     raw = folder / "raw"
     # Starting a worker takes longer than drawing a few hundred studies.
     workers = min(os.cpu_count() or 1, 1 + settings.studies // 500)
-    logging.info("drawing %d phantom studies in %s", settings.studies, raw)
+    if not hospital.is_drawn(raw):
+        logging.info("drawing %d phantom studies in %s", settings.studies, raw)
     hospital.draw_phantom(raw, settings, workers=workers)
-    logging.info("preparing them in %s", folder / "set")
+    if not (folder / "set" / manifest_lib.MANIFEST_NAME).is_file():
+        logging.info("preparing %s in %s", raw, folder / "set")
     findings = raw / drawn_regions.FINDINGS
     # A set that was begun before sets of a phantom had boxes and masks stays without them: other
     # records would be another set, on which the run could not go on.

@@ -32,6 +32,20 @@ def test_a_run_goes_on_with_the_set_that_an_earlier_version_has_prepared(tmp_pat
     assert read.data.path == str(tmp_path / "data" / "set")
 
 
+def test_only_what_is_made_is_announced(tmp_path, caplog):
+    config = debug.get_config()
+    config.prepare.phantom.studies = 20
+    config.data.tokenizer.path = str(tmp_path / "tokenizer.model")
+    (tmp_path / "tokenizer.model").touch()  # which is not made, then
+    wanted, said = prepare.missing(read_config(config, workdir=tmp_path)), []
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            prepare.make_absent(wanted, tmp_path)
+        said.append([word for word in ("drawing", "preparing") if f"{word} " in caplog.text])
+    assert said == [["drawing", "preparing"], []]
+
+
 def test_workers_that_prepare_do_not_import_the_program_that_trains(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", train)
 
