@@ -8,8 +8,12 @@ from collections.abc import Mapping
 
 from prior_jax.errors import ConfigError
 
-_PART = re.compile(r"(\d+)(?:-(\d+))?")
-_FORM = "written as kind:set;set;..., e.g. 'gpu:0;1;2,3' or 'cpu:0-3;4-7', with no device twice"
+# No machine has more devices than five digits count, and more numbers might not fit into memory.
+_PART = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+_FORM = (
+    "written as kind:set;set;..., e.g. 'gpu:0;1;2,3' or 'cpu:0-3;4-7', with no device twice, none "
+    "above 99999 and no range backwards"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,12 +80,14 @@ def device_sets(text: str) -> tuple[DeviceSet, ...]:
 
 
 def _numbers(part: str) -> list[int]:
-    """Converts "0,2-4" into [0, 2, 3, 4], and any other text into []."""
+    """Converts "0,2-4" into [0, 2, 3, 4], and a text of another form into []."""
     found = []
     for piece in part.split(","):
         match = _PART.fullmatch(piece.strip())
         if match is None:
             return []
         first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            return []
         found += range(first, last + 1)
     return found

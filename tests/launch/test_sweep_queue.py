@@ -173,7 +173,10 @@ def test_a_program_is_kept_to_its_cores(tmp_path):
     assert queue.run()[0].status == "done"
 
 
-@pytest.mark.parametrize("text", ["0;1", "gpu:", "gpu:0;0", "gpu:0;1,0-2", "tpu:0", "cpu:0;9999"])
+REFUSED = ["0;1", "gpu:", "gpu:0;0", "gpu:0;1,0-2", "tpu:0", "cpu:0;9999", "gpu:0,3-1"]
+
+
+@pytest.mark.parametrize("text", [*REFUSED, "cpu:0-9999999999", "gpu:0-9999999999"])
 def test_other_device_sets_are_refused_by_name(text):
     with pytest.raises(ConfigError, match="--device_sets"):
         device_sets(text)
