@@ -14,6 +14,7 @@ from absl import logging
 
 from launch.sweeps import data as data_lib
 from launch.sweeps.config import Sweep, Variant, first_difference
+from prior_jax.data.array_file import read_arrays
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError, first_line
 from prior_jax.evaluate import results
@@ -210,9 +211,7 @@ def load(
 def _read(path, *, where: str) -> tuple[dict[str, Any], Trials]:
     """Returns the content of a file of results, whose form is checked, and its trials."""
     try:
-        # numpy leaves a file open that it cannot read.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            draws = dict(arrays)
+        draws = read_arrays(path)
         content = json.loads(draws.pop("content").tobytes())
         form = content["form"]
         trials = _trials(content, draws) if form == _FORM else {}

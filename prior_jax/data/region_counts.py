@@ -6,10 +6,10 @@ import io
 import json
 import os
 import pathlib
-import zipfile
 
 import numpy as np
 
+from prior_jax.data.array_file import read_array
 from prior_jax.data.reader import RecordReader
 from prior_jax.data.region_targets import RegionConfig, most_findings
 from prior_jax.data.schema import write_atomically
@@ -103,10 +103,10 @@ def tested(findings: np.ndarray, config: RegionConfig) -> np.ndarray:
 
 def _load(path: pathlib.Path, *, count: int) -> np.ndarray:
     try:
-        found = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        found = read_array(path)
         if found.shape != (count,) or found.dtype != np.int32:
             raise ValueError(f"it holds {found.dtype}{list(found.shape)}, not int32[{count}]")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             f"The file of the counted findings is damaged ({first_line(error)}).",
             "Delete the file; the findings are then counted again.",

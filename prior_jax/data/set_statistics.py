@@ -5,12 +5,12 @@ import hashlib
 import io
 import os
 import pathlib
-import zipfile
 
 import grain
 import numpy as np
 
 from prior_jax.data import workers as workers_lib
+from prior_jax.data.array_file import read_arrays
 from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import TEXT_SOURCES, write_atomically
 from prior_jax.data.text import count_tokens
@@ -86,10 +86,10 @@ def _key(reader: RecordReader, tokenizer: Tokenizer) -> str:
 
 def _load(path: pathlib.Path, *, count: int) -> Measurements:
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            names = [field.name for field in dataclasses.fields(Measurements)]
-            measured = Measurements(**{name: arrays[name] for name in names})
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+        names = [field.name for field in dataclasses.fields(Measurements)]
+        measured = Measurements(**{name: arrays[name] for name in names})
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"The file of the reports' lengths is damaged ({first_line(error)}).",
             _MEASURE_AGAIN,

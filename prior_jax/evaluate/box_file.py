@@ -4,11 +4,11 @@ import dataclasses
 import io
 import os
 import pathlib
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 
+from prior_jax.data.array_file import read_arrays
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
 from prior_jax.evaluate.detection import ImageBoxes
@@ -95,9 +95,7 @@ def load(path: os.PathLike[str] | str) -> KeptBoxes:
       DataError: if the file is absent or damaged; the error names it.
     """
     try:
-        # Of a damaged archive NumPy would leave the file open.
-        with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as file:
-            found = dict(file)
+        found = read_arrays(path)
         truth = _cut(found, "truth_counts", "truth", "truth_classes")
         boxes = _cut(found, "box_counts", "boxes", "scores", "box_classes")
         height, width = (int(side) for side in found["size"])
@@ -118,7 +116,7 @@ def load(path: os.PathLike[str] | str) -> KeptBoxes:
                 )
             ),
         )
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise DataError(
             f"The boxes of the detector cannot be read ({first_line(error)}).",
             "Delete the file, and run launch.evaluate again for this task.",

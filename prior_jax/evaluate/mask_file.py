@@ -4,10 +4,10 @@ import dataclasses
 import io
 import os
 import pathlib
-import zipfile
 
 import numpy as np
 
+from prior_jax.data.array_file import read_arrays
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
 from prior_jax.evaluate.box_file import choice_of
@@ -123,9 +123,7 @@ def load(path: os.PathLike[str] | str) -> KeptMasks:
       DataError: if the file is absent or damaged; the error names it.
     """
     try:
-        # Of a damaged archive NumPy would leave the file open.
-        with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as file:
-            found = dict(file)
+        found = read_arrays(path)
         height, width = (int(side) for side in found["size"])
         classes = tuple(str(one) for one in found["classes"])
         shape = (height, width, len(classes))
@@ -153,7 +151,7 @@ def load(path: os.PathLike[str] | str) -> KeptMasks:
                 for kind, place, image, one, other in rows
             ),
         )
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise DataError(
             f"The masks of the segmentation cannot be read ({first_line(error)}).",
             "Delete the file, and run launch.evaluate again for this task.",

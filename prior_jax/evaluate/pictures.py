@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import pathlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from prior_jax.data import regions
+from prior_jax.data.array_file import read_arrays
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
 
@@ -27,7 +27,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 # Levels of a kept map; the last number stands for pixels that the model did not see.
 _LEVELS = 254
 _UNSEEN = 255
-_DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -231,11 +230,10 @@ def load(path: pathlib.Path) -> list[PhrasePicture]:
     if not path.is_file():
         return []
     try:
-        # Of a damaged archive NumPy would leave the file open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            words = json.loads(str(arrays["words"]))
-            return [_read(one, arrays, index) for index, one in enumerate(words)]
-    except (*_DAMAGED, KeyError, TypeError, AttributeError) as error:
+        arrays = read_arrays(path)
+        words = json.loads(str(arrays["words"]))
+        return [_read(one, arrays, index) for index, one in enumerate(words)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"The pictures of the task cannot be read ({first_line(error)}).",
             "Delete the file, and run launch.evaluate again for this task.",

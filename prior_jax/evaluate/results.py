@@ -6,12 +6,12 @@ import json
 import math
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from prior_jax.data.array_file import read_arrays
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import DataError, first_line
 from prior_jax.evaluate import box_file, mask_file, pictures, region_columns, undefined
@@ -142,9 +142,8 @@ def read_draws(
     suffix = UNTRAINED_DRAWS_SUFFIX if untrained else DRAWS_SUFFIX
     path = pathlib.Path(workdir) / "eval" / f"{task}{suffix}"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        return read_arrays(path)
+    except (OSError, ValueError) as error:
         raise DataError(
             f"The bootstrap draws of the task cannot be read ({first_line(error)}).",
             "Run launch.evaluate again for this task.",

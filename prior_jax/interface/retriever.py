@@ -4,12 +4,12 @@ import io
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
+from prior_jax.data.array_file import read_arrays
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError, first_line
 from prior_jax.evaluate import zero_shot
@@ -192,12 +192,11 @@ class Retriever:
           DataError: if the file is absent or damaged, or another model encoded it.
         """
         try:
-            with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as file:
-                about = json.loads(str(file["about"]))
-                arrays = {name: file[name] for name in file.files if name != "about"}
+            arrays: dict[str, Any] = {**read_arrays(path)}
+            about = json.loads(str(arrays.pop("about")))
             found, side = (about["format"], about["model"]), about["side"]
             features = _FEATURES[side](**arrays)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"The file cannot be read as an encoded corpus ({first_line(error)}).",
                 "Give a file that Retriever.save wrote.",
