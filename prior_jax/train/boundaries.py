@@ -122,7 +122,7 @@ class Boundaries:
         if pending.done % every == 0 or self._schedule.ends_after(pending.done - 1) or found:
             self._log.write(pending, metrics, rates=rates, evaluation=found)
             if not found:
-                self._log.restart()
+                self._log.reset()
         return found
 
     def _score(self, evaluation: Mapping[str, float]) -> float | None:

@@ -240,7 +240,7 @@ def _start_step(
         # Simulated devices can deadlock when the collectives of two steps are in flight.
         if program.simulated:
             jax.block_until_ready(metrics)
-    return state, Pending(step + 1, stage, metrics, fed.records)
+    return state, Pending(step + 1, stage, metrics, fed.records, log.lap())
 
 
 def _stop(step: int, boundaries: Boundaries, guard: PreemptionGuard) -> NoReturn:

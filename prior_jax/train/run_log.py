@@ -24,6 +24,19 @@ from prior_jax.train.step import StepMetrics
 
 
 @dataclasses.dataclass(frozen=True)
+class Lap:
+    """A part of the loop's time.
+
+    Attributes:
+      seconds: how long it took.
+      waited: seconds of it in which the devices may have waited for a batch.
+    """
+
+    seconds: float
+    waited: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Pending:
     """A step that was started and whose metrics have not been read yet.
 
@@ -32,16 +45,23 @@ class Pending:
       stage: stage that the step belongs to.
       metrics: metrics on the devices, which may still be computing them.
       records: int32[b], indices of this process's records, -1 for filling rows.
+      begun: time that it took to start the step.
     """
 
     done: int
     stage: Stage
     metrics: StepMetrics
     records: np.ndarray
+    begun: Lap
 
 
 class RunLog:
-    """Counts pairs, time and input wait since the last logged step, and writes the lines."""
+    """Counts pairs, time and input wait since the last logged step, and writes the lines.
+
+    The next step is started before a step is read, and either may take the host all the time that
+    the devices need for a step. So a step counts the time of its own start and of its own reading:
+    the last step before a boundary is read with no other started in between.
+    """
 
     def __init__(self, writers: Writers, *, feed: Feed, data: TrainingData, workdir: pathlib.Path):
         """Starts the clock.
@@ -54,12 +74,22 @@ class RunLog:
         """
         self._writers, self._feed, self._data, self._workdir = writers, feed, data, workdir
         self._compiled: set[str] = set()
-        self._pairs, self._began, self._waited = 0.0, time.monotonic(), feed.waited_seconds
+        self.restart()
 
     def restart(self) -> None:
-        """Resets the counts of pairs and time."""
-        self._pairs, self._began = 0.0, time.monotonic()
-        self._waited = self._feed.waited_seconds
+        """Resets the counts, and leaves the time until now out of them."""
+        self._at, self._waited_at = time.monotonic(), self._feed.waited_seconds
+        self.reset()
+
+    def reset(self) -> None:
+        """Resets the counts of pairs, time and input wait of the steps that were read."""
+        self._pairs = self._seconds = self._waited = 0.0
+
+    def lap(self) -> Lap:
+        """Returns the time since the last lap or restart."""
+        before, waited = self._at, self._waited_at
+        self._at, self._waited_at = time.monotonic(), self._feed.waited_seconds
+        return Lap(self._at - before, self._waited_at - waited)
 
     @contextlib.contextmanager
     def compiling(self, stage: Stage) -> Iterator[None]:
@@ -80,7 +110,7 @@ class RunLog:
 
     @activities.doing(activities.STEP)
     def read(self, pending: Pending) -> StepMetrics:
-        """Returns the step's metrics on the host.
+        """Returns the step's metrics on the host, and counts its pairs and its time.
 
         Raises:
           NonFiniteLossError: if the loss or gradient is not finite, after writing nonfinite.json.
@@ -89,15 +119,17 @@ class RunLog:
         if not metrics.finite:
             self._stop_nonfinite(pending, metrics)
         self._pairs += float(metrics.pairs)
+        for lap in (pending.begun, self.lap()):
+            self._seconds += lap.seconds
+            self._waited += lap.waited
         return metrics
 
     def rates(self) -> dict[str, float]:
-        """Returns speed and input wait since the last restart."""
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        waited = self._feed.waited_seconds - self._waited
+        """Returns speed and input wait over the steps that were read since the last reset."""
+        seconds = max(self._seconds, 1e-9)
         return {
             "pairs_per_second": self._pairs / seconds,
-            "input_wait": min(waited / seconds, 1.0),
+            "input_wait": min(self._waited / seconds, 1.0),
         }
 
     def write(

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+import types
 
 import jax
 import numpy as np
@@ -62,6 +63,22 @@ def test_compiling_is_announced_and_counts_in_no_rate(whole, tmp_path, monkeypat
     assert toy.losses(tmp_path) == toy.losses(whole[0])
     first = {line["stage"]: line for line in reversed(toy.lines(tmp_path))}
     assert all(line["pairs_per_second"] > 16 / 2 for line in first.values())
+
+
+def test_a_slow_input_slows_the_rate_of_every_step(tmp_path, monkeypatch):
+    """The batch of a step is read while the step before it is started."""
+    passed = [0.0]
+
+    class SlowToRead(toy.ToyData):
+        def batch(self, step):
+            passed[0] += 2
+            return super().batch(step)
+
+    clock = types.SimpleNamespace(monotonic=lambda: passed[0])
+    monkeypatch.setattr(run_log, "time", clock)
+    toy.run(tmp_path, data=SlowToRead())
+    rates = [line["pairs_per_second"] for line in toy.lines(tmp_path)]
+    np.testing.assert_allclose(rates[:-1], 16 / 2)  # no batch follows the last step
 
 
 def test_two_runs_are_the_same_bit_for_bit(whole, tmp_path):
