@@ -236,11 +236,12 @@ def _start_step(
     with activities.doing(activities.STEP):
         with log.compiling(stage):
             state, metrics = program.step(stage)(state, fed.batch, scalar)
+        pending = log.started(step + 1, stage, metrics, fed.records)
         feed.prefetch(computing=metrics)
         # Simulated devices can deadlock when the collectives of two steps are in flight.
         if program.simulated:
             jax.block_until_ready(metrics)
-    return state, Pending(step + 1, stage, metrics, fed.records, log.lap())
+    return state, pending
 
 
 def _stop(step: int, boundaries: Boundaries, guard: PreemptionGuard) -> NoReturn:

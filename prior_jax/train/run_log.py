@@ -1,5 +1,6 @@
 """Logs a step: reads its metrics, measures rates, writes its line, and reports a NaN."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -24,19 +25,6 @@ from prior_jax.train.step import StepMetrics
 
 
 @dataclasses.dataclass(frozen=True)
-class Lap:
-    """A part of the loop's time.
-
-    Attributes:
-      seconds: how long it took.
-      waited: seconds of it in which the devices may have waited for a batch.
-    """
-
-    seconds: float
-    waited: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Pending:
     """A step that was started and whose metrics have not been read yet.
 
@@ -45,22 +33,24 @@ class Pending:
       stage: stage that the step belongs to.
       metrics: metrics on the devices, which may still be computing them.
       records: int32[b], indices of this process's records, -1 for filling rows.
-      begun: time that it took to start the step.
+      ended: when the devices were done with the step, on the clock of `time.monotonic`.
+      waited: seconds in which the devices may have waited for batches, up to this step's.
     """
 
     done: int
     stage: Stage
     metrics: StepMetrics
     records: np.ndarray
-    begun: Lap
+    ended: concurrent.futures.Future[float]
+    waited: float
 
 
 class RunLog:
     """Counts pairs, time and input wait since the last logged step, and writes the lines.
 
-    The next step is started before a step is read, and either may take the host all the time that
-    the devices need for a step. So a step counts the time of its own start and of its own reading:
-    the last step before a boundary is read with no other started in between.
+    A step takes the time from the end of the step before, or from a restart, to its own end on the
+    devices. When it is read is of no use: the next step is started before, which may take the host
+    longer than the devices need for both.
     """
 
     def __init__(self, writers: Writers, *, feed: Feed, data: TrainingData, workdir: pathlib.Path):
@@ -74,6 +64,7 @@ class RunLog:
         """
         self._writers, self._feed, self._data, self._workdir = writers, feed, data, workdir
         self._compiled: set[str] = set()
+        self._ends = concurrent.futures.ThreadPoolExecutor(1, "ends of steps")
         self.restart()
 
     def restart(self) -> None:
@@ -85,11 +76,12 @@ class RunLog:
         """Resets the counts of pairs, time and input wait of the steps that were read."""
         self._pairs = self._seconds = self._waited = 0.0
 
-    def lap(self) -> Lap:
-        """Returns the time since the last lap or restart."""
-        before, waited = self._at, self._waited_at
-        self._at, self._waited_at = time.monotonic(), self._feed.waited_seconds
-        return Lap(self._at - before, self._waited_at - waited)
+    def started(
+        self, done: int, stage: Stage, metrics: StepMetrics, records: np.ndarray
+    ) -> Pending:
+        """Returns a step that was just started; for the arguments see `Pending`."""
+        ended = self._ends.submit(_end_of, metrics)
+        return Pending(done, stage, metrics, records, ended, self._feed.waited_seconds)
 
     @contextlib.contextmanager
     def compiling(self, stage: Stage) -> Iterator[None]:
@@ -119,9 +111,10 @@ class RunLog:
         if not metrics.finite:
             self._stop_nonfinite(pending, metrics)
         self._pairs += float(metrics.pairs)
-        for lap in (pending.begun, self.lap()):
-            self._seconds += lap.seconds
-            self._waited += lap.waited
+        ended = pending.ended.result()
+        self._seconds += ended - self._at
+        self._waited += pending.waited - self._waited_at
+        self._at, self._waited_at = ended, pending.waited
         return metrics
 
     def rates(self) -> dict[str, float]:
@@ -183,6 +176,12 @@ class RunLog:
             "are damaged. The same command would end here again.",
             where=f"step {pending.done} ({stage})",
         )
+
+
+def _end_of(metrics: Any) -> float:
+    """Waits until the devices have computed a step's metrics, and returns the time."""
+    jax.block_until_ready(metrics)
+    return time.monotonic()
 
 
 def _record(

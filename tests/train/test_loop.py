@@ -65,20 +65,36 @@ def test_compiling_is_announced_and_counts_in_no_rate(whole, tmp_path, monkeypat
     assert all(line["pairs_per_second"] > 16 / 2 for line in first.values())
 
 
-def test_a_slow_input_slows_the_rate_of_every_step(tmp_path, monkeypatch):
-    """The batch of a step is read while the step before it is started."""
+def test_a_step_counts_the_time_from_the_end_of_the_step_before(tmp_path, monkeypatch):
+    """Not when it is read, after the next has been started."""
     passed = [0.0]
+    monkeypatch.setattr(run_log, "time", types.SimpleNamespace(monotonic=lambda: passed[0]))
+    feed = types.SimpleNamespace(waited_seconds=0.0)
+    log = run_log.RunLog(metrics.Writers([]), feed=feed, data=toy.ToyData(), workdir=tmp_path)
 
-    class SlowToRead(toy.ToyData):
-        def batch(self, step):
-            passed[0] += 2
-            return super().batch(step)
+    def started(*, waited=0.0):
+        feed.waited_seconds += waited
+        found = types.SimpleNamespace(finite=True, pairs=16.0)
+        pending = log.started(1, toy.STAGES[0], found, np.zeros(0))
+        pending.ended.result()  # done at once
+        return pending
 
-    clock = types.SimpleNamespace(monotonic=lambda: passed[0])
-    monkeypatch.setattr(run_log, "time", clock)
-    toy.run(tmp_path, data=SlowToRead())
-    rates = [line["pairs_per_second"] for line in toy.lines(tmp_path)]
-    np.testing.assert_allclose(rates[:-1], 16 / 2)  # no batch follows the last step
+    def read(pending):
+        log.read(pending)
+        found = log.rates()
+        log.reset()
+        return found["pairs_per_second"], found["input_wait"]
+
+    passed[0] += 2
+    first = started()
+    passed[0] += 4  # the host reads the next batch
+    second = started(waited=3)
+    passed[0] += 1
+    assert [read(first), read(second)] == [(8, 0), (4, 0.75)]
+    passed[0] += 100  # evaluates and saves
+    log.restart()
+    passed[0] += 8
+    assert read(started()) == (2, 0)
 
 
 def test_two_runs_are_the_same_bit_for_bit(whole, tmp_path):
