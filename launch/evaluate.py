@@ -22,7 +22,7 @@ import jax
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from launch.evaluation import finetune, models, outputs
+from launch.evaluation import finetune, models, outputs, region_masks
 from launch.evaluation import suite as suite_lib
 from launch.evaluation.measured import measure_both, said_of, title_of
 from launch.evaluation.set_checks import check_set, check_task
@@ -164,6 +164,7 @@ def _examples(subject: Subject, opened: Opened, *, batch_size: int) -> Examples:
         tokenizer=opened.split.tokenizer,
         count=EXAMPLES,
         block=batch_size,
+        located=lambda index: region_masks.masks_of(opened.record(index), image=subject.data.image),
     )
 
 

@@ -54,29 +54,43 @@ def region_masks(opened: Opened, *, image: ImageConfig) -> dict[str, dict[int, n
       image: settings of the model's images.
 
     Returns:
-      Label -> record -> bool[size, size], the union of the label's regions on the first image of
-      the record. A label without a pixel on that image is left out.
+      Label -> record -> mask, see `masks_of`.
     """
     found: dict[str, dict[int, np.ndarray]] = {}
     for index in range(len(opened.split)):
-        record = opened.record(index)
-        if 0 not in record.region_images:
+        for label, mask in masks_of(opened.record(index), image=image).items():
+            found.setdefault(label, {})[index] = mask
+    return found
+
+
+def masks_of(record: Record, *, image: ImageConfig) -> dict[str, np.ndarray]:
+    """Returns the regions of a record, moved as its image is resized for the model.
+
+    Args:
+      record: the record.
+      image: settings of the model's images.
+
+    Returns:
+      Label -> bool[size, size], the union of the label's regions on the first image of the record.
+      A label without a pixel on that image is left out.
+    """
+    found: dict[str, np.ndarray] = {}
+    if 0 not in record.region_images:
+        return found
+    height, width = stored_shape(record)
+    change = fitting.resize_transform((height, width), size=image.size, fit=image.fit)
+    for place, image_index in enumerate(record.region_images):
+        if image_index:
             continue
-        height, width = stored_shape(record)
-        change = fitting.resize_transform((height, width), size=image.size, fit=image.fit)
-        for place, image_index in enumerate(record.region_images):
-            if image_index:
-                continue
-            content = record.region_masks[place]
-            mask = (
-                regions.decoded_mask(content, name=f"mask of {record.study_id}")
-                if content
-                else regions.mask_of_box(
-                    np.asarray(record.region_boxes[place]), height=height, width=width
-                )
+        content, label = record.region_masks[place], record.region_labels[place]
+        mask = (
+            regions.decoded_mask(content, name=f"mask of {record.study_id}")
+            if content
+            else regions.mask_of_box(
+                np.asarray(record.region_boxes[place]), height=height, width=width
             )
-            moved = regions.kept_mask(mask, change)
-            if moved.any():
-                by_record = found.setdefault(record.region_labels[place], {})
-                by_record[index] = moved | by_record.get(index, False)
+        )
+        moved = regions.kept_mask(mask, change)
+        if moved.any():
+            found[label] = moved | found.get(label, False)
     return found

@@ -18,6 +18,8 @@ def mentions(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
     Returns:
       Spans (first character, one past the last) of the mentions, in order; empty if there is none.
     """
+    if not words:
+        return []
     pattern = "|".join(re.escape(word) for word in words)
     found = re.finditer(rf"\b(?:{pattern})\b", text, re.IGNORECASE)
     return [match.span() for match in found]

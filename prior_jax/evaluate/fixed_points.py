@@ -4,12 +4,14 @@ They are the usual centres of the lungs, the point midway between them, and a ra
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from prior_jax.evaluate.bootstrap import Interval
 
 _SIDES = ("right", "left")
+_COLUMNS = ("lung_centre", "middle", "random")
 
 
 def points_of(lungs: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -44,3 +46,20 @@ def chance_of(metrics: Mapping[str, Interval]) -> dict[str, float]:
         for name, metric in metrics.items()
         if "random" in name and not np.isnan(metric.value)
     }
+
+
+def of_set_alone(name: str) -> bool:
+    """Returns whether a metric is of a fixed point, so that it is the same for every model."""
+    return name.removeprefix("macro_").startswith(_COLUMNS)
+
+
+def repeats_chance(name: str, chance: Mapping[str, Any]) -> bool:
+    """Returns whether a metric is the random pixel's, which is the chance level of another metric.
+
+    Args:
+      name: name of the metric.
+      chance: chance levels by the names of metrics, None for none.
+    """
+    if not of_set_alone(name):
+        return False
+    return "random" in name and chance.get(name.replace("random", "pointing")) is not None

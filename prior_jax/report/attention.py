@@ -1,12 +1,12 @@
 """Attention of reports' sentences or words over their images, prepared for drawing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
 from prior_jax.data.tokenizer import Tokenizer, words_of
-from prior_jax.evaluate import prompts
+from prior_jax.evaluate import finding_words, prompts
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Studies
 from prior_jax.objectives.base import Encodes, ShowsAttention
@@ -26,6 +26,7 @@ def attention_examples(
     pictures: np.ndarray,
     titles: Sequence[str],
     sentences: Sequence[Sequence[str]],
+    masks: Sequence[Mapping[str, np.ndarray]],
     tokenizer: Tokenizer,
 ) -> tuple[AttentionExample, ...]:
     """Computes the attention maps of some studies.
@@ -39,6 +40,7 @@ def attention_examples(
       pictures: images, float[N, H, W].
       titles: title of each study, [N].
       sentences: sentences of each report, [N], in the order of `batch.sentence_index`.
+      masks: masks of the findings of each study that are known, [N], label -> bool[H, W].
       tokenizer: tokenizer of the batch.
 
     Returns:
@@ -61,6 +63,7 @@ def attention_examples(
                 grid=(side, side),
                 spacing=objective.patch_spacing,
                 texts=tuple(texts.values()),
+                truth=tuple(named(text, masks[row]) for text in texts.values()),
             )
         )
     return tuple(found)
@@ -76,6 +79,30 @@ def _texts(
     return telling(words_of(tokens, tokenizer=tokenizer), count=WORDS_SHOWN)
 
 
+def named(text: str, masks: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Returns where the findings are that a text names by a word.
+
+    Args:
+      text: sentence or word.
+      masks: masks of findings by their labels, bool[H, W]; a label that no word is known to name
+        is left out.
+
+    Returns:
+      bool[H, W]; None if the text names none of the findings.
+    """
+    words = {prompts.canonical(name): prompts.finding_words(name) for name in _findings()}
+    found = [
+        mask
+        for label, mask in masks.items()
+        if finding_words.mentions(text, words.get(prompts.canonical(label), ()))
+    ]
+    return np.any(found, axis=0) if found else None
+
+
+def _findings() -> list[str]:
+    return [name for name in prompts.known_classes() if name != "No Finding"]
+
+
 def telling(words: Sequence[str], *, count: int) -> dict[int, str]:
     """Selects the words that name findings, or else the longest, in the order of the text.
 
@@ -87,11 +114,6 @@ def telling(words: Sequence[str], *, count: int) -> dict[int, str]:
       Selected words, number of the word -> the word, without the punctuation attached to it.
     """
     plain = {i: word.strip(".,;:()").lower() for i, word in enumerate(words) if word[:1] != "["}
-    names = {
-        name
-        for finding in prompts.known_classes()
-        if finding != "No Finding"
-        for name in prompts.finding_words(finding)
-    }
+    names = {name for finding in _findings() for name in prompts.finding_words(finding)}
     ranked = sorted(plain, key=lambda i: (plain[i] not in names, -len(plain[i]), i))
     return {i: plain[i] for i in sorted(ranked[:count])}

@@ -113,13 +113,17 @@ def line_chart(
     def draw(axes: Axes, theme: Theme):
         _shade(axes, stages, theme)
         if marked:
-            axes.plot(train.steps, train.values, "o-", color=theme.accent, markersize=3.5, lw=0.7)
+            axes.plot(
+                train.steps, train.values, "o-", color=theme.accent, markersize=3.5, lw=0.7,
+                clip_on=False,  # the last point lies on the edge
+            )  # fmt: skip
         else:
             _draw_train(axes, train, stages, theme)
         if held_out is not None:
             axes.plot(
-                held_out.steps, held_out.values, "o--", color=theme.accent, markersize=3.5, lw=1.0
-            )
+                held_out.steps, held_out.values, "o--", color=theme.accent, markersize=3.5, lw=1.0,
+                clip_on=False,
+            )  # fmt: skip
         _scale(axes, theme, logarithmic=logarithmic)
 
     values = train.values
@@ -261,7 +265,9 @@ def _draw_train(axes, train, stages, theme):
             axes.plot(steps, _smooth(values), color=theme.line, lw=1.6)
         else:
             marker = "o" if steps.size == 1 else None
-            axes.plot(steps, values, color=theme.line, lw=1.6, marker=marker, markersize=3)
+            axes.plot(
+                steps, values, color=theme.line, lw=1.6, marker=marker, markersize=3, clip_on=False
+            )
 
 
 def _thin(steps, values, most=600):

@@ -41,6 +41,8 @@ class AttentionExample:
       spacing: distance in pixels from one patch centre to the next, see
         `ShowsAttention.patch_spacing`.
       texts: texts of the T sentences or words.
+      truth: where the finding is that each text names, T masks bool[H, W], or None where a text
+        names none or that is not known; () if that is so of all texts.
     """
 
     title: str
@@ -49,6 +51,7 @@ class AttentionExample:
     grid: tuple[int, int]
     spacing: float
     texts: tuple[str, ...]
+    truth: tuple[np.ndarray | None, ...] = ()
 
     def __post_init__(self):
         """Refuses arrays with inconsistent shapes."""

@@ -1,7 +1,7 @@
 """Computes the examples of a trained model that the page shows."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -93,6 +93,7 @@ def gather(
     tokenizer: Tokenizer,
     count: int,
     block: int,
+    located: Callable[[int], Mapping[str, np.ndarray]] = lambda _: {},
 ) -> Examples:
     """Computes the examples of some studies, and the use of the bank over all studies.
 
@@ -106,6 +107,8 @@ def gather(
       tokenizer: tokenizer of the batches.
       count: number of studies to show.
       block: number of rows and columns of similarity computed at once.
+      located: function from a record to the masks of its findings that are known, label ->
+        bool[H, W], of the size of the model's images.
 
     Returns:
       The examples.
@@ -120,6 +123,7 @@ def gather(
             objective, encoder, studies, batch, rows=rows, pictures=pictures,
             titles=[f"study {text.study_id}" for text in shown],
             sentences=[text.sentences for text in shown],
+            masks=[located(record) for record in records],
             tokenizer=tokenizer,
         ),
         retrieval=_retrieval(

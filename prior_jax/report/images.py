@@ -10,6 +10,8 @@ from PIL import Image
 
 # Perceptually uniform, and readable without colour vision and in grey.
 _COLOURS = "viridis"
+# Of the image under the legend, near that of lungs.
+_GREY = 128
 
 
 def window(image: np.ndarray) -> tuple[float, float]:
@@ -55,8 +57,9 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def legend() -> list[str]:
-    """Returns the colours of `overlay` from least to most heat, as CSS colours."""
-    return [colors.to_hex(c) for c in matplotlib.colormaps[_COLOURS](np.linspace(0, 1, 7))]
+    """Returns the colours of `overlay` on grey, from least to most heat, as CSS colours."""
+    drawn = overlay(np.full((1, 7), _GREY, np.uint8), np.linspace(0.0, 1.0, 7)[None])
+    return [colors.to_hex(colour / 255) for colour in drawn[0]]
 
 
 def data_uri(picture: np.ndarray) -> str:

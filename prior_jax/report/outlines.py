@@ -1,11 +1,13 @@
 """Draws lines around regions of an image, dark at their edges, so that they show on any grey."""
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 LEAST_SIDE = 256
 """Least length of the longer side of a drawn picture, in pixels, so that its lines are thin."""
 HALO = (0, 0, 0)
+TRUTH = (255, 255, 255)
 
 
 def factor_of(height: int, width: int) -> int:
@@ -37,3 +39,18 @@ def paint(picture: np.ndarray, line: np.ndarray, halo: np.ndarray, *, colour) ->
     """Paints a line and its halo over uint8[H, W, 3], in place."""
     picture[halo] = HALO
     picture[line] = colour
+
+
+def outlined(picture: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Returns a picture with the outline of the true region, enlarged if it is small.
+
+    Args:
+      picture: uint8[H, W, 3].
+      truth: bool[H, W].
+    """
+    height, width = truth.shape
+    factor = factor_of(height, width)
+    size = width * factor, height * factor
+    large = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+    paint(large, *outline(enlarged(truth, factor)), colour=TRUTH)
+    return large

@@ -20,6 +20,7 @@ from prior_jax.report import (
     suites,
     tables,
 )
+from prior_jax.report.attention import WORDS_SHOWN
 from prior_jax.report.examples import (
     AttentionExample,
     BankUsage,
@@ -112,6 +113,7 @@ def _frame(run: RunInfo) -> dict[str, Any]:
         count_names=_count_names(run),
         commands=_COMMANDS,
         legend=images.legend(),
+        words_shown=WORDS_SHOWN,
         light=charts.LIGHT,
         dark=charts.DARK,
     )

@@ -12,7 +12,6 @@ from prior_jax.evaluate import pictures
 from prior_jax.evaluate.pictures import PhrasePicture
 from prior_jax.report import images, outlines
 
-_OUTLINE = (255, 255, 255)
 _CROSS = (255, 60, 170)
 _CROSS_ARM = 7
 # Share of the light that is left where the model saw nothing.
@@ -141,7 +140,7 @@ def drawn(one: PhrasePicture) -> tuple[np.ndarray, np.ndarray]:
     mapped = images.overlay(grey, np.asarray(heat))
     for picture in (plain, mapped):
         picture[unseen] = np.rint(picture[unseen] * _DIMMED)
-        outlines.paint(picture, *outlines.outline(truth), colour=_OUTLINE)
+        outlines.paint(picture, *outlines.outline(truth), colour=outlines.TRUTH)
     place = greatest(one)
     if place is not None:
         row, column = (int((p + 0.5) * factor) for p in place)

@@ -16,7 +16,7 @@ from prior_jax.evaluate.pictures import Choice
 from prior_jax.report import images, outlines
 
 _KINDS = {"best": "Best", "median": "Median", "worst": "Worst"}
-_TRUTH = (255, 255, 255)
+_TRUTH = outlines.TRUTH
 # Bright ones of Okabe and Ito's colours; classes are told apart by their numbers, not by colour.
 _COLOURS = ((86, 180, 233), (240, 228, 66), (230, 159, 0), (0, 158, 115), (204, 121, 167))
 _TINT = 0.35

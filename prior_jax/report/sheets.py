@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prior_jax.evaluate.attention_map import spread
-from prior_jax.report import charts, images
+from prior_jax.report import charts, images, outlines
 from prior_jax.report.examples import (
     AttentionExample,
     BankUsage,
@@ -106,7 +106,10 @@ class BankSheet:
 
 
 def attention_row(example: AttentionExample) -> PictureRow:
-    """Draws the image, and then the image with the attention of each text over it."""
+    """Draws the image, and then the image with the attention of each text over it.
+
+    A finding that the text names is outlined where it is known to be.
+    """
     picture = images.grey(example.image, limits=images.window(example.image))
     pictures = [
         Picture(
@@ -116,16 +119,19 @@ def attention_row(example: AttentionExample) -> PictureRow:
             note="",
         )
     ]
-    for text, weights in zip(example.texts, example.attention, strict=True):
+    truths = example.truth or (None,) * len(example.texts)
+    for text, weights, truth in zip(example.texts, example.attention, truths, strict=True):
         heat = np.asarray(weights, np.float64).reshape(example.grid)
         drawn = spread(np.nan_to_num(heat, nan=0.0), shape=picture.shape, spacing=example.spacing)
         top = np.unravel_index(np.argmax(np.nan_to_num(heat, nan=-np.inf)), heat.shape)
+        mapped = images.overlay(picture, drawn)
         pictures.append(
             Picture(
-                uri=images.data_uri(images.overlay(picture, drawn)),
+                uri=images.data_uri(mapped if truth is None else outlines.outlined(mapped, truth)),
                 alt=(
                     f"Attention of “{text}” over {example.title}: strongest in "
                     f"row {top[0] + 1} of {heat.shape[0]}, column {top[1] + 1} of {heat.shape[1]}"
+                    f"{'' if truth is None else '; the finding is outlined'}"
                 ),
                 caption=text,
                 note=f"weights {heat.min():.3g} to {heat.max():.3g}",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prior_jax.errors import DataError, first_line
-from prior_jax.evaluate import pictures, results, undefined
+from prior_jax.evaluate import fixed_points, pictures, results, undefined
 from prior_jax.evaluate.over_seeds import LEAST_SEEDS
 from prior_jax.report import learning_curves, phrase_sheets, region_sheets, reliability
 from prior_jax.report.charts import Chart
@@ -41,7 +41,8 @@ class SuiteRow:
 
     Attributes:
       label: name of the metric in words.
-      cells: values in the order of `SuiteSheet.columns`.
+      cells: values in the order of `SuiteSheet.columns`; one for a baseline that is the same for
+        every model.
       chance: chance level as text, or "".
     """
 
@@ -195,6 +196,8 @@ def _seed_words(task: str) -> str:
 
 def _task(label, rows, columns, *, seeds=(), single=()) -> TaskRows:
     """Returns the rows of a task; `single` are the rows of each seed, if `rows` are means."""
+    chance = {row["metric"]: row["chance"] for row in rows}
+    rows = [row for row in rows if not fixed_points.repeats_chance(row["metric"], chance)]
     of_all = [row for row in rows if not row["by_class"]]
     of_all.sort(key=lambda row: not row["metric"].startswith("macro_"))  # stable
     return TaskRows(
@@ -234,6 +237,8 @@ def _row(
     part: str,
 ) -> SuiteRow:
     same = [one for one in single if one["metric"] == row["metric"]]
+    if fixed_points.of_set_alone(row["metric"]):
+        columns = {"Model": "value"}
     return SuiteRow(
         label=whole_words(row["metric"]) + part,
         cells=[_cell(row, name, same) for name in columns.values()],

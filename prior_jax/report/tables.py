@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prior_jax import near_names
-from prior_jax.evaluate import region_columns, results, undefined
+from prior_jax.evaluate import fixed_points, region_columns, results, undefined
 
 # Prefixes of the metrics, in the order of the page.
 _PREFIXES = (
@@ -66,6 +66,7 @@ class Row:
       chance_text: chance level as text, or "".
       reason: reason why the metric is undefined, or over how many classes a mean is if not over
         all, or "".
+      fixed: whether the metric is a baseline that is the same for every model.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Row:
     chance: float | None
     chance_text: str
     reason: str
+    fixed: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,10 @@ def task_of(content: Mapping[str, Any]) -> Task:
     """
     groups: dict[str, list[str]] = {"": []}
     slugs = tuple(f"_{near_names.slug(name)}" for name in content["settings"].get("classes", ()))
+    chance = content["settings"].get("chance", {})
     for name in content["metrics"]:
+        if fixed_points.repeats_chance(name, chance):
+            continue
         other = _BY_CLASS if slugs and name.endswith(slugs) else ""
         title = next((title for prefix, title in _PREFIXES if name.startswith(prefix)), other)
         groups.setdefault(title, []).append(name)
@@ -327,6 +332,7 @@ def _table(content, title, names) -> Table:
             chance=axis.place(chance.get(name)),
             chance_text="" if chance.get(name) is None else f"{chance[name]:.3f}",
             reason=remarks[name],
+            fixed=fixed_points.of_set_alone(name),
         )
         for name in names
     ]

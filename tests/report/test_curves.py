@@ -1,5 +1,6 @@
 import base64
 import json
+import re
 
 import numpy as np
 import pytest
@@ -65,6 +66,21 @@ def test_charts_of_the_use_of_the_image_say_what_is_good_and_name_the_number():
     assert "above 0 is good" in curves.title_of(local_use.NAMES[0])
     share = curves.title_of(local_use.SHARE)
     assert f"below {local_use.UNUSED} the texts hardly depend on the image" in share
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_points_at_the_last_step_are_drawn_whole(marked):
+    series = charts.Series(steps=np.array([0.0, 5.0]), values=np.array([0.2, 0.4]))
+    chart = charts.line_chart(
+        "Dice",
+        series,
+        held_out=None if marked else series,
+        stages=[charts.Stage(name="all", first=0, last=5)],
+        logarithmic=False,
+        marked=marked,
+    )
+    drawn = base64.b64decode(chart.light.partition(",")[2]).decode()
+    assert "<use" in drawn and not re.search(r"<g clip-path=[^>]*>\s*<use", drawn)
 
 
 def test_a_file_that_a_kill_cut_off_is_read_as_far_as_it_goes(tmp_path):

@@ -18,6 +18,13 @@ def test_heat_lands_where_its_patch_is():
     assert changed[15, 75] == 0 and changed[15, 15] < changed[45, 15] / 2
 
 
+def test_the_legend_has_the_colours_that_are_seen_on_grey():
+    least, *between, most = images.legend()
+    assert least == "#808080" and len(set(between)) == 5
+    red, green, blue = (int(most[i : i + 2], 16) for i in (1, 3, 5))
+    assert min(red, green) > 1.5 * blue  # yellow
+
+
 def test_even_attention_leaves_the_image_alone():
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
     drawn = images.overlay(grey, np.full((8, 8), 0.25))

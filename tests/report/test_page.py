@@ -91,6 +91,23 @@ def test_the_losses_that_look_at_the_image_are_named_and_others_marked_as_untrai
     assert shown.count("not trained") == 1
 
 
+def test_baselines_of_the_set_alone_stand_once_and_chance_is_no_row(tmp_path):
+    values = {"pointing": 0.6, "lung_centre": 0.3, "middle": 0.1, "random": 0.05}
+    metrics = {
+        f"{column}_{name}".removesuffix("_"): Interval(value=value, low=value, high=value)
+        for column, value in values.items()
+        for column, name in ((f"macro_{column}", ""), (column, "edema"))
+    }
+    chance = {"macro_pointing": 0.05, "pointing_edema": 0.05}
+    found = results.TaskResult(metrics=metrics, settings={"classes": ["Edema"], "chance": chance})
+    results.write_results(tmp_path, task="grounding", trained=found, untrained=found, settings={})
+    shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
+    assert "Macro pointing 0.600 [0.600, 0.600] 0.600 [0.600, 0.600] 0.050" in shown
+    for label, value in (("Macro lung centre", "0.300"), ("Middle edema", "0.100")):
+        assert f"{label} the same for every model: {value} [{value}, {value}] –" in shown
+    assert "Macro random" not in shown and "Random edema" not in shown
+
+
 def write_training(workdir, task, fraction, value):
     values = {"macro_auroc": value, "macro_f1": 0.5, "f1_edema": 0.5}
     metrics = {name: Interval(value=v, low=v, high=v) for name, v in values.items()}

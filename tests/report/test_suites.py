@@ -68,6 +68,20 @@ def test_rows_are_grouped_by_set_and_task_with_means_over_classes_first(folder):
     assert {one.interval for one in probe.seeds} == {"intervals over patients"}
 
 
+def test_baselines_of_the_set_alone_stand_once(tmp_path):
+    names = ("macro_pointing", "macro_middle", "macro_random")
+    rows = [row("nih", "grounding", name, number) for number, name in enumerate(names)]
+    rows[0]["chance"] = rows[2]["value"]
+    (tmp_path / "eval").mkdir()
+    content = {"model": {}, "parts": [], "rows": rows}
+    (tmp_path / "eval" / "suite.json").write_text(json.dumps(content))
+    (task,) = suites.read(tmp_path).sets[0].tasks
+    shown = [(one.label, len(one.cells), one.chance) for one in task.rows]
+    assert shown == [("Macro pointing", 2, "0.502"), ("Macro middle", 1, "")]
+    text = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
+    assert "Macro middle the same for every model: 0.501 [0.400, 0.900]" in text
+
+
 def test_a_mean_over_some_of_the_classes_says_over_how_many(tmp_path):
     names = ("macro_f1", "f1_edema", "f1_mass", "macro_auroc", "auroc_edema", "auroc_mass")
     rows = [row("nih", "finetune", name, number) for number, name in enumerate(names)]
