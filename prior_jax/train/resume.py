@@ -149,11 +149,17 @@ def check_identity(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, workdi
     Raises:
       CheckpointError: naming the setting that differs, the objective before all others.
     """
-    model = theirs.get("config.model")
-    if isinstance(model, Mapping):  # earlier versions kept settings that change no number
-        theirs = {**theirs, "config.model": identity_of_model(model)}
+    ours, theirs = _as_now(ours), _as_now(theirs)
     names = sorted(ours, key=lambda name: (name != "config.objective", name))
     _refuse_differences({name: (ours[name], theirs.get(name)) for name in names}, workdir=workdir)
+
+
+def _as_now(identity: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leaves out settings that change no number, which earlier versions kept in an identity."""
+    model = identity.get("config.model")
+    if not isinstance(model, Mapping):
+        return identity
+    return {**identity, "config.model": identity_of_model(model)}
 
 
 def _refuse_differences(pairs: Mapping[str, tuple[Any, Any]], *, workdir: Any) -> None:

@@ -14,7 +14,8 @@ from launch.start import run as run_lib
 from prior_jax.config import read_config, to_json
 from prior_jax.data import region_targets
 from prior_jax.errors import CheckpointError
-from prior_jax.train import resume
+from prior_jax.train import checkpoint_read, resume
+from prior_jax.train.stages import Schedule
 
 # It follows from config.seed, which is compared before all else.
 FOLLOWS = {"config.data.seed"}
@@ -113,7 +114,9 @@ def free_settings():
 
 
 @pytest.mark.parametrize("config, section, before, after", list(free_settings()))
-def test_what_changes_no_number_may_be_changed_on_resume(config, section, before, after):
+def test_what_changes_no_number_may_be_changed_on_resume(
+    config, section, before, after, monkeypatch, tmp_path
+):
     known = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
     kept = copy.deepcopy(known)
     inner = functools.reduce(lambda tree, name: tree[name], section[1:], kept["config.model"])
@@ -121,7 +124,11 @@ def test_what_changes_no_number_may_be_changed_on_resume(config, section, before
     functools.reduce(getattr, section, config).update(after)
     changed = run_lib.identity_of_settings(read_config(config, workdir=pathlib.Path()))
     assert changed == known
-    resume.check_identity(changed, kept, workdir="/runs/one")
+    read = read_config(config, workdir=tmp_path)
+    options = dataclasses.replace(read.train, identity=kept)
+    host = resume.settings_of(options, Schedule(read.schedule(steps_per_epoch=1))) | {"step": 1}
+    monkeypatch.setattr(checkpoint_read, "newest_host", lambda folder: host)
+    run_lib.check_resumable(read, changed, tmp_path)
 
 
 def test_the_size_of_squares_that_are_hidden_may_not_be_changed_on_resume():
