@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from prior_jax.losses.normalize import cosine_of_products, only_real, weighted_mean
+from prior_jax.losses.normalize import cosine_of_products, weighted_mean
 
 # Logit of an absent negative; finite, so that no gradient is NaN.
 ABSENT = -1e30
@@ -55,7 +55,6 @@ def paired_contrastive(
       exists (quirks P18 and P19).
     """
     check_pairs(image, text, weight)
-    image, text = only_real(weight > 0, image, text)
     logits = scale * jnp.einsum("id,jd->ij", image, text, preferred_element_type=jnp.float32)
     found = directed_cross_entropy(logits, weight > 0, weight)
     return image_share * found.image_to_text + (1 - image_share) * found.text_to_image
@@ -82,7 +81,6 @@ def cosine_contrastive(
       `global_loss`. Differs: padded pairs are neither anchors nor negatives.
     """
     check_pairs(image, text, weight)
-    image, text = only_real(weight > 0, image, text)
     square_image, square_text = (
         jnp.sum(jnp.square(x.astype(jnp.float32)), axis=1) for x in (image, text)
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from prior_jax.losses.contrastive import paired_cross_entropy
-from prior_jax.losses.normalize import cosine, only_real, unit, weighted_mean
+from prior_jax.losses.normalize import cosine, unit, weighted_mean
 
 
 def local_image(
@@ -43,9 +43,6 @@ def local_image(
             f"{predicted_patches.shape}, predicted_context {predicted_context.shape} and weight "
             f"{weight.shape} must have the shapes [B, P, D], four times, and [B]."
         )
-    patches, context, predicted_patches, predicted_context = only_real(
-        weight > 0, patches, context, predicted_patches, predicted_context
-    )
     from_patches = cosine(predicted_patches, jax.lax.stop_gradient(context))
     from_context = cosine(predicted_context, jax.lax.stop_gradient(patches))
     return weighted_mean(-jnp.mean(from_patches + from_context, axis=1) / 2, weight)
@@ -92,7 +89,6 @@ def local_text(
             f"mask {mask.shape} and weight {weight.shape} must have the shapes "
             f"{sentences.shape[:2]} and {sentences.shape[:1]}."
         )
-    sentences, context = only_real(mask & (weight > 0)[:, None], sentences, context)
     if normalize:
         sentences, context = unit(sentences), unit(context)
     logits = scale * jnp.einsum(

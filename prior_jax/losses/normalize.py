@@ -58,33 +58,11 @@ def _root(square: jax.Array) -> jax.Array:
     return jnp.where(positive, root, jnp.float32(0))
 
 
-def only_real(real: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Replaces padding by zeros, which gets a gradient of 0 and gives none to others.
-
-    Padding may then hold anything, even NaN. It is replaced before anything is computed from it: a
-    gradient of 0 that is multiplied with NaN on its way back is NaN.
-
-    Args:
-      real: mask of what is no padding, bool[B] or bool[B, N].
-      *arrays: arrays, [B, ...] or [B, N, ...].
-
-    Returns:
-      Arrays of the same shapes and dtypes.
-    """
-
-    def cleared(x: jax.Array) -> jax.Array:
-        mask = real.reshape(*real.shape, *(1,) * (x.ndim - real.ndim))
-        return jnp.where(mask, x, jnp.zeros((), x.dtype))
-
-    return tuple(cleared(x) for x in arrays)
-
-
 def weighted_mean(value: jax.Array, weight: jax.Array) -> jax.Array:
     """Computes the weighted mean of `value`: float32[], 0 if all weights are 0.
 
     The weights have the shape of `value`. Values whose weight is 0 may be anything, even NaN: they
-    affect neither the mean nor its gradient by `value`. What `value` is computed from needs
-    `only_real` besides, since 0 times NaN is NaN.
+    affect neither the mean nor its gradient.
     """
     if value.shape != weight.shape:
         raise ValueError(f"value {value.shape} and weight {weight.shape} must have equal shapes.")

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from prior_jax.losses.contrastive import ABSENT
-from prior_jax.losses.normalize import only_real, weighted_mean
+from prior_jax.losses.normalize import weighted_mean
 
 
 def sinkhorn(scores: jax.Array, *, mask: jax.Array, epsilon: float, iterations: int) -> jax.Array:
@@ -79,7 +79,6 @@ def swapped_assignment(
             f"image_scores {image_scores.shape}, text_scores {text_scores.shape} and weight "
             f"{weight.shape} must have the shapes [B, K], [B, K] and [B]."
         )
-    image_scores, text_scores = only_real(weight > 0, image_scores, text_scores)
 
     def direction(target: jax.Array, scores: jax.Array) -> jax.Array:
         code = sinkhorn(target, mask=weight > 0, epsilon=epsilon, iterations=iterations)

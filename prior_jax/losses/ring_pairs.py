@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from prior_jax.losses.contrastive import Directions, check_pairs
-from prior_jax.losses.normalize import cosine_of_products, only_real, weighted_mean
+from prior_jax.losses.normalize import cosine_of_products, weighted_mean
 from prior_jax.losses.ring import Side, ring_cross_entropies, ring_row_sums
 from prior_jax.losses.ring_walk import Plan
-from prior_jax.losses.word_region import check_contrast, real_features, real_pairs
+from prior_jax.losses.word_region import check_contrast, real_pairs
 from prior_jax.losses.word_region_scores import compare_caption, gram_of
 
 
@@ -43,7 +43,6 @@ def ring_paired_contrastive(
         mesh.
     """
     check_pairs(image, text, weight)
-    image, text = only_real(weight > 0, image, text)
     found = _directions(_scaled_dots, jnp.asarray(scale, jnp.float32), image, text, weight, plan)
     return image_share * found.image_to_text + (1 - image_share) * found.text_to_image
 
@@ -68,7 +67,6 @@ def ring_cosine_contrastive(
         mesh.
     """
     check_pairs(image, text, weight)
-    image, text = only_real(weight > 0, image, text)
     return _directions(_scaled_cosines, jnp.asarray(scale, jnp.float32), image, text, weight, plan)
 
 
@@ -101,7 +99,6 @@ def ring_paired_sigmoid(
     Source: SigLIP, arXiv:2303.15343, section 3.3, which also passes the texts around.
     """
     check_pairs(image, text, weight)
-    image, text = only_real(weight > 0, image, text)
     parameters = jnp.asarray(scale, jnp.float32), jnp.asarray(bias, jnp.float32)
     found = ring_row_sums(
         _signed_logs, parameters, image, (text, weight), mask=weight > 0, plan=plan
@@ -155,9 +152,6 @@ def ring_word_region_contrast(
         aggregate=aggregate,
     )  # fmt: skip
     weight = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
-    words, regions = real_features(
-        words, regions, word_mask=word_mask, region_mask=region_mask, weight=weight
-    )
     scores = functools.partial(
         _word_region, softmax_over_words=softmax_over_words, aggregate=aggregate
     )

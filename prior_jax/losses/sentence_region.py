@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.losses.contrastive import ABSENT
-from prior_jax.losses.normalize import only_real, unit, weighted_mean
+from prior_jax.losses.normalize import unit, weighted_mean
 
 
 def spatial_positiveness(grid: tuple[int, int], *, threshold: float, decay: float) -> np.ndarray:
@@ -65,7 +65,8 @@ def local_contrast(
       positiveness).
     """
     _check(local, context, mask, row_weight, weight)
-    here, there = only_real(mask & (weight > 0)[:, None], local, context)
+    here = jnp.where(mask[..., None], local, jnp.zeros((), local.dtype))
+    there = jnp.where(mask[..., None], context, jnp.zeros((), context.dtype))
     logits = scale * jnp.einsum("bnd,bmd->bnm", unit(here), unit(there))
     if positiveness is None:
         positiveness = np.eye(mask.shape[1], dtype=np.float32)

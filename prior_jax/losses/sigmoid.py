@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from prior_jax.losses.contrastive import check_pairs
-from prior_jax.losses.normalize import only_real
 
 
 def paired_sigmoid(
@@ -31,11 +30,11 @@ def paired_sigmoid(
       are in no pair, and the batch is one global array; `ring_pairs` passes it around in chunks.
     """
     check_pairs(image, text, weight)
-    image, text = only_real(weight > 0, image, text)
     logits = jnp.einsum("id,jd->ij", image, text, preferred_element_type=jnp.float32)
     logits = scale * logits + bias
     matches = jnp.eye(logits.shape[0], dtype=bool)
     pair = weight[:, None] * weight[None, :]
-    signed = jnp.where(matches, logits, -logits)
+    # An absent pair may hold any value, even NaN.
+    signed = jnp.where(pair > 0, jnp.where(matches, logits, -logits), jnp.float32(0))
     total = jnp.sum(weight)
     return -jnp.sum(pair * jax.nn.log_sigmoid(signed)) / jnp.where(total > 0, total, 1)

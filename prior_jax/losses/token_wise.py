@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from prior_jax.losses.contrastive import ABSENT
-from prior_jax.losses.normalize import only_real, unit
+from prior_jax.losses.normalize import unit
 
 
 def token_attention(
@@ -34,7 +34,7 @@ def token_attention(
             f"queries {queries.shape}, keys {keys.shape} and key_mask {key_mask.shape} must have "
             "the shapes [B, Q, D], [B, K, D] and [B, K]."
         )
-    (keys,) = only_real(key_mask, keys)
+    keys = jnp.where(key_mask[..., None], keys, jnp.zeros((), keys.dtype))
     score = scale * jnp.einsum("bqd,bkd->bqk", unit(queries), unit(keys))
     score = jnp.where(key_mask[:, None, :], score, jnp.float32(ABSENT))
     attention = jax.nn.softmax(score, axis=-1)
@@ -59,5 +59,5 @@ def token_context(
       ValueError: during tracing, if the shapes are inconsistent.
     """
     attention = token_attention(queries, keys, key_mask=key_mask, scale=scale)
-    (keys,) = only_real(key_mask, keys)
+    keys = jnp.where(key_mask[..., None], keys, jnp.zeros((), keys.dtype))
     return jnp.einsum("bqk,bkd->bqd", attention, unit(keys))

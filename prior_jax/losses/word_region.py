@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from prior_jax.losses.contrastive import Directions, directed_cross_entropy
-from prior_jax.losses.normalize import only_real
 from prior_jax.losses.word_region_scores import (
     PRODUCTS,
     compare_caption,
@@ -85,19 +84,13 @@ def word_region_contrast(
       `local_loss`. Differs: padded pairs are neither anchors nor negatives, and the batch is the
       global one.
     """
-    check_contrast(
-        words, regions, word_mask=word_mask, region_mask=region_mask, weight=weight,
-        aggregate=aggregate,
-    )  # fmt: skip
-    weight = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
-    words, regions = real_features(
-        words, regions, word_mask=word_mask, region_mask=region_mask, weight=weight
-    )
+    _check_pairs(words, regions, weight)
     similarity = word_region_similarity(
         words, regions, word_mask=word_mask, region_mask=region_mask, temp1=temp1, temp2=temp2,
         softmax_over_words=softmax_over_words, aggregate=aggregate, chunk=chunk, walk=walk,
         groups=groups,
     )  # fmt: skip
+    weight = real_pairs(weight, word_mask=word_mask, region_mask=region_mask)
     return directed_cross_entropy(jnp.asarray(temp3, jnp.float32) * similarity, weight > 0, weight)
 
 
@@ -109,25 +102,6 @@ def real_pairs(
     if region_mask is not None:
         present &= jnp.any(region_mask, axis=1)
     return jnp.where(present, weight, jnp.float32(0))
-
-
-def real_features(
-    words: jax.Array,
-    regions: jax.Array,
-    *,
-    word_mask: jax.Array,
-    region_mask: jax.Array | None,
-    weight: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Returns words and regions with zeros, see `only_real`, where they or their pair are padding.
-
-    The weights are those of `real_pairs`, the other arguments those of `word_region_contrast`.
-    """
-    pair = (weight > 0)[:, None]
-    (words,) = only_real(pair & word_mask, words)
-    seen = pair if region_mask is None else pair & region_mask
-    (regions,) = only_real(jnp.broadcast_to(seen, regions.shape[:2]), regions)
-    return words, regions
 
 
 def word_region_similarity(

@@ -156,28 +156,6 @@ def test_padding_gets_no_gradient(in_blocks):
             assert not np.any(gradients[name][masks["weight"] == 0])
 
 
-def test_padding_may_hold_anything():
-    values, masks = given()
-    padding = masks["weight"] == 0
-
-    def loss(values):
-        pair = values["image"], values["text"]
-        plain = {"scale": values["scale"], "weight": masks["weight"], "plan": ONE}
-        return (
-            ring_pairs.ring_paired_contrastive(*pair, **plain)
-            + one_number(ring_pairs.ring_cosine_contrastive(*pair, **plain))
-            + ring_pairs.ring_paired_sigmoid(*pair, **plain, bias=values["bias"])
-            + losses_of(values, masks, ONE)["word_region"]
-        )
-
-    run = jax.jit(jax.value_and_grad(loss), compiler_options={"xla_backend_optimization_level": 0})
-    junk = {
-        name: np.where(padding.reshape(-1, *(1,) * (values[name].ndim - 1)), np.nan, values[name])
-        for name in ("image", "text", "words", "regions")
-    }
-    assert_same({"all": run({**values, **junk})}, {"all": run(values)})
-
-
 def test_a_batch_of_padding_costs_nothing(in_blocks):
     values, masks = given()
     for value, gradients in in_blocks(values, {**masks, "weight": 0 * masks["weight"]}).values():
