@@ -1,14 +1,14 @@
 """Grounding: tests if the attention of a finding's word or sentence falls on the finding."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from prior_jax.errors import ConfigError
+from prior_jax.evaluate.fine_regions import FINE, OWN
 
-ATTENTION = {
-    "own": dict(shifts=1, smoothing=0.0, mirrored=False),
-    "fine": dict(shifts=2, smoothing=0.7, mirrored=True),
-}
+ATTENTION = {"own": dataclasses.asdict(OWN), "fine": dataclasses.asdict(FINE)}
 """How attention is computed, by name: on the model's own regions, or on a grid twice as fine,
 averaged over neighbours and with the mirror image, for which every image is encoded eight times."""
 

@@ -215,7 +215,7 @@ def _read(path, *, where: str) -> tuple[dict[str, Any], Trials]:
         content = json.loads(draws.pop("content").tobytes())
         form = content["form"]
         trials = _trials(content, draws) if form == _FORM else {}
-    except Exception as error:  # a damaged file can raise any error of the reading libraries
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{path} cannot be read as results of a sweep ({first_line(error)}).",
             f"Give the {RESULTS_NAME} that launch.sweep wrote in the folder of a sweep.",

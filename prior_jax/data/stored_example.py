@@ -1,7 +1,8 @@
-"""Reads the features of a stored record, as a TFDS data source does in six times the time.
+"""Reads the features of a stored record from its protocol buffer.
 
-TFDS converts every feature to an array, and then decodes it, though text and numbers need no
-decoding. A record has 18 features, so that this took a sixth of the reading of a small image.
+A TFDS data source gives the same values, but takes five times as long (0.16 CPU-ms for 0.03): it
+makes an array of each of a record's 18 features, and then decodes them, though text and numbers
+need no decoding. That was a sixth of the time to read a pair with an image of 128 pixels.
 """
 
 from collections.abc import Callable

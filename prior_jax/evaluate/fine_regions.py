@@ -66,7 +66,7 @@ class AttentionConfig:
 OWN = AttentionConfig(shifts=1, smoothing=0.0)
 """The regions as the encoder gives them."""
 FINE = AttentionConfig(shifts=2, smoothing=0.7, mirrored=True)
-"""The regions of configs/eval/grounding.py:fine."""
+"""A grid twice as fine, averaged over neighbours and with the mirror image."""
 
 
 def step_of(config: AttentionConfig, *, spacing: float) -> int:

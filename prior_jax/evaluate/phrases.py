@@ -68,7 +68,12 @@ class PhraseConfig:
         check_field(self, "sigma", self.sigma >= 0, "at least 0")
         check_field(self, "prompt", self.prompt.count("{}") == 1, "a sentence with one {}")
         if self.release != "none":
-            check_field(self, "heat", self.heat in ("auto", "cosine"), "cosine, as in the release")
+            check_field(
+                self,
+                "heat",
+                self.heat in ("auto", "cosine"),
+                "'auto' or 'cosine', as MaCo shows no attention",
+            )
             known = self.rule in (GroundingRule(), self.applied)
             check_field(self, "rule", known, "left out, as the release has a rule of its own")
 

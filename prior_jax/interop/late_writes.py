@@ -38,7 +38,7 @@ def removed_on_error(folder: pathlib.Path) -> Iterator[None]:
     sys.unraisablehook = hook
     try:
         yield
-    except Exception:
+    except Exception:  # of any library: it is raised again once the folder is gone
         start = last = time.monotonic()
         while (now := time.monotonic()) - last < _QUIET_SECONDS and now - start < _LONGEST_SECONDS:
             if folder.exists():

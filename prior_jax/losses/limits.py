@@ -10,8 +10,6 @@ SMALLEST, LARGEST = 1e-6, 1e6
 
 Below 1e-38 and above 3e38 float32 has 0 and infinity, and the loss would be NaN.
 """
-LARGEST_LEARNED = 100
-"""The limit of learned inverse temperatures, see `nn.log_scale.clamp_from_above`."""
 
 
 def check_scales(config: Any, *fields: str) -> None:
@@ -19,14 +17,6 @@ def check_scales(config: Any, *fields: str) -> None:
     for field in fields:
         fits = SMALLEST <= getattr(config, field) <= LARGEST
         check_field(config, field, fits, f"a number from {SMALLEST:g} to {LARGEST:g}")
-
-
-def check_learned_temperatures(config: Any, *fields: str) -> None:
-    """Refuses initial temperatures whose inverse, which is learned, is clamped at once."""
-    for field in fields:
-        fits = getattr(config, field) >= 1 / LARGEST_LEARNED
-        must_be = f"at least {1 / LARGEST_LEARNED}: its inverse is learned, and at most "
-        check_field(config, field, fits, f"{must_be}{LARGEST_LEARNED}")
 
 
 def check_weights(weights: Mapping[str, float], *, where: str = "weights") -> None:

@@ -1,13 +1,32 @@
 """Learned inverse temperatures, stored as logarithms and clamped from above."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-# CLIP, arXiv:2103.00020, section 2.5: logits are scaled by at most 100.
-MAX_LOG_SCALE = math.log(100)
+from prior_jax.errors import check_field
+
+MAX_SCALE = 100
+"""The most that logits are scaled by: CLIP, arXiv:2103.00020, section 2.5."""
+MAX_LOG_SCALE = math.log(MAX_SCALE)
+
+
+def check_learned_temperatures(config: Any, *fields: str) -> None:
+    """Refuses initial temperatures whose inverse, which is learned, is clamped at once.
+
+    Args:
+      config: dataclass with the temperatures.
+      *fields: names of the fields that hold them.
+
+    Raises:
+      ConfigError: naming the field.
+    """
+    must_be = f"at least {1 / MAX_SCALE}: its inverse is learned, and at most {MAX_SCALE}"
+    for field in fields:
+        check_field(config, field, getattr(config, field) >= 1 / MAX_SCALE, must_be)
 
 
 def log_scale(temperature: float) -> nnx.Param:

@@ -79,12 +79,16 @@ class ResNetConfig:
         """
         return (4 if self.stem_pool else 2) * 2 ** (len(self.depths) - 1)
 
-    def grid(self, image_size: int) -> int:
-        """Returns the side of the last map for square images of `image_size` pixels.
+    def grid(self, image_size: int, *, stages_back: int = 0) -> int:
+        """Returns the side of a stage's map for square images of `image_size` pixels.
 
-        It is 7 for 224 pixels and a stride of 32.
+        The last stage's is 7 for 224 pixels and a stride of 32.
+
+        Args:
+          image_size: side of the images in pixels.
+          stages_back: number of stages between that stage and the end.
         """
-        return -(-image_size // self.stride)
+        return -(-image_size // (self.stride // 2**stages_back))
 
 
 class ResidualBlock(nnx.Module):

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prior_jax.losses.limits import check_learned_temperatures
-from prior_jax.nn.log_scale import clamp_from_above, log_scale
+from prior_jax.nn.log_scale import check_learned_temperatures, clamp_from_above, log_scale
 from prior_jax.objectives.two_tower import TwoTowerConfig, TwoTowerModel, TwoTowerObjective
 
 

@@ -13,9 +13,10 @@ from prior_jax.errors import (
     check_least,
     in_section,
 )
-from prior_jax.losses.limits import check_learned_temperatures, check_scales, check_weights
+from prior_jax.losses.limits import check_scales, check_weights
 from prior_jax.nn.bert import BertConfig
 from prior_jax.nn.image_decoder import ImageDecoderConfig
+from prior_jax.nn.log_scale import check_learned_temperatures
 from prior_jax.nn.resnet import ImageEncoderConfig
 from prior_jax.nn.sentence_decoder import SentenceDecoderConfig
 from prior_jax.nn.transformer import Remat

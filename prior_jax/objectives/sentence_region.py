@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from prior_jax.errors import ConfigError, check_choice, check_field, check_least, in_section
-from prior_jax.losses.limits import LARGEST_LEARNED, check_scales
+from prior_jax.losses.limits import check_scales
 from prior_jax.losses.normalize import unit
 from prior_jax.losses.word_region import (
     AGGREGATES,
@@ -21,7 +21,7 @@ from prior_jax.losses.word_region import (
 from prior_jax.nn import hidden_regions
 from prior_jax.nn.heads import projection
 from prior_jax.nn.layers import torch_linear
-from prior_jax.nn.log_scale import clamp_from_above, log_scale
+from prior_jax.nn.log_scale import MAX_SCALE, clamp_from_above, log_scale
 from prior_jax.nn.patches import spatial_patches
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.objectives.all_pairs import AllPairs
@@ -95,8 +95,8 @@ class SentenceRegionConfig:
         fits = self.group is None or self.group >= 2
         check_field(self, "group", fits, "2 or more pairs, as a loss of one is 0, or None")
         check_scales(self, "attention_scale", "sentence_scale", "contrast_scale")
-        starts = not self.learn_attention_scale or self.attention_scale <= LARGEST_LEARNED
-        must_be = f"at most {LARGEST_LEARNED}, where a learned one is clamped"
+        starts = not self.learn_attention_scale or self.attention_scale <= MAX_SCALE
+        must_be = f"at most {MAX_SCALE}, where a learned one is clamped"
         check_field(self, "attention_scale", starts, must_be)
 
     def check_fits(
@@ -117,7 +117,7 @@ class SentenceRegionConfig:
           ConfigError: naming the section, or a field of it.
         """
         with in_section(SENTENCE_REGION):
-            grid = -(-image.image_size // (image.resnet.stride // 2**self.stages_back))
+            grid = image.resnet.grid(image.image_size, stages_back=self.stages_back)
             must_be = f"less than {grid}, the regions of a side, as the whole image would be hidden"
             fits = not self.hidden_every or self.hidden_side < grid
             check_field(self, "hidden_side", fits, must_be)

@@ -41,8 +41,8 @@ class AttentionExample:
       spacing: distance in pixels from one patch centre to the next, see
         `ShowsAttention.patch_spacing`.
       texts: texts of the T sentences or words.
-      truth: where the finding is that each text names, T masks bool[H, W], or None where a text
-        names none or that is not known; () if that is so of all texts.
+      truth: masks of the findings that the texts name, T x bool[H, W]; None for a text that names
+        none, or one whose place is not known; () if that is so of all texts.
     """
 
     title: str

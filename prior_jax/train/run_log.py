@@ -33,8 +33,9 @@ class Pending:
       stage: stage that the step belongs to.
       metrics: metrics on the devices, which may still be computing them.
       records: int32[b], indices of this process's records, -1 for filling rows.
-      ended: when the devices were done with the step, on the clock of `time.monotonic`.
-      waited: seconds in which the devices may have waited for batches, up to this step's.
+      ended: time at which the devices were done with the step, in seconds of `time.monotonic`.
+      waited: time for which the devices may have waited for batches in the whole run, up to this
+        step's batch, in seconds.
     """
 
     done: int
@@ -49,8 +50,9 @@ class RunLog:
     """Counts pairs, time and input wait since the last logged step, and writes the lines.
 
     A step takes the time from the end of the step before, or from a restart, to its own end on the
-    devices. When it is read is of no use: the next step is started before, which may take the host
-    longer than the devices need for both.
+    devices. The time at which its metrics are read would not do: the next step is started before
+    that, and may keep the host busy for longer than the devices need for both. So a thread waits
+    for the end of each step.
     """
 
     def __init__(self, writers: Writers, *, feed: Feed, data: TrainingData, workdir: pathlib.Path):
