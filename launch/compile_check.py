@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from absl import flags, logging
 
 from launch.forecast import hlo_cost, hlo_text, roofline
-from launch.start import jax_settings, machines, program
+from launch.start import jax_settings, machines, output_file, program
 from launch.start.run import check_fits
 from launch.start.without_data import BOXES, abstract_batch, program_of
 from prior_jax import __version__
@@ -86,6 +86,10 @@ def main() -> int:
             "Name a file of configs/machines, e.g. --machine=configs/machines/v5e_16.py.",
             where="--machine",
         )
+    if FLAGS.json is not None:
+        output_file.check_file(pathlib.Path(FLAGS.json), where="--json")
+    if FLAGS.keep_hlo is not None:
+        output_file.check_folder(pathlib.Path(FLAGS.keep_hlo), where="--keep_hlo")
     devices = _start(machine)
     reports = []
     for pairs in _batches(machine):

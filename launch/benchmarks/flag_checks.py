@@ -9,6 +9,7 @@ from absl import flags
 from launch.benchmarks.alone import UNTIMED
 from launch.benchmarks.catalogue import BENCHMARKS, CHOICES
 from launch.benchmarks.turns import check_peer
+from launch.start import output_file
 from prior_jax.errors import ConfigError
 
 
@@ -22,7 +23,7 @@ def check(values: flags.FlagValues) -> None:
     if values.peer is not None:
         check_peer(values.peer)
     if values.out is not None:
-        _check_out(pathlib.Path(values.out))
+        output_file.check_file(pathlib.Path(values.out), where="--out")
 
 
 def check_read(values: flags.FlagValues, names: Sequence[str]) -> None:
@@ -86,19 +87,3 @@ def _check_pairs(values: flags.FlagValues) -> None:
         raise ConfigError(
             "The first step of a turn is left out.", "Give 2 or more.", where="--steps"
         )
-
-
-def _check_out(path: pathlib.Path) -> None:
-    """Makes the folder of the report, and refuses a path that cannot be written to."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        absent = not path.exists()
-        path.open("ab").close()
-        if absent:  # nothing has been measured yet
-            path.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"The file {path} cannot be written ({error.strerror}).",
-            "Give the path of a file in a folder that you may write to.",
-            where="--out",
-        ) from error

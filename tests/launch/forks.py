@@ -40,10 +40,10 @@ def run_case(program: str, argv: list[str]) -> dict:
 
 
 def _main(name: str, argv: list[str]) -> int:
-    from launch import evaluate, export, import_weights, submit, sweep, train
+    from launch import compile_check, evaluate, export, import_weights, submit, sweep, train
     from launch.start import program
 
-    modules = (evaluate, export, import_weights, submit, sweep, train)
+    modules = (compile_check, evaluate, export, import_weights, submit, sweep, train)
     module = {module.__name__: module for module in modules}[name]
     sys.argv = [f"{name}.py", *argv]
     try:
@@ -64,6 +64,7 @@ def _main(name: str, argv: list[str]) -> int:
 def main():
     import warnings
 
+    import launch.compile_check
     import launch.evaluate
     import launch.export
     import launch.import_weights

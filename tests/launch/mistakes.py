@@ -9,6 +9,7 @@ from tests.launch import forks
 TRAIN, EVALUATE = "launch.train", "launch.evaluate"
 SUBMIT, SWEEP = "launch.submit", "launch.sweep"
 EXPORT, IMPORT = "launch.export", "launch.import_weights"
+COMPILE_CHECK = "launch.compile_check"
 DEBUG, SMALL = "--config=configs/debug.py", "--config=configs/small.py"
 WORKDIR = "--workdir={tmp}/run"
 SET = ["--config.data.path={tmp}/set", "--config.data.tokenizer.path={tmp}/tokenizer.model"]

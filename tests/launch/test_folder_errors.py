@@ -4,6 +4,7 @@ import pytest
 
 from tests.launch import mistakes
 from tests.launch.mistakes import (
+    COMPILE_CHECK,
     DEBUG,
     EVALUATE,
     EXPORT,
@@ -19,6 +20,7 @@ from tests.launch.mistakes import (
     WORKDIR,
 )
 
+SMALL_POD = ["--config=configs/prior/paper.py", "--machine=configs/machines/v5e_16.py"]
 GROUNDING = "--task=configs/eval/grounding.py"
 
 # Name of the case -> program, arguments, pattern that the line matches.
@@ -137,6 +139,16 @@ CASES = {
         TRAIN,
         [DEBUG, "--workdir={tmp}/absent", "--config.prepare.phantom.studies=0"],
         r"^config\.prepare\.phantom\.studies: The value is 0\. It must be at least 1",
+    ),
+    "a file of forecasts in a file": (
+        COMPILE_CHECK,
+        [*SMALL_POD, "--json={tmp}/file/found.json"],
+        r"^--json: The file .*found\.json cannot be written",
+    ),
+    "a folder of compiled programs in a file": (
+        COMPILE_CHECK,
+        [*SMALL_POD, "--keep_hlo={tmp}/file/hlo"],
+        r"^--keep_hlo: No file can be written in the folder .*hlo",
     ),
     "a tokenizer without words": (
         TRAIN,
