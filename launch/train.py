@@ -68,6 +68,7 @@ def main() -> None:
         check_task(task)
     # Nothing is written before everything that may be refused has been checked.
     place = placement(config.mesh)
+    run_lib.check_alike(config)  # else one process alone might be refused, and the others wait
     run_lib.check_fits(config, place)
     settings = run_lib.identity_of_settings(config)
     missing = prepare.missing(config)
@@ -79,7 +80,6 @@ def main() -> None:
     cache = workdir_lib.cache_of(workdir)
     jax_settings.compile_to(cache, quick=config.quick_compile)
     with lock.only_run(workdir):
-        run_lib.check_alike(config)
         prepare.make_in_one_process(missing, workdir)
         run = run_lib.open_run(config, place, workdir, cache_dir=cache)
         identity = run_lib.identity(settings, run.data)
