@@ -46,8 +46,10 @@ def _paper() -> ConfigDict:
         dict(studies=4000, seed=0, size=128, validate=0.05, test=0.15)
     )
     config.prepare.vocab_size = 2000
+    config.data.update(dict(batch_size=32, max_tokens=96, buckets=(96,)))
     # Most of the reading of such small images is Python, which a second thread only slows down.
-    config.data.update(dict(batch_size=32, max_tokens=96, buckets=(96,), threads=1))
+    # All studies fit into 100 MiB.
+    config.data.update(dict(threads=1, memory_cache=256))
     config.data.image.size = 96
     config.model.text.update(dict(hidden_size=64, layers=1, intermediate_size=128))
     config.model.embed_dim = 64

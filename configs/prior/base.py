@@ -217,4 +217,5 @@ def data(*, release: bool) -> dict:
         workers=8,
         threads=4,
         prefetch=2,
+        memory_cache=0,
     )

@@ -54,6 +54,7 @@ def config_of(
         _fit_decoder(config, task)
         config.data.path = subject.data.path
         config.data.threads = subject.data.threads
+        config.data.memory_cache = subject.data.memory_cache
         config.data.image = _images(config, subject, own="images" in wanted.keeps)
         if "fraction" not in wanted.keeps:
             config.data.fraction = _fraction(wanted.fraction, wanted.seed)

@@ -13,11 +13,14 @@ import numpy as np
 
 from launch.evaluation.tasks import Task, load_task
 from prior_jax.config import read_config
+from prior_jax.data import pipeline
 from prior_jax.errors import ConfigError, check_field, in_section
 from prior_jax.near_names import no_config
 from prior_jax.strict import build
 
 Overrides = tuple[tuple[str, Any], ...]
+
+_NUMBERLESS = tuple(f"data.{name}" for name in pipeline.NUMBERLESS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -375,9 +378,14 @@ def flat(config: Any) -> dict[str, Any]:
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """Returns the alphabetically first name at which two flat mappings differ, or None."""
+    """Returns the alphabetically first name at which two flat mappings differ, or None.
+
+    Settings of the input that change no number may differ, with or without the variant's name
+    before them ("paper: config.data.threads").
+    """
     absent = object()
-    names: Sequence[str] = sorted({*ours, *theirs})
+    known = {*ours, *theirs}
+    names: Sequence[str] = sorted(n for n in known if n.split(": config.")[-1] not in _NUMBERLESS)
     return next(
         (name for name in names if ours.get(name, absent) != theirs.get(name, absent)), None
     )

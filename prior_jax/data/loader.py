@@ -7,11 +7,13 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from prior_jax.data import image as image_lib
 from prior_jax.data import plan as plan_lib
 from prior_jax.data import region_targets, regions
 from prior_jax.data import text as text_lib
+from prior_jax.data.memory_cache import MemoryCache
 from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import LABEL_NOT_MENTIONED, Record
 from prior_jax.data.tokenizer import Tokenizer
@@ -60,6 +62,7 @@ class RowLoader:
         self,
         *,
         reader: RecordReader,
+        cache: MemoryCache,
         tokenizer: Tokenizer,
         plan: plan_lib.BatchPlan,
         rows: slice,
@@ -69,12 +72,14 @@ class RowLoader:
 
         Args:
           reader: reader of the split.
+          cache: keeps records and decoded images of the split.
           tokenizer: tokenizer of the reports.
           plan: plan of the global batches.
           rows: rows of a global batch that this process loads.
           options: settings of the conversion of a record to a row.
         """
         self._reader = reader
+        self._cache = cache
         self._tokenizer = tokenizer
         self._plan = plan
         self._rows = rows
@@ -95,10 +100,10 @@ class RowLoader:
 
     def _row(self, index: int, *, epoch: int, length: int) -> dict[str, np.ndarray]:
         options = self._options
-        record = self._reader.read(index)
+        record = self._cache.get(index, lambda: self._reader.read(index), size=_record_bytes)
         name = f"study {record.study_id!r}, {self._reader.where(index)}"
         rng = plan_lib.record_rng(seed=options.seed, epoch=epoch, record=index)
-        chosen, image, place = self._image(record, rng=rng, name=name)
+        chosen, image, place = self._image(record, index, rng=rng, name=name)
         if self._plan.has_text(index):
             text = self._text(record, rng=rng, name=name, length=length)
         else:
@@ -121,7 +126,7 @@ class RowLoader:
         )
 
     def _image(
-        self, record: Record, *, rng: np.random.Generator, name: str
+        self, record: Record, index: int, *, rng: np.random.Generator, name: str
     ) -> tuple[int, np.ndarray, regions.Transform]:
         """Returns the number of the image, its pixels, and where those of the file have gone."""
         options = self._options
@@ -131,13 +136,18 @@ class RowLoader:
             usable = region_targets.usable_images(record, options.regions)
         # One image of the study is drawn for each epoch (release, mimiccxr.py, `_get_image`).
         chosen = usable[0 if augment is None else int(rng.integers(len(usable)))]
-        image, place = image_lib.placed_decode(
-            record.images[chosen],
-            channels=len(options.mean),
-            size=size if augment is None else augment.decoded_size(size),
-            name=f"{name}: image {record.image_ids[chosen]!r}",
-            draft_margin=options.image.draft_margin,
-        )
+        decoded_size = size if augment is None else augment.decoded_size(size)
+
+        def decode() -> tuple[Image.Image, regions.Transform]:
+            return image_lib.placed_decode(
+                record.images[chosen],
+                channels=len(options.mean),
+                size=decoded_size,
+                name=f"{name}: image {record.image_ids[chosen]!r}",
+                draft_margin=options.image.draft_margin,
+            )
+
+        image, place = self._cache.get((index, chosen, decoded_size), decode, size=_image_bytes)
         if augment is None:
             image, change = image_lib.placed_input(image, config=options.image)
         else:
@@ -186,6 +196,18 @@ class RowLoader:
         return row | region_targets.no_targets(
             (size, size), config=self._options.regions, slots=self._options.slots
         )
+
+
+def _record_bytes(record: Record) -> int:
+    """Returns how many bytes a record takes in memory, but for a few for each of its texts."""
+    encoded = (*record.images, *record.region_masks)
+    return sum(map(len, (*encoded, *record.sentences, record.findings, record.impression)))
+
+
+def _image_bytes(decoded: tuple[Image.Image, regions.Transform]) -> int:
+    """Returns how many bytes the pixels of a decoded image take in memory."""
+    image, _ = decoded
+    return image.width * image.height * (1 if image.mode == "L" else 4)  # as Pillow stores them
 
 
 def _row_of(

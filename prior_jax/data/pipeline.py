@@ -20,12 +20,16 @@ from prior_jax.data import workers as workers_lib
 from prior_jax.data.batch_iterator import BatchIterator
 from prior_jax.data.loader import RowLoader, RowOptions
 from prior_jax.data.manifest import Manifest
+from prior_jax.data.memory_cache import MemoryCache
 from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import TEXT_SOURCES, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
 from prior_jax.errors import ConfigError, check_choice, check_field, check_least
 
 _ENDLESS = 2**40  # steps; grain requires a length of every iterator
+
+NUMBERLESS = ("workers", "threads", "prefetch", "memory_cache")
+"""Settings of `DataConfig` that change no batch, only how soon it is there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,8 @@ class DataConfig:
       threads: number of threads that load, in the main process or in each worker.
       prefetch: number of batches loaded ahead, in the main process or in each worker. About
         prefetch x max(workers, 1) batches of this process are in memory.
+      memory_cache: MiB of memory in which this process, or each worker, keeps records and decoded
+        images of each split for later epochs; 0 reads and decodes them each time.
       fraction: part of the training records that is trained on; None for all of them.
       regions: boxes or masks of findings that are read; None for none.
     """
@@ -78,6 +84,7 @@ class DataConfig:
     workers: int
     threads: int
     prefetch: int
+    memory_cache: int = 0
     fraction: fractions.FractionConfig | None = None
     regions: region_targets.RegionConfig | None = None
 
@@ -89,6 +96,7 @@ class DataConfig:
             "workers": 0,
             "threads": 1,
             "prefetch": 1,
+            "memory_cache": 0,
         }
         check_least(self, **least)
         check_choice(self, "text_mode", text_lib.MODES)
@@ -194,6 +202,7 @@ class Split:
         """
         self._config = config
         self._reader = reader
+        self._cache = MemoryCache(config.memory_cache << 20)
         self.tokenizer = tokenizer
         self.manifest: Manifest = reader.manifest
         self.label_names = self.manifest.label_names
@@ -366,7 +375,12 @@ class Split:
             slots=self._slots,
         )
         loader = RowLoader(
-            reader=self._reader, tokenizer=self.tokenizer, plan=plan, rows=rows, options=options
+            reader=self._reader,
+            cache=self._cache,
+            tokenizer=self.tokenizer,
+            plan=plan,
+            rows=rows,
+            options=options,
         )
         count = rows.stop - rows.start
         dataset = grain.MapDataset.range(start * count, stop * count).map(loader).batch(count)

@@ -300,12 +300,13 @@ def test_a_stray_key_is_refused_by_name(section):
 
 
 # The launcher fills in paths that are not given, and takes the newest checkpoint without a step.
-# Configs of earlier versions say nothing of the last three lines'.
+# Configs of earlier versions say nothing of the last four lines'.
 FILLED = {
     *("data.path", "data.tokenizer.path", "mesh.axes.data"),
     *("init.image.step", "init.text.step", "evaluate_every", "model.sentence_region"),
     *("model.switched_choices", "model.sentence_region.hidden_every"),
     *(f"model.sentence_region.{name}" for name in ("hidden_share", "hidden_side", "coordinates")),
+    "data.memory_cache",
     *("data.image.fit", "data.image.equalize", "data.image.to_white", "data.image.draft_margin"),
 }
 

@@ -106,6 +106,8 @@ def test_results_of_another_sweep_are_refused_by_name(tmp_path):
     assert len(read(seeds=(0, 5))) == 2
     with pytest.raises(ConfigError, match=r"plain: config\.validate_every: The value is 5, but"):
         read(shared=(("validate_every", 5),))
+    faster = ("data.threads", 5), ("data.memory_cache", 9)
+    assert len(read(shared=(*settings().shared, *faster))) == 2
     with pytest.raises(ConfigError, match=r"--earlier: .* has no zero_shot\.macro_f1"):
         read(metrics=("zero_shot.macro_f1",))
     with pytest.raises(ConfigError, match=r"--earlier: .* has no trial of this sweep's arms"):
