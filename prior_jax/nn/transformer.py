@@ -143,8 +143,10 @@ def _attention_logits(
     query: jax.Array, key: jax.Array, *, heads: int, bias: jax.Array | None
 ) -> jax.Array:
     query, key = _split_heads(query, heads), _split_heads(key, heads)
-    scale = query.shape[-1] ** -0.5
-    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32) * scale
+    # Queries are fewer numbers than logits, and on a CPU XLA writes a factor of the logits into an
+    # array of their size.
+    query = query * query.shape[-1] ** -0.5
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     return logits if bias is None else logits + bias
 
 
