@@ -199,8 +199,10 @@ def moved_boxes(boxes: np.ndarray, transform: Transform) -> np.ndarray:
         if len(outline):
             points = outline @ matrix[:, :2].T + matrix[:, 2]
             found[row] = np.clip([points.min(axis=0), points.max(axis=0)], 0, limit).reshape(-1)
-    low, high = found[:, :2], found[:, 2:]
-    return np.where((low < high).all(axis=1, keepdims=True), found, np.nan).astype(np.float32)
+    # What is left of a box that only touches the edge has no area but for rounding.
+    rounded = found.astype(np.float32)
+    wide = (found[:, 2:] - found[:, :2] > _NEAR) & (rounded[:, 2:] > rounded[:, :2])
+    return np.where(wide.all(axis=1, keepdims=True), rounded, np.float32(np.nan))
 
 
 def moved_mask(mask: np.ndarray, transform: Transform) -> np.ndarray:

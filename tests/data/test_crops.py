@@ -1,5 +1,6 @@
 """Random crops are drawn by torchvision's rule, and boxes and masks go with them."""
 
+import itertools
 import math
 
 import numpy as np
@@ -225,6 +226,20 @@ def test_of_a_region_a_crop_leaves_what_is_inside(case, seed):
     width, height = moved[2:] - moved[:2]
     assert width * height == pytest.approx(area, rel=1e-4)
     assert abs(mask.sum() - area) <= width + height + 1
+
+
+@pytest.mark.parametrize("size", [60, 224, 1000])
+def test_of_a_box_that_only_touches_the_edge_of_a_crop_nothing_is_left(size):
+    image = Image.fromarray(np.zeros((150, 150), np.uint8))
+    for left, width in itertools.product(range(1, 40, 3), range(20, 100)):
+        _, place = crops.placed_cut(
+            image, crops.Cut(top=left, left=left, height=width, width=width)
+        )
+        place = place.then(regions.resized(before=(width, width), after=(size, size)))
+        edge, far = left + width, 150
+        beyond = np.array([[edge, left, far, edge], [left, edge, edge, far]])
+        before = np.array([[0, left, left, edge], [left, 0, edge, left]])
+        assert np.isnan(regions.moved_boxes(np.concatenate([beyond, before]), place)).all()
 
 
 def test_a_crop_is_decoded_finely_enough():
