@@ -171,7 +171,9 @@ def check(
     text = compiled.as_text()
     if FLAGS.keep_hlo is not None:
         name = f"{config.name}_{stage.name}_{machine.name}_{pairs}.hlo.txt"
-        (pathlib.Path(FLAGS.keep_hlo) / name).write_text(text)
+        folder = pathlib.Path(FLAGS.keep_hlo)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
     memory = _memory(state, batch, compiled)
     return report | _forecast(text, machine, memory, chips=len(devices), pairs=pairs)
 

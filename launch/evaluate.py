@@ -29,7 +29,7 @@ from launch.evaluation.set_checks import check_set, check_task
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.task_base import Task, TaskData
 from launch.evaluation.tasks import SuiteTask, task_of
-from launch.start import jax_settings, machines, prepare, program
+from launch.start import jax_settings, machines, output_file, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
 from prior_jax.config import CONFIG_NAME, kept_json, read_config
@@ -302,7 +302,7 @@ def _check(
     if task.data.path is not None and not isinstance(task, SuiteTask):
         check_set(task, load_manifest(task.data.path), drawn=drawn)
     check_task(task, drawn=drawn)
-    outputs.check_folder(out)
+    output_file.check_folder(out / "eval", where="--out")
 
 
 def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
@@ -313,10 +313,10 @@ def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
     given = machines.merged(kept, machine, batch_size=None, replace=True)
     config = read_config(given, workdir=workdir)
     place = placement(config.mesh)
+    run_lib.check_alike(config)  # before one process alone may be refused
     run_lib.check_fits(config, place)
     cache = workdir_lib.cache_of(workdir)
     jax_settings.compile_to(cache, quick=config.quick_compile)
-    run_lib.check_alike(config)
     prepare.make_in_one_process(prepare.missing(config), workdir)
     run = run_lib.open_run(config, place, workdir, cache_dir=cache)
     with jax.set_mesh(run.place.mesh):

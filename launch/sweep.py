@@ -32,12 +32,11 @@ from launch.sweeps.config import (
     Overrides,
     Sweep,
     Variant,
-    first_difference,
-    flat,
     sweep_of,
     variants,
 )
 from launch.sweeps.device_sets import places
+from launch.sweeps.flat_settings import first_difference, flat
 from launch.sweeps.queue import Job, Outcome, Queue, hold
 from launch.sweeps.sweep_flags import check_flags, cluster_of_array, local_sets
 from launch.sweeps.trials import Trials

@@ -68,7 +68,7 @@ def main() -> None:
         check_task(task)
     # Nothing is written before everything that may be refused has been checked.
     place = placement(config.mesh)
-    run_lib.check_alike(config)  # else one process alone might be refused, and the others wait
+    run_lib.check_alike(config)  # before one process alone may be refused
     run_lib.check_fits(config, place)
     settings = run_lib.identity_of_settings(config)
     missing = prepare.missing(config)

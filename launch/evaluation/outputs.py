@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,29 +65,6 @@ def titled(subject: Subject, sets: Sequence[str], *, out: pathlib.Path) -> str:
     if (out / CONFIG_NAME).is_file():
         return subject.name
     return f"{subject.name} on {', '.join(sets)}"
-
-
-def check_folder(out: pathlib.Path) -> None:
-    """Refuses a folder of results that cannot be written to, before anything is computed for it.
-
-    A folder is made within the nearest one that there is, and removed: permissions alone do not
-    tell. Nothing of `out` is made.
-
-    Raises:
-      ConfigError: naming the folder that stands in the way.
-    """
-    folders = (out / "eval", out, *out.absolute().parents)
-    found = next(folder for folder in folders if folder.exists())
-    try:
-        with tempfile.TemporaryDirectory(prefix=".writable", dir=found):
-            pass
-    except OSError as error:
-        reason = "it is a file" if found.is_file() else error.strerror
-        raise ConfigError(
-            f"The results cannot be written to {out}: nothing can be made in {found} ({reason}).",
-            "Give a folder that can be written to.",
-            where="--out",
-        ) from error
 
 
 def check_own(out: pathlib.Path, *, run: pathlib.Path | None) -> None:

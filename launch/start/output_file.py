@@ -1,4 +1,4 @@
-"""Refuses a file or a folder of results that cannot be written, before anything is computed."""
+"""Refuses files and folders of results that cannot be written, before anything is computed."""
 
 import pathlib
 import tempfile
@@ -33,22 +33,26 @@ def check_file(path: pathlib.Path, *, where: str) -> None:
 
 
 def check_folder(path: pathlib.Path, *, where: str) -> None:
-    """Makes a folder of results, and refuses one in which no file can be made.
+    """Refuses a folder of results that cannot be made or written to; nothing of it is made.
+
+    A folder is made within the nearest one that there is, and removed: permissions alone do not
+    tell.
 
     Args:
-      path: path of the folder.
+      path: path of the folder, which need not be there.
       where: name of the flag that gave it, for the error.
 
     Raises:
-      ConfigError: if no file can be made in it.
+      ConfigError: naming the folder that stands in the way.
     """
+    found = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):  # permissions alone do not tell
+        with tempfile.TemporaryDirectory(prefix=".writable", dir=found):
             pass
     except OSError as error:
+        reason = "it is a file" if found.is_file() else error.strerror
         raise ConfigError(
-            f"No file can be written in the folder {path} ({error.strerror}).",
-            "Give a folder that you may write to.",
+            f"The results cannot be written to {path}: nothing can be made in {found} ({reason}).",
+            "Give a folder that can be written to.",
             where=where,
         ) from error

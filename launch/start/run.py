@@ -182,7 +182,7 @@ def identity_of_settings(config: RunConfig) -> dict[str, Any]:
       WeightsError: if weights of `config.init` are missing or damaged.
     """
     data = {**dataclasses.asdict(config.data), "image": config.data.image.given()}
-    for free in ("path", *pipeline.NUMBERLESS):
+    for free in ("path", *pipeline.SPEED_SETTINGS):
         del data[free]
     del data["tokenizer"]["path"]
     if data["regions"] is not None:

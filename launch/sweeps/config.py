@@ -2,25 +2,22 @@
 
 import dataclasses
 import itertools
-import json
 import math
 import pathlib
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from launch.evaluation.tasks import Task, load_task
+from launch.sweeps.flat_settings import flat
 from prior_jax.config import read_config
-from prior_jax.data import pipeline
 from prior_jax.errors import ConfigError, check_field, in_section
 from prior_jax.near_names import no_config
 from prior_jax.strict import build
 
 Overrides = tuple[tuple[str, Any], ...]
-
-_NUMBERLESS = tuple(f"data.{name}" for name in pipeline.NUMBERLESS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -362,30 +359,3 @@ def _budget(config: Any, budget: Budget, *, where: str) -> Overrides:
         warmup = round(stage.warmup * count / length)
         found.append((f"stages.{name}.warmup", type(stage.warmup)(warmup)))
     return tuple(found)
-
-
-def flat(config: Any) -> dict[str, Any]:
-    """Returns dotted name -> JSON value of every setting."""
-    plain = json.loads(json.dumps(config.to_dict()))
-
-    def walk(value: Any, name: str) -> dict[str, Any]:
-        if not isinstance(value, dict) or not value:
-            return {name: value}
-        parts = (walk(inner, f"{name}.{key}" if name else key) for key, inner in value.items())
-        return {key: inner for part in parts for key, inner in part.items()}
-
-    return walk(plain, "")
-
-
-def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """Returns the alphabetically first name at which two flat mappings differ, or None.
-
-    Settings of the input that change no number may differ, with or without the variant's name
-    before them ("paper: config.data.threads").
-    """
-    absent = object()
-    known = {*ours, *theirs}
-    names: Sequence[str] = sorted(n for n in known if n.split(": config.")[-1] not in _NUMBERLESS)
-    return next(
-        (name for name in names if ours.get(name, absent) != theirs.get(name, absent)), None
-    )

@@ -28,7 +28,7 @@ from prior_jax.errors import ConfigError, check_choice, check_field, check_least
 
 _ENDLESS = 2**40  # steps; grain requires a length of every iterator
 
-NUMBERLESS = ("workers", "threads", "prefetch", "memory_cache")
+SPEED_SETTINGS = ("workers", "threads", "prefetch", "memory_cache")
 """Settings of `DataConfig` that change no batch, only how soon it is there."""
 
 

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict, config_flags
 from configs.sweeps import objectives, study
 from launch import sweep
 from launch.sweeps import table as sweep_table
-from launch.sweeps.config import Choice, Space, flat, sweep_of, variants
+from launch.sweeps.config import Choice, Space, sweep_of, variants
+from launch.sweeps.flat_settings import flat
 from launch.sweeps.queue import Outcome
 from launch.sweeps.trials import Measured, read_trial
 from prior_jax.errors import ConfigError, DataError
