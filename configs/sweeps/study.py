@@ -38,6 +38,12 @@ CONTRAST = "model.sentence_region"
 NO_HIDDEN = ((f"{CONTRAST}.hidden_every", 0), (f"{CONTRAST}.hidden_share", 0.0))
 SMALL_SQUARES = (f"{CONTRAST}.hidden_side", 1)
 
+# The released configuration starts both contrasts at 0.01, the phantom's at 0.07.
+TEMPERATURES = (("model.temperature", 0.01), ("model.local_temperature", 0.01))
+
+# A tenth of the temperature of the bank: a sentence takes most of its mixture from one prototype.
+SHARP = 0.09
+
 STAGES = ("stage1", "stage2", "stage3")
 
 
@@ -110,6 +116,8 @@ def _options() -> list[dict]:
         arm("paper_no_local_image", PAPER, *_weights("local_image", 0.0)),
         arm("paper_no_local_text", PAPER, *_weights("local_text", 0.0)),
         arm("paper_no_local", PAPER, *_weights("local_image", 0.0), *_weights("local_text", 0.0)),
+        arm("paper_temperature_0_01", PAPER, *TEMPERATURES),
+        arm("paper_sharp_prototypes", PAPER, ("model.bank.temperature", SHARP)),
         option("attention_scale_10", (f"{CONTRAST}.attention_scale", 10.0)),
         option("learned_attention_scale", (f"{CONTRAST}.learn_attention_scale", True)),
     ]
