@@ -17,7 +17,7 @@ from tests.data.batches import assert_same, take
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_worker_processes_give_the_same_batches_and_leave_nothing(
     make_config, cache_dir, run, workers
 ):

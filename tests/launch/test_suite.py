@@ -76,7 +76,7 @@ class Killed(BaseException):
     """Ends the suite where it stands, as a signal does."""
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.slow), "after"])
 def test_killed_between_parts_it_ends_with_the_same_table(
     whole, reader, tmp_path, monkeypatch, when
 ):

@@ -129,6 +129,7 @@ def test_texts_attend_to_regions_and_patches_stay_in_the_space_of_reports(kind):
         assert patches.shape == (3, 16, reports.global_.shape[1])
 
 
+@pytest.mark.slow  # test_sentence_region trains PRIOR with the same term
 @both
 def test_after_training_the_own_image_beats_anothers(kind):
     """Each report names the corner of its image that is bright."""

@@ -279,6 +279,13 @@ def trained(objective, params, rest, batch):
     return terms, grads
 
 
+@functools.cache
+def step_of_four(**changes):
+    """What `trained` gives of four pairs, with the same parameters whatever the changes."""
+    _, (_, params, rest) = made()
+    return trained(made(**changes)[0], params, rest, tiny_batch(4))
+
+
 def check_same_step(found, expected):
     """Compares the contrast and its gradient; a bias before a normalisation has only rounding."""
     name = "sentence_region"
@@ -289,20 +296,15 @@ def check_same_step(found, expected):
 
 def test_copies_that_hide_nothing_change_nothing():
     """With a copy of every image the statistics of batch normalisation are the batch's own."""
-    batch = tiny_batch(4)
-    plain, (_, params, rest) = made()
-    copied, _ = made(hidden_every=1, hidden_share=1e-9)
-    expected, found = (trained(one, params, rest, batch)[0] for one in (plain, copied))
+    expected, _ = step_of_four()
+    found, _ = step_of_four(hidden_every=1, hidden_share=1e-9)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, err_msg=name)
 
 
 def test_hidden_regions_change_their_own_term_and_teach_the_encoder():
-    batch = tiny_batch(4)
-    plain, (_, params, rest) = made()
-    hiding, _ = made(hidden_every=2, hidden_share=0.5)
-    expected, _ = trained(plain, params, rest, batch)
-    found, grads = trained(hiding, params, rest, batch)
+    expected, _ = step_of_four()
+    found, grads = step_of_four(hidden_every=2, hidden_share=0.5)
     assert abs(found["sentence_region"] - expected["sentence_region"]) > 1e-3
     assert np.isfinite(found["sentence_region"])
     assert any(np.any(grad) for grad in jax.tree.leaves(grads["image_encoder"]))
@@ -310,16 +312,13 @@ def test_hidden_regions_change_their_own_term_and_teach_the_encoder():
 
 @pytest.mark.parametrize("form", ["ring", "group", "images"])
 def test_every_form_of_the_contrast_leaves_hidden_regions_out(form):
-    batch = tiny_batch(4)
-    hiding, (_, params, rest) = made(hidden_every=2, hidden_share=0.5)
+    hidden = dict(hidden_every=2, hidden_share=0.5)
     changes = {
         "ring": dict(all_pairs=AllPairs(config=AllPairsConfig(form="ring", chunk=2), axis=None)),
         "group": dict(group=4),
         "images": dict(all_pairs=dataclasses.replace(PLAIN, walk="images")),
     }[form]
-    other, _ = made(hidden_every=2, hidden_share=0.5, **changes)
-    expected, found = (trained(one, params, rest, batch) for one in (hiding, other))
-    check_same_step(found, expected)
+    check_same_step(step_of_four(**hidden, **changes), step_of_four(**hidden))
 
 
 @pytest.mark.multidevice
