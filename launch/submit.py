@@ -1,7 +1,8 @@
 r"""Starts a run on a cluster: Slurm, Cloud TPU slices, or Kubernetes with JobSet.
 
     python -m launch.submit --cluster=configs/clusters/slurm_gpu.py --cluster.nodes=4 \
-        --config=configs/prior/paper.py --config.data.path=/shared/set --workdir=/shared/runs/prior
+        --config=configs/prior/paper.py --pairs_per_chip=18 --config.data.path=/shared/set \
+        --workdir=/shared/runs/prior
 
 `--dry_run` prints the commands that would run, and makes nothing. See docs/pods.md, "Launching".
 """
@@ -20,6 +21,7 @@ from launch.clusters.work import Work, default_name
 from launch.evaluation.tasks import load_task
 from launch.start import machines, program
 from launch.start import workdir as workdir_lib
+from launch.start.run import check_fits_absent
 from prior_jax.config import read_config
 from prior_jax.errors import ConfigError
 from prior_jax.strict import build
@@ -47,10 +49,13 @@ def define_flags() -> None:
 def main() -> int:
     """Starts the run, or prints the commands that would; returns the exit code."""
     machine = machines.from_flags()
-    devices = 1 if machine is None else machine.chips
+    cluster = cluster_of(FLAGS.cluster)
+    known = cluster.devices or (None if machine is None else machine.chips)
     workdir = workdir_lib.from_flag()
-    given = machines.configure(FLAGS.config, machine, devices=devices)
+    given = machines.configure(FLAGS.config, machine, devices=known or 1)
     config = read_config(given, workdir=workdir)
+    if known is not None:
+        check_fits_absent(config, devices=known)
     config.check_data()
     for path in config.after:
         load_task(path)
@@ -64,7 +69,7 @@ def main() -> int:
             f"--workdir={workdir}",
         ),
     )
-    return start(cluster_of(FLAGS.cluster), work, dry_run=FLAGS.dry_run)
+    return start(cluster, work, dry_run=FLAGS.dry_run)
 
 
 def cluster_of(section: Any) -> Cluster:

@@ -7,11 +7,12 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import AbstractMesh, Mesh
 
 from launch.start import initial
 from prior_jax import __version__, assemble
@@ -22,7 +23,7 @@ from prior_jax.errors import ConfigError
 from prior_jax.objectives.base import Objective
 from prior_jax.processes import distributed
 from prior_jax.run_config import RunConfig
-from prior_jax.sharding.mesh import batch_sharding, check_batch_size
+from prior_jax.sharding.mesh import abstract_mesh, batch_sharding, check_batch_size
 from prior_jax.sharding.placement import Placement
 from prior_jax.train import checkpoint_read, resume
 from prior_jax.train.accumulate import check_accumulation
@@ -144,12 +145,26 @@ def check_fits(config: RunConfig, place: Placement) -> None:
     Raises:
       ConfigError: if a setting does not fit the devices; the message names the setting.
     """
+    _check_fits(config, place.mesh, place.data_axes)
+
+
+def check_fits_absent(config: RunConfig, *, devices: int) -> None:
+    """Refuses settings that do not fit so many devices, which are those of another machine.
+
+    Raises:
+      ConfigError: if a setting does not fit the devices; the message names the setting.
+    """
+    mesh = abstract_mesh(config.mesh.axes, devices=devices)
+    _check_fits(config, mesh, config.mesh.data_axes)
+
+
+def _check_fits(config: RunConfig, mesh: Mesh | AbstractMesh, data_axes: Sequence[str]) -> None:
     batch_size = config.data.batch_size
-    check_batch_size(batch_size, mesh=place.mesh, data_axes=place.data_axes)
+    check_batch_size(batch_size, mesh=mesh, data_axes=data_axes)
     check_accumulation(
         batch_size,
         steps=config.optimizer.accumulate_steps,
-        sharding=batch_sharding(place.mesh, place.data_axes),
+        sharding=batch_sharding(mesh, data_axes),
     )
 
 

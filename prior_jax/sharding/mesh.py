@@ -8,7 +8,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from prior_jax.errors import ConfigError, check_field
 
@@ -76,24 +76,41 @@ def make_mesh(axes: Mapping[str, int], *, devices: Sequence[Any] | None = None) 
       ConfigError: if the sizes do not multiply to the number of devices.
     """
     devices = list(jax.devices() if devices is None else devices)
-    sizes = dict(axes)
-    known = math.prod(size for size in sizes.values() if size != -1)
-    free = [name for name, size in sizes.items() if size == -1]
-    if len(devices) % known or (not free and known != len(devices)):
-        raise ConfigError(
-            f"The axes {dict(axes)} do not fit the {len(devices)} devices of this run.",
-            "Give sizes whose product is the number of devices; one size may be -1, which takes "
-            "the devices that the others leave.",
-            where="config.mesh.axes",
-        )
-    for name in free:
-        sizes[name] = len(devices) // known
+    sizes = _sizes(axes, devices=len(devices))
     kinds = (AxisType.Auto,) * len(sizes)
     slices = {getattr(device, "slice_index", 0) for device in devices}
     # JAX counts GPU hosts as slices too, but a mesh may have them in any order.
     if len(slices) > 1 and (SLICE_AXIS in sizes or devices[0].platform == "tpu"):
         return Mesh(_across_slices(devices, sizes, slices=len(slices)), tuple(sizes), kinds)
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), devices=devices, axis_types=kinds)
+
+
+def abstract_mesh(axes: Mapping[str, int], *, devices: int) -> AbstractMesh:
+    """Returns the mesh of devices that are not there, to check sizes with.
+
+    Args:
+      axes: axis name -> size, as `MeshConfig.axes`.
+      devices: number of devices.
+
+    Raises:
+      ConfigError: if the sizes do not multiply to the number of devices.
+    """
+    sizes = _sizes(axes, devices=devices)
+    return AbstractMesh(tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes))
+
+
+def _sizes(axes: Mapping[str, int], *, devices: int) -> dict[str, int]:
+    """Returns the sizes of the axes, with the devices that the others leave in place of -1."""
+    known = math.prod(size for size in axes.values() if size != -1)
+    free = -1 in axes.values()
+    if devices % known or (not free and known != devices):
+        raise ConfigError(
+            f"The axes {dict(axes)} do not fit the {devices} devices of this run.",
+            "Give sizes whose product is the number of devices; one size may be -1, which takes "
+            "the devices that the others leave.",
+            where="config.mesh.axes",
+        )
+    return {name: devices // known if size == -1 else size for name, size in axes.items()}
 
 
 def _across_slices(devices: list[Any], sizes: Mapping[str, int], *, slices: int) -> np.ndarray:
@@ -111,11 +128,11 @@ def _across_slices(devices: list[Any], sizes: Mapping[str, int], *, slices: int)
     )
 
 
-def batch_sharding(mesh: Mesh, data_axes: Sequence[str]) -> NamedSharding:
+def batch_sharding(mesh: Mesh | AbstractMesh, data_axes: Sequence[str]) -> NamedSharding:
     """Returns the sharding of every array of a batch: its leading axis split over the data axes.
 
     Args:
-      mesh: mesh from `make_mesh`.
+      mesh: mesh from `make_mesh` or `abstract_mesh`.
       data_axes: names of axes of the mesh; none means that every device holds the whole batch.
 
     Returns:
@@ -160,12 +177,14 @@ def process_shard(mesh: Mesh, data_axes: Sequence[str]) -> tuple[int, int]:
     return first // size, rows // size
 
 
-def check_batch_size(batch_size: int, *, mesh: Mesh, data_axes: Sequence[str]) -> None:
+def check_batch_size(
+    batch_size: int, *, mesh: Mesh | AbstractMesh, data_axes: Sequence[str]
+) -> None:
     """Refuses a global batch that does not divide evenly over the data axes.
 
     Args:
       batch_size: rows of the global batch.
-      mesh: mesh from `make_mesh`.
+      mesh: mesh from `make_mesh` or `abstract_mesh`.
       data_axes: names of axes of the mesh.
 
     Raises:

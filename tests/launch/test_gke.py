@@ -178,6 +178,13 @@ def test_a_mistake_is_refused_by_name(kind, changes, named):
         manifest(kind, **changes)
 
 
+def test_the_devices_of_a_run_are_those_of_all_pods():
+    assert cluster_of(gke_h100.get_config()).devices == 16
+    config = gke_tpu_v5e.get_config()
+    config.slices = 4
+    assert cluster_of(config).devices == 64
+
+
 def test_a_workdir_that_the_pods_do_not_share_is_refused():
     with pytest.raises(ConfigError, match=r"--workdir: /tmp/x is not in .*/runs"):
         job.train(cluster_of(gke_h100.get_config()), work(workdir=pathlib.Path("/tmp/x")))

@@ -44,6 +44,26 @@ CASES = {
         [DEBUG, WORKDIR, SLURM, "--pairs_per_chip=4", "--config.data.batch_size=8", "--dry_run"],
         r"--config\.data\.batch_size: .*--pairs_per_chip sets it too",
     ),
+    "batch that the cluster's devices cannot share": (
+        SUBMIT,
+        [DEBUG, WORKDIR, SLURM, "--cluster.nodes=3", "--dry_run"],
+        r"config\.data\.batch_size: The value is 16\. It must be a positive multiple of 24",
+    ),
+    "accumulation that the cluster's devices cannot do": (
+        SUBMIT,
+        [DEBUG, WORKDIR, SLURM, "--config.optimizer.accumulate_steps=4", "--dry_run"],
+        r"config\.optimizer\.accumulate_steps: A batch of 16 has 2 rows on one device",
+    ),
+    "mesh that the cluster's devices do not fill": (
+        SUBMIT,
+        [DEBUG, WORKDIR, SLURM, "--config.mesh.axes.data=16", "--dry_run"],
+        r"config\.mesh\.axes: The axes \{'data': 16\} do not fit the 8 devices",
+    ),
+    "machine that is not the cluster": (
+        SUBMIT,
+        [DEBUG, WORKDIR, TPU, "--machine=configs/machines/v5e_64.py", "--dry_run"],
+        r"--machine: The machine v5e_64 has 64 chips, and this run has 16 devices",
+    ),
     "machine that evaluation lacks": (
         EVALUATE,
         [WORKDIR, RETRIEVAL, "--machine=configs/machines/cpu.py", "--machine.local_devices=3"],

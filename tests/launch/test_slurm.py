@@ -118,6 +118,7 @@ def test_a_process_for_each_gpu_and_only_what_is_asked_for():
     wanted = {"--nodes=4", "--ntasks-per-node=8", "--gpus-per-node=8", "--partition=fast"}
     assert wanted | {"--exclusive", "--mem=0"} <= set(given)
     assert not any(option.startswith("--account") for option in given)
+    assert cluster_of(config).devices == 32 and cluster(nodes=3).devices == 3
     plain = job.train(cluster(), work(place, "echo"))[1].arguments
     assert "--ntasks-per-node=1" in plain and not any("gpus" in option for option in plain)
 

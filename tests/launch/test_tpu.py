@@ -114,6 +114,25 @@ def test_commands_name_the_slices_and_wait_for_no_batch(tmp_path):
     assert all(str(step) in shown for step in vars(job.steps(cluster(), work(tmp_path))).values())
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "devices"),
+    [
+        ("v2-8", 8),
+        ("v3-32", 32),
+        ("v4-32", 16),
+        ("v5litepod-16", 16),
+        ("v5p-128", 64),
+        ("v6e-256", 256),
+        ("tpu7x-128", None),
+        ("v5litepod", None),
+    ],
+)
+def test_the_devices_of_a_slice_are_known_by_its_type(accelerator, devices):
+    assert cluster(accelerator=accelerator).devices == devices
+    two = cluster(accelerator=accelerator, slices=2).devices
+    assert two == (None if devices is None else 2 * devices)
+
+
 def test_a_host_runs_the_program_with_its_log(tmp_path, monkeypatch):
     program(tmp_path / "bin", "curl", CURL)
     environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}

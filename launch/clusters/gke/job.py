@@ -76,6 +76,11 @@ class Gke:
         check_least(self, slices=1, hosts=1, chips=1, grace_seconds=1, max_restarts=0)
         self._check_topology()
 
+    @property
+    def devices(self) -> int:
+        """Returns the number of devices of a run."""
+        return self.slices * self.hosts * self.chips
+
     def _check_topology(self) -> None:
         if self.device == "gpu":
             for name, needed in (("topology", None), ("slices", 1)):

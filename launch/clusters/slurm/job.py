@@ -43,6 +43,11 @@ class Slurm:
         """Refuses numbers that are too small."""
         check_least(self, nodes=1, gpus=0, cpus=1)
 
+    @property
+    def devices(self) -> int:
+        """Returns the number of devices of a run: all GPUs, or else one CPU device of each node."""
+        return self.nodes * (self.gpus or 1)
+
 
 def train(cluster: Slurm, work: Work) -> list[Command]:
     """Returns the commands that submit a run.

@@ -17,6 +17,9 @@ from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED
 READY = "ACTIVE"
 LOST = ("FAILED", "SUSPENDING", "SUSPENDED")
 _SSH_FAILED = 255
+# The number in the name of a type counts cores, and JAX sees both cores of a v4 or v5p chip as one
+# device (cloud.google.com/tpu/docs/v4, .../v5p); the chips of v5e and v6e have one core.
+_CORES_OF_A_DEVICE = {"v2": 1, "v3": 1, "v4": 2, "v5litepod": 1, "v5p": 2, "v6e": 1}
 _ATTRIBUTES = "http://metadata.google.internal/computeMetadata/v1/instance/attributes"
 
 
@@ -65,6 +68,14 @@ class Tpu:
                     where=name,
                 )
         check_least(self, slices=1, poll_seconds=1, retries=0)
+
+    @property
+    def devices(self) -> int | None:
+        """Returns the number of devices of a run, or None for a type that this does not know."""
+        family, _, count = self.accelerator.rpartition("-")
+        if family not in _CORES_OF_A_DEVICE or not count.isdigit():
+            return None
+        return self.slices * int(count) // _CORES_OF_A_DEVICE[family]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
