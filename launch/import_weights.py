@@ -41,7 +41,10 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "Folder to write; must not exist.", required=True)
     parts = sorted({part for source in SOURCES.values() for part in source.recipes})
     flags.DEFINE_enum(
-        "part", None, parts, "Part to import; by default all parts that the source can hold."
+        "part",
+        None,
+        parts,
+        "Part to import; by default the whole model where the file holds it, else one encoder.",
     )
     flags.DEFINE_string(
         "entry",

@@ -8,8 +8,8 @@ from configs.baselines.objectives import OBJECTIVES
 
 STEPS = 300
 
-# The recipe of the release (configs/prior/base.py), except tokenizer and pixel statistics, which
-# are those of the set for every arm.
+# The recipe of the release (configs/prior/base.py), except tokenizer, pixel statistics and the
+# reading of JPEG files at a smaller scale (data.image.draft_margin), which are alike in every arm.
 RELEASE = (
     ("model.fidelity", "release"),
     ("data.text_mode", "release"),

@@ -164,17 +164,27 @@ def asked(
       data: split whose reports are read with the split's tokenizer.
       unit: unit of the objective's local features, "word" or "sentence".
 
-    A class that nobody has asked for by name and that no sentence names is left out, and printed.
+    A sentence whose word does not fit into the model's tokens is left out; with the mirror image,
+    so is one that no longer fits with left and right exchanged. A class that nobody has asked for
+    by name and that no sentence names is left out, and printed.
 
     Raises:
       ConfigError: if no sentence names any finding, or one of `task.classes`.
     """
     source = _own_sentences if task.text == "report" else _prompts
+
+    def rows_of(sentence: str, name: str) -> tuple[int, ...]:
+        words = prompts.finding_words(name)
+        exchanged = laterality.exchange_sides(sentence)
+        if task.attention.mirrored and not _rows(exchanged, words, subject, data, unit):
+            return ()
+        return _rows(sentence, words, subject, data, unit)
+
     named = {
         name: [
             (sentence, record, rows)
             for sentence, record in source(task, name, records, data)
-            if (rows := _rows(sentence, prompts.finding_words(name), subject, data, unit))
+            if (rows := rows_of(sentence, name))
         ]
         for name, records in about.items()
     }
@@ -244,7 +254,9 @@ def _prompts(task: GroundingTask, name, records, data) -> list[tuple[str, int]]:
     return [(text, -1) for text in table.texts if finding_words.mentions(text, words)]
 
 
-def _rows(sentence: str, words: Sequence[str], subject: Subject, data: Opened, unit: str):
+def _rows(
+    sentence: str, words: Sequence[str], subject: Subject, data: Opened, unit: str
+) -> tuple[int, ...]:
     """Returns the rows of a sentence's local features, after truncation, that name the finding."""
     if unit == "sentence":
         return (0,)

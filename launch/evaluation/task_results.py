@@ -187,7 +187,7 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
         segmenter_of(subject, task=task.task)
         said = [*unused_masks(subject, data), *one_of_several(data, split=task.split)]
     elif isinstance(task, PhraseTask | GroundingTask):
-        said = without_places(subject)
+        said = without_places(task, subject)
     else:
         unasked = without_prompts(task, data)
         said = [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []
@@ -217,10 +217,14 @@ def left_out(task: Task, subject: Subject, data: Opened) -> dict[str, str]:
     return enough(task, data, candidates)[1]
 
 
-def without_places(subject: Subject) -> list[str]:
-    """Returns a sentence that warns of a model whose patches are no places of the image."""
+def without_places(task: PhraseTask | GroundingTask, subject: Subject) -> list[str]:
+    """Returns a sentence that warns of maps of patches that are no places of the image."""
     objective = subject.objective
     if not isinstance(objective, PriorObjective) or objective.config.choices.spatial_patches:
+        return []
+    # Sentences attend to regions, which are places in every fidelity, unless cosines are asked for.
+    cosines = isinstance(task, PhraseTask) and task.phrases.heat == "cosine"
+    if objective.config.sentence_region is not None and not cosines:
         return []
     return [
         "the model is PRIOR with the patches of its release, which are no places of the image "

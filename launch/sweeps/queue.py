@@ -137,11 +137,6 @@ class Queue:
                 signal.signal(number, handler)
         return [found.get(job.name) or job.standing for job in self._jobs]
 
-    @property
-    def asked_to_stop(self) -> bool:
-        """Tells whether a signal stopped the queue."""
-        return self._asked
-
     def _handle(self, number: int, frame: object) -> None:
         logging.warning("%s: stopping the running trials", signal.Signals(number).name)
         self._asked = True

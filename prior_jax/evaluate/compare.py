@@ -140,12 +140,16 @@ def verdict(found: Difference, *, adjusted_p: float, confidence: float) -> Verdi
 
     Returns:
       "higher" or "lower" if both the seeds (adjusted p below 1 - confidence) and the patients
-      (interval without 0) show it; "leans" if one of the two does and the other does not disagree.
+      (interval without 0) show it; "leans" if one of the two does and the other does not disagree;
+      "not told apart" if neither does, or if the patients' interval lies on the other side of 0
+      than the difference.
     """
     sign = math.copysign(1.0, found.seeds.value)
     by_seeds = adjusted_p < 1 - confidence  # False for NaN
-    by_patients = found.patients is not None and (found.patients.low > 0 or found.patients.high < 0)
-    if not (by_seeds or by_patients):
+    ends = () if found.patients is None else (found.patients.low, found.patients.high)
+    by_patients = bool(ends) and min(sign * end for end in ends) > 0
+    contradicted = bool(ends) and max(sign * end for end in ends) < 0
+    if contradicted or not (by_seeds or by_patients):
         return "not told apart"
     if by_seeds and by_patients:
         return "higher" if sign > 0 else "lower"

@@ -140,13 +140,13 @@ def grid_side(count: int) -> int:
     """Returns the side of the square grid of `count` regions.
 
     Raises:
-      DataError: if the number is not a square.
+      DataError: if the number is not the square of a positive one.
     """
     side = math.isqrt(count)
-    if side * side != count:
+    if side * side != count or not count:
         raise DataError(
-            f"The attention has {count} cells, which is not a square number.",
-            "Use an objective whose attention lies on a square grid.",
+            f"The map has {count} cells, which is not a square number.",
+            "Use an objective whose regions or patches lie on a square grid.",
         )
     return side
 

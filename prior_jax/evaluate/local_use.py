@@ -97,14 +97,15 @@ def other_images(batch: Batch) -> jax.Array:
 def use_of(sums: Mapping[str, float]) -> dict[str, float]:
     """Returns the numbers of `NAMES` from sums of `local_sums`, or from means of several.
 
-    There are none where the terms are 0 with every image.
+    There are none where the terms are 0 with every image. A share of terms that are 0 with such an
+    image is 0.
     """
     if not any(sums[f"{name}_size"] for name in ("other", "mirrored")):
         return {}
     numbers = []
     for name in ("other", "mirrored"):
-        use = sums[name] - sums["own"]
-        numbers += [use, use / sums[f"{name}_size"]]
+        use, size = sums[name] - sums["own"], sums[f"{name}_size"]
+        numbers += [use, use / size if size else 0.0]
     return dict(zip(NAMES, numbers, strict=True))
 
 
@@ -135,7 +136,7 @@ def _difference(numbers: Mapping[str, float], names: Sequence[str]) -> str:
 
 def looks_away(numbers: Mapping[str, float]) -> bool:
     """Tells whether the local losses hardly depend on the image; False where none were measured."""
-    return numbers.get(SHARE, 1.0) < UNUSED
+    return abs(numbers.get(SHARE, 1.0)) < UNUSED
 
 
 _BLIND = (

@@ -16,9 +16,11 @@ makes the interval of two seeds wider than the range of most metrics."""
 
 _UNIT = (
     *("auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "precision", "recall"),
-    *("calibration_error", "brier"),
+    *("calibration_error", "brier", "hit_at", "miou"),
+    *("pointing", "random", "middle", "lung_centre"),
     *region_columns.BOUNDED,
 )
+_SIGNED = ("kappa", "gain")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,10 +62,9 @@ def range_of(metric: str) -> tuple[float, float]:
     if metric == "brier":  # of exclusive classes, the sum over the classes
         return 0.0, 2.0
     base = metric.removeprefix("macro_")
-    if base == "kappa":
-        return -1.0, 1.0
-    if any(base == name or base.startswith(f"{name}_") for name in _UNIT):
-        return 0.0, 1.0
+    for names, least in ((_SIGNED, -1.0), (_UNIT, 0.0)):
+        if any(base == name or base.startswith(f"{name}_") for name in names):
+            return least, 1.0
     return -math.inf, math.inf
 
 

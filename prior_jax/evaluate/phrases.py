@@ -10,7 +10,7 @@ import numpy as np
 
 from prior_jax import near_names
 from prior_jax.data.fitting import Fit, margins
-from prior_jax.errors import ConfigError, DataError, check_choice, check_field
+from prior_jax.errors import ConfigError, check_choice, check_field
 from prior_jax.evaluate import (
     bootstrap,
     fixed_points,
@@ -22,6 +22,7 @@ from prior_jax.evaluate import (
 )
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, finite, to_host
+from prior_jax.evaluate.fine_regions import grid_side
 from prior_jax.evaluate.phrase_grounding import MACO, GroundingRule
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import EmbedsPatches, Encodes, ShowsAttention
@@ -170,7 +171,7 @@ def evaluate_phrases(
     else:
         normalise = config.release != "maco"
         heats = _cosine(encoder, objective, batches(), phrases, reports, normalise=normalise)
-    maps = _Maps(heats=heats, side=_side(heats), size=size, fit=fit, config=config)
+    maps = _Maps(heats=heats, side=grid_side(heats.shape[1]), size=size, fit=fit, config=config)
     rows, points = [], []
     for index in range(len(phrases)):
         mask = truth(index)
@@ -281,16 +282,6 @@ def _embedding(objective: Encodes) -> Callable[[Any, jax.Array], jax.Array]:
     if isinstance(objective, EmbedsPatches):
         return objective.embed_patches
     return lambda model, image: objective.encode_image(model, image).local
-
-
-def _side(heats: np.ndarray) -> int:
-    side = round(heats.shape[1] ** 0.5)
-    if side * side != heats.shape[1] or not side:
-        raise DataError(
-            f"The map of a phrase has {heats.shape[1]} patches, which is not a square number.",
-            "Use an objective whose patches lie on a square grid.",
-        )
-    return side
 
 
 def _points(mask: np.ndarray, lungs: Mapping[str, tuple[float, float]]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from prior_jax.data.tokenizer import Tokenizer, words_of
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import zero_shot
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.evaluate.features import ReportTokens
+from prior_jax.evaluate.features import ReportTokens, fitting
 from prior_jax.evaluate.prompts import PromptTable
 from prior_jax.interface import inputs
 from prior_jax.interface.frames import frame
@@ -161,7 +161,7 @@ class Model:
         ready = self.ready(images)
         if isinstance(ready, ImageFeatures):
             return ready
-        return self.encoder.images(ready.pixels, block=self._fitting(len(ready.pixels)))
+        return self.encoder.images(ready.pixels, block=fitting(self._block, len(ready.pixels)))
 
     def encode_text(self, texts: Texts) -> ReportFeatures:
         """Encodes reports a block at a time.
@@ -179,7 +179,7 @@ class Model:
         if isinstance(texts, ReportFeatures):
             return texts
         tokens = texts if isinstance(texts, ReportTokens) else self.process_text(texts)
-        return self.encoder.prompts(tokens, block=self._fitting(len(tokens.tokens)))
+        return self.encoder.prompts(tokens, block=fitting(self._block, len(tokens.tokens)))
 
     def similarity(
         self, images: Images, texts: Texts, *, kind: SimilarityKind = "both"
@@ -204,8 +204,8 @@ class Model:
         return self.encoder.similarity(
             image_features,
             report_features,
-            block=self._fitting(len(image_features.global_)),
-            columns=self._fitting(len(report_features.global_)),
+            block=fitting(self._block, len(image_features.global_)),
+            columns=fitting(self._block, len(report_features.global_)),
             kind=kind,
         )
 
@@ -305,10 +305,6 @@ class Model:
             return sentences
         lengths = map(len, self.tokenizer.encode_ids(sentences))
         return [one for one, length in zip(sentences, lengths, strict=True) if length]
-
-    def _fitting(self, count: int) -> int:
-        """Returns a block size that wastes little on few rows, from a small set of sizes."""
-        return min(self._block, 1 << max(count - 1, 0).bit_length())
 
 
 def names_of(images: ProcessedImages | ImageFeatures) -> list[str | int]:

@@ -102,8 +102,8 @@ class GloriaConfig:
       word_scale: inverse temperature of the words in a caption's score; release 5 (temp2).
       contrast_scale: inverse temperature of the contrastive losses; release 10 (temp3).
       caption_chunk: number of captions matched with all images at once, which bounds the memory;
-        with `local_group` the number of images matched with all captions of their group. Training
-        on one CPU takes one image at a time, whatever the number.
+        with `local_group` the number of images matched with all captions of their group. Without a
+        group, training on one CPU takes one image at a time, whatever the number.
       weights: weights of the terms, term -> weight; the release's are `RELEASE_WEIGHTS`.
       local_group: number of pairs among which words are contrasted with regions, 2 or more and a
         divisor of the batch size; None for the whole batch, whose cost is too high on a pod

@@ -194,7 +194,7 @@ class LovtObjective(LocalObjective):
         (images, region_share), regions, region_mask = encode_with_hidden(
             functools.partial(model.weigh_image, train=train), batch.image,
             config=config.sentence_region, spacing=self.patch_spacing,
-            key=self.hidden_key(key), train=train,
+            key=self.hidden_key(key), hides=train,
         )  # fmt: skip
         reports, sentence_share = model.weigh_report(
             batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,

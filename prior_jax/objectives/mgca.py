@@ -183,7 +183,7 @@ class MgcaObjective(LocalObjective):
         images, regions, region_mask = encode_with_hidden(
             functools.partial(model.encode_regions, train=train), batch.image,
             config=config.sentence_region, spacing=self.patch_spacing,
-            key=self.hidden_key(key), train=train,
+            key=self.hidden_key(key), hides=train,
         )  # fmt: skip
         found = model.encode_words(
             batch.tokens, batch.token_mask, vocabulary=self.vocabulary, train=train, key=key

@@ -24,7 +24,11 @@ from prior_jax.objectives.prior_terms import (
     image_term,
     step_metrics,
 )
-from prior_jax.objectives.sentence_region import SeesRegions, encode_with_hidden
+from prior_jax.objectives.sentence_region import (
+    SENTENCE_REGION,
+    SeesRegions,
+    encode_with_hidden,
+)
 from prior_jax.types import Batch, ImageFeatures, LossTerms, ReportFeatures
 
 # The parts that a stage does not use yet (quirk P13).
@@ -61,7 +65,7 @@ class PriorObjective(SeesRegions):
           batch_axis: mesh axis (or axes) over which batches are split; each device then solves the
             matching of its own rows. None on one device. With either axis, every call must run
             under `jax.jit` and `jax.set_mesh`.
-          all_pairs: form in which the contrastive losses of whole images and reports are computed.
+          all_pairs: form in which the losses over all pairs of the batch are computed.
         """
         self.config = config
         self.all_pairs = all_pairs
@@ -164,7 +168,7 @@ class PriorObjective(SeesRegions):
             config=self.config.sentence_region,
             spacing=self.patch_spacing,
             key=keys.hidden_regions,
-            train=train,
+            hides=train and self.config.weights[stage].get(SENTENCE_REGION, 0) > 0,
         )
         sentences, mask = model.encode_sentences(
             batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask,

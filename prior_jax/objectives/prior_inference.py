@@ -70,8 +70,8 @@ class PairScores:
     Attributes:
       global_: scaled cosines of the global embeddings, float32[Bi, Br].
       local: mean attention between patches and real sentences, float32[Bi, Br], in [0, 1]; with
-        `sentence_region` the mean of the sentences' scaled cosines with the regions they attend to,
-        within +- `sentence_scale`.
+        `sentence_region` the logarithm of the mean exponential of the sentences' scaled cosines
+        with the regions they attend to, within +- `sentence_scale`.
     """
 
     global_: jax.Array
@@ -200,8 +200,8 @@ def text_attention(model: PriorModel, images: ImageFeatures, reports: ReportFeat
 
     Returns:
       Attention weights, float32[B, S, P], in [0, 1], 0 for absent sentences. P is row-major over
-      the feature grid in the paper's mode and has no spatial meaning in the release's mode (quirk
-      P1).
+      the feature grid in the paper's mode and with `sentence_region`, and has no spatial meaning
+      otherwise in the release's mode (quirk P1).
     """
     if model.sentence_region is not None:
         return model.sentence_region.attention(images.local, reports.local, reports.local_mask)

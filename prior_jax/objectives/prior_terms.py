@@ -93,7 +93,7 @@ def alignment_terms(
     Args:
       model: model, whose predictor and scales are used.
       pairs: aligned features.
-      all_pairs: form in which the contrastive loss of whole images and reports is computed.
+      all_pairs: form in which the losses over all pairs of the batch are computed.
 
     Returns:
       The terms, float32[] each: "global_alignment", "local_image", "local_text", and with regions

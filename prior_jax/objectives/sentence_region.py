@@ -32,8 +32,8 @@ SENTENCE_REGION = "sentence_region"
 
 Features = TypeVar("Features")
 
-# Number of images and of reports in one block of scores. The attention of 32 x 32 reports with 16
-# sentences over 49 regions takes 3 MiB, however many are compared.
+# Number of reports that are compared with all given images at once. For 32 images, reports of 16
+# sentences and 196 regions, the attention takes 12 MiB.
 _BLOCK = 32
 
 COORDINATES = 4
@@ -51,17 +51,20 @@ class SentenceRegionConfig:
         temperature; the sharper, the smaller the place a sentence finds.
       learn_attention_scale: whether that factor is learned, from the given value on, up to 100.
       sentence_scale: factor of each sentence's cosine with the regions that it attends to.
-      contrast_scale: factor of the similarity of a whole report with an image in the cross-entropy.
-      aggregate: aggregation over a report's sentences, see `losses.word_region`.
+      contrast_scale: factor of the similarity of a whole report with an image in the cross-entropy;
+        it has no effect on the similarity of a trained model.
+      aggregate: aggregation over a report's sentences in the loss, see `losses.word_region`. The
+        similarity of a trained model takes "mean".
       chunk: number of reports compared with all images at once, which bounds the memory; with
-        `group` the number of images compared with all reports of their group. Training on one CPU
-        takes one image at a time, whatever the number.
+        `group` the number of images compared with all reports of their group. Without a group,
+        training on one CPU takes one image at a time, whatever the number.
       group: number of pairs that are contrasted with each other, 2 or more and a divisor of the
         batch size; None contrasts the whole global batch, whose cost grows with its square.
       hidden_every: in training, one of so many images, a divisor of the batch size, is encoded a
         second time with some of its regions hidden, and the sentences look for their places among
         the others of the copy; 0 hides nothing. Without hidden regions a region may stand for what
-        lies beside it.
+        lies beside it. The copies count in the batch's statistics of the ResNet's normalisation. A
+        stage whose weight of this term is 0 makes none.
       hidden_share: share of the regions that are hidden in a copy.
       hidden_side: side of the squares that are hidden, in regions, less than that of the map. What
         fills several regions is hidden by larger squares alone. Where nothing is hidden it has no
@@ -275,9 +278,9 @@ def encode_with_hidden(
     config: SentenceRegionConfig | None,
     spacing: float,
     key: jax.Array | None,
-    train: bool,
+    hides: bool,
 ) -> tuple[Features, jax.Array | None, jax.Array | None]:
-    """Encodes images, and in training copies of some of them with hidden regions.
+    """Encodes images, and copies of some of them with hidden regions.
 
     Args:
       encode: function from images to arrays whose rows are the images, and their regions,
@@ -286,14 +289,14 @@ def encode_with_hidden(
       config: configuration, which says how many images have a copy; None for no contrast.
       spacing: distance of the regions in pixels.
       key: random key of the hidden regions; None only where nothing is hidden.
-      train: whether the step trains.
+      hides: whether copies are made: in steps that train the contrast.
 
     Returns:
       The features of the images; the regions that sentences look at, [B, P, D], of the copy where
       there is one, or None; and the mask of the regions that are not hidden, bool[B, P], or None if
       none is.
     """
-    if not train or config is None or not config.hidden_every:
+    if not hides or config is None or not config.hidden_every:
         return (*encode(image), None)
     if key is None:
         raise ValueError("hiding regions needs a key, got None")
@@ -358,9 +361,10 @@ def contrast(
 
 
 def scores(head: SentenceRegionHead, images: ImageFeatures, reports: ReportFeatures) -> jax.Array:
-    """Returns the mean of the sentences' scaled cosines with what they find: float32[Bi, Br].
+    """Returns how well reports' sentences match what they find in images: float32[Bi, Br].
 
-    Reports without a sentence have 0.
+    It is the logarithm of the mean exponential of the sentences' scaled cosines, which leans
+    towards the best match. Reports without a sentence have 0.
     """
     found = word_region_similarity(
         head.sentences(reports.local), images.local, word_mask=reports.local_mask,

@@ -72,6 +72,8 @@ def test_patients_are_compared_in_pairs():
         (0.1, 0.01, None, "leans higher"),
         (0.1, 0.2, (-0.05, 0.15), "not told apart"),
         (0.1, math.nan, None, "not told apart"),
+        (0.1, 0.01, (-0.2, -0.1), "not told apart"),
+        (-0.1, 0.2, (0.1, 0.2), "not told apart"),
     ],
 )
 def test_only_what_seeds_and_patients_both_say_is_said(value, p, patients, said):

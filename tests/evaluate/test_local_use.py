@@ -100,6 +100,20 @@ def test_what_is_said_tells_higher_from_lower_and_names_the_terms():
     assert said.endswith("and the same with the mirrored image.")
 
 
+def test_losses_that_are_0_with_one_of_the_images_have_no_share_of_their_size():
+    sums = {"own": 0.0, "other": 2.0, "other_size": 2.0, "mirrored": 0.0, "mirrored_size": 0.0}
+    found = local_use.use_of(sums)
+    assert found == dict(zip(local_use.NAMES, (2.0, 1.0, 0.0, 0.0), strict=True))
+    assert not local_use.looks_away(found)
+    assert local_use.use_of({**sums, "other": 0.0, "other_size": 0.0}) == {}
+
+
+def test_losses_that_prefer_another_image_do_look():
+    assert not local_use.looks_away({local_use.SHARE: -0.6})
+    assert local_use.looks_away({local_use.SHARE: -0.06})
+    assert not local_use.looks_away({})
+
+
 def test_a_batch_of_one_pair_is_not_compared():
     batch = toy.ToyData().batch(1)
     whole, both = (

@@ -43,6 +43,9 @@ def test_two_seeds_have_their_mean_and_deviation_and_no_interval():
         *((name, 0, 1) for name in ("macro_auroc", "f1_edema", "accuracy", "macro_brier")),
         ("brier", 0, 2),
         ("kappa", -1, 1),
+        *((name, 0, 1) for name in ("macro_pointing", "random_edema", "hit_at_5", "macro_miou")),
+        *((name, -1, 1) for name in ("macro_gain", "gain_edema")),
+        *((name, -math.inf, math.inf) for name in ("cnr_edema", "macro_attention_ratio")),
         ("mean_rank", -math.inf, math.inf),
     ],
 )

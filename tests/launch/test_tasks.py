@@ -212,6 +212,16 @@ class Words:
         return True
 
 
+class LongRight(Words):
+    """A tokenizer that takes two pieces for "right"."""
+
+    def encode(self, text):
+        found = super().encode(text)
+        if "right" in text:
+            found.ids, found.spans = np.append(found.ids, 5), np.append(found.spans, [[0, 0]], 0)
+        return found
+
+
 REPORTS = (
     ("Small left effusion.", "The heart is large."),
     ("There is a nodule.", "Another nodule or mass."),
@@ -219,15 +229,18 @@ REPORTS = (
 )
 
 
-def asked(unit, *, text="prompts", about=None, classes=(), **prompts):
-    config = grounding.get_config()
+def asked(
+    unit, *, text="prompts", about=None, classes=(), attention="own", long_right=False,
+    max_tokens=32, **prompts,
+):  # fmt: skip
+    config = grounding.get_config(attention)
     config.text = text
     config.classes = classes
     config.prompts.update(prompts)
-    split = types.SimpleNamespace(tokenizer=Words())
+    split = types.SimpleNamespace(tokenizer=LongRight() if long_right else Words())
     texts = [StudyText(study_id="s", subject_id="p", sentences=report) for report in REPORTS]
     opened = measure.Opened(split=split, texts=texts, image_ids=(), labels=np.zeros((0, 2)))
-    data = types.SimpleNamespace(max_tokens=32, max_sentences=4)
+    data = types.SimpleNamespace(max_tokens=max_tokens, max_sentences=4)
     subject = types.SimpleNamespace(data=data)
     about = about or {"Pleural Effusion": (0, 2), "Lung Lesion": (1,)}
     return grounded.asked(task_of(config), about, subject=subject, data=opened, unit=unit)
@@ -253,6 +266,16 @@ def test_grounding_asks_each_study_s_own_sentences_that_name_the_finding():
     assert found.owner.tolist() == [0, 1, 1] and found.record.tolist() == [0, 1, 1]
     assert found.rows == ((3,), (4,), (2, 4))
     assert asked("sentence", text="report").rows == ((0,), (0,), (0,))
+
+
+def test_a_sentence_that_is_too_long_for_the_mirror_image_is_left_out():
+    """The word of three stays within five tokens, its "right" would take another."""
+    own = dict(text="report", long_right=True, max_tokens=5, about={"Pleural Effusion": (0,)})
+    assert asked("word", **own).texts == (REPORTS[0][0],)
+    with pytest.raises(ConfigError, match="No sentence of a report names the finding"):
+        asked("word", attention="fine", **own)
+    both = asked("word", attention="fine", **(own | {"max_tokens": 6}))
+    assert both.texts == (REPORTS[0][0],)
 
 
 UNNAMED = {"Pleural Effusion": (2,), "Lung Lesion": (1,)}

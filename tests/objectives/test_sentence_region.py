@@ -14,9 +14,11 @@ from jax.sharding import PartitionSpec as P
 
 from prior_jax.errors import ConfigError
 from prior_jax.losses.word_region import word_region_contrast
+from prior_jax.nn import hidden_regions
 from prior_jax.objectives.all_pairs import PLAIN, AllPairs, AllPairsConfig
 from prior_jax.objectives.base import AlignsLocally, EmbedsPatches
 from prior_jax.objectives.kinds import KINDS
+from prior_jax.objectives.prior import PriorObjective
 from prior_jax.objectives.prior_config import RELEASE_WEIGHTS
 from prior_jax.objectives.sentence_region import (
     COORDINATES,
@@ -308,6 +310,35 @@ def test_hidden_regions_change_their_own_term_and_teach_the_encoder():
     assert abs(found["sentence_region"] - expected["sentence_region"]) > 1e-3
     assert np.isfinite(found["sentence_region"])
     assert any(np.any(grad) for grad in jax.tree.leaves(grads["image_encoder"]))
+
+
+def test_a_stage_that_does_not_train_the_contrast_hides_nothing(monkeypatch):
+    weights = {**WEIGHTS, "stage1": {**WEIGHTS["stage1"], "sentence_region": 0.0}}
+    hiding = dataclasses.replace(CONTRAST, hidden_every=2, hidden_share=0.5)
+    objective = PriorObjective(tiny_config(sentence_region=hiding, weights=weights))
+    stages = []
+    draw = hidden_regions.draw_visible
+
+    def draws(stage):
+        def one(*arguments, **options):
+            stages.append(stage)
+            return draw(*arguments, **options)
+
+        return one
+
+    _, (graph, params, rest) = made()
+    for stage in ("stage1", "stage2"):
+        monkeypatch.setattr(hidden_regions, "draw_visible", draws(stage))
+
+        def terms(params, rest, batch, stage=stage):
+            model = nnx.merge(graph, params, rest, copy=True)
+            key = jax.random.key(0)
+            return objective.loss_terms(
+                model, batch, stage=stage, step=STEP, key=key, train=True
+            ).terms
+
+        jax.eval_shape(terms, params, rest, tiny_batch(4))
+    assert stages == ["stage2"]
 
 
 @pytest.mark.parametrize("form", ["ring", "group", "images"])
