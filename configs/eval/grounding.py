@@ -14,7 +14,7 @@ averaged over neighbours and with the mirror image, for which every image is enc
 
 
 def get_config(attention: str = "own") -> ConfigDict:
-    """Returns the task: the pointing game on the masks of a phantom.
+    """Returns the task: the pointing game on the regions of a set or the masks of a phantom.
 
     Args:
       attention: name in `ATTENTION`.
@@ -37,7 +37,7 @@ def get_config(attention: str = "own") -> ConfigDict:
             # sentences for every image, which name neither side nor place.
             text="report",
             prompts=dict(set="ensemble", negatives=False),  # read with "prompts" alone
-            masks=placeholder(str),  # None: the launcher's phantom, DIR/data/raw
+            masks=placeholder(str),  # None: the set's own regions, or those of the run's phantom
             attention=ATTENTION[attention],
             bootstrap=dict(resamples=1000, confidence=0.95, seed=0),
         )

@@ -3,7 +3,7 @@
 Mesh, checkpoints, logging and the other settings of the run are those of `configs/prior/base.py`.
 No reports are read. A run starts from random weights unless --config.init.image.path=DIR names a
 folder of weights or the folder of a run; the adaptations that make an encoder fit are named with
---config.init.image.adapt (PRIOR: 'drop_pool', GLoRIA: 'drop_embedders').
+--config.init.image.adapt (PRIOR: 'repeat_gray', 'drop_pool'; GLoRIA: 'drop_embedders').
 """
 
 from collections.abc import Mapping, Sequence

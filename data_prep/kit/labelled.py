@@ -48,7 +48,9 @@ class LabelledSettings(StoreSettings):
         default=published_splits.SEEDED,
     )
     split_fractions: tuple[str, ...] = cli.setting(
-        "Shares of train, validate and test for --split=seeded.", default=("0.8", "0.1", "0.1")
+        "Shares of train, validate and test for --split=seeded. The first two also divide the "
+        "training part of an official split that has no part to validate on.",
+        default=("0.8", "0.1", "0.1"),
     )
     split_seed: int = cli.setting("Seed of the drawing of splits.", default=0)
 
