@@ -1,10 +1,12 @@
 """The containers that data flows through: records -> Batch -> features -> loss terms."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TypeVar, dataclass_transform
 
 import flax.struct
 import jax
+import numpy as np
 
 _Kind = TypeVar("_Kind")
 
@@ -17,6 +19,33 @@ def _container(kind: type[_Kind]) -> type[_Kind]:
     """Makes a class a frozen dataclass whose fields are arrays to JAX."""
     # Flax gives its options no types.
     return flax.struct.dataclass(kind)  # pyright: ignore[reportUnknownMemberType]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchPart:
+    """The part of every global batch that one process loads.
+
+    Attributes:
+      blocks: numbers of the blocks that the process loads, ascending.
+      count: number of equal blocks that the rows of a global batch are cut into.
+    """
+
+    blocks: tuple[int, ...]
+    count: int
+
+    def rows(self, batch_size: int) -> np.ndarray:
+        """Returns the rows of a global batch that the process loads: int64[R], ascending.
+
+        Raises:
+          ValueError: if the batch cannot be cut into so many equal blocks.
+        """
+        if batch_size % self.count:
+            raise ValueError(f"{batch_size} rows cannot be cut into {self.count} equal blocks")
+        return np.arange(batch_size).reshape(self.count, -1)[list(self.blocks)].reshape(-1)
+
+
+WHOLE_BATCH = BatchPart(blocks=(0,), count=1)
+"""The part of a process that is alone."""
 
 
 @_container

@@ -56,7 +56,7 @@ class RowOptions:
 
 
 class RowLoader:
-    """Maps a position to a row, where position = step x rows of this process + row."""
+    """Maps a position to a row, where position = step x number of rows of this process + row."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class RowLoader:
         cache: MemoryCache,
         tokenizer: Tokenizer,
         plan: plan_lib.BatchPlan,
-        rows: slice,
+        rows: np.ndarray,
         options: RowOptions,
     ):
         """Keeps the arguments.
@@ -75,7 +75,7 @@ class RowLoader:
           cache: keeps records and decoded images of the split.
           tokenizer: tokenizer of the reports.
           plan: plan of the global batches.
-          rows: rows of a global batch that this process loads.
+          rows: rows of a global batch that this process loads, int[R].
           options: settings of the conversion of a record to a row.
         """
         self._reader = reader
@@ -91,9 +91,9 @@ class RowLoader:
         Raises:
           DataError: if a record or image is damaged; names record and shard.
         """
-        step, row = divmod(position, self._rows.stop - self._rows.start)
+        step, row = divmod(position, len(self._rows))
         batch = self._plan.batch(step)
-        record = int(batch.records[self._rows.start + row])
+        record = int(batch.records[self._rows[row]])
         if record == plan_lib.FILLER:
             return self._filling_row(batch.length)
         return self._row(record, epoch=batch.epoch, length=batch.length)

@@ -25,6 +25,7 @@ from prior_jax.data.reader import RecordReader
 from prior_jax.data.schema import TEXT_SOURCES, Record
 from prior_jax.data.tokenizer import Tokenizer, TokenizerConfig, open_tokenizer
 from prior_jax.errors import ConfigError, check_choice, check_field, check_least
+from prior_jax.types import WHOLE_BATCH, BatchPart
 
 _ENDLESS = 2**40  # steps; grain requires a length of every iterator
 
@@ -274,22 +275,18 @@ class Split:
         return image_lib.statistics(self._config.image, mean=stored.mean, std=stored.std)
 
     def train_batches(
-        self, *, start_step: int = 0, process_index: int = 0, process_count: int = 1
+        self, *, start_step: int = 0, part: BatchPart = WHOLE_BATCH
     ) -> "BatchIterator":
         """Iterates over training batches, without end.
 
         Args:
           start_step: first step to yield.
-          process_index: number of this process, which determines its rows of each global batch, see
-            `plan.rows_of_process`.
-          process_count: number of processes, a divisor of the global batch size.
+          part: part of each global batch that this process loads.
 
         Returns:
-          Iterator of (step, Batch of numpy arrays with batch_size / process_count rows).
+          Iterator of (step, Batch of numpy arrays with the rows of the part).
         """
-        rows = plan_lib.rows_of_process(
-            self._config.batch_size, process_index=process_index, process_count=process_count
-        )
+        rows = part.rows(self._config.batch_size)
         return self._batches(
             self._train_plan(), rows=rows, train=True, start=start_step, stop=_ENDLESS
         )
@@ -300,21 +297,17 @@ class Split:
         batch_size: int,
         require_text: bool,
         records: np.ndarray | None = None,
-        process_index: int = 0,
-        process_count: int = 1,
     ) -> "BatchIterator":
         """Iterates once over the records in order, without randomness.
 
         The first image of each study is used, and sentences are in the report's order.
 
         Args:
-          batch_size: number of rows of the global batch; the last one is filled up with rows of
-            weight 0 and record -1.
+          batch_size: number of rows of a batch; the last one is filled up with rows of weight 0 and
+            record -1.
           require_text: whether records without text from the configured sources are left out (for
             retrieval); otherwise such records have no sentence.
           records: numbers of the records to iterate over, int[n], ascending; None for all.
-          process_index: number of this process, which determines its rows of each global batch.
-          process_count: number of processes, a divisor of `batch_size`.
 
         Returns:
           Iterator of (number, Batch of numpy arrays); shapes vary only with the bucket.
@@ -332,9 +325,7 @@ class Split:
             shuffle=False,
             drop_last=False,
         )
-        rows = plan_lib.rows_of_process(
-            batch_size, process_index=process_index, process_count=process_count
-        )
+        rows = WHOLE_BATCH.rows(batch_size)
         return self._batches(plan, rows=rows, train=False, start=0, stop=plan.steps_per_epoch)
 
     def _train_plan(self) -> plan_lib.BatchPlan:
@@ -356,7 +347,7 @@ class Split:
         )
 
     def _batches(
-        self, plan: plan_lib.BatchPlan, *, rows: slice, train: bool, start: int, stop: int
+        self, plan: plan_lib.BatchPlan, *, rows: np.ndarray, train: bool, start: int, stop: int
     ) -> "BatchIterator":
         config = self._config
         mean, std = self.statistics()
@@ -382,7 +373,7 @@ class Split:
             rows=rows,
             options=options,
         )
-        count = rows.stop - rows.start
+        count = len(rows)
         dataset = grain.MapDataset.range(start * count, stop * count).map(loader).batch(count)
         source = workers_lib.start(
             dataset, workers=config.workers, threads=config.threads, prefetch=config.prefetch

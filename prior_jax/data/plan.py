@@ -176,22 +176,6 @@ class BatchPlan:
         return rng.permutation(by_length, axis=0)
 
 
-def rows_of_process(batch_size: int, *, process_index: int, process_count: int) -> slice:
-    """Returns the rows of the global batch that one process loads: equal, consecutive parts.
-
-    Raises:
-      ConfigError: if the batch does not divide evenly.
-    """
-    if batch_size % process_count:
-        raise ConfigError.of_value(
-            "config.data.batch_size",
-            batch_size,
-            f"a multiple of {process_count}, the number of processes",
-        )
-    rows = batch_size // process_count
-    return slice(process_index * rows, (process_index + 1) * rows)
-
-
 def record_rng(*, seed: int, epoch: int, record: int) -> np.random.Generator:
     """Returns the random generator of one record in one epoch.
 

@@ -11,6 +11,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from prior_jax.errors import ConfigError, check_field
+from prior_jax.types import BatchPart
 
 SLICE_AXIS = "dcn"
 """Name of the mesh axis over slices: groups of devices with a fast network of their own, which are
@@ -146,35 +147,23 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def process_shard(mesh: Mesh, data_axes: Sequence[str]) -> tuple[int, int]:
+def process_part(mesh: Mesh, data_axes: Sequence[str]) -> BatchPart:
     """Returns the part of each global batch that this process has to load.
+
+    On a TPU the devices of a host are a tile of chips, whose blocks of a batch need not follow each
+    other. Processes that differ only in another axis load the same rows.
 
     Args:
       mesh: mesh from `make_mesh`.
       data_axes: names of axes of the mesh.
-
-    Returns:
-      index and count: with the global batch cut into `count` equal runs of rows, this process
-      loads run `index`. Processes that differ only in another axis load the same rows.
-
-    Raises:
-      ConfigError: if the rows of this process would not be one run of equal length.
     """
     sharding = batch_sharding(mesh, data_axes)
-    rows = int(np.prod([mesh.shape[name] for name in data_axes], dtype=np.int64))
+    count = int(np.prod([mesh.shape[name] for name in data_axes], dtype=np.int64))
     mine: set[int] = set()
-    places = sharding.addressable_devices_indices_map((rows,)).values()
+    places = sharding.addressable_devices_indices_map((count,)).values()
     for (index,) in cast(Iterable[tuple[slice]], places):
-        mine.update(range(*index.indices(rows)))
-    first, size = min(mine), len(mine)
-    if mine != set(range(first, first + size)) or rows % size or first % size:
-        raise ConfigError(
-            f"With the axes {dict(mesh.shape)} this process holds the rows {sorted(mine)} of a "
-            "batch, which are not one consecutive part of it.",
-            "Put the data axes before the other axes.",
-            where="config.mesh.axes",
-        )
-    return first // size, rows // size
+        mine.update(range(*index.indices(count)))
+    return BatchPart(blocks=tuple(sorted(mine)), count=count)
 
 
 def check_batch_size(

@@ -11,21 +11,18 @@ from jax.sharding import Mesh
 
 from prior_jax.errors import DataError
 from prior_jax.processes import activities
-from prior_jax.sharding.mesh import batch_sharding, check_batch_size, process_shard
-from prior_jax.types import Batch
+from prior_jax.sharding.mesh import batch_sharding, check_batch_size, process_part
+from prior_jax.types import Batch, BatchPart
 
 
 class TrainingData(Protocol):
     """The interface that training requires of the data."""
 
-    def train_batches(
-        self, *, start_step: int, process_index: int, process_count: int
-    ) -> Iterator[tuple[int, Batch]]:
+    def train_batches(self, *, start_step: int, part: BatchPart) -> Iterator[tuple[int, Batch]]:
         """Yields (step, batch of numpy arrays) from a step on.
 
         For data opened in the same way (the same set, tokenizer and settings) the batch of a step
-        is always the same, from whatever step on it is asked for. The rows are run `process_index`
-        of the `process_count` equal runs of the global batch.
+        is always the same, from whatever step on it is asked for. The rows are those of `part`.
         """
         ...
 
@@ -70,16 +67,14 @@ class Feed:
           data_axes: axes that the rows are split over.
         """
         self._data, self._stop = data, stop
-        self._index, self._shards = process_shard(mesh, data_axes)
+        self._part = process_part(mesh, data_axes)
         self._mesh, self._axes = mesh, tuple(data_axes)
         self._sharding = batch_sharding(mesh, data_axes)
         self.waited_seconds = 0.0
         self._open(start)
 
     def _open(self, start: int) -> None:
-        self._iterator = self._data.train_batches(
-            start_step=start, process_index=self._index, process_count=self._shards
-        )
+        self._iterator = self._data.train_batches(start_step=start, part=self._part)
         self._next = start
         self._ready: Fed | None = None
 
@@ -133,12 +128,17 @@ class Feed:
             )
         self._next += 1
         records = np.asarray(local.record)
-        check_batch_size(len(records) * self._shards, mesh=self._mesh, data_axes=self._axes)
-        batch = jax.tree.map(self._place, local)
-        return Fed(step=step, batch=batch, records=records)
+        total = len(records) * self._part.count // len(self._part.blocks)
+        check_batch_size(total, mesh=self._mesh, data_axes=self._axes)
 
-    def _place(self, rows: np.ndarray) -> jax.Array:
-        return jax.make_array_from_process_local_data(self._sharding, np.asarray(rows))
+        def place(rows: np.ndarray) -> jax.Array:
+            rows = np.asarray(rows)
+            # The shape is given, since it cannot be inferred where the blocks lie unevenly.
+            return jax.make_array_from_process_local_data(
+                self._sharding, rows, (total, *rows.shape[1:])
+            )
+
+        return Fed(step=step, batch=jax.tree.map(place, local), records=records)
 
     def close(self) -> None:
         """Stops the iterator's workers, if it has any."""

@@ -8,6 +8,7 @@ import pytest
 from prior_jax.data import colours, crops, pipeline
 from prior_jax.data import image as image_lib
 from prior_jax.errors import ConfigError
+from prior_jax.types import BatchPart
 from tests.data.batches import arrays, assert_same, assert_shares, take
 
 COLOURS = dict(
@@ -35,7 +36,7 @@ def test_augmented_batches_are_the_same_on_resume_and_on_any_number_of_processes
     for start in (1, 6, 8):
         assert_same(take(split, 9 - start, start_step=start), wanted[start:])
     for count in (2, 4):
-        parts = [take(split, 4, process_index=i, process_count=count) for i in range(count)]
+        parts = [take(split, 4, part=BatchPart(blocks=(i,), count=count)) for i in range(count)]
         assert_shares(parts, wanted[:4])
     # The images are others than without, and everything else is the same.
     for (_, batch), (_, plain) in zip(wanted, run, strict=False):

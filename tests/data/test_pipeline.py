@@ -10,6 +10,7 @@ from PIL import Image
 from prior_jax.data import fitting, pipeline
 from prior_jax.data import image as image_lib
 from prior_jax.errors import ConfigError, DataError
+from prior_jax.types import BatchPart
 from tests import fixtures
 from tests.data.batches import assert_same, assert_shares, take
 
@@ -101,7 +102,7 @@ def test_going_on_at_a_step_equals_running_through(train, run, start):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_together_load_the_same_global_batches(train, run, count):
-    parts = [take(train, 7, process_index=i, process_count=count) for i in range(count)]
+    parts = [take(train, 7, part=BatchPart(blocks=(i,), count=count)) for i in range(count)]
     assert_shares(parts, run[:7])
 
 

@@ -102,18 +102,6 @@ def test_epochs_are_counted_and_memory_is_bounded():
     assert len(plan._epochs) == 2
 
 
-def test_rows_of_processes_make_up_the_batch():
-    for count in (1, 2, 4):
-        parts = [
-            plan_lib.rows_of_process(8, process_index=i, process_count=count) for i in range(count)
-        ]
-        assert np.concatenate([np.arange(8)[part] for part in parts]).tolist() == list(range(8))
-    with pytest.raises(
-        ConfigError, match=r"config.data.batch_size: The value is 8.*of 3, the number of processes"
-    ):
-        plan_lib.rows_of_process(8, process_index=0, process_count=3)
-
-
 def test_chances_of_a_record_differ_by_seed_epoch_and_record_alone():
     def draw(seed, epoch, record):
         return plan_lib.record_rng(seed=seed, epoch=epoch, record=record).integers(1 << 60)

@@ -4,6 +4,7 @@ import multiprocessing
 
 import pytest
 
+from prior_jax.types import BatchPart
 from tests.data.batches import assert_same, assert_shares, take
 from tests.data.region_sets import TURNED, targets
 
@@ -17,7 +18,7 @@ def test_a_resumed_iterator_goes_on_with_the_same_boxes_and_masks(open_regions, 
     assert_same(take(again, 9), whole)
     drawn = [batch.masks if kind == "masks" else batch.boxes.real for _, batch in whole]
     assert sum(int(one.any()) for one in drawn) > 4
-    halves = [take(split, 3, process_index=n, process_count=2) for n in range(2)]
+    halves = [take(split, 3, part=BatchPart(blocks=(n,), count=2)) for n in range(2)]
     assert_shares(halves, whole[:3])
 
 

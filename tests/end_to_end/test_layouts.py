@@ -11,6 +11,7 @@ from prior_jax.config import read_kept_config
 from prior_jax.data import pipeline
 from prior_jax.sharding.placement import placement
 from prior_jax.train.feed import Feed
+from prior_jax.types import BatchPart
 from tests.end_to_end import runs
 
 RTOL = 1e-4
@@ -53,7 +54,7 @@ def test_batches_are_the_same_on_every_number_of_processes(data, processes):
     one = batches_on(config, split, devices=1, start=0)
     parts = []
     for index in range(processes):
-        with split.train_batches(process_index=index, process_count=processes) as iterator:
+        with split.train_batches(part=BatchPart(blocks=(index,), count=processes)) as iterator:
             parts.append([next(iterator)[1] for _ in range(runs.STEPS)])
     joined = [
         jax.tree.map(lambda *rows: np.concatenate(rows), *step) for step in zip(*parts, strict=True)

@@ -15,9 +15,10 @@ from prior_jax.sharding.mesh import (
     batch_sharding,
     check_batch_size,
     make_mesh,
-    process_shard,
+    process_part,
 )
 from prior_jax.sharding.rules import REPLICATED, Rule, optimizer_shardings, shardings_for, spec_for
+from prior_jax.types import BatchPart
 
 pytestmark = pytest.mark.multidevice
 
@@ -71,7 +72,8 @@ def test_batches_are_split_over_the_data_axes_and_bad_sizes_refused():
     assert rows.addressable_shards[0].data.shape == (2, 3)
     half = jax.device_put(jnp.zeros((16, 3)), batch_sharding(mesh, ("data",)))
     assert half.addressable_shards[0].data.shape == (4, 3)
-    assert process_shard(mesh, ("data",)) == (0, 1)
+    assert process_part(mesh, ("data",)) == BatchPart(blocks=(0, 1, 2, 3), count=4)
+    np.testing.assert_array_equal(process_part(mesh, ("data",)).rows(8), np.arange(8))
     check_batch_size(8, mesh=mesh, data_axes=("data",))
     with pytest.raises(ConfigError, match=r"config\.data\.batch_size: .* is 6\. .*multiple of 4"):
         check_batch_size(6, mesh=mesh, data_axes=("data",))

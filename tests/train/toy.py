@@ -88,21 +88,24 @@ class ToyData:
             record=(np.arange(n) + step * n).astype(np.int32),
         )
 
-    def train_batches(self, *, start_step, process_index, process_count):
-        self.opened.append((start_step, process_index, process_count))
-        rows = self.batch_size // process_count
+    def train_batches(self, *, start_step, part):
+        self.opened.append((start_step, part.blocks[0], part.count))
+        rows = part.rows(self.batch_size)
         step = start_step
         while True:
-            cut = slice(process_index * rows, (process_index + 1) * rows)
-            yield step, jax.tree.map(lambda x: x[cut], self.batch(step))  # noqa: B023
+            yield step, jax.tree.map(lambda x: x[rows], self.batch(step))
             step += 1
 
     def record_id(self, index):
         return f"study-{index}"
 
 
+class Died(Exception):
+    """Ends a run like an error of the program, after which a save in progress still ends."""
+
+
 class StopAt(ToyData):
-    """Raises in place of the batch of one step, as if the machine had died there."""
+    """Raises in place of the batch of one step."""
 
     def __init__(self, step):
         super().__init__()
@@ -110,7 +113,7 @@ class StopAt(ToyData):
 
     def batch(self, step):
         if step == self.step:
-            raise KeyboardInterrupt
+            raise Died
         return super().batch(step)
 
 
