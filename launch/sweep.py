@@ -222,8 +222,8 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
     """Marks the folder as the folder of this sweep.
 
     Raises:
-      ConfigError: if the folder belongs to a sweep with other settings or configs; the message
-        names the first difference.
+      ConfigError: if the folder belongs to a sweep with other settings, configs, tasks or data; the
+        message names the first difference.
       DataError: if the mark is damaged.
     """
     content = {
@@ -234,6 +234,15 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
             for name, value in variant.resolved.items()
         },
     }
+    later = {
+        **{
+            f"{path}: task.{name}": value
+            for path, task in sweep.task_settings.items()
+            for name, value in task.items()
+        },
+        **{f"sweep.data: {name}": value for name, value in data_lib.identity(sweep).items()},
+    }
+    content |= later
     path = workdir / workdir_lib.SWEEP_NAME
     if not path.exists():
         write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
@@ -249,6 +258,8 @@ def claim(workdir: pathlib.Path, sweep: Sweep, found: Sequence[Variant], *, sett
             where=str(path),
         ) from error
     before.pop("sweep.reference", None)  # marks of earlier versions have it
+    if not any(name.startswith("sweep.data: ") for name in before):
+        before |= later  # marks of earlier versions say nothing of them
     name = first_difference(content, before)
     if name is not None:
         raise ConfigError(

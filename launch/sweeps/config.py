@@ -1,6 +1,7 @@
 """A sweep's config as dataclasses, and the trials that the config describes."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import pathlib
@@ -106,6 +107,8 @@ class Space:
     def __post_init__(self):
         """Refuses a space without points."""
         check_field(self, "choices", bool(self.choices), "at least one choice")
+        keys = [choice.key for choice in self.choices]
+        check_field(self, "choices", len(set(keys)) == len(keys), "choices of different settings")
         random = self.sampler == "random"
         for name in ("count", "seed"):
             value = getattr(self, name)
@@ -212,6 +215,11 @@ class Sweep:
                     where="metrics",
                 )
 
+    @functools.cached_property
+    def task_settings(self) -> dict[str, dict[str, Any]]:
+        """Returns the file of each task -> dotted name -> JSON value of its settings."""
+        return dict(zip(self.tasks, map(flat, self.loaded_tasks()), strict=True))
+
     def loaded_tasks(self) -> list[Task]:
         """Returns the tasks, after checking them."""
         for index, path in enumerate(self.tasks):
@@ -246,6 +254,16 @@ class Variant:
     resolved: Mapping[str, Any]
 
 
+# Settings that the sweep itself gives to every trial -> what gives them.
+_OWN = {
+    "seed": "sweep.seeds",
+    "after": "sweep.tasks",
+    "data.path": "sweep.data",
+    "data.tokenizer.path": "sweep.data",
+}
+_OF_BUDGET = {"stage_unit": "sweep.budget", "data.batch_size": "sweep.budget"}
+
+
 def sweep_of(section: Any) -> Sweep:
     """Checks a sweep's settings.
 
@@ -259,9 +277,10 @@ def variants(sweep: Sweep) -> list[Variant]:
     """Returns every arm at every point, after checking each config with its overrides.
 
     Raises:
-      ConfigError: if a config lacks an overridden setting, or a stage may end before its budget;
-        the message names arm and key.
+      ConfigError: if a config lacks an overridden setting, if the sweep itself sets it in every
+        trial, or if a stage may end before its budget; the message names arm and key.
     """
+    _check_own(sweep)
     points = sweep.space.points() if sweep.space else [()]
     found = []
     for arm in sweep.arms:
@@ -285,6 +304,24 @@ def variants(sweep: Sweep) -> list[Variant]:
                 )
             )
     return found
+
+
+def _check_own(sweep: Sweep) -> None:
+    """Refuses overrides that would have no effect, as the sweep sets them in every trial."""
+    own = _OWN if sweep.budget is None else {**_OWN, **_OF_BUDGET}
+    keys = [("sweep.shared", key) for key, _ in sweep.shared]
+    for arm in sweep.arms:
+        keys += [(f"sweep.arms.{arm.name}.overrides", key) for key, _ in arm.overrides]
+    keys += [
+        ("sweep.space.choices", one.key) for one in (sweep.space.choices if sweep.space else ())
+    ]
+    for where, key in keys:
+        if key in own:
+            raise ConfigError(
+                f"{own[key]} sets {key!r} in every trial, so that this value would have no effect.",
+                f"Leave it out, or change {own[key]}.",
+                where=f"{where}.{key}",
+            )
 
 
 def resolve(source: Source, *, where: str) -> Any:

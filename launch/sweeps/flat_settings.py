@@ -1,5 +1,6 @@
 """Settings as one flat mapping, to compare those of two sweeps."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +11,9 @@ _SPEED_SETTINGS = tuple(f"data.{name}" for name in pipeline.SPEED_SETTINGS)
 
 
 def flat(config: Any) -> dict[str, Any]:
-    """Returns dotted name -> JSON value of every setting."""
-    plain = json.loads(json.dumps(config.to_dict()))
+    """Returns dotted name -> JSON value of every setting of a config or a dataclass."""
+    given = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config.to_dict()
+    plain = json.loads(json.dumps(given, default=lambda section: section.to_dict()))
 
     def walk(value: Any, name: str) -> dict[str, Any]:
         if not isinstance(value, dict) or not value:

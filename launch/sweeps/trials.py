@@ -151,6 +151,7 @@ def save(path: pathlib.Path, *, trials: Trials, sweep: Sweep, found: Sequence[Va
         "metrics": list(sweep.metrics),
         "data": data_lib.identity(sweep),
         "configs": {variant.name: variant.resolved for variant in found},
+        "tasks": sweep.task_settings,
         "rows": rows,
     }
     text = np.frombuffer(json.dumps(content, allow_nan=False).encode(), np.uint8)
@@ -176,8 +177,9 @@ def load(
 
     Raises:
       DataError: if the file is absent, damaged or no such file.
-      ConfigError: if a variant has another config there, the trials saw other data, the file lacks
-        a metric of this sweep, or none of its trials belongs to this sweep.
+      ConfigError: if a variant has another config there, the trials saw other data or were measured
+        by tasks with other settings, the file lacks a metric of this sweep, or none of its trials
+        belongs to this sweep.
     """
     content, there = _read(path, where=where)
     variants = {variant.name: variant for variant in found}
@@ -189,6 +191,11 @@ def load(
     ours = data_lib.identity(sweep)
     other = data_lib.first_other(ours, content["data"])
     _check(other, ours, content["data"], path=path, where="sweep.data: config.")
+    for task, settings in sweep.task_settings.items():
+        theirs = content.get("tasks", {}).get(task)  # files of earlier versions do not have them
+        if theirs is not None:
+            other = first_difference(settings, theirs)
+            _check(other, settings, theirs, path=path, where=f"{task}: task.")
     trials = {
         (variant, seed): {name: trial[name] for name in sweep.metrics if name in trial}
         for (variant, seed), trial in there.items()
@@ -245,6 +252,9 @@ def _trials(content: Mapping[str, Any], draws: Mapping[str, np.ndarray]) -> Tria
     _require(objects, "'configs' has no objects")
     texts = isinstance(metrics, list) and all(isinstance(name, str) for name in metrics)
     _require(texts, "'metrics' has no names")
+    tasks = content.get("tasks", {})
+    objects = isinstance(tasks, dict) and all(isinstance(t, dict) for t in tasks.values())
+    _require(objects, "'tasks' has no objects")
     trials: dict[tuple[str, int], dict[str, Measured]] = {}
     for index, row in enumerate(rows):
         variant, seed, untrained = row["variant"], row["seed"], row["untrained"]

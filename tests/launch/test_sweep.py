@@ -187,6 +187,16 @@ def test_a_grid_is_every_combination_and_a_random_space_is_drawn_once_for_all():
         (dict(shared=(("optimizer.beta2", "x"),)), r"sweep\.arms\.plain\.overrides\.optimizer"),
         (dict(arms=(dict(name="a/b", config="x", overrides=()),)), r"sweep\.arms\[0\]\.name"),
         (dict(space=dict(sampler="grid", choices=(), count=None, seed=None)), "choices"),
+        (dict(shared=(("seed", 7),)), r"sweep\.shared\.seed: sweep\.seeds sets 'seed' in every"),
+        (dict(arms=(dict(name="plain", config="configs/debug.py",
+                         overrides=(("data.path", "/other"),)),)),
+         r"sweep\.arms\.plain\.overrides\.data\.path: sweep\.data sets"),
+        (dict(budget=dict(steps=20, batch_size=16),
+              space=dict(sampler="grid", choices=(dict(key="data.batch_size", values=(8, 16)),),
+                         count=None, seed=None)),
+         r"sweep\.space\.choices\.data\.batch_size: sweep\.budget sets"),
+        (dict(space=dict(sampler="grid", choices=(dict(key="optimizer.beta1", values=(0.8,)),) * 2,
+                         count=None, seed=None)), r"choices: .*different settings"),
         (dict(space=dict(sampler="grid", choices=(dict(key="seed", low=0.0, high=1.0),),
                          count=None, seed=None)), r"sweep\.space\.sampler"),
         (dict(space=dict(sampler="random", choices=(dict(key="seed", values=(1,)),),
@@ -233,8 +243,19 @@ def test_a_folder_belongs_to_one_sweep(tmp_path):
         claim(arms=arms)
     with pytest.raises(ConfigError, match=r"sweep\.seeds: The value is \[0, 1\].*\[0, 1, 2\]"):
         claim(arms=arms, seeds=(0, 1))
-    # Another reference changes no trial.
+    # Marks of earlier versions say nothing of tasks and data.
     mark = tmp_path / "sweep.json"
+    told = json.loads(mark.read_text())
+    assert any(": task." in name for name in told) and any("sweep.data: " in name for name in told)
+    older = {k: v for k, v in told.items() if ": task." not in k and "sweep.data: " not in k}
+    mark.write_text(json.dumps(older))
+    claim(arms=arms)
+    name = next(name for name in told if name.endswith("task.split"))
+    mark.write_text(json.dumps(told | {name: "validate"}))
+    with pytest.raises(ConfigError, match=r"configs/eval/.*: task\.split: .*'test'.*'validate'"):
+        claim(arms=arms)
+    mark.write_text(json.dumps(told))
+    # Another reference changes no trial.
     mark.write_text(json.dumps(json.loads(mark.read_text()) | {"sweep.reference": "plain"}))
     claim(arms=(plain, {**arms[1], "reference": "other"}), reference="other")
     # The same settings, but of a config whose file has changed.

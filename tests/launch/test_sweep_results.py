@@ -121,6 +121,22 @@ def test_results_of_another_sweep_are_refused_by_name(tmp_path):
         read()
 
 
+def test_results_of_tasks_with_other_settings_are_refused_by_name(tmp_path):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    found = variants(checked)
+    run_here(tmp_path, checked, found, only=(0,))
+
+    def validates(content, draws):
+        content["tasks"]["configs/eval/zero_shot.py"]["split"] = "validate"
+
+    path = rewrite(tmp_path / "results.npz", validates, out=tmp_path / "other.npz")
+    with pytest.raises(ConfigError, match=r"zero_shot\.py: task\.split: .*'test', .*'validate'"):
+        load(path, sweep=checked, found=found, where="--earlier")
+    # Files of earlier versions do not say what the tasks were.
+    rewrite(path, lambda content, draws: content.pop("tasks"))
+    assert len(load(path, sweep=checked, found=found, where="--earlier")) == 2
+
+
 def test_results_of_other_data_are_refused_and_a_given_set_is_known_by_its_records(tmp_path):
     def swept(data):
         checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",), data=data))
@@ -226,6 +242,7 @@ def test_a_file_with_a_flipped_bit_is_refused_or_reads_the_same(tmp_path, monkey
         (lambda content, draws: content.pop("data"), "KeyError: 'data'"),
         (lambda content, draws: content.update(data=[]), "'data' is no object"),
         (lambda content, draws: content.update(metrics="zero"), "'metrics' has no names"),
+        (lambda content, draws: content.update(tasks={"a": 3}), "'tasks' has no objects"),
         (lambda content, draws: content.update(rows=3), "TypeError"),
         (lambda content, draws: content["rows"].append("text"), "TypeError"),
         (lambda content, draws: content["rows"][0].pop("metric"), "KeyError: 'metric'"),
