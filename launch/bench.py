@@ -31,6 +31,7 @@ from launch.benchmarks import (
     several,
 )
 from launch.start import program
+from prior_jax.data.schema import write_atomically
 
 FLAGS = flags.FLAGS
 SUITES = ("gpu", "gpu_beside")
@@ -125,7 +126,7 @@ def _here(names: Sequence[str], asked: request.Request) -> result.Report:
 
 def _write(report: result.Report) -> None:
     if FLAGS.out is not None:
-        pathlib.Path(FLAGS.out).write_text(report.to_json())
+        write_atomically(pathlib.Path(FLAGS.out), report.to_json().encode())
 
 
 if __name__ == "__main__":

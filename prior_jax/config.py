@@ -204,6 +204,7 @@ def to_json(given: Any) -> dict[str, Any]:
 def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
     made_set, made_tokenizer = made_in(workdir)
     section = dict(sections.data)
+    _check_named(sections)
     if not _reads_reports(sections):
         section = _derived(section, no_text.SECTION, name="config.data")
         made_tokenizer = ""
@@ -218,6 +219,16 @@ def _read_data(sections: _Sections, *, workdir: pathlib.Path) -> DataConfig:
     section = _derived(section, {"seed": sections.seed}, name="config.data")
     section["regions"] = _read_regions(sections)
     return build(DataConfig, section, name="config.data")
+
+
+def _check_named(sections: _Sections) -> None:
+    """Refuses empty paths, as when a variable of a script is not set: None alone makes the file."""
+    if sections.data.get("path") == "":
+        must_be = "the folder of a prepared set, or None"
+        raise ConfigError.of_value("config.data.path", "", must_be)
+    tokenizer = sections.data.get("tokenizer")
+    if _reads_reports(sections) and isinstance(tokenizer, Mapping) and tokenizer.get("path") == "":
+        raise ConfigError.of_value("config.data.tokenizer.path", "", "a file, or None")
 
 
 def _read_regions(sections: _Sections) -> dict[str, Any] | None:

@@ -26,7 +26,8 @@ class Accumulation:
 
     Where rows depend on each other it is not the gradient of the whole batch: a contrastive loss is
     over the pairs of one part, with 1 / `steps` of the batch's negatives, and batch norm is over
-    one part.
+    one part. Neither is it where a loss is a mean over something else than pairs, such as sentences
+    or known labels, of which the parts may have different numbers.
 
     Attributes:
       steps: number of parts; 1 leaves the batch whole.

@@ -26,6 +26,16 @@ CASES = {
         [DEBUG, WORKDIR, "--config.dta.path=x"],
         r"config\.dta\.path: There is no setting 'dta' in config\. Did you mean 'data'\?",
     ),
+    "a set whose variable is not set": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.data.path="],
+        r"^config\.data\.path: The value is ''\. It must be the folder of a prepared set, or None",
+    ),
+    "a tokenizer whose variable is not set": (
+        TRAIN,
+        [DEBUG, WORKDIR, "--config.data.tokenizer.path="],
+        r"^config\.data\.tokenizer\.path: The value is ''\. It must be a file, or None",
+    ),
     "a setting below a value": (
         TRAIN,
         [DEBUG, WORKDIR, "--config.data.batch_size.rows=3"],

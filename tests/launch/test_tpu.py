@@ -101,7 +101,14 @@ def test_a_lost_connection_is_tried_again_so_many_times(tmp_path, monkeypatch):
 
 def test_slices_that_cannot_be_asked_for_are_an_error(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"queued-resources create my-run"):
-        supervised(tmp_path, monkeypatch, describe="nothing", create="1")
+        supervised(tmp_path, monkeypatch, describe="nothing nothing", create="1")
+
+
+def test_slices_whose_description_fails_once_are_waited_for(tmp_path, monkeypatch):
+    states = "WAITING_FOR_RESOURCES nothing WAITING_FOR_RESOURCES ACTIVE"
+    code, calls, _ = supervised(tmp_path, monkeypatch, describe=states, create="1")
+    assert code == 0
+    assert calls == "describe describe create describe describe setup ssh delete".split()
 
 
 def test_commands_name_the_slices_and_wait_for_no_batch(tmp_path):

@@ -215,16 +215,20 @@ def _make_ready(cluster: Tpu, found: Steps, *, sleep: Callable[[float], None]) -
         if state in LOST and found.delete.run() != 0:
             logging.warning("the lost slices could not be deleted yet")
         elif state is None or state in LOST:
-            if found.create.run() != 0:
+            refused = found.create.run() != 0
+            sleep(cluster.poll_seconds)
+            # Slices that are there cannot be requested: then it was the description that failed.
+            if refused and _state(found) is None:
                 raise ConfigError(
                     f"The slices cannot be requested; this command failed: {found.create}",
                     "Correct the settings that the output of the command names.",
                     where="cluster",
                 )
+            continue
         sleep(cluster.poll_seconds)
 
 
 def _state(found: Steps) -> str | None:
-    """Returns the state of the slices, or None if no slices of this name exist."""
+    """Returns the state of the slices, or None if they cannot be described or do not exist."""
     said = found.describe.read()
     return None if said is None else said.strip()
