@@ -280,8 +280,18 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
 def _by_paper(
     cases: Sequence[labelled.Case], of_table: Mapping[str, Sequence[int]], settings: Settings
 ) -> tuple[list[labelled.Case], published_splits.Assignment]:
-    """Splits as GLoRIA or MGCA does: valid.csv is the test, the 5x200 are held out of training."""
-    train = [cases[place] for place in of_table["train"]]
+    """Splits as GLoRIA or MGCA does: valid.csv is the test, the 5x200 are held out of training.
+
+    Images that are rejected, such as lateral ones, are neither drawn nor counted; the authors' code
+    draws from all rows.
+    """
+    drawn_from = {
+        table: [
+            place for place in places if settings.split_as_released or cases[place].problem is None
+        ]
+        for table, places in of_table.items()
+    }
+    train = [cases[place] for place in drawn_from["train"]]
     drawing = {
         "names": LABELS,
         "frontal": np.array([case.view != "LATERAL" and case.problem is None for case in train]),
@@ -297,11 +307,11 @@ def _by_paper(
         patients = [case.patient for case in train]
         held, kept, validate = chexpert_splits.parted_splits(labels, patients, **drawing)
     rows = {"train": kept.tolist(), "validate": validate.tolist()}
-    members = {split: [of_table["train"][row] for row in found] for split, found in rows.items()}
-    members["test"] = list(of_table.get("validate", ()))
+    members = {split: [drawn_from["train"][row] for row in found] for split, found in rows.items()}
+    members["test"] = drawn_from.get("validate", [])
     marked = list(cases)
     for row in held:
-        place = of_table["train"][row]
+        place = drawn_from["train"][row]
         problem = (HELD_OUT, f"the split {settings.split!r} keeps it for the 5x200")
         marked[place] = dataclasses.replace(marked[place], problem=problem)
     assignment = published_splits.Assignment(members=members)

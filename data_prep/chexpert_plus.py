@@ -3,19 +3,21 @@
     python -m data_prep.chexpert_plus --table=df_chexpert_plus_240401.csv --images_dir=PNG \
         --exclude_5x200=list.json --out=prepared
 
-A study keeps its frontal images and the findings and impression of its report. Images of CheXpert
-5x200 can be left out, so that an encoder may be tested on them.
+A study keeps its frontal images and the findings and impression of its report. The table has a
+copy of the report for each image, differently de-identified: that of the first image counts.
+Images of CheXpert 5x200 can be left out, so that an encoder may be tested on them.
 
 Source: CheXpert Plus, arXiv:2405.19538, and the files that Stanford publishes with it.
 """
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep import chexpert, chexpert_plus_tables
+from data_prep import chexpert, chexpert_plus_copies, chexpert_plus_tables
 from data_prep.kit import cli, preparer, published_splits, splits, values
 from data_prep.kit.outcomes import Kept, Rejection
 from data_prep.kit.plan import (
@@ -148,7 +150,7 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
             *labels.uses(),
         ],
         short_side=settings.short_side,
-        notes=excluded.notes(),
+        notes=[*excluded.notes(), *chexpert_plus_copies.notes(directory)],
         images_dir=images_dir,
         published_split=settings.split if official else "",
     )
@@ -183,8 +185,13 @@ def planned(
             "age": case.age,
             "labels": labels.of(case.id),
             "texts": [values.text_of(cells.get(name), field=name) for name in TEXTS],
+            "report": _digest(values.text_of(cells.get("report"), field="report")),
         },
     )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _split(written: str) -> int:
@@ -207,10 +214,10 @@ class Studies:
     def __call__(self, images: Sequence[PlannedImage]) -> Iterator[Kept | Rejection]:
         """Yields the record, or why there is none."""
         try:
-            impression, findings = _same(images, "texts", "conflicting_text")
+            chexpert_plus_copies.differing(images)
+            impression, findings = images[0].data["texts"]
             known = {"sex": _same(images, "sex", "conflicting_sex")}
             age = _same(images, "age", "conflicting_age")
-            labels = _same(images, "labels", "conflicting_labels")
             text = sections_text(
                 impression=impression,
                 findings=findings,
@@ -237,7 +244,7 @@ class Studies:
             fields={
                 "study_id": images[0].study,
                 "subject_id": images[0].patient,
-                "labels": tuple(labels),
+                "labels": tuple(images[0].data["labels"]),
                 **known,
                 **text.fields(),
             },

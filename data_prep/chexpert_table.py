@@ -161,7 +161,8 @@ def split_by_patient(
     """Splits rows into training and validation; no patient is in two of training, validation, test.
 
     Args:
-      patients: patient of each row, [N].
+      patients: patient of each row, [N]; rows that are not kept are left out by the caller, so that
+        they do not count.
       test: int rows held out for the test, e.g. the 5x200; other rows of their patients are left
         out.
       count: least number of validation rows.

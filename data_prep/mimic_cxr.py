@@ -26,7 +26,14 @@ from data_prep.kit.plan import Plan, Reject
 from data_prep.kit.preparer import ImageFile
 from data_prep.kit.settings import StoredImages, StoreSettings
 from data_prep.kit.text import StudyText, TextProblem, TextSettings, decoded_report, study_text
-from data_prep.mimic_reports import ReportFolder, ReportProblem, Reports, ReportZip, index_zip
+from data_prep.mimic_reports import (
+    ReportFolder,
+    ReportProblem,
+    Reports,
+    ReportZip,
+    folder_digest,
+    index_zip,
+)
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import sentences
 from prior_jax.errors import DataError
@@ -264,6 +271,7 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
     if paths.findings:
         findings = cli.required_file(pathlib.Path(paths.findings), flag="--findings")
     used = [tables.metadata, tables.split, *([tables.labels] if tables.labels else [])]
+    of_folder = {} if source.is_file() else {"reports": folder_digest(source)}
     if source.is_file():
         used.append(source)
     if only is not None:
@@ -275,7 +283,7 @@ def prepare(paths: Paths, settings: Settings, options: cli.RunOptions) -> manife
         options,
         program=PROGRAM,
         settings=settings,
-        inputs=preparer.hashes(used),
+        inputs={**preparer.hashes(used), **of_folder},
     )
 
 

@@ -3,7 +3,7 @@
 import array
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,10 +13,11 @@ from data_prep.kit.outcomes import Rejection
 from data_prep.kit.plan import Reject, TableUse, rejecting_rows
 from data_prep.kit.tables import MALFORMED, Table
 from data_prep.kit.values import CellProblem, text_of
-from data_prep.mimic_labels import number_of
+from data_prep.mimic_labels import CONFLICTING, number_of
 
 NO_SPLIT = -1
 """Code of an image that no row of the split table names."""
+_CONFLICT = -2  # code of an image whose rows name several splits
 _ID_BYTES = 48  # a DICOM id has 44 characters
 
 
@@ -32,6 +33,7 @@ class Images:
       codes: int8[I], index into schema.SPLITS, or NO_SPLIT.
       view_names: names of the views in `views`.
       table: name of the metadata table.
+      conflicts: id of each image whose rows contradict each other -> in what they do.
     """
 
     dicoms: np.ndarray
@@ -41,6 +43,7 @@ class Images:
     codes: np.ndarray
     view_names: tuple[str, ...]
     table: str
+    conflicts: Mapping[bytes, str] = dataclasses.field(default_factory=dict)
 
     def at(self, places: np.ndarray) -> "Images":
         """Returns the images at some indices, in their order, or where a mask is True."""
@@ -52,6 +55,10 @@ class Images:
             views=self.views[places],
             codes=self.codes[places],
         )
+
+    def conflicting(self) -> np.ndarray:
+        """Returns bool[I], whether rows of the image contradict each other."""
+        return np.isin(self.dicoms, np.array(list(self.conflicts), self.dicoms.dtype))
 
     def rejection(self, place: int, reason: str, detail: str = "") -> Rejection:
         """Returns the rejection of an image, which is a row of the table."""
@@ -72,17 +79,44 @@ def open_table(path: pathlib.Path, *, flag: str, encoding: str) -> Table:
 def read_images(table: Table, *, reject: Reject) -> Images:
     """Reads the images of the metadata table, sorted by id, each once and without a split.
 
+    An image whose rows differ is among the `conflicts`; only its first row is left for the caller
+    to reject.
+
     Args:
       table: metadata table.
-      reject: function that is called with reason malformed_row or duplicate_row for each row that
-        is left out.
+      reject: function that is called with reason malformed_row, duplicate_row or conflicting_rows
+        for each row that is left out.
     """
     images = _rows(table, reject=reject)
     images = images.at(np.argsort(images.dicoms, kind="stable"))
     repeated = np.zeros(len(images.dicoms), bool)
     repeated[1:] = images.dicoms[1:] == images.dicoms[:-1]
-    images.reject(repeated, "duplicate_row", reject=reject)
-    return images.at(~repeated)
+    conflicts: dict[bytes, str] = {}
+    first = 0
+    for place in np.flatnonzero(repeated):
+        first = first if repeated[place - 1] else place - 1
+        difference = _difference(images, first, place)
+        if difference:
+            conflicts.setdefault(images.dicoms[place], difference)
+    for place in np.flatnonzero(repeated):
+        difference = conflicts.get(images.dicoms[place], "")
+        reason = CONFLICTING if difference else "duplicate_row"
+        reject(images.rejection(place, reason, difference))
+    return dataclasses.replace(images.at(~repeated), conflicts=conflicts)
+
+
+def _difference(images: Images, one: int, other: int) -> str:
+    """Returns in what two rows of one image differ, "" if they are equal."""
+    views = [images.view_names[images.views[place]] or "blank" for place in (one, other)]
+    said = {
+        "subject_id": images.subjects[[one, other]],
+        "study_id": images.studies[[one, other]],
+        "ViewPosition": views,
+    }
+    told = [f"{name} ({a} and {b})" for name, (a, b) in said.items() if a != b]
+    if not told:
+        return ""
+    return f"rows of one image differ in {', '.join(told)}, so none of them is kept"
 
 
 def _rows(table: Table, *, reject: Reject) -> Images:
@@ -144,9 +178,10 @@ def with_splits(
       path: path of the split table.
       encoding: encoding of the table.
       reject: function that is called with reason malformed_row, split_row_without_metadata,
-        unknown_split or duplicate_row for each row that is left out.
+        unknown_split, duplicate_row or conflicting_rows for each row that is left out.
     """
     dicoms, codes = images.dicoms, images.codes.copy()
+    lines = np.zeros(len(dicoms), np.int64)
     table = open_table(path, flag="--split_table", encoding=encoding)
     table.require((table.flag, name) for name in ("dicom_id", "split"))
     reject_row = rejecting_rows(table, reject)
@@ -163,13 +198,25 @@ def with_splits(
             reject_row(row.line, "split_row_without_metadata", dicom)
         elif code is None:
             reject_row(row.line, "unknown_split", f"{name!r} is not one of {splits.KNOWN_NAMES}")
-        elif codes[place] != NO_SPLIT:
+        elif codes[place] == NO_SPLIT:
+            codes[place], lines[place] = code, row.line
+        elif codes[place] == code:
             reject_row(row.line, "duplicate_row", dicom)
         else:
-            codes[place] = code
+            detail = f"rows of {dicom} name different splits, so none of them is kept"
+            if codes[place] != _CONFLICT:
+                reject_row(int(lines[place]), CONFLICTING, detail)
+            reject_row(row.line, CONFLICTING, detail)
+            codes[place] = _CONFLICT
+    conflicts = {
+        dicom: f"rows of {table.name} name different splits for the image"
+        for dicom in dicoms[codes == _CONFLICT]
+    }
+    codes[codes == _CONFLICT] = NO_SPLIT
     kept = int(np.sum(codes != NO_SPLIT))
     use = TableUse(name=table.name, read=table.read, kept=kept, notes=table.notes())
-    return dataclasses.replace(images, codes=codes), use
+    conflicts.update(images.conflicts)
+    return dataclasses.replace(images, codes=codes, conflicts=conflicts), use
 
 
 def listed_images(dicoms: np.ndarray, only: Sequence[str], *, reject: Reject) -> np.ndarray:

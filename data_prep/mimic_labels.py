@@ -14,8 +14,10 @@ from data_prep.kit.values import CellProblem, label_of
 from prior_jax.data.schema import LABEL_NOT_MENTIONED
 from prior_jax.errors import DataError
 
+CONFLICTING = "conflicting_rows"
 # Studies with a usable row in the label table, at least; in MIMIC-CXR 99 % have one.
 _LEAST_LABELLED = 0.5
+_CONFLICT = -1  # in the place of the line of a study whose rows differ
 # What fits into 64 bits; int() would also take "1_000", "-5" and digits of other scripts.
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
@@ -46,13 +48,13 @@ class _Labels:
 
     Attributes:
       labels: int8[N, C].
-      seen: bool[N], whether the study has a row.
+      lines: int64[N], line of the study's row; 0 without a row, _CONFLICT if its rows differ.
       others: number of rows of other studies.
       example: place of the first row that could not be used, and the reason; "" if all could.
     """
 
     labels: np.ndarray
-    seen: np.ndarray
+    lines: np.ndarray
     others: int = 0
     example: str = ""
 
@@ -62,12 +64,15 @@ def study_labels(
 ) -> tuple[tuple[str, ...], np.ndarray, list[TableUse]]:
     """Returns label names, int8[N, C], and the rows used; a label without a value is not mentioned.
 
+    Of equal rows of a study the first is used; of rows that differ none is, and the study has no
+    labels.
+
     Args:
       path: path of the table, or None for a set without labels.
       studies: int64[N], numbers of the studies of the set.
       encoding: encoding of the table.
-      reject: function that is called with reason malformed_row or duplicate_row for each row that
-        is left out.
+      reject: function that is called with reason malformed_row, duplicate_row or conflicting_rows
+        for each row that is left out.
 
     Raises:
       DataError: if no row can be used, or most of the studies have none.
@@ -78,8 +83,8 @@ def study_labels(
     table.require((table.flag, name) for name in ("subject_id", "study_id"))
     names = tuple(name for name in table.names if name not in ("subject_id", "study_id"))
     found = _read_labels(table, names, studies, reject=reject)
-    kept = int(found.seen.sum())
-    if len(studies) and found.seen.mean() < _LEAST_LABELLED:
+    kept = int(np.sum(found.lines > 0))
+    if kept < _LEAST_LABELLED * len(studies):
         example = found.example or "the table ends early"
         raise DataError(
             f"Only {kept} of {len(studies)} studies have a usable row in {path} "
@@ -93,7 +98,7 @@ def study_labels(
         read=table.read,
         kept=kept,
         unused={OTHER_STUDY: found.others} if found.others else {},
-        notes=table.notes(),
+        notes=(*table.notes(), *_conflict_notes(table, found)),
     )
     return names, found.labels, [use]
 
@@ -104,7 +109,7 @@ def _read_labels(
     """Reads the rows of the studies, whose numbers are int64[N], and rejects those not usable."""
     found = _Labels(
         labels=np.full((len(studies), len(names)), LABEL_NOT_MENTIONED, np.int8),
-        seen=np.zeros(len(studies), bool),
+        lines=np.zeros(len(studies), np.int64),
     )
     column = IdColumn(table, flag=table.flag, name="study_id")
     order = np.argsort(studies)
@@ -118,15 +123,35 @@ def _read_labels(
             reject_row(row.line, MALFORMED, problem.detail)
             found.example = found.example or f"line {row.line}: {problem.detail}"
             continue
-        place = int(np.searchsorted(ranked, number))
-        if place == len(ranked) or ranked[place] != number:
+        rank = int(np.searchsorted(ranked, number))
+        if rank == len(ranked) or ranked[rank] != number:
             found.others += 1
             missed = f"line {row.line}: no image of study {number} was chosen"
             found.example = found.example or missed
-        elif found.seen[order[place]]:
+            continue
+        place = order[rank]
+        before = int(found.lines[place])
+        if not before:
+            found.lines[place], found.labels[place] = row.line, labels
+        elif before != _CONFLICT and np.array_equal(found.labels[place], labels):
             reject_row(row.line, "duplicate_row", f"study {number}")
         else:
-            found.seen[order[place]] = True
-            found.labels[order[place]] = labels
+            detail = f"rows of study {number} differ, so none of them is used"
+            if before != _CONFLICT:
+                reject_row(before, CONFLICTING, detail)
+            reject_row(row.line, CONFLICTING, detail)
+            found.example = found.example or f"line {row.line}: {detail}"
+            found.lines[place], found.labels[place] = _CONFLICT, LABEL_NOT_MENTIONED
     column.check()
     return found
+
+
+def _conflict_notes(table: Table, found: _Labels) -> list[str]:
+    """Returns a sentence on the studies that have no labels because their rows differ, if any."""
+    count = int(np.sum(found.lines == _CONFLICT))
+    if not count:
+        return []
+    return [
+        f"Warning: {table.name}: {count:,} studies have rows that differ, and are kept without "
+        "labels (conflicting_rows)."
+    ]

@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import glob
+import hashlib
+import os
 import pathlib
 import re
 import struct
@@ -65,6 +68,22 @@ class ReportFolder:
                 "unreadable_report", f"{name} has more than {MAX_REPORT_BYTES} bytes"
             )
         return content
+
+
+def folder_digest(root: pathlib.Path) -> str:
+    """Returns a sha256 of the names and sizes of the reports in a folder, see `ReportFolder`.
+
+    The 227,835 reports of MIMIC-CXR are not opened for it, so that a report that was exchanged for
+    one of the same length goes unnoticed. Times are not looked at: a copy of a folder is the same.
+    """
+    whole = hashlib.sha256()
+    for name in sorted(glob.glob("p[0-9]*/p[0-9]*/s[0-9]*.txt", root_dir=root)):
+        try:
+            size = os.path.getsize(root / name)
+        except OSError:  # such as a link to nowhere; a worker rejects the study
+            size = -1
+        whole.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

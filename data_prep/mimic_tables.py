@@ -21,7 +21,7 @@ from data_prep.mimic_images import (
     read_images,
     with_splits,
 )
-from data_prep.mimic_labels import study_labels
+from data_prep.mimic_labels import CONFLICTING, study_labels
 from prior_jax.errors import DataError
 
 _NO_IMAGE = "the study has no image of a chosen view that could be kept"
@@ -95,9 +95,9 @@ def build_index(
     Args:
       tables: paths of the tables.
       views: ViewPosition values to keep, in upper case.
-      reject: function that is called with reason duplicate_row, malformed_row, row_without_split,
-        unknown_split, split_row_without_metadata, wrong_view, study_in_two_patients,
-        patient_in_two_splits or study_without_image.
+      reject: function that is called with reason duplicate_row, conflicting_rows, malformed_row,
+        row_without_split, unknown_split, split_row_without_metadata, wrong_view,
+        study_in_two_patients, patient_in_two_splits or study_without_image.
       only: ids of the images to keep, None for all. The rows of the others are only counted, and an
         id without a row is passed to `reject` as listed_without_row.
 
@@ -134,20 +134,24 @@ def _usable(images: Images, *, views: Sequence[str], reject: Reject) -> np.ndarr
 
     The others are rejected, and so is each study that is left without an image.
     """
-    unsplit = images.codes == NO_SPLIT
-    images.reject(unsplit, "row_without_split", reject=reject)
+    sound = ~images.conflicting()
+    for place in np.flatnonzero(~sound):
+        reject(images.rejection(place, CONFLICTING, images.conflicts[images.dicoms[place]]))
+    in_split = sound & (images.codes != NO_SPLIT)
+    images.reject(sound & ~in_split, "row_without_split", reject=reject)
     wanted = np.isin(images.views, [i for i, name in enumerate(images.view_names) if name in views])
-    for place in np.flatnonzero(~unsplit & ~wanted):
+    for place in np.flatnonzero(in_split & ~wanted):
         shown = f"the view is {images.view_names[images.views[place]] or 'blank'}"
         reject(images.rejection(place, "wrong_view", shown))
     _, of_study = np.unique(images.studies, return_inverse=True)
-    mixed = splits.subjects_in_two_splits(of_study, images.subjects)
-    keep = ~unsplit & wanted
+    mixed = np.zeros(len(of_study), bool)
+    mixed[sound] = splits.subjects_in_two_splits(of_study[sound], images.subjects[sound])
+    keep = in_split & wanted
     images.reject(keep & mixed, "study_in_two_patients", reject=reject)
     keep &= ~mixed
     leaking = np.zeros(len(keep), bool)
-    leaking[~unsplit] = splits.subjects_in_two_splits(
-        images.subjects[~unsplit], images.codes[~unsplit]
+    leaking[in_split] = splits.subjects_in_two_splits(
+        images.subjects[in_split], images.codes[in_split]
     )
     images.reject(keep & leaking, "patient_in_two_splits", reject=reject)
     keep &= ~leaking

@@ -23,6 +23,12 @@ _LOWER_CASE_HEADERS = frozenset(
 )
 _DESCRIPTIONS = ("findings", "impression")
 _VIEW = re.compile("|".join(tables.VIEW_PHRASES))
+# The title of a study has only these words, and not only those that name a part of the chest.
+_PARTS = frozenset("chest ribs right left lateral upright of the and with".split())
+_TITLE_WORDS = _PARTS | frozenset(
+    "portable pa ap lat frontal semi erect supine one two single v view views xr x ray film films"
+    " radiograph radiographs radiographic exam examination".split()
+)
 _IMPRESSION = re.compile(tables.IMPRESSION_PHRASE)
 # "SUMMARY: 2-ABNORMAL", a code for the whole report, as CheXpert Plus has it.
 _CODE = re.compile(r"[ \t]*\d+[ \t]*-[ \t]*[A-Z]")
@@ -73,6 +79,7 @@ _INLINE_NAMES = (
     "Reason for Examination", "Reason for Exam", "Recommendations", "Recommendation",
     "Notification",
 )  # fmt: skip
+_INLINE_LOWER = frozenset(map(str.lower, _INLINE_NAMES))
 _INLINE_HEADER = re.compile(
     r"(?:(?<=[.!?)_])[ \t]*|(?<=[^\s])[ \t]+)[*_]{0,3}(?P<name>"
     + "|".join(f"{name.upper()}|{name}" for name in _INLINE_NAMES)
@@ -130,10 +137,11 @@ def _inline_matches(report: str) -> list[re.Match[str]]:
 
     Capitals are a header anywhere. A word in mixed case could be part of a sentence: "Findings:" or
     "Impression:" is a header only if no line of the report begins with it, and other words are
-    headers only if one of these two is.
+    headers only if one of these two is. A wrapped line such as "no effusion. Impression:" does not
+    begin with it.
     """
     at_line_starts = {
-        normalized(_BLANKS.sub(" ", match["name"]).lower(), PAPER_NAMES)
+        _named(_BLANKS.sub(" ", match["name"]).strip())
         for pattern in (_LINE_HEADER, _BARE_HEADER)
         for match in pattern.finditer(report)
     }
@@ -179,22 +187,41 @@ def _opened_by(match: re.Match[str], report: str, *, current: str, described: bo
     return name
 
 
-def _section(written: str, *, current: str, followed: str) -> str | None:
-    """Returns the section that a phrase like a header opens, or None if it opens no section."""
+def _named(written: str) -> str | None:
+    """Returns the section whose header a phrase is as a whole, or None if it is none."""
     name = written.lower()
     # A wrapped line of prose may begin with "study:", but hardly ever with "impression:".
-    plain = written[0].islower() and not written[1:].isupper()
-    if name in PAPER_NAMES:
-        return None if plain and name not in _LOWER_CASE_HEADERS else PAPER_NAMES[name]
-    if not plain and (_IMPRESSION.fullmatch(name) or _nearly(name, "impression")):
+    if written[0].islower() and not written[1:].isupper():
+        return PAPER_NAMES[name] if name in _LOWER_CASE_HEADERS else None
+    if _IMPRESSION.fullmatch(name) or _nearly(name, "impression"):
         return "impression"
-    if written != written.upper() or (followed and not followed.isspace()):
-        return None  # "The chest:", "12:30" and the like are prose
+    return PAPER_NAMES.get(name)
+
+
+def _section(written: str, *, current: str, followed: str) -> str | None:
+    """Returns the section that a phrase like a header opens, or None if it opens no section."""
+    named = _named(written)
+    if named or written != written.upper() or (followed and not followed.isspace()):
+        return named  # "The chest:", "12:30" and the like are prose
+    name = written.lower()
+    if name.rpartition(". ")[2] in _INLINE_LOWER:
+        return None  # "NO EFFUSION. IMPRESSION:" is the end of a sentence and an inline header
     known = normalized(name, PAPER_NAMES)
-    if known != name:
-        return known
-    # A sub-heading ("ET TUBE", "LUNGS") belongs to the description that contains it.
-    return None if current in _DESCRIPTIONS else name
+    # A sub-heading ("ET TUBE", "RIBS") belongs to the description that contains it.
+    if current in _DESCRIPTIONS and (known == name or not _is_title(name)):
+        return None
+    return known
+
+
+def _is_title(name: str) -> bool:
+    """Tells whether a header within a description begins another one.
+
+    "lung findings", "portable chest" and "chest, 1 view" do; "ribs" and "right chest tube" name the
+    part that the text behind them is about.
+    """
+    words = set(re.findall("[a-z]+", name))
+    titled = words <= _TITLE_WORDS and not words <= _PARTS
+    return titled or any(word in name for word in tables.MAIN_WORDS)
 
 
 def _summary(written: str, rest: str, *, current: str, described: bool) -> str | None:

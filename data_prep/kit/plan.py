@@ -22,7 +22,8 @@ Reject = Callable[[Rejection], None]
 
 OTHER_STUDY = "label_row_of_no_chosen_study"
 NOT_CHOSEN = "image_not_listed"
-UNLISTED = (OTHER_STUDY, NOT_CHOSEN)
+OTHER_IMAGE = "projection_of_no_image"
+UNLISTED = (OTHER_STUDY, NOT_CHOSEN, OTHER_IMAGE)
 """Reasons for which rows are only counted, without a line for each in `rejected.jsonl`."""
 
 

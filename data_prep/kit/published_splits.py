@@ -261,7 +261,16 @@ def size_notes(
         if count != whole
         else "the table is as long as the published one, but its members differ"
     )
-    return [f"Warning: {said}; published are {_numbers(sizes)} ({reason})."]
+    notes = [f"Warning: {said}; published are {_numbers(sizes)} ({reason})."]
+    pairs = zip(SPLITS, sizes, strict=True)
+    empty = [split for split, size in pairs if size and not members.get(split)]
+    if empty:
+        notes.append(
+            f"Warning: Nothing is in {' and '.join(empty)}, since no image of the table is in a "
+            "list of it. Give a table that has these images, or, where the paper's list alone has "
+            "their labels, make a set of them with data_prep.manifest (see docs/data.md)."
+        )
+    return notes
 
 
 def leak_notes(

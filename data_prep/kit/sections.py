@@ -7,7 +7,7 @@ default of every preparer, differs where the release loses or misplaces text:
   spaces, misspelt, without a colon or in the middle of a line are found (`headers.py`);
 * text after "END OF IMPRESSION", and lines such as "Dictated by:", belong to no section;
 * a header that has a line to itself does not swallow the header below it;
-* a sub-heading such as "ET TUBE:" remains a part of the FINDINGS that contain it;
+* a sub-heading such as "ET TUBE:" or "RIBS:" remains a part of the section that contains it;
 * sections that occur twice are joined; the release keeps only the last one;
 * "NDICATION" is an indication, not an impression;
 * a report without either section gives its last paragraphs, without a notification, recommendation
@@ -20,7 +20,7 @@ In both modes, headers and bodies together are the report, character for charact
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from data_prep.kit import headers
 from data_prep.kit import section_tables as tables
@@ -43,6 +43,8 @@ _DATE = re.compile(
 _BLANK_LINE = re.compile(r"(?:\r\n|[\n\v\u2028\u2029])[ \t]*(?:\r\n|[\n\v\u2028\u2029])")
 # Sections that follow a description; they address the reader, and do not describe the patient.
 _ENDS = frozenset(("notification", "recommendations", "addendum", headers.END))
+# Sections that say why and how the patient was examined, and what else they are compared with.
+_HISTORY = _ENDS | {"indication", "history", "comparison", "technique", "date"}
 # Words of a title in capitals, such as "PORTABLE CHEST RADIOGRAPH" and "RADIOLOGY REPORT".
 _TITLE = re.compile(
     "|".join((*tables.VIEW_PHRASES, "report", "radiolog", "radiograph", "x-?ray", "hospital")),
@@ -215,23 +217,33 @@ def with_free_text(found: ReportText | None, report: str) -> ReportText | None:
     `split_into_sections` leaves them out. In a free text it is the description: "The heart is
     enlarged. IMPRESSION: Heart failure." Titles in capitals, dates and lines of marks are left out
     here too. Where there are no findings, prose under headers that are not known is kept with its
-    header: "LUNGS: Clear.", "HALLAZGOS: ...".
+    header: "LUNGS: Clear.", "HALLAZGOS: ...". If nothing else is left, so is prose under headers
+    such as "WET READ:" and "EXAM:", but never the history.
 
     Args:
       found: sections of the report, from `split_into_sections` in mode "paper".
       report: whole text of the report.
+
+    Returns:
+      The sections, both "" if the report holds nothing but its history, or None if `found` is None
+      and the report has no header of its history either: then its whole text is the description.
     """
     first, *others = split_report(report, mode="paper")
-    if found is None or first.name != headers.PREAMBLE:
+    if first.name != headers.PREAMBLE:
         return found
     capitals = report.upper() != report  # titles are known by them only if the rest has others
     lines = first.text.splitlines()
     text = "\n".join(line for line in lines if not _is_title(line, capitals=capitals)).strip()
     parts = [] if _DATE.fullmatch(text) else [text]
     if not _joined(others, "findings"):
-        unknown = (one for one in others if one.name not in headers.PAPER_NAMES.values())
-        parts += [part for one in unknown if is_prose(part := (one.header + one.text).strip())]
-    parts, own = list(filter(None, parts)), found.findings.strip()
+        parts += _prose(others, without=headers.PAPER_NAMES.values())
+    parts = list(filter(None, parts))
+    if found is None:
+        parts = parts or _prose(others, without=_HISTORY)
+        if not parts and not any(one.name in _HISTORY for one in others):
+            return None
+        found = ReportText(impression="", findings="")
+    own = found.findings.strip()
     if not parts:
         return found
     if own and not any(own in part for part in (first.text, *parts)):
@@ -253,6 +265,12 @@ def _is_title(line: str, *, capitals: bool) -> bool:
         return True
     written = capitals and line == line.upper() and line[-1] not in ".!?;,"
     return written and bool(_TITLE.search(line))
+
+
+def _prose(sections: Sequence[Section], *, without: Container[str]) -> list[str]:
+    """Returns the sections that hold sentences, with their headers, without those of some names."""
+    texts = [(one.header + one.text).strip() for one in sections if one.name not in without]
+    return list(filter(is_prose, texts))
 
 
 def _joined(sections: Sequence[Section], name: str) -> str:

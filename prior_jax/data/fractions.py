@@ -49,8 +49,9 @@ class FractionConfig:
       ids: path of a text file with an id in each line: of a study or of an image, with or without
         the suffix of its file. For "list" these are the records to train on. For the other rules
         they are the paper's training table, in its order, and the rule chooses lines of it. With
-        None it chooses among the records of the split, in the prepared set's order, which is that
-        of the patients' ids.
+        None it chooses among the records of the split, in the prepared set's order: that of the
+        numbers of patients and studies in a set of MIMIC-CXR, and in all others that of digests of
+        the patients' ids, which is no order of the table or of the ids.
       absent: what to do with chosen ids that the split does not have: "refuse", or "leave_out",
         which repeats a fraction that is drawn before rows are filtered (GLoRIA's CheXpert, quirk
         G43).
@@ -193,11 +194,13 @@ def open_fraction(
 def read_ids(path: str | os.PathLike[str]) -> list[str]:
     """Returns the ids in a text file, one in each line; empty lines are left out.
 
+    A byte-order mark before the first of them, as Windows writes it, is no part of the id.
+
     Raises:
       DataError: if the file cannot be read as text, holds no id, or an id twice.
     """
     try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"The list of ids cannot be read ({error}).",

@@ -8,9 +8,9 @@ There are two modes:
   dropped, including "Normal."; letters outside ASCII are removed from words; "_" counts as a
   letter; a report ends early only if its number of words so far equals the limit exactly
   (quirks G32, G34, G35).
-- "paper": decimals are not split, only numbers that begin a line or a sentence count as numbers of
-  list items, one-word sentences are kept, accents are removed from letters, and a report ends with
-  the sentence that reaches the limit.
+- "paper": decimals are not split, only numbers that begin a sentence, or a line where a list begins
+  or goes on, count as numbers of list items, one-word sentences are kept, accents are removed from
+  letters, and a report ends with the sentence that reaches the limit.
 
 Training uses one of the sentences or all of them joined by blanks; inference uses all of them.
 """
@@ -28,7 +28,10 @@ _RELEASE_WORD = re.compile(r"\w+")
 _RELEASE_LEAST_WORDS = 2
 _BROKEN_BYTES = "\ufffd\ufffd"
 
-_LIST_NUMBER = re.compile(r"(?:^|(?<=[.:;!?\n]))[ \t]*\d{1,2}\.(?!\d)|\b\d{1,2}\.(?=[a-z])")
+_LIST_NUMBER = re.compile(
+    r"(?:^|(?<=[.:;!?\n]))[ \t]*(?P<number>\d{1,2})\.(?!\d)|\b\d{1,2}\.(?=[a-z])"
+)
+_SENTENCE_ENDS = tuple(".:;!?")
 _BREAK = re.compile(r"(?<!\d)\.|\.(?!\d)|[!?]")
 _WORD = re.compile(r"\d+(?:\.\d+)+|[a-z0-9]+")
 
@@ -63,6 +66,24 @@ def split_report(
     return sentences
 
 
+def begins_item(before: str, number: str) -> bool:
+    """Tells whether a number at the beginning of a line is that of a list item.
+
+    It is not in "between ribs 8 and" with "9. No effusion." below. It is if it is 1, if the number
+    before it is that of an item as well, or if the line before is blank or ends a sentence.
+
+    Args:
+      before: text before the number.
+      number: digits of the number, without the mark behind it.
+    """
+    text = before.rstrip()
+    if int(number) == 1 or not text or text.endswith(_SENTENCE_ENDS):
+        return True
+    if before.count("\n", len(text)) > 1:
+        return True
+    return re.search(rf"(?<![\w.]){int(number) - 1}[.)](?!\d)", text) is not None
+
+
 def _is_equal(count: int, limit: int) -> bool:
     return count == limit
 
@@ -82,9 +103,14 @@ def _release(text: str) -> list[list[str]]:
 
 
 def _paper(text: str) -> list[list[str]]:
-    plain = _LIST_NUMBER.sub(".", _without_accents(text).lower())
+    plain = _LIST_NUMBER.sub(_without_number, _without_accents(text).lower())
     found = (_WORD.findall(part) for part in _BREAK.split(plain))
     return [words for words in found if words]
+
+
+def _without_number(match: re.Match[str]) -> str:
+    before, number = match.string[: match.start()], match["number"]
+    return "." if number is None or begins_item(before, number) else match[0]
 
 
 def _without_accents(text: str) -> str:

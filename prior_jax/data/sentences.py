@@ -22,7 +22,10 @@ from typing import Any
 from prior_jax.data import gloria_text
 
 _PARAGRAPH = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
-_ENUMERATED_LINE = re.compile(r"\r?\n(?=[ \t]*(?:\d{1,2}[.)]|[-*•])[ \t])")
+# The blank behind the number may be missing before a letter, as in "2.SMALL EFFUSION".
+_ENUMERATED_LINE = re.compile(
+    r"\r?\n(?=[ \t]*(?:(?P<number>\d{1,2})[.)](?=[ \t]|[^\W\d_])|[-*•][ \t]))"
+)
 _SPACE = re.compile(r"\s+")
 
 # Words of four letters or more that end with a full stop without ending a sentence.
@@ -32,10 +35,16 @@ _LONG_ABBREVIATIONS = frozenset(
 )
 # A full stop after these belongs to the word, even if a capital follows.
 _TITLES = frozenset("dr drs mr mrs ms prof st pt pts vs no nos fig figs".split())
-# A full stop after these ends the sentence only if a capital follows.
+# A full stop after these ends the sentence only if a capital follows, and in capitals if no word
+# follows that goes on with a measure.
 _MEASURES = frozenset(
     "cm mm m ml cc kg g mg in ft approx ca wk wks hr hrs yr yrs mo mos min mins sec secs "
     "resp incl excl ext int inf sup ant post lat med prev bilat diam temp e.g i.e a.m p.m".split()
+)
+_MEASURED = re.compile(
+    r"(?:ABOVE|BELOW|BEYOND|FROM|INTO|WITHIN|WITH|AND|OR|BY|OF|TO"
+    r"|(?:PROXIMAL|DISTAL|SUPERIOR|INFERIOR|LATERAL|MEDIAL|CEPHALAD|CAUDAD|DEEP) TO"
+    r"|IN (?:DIAMETER|LENGTH|SIZE|THICKNESS|WIDTH))\b"
 )
 
 _SAFE_END = re.compile(r"(?<=[a-z]{4})\.\s+(?=[A-Z][a-z]+[ ,])")
@@ -63,11 +72,21 @@ def split_sentences(text: str) -> list[str]:
     """
     sentences = []
     for paragraph in _PARAGRAPH.split(text):
-        for item in _ENUMERATED_LINE.split(paragraph):
+        for item in _cut(paragraph, _items(paragraph)):
             line = _SPACE.sub(" ", item).strip()
             if line:
                 sentences.extend(_joined(_pieces(line)))
     return sentences
+
+
+def _items(paragraph: str) -> list[int]:
+    """Returns the ends of lines behind which an item of a list begins."""
+    return [
+        match.start()
+        for match in _ENUMERATED_LINE.finditer(paragraph)
+        if match["number"] is None
+        or gloria_text.begins_item(paragraph[: match.start()], match["number"])
+    ]
 
 
 def _pieces(line: str) -> list[str]:
@@ -159,7 +178,10 @@ def _continues(before: str, after: str) -> bool:
     if word is None:
         return False
     name = word[1].lower()
-    return name in _TITLES or (name in _MEASURES and not start[0].isupper())
+    if name in _TITLES:
+        return True
+    goes_on = not start[0].isupper() or (word[1].isupper() and _MEASURED.match(start))
+    return name in _MEASURES and bool(goes_on)
 
 
 # Functions that split a section into sentences, by name; both of GLoRIA's return bare words.

@@ -73,6 +73,15 @@ def test_a_stratified_part_has_whole_patients_and_the_share_of_each_finding():
         assert len(subjects & {"p0", "p1", "p2"}) == 2 and "p6" in subjects
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
+    plain, marked = written(tmp_path / "ids.txt", "s3", "s7"), tmp_path / "marked.txt"
+    marked.write_text("s3\r\ns7\r\n", encoding="utf-8-sig")
+    assert read_ids(marked) == ["s3", "s7"]
+    config = config_of(rule="list", ids=str(marked))
+    assert chosen_records(config, RECORDS).tolist() == [3, 7]
+    assert list_digest(config) == list_digest(config_of(rule="list", ids=plain))
+
+
 def test_listed_ids_are_of_studies_or_images_with_or_without_a_suffix(tmp_path):
     path = written(tmp_path / "ids.txt", "s3", "", "i7.png", "i9", "s1.jpg")
     found = chosen_records(config_of(rule="list", ids=path), RECORDS)

@@ -21,6 +21,8 @@ from prior_jax.errors import ConfigError
         ("Café-au-lait seen.", ["cafe au lait seen"], ["caf au lait seen"]),
         ("Seen by ___ today.", ["seen by today"], ["seen by ___ today"]),
         ("Is it new? Yes, it is.", ["is it new", "yes it is"], ["is it new yes it is"]),
+        ("Ribs 8 and\n 9. Stable.", ["ribs 8 and 9", "stable"], ["ribs 8 and"]),
+        ("1. No\n2. Old\n\n4. New", ["no", "old", "new"], []),
         ("Heart\n is normal.", ["heart is normal"], ["heart is normal"]),
         ("中 文.", [], [""]),
         ("a\ufffd\ufffdb", ["a b"], ["a b"]),

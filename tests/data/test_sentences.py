@@ -31,6 +31,18 @@ from prior_jax.data.sentences import split_sentences
         ("Heart is normal.No effusion is seen.", ["Heart is normal.", "No effusion is seen."]),
         ("Is it new? Yes!", ["Is it new?", "Yes!"]),
         ("No change vs. prior. Ok.", ["No change vs. prior.", "Ok."]),
+        ("Between ribs 8 and\n 9. No effusion.", ["Between ribs 8 and 9.", "No effusion."]),
+        (
+            "1. Old fracture of rib\n 9. Stable\n2. Ok",
+            ["1. Old fracture of rib 9.", "Stable", "2. Ok"],
+        ),
+        ("1. No change 2. Edema\n3. Effusion", ["1. No change", "2. Edema", "3. Effusion"]),
+        ("As before:\n3) Edema\n4) Effusion", ["As before:", "3) Edema", "4) Effusion"]),
+        ("1.NO ACUTE DISEASE\n2.SMALL EFFUSION", ["1.NO ACUTE DISEASE", "2.SMALL EFFUSION"]),
+        ("A nodule of\n1.5 cm is new", ["A nodule of 1.5 cm is new"]),
+        ("ET TUBE 3 CM. ABOVE CARINA. OK.", ["ET TUBE 3 CM. ABOVE CARINA.", "OK."]),
+        ("NODULE OF 3 CM. IN SIZE. NEW.", ["NODULE OF 3 CM. IN SIZE.", "NEW."]),
+        ("NODULE OF 3 CM. NO EFFUSION.", ["NODULE OF 3 CM.", "NO EFFUSION."]),
     ],
 )
 def test_known_splits(text, expected):

@@ -33,6 +33,9 @@ STYLES = {
     "mixed case, own lines": lambda sections: _lines(sections, upper=False),
     "capitals, one line": lambda sections: _one_line(sections, upper=True),
     "mixed case, one line": lambda sections: _one_line(sections, upper=False),
+    "mixed case, one line, wrapped": lambda sections: "\n".join(
+        textwrap.wrap(_one_line(sections, upper=False), 60, break_on_hyphens=False)
+    ),
     "wrapped": lambda sections: _lines(sections, upper=True, wrap=True),
     "doubled blanks": lambda sections: _lines(sections, upper=False, double=True),
 }

@@ -143,6 +143,26 @@ def test_the_papers_splits_keep_patients_apart_unless_released(tmp_path, paper):
     label_sets.assert_sound(root / "out", leaks=True)
 
 
+@pytest.mark.parametrize("paper", ["gloria", "mgca"])
+def test_images_to_validate_on_are_counted_without_those_that_are_rejected(tmp_path, paper):
+    sides = [
+        row(path_of(300 + place, view=view), side=side)
+        for place in range(40)
+        for view, side in (("view1_frontal", "Frontal"), ("view2_lateral", "Lateral"))
+    ]
+    other = path_of(900, folder="valid", view="view2_lateral")
+    valid = [row(path_of(900, folder="valid")), row(other, side="Lateral", view="")]
+    root = write(tmp_path, train=[*table(more=0), *sides], valid=valid)
+    manifest = prepare(root, split=paper, validation_images=20, exclusive_images=2)
+    found = {split: len(records) for split, records in label_sets.records(root / "out").items()}
+    # Two images of a patient are taken together, so that there may be one more.
+    assert 20 <= found["validate"] <= 21 and found["test"] == 1
+    told = f"{found['train']} / {found['validate']} / {found['test']} images for"
+    assert any(told in note for note in manifest.notes)
+    assert manifest.rejected["wrong_view"] == 41
+    label_sets.assert_sound(root / "out")
+
+
 def test_a_table_too_small_for_the_5x200_is_refused_by_name(tmp_path):
     write(tmp_path, train=table())
     with pytest.raises(DataError, match="images with Atelectasis alone"):

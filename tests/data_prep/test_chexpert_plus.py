@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from data_prep import chexpert, chexpert_plus
+from data_prep import chexpert, chexpert_plus, chexpert_plus_copies
 from data_prep.kit import cli
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import label_sets
@@ -212,3 +212,32 @@ def test_flags_and_tables_that_do_not_fit_are_refused_by_name(tmp_path):
     (tmp_path / "plus.csv").write_text("path_to_image,section_findings\na,b\n")
     with pytest.raises(DataError, match=r"--table.*section_impression"):
         prepare(tmp_path)
+
+
+COPIES = (
+    ("1.  2021/2/6 QS/1 Data Systems AT 0951\nCLEAR.", "1. 3/18/2009 kollabio AT 0951 CLEAR."),
+    ("NO CHANGE SINCE 5/2/2000. AGAIN, CLEAR.", "NO CHANGE SINCE 7-10-13. AGAIN, CLEAR."),
+    ("Told to Dr. Smith on May 5.", "Told to Dr. Mary A. Jones on June 12."),
+    ("TOLD TO DR. SMITH.", "TOLD TO DR. JONES."),
+    ("Read by John Smith. No effusion.", "Read by Peter Miller. No effusion."),
+    ("No change\nsince 5/2.", "No change since 6/3."),
+)
+OTHERS = (
+    ("No effusion.", "Small effusion."),
+    ("NO EFFUSION.", "SMALL EFFUSION."),
+    ("1. Stable edema.", "1. New edema."),
+    ("Stable lines\nRight effusion", "Stable lines\nLeft effusion"),
+    ("5/2/2000 no effusion", "7/10/13 small effusion"),
+    ("Edema may be new.", "Edema could be new."),
+    ("Seen in the AP view.", "Seen in the PA view."),
+    ("The lungs are clear.", ""),
+)
+
+
+def test_copies_of_a_report_are_told_from_other_reports():
+    for one, other in COPIES:
+        assert chexpert_plus_copies.same_report(one, other), one
+        assert chexpert_plus_copies.same_report(other, one), one
+    for one, other in OTHERS:
+        assert not chexpert_plus_copies.same_report(one, other), one
+        assert not chexpert_plus_copies.same_report(other, one), one

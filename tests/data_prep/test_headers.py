@@ -82,6 +82,62 @@ def test_prose_stays_in_the_findings_whole(prose):
     assert both(f"FINDINGS: A {prose}\nIMPRESSION: {IMPRESSION}") == (f"A {prose}", IMPRESSION)
 
 
+WRAPPED = {
+    "Findings: The lungs are clear and there is\nno effusion. Impression: No acute disease.": (
+        "The lungs are clear and there is\nno effusion.",
+        "No acute disease.",
+    ),
+    "FINDINGS: THE LUNGS ARE CLEAR AND THERE IS\nNO EFFUSION. IMPRESSION: NO ACUTE DISEASE.": (
+        "THE LUNGS ARE CLEAR AND THERE IS\nNO EFFUSION.",
+        "NO ACUTE DISEASE.",
+    ),
+    "Findings: Clear lungs.\nThe heart is large. Impression: CHF.": (
+        "Clear lungs.\nThe heart is large.",
+        "CHF.",
+    ),
+    "Indication: Cough. Comparison: None. Findings: Clear\nlungs. No effusion. Impression: Ok.": (
+        "Clear\nlungs. No effusion.",
+        "Ok.",
+    ),
+    "Findings: Clear.\nIn summary. My impression: none. Normal.": (
+        "Clear.\nIn summary. My impression: none. Normal.",
+        "",
+    ),
+    "Findings: Clear.\nThe heart is normal. No acute findings: stable.": (
+        "Clear.\nThe heart is normal. No acute findings: stable.",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("report", WRAPPED)
+def test_a_header_is_found_within_a_wrapped_line(report):
+    assert both(report) == WRAPPED[report]
+
+
+@pytest.mark.parametrize(
+    "sub_heading", ["RIBS", "RIGHT CHEST TUBE", "CHEST WALL", "BONE WINDOWS", "CHEST", "LEFT RIBS"]
+)
+@pytest.mark.parametrize("gap", ["\n", "\n\n"])
+def test_a_sub_heading_with_the_word_of_a_view_stays_where_it_is(sub_heading, gap):
+    line = f"{gap}{sub_heading}: Has no fracture."
+    report = f"FINDINGS:\n{FINDINGS}{line}\nIMPRESSION:\n{IMPRESSION}{line}"
+    assert both(report) == (FINDINGS + line, IMPRESSION + line)
+
+
+@pytest.mark.parametrize(
+    "title", ["CHEST, 1 VIEW", "PORTABLE CHEST RADIOGRAPH", "RIBS, TWO VIEWS", "LUNG FINDINGS"]
+)
+def test_the_title_of_another_study_ends_an_impression(title):
+    got = both(f"IMPRESSION: {IMPRESSION}\n\n{title}: {FINDINGS}")
+    assert got == (FINDINGS, IMPRESSION)
+
+
+def test_titles_with_dates_are_no_findings():
+    report = f"CHEST 1 VIEW: 1/2/2003\nRIBS 2 VIEWS: 1/2/2003\nFINDINGS: {FINDINGS}"
+    assert both(report) == (FINDINGS, "")
+
+
 @pytest.mark.parametrize("word", ["Diagnosis", "DIAGNOSIS", "Assessment", "SUMMARY"])
 def test_what_the_patient_came_with_is_no_impression(word):
     got = both(f"{word}: Asthma.\nFINDINGS: {FINDINGS}\nIMPRESSION: {IMPRESSION}")

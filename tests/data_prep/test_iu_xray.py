@@ -12,6 +12,7 @@ from data_prep import iu_xray, verify
 from data_prep.kit import cli
 from prior_jax.data import schema
 from prior_jax.errors import ConfigError, DataError
+from tests.data_prep import label_sets
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation><uId id="{id}"/><MedlineCitation><Article><Abstract>
@@ -43,9 +44,13 @@ def write(
             Image.new("L", (64, 80), 40 * place).save(folder / "png" / f"{image}.png")
 
 
-def prepare(folder, out, **settings):
+def prepare(folder, out, *, projections="", **settings):
     return iu_xray.prepare(
-        iu_xray.Paths(reports=str(folder / "xml"), images_dir=str(folder / "png")),
+        iu_xray.Paths(
+            reports=str(folder / "xml"),
+            images_dir=str(folder / "png"),
+            projections=str(projections),
+        ),
         iu_xray.Settings(short_side=64, **settings),
         cli.RunOptions(out=str(out), workers=1),
     )
@@ -98,6 +103,67 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     assert sum(rows.rejected.values()) == 8
     listed = (tmp_path / "out" / schema.REJECTED_NAME).read_text().splitlines()
     assert {json.loads(line)["id"] for line in listed} >= {"cut.xml", "bare", "silent", "no1"}
+
+
+FRONTAL, LATERAL = "CXR1_1_IM-0001-3001", "CXR1_1_IM-0001-4001"
+
+
+def write_projections(folder, *rows):
+    lines = ("uid,filename,projection", *rows)
+    (folder / "indiana_projections.csv").write_text("\n".join(lines) + "\n")
+    return folder / "indiana_projections.csv"
+
+
+def test_lateral_images_are_left_out_where_a_table_names_them(tmp_path):
+    write(tmp_path, "CXR1", images=[FRONTAL, LATERAL])
+    write(tmp_path, "CXR2", images=["CXR2_IM-0652-1001", "CXR2_IM-0652-2001"])
+    write(tmp_path, "CXR3", images=["CXR3_IM-1384-2001"])
+    table = write_projections(
+        tmp_path,
+        "1,1_IM-0001-4001.dcm.png,Lateral",
+        "1,1_IM-0001-3001.dcm.png,Frontal",
+        "2,2_IM-0652-1001.dcm.png,frontal",
+        "2,2_IM-0652-1001.dcm.png,Frontal",
+        "3,3_IM-1384-2001.dcm.png,Lateral",
+        "4,4_IM-2050-1001.dcm.png,Frontal",
+        "5,5_IM-2117-1003002.dcm.png,Oblique",
+    )
+    manifest = prepare(tmp_path, tmp_path / "out", projections=table)
+    found = label_sets.every(tmp_path / "out")
+    assert {name: record.image_ids for name, record in found.items()} == {
+        "CXR1": (FRONTAL,),
+        "CXR2": ("CXR2_IM-0652-1001",),
+    }
+    assert {record.views for record in found.values()} == {("FRONTAL",)}
+    assert manifest.rejected == {"wrong_view": 3, "duplicate_row": 1, "malformed_row": 1}
+    counts = manifest.tables[table.name]
+    # Three rows are of images that reports name, and one is of no report.
+    assert (counts.read, counts.kept) == (7, 4)
+    assert counts.rejected["projection_of_no_image"] == 1
+    assert not any("--projections" in note for note in manifest.notes)
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []
+    prepare(tmp_path, tmp_path / "both", projections=table, lateral=True)
+    both = label_sets.every(tmp_path / "both")
+    assert both["CXR1"].views == ("FRONTAL", "LATERAL") and both["CXR2"].views == ("FRONTAL", "")
+
+
+def test_rows_of_projections_that_differ_say_nothing(tmp_path):
+    write(tmp_path, "CXR1", images=[FRONTAL, LATERAL])
+    rows = [f"1,1_IM-0001-4001.dcm.png,{side}" for side in ("Frontal", "Lateral", "Frontal")]
+    table = write_projections(tmp_path, "1,1_IM-0001-3001.dcm.png,Frontal", *rows)
+    manifest = prepare(tmp_path, tmp_path / "out", projections=table)
+    assert manifest.rejected == {"conflicting_rows": 3, "wrong_view": 1}
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []
+
+
+def test_without_projections_the_summary_says_that_lateral_images_are_kept(tmp_path):
+    write(tmp_path, "CXR1", images=[FRONTAL, LATERAL])
+    manifest = prepare(tmp_path, tmp_path / "out")
+    assert any("Warning: lateral images are kept" in note for note in manifest.notes)
+    for content in ("uid,filename\n", "uid,projection\n"):
+        (tmp_path / "odd.csv").write_text(content)
+        with pytest.raises(DataError, match="--projections"):
+            prepare(tmp_path, tmp_path / "odd", projections=tmp_path / "odd.csv")
 
 
 def report_of(folder, abstract):

@@ -38,6 +38,27 @@ def test_another_setting_needs_another_directory_or_overwrite(tmp_path):
         prepare(tmp_path / "raw", tmp_path / "foreign", overwrite=True)
 
 
+def test_reports_of_another_folder_are_another_set(tmp_path):
+    root, out = tmp_path / "raw", tmp_path / "out"
+    drawn = hospital.draw(root, studies=6)
+    for name in ("same", "fewer", "mended"):
+        for subject, study in drawn:
+            text, _ = hospital.paths_of(root, subject, study)
+            copy = tmp_path / name / text.relative_to(root / "files")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(text.read_text())
+    (tmp_path / "fewer" / copy.relative_to(tmp_path / "mended")).unlink()
+    copy.write_text(text.read_text().replace("No acute", "An acute and new"))
+    prepare(root, out)
+    before = files_of(out)
+    prepare(root, out, reports=tmp_path / "same")
+    assert files_of(out) == before
+    for name in ("fewer", "mended"):
+        with pytest.raises(ConfigError, match=r"--out.*other settings or inputs.*reports"):
+            prepare(root, out, reports=tmp_path / name)
+    assert files_of(out) == before
+
+
 def test_killed_at_any_moment_the_next_run_ends_with_the_same_bytes(tmp_path):
     hospital.draw(tmp_path / "raw", studies=160)
     prepare(tmp_path / "raw", tmp_path / "whole", studies_per_shard=4)

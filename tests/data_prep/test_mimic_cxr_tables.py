@@ -3,14 +3,15 @@
 import csv
 import gzip
 import json
+import re
 
 import pytest
 
 from data_prep import mimic_cxr, verify
 from data_prep.kit import cli
 from prior_jax.errors import ConfigError, DataError
-from tests.data_prep import hospital
-from tests.data_prep.mimic_runs import cells, edit_table, prepare
+from tests.data_prep import hospital, label_sets
+from tests.data_prep.mimic_runs import cells, edit_table, prepare, rejected_of
 
 
 def test_changed_tables_are_noticed(tmp_path):
@@ -179,3 +180,68 @@ def test_ids_that_are_no_numbers_are_counted(tmp_path, column):
     manifest = prepare(tmp_path / "raw", tmp_path / "out", labels="none")
     assert manifest.rejected["malformed_row"] == len(NO_NUMBERS)
     assert sum(c.studies for c in manifest.splits.values()) == len(drawn) - len(NO_NUMBERS)
+
+
+def _other(kind, place, value, *, first):
+    """A second row of the first image or study with another cell, before or behind its own."""
+
+    def change(rows):
+        row = [*rows[1]]
+        row[place] = value
+        return [rows[0], row, *rows[1:]] if first else [*rows, row]
+
+    return lambda root: edit_table(root, kind, cells(change))
+
+
+CONTRADICTIONS = {
+    "view": ("metadata", 3, "LATERAL", "ViewPosition"),
+    "study": ("metadata", 2, "50000002", r"study_id \("),
+    "patient": ("metadata", 1, "19999999", r"subject_id \("),
+    "split": ("split", 3, "test", "name different splits"),
+}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("kind", CONTRADICTIONS)
+def test_an_image_whose_rows_differ_is_rejected_in_whatever_order_they_stand(tmp_path, kind, first):
+    drawn = hospital.draw(tmp_path / "raw", studies=8)
+    table, place, value, detail = CONTRADICTIONS[kind]
+    _other(table, place, value, first=first)(tmp_path / "raw")
+    manifest = prepare(tmp_path / "raw", tmp_path / "out")
+    (name,) = [name for name in manifest.tables if table in name]
+    found = [line for line in rejected_of(tmp_path / "out") if line["reason"] == "conflicting_rows"]
+    assert len([line for line in found if line["table"] == name]) == 2
+    assert all(re.search(detail, line["detail"]) for line in found)
+    # The image of each study that is kept is its frontal one, and that of the first is not sound.
+    assert sum(counts.studies for counts in manifest.splits.values()) == len(drawn) - 1
+    assert not manifest.rejected.keys() & {
+        *("duplicate_row", "file_without_row", "row_without_split", "split_row_without_metadata"),
+        *("patient_in_two_splits", "study_in_two_patients"),
+    }
+    for rows in manifest.tables.values():
+        assert rows.read == rows.kept + sum(rows.rejected.values())
+    assert verify.verify(verify.Settings(path=str(tmp_path / "out"))) == []
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_a_study_whose_label_rows_differ_is_kept_without_labels(tmp_path, more):
+    hospital.draw(tmp_path / "raw", studies=8)
+    study = 50_000_001  # the first with a row, which is 1.0,1,-1.0
+    other = f"10000000,{study},1.0,0,-1.0"
+    edit_table(tmp_path / "raw", "chexpert", lambda lines: [*lines, lines[2], *[other] * more])
+    manifest = prepare(tmp_path / "raw", tmp_path / "out")
+    found = label_sets.every(tmp_path / "out")
+    assert set(found[f"s{study}"].labels) == {-2} != set(found[f"s{study + 1}"].labels)
+    (rows,) = [rows for name, rows in manifest.tables.items() if "chexpert" in name]
+    assert rows.rejected == {"duplicate_row": 1, "conflicting_rows": 1 + more}
+    assert any("1 studies have rows that differ" in note for note in manifest.notes)
+
+
+def test_equal_rows_count_once(tmp_path):
+    drawn = hospital.draw(tmp_path / "raw", studies=8)
+    for table in ("metadata", "split", "chexpert"):
+        edit_table(tmp_path / "raw", table, lambda lines: [*lines, lines[1], lines[1]])
+    manifest = prepare(tmp_path / "raw", tmp_path / "out")
+    assert manifest.rejected["duplicate_row"] == 6
+    assert "conflicting_rows" not in manifest.rejected
+    assert sum(counts.studies for counts in manifest.splits.values()) == len(drawn)

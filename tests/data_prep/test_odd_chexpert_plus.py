@@ -110,7 +110,7 @@ SECOND = "view2_frontal"
 SECOND_IMAGE = f"PNG/{TWO}/{SECOND}.png"
 
 
-def pair(name, *, study=TWO, rejected=None, records=None, labels=(), **cells):
+def pair(name, *, study=TWO, rejected=None, records=None, labels=(), notes=(), **cells):
     """A case of a second frontal image of the second study, whose row has other cells."""
     own = {"sex": "Male", "age": "41.0", "ap_pa": "PA"}
 
@@ -119,7 +119,8 @@ def pair(name, *, study=TWO, rejected=None, records=None, labels=(), **cells):
         append(LABELS, *(labels or [label_line(TWO, SECOND, Edema=0.0)]))(root)
         write(root / SECOND_IMAGE, 7)
 
-    return Odd(name, change, rejected=rejected or {}, records={TWO: records} if records else {})
+    fields = {TWO: records} if records else {}
+    return Odd(name, change, rejected=rejected or {}, records=fields, notes=notes)
 
 
 def of_labels(**said):
@@ -237,6 +238,19 @@ CASES = [
     ),
     pair("two_images", records={"views": ("PA", "PA"), "labels": of_labels(Edema=0)}),
     pair("two_reports", section_findings="Other.", rejected={TWO: "conflicting_text"}),
+    pair(
+        "two_copies_of_the_report",
+        section_impression=IMPRESSION.replace("STABLE", "3/18/2009 kollabio STABLE"),
+        records={"impression": IMPRESSION, "findings": FINDINGS, "views": ("PA", "PA")},
+        notes=["report of 1 studies stands .* and the labels of 0 studies differ"],
+    ),
+    pair(
+        "labels_of_two_copies_of_the_report",
+        report="3/18/2009 CHEST",
+        labels=[label_line(TWO, SECOND, Edema=1.0)],
+        records={"labels": of_labels(Edema=0), "views": ("PA", "PA")},
+        notes=["report of 0 studies stands .* and the labels of 1 studies differ"],
+    ),
     pair("two_sexes", sex="Female", rejected={TWO: "conflicting_sex"}),
     pair("two_ages", age="42", rejected={TWO: "conflicting_age"}),
     pair(

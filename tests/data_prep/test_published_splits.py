@@ -56,6 +56,19 @@ def test_other_sizes_are_told_with_both_numbers():
     assert "its members differ" in other
 
 
+def test_a_split_whose_images_are_in_another_table_is_told_with_a_way_out():
+    # MRM tests RSNA on images of the second stage, which the table of labels does not have.
+    lists = {"train": ["a.dcm"], "validate": ["b"], "test": ["stage_2_test_images/c.dcm"]}
+    members, unknown = published_splits.by_lists(["a", "b"], lists)
+    assert unknown == [("stage_2_test_images/c.dcm", "test")]
+    sizes, empty = published_splits.size_notes("mrm", members, count=2, sizes=(1, 1, 1))
+    assert "1 / 1 / 0" in sizes and "Nothing is in test" in empty
+    assert "data_prep.manifest" in empty
+    del members["test"]
+    assert empty in published_splits.size_notes("mrm", members, count=2, sizes=(1, 1, 1))
+    assert len(published_splits.size_notes("x", members, count=2, sizes=(2, 1, 0))) == 1
+
+
 def test_patients_in_two_splits_are_counted_and_named():
     members = {"train": [0, 1, 2], "validate": [3], "test": [4, 5]}
     assert published_splits.leak_notes("x", members, list("abcdef")) == []

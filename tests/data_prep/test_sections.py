@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from data_prep.kit import section_tables, sections
-from data_prep.kit.text import TextSettings, study_text
+from data_prep.kit.text import TextProblem, TextSettings, study_text
 from prior_jax.errors import ConfigError
 from tests.data_prep.report_styles import STYLES
 
@@ -180,7 +180,10 @@ def test_sections_come_back_in_every_style(style, bodies):
 
 # Reports of Open-i whose own sections hold headers: "Chest Comparison: There is a ..." within
 # findings, and a whole second report within an impression.
-AMBIGUOUS = {"mixed case, one line": {"206", "2415"}}
+AMBIGUOUS = {
+    "mixed case, one line": {"206", "2415"},
+    "mixed case, one line, wrapped": {"206", "2415"},
+}
 
 
 @pytest.mark.slow
@@ -291,6 +294,14 @@ BEGINNINGS = {
     ),
     "Heart enlarged. No effusion.": ("Heart enlarged. No effusion.", ""),
     "CHEST\nThe heart is enlarged.": ("CHEST\nThe heart is enlarged.", ""),
+    "INDICATION: Pneumonia?\nREPORT: Lungs are clear. No effusion.\n": (
+        "REPORT: Lungs are clear. No effusion.",
+        "",
+    ),
+    "The lungs are clear.\nTECHNIQUE: AP view.": ("The lungs are clear.", ""),
+    "INDICATION: Cough.\nWET READ: Lungs are clear.": ("WET READ: Lungs are clear.", ""),
+    "EXAM: Lungs are clear.": ("EXAM: Lungs are clear.", ""),
+    "EXAM: clear": ("EXAM: clear", ""),
 }
 
 
@@ -299,6 +310,15 @@ def test_a_free_text_keeps_what_stands_before_its_first_header(report):
     found = study_text(report, study="", settings=FREE)
     assert (found.findings.strip(), found.impression.strip()) == BEGINNINGS[report]
     assert len(found.sentences) == len(set(found.sentences))
+
+
+@pytest.mark.parametrize(
+    "report", ["INDICATION: Pneumonia?", "HISTORY: A cough.\nCOMPARISON: None.\nEXAM: CHEST"]
+)
+def test_a_free_text_that_holds_nothing_but_its_history_is_rejected(report):
+    with pytest.raises(TextProblem) as caught:
+        study_text(report, settings=FREE)
+    assert caught.value.reason == "no_section"
 
 
 @pytest.mark.parametrize("report", BEGINNINGS)
