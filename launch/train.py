@@ -186,7 +186,7 @@ def ended(step: int, *, workdir: pathlib.Path, checkpoint: CheckpointConfig) -> 
       checkpoint: settings of its checkpoints.
     """
     said, folder = f"done at step {step}", checkpoint.folder(workdir)
-    best = best_step(folder, best_is=checkpoint.best_is) if checkpoint.best_metric else None
+    best = best_step(folder, best_is=checkpoint.best_is) if checkpoint.keep_best else None
     if best is None:
         return said
     score = score_of(storage.open_path(folder) / str(best))

@@ -1,6 +1,7 @@
 """Work between two steps: logging, evaluation, patience and saving."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prior_jax.processes import activities
@@ -10,6 +11,7 @@ from prior_jax.train.patience import Patience, metric_of
 from prior_jax.train.run_log import Pending, RunLog
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import ModelDefinition, TrainState
+from prior_jax.train.step import StepMetrics
 from prior_jax.train.watched import computed
 
 
@@ -60,7 +62,8 @@ class Boundaries:
     def log_step(self, pending: Pending | None) -> None:
         """Reads the metrics of a step without a boundary, and logs them at the logging interval."""
         if pending is not None:
-            self._read_and_log(pending, evaluation=None)
+            metrics = self._log.read(pending)
+            self._write(pending, metrics, rates=self._log.rates(), found={})
 
     def cross(
         self, state: TrainState, pending: Pending, patience: Patience, *, stop: bool
@@ -76,14 +79,19 @@ class Boundaries:
         Returns:
           The patience after the evaluation; its `ended` is True if the stage ends here.
         """
-        found = self._read_and_log(
-            pending, evaluation=snapshot_of(state, pending.stage, self._model)
-        )
+        metrics = self._log.read(pending)
+        rates, done, due = self._log.rates(), pending.done, self._due(pending.done)
+        snapshot = snapshot_of(state, pending.stage, self._model)
+        found = _call(due, snapshot)
         if found:
             patience = patience.after(
                 found, stage=pending.stage, stopping=self._options.early_stopping
             )
-        done, config, score = pending.done, self._options.checkpoint, self._score(found)
+        if patience.ended and pending.stage == self._schedule.stages[-1]:
+            # This is the last step of the run after all, which everything is computed for.
+            found |= _call((hook for _, hook in self._hooks if hook not in due), snapshot)
+        self._write(pending, metrics, rates=rates, found=found)
+        config, score = self._options.checkpoint, self._score(found)
         best = config.keep_best > 0 and config.better(score, self._checkpoints.best_score())
         if self._saves(done) or stop or patience.ended or best:
             # The log is flushed to disk first, so that no checkpoint is ever ahead of the metrics.
@@ -107,29 +115,38 @@ class Boundaries:
         last = done == self._schedule.total_steps
         return tuple(hook for every, hook in self._hooks if last or done % every == 0)
 
-    def _read_and_log(
-        self, pending: Pending, *, evaluation: Snapshot | None
-    ) -> Mapping[str, float]:
-        """Reads a step's metrics, evaluates the model and logs both; returns the evaluation."""
-        metrics = self._log.read(pending)
-        rates, found = self._log.rates(), {}
-        if evaluation is not None:
-            for hook in self._due(pending.done):
-                with activities.doing(activities.EVALUATE):
-                    answer = hook(evaluation)
-                found |= {name: float(value) for name, value in answer.items()}
+    def _write(
+        self,
+        pending: Pending,
+        metrics: StepMetrics,
+        *,
+        rates: Mapping[str, float],
+        found: Mapping[str, float],
+    ) -> None:
+        """Logs a step that was evaluated, and other steps at the logging interval."""
         every = self._options.log.every_steps
         if pending.done % every == 0 or self._schedule.ends_after(pending.done - 1) or found:
             self._log.write(pending, metrics, rates=rates, evaluation=found)
             if not found:
                 self._log.reset()
-        return found
 
     def _score(self, evaluation: Mapping[str, float]) -> float | None:
+        """Returns the number that the best checkpoint is chosen by; None if it is not finite."""
         name = self._options.checkpoint.best_metric
         if name is None or not computed(evaluation, name):
             return None
-        return metric_of(evaluation, name, field="config.checkpoint.best_metric")
+        score = metric_of(evaluation, name, field="config.checkpoint.best_metric")
+        return score if math.isfinite(score) else None
+
+
+def _call(hooks: Iterable[Evaluate], snapshot: Snapshot) -> dict[str, float]:
+    """Evaluates the model by each of these; returns name -> number."""
+    found = {}
+    for hook in hooks:
+        with activities.doing(activities.EVALUATE):
+            answer = hook(snapshot)
+        found |= {name: float(value) for name, value in answer.items()}
+    return found
 
 
 def snapshot_of(state: TrainState, stage: Stage, model: ModelDefinition) -> Snapshot:

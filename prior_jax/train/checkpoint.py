@@ -41,7 +41,7 @@ from prior_jax.train.state import TrainState
 class Checkpoints:
     """The checkpoints of one run: saves in the background, restores the newest intact one.
 
-    All processes have to call every method at the same point.
+    All processes have to call every method but `settle` at the same point.
     """
 
     def __init__(self, directory: epath.PathLike, config: CheckpointConfig):
@@ -92,7 +92,8 @@ class Checkpoints:
         Args:
           state: the whole state; its step names the checkpoint.
           host: JSON values to store with the state.
-          score: score of this step's evaluation, which decides whether the checkpoint is kept.
+          score: finite score of this step's evaluation, which decides whether the checkpoint is
+            kept, or None.
 
         Raises:
           CheckpointError: if this save, or the previous one, found no space or could not write.
@@ -139,14 +140,9 @@ class Checkpoints:
         Raises:
           CheckpointError: if the save failed.
         """
-        if self._pending is None:
+        step = self.settle()
+        if step is None:
             return
-        step, response = self._pending
-        self._pending = None
-        try:
-            response.result()
-        except Exception as error:  # orbax passes on the errors of every library it uses
-            raise storage.storage_error(self.directory / str(step), error) from error
         try:
             read_document(self.directory / str(step))
         except DamagedCheckpoint as error:
@@ -158,6 +154,29 @@ class Checkpoints:
                 where=str(self.directory / str(step)),
             ) from error
         self._delete_old()
+
+    @activities.doing(activities.SAVE)
+    def settle(self) -> int | None:
+        """Waits until the save in progress is written, and neither reads nor deletes anything.
+
+        It waits for no other process's main thread, so that a process which ends with an error of
+        its own may call it alone.
+
+        Returns:
+          The step of the save, or None if there was none in progress.
+
+        Raises:
+          CheckpointError: if the save failed.
+        """
+        if self._pending is None:
+            return None
+        step, response = self._pending
+        self._pending = None
+        try:
+            response.result()
+        except Exception as error:  # orbax passes on the errors of every library it uses
+            raise storage.storage_error(self.directory / str(step), error) from error
+        return step
 
     def _delete_old(self) -> None:
         steps = self.steps()

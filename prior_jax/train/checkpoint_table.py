@@ -30,7 +30,7 @@ class CheckpointConfig:
       keep_best: number of best checkpoints to keep in addition.
       best_metric: name of the evaluation's number that decides which is best, or None. All stages
         compete: a number whose meaning differs between stages, such as a total of other terms, is
-        for runs of one stage.
+        for runs of one stage. A value that is NaN or infinite is never the best.
       best_is: "lowest" or "highest".
       directory: location of the checkpoints, which must hold no other files: a path,
         gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, for this run alone; None for `checkpoints` in the
@@ -63,8 +63,8 @@ class CheckpointConfig:
         return checkpoint_storage.folder_of(self.directory, workdir=workdir)
 
     def better(self, new: float | None, old: float | None) -> bool:
-        """Returns whether `new` is a score, and a better one than `old`; a NaN never is."""
-        if new is None or math.isnan(new):
+        """Returns whether `new` is a finite score, and a better one than `old`."""
+        if new is None or not math.isfinite(new):
             return False
         return old is None or (new < old if self.best_is == "lowest" else new > old)
 

@@ -122,7 +122,7 @@ def train(
         if start < total:
             feed = Feed(data, start=start, stop=total, mesh=mesh, data_axes=data_axes)
             opened.callback(feed.close)
-            opened.callback(_finish_save_quietly, checkpoints)
+            opened.enter_context(_finishing_save(checkpoints))
             log = RunLog(writers, feed=feed, data=data, workdir=folder)
             boundaries = Boundaries(
                 options=options, schedule=schedule, settings=settings, model=program.model,
@@ -134,7 +134,8 @@ def train(
                 state, patience, start=start, program=program, feed=feed, log=log,
                 boundaries=boundaries, guard=guard,
             )  # fmt: skip
-            checkpoints.wait()
+        elif guard.requested(1):
+            raise Preempted(done)
         return snapshot_of(state, schedule.stages[-1], program.model)
 
 
@@ -182,7 +183,8 @@ def _run_steps(
     """Runs the remaining steps, in the order in which everything happens.
 
     Raises:
-      Preempted: after a request to stop, once the state is saved.
+      Preempted: after a request to stop, also one that comes while the last state is evaluated or
+        saved, once the state is saved.
     """
     schedule, step, ran, pending = program.schedule, start, 0, None
     while step < schedule.total_steps:
@@ -203,7 +205,7 @@ def _run_steps(
 
         # A boundary is a step after which the state is evaluated or saved. The first step after a
         # start is one too: the rates of the next steps are measured from its end.
-        stop = guard.requested(ran) and step < schedule.total_steps
+        stop = guard.requested(ran)
         if stop or ran == 1 or boundaries.is_at(step):
             patience = boundaries.cross(state, pending, patience, stop=stop)
             pending = None
@@ -212,6 +214,9 @@ def _run_steps(
 
         if patience.ended:
             step = _skip_rest(stage, step, schedule=schedule, feed=feed)
+    boundaries.wait_for_save()
+    if guard.requested(ran + 1):
+        _stop(int(state.step), boundaries, guard)
     return state
 
 
@@ -260,12 +265,21 @@ def _skip_rest(stage: Stage, step: int, *, schedule: Schedule, feed: Feed) -> in
     return end
 
 
-def _finish_save_quietly(checkpoints: Checkpoints) -> None:
-    """Waits for a save in progress; an error here must not hide the one that ended the run."""
+@contextlib.contextmanager
+def _finishing_save(checkpoints: Checkpoints) -> Iterator[None]:
+    """Lets a save in progress end before an error ends the run, which it must not hide.
+
+    An error may have come in this process alone, so nothing is done that needs the others. A
+    KeyboardInterrupt, of users who cannot wait for the save, is passed on at once.
+    """
     try:
-        checkpoints.wait()
-    except CheckpointError as error:
-        logging.error("the save in progress failed: %s", error)
+        yield
+    except Exception:
+        try:
+            checkpoints.settle()
+        except CheckpointError as error:
+            logging.error("the save in progress failed: %s", error)
+        raise
 
 
 @contextlib.contextmanager

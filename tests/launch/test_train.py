@@ -8,7 +8,7 @@ from launch import train
 from prior_jax.train.checkpoint_table import CheckpointConfig
 
 
-def ended(monkeypatch, scores, *, step, metric="validation_dice", best_is="highest"):
+def ended(monkeypatch, scores, *, step, metric="validation_dice", best_is="highest", keep_best=1):
     monkeypatch.setattr(train, "score_of", lambda path: scores[int(path.name)])
 
     def best_step(folder, *, best_is):
@@ -20,7 +20,7 @@ def ended(monkeypatch, scores, *, step, metric="validation_dice", best_is="highe
     kept = CheckpointConfig(
         every_steps=50,
         keep_last=1,
-        keep_best=0 if metric is None else 1,
+        keep_best=keep_best,
         best_metric=metric,
         best_is=best_is,
         directory=None,
@@ -45,4 +45,11 @@ def test_the_best_step_is_named_with_the_flag_that_takes_it(monkeypatch):
 
 def test_without_a_best_checkpoint_the_last_step_is_said(monkeypatch):
     assert ended(monkeypatch, {150: None}, step=150) == "done at step 150"
-    assert ended(monkeypatch, {150: None}, step=150, metric=None) == "done at step 150"
+    none = dict(metric=None, keep_best=0)
+    assert ended(monkeypatch, {150: None}, step=150, **none) == "done at step 150"
+
+
+def test_the_best_of_the_last_checkpoints_is_not_called_the_best(monkeypatch):
+    """The best of all may have been deleted."""
+    said = ended(monkeypatch, {900: 0.7, 1000: 0.6}, step=1000, keep_best=0)
+    assert said == "done at step 1000"

@@ -106,9 +106,8 @@ def test_a_donated_state_is_saved_as_it_was(tmp_path, program, state):
 
 def test_the_last_and_the_best_are_kept(tmp_path, state):
     config = toy.replace(toy.CHECKPOINT, keep_last=2, keep_best=1, best_metric="auroc")
-    scores = {1: 0.3, 2: 0.1, 3: float("nan"), 4: 0.2, 5: 0.5}
-    safe = {step: None if np.isnan(score) else score for step, score in scores.items()}
-    save(tmp_path, state, 1, 2, 3, 4, 5, config=config, scores=safe)
+    scores = {1: 0.3, 2: 0.1, 3: None, 4: 0.2, 5: 0.5}
+    save(tmp_path, state, 1, 2, 3, 4, 5, config=config, scores=scores)
     assert list_steps(tmp_path) == [2, 4, 5]
     assert best_step(tmp_path, best_is="lowest") == 2
     assert best_step(tmp_path, best_is="highest") == 5
@@ -325,6 +324,14 @@ def test_a_full_disk_in_the_background_is_one_clear_line(tmp_path, state, monkey
 def test_bad_settings_are_refused_by_name(changes):
     with pytest.raises(ConfigError, match=f"^{next(iter(changes))}: "):
         toy.replace(toy.CHECKPOINT, **changes)
+
+
+@pytest.mark.parametrize("best_is", ["lowest", "highest"])
+def test_only_a_finite_score_is_better(best_is):
+    config = toy.replace(toy.CHECKPOINT, best_is=best_is)
+    for score in (None, np.nan, np.inf, -np.inf):
+        assert not config.better(score, None) and not config.better(score, 1.0)
+    assert config.better(1.0, None)
 
 
 def test_keeping_the_best_needs_a_metric():

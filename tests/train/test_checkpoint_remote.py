@@ -120,7 +120,7 @@ def test_evaluation_finds_the_best_and_any_step(folder, mesh):
 def test_a_run_goes_on_from_a_bucket(folder, tmp_path):
     there = toy.options(checkpoint=toy.replace(toy.CHECKPOINT, directory=str(folder)))
     whole = toy.run(tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(toy.Died):
         toy.run(tmp_path / "one", options=there, data=toy.StopAt(10))
     assert list_steps(folder)[-1] == 8
     assert not (tmp_path / "one" / "checkpoints").exists()

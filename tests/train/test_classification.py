@@ -62,7 +62,7 @@ class StopAt(Images):
 
     def batch(self, step):
         if step == self.step:
-            raise KeyboardInterrupt
+            raise toy.Died
         return super().batch(step)
 
 
@@ -89,7 +89,7 @@ def test_the_loss_falls(whole):
 
 @pytest.mark.parametrize("stopped", [3, STEPS + 3])
 def test_a_resumed_run_ends_with_the_same_bits(whole, tmp_path, stopped):
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(toy.Died):
         go(tmp_path, data=StopAt(stopped))
     found = go(tmp_path)
     toy.assert_same_bits(toy.arrays(found), toy.arrays(whole[1]))

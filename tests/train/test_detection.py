@@ -66,7 +66,7 @@ class StopAt(Squares):
 
     def batch(self, step):
         if step == self.step:
-            raise KeyboardInterrupt
+            raise toy.Died
         return super().batch(step)
 
 
@@ -94,7 +94,7 @@ def test_the_loss_falls(whole):
 
 @pytest.mark.parametrize("stopped", [pytest.param(2, marks=pytest.mark.slow), STEPS + 2])
 def test_a_resumed_run_ends_with_the_same_bits(whole, tmp_path, stopped):
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(toy.Died):
         go(tmp_path, data=StopAt(stopped))
     found = go(tmp_path)
     toy.assert_same_bits(toy.arrays(found), toy.arrays(whole[1]))

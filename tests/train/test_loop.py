@@ -146,7 +146,7 @@ def test_frozen_parameters_are_neither_moved_nor_decayed(tmp_path):
 
 @pytest.mark.parametrize("step", [1, 5, 6, 7, 11])
 def test_a_run_stopped_anywhere_ends_as_if_never_stopped(whole, tmp_path, step):
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(toy.Died):
         toy.run(tmp_path, data=toy.StopAt(step))
     data = toy.ToyData()
     final = toy.run(tmp_path, data=data)
@@ -252,7 +252,7 @@ def test_a_checkpoint_with_values_that_no_longer_exist_is_read(whole, tmp_path, 
         save(self, state, host={**host, "input_position": host["step"]}, score=score)
 
     monkeypatch.setattr(Checkpoints, "save", older)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(toy.Died):
         toy.run(tmp_path, data=toy.StopAt(7))
     monkeypatch.setattr(Checkpoints, "save", save)
     final = toy.run(tmp_path)
@@ -260,7 +260,7 @@ def test_a_checkpoint_with_values_that_no_longer_exist_is_read(whole, tmp_path, 
 
 
 def test_lines_after_the_checkpoint_and_a_cut_line_are_written_again(whole, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(toy.Died):
         toy.run(tmp_path, data=toy.StopAt(10))
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + b'{"step": 11, "stage": "sec')
@@ -307,7 +307,7 @@ def test_data_that_ends_early_is_refused(tmp_path):
 
 def test_another_seed_identity_or_past_stage_is_refused_by_name(tmp_path):
     same = dict(identity={"model": {"width": 8, "scale": {"learned": True}}})
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(toy.Died):
         toy.run(tmp_path, data=toy.StopAt(9), options=toy.options(**same))
     with pytest.raises(CheckpointError, match=r"config\.seed: The value is 4, but"):
         toy.run(tmp_path, options=toy.options(seed=4, **same))
@@ -374,7 +374,7 @@ def test_eight_devices_train_as_one_does(whole, tmp_path):
 @pytest.mark.multidevice
 def test_a_run_moves_from_eight_devices_to_one_and_back(whole, tmp_path):
     for devices, stop in ((8, 5), (1, 9)):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(toy.Died):
             toy.run(tmp_path, devices=devices, data=toy.StopAt(stop))
     final = toy.run(tmp_path, devices=8)
     assert len(final.params["bank"].sharding.device_set) == 8

@@ -33,8 +33,9 @@ def assert_named(errors, process, pid):
     assert re.search(line + "run the same command again", errors, re.MULTILINE), errors
 
 
-def test_a_process_that_fails_ends_the_others_with_its_error(tmp_path, compilation_cache):
-    processes = pair(tmp_path, compilation_cache, second=("--fail_at", "3"))
+@pytest.mark.parametrize("step", ["3", pytest.param("5", id="after a save")])
+def test_a_process_that_fails_ends_the_others_with_its_error(step, tmp_path, compilation_cache):
+    processes = pair(tmp_path, compilation_cache, second=("--fail_at", step))
     (code, errors), (own_code, own) = [finish(process) for process in processes]
     assert own_code == 2 and "record 7: The page is torn." in own, own
     assert code == 76, errors

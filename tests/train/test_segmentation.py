@@ -31,7 +31,7 @@ class Squares(toy.ToyData):
 
     def batch(self, step):
         if step == self.stop:
-            raise KeyboardInterrupt
+            raise toy.Died
         found = batch_of(self.batch_size, seed=step)
         return found.replace(record=found.record + step * self.batch_size)
 
@@ -105,7 +105,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     wanted = go(tmp_path / "whole")
     for stopped in (2, STEPS + 2):
         workdir = tmp_path / str(stopped)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(toy.Died):
             go(workdir, data=Squares(stop=stopped))
         toy.assert_same_bits(toy.arrays(go(workdir)), toy.arrays(wanted))
         assert toy.losses(workdir) == toy.losses(tmp_path / "whole")

@@ -1,5 +1,6 @@
 """Validations and evaluations at steps of their own, and the decisions that wait for either."""
 
+import math
 import re
 
 import pytest
@@ -43,7 +44,7 @@ def test_each_is_computed_at_its_own_steps_the_last_and_evaluations_before_the_f
 @pytest.mark.parametrize("dies_at", [2, 9])
 def test_killed_and_resumed_the_lines_are_the_same(tmp_path, dies_at):
     run(tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(toy.Died):
         run(tmp_path / "killed", data=toy.StopAt(dies_at))
     run(tmp_path / "killed")
     assert toy.losses(tmp_path / "killed") == toy.losses(tmp_path / "whole")
@@ -57,6 +58,47 @@ def test_a_stage_ends_by_evaluations_and_the_best_is_kept_by_them(tmp_path):
     # Evaluations of steps 6 and 8 are no better than that of step 4; validations do not count.
     assert toy.lines(tmp_path)[-1]["step"] == 8
     assert {int(p.name) for p in (tmp_path / "checkpoints").iterdir()} == {4, 8}
+
+
+@pytest.mark.parametrize("dies_at", [None, 7])
+def test_an_early_end_of_the_run_is_validated_and_evaluated(tmp_path, dies_at):
+    """As the last step is, wherever the run was killed before."""
+    stages = (toy.stage("first", 20),)
+    changes = dict(stages=stages, validate_every=5, early_stopping=STOPPING)
+    if dies_at is not None:
+        with pytest.raises(toy.Died):
+            run(tmp_path, data=toy.StopAt(dies_at), **changes)
+    for _ in range(2):  # the second time it is over
+        run(tmp_path, **changes)
+    lines = toy.lines(tmp_path)
+    validated = [line["step"] for line in lines if "validation_total_loss" in line]
+    assert validated == [5, 8] and lines[-1]["step"] == 8
+    assert [line["step"] for line in lines if AUROC in line] == [0, 2, 4, 6, 8]
+
+
+def test_an_early_end_of_an_earlier_stage_is_no_last_step(tmp_path):
+    stages = (toy.stage("first", 20), toy.stage("second", 1, warmup_steps=0))
+    run(tmp_path, stages=stages, validate_every=5, early_stopping=STOPPING)
+    lines = toy.lines(tmp_path)
+    validated = [line["step"] for line in lines if "validation_total_loss" in line]
+    assert validated == [5, 21] and [line["step"] for line in lines[-2:]] == [8, 21]
+
+
+@pytest.mark.parametrize("best_is, worse", [("lowest", math.inf), ("highest", -math.inf)])
+def test_a_number_that_is_not_finite_is_saved_and_never_the_best(tmp_path, best_is, worse):
+    values = {1: math.nan, 2: 0.5, 3: -worse, 4: worse}
+    checkpoint = toy.replace(
+        toy.CHECKPOINT, every_steps=1, keep_last=1, keep_best=1, best_is=best_is,
+        best_metric="validation_total_loss",
+    )  # fmt: skip
+    toy.run(
+        tmp_path, stages=(toy.stage("first", 4),),
+        options=toy.options(validate_every=1, checkpoint=checkpoint),
+        validate=lambda snapshot: {"validation_total_loss": values[snapshot.step]},
+    )  # fmt: skip
+    found = [line["validation_total_loss"] for line in toy.lines(tmp_path)]
+    assert found == [None, 0.5, None, None]
+    assert {int(p.name) for p in (tmp_path / "checkpoints").iterdir()} == {2, 4}
 
 
 def test_a_wait_stays_as_it_is_at_steps_of_the_other_kind():
@@ -92,7 +134,7 @@ def test_an_unknown_name_is_refused_with_the_names_of_its_kind_first():
 
 def test_settings_of_evaluations_may_change_unless_a_decision_waits_for_them(tmp_path):
     for name, stopping in (("free", None), ("bound", STOPPING)):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(toy.Died):
             run(
                 tmp_path / name, data=toy.StopAt(5), early_stopping=stopping,
                 evaluation={"studies": 8},

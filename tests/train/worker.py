@@ -1,6 +1,8 @@
 """A run in a process of its own: `python -m tests.train.worker WORKDIR [options]`."""
 
 import argparse
+import os
+import signal
 import sys
 import time
 
@@ -21,6 +23,7 @@ def main():
     parser.add_argument("--heartbeat", type=int, default=100)
     parser.add_argument("--fail_at", type=int)
     parser.add_argument("--stall_at", type=int)
+    parser.add_argument("--ask_in_validation", type=int)
     parser.add_argument("--hang_save", action="store_true")
     parser.add_argument("--slow_compile", type=float, default=0.0)
     parser.add_argument("--warn", type=float, default=300.0)
@@ -51,6 +54,12 @@ def main():
             time.sleep(arguments.slow_compile)  # while it is traced
             return super().loss_terms(model, batch, **keywords)
 
+    def validate(snapshot):
+        if arguments.process == arguments.ask_in_validation:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)  # until all processes have heard of it
+        return {"validation_loss": 1.0}
+
     if arguments.hang_save:
         checkpoint.survey = lambda arrays: time.sleep(1000)
     watchdog = WatchdogConfig(
@@ -72,12 +81,14 @@ def main():
         values = {"config": arguments.config, "code": distributed.code_fingerprint()}
         distributed.check_agreement(values, clock_tolerance_seconds=30.0)
         print("started", flush=True)
+        validates = arguments.ask_in_validation is not None
         toy.run(
             arguments.workdir,
             mesh=toy.mesh_of(jax.device_count()),
             data=Data(),
             objective=Objective(),
-            options=toy.options(watchdog=watchdog),
+            options=toy.options(watchdog=watchdog, validate_every=100 * validates),
+            validate=validate if validates else None,
         )
 
     return program.guarded(run, sys.argv[:1])
