@@ -32,7 +32,7 @@ from prior_jax.interop.export.finetuned_files import finetuned_files
 from prior_jax.interop.export.image_files import image_files
 from prior_jax.interop.export.image_program import image_program, program_notes
 from prior_jax.interop.export.model_card import TRAINING_CONFIG, model_card
-from prior_jax.interop.export.parts import Exported, safetensors_bytes, sha256
+from prior_jax.interop.export.parts import Exported, origin_of, safetensors_bytes, sha256
 from prior_jax.interop.export.text_files import text_files
 from prior_jax.interop.export.towers import Tower
 from prior_jax.interop.onnx import graph as onnx_graph
@@ -82,8 +82,13 @@ def _text(source: Source, folder: pathlib.Path) -> Exported:
 def _finetuned(source: Source, folder: pathlib.Path) -> Exported:
     del folder
     objective: Any = source.model.objective
-    image = source.weights.data["image"]
-    return finetuned_files(source.weights.arrays, objective.config, image=image)
+    weights = source.weights
+    return finetuned_files(
+        weights.arrays,
+        objective.config,
+        image=weights.data["image"],
+        origin=origin_of(weights),
+    )
 
 
 def _stablehlo(source: Source, folder: pathlib.Path) -> Exported:

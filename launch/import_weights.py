@@ -3,7 +3,7 @@
     python -m launch.import_weights --source=prior --checkpoint=prior_resnet50.pt --out=DIR
     python -m launch.import_weights --source=prior --checkpoint=FULL.ckpt --tokenizer=vocab.txt ...
     python -m launch.import_weights --source=hf_bert --checkpoint=Bio_ClinicalBERT/ --out=DIR
-    python -m launch.import_weights --source=torchvision --checkpoint=dino.pth --out=DIR
+    python -m launch.import_weights --source=resnet --checkpoint=dino.pth --out=DIR
     ... --entry=teacher --prefix=backbone.    # one of several models in a file
 
 Prints where every tensor went. Nothing is written unless every tensor is accounted for.
@@ -17,7 +17,7 @@ from absl import flags
 
 from launch.start import jax_settings, program
 from launch.start import workdir as workdir_lib
-from prior_jax.errors import WeightsError
+from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.folder_names import check_folder_name
 from prior_jax.interop.sources import accounting
 from prior_jax.interop.sources.imports import open_checkpoint
@@ -72,6 +72,13 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "image_size", None, "Side of the images, in pixels; by default the source's."
     )
+    for name, what in (("mean", "Mean"), ("std", "Standard deviation")):
+        flags.DEFINE_list(
+            name,
+            None,
+            f"{what} that images are normalised by, of pixels from 0 to 1, one number a channel "
+            "with commas between; by default the source's, where it has one.",
+        )
 
 
 def main() -> None:
@@ -87,9 +94,7 @@ def main() -> None:
             FLAGS.source,
             FLAGS.checkpoint,
             part=FLAGS.part,
-            unseen=Unseen(
-                **{field.name: FLAGS[field.name].value for field in dataclasses.fields(Unseen)}
-            ),
+            unseen=_unseen(),
             tokenizer=None if FLAGS.tokenizer is None else pathlib.Path(FLAGS.tokenizer),
             entry=FLAGS.entry,
             prefix=FLAGS.prefix,
@@ -102,6 +107,23 @@ def main() -> None:
     print(f"licence: {imported.weights.origin['licence']}")
     save_weights(out, imported.weights, imported.tokenizer)
     print(f"part {imported.weights.part!r} written to {out}", flush=True)
+
+
+def _unseen() -> Unseen:
+    """Returns the settings that no array's shape shows, as the flags give them."""
+    given = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Unseen)}
+    return Unseen(**{**given, "mean": _numbers("mean"), "std": _numbers("std")})
+
+
+def _numbers(name: str) -> tuple[float, ...] | None:
+    """Returns the numbers of a flag, or None if it is not given."""
+    given: list[str] | None = FLAGS[name].value
+    try:
+        return None if given is None else tuple(map(float, given))
+    except ValueError:
+        raise ConfigError.of_value(
+            f"--{name}", given, "numbers with commas between, one for each channel"
+        ) from None
 
 
 def _summarised(error: MisfitError) -> WeightsError:

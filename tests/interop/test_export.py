@@ -1,14 +1,18 @@
 import dataclasses
+import importlib
 import json
+import pkgutil
 
 import numpy as np
 import pytest
 from flax import nnx
 
+import data_prep
 from prior_jax.data.tokenizer import TokenizerConfig, open_tokenizer
 from prior_jax.errors import DataError, WeightsError
 from prior_jax.interop.export.image_files import image_files
 from prior_jax.interop.export.model_card import (
+    LICENCES,
     PHANTOM,
     DataFacts,
     Facts,
@@ -22,6 +26,7 @@ from prior_jax.objectives.clip import ClipConfig
 from prior_jax.objectives.two_tower import TwoTowerModel
 from tests import fixtures
 from tests.interop import exports
+from tests.interop.checkpoint_shapes import mgca
 from tests.nn import small
 from tests.objectives import baselines, tiny
 
@@ -85,6 +90,66 @@ def test_the_settings_say_how_images_are_read():
     assert "(image - 0.4) / 0.25" in standard.example
     loose = exports.hollow_image_weights(**shape, stem_pool=False)
     assert exports.settings_of(image_files(loose))["architecture"] != "resnet18"
+
+
+def gloria_s(upsample):
+    """Hollow weights of a whole GLoRIA as far as its image encoder goes."""
+    shape = {"depths": (2, 2, 2, 2), "width": 64, "block": "basic", "in_channels": 3}
+    encoder = exports.hollow_image_weights(**shape)
+    return dataclasses.replace(
+        encoder,
+        part="model",
+        objective="gloria",
+        model={"image": {**encoder.model, "upsample": upsample}},
+        data={"image": {**encoder.data["image"], "mean": [0.5] * 3, "std": [0.5] * 3}},
+        arrays={f"image_encoder/{name}": array for name, array in encoder.arrays.items()},
+    )
+
+
+def classifier_s(upsample):
+    """The same of a classifier, which has the setting at another place."""
+    weights = gloria_s(upsample)
+    image = {name: value for name, value in weights.model["image"].items() if name != "upsample"}
+    model = {"image": image, "upsample": upsample}
+    return dataclasses.replace(weights, objective="classification", model=model)
+
+
+@pytest.mark.parametrize("made", [gloria_s, classifier_s])
+def test_a_model_that_resizes_its_images_first_says_so_everywhere(made):
+    weights = made(299)
+    exported = image_files(weights)
+    assert exports.settings_of(exported)["upsample"] == 299
+    lines = exported.example.splitlines()
+    line = "image = torch.nn.functional.interpolate(image, size=(299, 299), "
+    line += 'mode="bilinear", align_corners=True)'
+    assert lines.index(line) + 1 == lines.index(
+        "features = model((image - 0.5) / 0.5)  # float32[1, 512]"
+    )
+    assert len(lines) <= 15
+    assert any("299 x 299 pixels" in note for note in exported.notes)
+    config = {"name": "run", "model": weights.model, "stages": {}}
+    card = model_card(
+        kind="image_safetensors", about=weights, exported=exported, files={},
+        facts=dataclasses.replace(FACTS, config=config),
+    )  # fmt: skip
+    assert "| resized within the model | to 299 x 299 pixels, bilinearly" in card
+    assert f"| model.{'image.' * (made is gloria_s)}upsample | 299 |" in card
+    exported = image_files(made(None))
+    assert exports.settings_of(exported)["upsample"] is None
+    assert "interpolate" not in exported.example and "resized" not in " ".join(exported.notes)
+    card = model_card(
+        kind="image_safetensors", about=made(None), exported=exported, facts=FACTS, files={}
+    )
+    assert "resized within the model" not in card
+
+
+def test_the_notes_of_an_import_are_on_the_card():
+    weights = from_tensors("mgca", mgca()).weights
+    card = model_card(
+        kind="image_safetensors", about=weights, exported=image_files(weights), facts=FACTS,
+        files={},
+    )  # fmt: skip
+    assert "| note | the authors enlarge images to 299 pixels" in card
 
 
 def test_priors_projections_have_the_releases_names(prior, wordpiece):
@@ -314,3 +379,13 @@ def test_licences_follow_the_data():
     assert "started from `/w`" in started
     other = dataclasses.replace(real, program="my_prep")
     assert "Find them out" in licence_of_run({}, other)
+
+
+def test_every_program_that_prepares_a_set_has_its_terms():
+    modules = [
+        importlib.import_module(f"data_prep.{found.name}")
+        for found in pkgutil.iter_modules(data_prep.__path__)
+    ]
+    programs = {module.PROGRAM for module in modules if hasattr(module, "PROGRAM")}
+    # The rows of a manifest name terms of their own.
+    assert set(LICENCES) == programs - {"data_prep.manifest"}

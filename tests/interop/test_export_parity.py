@@ -11,10 +11,13 @@ from prior_jax.data.tokenizer import TokenizerConfig, open_tokenizer
 from prior_jax.interop.export.image_files import image_files
 from prior_jax.interop.export.text_files import text_files
 from prior_jax.interop.huggingface.tokenizer_files import ODD_TEXTS
+from prior_jax.interop.weights_folder import Weights
 from prior_jax.nn.bert import Bert
+from prior_jax.nn.region_encoder import RegionEncoder, RegionEncoderConfig
 from prior_jax.nn.resnet import ResNet
 from tests import fixtures
 from tests.interop import exports, torch_resnet
+from tests.interop.calm import calmed
 from tests.nn import small
 
 pytestmark = pytest.mark.parity
@@ -84,6 +87,40 @@ def test_the_resnets_example_runs(full_resnet, monkeypatch):
     found = {}
     exec(exported.example, found)
     assert tuple(found["features"].shape) == (1, 2048)
+
+
+def test_the_example_of_an_enlarging_encoder_gives_its_features(tmp_path, monkeypatch):
+    import torch
+
+    resnet = small.resnet_config(depths=(2, 2, 2, 2), width=64, in_channels=3, block="basic")
+    config = RegionEncoderConfig(resnet=resnet, image_size=64, upsample=83)
+    module = small.filled(lambda: RegionEncoder(config, 8, dtype="float32", rngs=nnx.Rngs(0)))
+    arrays = exports.arrays_of(module)
+    statistics = {"size": 64, "channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
+    weights = calmed(
+        Weights(
+            part="model",
+            objective="gloria",
+            model={"image": {"resnet": {"stem_pool": True}, "upsample": 83}},
+            data={"image": statistics},
+            origin={"source": "tests"},
+            arrays={f"image_encoder/{name}": array for name, array in arrays.items()},
+        )
+    )
+    exported = image_files(weights)
+    monkeypatch.chdir(write(tmp_path, exported))
+    image = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    monkeypatch.setattr(torch, "rand", lambda *shape: torch.from_numpy(image).reshape(shape))
+    with torch.no_grad():
+        exec(exported.example, found := {})
+    ours = run(
+        lambda: RegionEncoder(config, 8, dtype="float32", rngs=nnx.Rngs(0)),
+        weights, "image_encoder/", jax.numpy.asarray((image.transpose(0, 2, 3, 1) - 0.5) / 0.5),
+        train=False,
+    )  # fmt: skip
+    theirs = found["features"].numpy()
+    assert 0.1 < np.abs(theirs).mean() < 10
+    np.testing.assert_allclose(ours.pooled, theirs, atol=TOLERANCE, rtol=0)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,15 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
+import prior_jax
 from prior_jax.errors import WeightsError
 from prior_jax.interop.export.finetuned_files import finetuned_files
+from prior_jax.interop.weights_folder import save_weights
 from prior_jax.nn.classification_head import HeadConfig
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
 from prior_jax.nn.upernet import POOLS
@@ -128,6 +131,54 @@ def test_a_classifier_has_the_names_of_torchvision(kind):
     assert {"conv1.weight", "bn1.num_batches_tracked", f"{name}.bias"} <= tensors.keys()
     assert ("head.norm.running_mean" in tensors) == (kind == "mlp")
     assert "resized to 48 pixels" in found.notes[0]
+    assert json.loads(found.files["config.json"])["upsample"] == 48
+
+
+def small_classifier(upsample):
+    resnet = ResNetConfig(
+        depths=(2, 2, 2, 2), width=64, in_channels=1, block="basic", stem_pool=True, remat="none"
+    )
+    image = ImageEncoderConfig(resnet=resnet, pool="mean", pool_heads=1, image_size=32)
+    return image_models.classification_config(image=image, upsample=upsample)
+
+
+@pytest.mark.parametrize("upsample", [None, 48])
+def test_the_example_resizes_as_the_classifier_does(upsample):
+    found, _, _ = exported("classification", small_classifier(upsample))
+    lines = found.example.splitlines()
+    line = "image = torch.nn.functional.interpolate(image, size=(48, 48), "
+    line += 'mode="bilinear", align_corners=True)'
+    assert (line in lines) == (upsample is not None) and len(lines) <= 15
+    if upsample is not None:
+        assert lines.index(line) + 1 == lines.index("logits = model((image - 0.4) / 0.25)")
+
+
+@pytest.mark.parity
+def test_the_example_of_an_enlarging_classifier_gives_its_logits(tmp_path, monkeypatch):
+    import torch
+    from flax import nnx
+
+    from tests.interop import torch_resnet
+
+    torch_resnet.import_torchvision()
+    config = small_classifier(48)
+    weights = image_models.weights_of("classification", config)
+    found = finetuned_files(weights.arrays, config, image=weights.data["image"])
+    for name, content in found.files.items():
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    image = np.random.default_rng(0).random((1, 1, 32, 32), np.float32)
+    monkeypatch.setattr(torch, "rand", lambda *shape: torch.from_numpy(image).reshape(shape))
+    with torch.no_grad():
+        exec(found.example, given := {})
+    objective = image_models.OBJECTIVES["classification"](config)
+    save_weights(tmp_path / "weights", weights)
+    module = prior_jax.load_classifier(tmp_path / "weights").module
+    normalised = (image.transpose(0, 2, 3, 1) - image_models.MEAN) / image_models.STD
+    ours = nnx.jit(objective.classify)(module, jnp.asarray(normalised))
+    theirs = given["logits"].numpy()
+    assert np.abs(theirs).max() > 0.01
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
 
 
 def test_every_array_is_exported_once_and_nothing_else():
@@ -187,12 +238,8 @@ def test_the_example_builds_the_model_of_the_library(kind):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_unet_computes_the_same_in_its_library(channels, tmp_path, monkeypatch):
     pytest.importorskip("segmentation_models_pytorch")
-    import jax.numpy as jnp
     import torch
     from flax import nnx
-
-    import prior_jax
-    from prior_jax.interop.weights_folder import save_weights
 
     config = full_size(channels)
     weights = image_models.weights_of("segmentation", config)

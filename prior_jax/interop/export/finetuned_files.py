@@ -11,6 +11,7 @@ from prior_jax.interop.export.image_files import (
     architecture,
     json_bytes,
     normalised,
+    resized,
     with_counters,
 )
 from prior_jax.interop.export.parts import Exported, renamed, safetensors_bytes
@@ -50,7 +51,11 @@ class _Names:
 
 
 def finetuned_files(
-    arrays: Mapping[str, np.ndarray], config: Config, *, image: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray],
+    config: Config,
+    *,
+    image: Mapping[str, Any],
+    origin: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Exports a classifier, a segmentation or a detector, encoder and all.
 
@@ -63,6 +68,8 @@ def finetuned_files(
       arrays: path -> array of the whole model.
       config: settings of the model.
       image: settings of its images, for `config.json` and the example.
+      origin: where the weights come from and what licence binds, for `config.json`; None if that
+        is not known.
 
     Raises:
       WeightsError: if the arrays are not those of the settings.
@@ -76,14 +83,16 @@ def finetuned_files(
     settings = {
         **{name: image[name] for name in image},
         "classes": list(config.classes),
+        "upsample": _upsample(config),
         "model": dataclasses.asdict(config),
+        "origin": dict(origin or {}),
     }
     return Exported(
         files={
             "model.safetensors": safetensors_bytes(with_counters(renamed(plain, names.table))),
             "config.json": json_bytes(settings),
         },
-        example=_example(names, image),
+        example=_example(names, image, upsample=_upsample(config)),
         notes=(names.note, *_outputs(config)),
     )
 
@@ -160,7 +169,8 @@ def _classification(config: ClassificationConfig) -> _Names:
     enlarged = (
         ""
         if config.upsample is None
-        else f" Images are first resized to {config.upsample} pixels, with corners aligned."
+        else f" Images are first resized to {config.upsample} pixels, bilinearly with corners "
+        "aligned; the state dict does not do it, so give the model images that are resized so."
     )
     return _Names(
         table=classifier_table(config.image, config.head),
@@ -169,6 +179,11 @@ def _classification(config: ClassificationConfig) -> _Names:
         note=f"`model.safetensors` is the state dict of torchvision's ResNet with {head}."
         f"{enlarged}",
     )
+
+
+def _upsample(config: Config) -> int | None:
+    """Returns the side in pixels to which the model first resizes its images, or None."""
+    return config.upsample if isinstance(config, ClassificationConfig) else None
 
 
 def _below(table: Table, name: str) -> Table:
@@ -194,7 +209,7 @@ def _outputs(config: Config) -> tuple[str, ...]:
     return (f"The logits are those of {classes}{first}; their softmax gives probabilities.",)
 
 
-def _example(names: _Names, image: Mapping[str, Any]) -> str:
+def _example(names: _Names, image: Mapping[str, Any], *, upsample: int | None) -> str:
     if names.build is None:
         return "\n".join(
             (
@@ -216,6 +231,7 @@ def _example(names: _Names, image: Mapping[str, Any]) -> str:
             'model.load_state_dict(load_file("model.safetensors"), strict=True)',
             "model.eval()",
             f"image = torch.rand(1, {channels}, {size}, {size})  # gray values from 0 to 1",
+            *resized(upsample),
             f"logits = model({normalised(image)})",
             "print(logits.shape)",
         )

@@ -9,11 +9,13 @@ import numpy as np
 
 from prior_jax.interop.export.parts import (
     Exported,
+    origin_of,
     part_of,
     picked,
     renamed,
     safetensors_bytes,
     section,
+    upsample_of,
 )
 from prior_jax.interop.torch.module_tables import attention_pool_table, resnet_table
 from prior_jax.interop.torch.names import Table, conv_table, linear_table
@@ -33,6 +35,7 @@ STANDARD: Mapping[tuple[Block, tuple[int, ...]], str] = {
 """ResNets of width 64 that torchvision and timm build by name: (block, depths) -> name."""
 
 _WIDTH = 64
+_IMAGE = ("fit", "equalize", "to_white", "draft_margin")  # written where they are known
 
 
 def image_files(weights: Weights) -> Exported:
@@ -42,7 +45,8 @@ def image_files(weights: Weights) -> Exported:
     `num_batches_tracked`, which ours does not count, is 0. `projection.safetensors`, for
     objectives that have any, holds the attention pool and the projections to the space shared
     with reports: PRIOR's and GLoRIA's under their release's names, the baselines' under ours, with
-    all else that belongs to them (`projections`).
+    all else that belongs to them (`projections`). `config.json` tells the ResNet's shape, how its
+    images are made, and where it comes from; `sources.exported_settings` reads it again.
 
     Args:
       weights: weights of an image encoder or a whole model.
@@ -58,7 +62,7 @@ def image_files(weights: Weights) -> Exported:
     if behind:
         files["projection.safetensors"] = safetensors_bytes(behind)
     image = dict(weights.data.get("image") or {})
-    name = architecture(config)
+    name, upsample = architecture(config), upsample_of(weights)
     files["config.json"] = json_bytes(
         {
             "architecture": name or "none of torchvision's or timm's",
@@ -71,12 +75,16 @@ def image_files(weights: Weights) -> Exported:
             "image_size": image.get("size"),
             "mean": image.get("mean"),
             "std": image.get("std"),
-            **{name: image[name] for name in ("fit", "equalize", "to_white") if name in image},
+            **{name: image[name] for name in _IMAGE if name in image},
+            "upsample": upsample,
             "objective": weights.objective,
+            "origin": origin_of(weights),
         }
     )
     return Exported(
-        files=files, example=_example(name, config, image), notes=_notes(name, behind, weights)
+        files=files,
+        example=_example(name, config, image, upsample=upsample),
+        notes=_notes(name, behind, weights),
     )
 
 
@@ -203,7 +211,9 @@ _BEHIND: Mapping[str, Mapping[str, Table]] = {
 }
 
 
-def _example(name: str | None, config: ResNetConfig, image: Mapping[str, Any]) -> str:
+def _example(
+    name: str | None, config: ResNetConfig, image: Mapping[str, Any], *, upsample: int | None
+) -> str:
     if name is None:
         return "\n".join(
             (
@@ -231,10 +241,26 @@ def _example(name: str | None, config: ResNetConfig, image: Mapping[str, Any]) -
         'model.load_state_dict(load_file("model.safetensors"), strict=True)',
         "model.eval()",
         f"image = torch.rand(1, {channels}, {size}, {size})  # gray values from 0 to 1",
+        *resized(upsample),
         f"features = model({normalised(image)})  # float32[1, {config.features}]",
         f'# timm: timm.create_model("{name}", num_classes=0, in_chans={channels}), strict too.',
     )
     return "\n".join(lines)
+
+
+def resized(upsample: int | None) -> tuple[str, ...]:
+    """Returns the line of Python that resizes `image` as the model first does, or no line.
+
+    The model resizes normalised images, and the line images from 0 to 1: a bilinear resize of the
+    one is that of the other, normalised, but for rounding.
+    """
+    if upsample is None:
+        return ()
+    size = (upsample, upsample)
+    return (
+        f"image = torch.nn.functional.interpolate(image, size={size}, "
+        'mode="bilinear", align_corners=True)',
+    )
 
 
 def normalised(image: Mapping[str, Any]) -> str:
@@ -255,6 +281,13 @@ def _notes(name: str | None, behind: Mapping[str, np.ndarray], weights: Weights)
     ]
     if name is None:
         notes.append("Neither torchvision nor timm builds this shape; see `config.json`.")
+    upsample = upsample_of(weights)
+    if upsample is not None:
+        notes.append(
+            f"The model that was trained first resizes its images to {upsample} x {upsample} "
+            "pixels, bilinearly with corners aligned. The ResNet alone does not, so give it images "
+            "that are resized so."
+        )
     if behind:
         notes.append(
             "`projection.safetensors` holds what follows the ResNet in "

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from prior_jax.interop.export.parts import Exported
+from prior_jax.interop.export.parts import Exported, upsample_of
 from prior_jax.interop.weights_folder import About
 
 # Settings that get a row of their own if the config has them; config.training.json has all.
@@ -12,8 +12,8 @@ _SETTINGS = (
     "name", "objective", "seed", "model.fidelity", "model.switched_choices", "model.dtype",
     "model.embed_dim",
     "model.image.resnet.depths", "model.image.resnet.width", "model.image.resnet.block",
-    "model.image.pool", "model.classes", "model.loss", "model.upsample", "model.head.kind",
-    "model.decoder.kind", "model.decoder.channels", "model.head.anchors",
+    "model.image.pool", "model.image.upsample", "model.classes", "model.loss", "model.upsample",
+    "model.head.kind", "model.decoder.kind", "model.decoder.channels", "model.head.anchors",
     "model.post.conf_threshold", "model.post.nms_threshold", "model.text.hidden_size",
     "model.text.layers", "model.text.heads",
     "init.image.path", "init.text.path", "data.batch_size", "data.image.size",
@@ -97,6 +97,10 @@ LICENCES: Mapping[str, str] = {
         "Trained on CheXpert, under Stanford's research use agreement: no commercial use, and no "
         "passing on without the same terms."
     ),
+    "data_prep.chexpert_plus": (
+        "Trained on CheXpert Plus, under Stanford's research use agreement: no commercial use, and "
+        "no passing on without the same terms."
+    ),
     "data_prep.covid_rural": (
         "Trained on COVID Rural: images of the collection COVID-19-AR of The Cancer Imaging "
         "Archive, with masks by others. The terms of both are not recorded here: find them out "
@@ -106,6 +110,15 @@ LICENCES: Mapping[str, str] = {
         "Trained on COVIDx, which gathers images of several collections, each under terms of its "
         "own, some of them without commercial use. They are not recorded here: find them out "
         "before the weights are passed on."
+    ),
+    "data_prep.iu_xray": (
+        "Trained on IU X-Ray of Open-i, under CC BY-NC-ND 4.0: credit its authors, no commercial "
+        "use, and no passing on of what is adapted from it."
+    ),
+    "data_prep.ms_cxr": (
+        "Trained on MS-CXR, whose images are those of MIMIC-CXR, and which PhysioNet gives to "
+        "credentialed users under its credentialed data use agreement. The weights inherit it: "
+        "pass them on only to people who have signed it."
     ),
     "data_prep.nih": (
         "Trained on NIH ChestX-ray14, which may be used without restrictions; acknowledge the NIH "
@@ -211,6 +224,9 @@ def _preprocessing(about: About, facts: Facts) -> list[str]:
             ("standard deviation", _shown(image.get("std"))),
             *((name, said) for key, name, said in _IMAGE_WORDS if image.get(key[0]) == key[1]),
         ]
+        if (side := upsample_of(about)) is not None:
+            how = f"to {side} x {side} pixels, bilinearly with corners aligned"
+            rows.append(("resized within the model", how))
     if about.part != "image" and (tokenizer or "max_tokens" in about.data):
         rows += [(f"tokenizer: {name}", _shown(value)) for name, value in tokenizer.items()]
         rows.append(("tokenizer: sha256", _shown(facts.tokenizer)))
@@ -226,6 +242,7 @@ def _training(about: About, facts: Facts) -> list[str]:
             for name, value in about.origin.items()
             if isinstance(value, str | int) and value != "" and name != "licence"
         ]
+        rows += [("note", note) for note in about.origin.get("notes", ())]
         return ["Not trained by this project.", "", *_table(("origin", "value"), rows)]
     found = list(_settings(facts.config))
     return [

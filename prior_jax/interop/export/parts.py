@@ -11,10 +11,12 @@ from safetensors.numpy import save
 
 from prior_jax.errors import WeightsError
 from prior_jax.interop.torch.names import Table, to_torch
-from prior_jax.interop.weights_folder import Weights
+from prior_jax.interop.weights_folder import About, Weights
 
 # Metadata without which transformers and timm refuse a safetensors file.
 _METADATA = {"format": "pt"}
+# What an exported config.json tells of the weights' origin.
+_ORIGIN = ("source", "run", "step", "data", "file", "sha256", "licence")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,20 @@ def safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
 def sha256(content: bytes) -> str:
     """Returns the hexadecimal sha256."""
     return hashlib.sha256(content).hexdigest()
+
+
+def origin_of(about: About) -> dict[str, Any]:
+    """Returns where weights come from and what licence binds, for `config.json`."""
+    return {name: about.origin[name] for name in _ORIGIN if name in about.origin}
+
+
+def upsample_of(about: About) -> int | None:
+    """Returns the side in pixels to which the model itself resizes its images first, or None.
+
+    GLoRIA has the setting in the section of its image encoder, a classifier in its own.
+    """
+    image = about.model.get("image") or {}
+    return image.get("upsample", about.model.get("upsample"))
 
 
 def section(model: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -30,6 +30,7 @@ from prior_jax.interop.printable import printable
 from prior_jax.interop.sources import accounting
 from prior_jax.interop.sources.accounting import Row
 from prior_jax.interop.sources.chosen_names import Chosen, choose, naming_prefixes
+from prior_jax.interop.sources.exported_settings import ExportedSettings, read_exported_settings
 from prior_jax.interop.sources.fit import Fit
 from prior_jax.interop.sources.infer import Layout, Shapes
 from prior_jax.interop.sources.plans import Plan, Unseen, structure
@@ -39,6 +40,11 @@ from prior_jax.interop.sources.weight_files import read_weights
 from prior_jax.interop.torch.misfits import restated
 from prior_jax.interop.torch.names import to_torch
 from prior_jax.interop.weights_folder import Part, Weights
+
+_UNKNOWN_STATISTICS = (
+    "nothing tells the mean and standard deviation that its images are normalised by, without "
+    "which these weights are not evaluated; give --mean and --std if you know them"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +115,7 @@ def open_checkpoint(
     try:
         imported = from_tensors(
             source, file.tensors, part=part, unseen=unseen, directory=directory,
-            tokenizer=tokenizer, prefix=prefix,
+            tokenizer=tokenizer, prefix=prefix, exported=read_exported_settings(file.path),
         )  # fmt: skip
     except WeightsError as error:
         if error.where != "state_dict":
@@ -134,6 +140,7 @@ def from_tensors(
     directory: BertDirectory | None = None,
     tokenizer: pathlib.Path | None = None,
     prefix: str | None = None,
+    exported: ExportedSettings | None = None,
 ) -> Imported:
     """Imports tensors that are already in memory, like `open_checkpoint`.
 
@@ -145,6 +152,7 @@ def from_tensors(
       directory: content of the Hugging Face directory besides the weights, for "hf_bert".
       tokenizer: path as in `open_checkpoint`.
       prefix: prefix of the model's names, or None.
+      exported: what `launch.export` wrote beside a ResNet, or None.
     """
     kind = _source(source)
     recipes = _recipes(source, kind, part)
@@ -161,13 +169,16 @@ def from_tensors(
     plan = recipe.plan(shapes, layout, unseen, recipe.known)
     if directory is not None:
         plan = _as_told(plan, directory)
+    exported = exported if plan.part == "image" else None
+    if exported is not None:
+        plan = exported.told(plan, unseen)
     _check_vocabulary(tokenizer, plan)
     fit = Fit(named, plan, unused=recipe.unused)
     with naming_prefixes(tensors, recipes):
         fit.check()
     weights = Weights(
         part=plan.part, objective=plan.objective, model=plan.model, data=plan.data,
-        origin=_origin(source, plan, chosen, fit), arrays=fit.arrays(), kept=fit.kept(),
+        origin=_origin(source, plan, chosen, fit, exported), arrays=fit.arrays(), kept=fit.kept(),
     )  # fmt: skip
     rows = accounting.account(named, fit.table, fit.rule_of)
     if chosen.outside:
@@ -330,12 +341,15 @@ def _check_vocabulary(tokenizer: pathlib.Path | None, plan: Plan) -> None:
         check_tokenizer(tokenizer, lower_case=lower_case, vocab_size=plan.vocab_size)
 
 
-def _origin(source: str, plan: Plan, chosen: Chosen, fit: Fit) -> dict[str, Any]:
+def _origin(
+    source: str, plan: Plan, chosen: Chosen, fit: Fit, exported: ExportedSettings | None
+) -> dict[str, Any]:
     """Returns what the weights note on their origin, with all that conversion back needs."""
+    unknown = plan.data.get("image", {}).get("mean", ()) is None
     return {
         "source": source,
-        "licence": SOURCES[source].licence,
-        "notes": plan.notes + chosen.notes,
+        "licence": SOURCES[source].licence if exported is None else exported.licence,
+        "notes": plan.notes + chosen.notes + ((_UNKNOWN_STATISTICS,) if unknown else ()),
         "layout": dataclasses.asdict(plan.layout),
         "outer": chosen.outer,
         "renamed": chosen.renamed,

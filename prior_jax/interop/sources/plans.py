@@ -5,6 +5,7 @@ are converted back to their original names; `structure` turns either into the sa
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,12 +49,17 @@ class Unseen:
       pool_heads: heads of PRIOR's attention pool over the image; by default 8.
       image_size: side of the images, in pixels; by default the size that the attention pool was
         made for, or the source's.
+      mean: value to subtract from pixels in [0, 1], one number a channel, given with `std`; by
+        default the source's, where it has one for such images.
+      std: value above 0 that pixels are divided by after subtracting `mean`.
     """
 
     heads: int | None = None
     decoder_heads: int | None = None
     pool_heads: int | None = None
     image_size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -282,11 +288,27 @@ def _image_sections(
     size = unseen.image_size or known.image_size
     if grid is not None and unseen.image_size is None:
         size = grid * 2 ** (len(resnet["depths"]) + 1)
-    image = {"size": size, "channels": channels, "mean": None, "std": None}
-    if known.mean is not None and len(known.mean) == channels:
-        image.update(mean=known.mean, std=known.std)
+    image = {"size": size, "channels": channels, **_statistics(channels, unseen, known)}
     pool = "mean" if grid is None else "attention"
     return {"resnet": resnet, "pool": pool, "pool_heads": heads}, image
+
+
+def _statistics(channels: int, unseen: Unseen, known: Known) -> dict[str, Any]:
+    """Returns the mean and std of the images, as they are given, or the source's; None for none."""
+    given = {"mean": unseen.mean, "std": unseen.std}
+    if given == {"mean": None, "std": None}:
+        fits = known.mean is not None and len(known.mean) == channels
+        return {"mean": known.mean, "std": known.std} if fits else given
+    for name, values in given.items():
+        least, above = (0.0, " above 0") if name == "std" else (-math.inf, "")
+        if len(values or ()) != channels or not all(least < x < math.inf for x in values or ()):
+            raise ConfigError.of_value(
+                f"--{name}",
+                values,
+                f"{channels} finite numbers{above}, one for each channel; --mean and --std are "
+                "given together",
+            )
+    return given
 
 
 def _heads(sizes: Mapping[str, Any], given: int | None, name: str) -> tuple[int, tuple[str, ...]]:

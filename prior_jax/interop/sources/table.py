@@ -56,6 +56,9 @@ class Source:
     folder: bool = False
 
 
+UNKNOWN_LICENCE = "that of whoever trained it"
+"""What is said of the terms of weights that anyone may have trained."""
+
 BUFFERS = (
     Unused(
         pattern=r".*\.num_batches_tracked",
@@ -63,7 +66,7 @@ BUFFERS = (
         shape=(),
     ),
     Unused(pattern=r".*embeddings\.position_ids", reason="0, 1, 2, ...: positions are counted"),
-    Unused(pattern=r"(.*\.)?fc\.(weight|bias)", reason="the classifier of ImageNet's classes"),
+    Unused(pattern=r"(.*\.)?fc\.(weight|bias)", reason="the classifier, of no use to an encoder"),
     Unused(
         pattern=r"global_text_projection\.weight",
         reason="the release never calls it",
@@ -98,7 +101,7 @@ def _begins(pattern: str) -> Callable[[Layout], str]:
 
 
 _bert = _begins(r"(embeddings|encoder\.layer)\.")
-_IMAGE_READS, _TEXT_READS = ("image_size",), ("heads", "tokenizer")
+_IMAGE_READS, _TEXT_READS = ("image_size", "mean", "std"), ("heads", "tokenizer")
 _POOL_READS = (*_IMAGE_READS, "pool_heads")
 _PRIOR_READS = (*_POOL_READS, *_TEXT_READS, "decoder_heads")
 _HALF = (0.5, 0.5, 0.5)
@@ -108,6 +111,15 @@ _ENLARGED = "the authors enlarge images to 299 pixels, corners aligned, before t
 _GLORIA_KNOWN = Known(mean=_HALF, std=_HALF, lower_case=True, max_tokens=97)
 _MGCA_KNOWN = Known(mean=_HALF, std=_HALF, notes=(_ENLARGED,))
 _MGCA_TEXT = Known(lower_case=True, max_tokens=112)
+
+
+def _bare(known: Known) -> Mapping[str, Recipe]:
+    """Returns the recipe of a ResNet that has torchvision's names and nothing in front of them."""
+    return {
+        "image": Recipe(
+            probe=_resnet, layouts=(Layout(),), reads=_IMAGE_READS, known=known, plan=image_plan
+        )
+    }
 
 
 def _left(pattern: str, reason: str) -> Unused:
@@ -256,31 +268,16 @@ SOURCES: Mapping[str, Source] = {
                 ),
             ),
         },
-        licence="that of whoever trained it (BenchX is MIT, MGCA's ConVIRT has no licence file)",
+        licence=f"{UNKNOWN_LICENCE} (BenchX is MIT, MGCA's ConVIRT has no licence file)",
     ),
+    "resnet": Source(recipes=_bare(Known()), licence=UNKNOWN_LICENCE),
     "torchvision": Source(
-        recipes={
-            "image": Recipe(
-                probe=_resnet,
-                layouts=(Layout(),),
-                reads=_IMAGE_READS,
-                known=_IMAGENET,
-                plan=image_plan,
-            )
-        },
+        recipes=_bare(_IMAGENET),
         licence="BSD-3-Clause (torchvision); trained on ImageNet, whose terms of access are for "
         "research",
     ),
     "timm": Source(
-        recipes={
-            "image": Recipe(
-                probe=_resnet,
-                layouts=(Layout(),),
-                reads=_IMAGE_READS,
-                known=_IMAGENET,
-                plan=image_plan,
-            )
-        },
+        recipes=_bare(_IMAGENET),
         licence="that of the model's card (timm's own weights are Apache-2.0); trained on "
         "ImageNet, whose terms of access are for research",
     ),
