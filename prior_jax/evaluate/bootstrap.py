@@ -39,7 +39,7 @@ class Interval:
     Attributes:
       value: metric on the original records; NaN where the metric is undefined.
       low: lower end of the interval; NaN where the metric is undefined on every resample, or all
-        records are of one group.
+        records that it counts are of one group.
       high: upper end of the interval; NaN as for `low`.
       draws: metric of each resample, float64[resamples], NaN where it is undefined; None where the
         draws were not kept. The draws of two models on the same records and seed are paired.
@@ -90,7 +90,9 @@ def intervals(
 
     A resample in which a metric is undefined (no positive of its class was drawn) is left out of
     that metric's percentiles. One group alone gives no interval: every resample would be the same,
-    and an interval without width would look certain.
+    and an interval without width would look certain. The same holds for a metric that is defined
+    exactly where one group was drawn, and then always the same, as the recall of a class that one
+    patient has. A metric that is the same on all resamples keeps its interval.
 
     Args:
       statistics: function that computes the metrics: float[R, N] weights -> {name: float[R]}, with
@@ -112,10 +114,23 @@ def intervals(
     found = {}
     for name, value in plain.items():
         draws = np.concatenate([part[name] for part in parts]).astype(np.float64)
-        if alone:
+        if alone or _hangs_on_one_group(draws, weights):
             draws = np.full_like(draws, np.nan)
         found[name] = from_draws(float(value[0]), draws, confidence=config.confidence)
     return found
+
+
+def _hangs_on_one_group(draws: np.ndarray, weights: np.ndarray) -> bool:
+    """Returns whether one group alone decides if a draw has a value, and all values are the same.
+
+    Args:
+      draws: metric of each resample, float64[R], NaN where it is undefined.
+      weights: number of times that each record occurs in each resample, float[R, N].
+    """
+    defined = ~np.isnan(draws)
+    if defined.all() or not defined.any() or not np.allclose(draws[defined], draws[defined][0]):
+        return False
+    return bool(((weights > 0) == defined[:, None]).all(axis=0).any())
 
 
 def from_draws(value: float, draws: np.ndarray, *, confidence: float) -> Interval:

@@ -69,7 +69,8 @@ def findings_rows(
       findings that have a value (`macro_...`): `f1`, `accuracy` and
       `balanced_accuracy` at the thresholds, the same with `_above_half` for probabilities above
       0.5, which is the argmax of two classes, `calibration_error`, `brier`.
-      A finding without a threshold has none of the first three.
+      A finding without a threshold has none of the first three, and one without a positive or
+      without a negative record has no balanced accuracy.
     """
     found = ranking.ranking(
         predicted.probability,
@@ -103,15 +104,20 @@ def _finding(probability, positive, *, threshold, bins, weights) -> dict[str, np
         for at in (threshold, _ABOVE_HALF)
     )
     nothing = np.full(len(weights), np.nan)
+    # As the AUROC: the recall of one state alone is no mean of two.
+    both = (half.sum(axis=2) > 0).all(axis=1)
+    balanced, balanced_half = (
+        np.where(both, at_decision.balanced_accuracy(matrix), np.nan) for matrix in (chosen, half)
+    )
     known = not np.isnan(threshold)
     points = at_decision.reliability(probability, positive, bins=bins, weights=weights)
     return {
         "f1": at_decision.class_f1(chosen)[:, 1] if known else nothing,
         "accuracy": metrics.accuracy(chosen) if known else nothing,
-        "balanced_accuracy": at_decision.balanced_accuracy(chosen) if known else nothing,
+        "balanced_accuracy": balanced if known else nothing,
         "f1_above_half": at_decision.class_f1(half)[:, 1],
         "accuracy_above_half": metrics.accuracy(half),
-        "balanced_accuracy_above_half": at_decision.balanced_accuracy(half),
+        "balanced_accuracy_above_half": balanced_half,
         "calibration_error": at_decision.expected_calibration_error(points),
         "brier": at_decision.brier(probability, positive, weights=weights),
     }

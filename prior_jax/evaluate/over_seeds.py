@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -215,6 +215,7 @@ def over_draws(
     draws: Sequence[np.ndarray],
     classes: Sequence[str],
     confidence: float,
+    within: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, SeedInterval]:
     """Computes the 5x200 metrics on each draw of a test set, and their spread over draws.
 
@@ -222,12 +223,13 @@ def over_draws(
     so that their spread is below that of new test sets: quote the bootstrap's interval beside it.
 
     Args:
-      scores: score of each record and class, float[N, C]; the highest is the answer. Scores that
-        are standardised over records must be so within each draw: hand over the draw alone.
+      scores: score of each record and class, float[N, C]; the highest is the answer.
       truth: class of each record, int[N]; read only at the draws' rows.
       draws: rows of each draw, from `draw_per_class` or an id list.
       classes: names of the C classes.
       confidence: coverage of the t interval.
+      within: changes the scores of a draw's M records before the answers are read, float[M, C] ->
+        float[M, C], such as a standardisation over records; None leaves them as they are.
 
     Returns:
       `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `kappa` and the other metrics of
@@ -238,8 +240,9 @@ def over_draws(
     scores, truth = np.asarray(scores), np.asarray(truth)
     runs = []
     for rows in draws:
+        drawn = scores[rows] if within is None else within(scores[rows])
         row = answer_rows(
-            scores[rows].argmax(axis=1),
+            drawn.argmax(axis=1),
             truth[rows],
             classes=classes,
             weights=np.ones((1, len(rows))),

@@ -1,6 +1,7 @@
 """Measures phrase grounding: the map of each phrase over its image against the phrase's regions."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -63,11 +64,13 @@ class PhraseConfig:
     release: Release
 
     def __post_init__(self):
-        """Refuses unknown choices, and with a release what it would not do."""
+        """Refuses unknown choices and values without a meaning, and what a release would not do."""
         for field, known in (("heat", Heat), ("centres", Centres), ("release", Release)):
             check_choice(self, field, get_args(known))
-        check_field(self, "sigma", self.sigma >= 0, "at least 0")
-        check_field(self, "prompt", self.prompt.count("{}") == 1, "a sentence with one {}")
+        check_field(self, "sigma", 0 <= self.sigma < math.inf, "finite and at least 0")
+        before, _, after = self.prompt.partition("{}")
+        one = "{}" in self.prompt and not set("{}") & set(before + after)
+        check_field(self, "prompt", one, "a sentence with one {} and no other brace")
         if self.release != "none":
             check_field(
                 self,

@@ -11,6 +11,7 @@ prompt table holds denials, that to its denying prompts. The settings of the pap
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
@@ -66,7 +67,9 @@ class ZeroShotConfig:
       normalise: normalisation of the scores: "softmax" replaces a record's scores by their softmax
         over the classes, as the release does; the predicted class stays the same, the AUROC can
         change. "z-score" scales a class's scores over the records to mean 0 and deviation 1, as
-        GLoRIA's release does; the class's AUROC stays the same, the predicted class can change.
+        GLoRIA's release does; the class's AUROC stays the same, the predicted class can change. The
+        records are those that `mode` counts, all of the split with "multi_label", and those of a
+        draw by themselves.
       policy: treatment of uncertain and unmentioned findings.
       block: number of images and sentences compared at once.
       local_weight: weight of the local part of the similarity, where both parts are pooled and
@@ -74,6 +77,7 @@ class ZeroShotConfig:
         codes/prior/downstream/zero_classification_model.py, `shared_step`; quirk P46). None scores
         by the objective's similarity as a whole.
       draws: further measurements on draws of the records with one positive class; None for none.
+        Not with "z-score" and `local_weight` together: the parts are added before the draws.
       denial: treatment of the denying prompts: "subtract" them from the affirming ones; "softmax"
         gives the affirming ones' share in a softmax over the two, as CXR-CLIP does. It is above 0.5
         where affirmation is the more similar, and ranks records and classes as the difference does.
@@ -89,11 +93,16 @@ class ZeroShotConfig:
     draws: DrawConfig | None = None
 
     def __post_init__(self):
-        """Refuses unknown choices."""
+        """Refuses unknown choices, useless weights, and draws that cannot be standardised."""
         choice = {"mode": Mode, "pool": Pool, "normalise": Normalise, "denial": Denial}
         for field, choices in choice.items():
             check_choice(self, field, get_args(choices))
         check_least(self, block=1)
+        weight = self.local_weight
+        usable = weight is None or 0 <= weight < math.inf
+        check_field(self, "local_weight", usable, "finite and at least 0, or None")
+        fits = self.draws is None or weight is None or self.normalise != "z-score"
+        check_field(self, "draws", fits, "None where normalise is 'z-score' with a local_weight")
 
 
 def evaluate_zero_shot(
@@ -136,8 +145,10 @@ def evaluate_zero_shot(
         classes=table.classes,
         field="task.classes",
     )
+    single = labels.apply_policy(chosen, policy=config.policy).single
+    over = single if config.mode == "multi_class" else None
     found = measure(
-        _scores(encoder, studies.images, reports, table=table, config=config),
+        _scores(encoder, studies.images, reports, table=table, config=config, over=over),
         chosen,
         classes=table.classes,
         groups=np.asarray(patients)[studies.record],
@@ -167,7 +178,7 @@ def _asked(table: prompts.PromptTable) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def _scores(encoder, images, reports, *, table, config) -> np.ndarray:
+def _scores(encoder, images, reports, *, table, config, over) -> np.ndarray:
     """Returns the scores of the classes, of the whole similarity or of its parts, float32[N, C]."""
     rows, columns = (fitting(config.block, len(found.global_)) for found in (images, reports))
 
@@ -178,6 +189,7 @@ def _scores(encoder, images, reports, *, table, config) -> np.ndarray:
             pool=config.pool,
             normalise=config.normalise,
             denial=config.denial,
+            over=over,
         )
 
     if config.local_weight is None:
@@ -192,6 +204,7 @@ def class_scores(
     pool: Pool,
     normalise: Normalise,
     denial: Denial = "subtract",
+    over: np.ndarray | None = None,
 ) -> np.ndarray:
     """Pools the similarities to a class's sentences into one score.
 
@@ -202,6 +215,7 @@ def class_scores(
       normalise: normalisation, see `ZeroShotConfig`; a single record, or a class whose scores are
         all equal, has no deviation: the record keeps its scores, the class gets 0.
       denial: treatment of denying prompts, see `ZeroShotConfig`.
+      over: records over which "z-score" standardises, bool[N]; None for all.
 
     Returns:
       Scores, float32[N, C]; higher = more likely.
@@ -224,7 +238,7 @@ def class_scores(
     if denial == "softmax":
         # The softmax over two values is the logistic function of their difference.
         scores = 0.5 * (1 + np.tanh(0.5 * scores))
-    return normalised(scores, how=normalise, axis=0 if normalise == "z-score" else 1)
+    return normalised(scores, how=normalise, axis=0 if normalise == "z-score" else 1, over=over)
 
 
 def check_denials(table: prompts.PromptTable, *, denial: Denial) -> None:
@@ -247,7 +261,9 @@ def check_denials(table: prompts.PromptTable, *, denial: Denial) -> None:
         )
 
 
-def normalised(scores: np.ndarray, *, how: Normalise, axis: int) -> np.ndarray:
+def normalised(
+    scores: np.ndarray, *, how: Normalise, axis: int, over: np.ndarray | None = None
+) -> np.ndarray:
     """Normalises the scores along an axis, to make them comparable with their neighbours.
 
     Args:
@@ -255,20 +271,25 @@ def normalised(scores: np.ndarray, *, how: Normalise, axis: int) -> np.ndarray:
       how: normalisation: "softmax"; "z-score" to mean 0 and population standard deviation 1; "none"
         for no change.
       axis: axis of the normalisation, 0 or 1.
+      over: places of the axis whose mean and deviation "z-score" takes, bool[N] or bool[M]; None
+        for all.
 
     Returns:
-      Normalised scores, float32[N, M]; with "z-score" 0 where all scores are equal, and unchanged
-      where there is only one.
+      Normalised scores, float32[N, M]; with "z-score" 0 where all scores of `over` are equal, and
+      unchanged where there are fewer than two.
     """
     if how == "softmax":
         scores = np.exp(scores - scores.max(axis=axis, keepdims=True))
         return scores / scores.sum(axis=axis, keepdims=True)
-    if how == "none" or scores.shape[axis] == 1:
+    if how == "none":
         return scores
-    centred = scores - scores.mean(axis=axis, keepdims=True)
+    measured = scores if over is None else np.compress(over, scores, axis=axis)
+    if measured.shape[axis] < 2:
+        return scores
+    centred = scores - measured.mean(axis=axis, keepdims=True)
     # Tests the scores themselves: through rounding, equal scores can have a nonzero deviation.
-    varies = scores.max(axis=axis, keepdims=True) > scores.min(axis=axis, keepdims=True)
-    deviation = np.where(varies, scores.std(axis=axis, keepdims=True), np.float32(1))
+    varies = measured.max(axis=axis, keepdims=True) > measured.min(axis=axis, keepdims=True)
+    deviation = np.where(varies, measured.std(axis=axis, keepdims=True), np.float32(1))
     return np.where(varies, centred / deviation, np.float32(0))
 
 
@@ -288,7 +309,7 @@ def measure(
       label_columns: label states of the same classes, int8[N, C].
       classes: names of the classes.
       groups: patient of each record, [N].
-      config: settings, of which `mode` and `policy` are used.
+      config: settings, of which `mode`, `policy` and `draws` are used, and `normalise` for draws.
       resampling: settings of the bootstrap intervals.
 
     Returns:
@@ -340,6 +361,7 @@ def _over_draws(answered: Answered, *, config, resampling) -> dict[str, Any]:
             f"exactly one positive class are {dict(zip(classes, counts.tolist(), strict=True))}.",
             "Lower --task.zero_shot.draws.each, or choose a larger set or split.",
         )
+    how: Normalise = "z-score" if config.normalise == "z-score" else "none"
     found = over_seeds.over_draws(
         answered.scores[answered.single],
         right,
@@ -349,6 +371,7 @@ def _over_draws(answered: Answered, *, config, resampling) -> dict[str, Any]:
         ],
         classes=classes,
         confidence=resampling.confidence,
+        within=lambda drawn: normalised(drawn, how=how, axis=0),
     )
     return {"over_draws": {name: value.to_json() for name, value in found.items()}}
 

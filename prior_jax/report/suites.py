@@ -168,7 +168,7 @@ def _tasks(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> lis
     """Groups the rows of a set; the rows of single seeds go under the mean over seeds."""
     groups: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for row in rows:
-        base = row["task"].partition(_SEED)[0].removesuffix(_OVER_SEEDS)
+        base = _base(row["task"])
         groups.setdefault(base, {}).setdefault(row["task"], []).append(row)
     found = []
     for base, members in groups.items():
@@ -187,6 +187,11 @@ def _tasks(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> lis
             rows = [row for one in members.values() for row in one]
             found.append(_task(whole_words(base), over, columns, seeds=singles, single=rows))
     return found
+
+
+def _base(task: str) -> str:
+    """Returns the name of a task without its seed."""
+    return task.partition(_SEED)[0].removesuffix(_OVER_SEEDS)
 
 
 def _seed_words(task: str) -> str:
@@ -264,9 +269,12 @@ def _set_sheet(
 ) -> SetSheet:
     """Adds to a set's rows the pictures of each part; of several seeds those of the first."""
     contents = {content["task"]: content for content in results.read_results(folder)}
+    first: dict[str, str] = {}
+    for task in (one for one in done if one in contents):
+        first.setdefault(_base(task), task)
     curves, galleries, notes, shown_regions, learning = [], [], [], [], []
     meanings: dict[str, str] = {}
-    for task in (one for one in done if one in contents and _SEED not in one):
+    for task in first.values():
         curve = reliability.pooled_of(contents[task], title=whole_words(task))
         curves += [] if curve is None else [curve]
         notes += [f"{whole_words(task)}. {one}" for one in notes_of(contents[task]["settings"])]

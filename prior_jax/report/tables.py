@@ -208,7 +208,8 @@ def headlines(tasks: Sequence[Task]) -> list[tuple[Task, Row]]:
             kept = best.get(row.name)
             if kept is None or _share(task) >= _share(kept[0]):
                 best[row.name] = task, row
-    return [best[name] for name in _HEADLINES if name in best and best[name][1].trained.value]
+    shown = [best[name] for name in _HEADLINES if name in best]
+    return [(task, row) for task, row in shown if row.trained.value is not None]
 
 
 def _share(task: Task) -> float:

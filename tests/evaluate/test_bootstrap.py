@@ -73,13 +73,39 @@ def test_a_metric_that_does_not_exist_is_null():
 
 
 def test_resamples_without_the_rare_class_are_left_out():
-    positive = np.arange(20) == 0
+    positive = np.arange(20) == 5
     found = bootstrap.intervals(
         lambda weights: {"auroc": metrics.auroc(np.arange(20), positive, weights=weights)},
         groups=np.arange(20),
         config=CONFIG,
     )
-    assert found["auroc"].to_json() == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found["auroc"].value == pytest.approx(5 / 19)
+    assert found["auroc"].low < 5 / 19 < found["auroc"].high
+    assert 0.2 < np.isnan(found["auroc"].draws).mean() < 0.5
+
+
+def test_a_class_that_one_patient_has_gets_no_interval():
+    groups = np.array([0, 0, *range(1, 19)])
+    values = np.random.default_rng(6).random(20)
+
+    for count in (1, 2):  # one image, and two images of the same patient
+        found = bootstrap.intervals(
+            lambda w, count=count: mean_of(values[:count])(w[:, :count]),
+            groups=groups,
+            config=CONFIG,
+        )["mean"]
+        assert found.value == pytest.approx(values[:count].mean())
+        assert np.isnan([found.low, found.high]).all() and np.isnan(found.draws).all()
+
+
+def test_a_metric_that_is_the_same_for_several_patients_keeps_its_interval():
+    for count in (2, 3, 20):  # of two or three patients, some resamples draw none
+        found = bootstrap.intervals(
+            lambda w, count=count: mean_of(np.ones(count))(w[:, :count]),
+            groups=np.arange(20),
+            config=CONFIG,
+        )["mean"]
+        assert (found.low, found.value, found.high) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(

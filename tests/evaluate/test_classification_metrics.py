@@ -290,6 +290,31 @@ def test_rows_of_findings_leave_out_what_does_not_count_and_take_the_validation_
     equal(unknown["macro_f1"], unknown["f1_b"])
 
 
+def test_a_finding_of_one_state_has_no_balanced_accuracy_and_is_not_in_the_mean():
+    """In a weighting without a positive, or a negative, of a finding: here weights of 0."""
+    positive = np.array([[1, 1], [0, 0], [1, 0], [0, 1]], bool)
+    probability = np.array([[0.9, 0.4], [0.2, 0.2], [0.3, 0.7], [0.4, 0.8]])
+    found = classification_rows.findings_rows(
+        classification_rows.Predicted(
+            probability=probability,
+            positive=positive,
+            counted=np.ones_like(positive),
+            classes=("A", "B"),
+        ),
+        thresholds=np.array([0.5, 0.5]),
+        bins=5,
+        # All records; A has no positive; A has no negative; no record.
+        weights=np.array([[1, 1, 1, 1], [0, 1, 0, 1], [1, 0, 1, 0], [0, 0, 0, 0]]),
+    )
+    for end in ("", "_above_half"):
+        name = f"balanced_accuracy{end}"
+        equal(found[f"{name}_a"], [0.75, np.nan, np.nan, np.nan])
+        equal(found[f"{name}_b"], [0.5, 1.0, 0.0, np.nan])
+        equal(found[f"macro_{name}"], [0.625, 1.0, 0.0, np.nan])
+        assert (np.isnan(found[f"{name}_a"]) == np.isnan(found["auroc_a"])).all()
+    assert not np.isnan(found["accuracy_a"][:3]).any()
+
+
 @pytest.mark.parametrize("bad", [1.5, -0.1, np.nan])
 def test_what_is_no_probability_is_refused(bad):
     with pytest.raises(ValueError, match="1 probabilities are not in 0 to 1"):

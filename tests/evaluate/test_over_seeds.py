@@ -92,6 +92,18 @@ def test_metrics_over_five_draws_equal_scikit_learn():
         assert found[name].count == 5
 
 
+def test_scores_are_changed_within_each_draw_before_they_are_read():
+    scores, truth = np.array([[5.0, 3.0], [6.0, 4.5], [9.0, 1.0]]), np.array([0, 1, 0])
+    draws = [np.array([0, 1])]
+    plain, centred = (
+        over_seeds.over_draws(
+            scores, truth, draws=draws, classes="ab", confidence=0.95, within=within
+        )["accuracy"].mean
+        for within in (None, lambda drawn: drawn - drawn.mean(axis=0))
+    )
+    assert (plain, centred) == (0.5, 1.0)
+
+
 def test_of_equal_seeds_the_interval_over_patients_is_left():
     draws = np.random.default_rng(0).beta(9, 2, 4000)  # skewed, as areas near 1 are
     mean = float(np.mean(draws))

@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import phrase_grounding as pg
 from prior_jax.evaluate import similarity_map as sm
+from prior_jax.evaluate.phrases import PhraseConfig
 
 RULE = pg.GroundingRule()
 
@@ -150,6 +153,21 @@ def test_tables_are_rounded_only_where_asked():
 def test_bad_rules_are_refused_by_name(field, bad):
     with pytest.raises(ConfigError, match=f"^{field}: The value is"):
         pg.GroundingRule(**{field: bad})
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        *(("prompt", f"Findings {one}.") for one in ("", "{x} {}", "{} {", "{{}}", "{0}", "{} {}")),
+        *(("sigma", one) for one in (-1.0, math.inf, math.nan)),
+    ],
+)
+def test_prompts_with_other_braces_and_widths_without_a_meaning_are_refused(field, bad):
+    good = {"prompt": "Findings suggesting {}.", "sigma": 1.5}
+    rest = {"heat": "auto", "centres": "tiles", "rule": RULE, "release": "none"}
+    assert PhraseConfig(**good, **rest).prompt.format("edema") == "Findings suggesting edema."
+    with pytest.raises(ConfigError, match=f"^{field}: The value is"):
+        PhraseConfig(**{**good, field: bad}, **rest)
 
 
 def test_a_mask_of_another_size_or_without_a_box_is_refused():

@@ -196,17 +196,35 @@ def test_the_page_shows_pictures_meanings_and_curves_of_both_tasks(folder):
     assert learning_curves.of_task(folder, "deleted") == []
 
 
-def test_a_suite_shows_one_image_of_each_kind_and_its_trainings(folder, tmp_path):
-    part = tmp_path / "suite" / "nih"
-    written(part, "segmentation_any_set_1_percent", masks(), kind="segmenter")
-    row = {
-        "set": "nih", "task": "segmentation_any_set_1_percent", "metric": "mean_dice",
-        "by_class": False, "seeds": 1, "value": 0.5, "low": 0.4, "high": 0.6, "chance": None,
-        **{f"{one}{end}": None for one in ("random", "imagenet") for end in ("", "_low", "_high")},
-    }  # fmt: skip
-    (tmp_path / "eval").mkdir()
-    content = {"model": {}, "parts": [], "rows": [row]}
-    (tmp_path / "eval" / "suite.json").write_text(json.dumps(content))
+def suite_of(folder, tasks):
+    """Writes the parts of a suite, which are segmentations, and its table."""
+    for task in tasks:
+        written(folder / "suite" / "nih", task, masks(), kind="segmenter")
+    (folder / "eval").mkdir()
+    rows = [
+        {
+            "set": "nih", "task": task, "metric": "mean_dice", "by_class": False, "seeds": 1,
+            "value": 0.5, "low": 0.4, "high": 0.6, "chance": None, "random": None,
+            "random_low": None, "random_high": None,
+            "imagenet": None, "imagenet_low": None, "imagenet_high": None,
+        }
+        for task in tasks
+    ]  # fmt: skip
+    content = {"model": {}, "parts": [], "rows": rows}
+    (folder / "eval" / "suite.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(("seeds", "shown"), [(("", "_seed_1"), ""), (("_seed_3", "_seed_4"), "3")])
+def test_a_suite_shows_the_first_seed_of_a_training_whatever_its_number(tmp_path, seeds, shown):
+    suite_of(tmp_path, [f"segmentation_any_set_1_percent{seed}" for seed in seeds])
+    sheet = suites.read(tmp_path).sets[0]
+    name = f"Segmentation any set 1 percent{shown and f' seed {shown}'}"
+    assert [one[0] for one in sheet.regions] == [one[0] for one in sheet.learning] == [name]
+    assert len(sheet.meanings) == 1
+
+
+def test_a_suite_shows_one_image_of_each_kind_and_its_trainings(tmp_path):
+    suite_of(tmp_path, ["segmentation_any_set_1_percent"])
     sheet = suites.read(tmp_path).sets[0]
     ((name, shown),) = sheet.regions
     assert name == "Segmentation any set 1 percent"

@@ -43,3 +43,11 @@ def test_places_on_the_axis_are_in_range_and_make_room_for_a_negative_kappa():
     assert 0 <= mark.low < mark.value < mark.high <= 100
     assert table.rows[0].untrained.low is None
     assert table.rows[0].untrained.value == pytest.approx(100 * 0.2 / 1.2, abs=0.01)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.0, True), (0.4, True), (None, False)])
+def test_a_headline_of_zero_is_shown_and_one_without_a_value_is_not(value, shown):
+    metric = {"value": value, "low": value, "high": value}
+    content = {"task": "t", "metrics": {"pixel_dice": metric}, "untrained": {}, "settings": {}}
+    found = tables.headlines([tables.task_of(content)])
+    assert [row.name for _, row in found] == ["pixel_dice"] * shown
