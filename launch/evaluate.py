@@ -147,8 +147,8 @@ class Evaluation:
 
 
 def _examples(subject: Subject, opened: Opened, *, batch_size: int) -> Examples:
-    """Computes the report's examples; there are none for a model or a split without reports."""
-    if not subject.reads_reports or not any(text.sentences for text in opened.texts):
+    """Computes the report's examples; none for a model or a split without reports that it reads."""
+    if not subject.reads_reports or not len(opened.split.with_text):
         return _NO_EXAMPLES
 
     def batches():
@@ -293,15 +293,28 @@ def _source() -> str:
 
 
 def _check(
-    task: Task, *, out: pathlib.Path, drawn: pathlib.Path | None, run: pathlib.Path | None = None
+    task: Task,
+    *,
+    out: pathlib.Path,
+    drawn: pathlib.Path | None,
+    own: str | None = None,
+    run: pathlib.Path | None = None,
 ) -> None:
-    """Refuses what can be known to fail before a model is opened."""
+    """Refuses what can be known to fail before a model is opened.
+
+    Args:
+      task: the task.
+      out: folder of the results.
+      drawn: folder that a phantom was drawn into; see `check_task`.
+      own: folder of the model's own set; see `check_task`.
+      run: folder of the run that is measured; None for a model without a run.
+    """
     outputs.check_own(out, run=run)
     if isinstance(task, SuiteTask):
         suite_lib.check_suite(task)
     if task.data.path is not None and not isinstance(task, SuiteTask):
         check_set(task, load_manifest(task.data.path), drawn=drawn)
-    check_task(task, drawn=drawn)
+    check_task(task, drawn=drawn, own=own)
     output_file.check_folder(out / "eval", where="--out")
 
 
@@ -309,9 +322,9 @@ def _of_workdir(task: Task, machine: machines.MachineConfig | None) -> None:
     workdir = workdir_lib.from_flag()
     out = workdir if FLAGS.out is None else workdir_lib.from_flag("out")
     kept = ConfigDict(kept_json(workdir))
-    _check(task, out=out, drawn=workdir / "data" / "raw", run=workdir)
     given = machines.merged(kept, machine, batch_size=None, replace=True)
     config = read_config(given, workdir=workdir)
+    _check(task, out=out, drawn=workdir / "data" / "raw", own=config.data.path, run=workdir)
     place = placement(config.mesh)
     run_lib.check_alike(config)  # before one process alone may be refused
     run_lib.check_fits(config, place)
@@ -335,7 +348,7 @@ def _of_config(task: Task, machine: machines.MachineConfig | None) -> None:
     missing = prepare.missing(config)
     reads_text = task.reads_text and config.data.tokenizer.kind != "none"
     drawn = None if missing.phantom is not None else out / "data" / "raw"
-    _check(task, out=out, drawn=drawn)
+    _check(task, out=out, drawn=drawn, own=config.data.path)
     place = placement(config.mesh)
     cache = workdir_lib.cache_of(out)
     jax_settings.compile_to(cache, quick=config.quick_compile)

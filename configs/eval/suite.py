@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
             ),  # of patients, for masks and boxes, whose trainings take longer
             seeds=(0, 1, 2),  # of the choice of patients for each fraction below 1
             # Steps of each training, few enough for a demo; None leaves them to the tasks.
-            # After 100 steps a detector still finds few boxes.
+            # After 100 steps a detector still finds few boxes. Protocols of papers are not cut.
             max_steps=100,
             detector_max_steps=200,
             imagenet=placeholder(str),  # folder of launch.import_weights --source=torchvision

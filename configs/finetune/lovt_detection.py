@@ -10,6 +10,8 @@ The name behind the colon is the set, "rsna" or "object_cxr", and the percentage
 images; "_finetune" behind it fine-tunes the encoder after 100 frozen steps, and "_release" repeats
 what is wrong with the release. Prepare both sets with `--split=lovt`, and Object-CXR
 for the release with `--geometry=lovt` (quirk L13).
+Below 100 % give the paper's order of the images with
+--config.data.fraction.ids=SET/split_order.train.txt; the evaluation's task reads it by itself.
 
 Sources, of LoVT's release: [frozen] configs/evaluation_model/rsna_frozen*.yaml and
 object_frozen*.yaml, [finetune] rsna_finetune*.yaml and object_finetune*.yaml in the same folder,

@@ -11,6 +11,8 @@ if it is not the first of `TRAININGS`: "frozen" for a U-Net on the frozen encode
 one whose encoder is released after some frozen steps, "linear" for one linear map on the frozen
 encoder. "_release" behind all of it repeats what is wrong with the release. Prepare the sets with
 `--split=lovt`, and Object-CXR for the release with `--geometry=lovt`. Boxes are filled to masks.
+Below 100 % give the paper's order of the images with
+--config.data.fraction.ids=SET/split_order.train.txt; the evaluation's task reads it by itself.
 
 Sources, of LoVT's release: [model] configs/evaluation_model/*_unet_*.yaml, covid_linear_frozen.yaml
 and *_seg_frozen*.yaml, [stop] configs/experiment/eval/*.yaml of the same names, [base]

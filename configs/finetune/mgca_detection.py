@@ -6,6 +6,8 @@ r"""MGCA's detection on RSNA and Object-CXR: YOLOv3's head on a frozen ResNet-50
 The name behind the colon is the set, "rsna" or "object_cxr", and the percentage of the training
 images; "_release" behind it repeats what is wrong with the release. Prepare RSNA with
 `--split=mgca_detection`, and Object-CXR with `--split=mgca`.
+Below 100 % give the paper's order of the images with
+--config.data.fraction.ids=SET/split_order.train.txt; the evaluation's task reads it by itself.
 
 Sources, of MGCA's release: [program] mgca/models/mgca/mgca_detector.py, [detector]
 mgca/models/ssl_detector.py, [shell] mgca/models/mgca/run_det_finetune.sh, [data]

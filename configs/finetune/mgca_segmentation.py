@@ -5,7 +5,9 @@ r"""MGCA's segmentation of SIIM and RSNA: a U-Net on a frozen ResNet-50.
 
 The name behind the colon is the set, "siim" or "rsna", and the percentage of the training images;
 "_release" behind it repeats what is wrong with the release. Prepare SIIM with
-`--split=mgca` and RSNA with `--split=mgca_detection`.
+`--split=mgca` and RSNA with `--split=mgca_detection`, whose order of the images is given for 1 and
+10 % with --config.data.fraction.ids=SET/split_order.train.txt; the evaluation's task reads it by
+itself.
 RSNA's boxes are filled to masks. The release has images of 224 pixels; its users needed 512 for the
 paper's numbers (issue 39 of its repository): --config.data.image.size=512.
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import logging
+from ml_collections import ConfigDict
 
-from launch.evaluation import finetune_config, learnt, models, too_few
+from launch.evaluation import finetune_config, labelled_part, learnt, models, too_few
 from launch.evaluation.classify import VALIDATION
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.task_results import measure
@@ -23,6 +24,7 @@ from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
 from prior_jax.data.manifest import ImageStatistics
 from prior_jax.data.schema import write_atomically
+from prior_jax.errors import DataError
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.interop.initial import EncoderInit
 from prior_jax.processes import distributed, lock
@@ -87,6 +89,40 @@ def left_out(task: TrainingTask, opened: Open) -> list[str]:
     return too_few.sentences(reasons)
 
 
+def remarks(task: TrainingTask, subject: Subject, opened: Open) -> list[str]:
+    """Returns sentences on what makes a training another one than that of its config."""
+    said, wanted = labelled_part.remarks(task, subject.data.path), task.finetune
+    if "length" not in wanted.keeps or wanted.max_steps is None:
+        return said
+    classes, _ = learnt.learnable(task, train=opened("train"), test=opened(task.split))
+    config = finetune_config.config_of(task, subject, start=None, classes=classes)
+    records = _records(config, subject)
+    if finetune_config.is_cut(config, wanted, records=records):
+        steps = finetune_config.own_steps(config, records=records)
+        said.append(
+            f"the training is cut to {wanted.max_steps} of the {steps:.0f} steps of "
+            f"{wanted.config}, so that its numbers do not compare with those of the whole one"
+        )
+    return said
+
+
+def _records(config: ConfigDict, subject: Subject) -> int:
+    """Returns the number of records that a config from `finetune_config.config_of` learns from."""
+    data = read_config(config, workdir=subject.cache_dir).data
+    data = dataclasses.replace(data, batch_size=1)
+    try:
+        return pipeline.open_split(data, "train", cache_dir=subject.cache_dir).pairs
+    except DataError as error:
+        if not error.where.startswith("config.data.fraction.ids"):
+            raise
+        raise DataError(
+            error.problem,
+            "Prepare the set with these records in its split train, or train without them by "
+            "--task.finetune.overrides=\"('data.fraction.absent=leave_out',)\".",
+            where=error.where,
+        ) from error
+
+
 def _trained(
     task: TrainingTask,
     subject: Subject,
@@ -103,9 +139,7 @@ def _trained(
     from launch.train import train  # it imports this package, for the tasks after a training
 
     config = finetune_config.config_of(task, subject, start=start, classes=classes)
-    data = read_config(config, workdir=folder).data
-    data = dataclasses.replace(data, batch_size=1)
-    records = pipeline.open_split(data, "train", cache_dir=subject.cache_dir).pairs
+    records = _records(config, subject)
     counts = opened("train").split.manifest.splits.get(VALIDATION)
     validation = opened(VALIDATION) if counts is not None and counts.studies else None
     validates = learnt.validates(task, validation, classes)

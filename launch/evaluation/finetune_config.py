@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from launch.evaluation import labelled_part
 from launch.evaluation.finetune_settings import (
     FRACTION_RULE,
     FinetuneConfig,
@@ -58,6 +59,8 @@ def config_of(
         config.data.image = _images(config, subject, own="images" in wanted.keeps)
         if "fraction" not in wanted.keeps:
             config.data.fraction = _fraction(wanted.fraction, wanted.seed)
+        elif config.data.get("fraction") is not None:
+            config.data.fraction.ids = labelled_part.ids_of(task, subject.data.path)
         start_section = _start(start, names, drop_pool=attends and not pooled)
         config.init = ConfigDict(dict(image=start_section, text=None))
         config.after = ()
@@ -79,12 +82,10 @@ def in_steps(
       records: number of records whose labels are learnt.
       validates: whether the set can be validated on.
     """
-    wanted, batch = task.finetune, config.data.batch_size
-    if records < batch:
-        batch = 1 << (records.bit_length() - 1)
+    wanted, batch = task.finetune, _batch(config, records)
     with config.unlocked():
         config.data.batch_size = batch
-        if not ("length" in wanted.keeps and _ends_by(config, wanted.max_steps, records // batch)):
+        if "length" not in wanted.keeps or is_cut(config, wanted, records=records):
             _scale(config, wanted, epoch=records // batch)
         if not validates:
             config.validate_every = 0
@@ -94,10 +95,26 @@ def in_steps(
     return config
 
 
-def _ends_by(config: ConfigDict, most: int | None, epoch: int) -> bool:
-    """Returns whether the config's own stages have no more steps than are allowed."""
-    unit = epoch if config.stage_unit == "epochs" else 1
-    return most is None or sum(stage.length * unit for stage in config.stages.values()) <= most
+def is_cut(config: ConfigDict, wanted: FinetuneConfig, *, records: int) -> bool:
+    """Tells whether the config's own stages have more steps than the task allows."""
+    return wanted.max_steps is not None and own_steps(config, records=records) > wanted.max_steps
+
+
+def own_steps(config: ConfigDict, *, records: int) -> float:
+    """Returns the number of steps of a config's own stages on a labelled part.
+
+    Args:
+      config: config from `config_of`.
+      records: number of records whose labels are learnt.
+    """
+    unit = records // _batch(config, records) if config.stage_unit == "epochs" else 1
+    return sum(stage.length * unit for stage in config.stages.values())
+
+
+def _batch(config: ConfigDict, records: int) -> int:
+    """Returns the batch size, see `in_steps`."""
+    batch = config.data.batch_size
+    return batch if records >= batch else 1 << (records.bit_length() - 1)
 
 
 def _scale(config: ConfigDict, wanted: FinetuneConfig, *, epoch: int) -> None:

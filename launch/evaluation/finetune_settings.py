@@ -20,12 +20,13 @@ KEEPS = ("images", "fraction", "length")
 """What a training may take from its config; see `FinetuneConfig.keeps`."""
 EPOCHS = 100.0
 """Passes in the files of tasks; a training that keeps the length of its config does not read it."""
-_OF_THE_TASK = {
-    "data.path": "--task.data.path",
-    "data.fraction": "--task.finetune.fraction",
-    "model.classes": "--task.classes",
-}
+_OF_THE_TASK = {"data.path": "--task.data.path", "model.classes": "--task.classes"}
 """Settings that the task fills in and measures by, with the flag that sets them for both."""
+_FRACTION = {"data.fraction": "--task.finetune.fraction"}
+_KEPT_FRACTION = {
+    f"data.fraction.{name}": "--task.finetune.config" for name in ("share", "rule", "seed")
+}
+"""The same of the labelled part, where it is the task's own and where it is that of the config."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,8 @@ class FinetuneConfig:
       config: file of a config of the task's objective under `configs/finetune`, with ":argument"
         where it takes one.
       overrides: changes of that config, "name=value" each. They are applied last, over what the
-        task itself fills in.
+        task itself fills in. Where the fraction of the config is kept, `data.fraction.ids` names
+        the paper's list of training records.
       fraction: share of the training patients whose labels are learnt, 0 excluded to 1; 1 %, 10 %
         and all in ConVIRT, arXiv:2010.00747, sec. 4.1.
       seed: seed of the choice of patients, of the order of the batches, of the head and, in the
@@ -51,8 +53,9 @@ class FinetuneConfig:
         classifier, is the one that is evaluated.
       keeps: what the training takes from its config, as the protocol of a paper does, where it
         otherwise takes it from the model or the task: "images" for size and normalisation,
-        "fraction" for the rule that chooses the labelled part, whose share must be `fraction`, and
-        "length" for the stages and the validations, instead of `epochs` and `validations`.
+        "fraction" for the rule that chooses the labelled part, whose share must be `fraction` (in
+        which order, `labelled_part` says), and "length" for the stages and the validations, instead
+        of `epochs` and `validations`.
     """
 
     name: str
@@ -81,6 +84,7 @@ class FinetuneConfig:
                 "Leave it out, or shorten the training by --task.finetune.max_steps.",
                 where="epochs",
             )
+        fraction = _KEPT_FRACTION if "fraction" in self.keeps else _FRACTION
         known = set(self.keeps) <= set(KEEPS)
         check_field(self, "keeps", known, f"a tuple of some of {', '.join(KEEPS)}")
         exists = file_of(self.config)[0].is_file()
@@ -89,8 +93,8 @@ class FinetuneConfig:
             name, _, _ = change.partition("=")
             given = "=" in change and name.strip()
             check_field(self, "overrides", bool(given), "a tuple of 'name=value'")
-            for setting, flag in _OF_THE_TASK.items():
-                if f"{name.strip()}.".startswith(f"{setting}."):
+            for setting, flag in (_OF_THE_TASK | fraction).items():
+                if _overlap(name.strip(), setting):
                     raise ConfigError(
                         f"The override {change!r} would train on what is not measured.",
                         f"Set {flag} instead.",
@@ -104,6 +108,11 @@ class FinetuneConfig:
             return self.name
         percent = f"{100 * self.fraction:g}".replace(".", "_")
         return f"{self.name}_{percent}_percent"
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Tells whether two names of a config are the same setting, or one is a part of the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def file_of(path: str) -> tuple[pathlib.Path, str | None]:
@@ -182,7 +191,7 @@ def override(config: ConfigDict, changes: tuple[str, ...]) -> None:
             section: Any = config
             for one in sections:
                 section = section[one]
-            if last not in section:
+            if not isinstance(section, ConfigDict) or last not in section:
                 raise KeyError(last)
             section[last] = _value(text)
         except (KeyError, TypeError, AttributeError) as error:

@@ -18,6 +18,8 @@ def learnable(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Returns the classes that are learnt and measured, and the reason for each that is left out.
 
+    Labels are spelled as the set spells them, whichever synonym the task names.
+
     Args:
       task: the task, with its classes; () asks for every class of the set that is not excluded.
       train: split whose labels are learnt; the classes are the same for each part of it.
@@ -43,7 +45,10 @@ def learnable(
             "Set --task.classes, or lower --task.min_positives.",
             where="task.classes",
         )
-    return kept, left_out
+    if task.learns_regions:
+        return kept, left_out
+    spelled = {canonical(name): name for name in known}
+    return tuple(spelled[canonical(name)] for name in kept), left_out
 
 
 def validates(task: TrainingTask, data: Opened | None, classes: Sequence[str]) -> bool:

@@ -54,5 +54,6 @@ def said_of(task: Task, subject: Subject, opened: Open) -> list[str]:
             remark += excluded_in_vain(task, opened("train").split.label_names)
         if task.learns_regions:
             remark += one_of_several(opened(task.split), split=task.split)
+        remark += finetune.remarks(task, subject, opened)
         return [*remark, *finetune.left_out(task, opened)]
     return remarks(task, subject, opened(task.split))

@@ -4,9 +4,8 @@ import pathlib
 
 import jax
 
-from launch.evaluation import phantom_masks
+from launch.evaluation import labelled_part, phantom_masks
 from launch.evaluation.detection_tasks import DetectionTask, TrainDetectionTask
-from launch.evaluation.finetune_settings import training_config
 from launch.evaluation.tasks import (
     GalleryTask,
     GroundingTask,
@@ -18,7 +17,7 @@ from launch.evaluation.tasks import (
     masks_folder,
 )
 from launch.evaluation.training_tasks import ClassificationTask, FinetuneTask, TrainingTask
-from prior_jax.data.manifest import Manifest, load_manifest
+from prior_jax.data.manifest import MANIFEST_NAME, Manifest, load_manifest
 from prior_jax.data.schema import TEXT_NONE
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import coco_library, probe, prompts
@@ -112,24 +111,26 @@ def _check_without_regions(task: Task, *, drawn: pathlib.Path | None) -> None:
         )
 
 
-def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
+def check_task(task: Task, *, drawn: pathlib.Path | None = None, own: str | None = None) -> None:
     """Refuses a task whose packages or files are missing, before anything is computed.
 
     Args:
       task: task to check.
       drawn: folder that `launch.train` draws a phantom into, if it has drawn one that it was asked
         for; None before a training, which may still draw the data.
+      own: folder of the model's own set, which a task that names no set measures on; it need not be
+        prepared yet.
 
     Raises:
       ConfigError: if a package is missing, with the command that installs it, or if the batch
-        size does not fit the number of processes, or prompts or a config of a training are not
-        there.
+        size does not fit the number of processes, or prompts, a config of a training or its list of
+        records are not there.
       DataError: if the set is absent, or no phantom was drawn in the folder.
     """
     if isinstance(task, ProbeTask):
         probe.check_installed()
     if isinstance(task, TrainingTask):
-        training_config(task.finetune, task.OBJECTIVE)
+        labelled_part.check(task)
     detects = isinstance(task, DetectionTask | TrainDetectionTask)
     if detects and task.detector.coco == "faster_coco_eval":
         coco_library.check_installed()
@@ -142,11 +143,12 @@ def check_task(task: Task, *, drawn: pathlib.Path | None = None) -> None:
             f"Set --task.batch_size to a multiple of {jax.process_count()}.",
             where="task.batch_size",
         )
-    own_regions = False
-    if task.data.path is not None:
-        own_regions = bool(load_manifest(task.data.path).regions)
+    path = task.data.path
+    if path is None and own is not None and (pathlib.Path(own) / MANIFEST_NAME).is_file():
+        path = own
+    has_regions = path is not None and bool(load_manifest(path).regions)
     if not isinstance(task, GroundingTask):
         return
-    if task.masks is not None or (drawn is not None and not own_regions):
+    if task.masks is not None or (drawn is not None and not has_regions):
         folder = masks_folder(task, drawn or pathlib.Path())
         phantom_masks.check_drawn(folder, field="task.masks")

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from launch.evaluation import finetune, models, outputs, suite_table
-from launch.evaluation.finetune_settings import training_config
+from launch.evaluation import finetune, labelled_part, models, outputs, suite_table
 from launch.evaluation.measured import measure_both, said_of
 from launch.evaluation.set_checks import check_task
 from launch.evaluation.subject import Opened, Subject
@@ -80,12 +79,13 @@ def check_suite(task: SuiteTask) -> None:
     """Refuses a suite whose parts or whose ImageNet weights cannot be read.
 
     Raises:
-      ConfigError: if a file of the suite holds no task, or is named in vain.
+      ConfigError: if a file of the suite holds no task, or is named in vain, or a training's list
+        of records cannot be read.
       WeightsError: if the ImageNet weights are absent or damaged.
     """
     for part in parts_of(task, {"any": "."}):
         if isinstance(part.task, TrainingTask):
-            training_config(part.task.finetune, part.task.OBJECTIVE)
+            labelled_part.check(part.task)
     if task.imagenet is not None:
         load_weights(task.imagenet)  # whole, for each part would fail for an array of them
 

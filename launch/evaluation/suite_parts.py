@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launch.evaluation import labelled_part
 from launch.evaluation.detection_tasks import DetectionTask, TrainDetectionTask
 from launch.evaluation.finetune_settings import FRACTION_RULE, training_config
 from launch.evaluation.segmentation_tasks import SegmentationTask, TrainSegmentationTask
@@ -24,6 +25,7 @@ from launch.evaluation.tasks import (
 )
 from launch.evaluation.training_tasks import ClassificationTask, FinetuneTask, TrainingTask
 from prior_jax.config import to_json
+from prior_jax.data.fractions import read_ids
 from prior_jax.data.manifest import Manifest
 from prior_jax.data.schema import TEXT_REPORT
 from prior_jax.errors import ConfigError
@@ -79,7 +81,10 @@ def parts_of(suite: SuiteTask, sets: Mapping[str, str]) -> list[Part]:
 
 
 def _adapted(task: Task, suite: SuiteTask, path: str) -> Task:
-    """Returns the task with the suite's settings and set; what learns is measured on test alone."""
+    """Returns the task with the suite's settings and set; what learns is measured on test alone.
+
+    A training that keeps the length of a paper's config is not cut.
+    """
     changes: dict[str, Any] = {
         "data": TaskData(path=path),
         "batch_size": suite.batch_size,
@@ -89,7 +94,7 @@ def _adapted(task: Task, suite: SuiteTask, path: str) -> Task:
         changes["split"] = suite.split
     detects = isinstance(task, TrainDetectionTask)
     most = suite.detector_max_steps if detects else suite.max_steps
-    if isinstance(task, TrainingTask) and most is not None:
+    if isinstance(task, TrainingTask) and most is not None and "length" not in task.finetune.keeps:
         changes["finetune"] = dataclasses.replace(task.finetune, max_steps=most)
     if not task.protocol:  # a protocol has classes of its own
         changes["min_positives"] = suite.min_positives
@@ -192,6 +197,9 @@ def identity(part: Part, subject: Subject, manifest: Manifest) -> str:
     if isinstance(part.task, TrainingTask):  # the file may change under the same name
         settings["config"] = to_json(training_config(part.task.finetune, part.task.OBJECTIVE))
         settings["fraction_rule"] = FRACTION_RULE
+        ids = labelled_part.ids_of(part.task, str(part.task.data.path))
+        if ids is not None:
+            settings["ids"] = read_ids(ids)
     if isinstance(part.task, ZeroShotTask | GroundingTask):  # and so may a file of prompts
         asked = part.task.prompts.set
         if prompt_file.is_path(asked):

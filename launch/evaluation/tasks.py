@@ -191,9 +191,9 @@ class SuiteTask(Task):
       imagenet: folder of weights of an image encoder that is measured beside the model in the probe
         and the trainings; None for none.
       max_steps: largest number of steps of each training of a classifier or a segmentation; None
-        for the tasks' own.
+        for the tasks' own. The protocols of papers keep their length.
       detector_max_steps: largest number of steps of each training of a detector; None for the
-        tasks' own.
+        tasks' own. The protocols of papers keep their length.
     """
 
     sets: Any

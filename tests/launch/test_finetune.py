@@ -171,6 +171,17 @@ def test_classes_that_cannot_be_learnt_or_measured_are_named():
     assert not learnt.validates(given, None, ("Edema",))
 
 
+def test_a_label_is_learnt_by_the_name_that_the_set_has_for_it():
+    rows = [[1, 1], [0, 0]]
+    both = split(rows, ("Pleural Effusion", "Edema"))
+    given = dataclasses.replace(task(classes=("Effusion",)), min_positives=1)
+    kept, left_out = learnt.learnable(given, train=both, test=both)
+    assert kept == ("Pleural Effusion",) and not left_out
+    twice = dataclasses.replace(given, classes=("Effusion", "Pleural Effusion"))
+    with pytest.raises(ConfigError, match="are the same label"):
+        learnt.learnable(twice, train=both, test=both)
+
+
 def test_a_part_is_another_with_another_file_under_the_same_name(path, subject, tmp_path):
     file = tmp_path / "mine.py"
     text = "from configs.finetune import any_set\nget_config = any_set.get_config\n"

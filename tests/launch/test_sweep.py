@@ -18,7 +18,7 @@ from launch.sweeps.config import Choice, Space, sweep_of, variants
 from launch.sweeps.flat_settings import flat
 from launch.sweeps.queue import Outcome
 from launch.sweeps.trials import Measured, read_trial
-from prior_jax.errors import ConfigError, DataError
+from prior_jax.errors import ConfigError
 from prior_jax.evaluate import compare
 from prior_jax.objectives.prior_config import Fidelity
 from tests.launch.small_sweep import SHIFT, leave, settings
@@ -228,47 +228,6 @@ def test_a_stage_that_may_end_early_has_no_budget(tmp_path):
     (found,) = variants(sweep_of(settings(arms=(arm,))))
     assert ("early_stopping", None) in found.overrides
     assert found.resolved["early_stopping"] is None
-
-
-def test_a_folder_belongs_to_one_sweep(tmp_path):
-    def claim(**changes):
-        section = settings(**changes)
-        checked = sweep_of(section)
-        sweep.claim(tmp_path, checked, variants(checked), settings=section)
-
-    plain = settings().arms[0]
-    for prototypes in (16, 16):
-        changed = changed_debug(tmp_path, f"config.model.bank.num_prototypes = {prototypes}")
-        arms = (plain, dict(name="other", config=changed, overrides=()))
-        claim(arms=arms)
-    with pytest.raises(ConfigError, match=r"sweep\.seeds: The value is \[0, 1\].*\[0, 1, 2\]"):
-        claim(arms=arms, seeds=(0, 1))
-    # Marks of earlier versions say nothing of tasks and data.
-    mark = tmp_path / "sweep.json"
-    told = json.loads(mark.read_text())
-    assert any(": task." in name for name in told) and any("sweep.data: " in name for name in told)
-    older = {k: v for k, v in told.items() if ": task." not in k and "sweep.data: " not in k}
-    mark.write_text(json.dumps(older))
-    claim(arms=arms)
-    name = next(name for name in told if name.endswith("task.split"))
-    mark.write_text(json.dumps(told | {name: "validate"}))
-    with pytest.raises(ConfigError, match=r"configs/eval/.*: task\.split: .*'test'.*'validate'"):
-        claim(arms=arms)
-    mark.write_text(json.dumps(told))
-    # Another reference changes no trial.
-    mark.write_text(json.dumps(json.loads(mark.read_text()) | {"sweep.reference": "plain"}))
-    claim(arms=(plain, {**arms[1], "reference": "other"}), reference="other")
-    # The same settings, but of a config whose file has changed.
-    changed_debug(tmp_path, "config.model.bank.num_prototypes = 8")
-    with pytest.raises(ConfigError, match=r"other: config\.model\.bank\.num_prototypes: .* 8, but"):
-        claim(arms=arms)
-
-
-@pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_damaged_mark_is_refused_by_its_file(tmp_path, text):
-    (tmp_path / "sweep.json").write_text(text)
-    with pytest.raises(DataError, match=r"sweep\.json: The file does not hold the settings"):
-        sweep.claim(tmp_path, sweep_of(settings()), [], settings=settings())
 
 
 def table(tmp_path, *, seeds=(0, 1, 2), **options):
