@@ -71,7 +71,8 @@ def open_source(workdir: str | os.PathLike[str], *, step: int | None) -> Source:
     Raises:
       DataError: if the folder holds neither a run nor weights, or if the run's data or tokenizer
         cannot be read.
-      CheckpointError: if there is no sound checkpoint of that step.
+      CheckpointError: if there is no sound checkpoint of that step, or the run's prepared set or
+        tokenizer is not the one that it was trained with.
       WeightsError: if the weights are damaged.
     """
     folder = pathlib.Path(workdir)

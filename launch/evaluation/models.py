@@ -26,6 +26,7 @@ from prior_jax.data.tokenizer import (
 )
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.evaluate.embed import Encoder
+from prior_jax.interface.trained import check_trained_on
 from prior_jax.interop.initial import EncoderInit
 from prior_jax.interop.weights_folder import read_document
 from prior_jax.objectives.base import Objective
@@ -55,8 +56,9 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
       The subject, on the run's own set. On another set its images are normalised as on this one.
 
     Raises:
-      CheckpointError: if there is no sound checkpoint of that step, or if the weights of
-        `config.init` are not those that the run started from.
+      CheckpointError: if there is no sound checkpoint of that step, if the run's own set is not the
+        one that it was trained on, or if the weights of `config.init` are not those that it started
+        from.
     """
     config, place = run.config, run.place
     program = _program(run.objective, run.schedule, config, place)
@@ -67,7 +69,10 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
     params, rest, found = checkpoint_read.restore_model(
         checkpoints, params=wanted.params, rest=wanted.rest, step=step
     )
-    _check_initial_weights(checkpoints / str(found), initial.identity(config.init.given()))
+    kept = checkpoint_read.read_document(checkpoints / str(found))["host"]["identity"]
+    check_trained_on(run.data.manifest, kept, path=config.data.path)
+    ours = initial.identity(config.init.given())
+    _check_initial_weights(ours, kept, path=checkpoints / str(found))
     untrained = _untrained(program, run_lib.initial_values(run), config, place)
     statistics = run.data.manifest.image
     image = image_lib.with_statistics(config.data.image, mean=statistics.mean, std=statistics.std)
@@ -172,9 +177,10 @@ def _fingerprint(path: os.PathLike[str]) -> str:
     return hashlib.sha256(json.dumps(arrays, sort_keys=True).encode()).hexdigest()
 
 
-def _check_initial_weights(path: os.PathLike[str], ours: Mapping[str, Any]) -> None:
+def _check_initial_weights(
+    ours: Mapping[str, Any], kept: Mapping[str, Any], *, path: os.PathLike[str]
+) -> None:
     """Refuses weights in `config.init` that are not those that the run started from."""
-    kept = checkpoint_read.read_document(path)["host"]["identity"]
     for name, now in ours.items():
         if now != kept.get(name):
             raise CheckpointError(

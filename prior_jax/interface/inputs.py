@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from PIL import Image
@@ -22,8 +22,11 @@ ImageSource = str | os.PathLike[str] | np.ndarray
 _ARRAYS = (
     "Give an array of the shape [H, W], [H, W, 1] or [H, W, 3], of uint8 or of floats from 0 to 1."
 )
-# What Python goes through like a list, and is none: pieces of one value, or images in no order.
+# What Python goes through like a list, and is none: pieces of one value, or values in no order.
 _NO_LIST = (bytes, bytearray, memoryview, Mapping, Set)
+# Ranks of arrays and tables that are no list: there is nothing in a scalar to go through, and of a
+# DataFrame Python goes through the names of the columns.
+_NO_LIST_RANKS = (0, 2)
 _LENGTH_STEP = 32  # report lengths are rounded up to a multiple; each length is compiled
 
 
@@ -58,6 +61,14 @@ class TextSettings:
     mode: Literal["paper", "release"]
     max_tokens: int
     max_sentences: int
+
+    @property
+    def splitter(self) -> str:
+        """Returns the name of `split` in `SPLITTERS`, or a function's own name if it has none."""
+        for name, known in SPLITTERS.items():
+            if known is self.split:
+                return name
+        return getattr(self.split, "__qualname__", type(self.split).__qualname__)
 
 
 def sentence_splitter(name: str, *, field: str) -> Callable[[str], Sequence[str]]:
@@ -138,6 +149,7 @@ def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
     >>> [image.shape for image in listed(np.zeros((2, 48, 32, 1), np.uint8))]
     [(48, 32, 1), (48, 32, 1)]
     """
+    images = _unwrapped(images)
     if isinstance(images, str | os.PathLike):
         return [images]
     if isinstance(images, np.ndarray):
@@ -146,23 +158,47 @@ def listed(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
             return [array]
         found: list[ImageSource] = list(array)
     else:
-        _check_is_list(images)
+        check_is_list(
+            images,
+            one="an image",
+            remedy="Give a path, a numpy array such as np.asarray(image) of a Pillow image, or a "
+            "list of them.",
+            where="images",
+        )
         found = list(images)
     if not found:
         raise DataError("There is no image.", "Give at least one image.", where="images")
     return found
 
 
-def _check_is_list(images: object) -> None:
-    """Refuses what is no list of images; a user may give any value, whatever the type says."""
-    kind = type(images).__name__
-    if isinstance(images, Iterable) and not isinstance(images, _NO_LIST):
+def _unwrapped(value: Any) -> Any:
+    """Returns the one value of an array of rank 0, such as a path; any other value as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def check_is_list(values: object, *, one: str, remedy: str, where: str) -> None:
+    """Refuses what is no list; a user may give any value, whatever the type says.
+
+    Args:
+      values: the value.
+      one: one element of the list in words, such as "an image".
+      remedy: what to give instead.
+      where: name of the value, which is also what its elements are called, such as "images".
+
+    Raises:
+      DataError: if the value has no elements, or none in an order.
+    """
+    kind, rank = type(values).__name__, getattr(values, "ndim", 1)
+    if (
+        isinstance(values, Iterable)
+        and not isinstance(values, _NO_LIST)
+        and rank not in _NO_LIST_RANKS
+    ):
         return
     raise DataError(
-        f"The value is of the type {kind}, which is neither an image nor a list of images.",
-        "Give a path, a numpy array such as np.asarray(image) of a Pillow image, or a list of "
-        "them.",
-        where="images",
+        f"The value is of the type {kind}, which is neither {one} nor a list of {where}.",
+        remedy,
+        where=where,
     )
 
 
@@ -246,7 +282,8 @@ def process_text(
       Arrays int32 and bool, [N, L] and [N, S]; L is the length of the longest report, rounded up.
 
     Raises:
-      DataError: if there is no text, or one is not a string or contains no word; names the text.
+      DataError: if there is no text, the value is no list of texts, or one is not a string or
+        contains no word; names the text.
     """
     rows = [
         text_lib.encode_report(
@@ -294,8 +331,12 @@ def process_prompts(
 def checked_texts(texts: str | Iterable[str]) -> list[str]:
     """Returns one text or several as a list.
 
+    Args:
+      texts: one text, or any iterable of texts in an order, e.g. a column of a DataFrame.
+
     Raises:
-      DataError: if there is no text, or one is not a string or is blank; names it by its position.
+      DataError: if there is no text, the value has no texts in an order, or one is not a string or
+        is blank; names it by its position.
 
     >>> checked_texts("No effusion.")
     ['No effusion.']
@@ -303,7 +344,18 @@ def checked_texts(texts: str | Iterable[str]) -> list[str]:
     Traceback (most recent call last):
     prior_jax.errors.DataError: texts[1]: The value is ' '. It must be a text with a word in it.
     """
-    found = [texts] if isinstance(texts, str) else list(texts)
+    texts = _unwrapped(texts)
+    if isinstance(texts, str):
+        found = [texts]
+    else:
+        check_is_list(
+            texts,
+            one="a text",
+            remedy="Give a text or a list of texts; of a mapping such as reports by their ids, "
+            "list(reports.values()).",
+            where="texts",
+        )
+        found = list(texts)
     if not found:
         raise DataError("There is no text.", "Give at least one text.", where="texts")
     for position, text in enumerate(found):

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast, get_args
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 from flax import nnx
@@ -21,6 +22,7 @@ from prior_jax.interface.frames import frame
 from prior_jax.interface.inputs import ImageSource, ProcessedImages, TextSettings
 from prior_jax.interface.prompts import ClassPrompts, as_table
 from prior_jax.objectives.base import Objective, ShowsAttention, SimilarityKind, TextUnit
+from prior_jax.objectives.kinds import KINDS
 from prior_jax.sharding.placement import to_device
 from prior_jax.train.state import values_of
 from prior_jax.types import ImageFeatures, ReportFeatures
@@ -101,11 +103,13 @@ class Model:
     def fingerprint(self) -> str:
         """Returns the sha256 of weights, tokenizer and settings.
 
-        Models with equal fingerprints compute the same embeddings.
+        Models with equal fingerprints compute the same embeddings. A sentence splitter that is not
+        one of `data.sentences.SPLITTERS` counts by the name of its function alone.
         """
         digest = hashlib.sha256(f"{self.tokenizer.fingerprint} {self.image}".encode())
-        settings = (self.text.mode, self.text.max_tokens, self.text.max_sentences)
-        digest.update(f"{type(self.objective).__name__} {settings}".encode())
+        text = (self.text.splitter, self.text.mode, self.text.max_tokens, self.text.max_sentences)
+        digest.update(f"{type(self.objective).__name__} {text}".encode())
+        digest.update(_settings_of(self.objective).encode())
         for path, value in values_of(self.module):
             digest.update(f"{path}".encode())
             digest.update(np.asarray(value).tobytes())
@@ -305,6 +309,28 @@ class Model:
             return sentences
         lengths = map(len, self.tokenizer.encode_ids(sentences))
         return [one for one, length in zip(sentences, lengths, strict=True) if length]
+
+
+def _settings_of(objective: Objective) -> str:
+    """Returns the settings of an objective as JSON, but for those that follow from its stages.
+
+    The latter change no embedding, and weights that are exported from a run do not have them.
+    """
+    config = getattr(objective, "config", None)
+    settings = _plain(config)
+    for kind in KINDS.values():
+        if type(config) is kind.settings:
+            for part, derived in kind.derived.items():
+                values = _plain(settings[part])
+                settings[part] = {name: values[name] for name in values.keys() - derived.keys()}
+    return json.dumps(settings, default=_plain, sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a dataclass or a mapping as a dictionary, and what JSON lacks otherwise as text."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return dict(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else repr(value)
 
 
 def names_of(images: ProcessedImages | ImageFeatures) -> list[str | int]:

@@ -2,9 +2,10 @@
 
 import io
 import json
+import numbers
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from prior_jax.errors import ConfigError, DataError, first_line
 from prior_jax.evaluate import zero_shot
 from prior_jax.evaluate.features import not_finite
 from prior_jax.interface.frames import frame
+from prior_jax.interface.inputs import check_is_list
 from prior_jax.interface.model import Images, Model, Texts, names_of
 from prior_jax.objectives.base import ComparesParts, SimilarityKind
 from prior_jax.types import ImageFeatures, ReportFeatures
@@ -22,7 +24,7 @@ from prior_jax.types import ImageFeatures, ReportFeatures
 if TYPE_CHECKING:
     from prior_jax.interface.frames import DataFrame
 
-_FORMAT = 1
+_FORMAT = 2
 _FEATURES = {"images": ImageFeatures, "reports": ReportFeatures}
 
 
@@ -41,7 +43,7 @@ class Retriever:
         *,
         images: Images | None = None,
         reports: Texts | None = None,
-        ids: Sequence[str | int] | None = None,
+        ids: Iterable[str | int] | None = None,
     ):
         """Encodes the corpus.
 
@@ -51,14 +53,15 @@ class Retriever:
             reports.
           reports: reports of the corpus, in any form that `Model` accepts; None for a corpus of
             images.
-          ids: ids of the corpus entries, in order; None uses the names of images, and numbers
-            otherwise.
+          ids: ids of the corpus entries, texts or integers in order, e.g. a column of a DataFrame;
+            None uses the names of images, and numbers otherwise.
 
         Raises:
           ConfigError: unless exactly one of images and reports is given.
-          DataError: if an entry cannot be read, or the number of ids differs from that of the
-            entries.
+          DataError: if an entry cannot be read, an id is neither a text nor an integer, or the
+            number of ids differs from that of the entries.
         """
+        given = None if ids is None else _checked_ids(ids)
         self.model = model
         self.features: ImageFeatures | ReportFeatures
         if images is not None and reports is None:
@@ -74,7 +77,7 @@ class Retriever:
                 "Give either images or reports.",
                 where="images, reports",
             )
-        self.ids = names if ids is None else list(ids)
+        self.ids = names if given is None else given
         if len(self.ids) != len(self.features.global_):
             raise DataError(
                 f"The number of ids is {len(self.ids)}, but the corpus has "
@@ -215,3 +218,24 @@ class Retriever:
             reports=features if isinstance(features, ReportFeatures) else None,
             ids=about["ids"],
         )
+
+
+def _checked_ids(ids: Iterable[object]) -> list[str | int]:
+    """Returns one id or several as a list of what JSON has, so that they can be saved.
+
+    Raises:
+      DataError: if the value is no list of ids, or one is neither a text nor an integer; names it
+        by its position.
+    """
+    if isinstance(ids, str):
+        return [ids]
+    check_is_list(ids, one="a text", remedy="Give a list of ids, one for each entry.", where="ids")
+    found: list[str | int] = []
+    for position, one in enumerate(ids):
+        if isinstance(one, str):
+            found.append(str(one))
+        elif isinstance(one, bool) or not isinstance(one, numbers.Integral):
+            raise DataError.of_value(f"ids[{position}]", one, "a text or an integer")
+        else:
+            found.append(int(one))
+    return found

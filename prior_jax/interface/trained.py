@@ -12,7 +12,7 @@ from prior_jax import assemble
 from prior_jax.config import read_kept_config
 from prior_jax.data import image as image_lib
 from prior_jax.data import pipeline
-from prior_jax.data.manifest import load_manifest
+from prior_jax.data.manifest import Manifest, load_manifest
 from prior_jax.data.tokenizer import Tokenizer, open_tokenizer, vocabulary
 from prior_jax.errors import CheckpointError
 from prior_jax.interface.imported import check_reads_reports, open_weights
@@ -23,7 +23,7 @@ from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.run_config import RunConfig
 from prior_jax.sharding import mesh as mesh_lib
 from prior_jax.strict import build
-from prior_jax.train import checkpoint_read
+from prior_jax.train import checkpoint_read, resume
 from prior_jax.train.measured_step import measured_step
 from prior_jax.train.stages import Stage
 from prior_jax.train.state import ModelDefinition, define_model
@@ -35,10 +35,11 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     """Loads a trained run, or weights, onto one device, whatever devices it was trained on.
 
     Args:
-      workdir: folder of a run of `launch.train`. The prepared set that its config names is needed
-        too, at least its manifest, which tells how images are normalised and reports are split; so
-        are the checkpoints, at the location that the config names. Alternatively, a folder of
-        weights of a whole model, which is self-contained: see `open_weights`.
+      workdir: folder of a run of `launch.train`. The prepared set that it was trained on is needed
+        too, where its config names it, at least its manifest, which tells how images are normalised
+        and reports are split; so are the checkpoints, at the location that the config names.
+        Alternatively, a folder of weights of a whole model, which is self-contained: see
+        `open_weights`.
       step: step of the checkpoint to load; None for the newest intact checkpoint, also of a run
         that keeps its best ones, or for weights.
 
@@ -49,8 +50,8 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
       DataError: if the folder is not that of a run, or its prepared set or tokenizer cannot be
         read.
       ConfigError: if the config of the run, or of the weights, does not belong to this version.
-      CheckpointError: if there is no intact checkpoint of that step, or it was trained with another
-        tokenizer, or a step is given for weights.
+      CheckpointError: if there is no intact checkpoint of that step, or it was trained on another
+        prepared set or with another tokenizer, or a step is given for weights.
       WeightsError: if the weights cannot be used; names what is missing.
     """
     folder = pathlib.Path(workdir)
@@ -73,9 +74,7 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     # Shapes do not depend on the lengths of the stages. The end value of the bank's temperature
     # does, and the checkpoint holds it, so the training data is not needed.
     definition = define_model(objective(()).init)
-    module, found = restored(folder, config, definition, step=step)
-    checkpoints = config.train.checkpoint.folder(folder)
-    kept = checkpoint_read.read_document(checkpoints / str(found))["host"]
+    module, kept = restored(folder, config, definition, step=step)
     _check_trained_with(kept["identity"]["tokenizer"], tokenizer, path=config.data.tokenizer.path)
     schedule = [build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]]
     return Model(objective(schedule), module, tokenizer=tokenizer, **_settings(config.data))
@@ -101,9 +100,32 @@ def _check_trained_with(fingerprint: str, tokenizer: Tokenizer, *, path: str) ->
         )
 
 
+def check_trained_on(manifest: Manifest, identity: Mapping[str, Any], *, path: str) -> None:
+    """Refuses another prepared set than the one that a run was trained on.
+
+    Args:
+      manifest: manifest of the set that the run's config names.
+      identity: what the checkpoint keeps of the run under "identity"; a checkpoint that does not
+        tell its set is accepted.
+      path: folder of the set, for the message.
+
+    Raises:
+      CheckpointError: if the records of the set are others.
+    """
+    trained_on = identity.get(resume.DATA_SET, manifest.fingerprint)
+    if manifest.fingerprint != trained_on:
+        raise CheckpointError(
+            f"The prepared set has the fingerprint {manifest.fingerprint}, but the run was trained "
+            f"on {trained_on}.",
+            "Restore the set that the run was trained on. Another set to evaluate on is given to "
+            "launch.evaluate with --task.data.path=DIR.",
+            where=path,
+        )
+
+
 def restored(
     folder: pathlib.Path, config: RunConfig, definition: ModelDefinition, *, step: int | None
-) -> tuple[nnx.Module, int]:
+) -> tuple[nnx.Module, dict[str, Any]]:
     """Restores the model of a run's checkpoint onto one device.
 
     Args:
@@ -114,21 +136,27 @@ def restored(
         results were measured on, see `measured_step`; for any other run the newest intact one.
 
     Returns:
-      The model and the step.
+      The model, and the values that its checkpoint keeps of the run on the host.
 
     Raises:
-      CheckpointError: if there is no intact checkpoint of that step.
+      DataError: if the manifest of the run's prepared set cannot be read.
+      CheckpointError: if there is no intact checkpoint of that step, or the run was trained on
+        another prepared set than its config now names.
     """
     if step is None:
         step = measured_step(folder, config.train.checkpoint)
     whole = mesh_lib.replicated(one_device().mesh)
+    checkpoints = config.train.checkpoint.folder(folder)
     params, rest, found = checkpoint_read.restore_model(
-        config.train.checkpoint.folder(folder),
+        checkpoints,
         params=_placed(definition.params, whole),
         rest=_placed(definition.rest, whole),
         step=step,
     )
-    return definition.merge(params, rest), found
+    kept = checkpoint_read.read_document(checkpoints / str(found))["host"]
+    path = config.data.path
+    check_trained_on(load_manifest(path), kept["identity"], path=path)
+    return definition.merge(params, rest), kept
 
 
 def _placed(shapes: Mapping[str, jax.ShapeDtypeStruct], sharding: Any) -> dict[str, Any]:

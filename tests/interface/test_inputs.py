@@ -1,6 +1,8 @@
+import pathlib
 import re
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from PIL import Image
@@ -11,7 +13,7 @@ from prior_jax.data import image as image_lib
 from prior_jax.data.image import ImageConfig
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.interface import Model
-from prior_jax.interface.inputs import listed
+from prior_jax.interface.inputs import checked_texts, listed
 from tests.evaluate.fakes import FakeModel, FakeObjective
 from tests.interface.conftest import IMAGE, TEXT
 
@@ -109,6 +111,15 @@ def test_a_column_of_paths_is_several_images():
     assert listed(np.array(["a.jpg", "b.jpg"], dtype=object)) == ["a.jpg", "b.jpg"]
 
 
+def test_an_array_of_one_path_or_text_is_that_one():
+    for array in (np.array("a.jpg"), np.array("a.jpg", dtype=object)):
+        assert listed(array) == ["a.jpg"]
+    assert listed(np.array(pathlib.Path("a.jpg"))) == [pathlib.Path("a.jpg")]
+    assert checked_texts(np.array("Clear.")) == ["Clear."]
+    with pytest.raises(DataError, match=r"images: .*the type int"):
+        listed(np.array(3))
+
+
 def test_settings_without_statistics_are_refused(tokenizer):
     config = ImageConfig(size=8, channels=1, mean=None, std=None)
     with pytest.raises(ConfigError, match=r"image\.mean"):
@@ -152,3 +163,23 @@ def test_what_is_neither_an_image_nor_a_list_is_refused_by_its_type(whole, given
     with pytest.raises(DataError, match=f"the type {type(given).__name__}.*list") as caught:
         whole.process_images(given)
     assert caught.value.where == "images" and "np.asarray" in caught.value.remedy
+
+
+REPORTS = {"s1": "No effusion.", "s2": "Edema."}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, 3, b"Clear.", REPORTS, set(REPORTS.values()), np.array(3), pd.DataFrame([REPORTS])],
+)
+def test_what_is_neither_a_text_nor_a_list_is_refused_by_its_type(whole, given):
+    message = r"which is neither a text nor a list of texts\. Give .*list\(reports\.values\(\)\)"
+    with pytest.raises(DataError, match=message) as caught:
+        whole.process_text(given)
+    assert caught.value.where == "texts"
+
+
+def test_texts_in_an_order_are_a_list():
+    texts = list(REPORTS.values())
+    for given in (REPORTS.values(), tuple(texts), np.array(texts), pd.Series(texts), iter(texts)):
+        assert checked_texts(given) == texts

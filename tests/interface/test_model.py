@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 import prior_jax
-from prior_jax.data import pipeline, text
+from prior_jax.data import pipeline, sentences, text
 from prior_jax.data.image import AugmentConfig, ImageConfig
 from prior_jax.data.tokenizer import TokenizerConfig
 from prior_jax.errors import ConfigError, DataError
@@ -179,3 +181,35 @@ def test_the_fingerprint_is_that_of_the_weights(whole, tokenizer):
     assert made(1.0).fingerprint == whole.fingerprint
     other = ImageConfig(size=IMAGE.size, channels=1, mean=(0.5,), std=(0.25,))
     assert len({m.fingerprint for m in (whole, made(2.0), made(1.0, other))}) == 3
+
+
+def changed_model(model, *, split=TEXT.split, **changes):
+    """A model with the same arrays, another splitter and other settings of its objective."""
+    objective = copy.copy(model.objective)
+    objective.config = dataclasses.replace(objective.config, **changes)
+    words = dataclasses.replace(TEXT, split=split)
+    return Model(objective, model.module, tokenizer=model.tokenizer, image=IMAGE, text=words)
+
+
+def test_the_fingerprint_follows_settings_that_no_array_shows(gloria):
+    text = gloria.objective.config.text
+    models = [
+        changed_model(gloria, layer_pool="mean"),
+        changed_model(gloria, last_layers=1),
+        changed_model(gloria, fidelity="release"),
+        changed_model(gloria, dtype="bfloat16"),
+        changed_model(gloria, text=dataclasses.replace(text, heads=2 * text.heads)),
+        changed_model(gloria, split=sentences.SPLITTERS["gloria_paper"]),
+        changed_model(gloria, split=sentences.SPLITTERS["gloria_release"]),
+        changed_model(gloria, split=str.splitlines),
+    ]
+    assert changed_model(gloria).fingerprint == gloria.fingerprint
+    assert len({model.fingerprint for model in (gloria, *models)}) == 1 + len(models)
+
+
+def test_the_length_of_the_stages_does_not_change_the_fingerprint(prior):
+    """Exported weights do not have it, and their model computes the embeddings of the run."""
+    bank = dataclasses.replace(prior.objective.config.bank, start_step=7, steps=9)
+    assert changed_model(prior, bank=bank).fingerprint == prior.fingerprint
+    hotter = dataclasses.replace(bank, temperature=2 * bank.temperature)
+    assert changed_model(prior, bank=hotter).fingerprint != prior.fingerprint

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from prior_jax.errors import ConfigError, DataError
@@ -66,6 +67,47 @@ def test_an_index_is_kept_and_read_again(whole, corpus, paths, tmp_path):
         index.save(tmp_path / "index.npz")
         again = Retriever.load(tmp_path / "index.npz", whole)
         assert again.search(queries, k=2).equals(index.search(queries, k=2))
+
+
+@pytest.mark.parametrize("given", [np.array([7, 8, 9, 10, 11]), pd.Series(list("abcde"))])
+def test_ids_of_arrays_and_columns_are_kept(whole, given, tmp_path):
+    index = Retriever(whole, reports=REPORTS, ids=given)
+    assert index.ids == given.tolist()
+    index.save(tmp_path / "index.npz")
+    assert Retriever.load(tmp_path / "index.npz", whole).ids == given.tolist()
+
+
+@pytest.mark.parametrize(
+    "ids, message",
+    [
+        (
+            ["a", "b", 3.0, "d", "e"],
+            r"ids\[2\]: The value is 3\.0\. It must be a text or an integer",
+        ),
+        ([True, 1, 2, 3, 4], r"ids\[0\]: The value is True"),
+        (np.array([1.0, np.nan]), r"ids\[0\]: "),
+        ({"a": 1}, r"ids: The value is of the type dict, .* list of ids\. Give a list of ids, one"),
+        (7, r"ids: The value is of the type int, "),
+        ("abcde", r"ids: The number of ids is 1, .* 5 entries"),
+    ],
+)
+def test_ids_that_cannot_be_kept_are_refused(whole, ids, message):
+    with pytest.raises(DataError, match=message):
+        Retriever(whole, reports=REPORTS, ids=ids)
+
+
+def test_ids_are_refused_before_anything_is_encoded(whole, tokenizer):
+    asked = []
+    model = Model(whole.objective, whole.module, tokenizer=tokenizer, image=IMAGE, text=TEXT)
+    model.encode_text = asked.append
+    with pytest.raises(DataError, match=r"ids\[0\]"):
+        Retriever(model, reports=REPORTS, ids=[None] * 5)
+    assert not asked
+
+
+def test_reports_by_their_ids_are_refused(whole):
+    with pytest.raises(DataError, match=r"texts: The value is of the type dict"):
+        Retriever(whole, reports=dict(zip("abcde", REPORTS, strict=True)))
 
 
 def test_another_model_s_index_is_refused(whole, corpus, tokenizer, tmp_path):

@@ -1,12 +1,20 @@
 """A folder of results is that of one model, and can be written to."""
 
+import dataclasses
+
+import jax
 import pytest
 
+from launch import evaluate
 from launch.evaluation import outputs
+from launch.evaluation.tasks import load_task
+from prior_jax.data import schema
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import results
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.evaluate.results import TaskResult
+from tests import fixtures
+from tests.launch import subjects
 
 RUN = {"run": "small", "step": 30, "weights": "a" * 64}
 WEIGHTS = {"weights": "c" * 64, "origin": {"source": "prior", "file": "prior.pt"}}
@@ -81,3 +89,22 @@ def test_results_that_came_meanwhile_are_not_joined_by_those_of_another_model(tm
         outputs.check_unchanged(tmp_path, task="probe", where=where, about=WEIGHTS)
     (tmp_path / "config.json").write_text("{}")  # the folder of a run is that of one model
     outputs.check_unchanged(tmp_path, task="probe", where=where, about=WEIGHTS)
+
+
+def test_a_model_that_reads_no_sentences_of_labels_has_a_report_without_examples(tmp_path):
+    of_labels = {
+        name: [
+            dataclasses.replace(subjects.study(index), text_source=schema.TEXT_LABELS)
+            for index in numbers
+        ]
+        for name, numbers in {"train": range(2), "validate": [2], "test": range(3, 7)}.items()
+    }
+    path = fixtures.write_splits(tmp_path / "set", of_labels)
+    tokenizer = fixtures.train_sentencepiece(tmp_path / "tokenizer.model")
+    both = subjects.reader(path, tmp_path, tokenizer=tokenizer)
+    data = dataclasses.replace(both.data, text_sources=(schema.TEXT_REPORT,))
+    subject = dataclasses.replace(both, data=data)
+    with jax.set_mesh(subject.place.mesh):
+        evaluation = evaluate.Evaluation(subject, out=tmp_path / "out")
+        evaluation.report(load_task("configs/eval/probe.py"))
+    assert (tmp_path / "out" / "report" / "index.html").is_file()

@@ -6,12 +6,13 @@ import os
 import pytest
 
 from launch.evaluation import suite
-from launch.evaluation.set_checks import check_set
+from launch.evaluation.set_checks import check_set, check_task
 from launch.evaluation.tasks import load_task
 from prior_jax.data.manifest import RegionCounts, load_manifest
-from prior_jax.errors import ConfigError, WeightsError
+from prior_jax.errors import ConfigError, DataError, WeightsError
 from tests import fixtures
 from tests.interface.test_classifier import saved
+from tests.launch import mistakes, subjects
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,26 @@ def test_weights_of_which_a_file_is_cut_off_are_refused_before_a_model(tmp_path)
             os.truncate(file, 50)
     with pytest.raises(WeightsError):
         suite.check_suite(given)
+
+
+def test_grounding_on_the_own_set_of_a_run_or_a_config_that_has_regions(tmp_path):
+    path = subjects.write_set(tmp_path / "set", train=8, validate=4, test=4)
+    tokenizer = fixtures.train_sentencepiece(tmp_path / "tokenizer.model")
+    mistakes.small_run(tmp_path / "run", path, tokenizer)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "eval").write_text("")  # found after the task is checked
+    given = [f"--random.data.{name}" for name in (f"path={path}", f"tokenizer.path={tokenizer}")]
+    grounding = "--task=configs/eval/grounding.py"
+    random = ["--random=configs/small.py", "--out={tmp}/out", *given]
+    cases = {
+        "run": (mistakes.EVALUATE, ["--workdir={tmp}/run", grounding], "There is no checkpoint"),
+        "config": (mistakes.EVALUATE, [*random, grounding], r"^--out: .*it is a file"),
+    }
+    said = mistakes.answers(cases, tmp_path)
+    for name, (_, _, pattern) in cases.items():
+        mistakes.assert_one_line(said[name], pattern)
+    drawn = tmp_path / "run" / "data" / "raw"
+    bare = subjects.write_set(tmp_path / "bare", train=1, validate=1, test=1, boxes=False)
+    for own in (bare, tmp_path / "not_yet"):
+        with pytest.raises(DataError, match="holds no phantom"):
+            check_task(task("grounding"), drawn=drawn, own=str(own))
