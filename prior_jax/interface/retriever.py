@@ -197,8 +197,8 @@ class Retriever:
         try:
             arrays: dict[str, Any] = {**read_arrays(path)}
             about = json.loads(str(arrays.pop("about")))
-            found, side = (about["format"], about["model"]), about["side"]
-            features = _FEATURES[side](**arrays)
+            found, ids = (about["format"], about["model"]), about["ids"]
+            features = _FEATURES[about["side"]](**arrays)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"The file cannot be read as an encoded corpus ({first_line(error)}).",
@@ -216,7 +216,7 @@ class Retriever:
             model,
             images=features if isinstance(features, ImageFeatures) else None,
             reports=features if isinstance(features, ReportFeatures) else None,
-            ids=about["ids"],
+            ids=ids,
         )
 
 

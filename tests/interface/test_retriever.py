@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,6 +128,13 @@ def test_a_damaged_index_is_refused(whole, corpus, tmp_path):
     with pytest.raises(DataError, match=r"index\.npz: .*No such file"):
         Retriever.load(path, whole)
     corpus.save(path)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    about = json.loads(str(arrays.pop("about")))
+    del about["ids"]
+    np.savez(tmp_path / "no_ids_index.npz", about=json.dumps(about), **arrays)
+    with pytest.raises(DataError, match=r"index\.npz: .*KeyError: 'ids'"):
+        Retriever.load(tmp_path / "no_ids_index.npz", whole)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"index\.npz: .*a file that Retriever.save wrote"):
         Retriever.load(path, whole)
