@@ -225,7 +225,7 @@ def test_a_training_of_other_settings_is_replaced(tmp_path):
 def linear(subject, tmp_path_factory):
     """A task of trainings, its folder of results, the results, and the log-odds behind them."""
     out = tmp_path_factory.mktemp("linear") / "out"
-    # By the loss, which rises in these few steps, the best of the two checkpoints is not the newest.
+    # By the loss, which rises in these few steps, the best of both checkpoints is not the newest.
     best = ("checkpoint.best_metric=validation_total_loss", "checkpoint.best_is=lowest")
     given = task("linear", classes=CLASSES, fraction=0.5, overrides=best)
     measured, score = [], classification.score
