@@ -20,11 +20,11 @@ from prior_jax.evaluate import (
     prompt_file,
     prompts,
     retrieval,
-    zero_shot,
 )
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Pooled, ReportTokens, Studies
 from prior_jax.evaluate.neighbours import neighbour_scores
+from prior_jax.evaluate.prompt_scores import class_scores
 from prior_jax.processes import activities
 from prior_jax.train.watched import EVALUATED
 from prior_jax.types import Batch
@@ -178,7 +178,7 @@ class WhileTraining:
         config, table, tokens = self._config, self._subset.table, self._subset.tokens
         assert table is not None and tokens is not None  # `Subset` has them for this task
         reports = encoder.prompts(tokens, block=config.batch_size)
-        scores = zero_shot.class_scores(
+        scores = class_scores(
             encoder.similarity(studies.images, reports, block=config.batch_size),
             table=table,
             pool="mean",

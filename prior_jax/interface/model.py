@@ -13,7 +13,7 @@ from flax import nnx
 from prior_jax.data.image import ImageConfig
 from prior_jax.data.tokenizer import Tokenizer, words_of
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate import zero_shot
+from prior_jax.evaluate import prompt_scores
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens, fitting
 from prior_jax.evaluate.prompts import PromptTable
@@ -219,8 +219,8 @@ class Model:
         class_prompts: ClassPrompts | PromptTable,
         *,
         kind: SimilarityKind = "both",
-        pool: zero_shot.Pool = "mean",
-        normalise: zero_shot.Normalise = "none",
+        pool: prompt_scores.Pool = "mean",
+        normalise: prompt_scores.Normalise = "none",
     ) -> "DataFrame":
         """Scores every image for every class from the class's sentences.
 
@@ -244,15 +244,15 @@ class Model:
           DataError: for the reasons that `similarity` lists, or if a class has no sentence.
         """
         for name, value, choices in (
-            ("pool", pool, get_args(zero_shot.Pool)),
-            ("normalise", normalise, get_args(zero_shot.Normalise)),
+            ("pool", pool, get_args(prompt_scores.Pool)),
+            ("normalise", normalise, get_args(prompt_scores.Normalise)),
         ):
             if value not in choices:
                 raise ConfigError.of_value(name, value, f"one of {', '.join(choices)}")
         table = as_table(class_prompts)
         tokens = inputs.process_prompts(table.texts, tokenizer=self.tokenizer, settings=self.text)
         ready = self.ready(images)
-        scores = zero_shot.class_scores(
+        scores = prompt_scores.class_scores(
             self.similarity(ready, tokens, kind=kind),
             table=table,
             pool=pool,

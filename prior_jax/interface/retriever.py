@@ -13,7 +13,7 @@ import numpy as np
 from prior_jax.data.array_file import read_arrays
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError, first_line
-from prior_jax.evaluate import zero_shot
+from prior_jax.evaluate import prompt_scores
 from prior_jax.evaluate.features import not_finite
 from prior_jax.interface.frames import frame
 from prior_jax.interface.inputs import check_is_list
@@ -92,7 +92,7 @@ class Retriever:
         k: int = 5,
         *,
         kind: SimilarityKind = "both",
-        normalise: zero_shot.Normalise = "none",
+        normalise: prompt_scores.Normalise = "none",
     ) -> "DataFrame":
         """Returns the best entries of the corpus for each query.
 
@@ -118,7 +118,7 @@ class Retriever:
             raise ConfigError.of_value(
                 "k", k, f"from 1 to {len(self.ids)}, the number of entries of the corpus"
             )
-        choices = get_args(zero_shot.Normalise)
+        choices = get_args(prompt_scores.Normalise)
         if normalise not in choices:
             raise ConfigError.of_value("normalise", normalise, f"one of {', '.join(choices)}")
         names, scores = self._compared(queries, kind=kind, how=normalise)
@@ -133,7 +133,7 @@ class Retriever:
         )
 
     def _compared(
-        self, queries: Images | Texts, *, kind: SimilarityKind, how: zero_shot.Normalise
+        self, queries: Images | Texts, *, kind: SimilarityKind, how: prompt_scores.Normalise
     ) -> tuple[list[str | int], np.ndarray]:
         """Returns the names of the queries, and their scores, float32[queries, corpus]."""
         if isinstance(self.features, ReportFeatures):
@@ -150,7 +150,7 @@ class Retriever:
         reports: ReportFeatures,
         *,
         kind: SimilarityKind,
-        how: zero_shot.Normalise,
+        how: prompt_scores.Normalise,
         axis: int,
     ) -> np.ndarray:
         """Computes scores, float32[images, reports], normalised over the corpus.
@@ -165,7 +165,7 @@ class Retriever:
             scores = self.model.similarity(images, reports, kind=part)
             if not np.isfinite(scores).all():
                 raise not_finite("The similarities of images and reports")
-            found.append(zero_shot.normalised(scores, how=how, axis=axis))
+            found.append(prompt_scores.normalised(scores, how=how, axis=axis))
         return np.mean(found, axis=0)
 
     def save(self, path: str | os.PathLike[str]) -> None:

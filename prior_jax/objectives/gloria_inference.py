@@ -179,7 +179,7 @@ def retrieval_scores(
 
     Returns:
       Both scores. The release ranks reports by the mean of the two, each standardised over the
-      reports (`evaluate.zero_shot.normalised`).
+      reports (`evaluate.prompt_scores.normalised`).
 
     Source: release, gloria/models/retrival_model.py, `_compute_local_similarity` and `retrieve`
       (quirk G31).

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate import prompts, zero_shot
+from prior_jax.evaluate import prompt_scores, prompts
 from prior_jax.evaluate.prompt_file import is_path, read_prompts
 
 CONTENT = {
@@ -110,7 +110,7 @@ def test_what_is_not_text_or_names_a_class_in_two_spellings_is_refused(tmp_path)
 def scores(similarity, path, **changes):
     table = prompts.prompt_table(path, classes=("A", "B"), negatives=changes.pop("negatives", True))
     given = {"pool": "mean", "normalise": "none", "denial": "softmax", **changes}
-    return zero_shot.class_scores(np.asarray(similarity), table=table, **given)
+    return prompt_scores.class_scores(np.asarray(similarity), table=table, **given)
 
 
 def test_the_binary_score_of_cxr_clip_is_the_softmax_of_x_against_no_x(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate import bootstrap, labels, over_seeds, prompts, zero_shot
+from prior_jax.evaluate import bootstrap, labels, over_seeds, prompt_scores, prompts, zero_shot
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens
 from tests.evaluate.fakes import FEATURES, FakeModel, FakeObjective, make_batches
@@ -163,7 +163,7 @@ def test_denials_are_subtracted_and_phrasings_pooled():
     )
     similarity = np.array([[5.0, 1.0, 2.0, 4.0]])
     mean, best = (
-        zero_shot.class_scores(similarity, table=table, pool=p, normalise="none")
+        prompt_scores.class_scores(similarity, table=table, pool=p, normalise="none")
         for p in ("mean", "max")
     )
     np.testing.assert_allclose(mean, [[3.0, 2.5]])
@@ -174,7 +174,7 @@ def test_softmax_keeps_the_answer_and_sums_to_one():
     table = prompts.PromptTable(
         classes=("A", "B"), texts=("a", "b"), owner=np.arange(2), affirms=np.ones(2, bool)
     )
-    found = zero_shot.class_scores(
+    found = prompt_scores.class_scores(
         np.array([[500.0, 501.0]]), table=table, pool="mean", normalise="softmax"
     )
     np.testing.assert_allclose(found, [[1 / (1 + np.e), np.e / (1 + np.e)]], rtol=1e-5)
@@ -186,7 +186,7 @@ def test_z_scores_compare_the_records_of_a_class_and_leave_a_single_one_alone():
     )
 
     def scores(similarity):
-        return zero_shot.class_scores(
+        return prompt_scores.class_scores(
             np.array(similarity), table=table, pool="mean", normalise="z-score"
         )
 
@@ -272,7 +272,7 @@ def test_a_local_weight_without_a_meaning_is_refused(bad):
 def test_a_similarity_that_is_not_finite_is_refused():
     table = prompts.prompt_table("release", classes=("Edema",), negatives=False)
     with pytest.raises(DataError, match="similarities"):
-        zero_shot.class_scores(np.array([[np.nan]]), table=table, pool="mean", normalise="none")
+        prompt_scores.class_scores(np.array([[np.nan]]), table=table, pool="mean", normalise="none")
 
 
 def test_prompts_without_tokens_are_refused():

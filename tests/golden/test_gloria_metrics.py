@@ -6,7 +6,7 @@ Their other normalisation, to the range 0 to 1, is called by nothing of theirs a
 import numpy as np
 import pytest
 
-from prior_jax.evaluate import metrics, zero_shot
+from prior_jax.evaluate import metrics, prompt_scores
 from tests.golden.reader import assert_close, load
 
 pytestmark = pytest.mark.golden
@@ -18,12 +18,12 @@ def recorded(golden_dir):
 
 
 def test_standardised_scores_equal_the_release(recorded):
-    scores = zero_shot.normalised(recorded["in/similarities"], how="z-score", axis=0)
+    scores = prompt_scores.normalised(recorded["in/similarities"], how="z-score", axis=0)
     assert_close(scores, recorded["out/norm"], rtol=1e-6)
 
 
 def test_a_class_of_equal_scores_is_zero_where_the_release_has_nan(recorded):
-    scores = zero_shot.normalised(recorded["in/constant_column"], how="z-score", axis=0)
+    scores = prompt_scores.normalised(recorded["in/constant_column"], how="z-score", axis=0)
     expected = recorded["out/constant_column_norm"]
     constant = np.ptp(recorded["in/constant_column"], axis=0) == 0
     assert constant.any() and np.isnan(expected[:, constant]).all()

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from prior_jax.errors import DataError
+from prior_jax.evaluate.prompt_scores import class_scores, normalised
 from prior_jax.evaluate.prompts import PromptTable
-from prior_jax.evaluate.zero_shot import class_scores, normalised
 from prior_jax.interop.torch.names import to_torch
 from prior_jax.nn.word_aggregate import leading_words
 from prior_jax.objectives import gloria_inference

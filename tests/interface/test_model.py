@@ -13,7 +13,7 @@ from prior_jax.data import pipeline, sentences, text
 from prior_jax.data.image import AugmentConfig, ImageConfig
 from prior_jax.data.tokenizer import TokenizerConfig
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate import zero_shot
+from prior_jax.evaluate import prompt_scores
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import ReportTokens
 from prior_jax.evaluate.prompts import prompt_table
@@ -72,7 +72,7 @@ def test_zero_shot_scores_are_those_of_the_evaluation(prior, tokenizer, evaluate
     encoder = Encoder(prior.objective, prior.module, place=jax.device_put)
     reports = encoder.prompts(ReportTokens(**vars(encoded)), block=4)
     images = encoder.studies(batches, reports=False).images
-    expected = zero_shot.class_scores(
+    expected = prompt_scores.class_scores(
         encoder.similarity(images, reports, block=4), table=table, pool="mean", normalise="none"
     )
     found = prior.zero_shot_classification(paths, table)

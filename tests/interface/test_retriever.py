@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from prior_jax.errors import ConfigError, DataError
-from prior_jax.evaluate.zero_shot import normalised
+from prior_jax.evaluate.prompt_scores import normalised
 from prior_jax.interface import Model, Retriever
 from tests.interface.conftest import IMAGE, TEXT
 
