@@ -50,12 +50,12 @@ def main() -> int:
     """Starts the run, or prints the commands that would; returns the exit code."""
     machine = machines.from_flags()
     cluster = cluster_of(FLAGS.cluster)
-    known = cluster.devices or (None if machine is None else machine.chips)
+    devices = cluster.devices or (None if machine is None else machine.chips)
     workdir = workdir_lib.from_flag()
-    given = machines.configure(FLAGS.config, machine, devices=known or 1)
+    given = machines.configure(FLAGS.config, machine, devices=devices or 1)
     config = read_config(given, workdir=workdir)
-    if known is not None:
-        check_fits_absent(config, devices=known)
+    if devices is not None:
+        check_fits_absent(config, devices=devices)
     config.check_data()
     for path in config.after:
         load_task(path)

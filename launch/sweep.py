@@ -28,18 +28,13 @@ from launch.submit import run_all
 from launch.sweeps import data as data_lib
 from launch.sweeps import table as sweep_table
 from launch.sweeps import trials as trials_lib
-from launch.sweeps.config import (
-    Overrides,
-    Sweep,
-    Variant,
-    sweep_of,
-    variants,
-)
+from launch.sweeps.config import Overrides, Sweep, sweep_of
 from launch.sweeps.device_sets import places
 from launch.sweeps.flat_settings import first_difference, flat
 from launch.sweeps.queue import Job, Outcome, Queue, hold
 from launch.sweeps.sweep_flags import check_flags, cluster_of_array, local_sets
 from launch.sweeps.trials import Trials
+from launch.sweeps.variants import Variant, variants
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.processes.preemption import EXIT_CODE as EXIT_PREEMPTED

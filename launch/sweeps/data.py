@@ -8,7 +8,8 @@ from typing import Any
 
 from data_prep.kit import cli
 from launch.start import prepare
-from launch.sweeps.config import Overrides, Sweep, resolve
+from launch.sweeps.config import Overrides, Sweep
+from launch.sweeps.variants import resolve
 from prior_jax.config import read_config
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.run_config import RunConfig

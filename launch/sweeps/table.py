@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from launch.sweeps.config import Sweep, Variant
+from launch.sweeps.config import Sweep
 from launch.sweeps.queue import Outcome
 from launch.sweeps.trials import Measured, Trials, paired
+from launch.sweeps.variants import Variant
 from prior_jax.data.schema import write_atomically
 from prior_jax.evaluate import compare, over_seeds
 from prior_jax.evaluate.bootstrap import Interval

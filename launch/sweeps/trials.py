@@ -13,8 +13,9 @@ import numpy as np
 from absl import logging
 
 from launch.sweeps import data as data_lib
-from launch.sweeps.config import Sweep, Variant
+from launch.sweeps.config import Sweep
 from launch.sweeps.flat_settings import first_difference
+from launch.sweeps.variants import Variant
 from prior_jax.data.array_file import read_arrays
 from prior_jax.data.schema import write_atomically
 from prior_jax.errors import ConfigError, DataError, first_line

@@ -182,7 +182,7 @@ def check_is_list(values: object, *, one: str, remedy: str, where: str) -> None:
     Args:
       values: the value.
       one: one element of the list in words, such as "an image".
-      remedy: what to give instead.
+      remedy: advice on what to give instead, one sentence.
       where: name of the value, which is also what its elements are called, such as "images".
 
     Raises:

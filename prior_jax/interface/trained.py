@@ -105,8 +105,8 @@ def check_trained_on(manifest: Manifest, identity: Mapping[str, Any], *, path: s
 
     Args:
       manifest: manifest of the set that the run's config names.
-      identity: what the checkpoint keeps of the run under "identity"; a checkpoint that does not
-        tell its set is accepted.
+      identity: entries "identity" of the checkpoint, which tell the run from others; a checkpoint
+        that does not tell its set is accepted.
       path: folder of the set, for the message.
 
     Raises:

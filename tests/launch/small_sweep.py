@@ -31,6 +31,16 @@ def settings(**changes) -> ConfigDict:
     return config
 
 
+def changed_debug(folder, line):
+    """A file with the debug config and one more line."""
+    path = folder / "changed_debug.py"
+    path.write_text(
+        "from configs import debug\n\n\ndef get_config():\n"
+        f"    config = debug.get_config()\n    {line}\n    return config\n"
+    )
+    return str(path)
+
+
 def leave(folder, *, arm, seed, patients=50, missing=False):
     """What a trial would leave: its AUROC is 0.6, the arm's shift, and the seed's noise."""
     luck = np.random.default_rng(seed).normal(size=200) * 0.05

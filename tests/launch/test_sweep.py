@@ -14,14 +14,15 @@ from ml_collections import ConfigDict, config_flags
 from configs.sweeps import objectives, study
 from launch import sweep
 from launch.sweeps import table as sweep_table
-from launch.sweeps.config import Choice, Space, sweep_of, variants
+from launch.sweeps.config import Choice, Space, sweep_of
 from launch.sweeps.flat_settings import flat
 from launch.sweeps.queue import Outcome
 from launch.sweeps.trials import Measured, read_trial
+from launch.sweeps.variants import variants
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import compare
 from prior_jax.objectives.prior_config import Fidelity
-from tests.launch.small_sweep import SHIFT, leave, settings
+from tests.launch.small_sweep import SHIFT, changed_debug, leave, settings
 
 DATA = (("data.path", "/data/set"), ("data.tokenizer.path", "/data/tokenizer.model"))
 
@@ -206,16 +207,6 @@ def test_a_grid_is_every_combination_and_a_random_space_is_drawn_once_for_all():
 def test_a_mistake_is_refused_by_name(changes, named):
     with pytest.raises(ConfigError, match=named):
         variants(sweep_of(settings(**changes)))
-
-
-def changed_debug(folder, line):
-    """A file with the debug config and one more line."""
-    path = folder / "changed_debug.py"
-    path.write_text(
-        "from configs import debug\n\n\ndef get_config():\n"
-        f"    config = debug.get_config()\n    {line}\n    return config\n"
-    )
-    return str(path)
 
 
 def test_a_stage_that_may_end_early_has_no_budget(tmp_path):

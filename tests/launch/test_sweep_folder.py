@@ -5,19 +5,10 @@ import json
 import pytest
 
 from launch import sweep
-from launch.sweeps.config import sweep_of, variants
+from launch.sweeps.config import sweep_of
+from launch.sweeps.variants import variants
 from prior_jax.errors import ConfigError, DataError
-from tests.launch.small_sweep import settings
-
-
-def changed_debug(folder, line):
-    """A file with the debug config and one more line."""
-    path = folder / "changed_debug.py"
-    path.write_text(
-        "from configs import debug\n\n\ndef get_config():\n"
-        f"    config = debug.get_config()\n    {line}\n    return config\n"
-    )
-    return str(path)
+from tests.launch.small_sweep import changed_debug, settings
 
 
 def test_a_folder_belongs_to_one_sweep(tmp_path):

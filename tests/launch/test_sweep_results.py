@@ -12,8 +12,9 @@ from configs.sweeps import study
 from launch import sweep
 from launch.sweeps import data as data_lib
 from launch.sweeps import table as sweep_table
-from launch.sweeps.config import sweep_of, variants
+from launch.sweeps.config import sweep_of
 from launch.sweeps.trials import Measured, load, paired, read_trial
+from launch.sweeps.variants import variants
 from prior_jax.errors import ConfigError, DataError
 from tests import fixtures
 from tests.launch import forks

@@ -68,8 +68,8 @@ def finetuned_files(
       arrays: path -> array of the whole model.
       config: settings of the model.
       image: settings of its images, for `config.json` and the example.
-      origin: where the weights come from and what licence binds, for `config.json`; None if that
-        is not known.
+      origin: origin and licence of the weights, for `config.json`, from `parts.origin_of`; None if
+        they are not known.
 
     Raises:
       WeightsError: if the arrays are not those of the settings.

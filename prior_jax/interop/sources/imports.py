@@ -152,7 +152,7 @@ def from_tensors(
       directory: content of the Hugging Face directory besides the weights, for "hf_bert".
       tokenizer: path as in `open_checkpoint`.
       prefix: prefix of the model's names, or None.
-      exported: what `launch.export` wrote beside a ResNet, or None.
+      exported: settings that `launch.export` wrote beside a ResNet; None if there are none.
     """
     kind = _source(source)
     recipes = _recipes(source, kind, part)
