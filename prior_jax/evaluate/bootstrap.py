@@ -114,13 +114,13 @@ def intervals(
     found = {}
     for name, value in plain.items():
         draws = np.concatenate([part[name] for part in parts]).astype(np.float64)
-        if alone or _hangs_on_one_group(draws, weights):
+        if alone or _depends_on_one_group(draws, weights):
             draws = np.full_like(draws, np.nan)
         found[name] = from_draws(float(value[0]), draws, confidence=config.confidence)
     return found
 
 
-def _hangs_on_one_group(draws: np.ndarray, weights: np.ndarray) -> bool:
+def _depends_on_one_group(draws: np.ndarray, weights: np.ndarray) -> bool:
     """Returns whether one group alone decides if a draw has a value, and all values are the same.
 
     Args:
