@@ -52,6 +52,8 @@ _DERIVED = (
 )
 # Settings of `config.model` that change the use of memory alone, in whatever section they are.
 _FREE = ("remat", "chunk", "caption_chunk")
+# PRIOR's stage without its prototype bank.
+_WITHOUT_BANK = "stage1"
 # Fields of a stage in steps -> the settings that they are computed from.
 _LENGTHS = {"steps": "length", "warmup_steps": "warmup"}
 
@@ -136,6 +138,32 @@ def check_same(
         name = f"config.stages.{their_names[i]}"
         pairs[name] = ours["stages"][i], theirs["stages"][i]
     _refuse_differences(pairs, workdir=workdir)
+    if set(their_names) - {_WITHOUT_BANK}:
+        _check_bank_schedule(ours, theirs, workdir=workdir)
+
+
+def _check_bank_schedule(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], *, workdir: Any
+) -> None:
+    """Refuses other lengths of the stages over which a prototype bank's temperature falls.
+
+    The temperature of a step depends on the steps of all stages with the bank, of the ones to come
+    as well. See `objectives.prior_config.BankConfig`.
+    """
+    bank = (ours["identity"].get("config.model") or {}).get("bank") or {}
+    now, then = (
+        sum(stage["steps"] for stage in settings["stages"] if stage["name"] != _WITHOUT_BANK)
+        for settings in (ours, theirs)
+    )
+    if bank.get("schedule", "fixed") != "fixed" and now != then:
+        raise CheckpointError(
+            "The temperature of the prototype bank falls over the stages after "
+            f"{_WITHOUT_BANK}. They have {now} steps together, but had {then} steps in the run "
+            f"whose checkpoint is in {workdir}, so that the temperature would jump.",
+            f"Set the lengths of the stages as config.json in {workdir} has them to resume, or use "
+            "another --workdir.",
+            where="config.stages",
+        )
 
 
 def check_identity(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, workdir: Any) -> None:

@@ -81,6 +81,24 @@ def test_a_stage_that_has_begun_is_named_as_the_config_names_it(changes, where, 
     assert error.value.where == where
 
 
+@pytest.mark.parametrize(
+    ("bank", "step", "jumps"), [("linear", 7, True), ("fixed", 7, False), ("linear", 6, False)]
+)
+def test_the_stages_keep_their_length_while_a_bank_cools_over_them(bank, step, jumps):
+    """The first stage, which does not use the bank, has 6 steps."""
+    options = toy.options(identity={"config.model": {"bank": {"schedule": bank}}})
+    stages = [toy.stage("stage1", 6), toy.stage("stage2", 6), toy.stage("stage3", 3)]
+    theirs = resume.settings_of(options, Schedule(stages[:2])) | {"step": step}
+    schedule = Schedule(stages)
+    ours = resume.settings_of(options, schedule)
+    if jumps:
+        with pytest.raises(CheckpointError, match="have 9 steps together, but had 6") as error:
+            resume.check_same(ours, theirs, schedule=schedule, workdir="/runs/one")
+        assert error.value.where == "config.stages"
+    else:
+        resume.check_same(ours, theirs, schedule=schedule, workdir="/runs/one")
+
+
 def test_validations_are_told_in_steps():
     plateau = PlateauConfig(
         metric="loss", factor=0.5, patience=1, threshold=0.0, min_learning_rate=0.0
