@@ -174,11 +174,13 @@ def write_vocabulary(path: str | pathlib.Path) -> pathlib.Path:
     return path
 
 
-def train_sentencepiece(path: str | pathlib.Path, *, vocab_size: int = 80) -> pathlib.Path:
+def train_sentencepiece(
+    path: str | pathlib.Path, *, vocab_size: int = 80, seed: int = 0
+) -> pathlib.Path:
     """Trains a small sentencepiece model on WORDS, special tokens at ids 0 to 4."""
     import sentencepiece
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     lines = [" ".join(rng.choice(WORDS, 8)).capitalize() + "." for _ in range(400)]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

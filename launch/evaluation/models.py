@@ -26,7 +26,7 @@ from prior_jax.data.tokenizer import (
 )
 from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.evaluate.embed import Encoder
-from prior_jax.interface.trained import check_trained_on
+from prior_jax.interface.trained import check_tokenizer, check_trained_on
 from prior_jax.interop.initial import EncoderInit
 from prior_jax.interop.weights_folder import read_document
 from prior_jax.objectives.base import Objective
@@ -56,9 +56,9 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
       The subject, on the run's own set. On another set its images are normalised as on this one.
 
     Raises:
-      CheckpointError: if there is no sound checkpoint of that step, if the run's own set is not the
-        one that it was trained on, or if the weights of `config.init` are not those that it started
-        from.
+      CheckpointError: if there is no sound checkpoint of that step, if the run's own set or its
+        tokenizer is not the one that it was trained with, or if the weights of `config.init` are
+        not those that it started from.
     """
     config, place = run.config, run.place
     program = _program(run.objective, run.schedule, config, place)
@@ -71,6 +71,7 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
     )
     kept = checkpoint_read.read_document(checkpoints / str(found))["host"]["identity"]
     check_trained_on(run.data.manifest, kept, path=config.data.path)
+    check_tokenizer(run.data.tokenizer, kept, path=config.data.tokenizer.path)
     ours = initial.identity(config.init.given())
     _check_initial_weights(ours, kept, path=checkpoints / str(found))
     untrained = _untrained(program, run_lib.initial_values(run), config, place)

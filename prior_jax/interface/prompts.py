@@ -1,7 +1,7 @@
 """Class prompts by task name: the zero-shot sentences for a text encoder."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -106,7 +106,8 @@ def as_table(class_prompts: ClassPrompts | PromptTable) -> PromptTable:
         denials.
 
     Raises:
-      DataError: if there is no class, or a class without a sentence.
+      DataError: if there is no class, a class without a sentence, or one whose sentences are not in
+        an order.
 
     >>> as_table({"Edema": ["Edema."], "Mass": ["A mass.", "Masses."]}).owner.tolist()
     [0, 1, 1]
@@ -122,7 +123,7 @@ def as_table(class_prompts: ClassPrompts | PromptTable) -> PromptTable:
     texts: list[str] = []
     owner: list[int] = []
     for index, (name, sentences) in enumerate(class_prompts.items()):
-        if isinstance(sentences, str) or not len(sentences):
+        if isinstance(sentences, str | Mapping | Set) or not len(sentences):
             raise DataError.of_value(
                 f"class_prompts[{name!r}]", sentences, "a list of at least one sentence"
             )

@@ -75,7 +75,7 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     # does, and the checkpoint holds it, so the training data is not needed.
     definition = define_model(objective(()).init)
     module, kept = restored(folder, config, definition, step=step)
-    _check_trained_with(kept["identity"]["tokenizer"], tokenizer, path=config.data.tokenizer.path)
+    check_tokenizer(tokenizer, kept["identity"], path=config.data.tokenizer.path)
     schedule = [build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]]
     return Model(objective(schedule), module, tokenizer=tokenizer, **_settings(config.data))
 
@@ -89,12 +89,23 @@ def _check_no_step(folder: pathlib.Path, step: int | None) -> None:
         )
 
 
-def _check_trained_with(fingerprint: str, tokenizer: Tokenizer, *, path: str) -> None:
-    """Refuses another tokenizer than the one with the fingerprint."""
-    if tokenizer.fingerprint != fingerprint:
+def check_tokenizer(tokenizer: Tokenizer, identity: Mapping[str, Any], *, path: str) -> None:
+    """Refuses another tokenizer than the one that a run was trained with.
+
+    Args:
+      tokenizer: tokenizer that the run's config names.
+      identity: entries "identity" of the checkpoint, which tell the run from others; a checkpoint
+        that does not tell its tokenizer is accepted.
+      path: path of the tokenizer, for the message.
+
+    Raises:
+      CheckpointError: if the contents of the tokenizer's file are others.
+    """
+    trained_with = identity.get(resume.TOKENIZER, tokenizer.fingerprint)
+    if tokenizer.fingerprint != trained_with:
         raise CheckpointError(
             f"The tokenizer has the sha256 {tokenizer.fingerprint}, but the run was trained with "
-            f"{fingerprint}.",
+            f"{trained_with}.",
             "Restore the tokenizer that the run was trained with.",
             where=path,
         )

@@ -59,7 +59,16 @@ def test_a_table_of_prompts_is_taken_as_it_is():
     assert np.all(prompts.as_table({"Edema": ["Edema."]}).affirms)
 
 
-@pytest.mark.parametrize("bad", [{}, {"Edema": []}, {"Edema": "Edema."}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"Edema": []},
+        {"Edema": "Edema."},
+        {"Edema": {"Edema.", "Mild edema."}},
+        {"Edema": {"Edema.": 0.5}},
+    ],
+)
 def test_classes_without_a_list_of_sentences_are_refused(bad):
     with pytest.raises(DataError, match="class_prompts"):
         prompts.as_table(bad)

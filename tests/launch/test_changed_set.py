@@ -72,8 +72,8 @@ def test_a_set_that_was_moved_is_the_same_set(opener, folder, tmp_path):
 
 
 def test_a_run_is_evaluated_beside_its_own_set_alone(folder):
-    def of_run(prepared):
-        config, words = debug.get_config("clip"), folder / "tokenizer.model"
+    def of_run(prepared, words=folder / "tokenizer.model"):
+        config = debug.get_config("clip")
         run = saved_runs.opened(config, folder / "reader", prepared, tokenizer=words)
         with jax.set_mesh(run.place.mesh):
             return models.of_run(run, step=None)
@@ -83,6 +83,9 @@ def test_a_run_is_evaluated_beside_its_own_set_alone(folder):
     assert len(dataclasses.replace(own, data=other).open("test").texts) == 4
     with pytest.raises(CheckpointError, match=OTHER):
         of_run(folder / "changed")
+    words = fixtures.train_sentencepiece(folder / "changed.model", seed=1)
+    with pytest.raises(CheckpointError, match=r"changed\.model: The tokenizer has the sha256"):
+        of_run(folder / "set", words)
 
 
 def test_a_checkpoint_that_does_not_tell_its_set_is_accepted(folder):
