@@ -25,7 +25,7 @@ from prior_jax.interop.export.parts import sha256
 from prior_jax.interop.weights_folder import Weights, is_weights_folder, load_weights
 from prior_jax.interop.weights_input import tokenizer_config
 from prior_jax.objectives.kinds import KINDS
-from prior_jax.train.checkpoint_read import list_steps
+from prior_jax.train import checkpoint_read, resume
 from prior_jax.train.measured_step import FINETUNE_MARK, measured_step
 
 
@@ -121,7 +121,7 @@ def _run(folder: pathlib.Path, *, step: int | None) -> Source:
         # checkpoint is refused instead of skipped.
         step = measured_step(folder, config.train.checkpoint)
     if step is None:
-        step = max(list_steps(config.train.checkpoint.folder(folder)), default=None)
+        step = max(checkpoint_read.list_steps(config.train.checkpoint.folder(folder)), default=None)
     model = _model(folder, config.objective, step=step)
     words = model.tokenizer if isinstance(model, Model) else None
     data = _data(config.data.path, phantom=config.makes_set)
@@ -136,6 +136,7 @@ def _run(folder: pathlib.Path, *, step: int | None) -> Source:
                 "source": "launch.train",
                 "run": config.name,
                 "step": step,
+                "stage": _stage(config.train.checkpoint.folder(folder), step),
                 "data": data.sha256,
                 "licence": licence_of_run(config.given, data),
             },
@@ -152,6 +153,12 @@ def _run(folder: pathlib.Path, *, step: int | None) -> Source:
         tokenizer=words,
         tokenizer_config=None if words is None else config.data.tokenizer,
     )
+
+
+def _stage(checkpoints: pathlib.Path, step: int | None) -> str:
+    """Returns the name of the stage that a checkpoint's last step belongs to."""
+    host = checkpoint_read.read_document(checkpoints / str(step))["host"]
+    return resume.schedule_of(host).before(host["step"]).name
 
 
 def _model(folder: pathlib.Path, objective: str | None, *, step: int | None) -> Model | ImageModel:

@@ -33,7 +33,7 @@ from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train import loop, watched
 from prior_jax.train.checkpoint_read import best_step, score_of
 from prior_jax.train.checkpoint_table import CheckpointConfig
-from prior_jax.train.options import Snapshot, TrainOptions
+from prior_jax.train.options import Evaluate, Snapshot, TrainOptions
 from prior_jax.train.stages import Schedule, Stage
 
 FLAGS = flags.FLAGS
@@ -215,10 +215,14 @@ def train(
         data_axes=run.place.data_axes,
         workdir=run.workdir,
         validate=_validation(run, every=options.validate_every) if options.validate_every else None,
-        evaluate=None if evaluation is None else lambda snapshot: evaluation(snapshot.module()),
+        evaluate=None if evaluation is None else _evaluate(evaluation),
         initial_values=run_lib.initial_values(run),
     )
     return last.step
+
+
+def _evaluate(evaluation: WhileTraining) -> Evaluate:
+    return lambda snapshot: evaluation(snapshot.module(), stage=snapshot.stage)
 
 
 def _validation(run: run_lib.Run, *, every: int):

@@ -29,14 +29,14 @@ from prior_jax.evaluate.embed import Encoder
 from prior_jax.interface.trained import check_tokenizer, check_trained_on
 from prior_jax.interop.initial import EncoderInit
 from prior_jax.interop.weights_folder import read_document
-from prior_jax.objectives.base import Objective
+from prior_jax.objectives.base import Objective, in_stage
 from prior_jax.run_config import RunConfig
 from prior_jax.sharding.placement import Placement
 from prior_jax.train import checkpoint_read
 from prior_jax.train.loop import InitialValues
 from prior_jax.train.measured_step import measured_step
 from prior_jax.train.program import Program
-from prior_jax.train.stages import Stage
+from prior_jax.train.stages import Schedule, Stage
 
 _SEED = 0  # of the baseline of weights, whose own seed is not known
 _STEPS_PER_EPOCH = (
@@ -74,12 +74,14 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
     check_tokenizer(run.data.tokenizer, kept, path=config.data.tokenizer.path)
     ours = initial.identity(config.init.given())
     _check_initial_weights(ours, kept, path=checkpoints / str(found))
-    untrained = _untrained(program, run_lib.initial_values(run), config, place)
+    objective = in_stage(run.objective, Schedule(run.schedule).before(found).name)
+    values = run_lib.initial_values(run)
+    untrained = _untrained(program, values, config, place, objective=objective)
     statistics = run.data.manifest.image
     image = image_lib.with_statistics(config.data.image, mean=statistics.mean, std=statistics.std)
     return Subject(
         name=config.name,
-        objective=run.objective,
+        objective=objective,
         objective_name=config.objective,
         trained=untrained.with_model(program.model.merge(params, rest)),
         untrained=untrained,
@@ -132,7 +134,8 @@ def of_config(
         model=config.given["model"],
         tokenizer=fingerprint,
     )
-    untrained = _untrained(_program(objective, schedule, config, place), values, config, place)
+    program = _program(objective, schedule, config, place)
+    untrained = _untrained(program, values, config, place, objective=objective)
     return Subject(
         name=config.name,
         objective=objective,
@@ -163,13 +166,18 @@ def _program(
 
 
 def _untrained(
-    program: Program, values: InitialValues, config: RunConfig, place: Placement
+    program: Program,
+    values: InitialValues,
+    config: RunConfig,
+    place: Placement,
+    *,
+    objective: Objective,
 ) -> Encoder:
-    """Returns the encoder of the model before its first step."""
+    """Returns the encoder of the model before its first step, by the objective."""
     start = values({**program.model.params, **program.model.rest})
     fresh = program.initial(seed=config.train.seed, values=start)
     module = program.model.merge(fresh.params, fresh.rest)
-    return Encoder(program.objective, module, place=place.put)
+    return Encoder(objective, module, place=place.put)
 
 
 def _fingerprint(path: os.PathLike[str]) -> str:

@@ -25,6 +25,7 @@ from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Pooled, ReportTokens, Studies
 from prior_jax.evaluate.neighbours import neighbour_scores
 from prior_jax.evaluate.prompt_scores import class_scores
+from prior_jax.objectives.base import in_stage
 from prior_jax.processes import activities
 from prior_jax.train.watched import EVALUATED
 from prior_jax.types import Batch
@@ -146,8 +147,12 @@ class WhileTraining:
         """Returns the names of the numbers, the same at every evaluation."""
         return names(self._subset.classes, config=self._config)
 
-    def __call__(self, model: nnx.Module) -> dict[str, float]:
+    def __call__(self, model: nnx.Module, *, stage: str) -> dict[str, float]:
         """Measures a model.
+
+        Args:
+          model: the model after some step.
+          stage: stage that the step belongs to; reports are encoded as it is trained.
 
         Returns:
           `names` -> number: `evaluate_zero_shot_macro_auroc`, `evaluate_knn_macro_auroc` and
@@ -157,8 +162,10 @@ class WhileTraining:
         Raises:
           DataError: if a feature is not finite.
         """
-        if self._encoder is None:
-            self._encoder = Encoder(self._objective, model, place=self._place)
+        objective = in_stage(self._objective, stage)
+        if self._encoder is None or objective is not self._objective:
+            self._objective = objective
+            self._encoder = Encoder(objective, model, place=self._place)
         encoder = self._encoder = self._encoder.with_model(model)
         subset, tasks = self._subset, self._subset.classes
         studies = encoder.studies(

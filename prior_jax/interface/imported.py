@@ -22,6 +22,7 @@ from prior_jax.interop.weights_folder import (
     tokenizer_file,
 )
 from prior_jax.interop.weights_input import tokenizer_config
+from prior_jax.objectives.base import in_stage
 from prior_jax.objectives.kinds import KINDS
 from prior_jax.strict import build
 from prior_jax.train.state import define_model
@@ -98,6 +99,8 @@ def open_weights(folder: str | os.PathLike[str]) -> Model:
     definition = define_model(objective.init)
     arrays = load_weights(folder).arrays
     module = filled(definition, arrays, place=place, field=f"{folder}")
+    stage = document.origin.get("stage")
+    objective = objective if stage is None else in_stage(objective, stage)
     return Model(objective, module, tokenizer=tokenizer, **settings)
 
 

@@ -20,9 +20,9 @@ from prior_jax.interface.inputs import TextSettings, sentence_splitter
 from prior_jax.interface.model import Model
 from prior_jax.interface.place import one_device
 from prior_jax.interop.weights_folder import is_weights_folder
+from prior_jax.objectives.base import in_stage
 from prior_jax.run_config import RunConfig
 from prior_jax.sharding import mesh as mesh_lib
-from prior_jax.strict import build
 from prior_jax.train import checkpoint_read, resume
 from prior_jax.train.measured_step import measured_step
 from prior_jax.train.stages import Stage
@@ -76,8 +76,9 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     definition = define_model(objective(()).init)
     module, kept = restored(folder, config, definition, step=step)
     check_tokenizer(tokenizer, kept["identity"], path=config.data.tokenizer.path)
-    schedule = [build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]]
-    return Model(objective(schedule), module, tokenizer=tokenizer, **_settings(config.data))
+    schedule = resume.schedule_of(kept)
+    trained = in_stage(objective(schedule.stages), schedule.before(kept["step"]).name)
+    return Model(trained, module, tokenizer=tokenizer, **_settings(config.data))
 
 
 def _check_no_step(folder: pathlib.Path, step: int | None) -> None:

@@ -1,7 +1,7 @@
 """The interface between an objective and training or evaluation, and the weighted loss sum."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from prior_jax.types import Batch, Detections, ImageFeatures, LossTerms, ReportF
 
 TextUnit = Literal["sentence", "word"]
 SimilarityKind = Literal["both", "local", "global"]
+Encoding = TypeVar("Encoding", bound="Encodes")
 
 
 class TrainObjective(Protocol):
@@ -239,11 +240,30 @@ class AlignsLocally(Protocol):
 
 @runtime_checkable
 class EmbedsPatches(Protocol):
-    """An objective whose patches in the space of reports are not `ImageFeatures.local`."""
+    """An objective whose patches lie in the space of whole reports, as it is trained."""
 
     def embed_patches(self, model: Any, image: jax.Array) -> jax.Array:
         """Returns the patches of images in the space of whole reports, [B, P, D], row-major."""
         ...
+
+
+@runtime_checkable
+class EncodesByStage(Protocol):
+    """An objective whose reports are encoded otherwise in one stage than in another."""
+
+    def in_stage(self, stage: str) -> Objective:
+        """Returns the objective that encodes as its models are trained in a stage."""
+        ...
+
+
+def in_stage(objective: Encoding, stage: str) -> Encoding:
+    """Returns the objective that encodes as its models are trained in a stage.
+
+    Of most objectives that is the objective itself.
+    """
+    if isinstance(objective, EncodesByStage):
+        return cast(Encoding, objective.in_stage(stage))
+    return objective
 
 
 @runtime_checkable

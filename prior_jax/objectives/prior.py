@@ -55,6 +55,7 @@ class PriorObjective(SeesRegions):
         bank_axis: Axis | None = None,
         batch_axis: Axis | None = None,
         all_pairs: AllPairs = PLAIN,
+        encodes_prototypes: bool = True,
     ):
         """Keeps the configuration.
 
@@ -66,11 +67,29 @@ class PriorObjective(SeesRegions):
             matching of its own rows. None on one device. With either axis, every call must run
             under `jax.jit` and `jax.set_mesh`.
           all_pairs: form in which the losses over all pairs of the batch are computed.
+          encodes_prototypes: whether `encode_report` replaces sentences by mixtures of prototypes.
         """
         self.config = config
         self.all_pairs = all_pairs
         self.bank_axis = bank_axis
         self.batch_axis = batch_axis
+        self.encodes_prototypes = encodes_prototypes
+
+    def in_stage(self, stage: str) -> "PriorObjective":
+        """Returns the objective that encodes reports as its models are trained in the stage.
+
+        Stage 1 aligns the sentences themselves, and its prototypes are random vectors.
+        """
+        encodes_prototypes = _known(stage) != "stage1"
+        if encodes_prototypes == self.encodes_prototypes:
+            return self
+        return PriorObjective(
+            self.config,
+            bank_axis=self.bank_axis,
+            batch_axis=self.batch_axis,
+            all_pairs=self.all_pairs,
+            encodes_prototypes=encodes_prototypes,
+        )
 
     def init(self, rngs: nnx.Rngs) -> PriorModel:
         """Builds the model with fresh parameters."""
@@ -274,14 +293,14 @@ class PriorObjective(SeesRegions):
         *,
         key: jax.Array | None = None,
         noise: jax.Array | None = None,
-        prototypes: bool = True,
     ) -> ReportFeatures:
         """Encodes reports in inference mode; see `prior_inference.encode_report`."""
         bank = self.config.bank
         end = jnp.asarray(bank.start_step + bank.steps, jnp.int32)
         return prior_inference.encode_report(
             model, tokens, token_mask, sentence_index, sentence_mask,
-            temperature=self.temperature(end), key=key, noise=noise, prototypes=prototypes,
+            temperature=self.temperature(end), key=key, noise=noise,
+            prototypes=self.encodes_prototypes,
         )  # fmt: skip
 
     def similarity(

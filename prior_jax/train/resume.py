@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prior_jax.errors import CheckpointError
+from prior_jax.strict import build
 from prior_jax.train.options import TrainOptions
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.watched import EVALUATE, VALIDATE, interval_of
@@ -72,6 +73,11 @@ def settings_of(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
     }
 
 
+def schedule_of(host: Mapping[str, Any]) -> Schedule:
+    """Returns the stages that a checkpoint's host values store."""
+    return Schedule([build(Stage, stage, name="checkpoint's stages") for stage in host["stages"]])
+
+
 def _stage(stage: Stage) -> dict[str, Any]:
     """Returns a stage as JSON values, in the form that checkpoints of earlier versions hold."""
     values = dataclasses.asdict(stage)
@@ -120,7 +126,7 @@ def check_same(
             where="config.stages",
         )
     # Future stages may change; stages that have begun may not.
-    begun = schedule.stages.index(schedule.at(max(step - 1, 0))) + 1
+    begun = schedule.stages.index(schedule.before(step)) + 1
     names = ["seed", "early_stopping"]
     # Validations and evaluations change the numbers only with early stopping or a plateau.
     waited = [stage.watched.metric for stage in schedule.stages[:begun] if stage.watched]

@@ -247,6 +247,10 @@ class Schedule:
             step -= stage.steps
         raise ValueError(f"step {step} past the end of the last stage")
 
+    def before(self, step: int) -> Stage:
+        """Returns the stage of the last of so many steps, or the first one for none."""
+        return self.at(max(step - 1, 0))
+
     def start(self, stage: Stage) -> int:
         """Returns the index of the stage's first step."""
         before = self.stages[: self.stages.index(stage)]

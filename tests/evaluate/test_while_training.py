@@ -70,16 +70,16 @@ def subset():
 def test_separable_findings_are_found_by_every_task(subset):
     config = settings()
     evaluation = WhileTraining(FakeObjective(), subset=subset, config=config, place=jax.device_put)
-    found = evaluation(FakeModel())
+    found = evaluation(FakeModel(), stage="pretrain")
     assert tuple(found) == evaluation.names
     assert found["evaluate_zero_shot_macro_auroc"] == found["evaluate_knn_macro_auroc"] == 1.0
     assert found["evaluate_retrieval_precision_at_1"] == 1.0
     assert 0 < found["evaluate_retrieval_recall_at_1"] <= found["evaluate_retrieval_recall_at_2"]
     # A model that turns every image around is wrong about all prompts; neighbours do not change.
-    turned = evaluation(FakeModel(-1.0))
+    turned = evaluation(FakeModel(-1.0), stage="pretrain")
     assert turned["evaluate_zero_shot_macro_auroc"] == 0.0
     assert turned["evaluate_knn_macro_auroc"] == 1.0
-    assert evaluation(FakeModel()) == found
+    assert evaluation(FakeModel(), stage="pretrain") == found
 
 
 def test_one_program_serves_every_model_and_only_asked_tasks_run(subset):
@@ -88,7 +88,7 @@ def test_one_program_serves_every_model_and_only_asked_tasks_run(subset):
     evaluation = WhileTraining(objective, subset=alone, config=settings(), place=jax.device_put)
     assert evaluation.names == ("evaluate_knn_macro_auroc",)
     for scale in (1.0, 2.0):
-        assert evaluation(FakeModel(scale)) == {"evaluate_knn_macro_auroc": 1.0}
+        assert evaluation(FakeModel(scale), stage="pretrain") == {"evaluate_knn_macro_auroc": 1.0}
     assert [kind for kind, _ in objective.traced] == ["image"]
 
 
@@ -98,7 +98,33 @@ def test_without_labels_there_is_no_precision(subset):
         FakeObjective(), subset=bare, config=settings(), place=jax.device_put
     )
     names = [f"{kind}recall_at_{k}" for kind in ("", "report_to_image_") for k in (1, 2)]
-    assert list(evaluation(FakeModel())) == [f"evaluate_retrieval_{name}" for name in names]
+    found = evaluation(FakeModel(), stage="pretrain")
+    assert list(found) == [f"evaluate_retrieval_{name}" for name in names]
+
+
+class Staged(FakeObjective):
+    """A fake whose reports are turned around in the first stage."""
+
+    def __init__(self, stage="second"):
+        super().__init__()
+        self.stage = stage
+
+    def in_stage(self, stage):
+        return self if stage == self.stage else Staged(stage)
+
+    def encode_report(self, *arguments):
+        found = super().encode_report(*arguments)
+        return found.replace(global_=-found.global_) if self.stage == "first" else found
+
+
+def test_reports_are_encoded_as_the_stage_is_trained(subset):
+    prompted = dataclasses.replace(subset, classes={"zero_shot": NAMES[:2]})
+    evaluation = WhileTraining(Staged(), subset=prompted, config=settings(), place=jax.device_put)
+    found = [
+        evaluation(FakeModel(), stage=stage)["evaluate_zero_shot_macro_auroc"]
+        for stage in ("first", "first", "second", "first")
+    ]
+    assert found == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_whole_patients_are_drawn_and_fewer_are_among_more():

@@ -8,6 +8,7 @@ from flax import nnx
 
 from prior_jax.losses.normalize import unit
 from prior_jax.objectives import prior_inference
+from prior_jax.objectives.base import in_stage
 from prior_jax.types import ImageFeatures
 from tests.objectives.tiny import SIDE, tiny_batch, tiny_config, tiny_model
 
@@ -144,7 +145,11 @@ def test_reconstructions_have_the_images_shape_and_change_no_state():
 def test_sentences_can_be_kept_as_stage_1_aligns_them():
     objective, model, batch, _ = encoded("paper")
     arguments = batch.tokens, batch.token_mask, batch.sentence_index, batch.sentence_mask
-    kept = objective.encode_report(model, *arguments, prototypes=False)
+    kept = in_stage(objective, "stage1").encode_report(model, *arguments)
     sentences, _ = model.encode_sentences(*arguments, train=False)
     np.testing.assert_allclose(kept.local, sentences)
+    later = in_stage(in_stage(objective, "stage1"), "stage3").encode_report(model, *arguments)
+    expected = objective.encode_report(model, *arguments)
+    np.testing.assert_array_equal(later.local, expected.local)
+    assert np.abs(later.local - kept.local).max() > 1e-3
     assert isinstance(objective.encode_image(model, batch.image), ImageFeatures)

@@ -109,3 +109,11 @@ def test_validations_are_told_in_steps():
     with pytest.raises(CheckpointError, match=r"every 30 steps, .*validate_unit") as error:
         resume.check_same(ours, theirs, schedule=schedule, workdir="/runs/one")
     assert "was validated every 60 steps" in error.value.problem
+
+
+def test_the_stage_of_a_checkpoint_is_that_of_its_last_step():
+    stages = [toy.stage("stage1", 6), toy.stage("stage2", 4)]
+    host = resume.settings_of(toy.options(), Schedule(stages))
+    schedule = resume.schedule_of(host)
+    names = [schedule.before(step).name for step in (0, 1, 6, 7, 10)]
+    assert names == ["stage1", "stage1", "stage1", "stage2", "stage2"]
