@@ -85,6 +85,9 @@ class Settings(labelled.LabelledSettings):
         super().__post_init__()
         self.check("validation_images", self.validation_images >= 1, "1 or more")
         self.check("exclusive_images", self.exclusive_images >= 1, "1 or more")
+        unseeded = self.split_seed == 0 or not self.split_as_released
+        must_be = "0 with --split_as_released, which has the authors' seeds"
+        self.check("split_seed", unseeded, must_be)
 
 
 def within(path: str) -> str:
@@ -296,7 +299,6 @@ def _by_paper(
         "names": LABELS,
         "frontal": np.array([case.view != "LATERAL" and case.problem is None for case in train]),
         "paper": settings.split,
-        "seed": settings.split_seed,
         "count": settings.validation_images,
         "per_task": settings.exclusive_images,
     }
@@ -305,7 +307,9 @@ def _by_paper(
         held, kept, validate = chexpert_splits.released_splits(labels, **drawing)
     else:
         patients = [case.patient for case in train]
-        held, kept, validate = chexpert_splits.parted_splits(labels, patients, **drawing)
+        held, kept, validate = chexpert_splits.parted_splits(
+            labels, patients, seed=settings.split_seed, **drawing
+        )
     rows = {"train": kept.tolist(), "validate": validate.tolist()}
     members = {split: [drawn_from["train"][row] for row in found] for split, found in rows.items()}
     members["test"] = drawn_from.get("validate", [])

@@ -55,7 +55,7 @@ class Settings(StoreSettings):
     seed: int = cli.setting(
         "Seed of GLoRIA's rule. 6 gives, with --as_released, the authors' own list from their "
         "table; PRIOR's five draws have 114514 to 114518. MGCA's rule is always drawn with 0.",
-        default=6,
+        default=chexpert_splits.GLORIA_SEED,
     )
     as_released: bool = cli.setting(
         "Draw as the releases do, which do not look at 'No Finding'.", default=False

@@ -15,6 +15,7 @@ Paper = Literal["gloria", "mgca"]
 
 VALIDATION_IMAGES = 5_000  # both releases
 PER_TASK = 200
+GLORIA_SEED = 6  # gloria/gloria.py, which its preparation imports
 MGCA_SEED = 0
 
 
@@ -64,7 +65,7 @@ def released_splits(
     names: Sequence[str],
     frontal: np.ndarray,
     paper: Paper,
-    seed: int,
+    seed: int = GLORIA_SEED,
     count: int = VALIDATION_IMAGES,
     per_task: int = PER_TASK,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,7 +76,7 @@ def released_splits(
       names: names of the C labels.
       frontal: bool[N], whether the image is frontal.
       paper: paper whose split is followed.
-      seed: seed of GLoRIA's generator, which the release leaves unseeded; MGCA's is 0.
+      seed: seed of GLoRIA's generator; MGCA's is 0.
       count: number of validation rows.
       per_task: number of images of the 5x200 for each task.
 
@@ -104,13 +105,15 @@ def parted_splits(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Splits the training table as the papers mean it: no patient stands in two parts.
 
+    The images of the 5x200 are those that `data_prep.chexpert_5x200` draws by the paper's rule.
+
     Args:
       labels: float[N, C], as in the table.
       patients: patient of each row, [N].
       names: names of the C labels.
       frontal: bool[N], whether the image is frontal.
       paper: paper whose draw of the 5x200 is followed.
-      seed: seed of the draws.
+      seed: seed of the draw of the validation rows.
       count: least number of validation rows.
       per_task: number of images of the 5x200 for each task.
 
@@ -118,9 +121,15 @@ def parted_splits(
       int64 rows of the 5x200, of training and of validation. Other rows of the 5x200's patients are
       in none of the three.
     """
-    rng = np.random.RandomState(seed)
     test = draw_5x200(
-        labels, names=names, frontal=frontal, paper=paper, rng=rng, mode="paper", count=per_task
+        labels,
+        names=names,
+        frontal=frontal,
+        paper=paper,
+        rng=np.random.RandomState(GLORIA_SEED),
+        mode="paper",
+        count=per_task,
     )
+    rng = np.random.RandomState(seed)
     train, validate = chexpert_table.split_by_patient(patients, test=test, count=count, rng=rng)
     return test, train, validate

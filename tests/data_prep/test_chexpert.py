@@ -112,9 +112,9 @@ def test_what_is_odd_is_right_or_refused_by_name_and_counted(tmp_path):
     label_sets.assert_sound(tmp_path / "out")
 
 
-def table(*, more=40):
-    """Three images of each finding alone, and others; a second image for every third patient."""
-    rows = [alone(100 + 10 * p + t, task) for p in range(3) for t, task in enumerate(TASKS)]
+def table(*, more=40, each=3):
+    """Images of each finding alone, and others; a second image for every third patient."""
+    rows = [alone(100 + 10 * p + t, task) for p in range(each) for t, task in enumerate(TASKS)]
     rows += [row(path_of(300 + place)) for place in range(more)]
     rows += [row(path_of(300 + place, view="view2_frontal")) for place in range(0, more, 3)]
     return [*rows, row(path_of(100, view="view2_frontal"))]
@@ -141,6 +141,23 @@ def test_the_papers_splits_keep_patients_apart_unless_released(tmp_path, paper):
     assert len(validate) == 8 and validate & train, "as released, most are trained on too"
     assert any("stand in two splits" in note for note in manifest.notes)
     label_sets.assert_sound(root / "out", leaks=True)
+
+
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("paper", ["gloria", "mgca"])
+def test_the_papers_splits_hold_out_the_5x200_that_their_rule_draws(tmp_path, paper, released):
+    write(tmp_path / "split", train=table(each=12))
+    prepare(tmp_path / "split", split=paper, split_as_released=released, **SMALL)
+    write(tmp_path / "drawn", train=table(each=12))
+    select(tmp_path / "drawn", rule=paper, as_released=released, count=2)
+    trained = {name for name in label_sets.every(tmp_path / "split" / "out")}
+    drawn = {name for name in label_sets.every(tmp_path / "drawn" / "out")}
+    assert len(drawn) == 10 and not drawn & trained
+
+
+def test_the_released_splits_have_the_authors_seeds_alone():
+    with pytest.raises(ConfigError, match=r"--split_seed.*authors' seeds"):
+        chexpert.Settings(split="gloria", split_as_released=True, split_seed=1)
 
 
 @pytest.mark.parametrize("paper", ["gloria", "mgca"])
