@@ -82,16 +82,28 @@ def local_sums(
 def other_images(batch: Batch) -> jax.Array:
     """Returns images float32[B, H, W, C] of which row i is another study's than report i.
 
-    It is that of the row half a batch away, since neighbours are often of one patient; where that
-    is a filling row, of the row before, and where that is one too, of the row after.
+    Of R real rows it is that of the row R // 2 further on, and behind the last one from the first
+    on: neighbours are often of one patient.
     """
-    half = batch.image.shape[0] // 2
-    found = jnp.roll(batch.image, -1, axis=0)
-    for shift in (1, half):
-        real = jnp.roll(batch.weight, shift) > 0
-        shifted = jnp.roll(batch.image, shift, axis=0)
-        found = jnp.where(real[:, None, None, None], shifted, found)
-    return found
+    rows = batch.image.shape[0]
+    real = jnp.sum(batch.weight > 0)
+    ahead = real // 2
+    return jnp.where(
+        (jnp.arange(rows) < real - ahead)[:, None, None, None],
+        _rolled(batch.image, rows - ahead),
+        _rolled(batch.image, real - ahead),
+    )
+
+
+def _rolled(images: jax.Array, shift: jax.Array) -> jax.Array:
+    """Moves the rows of images by a number int32[] that is only known when the program runs.
+
+    The steps are powers of two, which are known before, so that a batch that is split over devices
+    is passed on between them and not gathered on each.
+    """
+    for bit in range(images.shape[0].bit_length()):
+        images = jnp.where((shift >> bit) & 1, jnp.roll(images, 1 << bit, axis=0), images)
+    return images
 
 
 def use_of(sums: Mapping[str, float]) -> dict[str, float]:
