@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,8 @@ class PhraseConfig:
       prompt: sentence for a region without a phrase; "{}" stands for its label in lower case.
       heat: source of the map: "attention" of the phrase over patches, averaged over its words or
         sentences; "cosine" of every patch with the whole phrase; "auto" for the attention of an
-        objective that has one, and the cosine otherwise.
+        objective that has one, and the cosine otherwise. PRIOR, LoVT and MGCA have no cosine, as
+        their patches are compared with no whole text.
       sigma: standard deviation of the smoothing in patches, 0 for none; BioViL 1.5.
       centres: "strides" lays patch i of a map of stride s on pixel i * s, where it lies with the
         padding of torch; "tiles" lays it in the middle of its tile, as the papers do (quirk C30).
@@ -106,18 +107,28 @@ def heat_of(objective: Encodes, config: PhraseConfig) -> Heat:
     """Returns "attention" or "cosine".
 
     Raises:
-      ConfigError: if the attention is asked for of an objective that has none.
+      ConfigError: if the attention is asked for of an objective that has none, or the cosine of one
+        whose patches are compared with no report in training.
     """
-    if config.release == "maco":
-        return "cosine"
     shows = isinstance(objective, ShowsAttention)
-    if config.heat == "attention" and not shows:
+    heat = "cosine" if config.release == "maco" else config.heat
+    if heat == "auto":
+        heat = "attention" if shows else "cosine"
+    if heat == "attention" and not shows:
         raise ConfigError(
             f"The objective {type(objective).__name__} has no attention of text over the image.",
             "Set --task.phrases.heat=cosine.",
             where="task.phrases.heat",
         )
-    return config.heat if config.heat != "auto" else "attention" if shows else "cosine"
+    if heat == "cosine" and not isinstance(objective, EmbedsPatches):
+        raise ConfigError(
+            f"The objective {type(objective).__name__} never compares patches with whole reports, "
+            "so that their cosine says nothing about the image.",
+            "Set --task.phrases.heat=attention"
+            + (" and --task.phrases.release=none." if config.release == "maco" else "."),
+            where="task.phrases.heat",
+        )
+    return heat
 
 
 def evaluate_phrases(
@@ -164,7 +175,7 @@ def evaluate_phrases(
       `grounding.evaluate_grounding`: `lung_centre`, `gain`, `middle`, `random`.
 
     Raises:
-      ConfigError: if the objective has neither attention nor patches.
+      ConfigError: for the reasons that `heat_of` lists.
       DataError: if a map is not finite, or not square.
     """
     how = heat_of(objective, config)
@@ -264,7 +275,7 @@ def _attention(encoder, batches, phrases, reports, *, block) -> np.ndarray:
 
 def _cosine(encoder, objective, batches, phrases, reports, *, normalise) -> np.ndarray:
     """Returns the similarity of each phrase with the patches of its image, float64[N, P]."""
-    embed = _embedding(objective)
+    embed = cast(EmbedsPatches, objective).embed_patches
     compiled = encoder.compiled(lambda model, image: embed(model, image).astype(jnp.float32))
     wanted: dict[int, list[int]] = {}
     for index, phrase in enumerate(phrases):
@@ -279,12 +290,6 @@ def _cosine(encoder, objective, batches, phrases, reports, *, normalise) -> np.n
                     one, reports.global_[index], normalise=normalise
                 )
     return np.stack([found[index] for index in range(len(phrases))])
-
-
-def _embedding(objective: Encodes) -> Callable[[Any, jax.Array], jax.Array]:
-    if isinstance(objective, EmbedsPatches):
-        return objective.embed_patches
-    return lambda model, image: objective.encode_image(model, image).local
 
 
 def _points(mask: np.ndarray, lungs: Mapping[str, tuple[float, float]]) -> dict[str, float]:

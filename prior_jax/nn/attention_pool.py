@@ -35,6 +35,17 @@ class _AttentionPool(nnx.Module):
         self.heads = heads
         self.positions = positions
 
+    def _positioned(self, tokens: jax.Array, *, first: int) -> jax.Array:
+        """Adds the positions `first`, `first` + 1, ... to [B, N, D], if there are any."""
+        if self.position_embedding is None:
+            return tokens
+        last = first + tokens.shape[1]
+        if last > self.position_embedding.shape[0]:
+            raise ValueError(
+                f"pool has positions for {self.positions} tokens, the input has {last - 1}"
+            )
+        return tokens + self.position_embedding[first:last].astype(tokens.dtype)[None]
+
     def _pool(self, tokens: jax.Array, mask: jax.Array | None) -> jax.Array:
         """Pools [B, N, D] to [B, out] with the mask bool[B, N], or None if all rows are real."""
         bias = None
@@ -48,13 +59,7 @@ class _AttentionPool(nnx.Module):
             mean = total / jnp.maximum(count, 1)[..., None]
             bias = mask_bias(jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True))
         tokens = jnp.concatenate([mean.astype(tokens.dtype), tokens], axis=1)
-        if self.position_embedding is not None:
-            count = tokens.shape[1]
-            if count > self.position_embedding.shape[0]:
-                raise ValueError(
-                    f"pool has positions for {self.positions} tokens, the input has {count - 1}"
-                )
-            tokens = tokens + self.position_embedding[:count].astype(tokens.dtype)[None]
+        tokens = self._positioned(tokens, first=0)
         # Only the mean's output is used, so the mean is the only query.
         pooled = attend(
             self.query(tokens[:, :1]),
@@ -118,10 +123,28 @@ class AttentionPool2d(_AttentionPool):
         Raises:
           ValueError: during tracing, if the map has another grid.
         """
+        return self._pool(self._locations(feature_map), None)
+
+    def each(self, feature_map: jax.Array) -> jax.Array:
+        """Returns, of each location, what the pool would return if it attended to it alone.
+
+        Args:
+          feature_map: feature map as for the pool.
+
+        Returns:
+          dtype[B, h * w, out_features], in the space of the pooled vectors, row-major.
+
+        Source: MaskCLIP, arXiv:2112.01071, sec. 3.3, which takes the values of CLIP's attention
+        pool for dense features.
+        """
+        return self.output(self.value(self._positioned(self._locations(feature_map), first=1)))
+
+    def _locations(self, feature_map: jax.Array) -> jax.Array:
+        """Returns the locations of a map, [B, h * w, features]."""
         batch, height, width, features = feature_map.shape
         if (height, width) != self.grid:
             raise ValueError(f"pool of a {self.grid} grid received a {height, width} map")
-        return self._pool(feature_map.reshape(batch, height * width, features), None)
+        return feature_map.reshape(batch, height * width, features)
 
 
 class SentenceAttentionPool(_AttentionPool):

@@ -334,3 +334,18 @@ class ImageEncoder(nnx.Module):
         else:
             pooled = self.pool(last)
         return maps, pooled
+
+    def embed_locations(self, image: jax.Array) -> jax.Array:
+        """Returns each location of the last map in the space of the pooled vectors.
+
+        Args:
+          image: normalised images as for `__call__`, in inference mode.
+
+        Returns:
+          dtype[B, h * w, features], row-major: with an attention pool what it would return if it
+          attended to the location alone, and otherwise the location as it is.
+        """
+        last, _ = self.resnet(image, train=False)
+        if self.pool is None:
+            return last.reshape(last.shape[0], -1, last.shape[-1])
+        return self.pool.each(last)

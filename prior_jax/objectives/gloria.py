@@ -171,6 +171,13 @@ class GloriaObjective:
             model, tokens, token_mask, places=places, word_mask=word_mask
         )
 
+    def embed_patches(self, model: GloriaModel, image: jax.Array) -> jax.Array:
+        """Returns the regions of images, [B, P, D]; reports are the means of words in their space.
+
+        See `objectives.base.EmbedsPatches`.
+        """
+        return self.encode_image(model, image).local
+
     def similarity(
         self, model: GloriaModel, images: ImageFeatures, reports: ReportFeatures
     ) -> jax.Array:

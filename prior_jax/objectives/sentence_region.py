@@ -254,13 +254,6 @@ class SeesRegions:
         features, regions = model.encode_regions(image, train=False)
         return features if regions is None else dataclasses.replace(features, local=regions)
 
-    def embed_patches(self, model: Any, image: jax.Array) -> jax.Array:
-        """Returns patches in the space of texts and whole reports, [B, P, D], in inference mode.
-
-        With `sentence_region`, what `encode_image` calls local has a space of its own.
-        """
-        return model.encode_regions(image, train=False)[0].local
-
     @property
     def patch_spacing(self) -> float:
         """Returns the spacing of the centres of patches or regions, in pixels.

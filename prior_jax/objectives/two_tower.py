@@ -14,7 +14,6 @@ from prior_jax.losses import limits
 from prior_jax.losses.normalize import unit
 from prior_jax.nn.bert import Bert, BertConfig
 from prior_jax.nn.heads import ProjectionHead
-from prior_jax.nn.patches import spatial_patches
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
 from prior_jax.nn.token_pool import TokenPool, pool_tokens
 from prior_jax.objectives.all_pairs import FORMS, PLAIN, AllPairs, Form
@@ -169,8 +168,7 @@ class TwoTowerModel(Towers):
 
         Source: BioViL, arXiv:2204.09817, sec. 3.2: patches and pooled vector share a projection.
         """
-        feature_map, _ = self.image_encoder(image, train=False)
-        return self.image_head(spatial_patches(feature_map))
+        return self.image_head(self.image_encoder.embed_locations(image))
 
 
 def _nothing(vector: jax.Array) -> jax.Array:

@@ -28,6 +28,9 @@ class FakeObjective:
         vector = local[:, 0] * model.scale[...]
         return ImageFeatures(local=local, global_=vector, pooled=vector)
 
+    def embed_patches(self, model, image):
+        return self.encode_image(model, image).local
+
     def encode_report(self, model, tokens, token_mask, sentence_index, sentence_mask):
         self.traced.append(("report", tokens.shape))
         vector = tokens[:, :FEATURES].astype(jnp.float32) / jnp.float32(100)

@@ -51,6 +51,16 @@ def prior(path, tokenizer, tmp_path_factory):
     return subjects.reader(path, tmp_path_factory.mktemp("prior"), tokenizer=tokenizer)
 
 
+@pytest.fixture(scope="module")
+def clip(path, tokenizer, tmp_path_factory):
+    config = baselines.get_config("clip")
+    config.model.image.resnet.update(dict(depths=(1, 1), width=8))
+    config.data.image.size = 32
+    config.model.text.update(dict(hidden_size=32, layers=1, intermediate_size=64))
+    config.model.text.scan_layers = False
+    return subjects.on_set(config, path, tmp_path_factory.mktemp("clip"), tokenizer=tokenizer)
+
+
 def task(**changes):
     config = phrase_grounding.get_config()
     config.batch_size = 16
@@ -130,31 +140,38 @@ def test_a_model_is_measured_through_its_attention(prior):
 
 
 @pytest.mark.parametrize("name", ["biovil", "maco"])
-def test_a_protocol_is_a_file_of_its_own_name(prior, name):
+def test_a_protocol_is_a_file_of_its_own_name(clip, name):
     given = load_task(f"configs/eval/phrase_grounding/{name}.py")
     assert given.result == f"phrase_grounding_{name}"
     given = dataclasses.replace(
         given, batch_size=16, bootstrap=BootstrapConfig(resamples=5, confidence=0.9, seed=0)
     )
-    found = measured(prior, given)
+    found = measured(clip, given)
     assert found.settings["heat"] == "cosine"
     assert (found.settings["rule"]["digits"] == 3) == (name == "maco")
     assert found.settings["rule"]["overlap"] == {"biovil": "clip", "maco": "add"}[name]
     assert len(found.settings["table"]["iou"]) == 6
 
 
-def test_an_objective_without_local_features_embeds_its_patches(path, tokenizer, tmp_path):
-    config = baselines.get_config("clip")
-    config.model.image.resnet.update(dict(depths=(1, 1), width=8))
-    config.data.image.size = 32
-    config.model.text.update(dict(hidden_size=32, layers=1, intermediate_size=64))
-    config.model.text.scan_layers = False
-    subject = subjects.on_set(config, path, tmp_path, tokenizer=tokenizer)
-    assert isinstance(subject.objective, TwoTowerObjective)
-    found = measured(subject, task())
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        (dict(heat="cosine"), "heat=attention."),
+        (dict(release="maco"), "heat=attention and --task.phrases.release=none."),
+    ],
+)
+def test_the_cosine_of_patches_that_no_report_is_compared_with_is_refused(prior, changes, remedy):
+    with pytest.raises(ConfigError, match=r"task\.phrases\.heat: .*never compares") as error:
+        measured(prior, task(phrases=changes))
+    assert error.value.remedy == f"Set --task.phrases.{remedy}"
+
+
+def test_an_objective_without_local_features_embeds_its_patches(clip):
+    assert isinstance(clip.objective, TwoTowerObjective)
+    found = measured(clip, task())
     assert found.settings["heat"] == "cosine" and found.settings["patches"] == [4, 4]
     with pytest.raises(ConfigError, match=r"task\.phrases\.heat.*cosine"):
-        measured(subject, task(phrases=dict(heat="attention")))
+        measured(clip, task(phrases=dict(heat="attention")))
 
 
 def fake(vectors, tokens, **changes):

@@ -86,6 +86,26 @@ def test_places_on_the_map_matter():
     assert jnp.abs(out - model(x[:, ::-1])).max() > 1e-3
 
 
+def test_each_location_alone_is_what_the_pool_returns_where_all_are_equal():
+    model = image_pool()
+    model.position_embedding[...] = jnp.zeros_like(model.position_embedding[...])
+    x = jnp.broadcast_to(jax.random.normal(jax.random.key(0), (2, 1, 1, 16)), (2, 3, 2, 16))
+    found = model.each(x)
+    assert found.shape == (2, 6, 12)
+    np.testing.assert_allclose(found, jnp.broadcast_to(model(x)[:, None], found.shape), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"pool of a \(3, 2\) grid received a \(2, 3\) map"):
+        model.each(x.transpose(0, 2, 1, 3))
+
+
+def test_each_location_has_the_position_that_it_has_in_the_pool():
+    model = image_pool(grid=(1, 1))
+    place = jnp.stack([jnp.full(16, 5.0), jnp.full(16, 3.0)])
+    model.position_embedding[...] = place
+    x = jax.random.normal(jax.random.key(0), (2, 1, 1, 16))
+    alone = model.output(model.value(x[:, 0, 0] + place[1][None]))
+    np.testing.assert_allclose(model.each(x)[:, 0], alone, rtol=1e-5)
+
+
 def test_bad_shapes_are_refused_by_name(sentences):
     with pytest.raises(ValueError, match=r"pool of a \(3, 2\) grid received a \(2, 3\) map"):
         image_pool()(jnp.zeros((2, 2, 3, 16)))

@@ -10,8 +10,9 @@ from flax import nnx
 
 from prior_jax.losses.sentence_region import local_contrast, spatial_positiveness
 from prior_jax.losses.token_wise import token_context
-from prior_jax.objectives.base import ShowsAttention, weighted_sum
+from prior_jax.objectives.base import EmbedsPatches, ShowsAttention, weighted_sum
 from prior_jax.objectives.lovt import LovtObjective
+from tests.nn.small import filled
 from tests.objectives.baselines import (
     KINDS,
     LOVT_WEIGHTS,
@@ -20,6 +21,7 @@ from tests.objectives.baselines import (
     STEP,
     VOCABULARY,
     batch_of,
+    config_of,
     encoded,
     made,
     ran,
@@ -47,6 +49,29 @@ def test_whole_pairs_have_nothing_local(kind):
     assert images.local.shape == reports.local.shape == (8, 0, 8)
     assert reports.local_mask.shape == (8, 0)
     assert not isinstance(objective, ShowsAttention)
+
+
+@pytest.mark.parametrize("pool", ["mean", "attention"])
+@pytest.mark.parametrize("kind", ["convirt", "clip", "siglip"])
+def test_a_map_of_one_patch_is_embedded_as_the_whole_image(kind, pool):
+    config = config_of(kind)
+    encoder = dataclasses.replace(config.image, pool=pool, image_size=config.image.resnet.stride)
+    objective = KINDS[kind][0](dataclasses.replace(config, image=encoder), vocabulary=VOCABULARY)
+    model = filled(lambda: objective.init(nnx.Rngs(0)))
+    if pool == "attention":  # the mean, which is the query, and the only patch have no place
+        positions = model.image_encoder.pool.position_embedding
+        positions[...] = jnp.zeros_like(positions[...])
+    side = encoder.image_size
+    image = jax.random.normal(jax.random.key(1), (3, side, side, config.image.resnet.in_channels))
+    patches = objective.embed_patches(model, image)
+    assert patches.shape == (3, 1, 8)
+    whole = objective.encode_image(model, image).global_
+    np.testing.assert_allclose(patches[:, 0], whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lovt", "mgca"])
+def test_patches_that_no_report_is_compared_with_are_not_offered(kind):
+    assert not isinstance(made(kind)[0], EmbedsPatches)
 
 
 @pytest.mark.parametrize(("kind", "unit_name"), [("lovt", "sentence"), ("mgca", "word")])

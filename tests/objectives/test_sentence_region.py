@@ -16,7 +16,7 @@ from prior_jax.errors import ConfigError
 from prior_jax.losses.word_region import word_region_contrast
 from prior_jax.nn import hidden_regions
 from prior_jax.objectives.all_pairs import PLAIN, AllPairs, AllPairsConfig
-from prior_jax.objectives.base import AlignsLocally, EmbedsPatches
+from prior_jax.objectives.base import AlignsLocally
 from prior_jax.objectives.kinds import KINDS
 from prior_jax.objectives.prior import PriorObjective
 from prior_jax.objectives.prior_config import RELEASE_WEIGHTS
@@ -165,15 +165,6 @@ def test_attention_is_a_distribution_over_regions():
     empty = reports.replace(local_mask=reports.local_mask.at[1].set(False))
     local = np.asarray(objective.similarity_parts(model, images, empty)[1])
     assert np.all(local[:, 1] == 0) and np.all(local[:, 0] != 0)
-
-
-def test_patches_of_a_phrase_map_are_in_the_space_of_reports():
-    objective, (graph, params, rest) = made()
-    model, image = nnx.merge(graph, params, rest), tiny_batch(2).image
-    assert isinstance(objective, EmbedsPatches)
-    patches = objective.embed_patches(model, image)
-    assert patches.shape == (2, 16, 16)
-    np.testing.assert_array_equal(patches, model.encode_image(image, train=False).local)
 
 
 def test_after_training_the_own_image_beats_anothers():
