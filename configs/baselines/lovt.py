@@ -3,7 +3,8 @@
 `configs/baselines/lovt.py:improved` contrasts sentences with regions of the global batch.
 
 Values: LoVT's release, configs/experiment/LoVT_100.yaml, which accumulates 16 batches of 32 in
-each step before it applies the gradient; the contrast here is over all 512 pairs.
+each step before it applies the gradient; the contrast here is over all 512 pairs. Its rate falls to
+0 in every epoch and rises again (`CosineAnnealingLR` of one epoch's steps); here it falls once.
 """
 
 from ml_collections import ConfigDict

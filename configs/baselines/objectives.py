@@ -71,7 +71,8 @@ def mgca() -> dict:
         prototype_temperature=0.2,  # [mgca]
         sinkhorn_epsilon=0.05,  # [mgca]
         sinkhorn_iterations=3,  # [mgca]
-        # [mgca], lambda 1, 0.7 and 0.5; the release sums both directions of the pairs' contrast.
+        # [mgca], its constructor's lambda 1, 0.7 and 0.5, where the flags of its program have 1
+        # each; it sums both directions of the pairs' contrast.
         weights=dict(global_alignment=2.0, token_image=0.7, token_text=0.7, prototype=0.5),
     )
 

@@ -37,8 +37,9 @@ class MgcaConfig(LocalTowersConfig, TwoTowerConfig):
       prototype_temperature: temperature of the prototype prediction; release 0.2.
       sinkhorn_epsilon: entropy regularisation of the assignment to prototypes; release 0.05.
       sinkhorn_iterations: number of Sinkhorn iterations of that assignment; release 3.
-      weights: weights of the terms, term -> weight; the release's weights are 2, 0.7, 0.7 and 0.5,
-        since it sums both directions of the pair contrast.
+      weights: weights of the terms, term -> weight. Lambda is 1, 0.7 and 0.5 in the constructor of
+        the release (mgca_module.py), which sums both directions of the pair contrast: 2, 0.7, 0.7
+        and 0.5. The flags of its program, where they are left out, make it 2, 1, 1 and 1.
     """
 
     temperature: float
@@ -81,7 +82,9 @@ class MgcaModel(LocalTowers):
         self.local_image_head = self.head(config, config.image.resnet.features, rngs=rngs)
         self.local_text_head = self.head(config, config.text.hidden_size, rngs=rngs)
         shape = (config.num_prototypes, config.embed_dim)
-        self.prototypes = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32))
+        # Of unit length, as the release keeps its own: Adam's steps do not grow with the rows, so
+        # that longer ones would turn more slowly.
+        self.prototypes = nnx.Param(unit(jax.random.normal(rngs.params(), shape, jnp.float32)))
         self.text_pool: TokenPool = config.text_pool
 
     def encode_regions(
@@ -147,7 +150,10 @@ class MgcaObjective(LocalObjective):
 
     Differs: patches come from the last feature map, not from the one before it at 299 pixels; word
     weights are not clipped at their 10th and 90th percentiles; heads do not use batch
-    normalisation; prototypes are trained from the first step.
+    normalisation; prototypes are trained from the first step; pairs are contrasted over the whole
+    batch and not over that of one GPU. A word's weight is the attention to itself, where the
+    release takes that to the token behind it; [SEP] is no word; padding is in no softmax over words
+    (mgca/models/backbones/encoder.py, mgca/models/mgca/mgca_module.py).
     """
 
     config: MgcaConfig

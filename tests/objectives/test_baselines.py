@@ -53,6 +53,11 @@ def test_exactly_the_trainable_parameters_get_a_gradient(kind):
             assert np.any(grad), names
 
 
+def test_the_prototypes_of_mgca_begin_at_unit_length():
+    model = KINDS["mgca"][0](config_of("mgca"), vocabulary=VOCABULARY).init(nnx.Rngs(0))
+    np.testing.assert_allclose(jnp.linalg.norm(model.prototypes[...], axis=1), 1, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_padding_holds_changes_neither_value_nor_gradient(kind):
     batch = batch_of(6, fill=2)
