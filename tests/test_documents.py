@@ -7,6 +7,7 @@ import re
 import pytest
 
 from configs.baselines.objectives import OBJECTIVES
+from prior_jax.errors import ConfigError
 from prior_jax.evaluate import prompts
 from prior_jax.evaluate.prompt_tables import SYNONYMS
 from prior_jax.objectives.kinds import KINDS
@@ -55,6 +56,15 @@ def test_every_label_that_has_prompts_is_listed():
     section = text.split("### labels that can be asked for")[1].split("## ")[0]
     for name in (*prompts.known_classes(), *SYNONYMS):
         assert name.lower() in section, name
+
+
+def test_every_set_of_prompts_is_listed():
+    text = (ROOT / "docs" / "evaluation.md").read_text().split("**Prompts.**")[1]
+    table = text.split("\n\n")[1]
+    with pytest.raises(ConfigError) as error:
+        prompts.prompts_in("none")
+    for name in re.search(r"one of (.+), or the path", str(error.value))[1].split(", "):
+        assert f"`{name}`" in table, name
 
 
 TRAINING = ROOT / "docs" / "how_training_works.md"

@@ -6,7 +6,8 @@
 PRIOR's settings are published no further than its release and its issue 10, which names the seeds
 114514 to 114518 of five draws; the lists are not published. The numbers are `accuracy`,
 `macro_precision`, `macro_recall`, `macro_f1` and `kappa`; over draws they are in
-`settings.over_draws`.
+`settings.over_draws`. Images are normalised as the weights say, and not with the other numbers of
+PRIOR's zero-shot program (quirk P30).
 
 Sources: [model] release, codes/prior/downstream/zero_classification_model.py; [prompts] release,
 codes/prior/data/zero_shot_classification/chexpert_zls.py.
