@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from flax import nnx, traverse_util
 
 import prior_jax
@@ -155,7 +156,7 @@ def _run(folder: pathlib.Path, *, step: int | None) -> Source:
     )
 
 
-def _stage(checkpoints: pathlib.Path, step: int | None) -> str:
+def _stage(checkpoints: epath.Path, step: int | None) -> str:
     """Returns the name of the stage that a checkpoint's last step belongs to."""
     host = checkpoint_read.read_document(checkpoints / str(step))["host"]
     return resume.schedule_of(host).before(host["step"]).name
