@@ -5,22 +5,24 @@ PS3.3: stored values, modality transformation (C.11.1), value of interest (C.11.
 (C.11.6).
 """
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prior_jax.data.dicom_decoders import DicomProblem
 from prior_jax.data.dicom_file import INVERTED, MARK, PLAIN, Radiograph, parse
+from prior_jax.data.quiet import without_warnings
 from prior_jax.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
 _OTHER_MARKS = (b"\xff\xd8", b"\x89PNG")  # JPEG and PNG, whatever the name of the file
 _WHITE = 255
 _WINDOW_BITS = 16  # windows are mapped to 0 .. 2**16 - 1 before rounding to 8 bits
+_PACKED_BITS, _WORD_BITS = 8, 16  # entries of a LUT are stored in bytes or in words
 
 
 def is_dicom(content: bytes, *, name: str) -> bool:
@@ -56,7 +58,8 @@ def shown(image: Radiograph) -> np.ndarray:
       DicomProblem: `undecodable_image` for an invalid header, or a window that contains none of the
         pixels.
 
-    Source: DICOM PS3.3, C.11.1, C.11.2, C.11.6, C.7.5.1.1.2; the arithmetic is pydicom's.
+    Source: DICOM PS3.3, C.11.1, C.11.2, C.11.6, C.7.5.1.1.2; the arithmetic of the modality and of
+      windows is pydicom's.
     """
     header = image.header
     padding = image.padding
@@ -66,8 +69,7 @@ def shown(image: Radiograph) -> np.ndarray:
     if not kept.size or kept.min() == kept.max():
         return np.zeros(image.pixels.shape, np.uint8)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             values = _modality(image.pixels, header)
             scaled = _of_interest(values, header, kept=~padding)
     except DicomProblem:
@@ -118,21 +120,15 @@ def _modality(pixels: np.ndarray, header: "Dataset | None") -> np.ndarray:
 def _of_interest(values: np.ndarray, header: "Dataset | None", *, kept: np.ndarray) -> np.ndarray:
     """Maps values to float64[H, W], 0 for black and 1 for white before the presentation."""
     from pydicom import Dataset
-    from pydicom.pixels.processing import apply_voi, apply_windowing
+    from pydicom.pixels.processing import apply_windowing
 
     if header is not None and "PresentationLUTSequence" in header:
         raise DicomProblem(
             "undecodable_image", "The file has a PresentationLUTSequence, which is not supported."
         )
     if header is not None and "VOILUTSequence" in header:
-        item = header.VOILUTSequence[0]
-        entries, first, bits = item.LUTDescriptor
-        table = Dataset()
-        table.file_meta = header.file_meta
-        table.VOILUTSequence = [item]
-        # pydicom counts input values in the output's type, in which 8 bits would wrap around.
-        item.LUTDescriptor = [entries, first, max(int(bits), _WINDOW_BITS)]
-        return apply_voi(np.rint(values).astype(np.int64), table) / (2.0 ** int(bits) - 1)
+        syntax = header.file_meta.TransferSyntaxUID
+        return _by_lut(values, header.VOILUTSequence[0], syntax=syntax)
     if header is not None and "WindowCenter" in header and "WindowWidth" in header:
         window = Dataset()
         window.PhotometricInterpretation = PLAIN
@@ -151,6 +147,41 @@ def _of_interest(values: np.ndarray, header: "Dataset | None", *, kept: np.ndarr
             "undecodable_image", f"The modality LUT gives all pixels the same value, {low:g}."
         )
     return (values - low) / (high - low)
+
+
+def _by_lut(values: np.ndarray, item: "Dataset", *, syntax: "UID") -> np.ndarray:
+    """Returns what a VOI LUT makes of values, on a scale of 0 to 1.
+
+    Values beyond the table get its first or last entry. A descriptor of 16 bits may only say how
+    the entries are stored, as in files of computed radiography by Agfa: the scale then has as many
+    bits as the largest entry needs.
+    """
+    count, first, bits = (int(value) for value in item.LUTDescriptor)
+    if not 0 < bits <= _WORD_BITS:
+        raise DicomProblem(
+            "undecodable_image",
+            f"The entries of the VOI LUT have {bits} bits by its descriptor; at most {_WORD_BITS} "
+            "are supported.",
+        )
+    count = count or 2**_WORD_BITS
+    entries = _entries(item, count, bits=bits, syntax=syntax)
+    if bits == _WORD_BITS:
+        bits = max(int(entries.max()).bit_length(), 1)
+    places = np.clip(np.rint(values).astype(np.int64) - first, 0, count - 1)
+    return entries[places] / (2.0**bits - 1)
+
+
+def _entries(item: "Dataset", count: int, *, bits: int, syntax: "UID") -> np.ndarray:
+    """Returns the entries of a LUT, of which those of 8 bits may be stored two in a word."""
+    data = item.LUTData
+    if isinstance(data, bytes):
+        data += b"\0" * (len(data) % 2)
+        words = np.frombuffer(data, "<u2" if syntax.is_little_endian else ">u2")
+    else:
+        words = np.atleast_1d(np.asarray(data, np.uint16))
+    if bits == _PACKED_BITS and len(words) == (count + 1) // 2 < count:
+        words = words.astype("<u2").view(np.uint8)
+    return words[:count]
 
 
 def _first(value: Any) -> float:

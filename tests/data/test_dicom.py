@@ -182,6 +182,39 @@ def test_an_8_bit_lut_on_12_bits_does_not_wrap_round():
     assert (np.diff(found.ravel()) >= 0).all() and (found[0, 0], found[-1, -1]) == (0, 255)
 
 
+def test_a_lut_whose_descriptor_tells_how_it_is_stored_is_not_black():
+    """Files of Agfa say 16 bits of entries that use 12."""
+    file, pixels = file_of("12 in 16")
+    file.VOILUTSequence = [lut(4096, first=0, bits=16, values=range(4096))]
+    found = dicom.grey(written(file), name="x.dcm")
+    np.testing.assert_array_equal(found, np.rint(pixels / 4095 * 255))
+    file.VOILUTSequence = [lut(4096, first=0, bits=12, values=[v // 4 for v in range(4096)])]
+    assert dicom.grey(written(file), name="x.dcm").max() == 64  # 12 bits are no size of storage
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("kind, entries", [("OW", 256), ("OW", 255), ("US", 256)])
+def test_an_8_bit_lut_may_have_two_entries_in_a_word(syntax, kind, entries):
+    file, pixels = file_of("8 bits", syntax=syntax)
+    table = np.arange(256)[::-1][:entries]
+    words = np.append(table, [0] * (entries % 2)).astype("<u1").view("<u2")
+    item = lut(entries, first=0, bits=8, values=[])
+    order = "<" if syntax.is_little_endian else ">"
+    data = words.astype(f"{order}u2").tobytes() if kind == "OW" else words.tolist()
+    item.add_new("LUTData", kind, data)
+    file.VOILUTSequence = [item]
+    found = dicom.grey(written(file), name="x.dcm")
+    np.testing.assert_array_equal(found, table[np.minimum(pixels, entries - 1)])
+
+
+@pytest.mark.parametrize("bits", [0, 17])
+def test_a_lut_of_no_bits_or_too_many_is_refused(bits):
+    file, _ = file_of("8 bits")
+    file.VOILUTSequence = [lut(256, first=0, bits=bits, values=range(256))]
+    with pytest.raises(DicomProblem, match=f"{bits} bits by its descriptor"):
+        dicom.grey(written(file), name="x.dcm")
+
+
 def test_inverse_presentation_turns_over_once():
     plain, _ = file_of("8 bits")
     upright = dicom.grey(written(plain), name="x.dcm")
