@@ -4,6 +4,7 @@
 shipped. A rule here names one of them, and `docs/fidelity.md` tells them apart.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -11,6 +12,7 @@ import json
 import math
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -26,6 +28,8 @@ Rule = Literal["first_rounded", "sample", "choice", "list", "patients", "stratif
 _OF_PATIENTS = ("patients", "stratified")
 _FORMAT = 2
 _SHOWN = 5
+_BEHIND_IDS = re.compile(r"[\s,;]+")
+_LABEL = re.compile(r"[-+]?\d+(?:\.\d*)?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,11 +51,12 @@ class FractionConfig:
       draws: number of times that the records are drawn from one generator; the last draw counts.
         MGCA's release makes its training set twice, and trains on the second (quirk M15).
       ids: path of a text file with an id in each line: of a study or of an image, with or without
-        the suffix of its file. For "list" these are the records to train on. For the other rules
-        they are the paper's training table, in its order, and the rule chooses lines of it. With
-        None it chooses among the records of the split, in the prepared set's order: that of the
-        numbers of patients and studies in a set of MIMIC-CXR, and in all others that of digests of
-        the patients' ids, which is no order of the table or of the ids.
+        the suffix of its file and folders in front; numbers behind it, as MRM's lists have them,
+        are labels. For "list" these are the records to train on. For the other rules they are the
+        paper's training table, in its order, and the rule chooses lines of it. With None it chooses
+        among the records of the split, in the prepared set's order: that of the numbers of patients
+        and studies in a set of MIMIC-CXR, and in all others that of digests of the patients' ids,
+        which is no order of the table or of the ids.
       absent: what to do with chosen ids that the split does not have: "refuse", or "leave_out",
         which repeats a fraction that is drawn before rows are filtered (GLoRIA's CheXpert, quirk
         G43).
@@ -192,7 +197,7 @@ def open_fraction(
 
 
 def read_ids(path: str | os.PathLike[str]) -> list[str]:
-    """Returns the ids in a text file, one in each line; empty lines are left out.
+    """Returns the lines of a text file with an id in each; empty lines are left out.
 
     A byte-order mark before the first of them, as Windows writes it, is no part of the id.
 
@@ -208,7 +213,7 @@ def read_ids(path: str | os.PathLike[str]) -> list[str]:
             where=os.fspath(path),
         ) from error
     ids = [line.strip() for line in lines if line.strip()]
-    twice = sorted({one for one in ids if ids.count(one) > 1}) if len(set(ids)) < len(ids) else []
+    twice = sorted(one for one, count in collections.Counter(ids).items() if count > 1)
     if twice:
         raise DataError(
             f"{len(twice)} ids are listed twice, among them {_some(twice)}.",
@@ -260,8 +265,10 @@ def _at(
         for name in (one.study, *one.images):
             positions.setdefault(name, position)
             positions.setdefault(_stem(name), position)
-    # The id as it is written comes before the id without its suffix, which may be another's.
-    found = {name: positions.get(name, positions.get(_stem(name))) for name in listed}
+    found = {
+        line: next((positions[name] for name in _readings(line) if name in positions), None)
+        for line in listed
+    }
     absent = [name for name, position in found.items() if position is None]
     if absent and config.absent == "refuse":
         raise DataError(
@@ -272,6 +279,20 @@ def _at(
             where=f"config.data.fraction.ids ({config.ids})",
         )
     return np.array([i for i in found.values() if i is not None], np.int64)
+
+
+def _readings(line: str) -> list[str]:
+    """Returns the ids that a line may mean, in the order in which they are looked for.
+
+    The id as it is written comes before the id without the suffix of a file, which may be
+    another's; then those without the labels behind it, and without the folders in front of it.
+    """
+    words = [word for word in _BEHIND_IDS.split(line) if word]
+    labelled = bool(words) and all(map(_LABEL.fullmatch, words[1:]))
+    name = words[0] if labelled else line
+    parts = name.split("/")
+    shorter = ["/".join(parts[start:]) for start in range(1, len(parts))]
+    return [found for one in (line, name, *shorter) for found in (one, _stem(one))]
 
 
 def _stem(name: str) -> str:

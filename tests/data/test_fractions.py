@@ -1,6 +1,7 @@
 """The part of a training split that is trained on."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -86,6 +87,42 @@ def test_listed_ids_are_of_studies_or_images_with_or_without_a_suffix(tmp_path):
     path = written(tmp_path / "ids.txt", "s3", "", "i7.png", "i9", "s1.jpg")
     found = chosen_records(config_of(rule="list", ids=path), RECORDS)
     assert found.tolist() == [1, 3, 7, 9]
+
+
+def test_the_lists_of_mrm_are_read_as_they_are(tmp_path):
+    images = [
+        "00003547_001",
+        "f1d1ceac-9e6d-4ca8-b0da-f918df585511",
+        "train/patient09193/study2/view1_frontal",
+        "view1_frontal",
+    ]
+    records = [
+        Identity(study=f"s{row}", subject="p", images=(one,)) for row, one in enumerate(images)
+    ]
+    path = written(
+        tmp_path / "ids.txt",
+        "00003547_001.png 0 0 0 0 0 1 0",
+        "stage_2_train_images/f1d1ceac-9e6d-4ca8-b0da-f918df585511.dcm 0 ",
+        "CheXpert-v1.0-small/train/patient09193/study2/view1_frontal.jpg 0 0 0 1 1",
+    )
+    assert chosen_records(config_of(rule="list", ids=path), records).tolist() == [0, 1, 2]
+
+
+def test_numbers_behind_a_blank_are_labels_only_where_no_id_has_them(tmp_path):
+    records = [Identity(study=name, subject="p", images=()) for name in ("a 1", "a", "a 2", "b")]
+    found = written(tmp_path / "ids.txt", "a 2", "b,-1,0.0;")
+    assert chosen_records(config_of(rule="list", ids=found), records).tolist() == [2, 3]
+    missing = config_of(rule="list", ids=written(tmp_path / "other.txt", "b and more"))
+    with pytest.raises(DataError, match="'b and more'"):
+        chosen_records(missing, records)
+
+
+def test_a_long_list_with_an_id_twice_is_refused_at_once(tmp_path):
+    ids = [f"s{number}" for number in range(50_000)]
+    start = time.process_time()
+    with pytest.raises(DataError, match="1 ids are listed twice, among them 's7'"):
+        read_ids(written(tmp_path / "ids.txt", *ids, "s7"))
+    assert time.process_time() - start < 5  # comparing every two took half a minute
 
 
 def test_another_rule_chooses_lines_of_the_list(tmp_path):
