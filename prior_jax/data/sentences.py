@@ -15,16 +15,18 @@ is not called.
 import functools
 import itertools
 import re
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from prior_jax.data import gloria_text
+from prior_jax.data.quiet import without_warnings
 
+_BULLETS = "-*\u2022\u2013\u2014\u00b7\u25aa\u25cf\u2023"
 _PARAGRAPH = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
 # The blank behind the number may be missing before a letter, as in "2.SMALL EFFUSION".
 _ENUMERATED_LINE = re.compile(
-    r"\r?\n(?=[ \t]*(?:(?P<number>\d{1,2})[.)](?=[ \t]|[^\W\d_])|[-*•][ \t]))"
+    r"\r?\n(?=[ \t]*(?:(?P<number>\d{1,2})[.)](?=[ \t]|[^\W\d_])"
+    rf"|[{_BULLETS}][ \t]))"
 )
 _SPACE = re.compile(r"\s+")
 
@@ -34,7 +36,12 @@ _LONG_ABBREVIATIONS = frozenset(
     "assoc asst admin supt gen govt natl intl".split()
 )
 # A full stop after these belongs to the word, even if a capital follows.
-_TITLES = frozenset("dr drs mr mrs ms prof st pt pts vs no nos fig figs".split())
+_TITLES = frozenset("dr drs mr mrs ms prof st vs".split())
+# A full stop after these ends the sentence only if a capital follows, as in "Effusion: No. Edema:
+# Yes."; a number is theirs, as in "rib no. 5. Ok."
+_BEFORE_NUMBERS = frozenset("no nos fig figs".split())
+# The same, but in capitals they are the subject: "PT. IS ROTATED."
+_PATIENTS = frozenset("pt pts".split())
 # A full stop after these ends the sentence only if a capital follows, and in capitals if no word
 # follows that goes on with a measure.
 _MEASURES = frozenset(
@@ -50,9 +57,13 @@ _MEASURED = re.compile(
 _SAFE_END = re.compile(r"(?<=[a-z]{4})\.\s+(?=[A-Z][a-z]+[ ,])")
 _CONTEXT = re.compile(r"[\"'“”‘’()\[\]{}:;!?•\t]|\d[.)]|[.]{2}|[^\x00-\x7f]")
 _INNER_STOP = re.compile(r"[.!?:;](?=.)", re.DOTALL)
-_MISSING_BLANK = re.compile(r"(?<=[a-z]{3}\.)(?=[A-Z][a-z]+[ ,])")
+_MISSING_BLANK = re.compile(
+    r"(?<=[a-z]{3}\.)(?=[A-Z][a-z]+[ ,])|(?<=[A-Z]{3}\.)(?=[A-Z]{2,}[ ,])"
+    r"|(?<=[A-Za-z]{3}\.)(?=\d{1,2}\.[A-Z])"
+)
 _LAST_WORD = re.compile(r"(?:^|[\s(\[/])([A-Za-z](?:[A-Za-z.]*[A-Za-z])?)\.$")
-_ENUMERATOR = re.compile(r"(?:\(?\d{1,2}[.)]|[A-Za-z][.)]|[-*•])$")
+_ENUMERATOR = re.compile(rf"(?:\(?\d{{1,2}}[.)]|[A-Za-z][.)]|[{_BULLETS}])$")
+_NEXT_ITEM = re.compile(r"\d{1,2}[.)](?=[ \t]|[^\W\d_])")
 _BROKEN_DECIMAL = re.compile(r"\w .*\b\d{1,2}\.$", re.DOTALL), re.compile(r"\d{1,2} ?(?:cm|mm|%)")
 _DEIDENTIFIED = re.compile(r"_{3,}|X{3,}")
 
@@ -120,9 +131,8 @@ def _needs_pysbd(text: str) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _segmenter() -> Any:
-    with warnings.catch_warnings():
-        # The source of pysbd has escapes that Python 3.12 warns of when it first compiles them.
-        warnings.simplefilter("ignore")
+    # The source of pysbd has escapes that Python 3.12 warns of when it first compiles them.
+    with without_warnings():
         import pysbd
     return pysbd.Segmenter(language="en", clean=False)
 
@@ -178,10 +188,13 @@ def _continues(before: str, after: str) -> bool:
     if word is None:
         return False
     name = word[1].lower()
-    if name in _TITLES:
+    if name in _TITLES or (name in _PATIENTS and word[1].isupper()):
         return True
-    goes_on = not start[0].isupper() or (word[1].isupper() and _MEASURED.match(start))
-    return name in _MEASURES and bool(goes_on)
+    if name in _MEASURES and _NEXT_ITEM.match(start):
+        return False
+    if name not in _MEASURES | _BEFORE_NUMBERS | _PATIENTS:
+        return False
+    return not start[0].isupper() or bool(word[1].isupper() and _MEASURED.match(start))
 
 
 # Functions that split a section into sentences, by name; both of GLoRIA's return bare words.

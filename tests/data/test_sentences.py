@@ -43,10 +43,35 @@ from prior_jax.data.sentences import split_sentences
         ("ET TUBE 3 CM. ABOVE CARINA. OK.", ["ET TUBE 3 CM. ABOVE CARINA.", "OK."]),
         ("NODULE OF 3 CM. IN SIZE. NEW.", ["NODULE OF 3 CM. IN SIZE.", "NEW."]),
         ("NODULE OF 3 CM. NO EFFUSION.", ["NODULE OF 3 CM.", "NO EFFUSION."]),
+        (
+            "Pneumothorax: No.\nEffusion: No.\nCardiomegaly: Yes.",
+            ["Pneumothorax: No.", "Effusion: No.", "Cardiomegaly: Yes."],
+        ),
+        ("Is there PNA? No. Lungs are clear.", ["Is there PNA?", "No.", "Lungs are clear."]),
+        ("Fracture of rib no. 5. Ok.", ["Fracture of rib no. 5.", "Ok."]),
+        ("See fig. 2. Ok.", ["See fig. 2.", "Ok."]),
+        ("Told to the pt. Follow up.", ["Told to the pt.", "Follow up."]),
+        ("The pt. is rotated. Ok.", ["The pt. is rotated.", "Ok."]),
+        ("PT. IS ROTATED. OK.", ["PT. IS ROTATED.", "OK."]),
+        (
+            "1. ET tube ends at 4 cm. 2. Lungs are clear. 3. No effusion.",
+            ["1. ET tube ends at 4 cm.", "2. Lungs are clear.", "3. No effusion."],
+        ),
+        ("HEART IS NORMAL.LUNGS ARE CLEAR.", ["HEART IS NORMAL.", "LUNGS ARE CLEAR."]),
+        (
+            "1.NO EFFUSION.2.STABLE EDEMA.3.SMALL LEFT EFFUSION.",
+            ["1.NO EFFUSION.", "2.STABLE EDEMA.", "3.SMALL LEFT EFFUSION."],
+        ),
     ],
 )
 def test_known_splits(text, expected):
     assert split_sentences(text) == expected
+
+
+@pytest.mark.parametrize("bullet", "-*\u2022\u2013\u2014\u00b7\u25aa\u25cf\u2023")
+def test_bullets_separate_sentences_without_full_stops(bullet):
+    items = [f"{bullet} Stable", f"{bullet} No effusion"]
+    assert split_sentences("\n ".join(items)) == items
 
 
 WORDS = st.sampled_from(
