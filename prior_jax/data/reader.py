@@ -65,7 +65,7 @@ class RecordReader:
 
         try:
             return tfds.builder_from_directory(self.directory)
-        except (FileNotFoundError, ValueError, KeyError) as error:
+        except Exception as error:  # TFDS and protobuf have no common exception class
             raise DataError(
                 f"The folder is not a whole prepared set ({first_line(error)}).",
                 "Give the --out folder of a data_prep program that has finished.",

@@ -114,6 +114,15 @@ def test_an_unknown_split_and_a_missing_shard_are_named(prepared, tmp_path):
         reader.RecordReader(tmp_path, "train")
 
 
+def test_a_set_whose_dataset_info_is_cut_or_absent_is_named(tmp_path):
+    fixtures.write_prepared(tmp_path, studies=8)
+    info = tmp_path / "dataset_info.json"
+    for damage in (lambda: info.write_bytes(info.read_bytes()[:100]), info.unlink):
+        damage()
+        with pytest.raises(DataError, match=f"{tmp_path}: The folder is not a whole prepared set"):
+            reader.RecordReader(tmp_path, "train")
+
+
 def test_a_damaged_shard_is_named(tmp_path):
     fixtures.write_prepared(tmp_path, studies=8)
     shard = tmp_path / "prior_set-train.array_record-00000-of-00002"
