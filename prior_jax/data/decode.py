@@ -8,7 +8,6 @@ import io
 import math
 import re
 import struct
-import warnings
 from typing import Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from PIL import Image, ImageFile
 
 from prior_jax.data import codestream, dicom, regions
 from prior_jax.data.dicom_decoders import DicomProblem
+from prior_jax.data.quiet import without_warnings
 from prior_jax.errors import InputProblem
 
 Mode = Literal["L", "RGB"]
@@ -107,8 +107,7 @@ def placed(
     # whose lower half is grey (codes/prior/data/pretrain/mimiccxr.py).
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             if dicom.is_dicom(content, name=name):
                 image = Image.fromarray(dicom.grey(content, name=name))
                 _check_size(image, any_size=any_size)

@@ -3,13 +3,13 @@
 import dataclasses
 import io
 import types
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prior_jax.data import dicom_decoders
 from prior_jax.data.dicom_decoders import DicomProblem
+from prior_jax.data.quiet import without_warnings
 from prior_jax.errors import first_line
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def parse(content: bytes, *, name: str) -> Radiograph:
         installed, `several_frames`, `colour_dicom`, `absurd_image_size` or `undecodable_image`.
     """
     pydicom = _pydicom()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns of values that do not affect the pixels
+    with without_warnings():  # pydicom warns of values that do not affect the pixels
         try:
             file = pydicom.dcmread(io.BytesIO(content), force=content[MARK] != b"DICM")
             photometric = _one_grey_frame(file)
