@@ -306,7 +306,7 @@ class Split:
           batch_size: number of rows of a batch; the last one is filled up with rows of weight 0 and
             record -1.
           require_text: whether records without text from the configured sources are left out (for
-            retrieval); otherwise such records have no sentence.
+            retrieval); otherwise they come with the sentences that they have, whatever the source.
           records: numbers of the records to iterate over, int[n], ascending; None for all.
 
         Returns:

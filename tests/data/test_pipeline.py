@@ -143,6 +143,7 @@ def test_records_without_text_are_evaluated_but_never_trained_on(tmp_path, make_
         everything = [batch for _, batch in batches]
     assert np.concatenate([b.record for b in everything]).tolist() == list(range(10))
     assert not everything[0].sentence_mask[3].any() and everything[0].weight[3] == 1
+    # Text of a source that is not configured is read all the same.
     assert everything[1].sentence_mask[1].any()
     both = make_config(path=str(tmp_path / "set"), batch_size=2, text_sources=("report", "labels"))
     assert pipeline.open_split(both, "train", cache_dir=tmp_path).pairs == 9
