@@ -136,7 +136,8 @@ class Table:
 
         Args:
           reject: function that is called, with the reason "malformed_row", for a row with too few
-            or too many cells, that is not UTF-8, that repeats the header, or is no JSON object.
+            or too many cells, that is not UTF-8, that repeats the header, or is no JSON object. A
+            row may end before columns without a name, as the rows of NIH's boxes do.
 
         Raises:
           DataError: if the file is damaged, if a quotation mark is not closed, so that a cell
@@ -214,6 +215,7 @@ class Table:
         self._refuse_foreign_header(header)
         self._refuse_open_header(lines, columns=len(header))
         self._header = [table_headers.column_name(name) for name in header]
+        self._least = max((place for place, name in enumerate(self._header, 1) if name), default=0)
         self.unnamed = self._header.count("")
         named = [name for name in self._header if name]
         repeated = [name for name, count in collections.Counter(named).items() if count > 1]
@@ -297,6 +299,8 @@ class Table:
                     if len(lines.kept) > 1:
                         self._refuse_swallowed(begin, cells, lines.kept)
                     foreign.see(zip(self._header, cells, strict=False), line=begin)
+                    if len(cells) >= self._least:  # what is absent has no name
+                        cells += [""] * (len(self._header) - len(cells))
                     problem = self._problem(cells)
                     if problem:
                         if len(cells) > (place := self._key_place()):
@@ -337,7 +341,7 @@ class Table:
             lines,
             own=cells[place] if place < len(cells) else "",
             place=place,
-            columns=len(self._header),
+            columns=self._least,
             delimiter=self.delimiter or ",",
         )
         if number or self._single_lines:

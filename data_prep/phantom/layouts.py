@@ -200,7 +200,7 @@ def _nih(drawn: Drawn) -> File:
         "",
     )
     boxes = [
-        (name, nih_label(finding), *_box(mask), "", "", "")
+        (name, nih_label(finding), *_box(mask))
         for finding, mask in drawn.masks()
         if nih_label(finding) in _NIH_BOXED
     ]
@@ -282,7 +282,8 @@ LAYOUTS: Mapping[str, Layout] = {
     "nih": Layout(
         write=_nih,
         tables={
-            # Both headers have commas within names, as the NIH writes them.
+            # Both headers have commas within names, as the NIH writes them, and the rows of boxes
+            # end before the last three commas of theirs.
             _NIH_ENTRIES: (
                 "Image Index",
                 "Finding Labels",

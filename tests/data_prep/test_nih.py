@@ -60,8 +60,8 @@ def test_labels_boxes_and_subgroups_are_kept(tmp_path):
         row("00000002_000.png", "Infiltration"),
     ]
     boxes = [
-        "00000001_000.png,Cardiomegaly,10,20.5,30,40,,,",
-        "00000002_000.png,Infiltrate,50,60,46.5,20,,,",
+        "00000001_000.png,Cardiomegaly,10,20.5,30,40",
+        "00000002_000.png,Infiltrate,50,60,46.5,20",
     ]
     write(tmp_path, rows, boxes=boxes)
     manifest = prepare(tmp_path, **TRAIN)
@@ -102,12 +102,12 @@ def test_what_is_odd_is_right_or_refused_by_name_and_counted(tmp_path):
         row("00000014_000.png", "Mass"),
     ]
     boxes = [
-        "00000010_000.png,Mass,10,20,-30,40,,,",
-        "00000011_000.png,Mass,200,20,30,40,,,",
-        "00000099_000.png,Mass,10,20,30,40,,,",
-        "00000014_000.png,Bump,10,20,30,40,,,",
-        "00000012_000.png,Mass,10,20,30,40,,,",
-        "00000012_000.png,Mass,10,20,30,40,,,",
+        "00000010_000.png,Mass,10,20,-30,40",
+        "00000011_000.png,Mass,200,20,30,40",
+        "00000099_000.png,Mass,10,20,30,40",
+        "00000014_000.png,Bump,10,20,30,40",
+        "00000012_000.png,Mass,10,20,30,40",
+        "00000012_000.png,Mass,10,20,30,40",
     ]
     write(tmp_path, rows, boxes=boxes, absent=["00000009_000.png"])
     manifest = prepare(tmp_path, **TRAIN)
@@ -169,7 +169,7 @@ def test_a_leak_of_a_published_split_is_reported_and_not_repaired(tmp_path):
 
 def test_images_without_a_box_are_left_out_on_demand(tmp_path):
     rows = [row("00000001_000.png", "Mass"), row("00000002_000.png", "Mass")]
-    write(tmp_path, rows, boxes=["00000001_000.png,Mass,10,20,30,40,,,"])
+    write(tmp_path, rows, boxes=["00000001_000.png,Mass,10,20,30,40"])
     manifest = prepare(tmp_path, boxed_only=True, **TRAIN)
     assert list(label_sets.every(tmp_path / "out")) == ["00000001_000"]
     assert manifest.rejected == {"image_without_box": 1}
@@ -188,7 +188,7 @@ def test_a_table_without_its_columns_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize(("side", "warned"), [(1024, True), (0, False)])
 def test_boxes_in_pixels_of_files_that_are_no_shrunk_copies_are_told(tmp_path, side, warned):
     rows = [row("00000001_000.png", "Mass"), row("00000002_000.png")]
-    write(tmp_path, rows, boxes=["00000001_000.png,Mass,10,20,30,15,,,"])
+    write(tmp_path, rows, boxes=["00000001_000.png,Mass,10,20,30,15"])
     oblong = Image.fromarray(label_sets.pixels(3, height=40, width=60))
     oblong.save(tmp_path / "images/images_001/images/00000001_000.png")
     manifest = prepare(tmp_path, boxes_drawn_on=side, **TRAIN)

@@ -52,7 +52,7 @@ def root(tmp_path):
 
 
 def box(name, label, sides):
-    return f"{name}.png,{label},{','.join(map(str, sides))},,,"
+    return f"{name}.png,{label},{','.join(map(str, sides))}"
 
 
 def prepare(root, *, boxes=BOXES, lists=False, **settings):
@@ -123,6 +123,11 @@ CASES = [
     Odd(
         "headers_of_2017",
         edit(ENTRIES, ("Patient Sex", "Patient Gender")),
+        records={TWO: {"sex": "F"}},
+    ),
+    Odd(
+        "rows_that_end_before_the_last_comma",
+        content(ENTRIES, lambda b: b.replace(b"0.143,\n", b"0.143\n")),
         records={TWO: {"sex": "F"}},
     ),
     Odd(
@@ -200,8 +205,21 @@ CASES = [
     ),
     Odd(
         "boxes_saved_by_pandas",
-        content(BOXES, lambda b: b.replace(b"h],,,", b"h],Unnamed: 6,Unnamed: 7,Unnamed: 8")),
+        both(
+            rows(BOXES, lambda line: line.removesuffix(",,,") + ",,,"),
+            content(BOXES, lambda b: b.replace(b"h],,,", b"h],Unnamed: 6,Unnamed: 7,Unnamed: 8")),
+        ),
         records={ONE: {"region_labels": ("Mass",)}},
+    ),
+    Odd(
+        "boxes_with_one_comma_of_three",
+        rows(BOXES, lambda line: line.removesuffix(",,") + ","),
+        records={ONE: {"region_labels": ("Mass",)}},
+    ),
+    Odd(
+        "boxes_with_a_cell_too_many",
+        content(BOXES, lambda b: b.replace(b",102.4\n", b",102.4,,,,\n")),
+        rejected={f"{BOXES}:2": "10 cells for 9 columns", ONE: "box_left_out"},
     ),
     Odd(
         "boxes_without_their_commas",

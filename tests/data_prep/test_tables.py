@@ -37,6 +37,29 @@ def test_header_names_lose_blanks_marks_and_index_columns(tmp_path, header):
     assert table.unnamed == len(cells) - 2
 
 
+RAGGED = {
+    "without the unnamed cells": ("a.png,Clear.", {"image": "a.png", "text": "Clear."}),
+    "with one of them": ("a.png,Clear.,", {"image": "a.png", "text": "Clear."}),
+    "with both": ("a.png,Clear.,,", {"image": "a.png", "text": "Clear."}),
+    "short of a named column": ("a.png", None),
+    "too long": ("a.png,Clear.,,,", None),
+}
+
+
+@pytest.mark.parametrize("kind", RAGGED)
+def test_a_row_may_end_before_columns_without_a_name(tmp_path, kind):
+    row, expected = RAGGED[kind]
+    rows, rejected, _ = read(tmp_path, f"image,text,,\n{row}\nb.png,Wet.,,\n")
+    assert rows[-1] == {"image": "b.png", "text": "Wet."}
+    assert rows[:-1] == ([expected] if expected else [])
+    assert [row[:2] for row in rejected] == ([] if expected else [(2, "malformed_row")])
+
+
+def test_swallowed_rows_that_end_before_columns_without_a_name_are_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"line 2 .*which is a row itself"):
+        read(tmp_path, 'image,text,,\na.png,"Clear.\nb.png,Wet"\nc.png,Wet.\n')
+
+
 @pytest.mark.parametrize("lineterminator", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("delimiter, name", [(",", "t.csv"), ("\t", "t.tsv"), (";", "t.csv")])
 def test_what_pandas_and_csv_write_is_read_back(tmp_path, delimiter, name, lineterminator):
