@@ -54,7 +54,9 @@ class RunOptions:
         default=os.cpu_count() or 1,
     )
     overwrite: bool = setting(
-        "Start anew if `out` holds a set made with other settings or inputs.", default=False
+        "Prepare the set again if `out` holds a complete one, and replace it if it was made with "
+        "other settings or inputs. A killed run with this flag goes on with it.",
+        default=False,
     )
 
     def __post_init__(self):

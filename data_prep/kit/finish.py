@@ -13,18 +13,13 @@ from typing import Any
 import numpy as np
 
 from data_prep.kit import cli, encodings, similar_names, splits
+from data_prep.kit.finished_jobs import placed_shards, shard_path
 from data_prep.kit.image_regions import RegionSums
 from data_prep.kit.images import PixelSums
 from data_prep.kit.outcomes import Job, Part, Rejection, RejectionCounts
 from data_prep.kit.plan import Plan, PlannedStudies, TableUse, read_image
 from data_prep.kit.published_splits import SEEDED
-from data_prep.kit.writer import (
-    SOURCES_NAME,
-    SetWriter,
-    abandon,
-    remove_set,
-    shard_path,
-)
+from data_prep.kit.writer import SOURCES_NAME, SetWriter, abandon, remove_set
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
 from prior_jax.errors import DataError
@@ -62,7 +57,7 @@ def finish(
     if (writer.out / manifest_lib.MANIFEST_NAME).exists():
         remove_set(writer.out)  # the set that --overwrite replaces, kept until now
     _join_lists(writer, jobs, kept)
-    shards = _place_shards(writer, kept, parts)
+    shards = _place_shards(writer, jobs, parts)
     schema.write_dataset_info(
         writer.out,
         shard_lengths={s: [parts[job.name].studies for job in kept[s]] for s in kept},
@@ -190,23 +185,21 @@ def _row_counts(
 
 
 def _place_shards(
-    writer: SetWriter, kept: Mapping[str, Sequence[Job]], parts: Mapping[str, Part]
+    writer: SetWriter, jobs: Sequence[Job], parts: Mapping[str, Part]
 ) -> dict[str, str]:
     """Renames finished shards to their TFDS names, and returns name -> sha256."""
     hashes = {}
-    for split, jobs in kept.items():
-        for index, job in enumerate(jobs):
-            name = schema.shard_name(split, shard=index, shards=len(jobs))
-            source = shard_path(writer, job)
-            if source.is_file():
-                os.replace(source, writer.out / name)
-            elif not (writer.out / name).is_file():
-                raise DataError(
-                    "The file of a finished shard is missing.",
-                    "Run the same command with --overwrite to prepare the set again.",
-                    where=str(source),
-                )
-            hashes[name] = parts[job.name].sha256
+    for job, name in placed_shards(jobs, parts).items():
+        source = shard_path(writer.parts, job)
+        if source.is_file():
+            os.replace(source, writer.out / name)
+        elif not (writer.out / name).is_file():
+            raise DataError(
+                "The file of a finished shard has been removed.",
+                "Run the same command again, which prepares this shard again.",
+                where=str(source),
+            )
+        hashes[name] = parts[job].sha256
     return hashes
 
 

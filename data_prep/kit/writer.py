@@ -24,6 +24,7 @@ import tqdm
 from array_record.python import array_record_module
 
 from data_prep.kit import cli, set_differences, splits
+from data_prep.kit.finished_jobs import finished, shard_path
 from data_prep.kit.outcomes import Job, Part, Process, Rejection, Tally, check_labels
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import schema
@@ -103,7 +104,7 @@ def opened(
     """Opens the directory of a set for exclusive writing, and continues the work of a killed run.
 
     Yields:
-      The writer, or None if this same set is complete.
+      The writer, or None if this same set is complete and `overwrite` is off.
 
     Raises:
       ProgramChanged: if this same set is complete, but with another `code`, and `overwrite` is off.
@@ -115,8 +116,8 @@ def opened(
     )
     _refuse_foreign_directory(writer.out)
     written_by = _code_of_complete(writer)
-    if written_by == writer.code:
-        shutil.rmtree(writer.parts, ignore_errors=True)
+    if written_by == writer.code and not options.overwrite:
+        _remove_leftovers(writer)
         yield None
         return
     if written_by is not None and not options.overwrite:
@@ -142,6 +143,13 @@ def opened(
             ) from error
         _take_over(writer, overwrite=options.overwrite)
         yield writer
+
+
+def _remove_leftovers(writer: SetWriter) -> None:
+    """Removes unfinished work beside a complete set, unless another process is at work on it."""
+    with contextlib.suppress(OSError), open(writer.parts / _LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(writer.parts, ignore_errors=True)
 
 
 def _refuse_foreign_directory(out: pathlib.Path) -> None:
@@ -296,7 +304,7 @@ def run_jobs(
     Raises:
       DataError: if a record has another number of labels.
     """
-    done = {job.name: part for job in jobs if (part := _finished(writer, job)) is not None}
+    done = finished(jobs, parts=writer.parts, out=writer.out)
     todo = [job for job in jobs if job.name not in done]
     total = sum(job.end - job.begin for job in jobs)
     ready = total - sum(job.end - job.begin for job in todo)
@@ -310,26 +318,10 @@ def run_jobs(
     return done
 
 
-def shard_path(writer: SetWriter, job: Job) -> pathlib.Path:
-    """Returns the path of a job's shard until the set is finished."""
-    return writer.parts / f"{job.name}.array_record"
-
-
-def _finished(writer: SetWriter, job: Job) -> Part | None:
-    path = writer.parts / f"{job.name}.json"
-    if not path.is_file():
-        return None
-    part = Part(**json.loads(path.read_text(encoding="utf-8")))
-    shard = shard_path(writer, job)
-    # A run that was killed while finishing may have renamed the shard already.
-    lost = part.size and shard.is_file() and shard.stat().st_size != part.size
-    return None if lost else part
-
-
 def _do_job(job: Job, *, writer: SetWriter, process: Process, label_names: Sequence[str]) -> Part:
     """Writes the shard, the rejections and, last, the counts of one job."""
     tally = Tally()
-    shard = shard_path(writer, job)
+    shard = shard_path(writer.parts, job.name)
     temporary = shard.with_name(f"{shard.name}.{os.getpid()}.tmp")
     spec = schema.features()
     records = None
