@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep import drawn_regions, mimic_listed, mimic_tables
-from data_prep.kit import cli, preparer, shards
+from data_prep.kit import cli, folders, preparer, shards
 from data_prep.kit.outcomes import Job, Kept, Rejection
 from data_prep.kit.plan import Plan, Reject
 from data_prep.kit.preparer import ImageFile
@@ -224,9 +224,8 @@ class Studies:
 
     def _scan(self, folder: str, index: mimic_tables.Index) -> Iterator[Rejection]:
         """Yields the image files of one folder p10 ... p19 that no metadata row names."""
-        for base, folders, names in os.walk(self.files / folder):
-            folders.sort()
-            for name in sorted(names):
+        for base, names in folders.walked(self.files / folder):
+            for name in names:
                 stem, suffix = os.path.splitext(name)
                 if suffix.lower() not in (".jpg", ".jpeg"):
                     continue
@@ -347,8 +346,8 @@ def _opened_reports(source: pathlib.Path, *, directory: pathlib.Path, reject: Re
 
 def _scan_jobs(files: pathlib.Path) -> list[Job]:
     """Returns a job for each folder p10 ... p19 that searches it for files without a row."""
-    folders = sorted(path.name for path in files.iterdir() if path.is_dir())
-    return [Job(name=f"scan-{name}", split=None, begin=0, end=0, argument=name) for name in folders]
+    names = sorted(path.name for path in files.iterdir() if path.is_dir())
+    return [Job(name=f"scan-{name}", split=None, begin=0, end=0, argument=name) for name in names]
 
 
 def _report_source(paths: Paths) -> pathlib.Path:

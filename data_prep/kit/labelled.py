@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from data_prep.kit import cli, id_lists, preparer, published_splits, splits, values
+from data_prep.kit import cli, folders, id_lists, preparer, published_splits, splits, values
 from data_prep.kit.image_regions import ImageRegion
 from data_prep.kit.labelled_studies import LabelledStudies, RegionsOf
 from data_prep.kit.outcomes import Rejection
@@ -305,15 +305,14 @@ def found_images(
 
     Returns:
       Name of each image without its suffix -> path relative to the folder. Of copies the first in
-      the order of paths counts.
+      the order of paths counts, and those in folders that are links come after the others.
 
     Raises:
       DataError: if two files of one name differ; the message names both.
     """
     found: dict[str, str] = {}
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        for file in sorted(files):
+    for root, files in folders.walked(folder):
+        for file in files:
             stem, suffix = os.path.splitext(file)
             if suffix.lower() in suffixes and not file.startswith(RESOURCE_FORK):
                 path = os.path.relpath(os.path.join(root, file), folder)

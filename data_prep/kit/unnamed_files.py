@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Collection, Iterator
 
+from data_prep.kit import folders
 from data_prep.kit.outcomes import Rejection
 
 NO_ROW = "file_without_row"
@@ -20,9 +21,8 @@ def files_without_row(
       suffixes: suffixes of the images, in lower case, e.g. (".png",).
     """
     known = {os.path.normpath(path.strip()) for path in named}
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        for file in sorted(files):
+    for root, files in folders.walked(folder):
+        for file in files:
             path = os.path.relpath(os.path.join(root, file), folder)
             if os.path.splitext(file)[1].lower() in suffixes and path not in known:
                 yield Rejection(id=path, reason=NO_ROW, detail="no row of the table names it")

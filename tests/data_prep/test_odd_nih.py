@@ -109,6 +109,13 @@ def smaller(root):
     )
 
 
+def linked(root):
+    """A folder of images that lies on another disk."""
+    disk = root.parent / "disk"
+    (root / "images_002").rename(disk)
+    (root / "images_002").symlink_to(disk)
+
+
 def oblong(root):
     Image.fromarray(label_sets.pixels(3, height=40, width=60)).save(
         root / f"images_001/images/{ONE}.png"
@@ -196,6 +203,7 @@ CASES = [
     ),
     Odd("files_of_macos", lambda root: (root / IMAGE).with_name(f"._{TWO}.png").write_bytes(b"x")),
     Odd("images_in_one_folder", lambda root: (root / IMAGE).rename(root / f"{TWO}.png")),
+    Odd("folder_of_images_is_a_link", linked),
     Odd("copies_of_224_pixels", smaller, records={ONE: {"region_boxes": ((3.2, 6.4, 12.8, 9.6),)}}),
     Odd("image_of_other_proportions", oblong, rejected={ONE: "image_of_another_size"}),
     Odd(

@@ -1,8 +1,10 @@
 """What a plan says of rows that contradict each other, that are excluded, and of unnamed files."""
 
+import os
+
 import pytest
 
-from data_prep.kit import unnamed_files
+from data_prep.kit import folders, unnamed_files
 from data_prep.kit.plan import PlannedImage, Planner
 from data_prep.kit.tables import Table
 from prior_jax.errors import DataError
@@ -79,6 +81,23 @@ def test_images_that_no_row_names_are_found_however_deep(tmp_path):
         ("e.png", "file_without_row", 0),
         ("1/b.PNG", "file_without_row", 0),
     ]
+
+
+def test_folders_that_are_links_are_visited_once_after_the_others(tmp_path):
+    inside, disk = tmp_path / "in", tmp_path / "disk"
+    (inside / "z").mkdir(parents=True)
+    (disk / "deep").mkdir(parents=True)
+    for path in (inside / "b.png", inside / "z" / "a.png", disk / "deep" / "c.png"):
+        path.write_bytes(b"")
+    (inside / "a").symlink_to(disk)
+    (inside / "again").symlink_to(disk / "deep")
+    (inside / "y").symlink_to(inside / "z")
+    (inside / "z" / "above").symlink_to(inside)
+    (inside / "nowhere").symlink_to(tmp_path / "absent")
+    found = [os.path.relpath(root, inside) for root, _ in folders.walked(inside)]
+    assert found == [".", "z", "a", "a/deep"]
+    (one,) = unnamed_files.files_without_row(inside, named={"b.png", "z/a.png"}, suffixes=(".png",))
+    assert one.id == "a/deep/c.png"
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
