@@ -76,7 +76,8 @@ class Settings(labelled.LabelledSettings):
     """What is kept, and how; recorded in the manifest."""
 
     boxed_only: bool = cli.setting(
-        "Keep only images with a box in the table of boxes, as LoVT's split does.", default=False
+        "Keep only images with a box in the table of boxes. LoVT's split holds others too.",
+        default=False,
     )
     boxes_drawn_on: int = cli.setting(
         "Pixels of each side of the images that the boxes were drawn on, so that boxes follow a "

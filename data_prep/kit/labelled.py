@@ -159,7 +159,9 @@ def assigned(
         found = Assignment(members=published.rule(len(cases)))
     else:
         of_lists = id_lists.read_lists(lists)
-        members, unknown = published_splits.by_lists([c.id for c in cases], of_lists, key=key)
+        members, unknown = published_splits.by_lists(
+            [case.id for case in cases], of_lists, key=key, overlapping=published.overlapping
+        )
         found = Assignment(members=members, unknown=unknown)
     return described(found, cases, settings=settings, published=published)
 
@@ -173,7 +175,13 @@ def described(
 ) -> Assignment:
     """Returns the assignment with notes on its sizes and on patients in two splits."""
     name, members = settings.split, assignment.members
-    sizes = published_splits.size_notes(name, members, count=len(cases), sizes=published.sizes)
+    sizes = published_splits.size_notes(
+        name,
+        members,
+        count=len(cases),
+        sizes=published.sizes,
+        rejected={place for place, case in enumerate(cases) if case.problem},
+    )
     leaks = published_splits.leak_notes(name, members, [case.patient for case in cases])
     return dataclasses.replace(assignment, notes=(*sizes, *leaks))
 

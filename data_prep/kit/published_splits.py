@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -38,10 +38,12 @@ class Published:
         test; None where no number is published.
       rule: function from the number of images, in the order that `Split.ids` asks for, to the
         members; None if the split is published as lists.
+      overlapping: whether the lists are published with images that stand in several of them.
     """
 
     sizes: tuple[int, int, int] | None = None
     rule: Callable[[int], Members] | None = None
+    overlapping: bool = False
 
 
 def kept_and_held(count: int, *, held: float | int) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +115,8 @@ PUBLISHED: Mapping[str, Mapping[str, Published]] = {
         "mgca": Published(rule=thirds),
         "lovt": Published(sizes=(7_229, 2_409, 2_409)),
         "benchx": Published(sizes=(9_303, 1_372, 1_372)),
-        "mrm": Published(sizes=(7_969, 1_898, 1_904)),
+        # Of the 10,675 images 478 are in train and val, 494 in train and test, 124 in val and test.
+        "mrm": Published(sizes=(7_969, 1_898, 1_904), overlapping=True),
     },
     # chexpert.py has the rules of GLoRIA and MGCA, which look at labels.
     "chexpert": {OFFICIAL: _OFFICIAL, "gloria": Published(), "mgca": Published()},
@@ -189,6 +192,7 @@ def by_lists(
     lists: Mapping[str, Sequence[str]],
     *,
     key: Callable[[str], str] = id_lists.plain_id,
+    overlapping: bool = False,
 ) -> tuple[Members, list[tuple[str, str]]]:
     """Assigns images to the lists that name them.
 
@@ -196,13 +200,15 @@ def by_lists(
       ids: ids of the images of the table.
       lists: split -> ids of the list.
       key: form of an id in which table and lists are compared.
+      overlapping: whether an id may stand in several lists; its image is then in all their splits.
 
     Returns:
       Members in the order of the lists, and (id, split) of what the table does not have. A second
       row of one id in a list, in whatever form, is passed over.
 
     Raises:
-      DataError: if no id of the lists is in the table, or if one stands in two lists.
+      DataError: if no id of the lists is in the table, or if one stands in two lists that may not
+        overlap.
     """
     places = {key(name): place for place, name in enumerate(ids)}
     members: Members = {}
@@ -214,7 +220,7 @@ def by_lists(
         for name in names:
             first.setdefault(key(name), name)
         for plain, name in first.items():
-            if owner.setdefault(plain, split) != split:
+            if owner.setdefault(plain, split) != split and not overlapping:
                 raise DataError(
                     f"{name!r} is in the list of {owner[plain]} and in that of {split}.",
                     "Give lists of one split, each image in one of them.",
@@ -236,7 +242,12 @@ def by_lists(
 
 
 def size_notes(
-    name: str, members: Mapping[str, Sequence[int]], *, count: int, sizes: Sequence[int] | None
+    name: str,
+    members: Mapping[str, Sequence[int]],
+    *,
+    count: int,
+    sizes: Sequence[int] | None,
+    rejected: Collection[int] = (),
 ) -> list[str]:
     """Returns sentences on the sizes of a split beside the published ones.
 
@@ -248,20 +259,21 @@ def size_notes(
       members: split -> positions.
       count: number of images, or rows, of the table.
       sizes: published sizes of train, validate and test, None if no size is published.
+      rejected: positions that are rejected for what the table says, and are not counted.
     """
-    found = [len(members.get(split, ())) for split in SPLITS]
+    found = [sum(row not in rejected for row in members.get(split, ())) for split in SPLITS]
     said = f"Split {name!r}: {_numbers(found)} images for {', '.join(SPLITS)}"
     if sizes is None:
         return [f"{said}; no sizes are published to compare with."]
     if found == list(sizes):
         return [f"{said}, as published."]
-    whole = sum(sizes)
-    reason = (
-        f"the table has {count:,} images, the published split {whole:,}"
-        if count != whole
-        else "the table is as long as the published one, but its members differ"
-    )
-    notes = [f"Warning: {said}; published are {_numbers(sizes)} ({reason})."]
+    whole, lost = sum(sizes), sum(map(len, members.values())) - sum(found)
+    reasons = [f"{lost:,} images of it are rejected"] if lost else []
+    if count != whole and (not lost or sum(found) + lost != whole):
+        reasons.append(f"the table has {count:,} images, the published split {whole:,}")
+    if not reasons:
+        reasons.append("the table is as long as the published one, but its members differ")
+    notes = [f"Warning: {said}; published are {_numbers(sizes)} ({', and '.join(reasons)})."]
     pairs = zip(SPLITS, sizes, strict=True)
     empty = [split for split, size in pairs if size and not members.get(split)]
     if empty:

@@ -56,6 +56,25 @@ def test_other_sizes_are_told_with_both_numbers():
     assert "its members differ" in other
 
 
+def test_images_that_are_rejected_are_no_members_of_the_size_beside_the_published_one():
+    # LoVT's split of NIH with --boxed_only: an image without a finding stands in its list.
+    problems = [None, ("image_without_box", ""), None, None]
+    cases = [
+        labelled.Case(id=f"i{n}", path="x", patient=f"p{n}", labels=(0,), problem=problem)
+        for n, problem in enumerate(problems)
+    ]
+    assignment = published_splits.Assignment(
+        members={"train": [0, 1], "validate": [2], "test": [3]}
+    )
+    settings = labelled.LabelledSettings(split="lovt")
+    published = published_splits.Published(sizes=(2, 1, 1))
+    found = labelled.described(assignment, cases, settings=settings, published=published)
+    assert found.members == assignment.members
+    (note,) = found.notes
+    assert note.startswith("Warning") and "1 / 1 / 1" in note and "2 / 1 / 1" in note
+    assert "1 images of it are rejected" in note and "the table" not in note
+
+
 def test_a_split_whose_images_are_in_another_table_is_told_with_a_way_out():
     # MRM tests RSNA on images of the second stage, which the table of labels does not have.
     lists = {"train": ["a.dcm"], "validate": ["b"], "test": ["stage_2_test_images/c.dcm"]}
@@ -67,6 +86,21 @@ def test_a_split_whose_images_are_in_another_table_is_told_with_a_way_out():
     del members["test"]
     assert empty in published_splits.size_notes("mrm", members, count=2, sizes=(1, 1, 1))
     assert len(published_splits.size_notes("x", members, count=2, sizes=(2, 1, 0))) == 1
+
+
+def test_lists_may_overlap_only_where_they_are_published_so():
+    lists = {"train": ["b", "a"], "validate": ["c", "a"], "test": ["b", "d"]}
+    with pytest.raises(DataError, match="'a' is in the list of train and in that of validate"):
+        published_splits.by_lists(list("abcd"), lists)
+    members, unknown = published_splits.by_lists(list("abcd"), lists, overlapping=True)
+    assert members == {"train": [1, 0], "validate": [2, 0], "test": [1, 3]} and not unknown
+    overlapping = {
+        (data_set, name)
+        for data_set, found in PUBLISHED.items()
+        for name, published in found.items()
+        if published.overlapping
+    }
+    assert overlapping == {("siim", "mrm")}
 
 
 def test_patients_in_two_splits_are_counted_and_named():

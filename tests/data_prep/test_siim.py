@@ -9,7 +9,7 @@ from data_prep import siim
 from data_prep.kit import cli
 from prior_jax.data import manifest as manifest_lib
 from prior_jax.data import regions, schema
-from prior_jax.errors import ConfigError
+from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import label_sets
 
 SIZE = label_sets.SIZE
@@ -31,9 +31,11 @@ def write(folder, rows, *, images=(), header="ImageId, EncodedPixels"):
     return folder
 
 
-def prepare(folder, **settings):
+def prepare(folder, lists="", **settings):
     return siim.prepare(
-        siim.Paths(rle=str(folder / "rle.csv"), images_dir=str(folder / "images")),
+        siim.Paths(
+            rle=str(folder / "rle.csv"), images_dir=str(folder / "images"), split_lists=str(lists)
+        ),
         siim.Settings(short_side=48, **settings),
         cli.RunOptions(out=str(folder / "out"), workers=1),
     )
@@ -143,6 +145,27 @@ def test_images_are_split_by_default_and_rows_on_demand(tmp_path):
     (note,) = (note for note in manifest.notes if "stand in two splits" in note)
     assert f"{len({name.partition('@')[0] for name in several})} patients" in note
     label_sets.assert_sound(tmp_path / "rows_split" / "out", leaks=True)
+
+
+def test_an_image_in_two_of_mrms_lists_has_a_record_in_each(tmp_path):
+    write(tmp_path, ["a, -1", "b, 1 2", "c, -1"], images="abc")
+    lists = {"train": "b\na\n", "val": "c\n", "test": "b\nc\n"}
+    for name, text in lists.items():
+        (tmp_path / f"{name}_list.txt").write_text(text)
+    with pytest.raises(DataError, match="'b' is in the list of train and in that of test"):
+        prepare(tmp_path, split="lovt", lists=tmp_path)
+    manifest = prepare(tmp_path, split="mrm", lists=tmp_path)
+    found = {split: sorted(of) for split, of in label_sets.records(tmp_path / "out").items()}
+    assert found == {
+        "train": ["a", "b@train"],
+        "validate": ["c@validate"],
+        "test": ["b@test", "c@test"],
+    }
+    assert (tmp_path / "out" / "split_order.train.txt").read_text() == "b@train\na\n"
+    assert manifest.tables["rle.csv"].kept == 3
+    (note,) = (note for note in manifest.notes if "stand in two splits" in note)
+    assert "2 patients" in note and "b, c" in note
+    label_sets.assert_sound(tmp_path / "out", leaks=True)
 
 
 def test_both_stages_of_the_table_and_a_wrong_switch(tmp_path):
