@@ -338,8 +338,9 @@ def _opened_reports(source: pathlib.Path, *, directory: pathlib.Path, reject: Re
     if not source.is_file():
         return ReportFolder(root=source)
     reports = ReportZip(path=source, index=directory / "reports.npy")
-    for study in index_zip(source, reports.index):
+    for study, differs in index_zip(source, reports.index):
         detail = f"{source.name} holds the report more than once"
+        detail += ", with different texts, of which the first is used" if differs else ""
         reject(Rejection(id=study, reason="duplicate_report", detail=detail))
     return reports
 

@@ -152,7 +152,7 @@ def _member(file, entry: np.void) -> bytes:
     return content
 
 
-def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[str]:
+def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[tuple[str, bool]]:
     """Writes the index of a zip's reports, sorted by study and patient.
 
     Args:
@@ -160,7 +160,8 @@ def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[str]:
       index: path of the `.npy` to write.
 
     Returns:
-      Names of the studies with several reports of one patient; the first report of each is used.
+      Pairs (name of the study, whether its text differs) of each report of a study and patient that
+      is not the first; the first one is used.
 
     Raises:
       DataError: if the file is not a zip or its directory is damaged.
@@ -178,7 +179,12 @@ def index_zip(path: pathlib.Path, index: pathlib.Path) -> list[str]:
     keys = entries[["subject", "study"]]
     repeated[1:] = keys[1:] == keys[:-1]
     np.save(index, entries[~repeated])
-    return [f"s{study}" for study in entries["study"][repeated]]
+    first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(entries))))
+    texts = entries[["size", "crc"]]
+    return [
+        (f"s{entries['study'][place]}", bool(texts[place] != texts[first[place]]))
+        for place in np.flatnonzero(repeated)
+    ]
 
 
 def _entries(path: pathlib.Path) -> Iterator[tuple[int, ...]]:

@@ -42,11 +42,13 @@ def test_missing_doubled_and_damaged_members_are_told(tmp_path):
     path = tmp_path / "r.zip"
     with pytest.warns(UserWarning, match="Duplicate name"):
         write_zip(path, ["p10/p1/s1.txt", "p10/p1/s2.txt", "p10/p1/s1.txt", "p10/p1/s13.txt"])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("copy/p10/p1/s2.txt", archive.read("p10/p1/s2.txt"))
     content = bytearray(path.read_bytes())
     place = content.index(b"s13.txt") + len(b"s13.txt") + 2
     content[place] ^= 0xFF
     path.write_bytes(bytes(content))
-    assert index_zip(path, tmp_path / "index.npy") == ["s1"]
+    assert index_zip(path, tmp_path / "index.npy") == [("s1", True), ("s2", False)]
     reports = ReportZip(path=path, index=tmp_path / "index.npy")
     assert reports.read(subject=1, study=1) == b""
     for study, reason in ((13, "corrupt_zip_member"), (4, "missing_report")):
