@@ -130,15 +130,25 @@ def mesh(*, fsdp: int, slices: int) -> dict:
     )
 
 
-def tpu(name: str, chip: dict, *, topology: str, chips: int, wraps: bool, **options) -> ConfigDict:
-    """Returns the config of a TPU slice whose hosts have four chips each.
+def tpu(
+    name: str,
+    chip: dict,
+    *,
+    topology: str,
+    chips: int,
+    wraps: bool,
+    slices: int = 1,
+    **options,
+) -> ConfigDict:
+    """Returns the config of TPU slices whose hosts have four chips each.
 
     Args:
       name: name of the machine.
       chip: figures of a chip, from the tables above.
-      topology: libtpu's name of the topology.
-      chips: number of chips of the slice.
+      topology: libtpu's name of the topology of a slice.
+      chips: number of chips of each slice.
       wraps: whether the ends of each axis are linked; a line sends half as fast as a ring.
+      slices: number of slices.
       **options: further arguments of `machine`.
     """
     if not wraps:
@@ -147,8 +157,9 @@ def tpu(name: str, chip: dict, *, topology: str, chips: int, wraps: bool, **opti
         name,
         chip,
         platform="tpu",
-        processes=chips // 4,
+        processes=slices * chips // 4,
         local_devices=4,
+        slices=slices,
         topology=topology,
         environment=TPU_ENVIRONMENT,
         **options,

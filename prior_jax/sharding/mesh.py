@@ -17,6 +17,9 @@ SLICE_AXIS = "dcn"
 """Name of the mesh axis over slices: groups of devices with a fast network of their own, which are
 connected by the data centre's network. On devices of one slice it is an ordinary axis."""
 
+# The kinds of TPU whose physical axes `jax.make_mesh` splits where a mesh needs it.
+_SPLIT = ("TPU v5 lite", "TPU v5e")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
@@ -80,8 +83,7 @@ def make_mesh(axes: Mapping[str, int], *, devices: Sequence[Any] | None = None) 
     sizes = _sizes(axes, devices=len(devices))
     kinds = (AxisType.Auto,) * len(sizes)
     slices = {getattr(device, "slice_index", 0) for device in devices}
-    # JAX counts GPU hosts as slices too, but a mesh may have them in any order.
-    if len(slices) > 1 and (SLICE_AXIS in sizes or devices[0].platform == "tpu"):
+    if len(slices) > 1:
         return Mesh(_across_slices(devices, sizes, slices=len(slices)), tuple(sizes), kinds)
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), devices=devices, axis_types=kinds)
 
@@ -115,7 +117,12 @@ def _sizes(axes: Mapping[str, int], *, devices: int) -> dict[str, int]:
 
 
 def _across_slices(devices: list[Any], sizes: Mapping[str, int], *, slices: int) -> np.ndarray:
-    """Lays out devices of several slices so that only the axis "dcn" crosses the slower network."""
+    """Lays out devices of several slices so that only the axis "dcn" crosses the slower network.
+
+    JAX counts GPU hosts as slices too, but a mesh without that axis may have them in any order.
+    """
+    if SLICE_AXIS not in sizes and devices[0].platform != "tpu":
+        return mesh_utils.create_device_mesh(tuple(sizes.values()), devices)
     if sizes.get(SLICE_AXIS) != slices:
         raise ConfigError(
             f"The devices lie in {slices} slices, and the axes are {dict(sizes)}.",
@@ -126,6 +133,7 @@ def _across_slices(devices: list[Any], sizes: Mapping[str, int], *, slices: int)
         tuple(1 if name == SLICE_AXIS else size for name, size in sizes.items()),
         tuple(size if name == SLICE_AXIS else 1 for name, size in sizes.items()),
         devices=devices,
+        allow_split_physical_axes=devices[0].device_kind in _SPLIT,
     )
 
 

@@ -39,6 +39,14 @@ def test_a_machine_s_axes_take_all_its_chips(name):
     assert found.chip.hbm_bytes > 1e9 and found.chip.peak_flops > 1e11
 
 
+def test_a_machine_of_several_slices_has_the_chips_of_each():
+    options = dict(topology="v5e:8x8", chips=64, wraps=False, fsdp=16, pairs_per_chip=128)
+    section = base.tpu("v5e_2x64", base.V5E, slices=2, **options)
+    found = build(machines.MachineConfig, section, name="machine")
+    assert (found.slices, found.processes, found.chips) == (2, 32, 128)
+    assert dict(found.mesh.axes) == {"dcn": 2, "data": -1, "fsdp": 16}
+
+
 @pytest.mark.parametrize("module", [prior, gloria])
 def test_a_config_takes_the_machine_s_mesh_and_what_is_computed_again(module):
     found = machine("v5e_16")

@@ -165,19 +165,23 @@ class Chip:
 
     id: int
     slice_index: int
+    coords: tuple[int, int, int]
     platform: str = "tpu"
     device_kind: str = "unknown"
     process_index: int = 0
     core_on_chip: int = 0
 
-    @property
-    def coords(self) -> tuple[int, int, int]:
-        """Place in its slice of 2 x 2 chips."""
-        return self.id // 2 % 2, self.id // 4, 0
+
+def two_slices(side, **kind):
+    """The chips of two slices of side x side chips, in turn."""
+    return [
+        Chip(id=i, slice_index=i % 2, coords=(i // 2 % side, i // 2 // side, 0), **kind)
+        for i in range(2 * side * side)
+    ]
 
 
 def test_only_the_axis_dcn_crosses_slices():
-    chips = [Chip(id=i, slice_index=i % 2) for i in range(8)]
+    chips = two_slices(2)
     mesh = make_mesh(dict(data=-1, dcn=2), devices=chips)
     assert dict(mesh.shape) == {"data": 4, "dcn": 2}
     for index in range(2):
@@ -186,6 +190,25 @@ def test_only_the_axis_dcn_crosses_slices():
         make_mesh(dict(data=-1), devices=chips)
     with pytest.raises(ConfigError, match="'dcn' the size 2"):
         make_mesh(dict(data=-1, dcn=4), devices=chips)
-    hosts = [dataclasses.replace(chip, platform="gpu") for chip in chips]
     with pytest.raises(ConfigError, match="'dcn' the size 2"):
-        make_mesh(dict(data=-1, dcn=4), devices=hosts)
+        make_mesh(dict(data=-1, dcn=4), devices=two_slices(2, platform="gpu"))
+
+
+def test_gpu_hosts_need_no_axis_of_their_own():
+    """JAX counts each host as a slice, and refuses a mesh of several by itself."""
+    hosts = two_slices(2, platform="gpu")
+    mesh = make_mesh(dict(data=-1), devices=hosts[::-1])
+    assert dict(mesh.shape) == {"data": 8} and list(mesh.devices) == hosts
+    assert all(kind == AxisType.Auto for kind in mesh.axis_types)
+    assert make_mesh(dict(data=2, model=-1), devices=hosts).devices.shape == (2, 4)
+    across = make_mesh(dict(dcn=2, data=-1), devices=hosts)
+    assert [{chip.slice_index for chip in row} for row in across.devices] == [{0}, {1}]
+
+
+@pytest.mark.parametrize("kind", ["TPU v5 lite", "TPU v5e"])
+def test_an_axis_may_take_parts_of_a_slice_s_sides_as_on_one_slice(kind):
+    """16 is the product of no sides of 8 x 8."""
+    chips = two_slices(8, device_kind=kind)
+    mesh = make_mesh(dict(dcn=2, data=-1, fsdp=16), devices=chips)
+    assert mesh.devices.shape == (2, 4, 16) and set(mesh.devices.flat) == set(chips)
+    assert [{chip.slice_index for chip in part.flat} for part in mesh.devices] == [{0}, {1}]
