@@ -23,12 +23,24 @@ _KEEP = {-8: 1, -4: 0, -1: -1}
 # What is compiled lies between the free blocks of the steps before, which a step of another length
 # does not fit into. Free pages are therefore given back after a compilation of this many seconds.
 _COMPILED, _LONG = "/jax/core/compile/backend_compile_duration", 5.0
+_LISTS = ("LIBTPU_INIT_ARGS", "XLA_FLAGS")
 
 
 def set_environment(variables: Mapping[str, str]) -> None:
-    """Sets the environment variables that are not set."""
+    """Sets the environment variables that are not set.
+
+    To a variable that lists flags, those flags are added that it does not have: users may have set
+    others, and JAX itself sets one for libtpu when it is imported on a host with TPUs. XLA_FLAGS
+    may also be the name of a file of flags, which is left as it is.
+    """
     for name, value in variables.items():
-        os.environ.setdefault(name, value)
+        before = os.environ.get(name, "").strip()
+        if name not in _LISTS:
+            os.environ.setdefault(name, value)
+        elif not before or before.startswith("-"):
+            known = {flag.partition("=")[0] for flag in before.split()}
+            added = [flag for flag in value.split() if flag.partition("=")[0] not in known]
+            os.environ[name] = " ".join((*before.split(), *added))
 
 
 def use_cpu(devices: int | None = None) -> None:

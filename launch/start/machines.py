@@ -78,7 +78,8 @@ class MachineConfig:
       mesh: layout of the devices.
       pairs_per_chip: recommended number of pairs on each chip.
       remat: rematerialisation in the backward pass.
-      environment: environment variables to set if they are not set.
+      environment: environment variables to set if they are not set, and flags to add to those that
+        list flags; see `jax_settings.set_environment`.
     """
 
     name: str
@@ -99,7 +100,7 @@ class MachineConfig:
         return self.processes * self.local_devices
 
     def set_environment(self) -> None:
-        """Sets the environment variables that are not set, before a device is initialised."""
+        """Sets the environment variables of the machine, before a device is initialised."""
         jax_settings.set_environment(self.environment)
 
 

@@ -122,3 +122,27 @@ def test_the_environment_fills_in_what_is_not_set(monkeypatch):
     monkeypatch.delenv("ABSENT", raising=False)
     found.set_environment()
     assert (os.environ.pop("ABSENT"), os.environ["HERE"]) == ("2", "0")
+
+
+def test_flags_are_added_to_those_that_are_set(monkeypatch):
+    """JAX sets a flag of libtpu on every host with TPUs, when it is imported."""
+    ours = machine("v5e_16").environment["LIBTPU_INIT_ARGS"].split()
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", " --xla_tpu_use_enhanced_launch_barrier=true")
+    machine("v5e_16").set_environment()
+    assert os.environ["LIBTPU_INIT_ARGS"].split() == [
+        "--xla_tpu_use_enhanced_launch_barrier=true",
+        *ours,
+    ]
+    machine("v5e_16").set_environment()
+    assert len(os.environ["LIBTPU_INIT_ARGS"].split()) == 1 + len(ours) == 3
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--fibers_default_thread_stack_size=5")
+    machine("v5e_16").set_environment()
+    assert os.environ["LIBTPU_INIT_ARGS"].split() == [
+        "--fibers_default_thread_stack_size=5",
+        ours[1],
+    ]
+    monkeypatch.setenv("XLA_FLAGS", "/etc/xla/flags")
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    machine("h100_8").set_environment()
+    assert os.environ["XLA_FLAGS"] == "/etc/xla/flags"
+    assert os.environ.pop("XLA_PYTHON_CLIENT_MEM_FRACTION") == "0.92"
