@@ -63,12 +63,16 @@ def leave_out_absent_tpu() -> None:
 def compile_to(folder: str | os.PathLike[str], *, quick: bool) -> None:
     """Keeps compiled programs in a folder, so that a resumed run and an evaluation start at once.
 
+    It starts the devices, if they have not been started.
+
     Args:
       folder: cache of the run.
       quick: whether XLA leaves out most optimisations; see `RunConfig.quick_compile`.
     """
-    # One cache for each host: code compiled for one processor need not run on another.
-    cache = pathlib.Path(folder) / "compiled" / platform.node()
+    # Code compiled for the CPU of one host need not run on that of another. Programs for
+    # accelerators do, and the hosts of a run share them, since process 0 alone writes them.
+    kind = jax.default_backend()
+    cache = pathlib.Path(folder) / "compiled" / (platform.node() if kind == "cpu" else kind)
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_disable_most_optimizations", quick)
 

@@ -53,6 +53,20 @@ def test_a_device_of_google_may_be_a_tpu(machine):
     assert not only_cpu(machine)
 
 
+@pytest.mark.parametrize("kind, shared", [("gpu", True), ("tpu", True), ("cpu", False)])
+def test_hosts_share_the_programs_for_accelerators(tmp_path, monkeypatch, kind, shared):
+    """Process 0 alone writes them."""
+    settings, folders = {}, set()
+    monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+    monkeypatch.setattr(jax, "default_backend", lambda: kind)
+    for host in ("node-1", "node-2"):
+        monkeypatch.setattr(platform, "node", lambda host=host: host)
+        jax_settings.compile_to(tmp_path, quick=False)
+        folders.add(settings["jax_compilation_cache_dir"])
+    assert len(folders) == (1 if shared else 2)
+    assert all(pathlib.Path(folder).parent == tmp_path / "compiled" for folder in folders)
+
+
 def test_platforms_that_the_user_names_are_left_as_they_are(machine, monkeypatch):
     monkeypatch.setenv("TPU_NAME", "local")
     assert not only_cpu(machine)
