@@ -3,6 +3,9 @@
 `install(folder)` makes the programs; they keep what they know in the folder FAKE_STATE. sbatch runs
 the job to its end, again and again while it asks to be requeued. It refuses options that Slurm
 does not know, and warns a job as --signal=B:TERM@... says once its processes are ready.
+
+The tasks of an array run one after the other. As in Slurm, one of them, here each, has the id of
+the whole array as its SLURM_JOB_ID; a program that is given this id means all of the array's tasks.
 """
 
 import os
@@ -118,8 +121,14 @@ def srun(arguments: list[str]) -> int:
     return max(code if code >= 0 else 128 - code for code in codes)
 
 
+def _own() -> str:
+    """The id that means this job, or this task of an array, alone."""
+    index = os.environ.get("SLURM_ARRAY_TASK_ID")
+    return str(JOB) if index is None else f"{JOB}_{index}"
+
+
 def scancel(arguments: list[str]) -> int:
-    if arguments != ["--signal=TERM", f"{JOB}.0"]:
+    if arguments != ["--signal=TERM", f"{_own()}.0"]:
         return 1
     for process in (STATE / "step").read_text().split():
         os.kill(int(process), signal.SIGTERM)
@@ -127,13 +136,17 @@ def scancel(arguments: list[str]) -> int:
 
 
 def scontrol(arguments: list[str]) -> int:
+    if arguments != ["requeue", _own()]:
+        return 1
     (STATE / "requeue").touch()
-    return int(arguments != ["requeue", str(JOB)])
+    return 0
 
 
 def squeue(arguments: list[str]) -> int:
+    if f"--jobs={_own()}" not in arguments:
+        print("PENDING")  # the other tasks of the array
     print("COMPLETING" if (STATE / "cancelled").exists() else "RUNNING")
-    return int(f"--jobs={JOB}" not in arguments)
+    return int(not {f"--jobs={_own()}", f"--jobs={JOB}"} & set(arguments))
 
 
 if __name__ == "__main__":

@@ -110,6 +110,17 @@ def test_an_array_runs_each_trial_that_is_left(workdir):
     assert job.array(cluster(), work(workdir, "echo"), indices=(), parallel=None) == []
 
 
+def test_a_trial_that_is_warned_stops_and_goes_on_alone(workdir):
+    """Its SLURM_JOB_ID may be that of the whole array."""
+    commands = job.array(cluster(), work(workdir, "stop"), indices=(1, 3), parallel=1)
+    assert run_all(commands, dry_run=False) == 0
+    assert (workdir.parent / "bin" / "state" / "codes").read_text() == "0 0"
+    for index in (1, 3):
+        log = (workdir / "logs" / f"trial_{index}.log").read_text().splitlines()
+        assert log[1] == "saved"
+        assert [json.loads(log[0])["restarts"], json.loads(log[2])["restarts"]] == [0, 1]
+
+
 def test_a_process_for_each_gpu_and_only_what_is_asked_for():
     config = slurm_gpu.get_config()
     config.update(dict(nodes=4, partition="fast", options=("--exclusive", "--mem=0")))

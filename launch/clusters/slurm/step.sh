@@ -8,10 +8,12 @@ preempted=75 # prior_jax.processes.preemption.EXIT_CODE: stopped on request afte
 #
 # LOG may contain Slurm's patterns (%t: the task).
 run_step() {
-  local log=$1 asked=0 interrupted=1 code=127 found step
+  local log=$1 asked=0 interrupted=1 code=127 found step job=$SLURM_JOB_ID
   shift
+  # One trial of an array has the id of the whole array as its own, which names all of its trials.
+  [[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
   # With --signal=B:TERM@... Slurm signals the job file alone; its only step is number 0.
-  trap 'asked=1; interrupted=1; echo "Slurm has asked the job to stop."; scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
+  trap 'asked=1; interrupted=1; echo "Slurm has asked the job to stop."; scancel --signal=TERM "$job.0"' TERM
   # Since Slurm 22.05 srun does not inherit this variable from the job.
   export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
   # Processes that have saved end one by one, and the first must not end the others. A process
@@ -30,9 +32,9 @@ run_step() {
   # the last checkpoint. A job that its user cancels saves too, but its state is no longer RUNNING,
   # so it stays cancelled.
   if ((code == preempted || (asked && code > 128))) &&
-    [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then
+    [[ $(squeue --noheader --jobs="$job" --format=%T) == RUNNING ]]; then
     echo "Exit code $code: start ${SLURM_RESTART_COUNT:-0} has ended, and the job is requeued."
-    scontrol requeue "$SLURM_JOB_ID" || exit "$code"
+    scontrol requeue "$job" || exit "$code"
   fi
   exit "$code"
 }
