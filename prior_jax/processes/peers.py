@@ -74,7 +74,7 @@ class Peers:
         self.beat_seconds = min(_LONGEST_BEAT_SECONDS, heartbeat_seconds / 10)
         self._store, self._limit, self._exit = store, heartbeat_seconds, leave
         self._reachable = reachable
-        self._beat, self._notice = 0, None
+        self._beat, self._notice, self._turns = 0, None, 0
         self._heard: dict[int, tuple[int, float]] = {}
         self._known: dict[int, Card] = {}
         self._judged = self._answered = time.monotonic()
@@ -99,6 +99,11 @@ class Peers:
         """Records on the card that a signal asked this process to stop."""
         self._notice = notice
         self._hand_in()
+
+    def next_turn(self) -> int:
+        """Returns how often this was called, this time included, since the processes started."""
+        self._turns += 1
+        return self._turns
 
     def cards(self) -> dict[int, Card]:
         """Returns the newest card of each process, by index.

@@ -71,13 +71,12 @@ class PreemptionGuard:
         if self._peers is not None:
             signals.caller(self._service)(signal.SIGTERM)
 
-    def requested(self, turn: int) -> bool:
-        """Returns whether to save and stop now.
+    def requested(self) -> bool:
+        """Returns whether to save and stop now; every process has to call this after every step.
 
-        Args:
-          turn: counter 1, 2, 3, ... of calls since the processes started; every process has to call
-            this after every step. A request before the first call stops all processes at turn 1,
-            and at no other.
+        All processes stop at the same call: the one after the last that any of them has made when
+        the request comes. So the calls are counted from the start of the processes on, by all
+        guards together: one that began to count anew would pass that call by.
 
         Returns:
           The same answer in every process.
@@ -91,7 +90,7 @@ class PreemptionGuard:
                 self._peers.asked_to_stop(self._asked)
                 self._told = True
             with activities.doing(activities.COLLECTIVE):
-                stop = multihost_utils.reached_preemption_sync_point(turn)
+                stop = multihost_utils.reached_preemption_sync_point(self._peers.next_turn())
         if stop:
             self._stopping = time.monotonic()
         return stop

@@ -134,7 +134,7 @@ def train(
                 state, patience, start=start, program=program, feed=feed, log=log,
                 boundaries=boundaries, guard=guard,
             )  # fmt: skip
-        elif guard.requested(1):
+        elif guard.requested():
             raise Preempted(done)
         return snapshot_of(state, schedule.stages[-1], program.model)
 
@@ -186,7 +186,7 @@ def _run_steps(
       Preempted: after a request to stop, also one that comes while the last state is evaluated or
         saved, once the state is saved.
     """
-    schedule, step, ran, pending = program.schedule, start, 0, None
+    schedule, step, pending = program.schedule, start, None
     while step < schedule.total_steps:
         activities.reach(step)
         stage = schedule.at(step)
@@ -201,12 +201,12 @@ def _run_steps(
             state, step, factor=patience.factor, program=program, feed=feed, log=log
         )
         boundaries.log_step(pending)
-        step, ran, pending = step + 1, ran + 1, begun
+        step, pending = step + 1, begun
 
         # A boundary is a step after which the state is evaluated or saved. The first step after a
         # start is one too: the rates of the next steps are measured from its end.
-        stop = guard.requested(ran)
-        if stop or ran == 1 or boundaries.is_at(step):
+        stop = guard.requested()
+        if stop or step == start + 1 or boundaries.is_at(step):
             patience = boundaries.cross(state, pending, patience, stop=stop)
             pending = None
         if stop:
@@ -215,7 +215,7 @@ def _run_steps(
         if patience.ended:
             step = _skip_rest(stage, step, schedule=schedule, feed=feed)
     boundaries.wait_for_save()
-    if guard.requested(ran + 1):
+    if guard.requested():
         _stop(int(state.step), boundaries, guard)
     return state
 

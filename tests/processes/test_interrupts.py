@@ -60,7 +60,7 @@ def test_a_training_notes_the_first_and_the_second_waits_for_the_block():
     with PreemptionGuard() as guard:
         with interrupts.held("reading"):
             interrupt()
-        assert guard.requested(1)
+        assert guard.requested()
         reached = []
         with pytest.raises(KeyboardInterrupt), interrupts.held("reading"):
             interrupt()

@@ -141,6 +141,14 @@ def test_two_processes_stop_together_and_one_goes_on(whole, tmp_path, compilatio
     assert_close_losses(whole, tmp_path)
 
 
+@pytest.mark.slow
+def test_a_request_between_two_trainings_stops_the_second(tmp_path, compilation_cache):
+    processes = pair(tmp_path, compilation_cache, "--ask_between", "1")
+    results = [finish(process) for process in processes]
+    assert [code for code, _ in results] == [75, 75], results
+    assert [line["step"] for line in toy.lines(tmp_path / "second")] == [1]
+
+
 def test_processes_started_differently_refuse_to_train(tmp_path, compilation_cache):
     processes = pair(tmp_path, compilation_cache, second=("--config", "other"))
     for code, errors in (finish(process) for process in processes):

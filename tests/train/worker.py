@@ -24,6 +24,7 @@ def main():
     parser.add_argument("--fail_at", type=int)
     parser.add_argument("--stall_at", type=int)
     parser.add_argument("--ask_in_validation", type=int)
+    parser.add_argument("--ask_between", type=int)
     parser.add_argument("--hang_save", action="store_true")
     parser.add_argument("--slow_compile", type=float, default=0.0)
     parser.add_argument("--warn", type=float, default=300.0)
@@ -82,14 +83,21 @@ def main():
         distributed.check_agreement(values, clock_tolerance_seconds=30.0)
         print("started", flush=True)
         validates = arguments.ask_in_validation is not None
-        toy.run(
-            arguments.workdir,
-            mesh=toy.mesh_of(jax.device_count()),
-            data=Data(),
-            objective=Objective(),
-            options=toy.options(watchdog=watchdog, validate_every=100 * validates),
-            validate=validate if validates else None,
-        )
+        folders = [arguments.workdir]
+        if arguments.ask_between is not None:
+            folders.append(f"{arguments.workdir}/second")
+        for folder in folders:
+            if folder != arguments.workdir and arguments.process == arguments.ask_between:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)  # until all processes have heard of it
+            toy.run(
+                folder,
+                mesh=toy.mesh_of(jax.device_count()),
+                data=Data(),
+                objective=Objective(),
+                options=toy.options(watchdog=watchdog, validate_every=100 * validates),
+                validate=validate if validates else None,
+            )
 
     return program.guarded(run, sys.argv[:1])
 
