@@ -32,7 +32,6 @@ from prior_jax.sharding.placement import placement
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train import loop, watched
 from prior_jax.train.checkpoint_read import best_step, score_of
-from prior_jax.train.checkpoint_table import CheckpointConfig
 from prior_jax.train.options import Evaluate, Snapshot, TrainOptions
 from prior_jax.train.stages import Schedule, Stage
 
@@ -93,7 +92,7 @@ def main() -> None:
         run_lib.save_config(config, workdir)
         with jax.set_mesh(place.mesh):
             step = train(run, options, evaluation=evaluation)
-        ending = ended(step, workdir=workdir, checkpoint=options.checkpoint)
+        ending = ended(step, workdir=workdir, options=options)
         if distributed.is_primary():
             print(ending, flush=True)
         if tasks:
@@ -177,19 +176,23 @@ def _check_local_use(run: run_lib.Run, stages: Sequence[Stage], *, where: str, m
         )
 
 
-def ended(step: int, *, workdir: pathlib.Path, checkpoint: CheckpointConfig) -> str:
+def ended(step: int, *, workdir: pathlib.Path, options: TrainOptions) -> str:
     """Returns the line on the last step, and the step of the best checkpoint if one was kept.
 
     Args:
       step: number of steps done.
       workdir: folder of the run.
-      checkpoint: settings of its checkpoints.
+      options: its options.
     """
+    checkpoint = options.checkpoint
     said, folder = f"done at step {step}", checkpoint.folder(workdir)
-    best = best_step(folder, best_is=checkpoint.best_is) if checkpoint.keep_best else None
+    if not checkpoint.keep_best:
+        return said
+    metric, evaluation = checkpoint.best_metric, options.evaluation
+    best = best_step(folder, best_is=checkpoint.best_is, metric=metric, evaluation=evaluation)
     if best is None:
         return said
-    score = score_of(storage.open_path(folder) / str(best))
+    score = score_of(storage.open_path(folder) / str(best), metric=metric, evaluation=evaluation)
     value = f"{checkpoint.best_metric} {score:.4g}"
     if best == step:
         return f"{said}, with the best {value}"

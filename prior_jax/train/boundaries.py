@@ -91,8 +91,8 @@ class Boundaries:
             # This is the last step of the run after all, which everything is computed for.
             found |= _call((hook for _, hook in self._hooks if hook not in due), snapshot)
         self._write(pending, metrics, rates=rates, found=found)
-        config, score = self._options.checkpoint, self._score(found)
-        best = config.keep_best > 0 and config.better(score, self._checkpoints.best_score())
+        score = self._score(found)
+        best = self._checkpoints.among_best(score)
         if self._saves(done) or stop or patience.ended or best:
             # The log is flushed to disk first, so that no checkpoint is ever ahead of the metrics.
             self._log.flush()

@@ -5,7 +5,7 @@ rest), `optimizer` (with step and key) and `host` (JSON: a table of every array 
 dtype and checksum, and values that the run keeps on the host), and a marker that is written last.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -44,12 +44,20 @@ class Checkpoints:
     All processes have to call every method but `settle` at the same point.
     """
 
-    def __init__(self, directory: epath.PathLike, config: CheckpointConfig):
+    def __init__(
+        self,
+        directory: epath.PathLike,
+        config: CheckpointConfig,
+        *,
+        evaluation: Mapping[str, Any] | None = None,
+    ):
         """Opens the folder and removes the remains of interrupted saves and deletions.
 
         Args:
           directory: folder that all processes share; a local one is created, a bucket is not.
           config: schedule of saves, and number of checkpoints to keep.
+          evaluation: settings of the run's evaluations; scores that are numbers of evaluations with
+            other settings do not count. None for any.
 
         Raises:
           CheckpointError: if the folder cannot be created, listed or written to.
@@ -61,18 +69,31 @@ class Checkpoints:
         if is_primary():
             storage.prepare(self.directory)
         barrier("checkpoints opened")
-        self._scores = {step: score_of(self.directory / str(step)) for step in self.steps()}
+        self._scores = {
+            step: score_of(
+                self.directory / str(step), metric=config.best_metric, evaluation=evaluation
+            )
+            for step in self.steps()
+        }
 
     def steps(self) -> list[int]:
         """Returns steps of complete checkpoints, oldest first; the same list in every process."""
         return list_steps(self.directory)
 
-    def best_score(self) -> float | None:
-        """Returns the best score among the checkpoints that are kept, or None."""
-        best = None
-        for score in self._scores.values():
-            best = score if self.config.better(score, best) else best
-        return best
+    def among_best(self, score: float | None) -> bool:
+        """Returns whether a checkpoint of this score would be one of the best, which are kept."""
+        if not self.config.keep_best:
+            return False
+        best = self._best(self._scores)
+        full = len(best) == self.config.keep_best
+        return self.config.better(score, self._scores[best[-1]] if full else None)
+
+    def _best(self, steps: Iterable[int]) -> list[int]:
+        """Returns those of the steps whose checkpoints are the best, the best first."""
+        sign = 1.0 if self.config.best_is == "lowest" else -1.0
+        scores = {step: self._scores.get(step) for step in steps}
+        scored = sorted((sign * score, step) for step, score in scores.items() if score is not None)
+        return [step for _, step in scored[: self.config.keep_best]]
 
     def get_ready(self, abstract: TrainState) -> None:
         """Compiles the checksums that a save of such a state computes; nothing is computed.
@@ -111,7 +132,7 @@ class Checkpoints:
         self._make_way(target)
         table = array_table(written, sums=found.checksums)
         document = {"format": FORMAT, "step": step, "score": score, "arrays": table}
-        document["host"] = dict(host)
+        document |= {"metric": self.config.best_metric, "host": dict(host)}
         try:
             with interrupts.held(f"copying the state for {target}"), marked_context():
                 response = ocp.save_checkpointables_async(
@@ -181,10 +202,7 @@ class Checkpoints:
     def _delete_old(self) -> None:
         steps = self.steps()
         keep = set(steps[-self.config.keep_last :])
-        scored = [s for s in steps if self.config.better(self._scores.get(s), None)]
-        sign = 1.0 if self.config.best_is == "lowest" else -1.0
-        scored.sort(key=lambda s: sign * float(self._scores[s] or 0.0))
-        keep.update(scored[: self.config.keep_best])
+        keep.update(self._best(steps))
         for step in steps:
             if step in keep:
                 continue

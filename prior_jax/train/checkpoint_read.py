@@ -4,6 +4,7 @@
 only the functions of this module.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint_table import check_fits, flat_names, state_parts, unpack
 from prior_jax.train.checksum import checksums
 from prior_jax.train.state import TrainState
+from prior_jax.train.watched import EVALUATE, interval_of
 
 FORMAT = 1
 """Version of the layout; a checkpoint of another one is refused."""
@@ -102,10 +104,26 @@ def restore_model(
     )
 
 
-def best_step(directory: epath.PathLike, *, best_is: str) -> int | None:
-    """Returns the step of the best-scored checkpoint ("lowest" or "highest" score), or None."""
+def best_step(
+    directory: epath.PathLike,
+    *,
+    best_is: str,
+    metric: str | None,
+    evaluation: Mapping[str, Any] | None = None,
+) -> int | None:
+    """Returns the step of the best-scored checkpoint, or None if none has a score.
+
+    Args:
+      directory: folder of the run's checkpoints, `CheckpointConfig.folder`.
+      best_is: "lowest" or "highest" score.
+      metric: see `score_of`.
+      evaluation: see `score_of`.
+    """
     sign = 1.0 if best_is == "lowest" else -1.0
-    scores = {s: score_of(epath.Path(directory) / str(s)) for s in list_steps(directory)}
+    scores = {
+        step: score_of(epath.Path(directory) / str(step), metric=metric, evaluation=evaluation)
+        for step in list_steps(directory)
+    }
     scored = [(sign * score, s) for s, score in scores.items() if score is not None]
     return min(scored)[1] if scored else None
 
@@ -137,7 +155,8 @@ def read_document(path: epath.PathLike) -> dict[str, Any]:
       path: path of one checkpoint.
 
     Returns:
-      "step", "score", "host" (the host values) and "arrays": name -> [shape, dtype, checksum].
+      "step", "score", "metric" (name of the number that the score is; absent in checkpoints of
+      earlier versions), "host" (the host values) and "arrays": name -> [shape, dtype, checksum].
 
     Raises:
       DamagedCheckpoint: if the description cannot be read as it was written.
@@ -156,13 +175,31 @@ def read_document(path: epath.PathLike) -> dict[str, Any]:
     return document
 
 
-def score_of(path: epath.Path) -> float | None:
-    """Returns a checkpoint's score; None if it is damaged, which is handled when it is restored."""
+def score_of(
+    path: epath.Path, *, metric: str | None, evaluation: Mapping[str, Any] | None = None
+) -> float | None:
+    """Returns a checkpoint's score, or None if it has none that can be compared.
+
+    A damaged checkpoint has none; the damage is handled when it is restored.
+
+    Args:
+      path: path of the checkpoint.
+      metric: name of the number that the score has to be.
+      evaluation: settings of the evaluations that it has to come from, `TrainOptions.evaluation`,
+        if it is a number of evaluations; None for any.
+    """
     try:
-        return read_document(path)["score"]
+        document = read_document(path)
     except DamagedCheckpoint as error:
         logging.error("checkpoint %s is damaged: %s", path, error)
         return None
+    if document.get("metric", metric) != metric:
+        return None
+    if evaluation is not None and metric is not None and interval_of(metric) == EVALUATE:
+        ours = json.loads(json.dumps(dict(evaluation)))
+        if document["host"].get("evaluate", ours) != ours:
+            return None
+    return document["score"]
 
 
 def restore_state(

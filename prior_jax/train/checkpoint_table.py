@@ -24,13 +24,15 @@ class CheckpointConfig:
 
     Attributes:
       every_steps: steps between saves; every stage's end, the last step, and a step whose
-        evaluation is the best so far are saved as well.
+        evaluation is one of the `keep_best` best so far are saved as well.
       keep_last: number of newest checkpoints to keep, at least 1; with 2 or more there is one to
         fall back to.
       keep_best: number of best checkpoints to keep in addition.
       best_metric: name of the evaluation's number that decides which is best, or None. All stages
         compete: a number whose meaning differs between stages, such as a total of other terms, is
-        for runs of one stage. A value that is NaN or infinite is never the best.
+        for runs of one stage. A value that is NaN or infinite is never the best. A run that is
+        resumed with another one, or with other settings of the evaluations that it is a number of,
+        begins anew to look for the best.
       best_is: "lowest" or "highest".
       directory: location of the checkpoints, which must hold no other files: a path,
         gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, for this run alone; None for `checkpoints` in the

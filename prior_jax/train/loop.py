@@ -108,7 +108,9 @@ def train(
         )  # fmt: skip
         schedule, settings = program.schedule, settings_of(options, program.schedule)
         total = schedule.total_steps
-        checkpoints = Checkpoints(options.checkpoint.folder(folder), options.checkpoint)
+        checkpoints = Checkpoints(
+            options.checkpoint.folder(folder), options.checkpoint, evaluation=options.evaluation
+        )
         state, patience = _resume_or_begin(
             program, checkpoints, seed=options.seed, initial_values=initial_values,
             check=lambda host: check_same(settings, host, schedule=schedule, workdir=folder),

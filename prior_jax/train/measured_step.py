@@ -29,4 +29,5 @@ def measured_step(workdir: pathlib.Path, checkpoint: CheckpointConfig) -> int | 
     """
     if not agree((workdir / FINETUNE_MARK).is_file()):
         return None
-    return best_step(checkpoint.folder(workdir), best_is=checkpoint.best_is)
+    folder = checkpoint.folder(workdir)
+    return best_step(folder, best_is=checkpoint.best_is, metric=checkpoint.best_metric)

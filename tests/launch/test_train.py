@@ -9,13 +9,16 @@ from prior_jax.train.checkpoint_table import CheckpointConfig
 
 
 def ended(monkeypatch, scores, *, step, metric="validation_dice", best_is="highest", keep_best=1):
-    monkeypatch.setattr(train, "score_of", lambda path: scores[int(path.name)])
+    def score_of(path, **of):
+        assert of == {"metric": metric, "evaluation": {}}
+        return scores[int(path.name)]
 
-    def best_step(folder, *, best_is):
+    def best_step(folder, *, best_is, **of):
         known = [one for one, score in scores.items() if score is not None]
         choose = max if best_is == "highest" else min
         return choose(known, key=lambda one: scores[one]) if known else None
 
+    monkeypatch.setattr(train, "score_of", score_of)
     monkeypatch.setattr(train, "best_step", best_step)
     kept = CheckpointConfig(
         every_steps=50,
@@ -25,7 +28,8 @@ def ended(monkeypatch, scores, *, step, metric="validation_dice", best_is="highe
         best_is=best_is,
         directory=None,
     )
-    return train.ended(step, workdir=types.SimpleNamespace(), checkpoint=kept)
+    options = types.SimpleNamespace(checkpoint=kept, evaluation={})
+    return train.ended(step, workdir=types.SimpleNamespace(), options=options)
 
 
 @pytest.fixture(autouse=True)

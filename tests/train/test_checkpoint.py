@@ -12,7 +12,7 @@ from prior_jax.errors import CheckpointError, ConfigError
 from prior_jax.train import checkpoint as checkpoint_lib
 from prior_jax.train import checkpoint_storage as storage
 from prior_jax.train.checkpoint import Checkpoints
-from prior_jax.train.checkpoint_read import best_step, list_steps, newest_host, restore_model
+from prior_jax.train.checkpoint_read import list_steps, newest_host, restore_model
 from prior_jax.train.program import Program
 from tests import folder_names
 from tests.train import toy
@@ -102,16 +102,6 @@ def test_a_donated_state_is_saved_as_it_was(tmp_path, program, state):
     rest = program.abstract(toy.STAGES[0]).rest
     params, _, _ = restore_model(tmp_path, params=shapes, rest=rest, step=None)
     np.testing.assert_array_equal(params["big"], want)
-
-
-def test_the_last_and_the_best_are_kept(tmp_path, state):
-    config = toy.replace(toy.CHECKPOINT, keep_last=2, keep_best=1, best_metric="auroc")
-    scores = {1: 0.3, 2: 0.1, 3: None, 4: 0.2, 5: 0.5}
-    save(tmp_path, state, 1, 2, 3, 4, 5, config=config, scores=scores)
-    assert list_steps(tmp_path) == [2, 4, 5]
-    assert best_step(tmp_path, best_is="lowest") == 2
-    assert best_step(tmp_path, best_is="highest") == 5
-    assert Checkpoints(tmp_path, config).best_score() == 0.1
 
 
 def test_a_flipped_byte_is_found_and_the_one_before_is_used(tmp_path, program, state, caplog):
@@ -324,14 +314,6 @@ def test_a_full_disk_in_the_background_is_one_clear_line(tmp_path, state, monkey
 def test_bad_settings_are_refused_by_name(changes):
     with pytest.raises(ConfigError, match=f"^{next(iter(changes))}: "):
         toy.replace(toy.CHECKPOINT, **changes)
-
-
-@pytest.mark.parametrize("best_is", ["lowest", "highest"])
-def test_only_a_finite_score_is_better(best_is):
-    config = toy.replace(toy.CHECKPOINT, best_is=best_is)
-    for score in (None, np.nan, np.inf, -np.inf):
-        assert not config.better(score, None) and not config.better(score, 1.0)
-    assert config.better(1.0, None)
 
 
 def test_keeping_the_best_needs_a_metric():

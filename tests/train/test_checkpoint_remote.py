@@ -109,7 +109,7 @@ def test_evaluation_finds_the_best_and_any_step(folder, mesh):
     config = toy.replace(saver.KEEP, keep_last=1, keep_best=1, best_metric="loss")
     save(folder, mesh, 1, 2, 3, scores={1: 0.2, 2: 0.1, 3: 0.3}, config=config)
     assert list_steps(folder) == [2, 3]
-    assert best_step(folder, best_is="lowest") == 2
+    assert best_step(folder, best_is="lowest", metric="loss") == 2
     shapes = saver.shapes(saver.state_at(0, columns=COLUMNS, mesh=mesh))
     params, rest, step = restore_model(folder, params=shapes.params, rest=shapes.rest, step=2)
     want = saver.state_at(2, columns=COLUMNS, mesh=mesh)

@@ -60,6 +60,19 @@ def test_a_stage_ends_by_evaluations_and_the_best_is_kept_by_them(tmp_path):
     assert {int(p.name) for p in (tmp_path / "checkpoints").iterdir()} == {4, 8}
 
 
+def test_a_step_is_saved_that_is_one_of_the_best_and_not_the_best(tmp_path):
+    losses = {2: 1.0, 4: 0.5, 6: 0.55, 8: 0.9}
+    checkpoint = toy.replace(
+        toy.CHECKPOINT, keep_last=1, keep_best=3, best_metric="validation_total_loss"
+    )
+    toy.run(
+        tmp_path, stages=(toy.stage("first", 8),),
+        options=toy.options(validate_every=2, checkpoint=checkpoint),
+        validate=lambda snapshot: {"validation_total_loss": losses[snapshot.step]},
+    )  # fmt: skip
+    assert {int(p.name) for p in (tmp_path / "checkpoints").iterdir()} == {4, 6, 8}
+
+
 @pytest.mark.parametrize("dies_at", [None, 7])
 def test_an_early_end_of_the_run_is_validated_and_evaluated(tmp_path, dies_at):
     """As the last step is, wherever the run was killed before."""
