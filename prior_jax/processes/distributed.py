@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
 import socket
 import sys
 import threading
@@ -29,6 +30,8 @@ _CONNECT_SECONDS = 1.0
 _GIVE_UP_SECONDS = 60
 
 MODES = ("off", "auto", "explicit")
+# host:port, where an IPv6 address is in brackets.
+_ADDRESS = re.compile(r"(\[[^\s\[\]]+\]|[^\s:\[\]]+):(\d{1,5})", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,8 +40,9 @@ class DistributedConfig:
 
     Attributes:
       mode: "off" for one process; "auto" to detect the cluster (Slurm, TPU pod, GKE, Open MPI)
-        as `jax.distributed.initialize` does; "explicit" to take the fields below.
-      coordinator: host:port of process 0; explicit only.
+        as `jax.distributed.initialize` does, which may also give each process one GPU of its host;
+        "explicit" to take the fields below, and all the devices that the process sees.
+      coordinator: host:port of process 0, or [address]:port of IPv6; explicit only.
       processes: number of processes; explicit only.
       process: index of this process, from 0; explicit only.
       timeout_seconds: time to wait for the other processes at start-up.
@@ -60,6 +64,10 @@ class DistributedConfig:
             must_be = f"{'given' if explicit else 'left out'} with the mode {self.mode!r}"
             check_field(self, name, (getattr(self, name) is not None) == explicit, must_be)
         if explicit:
+            address = _ADDRESS.fullmatch(self.coordinator or "")
+            known = address is not None and 0 < int(address[2]) < 2**16
+            must_be = "host:port with a port from 1 to 65535, such as node-1:1234 or [::1]:1234"
+            check_field(self, "coordinator", known, must_be)
             known = 0 <= int(self.process or 0) < int(self.processes or 0)
             must_be = f"at least 0 and below the number of processes, {self.processes}"
             check_field(self, "process", known, must_be)
@@ -96,6 +104,8 @@ def start(config: DistributedConfig) -> None:
             coordinator_address=config.coordinator,
             num_processes=config.processes,
             process_id=config.process,
+            # In a step of Slurm, JAX would otherwise hide all GPUs but one from the process.
+            cluster_detection_method="deactivate" if config.mode == "explicit" else None,
             initialization_timeout=config.timeout_seconds + _GIVE_UP_SECONDS,
             # jaxlib ends the processes too, but without naming the lost one, so it gets more time.
             heartbeat_timeout_seconds=2 * config.heartbeat_seconds + 10,

@@ -2,6 +2,7 @@
 
 import socket
 
+import jax
 import pytest
 
 from prior_jax.errors import ConfigError
@@ -25,11 +26,28 @@ def config(**changes):
             {"mode": "explicit", "coordinator": "here:1", "processes": 2, "process": 2},
             "process",
         ),
+        *(
+            ({"mode": "explicit", "coordinator": one, "processes": 2, "process": 0}, "coordinator")
+            for one in ("here", "here:", ":1", "here:one", "here:0", "here:65536", "::1:1", "a b:1")
+        ),
     ],
 )
 def test_half_an_address_is_refused_by_name(changes, field):
     with pytest.raises(ConfigError, match=f"^{field}: The value is "):
         config(**changes)
+
+
+@pytest.mark.parametrize("coordinator", ["node-1.cluster:65535", "10.0.0.1:1234", "[fe80::1]:80"])
+def test_a_process_that_is_told_its_place_sees_all_its_gpus(monkeypatch, coordinator):
+    """Slurm's variables would have JAX hide all but one."""
+    asked = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **given: asked.update(given))
+    explicit = dict(mode="explicit", coordinator=coordinator, processes=1, process=0)
+    distributed.start(config(**explicit))
+    assert asked["coordinator_address"] == coordinator
+    assert asked["cluster_detection_method"] == "deactivate"
+    distributed.start(config(mode="auto"))
+    assert asked["cluster_detection_method"] is None
 
 
 def test_one_process_needs_nobody():
