@@ -110,6 +110,8 @@ def main() -> int:
             "Give the --workdir of a sweep that launch.sweep has prepared.",
             where="--workdir",
         )
+    if not FLAGS.collect:  # what is wrong with the data is told before the folder is marked
+        data_lib.paths(sweep, workdir, make=False)
     run_lib.make_workdir(workdir)
     if FLAGS.trial is not None:
         claim(workdir, sweep, found, settings=FLAGS.config)

@@ -8,6 +8,8 @@ from launch import sweep
 from launch.sweeps.config import sweep_of
 from launch.sweeps.variants import variants
 from prior_jax.errors import ConfigError, DataError
+from tests import fixtures
+from tests.launch import forks, mistakes
 from tests.launch.small_sweep import changed_debug, settings
 
 
@@ -43,6 +45,30 @@ def test_a_folder_belongs_to_one_sweep(tmp_path):
     changed_debug(tmp_path, "config.model.bank.num_prototypes = 8")
     with pytest.raises(ConfigError, match=r"other: config\.model\.bank\.num_prototypes: .* 8, but"):
         claim(arms=arms)
+
+
+def test_a_folder_is_not_marked_before_its_data_is_found(tmp_path):
+    """The mark holds what tells the data apart, so that the mended command would differ from it."""
+    workdir, data = tmp_path / "sweep", tmp_path / "set"
+    tokenizer = fixtures.train_sentencepiece(tmp_path / "tokenizer.model")
+    overrides = (("data.path", str(data)), ("data.tokenizer.path", str(tokenizer)))
+    command = (
+        "launch.sweep",
+        [
+            mistakes.OBJECTIVES,
+            f"--config.data.overrides={overrides}",
+            "--config.seeds=(7,)",
+            f"--workdir={workdir}",
+            "--queue=print",
+        ],
+    )
+    (refused,) = forks.run_all([command])
+    mistakes.assert_one_line(refused, r"data\.path: .*set is not a prepared set")
+    assert not workdir.exists()
+    fixtures.write_prepared(data, studies=40, validate=4, test=4)
+    (accepted,) = forks.run_all([command])
+    assert accepted["code"] == 0, accepted["err"]
+    assert (workdir / "sweep.json").is_file() and "--trial=0" in accepted["out"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
