@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pathlib
+import secrets
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -136,11 +137,11 @@ class TensorBoard:
 
 
 class Wandb:
-    """Weights & Biases; a resumed run continues under the same id."""
+    """Weights & Biases; a resumed run continues under its id, which is kept in the workdir."""
 
-    def __init__(self, project: str, *, workdir: pathlib.Path):
-        """Starts or resumes the run that belongs to this workdir."""
-        identity = hashlib.sha256(str(workdir.resolve()).encode()).hexdigest()[:16]
+    def __init__(self, project: str, *, workdir: pathlib.Path, done: int):
+        """Starts a run, or resumes the one of this workdir if steps are done."""
+        identity = _wandb_id(workdir, done=done)
         module = importlib.import_module("wandb")
         self._run = module.init(project=project, id=identity, resume="allow", dir=str(workdir))
 
@@ -154,6 +155,18 @@ class Wandb:
     def close(self) -> None:
         """Finishes the upload."""
         self._run.finish()
+
+
+def _wandb_id(workdir: pathlib.Path, *, done: int) -> str:
+    """Returns the id of the run of a workdir, a new one for a run that begins."""
+    path = workdir / "wandb_id"
+    if done and path.is_file():
+        return path.read_text().strip()
+    # In earlier versions the id followed from the path, also for a new run in an old one's place.
+    of_path = hashlib.sha256(str(workdir.resolve()).encode()).hexdigest()[:16]
+    identity = of_path if done else secrets.token_hex(8)
+    path.write_text(identity + "\n")
+    return identity
 
 
 def check_installed(config: LogConfig) -> None:
@@ -297,7 +310,7 @@ def open_writers(
     if config.tensorboard:
         writers.append(TensorBoard(workdir / "tensorboard", done=done))
     if config.wandb_project is not None:
-        writers.append(Wandb(config.wandb_project, workdir=workdir))
+        writers.append(Wandb(config.wandb_project, workdir=workdir, done=done))
     if config.progress:
         writers.append(Progress(total=total, done=done))
     logging.info("logging to %s", workdir / "metrics.jsonl")

@@ -3,6 +3,8 @@
 import importlib.util
 import io
 import json
+import sys
+import types
 
 import pytest
 
@@ -106,6 +108,17 @@ def test_wandb_has_to_be_installed_where_asked_for(tmp_path, monkeypatch):
     config = toy.replace(toy.LOG, wandb_project="chest")
     with pytest.raises(ConfigError, match=r"config\.log\.wandb_project: .*'chest'.*pip install"):
         open_writers(config, workdir=tmp_path, total=1, done=0, primary=True)
+
+
+def test_wandb_goes_on_with_a_run_and_takes_a_new_one_for_another(tmp_path, monkeypatch):
+    begun = []
+    module = types.SimpleNamespace(init=lambda **given: begun.append(given))
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    for done in (0, 12, 0, 12):  # the second run in the folder begins anew
+        metrics.Wandb("chest", workdir=tmp_path, done=done)
+    ids = [given["id"] for given in begun]
+    assert ids[0] == ids[1] != ids[2] == ids[3]
+    assert all(given["project"] == "chest" and given["resume"] == "allow" for given in begun)
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
