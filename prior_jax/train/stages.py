@@ -136,6 +136,8 @@ class StageConfig(StageRates):
         """Refuses a warm-up that does not fit into the stage."""
         super().__post_init__()
         check_field(self, "length", self.length > 0, f"a number of {self.unit} above 0")
+        planned = self.schedule_steps
+        check_field(self, "schedule_steps", planned is None or planned >= 1, "None, or at least 1")
         if not 0 <= self.warmup < self.length:
             raise ConfigError(
                 f"The warm-up is {self.warmup:g} and the stage's length {self.length:g}, in "
@@ -178,6 +180,13 @@ class StageConfig(StageRates):
                 f"The warm-up, {self.warmup:g} in {self.unit}, leaves no step: rounded, it "
                 f"takes {warmup_steps} of the stage's {steps} steps.",
                 self._remedy(),
+                where="warmup",
+            )
+        if self.schedule_steps is not None and warmup_steps >= self.schedule_steps:
+            raise ConfigError(
+                f"The warm-up, {self.warmup:g} in {self.unit}, takes {warmup_steps} steps, and the "
+                f"schedule is laid out for {self.schedule_steps} steps in all.",
+                f"Lower the warmup or raise schedule_steps of the stage {self.name!r}.",
                 where="warmup",
             )
         return steps, warmup_steps

@@ -8,7 +8,7 @@ import pytest
 
 from prior_jax.errors import ConfigError
 from prior_jax.train.optimizer import adam_step_count, apply_updates, decays, make_optimizer
-from prior_jax.train.stages import PlateauConfig, Schedule, learning_rate
+from prior_jax.train.stages import PlateauConfig, Schedule, StageConfig, learning_rate
 from tests.train import toy
 
 PLATEAU = PlateauConfig(
@@ -73,6 +73,23 @@ def test_short_warm_ups(warmup, first):
 def test_bad_stages_are_refused_by_name(changes, field):
     with pytest.raises(ConfigError, match=f"^{field}: "):
         toy.replace(toy.STAGES[0], **changes)
+
+
+@pytest.mark.parametrize("unit, length", [("steps", 40), ("epochs", 4)])
+def test_what_a_schedule_is_laid_out_for_holds_the_warm_up(unit, length):
+    given = dict(schedule="cosine", plateau=None, weight_decay=0.0)
+    given |= dict(learning_rate=1e-2, learning_rate_start=0.0, learning_rate_end=0.0)
+
+    def stage(**changes):
+        fields = dict(name="first", unit=unit, length=length, warmup=length / 4) | given
+        return StageConfig(**(fields | changes)).in_steps(10)
+
+    assert stage(schedule_steps=11).planned_steps == 11
+    for value in (0, -3):
+        with pytest.raises(ConfigError, match=rf"^schedule_steps: The value is {value}\."):
+            stage(schedule_steps=value)
+    with pytest.raises(ConfigError, match=r"^warmup: .* takes 10 steps, .* laid out for 10 steps"):
+        stage(schedule_steps=10)
 
 
 def test_steps_belong_to_their_stage():
