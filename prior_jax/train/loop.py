@@ -241,7 +241,7 @@ def _start_step(
     stage, fed = program.schedule.at(step), feed.take()
     scalar = program.scalar(np.float32(factor))
     with activities.doing(activities.STEP):
-        with log.compiling(stage):
+        with log.compiling(stage, fed.batch):
             state, metrics = program.step(stage)(state, fed.batch, scalar)
         pending = log.started(step + 1, stage, metrics, fed.records)
         feed.prefetch(computing=metrics)

@@ -34,6 +34,7 @@ class Pending:
       metrics: metrics on the devices, which may still be computing them.
       records: int32[b], indices of this process's records, -1 for filling rows.
       ended: time at which the devices were done with the step, in seconds of `time.monotonic`.
+      compiled: time at which the program of the step had been compiled; None if it was there.
       waited: time for which the devices may have waited for batches in the whole run, up to this
         step's batch, in seconds.
     """
@@ -43,16 +44,17 @@ class Pending:
     metrics: StepMetrics
     records: np.ndarray
     ended: concurrent.futures.Future[float]
+    compiled: float | None
     waited: float
 
 
 class RunLog:
     """Counts pairs, time and input wait since the last logged step, and writes the lines.
 
-    A step takes the time from the end of the step before, or from a restart, to its own end on the
-    devices. The time at which its metrics are read would not do: the next step is started before
-    that, and may keep the host busy for longer than the devices need for both. So a thread waits
-    for the end of each step.
+    A step takes the time from the end of the step before, from a restart, or from the end of its
+    own compilation to its own end on the devices. The time at which its metrics are read would not
+    do: the next step is started before that, and may keep the host busy for longer than the devices
+    need for both. So a thread waits for the end of each step.
     """
 
     def __init__(self, writers: Writers, *, feed: Feed, data: TrainingData, workdir: pathlib.Path):
@@ -65,7 +67,8 @@ class RunLog:
           workdir: folder for nonfinite.json.
         """
         self._writers, self._feed, self._data, self._workdir = writers, feed, data, workdir
-        self._compiled: set[str] = set()
+        self._programs: set[tuple[Any, ...]] = set()
+        self._compiled: float | None = None
         self._ends = concurrent.futures.ThreadPoolExecutor(1, "ends of steps")
         self.restart()
 
@@ -83,24 +86,33 @@ class RunLog:
     ) -> Pending:
         """Returns a step that was just started; for the arguments see `Pending`."""
         ended = self._ends.submit(_end_of, metrics)
-        return Pending(done, stage, metrics, records, ended, self._feed.waited_seconds)
+        compiled, self._compiled = self._compiled, None
+        waited = self._feed.waited_seconds
+        return Pending(done, stage, metrics, records, ended, compiled, waited)
 
     @contextlib.contextmanager
-    def compiling(self, stage: Stage) -> Iterator[None]:
-        """Surrounds the call of a stage's step, which compiles on the first call.
+    def compiling(self, stage: Stage, batch: Any) -> Iterator[None]:
+        """Surrounds the call of a stage's step, which compiles for each new shape of a batch.
 
-        Compilation is logged, and its time is excluded from the rates. No step may be pending at
-        the first call: all counts since the last restart are dropped.
+        Compilation is logged, and its time is excluded from the rates, as is the wait for its
+        batch. Batches with longer reports have another shape.
+
+        Args:
+          stage: stage of the step.
+          batch: arrays that the step is called with.
         """
-        if stage.name in self._compiled:
+        program = (stage.name, *(array.shape for array in jax.tree.leaves(batch)))
+        if program in self._programs:
             yield
             return
-        self._compiled.add(stage.name)
-        logging.info("compiling the training step of %s (a minute or more, once)", stage.name)
+        others = any(name == stage.name for name, *_ in self._programs)
+        what = f"{stage.name} for batches of another shape" if others else stage.name
+        self._programs.add(program)
+        logging.info("compiling the training step of %s (a minute or more, once)", what)
         began = time.monotonic()
         yield
-        self._writers.leave_out(time.monotonic() - began)
-        self.restart()
+        self._compiled = time.monotonic()
+        self._writers.leave_out(self._compiled - began)
 
     @activities.doing(activities.STEP)
     def read(self, pending: Pending) -> StepMetrics:
@@ -113,6 +125,8 @@ class RunLog:
         if not metrics.finite:
             self._stop_nonfinite(pending, metrics)
         self._pairs += float(metrics.pairs)
+        if pending.compiled is not None:
+            self._at, self._waited_at = max(self._at, pending.compiled), pending.waited
         ended = pending.ended.result()
         self._seconds += ended - self._at
         self._waited += pending.waited - self._waited_at

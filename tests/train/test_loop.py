@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import time
-import types
 
 import jax
 import numpy as np
@@ -63,38 +62,6 @@ def test_compiling_is_announced_and_counts_in_no_rate(whole, tmp_path, monkeypat
     assert toy.losses(tmp_path) == toy.losses(whole[0])
     first = {line["stage"]: line for line in reversed(toy.lines(tmp_path))}
     assert all(line["pairs_per_second"] > 16 / 2 for line in first.values())
-
-
-def test_a_step_counts_the_time_from_the_end_of_the_step_before(tmp_path, monkeypatch):
-    """Not when it is read, after the next has been started."""
-    passed = [0.0]
-    monkeypatch.setattr(run_log, "time", types.SimpleNamespace(monotonic=lambda: passed[0]))
-    feed = types.SimpleNamespace(waited_seconds=0.0)
-    log = run_log.RunLog(metrics.Writers([]), feed=feed, data=toy.ToyData(), workdir=tmp_path)
-
-    def started(*, waited=0.0):
-        feed.waited_seconds += waited
-        found = types.SimpleNamespace(finite=True, pairs=16.0)
-        pending = log.started(1, toy.STAGES[0], found, np.zeros(0))
-        pending.ended.result()  # done at once
-        return pending
-
-    def read(pending):
-        log.read(pending)
-        found = log.rates()
-        log.reset()
-        return found["pairs_per_second"], found["input_wait"]
-
-    passed[0] += 2
-    first = started()
-    passed[0] += 4  # the host reads the next batch
-    second = started(waited=3)
-    passed[0] += 1
-    assert [read(first), read(second)] == [(8, 0), (4, 0.75)]
-    passed[0] += 100  # evaluates and saves
-    log.restart()
-    passed[0] += 8
-    assert read(started()) == (2, 0)
 
 
 def test_two_runs_are_the_same_bit_for_bit(whole, tmp_path):
