@@ -1,7 +1,7 @@
 """The shared part of the baselines' configs: encoders, data and the settings of the run.
 
 Encoders, data, mesh, checkpoints and logging are those of `configs/prior/base.py`, so that only
-the objective and its training recipe differ.
+the objective and its training recipe differ; MGCA's images are fitted and cropped as its authors'.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,11 @@
 
 `configs/baselines/mgca.py:improved` contrasts words with regions of the global batch.
 
-Values: MGCA's release, mgca/models/mgca/mgca_module.py, and arXiv:2210.06044, section 4.1.
+Values: MGCA's release, mgca/models/mgca/mgca_module.py, and arXiv:2210.06044, section 4.1; [data]
+release, mgca/datasets/utils.py and pretrain_dataset.py; [transforms] release,
+mgca/datasets/transforms.py, DataTransforms. Images are fitted and cropped as MGCA's, and normalised
+as those of the other baselines. Differs: the release validates on the middle 224 of the square's
+256 pixels; here images are validated on as a whole.
 """
 
 from ml_collections import ConfigDict
@@ -21,4 +25,7 @@ def get_config(form: str = "paper") -> ConfigDict:
     pretrain["learning_rate_end"] = 1e-8
     pretrain["weight_decay"] = 0.05
     config = base.get_config("mgca", model=objectives.mgca(), stage=pretrain, batch_size=144)
+    config.data.image.fit = "pad"  # [data], black margins
+    # [data], imsize; [transforms], a random crop of 224, neither rotated nor flipped.
+    config.data.augment.update(dict(crop_from=256, rotation_degrees=0.0, flip_probability=0.0))
     return base.in_form(config, form)

@@ -1,9 +1,11 @@
 """The base of every GLoRIA config: the settings of the release, each value with its source.
 
-Sources: [yaml] release, configs/chexpert_pretrain_config.yaml; [builder.py], [vision_model.py]
-release, gloria/...; [bert] the config of Bio_ClinicalBERT. Mesh, logging and the other settings of
-the run are those of `configs/prior/base.py`. The release starts from ImageNet's ResNet-50 and
-Bio_ClinicalBERT; a run starts from random weights unless `config.init` names weights.
+Sources: [yaml] release, configs/chexpert_pretrain_config.yaml at commit ffc4fe2; [builder.py],
+[vision_model.py], [image_dataset.py] release, gloria/...; [bert] the config of Bio_ClinicalBERT.
+Mesh, logging and the other settings of the run are those of `configs/prior/base.py`. The release
+starts from ImageNet's ResNet-50 and Bio_ClinicalBERT; a run starts from random weights unless
+`config.init` names weights. Differs: the release validates on the middle 224 of the square's 256
+pixels; here images are validated on as a whole.
 """
 
 from ml_collections import ConfigDict
@@ -32,6 +34,11 @@ def get_config(fidelity: str = "paper") -> ConfigDict:
         )
     )
     config.optimizer.clip_norm = 0.25  # [yaml]
+    # Early stopping and the plateau count epochs [yaml], [builder.py].
+    config.validate_every, config.validate_unit = 1, "epochs"
+    config.early_stopping = ConfigDict(  # [yaml]
+        dict(metric="validation_total_loss", patience=10, mode="min", min_delta=0.0)
+    )
     config.checkpoint.best_metric = "validation_total_loss"  # [yaml]
     config.checkpoint.keep_best = 10 if release else 1  # [yaml], save_top_k
     return config
@@ -109,5 +116,6 @@ def data(config: ConfigDict, *, release: bool) -> None:
     config.data.image.channels = 3
     config.data.image.mean = half if release else placeholder(tuple)
     config.data.image.std = half if release else placeholder(tuple)
-    # The release crops 224 of 256 pixels; it neither rotates nor flips.
-    config.data.augment.update(dict(rotation_degrees=0.0, flip_probability=0.0))
+    config.data.image.fit = "pad"  # [image_dataset.py], black margins
+    # [yaml], a random crop of 224; the release neither rotates nor flips.
+    config.data.augment.update(dict(crop_from=256, rotation_degrees=0.0, flip_probability=0.0))

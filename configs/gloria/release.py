@@ -2,6 +2,9 @@
 
 Give the data and the vocabulary of Bio_ClinicalBERT:
 --config.data.path=DIR --config.data.tokenizer.path=vocab.txt
+
+Prepare the data with `--splitter=gloria_release`, which makes the release's sentences of the
+reports (quirks G32, G34 and G35); the config does not split them.
 """
 
 from ml_collections import ConfigDict

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -14,6 +15,7 @@ from prior_jax.data.image import ImageConfig
 from prior_jax.errors import WeightsError
 from prior_jax.interface.place import filled, one_device
 from prior_jax.interop.weights_folder import DOCUMENT, load_weights
+from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.region_encoder import RegionEncoder, RegionEncoderConfig
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig
 from prior_jax.strict import build
@@ -37,6 +39,26 @@ class OpenedEncoder:
     module: nnx.Module
     image: ImageConfig
     features: int
+
+
+class EnlargingEncoder(ImageEncoder):
+    """An image encoder that first resizes its images, corners aligned, as MGCA's does."""
+
+    def __init__(self, config: ImageEncoderConfig, *, upsample: int, rngs: nnx.Rngs):
+        """Creates the encoder, in float32.
+
+        Args:
+          config: configuration of the encoder.
+          upsample: side in pixels to which images are resized.
+          rngs: source of the initial parameters.
+        """
+        super().__init__(config, dtype=jnp.float32, rngs=rngs)
+        self.upsample = upsample
+
+    def encode(self, image: jax.Array, *, train: bool) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        """Encodes images as `ImageEncoder.encode` does, once they are resized."""
+        image = resize_align_corners(image, size=(self.upsample, self.upsample))
+        return super().encode(image, train=train)
 
 
 def open_image_encoder(folder: pathlib.Path) -> OpenedEncoder:
@@ -93,9 +115,11 @@ def _maker(
         "pool_heads": section.get("pool_heads", 1),
         "image_size": image.size,
     }
-    plain = build(ImageEncoderConfig, given, name=where)
+    plain, upsample = build(ImageEncoderConfig, given, name=where), section.get("upsample")
 
     def make(rngs: nnx.Rngs) -> nnx.Module:
+        if upsample is not None:
+            return EnlargingEncoder(plain, upsample=upsample, rngs=rngs)
         return ImageEncoder(plain, dtype=jnp.float32, rngs=rngs)
 
     return make, plain.resnet.features

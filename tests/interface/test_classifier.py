@@ -7,7 +7,9 @@ from flax import nnx
 
 import prior_jax
 from prior_jax.errors import ConfigError, DataError, WeightsError
+from prior_jax.interface.image_encoder import EnlargingEncoder, open_image_encoder
 from prior_jax.interop.weights_folder import Weights, save_weights
+from prior_jax.nn.layers import resize_align_corners
 from prior_jax.nn.region_encoder import RegionEncoder, RegionEncoderConfig
 from prior_jax.nn.resnet import ImageEncoder, ImageEncoderConfig, ResNetConfig
 from tests.interface.conftest import IMAGE
@@ -24,6 +26,10 @@ def encoders(pool):
         config = RegionEncoderConfig(resnet=SHAPE, image_size=tiny.SIDE, upsample=tiny.SIDE + 7)
         section = dict(resnet=RESNET, upsample=tiny.SIDE + 7)
         return section, lambda: RegionEncoder(config, 6, dtype="float32", rngs=nnx.Rngs(0))
+    if pool == "enlarged":
+        config = ImageEncoderConfig(resnet=SHAPE, pool="mean", pool_heads=2, image_size=tiny.SIDE)
+        section = dict(resnet=RESNET, pool="mean", pool_heads=2, upsample=tiny.SIDE + 7)
+        return section, lambda: EnlargingEncoder(config, upsample=tiny.SIDE + 7, rngs=nnx.Rngs(0))
     config = ImageEncoderConfig(resnet=SHAPE, pool=pool, pool_heads=2, image_size=tiny.SIDE)
     section = dict(resnet=RESNET, pool=pool, pool_heads=2)
     return section, lambda: ImageEncoder(config, dtype="float32", rngs=nnx.Rngs(0))
@@ -54,8 +60,20 @@ def saved(folder, pool, *, whole=False):
     return encoder
 
 
+def test_an_encoder_enlarges_its_images_where_the_weights_say_so(tmp_path):
+    encoder = saved(tmp_path / "w", "enlarged")
+    image = np.random.default_rng(0).normal(size=(2, tiny.SIDE, tiny.SIDE, 1)).astype(np.float32)
+    found = open_image_encoder(tmp_path / "w").module(image, train=False)[1]
+    side = tiny.SIDE + 7
+    plain = ImageEncoder(encoder.config, dtype="float32", rngs=nnx.Rngs(0))
+    nnx.update(plain, nnx.state(encoder))
+    wanted = plain(resize_align_corners(image, size=(side, side)), train=False)[1]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert np.abs(np.asarray(found - plain(image, train=False)[1])).max() > 1e-3
+
+
 @pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("pool", ["mean", "attention", "regions"])
+@pytest.mark.parametrize("pool", ["mean", "attention", "regions", "enlarged"])
 def test_a_new_head_sees_the_pooled_vector_of_the_weights(pool, whole, tmp_path, paths):
     encoder = saved(tmp_path / "w", pool, whole=whole)
     found = prior_jax.load_classifier(tmp_path / "w", 3)

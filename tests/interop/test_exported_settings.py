@@ -64,7 +64,9 @@ def test_images_and_licence_are_those_of_the_run(folder, source, file):
 
 def test_what_the_resnet_alone_leaves_out_is_noted(folder):
     rewrite(folder, upsample=61)
-    notes = import_weights("resnet", folder).origin["notes"]
+    weights = import_weights("resnet", folder)
+    assert weights.model["upsample"] == 61
+    notes = weights.origin["notes"]
     assert any("resizes its images to 61 pixels" in note for note in notes)
 
 

@@ -113,6 +113,8 @@ def test_a_part_leaves_the_rest_for_a_reason():
     tensors = mgca()
     image = from_tensors("mgca", tensors)
     assert image.weights.part == "image"
+    assert image.weights.data["image"]["fit"] == "pad"
+    assert image.weights.model["upsample"] == 299
     total, taken, kept, left = counts(image)
     assert total == len(tensors)
     names = [name for name in tensors if name.startswith("img_encoder_q.model.")]
@@ -136,6 +138,7 @@ def test_each_of_prior_gloria_and_convirt_gives_its_towers_alone():
     assert "word_embedding" in text.weights.arrays
     image = from_tensors("gloria", tensors, part="image")
     assert "resnet/stem_conv/kernel" in image.weights.arrays
+    assert (image.weights.model["upsample"], image.weights.data["image"]["fit"]) == (299, "pad")
     with pytest.raises(ConfigError, match=r"--part: .*'model'.* one of image, text"):
         from_tensors("mgca", mgca(), part="model")
     with pytest.raises(ConfigError, match="--source: The value is 'clip'"):

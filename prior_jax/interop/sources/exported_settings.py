@@ -72,9 +72,10 @@ class ExportedSettings:
         image = {**plan.data["image"], **self.image, **given}
         checked = build(ImageConfig, image, name=f"{self.path}: image")
         resnet = {**plan.model["resnet"], "stem_pool": self.resnet["stem_pool"]}
+        enlarged = {} if self.upsample is None else {"upsample": self.upsample}
         return dataclasses.replace(
             plan,
-            model={**plan.model, "resnet": resnet},
+            model={**plan.model, "resnet": resnet, **enlarged},
             data={"image": {name: getattr(checked, name) for name in image}},
             notes=(*plan.notes, *self._notes()),
         )
@@ -86,7 +87,7 @@ class ExportedSettings:
         said = f"its images and licence are those that launch.export wrote into {_CONFIG} beside it"
         resized = (
             f"the model that it was exported from first resizes its images to {self.upsample} "
-            "pixels, corners aligned",
+            "pixels, corners aligned, and so do probes of these weights",
         )
         return (
             f"{said} ({told})" if told else said,

@@ -11,6 +11,7 @@ from typing import Any
 
 from flax import nnx
 
+from prior_jax.data.fitting import Fit
 from prior_jax.errors import ConfigError
 from prior_jax.interop.sources.gloria_names import gloria_table
 from prior_jax.interop.sources.infer import (
@@ -71,6 +72,9 @@ class Known:
       in_channels: number of channels of the images.
       mean: value subtracted from pixels in [0, 1], one number per channel; None if it is not known.
       std: value that pixels are divided by after subtracting `mean`.
+      fit: how images become squares, see `ImageConfig`; None if it is not known, which stretches.
+      upsample: side in pixels to which the authors first resize images, corners aligned; None for
+        none.
       lower_case: whether the tokenizer lower-cases; None for images alone.
       max_tokens: length of the longest text, in tokens; None for images alone.
       notes: further notes for the user.
@@ -80,6 +84,8 @@ class Known:
     in_channels: int = 3
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    fit: Fit | None = None
+    upsample: int | None = None
     lower_case: bool | None = None
     max_tokens: int | None = None
     notes: tuple[str, ...] = ()
@@ -119,6 +125,8 @@ def image_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> 
     resnet = resnet_sizes(shapes, layout, in_channels=known.in_channels)
     check_last_stage(shapes, layout, resnet)
     encoder, image = _image_sections(shapes, layout, resnet, unseen, known)
+    if known.upsample is not None:
+        encoder["upsample"] = known.upsample
     return Plan(
         part="image", objective=None, model=encoder, data={"image": image}, vocab_size=None,
         layout=layout, pooler=False, notes=known.notes,
@@ -225,7 +233,8 @@ def structure(plan: Plan) -> tuple[Table, Any]:
 
 
 def _image(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
-    config = build(ImageEncoderConfig, _encoder(plan.model, plan), name="config.model.image")
+    section = {name: value for name, value in plan.model.items() if name != "upsample"}
+    config = build(ImageEncoderConfig, _encoder(section, plan), name="config.model.image")
     table = resnet_table(config.resnet, **plan.layout.resnet_names).under(
         plan.layout.prefix, ("resnet",)
     )
@@ -289,6 +298,8 @@ def _image_sections(
     if grid is not None and unseen.image_size is None:
         size = grid * 2 ** (len(resnet["depths"]) + 1)
     image = {"size": size, "channels": channels, **_statistics(channels, unseen, known)}
+    if known.fit is not None:
+        image["fit"] = known.fit
     pool = "mean" if grid is None else "attention"
     return {"resnet": resnet, "pool": pool, "pool_heads": heads}, image
 

@@ -107,9 +107,14 @@ _PRIOR_READS = (*_POOL_READS, *_TEXT_READS, "decoder_heads")
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET = Known(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _PRIOR_KNOWN = Known(in_channels=1, mean=(0.4755,), std=(0.3011,), lower_case=True, max_tokens=256)
-_ENLARGED = "the authors enlarge images to 299 pixels, corners aligned, before the ResNet"
-_GLORIA_KNOWN = Known(mean=_HALF, std=_HALF, lower_case=True, max_tokens=97)
-_MGCA_KNOWN = Known(mean=_HALF, std=_HALF, notes=(_ENLARGED,))
+_ENLARGED = (
+    "the authors enlarge images to 299 pixels, corners aligned, before the ResNet, and so do "
+    "probes of these weights and classifiers that are trained on them"
+)
+# Both releases shrink the longer side and add black margins: gloria/models/gloria_model.py and
+# mgca/datasets/utils.py.
+_GLORIA_KNOWN = Known(mean=_HALF, std=_HALF, fit="pad", lower_case=True, max_tokens=97)
+_MGCA_KNOWN = Known(mean=_HALF, std=_HALF, fit="pad", upsample=299, notes=(_ENLARGED,))
 _MGCA_TEXT = Known(lower_case=True, max_tokens=112)
 
 
@@ -196,7 +201,7 @@ SOURCES: Mapping[str, Source] = {
                     Layout(prefix="img_encoder.model."),
                 ),
                 reads=_IMAGE_READS,
-                known=dataclasses.replace(_GLORIA_KNOWN, notes=(_ENLARGED,)),
+                known=dataclasses.replace(_GLORIA_KNOWN, upsample=299, notes=(_ENLARGED,)),
                 plan=image_plan,
                 unused=(_GLORIA_HEADS, _left(r"(gloria\.)?text_encoder\..*", _TEXT_TOWER)),
             ),
