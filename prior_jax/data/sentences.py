@@ -205,8 +205,11 @@ SPLITTERS: dict[str, Callable[[str], list[str]]] = {
     ),
     # The release's limit is 5, by mistake, and ends only a report that reaches it exactly.
     "gloria_release": functools.partial(gloria_text.split_report, mode="release", max_words=5),
+    # Its process_text (gloria/models/gloria_model.py), which reads what a loaded model is given.
+    "gloria_inference": functools.partial(gloria_text.split_report, mode="release"),
 }
 SPLITTER_HELP = (
     "How sections become sentences: pysbd, or gloria_paper or gloria_release for GLoRIA's bare "
-    "lower-case words, put right or as its code makes them."
+    "lower-case words, put right or as its code makes them for training (gloria_inference: as it "
+    "makes them for a trained model, without a limit)."
 )

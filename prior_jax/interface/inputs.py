@@ -287,7 +287,7 @@ def process_text(
     """
     rows = [
         text_lib.encode_report(
-            settings.split(text),
+            _split(text, settings=settings, name=f"texts[{position}]"),
             tokenizer=tokenizer,
             mode=settings.mode,
             max_tokens=settings.max_tokens,
@@ -303,12 +303,26 @@ def process_text(
     return as_tokens(text_lib.stack([text_lib.cut_to(row, length) for row in rows]))
 
 
+def _split(text: str, *, settings: TextSettings, name: str) -> Sequence[str]:
+    """Returns the sentences of a text, of which the splitter must leave at least one."""
+    sentences = settings.split(text)
+    if not any(sentences):
+        raise DataError(
+            f"The sentence splitter {settings.splitter} leaves nothing of {text!r}.",
+            "Give a text with a sentence of several words; GLoRIA's code leaves out sentences of a "
+            "single one (quirk G35).",
+            where=name,
+        )
+    return sentences
+
+
 def process_prompts(
     prompts: Sequence[str], *, tokenizer: Tokenizer, settings: TextSettings
 ) -> ReportTokens:
     """Tokenises prompts as evaluation does.
 
-    Each prompt is one sentence, whatever full stops it contains.
+    Each prompt is one sentence, whatever full stops it contains, and is not split. The prompts of
+    GLoRIA's release are, but for one, such bare words as its splitter makes.
 
     Args:
       prompts: N prompts.

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import strategies as st
 
 from prior_jax.data.gloria_text import split_report
+from prior_jax.data.sentences import SPLITTERS
 from prior_jax.errors import ConfigError
+from prior_jax.evaluate import gloria_prompts
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,16 @@ def test_the_corrected_mode_keeps_every_letter_and_nothing_else(text):
     for letter in "abé":
         assert joined.count("e" if letter == "é" else letter) == text.lower().count(letter)
     assert split_report(joined, mode="paper") == ([joined] if joined else [])
+
+
+def test_a_trained_model_reads_all_words_as_the_release_prepares_them():
+    read = SPLITTERS["gloria_inference"]
+    text = "Heart SIZE is normal, lungs clear. " * 50
+    assert read(text) == ["heart size is normal lungs clear"] * 50
+    # Its own prompts are bare words already, but for one, so that they need no splitter.
+    prompts = [text for texts in gloria_prompts.released().values() for text in texts]
+    (other,) = [text for text in prompts if read(text) != [" ".join(text.split())]]
+    assert len(prompts) == 489 and "silhouette, likely left ventricular" in other
 
 
 def test_another_mode_is_refused():

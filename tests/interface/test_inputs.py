@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 import re
 
@@ -11,9 +12,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 from prior_jax.data import fitting
 from prior_jax.data import image as image_lib
 from prior_jax.data.image import ImageConfig
+from prior_jax.data.sentences import SPLITTERS
 from prior_jax.errors import ConfigError, DataError
 from prior_jax.interface import Model
-from prior_jax.interface.inputs import checked_texts, listed
+from prior_jax.interface.inputs import checked_texts, listed, process_text
 from tests.evaluate.fakes import FakeModel, FakeObjective
 from tests.interface.conftest import IMAGE, TEXT
 
@@ -183,3 +185,11 @@ def test_texts_in_an_order_are_a_list():
     texts = list(REPORTS.values())
     for given in (REPORTS.values(), tuple(texts), np.array(texts), pd.Series(texts), iter(texts)):
         assert checked_texts(given) == texts
+
+
+def test_a_text_of_which_a_splitter_leaves_nothing_is_refused(tokenizer):
+    settings = dataclasses.replace(TEXT, split=SPLITTERS["gloria_inference"])
+    found = process_text("Clear lungs.", tokenizer=tokenizer, settings=settings)
+    assert found.sentence_mask.sum() == 1
+    with pytest.raises(DataError, match=r"texts\[1\]: .* gloria_inference leaves .*'Normal\.'"):
+        process_text(["Clear lungs.", "Normal."], tokenizer=tokenizer, settings=settings)

@@ -71,6 +71,8 @@ def test_sizes_are_read_from_the_shapes():
     assert (text["layers"], text["hidden_size"], text["heads"]) == (2, HIDDEN, 2)
     assert (text["intermediate_size"], text["max_positions"]) == (INNER, PLACES)
     assert weights.data["image"]["mean"] == (0.5, 0.5, 0.5)
+    assert weights.data["image"]["fit"] == "pad"
+    assert weights.data["splitter"] == "gloria_inference"
     assert weights.data["max_tokens"] == PLACES
     pooled = CHECKPOINTS["prior_resnet50.pt, flat"][2]()
     image = from_tensors("prior", pooled).weights

@@ -211,7 +211,13 @@ def gloria_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) ->
         "caption_chunk": 16,
         "weights": dict(gloria_config.RELEASE_WEIGHTS),
     }
-    data = {"image": image, **_text_data(known, text), "caption": "sentence", "text_mode": "paper"}
+    data = {
+        "image": image,
+        **_text_data(known, text),
+        "caption": "sentence",
+        "text_mode": "paper",
+        "splitter": "gloria_inference",
+    }
     return Plan(
         part="model", objective="gloria", model=model, data=data, vocab_size=vocab_size,
         layout=layout, pooler=True, notes=known.notes + notes,
