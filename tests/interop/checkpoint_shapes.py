@@ -73,6 +73,18 @@ def bert(*, layers=2, pooler=True, words=WORDS):
         yield from linear("pooler.dense", HIDDEN, HIDDEN)
 
 
+def med():
+    """Names and shapes of MGCA's BERT: with cross-attention, without token types and pooler.
+
+    Source: MGCA's release, mgca/models/backbones/med.py and mgca/configs/bert_config.json.
+    """
+    for name, shape in bert(pooler=False):
+        if "token_type" not in name:
+            yield name, shape
+        if ".attention." in name:
+            yield name.replace(".attention.", ".crossattention."), shape
+
+
 def filled(shapes, prefix="", *, seed=0):
     """Random numbers; integers where torch has them."""
     random = np.random.default_rng(seed)
@@ -100,7 +112,7 @@ def gloria(prefix="gloria."):
 def mgca():
     towers = {
         **filled(resnet(), "img_encoder_q.model."),
-        **filled(bert(pooler=False), "text_encoder_q.model."),
+        **filled(med(), "text_encoder_q.model."),
     }
     heads = filled(
         [("img_encoder_q.global_embed.head.0.weight", (3, 8)), ("prototype_layer.weight", (5, 3)),
@@ -163,6 +175,9 @@ CHECKPOINTS = {
     "convirt named": ("convirt", {}, lambda: filled(resnet(), "visual.model.")),
     "convirt text": (
         "convirt", {"unseen": HEADS, "part": "text"}, lambda: filled(bert(), "linguistic.encoder."),
+    ),
+    "MGCA's convirt text": (
+        "convirt", {"unseen": HEADS, "part": "text"}, lambda: filled(med(), "text_encoder.model."),
     ),
     "torchvision": (
         "torchvision", {},

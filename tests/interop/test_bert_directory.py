@@ -9,6 +9,7 @@ from prior_jax.data.wordpiece import WordPiece, bert_rules
 from prior_jax.errors import ConfigError, WeightsError
 from prior_jax.interop.huggingface.bert_directory import read_bert_directory
 from prior_jax.interop.sources.imports import from_tensors, import_weights, release_state_dict
+from prior_jax.interop.weights_folder import load_weights, save_weights
 from tests.interop.checkpoint_shapes import (
     HEADS,
     HIDDEN,
@@ -17,6 +18,7 @@ from tests.interop.checkpoint_shapes import (
     WORDS,
     bert,
     filled,
+    gloria,
     same,
 )
 
@@ -82,8 +84,8 @@ def test_another_kind_of_bert_is_refused_by_field(folder, field, value):
 def test_a_directory_that_lacks_something_is_refused(folder):
     with pytest.raises(WeightsError, match="This is no directory"):
         read_bert_directory(folder / "vocab.txt")
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY[:-1]) + "\n")
-    with pytest.raises(WeightsError, match=r"vocab\.txt: .* 10 entries, .* 11 rows"):
+    (folder / "vocab.txt").write_text("\n".join([*VOCABULARY, "g"]) + "\n")
+    with pytest.raises(WeightsError, match=r"vocab\.txt: .* 12 entries, .* 11 rows"):
         from_tensors("hf_bert", filled(bert()), directory=read_bert_directory(folder))
     (folder / "vocab.txt").unlink()
     with pytest.raises(WeightsError, match="has no tokenizer"):
@@ -91,6 +93,23 @@ def test_a_directory_that_lacks_something_is_refused(folder):
     (folder / "config.json").write_text("[]")
     with pytest.raises(WeightsError, match="a JSON object"):
         read_bert_directory(folder)
+
+
+def test_rows_of_the_embedding_without_an_id_are_left_to_the_release(folder, tmp_path):
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY[:-2]) + "\n")
+    tensors = filled(bert())
+    found = from_tensors("hf_bert", tensors, directory=read_bert_directory(folder))
+    words = tensors["embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(found.weights.arrays["word_embedding"], words[:-2])
+    assert found.weights.model["vocab_size"] == WORDS - 2
+    assert any(
+        "has 9 ids, and the word embedding 11 rows" in n for n in found.weights.origin["notes"]
+    )
+    save_weights(tmp_path / "weights", found.weights, found.tokenizer)
+    same(release_state_dict(load_weights(tmp_path / "weights")), tensors)
+    # A tokenizer that is given beside a checkpoint is that of another model where ids are missing.
+    with pytest.raises(WeightsError, match=r"vocab\.txt: .* 9 entries, .* 11 rows"):
+        from_tensors("gloria", gloria(), unseen=HEADS, tokenizer=folder / "vocab.txt")
 
 
 def test_config_json_is_compared_with_the_shapes(folder):

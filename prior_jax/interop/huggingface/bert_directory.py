@@ -100,26 +100,32 @@ def read_bert_directory(path: str | os.PathLike[str]) -> BertDirectory:
     return BertDirectory(sizes=sizes, tokenizer=tokenizer, lower_case=lower_case)
 
 
-def check_tokenizer(file: pathlib.Path, *, lower_case: bool, vocab_size: int) -> None:
+def check_tokenizer(file: pathlib.Path, *, lower_case: bool, vocab_size: int, fewer: bool) -> int:
     """Refuses a tokenizer whose ids do not fit the word embedding.
 
     Args:
       file: path of a vocab.txt or tokenizer.json.
       lower_case: whether the tokenizer lower-cases.
       vocab_size: rows of the word embedding.
+      fewer: whether the tokenizer may have fewer ids than that.
+
+    Returns:
+      The number of the tokenizer's ids.
 
     Raises:
       DataError: if the file is no WordPiece tokenizer of BERT's.
-      WeightsError: if the tokenizer has another number of ids than the embedding has rows.
+      WeightsError: if the tokenizer has more ids than the embedding has rows, or fewer where it may
+        not.
     """
     config = TokenizerConfig(kind="wordpiece", path=str(file), lower_case=lower_case)
     found = open_tokenizer(config).vocab_size
-    if found != vocab_size:
+    if found > vocab_size or (found < vocab_size and not fewer):
         raise WeightsError(
             f"The tokenizer has {found} entries, but the word embedding has {vocab_size} rows.",
             "Give the tokenizer that the weights were trained with.",
             where=str(file),
         )
+    return found
 
 
 def _tokenizer_file(folder: pathlib.Path) -> pathlib.Path:

@@ -9,6 +9,7 @@ from flax import traverse_util
 
 from prior_jax.interop.sources.accounting import Unused
 from prior_jax.interop.sources.plans import Plan, structure
+from prior_jax.interop.sources.stand_ins import replaced_paths, stand_ins
 from prior_jax.interop.sources.table import BUFFERS, WRAPPED
 from prior_jax.interop.torch.misfits import MisfitError
 from prior_jax.interop.torch.names import find_problems, to_nnx
@@ -75,13 +76,16 @@ class Fit:
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the imported tensors as our arrays, by their paths joined by "/"."""
         tree = to_nnx(self.used, self.table, self._abstract)
-        return cast(dict[str, np.ndarray], traverse_util.flatten_dict(tree, sep="/"))
+        found = cast(dict[str, np.ndarray], traverse_util.flatten_dict(tree, sep="/"))
+        return {**found, **stand_ins(found, self._plan)}
 
     def kept(self) -> dict[str, np.ndarray]:
-        """Returns the tensors without a place in our model that are kept beside it."""
+        """Returns the tensors that are kept beside our model.
+
+        They are those without a place in it, and those that another array stands for.
+        """
         rest = {name: self.rule_of(name) for name in self._tensors if name not in self.used}
-        return {
-            name: self._tensors[name]
-            for name, rule in rest.items()
-            if rule is not None and rule.keep
-        }
+        kept = [name for name, rule in rest.items() if rule is not None and rule.keep]
+        replaced = replaced_paths(self._plan)
+        kept += [e.torch for e in self.table.entries if "/".join(e.path) in replaced]
+        return {name: self._tensors[name] for name in kept}

@@ -33,7 +33,7 @@ from prior_jax.interop.sources.chosen_names import Chosen, choose, naming_prefix
 from prior_jax.interop.sources.exported_settings import ExportedSettings, read_exported_settings
 from prior_jax.interop.sources.fit import Fit
 from prior_jax.interop.sources.infer import Layout, Shapes
-from prior_jax.interop.sources.plans import Plan, Unseen, structure
+from prior_jax.interop.sources.plans import Plan, Unseen, structure, without
 from prior_jax.interop.sources.saved_entries import in_words
 from prior_jax.interop.sources.table import SOURCES, Recipe, Source
 from prior_jax.interop.sources.weight_files import read_weights
@@ -172,12 +172,13 @@ def from_tensors(
     exported = exported if plan.part == "image" else None
     if exported is not None:
         plan = exported.told(plan, unseen)
-    _check_vocabulary(tokenizer, plan)
+    plan = _with_vocabulary(tokenizer, plan, own=directory is not None)
     fit = Fit(named, plan, unused=recipe.unused)
     with naming_prefixes(tensors, recipes):
         fit.check()
+    words = {} if plan.ids is None else {"vocab_size": plan.ids}
     weights = Weights(
-        part=plan.part, objective=plan.objective, model=plan.model, data=plan.data,
+        part=plan.part, objective=plan.objective, model={**plan.model, **words}, data=plan.data,
         origin=_origin(source, plan, chosen, fit, exported), arrays=fit.arrays(), kept=fit.kept(),
     )  # fmt: skip
     rows = accounting.account(named, fit.table, fit.rule_of)
@@ -213,7 +214,8 @@ def release_state_dict(weights: Weights) -> dict[str, np.ndarray]:
         pooler=origin["pooler"],
     )  # fmt: skip
     table, _ = structure(plan)
-    named = to_torch(traverse_util.unflatten_dict(dict(weights.arrays), sep="/"), table)
+    ours = {n: x for n, x in weights.arrays.items() if n.split("/")[0] not in without(plan)}
+    named = to_torch(traverse_util.unflatten_dict(ours, sep="/"), table)
     for name, dtype in origin["dtypes"].items():
         named[name] = named[name].astype(dtype)
     outer, renamed = origin["outer"], origin["renamed"]
@@ -334,11 +336,29 @@ def _as_told(plan: Plan, directory: BertDirectory) -> Plan:
     )
 
 
-def _check_vocabulary(tokenizer: pathlib.Path | None, plan: Plan) -> None:
-    """Refuses a tokenizer that is not that of the planned text encoder."""
-    if tokenizer is not None and plan.vocab_size is not None:
-        lower_case = plan.data["tokenizer"]["lower_case"]
-        check_tokenizer(tokenizer, lower_case=lower_case, vocab_size=plan.vocab_size)
+def _with_vocabulary(tokenizer: pathlib.Path | None, plan: Plan, *, own: bool) -> Plan:
+    """Refuses a tokenizer that is not that of the planned text encoder.
+
+    Args:
+      tokenizer: path of the tokenizer's file, or None.
+      plan: plan of the import.
+      own: whether the tokenizer is from the directory of the weights. Such a one may have fewer ids
+        than the embedding has rows, as some embeddings are made larger than they need be.
+
+    Returns:
+      The plan, by which the word embedding is cut to the tokenizer's ids.
+    """
+    if tokenizer is None or plan.vocab_size is None:
+        return plan
+    rows, lower_case = plan.vocab_size, plan.data["tokenizer"]["lower_case"]
+    ids = check_tokenizer(tokenizer, lower_case=lower_case, vocab_size=rows, fewer=own)
+    if ids == rows:
+        return plan
+    note = (
+        f"the tokenizer has {ids} ids, and the word embedding {rows} rows: the first {ids} are "
+        "imported, and the file's embedding is kept beside them"
+    )
+    return dataclasses.replace(plan, ids=ids, notes=(*plan.notes, note))
 
 
 def _origin(

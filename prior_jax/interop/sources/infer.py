@@ -38,12 +38,18 @@ class Layout:
       prefix: prefix of every name of the ResNet, of BERT or of the whole model.
       pool: prefix of the names of the attention pool over the ResNet's map.
       numbered: whether the ResNet is a torch.nn.Sequential: "0" for "conv1", "4" for "layer1", ...
+      unet: whether the ResNet is that of GLoRIA's ResnetUNet: "input_block.0" for "conv1",
+        "down_blocks.0" for "layer1", ...
+      one_position: whether BERT is MGCA's, which has no token types and reads every token at the
+        position 0 (quirk M32).
       gamma_beta: whether BERT's layer norms have "gamma" and "beta", as in files before 2019.
     """
 
     prefix: str = ""
     pool: str = ""
     numbered: bool = False
+    unet: bool = False
+    one_position: bool = False
     gamma_beta: bool = False
 
     @property

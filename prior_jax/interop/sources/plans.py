@@ -103,6 +103,8 @@ class Plan:
       vocab_size: rows of the word embedding; None for an image encoder.
       layout: spelling of the names.
       pooler: whether BERT's pooler is present.
+      ids: number of ids of the tokenizer, where the word embedding has more rows and is cut to
+        them; None where all rows are taken.
       notes: notes for the user.
     """
 
@@ -113,6 +115,7 @@ class Plan:
     vocab_size: int | None
     layout: Layout
     pooler: bool
+    ids: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -140,6 +143,11 @@ def text_plan(shapes: Shapes, layout: Layout, unseen: Unseen, known: Known) -> P
     pooler = has_pooler(shapes, layout)
     if not pooler:
         notes += ("the file has no pooler: a model keeps the one that it was made with",)
+    if layout.one_position:
+        notes += (
+            "the authors read every token at the position 0, without a token type: the first row "
+            "of the position embedding stands for all of them, and the file's is kept beside it",
+        )
     return Plan(
         part="text", objective=None, model={**sizes, "heads": heads},
         data=_text_data(known, sizes), vocab_size=sizes["vocab_size"], layout=layout,
@@ -233,9 +241,17 @@ def structure(plan: Plan) -> tuple[Table, Any]:
     table, create = _STRUCTURES[plan.objective or plan.part](plan)
     state = nnx.state(nnx.eval_shape(create), nnx.Any(nnx.Param, nnx.BatchStat))
     abstract = nnx.to_pure_dict(state)
-    if plan.part == "text" and not plan.pooler:
-        del abstract["pooler"]
+    for name in without(plan):
+        del abstract[name]
     return table, abstract
+
+
+def without(plan: Plan) -> tuple[str, ...]:
+    """Returns the parts of our BERT that a file of one has no tensors for."""
+    if plan.part != "text":
+        return ()
+    types = ("token_type_embedding",) if plan.layout.one_position else ()
+    return types if plan.pooler else ("pooler", *types)
 
 
 def _image(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
@@ -252,9 +268,7 @@ def _image(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
 def _text(plan: Plan) -> tuple[Table, Callable[[], nnx.Module]]:
     config = build(BertConfig, {**plan.model, "pad_token": 0}, name="config.model.text")
     table = bert_table(config)
-    entries = table.entries
-    if not plan.pooler:
-        entries = tuple(entry for entry in entries if entry.path[0] != "pooler")
+    entries = tuple(entry for entry in table.entries if entry.path[0] not in without(plan))
     if plan.layout.gamma_beta:
         entries = tuple(
             dataclasses.replace(entry, torch=_old_norm_name(entry.torch)) for entry in entries

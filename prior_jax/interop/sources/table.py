@@ -150,6 +150,14 @@ _CONVIRT_HEADS = _left(
     r"|(img|text)_encoder\.(global|local)_embed\..*",
     "projections: an objective has its own",
 )
+_FINE_TUNED = _left(
+    r"(head|atten_pool|bridge|up_blocks)\..*|out\.(weight|bias)",
+    "the head or decoder of a fine-tuned model, of no use to an encoder",
+)
+_CROSS = Unused(
+    pattern=r".*\.encoder\.layer\.\d+\.crossattention\..*",
+    reason="cross-attention, which the release never runs",
+)
 _TEXT_TOWER, _IMAGE_TOWER = "the text tower: --part=text", "the image tower: --part=image"
 
 SOURCES: Mapping[str, Source] = {
@@ -231,11 +239,11 @@ SOURCES: Mapping[str, Source] = {
             ),
             "text": Recipe(
                 probe=_bert,
-                layouts=(Layout(prefix="text_encoder_q.model."),),
+                layouts=(Layout(prefix="text_encoder_q.model.", one_position=True),),
                 reads=_TEXT_READS,
                 known=_MGCA_TEXT,
                 plan=text_plan,
-                unused=(_MGCA_HEADS, _left(r"img_encoder_q\.model\..*", _IMAGE_TOWER)),
+                unused=(_CROSS, _MGCA_HEADS, _left(r"img_encoder_q\.model\..*", _IMAGE_TOWER)),
             ),
         },
         licence="none given (HKU-MedAI/MGCA has no licence file); trained on MIMIC-CXR, whose "
@@ -262,12 +270,13 @@ SOURCES: Mapping[str, Source] = {
                 probe=_bert,
                 layouts=(
                     Layout(prefix="linguistic.encoder."),
-                    Layout(prefix="text_encoder.model."),
+                    Layout(prefix="text_encoder.model.", one_position=True),
                 ),
                 reads=_TEXT_READS,
                 known=Known(lower_case=True),
                 plan=text_plan,
                 unused=(
+                    _CROSS,
                     _CONVIRT_HEADS,
                     _left(r"(visual|img_encoder)\.model\..*", _IMAGE_TOWER),
                 ),
