@@ -105,6 +105,18 @@ def test_files_of_another_origin_are_the_source_s(folder):
         assert "BSD-3-Clause" in weights.origin["licence"]
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_model_of_timm_that_is_no_plain_resnet_is_refused_by_its_name(folder, tmp_path, file):
+    (folder / "model.safetensors").rename(folder / file)
+    for plain in ("resnet50", "resnet18.a1_in1k", "tv_resnet34", "gluon_resnet50_v1b"):
+        (folder / "config.json").write_text(json.dumps({"architecture": plain}))
+        assert import_weights("timm", folder).arrays
+    for other in ("resnetblur50", "resnetaa50.d_in12k", "resnet50d", "seresnet50"):
+        (folder / "config.json").write_text(json.dumps({"architecture": other}))
+        with pytest.raises(WeightsError, match=rf"config\.json: architecture: .*'{other}'"):
+            import_weights("timm", folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [

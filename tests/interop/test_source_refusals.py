@@ -39,6 +39,24 @@ def test_everything_wrong_is_listed_at_once():
     assert found["mistyped"][0].startswith("gloria.img_encoder.global_embedder.bias: float64")
 
 
+@pytest.mark.parametrize(
+    ("head", "prefix"),
+    [
+        ("classifier.0.convs.0.0", "backbone."),
+        ("aux_classifier.4", "backbone"),
+        ("model.classifier.4", "model.backbone."),
+    ],
+)
+def test_the_dilated_resnet_of_a_segmentation_is_refused(head, prefix):
+    before = prefix.removesuffix(".").removesuffix("backbone")
+    tensors = filled(resnet(), f"{before}backbone.")
+    linear_probe = {**tensors, **filled(linear(f"{before}classifier", 5, 8))}
+    from_tensors("torchvision", linear_probe, prefix=prefix)
+    tensors[f"{head}.weight"] = np.zeros((21, 8, 1, 1), np.float32)
+    with pytest.raises(WeightsError, match=rf"{head}\.weight: .* is dilated"):
+        from_tensors("torchvision", tensors, prefix=prefix)
+
+
 @pytest.mark.parametrize("name", ["conv1.weight", "bn1.bias", "layer1.0.conv1.weight"])
 @pytest.mark.parametrize("axis", [0, -1])
 def test_a_misshaped_tensor_is_not_believed(name, axis):

@@ -117,5 +117,35 @@ def with_prefixes(
     return restated(error, remedy=f"{error.remedy} {words}")
 
 
+def refuse_dilated(tensors: Mapping[str, Any], prefix: str | None) -> None:
+    """Refuses the ResNet of torchvision's models of segmentation, which no name tells apart.
+
+    Their last stages are dilated in place of having strides (torchvision, models/segmentation,
+    `replace_stride_with_dilation`), so that the same tensors compute other maps. Their classifiers
+    are convolutions; a linear `classifier` stands beside a `backbone` of any other kind.
+
+    Args:
+      tensors: name in the file -> tensor.
+      prefix: prefix of the model's names as the user gave it.
+
+    Raises:
+      WeightsError: if the prefix is `backbone.` and such a classifier stands beside it.
+    """
+    before, _, last = (prefix or "").removesuffix(".").rpartition(".")
+    start = f"{before}." if before else ""
+    if last != "backbone":
+        return
+    pattern = re.compile(rf"{re.escape(start)}(aux_)?classifier\..*weight")
+    for name, tensor in tensors.items():
+        if pattern.fullmatch(name) and len(tensor.shape) == 4:
+            raise WeightsError(
+                f"Beside {prefix!r} there is a classifier of convolutions, as in torchvision's "
+                "models of segmentation, whose ResNet is dilated: the same weights compute other "
+                "features than in a ResNet.",
+                "Give weights of a plain ResNet, such as torchvision's resnet50.",
+                where=name,
+            )
+
+
 def _only_wrappers(prefix: str) -> bool:
     return all(part in WRAPPERS for part in prefix.rstrip(".").split("."))

@@ -6,6 +6,7 @@ Without it an import would take its images and its licence for those of the sour
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,10 @@ from prior_jax.interop.sources.table import UNKNOWN_LICENCE
 from prior_jax.strict import build
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_BESIDE = (_WEIGHTS, "pytorch_model.bin")  # files that timm describes by a config.json
+# ResNets of timm whose computation is torchvision's, with or without the name of a training behind
+# a dot. Others, such as resnetblur50 and resnetaa50, can have the same names and shapes.
+_PLAIN = re.compile(r"(tv_|ssl_|swsl_|gluon_)?resnet(18|26|34|50|101|152|200)(_v1b)?(\..+)?")
 _SHAPE = ("depths", "width", "block", "in_channels")
 _KNOWN = (*_SHAPE, "stem_pool")
 _IMAGE = ("mean", "std", "fit", "equalize", "to_white", "draft_margin")
@@ -105,10 +110,11 @@ def read_exported_settings(weights: pathlib.Path) -> ExportedSettings | None:
       The settings; None for a file of another origin.
 
     Raises:
-      WeightsError: if the `config.json` beside a `model.safetensors` cannot be read.
+      WeightsError: if the `config.json` beside a `model.safetensors` or `pytorch_model.bin` cannot
+        be read, or is timm's for a model that is no plain ResNet.
     """
     path = weights.with_name(_CONFIG)
-    if weights.name != _WEIGHTS or not path.is_file():
+    if weights.name not in _BESIDE or not path.is_file():
         return None
     try:
         content = json.loads(path.read_bytes())
@@ -123,6 +129,7 @@ def read_exported_settings(weights: pathlib.Path) -> ExportedSettings | None:
     sections = (_at(content), _at(content, "model", "image", "resnet"))
     found = next((section for section in sections if section.keys() >= {*_KNOWN}), None)
     if found is None:
+        _check_plain(_at(content).get("architecture"), path)
         return None
     size = content.get("image_size", content.get("size"))
     return ExportedSettings(
@@ -135,6 +142,24 @@ def read_exported_settings(weights: pathlib.Path) -> ExportedSettings | None:
         },
         upsample=content.get("upsample"),
         origin=_at(content, "origin"),
+    )
+
+
+def _check_plain(architecture: Any, path: pathlib.Path) -> None:
+    """Refuses a model of timm that is no plain ResNet; names and shapes do not tell all of them.
+
+    Args:
+      architecture: name of the model in timm; None where the file does not tell it.
+      path: path of the `config.json`.
+    """
+    if architecture is None or _PLAIN.fullmatch(str(architecture)):
+        return
+    raise WeightsError(
+        f"The weights beside it are of timm's {architecture!r}, which is no plain ResNet: under "
+        "the same names and shapes it may compute something else.",
+        f"Give weights of a plain ResNet, such as timm's resnet50; if these are of one, move "
+        f"{_CONFIG} elsewhere to import them without it.",
+        where=f"{path}: architecture",
     )
 
 

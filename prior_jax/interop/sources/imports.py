@@ -29,7 +29,7 @@ from prior_jax.interop.huggingface.bert_directory import (
 from prior_jax.interop.printable import printable
 from prior_jax.interop.sources import accounting
 from prior_jax.interop.sources.accounting import Row
-from prior_jax.interop.sources.chosen_names import Chosen, choose, naming_prefixes
+from prior_jax.interop.sources.chosen_names import Chosen, choose, naming_prefixes, refuse_dilated
 from prior_jax.interop.sources.exported_settings import ExportedSettings, read_exported_settings
 from prior_jax.interop.sources.fit import Fit
 from prior_jax.interop.sources.infer import Layout, Shapes
@@ -157,6 +157,7 @@ def from_tensors(
     kind = _source(source)
     recipes = _recipes(source, kind, part)
     chosen = choose(tensors, prefix, recipes)
+    refuse_dilated(tensors, prefix)
     named = {name: tensors[old] for name, old in chosen.names.items()}
     shapes = {name: tuple(array.shape) for name, array in named.items()}
     _refuse_hollow(shapes)
