@@ -129,9 +129,15 @@ def test_a_part_that_no_wrapper_left_is_part_of_the_name(names):
     assert (found.names, dict(found.wrappers)) == (names, {})
 
 
+def moco(seed):
+    """A ResNet with the projection of MoCo v2, a classifier of two layers."""
+    head = [*linear("fc.0", 8, 8), *linear("fc.2", 3, 8)]
+    return {**filled(resnet(), seed=seed), **filled(head, seed=seed)}
+
+
 def two_models():
-    """MoCo's names: two encoders and a queue."""
-    query, key = filled(resnet()), filled(resnet(), seed=1)
+    """MoCo v2's names: two encoders and a queue."""
+    query, key = moco(0), moco(1)
     tensors = {**before(query, "module.encoder_q."), **before(key, "module.encoder_k.")}
     return query, {**tensors, "module.queue": np.zeros((4, 8), np.float32)}
 
@@ -150,6 +156,14 @@ def test_prefixes_are_listed_and_one_of_them_is_read():
         assert sum(row.count for row in imported.rows) == len(tensors)
         assert sum(row.count for row in imported.rows if row.fate == "left") == len(query) + 1
         same(release_state_dict(imported.weights), before(query, "module.encoder_q."))
+
+
+def test_no_other_prefix_is_proposed_once_one_was_given():
+    _, tensors = two_models()
+    del tensors["module.encoder_q.bn1.bias"]
+    with pytest.raises(WeightsError, match=r"missing: bn1\.bias") as caught:
+        from_tensors("torchvision", tensors, prefix="module.encoder_q.")
+    assert "--prefix" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

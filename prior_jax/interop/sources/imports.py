@@ -175,7 +175,7 @@ def from_tensors(
         plan = exported.told(plan, unseen)
     plan = _with_vocabulary(tokenizer, plan, own=directory is not None)
     fit = Fit(named, plan, unused=recipe.unused)
-    with naming_prefixes(tensors, recipes):
+    with naming_prefixes(() if prefix is not None else tensors, recipes):
         fit.check()
     words = {} if plan.ids is None else {"vocab_size": plan.ids}
     weights = Weights(

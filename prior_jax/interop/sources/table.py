@@ -66,7 +66,10 @@ BUFFERS = (
         shape=(),
     ),
     Unused(pattern=r".*embeddings\.position_ids", reason="0, 1, 2, ...: positions are counted"),
-    Unused(pattern=r"(.*\.)?fc\.(weight|bias)", reason="the classifier, of no use to an encoder"),
+    Unused(
+        pattern=r"(.*\.)?fc(\.\d+)?\.(weight|bias)",
+        reason="the classifier, of no use to an encoder",
+    ),
     Unused(
         pattern=r"global_text_projection\.weight",
         reason="the release never calls it",

@@ -35,8 +35,8 @@ def resnet_table(
 ) -> Table:
     """Returns the table from torchvision's ResNet to `nn.resnet.ResNet`.
 
-    Its names are `conv1`, `bn1`, `layer1.0.conv1`, ... The ImageNet classifier `fc`, which the
-    release still has for 3 channels, is ignored.
+    Its names are `conv1`, `bn1`, `layer1.0.conv1`, ... The classifier `fc`, which the release still
+    has for 3 channels, is ignored; MoCo v2's has several layers, `fc.0` and `fc.2`.
 
     Args:
       config: shape of the ResNet.
@@ -55,7 +55,7 @@ def resnet_table(
             path = ("stages", f"stage{stage + 1}", f"block{index}")
             table += block.under(f"{stages[stage]}.{index}.", path)
         features = config.stage_features[stage]
-    return table + ignore(r"fc\.(weight|bias)")
+    return table + ignore(r"fc(\.\d+)?\.(weight|bias)")
 
 
 def _residual_table(convolutions: int, *, shortcut: bool) -> Table:
