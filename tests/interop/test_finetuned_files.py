@@ -10,6 +10,7 @@ import safetensors.numpy
 import prior_jax
 from prior_jax.errors import WeightsError
 from prior_jax.interop.export.finetuned_files import finetuned_files
+from prior_jax.interop.sources.imports import from_tensors, release_state_dict
 from prior_jax.interop.weights_folder import save_weights
 from prior_jax.nn.classification_head import HeadConfig
 from prior_jax.nn.resnet import ImageEncoderConfig, ResNetConfig
@@ -179,6 +180,44 @@ def test_the_example_of_an_enlarging_classifier_gives_its_logits(tmp_path, monke
     theirs = given["logits"].numpy()
     assert np.abs(theirs).max() > 0.01
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "prefix"),
+    [
+        ("segmentation", config_of("unet"), "encoder."),
+        ("segmentation", config_of("unet_transposed"), None),
+        ("segmentation", config_of("upernet"), "backbone."),
+        ("segmentation", config_of("linear"), "encoder."),
+        ("detection", image_models.detection_config(), "backbone.model."),
+        *(
+            (
+                "classification",
+                image_models.classification_config(
+                    image=image_models.encoder_config(pool=pool), head=head
+                ),
+                None,
+            )
+            for pool in ("mean", "attention")
+            for head in (
+                HeadConfig(kind="linear", hidden=None, dropout=0.0),
+                HeadConfig(kind="mlp", hidden=6, dropout=0.0),
+                HeadConfig(kind="layer_norm", hidden=None, dropout=0.0),
+            )
+        ),
+    ],
+)
+def test_the_resnet_of_every_model_comes_back_bit_for_bit(kind, config, prefix):
+    _, tensors, arrays = exported(kind, config)
+    again = from_tensors("resnet", tensors, prefix=prefix).weights
+    start = "image_encoder/"
+    wanted = {name.removeprefix(start): x for name, x in arrays.items() if name.startswith(start)}
+    wanted = {name: x for name, x in wanted.items() if name.startswith("resnet/")}
+    assert again.arrays.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(again.arrays[name], array, err_msg=name)
+    for name, array in release_state_dict(again).items():
+        np.testing.assert_array_equal(tensors[name], array, err_msg=name)
 
 
 def test_every_array_is_exported_once_and_nothing_else():

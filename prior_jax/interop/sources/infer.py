@@ -57,6 +57,9 @@ class Layout:
         """Returns arguments of `module_tables.resnet_table`."""
         if self.numbered:
             return {"conv": "0", "norm": "1", "stages": ("4", "5", "6", "7")}
+        if self.unet:
+            stages = tuple(f"down_blocks.{stage}" for stage in range(len(STAGES)))
+            return {"conv": "input_block.0", "norm": "input_block.1", "stages": stages}
         return {"conv": "conv1", "norm": "bn1", "stages": STAGES}
 
 

@@ -1,6 +1,7 @@
 """The table of supported checkpoints: how names are spelt, what they fill, and what is unused."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 
 from prior_jax.interop.sources.accounting import Unused
@@ -96,7 +97,7 @@ WRAPPED = (
 
 def _resnet(layout: Layout) -> str:
     names = layout.resnet_names
-    return rf"({'|'.join((names['conv'], names['norm'], *names['stages']))})\."
+    return rf"({'|'.join(map(re.escape, (names['conv'], names['norm'], *names['stages'])))})\."
 
 
 def _begins(pattern: str) -> Callable[[Layout], str]:
@@ -121,13 +122,16 @@ _MGCA_KNOWN = Known(mean=_HALF, std=_HALF, fit="pad", upsample=299, notes=(_ENLA
 _MGCA_TEXT = Known(lower_case=True, max_tokens=112)
 
 
-def _bare(known: Known) -> Mapping[str, Recipe]:
+def _bare(
+    known: Known, *, layouts: tuple[Layout, ...] = (Layout(),), unused: tuple[Unused, ...] = ()
+) -> Mapping[str, Recipe]:
     """Returns the recipe of a ResNet that has torchvision's names and nothing in front of them."""
     return {
         "image": Recipe(
-            probe=_resnet, layouts=(Layout(),), reads=_IMAGE_READS, known=known, plan=image_plan
+            probe=_resnet, layouts=layouts, reads=_IMAGE_READS, known=known, plan=image_plan,
+            unused=unused,
         )
-    }
+    }  # fmt: skip
 
 
 def _left(pattern: str, reason: str) -> Unused:
@@ -287,7 +291,10 @@ SOURCES: Mapping[str, Source] = {
         },
         licence=f"{UNKNOWN_LICENCE} (BenchX is MIT, MGCA's ConVIRT has no licence file)",
     ),
-    "resnet": Source(recipes=_bare(Known()), licence=UNKNOWN_LICENCE),
+    "resnet": Source(
+        recipes=_bare(Known(), layouts=(Layout(), Layout(unet=True)), unused=(_FINE_TUNED,)),
+        licence=UNKNOWN_LICENCE,
+    ),
     "torchvision": Source(
         recipes=_bare(_IMAGENET),
         licence="BSD-3-Clause (torchvision); trained on ImageNet, whose terms of access are for "
