@@ -73,11 +73,15 @@ def text_weights(**changes):
     )
 
 
-def prior_weights(vocab_size=30):
-    """A whole PRIOR, with every section that `prior_jax.load` reads."""
+def prior_config(vocab_size=30):
     text = small.bert_config(vocab_size=vocab_size, max_positions=64)
     plain = {stage: dict(terms) for stage, terms in RELEASE_WEIGHTS.items()}
-    config = tiny.tiny_config(text=text, weights=plain)
+    return tiny.tiny_config(text=text, weights=plain)
+
+
+def prior_weights(vocab_size=30):
+    """A whole PRIOR, with every section that `prior_jax.load` reads."""
+    config = prior_config(vocab_size)
     module = small.filled(lambda: PriorModel(config, bank_axis=None, rngs=nnx.Rngs(0)))
     model = json.loads(json.dumps(dataclasses.asdict(config)))
     # What follows from the data, the tokenizer and the stages is not given twice.

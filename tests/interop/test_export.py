@@ -152,19 +152,6 @@ def test_the_notes_of_an_import_are_on_the_card():
     assert "| note | the authors enlarge images to 299 pixels" in card
 
 
-def test_priors_projections_have_the_releases_names(prior, wordpiece):
-    image = exports.tensors_of(image_files(prior), "projection.safetensors")
-    assert image["image_encoder.atten_pool.positional_embedding"].ndim == 2
-    kernel = prior.arrays["global_image_projection/kernel"]
-    np.testing.assert_array_equal(image["global_image_projection.weight"], kernel.T)
-    assert len(image) == 9 + 4
-    text = exports.tensors_of(text_files(prior, None, None), "projection.safetensors")
-    assert {name.split(".")[0] for name in text} == {
-        "local_text_projection",
-        "global_text_attention",
-    }
-
-
 def test_a_baselines_heads_leave_under_our_names(prior):
     config = ClipConfig(
         dtype="float32",
@@ -236,6 +223,16 @@ def test_an_exported_bert_comes_back_as_it_was(tmp_path, wordpiece):
         wordpiece[0].encode_ids(texts), open_tokenizer(config).encode_ids(texts), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_bert_pads_with_the_tokenizer_s_id(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("[MASK]\n[PAD]\n[UNK]\n[CLS]\n[SEP]\nheart\nlung\n")
+    config = TokenizerConfig(kind="wordpiece", path=str(path), lower_case=True)
+    exported = text_files(exports.text_weights(vocab_size=7), open_tokenizer(config), config)
+    assert exports.settings_of(exported)["pad_token_id"] == 1
+    exported = text_files(exports.text_weights(vocab_size=7), None, None)
+    assert exports.settings_of(exported)["pad_token_id"] == 0
 
 
 def test_bert_without_a_pooler_says_so():

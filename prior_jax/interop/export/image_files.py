@@ -17,8 +17,15 @@ from prior_jax.interop.export.parts import (
     section,
     upsample_of,
 )
+from prior_jax.interop.sources.prior_names import LOCAL_MAPS
 from prior_jax.interop.torch.module_tables import attention_pool_table, resnet_table
-from prior_jax.interop.torch.names import Table, conv_table, linear_table
+from prior_jax.interop.torch.names import (
+    Table,
+    array_table,
+    concatenate,
+    conv_table,
+    linear_table,
+)
 from prior_jax.interop.weights_folder import Weights
 from prior_jax.nn.resnet import Block, ResNetConfig
 
@@ -43,10 +50,11 @@ def image_files(weights: Weights) -> Exported:
 
     `model.safetensors` is the state dict of torchvision's ResNet without its classifier `fc`:
     `num_batches_tracked`, which ours does not count, is 0. `projection.safetensors`, for
-    objectives that have any, holds the attention pool and the projections to the space shared
-    with reports: PRIOR's and GLoRIA's under their release's names, the baselines' under ours, with
-    all else that belongs to them (`projections`). `config.json` tells the ResNet's shape, how its
-    images are made, and where it comes from; `sources.exported_settings` reads it again.
+    objectives that have any, holds the attention pool, the projections to the space shared with
+    reports and what compares the two: PRIOR's and GLoRIA's under their release's names, the
+    baselines' under ours, with all else that belongs to them (`projections`). `config.json` tells
+    the ResNet's shape, how its images are made, and where it comes from;
+    `sources.exported_settings` reads it again.
 
     Args:
       weights: weights of an image encoder or a whole model.
@@ -156,22 +164,36 @@ def projections(weights: Weights, tower: Literal["image", "text"]) -> dict[str, 
     return found
 
 
+def _prior_both() -> Table:
+    """Returns what PRIOR compares the two towers by."""
+    table = concatenate(
+        linear_table(f"local_cross_attention.{name}", ("local_cross_attention", name))
+        for name in LOCAL_MAPS
+    )
+    for name in ("logit_scale", "local_logit_scale"):
+        table += array_table(name, (name,))
+    return table + array_table("sentence_region.log_scale", ("sentence_region", "log_scale"))
+
+
 def _prior_image() -> Table:
     pool = attention_pool_table(positions=True)
     table = pool.under("image_encoder.atten_pool.", ("image_encoder", "pool"))
     for name in ("global_image_projection", "local_image_projection"):
         table += linear_table(name, (name,))
-    return table + linear_table("sentence_region.region", ("sentence_region", "region"))
+    table += linear_table("sentence_region.region", ("sentence_region", "region"))
+    return table + _prior_both()
 
 
 def _prior_text() -> Table:
     table = linear_table("local_text_projection", ("local_text_projection",))
+    table += array_table("sentence_bank.embed.weight", ("sentence_bank", "embed"))
     table += linear_table("sentence_region.sentence", ("sentence_region", "sentence"))
     for name in ("query", "key"):
         table += linear_table(f"item_gather.attention_pool.{name}", ("item_gather", name))
-    return table + attention_pool_table(positions=False).under(
+    table += attention_pool_table(positions=False).under(
         "global_text_attention.", ("global_text_attention",)
     )
+    return table + _prior_both()
 
 
 def _gloria_image() -> Table:

@@ -1,5 +1,6 @@
 """Exports text encoders as BERT directories of Hugging Face's transformers."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -50,6 +51,8 @@ def text_files(
     """
     arrays = part_of(weights, PREFIX, wanted="text encoder")
     bert, pooler = bert_config(weights, arrays), "pooler/kernel" in arrays
+    if tokenizer is not None:  # a folder of weights does not tell what its texts are padded with
+        bert = dataclasses.replace(bert, pad_token=tokenizer.pad_id)
     table = bert_table(bert)
     if not pooler:
         table = Table(entries=tuple(e for e in table.entries if e.path[0] != "pooler"))

@@ -16,7 +16,8 @@ from prior_jax.interop.torch.names import (
 )
 from prior_jax.objectives.prior_config import PriorConfig
 
-_LOCAL_MAPS = ("query1", "key1", "value1", "query2", "key2", "value2")
+LOCAL_MAPS = ("query1", "key1", "value1", "query2", "key2", "value2")
+"""Names of the maps of the local cross-attention."""
 
 
 def prior_table(config: PriorConfig) -> Table:
@@ -47,7 +48,7 @@ def prior_table(config: PriorConfig) -> Table:
     table += linear_table("predictor.2", ("predictor", "output"))
     table += concatenate(
         linear_table(f"local_cross_attention.{name}", ("local_cross_attention", name))
-        for name in _LOCAL_MAPS
+        for name in LOCAL_MAPS
     )
     table += array_table("sentence_bank.embed.weight", ("sentence_bank", "embed"))
     table += sentence_decoder_table(config.sentence_decoder_config).under(
