@@ -179,7 +179,6 @@ def test_the_example_of_the_docs_runs(tmp_path):
     for tower, graph in export_towers(objective, model, **tiny_towers.SIZES).items():
         (tmp_path / f"{tower}.onnx").write_bytes(graph.SerializeToString())
     code = DOCS.read_text().split("**ONNX**")[1].split("```python\n")[1].split("```")[0]
-    assert len(code.splitlines()) <= 15 and "(2, 256)" in code and "(2, 16)" in code
-    code = code.replace("(2, 256)", "(2, 24)").replace("(2, 16)", "(2, 5)")
+    assert len(code.splitlines()) <= 15
     command = [sys.executable, "-I", "-W", "error", "-c", code]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
