@@ -277,6 +277,9 @@ def _plan(paths: Paths, settings: Settings, directory: pathlib.Path, reject: Rej
         settings=settings,
         label_names=LABELS,
         table=table,
+        # MGCA leaves lateral images out before it draws 1 or 10 %, GLoRIA afterwards: release,
+        # mgca/datasets/classification_dataset.py; release, gloria/datasets/image_dataset.py.
+        is_listed=lambda case: settings.split != "mgca" or case.view != "LATERAL",
     )
 
 

@@ -1,12 +1,19 @@
-"""MGCA's linear classification of CheXpert: frozen encoder, five classes, at 1, 10 or 100 %.
+r"""MGCA's linear classification of CheXpert: frozen encoder, five classes, at 1, 10 or 100 %.
 
     python -m launch.train --config=configs/finetune/mgca_chexpert.py:1 --workdir=DIR \
-        --config.data.path=SET --config.init.image.path=MGCA
+        --config.data.path=SET --config.data.fraction.ids=SET/split_order.train.txt \
+        --config.init.image.path=MGCA
+
+Prepare the set with `data_prep.chexpert --split=mgca`. The flag of the ids, for 1 and 10 %, draws
+by the order of the paper's frontal images; its very images need `--split_as_released` as well.
+MGCA tests its best checkpoint, and `launch.evaluate` measures the newest one unless it is given
+the step that the last line of the training names: `--step=N`.
 
 Sources: [finetuner] release, mgca/models/ssl_finetuner.py and mgca/models/mgca/mgca_finetuner.py;
-[data] release, mgca/datasets/classification_dataset.py; [transforms] release,
-mgca/datasets/transforms.py, Moco2Transform. Differs: the release evaluates the middle 224 of the
-square's 256 pixels; here images are evaluated as a whole.
+[encoder] release, mgca/models/backbones/encoder.py; [data] release,
+mgca/datasets/classification_dataset.py; [transforms] release, mgca/datasets/transforms.py,
+Moco2Transform. Differs: the release evaluates the middle 224 of the square's 256 pixels; here
+images are evaluated as a whole.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +29,8 @@ def get_config(percent: str = "1") -> ConfigDict:
     config = base.get_config(classes=base.COMPETITION, uncertain=base.UNCERTAIN)
     config.name = f"mgca_chexpert_{percent}"
     config.seed = 42  # [finetuner]
+    config.model.dtype = "float32"  # [finetuner] names no other precision
+    config.model.upsample = 299  # [encoder]: the pre-trained encoder enlarges, as GLoRIA's
     config.data.image.mean = config.data.image.std = (0.5, 0.5, 0.5)  # [transforms]
     config.data.image.fit = "pad"  # [data], black margins
     augment(config)
@@ -29,7 +38,7 @@ def get_config(percent: str = "1") -> ConfigDict:
     # [data]: a data frame's sample with random_state 42.
     config.data.fraction = base.fraction(share, rule="sample", seed=42)
     config.stages = ConfigDict(dict(frozen=base.stage(length=50, peak=5e-4)))  # [finetuner]
-    config.stages.frozen.weight_decay = 1e-6  # [finetuner]; its shell script passes another
+    config.stages.frozen.weight_decay = 1e-6  # [finetuner]
     config.optimizer.update(
         dict(beta1=0.9, beta2=0.999, decay="decoupled", decay_mask="all")  # [finetuner], AdamW
     )

@@ -201,6 +201,7 @@ def labelled_plan(
     headers: bool = False,
     images_flag: str = "--images_dir",
     notes: Sequence[str] = (),
+    is_listed: Callable[[Case], bool] = lambda case: True,
 ) -> Plan:
     """Plans a set of cases.
 
@@ -218,6 +219,8 @@ def labelled_plan(
       headers: whether sex, age and view that the table does not give are read from DICOM headers.
       images_flag: flag that names the folder of the images, for messages.
       notes: sentences for the user.
+      is_listed: whether the paper's code still has a case in its table when it draws a part of it;
+        the order of the split leaves out the others.
     """
     for unknown, split in assignment.unknown:
         detail = f"the list of {split} names it, and no row does"
@@ -244,7 +247,7 @@ def labelled_plan(
         images_dir=images_dir,
         images_flag=images_flag,
         published_split=published,
-        split_order=_order(cases, assignment) if published else {},
+        split_order=_order(cases, assignment, is_listed) if published else {},
     )
 
 
@@ -284,11 +287,17 @@ def _add_cases(
             )
 
 
-def _order(cases: Sequence[Case], assignment: Assignment) -> dict[str, list[str]]:
+def _order(
+    cases: Sequence[Case], assignment: Assignment, is_listed: Callable[[Case], bool]
+) -> dict[str, list[str]]:
     """Returns split -> ids of its records in the order of the published split."""
     where = assignment.of_position()
     return {
-        split: [_name_in(cases[place].id, split, where[place]) for place in places]
+        split: [
+            _name_in(cases[place].id, split, where[place])
+            for place in places
+            if is_listed(cases[place])
+        ]
         for split, places in assignment.members.items()
     }
 

@@ -36,8 +36,8 @@ class ClassificationConfig:
     Attributes:
       dtype: dtype of the encoder's computation; parameters, head and losses are float32.
       image: configuration of the image encoder, as for the other objectives.
-      upsample: side in pixels to which the images are first resized, with corners aligned; GLoRIA's
-        pre-trained classifier 299 (quirk G60), None does not resize them.
+      upsample: side in pixels to which the images are first resized, with corners aligned; the
+        pre-trained classifiers of GLoRIA (quirk G60) and MGCA have 299, None does not resize them.
       head: shape of the head.
       classes: names of the classes, each the name of a label of the set, in the order of the
         logits.

@@ -3,10 +3,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from data_prep import chexpert, chexpert_5x200
 from data_prep.kit import cli
+from prior_jax.data.fractions import FractionConfig, Identity, chosen_records
 from prior_jax.errors import ConfigError, DataError
 from tests.data_prep import label_sets
 
@@ -178,6 +180,33 @@ def test_images_to_validate_on_are_counted_without_those_that_are_rejected(tmp_p
     assert any(told in note for note in manifest.notes)
     assert manifest.rejected["wrong_view"] == 41
     label_sets.assert_sound(root / "out")
+
+
+@pytest.mark.parametrize("paper", ["gloria", "mgca"])
+def test_mgca_draws_a_part_of_the_frontal_images_and_gloria_of_all(tmp_path, paper):
+    sides = [
+        row(path_of(300 + place, view=view), side=side)
+        for place in range(20)
+        for view, side in (("view1_frontal", "Frontal"), ("view2_lateral", "Lateral"))
+    ]
+    rows = [*table(more=0), *sides]
+    root = write(tmp_path, train=rows)
+    prepare(root, split=paper, split_as_released=True, **SMALL)
+    ids = root / "out" / "split_order.train.txt"
+    order = ids.read_text().split()
+    assert any("lateral" in name for name in order) == (paper == "gloria")
+    if paper == "gloria":
+        return
+    records = list(label_sets.records(root / "out")["train"])
+    kept = {name.partition("@")[0]: name for name in records}
+    names = [chexpert.within(line.partition(",")[0]).removesuffix(".jpg") for line in rows]
+    frontal = pd.DataFrame({"Path": [kept[name] for name in names if name in kept]})
+    assert order == frontal["Path"].tolist()
+    wanted = frontal.sample(frac=0.3, random_state=42)["Path"]  # as the release draws them
+    part = FractionConfig(share=0.3, rule="sample", seed=42, ids=str(ids))
+    identities = [Identity(study=name, subject="", images=(name,)) for name in records]
+    found = [records[place] for place in chosen_records(part, identities)]
+    assert sorted(found) == sorted(wanted)
 
 
 def test_a_table_too_small_for_the_5x200_is_refused_by_name(tmp_path):
