@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from launch.evaluation import finetune_config, labelled_part, learnt, models, too_few
 from launch.evaluation.classify import VALIDATION
+from launch.evaluation.finetune_settings import training_config
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.task_results import measure
 from launch.evaluation.training_tasks import TrainingTask
@@ -92,9 +93,17 @@ def left_out(task: TrainingTask, opened: Open) -> list[str]:
 def remarks(task: TrainingTask, subject: Subject, opened: Open) -> list[str]:
     """Returns sentences on what makes a training another one than that of its config."""
     said, wanted = labelled_part.remarks(task, subject.data.path), task.finetune
+    classes, _ = learnt.learnable(task, train=opened("train"), test=opened(task.split))
+    waits = finetune_config.waits(training_config(wanted, task.OBJECTIVE))
+    if waits and not _validates(task, opened, classes):
+        of_labels = "class with a positive and a negative record"
+        what = "finding of the classes" if task.learns_regions else of_labels
+        said.append(
+            f"the set has no {what} to validate on, so that {wanted.config} is trained without "
+            f"{' and '.join(waits)}, and its last checkpoint is measured"
+        )
     if "length" not in wanted.keeps or wanted.max_steps is None:
         return said
-    classes, _ = learnt.learnable(task, train=opened("train"), test=opened(task.split))
     config = finetune_config.config_of(task, subject, start=None, classes=classes)
     records = _records(config, subject)
     if finetune_config.is_cut(config, wanted, records=records):
@@ -123,6 +132,13 @@ def _records(config: ConfigDict, subject: Subject) -> int:
         ) from error
 
 
+def _validates(task: TrainingTask, opened: Open, classes: Sequence[str]) -> bool:
+    """Returns whether the set has a validation split that the classes can be measured on."""
+    counts = opened("train").split.manifest.splits.get(VALIDATION)
+    validation = opened(VALIDATION) if counts is not None and counts.studies else None
+    return learnt.validates(task, validation, classes)
+
+
 def _trained(
     task: TrainingTask,
     subject: Subject,
@@ -140,9 +156,7 @@ def _trained(
 
     config = finetune_config.config_of(task, subject, start=start, classes=classes)
     records = _records(config, subject)
-    counts = opened("train").split.manifest.splits.get(VALIDATION)
-    validation = opened(VALIDATION) if counts is not None and counts.studies else None
-    validates = learnt.validates(task, validation, classes)
+    validates = _validates(task, opened, classes)
     config = finetune_config.in_steps(config, task, records=records, validates=validates)
     read = read_config(config, workdir=folder)
     run_lib.check_fits(read, subject.place)

@@ -23,6 +23,7 @@ from prior_jax.train.state import define_model
 _ENCODER = "image_encoder/"
 _EMBEDDERS = ("new_embedders", "drop_embedders")
 _POOL = ("new_pool", "drop_pool")
+PLATEAU = "plateau"
 POOLS = "classification"
 """The objective that reads the pooled vector of the encoder; the others read its maps."""
 
@@ -80,7 +81,8 @@ def in_steps(
       config: config from `config_of`; it is changed in place.
       task: the task, whose overrides are applied once more, over what is filled in.
       records: number of records whose labels are learnt.
-      validates: whether the set can be validated on.
+      validates: whether the set can be validated on. If it cannot, rates that wait for validations
+        stay where they are, and no stage ends early.
     """
     wanted, batch = task.finetune, _batch(config, records)
     with config.unlocked():
@@ -91,6 +93,9 @@ def in_steps(
             config.validate_every = 0
             config.early_stopping = None
             config.checkpoint.update(dict(keep_best=0, best_metric=None))
+            for stage in config.stages.values():
+                if stage.schedule == PLATEAU:
+                    stage.schedule = "constant"
     override(config, wanted.overrides)
     return config
 
@@ -109,6 +114,16 @@ def own_steps(config: ConfigDict, *, records: int) -> float:
     """
     unit = records // _batch(config, records) if config.stage_unit == "epochs" else 1
     return sum(stage.length * unit for stage in config.stages.values())
+
+
+def waits(config: ConfigDict) -> list[str]:
+    """Returns what of a training waits for validations, in words."""
+    found = []
+    if any(stage.schedule == PLATEAU for stage in config.stages.values()):
+        found.append("lowering its rate")
+    if config.get("early_stopping") is not None:
+        found.append("ending early")
+    return found
 
 
 def _batch(config: ConfigDict, records: int) -> int:

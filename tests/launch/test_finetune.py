@@ -14,7 +14,7 @@ import prior_jax
 from configs.eval import finetune as config_of_task
 from launch import evaluate
 from launch.evaluation import finetune, finetune_config, learnt, models, suite_parts
-from launch.evaluation.finetune_settings import override, read_file
+from launch.evaluation.finetune_settings import override, read_file, training_config
 from launch.evaluation.tasks import load_task, task_of
 from launch.start import initial
 from prior_jax.config import read_config
@@ -27,6 +27,7 @@ from prior_jax.interop.initial import EncoderInit
 from prior_jax.objectives.classification import ClassificationModel
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
+from prior_jax.train import watched
 from prior_jax.train.checkpoint_read import list_steps
 from prior_jax.train.state import define_model
 from tests.interface.test_classifier import saved
@@ -107,6 +108,22 @@ def test_the_batch_and_the_steps_follow_the_labelled_part(subject, tmp_path):
         assert found.validate_every == steps // 5
     blind = read_config(config(given, subject, start=None, validates=False), workdir=tmp_path)
     assert blind.train.validate_every == 0 and blind.train.checkpoint.keep_best == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["segmentation/gloria.py:siim_100", "segmentation/lovt.py:siim_100", "detection/lovt.py"],
+)
+def test_no_rate_of_a_paper_waits_for_validations_that_there_are_not(name, subject, tmp_path):
+    given = load_task(f"configs/eval/{name}")
+    for validates in (True, False):
+        found = config(given, subject, start=None, validates=validates)
+        found.model.image = training_config(given.finetune, given.OBJECTIVE).model.image
+        read = read_config(found, workdir=tmp_path)
+        options = read.options(steps_per_epoch=2)
+        waits = watched.waits(read.schedule(steps_per_epoch=2), options.early_stopping)
+        assert bool(waits) == validates
+        watched.check_computed(waits, every=options.every)
 
 
 def test_overrides_are_last_and_a_wrong_one_is_named(subject):

@@ -141,6 +141,23 @@ def test_a_training_of_a_paper_that_is_cut_says_so(subject, tmp_path):
     assert finetune.remarks(task("detection/any_set.py"), subject, opened) == []
 
 
+def test_a_training_of_a_paper_that_cannot_be_validated_says_so(subject, tmp_path):
+    write_order(tmp_path, TRAIN)
+    opened = subjects.splits_of(subject)
+    blank = dataclasses.replace(opened("validate"), region_labels=[()] * 6)
+
+    def without_findings(split):
+        return blank if split == "validate" else opened(split)
+
+    (said,) = finetune.remarks(task(), subject, without_findings)
+    assert said == (
+        "the set has no finding of the classes to validate on, so that "
+        "configs/finetune/lovt_segmentation.py:rsna_10_linear is trained without lowering its rate "
+        "and ending early, and its last checkpoint is measured"
+    )
+    assert finetune.remarks(task("detection/any_set.py"), subject, without_findings) == []
+
+
 def test_a_suite_does_not_cut_the_trainings_of_papers():
     given = dataclasses.replace(
         load_task("configs/eval/suite.py"),
