@@ -21,6 +21,7 @@ from launch.evaluation.while_training import open_evaluation
 from launch.start import jax_settings, machines, prepare, program
 from launch.start import run as run_lib
 from launch.start import workdir as workdir_lib
+from launch.start.validation_truth import check_truth
 from prior_jax.config import read_config
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import box_scores, class_scores, local_use, mask_scores
@@ -100,7 +101,7 @@ def main() -> None:
 
 
 def check_metrics(run: run_lib.Run, options: TrainOptions, *, evaluated: Sequence[str]) -> None:
-    """Refuses decisions by numbers that the run does not compute.
+    """Refuses decisions by numbers that the run, or a run on this set, does not compute.
 
     Args:
       run: run that is about to be trained.
@@ -122,6 +123,8 @@ def check_metrics(run: run_lib.Run, options: TrainOptions, *, evaluated: Sequenc
         validated = set.intersection(*(_validated_names(run, stage.name) for stage in stages))
         known = {watched.VALIDATE: validated, watched.EVALUATE: evaluated}
         watched.check_names({field: metric}, known=known)
+    if options.validate_every:
+        check_truth(asked, objective=run.objective, split=run.split("validate"))
 
 
 def _validated_stages(run: run_lib.Run, options: TrainOptions, *, field: str) -> list[Stage]:

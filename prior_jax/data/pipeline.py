@@ -222,6 +222,7 @@ class Split:
         if chosen is not None:
             self._trained = np.intersect1d(self._with_text, chosen)
         self._tested, self._slots = np.arange(len(reader)), 0
+        self._has_findings = findings is not None and bool(findings.any())
         if config.regions is not None and findings is not None:
             # MGCA's release has room for 10 or 20 boxes, whatever the set has (quirk M20).
             self._slots = max(int(findings.max(initial=0)), 1)
@@ -253,6 +254,11 @@ class Split:
     def with_text(self) -> np.ndarray:
         """Returns the numbers of the records that `require_text` keeps, int64[n], ascending."""
         return self._with_text
+
+    @property
+    def has_findings(self) -> bool:
+        """Returns whether a record has a box or a mask of `DataConfig.regions`."""
+        return self._has_findings
 
     def steps_per_epoch(self) -> int:
         """Returns the number of training batches per epoch.

@@ -1,5 +1,6 @@
 """Command lines with one mistake each, what they are about, and what a user sees of them."""
 
+import dataclasses
 import re
 
 from configs import small
@@ -37,6 +38,9 @@ def write_folders(tmp):
     fixtures.write_prepared(tmp / "two_splits", studies=20, validate=0, test=4)
     mute = [fixtures.without_text(fixtures.draw_record(number)) for number in range(4)]
     fixtures.write_prepared(tmp / "no_text", records=mute)
+    blank = [dataclasses.replace(one, labels=(0, 0, 1)) for one in mute]
+    drawn = [fixtures.draw_record(number) for number in range(20)]
+    fixtures.write_splits(tmp / "no_positive", {"train": drawn, "validate": blank})
     (tmp / "file").write_text("")
     for name in ("trained", "begun"):
         small_run(tmp / name, prepared, tokenizer)

@@ -127,6 +127,17 @@ CASES = {
         ],
         r"^config\.checkpoint\.best_metric: The evaluations .*'evaluate_auroc'\. Choose one of ev",
     ),
+    "a number that no validation of the set returns": (
+        TRAIN,
+        [
+            "--config=configs/finetune/debug.py",
+            WORKDIR,
+            "--config.data.path={tmp}/no_positive",
+            "--config.data.batch_size=4",
+            "--config.model.classes=('Effusion','Cardiomegaly')",
+        ],
+        r"^config\.checkpoint\.best_metric: 'validation_macro_auroc' cannot .* \(Effusion, Cardiom",
+    ),
     "a number that no validation returns": (
         TRAIN,
         [
