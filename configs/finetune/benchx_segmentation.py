@@ -1,17 +1,21 @@
 r"""BenchX's segmentation: UPerNet on a frozen ResNet-50, on four sets at 1, 10 or 100 %.
 
-    python -m launch.train --config=configs/finetune/benchx_segmentation.py:siim_100 --workdir=DIR \
+    python -m launch.train --config=configs/finetune/benchx_segmentation.py:rsna_100 --workdir=DIR \
         --config.data.path=SET --config.init.image.path=GLORIA \
         "--config.init.image.adapt=('drop_embedders',)"
 
 The name behind the colon is the set, "siim", "rsna", "object_cxr" or "tbx11k", and the percentage;
-below 100 give BenchX's list of images with --config.data.fraction.ids. Prepare the sets with
-`--split=benchx`. Boxes are filled to masks.
+below 100 give BenchX's list of images with --config.data.fraction.ids. The release trains its masks
+on all images of the lists (configs/_base_/datasets), so that no published number belongs to 1 and
+10 %. Prepare the sets but SIIM with `--split=benchx`. Boxes are filled to masks. BenchX's SIIM is
+an edition in PNG (preprocess/datasets/SIIM/preprocess_siim.py names it), with other ids than the
+competition's: make a table of the columns image, id, split and mask of BenchX's lists, and prepare
+it with `data_prep.manifest --mask_columns=mask=Pneumothorax`.
 
 Sources: [py] release, preprocess/mmsegmentation/configs/benchmark/*/upernet_r50.py; [model]
-configs/_base_/models/upernet_my_r50.py in the same folder. Differs: the release measures masks that
-are enlarged to the size of the original images, here they are measured at 512 pixels; mmengine's
-rates are one step ahead of ours behind the warm-up.
+configs/_base_/models/upernet_my_r50.py in the same folder. Differs: the release shrinks SIIM's
+masks by Lanczos' filter, a pixel of more than 128 being inside, where here each pixel takes the old
+one below its centre; mmengine's rates are one step ahead of ours behind the warm-up.
 """
 
 from ml_collections import ConfigDict

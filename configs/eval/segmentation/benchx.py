@@ -1,12 +1,12 @@
 r"""BenchX's segmentation: trains UPerNet on the model's image encoder, and measures it.
 
-    python -m launch.evaluate --weights=DIR --task=configs/eval/segmentation/benchx.py:siim_100 \
+    python -m launch.evaluate --weights=DIR --task=configs/eval/segmentation/benchx.py:rsna_100 \
         --task.data.path=SET --out=RESULTS
 
 Names and sources are those of `configs/finetune/benchx_segmentation.py`. Below 100 % BenchX's list
 of images is read, "train_1.txt" or "train_10.txt" in the current folder, or the file that
 "--task.finetune.overrides=('data.fraction.ids=FILE',)" names. BenchX's published number is `mdice`
-in percent, a mean over three seeds: the Dice coefficients of lesion and background.
+of 100 % in percent, a mean over three seeds: the Dice coefficients of lesion and background.
 """
 
 from ml_collections import ConfigDict
