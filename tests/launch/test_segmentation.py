@@ -157,6 +157,16 @@ def test_the_configs_of_a_paper_are_whole_and_named_after_it(paper, tmp_path):
         segmentation_names.read("siim_7", known=PAPERS[paper])
 
 
+@pytest.mark.parametrize("setting", mgca_segmentation.TRAININGS)
+def test_mgcas_ten_percent_of_siim_have_a_seed_of_their_own(setting):
+    given = load_task(f"configs/eval/segmentation/mgca.py:{setting}")
+    config = mgca_segmentation.get_config(setting)
+    seeds = {given.finetune.seed, config.seed}
+    if given.finetune.fraction < 1:
+        seeds.add(config.data.fraction.seed)
+    assert seeds == {0 if setting == "siim_10" else 42}
+
+
 def test_what_is_wrong_with_a_release_is_repeated_where_its_name_asks_for_it():
     plain, release = (mgca_segmentation.get_config(f"siim_1{end}") for end in ("", "_release"))
     assert release.model.drifting_statistics and not plain.model.drifting_statistics

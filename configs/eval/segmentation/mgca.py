@@ -17,7 +17,7 @@ def get_config(name: str = "siim_100") -> ConfigDict:
     """Returns the task for a set, a percentage and a fidelity."""
     given = segmentation_names.read(name, known=mgca_segmentation.TRAININGS)
     task = segmentation_tasks.of_paper(
-        "mgca", given, seed=mgca_segmentation.SEED, usual="siim_frozen"
+        "mgca", given, seed=mgca_segmentation.SEEDS[given.setting], usual="siim_frozen"
     )
     if given.release:
         task.segmenter.release_batch = mgca_segmentation.BATCHES[given.set]  # quirk G64
