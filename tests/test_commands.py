@@ -1,5 +1,6 @@
 """Every command of the documents can be given, or commands.toml says why it is not tried."""
 
+import ast
 import json
 import pathlib
 import re
@@ -9,6 +10,10 @@ import sys
 import tomllib
 
 import pytest
+
+from configs.finetune import classification
+from data_prep import chexpert, nih
+from prior_jax.objectives.label_targets import columns_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")})
@@ -37,6 +42,8 @@ def commands_of(text):
 
 COMMANDS = sorted({c for document in DOCUMENTS for c in commands_of(document.read_text())})
 
+# Prepared set of the documents -> its labels; MIMIC-CXR's are CheXpert's.
+LABELS = {"mimic": chexpert.LABELS, "nih": nih.LABELS}
 
 # Commands with a mistake -> what is said of it.
 DEBUG = "python -m launch.train --config=configs/debug.py --workdir=/tmp/x"
@@ -103,6 +110,20 @@ def test_every_program_knows_the_flags_and_settings_that_its_commands_name(refus
 @pytest.mark.parametrize("command", WRONG)
 def test_a_flag_or_setting_that_is_not_there_is_noticed(refusals, command):
     assert WRONG[command] in refusals[command]
+
+
+def test_the_classes_of_every_classifier_are_labels_of_its_set():
+    sets = set()
+    for command in COMMANDS:
+        flags = dict(word[2:].split("=", 1) for word in words(command) if "=" in word)
+        if not flags.get("config", "").startswith("configs/finetune/classification.py"):
+            continue
+        given = flags.get("config.model.classes")
+        classes = ast.literal_eval(given) if given else classification.get_config().model.classes
+        data_set = pathlib.Path(flags["config.data.path"]).name
+        assert columns_of(classes, LABELS[data_set]), command
+        sets.add(data_set)
+    assert sets == set(LABELS)
 
 
 def test_every_test_command_names_files_and_options_that_are_there(request):
