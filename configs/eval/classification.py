@@ -3,7 +3,9 @@
     python -m launch.evaluate --workdir=RUN --task=configs/eval/classification.py
 
 GLoRIA, MGCA and BenchX (NIH, VinDr) report `macro_auroc`; BenchX reports F1 at the argmax, which
-is `f1_above_half_<class>`, for RSNA and SIIM.
+is `f1_above_half_<class>`, for RSNA and SIIM. GLoRIA reports its last weights, MGCA and BenchX the
+best checkpoint: of a run of `launch.train` the newest is measured unless `--step=N` names another,
+and the last line of the training says which is the best.
 """
 
 from ml_collections import ConfigDict

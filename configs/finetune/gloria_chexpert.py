@@ -4,6 +4,8 @@
         --config.data.path=SET --config.init.image.path=GLORIA \
         "--config.init.image.adapt=('drop_embedders',)"
 
+GLoRIA tests its last weights (run.py), as `launch.evaluate` does with a run of `launch.train`.
+
 Sources: [yaml] release, configs/chexpert_classification_config.yaml; [builder.py],
 [image_dataset.py], [vision_model.py] release, gloria/... Differs: the release evaluates the middle
 224 of the square's 256 pixels; here images are evaluated as a whole.

@@ -10,7 +10,8 @@ it repeats what is wrong with the release. Prepare SIIM with `--split=gloria`.
 Sources: [yaml] release, configs/pneumothorax_segmentation_config.yaml; [builder.py],
 [image_dataset.py], [segmentation_model.py] release, gloria/... Differs: the release draws as many
 images without a finding as there are with one, and then the fraction of both; here the fraction is
-drawn first. Its draws have no seed.
+drawn first. Its draws have no seed. Its test is of the last weights (run.py hands the model itself
+to the trainer of Lightning 1.1.4); the task of the evaluation measures the best checkpoint.
 """
 
 from ml_collections import ConfigDict

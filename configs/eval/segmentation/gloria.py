@@ -4,7 +4,8 @@ r"""GLoRIA's segmentation: trains its U-Net from the model's image encoder, and 
         --task.data.path=SET --out=RESULTS
 
 Names and sources are those of `configs/finetune/gloria_segmentation.py`. GLoRIA's published number
-is `mean_dice`; the release averages it over batches of 8, which "_release" repeats.
+is `mean_dice` of the last weights, and here that of the best checkpoint; the release averages it
+over batches of 8, which "_release" repeats.
 """
 
 from ml_collections import ConfigDict
