@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from prior_jax.data.pipeline import Split
@@ -56,7 +57,7 @@ def _has_both_states(objective: Classifies, split: Split) -> bool:
     seen = np.zeros((2, len(objective.classes)), bool)
     for start in range(0, len(records), _AT_ONCE):
         some = records[start : start + _AT_ONCE]
-        labels = np.asarray([split.record(index).labels for index in some], np.int8)
+        labels = jnp.asarray([split.record(index).labels for index in some], jnp.int8)
         target, known = jax.device_get(objective.targets(labels))
         seen |= [((target > 0.5) & (known > 0)).any(0), ((target <= 0.5) & (known > 0)).any(0)]
         if seen.all(axis=0).any():
