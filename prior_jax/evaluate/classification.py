@@ -196,15 +196,13 @@ class _Sample:
     """The records that count.
 
     Attributes:
-      every: probabilities and truth of all records of the split.
-      rows: those of them that count, int[M].
+      rows: records of the split that count, int[M].
       predicted: probabilities and truth of these M records, as they are counted.
       statistics: function from weightings of the M records to their metrics.
       thresholds: threshold of each finding, float[C], NaN for none; None for exclusive classes.
       validated: whether a validation split is given.
     """
 
-    every: Predicted
     rows: np.ndarray
     predicted: Predicted
     statistics: subgroups.Statistics
@@ -242,7 +240,6 @@ def _of_findings(every: Predicted, validation: Predicted | None, *, bins: int) -
         )
 
     return _Sample(
-        every=every,
         rows=np.arange(len(every.positive)),
         predicted=every,
         statistics=statistics,
@@ -274,7 +271,6 @@ def _of_classes(every: Predicted, truth: labels.Truth, *, bins: int) -> _Sample:
         )
 
     return _Sample(
-        every=every,
         rows=rows,
         predicted=dataclasses.replace(
             every, probability=probability, positive=positive, counted=np.ones_like(positive)
@@ -296,15 +292,15 @@ def _measure(sample: _Sample, patients, members, *, config, resampling) -> TaskR
     curves = reliability.curves(
         sample.predicted, patients=patients, bins=config.bins, resampling=resampling
     )
-    every, thresholds = sample.every, sample.thresholds
-    classes = every.classes
+    known, thresholds = sample.predicted, sample.thresholds
+    classes = known.classes
     return TaskResult(
         metrics=found,
         settings={
             "records": len(patients),
             "patients": len(np.unique(patients)),
-            "positives": _counts(every.positive & every.counted, classes),
-            "counted": _counts(every.counted, classes),
+            "positives": _counts(known.positive & known.counted, classes),
+            "counted": _counts(known.counted, classes),
             "thresholds": {} if thresholds is None else _numbers(classes, thresholds),
             "chance": {"macro_auroc": 0.5},
             "undefined": _reasons(sample, undefined.without_value(found)),

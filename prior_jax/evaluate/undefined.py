@@ -9,6 +9,8 @@ from prior_jax import near_names
 from prior_jax.evaluate.bootstrap import Interval
 
 _AT_THRESHOLD = ("f1", "accuracy", "balanced_accuracy")
+_ZERO_WHERE_UNDEFINED = ("precision", "recall")
+"""Metrics whose mean over classes counts 0 for a class that is there, `classification_metrics`."""
 MANY = 3
 """Number of metrics with one reason from which they are named in one sentence."""
 
@@ -55,6 +57,8 @@ def classification_reasons(
             found[name] = "no record of the class is counted"
         elif thresholds is not None and kind in _AT_THRESHOLD and np.isnan(thresholds[index]):
             found[name] = "validate has no positive of the class to choose a threshold by"
+        elif kind == "precision":
+            found[name] = "the class is never predicted"
         else:
             found[name] = f"no {'negative' if rows.any() else 'positive'} of the class is counted"
     return found
@@ -91,12 +95,17 @@ def classes_behind(
       classes: names of the classes.
 
     Returns:
-      Both numbers; None where all classes have a value, or `name` is no mean of classes.
+      Both numbers; None where all classes have a value, or `name` is no mean of classes. Macro
+      precision and recall are over the classes that occur in truth or prediction, those that have
+      an F1.
     """
+    kind = name.removeprefix("macro_")
+    if kind in _ZERO_WHERE_UNDEFINED:
+        kind = "f1"
     each = [
-        metrics[f"{name.removeprefix('macro_')}_{near_names.slug(label)}"]
+        metrics[f"{kind}_{near_names.slug(label)}"]
         for label in classes
-        if f"{name.removeprefix('macro_')}_{near_names.slug(label)}" in metrics
+        if f"{kind}_{near_names.slug(label)}" in metrics
     ]
     defined = sum(value is not None and not np.isnan(value) for value in each)
     if not name.startswith("macro_") or defined in (0, len(each)):

@@ -152,6 +152,35 @@ def test_exclusive_classes_are_answered_by_the_most_probable():
         measured(several, matched=classification.match(LABELS, LABELS), exclusive=True)
 
 
+def test_a_class_that_is_never_predicted_counts_as_0_in_macro_precision_and_says_why():
+    truth = np.arange(30) % 3
+    labels = np.where(np.arange(3) == truth[:, None], 1, 0).astype(np.int8)
+    labels[:3] = 1  # no answer, and not counted
+    odds = np.where(np.arange(3) == (truth % 2)[:, None], 2.0, -2.0)  # Fracture is never answered
+    test = classification.Scored(odds=odds, labels=labels, record=np.arange(30))
+    found = measured(test, matched=classification.match(LABELS, LABELS), exclusive=True)
+    expected = sk.precision_score(truth[3:], truth[3:] % 2, average="macro", zero_division=0)
+    assert found.metrics["macro_precision"].value == pytest.approx(expected)
+    reasons = found.settings["undefined"]
+    assert reasons == {"precision_fracture": "the class is never predicted"}
+    assert set(found.settings["positives"].values()) == {9}
+    assert set(found.settings["counted"].values()) == {found.settings["records"]} == {27}
+    assert "over 2 of 3 classes" not in results.format_table(found, found)
+
+
+def test_macro_recall_says_over_how_many_classes_it_is_where_one_is_not_there_at_all():
+    truth = np.arange(30) % 2
+    labels = np.where(np.arange(3) == truth[:, None], 1, 0).astype(np.int8)
+    odds = np.where(np.arange(3) == truth[:, None], 2.0, -2.0)
+    test = classification.Scored(odds=odds, labels=labels, record=np.arange(30))
+    found = measured(test, matched=classification.match(LABELS, LABELS), exclusive=True)
+    lines = results.format_table(found, found).splitlines()
+    over = {line.split()[0]: line for line in lines if line.startswith("macro_")}
+    for kind in ("precision", "recall", "f1"):
+        assert over[f"macro_{kind}"].endswith("over 2 of 3 classes")
+    assert found.settings["undefined"]["recall_fracture"] == "no positive of the class is counted"
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("bins", 0), ("least_patients", 0), ("age_edges", (60, 40))]
 )
