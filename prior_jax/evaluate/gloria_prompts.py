@@ -13,7 +13,7 @@ gloria/gloria.py (generate_chexpert_class_prompts).
 
 import itertools
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Form = tuple[tuple[str, ...], ...]
 
@@ -159,44 +159,65 @@ def sentences(name: str) -> tuple[str, ...]:
     return tuple(f"{text[0].upper()}{text[1:]}." for text in filled)
 
 
-def drawn(*, count: int = COUNT, seed: int = SEED) -> dict[str, tuple[str, ...]]:
+def drawn(
+    *, count: int = COUNT, seed: int = SEED, classes: Collection[str] = tuple(GRAMMAR)
+) -> dict[str, tuple[str, ...]]:
     """Draws distinct sentences for each class.
 
     Args:
       count: number of sentences per class.
       seed: seed of the draw; a class's sentences do not depend on the other classes.
+      classes: classes of `GRAMMAR` that are wanted.
 
     Returns:
       Sentences by class: class -> `count` sentences.
 
     Raises:
-      ValueError: if a class has fewer sentences than `count`.
+      ValueError: if one of the classes has fewer sentences than `count`; the message names it.
     """
     return {
-        name: tuple(random.Random(f"{seed}/{name}").sample(sentences(name), count))
+        name: sample(random.Random(f"{seed}/{name}"), sentences(name), count=count, name=name)
         for name in GRAMMAR
+        if name in classes
     }
 
 
-def drawn_as_released(*, count: int = COUNT, seed: int = SEED) -> dict[str, tuple[str, ...]]:
+def sample(
+    stream: random.Random, texts: Sequence[str], *, count: int, name: str
+) -> tuple[str, ...]:
+    """Draws distinct sentences of a class.
+
+    Raises:
+      ValueError: if there are fewer than `count`; the message names the class.
+    """
+    if count > len(texts):
+        raise ValueError(f"{name} has {len(texts)}")
+    return tuple(stream.sample(texts, count))
+
+
+def drawn_as_released(
+    *, count: int = COUNT, seed: int = SEED, classes: Collection[str] = tuple(RELEASED)
+) -> dict[str, tuple[str, ...]]:
     """Draws as the release does: one stream of Python's random numbers for all classes.
 
     Args:
       count: number of prompts per class.
       seed: seed of the random stream; the release seeds the interpreter's global stream.
+      classes: classes of `RELEASED` that are wanted; the others are drawn as well, for the stream.
 
     Returns:
       Prompts by class: class -> `count` prompts, including blanks at their ends; a prompt can occur
       twice.
 
     Raises:
-      ValueError: if a class has fewer prompts than `count`.
+      ValueError: if any class has fewer prompts than `count`; the message names it.
     """
     stream = random.Random(seed)
-    return {
-        name: tuple(stream.sample([" ".join(words) for words in _fill(form)], count))
+    found = {
+        name: sample(stream, [" ".join(words) for words in _fill(form)], count=count, name=name)
         for name, form in RELEASED.items()
     }
+    return {name: texts for name, texts in found.items() if name in classes}
 
 
 def released() -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,8 @@ _DRAWN = {
     "gloria_release": gloria_prompts.drawn_as_released,
 }
 
+_ONE_STREAM = "gloria_release"
+
 ClassPrompts = Mapping[str, Sequence[str]]
 
 
@@ -64,8 +66,9 @@ def generate_class_prompts(
             return _of_gloria(task, wanted, n, seed=seed)
         return _of_lists(table, n, seed=seed)
     except ValueError as error:  # more sentences requested than there are to draw from
+        every = ", and all its classes are drawn from one stream" if task == _ONE_STREAM else ""
         raise ConfigError(
-            f"The value is {n}, but the set {task!r} has fewer sentences for some class.",
+            f"The value is {n}, but the set {task!r} has fewer for a class: {error}{every}.",
             "Ask for fewer sentences, or for None.",
             where="n",
         ) from error
@@ -77,24 +80,29 @@ def _of_gloria(
     """Returns n sentences of each class drawn from GLoRIA's grammar, or as many as it draws.
 
     Raises:
-      ValueError: if the grammar has fewer than n for a class.
+      ValueError: if the grammar has fewer than n for a class; the message names it.
     """
     count = gloria_prompts.COUNT if n is None else n
-    drawn = {canonical(k): v for k, v in _DRAWN[task](count=count, seed=seed).items()}
-    return {name: drawn[canonical(name)] for name in classes}
+    wanted = {canonical(name) for name in classes}
+    known = [name for name in CLASSES if canonical(name) in wanted]
+    drawn = _DRAWN[task](count=count, seed=seed, classes=known)
+    spelled = {canonical(name): texts for name, texts in drawn.items()}
+    return {name: spelled[canonical(name)] for name in classes}
 
 
 def _of_lists(table: PromptTable, n: int | None, *, seed: int) -> dict[str, tuple[str, ...]]:
     """Returns n sentences of each class's list in a table, or all of them.
 
     Raises:
-      ValueError: if a list has fewer than n.
+      ValueError: if a list has fewer than n; the message names its class.
     """
     found: dict[str, tuple[str, ...]] = {}
     for index, name in enumerate(table.classes):
         texts = tuple(table.texts[row] for row in np.flatnonzero(table.owner == index))
         stream = random.Random(f"{seed}/{name}")
-        found[name] = texts if n is None else tuple(stream.sample(texts, n))
+        found[name] = (
+            texts if n is None else gloria_prompts.sample(stream, texts, count=n, name=name)
+        )
     return found
 
 

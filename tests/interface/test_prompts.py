@@ -28,6 +28,17 @@ def test_the_release_s_draw_is_given_by_name():
     assert found == {"edema": gloria_prompts.drawn_as_released()["Edema"]}
 
 
+def test_a_class_that_is_not_asked_for_does_not_limit_the_number():
+    few = prompts.generate_class_prompts("gloria", 15, classes=["Cardiomegaly"])
+    many = prompts.generate_class_prompts("gloria", 20, classes=["Effusion", "atelectasis"])
+    assert [len(texts) for texts in (*few.values(), *many.values())] == [15, 20, 20]
+    short = r"n: The value is 20, .*: Cardiomegaly has 15"
+    with pytest.raises(ConfigError, match=rf"{short}\. Ask"):
+        prompts.generate_class_prompts("gloria", 20, classes=["Atelectasis", "Cardiomegaly"])
+    with pytest.raises(ConfigError, match=f"{short}, and all its classes are drawn from one"):
+        prompts.generate_class_prompts("gloria_release", 20, classes=["Atelectasis"])
+
+
 def test_lists_are_given_whole_or_drawn_from():
     classes = ["Pneumothorax", "Fracture"]
     found = prompts.generate_class_prompts("ensemble", classes=classes)
