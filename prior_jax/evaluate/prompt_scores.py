@@ -6,6 +6,7 @@ The docstring of `zero_shot` lists the papers' choices.
 from typing import Literal
 
 import numpy as np
+from scipy import special
 
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import prompts
@@ -37,7 +38,7 @@ def class_scores(
       over: records over which "z-score" standardises, bool[N]; None for all.
 
     Returns:
-      Scores, float32[N, C]; higher = more likely.
+      Scores, float32[N, C], or float64 where `denial` is "softmax"; higher = more likely.
 
     Raises:
       ConfigError: if `denial` is "softmax" and a class has no denying prompt.
@@ -55,8 +56,9 @@ def class_scores(
         columns.append(score - pooled(denying, axis=1) if denying.shape[1] else score)
     scores = np.stack(columns, axis=1).astype(np.float32)
     if denial == "softmax":
-        # The softmax over two values is the logistic function of their difference.
-        scores = 0.5 * (1 + np.tanh(0.5 * scores))
+        # The softmax over two values is the logistic function of their difference, which is exactly
+        # 1 in float32 from a difference of 18 on, and in float64 from one of 37 on.
+        scores = special.expit(scores.astype(np.float64))
     return normalised(scores, how=normalise, axis=0 if normalise == "z-score" else 1, over=over)
 
 
@@ -86,7 +88,7 @@ def normalised(
     """Normalises the scores along an axis, to make them comparable with their neighbours.
 
     Args:
-      scores: scores, float32[N, M].
+      scores: scores, float[N, M].
       how: normalisation: "softmax"; "z-score" to mean 0 and population standard deviation 1; "none"
         for no change.
       axis: axis of the normalisation, 0 or 1.
@@ -94,7 +96,7 @@ def normalised(
         for all.
 
     Returns:
-      Normalised scores, float32[N, M]; with "z-score" 0 where all scores of `over` are equal, and
+      Normalised scores, float[N, M]; with "z-score" 0 where all scores of `over` are equal, and
       unchanged where there are fewer than two.
     """
     if how == "softmax":

@@ -84,7 +84,8 @@ class ZeroShotConfig:
         Not with "z-score" and `local_weight` together: the parts are added before the draws.
       denial: treatment of the denying prompts: "subtract" them from the affirming ones; "softmax"
         gives the affirming ones' share in a softmax over the two, as CXR-CLIP does. It is above 0.5
-        where affirmation is the more similar, and ranks records and classes as the difference does.
+        where affirmation is the more similar, and ranks records and classes as the difference does;
+        from a difference of 37 on, where it is 1 to the last digit, records are tied.
     """
 
     mode: Mode
@@ -183,7 +184,7 @@ def _asked(table: prompts.PromptTable) -> dict[str, dict[str, list[str]]]:
 
 
 def _scores(encoder, images, reports, *, table, config, over) -> np.ndarray:
-    """Returns the scores of the classes, of the whole similarity or of its parts, float32[N, C]."""
+    """Returns the scores of the classes, of the whole similarity or of its parts, float[N, C]."""
     rows, columns = (fitting(config.block, len(found.global_)) for found in (images, reports))
 
     def part(kind: SimilarityKind) -> np.ndarray:

@@ -170,6 +170,22 @@ def test_denials_are_subtracted_and_phrasings_pooled():
     np.testing.assert_allclose(best, [[3.0, 4.0]])
 
 
+def test_the_share_of_the_affirmation_keeps_the_order_of_large_differences():
+    table = prompts.PromptTable(
+        classes=("A",),
+        texts=("A", "No A"),
+        owner=np.zeros(2, np.int32),
+        affirms=np.array([True, False]),
+    )
+    difference = np.linspace(-24, 24, 97, dtype=np.float32)
+    similarity = np.stack([difference, np.zeros_like(difference)], axis=1)
+    found = prompt_scores.class_scores(
+        similarity, table=table, pool="mean", normalise="none", denial="softmax"
+    )
+    assert (np.diff(found[:, 0]) > 0).all() and found[48, 0] == 0.5
+    np.testing.assert_allclose(found[:, 0] + found[::-1, 0], 1.0)
+
+
 def test_softmax_keeps_the_answer_and_sums_to_one():
     table = prompts.PromptTable(
         classes=("A", "B"), texts=("a", "b"), owner=np.arange(2), affirms=np.ones(2, bool)
