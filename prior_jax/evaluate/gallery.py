@@ -259,6 +259,11 @@ def _records(studies, label_names, classes, *, config) -> tuple[np.ndarray, np.n
         subset=config.subset,
         policy=config.policy,
     )
+    if len(kept) < 2 and config.subset == "all":
+        raise DataError(
+            f"The number of records with a report is {len(kept)}, and a search needs 2.",
+            "Choose a larger set, or another --task.split.",
+        )
     if len(kept) < 2:
         raise DataError(
             f"{len(kept)} records are left to be retrieved: too few have exactly one positive "

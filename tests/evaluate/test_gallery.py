@@ -1,5 +1,7 @@
 """Retrieval by the protocols of papers: values, chance, and records that are left."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -78,6 +80,9 @@ def test_too_few_records_are_refused():
     )
     with pytest.raises(DataError, match="1 records are left"):
         gallery._records(studies, ("A", "B"), ("A", "B"), config=config(subset="single_positive"))
+    one = dataclasses.replace(studies, labels=studies.labels[:1], record=np.arange(1))
+    with pytest.raises(DataError, match=r"with a report is 1, and .* needs 2\. .*larger"):
+        gallery._records(one, ("A", "B"), (), config=config())
 
 
 @pytest.mark.parametrize(("field", "value"), [("kind", "x"), ("gallery", 1), ("block", 0)])
