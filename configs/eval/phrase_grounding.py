@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
                 heat="auto",
                 sigma=1.5,  # BioViL, arXiv:2204.09817, hi-ml-multimodal, inference_engine.py
                 centres="strides",
+                scale="map",  # MaCo, eval/utils.py, norm_heatmap
                 rule=dict(
                     thresholds=(0.1, 0.2, 0.3, 0.4, 0.5),  # BioViL, sec. 4.3
                     overlap="clip",

@@ -17,14 +17,14 @@ from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate import metrics
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""BioViL's thresholds of a map that is scaled to -1 to 1."""
+"""BioViL's thresholds of a map of cosines; MaCo's of a map that is scaled to -1 to 1."""
 
 Overlap = Literal["clip", "add"]
 Ties = Literal["share", "any"]
 Unseen = Literal["left_out", "missed"]
 
-# Values this close to the maximum count as equal to it: a scaled map ends at 1.
-_TIE = 1e-6
+# Values this close to the maximum count as equal to it, as a share of the range of the map.
+_TIE = 5e-7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class GroundingRule:
     """How maps and boxes are compared.
 
     Attributes:
-      thresholds: thresholds above which a pixel of the map is predicted, float, -1 to 1.
+      thresholds: thresholds above which a pixel of the map is predicted, float, -1 to 1; of the
+        map's range, or of its values, see `similarity_map.phrase_map`.
       overlap: value of pixels in several boxes of a phrase: "clip" makes it 1; "add" counts boxes,
         so that contrast leaves such pixels out and Dice counts them twice, as MaCo's release does
         (quirk C21).
@@ -118,7 +119,7 @@ def overlaps(
     """Compares the pixels above each threshold with the boxes.
 
     Args:
-      pixels: map of the phrase, float[H, W], -1 to 1, NaN where the model saw nothing.
+      pixels: map of the phrase, float[H, W], NaN where the model saw nothing.
       mask: number of boxes at each pixel, int[H, W] or bool[H, W].
       thresholds: T thresholds; a pixel above one is predicted.
 
@@ -181,7 +182,8 @@ def pointing(pixels: np.ndarray, mask: np.ndarray, *, ties: Ties) -> float:
         return float("nan")
     heat, inside = pixels[seen], np.asarray(mask)[seen] > 0
     # Pixels between two patches may differ from the maximum by rounding alone.
-    greatest = inside[heat >= heat.max() - _TIE] if ties == "share" else inside[heat == heat.max()]
+    near = heat.max() - _TIE * np.ptp(heat)
+    greatest = inside[heat >= near] if ties == "share" else inside[heat == heat.max()]
     return float(greatest.mean() if ties == "share" else greatest.any())
 
 

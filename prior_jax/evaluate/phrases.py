@@ -26,6 +26,7 @@ from prior_jax.evaluate.features import ReportTokens, finite, to_host
 from prior_jax.evaluate.fine_regions import grid_side
 from prior_jax.evaluate.phrase_grounding import MACO, GroundingRule
 from prior_jax.evaluate.results import TaskResult
+from prior_jax.evaluate.similarity_map import Scale
 from prior_jax.objectives.base import EmbedsPatches, Encodes, ShowsAttention
 from prior_jax.types import Batch
 
@@ -52,6 +53,9 @@ class PhraseConfig:
         padding of torch; "tiles" lays it in the middle of its tile, as the papers do (quirk C30).
       rule: thresholds and switches of the metrics; of `digits` only the table in the settings
         takes notice.
+      scale: "map" scales each map by its own least and greatest value to the range -1 to 1 before
+        the thresholds, as MaCo's release does; "none" keeps the values, such as the cosines of
+        BioViL's. Contrast and pointing do not depend on it.
       release: "maco" does what MaCo's release does: dot products instead of cosines, boxes that
         add up, and the rest of `phrase_grounding.MACO`, where `rule` is left as it is. Its images
         are squashed without their boxes (quirk C23); ours keep both together.
@@ -63,11 +67,13 @@ class PhraseConfig:
     centres: Centres
     rule: GroundingRule
     release: Release
+    scale: Scale = "map"
 
     def __post_init__(self):
         """Refuses unknown choices and values without a meaning, and what a release would not do."""
-        for field, known in (("heat", Heat), ("centres", Centres), ("release", Release)):
-            check_choice(self, field, get_args(known))
+        known = {"heat": Heat, "centres": Centres, "release": Release, "scale": Scale}
+        for field, choices in known.items():
+            check_choice(self, field, get_args(choices))
         check_field(self, "sigma", 0 <= self.sigma < math.inf, "finite and at least 0")
         before, _, after = self.prompt.partition("{}")
         one = "{}" in self.prompt and not set("{}") & set(before + after)
@@ -79,8 +85,9 @@ class PhraseConfig:
                 self.heat in ("auto", "cosine"),
                 "'auto' or 'cosine', as MaCo shows no attention",
             )
-            known = self.rule in (GroundingRule(), self.applied)
-            check_field(self, "rule", known, "left out, as the release has a rule of its own")
+            check_field(self, "scale", self.scale == "map", "'map', as MaCo scales its maps")
+            alike = self.rule in (GroundingRule(), self.applied)
+            check_field(self, "rule", alike, "left out, as the release has a rule of its own")
 
     @property
     def applied(self) -> GroundingRule:
@@ -232,6 +239,7 @@ class _Maps:
             self.heats[index].reshape(self.side, self.side),
             shape=shape,
             sigma=self.config.sigma,
+            scale=self.config.scale,
             shift=shift,
             margins=margins(shape, self.fit),
         )

@@ -1,14 +1,16 @@
-"""Maps of where an image matches a phrase, by BioViL's protocol.
+"""Maps of where an image matches a phrase, by BioViL's protocol and by MaCo's.
 
-The similarity of each patch is smoothed, interpolated to the size of the original image, with NaN
-where a centre crop removed pixels, and scaled to the range -1 to 1. It may be the attention of an
-objective that has one, or `patch_text_cosine` for one that has none.
+The similarity of each patch is smoothed and interpolated to the size of the original image, with
+NaN where a centre crop removed pixels. BioViL's thresholds are of such a map of cosines; MaCo then
+scales each map to the range -1 to 1 by its own least and greatest value. The similarity may be the
+attention of an objective that has one, or `patch_text_cosine` for one that has none.
 
-Source: BioViL, arXiv:2204.09817, sec. 4.3, as released in hi-ml-multimodal (`inference_engine.py`)
-and in MaCo, arXiv:2309.05904 (eval/common.py).
+Source: BioViL, arXiv:2204.09817, sec. 4.3, as released in hi-ml-multimodal (`inference_engine.py`),
+and MaCo, arXiv:2309.05904 (eval/common.py; eval/utils.py, `norm_heatmap`).
 """
 
 import math
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
@@ -17,6 +19,8 @@ from prior_jax.errors import DataError
 
 SIGMA = 1.5
 """Standard deviation of BioViL's smoothing, in patches."""
+
+Scale = Literal["map", "none"]
 
 Margins = tuple[tuple[int, int], tuple[int, int]]
 """Rows above and below, columns on the left and on the right."""
@@ -159,6 +163,7 @@ def phrase_map(
     resize: int | None = None,
     crop: int | None = None,
     sigma: float = SIGMA,
+    scale: Scale = "map",
     shift: float = 0.0,
     margins: Margins = NO_MARGINS,
 ) -> np.ndarray:
@@ -170,11 +175,13 @@ def phrase_map(
       resize: see `visible`.
       crop: see `visible`.
       sigma: see `smooth`; 0 leaves the map as it is.
+      scale: "map" scales the map to the range -1 to 1 by `to_unit_range`; "none" keeps its values.
       shift: see `to_image`.
       margins: see `to_image`.
 
     Returns:
-      Map, float64[H, W], from -1 to 1, NaN where the crop removed pixels.
+      Map, float64[H, W], NaN where the crop removed pixels. Where all patches are equal it is the
+      same everywhere: 0, or their value if it is not scaled.
 
     Raises:
       DataError: if a value is not finite, or the crop is larger than the image.
@@ -186,12 +193,12 @@ def phrase_map(
         )
     heat = np.asarray(heat, np.float64)
     if np.ptp(heat) == 0:
-        # Smoothing would add rounding, which scaling would blow up to a map.
-        smoothed = np.zeros_like(heat)
+        # Smoothing would add rounding, which scaling and the greatest value would take for a map.
+        smoothed, level = np.zeros_like(heat), 0.0 if scale == "map" else float(heat.flat[0])
     else:
-        smoothed = smooth(heat, sigma=sigma) if sigma else heat
+        smoothed, level = smooth(heat, sigma=sigma) if sigma else heat, 0.0
     found = to_image(smoothed, shape=shape, resize=resize, crop=crop, shift=shift, margins=margins)
-    return to_unit_range(found)
+    return (to_unit_range(found) if scale == "map" else found) + level
 
 
 def _between(size: int, cells: int, shift: float) -> np.ndarray:

@@ -60,6 +60,22 @@ def test_a_constant_similarity_gives_a_map_of_zeros(value):
     assert found["pointing"] == pytest.approx(0.1) and found["cnr"] == 0 and found["miou"] == 0
 
 
+def test_a_map_that_is_not_scaled_keeps_its_values_contrast_and_pointing():
+    heat = 0.2 + 0.15 * np.random.default_rng(1).random((7, 7))
+    shape, mask = (28, 28), pg.boxes_to_mask([(3, 5, 9, 8)], shape=(28, 28))
+    plain, scaled = (sm.phrase_map(heat, shape=shape, scale=scale) for scale in ("none", "map"))
+    assert 0.2 <= plain.min() <= plain.max() <= 0.35
+    found, other = (pg.phrase_values(one, mask, rule=RULE) for one in (plain, scaled))
+    assert found["iou_at_0.1"] == pytest.approx(mask.mean()) and other["iou_at_0.1"] < 0.9
+    # No pixel is above 0.4 but those that scaling puts there.
+    assert np.isnan(found["precision_at_0.4"]) and not np.isnan(other["precision_at_0.4"])
+    for name in ("cnr", "cnr_signed", "pointing"):
+        assert found[name] == pytest.approx(other[name])
+    flat = sm.phrase_map(np.full((7, 7), 0.1), shape=shape, scale="none")
+    assert (flat == 0.1).all()
+    assert pg.pointing(flat, mask, ties="share") == pytest.approx(mask.mean())
+
+
 def test_a_map_that_is_not_finite_or_a_crop_beyond_the_image_is_refused():
     with pytest.raises(DataError, match="1 values of the map"):
         sm.phrase_map(np.array([[np.inf, 0.0]]), shape=(4, 4))

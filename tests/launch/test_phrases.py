@@ -149,6 +149,7 @@ def test_a_protocol_is_a_file_of_its_own_name(clip, name):
     found = measured(clip, given)
     assert found.settings["heat"] == "cosine"
     assert (found.settings["rule"]["digits"] == 3) == (name == "maco")
+    assert found.settings["scale"] == {"biovil": "none", "maco": "map"}[name]
     assert found.settings["rule"]["overlap"] == {"biovil": "clip", "maco": "add"}[name]
     assert len(found.settings["table"]["iou"]) == 6
 
@@ -238,7 +239,10 @@ def test_patches_lie_where_strides_put_them():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("heat", "x"), ("sigma", -1.0), ("prompt", "no place"), ("release", "x"), ("centres", "x")],
+    [
+        *(("heat", "x"), ("sigma", -1.0), ("prompt", "no place"), ("release", "x")),
+        *(("centres", "x"), ("scale", "x")),
+    ],
 )
 def test_wrong_settings_are_refused_by_name(field, value):
     section = {**dataclasses.asdict(CONFIG), field: value}

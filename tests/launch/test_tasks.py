@@ -103,6 +103,7 @@ READ_ELSEWHERE = [  # the settings, and what the error names
     ("grounding.py", {"text": "prompts", "prompts.negatives": True}, "task.prompts.negatives"),
     ("phrase_grounding/maco.py", {"phrases.heat": "attention"}, "task.phrases.heat"),
     ("phrase_grounding/maco.py", {"phrases.rule.ties": "any"}, "task.phrases.rule"),
+    ("phrase_grounding/maco.py", {"phrases.scale": "none"}, "task.phrases.scale"),
     ("segmentation/lovt.py", {"finetune.epochs": 5.0}, "task.finetune.epochs"),
     ("suite.py", {"sets": ("nih=/nih",), "data.path": "/rsna"}, "task.data.path"),
 ]

@@ -17,4 +17,5 @@ def get_config() -> ConfigDict:
     # The similarity of patches and the whole phrase; an objective's attention is not BioViL's.
     config.phrases.heat = "cosine"
     config.phrases.centres = "tiles"  # inference_engine.py interpolates tiles
+    config.phrases.scale = "none"  # inference_engine.py returns the cosines
     return config
