@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from launch.evaluation import phantom_masks, too_few
+from launch.evaluation import phantom_masks, region_masks, too_few
 from launch.evaluation.class_choice import askable, excluded
 from launch.evaluation.phantom_masks import PhantomMasks
 from launch.evaluation.prompt_tokens import tokens_of
 from launch.evaluation.radiographs import radiographs_of
-from launch.evaluation.region_masks import LUNGS, region_masks, seen_windows
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import GroundingTask, masks_folder
 from prior_jax.data import laterality, text
@@ -48,7 +47,7 @@ def measure_grounding(
     located = _located(task, subject, data, opened)
     masks = located.masks
     classes = as_spelled(task.classes, masks) or enough_masks(task, data, masks)[0]
-    _check_drawn(classes, masks, split=task.split)
+    _check_found(classes, masks, task=task, subject=subject, data=data)
     about = {name: tuple(masks[name]) for name in classes}
 
     def batches():
@@ -71,7 +70,9 @@ def measure_grounding(
         mirror_images=mirror_images,
         radiograph=radiographs_of(data),
     )
-    asks = {"text": task.text}
+    asks: dict[str, Any] = {"text": task.text}
+    if has_regions(task, subject, data):
+        asks["regions_on_later_images"] = sum(data.later_regions)
     if task.text == "prompts":
         asks["prompt_set"] = task.prompts.set
     return dataclasses.replace(found, settings={**found.settings, **asks})
@@ -84,7 +85,14 @@ def as_spelled(classes: Sequence[str], masks: Masks) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str) -> None:
+def _check_found(
+    classes: Sequence[str],
+    masks: Mapping[str, Any],
+    *,
+    task: GroundingTask,
+    subject: Subject,
+    data: Opened,
+) -> None:
     """Refuses classes that no mask shows, and an empty list of classes.
 
     Raises:
@@ -94,13 +102,18 @@ def _check_drawn(classes: Sequence[str], masks: Mapping[str, Any], *, split: str
     if not absent and classes:
         return
     if absent:
-        problem = f"No mask of split {split!r} shows {' or '.join(absent)}."
+        problem = f"No mask of split {task.split!r} shows {' or '.join(absent)}"
     else:
-        problem = f"No class of split {split!r} has prompts and enough images with a mask."
+        problem = f"No class of split {task.split!r} has prompts and enough images with a mask"
     remedy = "Prepare the set from a phantom with more studies."
+    if has_regions(task, subject, data):
+        elsewhere = region_masks.left_out(data, split=task.split)
+        problem += f"; {elsewhere}" if elsewhere else ""
+        first = " on the first image of a study" if elsewhere else ""
+        remedy = f"Prepare a set with boxes or masks{first}, or choose another --task.split."
     if masks:
         remedy = f"Set --task.classes to some of {', '.join(masks)}, or lower --task.min_positives."
-    raise ConfigError(problem, remedy, where="task.classes")
+    raise ConfigError(f"{problem}.", remedy, where="task.classes")
 
 
 def _located(
@@ -108,15 +121,15 @@ def _located(
 ) -> grounding.Located:
     """Returns where the findings are: by the set's own regions, or by a phantom's drawings."""
     masks = masks_of(task, subject, data)
-    windows = seen_windows(data, image=subject.data.image)
-    if _has_regions(task, subject, data):
-        return grounding.Located(masks=masks, lungs=LUNGS, windows=windows)
+    windows = region_masks.seen_windows(data, image=subject.data.image)
+    if has_regions(task, subject, data):
+        return grounding.Located(masks=masks, lungs=region_masks.LUNGS, windows=windows)
     source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
     lungs = source.lung_centres(opened("train").image_ids, size=subject.data.image.size)
     return grounding.Located(masks=masks, lungs=lungs, windows=windows)
 
 
-def _has_regions(task: GroundingTask, subject: Subject, data: Opened) -> bool:
+def has_regions(task: GroundingTask, subject: Subject, data: Opened) -> bool:
     """Returns whether findings are where the set says; drawings tell of both lungs as well."""
     own = phantom_masks.is_drawn_set(subject.data.path, drawn=subject.drawn)
     return task.masks is None and bool(data.split.manifest.regions) and not own
@@ -125,8 +138,8 @@ def _has_regions(task: GroundingTask, subject: Subject, data: Opened) -> bool:
 def masks_of(task: GroundingTask, subject: Subject, data: Opened) -> Masks:
     """Returns the masks of each finding by record, of the set's regions or the phantom's."""
     image = subject.data.image
-    if _has_regions(task, subject, data):
-        return region_masks(data, image=image)
+    if has_regions(task, subject, data):
+        return region_masks.region_masks(data, image=image)
     source = PhantomMasks(masks_folder(task, subject.drawn), field="task.masks")
     masks: dict[str, dict[int, np.ndarray]] = {}
     for record, image_id in enumerate(data.image_ids):

@@ -1,17 +1,17 @@
 """Runs the task "phrase_grounding": the phrases of a set's regions over its images."""
 
 import collections
+import dataclasses
 import io
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
-from launch.evaluation import too_few
+from launch.evaluation import region_masks, too_few
 from launch.evaluation.class_choice import excluded
 from launch.evaluation.prompt_tokens import tokens_of
 from launch.evaluation.radiographs import radiographs_of
-from launch.evaluation.region_masks import LUNGS
 from launch.evaluation.subject import Opened, Subject
 from launch.evaluation.tasks import PhraseTask
 from prior_jax.data import regions
@@ -42,7 +42,7 @@ def measure_phrases(
     def batches():
         return subject.batches(data, batch_size=task.batch_size, require_text=False)
 
-    return phrases.evaluate_phrases(
+    measured = phrases.evaluate_phrases(
         encoder,
         subject.objective,
         batches,
@@ -51,13 +51,15 @@ def measure_phrases(
         truth=truth,
         size=subject.data.image.size,
         fit=subject.data.image.fit,
-        lungs=LUNGS,
+        lungs=region_masks.LUNGS,
         patients=data.patients,
         config=task.phrases,
         block=task.batch_size,
         resampling=task.bootstrap,
         radiograph=radiographs_of(data),
     )
+    counted = {"regions_on_later_images": sum(data.later_regions)}
+    return dataclasses.replace(measured, settings={**measured.settings, **counted})
 
 
 def phrases_of(task: PhraseTask, data: Opened) -> tuple[phrases.Phrase, ...]:
@@ -85,7 +87,12 @@ def phrases_of(task: PhraseTask, data: Opened) -> tuple[phrases.Phrase, ...]:
         labels = sorted({one.label for one in every})
         if labels:
             problem += f"; the regions are of {', '.join(labels)}"
-        remedy = "Lower --task.min_positives" if labels else "Prepare a set with boxes or masks"
+        elsewhere = region_masks.left_out(data, split=task.split)
+        if elsewhere:
+            problem += f"; {elsewhere}"
+        first = " on the first image of a study" if elsewhere else ""
+        prepare = f"Prepare a set with boxes or masks{first}"
+        remedy = "Lower --task.min_positives" if labels else prepare
         raise ConfigError(
             f"{problem}.", f"{remedy}, or choose another --task.split.", where="task.classes"
         )

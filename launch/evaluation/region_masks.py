@@ -20,6 +20,27 @@ deviations of 0.06 in rows and 0.04 in columns.
 """
 
 
+def left_out(opened: Opened, *, split: str) -> str:
+    """Says how many regions lie on images that are not measured.
+
+    Args:
+      opened: split to read.
+      split: name of the split.
+
+    Returns:
+      Sentence without its full stop; "" if all regions are on the first images of their studies.
+    """
+    count = sum(opened.later_regions)
+    if not count:
+        return ""
+    one = count == 1
+    lie = f"region of split {split!r} lies" if one else f"regions of split {split!r} lie"
+    return (
+        f"{count} {lie} on {'another image' if one else 'other images'} than the first of a study, "
+        f"which alone is measured, and {'is' if one else 'are'} left out"
+    )
+
+
 def stored_shape(record: Record) -> tuple[int, int]:
     """Returns height and width in pixels of the first image of a record, as it is stored."""
     with Image.open(io.BytesIO(record.images[0])) as image:

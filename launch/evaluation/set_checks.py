@@ -124,7 +124,8 @@ def check_task(task: Task, *, drawn: pathlib.Path | None = None, own: str | None
     Raises:
       ConfigError: if a package is missing, with the command that installs it, or if the batch
         size does not fit the number of processes, or prompts, a config of a training or its list of
-        records are not there.
+        records are not there, or findings are to be located in the model's own set, which has no
+        regions and is no phantom's.
       DataError: if the set is absent, or no phantom was drawn in the folder.
     """
     if isinstance(task, ProbeTask):
@@ -149,6 +150,8 @@ def check_task(task: Task, *, drawn: pathlib.Path | None = None, own: str | None
     has_regions = path is not None and bool(load_manifest(path).regions)
     if not isinstance(task, GroundingTask):
         return
+    if task.masks is None and drawn is not None and path is not None and not has_regions:
+        _check_without_regions(task, drawn=drawn)
     if task.masks is not None or (drawn is not None and not has_regions):
         folder = masks_folder(task, drawn or pathlib.Path())
         phantom_masks.check_drawn(folder, field="task.masks")

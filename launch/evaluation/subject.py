@@ -29,6 +29,7 @@ class Opened:
       labels: labels of the records, int8[N, C].
       region_labels: labels of the boxes and masks of each record, [N].
       image_counts: number of images of each record, [N].
+      later_regions: number of regions of each record that lie on another image than its first, [N].
     """
 
     split: pipeline.Split
@@ -37,6 +38,7 @@ class Opened:
     labels: np.ndarray
     region_labels: Sequence[tuple[str, ...]] = ()
     image_counts: Sequence[int] = ()
+    later_regions: Sequence[int] = ()
 
     @property
     def patients(self) -> np.ndarray:
@@ -52,6 +54,7 @@ class Opened:
             labels=self.labels[records],
             region_labels=[self.region_labels[index] for index in records],
             image_counts=[self.image_counts[index] for index in records],
+            later_regions=[self.later_regions[index] for index in records],
         )
 
     def record(self, index: int) -> Record:
@@ -123,6 +126,7 @@ class Subject:
             labels=np.asarray([record.labels for record in records], np.int8),
             region_labels=[record.region_labels for record in records],
             image_counts=[len(record.images) for record in records],
+            later_regions=[sum(map(bool, record.region_images)) for record in records],
         )
 
     def batches(self, opened: Opened, *, batch_size: int, require_text: bool) -> Iterator[Batch]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from launch.evaluation import too_few
+from launch.evaluation import region_masks, too_few
 from launch.evaluation.class_choice import (
     askable,
     classes_of,
@@ -29,7 +29,7 @@ from launch.evaluation.detect import (
 )
 from launch.evaluation.detect import rare as rare_boxes
 from launch.evaluation.detection_tasks import DetectionTask
-from launch.evaluation.grounded import enough_masks, masks_of, measure_grounding
+from launch.evaluation.grounded import enough_masks, has_regions, masks_of, measure_grounding
 from launch.evaluation.phrases import measure_phrases, phrases_left_out
 from launch.evaluation.prompt_tokens import tokens_of
 from launch.evaluation.segment import measure_segmentation, segmenter_of
@@ -188,6 +188,9 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
         said = [*unused_masks(subject, data), *one_of_several(data, split=task.split)]
     elif isinstance(task, PhraseTask | GroundingTask):
         said = without_places(task, subject)
+        if isinstance(task, PhraseTask) or has_regions(task, subject, data):
+            elsewhere = region_masks.left_out(data, split=task.split)
+            said += [elsewhere] if elsewhere else []
     else:
         unasked = without_prompts(task, data)
         said = [f"left out for want of prompts: {', '.join(unasked)}"] if unasked else []

@@ -91,6 +91,11 @@ def reader(path, out, *, tokenizer) -> Subject:
     return on_set(debug.get_config(), path, out, tokenizer=tokenizer)
 
 
+def on_other_set(subject: Subject, path) -> Subject:
+    """The same model on another set."""
+    return dataclasses.replace(subject, data=dataclasses.replace(subject.data, path=str(path)))
+
+
 def splits_of(subject: Subject) -> Callable[[str], Opened]:
     """Returns a function that opens a split once."""
     kept: dict[str, Any] = {}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs.baselines import phantom as baselines
-from configs.eval import phrase_grounding
+from configs.eval import grounding, phrase_grounding
 from launch.evaluation import grounded
 from launch.evaluation import phrases as phrases_lib
 from launch.evaluation.task_results import measure, remarks
@@ -99,6 +99,38 @@ def test_phrases_are_those_of_the_records_or_prompts(prior):
         f"{name} is left out: 20 phrases with a region in test, and 21 are needed"
         for name in ("Cardiomegaly", "Effusion")
     ]
+
+
+def on_later_images(index):
+    """A study whose regions lie on its first and its second image, or on the second alone."""
+    one = subjects.study(index)
+    return dataclasses.replace(
+        one,
+        images=one.images[:1] * 2,
+        image_ids=("first", "second"),
+        views=("PA", "AP"),
+        region_images=(0, 1) if index < 3 else (1, 1),
+    )
+
+
+@pytest.mark.parametrize("make", [phrase_grounding, grounding])
+def test_regions_on_later_images_are_counted_and_named(make, prior, tmp_path):
+    splits = {"train": range(2, 3), "validate": range(3, 5), "test": range(3)}
+    records = {name: [on_later_images(i) for i in numbers] for name, numbers in splits.items()}
+    folder = fixtures.write_splits(tmp_path / "set", records)
+    subject = subjects.on_other_set(prior, folder)
+    config = make.get_config()
+    config.batch_size, config.min_positives, config.bootstrap.resamples = 4, 1, 5
+    if make is grounding:
+        config.text = "prompts"
+    given, opened = task_of(config), subjects.splits_of(subject)
+    lie = "regions of split {!r} lie on other images than the first of a study, which alone is"
+    assert remarks(given, subject, opened("test"))[0].startswith("3 " + lie.format("test"))
+    assert measured(subject, given).settings["regions_on_later_images"] == 3
+    config.split = "validate"
+    with pytest.raises(ConfigError, match="4 " + lie.format("validate")) as caught:
+        measured(subject, task_of(config))
+    assert "Prepare a set with boxes or masks on the first image of a study" in str(caught.value)
 
 
 def test_classes_of_the_grounding_are_matched_by_synonyms():

@@ -114,6 +114,7 @@ def test_grounding_on_the_own_set_of_a_run_or_a_config_that_has_regions(tmp_path
         mistakes.assert_one_line(said[name], pattern)
     drawn = tmp_path / "run" / "data" / "raw"
     bare = subjects.write_set(tmp_path / "bare", train=1, validate=1, test=1, boxes=False)
-    for own in (bare, tmp_path / "not_yet"):
-        with pytest.raises(DataError, match="holds no phantom"):
-            check_task(task("grounding"), drawn=drawn, own=str(own))
+    with pytest.raises(ConfigError, match="No finding can be located: the set has no boxes"):
+        check_task(task("grounding"), drawn=drawn, own=str(bare))
+    with pytest.raises(DataError, match="holds no phantom"):
+        check_task(task("grounding"), drawn=drawn, own=str(tmp_path / "not_yet"))
