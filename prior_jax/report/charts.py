@@ -98,7 +98,7 @@ def line_chart(
     Args:
       title: heading of the chart.
       train: values logged in training; if dense, they are drawn faint, with a smoothed line in full
-        colour.
+        colour. Of more than 600 values of a stage the extremes of each part are drawn.
       held_out: values of the validation split, drawn as marked points; None if there are none.
       stages: stages in order; the axis also includes the steps of stages without values of this
         series.
@@ -259,10 +259,12 @@ def _draw_train(axes, train, stages, theme):
     for number, (first, last) in enumerate(spans):
         after = train.steps >= first if number == 0 else train.steps > spans[number - 1][1]
         inside = after & (train.steps <= last)
-        steps, values = _thin(train.steps[inside], train.values[inside])
+        steps, values = train.steps[inside], train.values[inside]
         if steps.size > 30:
-            axes.plot(steps, values, color=theme.line, lw=0.7, alpha=0.3)
-            axes.plot(steps, _smooth(values), color=theme.line, lw=1.6)
+            smooth = _smooth(values)
+            pale, strong = _shown(values), _shown(smooth)
+            axes.plot(steps[pale], values[pale], color=theme.line, lw=0.7, alpha=0.3)
+            axes.plot(steps[strong], smooth[strong], color=theme.line, lw=1.6)
         else:
             marker = "o" if steps.size == 1 else None
             axes.plot(
@@ -270,12 +272,15 @@ def _draw_train(axes, train, stages, theme):
             )
 
 
-def _thin(steps, values, most=600):
-    """Averages neighbouring values, so that the picture of a long run stays small."""
-    if steps.size <= most:
-        return steps, values
-    parts = np.array_split(np.arange(steps.size), most)
-    return (np.array([x[part].mean() for part in parts]) for x in (steps, values))
+def _shown(values, most=600):
+    """Returns the places of a line that are drawn, so that the picture of a long run stays small.
+
+    Of a longer line than `most` they are those of the least and the greatest value of each part.
+    """
+    if values.size <= most:
+        return np.arange(values.size)
+    parts = np.array_split(np.arange(values.size), most // 2)
+    return np.unique([(p[values[p].argmin()], p[values[p].argmax()]) for p in parts])
 
 
 def _smooth(values):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from prior_jax.evaluate import local_use
 from prior_jax.report import charts
-from prior_jax.report.losses import Losses
+from prior_jax.report.losses import Losses, is_number
 
 # Headings of the values that every run logs besides its loss terms, in the page's order.
 _TITLES = {
@@ -119,16 +118,14 @@ def draw(log: Log, *, losses: Losses = _UNKNOWN) -> Curves:
     Returns:
       The charts; a name without any finite value has no chart.
     """
-    names = dict.fromkeys(name for record in log.records for name in record)
+    names = dict.fromkeys(name for record in log.records for name in record if name not in _AXES)
+    every = {n: found for n in names if (found := series_of(log.records, n)) is not None}
     stages = stages_of(log.records)
     terms, evaluations, others = {}, {}, {}
-    for name in names:
-        series = series_of(log.records, name)
-        if name in _AXES or series is None or _train_name(name) in names:
+    for name, series in every.items():
+        if _train_name(name) in every:
             continue
-        held_out = next(
-            (found for p in _HELD_OUT if (found := series_of(log.records, p + name))), None
-        )
+        held_out = next((every[p + name] for p in _HELD_OUT if p + name in every), None)
         if name.startswith(_WHILE_TRAINING):
             title = title_of(name.removeprefix(_WHILE_TRAINING))
             evaluations[name] = charts.line_chart(
@@ -144,6 +141,7 @@ def draw(log: Log, *, losses: Losses = _UNKNOWN) -> Curves:
             held_out=held_out,
             stages=stages,
             logarithmic=name in _LOGARITHMIC and series.values.min() > 0,
+            marked=name.startswith(_HELD_OUT),
         )
         (terms if name.endswith("_loss") else others)[name] = chart
     first = [name for name in ("total_loss",) if name in terms]
@@ -158,7 +156,9 @@ def draw(log: Log, *, losses: Losses = _UNKNOWN) -> Curves:
 
 def series_of(records: Sequence[Mapping[str, Any]], name: str) -> charts.Series | None:
     """Returns the values called `name`, or None if no value is finite."""
-    found = [(record["step"], float(record[name])) for record in records if _number(record, name)]
+    found = [
+        (record["step"], float(record[name])) for record in records if is_number(record.get(name))
+    ]
     if not found:
         return None
     steps, values = np.array(found, np.float64).T
@@ -189,8 +189,3 @@ def title_of(name: str) -> str:
 def _train_name(name):
     """Returns the training counterpart of a held-out name, or "" for other names."""
     return next((name.removeprefix(p) for p in _HELD_OUT if name.startswith(p)), "")
-
-
-def _number(record, name):
-    value = record.get(name)
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,6 +1,7 @@
 """What the page says of a run's losses beside their curves."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,12 +26,24 @@ class Losses:
         return bool(found) and not any(found)
 
     def local_use(self, records: Sequence[Mapping[str, Any]]) -> str | None:
-        """Says how much the local losses look at the image, as the last validation measured it."""
-        measured = [record for record in records if local_use.SHARE in record]
+        """Says how much the local losses look at the image, as the last validation measured it.
+
+        A validation whose numbers were not finite is passed over.
+        """
+        measured = [
+            record
+            for record in records
+            if all(is_number(record.get(name)) for name in local_use.NAMES)
+        ]
         if not measured:
             return None
         terms = self.local_terms.get(measured[-1].get("stage", ""), ())
         return local_use.said(measured[-1], terms)
+
+
+def is_number(value: Any) -> bool:
+    """Tells whether a value of `metrics.jsonl`, in which NaN and infinity are null, is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def losses_of(objective: Any) -> Losses:

@@ -103,8 +103,9 @@ class Task:
     Attributes:
       name: name of the task in the file.
       label: name of the task in words.
-      baseline: name of the model beside which the task was measured: "untrained", or "from random
-        weights" for a training.
+      baseline: name of the model beside which the task was measured: "untrained", "before training"
+        where the run began with weights, or "from random weights" for a training.
+      split: name of the split that was measured; "" where the file does not tell it.
       fraction: share of the labels that were learnt; None where none were.
       notes: sentences on what the numbers leave out.
       tables: tables of the metrics.
@@ -115,6 +116,7 @@ class Task:
     name: str
     label: str
     baseline: str
+    split: str
     fraction: float | None
     notes: Sequence[str]
     tables: Sequence[Table]
@@ -152,6 +154,7 @@ def task_of(content: Mapping[str, Any]) -> Task:
         name=content["task"],
         label=words(content["task"]),
         baseline=results.baseline_of(content["settings"]),
+        split=str(content["settings"].get("split", "")),
         fraction=_fraction(content["settings"]),
         notes=[*notes_of(content["settings"]), *_calibration_note(content["metrics"])],
         tables=[_table(content, title, names) for title, names in groups.items() if names],

@@ -162,6 +162,30 @@ def test_what_was_evaluated_while_training_is_marked_and_never_smoothed():
         assert len(marks) == len(records)
 
 
+def test_what_only_a_validation_measures_is_marked_and_never_smoothed():
+    records = [record(s, validation_macro_auroc=0.5 + s / 1000) for s in range(40)]
+    charted = curves.draw(curves.Log(records=records, unreadable=0)).others
+    (chart,) = (one for one in charted if one.title == "Validation macro AUROC")
+    svg = base64.b64decode(chart.light.split(",")[1]).decode()
+    assert charts.LIGHT.line not in svg
+    marks = [line for line in svg.splitlines() if "<use" in line and charts.LIGHT.accent in line]
+    assert len(marks) == len(records)
+
+
+def test_a_validation_is_drawn_where_no_number_of_the_training_is_finite():
+    records = [record(s, total_loss=None, validation_total_loss=2.0) for s in range(3)]
+    drawn = curves.draw(curves.Log(records=records, unreadable=0))
+    assert titles(drawn.losses) == ["Validation total loss"]
+
+
+def test_a_single_peak_of_a_long_run_is_drawn():
+    values = np.zeros(10000)
+    values[4321], values[8765] = 50.0, -30.0
+    shown = charts._shown(values)
+    assert {4321, 8765} <= set(shown.tolist()) and (np.diff(shown) > 0).all()
+    assert len(shown) <= 600 and charts._shown(values[:600]).tolist() == list(range(600))
+
+
 def test_ten_thousand_steps_stay_a_small_picture():
     steps = np.arange(10000.0)
     series = charts.Series(steps=steps, values=np.random.default_rng(0).random(10000))

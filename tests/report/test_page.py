@@ -15,7 +15,7 @@ from prior_jax.objectives.prior import PriorObjective
 from prior_jax.objectives.prior_config import RELEASE_WEIGHTS
 from prior_jax.report import page
 from prior_jax.report.examples import AttentionExample, BankUsage, ReconstructionExample, RunInfo
-from prior_jax.report.losses import losses_of
+from prior_jax.report.losses import Losses, losses_of
 from tests.objectives.tiny import tiny_config
 from tests.report.pages import RUN, Reader, examples
 
@@ -89,6 +89,29 @@ def test_the_losses_that_look_at_the_image_are_named_and_others_marked_as_untrai
     assert "trained (local_text) is 0.50 nats higher (50 %" in shown
     assert "Local image loss (weight 0: measured, not trained)" in shown
     assert shown.count("not trained") == 1
+
+
+def test_a_validation_whose_numbers_were_not_finite_is_passed_over(tmp_path):
+    lines = [
+        {"step": step, "stage": "stage1", "total_loss": 1.0, **dict.fromkeys(local_use.NAMES, use)}
+        for step, use in enumerate((0.5, None))
+    ]
+    lines[0][local_use.NAMES[0]] = 0.25
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    shown = Reader(page.write_report(tmp_path, run=RUN).read_text()).text
+    assert "trained is 0.25 nats higher (50 %" in shown
+    assert Losses().local_use(lines[1:]) is None
+
+
+def test_the_split_of_each_task_is_named(tmp_path):
+    write_run(tmp_path)
+    found = results.TaskResult(metrics={"accuracy": Interval(value=1, low=1, high=1)}, settings={})
+    results.write_results(
+        tmp_path, task="probe", trained=found, untrained=found, settings={"split": "train"}
+    )
+    shown = Reader(page.write_report(tmp_path, run=RUN, **examples()).read_text()).text
+    assert shown.count("Measured on the split") == shown.count("Measured on the split train.") == 1
+    assert "held-out" not in shown.lower()
 
 
 def test_baselines_of_the_set_alone_stand_once_and_chance_is_no_row(tmp_path):
