@@ -15,6 +15,7 @@ Flags override the settings of a task: --task.split=validate --task.zero_shot.po
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ import jax
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from launch.evaluation import finetune, models, outputs, region_masks
+from launch.evaluation import finetune, models, outputs, shown
 from launch.evaluation import suite as suite_lib
 from launch.evaluation.measured import measure_both, said_of, title_of
 from launch.evaluation.set_checks import check_set, check_task
@@ -39,17 +40,13 @@ from prior_jax.evaluate import results
 from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.processes import distributed, lock
 from prior_jax.report.examples import RunInfo
-from prior_jax.report.gather import Examples, gather
 from prior_jax.report.losses import losses_of
 from prior_jax.report.page import write_report
 from prior_jax.sharding.mesh import MeshConfig
 from prior_jax.sharding.placement import placement
 
 FLAGS = flags.FLAGS
-EXAMPLES = 6
-"""Number of studies that the report shows."""
 _SOURCES = ("workdir", "weights", "random")
-_NO_EXAMPLES = Examples(attention=(), retrieval=(), reconstructions=(), bank=None)
 
 
 class Evaluation:
@@ -119,10 +116,14 @@ class Evaluation:
                 logging.error("The report was not drawn: %s", error)
 
     def report(self, task: Task) -> None:
-        """Writes `report/index.html` with examples of the task's split."""
+        """Writes `report/index.html` with examples of the task's split, if it can be read."""
         subject = self.on_set(task)
-        opened = self.split(subject, task.split)
-        examples = _examples(subject, opened, batch_size=task.batch_size)
+        examples = shown.examples(
+            subject,
+            functools.partial(self.split, subject),
+            split=task.split,
+            batch_size=task.batch_size,
+        )
         if distributed.is_primary():
             if isinstance(task, SuiteTask):
                 sets = suite_lib.sets_of(task, self.subject)
@@ -137,35 +138,15 @@ class Evaluation:
                     versions=run_lib.versions(),
                     datasets=counts,
                     losses=losses_of(subject.objective),
+                    lacking=shown.lacking(subject),
                 ),
                 attention=examples.attention,
                 retrieval=examples.retrieval,
                 reconstructions=examples.reconstructions,
                 bank=examples.bank,
+                missing=examples.missing,
             )
             print(f"report: {path}", flush=True)
-
-
-def _examples(subject: Subject, opened: Opened, *, batch_size: int) -> Examples:
-    """Computes the report's examples; none for a model or a split without reports that it reads."""
-    if not subject.reads_reports or not len(opened.split.with_text):
-        return _NO_EXAMPLES
-
-    def batches():
-        return subject.batches(opened, batch_size=batch_size, require_text=True)
-
-    return gather(
-        subject.objective,
-        encoder=subject.trained,
-        studies=subject.trained.studies(batches(), reports=True),
-        batches=batches,
-        texts=opened.texts,
-        label_names=opened.split.label_names,
-        tokenizer=opened.split.tokenizer,
-        count=EXAMPLES,
-        block=batch_size,
-        located=lambda index: region_masks.masks_of(opened.record(index), image=subject.data.image),
-    )
 
 
 def evaluate_run(

@@ -96,6 +96,7 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
         },
         given=config.given,
         source=EncoderInit(path=str(run.workdir), adapt=(), step=found),
+        stages=Schedule(run.schedule).begun(found),
     )
 
 

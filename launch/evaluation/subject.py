@@ -83,6 +83,7 @@ class Subject:
       about: JSON values that every results file repeats: where the weights come from.
       given: settings of the model, shown in the report.
       source: weights that a training starts its image encoder from; None for random weights.
+      stages: names of the stages in which the model was trained; None where they are not known.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Subject:
     about: Mapping[str, Any]
     given: Mapping[str, Any]
     source: EncoderInit | None = None
+    stages: Sequence[str] | None = None
 
     @property
     def title(self) -> str:

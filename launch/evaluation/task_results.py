@@ -50,6 +50,7 @@ from launch.evaluation.tasks import (
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate import (
     gallery,
+    places,
     probe,
     prompts,
     retrieval,
@@ -57,9 +58,9 @@ from prior_jax.evaluate import (
 )
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Pooled
+from prior_jax.evaluate.phrases import heat_of
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import ComparesParts
-from prior_jax.objectives.prior import PriorObjective
 
 
 def measure(
@@ -223,16 +224,9 @@ def left_out(task: Task, subject: Subject, data: Opened) -> dict[str, str]:
 def without_places(task: PhraseTask | GroundingTask, subject: Subject) -> list[str]:
     """Returns a sentence that warns of maps of patches that are no places of the image."""
     objective = subject.objective
-    if not isinstance(objective, PriorObjective) or objective.config.choices.spatial_patches:
-        return []
-    # Sentences attend to regions, which are places in every fidelity, unless cosines are asked for.
-    cosines = isinstance(task, PhraseTask) and task.phrases.heat == "cosine"
-    if objective.config.sentence_region is not None and not cosines:
-        return []
-    return [
-        "the model is PRIOR with the patches of its release, which are no places of the image "
-        "(quirk P1), so that its maps do not show where a finding is"
-    ]
+    cosines = isinstance(task, PhraseTask) and heat_of(objective, task.phrases) == "cosine"
+    said = places.without_places(objective, cosines=cosines)
+    return [said] if said else []
 
 
 def _check_parts(subject: Subject, asked_for: bool, *, field: str, without: str) -> None:

@@ -43,7 +43,9 @@ class Attention:
     Attributes:
       unit: unit of text that a row represents, "word" or "sentence".
       texts: texts of the T words or sentences, in order.
-      weights: attention of each text over the regions of the image, float32[T, h, w].
+      weights: attention of each text over the regions of the image, float32[T, h, w]. Of PRIOR with
+        fidelity "release" and without `sentence_region` they are over patches that are no places of
+        the image (quirk P1), so that its maps do not show where a finding is.
       spacing: distance in pixels of the processed image from one region centre to the next; the
         first region is centred on the first pixel.
     """

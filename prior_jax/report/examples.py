@@ -20,6 +20,8 @@ class RunInfo:
       datasets: counts of each data set by its name, split -> {what: count}, e.g.
         {"nih": {"train": {"studies": 900, "images": 1100}}}.
       losses: losses that the run trains.
+      lacking: sections of examples that the model cannot have, section -> reason; see
+        `sections.lacking`.
     """
 
     name: str
@@ -27,6 +29,7 @@ class RunInfo:
     versions: Mapping[str, str]
     datasets: Mapping[str, Mapping[str, Mapping[str, int]]]
     losses: Losses = dataclasses.field(default_factory=Losses)
+    lacking: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

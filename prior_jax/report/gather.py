@@ -1,7 +1,7 @@
 """Computes the examples of a trained model that the page shows."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -50,12 +50,21 @@ class StudyText:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
-    """All examples of the model on the page; empty where the objective has none of a kind."""
+    """All examples of the model on the page.
 
-    attention: tuple[AttentionExample, ...]
-    retrieval: tuple[RetrievalExample, ...]
-    reconstructions: tuple[ReconstructionExample, ...]
-    bank: BankUsage | None
+    Attributes:
+      attention: examples of sentences or words over images; () where the model has none.
+      retrieval: examples of reports that images retrieved.
+      reconstructions: examples of images and their reconstructions; () where the model has none.
+      bank: use of the prototypes; None where the model has none.
+      missing: sentence that says why there is no example of any kind, "" where there are some.
+    """
+
+    attention: tuple[AttentionExample, ...] = ()
+    retrieval: tuple[RetrievalExample, ...] = ()
+    reconstructions: tuple[ReconstructionExample, ...] = ()
+    bank: BankUsage | None = None
+    missing: str = ""
 
 
 def choose(labels: np.ndarray, *, count: int) -> list[int]:
@@ -94,6 +103,7 @@ def gather(
     count: int,
     block: int,
     located: Callable[[int], Mapping[str, np.ndarray]] = lambda _: {},
+    lacking: Collection[str] = (),
 ) -> Examples:
     """Computes the examples of some studies, and the use of the bank over all studies.
 
@@ -109,6 +119,8 @@ def gather(
       block: number of rows and columns of similarity computed at once.
       located: function from a record to the masks of its findings that are known, label ->
         bool[H, W], of the size of the model's images.
+      lacking: names of the sections that the model cannot have, see `sections.lacking`; nothing is
+        computed for them.
 
     Returns:
       The examples.
@@ -119,7 +131,7 @@ def gather(
     pictures = np.asarray(to_host(batch.image), np.float32)[: len(rows)].mean(axis=-1)
     shown = [texts[record] for record in records]
     return Examples(
-        attention=attention_examples(
+        attention=() if "attention" in lacking else attention_examples(
             objective, encoder, studies, batch, rows=rows, pictures=pictures,
             titles=[f"study {text.study_id}" for text in shown],
             sentences=[text.sentences for text in shown],
@@ -130,8 +142,10 @@ def gather(
             encoder, studies, rows=rows, pictures=pictures, texts=texts,
             label_names=label_names, block=block,
         ),
-        reconstructions=_reconstructions(objective, encoder, batch, pictures=pictures, shown=shown),
-        bank=_bank(objective, encoder, batches(), texts=texts),
+        reconstructions=() if "reconstruction" in lacking else _reconstructions(
+            objective, encoder, batch, pictures=pictures, shown=shown
+        ),
+        bank=None if "bank" in lacking else _bank(objective, encoder, batches(), texts=texts),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from prior_jax.report import (
     phrase_sheets,
     region_sheets,
     reliability,
+    sections,
     sheets,
     suites,
     tables,
@@ -67,15 +68,17 @@ def write_report(
     retrieval: Sequence[RetrievalExample] = (),
     reconstructions: Sequence[ReconstructionExample] = (),
     bank: BankUsage | None = None,
+    missing: str = "",
 ) -> pathlib.Path:
     """Draws `workdir/report/index.html` from the run's files and the given examples.
 
     The phrases of grounding tasks are drawn from `eval/*.pictures.npz`, masks and boxes from
     `eval/*.masks.npz` and `eval/*.boxes.npz`, the curves of their trainings from
     `finetune/<task>/model`, and the parts of a suite from `suite/<set>/eval`. A section without
-    data (no metrics.jsonl, no eval/*.json, no examples) is replaced by a sentence that names the
-    command producing the data; in a folder of results alone, and for a model that reads no
-    reports, a section of examples without any is left out, with its link.
+    data (no metrics.jsonl, no eval/*.json, no examples) is replaced by a sentence that says why, or
+    names the command producing the data. A section that the model's objective cannot have is left
+    out, with its link; in a folder of results alone, and for a model that reads no reports, so is a
+    section of examples without any that the model could have.
 
     Args:
       workdir: folder of the run; `metrics.jsonl`, `eval`, `finetune` and `suite` are read from it.
@@ -84,6 +87,7 @@ def write_report(
       retrieval: examples of reports that images retrieved.
       reconstructions: examples of images and their reconstructions.
       bank: use of the prototypes; None for objectives without a bank.
+      missing: sentence that says why there is no example of any kind; "" where that is not known.
 
     Returns:
       Path of the page; an older page is replaced atomically.
@@ -94,7 +98,10 @@ def write_report(
     workdir = pathlib.Path(workdir)
     files = _of_files(workdir, run)
     sparse = files["evaluated_elsewhere"] or str(run.settings.get("objective")) in _HEADINGS
-    examples = _of_examples(attention, retrieval, reconstructions, bank, sparse=sparse)
+    examples = _of_examples(
+        attention, retrieval, reconstructions, bank, sparse=sparse, lacking=run.lacking
+    )
+    examples["why"] = {name: run.lacking.get(name) or missing for name in sections.EXAMPLES}
     text = _environment().get_template("page.html").render(**_frame(run), **files, **examples)
     path = workdir / "report" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,11 +150,14 @@ def _of_files(workdir: pathlib.Path, run: RunInfo) -> dict[str, Any]:
     )
 
 
-def _of_examples(attention, retrieval, reconstructions, bank, *, sparse: bool) -> dict[str, Any]:
+def _of_examples(
+    attention, retrieval, reconstructions, bank, *, sparse: bool, lacking: Mapping[str, str]
+) -> dict[str, Any]:
     """Returns the drawn examples, and the sections of the page; see `_sections`."""
     return dict(
         sections=_sections(
             sparse,
+            lacking,
             attention=attention,
             retrieval=retrieval,
             reconstruction=reconstructions,
@@ -166,15 +176,21 @@ def _count_names(run: RunInfo) -> list[str]:
     return list(dict.fromkeys(name for counts in every for name in counts))
 
 
-def _sections(sparse: bool, **examples: object) -> dict[str, str]:
+def _sections(sparse: bool, lacking: Mapping[str, str], **examples: object) -> dict[str, str]:
     """Returns the title in the list of links of each section of the page, by its id.
 
     Args:
       sparse: whether sections of examples without any are left out: the folder holds an evaluation
         alone, or the model reads no reports.
+      lacking: sections that the model cannot have, see `RunInfo`; those without a reason are left
+        out, and the others say it.
       examples: examples of each section that has some, empty or None where there are none.
     """
-    left_out = [name for name, found in examples.items() if sparse and not found]
+    left_out = [
+        name
+        for name, found in examples.items()
+        if not found and not lacking.get(name, "" if sparse else "absent")
+    ]
     return {name: title for name, title in _SECTIONS.items() if name not in left_out}
 
 

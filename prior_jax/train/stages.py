@@ -269,6 +269,10 @@ class Schedule:
         """Returns one past the index of the stage's last step."""
         return self.start(stage) + stage.steps
 
+    def begun(self, steps: int) -> tuple[str, ...]:
+        """Returns the names of the stages that have trained, after so many steps of the run."""
+        return tuple(stage.name for stage in self.stages if self.start(stage) < steps)
+
     def ends_after(self, step: int) -> bool:
         """Returns True if the step with this index is its stage's last."""
         return step + 1 == self.end(self.at(step))

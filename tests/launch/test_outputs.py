@@ -14,7 +14,7 @@ from prior_jax.evaluate import results
 from prior_jax.evaluate.bootstrap import Interval
 from prior_jax.evaluate.results import TaskResult
 from tests import fixtures
-from tests.launch import subjects
+from tests.launch import small_suites, subjects
 
 RUN = {"run": "small", "step": 30, "weights": "a" * 64}
 WEIGHTS = {"weights": "c" * 64, "origin": {"source": "prior", "file": "prior.pt"}}
@@ -108,3 +108,30 @@ def test_a_model_that_reads_no_sentences_of_labels_has_a_report_without_examples
         evaluation = evaluate.Evaluation(subject, out=tmp_path / "out")
         evaluation.report(load_task("configs/eval/probe.py"))
     assert (tmp_path / "out" / "report" / "index.html").is_file()
+
+
+def test_a_model_of_the_first_stage_shows_no_random_decoder(reader, tmp_path):
+    early = dataclasses.replace(reader, stages=("stage1",))
+    with jax.set_mesh(reader.place.mesh):
+        evaluation = evaluate.Evaluation(early, out=tmp_path / "out")
+        evaluation.report(load_task("configs/eval/probe.py"))
+    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert "The closest reports" in page and "Where the text looks" in page
+    assert "Input and reconstruction share" not in page
+    assert "was trained in stage1 alone, and the decoder of its images is still random." in page
+
+
+def test_a_set_without_the_split_of_its_tasks_still_has_a_report(reader, tmp_path, capsys):
+    splits = {"train": [subjects.study(i) for i in range(4)], "validate": [subjects.study(4)]}
+    subject = subjects.on_other_set(reader, fixtures.write_splits(tmp_path / "set", splits))
+    tasks = [load_task(f"configs/eval/{name}.py") for name in ("zero_shot", "retrieval")]
+    suite = small_suites.task(tasks=small_suites.TASKS[:1])
+    with jax.set_mesh(subject.place.mesh):
+        evaluate.evaluate(subject, tasks, out=tmp_path / "run", pass_over=True)
+        evaluate.evaluate(subject, [suite], out=tmp_path / "suite")
+    said = capsys.readouterr().out
+    for name in ("zero_shot", "retrieval"):
+        assert f"The task {name} was skipped: " in said
+    assert (tmp_path / "run" / "report" / "index.html").is_file()
+    page = (tmp_path / "suite" / "report" / "index.html").read_text()
+    assert "the set has no record in test" in page

@@ -16,8 +16,11 @@ from launch.evaluation.tasks import TASKS, load_task, task_of
 from launch.evaluation.training_tasks import TrainingTask
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate.fine_regions import FINE
+from prior_jax.objectives.prior import PriorObjective
 from prior_jax.report import tables
 from prior_jax.report.gather import StudyText
+from tests.objectives.test_sentence_region import CONTRAST, WEIGHTS
+from tests.objectives.tiny import tiny_config
 
 FILES = sorted(pathlib.Path("configs/eval").glob("[a-z]*.py"))
 
@@ -128,6 +131,22 @@ def test_classes_may_be_named_where_others_are_excluded_as_usual():
 def opened(label_names, labels):
     split = types.SimpleNamespace(label_names=label_names)
     return measure.Opened(split=split, texts=(), image_ids=(), labels=np.asarray(labels, np.int8))
+
+
+@pytest.mark.parametrize("file", ["grounding", "phrase_grounding", "phrase_grounding/maco"])
+def test_patches_that_are_no_places_are_named_unless_regions_take_their_place(file):
+    given = load_task(f"configs/eval/{file}.py")
+    of_regions = dict(sentence_region=CONTRAST, weights=WEIGHTS)
+    said = [
+        measure.without_places(given, types.SimpleNamespace(objective=PriorObjective(config)))
+        for config in (
+            tiny_config(fidelity="release"),
+            tiny_config(fidelity="release", **of_regions),
+            tiny_config(**of_regions),
+        )
+    ]
+    # MaCo's release compares patches, whatever the objective attends to.
+    assert [bool(one) for one in said] == [True, file.endswith("maco"), False]
 
 
 def test_labels_without_prompts_are_named():

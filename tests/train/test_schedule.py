@@ -98,6 +98,8 @@ def test_steps_belong_to_their_stage():
     assert schedule.start(toy.STAGES[1]) == 6
     assert [schedule.end(stage) for stage in schedule.stages] == [6, 12]
     assert [step for step in range(12) if schedule.ends_after(step)] == [5, 11]
+    begun = [schedule.begun(steps) for steps in (0, 1, 6, 7, 12)]
+    assert begun == [(), ("first",), ("first",), ("first", "second"), ("first", "second")]
     with pytest.raises(ValueError, match="past the end"):
         schedule.at(12)
     with pytest.raises(ConfigError, match="each named once"):
