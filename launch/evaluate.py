@@ -100,7 +100,8 @@ class Evaluation:
             records = found[0].settings.get("records", len(opened(task.split).split))
             title = title_of(task, subject, found)
             print(f"\n{task.result} on {records} records of {task.split}, {title}")
-            print(results.format_table(found[0], found[-1]))
+            told = {**found[0].settings, **where}
+            print(results.format_table(dataclasses.replace(found[0], settings=told), found[-1]))
             print(f"written to {path}", flush=True)
 
     def suite(self, task: SuiteTask) -> None:

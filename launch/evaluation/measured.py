@@ -1,4 +1,4 @@
-"""Measures a task on a model and, beside it, on the same model at random weights."""
+"""Measures a task on a model and, beside it, on the same model before its first step."""
 
 import pathlib
 from collections.abc import Callable
@@ -19,15 +19,17 @@ Open = Callable[[str], Opened]
 def measure_both(
     task: Task, subject: Subject, opened: Open, *, folder: pathlib.Path, beside: bool = True
 ) -> tuple[TaskResult, TaskResult]:
-    """Returns the results of the model and of the same model at random weights.
+    """Returns the results of the model and of the same model before its first step.
+
+    That has random weights, or with `config.init` those that its run began with; a training's
+    baseline is the same training from random weights.
 
     Args:
       task: task to measure.
       subject: model on the task's set.
       opened: function from the name of a split of the set to the split; it should cache it.
       folder: folder for what the task trains, for this task, model and set alone.
-      beside: whether the model at random weights is wanted; without it the second result has no
-        metrics.
+      beside: whether the baseline is wanted; without it the second result has no metrics.
     """
     if isinstance(task, TrainingTask):
         return finetune.measure_trainings(task, subject, opened, folder=folder, beside=beside)

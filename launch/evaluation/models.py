@@ -97,6 +97,7 @@ def of_run(run: run_lib.Run, *, step: int | None) -> Subject:
         given=config.given,
         source=EncoderInit(path=str(run.workdir), adapt=(), step=found),
         stages=Schedule(run.schedule).begun(found),
+        began_with_weights=bool(config.init.given()),
     )
 
 
@@ -150,6 +151,7 @@ def of_config(
         about={"random": config.name, "step": 0, "seed": config.train.seed},
         given=config.given,
         source=config.init.given().get("image"),
+        began_with_weights=bool(config.init.given()),
     )
 
 

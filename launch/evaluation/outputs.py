@@ -23,7 +23,7 @@ def described(subject: Subject, opened: Opened, *, split: str) -> dict[str, Any]
         "split": split,
         "set": opened.split.manifest.fingerprint,
         "set_path": subject.data.path,
-        **subject.about,
+        **subject.origin,
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from prior_jax.data import pipeline
 from prior_jax.data.schema import Record
+from prior_jax.evaluate import results
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import fitting
 from prior_jax.interop.initial import EncoderInit
@@ -84,6 +85,8 @@ class Subject:
       given: settings of the model, shown in the report.
       source: weights that a training starts its image encoder from; None for random weights.
       stages: names of the stages in which the model was trained; None where they are not known.
+      began_with_weights: whether the state before the first step has weights of `config.init`, so
+        that the baseline is not random.
     """
 
     name: str
@@ -99,6 +102,12 @@ class Subject:
     given: Mapping[str, Any]
     source: EncoderInit | None = None
     stages: Sequence[str] | None = None
+    began_with_weights: bool = False
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Returns the JSON values of `about`, and whether the baseline has weights of another."""
+        return {**self.about, results.BEGAN_WITH_WEIGHTS: self.began_with_weights}
 
     @property
     def title(self) -> str:

@@ -129,7 +129,7 @@ def run_suite(task: SuiteTask, subject: Subject, *, out: pathlib.Path, opened: O
     if distributed.is_primary():
         every = [row.cells for row in rows]
         every += suite_table.over_seeds_rows(rows, confidence=task.bootstrap.confidence)
-        path = suite_table.write(out, rows=every, parts=states, about=subject.about)
+        path = suite_table.write(out, rows=every, parts=states, about=subject.origin)
         _say(f"written to {path}")
     failed = [one for one in states if one["state"] == FAILED]
     for one in failed:

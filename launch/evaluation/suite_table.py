@@ -23,7 +23,8 @@ COLUMNS = (
 """Columns of `eval/suite.csv`; the first three name the row.
 
 `value` is the model's, `random` that of the same model at random weights (for a run, before its
-first step; for a training, one from random weights), `imagenet` that of the weights of
+first step, which with `config.init` has the weights that it began with, as `began_with_weights` of
+`model` says; for a training, one from random weights), `imagenet` that of the weights of
 --task.imagenet. Intervals are over patients where `seeds` is 1, and over patients and seeds
 otherwise: `over_seeds.over_patients_and_seeds`. Two seeds have none: their values are in the rows
 of each seed.
@@ -47,7 +48,7 @@ class Measured:
     Attributes:
       content: results file.
       trained: bootstrap draws of the model by metric, float64[R].
-      untrained: bootstrap draws of the same model at random weights, likewise.
+      untrained: bootstrap draws of the same model before its first step, likewise.
     """
 
     content: Content
@@ -169,7 +170,8 @@ def write(
       out: folder of the results.
       rows: rows with the keys of COLUMNS.
       parts: set, task, state ("done", "left out" or "failed") and reason of every part.
-      about: origin of the weights: run and step, folder of weights, or config and seed.
+      about: origin of the weights, `Subject.origin`: run and step, folder of weights, or config and
+        seed, and what the baseline is.
 
     Returns:
       Path of the JSON file.

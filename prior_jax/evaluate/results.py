@@ -21,6 +21,8 @@ DRAWS_SUFFIX = ".draws.npz"
 UNTRAINED_DRAWS_SUFFIX = ".untrained.draws.npz"
 SUITE = "suite"
 """Name of the table of a suite in `eval`, which is the result of no single task."""
+BEGAN_WITH_WEIGHTS = "began_with_weights"
+"""Setting of a results file: whether the model had weights of another before its first step."""
 _EVALUATE_AGAIN = "Delete the file, and run launch.evaluate again if it was a result."
 
 
@@ -200,7 +202,7 @@ def format_table(trained: TaskResult, untrained: TaskResult) -> str:
     Args:
       trained: results of the run's model.
       untrained: results of the same model before its first step; of a fine-tuning those of the
-        same training from random weights, which the header then says.
+        same training from random weights. The header says which, by the trained result's settings.
 
     Returns:
       Lines of text without a final line break: a header, one line per metric, which says over how
@@ -227,7 +229,9 @@ def format_table(trained: TaskResult, untrained: TaskResult) -> str:
 def baseline_of(settings: Mapping[str, Any]) -> str:
     """Returns what the results beside the model's are of, from the settings of a results file."""
     # The baseline of a fine-tuning is trained as well.
-    return "from random weights" if "finetune" in settings else "untrained"
+    if "finetune" in settings:
+        return "from random weights"
+    return "before training" if settings.get(BEGAN_WITH_WEIGHTS) else "untrained"
 
 
 def _cell(metric: Interval) -> str:

@@ -20,6 +20,8 @@ FOLDER = "suite"
 """Folder of the parts' results under that of the suite: `suite/<set>/eval/<task>.json`."""
 _SEED, _OVER_SEEDS = "_seed_", "_over_seeds"
 _COLUMNS = {"Model": "value", "Random": "random", "ImageNet": "imagenet"}
+_BEGAN = "Before training"
+"""Name of the column "Random" of a run that began with weights."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,12 +103,14 @@ class SuiteSheet:
 
     Attributes:
       columns: names of the columns that have a value: the model, random weights, ImageNet weights.
+      baseline: sentence that says what the column beside the model's is.
       chance: whether a row has a chance level.
       sets: results of each set.
       notes: a sentence on every part that was left out or failed.
     """
 
     columns: Sequence[str]
+    baseline: str
     chance: bool
     sets: Sequence[SetSheet]
     notes: Sequence[str]
@@ -130,8 +134,9 @@ def read(workdir: pathlib.Path) -> SuiteSheet | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = content["rows"]
+        began = bool(content.get("model", {}).get(results.BEGAN_WITH_WEIGHTS))
         columns = {
-            label: name
+            _BEGAN if began and label == "Random" else label: name
             for label, name in _COLUMNS.items()
             if label == "Model" or any(row[name] is not None for row in rows)
         }
@@ -155,12 +160,24 @@ def read(workdir: pathlib.Path) -> SuiteSheet | None:
         ) from error
     return SuiteSheet(
         columns=list(columns),
+        baseline=_baseline(began),
         chance=chance,
         sets=[
             _set_sheet(name, found, workdir / FOLDER / name, done=list(dict.fromkeys(done[name])))
             for name, found in tasks.items()
         ],
         notes=notes,
+    )
+
+
+def _baseline(began: bool) -> str:
+    """Says what the column beside the model's is; `began` is whether the run began with weights."""
+    name, state = ("Random", "random weights")
+    if began:
+        name, state = _BEGAN, "the weights that its run began with"
+    return (
+        f"{name} is the same model at {state}; for trainings (linear, finetune, segmentation, "
+        "detection) it is the same training from random weights."
     )
 
 

@@ -90,6 +90,8 @@ def test_untrained_is_what_training_began_with(finished, whole):
         for workdir in (whole, finished.workdir)
     )
     assert found["untrained"] != drawn["untrained"]
+    began = [one["settings"]["began_with_weights"] for one in (found, drawn)]
+    assert began == [True, False]
 
 
 def test_other_weights_are_refused(finished, whole, tmp_path):

@@ -85,4 +85,6 @@ def test_the_table_sets_trained_beside_untrained_and_names_what_is_missing():
     assert lines[2].split() == ["auroc_edema", "-", "-"]
     trained = dataclasses.replace(TRAINED, settings={"finetune": {"fraction": 1.0}})
     assert results.format_table(trained, UNTRAINED).split("\n")[0].endswith("from random weights")
+    trained = dataclasses.replace(TRAINED, settings={"began_with_weights": True})
+    assert results.format_table(trained, UNTRAINED).split("\n")[0].endswith("  before training")
     assert lines[3] == "auroc_edema is undefined: no positive of Edema is counted."

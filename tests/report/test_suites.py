@@ -98,6 +98,27 @@ def test_a_mean_over_some_of_the_classes_says_over_how_many(tmp_path):
     assert "it is the same training from random weights" in shown
 
 
+@pytest.mark.parametrize(
+    ("model", "column", "said"),
+    [
+        ({}, "Random", "Random is the same model at random weights;"),
+        (
+            {"run": "small", "began_with_weights": True},
+            "Before training",
+            "Before training is the same model at the weights that its run began with;",
+        ),
+    ],
+)
+def test_the_column_of_a_run_that_began_with_weights_is_not_called_random(
+    tmp_path, model, column, said
+):
+    (tmp_path / "eval").mkdir()
+    content = {"model": model, "parts": [], "rows": [row("nih", "zero_shot", "accuracy", 1)]}
+    (tmp_path / "eval" / "suite.json").write_text(json.dumps(content))
+    assert suites.read(tmp_path).columns == ["Model", column]
+    assert said in Reader(page.write_report(tmp_path, run=RUN).read_text()).text
+
+
 def test_two_seeds_show_the_value_of_each_and_why_there_is_no_interval(tmp_path):
     rows = [row("nih", task, "accuracy", number) for number, task in enumerate(TASKS[1:3])]
     rows += over_seeds_rows(
