@@ -21,12 +21,13 @@ from prior_jax.errors import ConfigError, DataError
 from prior_jax.evaluate.results import read_results
 from prior_jax.interface import Model
 from prior_jax.interface.image_model import ImageModel, open_image_model
+from prior_jax.interface.trained import schedule_of
 from prior_jax.interop.export.model_card import DataFacts, Facts, licence_of_run
 from prior_jax.interop.export.parts import sha256
 from prior_jax.interop.weights_folder import Weights, is_weights_folder, load_weights
 from prior_jax.interop.weights_input import tokenizer_config
 from prior_jax.objectives.kinds import KINDS
-from prior_jax.train import checkpoint_read, resume
+from prior_jax.train import checkpoint_read
 from prior_jax.train.measured_step import FINETUNE_MARK, measured_step
 
 
@@ -159,7 +160,7 @@ def _run(folder: pathlib.Path, *, step: int | None) -> Source:
 def _stage(checkpoints: epath.Path, step: int | None) -> str:
     """Returns the name of the stage that a checkpoint's last step belongs to."""
     host = checkpoint_read.read_document(checkpoints / str(step))["host"]
-    return resume.schedule_of(host).before(host["step"]).name
+    return schedule_of(host).before(host["step"]).name
 
 
 def _model(folder: pathlib.Path, objective: str | None, *, step: int | None) -> Model | ImageModel:

@@ -16,7 +16,7 @@ from configs.prior.base import stage
 
 
 def get_config(form: str = "paper") -> ConfigDict:
-    """Returns the config: AdamW, 50 epochs of which 20 are warm-up.
+    """Returns the config: AdamW, at most 50 epochs of which 20 are warm-up, early stopping.
 
     Args:
       form: "paper" or "improved"; see `base.in_form`.
@@ -25,6 +25,11 @@ def get_config(form: str = "paper") -> ConfigDict:
     pretrain["learning_rate_end"] = 1e-8
     pretrain["weight_decay"] = 0.05
     config = base.get_config("mgca", model=objectives.mgca(), stage=pretrain, batch_size=144)
+    # mgca_module.py, EarlyStopping, which waits for five validations of an epoch each
+    config.validate_every, config.validate_unit = 1, "epochs"
+    config.early_stopping = ConfigDict(
+        dict(metric="validation_total_loss", patience=5, mode="min", min_delta=0.0)
+    )
     config.data.image.fit = "pad"  # [data], black margins
     # [data], imsize; [transforms], a random crop of 224, neither rotated nor flipped.
     config.data.augment.update(dict(crop_from=256, rotation_degrees=0.0, flip_probability=0.0))

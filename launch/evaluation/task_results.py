@@ -58,7 +58,6 @@ from prior_jax.evaluate import (
 )
 from prior_jax.evaluate.embed import Encoder
 from prior_jax.evaluate.features import Pooled
-from prior_jax.evaluate.phrases import heat_of
 from prior_jax.evaluate.results import TaskResult
 from prior_jax.objectives.base import ComparesParts
 
@@ -188,7 +187,8 @@ def remarks(task: Task, subject: Subject, data: Opened) -> list[str]:
         segmenter_of(subject, task=task.task)
         said = [*unused_masks(subject, data), *one_of_several(data, split=task.split)]
     elif isinstance(task, PhraseTask | GroundingTask):
-        said = without_places(task, subject)
+        nowhere = places.without_places(subject.objective)
+        said = [nowhere] if nowhere else []
         if isinstance(task, PhraseTask) or has_regions(task, subject, data):
             elsewhere = region_masks.left_out(data, split=task.split)
             said += [elsewhere] if elsewhere else []
@@ -219,14 +219,6 @@ def left_out(task: Task, subject: Subject, data: Opened) -> dict[str, str]:
     asked = task.prompts.set if isinstance(task, ZeroShotTask) else None
     candidates = data.split.label_names if asked is None else askable(data, asked)
     return enough(task, data, candidates)[1]
-
-
-def without_places(task: PhraseTask | GroundingTask, subject: Subject) -> list[str]:
-    """Returns a sentence that warns of maps of patches that are no places of the image."""
-    objective = subject.objective
-    cosines = isinstance(task, PhraseTask) and heat_of(objective, task.phrases) == "cosine"
-    said = places.without_places(objective, cosines=cosines)
-    return [said] if said else []
 
 
 def _check_parts(subject: Subject, asked_for: bool, *, field: str, without: str) -> None:

@@ -10,18 +10,16 @@ _NONE = (
 )
 
 
-def without_places(objective: Any, *, cosines: bool = False) -> str:
+def without_places(objective: Any) -> str:
     """Returns a sentence, without its full stop, on maps of patches that are no places.
 
     Args:
-      objective: objective of the model.
-      cosines: whether the maps are cosines of patches. Otherwise they are the attention of the
-        objective, which with `sentence_region` is over regions, places in every fidelity.
+      objective: objective of the model, whose attention with `sentence_region` is over regions,
+        places in every fidelity.
 
     Returns:
       The sentence; "" for maps of places.
     """
     if not isinstance(objective, PriorObjective) or objective.config.choices.spatial_patches:
         return ""
-    of_regions = objective.config.sentence_region is not None and not cosines
-    return "" if of_regions else _NONE
+    return _NONE if objective.config.sentence_region is None else ""

@@ -23,9 +23,10 @@ from prior_jax.interop.weights_folder import is_weights_folder
 from prior_jax.objectives.base import in_stage
 from prior_jax.run_config import RunConfig
 from prior_jax.sharding import mesh as mesh_lib
+from prior_jax.strict import build
 from prior_jax.train import checkpoint_read, resume
 from prior_jax.train.measured_step import measured_step
-from prior_jax.train.stages import Stage
+from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.state import ModelDefinition, define_model
 
 _FIRST_SPLITTER = "pysbd"  # of sets prepared before the splitter could be chosen
@@ -76,7 +77,7 @@ def load(workdir: str | os.PathLike[str], *, step: int | None = None) -> Model:
     definition = define_model(objective(()).init)
     module, kept = restored(folder, config, definition, step=step)
     check_tokenizer(tokenizer, kept["identity"], path=config.data.tokenizer.path)
-    schedule = resume.schedule_of(kept)
+    schedule = schedule_of(kept)
     trained = in_stage(objective(schedule.stages), schedule.before(kept["step"]).name)
     return Model(trained, module, tokenizer=tokenizer, **_settings(config.data))
 
@@ -169,6 +170,11 @@ def restored(
     path = config.data.path
     check_trained_on(load_manifest(path), kept["identity"], path=path)
     return definition.merge(params, rest), kept
+
+
+def schedule_of(kept: Mapping[str, Any]) -> Schedule:
+    """Returns the stages that the values of a checkpoint on the host tell of."""
+    return Schedule([build(Stage, stage, name="checkpoint's stages") for stage in kept["stages"]])
 
 
 def _placed(shapes: Mapping[str, jax.ShapeDtypeStruct], sharding: Any) -> dict[str, Any]:

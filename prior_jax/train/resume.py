@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prior_jax.errors import CheckpointError
-from prior_jax.strict import build
 from prior_jax.train.options import TrainOptions
 from prior_jax.train.stages import Schedule, Stage
 from prior_jax.train.watched import EVALUATE, VALIDATE, interval_of
@@ -71,11 +70,6 @@ def settings_of(options: TrainOptions, schedule: Schedule) -> dict[str, Any]:
         "evaluate": json.loads(json.dumps(dict(options.evaluation))),
         "stages": [_stage(stage) for stage in schedule.stages],
     }
-
-
-def schedule_of(host: Mapping[str, Any]) -> Schedule:
-    """Returns the stages that a checkpoint's host values store."""
-    return Schedule([build(Stage, stage, name="checkpoint's stages") for stage in host["stages"]])
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

@@ -128,7 +128,7 @@ CASES = {
     "a run without masks": (
         EVALUATE,
         ["--workdir={tmp}/begun", GROUNDING],
-        r"^task\.masks: \{tmp\}/begun/data/raw holds no phantom",
+        r"^task\.data\.path: No finding can be located: the set has no .*--task\.masks=DIR",
     ),
     "a batch of nothing": (
         EVALUATE,

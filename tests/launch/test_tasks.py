@@ -16,6 +16,7 @@ from launch.evaluation.tasks import TASKS, load_task, task_of
 from launch.evaluation.training_tasks import TrainingTask
 from prior_jax.errors import ConfigError
 from prior_jax.evaluate.fine_regions import FINE
+from prior_jax.evaluate.places import without_places
 from prior_jax.objectives.prior import PriorObjective
 from prior_jax.report import tables
 from prior_jax.report.gather import StudyText
@@ -133,20 +134,17 @@ def opened(label_names, labels):
     return measure.Opened(split=split, texts=(), image_ids=(), labels=np.asarray(labels, np.int8))
 
 
-@pytest.mark.parametrize("file", ["grounding", "phrase_grounding", "phrase_grounding/maco"])
-def test_patches_that_are_no_places_are_named_unless_regions_take_their_place(file):
-    given = load_task(f"configs/eval/{file}.py")
+def test_patches_that_are_no_places_are_named_unless_regions_take_their_place():
     of_regions = dict(sentence_region=CONTRAST, weights=WEIGHTS)
     said = [
-        measure.without_places(given, types.SimpleNamespace(objective=PriorObjective(config)))
+        without_places(PriorObjective(config))
         for config in (
             tiny_config(fidelity="release"),
             tiny_config(fidelity="release", **of_regions),
             tiny_config(**of_regions),
         )
     ]
-    # MaCo's release compares patches, whatever the objective attends to.
-    assert [bool(one) for one in said] == [True, file.endswith("maco"), False]
+    assert [bool(one) for one in said] == [True, False, False]
 
 
 def test_labels_without_prompts_are_named():

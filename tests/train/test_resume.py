@@ -3,6 +3,7 @@
 import pytest
 
 from prior_jax.errors import CheckpointError
+from prior_jax.interface.trained import schedule_of
 from prior_jax.train import resume
 from prior_jax.train.stages import PlateauConfig, Schedule
 from tests.train import toy
@@ -114,6 +115,6 @@ def test_validations_are_told_in_steps():
 def test_the_stage_of_a_checkpoint_is_that_of_its_last_step():
     stages = [toy.stage("stage1", 6), toy.stage("stage2", 4)]
     host = resume.settings_of(toy.options(), Schedule(stages))
-    schedule = resume.schedule_of(host)
+    schedule = schedule_of(host)
     names = [schedule.before(step).name for step in (0, 1, 6, 7, 10)]
     assert names == ["stage1", "stage1", "stage1", "stage2", "stage2"]
