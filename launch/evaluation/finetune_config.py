@@ -140,8 +140,11 @@ def _scale(config: ConfigDict, wanted: FinetuneConfig, *, epoch: int) -> None:
         limits.append(round(wanted.epochs * epoch))
     total = max(min(limits), len(lengths))
     for name, length in lengths.items():
-        share = total * length / sum(lengths.values())
-        config.stages[name].update(dict(length=max(round(share), 1), warmup=0))
+        stage, factor = config.stages[name], total / sum(lengths.values())
+        stage.update(dict(length=max(round(factor * length), 1), warmup=0))
+        if stage.get("schedule_steps") is not None:
+            unit = 1 if config.stage_unit == "steps" else epoch  # of a length; the plan is in steps
+            stage.schedule_steps = max(round(factor * stage.schedule_steps / unit), 1)
     config.stage_unit = config.validate_unit = "steps"
     config.validate_every = max(total // wanted.validations, 1)
     config.checkpoint.every_steps = max(total, 1)

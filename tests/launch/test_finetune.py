@@ -110,6 +110,15 @@ def test_the_batch_and_the_steps_follow_the_labelled_part(subject, tmp_path):
     assert blind.train.validate_every == 0 and blind.train.checkpoint.keep_best == 0
 
 
+def test_a_schedule_that_is_laid_out_for_other_steps_keeps_its_proportion(subject):
+    for name, steps in (("1", 12), ("1_release", 11)):
+        given = task(config=f"configs/finetune/benchx_nih.py:{name}", max_steps=10, epochs=100.0)
+        own = training_config(given.finetune, given.OBJECTIVE).stages.finetune
+        found = config(given, subject, start=None).stages.finetune
+        assert found.length == 10
+        assert found.schedule_steps == round(10 * own.schedule_steps / own.length) == steps
+
+
 @pytest.mark.parametrize(
     "name",
     ["segmentation/gloria.py:siim_100", "segmentation/lovt.py:siim_100", "detection/lovt.py"],
