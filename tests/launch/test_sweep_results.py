@@ -122,6 +122,21 @@ def test_results_of_another_sweep_are_refused_by_name(tmp_path):
         read()
 
 
+def test_draws_of_another_number_are_refused_by_their_row(tmp_path):
+    checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
+    found = variants(checked)
+    run_here(tmp_path, checked, found, only=(0,))
+
+    def exchanged(content, draws):
+        value = content["rows"][0]["value"]
+        draws["draws_0"] = (value + np.linspace(-0.1, 0.1, 200)).astype(np.float16)
+        draws["draws_1"] = np.full(200, content["rows"][1]["value"] + 0.01, np.float16)
+
+    path = rewrite(tmp_path / "results.npz", exchanged, out=tmp_path / "other.npz")
+    with pytest.raises(DataError, match=r"row 1: its draws are those of another number"):
+        load(path, sweep=checked, found=found, where="--earlier")
+
+
 def test_results_of_tasks_with_other_settings_are_refused_by_name(tmp_path):
     checked = sweep_of(settings(metrics=("zero_shot.macro_auroc",)))
     found = variants(checked)
@@ -308,7 +323,12 @@ def test_files_of_earlier_trials_add_up_and_make_a_table_without_any_data(tmp_pa
     run_here(tmp_path / "old", checked, found, only=(0, 1))
     run_here(tmp_path / "new", checked, found, only=(1, 2))
     new = tmp_path / "new" / "results.npz"
-    rewrite(new, lambda content, _: content["rows"][0].update(value=0.9))  # of plain, seed 1
+
+    def changed(content, draws):  # of plain, seed 1
+        content["rows"][0].update(value=0.9)
+        draws["draws_0"] = np.full_like(draws["draws_0"], 0.9)
+
+    rewrite(new, changed)
     flags = [f"--config={config}", f"--workdir={workdir}"]
     first = [*flags, f"--earlier={tmp_path / 'old' / 'results.npz'}"]
     said = forks.run_all(
