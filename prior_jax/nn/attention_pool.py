@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from prior_jax.nn.layers import torch_linear
+from prior_jax.nn.patches import spatial_patches
 from prior_jax.nn.transformer import attend, mask_bias
 
 
@@ -141,10 +142,10 @@ class AttentionPool2d(_AttentionPool):
 
     def _locations(self, feature_map: jax.Array) -> jax.Array:
         """Returns the locations of a map, [B, h * w, features]."""
-        batch, height, width, features = feature_map.shape
-        if (height, width) != self.grid:
-            raise ValueError(f"pool of a {self.grid} grid received a {height, width} map")
-        return feature_map.reshape(batch, height * width, features)
+        grid = feature_map.shape[1:3]
+        if grid != self.grid:
+            raise ValueError(f"pool of a {self.grid} grid received a {grid} map")
+        return spatial_patches(feature_map)
 
 
 class SentenceAttentionPool(_AttentionPool):

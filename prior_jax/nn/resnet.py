@@ -11,6 +11,7 @@ from flax import nnx
 from prior_jax.errors import check_choice, check_field, check_least
 from prior_jax.nn.attention_pool import AttentionPool2d
 from prior_jax.nn.layers import CONVOLUTION, MOMENTS, BatchNorm, Conv, kaiming_normal_fan_out
+from prior_jax.nn.patches import spatial_patches
 from prior_jax.nn.pooling import max_pool_stem
 
 Block = Literal["bottleneck", "basic"]
@@ -347,5 +348,5 @@ class ImageEncoder(nnx.Module):
         """
         last, _ = self.resnet(image, train=False)
         if self.pool is None:
-            return last.reshape(last.shape[0], -1, last.shape[-1])
+            return spatial_patches(last)
         return self.pool.each(last)

@@ -1,5 +1,6 @@
 """The PRIOR objective: three stages of alignment, prototypes and reconstruction."""
 
+import copy
 import functools
 
 import jax
@@ -55,7 +56,6 @@ class PriorObjective(SeesRegions):
         bank_axis: Axis | None = None,
         batch_axis: Axis | None = None,
         all_pairs: AllPairs = PLAIN,
-        encodes_prototypes: bool = True,
     ):
         """Keeps the configuration.
 
@@ -67,13 +67,13 @@ class PriorObjective(SeesRegions):
             matching of its own rows. None on one device. With either axis, every call must run
             under `jax.jit` and `jax.set_mesh`.
           all_pairs: form in which the losses over all pairs of the batch are computed.
-          encodes_prototypes: whether `encode_report` replaces sentences by mixtures of prototypes.
         """
         self.config = config
         self.all_pairs = all_pairs
         self.bank_axis = bank_axis
         self.batch_axis = batch_axis
-        self.encodes_prototypes = encodes_prototypes
+        # Whether `encode_report` replaces sentences by mixtures of prototypes; see `in_stage`.
+        self.encodes_prototypes = True
 
     def in_stage(self, stage: str) -> "PriorObjective":
         """Returns the objective that encodes reports as its models are trained in the stage.
@@ -83,13 +83,9 @@ class PriorObjective(SeesRegions):
         encodes_prototypes = _known(stage) != "stage1"
         if encodes_prototypes == self.encodes_prototypes:
             return self
-        return PriorObjective(
-            self.config,
-            bank_axis=self.bank_axis,
-            batch_axis=self.batch_axis,
-            all_pairs=self.all_pairs,
-            encodes_prototypes=encodes_prototypes,
-        )
+        found = copy.copy(self)
+        found.encodes_prototypes = encodes_prototypes
+        return found
 
     def init(self, rngs: nnx.Rngs) -> PriorModel:
         """Builds the model with fresh parameters."""

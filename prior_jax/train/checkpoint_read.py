@@ -116,8 +116,8 @@ def best_step(
     Args:
       directory: folder of the run's checkpoints, `CheckpointConfig.folder`.
       best_is: "lowest" or "highest" score.
-      metric: see `score_of`.
-      evaluation: see `score_of`.
+      metric: name of the number that the scores have to be; others do not count.
+      evaluation: settings of the evaluations that the scores have to come from, as in `score_of`.
     """
     sign = 1.0 if best_is == "lowest" else -1.0
     scores = {

@@ -72,7 +72,8 @@ class Known:
       in_channels: number of channels of the images.
       mean: value subtracted from pixels in [0, 1], one number per channel; None if it is not known.
       std: value that pixels are divided by after subtracting `mean`.
-      fit: how images become squares, see `ImageConfig`; None if it is not known, which stretches.
+      fit: rule by which images become squares, `ImageConfig.fit`; None if it is not known, which
+        stretches them.
       upsample: side in pixels to which the authors first resize images, corners aligned; None for
         none.
       lower_case: whether the tokenizer lower-cases; None for images alone.
